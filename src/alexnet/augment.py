@@ -1,0 +1,148 @@
+"""Turns packed uint8 batches into network inputs (§4.1), on whatever device they are. Reads nothing from disk.
+
+Every random choice is arithmetic on (seed, epoch, photograph): no state is kept, so any worker, rank or resumed run
+gives a photograph the same view. Shapes: N photographs, H rows, W columns, C channels, V views.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alexnet.config import InputSpec, Recipe
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def uniform(seed: int, epoch: int, indices: NDArray[np.int64], draws: int) -> NDArray[np.float64]:
+    """Numbers in 0 < u < 1, [N, draws], each a hash of (seed, epoch, index, draw) alone (splitmix64's finaliser)."""
+    with np.errstate(over="ignore"):
+        key = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch + 1) * _GOLDEN)
+        rows = _mix(key + indices.astype(np.uint64) * _GOLDEN)
+        bits = _mix(rows[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * _GOLDEN)
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class Preprocess:
+    """The one path from stored pixels to a network's input: crop, mean, mirror, scale, channel order.
+
+    Training, evaluation, prediction and serving all go through it; it travels in the checkpoint.
+    mean_HWC: float [side, side, 3] or [1, 1, 3], on 0..255, RGB.
+    """
+
+    def __init__(self, spec: InputSpec, mean_HWC: Tensor) -> None:
+        self.spec = spec
+        self.mean_HWC = mean_HWC.float()
+        self.scale_C = torch.tensor(spec.scale)
+
+    @classmethod
+    def from_data(cls, spec: InputSpec, mean_HWC: NDArray[np.float32]) -> Preprocess:
+        """With the training set's own mean, of each pixel or channel as the spec asks, or the spec's given one."""
+        if isinstance(spec.mean, tuple):
+            return cls(spec, torch.tensor(spec.mean).reshape(1, 1, 3))
+        mean = torch.from_numpy(np.array(mean_HWC))
+        return cls(spec, mean.mean((0, 1), keepdim=True) if spec.mean == "channel" else mean)
+
+    def to(self, device: torch.device) -> Preprocess:
+        """The same, with its tensors on a device."""
+        moved = Preprocess(self.spec, self.mean_HWC.to(device))
+        moved.scale_C = self.scale_C.to(device)
+        return moved
+
+    def centre(self, pixels_NHWC: Tensor) -> Tensor:
+        """The central view: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
+        middle = (pixels_NHWC.shape[1] - self.spec.crop) // 2
+        place = torch.full((len(pixels_NHWC),), middle, device=pixels_NHWC.device)
+        return self.finish(self.window(pixels_NHWC, place, place))
+
+    def ten_views(self, pixels_NHWC: Tensor) -> Tensor:
+        """Four corners, the centre, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
+        last = pixels_NHWC.shape[1] - self.spec.crop
+        places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
+        five = []
+        for top, left in places:
+            top_N = torch.full((len(pixels_NHWC),), top, device=pixels_NHWC.device)
+            five.append(self.window(pixels_NHWC, top_N, torch.full_like(top_N, left)))
+        views_NVCHW = torch.stack([*five, *(view.flip(-1) for view in five)], dim=1)
+        return self.finish(views_NVCHW)
+
+    def training_views(
+        self, pixels_NHWC: Tensor, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
+        lighting_CC: Tensor | None = None,
+    ) -> Tensor:
+        """One random view of each photograph (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
+
+        indices: each photograph's place in the training set; with seed and epoch they decide the view.
+        lighting_CC: columns p_i * l_i of the colour noise, from `lighting_basis`; None leaves the colours alone.
+        """
+        device, count = pixels_NHWC.device, len(pixels_NHWC)
+        # code2012 drew crop and mirror once for 32 photographs: the first of each group draws for it.
+        leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
+        draws = torch.from_numpy(uniform(seed, epoch, leaders, 5)).to(device)
+        if recipe.crop == "resized":
+            views = self.resized(pixels_NHWC, draws[:, :4], recipe.crop_area)
+        elif recipe.crop == "window":
+            places = pixels_NHWC.shape[1] - self.spec.crop + 1
+            top_N, left_N = (draws[:, :2] * places).long().clamp(max=places - 1).unbind(1)
+            views = self.window(pixels_NHWC, top_N, left_N)
+        else:
+            middle = torch.full((count,), (pixels_NHWC.shape[1] - self.spec.crop) // 2, device=device)
+            views = self.window(pixels_NHWC, middle, middle)
+        if recipe.mirror:
+            views = torch.where((draws[:, 4] < 0.5)[:, None, None, None], views.flip(-1), views)
+        if lighting_CC is not None and recipe.lighting:
+            noise = torch.special.ndtri(torch.from_numpy(uniform(seed, epoch, indices, 8)[:, 5:])) * recipe.lighting
+            views = views + (noise.float().to(device) @ lighting_CC.T)[:, :, None, None]
+        return self.finish(views)
+
+    def window(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor) -> Tensor:
+        """Windows of crop x crop at the given places, less the mean of those places: float [N, C, crop, crop]."""
+        crop, (_, height, width, channels) = self.spec.crop, pixels_NHWC.shape
+        photo = torch.arange(len(pixels_NHWC), device=pixels_NHWC.device)
+        mean_1HWC = self.mean_HWC.expand(height, width, channels)[None]
+        # unfold makes a view [N, places, places, C, crop, crop] without copying; indexing then copies what is wanted.
+        views = pixels_NHWC.unfold(1, crop, 1).unfold(2, crop, 1)[photo, top_N, left_N]
+        means = mean_1HWC.unfold(1, crop, 1).unfold(2, crop, 1)[torch.zeros_like(photo), top_N, left_N]
+        return views.float() - means
+
+    def resized(self, pixels_NHWC: Tensor, draws_N4: Tensor, area: tuple[float, float]) -> Tensor:
+        """torchvision's random-resized crop, bilinear: a random area, ratio (3/4 to 4/3) and place, brought to crop."""
+        crop = self.spec.crop
+        log_ratio = (draws_N4[:, 1] * 2 - 1) * float(np.log(4 / 3))
+        share = (area[0] + draws_N4[:, 0] * (area[1] - area[0])).sqrt()
+        high = (share * (-log_ratio / 2).exp()).clamp(max=1)  # as fractions of the stored side
+        wide = (share * (log_ratio / 2).exp()).clamp(max=1)
+        # affine_grid speaks of -1..1 over the picture: half sizes on the diagonal, then the centre.
+        middle_y, middle_x = (1 - high) * (2 * draws_N4[:, 2] - 1), (1 - wide) * (2 * draws_N4[:, 3] - 1)
+        zero = torch.zeros_like(high)
+        theta = torch.stack([torch.stack([wide, zero, middle_x], 1), torch.stack([zero, high, middle_y], 1)], 1).float()
+        views = (pixels_NHWC.float() - self.mean_HWC).permute(0, 3, 1, 2)
+        grid = F.affine_grid(theta, [len(views), views.shape[1], crop, crop], align_corners=False)
+        return F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def finish(self, views: Tensor) -> Tensor:
+        """Scale and channel order, for [..., C, H, W]."""
+        if self.spec.scale != (1.0, 1.0, 1.0):
+            views = views / self.scale_C[:, None, None]
+        return views.flip(-3) if self.spec.channels == "BGR" else views
+
+
+def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:
+    """Columns p_i * l_i of §4.1's colour noise, float [3, 3], from the RGB covariance of pixels on 0..255.
+
+    scale `deviations`: l_i are the principal standard deviations, as cuda-convnet2's (19.7, 37.1, 121.8) are.
+    scale `eigenvalues`: the printed text, with pixels in 0..1, which moves a photograph by half as much.
+    """
+    eigenvalues, vectors = np.linalg.eigh(covariance_CC)
+    eigenvalues = eigenvalues.clip(min=0)
+    lengths = np.sqrt(eigenvalues) if scale == "deviations" else eigenvalues / 255
+    return torch.from_numpy(vectors * lengths).float()

@@ -1,0 +1,374 @@
+"""The `alexnet` command: one function a subcommand, each importing what it needs when called.
+
+Results go to standard output, progress and remarks to standard error. A user's mistake is one sentence and exit code 2;
+a run stopped by a signal exits with 128 + its number (130 for Ctrl-C, 143 for SIGTERM).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, override, recipe
+
+if TYPE_CHECKING:
+    from alexnet.shards import Packed
+
+app = App(
+    name="alexnet",
+    help="AlexNet, the 2012 paper as working software: pack photographs, train, measure, explain.",
+    help_format="plaintext",
+    default_parameter=Parameter(negative=()),
+)
+
+Set = Annotated[list[str] | None, Parameter(name="--set", help="Change one field of the network or recipe, such as "
+                "arch.activation=tanh or recipe.batch_size=64; may be repeated.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
+Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, or 2 after one sentence about a mistake."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(f"{' '.join(str(error).split())}  (alexnet --help lists what there is)")
+    except (ValueError, OSError) as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # train.Interrupted, known by its attribute: importing train here would bring torch to `alexnet --help`.
+        if (code := getattr(error, "exit_code", None)) is None:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(code)
+
+
+def _fail(sentence: str) -> None:
+    print(f"alexnet: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
+    """The preset and recipe with `--set arch.X=...` and `--set recipe.X=...` applied."""
+    wanted: dict[str, list[str]] = {"arch": [], "recipe": []}
+    for setting in settings or ():
+        whose, dot, rest = setting.partition(".")
+        if not dot or whose not in wanted:
+            raise ValueError(f"--set {setting}: begin with arch. or recipe., as in arch.activation=tanh")
+        wanted[whose].append(rest)
+    network = override(network, wanted["arch"])
+    return network, override(chosen or default_recipe(network), wanted["recipe"])
+
+
+@app.command
+def demo(
+    *, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = None,
+) -> None:
+    """Train, measure and report on photographs that come with the install; offline, a few minutes.
+
+    Parameters
+    ----------
+    out
+        Folder for the run: data, checkpoints, log and report.
+    seed
+        Decides the weights, the order and the views.
+    epochs
+        Fewer for a quick look.
+    """
+    from alexnet.demo import demo as run_demo
+
+    page = run_demo(out, seed=seed, epochs=epochs)
+    print(f"report: {page}")
+
+
+@app.command
+def explain(
+    name: Annotated[str, Parameter(name="arch")] = "paper", /, *, size: int | None = None, layer: str | None = None,
+    set_: Set = None, json_: Json = False,
+) -> None:
+    """Show how every size of a network comes about, with the numbers put in.
+
+    Parameters
+    ----------
+    name
+        paper, code2012, caffe, caffenet, torchvision, one-gpu, paper-bn, torchvision-bn, cifar or small.
+    size
+        Side in pixels of the square that is fed.
+    layer
+        Tell one layer's whole story, such as conv1.
+    """
+    from rich.console import Console
+
+    from alexnet.explain import explain as work_out
+    from alexnet.explain import render
+
+    network, _ = _configure(arch(name), None, set_)
+    explanation = work_out(network, size)
+    if json_:
+        print(json.dumps(explanation.to_json(), indent=2))
+    else:
+        Console(highlight=False).print(render(explanation, layer))
+
+
+@app.command
+def pack(
+    source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
+    held_out: float = 0.1, workers: int | None = None,
+) -> None:
+    """Prepare photographs once: rescale, crop, and write them into shards that training reads fast.
+
+    Parameters
+    ----------
+    source
+        A folder of class folders (with or without train/ and val/), a folder with the ILSVRC-2012 archives,
+        cifar-10-binary.tar.gz, or the name cifar10 or embedded.
+    dest
+        Folder to write; unfinished packing there is gone on with.
+    side
+        Side of the stored square: 256 as in the paper, unless the photographs are tiny.
+    codec
+        raw (uint8, a plain .npy) or jpeg (a WebDataset tar, a tenth of the size).
+    quality
+        Of the jpeg codec.
+    held_out
+        Share of each class held out for validation where the source has no split.
+    workers
+        Threads; all cores unless said.
+    """
+    from alexnet.datasets import open_dataset
+    from alexnet.pack import choose_side, pack_with_bar
+
+    dataset = open_dataset(source, held_out=held_out)
+    for note in dataset.notes:
+        _say(f"note: {note}")
+    packed = pack_with_bar(
+        dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
+    _describe(packed)
+
+
+def _describe(packed: Packed) -> None:
+    counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
+    print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
+
+
+@app.command
+def train(
+    data: str, /, *, arch_: Annotated[str | None, Parameter(name="--arch")] = None,
+    recipe_: Annotated[str | None, Parameter(name="--recipe")] = None, epochs: int | None = None,
+    out: Path | None = None, resume: bool = False, seed: int = 0, set_: Set = None, device: Device = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32", workers: int = 2, save_minutes: float = 10.0,
+) -> None:
+    """Train a network and leave its best and last checkpoints, a log and a report.
+
+    Ctrl-C and SIGTERM leave a checkpoint; --resume goes on from it and ends where an uninterrupted run would.
+
+    Parameters
+    ----------
+    data
+        A folder of class folders, a packed folder, or the name cifar10 or embedded.
+    arch_
+        paper unless said; see `alexnet explain`. For photographs of 64 pixels and less: small; of 32: cifar.
+    recipe_
+        paper, code2012, torchvision, modern or cifar; unless said, the one that goes with the network.
+    epochs
+        Instead of the recipe's.
+    out
+        Folder for the run; runs/ARCH-DATA unless said.
+    resume
+        Go on with the run in that folder, if there is one.
+    seed
+        Decides the weights, the order and the views.
+    precision
+        bf16 is faster where the processor has it; fp16 needs a GPU.
+    workers
+        Threads that read ahead; they do not change the result.
+    save_minutes
+        How often, besides after every epoch, the last checkpoint is written.
+    """
+    from alexnet.progress import TrainingBar
+    from alexnet.report import report as write_report
+    from alexnet.train import Run, choose_device, resumable
+
+    out = out or Path("runs") / f"{arch_ or 'paper'}-{Path(data).resolve().name if Path(data).exists() else data}"
+    begun = resumable(out) if resume else None
+    if begun and not (arch_ or recipe_ or set_):
+        network, chosen, state = begun
+        seed = state.seed
+    else:
+        network, chosen = _configure(arch(arch_ or "paper"), recipe(recipe_) if recipe_ else None, set_)
+    chosen = replace(chosen, epochs=epochs) if epochs else chosen
+    packed = _open_data(data, network.input.side)
+    with TrainingBar(chosen.epochs) as watch:
+        run = Run(packed, network, chosen, out, seed=seed, device=choose_device(device), precision=precision,
+                  resume=resume, workers=workers, save_minutes=save_minutes, on_event=watch.see)
+        _say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
+             f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
+        run.train()
+    page = write_report(out, packed)
+    print(f"best top-1 error {run.state.best_error:.1%} in {out / 'best'}; report: {page}")
+
+
+def _count(network: Any) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _open_data(data: str, side: int) -> Packed:
+    """The packed form of DATA at that side; what is not packed yet is packed into the user's cache, saying so."""
+    from alexnet.pack import open_or_pack
+
+    return open_or_pack(data, side, say=_say)
+
+
+@app.command
+def evaluate(
+    *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Literal["1", "10"] = "1",
+    split: str | None = None, batch_size: int = 128, device: Device = "auto", json_: Json = False,
+) -> None:
+    """Measure top-1 and top-5 error of a checkpoint, or of several as an ensemble, on the validation photographs.
+
+    Parameters
+    ----------
+    paths
+        One or more checkpoints (or run folders), then the data: class folders, a packed folder, or a name.
+    views
+        1, the centre; 10, four corners and the centre with their mirror images, averaged (paper, section 4.1).
+    split
+        val unless said. A folder that has no split, and is not the one trained on, is measured whole.
+    """
+    import torch
+
+    from alexnet import checkpoint
+    from alexnet.evaluate import evaluate as measure
+    from alexnet.evaluate import match_classes
+    from alexnet.predict import load
+    from alexnet.progress import Bar
+    from alexnet.train import choose_device
+
+    if len(paths) < 2:
+        raise ValueError("evaluate takes at least one checkpoint and then the data: alexnet evaluate runs/demo DATA")
+    *checkpoints, data = paths
+    device = choose_device(device)
+    models = [load(path, device) for path in checkpoints]
+    for model, path in zip(models, checkpoints, strict=True):
+        if model.classes != models[0].classes:
+            raise ValueError(f"{path} knows other classes than {checkpoints[0]}; an ensemble must agree on them")
+        if model.preprocess.spec.side != models[0].preprocess.spec.side:
+            raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
+                             f"{models[0].preprocess.spec.side}; an ensemble must agree on them")
+    from alexnet.pack import open_or_pack
+
+    trained_on = checkpoint.load(Path(checkpoints[0])).training.get("source")
+    packed = open_or_pack(data, models[0].preprocess.spec.side, say=_say, whole_unless=trained_on)
+    photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
+    with Bar(f"evaluating, {views} view{'s' * (views != '1')}", "photographs") as bar:
+        errors = measure(
+            [(model.network, model.preprocess) for model in models], photographs, views=int(views),
+            batch_size=batch_size, device=torch.device(device), on_progress=bar,
+            label_map=match_classes(models[0].classes, packed.classes))
+    if json_:
+        print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
+    else:
+        print(errors.describe(views=int(views), networks=len(models)))
+
+
+@app.command
+def predict(
+    checkpoint: Path, /, *photos: Path, top: int = 5, views: Literal["1", "10"] = "1", device: Device = "auto",
+    json_: Json = False, csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
+) -> None:
+    """Name what is in photographs.
+
+    Parameters
+    ----------
+    checkpoint
+        A checkpoint or a run's folder.
+    photos
+        Files, or folders of them.
+    top
+        How many classes to name, the likeliest first.
+    views
+        1 or 10.
+    """
+    from alexnet.images import BadImage
+    from alexnet.predict import expand, load
+    from alexnet.train import choose_device
+
+    if not photos:
+        raise ValueError("predict takes a checkpoint and then photographs: alexnet predict runs/demo PHOTO...")
+    model = load(checkpoint, choose_device(device))
+    rows: list[dict[str, Any]] = []
+    broken = 0
+    for path in expand(photos):
+        try:
+            guesses = model.predict(path, top=top, views=int(views))[0]
+        except BadImage as error:
+            broken += 1
+            _say(f"alexnet: {error}")
+            continue
+        rows.append({"photo": str(path), "classes": [
+            {"name": guess.name, "probability": guess.probability} for guess in guesses]})
+    if json_:
+        print(json.dumps(rows, indent=2))
+    elif csv_:
+        import csv
+
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["photo", "rank", "class", "probability"])
+        writer.writerows([row["photo"], rank, guess["name"], f"{guess['probability']:.6f}"]
+                         for row in rows for rank, guess in enumerate(row["classes"], 1))
+    else:
+        for row in rows:
+            print(row["photo"])
+            for guess in row["classes"]:
+                print(f"  {guess['probability']:6.1%}  {'█' * round(24 * guess['probability']):<24}  {guess['name']}")
+    if broken:
+        sys.exit(2)
+
+
+@app.command
+def report(run: Path, /, *, data: str | None = None) -> None:
+    """Write RUN/report.html: one offline page with the result, the curves, the kernels and the mistakes.
+
+    Parameters
+    ----------
+    run
+        A folder that `alexnet train` made.
+    data
+        The packed data, for the photographs in the report, if it has moved since.
+    """
+    from alexnet.report import report as write_report
+
+    print(f"report: {write_report(run, _open_data(data, _side_of(run)) if data else None)}")
+
+
+def _side_of(run: Path) -> int:
+    from alexnet import checkpoint
+
+    return checkpoint.load(run).arch.input.side
+
+
+@app.command(name="presets")
+def presets(*, json_: Json = False) -> None:
+    """List the networks and recipes that have names."""
+    from alexnet.explain import explain as work_out
+
+    rows = [{"name": name, "parameters": work_out(network).parameters, "input": network.input.crop,
+             "recipe": default_recipe(network).name} for name, network in ARCHS.items()]
+    if json_:
+        print(json.dumps({"networks": rows, "recipes": list(RECIPES)}, indent=2))
+        return
+    for row in rows:
+        print(f"{row['name']:<16}{row['parameters']:>12,} parameters {row['input']:>5} pixels   recipe {row['recipe']}")
+    print(f"recipes: {', '.join(RECIPES)}")

@@ -1,0 +1,64 @@
+"""`alexnet demo`: the whole way of a photograph, on photographs that come with the install, offline, in minutes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from alexnet.config import arch, recipe
+from alexnet.datasets import open_dataset
+from alexnet.evaluate import evaluate
+from alexnet.pack import pack_with_bar
+from alexnet.progress import TrainingBar
+from alexnet.report import report
+from alexnet.train import Run
+
+EPOCHS = 15
+
+NOTE = (
+    "This is texture recognition: which of the photographs was a small patch cut from? Training patches come from the "
+    "black tiles of a checkerboard laid over each photograph, test patches from the white ones; they share no pixel, "
+    "but they do share a photograph. It shows that the machinery works, and stands in until you bring photographs of "
+    "your own: alexnet train FOLDER.")
+
+
+def demo(
+    out: Path, *, seed: int = 0, epochs: int | None = None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> Path:
+    """Pack the embedded photographs, train `small`, measure one view and ten, and write the report.
+
+    A demo that was interrupted in `out` goes on; one that was finished starts over. Returns the report's path.
+    The figures are the last epoch's, not the best one's: choosing among epochs by test error would flatter.
+    """
+    chosen = replace(recipe("modern"), epochs=epochs or EPOCHS)
+    _clear_finished(out)
+    dataset = open_dataset("embedded")
+    say(f"{len(dataset.classes)} photographs from scikit-image, cut into patches: which one does a patch come from?")
+    packed = pack_with_bar(dataset, out / "data", side=arch("small").input.side)
+    with TrainingBar(chosen.epochs) as bar:
+        run = Run(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.see)
+        run.train()
+    with (out / "log.jsonl").open("a") as log:
+        for views in (1, 10):
+            errors = evaluate([(run.network, run.preprocess)], run.validation, views=views)
+            event = {"event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views}
+            log.write(json.dumps(event | errors.to_json()) + "\n")
+            say(errors.describe(views=views))
+    return report(out, packed, title="AlexNet demo", note=NOTE)
+
+
+def _clear_finished(out: Path) -> None:
+    """Remove a finished demo, and nothing that is not one. Raises ValueError where `out` holds anything else."""
+    if not out.exists():
+        return
+    known = {"data", "best", "last", "tensorboard", "figures", "log.jsonl", "config.json", "report.html"}
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in known)
+    if strangers:
+        raise ValueError(f"{out} holds {strangers[0]}, which no demo wrote; choose another --out")
+    if (out / "report.html").exists():
+        shutil.rmtree(out)

@@ -1,0 +1,191 @@
+"""The networks: one module that any `Arch` describes, its layers of 2012, and its initialisation.
+
+Read it top to bottom: `AlexNet`, then the layers that torch does not have. Shapes: N photographs, C maps, H rows,
+W columns, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alexnet.config import LRN, Arch
+from alexnet.explain import explain
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class AlexNet(nn.Module):
+    """The network that `arch` describes, untrained: float pixels NCHW to logits NK (§3.5, Figure 2).
+
+    The state dict's keys are `features.conv1.weight` ... `classifier.fc8.bias`, or torchvision's own where
+    `arch.state_keys` says so. Weights are drawn by `initialise`; `seed` alone decides them.
+    Raises ValueError if `arch.input.crop` is too small for the layers, before any tensor is made.
+    """
+
+    def __init__(self, arch: Arch, seed: int = 0) -> None:
+        super().__init__()
+        sizes = {layer.name: layer for layer in explain(arch).layers}
+        self.arch = arch
+
+        features: dict[str, nn.Module] = {}
+        maps = 3
+        for number, conv in enumerate(arch.conv, 1):
+            convolution = CeilConv2d if arch.conv_rounding == "ceil" else nn.Conv2d
+            features[f"conv{number}"] = convolution(
+                maps, conv.width, conv.kernel, conv.stride, conv.padding, groups=arch.groups(number))
+            maps = conv.width
+            for step in arch.steps(number):
+                if step == "act":
+                    features[f"{arch.activation}{number}"] = ACTIVATIONS[arch.activation]()
+                elif step == "pool":
+                    features[f"pool{number}"] = nn.MaxPool2d(
+                        arch.pool_kernel, arch.pool_stride, ceil_mode=arch.pool_rounding == "ceil")
+                elif step == "mapnorm":
+                    features[f"mapnorm{number}"] = MapNorm()
+                elif arch.norm == "batch":
+                    features[f"norm{number}"] = nn.BatchNorm2d(maps)
+                else:
+                    features[f"norm{number}"] = ResponseNorm(arch.lrn, maps, arch.towers)
+
+        average = {"average_pool": nn.AdaptiveAvgPool2d(arch.average_pool)} if arch.average_pool else {}
+        inputs = math.prod(sizes[list(average or features)[-1]].output_shape)
+
+        classifier: dict[str, nn.Module] = {}
+        for number, dense in enumerate(arch.dense, len(arch.conv) + 1):
+            dropout = {f"dropout{number}": nn.Dropout(arch.dropout)} if arch.dropout else {}
+            classifier |= dropout if arch.dropout_before else {}
+            classifier[f"fc{number}"] = nn.Linear(inputs, dense.width)
+            if arch.dense_norm:
+                classifier[f"norm{number}"] = nn.BatchNorm1d(dense.width)
+            classifier[f"{arch.activation}{number}"] = ACTIVATIONS[arch.activation]()
+            classifier |= {} if arch.dropout_before else dropout
+            inputs = dense.width
+        classifier[f"fc{len(arch.conv) + len(arch.dense) + 1}"] = nn.Linear(inputs, arch.classes)
+
+        self._names = (*features, *average, *classifier)
+        self.features = _sequential(features, arch)
+        self.avgpool = next(iter(average.values()), nn.Identity())
+        self.classifier = _sequential(classifier, arch)
+        initialise(self, seed)
+
+    def forward(self, pixels_NCHW: Tensor) -> Tensor:
+        """Logits NK from what `augment.Preprocess` makes. No softmax: the loss and the predictions have it."""
+        maps_NCHW = self.avgpool(self.features(pixels_NCHW))
+        return self.classifier(maps_NCHW.flatten(1))
+
+    def layer_names(self) -> list[str]:
+        """conv1, relu1, norm1, ... fc8, in order: the names `alexnet explain` uses, whatever the state dict's keys."""
+        return list(self._names)
+
+    def named_layer(self, name: str) -> nn.Module:
+        """The layer of that name, for a hook. Raises KeyError for a name that `layer_names` has not."""
+        average = [self.avgpool] if self.arch.average_pool else []
+        return dict(zip(self._names, (*self.features, *average, *self.classifier), strict=True))[name]
+
+    def weight_layers(self) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
+        """The layers with kernels, conv1 to the last fc, with their names."""
+        for name in self._names:
+            layer = self.named_layer(name)
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                yield name, layer
+
+
+def _sequential(layers: dict[str, nn.Module], arch: Arch) -> nn.Sequential:
+    if arch.state_keys == "torchvision":
+        return nn.Sequential(*layers.values())
+    sequence = nn.Sequential()
+    for name, layer in layers.items():
+        sequence.add_module(name, layer)
+    return sequence
+
+
+@torch.no_grad()
+def initialise(network: AlexNet, seed: int) -> None:
+    """Draw every weight anew, in order, on the CPU, from `seed` alone (§5; `Arch.initialisation` says how)."""
+    arch = network.arch
+    generator = torch.Generator().manual_seed(seed)
+    gaussians = [(layer.sigma, layer.bias) for layer in (*arch.conv, *arch.dense)]
+    gaussians.append((arch.output_sigma, arch.output_bias))
+    for (_, layer), (sigma, bias) in zip(network.weight_layers(), gaussians, strict=True):
+        fan_in = layer.weight[0].numel()
+        weight, offset = torch.empty(layer.weight.shape, device="cpu"), torch.empty(layer.bias.shape, device="cpu")
+        if arch.initialisation == "fan-in":
+            # torch's default for both layers: uniform, and so with variance 1 / (3 fan-in).
+            weight.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+            offset.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+        else:
+            is_output = layer.weight.shape[0] == arch.classes and isinstance(layer, nn.Linear)
+            deviation = (2 / fan_in) ** 0.5 if arch.initialisation == "kaiming" and not is_output else sigma
+            weight.normal_(0.0, deviation, generator=generator)
+            offset.fill_(bias)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(offset)
+
+
+class CeilConv2d(nn.Conv2d):
+    """A convolution that takes the ceiling of its output size, as code2012 did: 1 + ceil((224 - 11) / 4) = 55.
+
+    The kernel's last step may reach past the photograph; zeros stand there, on the right and at the bottom.
+    """
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        missing = [-(side + 2 * p - kernel) % stride for side, p, kernel, stride in zip(
+            maps_NCHW.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)]
+        return super().forward(F.pad(maps_NCHW, (0, missing[1], 0, missing[0])) if any(missing) else maps_NCHW)
+
+
+class ResponseNorm(nn.Module):
+    """Local response normalisation across maps (§3.3): b = a / (k + alpha * sum of a^2 over n neighbours) ^ beta.
+
+    The sum over neighbours is a 1x1 convolution of the squares with a banded matrix of ones; where
+    `lrn.within_tower` holds, the band does not cross from one tower's maps to another's.
+    """
+
+    def __init__(self, lrn: LRN, maps: int, towers: int) -> None:
+        super().__init__()
+        self.lrn = lrn
+        number = torch.arange(maps)
+        near = (number[:, None] - number[None, :]).abs() <= lrn.n // 2
+        if lrn.within_tower:
+            tower = number // (maps // towers)
+            near &= tower[:, None] == tower[None, :]
+        self.register_buffer("neighbours", near.float()[:, :, None, None], persistent=False)
+        self.neighbours: Tensor
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        lrn = self.lrn
+        # Squares of activations in the hundreds leave bf16 and fp16 behind; this sum is always in fp32 or better.
+        with torch.autocast(maps_NCHW.device.type, enabled=False):
+            wide = maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW
+            sums = F.conv2d(wide.square(), self.neighbours.to(wide.dtype))
+            alpha = lrn.alpha / lrn.n if lrn.divide_by_n else lrn.alpha
+            return (wide * (lrn.k + alpha * sums).pow(-lrn.beta)).to(maps_NCHW.dtype)
+
+    def extra_repr(self) -> str:
+        lrn = self.lrn
+        alpha = f"{lrn.alpha:g}/{lrn.n}" if lrn.divide_by_n else f"{lrn.alpha:g}"
+        return f"k={lrn.k:g}, n={lrn.n}, alpha={alpha}, beta={lrn.beta:g}, within_tower={lrn.within_tower}"
+
+
+class MapNorm(nn.Module):
+    """code2012's second normalisation after conv2: over a 5x5 window of the same map, scale 0.001, divided by 25.
+
+    b = a / (1 + 0.001 / 25 * sum of a^2 over the window) ^ 0.75; windows at the border sum what they have.
+    """
+
+    side, scale, beta = 5, 0.001, 0.75
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        with torch.autocast(maps_NCHW.device.type, enabled=False):
+            wide = maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW
+            # Zeros count in this average, so it is the window's sum divided by 25 everywhere.
+            average = F.avg_pool2d(wide.square(), self.side, stride=1, padding=self.side // 2)
+            return (wide * (1 + self.scale * average).pow(-self.beta)).to(maps_NCHW.dtype)
+
+    def extra_repr(self) -> str:
+        return f"side={self.side}, scale={self.scale:g}, beta={self.beta:g}"

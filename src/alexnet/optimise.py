@@ -1,0 +1,122 @@
+"""How weights change (§5): the update rule, the arithmetic it runs in, and the rate over time. Knows no data."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from alexnet.config import Recipe
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Momentum:
+    """Gradient descent with momentum and weight decay, by §5's rule or PyTorch's (`Recipe.rate_in_velocity`).
+
+    §5, with the rate eps inside the velocity, so that after a drop of eps old velocity keeps its old rate:
+        v <- 0.9 v - 0.0005 eps w - eps dL/dw;   w <- w + v
+    PyTorch, with the rate outside:
+        v <- 0.9 v + dL/dw + 0.0005 w;           w <- w - eps v
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        self.recipe = recipe
+        named = dict(network.named_parameters())
+        self.parameters = list(named.values())
+        self.velocity = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
+        # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.
+        weights = [name for name in named if named[name].ndim > 1]
+        biases = [name for name in named if named[name].ndim == 1]
+        self._groups = [
+            ([named[name] for name in names], [self.velocity[name] for name in names], factor, decay)
+            for names, factor, decay in (
+                (weights, 1.0, recipe.weight_decay),
+                (biases, recipe.bias_rate, recipe.weight_decay if recipe.decay_biases else 0.0)) if names]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One update of every parameter from its gradient."""
+        recipe = self.recipe
+        for w, v, factor, decay in self._groups:
+            eps, g = rate * factor, [parameter.grad for parameter in w]
+            torch._foreach_mul_(v, recipe.momentum)
+            if recipe.rate_in_velocity:
+                torch._foreach_add_(v, w, alpha=-decay * eps)
+                torch._foreach_add_(v, g, alpha=-eps)
+                torch._foreach_add_(w, v)
+            else:
+                torch._foreach_add_(g, w, alpha=decay)
+                torch._foreach_add_(v, g)
+                if recipe.nesterov:
+                    torch._foreach_add_(g, v, alpha=recipe.momentum)
+                torch._foreach_add_(w, g if recipe.nesterov else v, alpha=-eps)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+class Arithmetic:
+    """fp32, bf16 by autocast, or fp16 by autocast with a scaled loss; weights and velocity stay in fp32."""
+
+    def __init__(self, precision: Precision, device: torch.device) -> None:
+        if precision == "fp16" and device.type == "cpu":
+            raise ValueError("fp16 on a CPU has no fast instructions and no range; use --precision bf16 or fp32")
+        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.device = device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What the forward pass runs under."""
+        return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
+
+    def gradients_are_finite(self, parameters: list[nn.Parameter]) -> bool:
+        """Undo fp16's scaling of the loss; False where it overflowed, and the step must be left out."""
+        if not self.scaler.is_enabled():
+            return True
+        scale = self.scaler.get_scale()
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        torch._foreach_div_(gradients, scale)
+        finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+        self.scaler.update(scale if finite else scale / 2)
+        return finite
+
+
+@dataclass
+class Plateau:
+    """§5: the rate was divided by 10 when the validation error stopped improving. There by hand, here by this rule."""
+
+    best: float = math.inf
+    waited: int = 0
+    drops: int = 0
+
+    def see(self, error: float, recipe: Recipe) -> None:
+        """Take note of an epoch's validation error; after `patience` epochs without a better one, drop the rate."""
+        if error < self.best:
+            self.best, self.waited = error, 0
+            return
+        self.waited += 1
+        if self.waited >= recipe.patience and self.drops < recipe.drops:
+            self.drops, self.waited = self.drops + 1, 0
+
+
+def learning_rate(recipe: Recipe, epochs_done: float, plateau_drops: int = 0) -> float:
+    """The rate at a moment, counted in epochs from the start of training."""
+    share = min(1.0, epochs_done / recipe.epochs)
+    warm = min(1.0, epochs_done / recipe.warmup_epochs) if recipe.warmup_epochs else 1.0
+    factors = {
+        "constant": 1.0,
+        "plateau": recipe.drop_factor**-plateau_drops,
+        "steps": recipe.drop_factor ** -sum(epochs_done >= epoch for epoch in recipe.drop_epochs),
+        # owt: four equal stretches, by drop_factor in all.
+        "exponential": recipe.drop_factor ** -(min(recipe.drops, int(share * (recipe.drops + 1))) / recipe.drops),
+        "cosine": (1 + math.cos(math.pi * share)) / 2,
+        "linear": 1 - share,
+    }
+    return recipe.rate * warm * factors[recipe.schedule]

@@ -1,0 +1,386 @@
+"""One visible training step, and the loop around it (§5).
+
+All that a run is at a step is in `State`; everything random is a function of (seed, epoch, photograph) or (seed, step).
+So a run that is killed and resumed ends, on a CPU, bit for bit where the uninterrupted run ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alexnet import checkpoint as ckpt
+from alexnet.augment import Preprocess, lighting_basis
+from alexnet.config import Arch, Recipe, to_json
+from alexnet.diagnostics import loss_verdict
+from alexnet.evaluate import Errors, evaluate
+from alexnet.loader import Batch, batches, batches_per_epoch
+from alexnet.model import AlexNet
+from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, learning_rate
+from alexnet.shards import Packed
+
+Event = dict[str, Any]
+
+# --- The step ---------------------------------------------------------------------------------------------------------
+
+
+def train_step(
+    network: nn.Module, optimiser: Momentum, views_NCHW: Tensor, labels_N: Tensor, rate: float, arithmetic: Arithmetic,
+) -> tuple[Tensor, Tensor]:
+    """Forward, backward, update. Returns the batch's mean loss and its number of wrong guesses, on the device."""
+    with arithmetic.autocast():
+        logits_NK = network(views_NCHW)
+    loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=optimiser.recipe.label_smoothing)
+    arithmetic.scaler.scale(loss).backward()
+    if arithmetic.gradients_are_finite(optimiser.parameters):
+        optimiser.step(rate)
+    optimiser.zero_grad()
+    return loss.detach(), (logits_NK.argmax(1) != labels_N).sum()
+
+
+# --- The state of a run -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class State:
+    """What a run is between two steps, besides weights and velocity. Plain values: it goes into the checkpoint."""
+
+    seed: int
+    data: str
+    """Fingerprint of the packed data."""
+    precision: str
+    step: int = 0
+    epoch: int = 0
+    """Epochs that are closed: trained, evaluated and logged."""
+    plateau: Plateau = field(default_factory=Plateau)
+    best_error: float = math.inf
+    seen: int = 0
+    loss_sum: float = 0.0
+    wrong: int = 0
+    loss_scale: float = 65536.0
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> State:
+        return cls(**{**tree, "plateau": Plateau(**tree["plateau"])})
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop, and it has: the checkpoint is written."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; {folder} is saved: go on with --resume")
+        self.exit_code = 128 + number
+
+
+class Diverged(ValueError):
+    """The loss is not a number."""
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], int]]:
+    """Within, SIGINT and SIGTERM only leave their number behind; a second one acts as it always does."""
+    caught = 0
+
+    def remember(number: int, frame: object) -> None:
+        nonlocal caught
+        caught = number
+        signal.signal(number, former[number])
+
+    try:
+        former = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread, where Python allows no handlers: nothing to catch, nothing to restore
+        former = {}
+    try:
+        yield lambda: caught
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class Log:
+    """`log.jsonl`, one event a line, and the same numbers for TensorBoard."""
+
+    STEPS = 10
+    """Every tenth step gets a line."""
+
+    def __init__(self, out: Path, state: State) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # late: it takes a second to import
+
+        self.path = out / "log.jsonl"
+        kept = [line for line in self._lines() if self._still_true(json.loads(line), state)]
+        partial = self.path.with_suffix(".new")
+        partial.write_text("".join(kept))
+        partial.replace(self.path)
+        self.file = self.path.open("a")
+        self.board = SummaryWriter(out / "tensorboard", purge_step=state.step)
+
+    def _lines(self) -> list[str]:
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        return [line for line in lines if line.endswith("}\n")]  # a kill may leave half a line
+
+    @staticmethod
+    def _still_true(event: Event, state: State) -> bool:
+        """Whether a resumed run need not log this again."""
+        if event["event"] == "epoch":
+            return event["epoch"] <= state.epoch
+        return event["event"] not in ("end", "evaluation") and event.get("step", 0) <= state.step
+
+    def write(self, event: Event) -> None:
+        if event["event"] == "step" and event["step"] % self.STEPS:
+            return
+        self.file.write(json.dumps(event) + "\n")
+        self.file.flush()
+        for key, value in event.items():
+            if event["event"] in ("step", "epoch") and key not in ("event", "step", "epoch"):
+                self.board.add_scalar(f"{event['event']}/{key}", value, event["step"])
+
+    def close(self) -> None:
+        self.file.close()
+        self.board.close()
+
+
+# --- The loop ---------------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """One training run: `Run(...).train()`. Its folder holds best/, last/, log.jsonl, config.json and tensorboard/.
+
+    out: the run's folder; with `resume` it goes on where out/last stands, or starts where there is none.
+    on_event: called with every step, epoch and warning: a dictionary with an `event`: what log.jsonl holds, and more.
+    save_minutes: how often, besides at every epoch's end, out/last is written.
+    Raises ValueError for data, network and recipe that do not go together, with nothing written.
+    """
+
+    def __init__(
+        self, packed: Packed, arch: Arch, recipe: Recipe, out: Path, *, seed: int = 0, device: str = "cpu",
+        precision: Precision = "fp32", resume: bool = False, workers: int = 2, save_minutes: float = 10.0,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        if packed.side != arch.input.side:
+            raise ValueError(
+                f"the data is packed at {packed.side} pixels and {arch.name} takes {arch.input.side}; pack it again "
+                f"with --side {arch.input.side}, or --set arch.input.side={packed.side} (and arch.input.crop below it)")
+        if seed < 0:
+            raise ValueError(f"seed {seed} must be 0 or more")
+        self.arch = replace(arch, classes=len(packed.classes))
+        self.recipe, self.packed, self.out = recipe, packed, out
+        self.device, self.workers, self.save_minutes = torch.device(device), workers, save_minutes
+        self.arithmetic = Arithmetic(precision, self.device)
+        self.on_event = on_event
+        self.state = State(seed, packed.fingerprint, precision)
+        self.training, self.validation = packed.split("train"), packed.split("val")
+        self.steps = batches_per_epoch(len(self.training), recipe.batch_size)
+        self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)
+        self.lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(self.device)
+        saved = self._saved(resume)
+        self.network = AlexNet(self.arch, seed).to(self.device, memory_format=torch.channels_last)
+        self.optimiser = Momentum(self.network, recipe)
+        if saved:
+            self._restore(saved)
+        self._saved_at = time.monotonic()
+
+    def train(self) -> Errors:
+        """Train to the recipe's last epoch. Returns the last validation errors.
+
+        Raises Interrupted after a signal, with out/last written, and Diverged where the loss is not a number.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._write_config()
+        log = Log(self.out, self.state)
+
+        def tell(**event: Any) -> None:
+            log.write(event)
+            self.on_event(event)
+
+        errors = Errors()
+        try:
+            with _signals() as caught:
+                tell(event="start", step=self.state.step, epoch=self.state.epoch, steps_per_epoch=self.steps,
+                     photographs=len(self.training), classes=self.arch.classes, epochs=self.recipe.epochs)
+                while self.state.epoch < self.recipe.epochs:
+                    self._train_epoch(tell, caught)
+                    errors = self._close_epoch(tell, caught)
+                tell(event="end", step=self.state.step, epoch=self.state.epoch, best_top1_error=self.state.best_error)
+        finally:
+            log.close()
+        return errors
+
+    def _train_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> None:
+        state, recipe, epoch = self.state, self.recipe, self.state.epoch
+        self.network.train()
+        source = iter(batches(self.training, recipe.batch_size, shuffle=(state.seed, epoch),
+                              start=state.step - epoch * self.steps, workers=self.workers))
+        latest: list[float] = []
+        while True:
+            began = time.perf_counter()
+            batch = next(source, None)
+            if batch is None:
+                break
+            waited = time.perf_counter() - began
+            rate = learning_rate(recipe, (state.step + 1) / self.steps if recipe.warmup_epochs > state.step / self.steps
+                                 else state.step / self.steps, state.plateau.drops)
+            loss, wrong = self._step(batch, rate)
+            state.step += 1
+            state.seen += len(batch.indices)
+            state.loss_sum += loss * len(batch.indices)
+            state.wrong += wrong
+            seconds = time.perf_counter() - began
+            tell(event="step", step=state.step, epoch=epoch + 1, loss=loss, rate=rate,
+                 train_error=wrong / len(batch.indices), photographs_per_second=len(batch.indices) / seconds,
+                 waiting=waited / seconds)
+            latest = [*latest[-199:], loss]
+            self._judge(tell, latest)
+            if caught():
+                self._save_last()
+                raise Interrupted(caught(), self.out / "last")
+            if time.monotonic() - self._saved_at > 60 * self.save_minutes:
+                self._save_last()
+
+    def _step(self, batch: Batch, rate: float) -> tuple[float, int]:
+        state = self.state
+        # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
+        torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
+        views_NCHW = self.preprocess.training_views(
+            batch.pixels_NHWC.to(self.device, non_blocking=True), batch.indices, self.recipe, state.seed, state.epoch,
+            self.lighting)
+        loss, wrong = train_step(
+            self.network, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
+            batch.labels_N.to(self.device, non_blocking=True), rate, self.arithmetic)
+        return loss.item(), int(wrong.item())
+
+    def _judge(self, tell: Callable[..., None], latest: list[float]) -> None:
+        loss = latest[-1]
+        if not math.isfinite(loss):
+            verdict = loss_verdict(loss, self.arch.classes, self.state.step)
+            tell(event="warning", step=self.state.step, text=verdict)
+            raise Diverged(f"{verdict}. {self.out / 'last'} is as it was before")
+        if self.state.step % 200 == 0:
+            mean = sum(latest) / len(latest)
+            if verdict := loss_verdict(mean, self.arch.classes, self.state.step):
+                tell(event="warning", step=self.state.step, text=verdict)
+
+    def _close_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> Errors:
+        state = self.state
+
+        def check(done: int, total: int) -> None:
+            self.on_event({"event": "validating", "done": done, "total": total})
+            if caught():
+                self._save_last()  # the epoch is trained, not closed: resuming evaluates it again
+                raise Interrupted(caught(), self.out / "last")
+
+        errors = evaluate([(self.network, self.preprocess)], self.validation, device=self.device, on_progress=check)
+        rate = learning_rate(self.recipe, state.step / self.steps, state.plateau.drops)
+        state.plateau.see(errors.top1_error, self.recipe)
+        state.epoch += 1
+        tell(event="epoch", step=state.step, epoch=state.epoch, train_loss=state.loss_sum / state.seen,
+             train_error=state.wrong / state.seen, val_loss=errors.loss, val_top1_error=errors.top1_error,
+             val_top5_error=errors.top5_error, rate=rate)
+        state.seen, state.loss_sum, state.wrong = 0, 0.0, 0
+        if errors.top1_error < state.best_error:
+            state.best_error = errors.top1_error
+            ckpt.save(self._checkpoint(errors, resumable=False), self.out / "best")
+        self._save_last(errors)
+        return errors
+
+    # --- Saving and restoring ---
+
+    def _checkpoint(self, errors: Errors | None, *, resumable: bool) -> ckpt.Checkpoint:
+        self.state.loss_scale = self.arithmetic.scaler.get_scale()
+        return ckpt.Checkpoint(
+            arch=self.arch, classes=self.packed.classes, recipe=self.recipe, weights=self.network.state_dict(),
+            mean_HWC=self.preprocess.mean_HWC, velocity=self.optimiser.velocity if resumable else {},
+            training=asdict(self.state), errors=errors.to_json() if errors else {})
+
+    def _save_last(self, errors: Errors | None = None) -> None:
+        ckpt.save(self._checkpoint(errors, resumable=True), self.out / "last")
+        self._saved_at = time.monotonic()
+
+    def _saved(self, resume: bool) -> ckpt.Checkpoint | None:
+        """The run to go on with, if there is one and it is the same run."""
+        if not (self.out / "last" / ckpt.HEAD).exists():
+            if (self.out / "log.jsonl").exists() and not resume:
+                raise ValueError(f"{self.out} holds a run that was stopped; add --resume, or choose another --out")
+            return None
+        if not resume:
+            raise ValueError(f"{self.out} already holds a run; add --resume to go on with it, or choose another --out")
+        saved = ckpt.load(self.out / "last", with_velocity=True)
+        state = State.from_json(saved.training)
+        recipe = replace(saved.recipe or self.recipe, epochs=self.recipe.epochs)
+        for what, then, now in (
+            ("network", to_json(saved.arch), to_json(self.arch)), ("recipe", to_json(recipe), to_json(self.recipe)),
+            ("classes", list(saved.classes), list(self.packed.classes)), ("data", state.data, self.state.data),
+            ("seed", state.seed, self.state.seed), ("precision", state.precision, self.state.precision),
+        ):
+            if then != now:
+                raise ValueError(f"{self.out} was begun with another {what} ({_difference(then, now)}); "
+                                 "resume it with the same, or choose another --out")
+        return saved
+
+    def _restore(self, saved: ckpt.Checkpoint) -> None:
+        self.state = State.from_json(saved.training)
+        self.network.load_state_dict(saved.weights)
+        for name, velocity in self.optimiser.velocity.items():
+            velocity.copy_(saved.velocity[name])
+        if self.arithmetic.scaler.is_enabled():
+            self.arithmetic.scaler.update(self.state.loss_scale)
+
+    def _write_config(self) -> None:
+        config = {
+            "arch": to_json(self.arch), "recipe": to_json(self.recipe), "seed": self.state.seed,
+            "precision": self.state.precision, "device": _device_name(self.device),
+            "data": {"source": self.packed.source, "fingerprint": self.packed.fingerprint, "side": self.packed.side,
+                     "classes": list(self.packed.classes),
+                     "photographs": {"train": len(self.training), "val": len(self.validation)}},
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "threads": torch.get_num_threads(),
+        }
+        partial = self.out / "config.json.new"
+        partial.write_text(json.dumps(config, indent=1))
+        partial.replace(self.out / "config.json")
+
+
+def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:
+    """Network, recipe and state of the run in a folder, for going on with it without naming them again."""
+    if not (out / "last" / ckpt.HEAD).exists():
+        return None
+    head = ckpt.load(out / "last")
+    assert head.recipe is not None
+    return head.arch, head.recipe, State.from_json(head.training)
+
+
+def choose_device(name: str) -> str:
+    """`auto` is CUDA where there is one. Raises ValueError for a device that is absent."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {name} is absent: this torch sees no CUDA; use --device cpu")
+    if name.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"there is no device {name!r}; use auto, cpu or cuda")
+    return name
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def _difference(then: Any, now: Any) -> str:
+    """The first value that differs, as `then, now`."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        key = next(key for key in then if then[key] != now.get(key))
+        return f"{key}: {_difference(then[key], now.get(key))}"
+    return f"{then!r} then, {now!r} now"

@@ -1,0 +1,57 @@
+"""Shared by the tests: a small packed data set, and where the real photographs lie."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alexnet.datasets import open_dataset
+from PIL import Image
+
+from alexnet.config import Arch, arch, override
+from alexnet.pack import pack
+from alexnet.shards import Packed
+
+PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data"
+"""Real photographs that are not part of the repository."""
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The folder of real photographs; tests that need it are skipped where it is missing."""
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip(f"no photographs in {PHOTOGRAPHS}")
+    return PHOTOGRAPHS
+
+
+def draw(rng: np.random.Generator, label: int, side: int = 32) -> np.ndarray:
+    """A noisy picture of stripes; their direction and colour tell the class. uint8 [side, side, 3]."""
+    y, x = np.mgrid[:side, :side]
+    wave = np.sin((x * np.cos(label) + y * np.sin(label)) * 0.8 + rng.uniform(0, 6))
+    colour = np.array([80, 40, -60]) if label % 2 else np.array([-60, 50, 70])
+    return np.clip(128 + wave[..., None] * colour + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/ and val/ of four classes, 30 and 11 photographs each, as PNG files of 32 pixels."""
+    root, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for split, count in (("train", 30), ("val", 11)):
+        for label, name in enumerate(("ash", "birch", "cedar", "date palm")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(draw(rng, label)).save(folder / f"{number:03}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def packed(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """The same, packed at 32 pixels."""
+    return pack(open_dataset(class_folders), tmp_path_factory.mktemp("packed") / "data", side=32)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Arch:
+    """A network that trains in a second, with dropout, both kinds of layer, and batch normalisation."""
+    return override(arch("small"), [
+        "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", "classes=4"])

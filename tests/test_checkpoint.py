@@ -1,0 +1,171 @@
+"""A checkpoint is whole or absent, and damage to it is named."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet import checkpoint
+from alexnet.checkpoint import Checkpoint, load, locate, save
+from alexnet.config import recipe
+from alexnet.model import AlexNet
+
+
+@pytest.fixture
+def saved(tiny):
+    network = AlexNet(tiny, seed=1)
+    return Checkpoint(
+        arch=tiny, classes=("ash", "birch", "cedar", "date palm"), weights=network.state_dict(),
+        mean_HWC=torch.rand(1, 1, 3), recipe=recipe("modern"), velocity={"v": torch.randn(3)}, training={"step": 7})
+
+
+def test_a_checkpoint_comes_back_as_it_was(saved, tmp_path):
+    save(saved, tmp_path / "last")
+    back = load(tmp_path / "last", with_velocity=True)
+    assert (back.arch, back.classes, back.recipe, back.training) == (
+        saved.arch, saved.classes, saved.recipe, saved.training)
+    for key, weight in saved.weights.items():
+        assert torch.equal(back.weights[key], weight)
+    assert torch.equal(back.velocity["v"], saved.velocity["v"])
+    assert torch.equal(back.mean_HWC, saved.mean_HWC)
+    x = torch.randn(2, 3, 28, 28)
+    network = AlexNet(saved.arch, seed=1).eval()
+    with torch.inference_mode():
+        assert torch.equal(back.network()(x), network(x))
+
+
+def test_a_run_folder_stands_for_its_best_then_its_last(saved, tmp_path):
+    save(saved, tmp_path / "last")
+    assert locate(tmp_path) == tmp_path / "last"
+    save(saved, tmp_path / "best")
+    assert locate(tmp_path) == tmp_path / "best"
+    assert locate(tmp_path / "best" / "checkpoint.json") == tmp_path / "best"
+
+
+def test_what_is_not_a_checkpoint_is_said(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        load(tmp_path)
+
+
+def test_saving_again_leaves_only_the_new_files(saved, tmp_path):
+    save(saved, tmp_path)
+    saved.training["step"] = 8
+    save(saved, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert load(tmp_path).training["step"] == 8
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing after it runs, not even `except OSError`."""
+
+
+def test_killed_at_any_write_the_folder_holds_the_old_state_or_the_new(saved, tmp_path, monkeypatch):
+    """Every fsync, rename and unlink of a save is, in turn, the last thing that happens."""
+    calls = [(os, "fsync"), (Path, "replace"), (Path, "unlink")]
+    originals = [getattr(owner, name) for owner, name in calls]
+    saved.training["step"] = 1
+    outcomes = []
+    for survives in range(20):
+        folder = tmp_path / str(survives)
+        save(saved, folder)
+        left = survives
+
+        def dying(original):
+            def call(*arguments, **settings):
+                nonlocal left
+                if left == 0:
+                    raise Killed
+                left -= 1
+                return original(*arguments, **settings)
+            return call
+
+        newer = Checkpoint(**{**vars(saved), "training": {"step": 2}})
+        with monkeypatch.context() as patch:
+            for (owner, name), original in zip(calls, originals, strict=True):
+                patch.setattr(owner, name, dying(original))
+            try:
+                save(newer, folder)
+                finished = True
+            except Killed:
+                finished = False
+        outcomes.append(load(folder, with_velocity=True).training["step"])
+        if finished:
+            break
+        save(newer, folder)  # and saving after such a death works
+        assert load(folder).training["step"] == 2
+    assert finished
+    assert outcomes[0] == 1
+    assert outcomes[-1] == 2
+    assert outcomes == sorted(outcomes)
+
+
+def test_a_full_disk_leaves_the_former_checkpoint_and_no_rubbish(saved, tmp_path, monkeypatch):
+    save(saved, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    saved.training["step"] = 8
+    real = os.fsync
+    for fails_at in range(3):
+        count = 0
+
+        def full(handle, fails_at=fails_at):
+            nonlocal count
+            count += 1
+            if count > fails_at:
+                raise OSError(28, "No space left on device")
+            real(handle)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left"):
+                save(saved, tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_every_flipped_bit_and_every_truncation_is_detected(saved, tmp_path):
+    save(saved, tmp_path)
+    files = [path for path in tmp_path.iterdir() if "velocity" not in path.name]
+    assert len(files) == 2
+    generator = torch.Generator().manual_seed(0)
+    for path in files:
+        data = path.read_bytes()
+        for _ in range(60):
+            place = int(torch.randint(len(data), (), generator=generator))
+            broken = bytearray(data)
+            broken[place] ^= 1 << int(torch.randint(8, (), generator=generator))
+            path.write_bytes(broken)
+            with pytest.raises(ValueError, match=r"damaged|is missing") as error:
+                load(tmp_path)
+            assert str(tmp_path) in str(error.value)
+        for length in (0, 1, len(data) // 2, len(data) - 1):
+            path.write_bytes(data[:length])
+            with pytest.raises(ValueError, match="damaged"):
+                load(tmp_path)
+        path.write_bytes(data)
+    load(tmp_path)
+
+
+def test_a_missing_tensor_file_is_named(saved, tmp_path):
+    save(saved, tmp_path)
+    weights = next(tmp_path.glob("weights*"))
+    weights.unlink()
+    with pytest.raises(ValueError, match=f"{weights.name} is missing"):
+        load(tmp_path)
+
+
+def test_a_newer_format_is_refused(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    save(saved, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="upgrade alexnet"):
+        load(tmp_path)
+
+
+def test_the_head_is_plain_json_that_names_the_network(saved, tmp_path):
+    save(saved, tmp_path)
+    head = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert head["arch"]["name"] == "small"
+    assert head["classes"] == list(saved.classes)

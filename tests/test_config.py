@@ -1,0 +1,99 @@
+"""Presets and overrides say what they should, and refuse what they cannot be."""
+
+import dataclasses
+import re
+
+import pytest
+
+from alexnet import config
+from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, from_json, override, recipe, to_json
+
+
+@pytest.mark.parametrize("preset", [*ARCHS.values(), *RECIPES.values()], ids=lambda preset: preset.name)
+def test_a_preset_survives_json_unchanged(preset):
+    assert from_json(type(preset), to_json(preset)) == preset
+
+
+def test_paper_recipe_is_section_5():
+    paper = recipe("paper")
+    assert (paper.batch_size, paper.momentum, paper.weight_decay, paper.rate) == (128, 0.9, 0.0005, 0.01)
+    assert (paper.schedule, paper.drops, paper.drop_factor, paper.epochs) == ("plateau", 3, 10, 90)
+    assert paper.rate_in_velocity
+    assert paper.decay_biases
+
+
+def test_paper_biases_are_one_in_conv2_conv4_conv5_and_the_hidden_layers():
+    paper = arch("paper")
+    assert [conv.bias for conv in paper.conv] == [0, 1, 0, 1, 1]
+    assert [dense.bias for dense in paper.dense] == [1, 1]
+    assert paper.output_bias == 0
+    assert {layer.sigma for layer in (*paper.conv, *paper.dense)} == {0.01}
+
+
+def test_override_reaches_every_kind_of_field():
+    changed = override(arch("paper"), [
+        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.sigma=0.02", "dense2.width=64",
+        "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
+    assert changed.activation == "tanh"
+    assert (changed.input.crop, changed.input.side, changed.input.mean) == (128, 144, (1.0, 2.0, 3.0))
+    assert [conv.width for conv in changed.conv] == [48, 256, 384, 384, 256]
+    assert {conv.sigma for conv in changed.conv} == {0.02}
+    assert [dense.width for dense in changed.dense] == [4096, 64]
+    assert changed.lrn.k == 1.0
+    assert override(recipe("paper"), ["drop_epochs=3,4"]).drop_epochs == (3, 4)
+
+
+def test_overrides_are_checked_together():
+    # crop 300 alone exceeds the side of 256; with the side raised in the same breath, in either order, it stands.
+    assert override(arch("paper"), ["input.crop=300", "input.side=320"]).input.crop == 300
+
+
+@pytest.mark.parametrize(("setting", "words"), [
+    ("aktivation=tanh", "did you mean activation?"),
+    ("activation=swish", "one of relu, tanh, sigmoid"),
+    ("conv9.width=3", "conv1 to conv5 are there"),
+    ("conv=3", "made of layers"),
+    ("conv1=3", "set one of its fields"),
+    ("conv1.widht=3", "did you mean width?"),
+    ("input.crop=300", "crop 300 exceeds photo side 256"),
+    ("classes=many", "a whole number"),
+    ("classes=1", "at least 2"),
+    ("dropout", "write it as field=value"),
+    ("dropout.p=0.5", "has no fields of its own"),
+    ("dropout=1", "0 <= p < 1"),
+    ("towers=3", "multiple of 3"),
+    ("conv1.then=act flatten", "unknown step 'flatten'"),
+    ("lrn.n=4", "must be odd"),
+])
+def test_a_wrong_override_is_one_sentence_with_the_remedy(setting, words):
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        override(arch("paper"), [setting])
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean torchvision"):
+        arch("torchvison")
+    with pytest.raises(ValueError, match="did you mean modern"):
+        recipe("modren")
+
+
+def test_every_field_of_a_configuration_is_frozen():
+    for preset in (arch("paper"), recipe("paper")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            preset.name = "other"
+
+
+def test_from_json_refuses_unknown_fields():
+    tree = to_json(recipe("paper")) | {"learning_rate": 1.0}
+    with pytest.raises(ValueError, match="learning_rate"):
+        from_json(Recipe, tree)
+
+
+def test_default_recipe_goes_with_the_network():
+    names = {name: config.default_recipe(network).name for name, network in ARCHS.items()}
+    assert names["paper"] == names["one-gpu"] == "paper"
+    assert names["small"] == names["paper-bn"] == "modern"
+    assert names["code2012"] == "code2012"
+    assert names["cifar"] == "cifar"
+    assert isinstance(ARCHS["small"], Arch)

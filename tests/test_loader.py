@@ -1,0 +1,81 @@
+"""Order is arithmetic: each photograph once an epoch, from any start, with any workers, over any world."""
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet.loader import batches, batches_per_epoch, order
+
+
+def indices(packed, **settings):
+    return [batch.indices for batch in batches(packed.split("train"), 32, **settings)]
+
+
+def test_every_photograph_comes_once_an_epoch(packed):
+    epoch = np.concatenate(indices(packed, shuffle=(0, 0)))
+    assert sorted(epoch) == list(range(120))
+    assert not np.array_equal(epoch, np.arange(120))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = {order(100, seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_batches_are_as_equal_as_can_be():
+    assert batches_per_epoch(1000, 128) == 8
+    assert batches_per_epoch(128, 128) == 1
+    assert batches_per_epoch(129, 128) == 2
+
+
+def test_starting_in_the_middle_costs_nothing_and_changes_nothing(packed):
+    whole = indices(packed, shuffle=(7, 3))
+    rest = indices(packed, shuffle=(7, 3), start=2)
+    assert len(whole) == 4
+    assert len(rest) == 2
+    for a, b in zip(whole[2:], rest, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_workers_do_not_change_what_comes_out(packed, workers):
+    reference = list(batches(packed.split("train"), 32, shuffle=(1, 1), workers=0))
+    for a, b in zip(reference, batches(packed.split("train"), 32, shuffle=(1, 1), workers=workers), strict=True):
+        assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
+        assert torch.equal(a.labels_N, b.labels_N)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_ranks_share_the_same_global_batches(packed, world):
+    whole = indices(packed, shuffle=(1, 0))
+    shares = [indices(packed, shuffle=(1, 0), rank=rank, world=world) for rank in range(world)]
+    for step, batch in enumerate(whole):
+        together = np.concatenate([share[step] for share in shares])
+        assert sorted(together) == sorted(batch)
+
+
+def test_labels_and_pixels_belong_together(packed):
+    split = packed.split("val")
+    for batch in batches(split, 16):
+        np.testing.assert_array_equal(batch.labels_N.numpy(), split.labels[batch.indices])
+        np.testing.assert_array_equal(batch.pixels_NHWC.numpy(), split.read(batch.indices))
+
+
+def test_a_consumer_may_stop_early(packed):
+    source = batches(packed.split("train"), 8, shuffle=(0, 0), workers=2)
+    next(source)
+    source.close()  # must not hang, and must not leave threads behind that read on
+
+
+def test_a_reader_that_fails_says_so_to_the_consumer(packed):
+    class Broken:
+        labels = packed.split("train").labels
+
+        def __len__(self):
+            return 120
+
+        def read(self, share):
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(batches(Broken(), 32))

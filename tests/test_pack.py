@@ -1,0 +1,356 @@
+"""Claims about packing: what is kept, what is refused, and that a kill at any moment costs nothing but time."""
+
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import PHOTOGRAPHS, draw
+
+from alexnet import images
+from alexnet import pack as packing
+from alexnet.datasets import Dataset
+from alexnet.pack import choose_side, open_or_pack, pack, pack_with_bar, packed_size_bytes
+from alexnet.shards import open_packed
+
+SIDE, TRAIN, VAL, SHARD = 16, 40, 12, 8
+
+
+class Drawn:
+    """A photograph out of memory; `on_read` may count, fail, or kill."""
+
+    def __init__(self, number: int, split: str, on_read: Callable[[str], None]) -> None:
+        self.name, self.label, self._number, self._on_read = f"{split}/{number:03}.png", number % 4, number, on_read
+
+    def pixels(self) -> np.ndarray:
+        self._on_read(self.name)
+        return draw(np.random.default_rng(self._number), self.label, SIDE + self._number % 5)
+
+
+def drawn(on_read: Callable[[str], None] = lambda name: None, source: str = "drawn") -> Dataset:
+    counts = {"train": TRAIN, "val": VAL}
+    splits = {split: [Drawn(number, split, on_read) for number in range(count)] for split, count in counts.items()}
+    return Dataset(name="drawn", classes=("ash", "birch", "cedar", "date palm"), splits=splits, source=source,
+                   wnids=None, notes=("drawn by hand",), credits="none due")
+
+
+def failing(*bad: str) -> Callable[[str], None]:
+    def on_read(name: str) -> None:
+        if name in bad:
+            raise images.BadImage(f"{name} is truncated")
+
+    return on_read
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def pack_drawn(dest: Path, dataset: Dataset | None = None, **options: object):
+    return pack(dataset or drawn(), dest, **{"side": SIDE, "shard_photographs": SHARD, **options})  # type: ignore[arg-type]
+
+
+# --- What is kept -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_one_worker_and_four_write_the_same_bytes(tmp_path: Path, codec: str):
+    folders = [pack_drawn(tmp_path / str(workers), codec=codec, workers=workers).path for workers in (1, 4)]
+    assert contents(folders[0]) == contents(folders[1])
+
+
+def test_manifest_says_where_the_photographs_came_from(tmp_path: Path):
+    packed = pack_drawn(tmp_path / "data")
+    assert (packed.source, packed.credits, packed.notes) == ("drawn", "none due", ("drawn by hand",))
+    assert packed.classes[3] == "date palm"
+    assert packed.counts == {"train": TRAIN, "val": VAL}
+    assert packed.manifest["splits"]["train"]["per_class"] == [10] * 4
+    assert packed.splits == ("train", "val")
+
+
+def test_undecodable_photographs_are_quarantined_by_name(tmp_path: Path):
+    packed = pack_drawn(tmp_path / "data", drawn(failing("train/007.png", "val/003.png")))
+    assert packed.counts == {"train": TRAIN - 1, "val": VAL - 1}
+    assert packed.quarantined["train"] == [{"name": "train/007.png", "reason": "train/007.png is truncated"}]
+    assert (packed.path / "quarantine.txt").read_text().splitlines() == [
+        "train\ttrain/007.png\ttrain/007.png is truncated", "val\tval/003.png\tval/003.png is truncated"]
+    assert "train/007.png" not in packed.split("train").names
+    assert packed.split("train").read(np.arange(TRAIN - 1)).shape == (TRAIN - 1, SIDE, SIDE, 3)
+    packed.verify()
+
+
+def test_a_class_that_is_lost_is_warned_of_and_noted(tmp_path: Path):
+    lost = [photo.name for photo in drawn().splits["train"] if photo.label == 2]
+    with pytest.warns(UserWarning, match="no train photograph of class cedar could be decoded"):
+        packed = pack_drawn(tmp_path / "data", drawn(failing(*lost)))
+    assert "cedar" in packed.notes[-1]
+
+
+def test_more_bad_than_good_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"of the first \d+ train photographs of drawn cannot be decoded, as train/"):
+        pack_drawn(tmp_path / "data", drawn(failing(*(f"train/{n:03}.png" for n in range(TRAIN - 4)))))
+
+
+def test_validation_photographs_alone_are_measured_themselves(tmp_path: Path):
+    dataset = drawn()
+    packed = pack_drawn(tmp_path / "data", replace(dataset, splits={"train": [], "val": dataset.splits["val"]}))
+    assert packed.splits == ("val",)
+    assert "mean and covariance are those of val" in packed.notes[-1]
+    assert len(packed.split("train")) == 0
+    np.testing.assert_allclose(packed.mean_HWC, packed.split("val").read(np.arange(VAL)).mean(0), rtol=1e-6)
+
+
+def test_torch_threads_are_given_back(tmp_path: Path):
+    before = torch.get_num_threads()
+    pack_drawn(tmp_path / "data")
+    assert torch.get_num_threads() == before
+
+
+def test_no_more_than_a_few_hundred_photographs_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(packing, "_AHEAD", 4)
+    read: list[str] = []
+    distances: list[int] = []
+    pack_drawn(tmp_path / "data", drawn(read.append), workers=2,
+               on_progress=lambda done, total: distances.append(len(read) - done))
+    assert max(distances) <= 5
+
+
+def test_progress_without_a_terminal_is_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pack_with_bar(drawn(), tmp_path / "data", side=SIDE)
+    assert "packing: 52 of 52 photographs" in capsys.readouterr().err
+
+
+def test_photographs_are_packed_into_the_cache_once(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said: list[str] = []
+    packed = [open_or_pack(class_folders, 32, say=said.append) for _ in range(2)]
+    assert packed[0].path == packed[1].path
+    assert packed[0].path.is_relative_to(tmp_path)
+    assert len(said) == 1
+    assert open_or_pack(packed[0].path, 99).fingerprint == packed[0].fingerprint
+
+
+def test_what_a_network_was_not_trained_on_is_evaluated_whole(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = open_or_pack(class_folders / "val", 32, say=lambda line: None)
+    for trained_on, splits in ((own.source, ("train", "val")), ("elsewhere", ("train",))):
+        packed = open_or_pack(class_folders / "val", 32, say=lambda line: None, whole_unless=trained_on)
+        assert packed.splits == splits
+
+
+# --- A kill, and going on ---------------------------------------------------------------------------------------------
+
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from test_pack import pack_drawn
+
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+
+def arm(kind, number):
+    replace, calls = Path.replace, []
+    def counted(self, target):
+        calls.append(target)
+        if (kind, len(calls)) == ("before replace", number): die()
+        replace(self, target)
+        if (kind, len(calls)) == ("after replace", number): die()
+    Path.replace = counted
+    return lambda done, total: die() if (kind, done) == ("photograph", number) else None
+
+def in_a_child(work):
+    child = os.fork()
+    if not child:
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+root, codec, *moments = sys.argv[1:]
+for moment in moments:
+    kind, number = moment.rsplit(" ", 1)
+    dest = Path(root) / moment.replace(" ", "-")
+    first = in_a_child(lambda: pack_drawn(dest, codec=codec, workers=2, on_progress=arm(kind, int(number))))
+    assert first == -signal.SIGKILL, (moment, first)
+    assert in_a_child(lambda: pack_drawn(dest, codec=codec, workers=2)) == 0, moment
+"""
+
+# Shards are five of train and two of val; the journal is replaced once before and once after each, the manifest last.
+MOMENTS = ["photograph 1", "photograph 8", "photograph 21", "photograph 52", "before replace 1", "after replace 1",
+           "before replace 4", "after replace 4", "before replace 9", "after replace 9"]
+
+
+@pytest.mark.parametrize(("codec", "moments"), [("raw", MOMENTS), ("jpeg", ["photograph 21", "after replace 4"])])
+def test_killed_and_resumed_pack_equals_an_uninterrupted_one_byte_for_byte(
+    tmp_path: Path, codec: str, moments: list[str],
+):
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run([sys.executable, "-W", "ignore", "-c", KILLER, tmp_path, codec, *moments], check=True,
+                   env=os.environ | {"PYTHONPATH": path})
+    expected = contents(pack_drawn(tmp_path / "uninterrupted", codec=codec).path)
+    for moment in moments:
+        assert contents(tmp_path / moment.replace(" ", "-")) == expected, moment
+
+
+def interrupt(dest: Path, at: int) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_drawn(dest, on_progress=stop)
+
+
+def test_resumed_pack_reads_no_photograph_of_a_finished_shard_again(tmp_path: Path):
+    interrupt(tmp_path / "data", at=30)
+    with pytest.raises(ValueError, match="not packed to the end"):
+        open_packed(tmp_path / "data")
+    read: list[str] = []
+    seen: list[int] = []
+    pack_drawn(tmp_path / "data", drawn(read.append), on_progress=lambda done, total: seen.append(done))
+    assert len(read) == TRAIN + VAL - 3 * SHARD
+    assert seen[0] == 3 * SHARD + 1
+
+
+def test_finished_shard_that_was_lost_is_missed_by_name(tmp_path: Path):
+    interrupt(tmp_path / "data", at=30)
+    (tmp_path / "data" / "train-00001.npy").unlink()
+    with pytest.raises(ValueError, match=r"train-00001\.npy is missing"):
+        pack_drawn(tmp_path / "data")
+
+
+def test_finished_pack_is_returned_at_once(tmp_path: Path):
+    packed = pack_drawn(tmp_path / "data")
+    before = contents(packed.path)
+    read: list[str] = []
+    assert pack_drawn(tmp_path / "data", drawn(read.append)).fingerprint == packed.fingerprint
+    assert not read
+    assert contents(packed.path) == before
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_plan_is_refused_and_nothing_overwritten(tmp_path: Path, finished: bool):
+    dest = tmp_path / "data"
+    pack_drawn(dest) if finished else interrupt(dest, at=20)
+    before = contents(dest)
+    other = replace(drawn(), splits={"train": drawn().splits["train"][:7], "val": []})
+    for change, words in (({"side": 12}, "side 16, not 12"), ({"codec": "jpeg"}, "codec raw, not jpeg"),
+                          ({"dataset": other}, "of other photographs")):
+        with pytest.raises(ValueError, match=f"holds a pack .*{words}; choose another DEST"):
+            pack_drawn(dest, **change)
+    assert contents(dest) == before
+
+
+def test_folder_of_something_else_is_refused(tmp_path: Path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="neither empty nor a pack"):
+        pack_drawn(tmp_path)
+    with pytest.raises(ValueError, match="is a file"):
+        pack_drawn(tmp_path / "thesis.tex")
+
+
+def test_source_is_never_written_to(tmp_path: Path):
+    with pytest.raises(ValueError, match="a source is never written to"):
+        pack_drawn(tmp_path / "packed", drawn(source=str(tmp_path)))
+    assert not any(tmp_path.iterdir())
+
+
+def test_two_packs_into_one_folder_are_refused(tmp_path: Path):
+    def second(done: int, total: int) -> None:
+        with pytest.raises(ValueError, match="another process is packing"):
+            pack_drawn(tmp_path / "data")
+
+    pack_drawn(tmp_path / "data", on_progress=second)
+
+
+def test_too_small_a_disk_is_refused_beforehand_with_both_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(packing, "packed_size_bytes", lambda *arguments: 252_000_000_000)
+    monkeypatch.setattr(packing.shutil, "disk_usage", lambda path: SimpleNamespace(free=2_000_000_000))
+    with pytest.raises(ValueError, match=r"needs 252\.0 GB more and its disk has 2\.0 GB free"):
+        pack_drawn(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_full_disk_is_one_sentence_and_finished_shards_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write, calls = packing.shards.write_shard, []
+
+    def full(*arguments: object):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        return write(*arguments)
+
+    monkeypatch.setattr(packing.shards, "write_shard", full)
+    with pytest.raises(ValueError, match="No space left on device; finished shards are kept"):
+        pack_drawn(tmp_path / "data")
+    read: list[str] = []
+    pack_drawn(tmp_path / "data", drawn(read.append)).verify()
+    assert len(read) == TRAIN + VAL - 2 * SHARD
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"codec": "png"}, "no codec 'png'"), ({"side": 0}, "side 0 must"), ({"quality": 101}, "quality 101 must"),
+    ({"shard_photographs": -1}, "-1 photographs a shard must")])
+def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, object], words: str):
+    with pytest.raises(ValueError, match=words):
+        pack_drawn(tmp_path / "data", **options)
+    assert not (tmp_path / "data").exists()
+
+
+# --- Sizes ------------------------------------------------------------------------------------------------------------
+
+
+def test_tiny_photographs_keep_their_side_and_others_get_256():
+    assert choose_side(drawn()) == SIDE + 2
+    large = replace(drawn(), splits={"train": [Large(), Large(), *drawn().splits["train"][:1]], "val": []})
+    assert choose_side(large) == 256
+
+
+class Large:
+    name, label = "large", 0
+
+    def pixels(self) -> np.ndarray:
+        return np.zeros((200, 300, 3), np.uint8)
+
+
+def test_packed_size_of_imagenet_is_252_gb():
+    assert packed_size_bytes(1_281_167, 256) == pytest.approx(251.9e9, rel=1e-3)
+
+
+def test_real_photographs_take_about_the_estimated_size_as_jpeg(tmp_path: Path):
+    archive = PHOTOGRAPHS / "imagenet-samples.tar"
+    if not archive.is_file():
+        pytest.skip(f"no photographs in {PHOTOGRAPHS}")
+    with tarfile.open(archive) as tar:
+        members = [member for member in tar if member.isfile()][::10]
+        photos = [InTar(number, member.name, tar.extractfile(member).read()) for number, member in enumerate(members)]
+    dataset = Dataset(name="samples", classes=tuple(photo.name for photo in photos), source="samples", wnids=None,
+                      splits={"train": photos, "val": []}, notes=(), credits="ImageNet")
+    raw, jpeg = (pack(dataset, tmp_path / codec, codec=codec) for codec in ("raw", "jpeg"))
+    everything = np.arange(len(photos))
+    error = raw.split("train").read(everything).astype(int) - jpeg.split("train").read(everything)
+    assert np.abs(error).mean() < 4
+    for packed in (raw, jpeg):
+        there = packed.manifest["files"][packed.manifest["splits"]["train"]["shards"][0]["file"]]["bytes"]
+        assert packed_size_bytes(len(photos), 256, packed.codec) == pytest.approx(there, rel=0.25)
+
+
+class InTar:
+    def __init__(self, label: int, name: str, data: bytes) -> None:
+        self.label, self.name, self.data = label, name, data
+
+    def pixels(self) -> np.ndarray:
+        return images.decode(self.data, self.name)

@@ -1,0 +1,188 @@
+"""Claims about the packed form on disk. Its folders are made by `pack` from the pictures of `conftest`."""
+
+import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw
+
+from alexnet.datasets import Dataset
+from alexnet.pack import pack
+from alexnet.shards import Packed, is_packed, open_packed, read_json, write_json
+
+SIDE, TRAIN, VAL = 24, 26, 9
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+class Drawn:
+    """A photograph out of memory."""
+
+    def __init__(self, number: int, split: str) -> None:
+        self.name, self.label = f"{split}/{number % 3}/{number:03}.png", number % 3
+        self._pixels = draw(np.random.default_rng([number, len(split)]), self.label, SIDE)
+
+    def pixels(self) -> np.ndarray:
+        return self._pixels
+
+
+def drawn() -> Dataset:
+    splits = {split: [Drawn(n, split) for n in range(count)] for split, count in (("train", TRAIN), ("val", VAL))}
+    return Dataset(name="drawn", classes=("ash", "birch", "cedar"), splits=splits, source="drawn",
+                   wnids=None, notes=(), credits="")
+
+
+@pytest.fixture(params=["raw", "jpeg"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Packed:
+    """A packed folder of each codec, in shards of 10, that a test may damage."""
+    return pack(drawn(), tmp_path / "data", side=SIDE, codec=request.param, shard_photographs=10)
+
+
+def test_a_split_gives_the_photographs_that_were_packed(folder: Packed):
+    for name in ("train", "val"):
+        split, photos = folder.split(name), {photo.name: photo for photo in drawn().splits[name]}
+        assert len(split) == len(split.names) == len(photos) == folder.counts[name]
+        pixels_BHWC = split.read(np.arange(len(split)))
+        for pixels, label, photo in zip(pixels_BHWC, split.labels, (photos[n] for n in split.names), strict=True):
+            assert label == photo.label
+            error = pixels.astype(float) - photo.pixels()
+            if folder.codec == "raw":
+                assert not error.any()
+            else:
+                assert np.abs(error @ LUMA).mean() < 6  # halved chroma loses what noise it has
+
+
+def test_photographs_come_in_the_order_asked_for_across_shards_and_threads(folder: Packed):
+    split = folder.split("train")
+    everything = split.read(np.arange(TRAIN))
+    orders = [np.random.default_rng(seed).integers(0, TRAIN, 40) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for order, pixels_BHWC in zip(orders, pool.map(split.read, orders), strict=True):
+            np.testing.assert_array_equal(pixels_BHWC, everything[order])
+    assert split.read(np.array([], np.int64)).shape == (0, SIDE, SIDE, 3)
+    for outside in (TRAIN, -1):
+        with pytest.raises(IndexError, match="exceed a split of 26"):
+            split.read(np.array([0, outside]))
+
+
+def test_training_photographs_are_mixed_and_validation_photographs_in_order(folder: Packed):
+    assert list(folder.split("train").names) != sorted(folder.split("train").names)
+    assert folder.split("val").names == tuple(photo.name for photo in drawn().splits["val"])
+
+
+@pytest.mark.parametrize("folder", ["raw"], indirect=True)
+def test_numpy_opens_a_raw_shard(folder: Packed):
+    shard = np.load(folder.path / "train-00002.npy", mmap_mode="r")
+    assert (shard.shape, shard.dtype) == ((6, SIDE, SIDE, 3), np.uint8)
+    np.testing.assert_array_equal(shard, folder.split("train").read(np.arange(20, 26)))
+
+
+@pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
+def test_webdataset_reads_a_jpeg_shard(folder: Packed):
+    webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own
+        stream = webdataset.WebDataset(str(folder.path / "train-{00000..00002}.tar"), shardshuffle=False)
+        samples = list(stream.decode("rgb8").to_tuple("jpg", "cls", "__key__"))
+    split = folder.split("train")
+    assert [label for _, label, _ in samples] == split.labels.tolist()
+    assert [int(key) for _, _, key in samples] == list(range(TRAIN))
+    theirs = np.stack([pixels for pixels, _, _ in samples]).astype(int)
+    assert np.abs(theirs - split.read(np.arange(TRAIN))).max() <= 1  # another decoder
+
+
+def test_mean_and_covariance_equal_numpys_over_what_is_read_back(folder: Packed):
+    pixels_NHWC = folder.split("train").read(np.arange(TRAIN)).astype(np.float64)
+    colours = pixels_NHWC.reshape(-1, 3)
+    np.testing.assert_allclose(folder.mean_HWC, pixels_NHWC.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(folder.rgb_mean, colours.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(folder.rgb_covariance, np.cov(colours.T, bias=True), rtol=1e-10)
+    assert folder.mean_HWC.dtype == np.float32
+
+
+def test_two_codecs_hold_the_same_photographs_in_the_same_order(tmp_path: Path):
+    raw, jpeg = (pack(drawn(), tmp_path / codec, side=SIDE, codec=codec, quality=100) for codec in ("raw", "jpeg"))
+    assert raw.split("train").names == jpeg.split("train").names
+    assert raw.fingerprint != jpeg.fingerprint
+    both = [packed.split("train").read(np.arange(TRAIN)).astype(float) for packed in (raw, jpeg)]
+    assert np.abs((both[0] - both[1]) @ LUMA).mean() < 2
+
+
+def test_a_sound_folder_verifies_wherever_it_lies(folder: Packed, tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    folder.verify(lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(folder.manifest["files"]),) * 2
+    moved = folder.path.rename(tmp_path / "moved")
+    assert open_packed(moved).fingerprint == folder.fingerprint
+
+
+def shard(folder: Packed) -> Path:
+    return folder.path / folder.manifest["splits"]["train"]["shards"][1]["file"]
+
+
+def test_truncated_shard_is_refused_by_name(folder: Packed):
+    content = shard(folder).read_bytes()
+    shard(folder).write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=f"{shard(folder).name} is truncated: .* bytes of"):
+        open_packed(folder.path)
+
+
+def test_missing_file_is_refused_by_name(folder: Packed):
+    (folder.path / "val-00000.labels.npy").unlink()
+    with pytest.raises(ValueError, match=r"val-00000\.labels\.npy is missing"):
+        open_packed(folder.path)
+
+
+def test_verify_names_every_file_with_a_flipped_bit(folder: Packed):
+    damaged = [shard(folder), folder.path / "mean.npy"]
+    for path in damaged:
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{damaged[0].name} is damaged.*mean.npy is damaged"):
+        open_packed(folder.path).verify()
+
+
+def test_damaged_manifest_is_refused(folder: Packed):
+    manifest = folder.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"ash"', '"oak"'))
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
+        open_packed(folder.path)
+    manifest.write_text('{"name": "a web page"}')
+    with pytest.raises(ValueError, match="not of a packed folder"):
+        open_packed(folder.path)
+
+
+def test_newer_format_and_names_outside_the_folder_are_refused(folder: Packed):
+    manifest = folder.path / "manifest.json"
+    content = read_json(manifest)
+    write_json(manifest, content | {"format": 99})
+    with pytest.raises(ValueError, match="has format 99 and this alexnet reads 1"):
+        open_packed(folder.path)
+    for name in ("../secret", "/etc/passwd", "a\\b", "..", ""):
+        write_json(manifest, content | {"files": {name: {"bytes": 1, "sha256": ""}}})
+        with pytest.raises(ValueError, match="no plain name"):
+            open_packed(folder.path)
+
+
+def test_shards_outside_the_checked_files_are_refused(folder: Packed):
+    manifest = folder.path / "manifest.json"
+    content = json.loads(json.dumps(read_json(manifest)))
+    content["splits"]["val"]["shards"][0]["file"] = "../secret"
+    write_json(manifest, content)
+    with pytest.raises(ValueError, match=r"'\.\./secret'"):
+        open_packed(folder.path)
+
+
+def test_what_is_no_packed_folder_is_said_to_be_none(folder: Packed, tmp_path: Path):
+    assert is_packed(folder.path)
+    assert not is_packed(tmp_path)
+    with pytest.raises(ValueError, match=r"no packed folder: it has no manifest\.json"):
+        open_packed(tmp_path)
+
+
+def test_unknown_split_names_the_nearest(folder: Packed):
+    with pytest.raises(ValueError, match="no split 'vla'; did you mean val"):
+        folder.split("vla")

@@ -1,0 +1,328 @@
+"""The update rule, the schedules, and runs that end where they should, interrupted or not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from alexnet import checkpoint
+from alexnet.config import Recipe, arch, override, recipe
+from alexnet.diagnostics import loss_verdict
+from alexnet.optimise import Arithmetic, Momentum, Plateau, learning_rate
+from alexnet.train import Diverged, Interrupted, Run, choose_device
+
+QUICK = Recipe("quick", epochs=3, batch_size=16, rate=0.05, schedule="linear", decay_biases=False)
+
+
+# --- The update rule ---
+
+def reference_steps(rule, w, gradients, rates, decay=0.0005, momentum=0.9):
+    """§5's rule, and PyTorch's as its documentation states it, in NumPy."""
+    v = np.zeros_like(w)
+    for g, eps in zip(gradients, rates, strict=True):
+        if rule == "paper":
+            v = momentum * v - decay * eps * w - eps * g
+            w = w + v
+        else:
+            g = g + decay * w
+            v = momentum * v + g
+            w = w - eps * (g + momentum * v if rule == "nesterov" else v)
+    return w
+
+
+@pytest.mark.parametrize("rule", ["paper", "pytorch", "nesterov"])
+def test_the_update_rule_is_the_formula_across_a_drop_of_the_rate(rule):
+    rng = np.random.default_rng(0)
+    w, gradients = rng.normal(size=(4, 3)), rng.normal(size=(12, 4, 3))
+    rates = [0.1] * 6 + [0.01] * 6
+    layer = nn.Linear(3, 4, bias=False).double()
+    layer.weight.data = torch.from_numpy(w.copy())
+    optimiser = Momentum(layer, Recipe("r", rate_in_velocity=rule == "paper", nesterov=rule == "nesterov"))
+    for g, eps in zip(gradients, rates, strict=True):
+        layer.weight.grad = torch.from_numpy(g.copy())
+        optimiser.step(eps)
+    np.testing.assert_allclose(layer.weight.detach().numpy(), reference_steps(rule, w, gradients, rates), rtol=1e-12)
+
+
+def test_the_two_rules_agree_until_the_rate_changes_and_differ_after():
+    rng = np.random.default_rng(0)
+    w, gradients = rng.normal(size=5), rng.normal(size=(6, 5))
+    constant, dropped = [0.1] * 6, [0.1] * 3 + [0.01] * 3
+    np.testing.assert_allclose(
+        reference_steps("paper", w, gradients, constant), reference_steps("pytorch", w, gradients, constant))
+    assert not np.allclose(
+        reference_steps("paper", w, gradients, dropped), reference_steps("pytorch", w, gradients, dropped))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_pytorchs_rule_equals_torch_optim_sgd(nesterov):
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(6, 5), nn.Linear(6, 5)
+    theirs.load_state_dict(ours.state_dict())
+    settings = Recipe("r", rate_in_velocity=False, nesterov=nesterov, weight_decay=0.01)
+    optimiser = Momentum(ours, settings)
+    reference = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+    for step in range(8):
+        rate = 0.1 / (1 + step)
+        x = torch.randn(4, 6)
+        for network in (ours, theirs):
+            network.zero_grad()
+            network(x).square().sum().backward()
+        optimiser.step(rate)
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+        torch.testing.assert_close(ours.weight, theirs.weight)
+        torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_biases_may_learn_at_twice_the_rate_and_undecayed():
+    layer = nn.Linear(2, 2)
+    before = layer.bias.detach().clone()
+    optimiser = Momentum(layer, Recipe("r", bias_rate=2.0, decay_biases=False, momentum=0.0))
+    layer.weight.grad, layer.bias.grad = torch.zeros(2, 2), torch.ones(2)
+    optimiser.step(0.1)
+    torch.testing.assert_close(layer.bias.detach(), before - 0.2)
+
+
+# --- The schedules ---
+
+def test_the_plateau_divides_by_ten_three_times_and_no_more():
+    paper, plateau = recipe("paper"), Plateau()
+    errors = [0.9, 0.8, 0.8, 0.81, 0.8, 0.7] + [0.7] * 30
+    rates = []
+    for error in errors:
+        plateau.see(error, paper)
+        rates.append(learning_rate(paper, 1.0, plateau.drops))
+    assert rates[:4] == [0.01] * 4
+    assert rates[4] == pytest.approx(0.001)  # the third epoch without a better error
+    assert rates[7] == pytest.approx(0.001)
+    assert rates[8] == pytest.approx(1e-4)
+    assert rates[-1] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({"schedule": "steps", "drop_epochs": (2, 4)}, [1, 1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]),
+    ({"schedule": "exponential", "drops": 3, "drop_factor": 8.0}, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
+    ({"schedule": "linear"}, [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+    ({"schedule": "constant", "warmup_epochs": 2.0}, [0, 0.5, 1, 1, 1, 1, 1, 1]),
+])
+def test_schedules_follow_their_definitions(changes, expected):
+    chosen = replace(Recipe("r", epochs=8, rate=1.0), **changes)
+    assert [learning_rate(chosen, epoch) for epoch in range(8)] == pytest.approx(expected)
+
+
+# --- Precision and devices ---
+
+def test_fp16_on_a_cpu_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="use --precision bf16 or fp32"):
+        Arithmetic("fp16", torch.device("cpu"))
+
+
+def test_an_absent_device_is_refused_in_a_sentence():
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="use --device cpu"):
+            choose_device("cuda")
+    with pytest.raises(ValueError, match="there is no device"):
+        choose_device("tpu")
+
+
+# --- Runs ---
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    saved = checkpoint.load(folder, with_velocity=True)
+    return saved.weights | {f"velocity.{key}": value for key, value in saved.velocity.items()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = weights(one / "last"), weights(other / "last")
+    assert a.keys() == b.keys()
+    for key in a:
+        assert torch.equal(a[key], b[key]), key
+    assert checkpoint.load(one / "last").training == checkpoint.load(other / "last").training
+    assert logged(one) == logged(other)
+
+
+def logged(run: Path) -> list[dict]:
+    """The log without what a clock or the number of starts decides."""
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in event.items() if key not in ("photographs_per_second", "waiting")}
+            for event in events if event["event"] != "start"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(packed, tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    Run(packed, tiny, QUICK, out, seed=5).train()
+    return out
+
+
+def test_a_run_learns(packed, tiny, tmp_path):
+    run = Run(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run")
+    errors = run.train()
+    assert errors.photographs == 44
+    assert errors.top1_error < 0.2  # chance is 0.75
+    log = logged(tmp_path / "run")
+    epochs = [event for event in log if event["event"] == "epoch"]
+    assert [event["epoch"] for event in epochs] == list(range(1, 9))
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
+    assert checkpoint.load(tmp_path / "run").errors["top1_error"] == min(event["val_top1_error"] for event in epochs)
+
+
+def test_two_runs_with_one_seed_are_the_same_and_with_two_are_not(packed, tiny, uninterrupted, tmp_path):
+    Run(packed, tiny, QUICK, tmp_path / "again", seed=5).train()
+    assert_same_run(uninterrupted, tmp_path / "again")
+    Run(packed, tiny, replace(QUICK, epochs=1), tmp_path / "other", seed=6).train()
+    assert not torch.equal(weights(tmp_path / "other" / "last")["features.conv1.weight"],
+                           weights(uninterrupted / "last")["features.conv1.weight"])
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(("precision", "workers"), [("fp32", 0), ("fp32", 3), ("bf16", 1)])
+def test_resumed_run_matches_uninterrupted_run_bit_for_bit(packed, tiny, tmp_path, precision, workers):
+    """Stopped dead at steps in the middle of an epoch, at its end, and while validating; resumed with other workers."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    Run(packed, tiny, QUICK, whole, seed=5, precision=precision).train()
+
+    def die(when):
+        def on_event(event):
+            if when(event):
+                raise Killed
+        return on_event
+
+    deaths = [
+        lambda e: e["event"] == "step" and e["step"] == 3,
+        lambda e: e["event"] == "step" and e["step"] == 8,
+        lambda e: e["event"] == "validating",
+        lambda e: e["event"] == "epoch" and e["epoch"] == 2,
+        lambda e: e["event"] == "step" and e["step"] == 21,
+    ]
+    for number, when in enumerate(deaths):
+        with pytest.raises(Killed):
+            Run(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=number > 0,
+                workers=(workers + number) % 3, save_minutes=0.0, on_event=die(when)).train()
+    Run(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=True, workers=workers).train()
+    assert_same_run(whole, broken)
+
+
+def test_a_process_killed_and_resumed_ends_where_an_uninterrupted_one_ends(packed, tmp_path):
+    def command(out, *more):
+        return [sys.executable, "-m", "alexnet", "train", str(packed.path), "--arch", "small", "--epochs", "4",
+                "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16",
+                "--set", "recipe.batch_size=8", "--save-minutes", "0", "--out", str(out), "--resume", *more]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        process = subprocess.Popen(command(tmp_path / "killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        log = tmp_path / "killed" / "log.jsonl"
+        lines = len(log.read_text().splitlines()) if log.exists() else 0
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) > lines + 1:
+                break
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_its_exit_code(packed, tiny, uninterrupted, tmp_path, number):
+    def on_event(event):
+        if event["event"] == "step" and event["step"] == 5:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match="--resume") as stopped:
+        Run(packed, tiny, QUICK, tmp_path / "run", seed=5, on_event=on_event).train()
+    assert stopped.value.exit_code == 128 + number
+    assert checkpoint.load(tmp_path / "run" / "last").training["step"] == 5
+    Run(packed, tiny, QUICK, tmp_path / "run", seed=5, resume=True).train()
+    assert_same_run(uninterrupted, tmp_path / "run")
+
+
+def test_a_finished_run_is_not_overwritten_and_resuming_it_does_nothing(packed, tiny, uninterrupted):
+    before = (uninterrupted / "log.jsonl").read_text()
+    with pytest.raises(ValueError, match="already holds a run"):
+        Run(packed, tiny, QUICK, uninterrupted, seed=5)
+    Run(packed, tiny, QUICK, uninterrupted, seed=5, resume=True).train()
+    assert [e for e in logged(uninterrupted) if e["event"] == "step"] == [
+        e for e in map(json.loads, before.splitlines()) if e["event"] == "step" and
+        e.pop("waiting") is not None and e.pop("photographs_per_second")]
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"seed": 6}, "another seed"), ({"precision": "bf16"}, "another precision"),
+    ({"recipe": replace(QUICK, rate=0.1)}, "another recipe"),
+])
+def test_resuming_with_something_else_is_refused(packed, tiny, uninterrupted, change, words):
+    settings = {"seed": 5, "recipe": QUICK} | change
+    chosen = settings.pop("recipe")
+    with pytest.raises(ValueError, match=words):
+        Run(packed, tiny, chosen, uninterrupted, resume=True, **settings)
+
+
+def test_resuming_with_another_network_is_refused(packed, tiny, uninterrupted):
+    with pytest.raises(ValueError, match=r"another network \(activation: 'relu' then, 'tanh' now\)"):
+        Run(packed, override(tiny, ["activation=tanh"]), QUICK, uninterrupted, seed=5, resume=True)
+
+
+def test_a_side_that_does_not_fit_is_refused_with_both_values(packed, tmp_path):
+    with pytest.raises(ValueError, match="packed at 32 pixels and small takes 64"):
+        Run(packed, arch("small"), QUICK, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(packed, tiny, tmp_path):
+    run = Run(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
+
+    def poison(event):
+        if event["event"] == "step" and event["step"] == 4:
+            run.network.named_layer("conv1").weight.data.fill_(float("nan"))
+
+    run.on_event = poison
+    with pytest.raises(Diverged, match="lower the rate"):
+        run.train()
+    saved = checkpoint.load(tmp_path / "run" / "last")
+    assert saved.training["step"] == 3
+    assert all(torch.isfinite(weight).all() for weight in saved.weights.values())
+    assert any(event["event"] == "warning" for event in logged(tmp_path / "run"))
+
+
+def test_a_stuck_loss_is_named_and_a_healthy_one_is_not():
+    assert "ln(1000) = 6.908" in loss_verdict(6.9078, 1000, 500)
+    assert loss_verdict(6.9078, 1000, 100) is None  # too early to tell
+    assert loss_verdict(5.0, 1000, 500) is None
+    assert "exploding" in loss_verdict(300.0, 10, 50)
+    assert "exploded" in loss_verdict(float("nan"), 10, 50)
+
+
+def test_tensorboard_can_read_the_run(uninterrupted):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(uninterrupted / "tensorboard"))
+    events.Reload()
+    assert "epoch/val_top1_error" in events.Tags()["scalars"]
+    assert len(events.Scalars("epoch/train_loss")) == 3
+
+
+def test_code2012_and_caffe_presets_take_a_step(packed, tmp_path):
+    for name in ("paper", "code2012", "caffenet", "torchvision"):
+        shrunk = override(arch(name), [
+            "input.side=32", "input.crop=32", "conv1.kernel=5", "conv1.stride=1", "conv1.padding=2", "conv.width=16",
+            "dense.width=16"])
+        chosen = replace(recipe(name if name != "caffenet" else "paper"), epochs=1)
+        assert Run(packed, shrunk, chosen, tmp_path / name).train().photographs == 44
