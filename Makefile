@@ -32,7 +32,7 @@ gpu: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/test.stamp
-	$(BIN)/python benchmarks/input.py
+	$(BIN)/python benchmarks/bench.py
 
 $(VENV)/demo.stamp: $(VENV)/python.stamp
 	@echo "== installing alexnet[demo] into $(VENV)"

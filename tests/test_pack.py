@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import PHOTOGRAPHS, draw
 
 from alexnet import images
 from alexnet import pack as packing
 from alexnet.datasets import Dataset
 from alexnet.pack import choose_side, open_or_pack, pack, pack_with_bar, packed_size_bytes
 from alexnet.shards import open_packed
+from conftest import PHOTOGRAPHS, draw
 
 SIDE, TRAIN, VAL, SHARD = 16, 40, 12, 8
 
@@ -86,6 +86,13 @@ def test_undecodable_photographs_are_quarantined_by_name(tmp_path: Path):
     packed.verify()
 
 
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_a_shard_may_lose_all_its_photographs(tmp_path: Path, codec: str):
+    packed = pack_drawn(tmp_path / "data", drawn(failing(*(f"val/{number:03}.png" for number in range(8)))), codec=codec)
+    assert packed.split("val").read(np.arange(4)).shape == (4, SIDE, SIDE, 3)
+    assert packed.split("val").labels.tolist() == [0, 1, 2, 3]
+
+
 def test_a_class_that_is_lost_is_warned_of_and_noted(tmp_path: Path):
     lost = [photo.name for photo in drawn().splits["train"] if photo.label == 2]
     with pytest.warns(UserWarning, match="no train photograph of class cedar could be decoded"):
@@ -151,11 +158,13 @@ def test_what_a_network_was_not_trained_on_is_evaluated_whole(
 
 # --- A kill, and going on ---------------------------------------------------------------------------------------------
 
+BAD = [f"train/{number:03}.png" for number in range(0, TRAIN, 5)] + ["val/002.png"]
+
 KILLER = """
 import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from test_pack import pack_drawn
+from test_pack import BAD, drawn, failing, pack_drawn
 
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 
@@ -180,9 +189,10 @@ root, codec, *moments = sys.argv[1:]
 for moment in moments:
     kind, number = moment.rsplit(" ", 1)
     dest = Path(root) / moment.replace(" ", "-")
-    first = in_a_child(lambda: pack_drawn(dest, codec=codec, workers=2, on_progress=arm(kind, int(number))))
+    def work(**options): pack_drawn(dest, drawn(failing(*BAD)), codec=codec, workers=2, **options)
+    first = in_a_child(lambda: work(on_progress=arm(kind, int(number))))
     assert first == -signal.SIGKILL, (moment, first)
-    assert in_a_child(lambda: pack_drawn(dest, codec=codec, workers=2)) == 0, moment
+    assert in_a_child(work) == 0, moment
 """
 
 # Shards are five of train and two of val; the journal is replaced once before and once after each, the manifest last.
@@ -197,7 +207,7 @@ def test_killed_and_resumed_pack_equals_an_uninterrupted_one_byte_for_byte(
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run([sys.executable, "-W", "ignore", "-c", KILLER, tmp_path, codec, *moments], check=True,
                    env=os.environ | {"PYTHONPATH": path})
-    expected = contents(pack_drawn(tmp_path / "uninterrupted", codec=codec).path)
+    expected = contents(pack_drawn(tmp_path / "uninterrupted", drawn(failing(*BAD)), codec=codec).path)
     for moment in moments:
         assert contents(tmp_path / moment.replace(" ", "-")) == expected, moment
 
@@ -225,8 +235,10 @@ def test_resumed_pack_reads_no_photograph_of_a_finished_shard_again(tmp_path: Pa
 def test_finished_shard_that_was_lost_is_missed_by_name(tmp_path: Path):
     interrupt(tmp_path / "data", at=30)
     (tmp_path / "data" / "train-00001.npy").unlink()
+    read: list[str] = []
     with pytest.raises(ValueError, match=r"train-00001\.npy is missing"):
-        pack_drawn(tmp_path / "data")
+        pack_drawn(tmp_path / "data", drawn(read.append))
+    assert not read
 
 
 def test_finished_pack_is_returned_at_once(tmp_path: Path):

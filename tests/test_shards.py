@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
 
 from alexnet.datasets import Dataset
 from alexnet.pack import pack
 from alexnet.shards import Packed, is_packed, open_packed, read_json, write_json
+from conftest import draw
 
 SIDE, TRAIN, VAL = 24, 26, 9
 LUMA = np.array([0.299, 0.587, 0.114])

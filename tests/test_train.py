@@ -326,3 +326,10 @@ def test_code2012_and_caffe_presets_take_a_step(packed, tmp_path):
             "dense.width=16"])
         chosen = replace(recipe(name if name != "caffenet" else "paper"), epochs=1)
         assert Run(packed, shrunk, chosen, tmp_path / name).train().photographs == 44
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_learns_in_every_precision(packed, tiny, tmp_path, precision):
+    errors = Run(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run", device="cuda", precision=precision).train()
+    assert errors.top1_error < 0.3

@@ -226,7 +226,7 @@ def _count(network: Any) -> int:
 
 def _open_data(data: str, side: int) -> Packed:
     """The packed form of DATA at that side; what is not packed yet is packed into the user's cache, saying so."""
-    from alexnet.pack import open_or_pack
+    from alexnet.cache import open_or_pack
 
     return open_or_pack(data, side, say=_say)
 
@@ -250,6 +250,7 @@ def evaluate(
     import torch
 
     from alexnet import checkpoint
+    from alexnet.cache import open_or_pack
     from alexnet.evaluate import evaluate as measure
     from alexnet.evaluate import match_classes
     from alexnet.predict import load
@@ -267,10 +268,8 @@ def evaluate(
         if model.preprocess.spec.side != models[0].preprocess.spec.side:
             raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
                              f"{models[0].preprocess.spec.side}; an ensemble must agree on them")
-    from alexnet.pack import open_or_pack
-
-    trained_on = checkpoint.load(Path(checkpoints[0])).training.get("source")
-    packed = open_or_pack(data, models[0].preprocess.spec.side, say=_say, whole_unless=trained_on)
+    trained_on = checkpoint.load(Path(checkpoints[0])).training.get("source", "unknown")
+    packed = open_or_pack(data, models[0].preprocess.spec.side, say=_say, trained_on=trained_on)
     photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
     with Bar(f"evaluating, {views} view{'s' * (views != '1')}", "photographs") as bar:
         errors = measure(

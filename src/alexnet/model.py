@@ -112,6 +112,8 @@ def initialise(network: AlexNet, seed: int) -> None:
     gaussians = [(layer.sigma, layer.bias) for layer in (*arch.conv, *arch.dense)]
     gaussians.append((arch.output_sigma, arch.output_bias))
     for (_, layer), (sigma, bias) in zip(network.weight_layers(), gaussians, strict=True):
+        if layer.weight.is_meta:  # a network built for its shapes alone has nothing to draw
+            continue
         fan_in = layer.weight[0].numel()
         weight, offset = torch.empty(layer.weight.shape, device="cpu"), torch.empty(layer.bias.shape, device="cpu")
         if arch.initialisation == "fan-in":

@@ -321,17 +321,16 @@ def _finish(dataset: Dataset, dest: Path, journal: _Journal) -> None:
         "format": shards.FORMAT, "plan": journal.plan,
         "source": dataset.source, "credits": dataset.credits, "notes": notes,
         "classes": list(dataset.classes), "wnids": list(dataset.wnids) if dataset.wnids else None,
-        **_colours(journal, journal.stored(measured)), "splits": splits, "files": journal.files, "software": _software()})
+        **_colours(journal, journal.stored(measured)),
+        "splits": splits, "files": journal.files, "software": _software()})
 
 
 def _colours(journal: _Journal, photographs: int) -> dict[str, Any]:
-    """Mean [3] and covariance [3, 3] of the colours, on 0..255, from Python's integers: rounded once, at the division."""
-    pixels = photographs * journal.plan["side"] ** 2
+    """Mean [3] and covariance [3, 3] of the colours, on 0..255, in Python's integers: rounded once, at the division."""
+    n, rgb = photographs * journal.plan["side"] ** 2, range(3)
     sums, products = journal.sums_HWC.sum((0, 1)).tolist(), journal.products.tolist()
-    return {
-        "rgb_mean": [total / pixels for total in sums],
-        "rgb_covariance": [[(pixels * products[a][b] - sums[a] * sums[b]) / pixels**2 for b in range(3)] for a in range(3)],
-    }
+    return {"rgb_mean": [total / n for total in sums],
+            "rgb_covariance": [[(n * products[a][b] - sums[a] * sums[b]) / n**2 for b in rgb] for a in rgb]}
 
 
 def _lost_classes(dataset: Dataset, split: str, per_class: NDArray[np.int64]) -> list[str]:

@@ -218,9 +218,9 @@ def open_packed(path: Path | str) -> Packed:
         raise ValueError(f"{path} is no packed folder: it has no {MANIFEST}; make one with `alexnet pack SOURCE DEST`")
     manifest = read_json(path / MANIFEST)
     check_sizes(path, manifest["files"])
-    for name in (name for record in manifest["splits"].values() for shard in record["shards"] for name in files_of(shard)):
-        if name not in manifest["files"]:
-            raise ValueError(f"{path / MANIFEST} lists the shard file {name!r} without a checksum; {_REMEDY}")
+    named = {name for record in manifest["splits"].values() for shard in record["shards"] for name in files_of(shard)}
+    if unknown := named - manifest["files"].keys():
+        raise ValueError(f"{path / MANIFEST} lists {min(unknown)!r} without a checksum; {_REMEDY}")
     return Packed(path, manifest)
 
 

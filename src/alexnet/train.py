@@ -61,6 +61,8 @@ class State:
     seed: int
     data: str
     """Fingerprint of the packed data."""
+    source: str
+    """Fingerprint of the photographs that were packed."""
     precision: str
     step: int = 0
     epoch: int = 0
@@ -180,7 +182,7 @@ class Run:
         self.device, self.workers, self.save_minutes = torch.device(device), workers, save_minutes
         self.arithmetic = Arithmetic(precision, self.device)
         self.on_event = on_event
-        self.state = State(seed, packed.fingerprint, precision)
+        self.state = State(seed, packed.fingerprint, packed.plan["dataset"], precision)
         self.training, self.validation = packed.split("train"), packed.split("val")
         self.steps = batches_per_epoch(len(self.training), recipe.batch_size)
         self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)

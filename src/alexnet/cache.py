@@ -1,0 +1,45 @@
+"""The packed form of whatever a user calls DATA: a packed folder as it is, all else packed once, into the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from alexnet.datasets import open_dataset
+from alexnet.pack import pack_with_bar, packed_size_bytes
+from alexnet.shards import Packed, is_packed, open_packed
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+
+
+def open_or_pack(
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
+) -> Packed:
+    """The packed form of DATA with photographs of `side` pixels.
+
+    The cache goes by a fingerprint of names, sizes and dates, so a folder that has changed is packed anew.
+    trained_on: the fingerprint of the data a network was trained on. A folder without a split of its own is then taken
+    whole, for measuring, unless it is that very folder, of which a share was held out.
+    Raises ValueError for data that is not there, has no classes, or is packed at another side.
+    """
+    if is_packed(Path(data)):
+        packed = open_packed(Path(data))
+        if packed.side != side:
+            raise ValueError(f"{data} is packed at {packed.side} pixels and {side} are wanted; pack it again with "
+                             f"--side {side}, or --set arch.input.side={packed.side} (and arch.input.crop to match)")
+        return packed
+    dataset = open_dataset(data)
+    if trained_on and dataset.held_out and dataset.fingerprint() != trained_on:
+        dataset = open_dataset(data, held_out=0.0)
+    for note in dataset.notes:
+        say(f"note: {note}")
+    dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
+    if not is_packed(dest):
+        photographs = sum(map(len, dataset.splits.values()))
+        say(f"packing {photographs:,} photographs once, at {side} pixels, into {dest} "
+            f"({packed_size_bytes(photographs, side) / 1e9:.1f} GB)")
+    return pack_with_bar(dataset, dest, side=side)

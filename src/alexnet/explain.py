@@ -1,0 +1,349 @@
+"""`Arch` + input size -> sizes, parameters, multiply-adds, receptive fields, with the worked arithmetic.
+
+Integers only and no torch: an oracle that is independent of the module it describes. A test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from alexnet.config import ARCHS, Arch, Rounding, nearest
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Shape = tuple[int, ...]
+"""(maps, rows, columns), or (units,)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, and what one photograph costs in it."""
+
+    name: str
+    kind: str
+    input_shape: Shape
+    output_shape: Shape
+    formula: str = ""
+    worked: str = ""
+    """The formula of the output's side with the numbers put in."""
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    parameters: int = 0
+    parameters_worked: str = ""
+    multiply_adds: int = 0
+    """Of convolutions and fully connected layers; the others' few are not counted."""
+    receptive_field: int = 1
+    """Side in input pixels of what one unit sees."""
+    jump: int = 1
+    """Input pixels from one unit to the next."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def neurons(self) -> int:
+        """Units in the output (§3.5 lists them)."""
+        return math.prod(self.output_shape)
+
+    @property
+    def activation_bytes(self) -> int:
+        """The output of one photograph in fp32."""
+        return 4 * self.neurons
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A network at an input size, layer by layer."""
+
+    arch: Arch
+    size: int
+    layers: tuple[Layer, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def activation_bytes(self) -> int:
+        return sum(layer.activation_bytes for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """`arch`, `input`, `layers`, `parameters`, `multiply_adds`, and the smallest input."""
+        return {
+            "arch": self.arch.name, "input": [3, self.size, self.size], "smallest_input": smallest_input(self.arch),
+            "parameters": self.parameters, "multiply_adds": self.multiply_adds,
+            "activation_bytes": self.activation_bytes,
+            "layers": [{
+                "name": layer.name, "kind": layer.kind, "input": list(layer.input_shape),
+                "output": list(layer.output_shape), "kernel": layer.kernel, "stride": layer.stride,
+                "padding": layer.padding, "groups": layer.groups, "formula": layer.formula, "worked": layer.worked,
+                "parameters": layer.parameters, "multiply_adds": layer.multiply_adds,
+                "receptive_field": layer.receptive_field, "jump": layer.jump, "neurons": layer.neurons,
+                "activation_bytes": layer.activation_bytes, "notes": list(layer.notes),
+            } for layer in self.layers],
+        }
+
+
+# --- Sizes ------------------------------------------------------------------------------------------------------------
+
+
+def output_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding) -> int:
+    """Side of a convolution's output: (side + 2 padding - kernel) / stride + 1, rounded; 0 where nothing fits.
+
+    The ceiling means zeros beyond the right and bottom edge, until the kernel's last step has all it needs.
+    """
+    room = side + 2 * padding - kernel
+    return max(0, 1 + (room // stride if rounding == "floor" else -(-room // stride)))
+
+
+def pooled_size(side: int, kernel: int, stride: int, rounding: Rounding) -> int:
+    """Side of a pooling's output. By the ceiling a last window may be cut off, but begins inside (Caffe, PyTorch)."""
+    size = output_size(side, kernel, stride, 0, rounding)
+    return size - 1 if rounding == "ceil" and size and (size - 1) * stride >= side else size
+
+
+def _worked_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding, result: int) -> str:
+    room = side + 2 * padding - kernel
+    padded = f" + 2*{padding}" if padding else ""
+    rounded = f", {rounding} {result}" if room % stride else ""
+    return f"({side}{padded} - {kernel})/{stride} + 1 = {room / stride + 1:g}{rounded}"
+
+
+def smallest_input(arch: Arch) -> int:
+    """The least side from which on every layer has an output of at least one unit."""
+    # Sizes never shrink when the input grows, so the first side that fits starts all those that do.
+    return next(side for side in range(1, 100_000) if _trunk_fits(arch, side))
+
+
+def _trunk_fits(arch: Arch, side: int) -> bool:
+    for number, conv in enumerate(arch.conv, 1):
+        side = output_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding)
+        if side and "pool" in arch.steps(number):
+            side = pooled_size(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding)
+        if not side:
+            return False
+    return True
+
+
+def check_size(arch: Arch, size: int) -> None:
+    """Raises ValueError, in one sentence with the least size and a preset that fits, for an input that is too small."""
+    least = smallest_input(arch)
+    if size < least:
+        fitting = [other for other in ARCHS.values() if smallest_input(other) <= size]
+        close = min(fitting, key=lambda other: abs(other.input.crop - size), default=None)
+        preset = f"--arch {close.name}, made for {close.input.crop}, or " if close else ""
+        raise ValueError(f"an input of {size} pixels is too small for {arch.name}, which needs {least} or more; "
+                         f"use {preset}larger photographs")
+
+
+# --- Layers -----------------------------------------------------------------------------------------------------------
+
+
+def explain(arch: Arch, size: int | None = None) -> Explanation:
+    """Every layer of the network for square photographs of `size` pixels, the preset's own crop unless said.
+
+    Raises ValueError if that is too small, with the least size and a preset to use.
+    """
+    size = arch.input.crop if size is None else size
+    check_size(arch, size)
+    return Explanation(arch, size, tuple(_trunk(arch, size)) + tuple(_head(arch, size)))
+
+
+def _trunk(arch: Arch, size: int) -> Iterator[Layer]:
+    """The convolutions and what follows each."""
+    shape, field, jump = (3, size, size), 1, 1
+    for number, conv in enumerate(arch.conv, 1):
+        layer = _convolution(arch, number, shape)
+        field, shape = field + (conv.kernel - 1) * jump, layer.output_shape
+        jump *= conv.stride
+        yield replace(layer, receptive_field=field, jump=jump)
+        for step in arch.steps(number):
+            layer = _step(arch, step, number, shape)
+            field += (layer.kernel - 1) * jump
+            jump *= layer.stride
+            shape = layer.output_shape
+            yield replace(layer, receptive_field=field, jump=jump)
+    if arch.average_pool:
+        maps, side = shape[0], arch.average_pool
+        # Each output averages at most this many inputs: from floor(i n / m) to ceil((i + 1) n / m).
+        window = max(-(-(i + 1) * shape[1] // side) - i * shape[1] // side for i in range(side))
+        yield Layer("average_pool", "adaptive average pooling", shape, (maps, side, side),
+                    "whatever comes in is brought to a fixed side", f"{shape[1]} to {side}",
+                    receptive_field=field + (window - 1) * jump, jump=jump)
+
+
+def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
+    conv, groups = arch.conv[number - 1], arch.groups(number)
+    maps, side = shape[0], shape[1]
+    out = output_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding)
+    taps = maps // groups * conv.kernel**2
+    notes = []
+    room = side + 2 * conv.padding - conv.kernel
+    if room % conv.stride:
+        floor = room // conv.stride + 1
+        missing = conv.stride - room % conv.stride
+        notes.append(
+            f"the floor would give {floor}; the ceiling takes {out}, which equals {missing} more columns and rows of "
+            f"zeros on the right and bottom, or feeding {side + missing}" if arch.conv_rounding == "ceil" else
+            f"the floor leaves {room % conv.stride} of the columns and rows unseen; the ceiling would give {floor + 1}")
+    if groups > 1:
+        notes.append(f"each of {groups} towers sees its own {maps // groups} of the {maps} maps")
+    elif arch.towers > 1 and number > 1:
+        notes.append(f"both towers see all {maps} maps: the GPUs exchange them here" if arch.towers == 2 else
+                     f"all {arch.towers} towers see all {maps} maps")
+    elif arch.towers > 1:
+        notes.append(f"{conv.width} kernels on {arch.towers} GPUs: {conv.width // arch.towers}x{out}x{out} on each")
+    return Layer(
+        f"conv{number}", "convolution", shape, (conv.width, out, out),
+        "(side + 2*padding - kernel) / stride + 1",
+        _worked_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding, out),
+        conv.kernel, conv.stride, conv.padding, groups,
+        parameters=conv.width * (taps + 1),
+        parameters_worked=f"{conv.width} x ({maps // groups} x {conv.kernel} x {conv.kernel} + 1) = "
+                          f"{conv.width * (taps + 1):,}",
+        multiply_adds=conv.width * taps * out * out, notes=tuple(notes))
+
+
+def _step(arch: Arch, step: str, number: int, shape: Shape) -> Layer:
+    """What follows a convolution."""
+    maps, side = shape[0], shape[1]
+    if step == "pool":
+        kernel, stride = arch.pool_kernel, arch.pool_stride
+        out = pooled_size(side, kernel, stride, arch.pool_rounding)
+        return Layer(f"pool{number}", "max pooling", shape, (maps, out, out), "(side - kernel) / stride + 1",
+                     _worked_size(side, kernel, stride, 0, arch.pool_rounding, out), kernel, stride,
+                     notes=("windows overlap (§3.4)",) if kernel > stride else ())
+    if step == "act":
+        return Layer(f"{arch.activation}{number}", "activation", shape, shape)
+    if step == "mapnorm":
+        return Layer(f"mapnorm{number}", "normalisation over 5x5 within a map", shape, shape, kernel=5)
+    if arch.norm == "batch":
+        return Layer(f"norm{number}", "batch normalisation", shape, shape, parameters=2 * maps,
+                     parameters_worked=f"2 x {maps} = {2 * maps:,}")
+    return Layer(f"norm{number}", "local response normalisation", shape, shape)
+
+
+def _head(arch: Arch, size: int) -> Iterator[Layer]:
+    """The fully connected layers. Every unit sees the whole photograph."""
+    last = list(_trunk(arch, size))[-1]
+    shape, whole = last.output_shape, size
+    number = len(arch.conv)
+    dropout = f"half of the units, at p = {arch.dropout:g}" if arch.dropout == 0.5 else f"p = {arch.dropout:g}"
+    for dense in arch.dense:
+        number += 1
+        flat = (math.prod(shape),)
+        drop = Layer(f"dropout{number}", "dropout", flat, flat, notes=(dropout,), receptive_field=whole)
+        if arch.dropout and arch.dropout_before:
+            yield drop
+        layer = _fully_connected(f"fc{number}", shape, dense.width, whole)
+        shape = layer.output_shape
+        yield layer
+        if arch.dense_norm:
+            yield Layer(f"norm{number}", "batch normalisation", shape, shape, parameters=2 * dense.width,
+                        parameters_worked=f"2 x {dense.width} = {2 * dense.width:,}", receptive_field=whole)
+        yield Layer(f"{arch.activation}{number}", "activation", shape, shape, receptive_field=whole)
+        if arch.dropout and not arch.dropout_before:
+            yield replace(drop, input_shape=shape, output_shape=shape)
+    yield _fully_connected(f"fc{number + 1}", shape, arch.classes, whole)
+
+
+def _fully_connected(name: str, shape: Shape, width: int, whole: int) -> Layer:
+    inputs = math.prod(shape)
+    worked = " x ".join(map(str, shape)) + f" = {inputs:,} inputs" if len(shape) > 1 else f"{inputs:,} inputs"
+    return Layer(name, "fully connected", shape, (width,), "every input to every unit", worked,
+                 parameters=width * (inputs + 1), parameters_worked=f"{width:,} x ({inputs:,} + 1) = "
+                 f"{width * (inputs + 1):,}", multiply_adds=width * inputs, receptive_field=whole)
+
+
+# --- For a person -----------------------------------------------------------------------------------------------------
+
+
+def render(explanation: Explanation, layer: str | None = None) -> RenderableType:
+    """A table of all layers, or the whole story of one. Raises ValueError naming the nearest for an unknown layer."""
+    if layer is None:
+        return _table(explanation)
+    found = {each.name: each for each in explanation.layers}
+    if layer not in found:
+        raise ValueError(f"{explanation.arch.name} has no layer {layer!r}; {nearest(layer, found)}")
+    return _story(explanation, found[layer])
+
+
+def _shown(arch: Arch, layer: Layer) -> str:
+    """96x55x55 of a net with two towers as 2 x 48x55x55, for that is what Figure 2 shows."""
+    shape = layer.output_shape
+    if arch.towers > 1 and len(shape) == 3 and shape[0] % arch.towers == 0:
+        return f"{arch.towers} x {shape[0] // arch.towers}x{shape[1]}x{shape[2]}"
+    return "x".join(map(str, shape))
+
+
+def _table(explanation: Explanation) -> RenderableType:
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+
+    arch, size = explanation.arch, explanation.size
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("layer", "output", "how its side comes about"):
+        table.add_column(title)
+    for title in ("parameters", "mult-adds", "sees"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_row("input", f"3x{size}x{size}", "", "", "", "1")
+    for layer in explanation.layers:
+        weighty = layer.parameters > 0
+        table.add_row(layer.name, _shown(arch, layer), layer.worked, f"{layer.parameters:,}" if weighty else "",
+                      f"{layer.multiply_adds / 1e6:.1f} M" if layer.multiply_adds else "", f"{layer.receptive_field}",
+                      style="" if weighty or layer.worked else "dim")
+    totals = (f"{arch.name}: {explanation.parameters:,} parameters, {explanation.multiply_adds / 1e6:,.1f} million "
+              f"multiply-adds a photograph (convolutions and fully connected layers), "
+              f"{explanation.activation_bytes / 1e6:.1f} MB of activations in fp32. Smallest input: "
+              f"{smallest_input(arch)} pixels.")
+    notes = [Padding(f"{layer.name}: {note}.", (0, 0, 0, 2)) for layer in explanation.layers for note in layer.notes
+             if layer.kind == "convolution"]
+    return Group(table, "", totals, *notes, "", "One layer's story: --layer conv1. `sees`: side in input pixels.")
+
+
+def _story(explanation: Explanation, layer: Layer) -> RenderableType:
+    from rich.console import Group
+    from rich.padding import Padding
+
+    arch = explanation.arch
+    lines = [f"{layer.name} of {arch.name}: {layer.kind}", "",
+             f"  in      {'x'.join(map(str, layer.input_shape))}", f"  out     {_shown(arch, layer)}"]
+    if layer.formula:
+        lines += ["", f"  size    {layer.formula}", f"          {layer.worked}"]
+    if layer.kind == "convolution":
+        lines += ["", *_alternatives(arch, layer)]
+    if layer.parameters:
+        lines += ["", f"  weights {layer.parameters_worked} parameters"]
+    if layer.multiply_adds:
+        per_unit = layer.multiply_adds // layer.neurons
+        lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} taps = {layer.multiply_adds:,} multiply-adds")
+    apart = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
+    lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {layer.activation_bytes / 1e6:.2f} MB a photograph",
+              f"  sees    {layer.receptive_field}x{layer.receptive_field} input pixels{apart}"]
+    if layer.neurons == 290_400:
+        lines += ["", "  The paper's §3.5 prints 253,440 units for this layer; 96 x 55 x 55 is 290,400."]
+    return Group(*lines, "", *(Padding(f"{note[0].upper()}{note[1:]}.", (0, 0, 0, 2)) for note in layer.notes))
+
+
+def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
+    """The same convolution with other paddings and roundings: most of the confusion about 224, 227 and 55."""
+    side, kernel, stride = layer.input_shape[-1], layer.kernel, layer.stride
+    yield "  with other paddings and roundings:"
+    for padding in range(max(3, layer.padding + 1)):
+        exact = (side + 2 * padding - kernel) % stride == 0
+        roundings: tuple[Rounding, ...] = (arch.conv_rounding,) if exact else ("floor", "ceil")
+        for rounding in roundings:
+            result = output_size(side, kernel, stride, padding, rounding)
+            mark = "   <- here" if (padding, rounding) == (layer.padding, arch.conv_rounding) else ""
+            yield f"    padding {padding}: {_worked_size(side, kernel, stride, padding, rounding, result)}{mark}"
+    out = layer.output_shape[-1]
+    yield f"    an input of {(out - 1) * stride + kernel - 2 * layer.padding} gives {out} without a rest"

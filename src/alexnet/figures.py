@@ -1,0 +1,269 @@
+"""Numbers and arrays -> pictures: learning curves, conv1's kernels, guesses under photographs, a confusion matrix.
+
+Each function draws plain data and reads nothing. What comes out is the same, byte for byte, whenever the same goes in.
+Curves, guesses and matrices are matplotlib figures, which `svg` and `png` turn into files; kernels are pixels already.
+
+Shapes: O kernels, I their channels, H rows, W columns, N photographs, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+from PIL import Image
+
+#: Every colour there is, on light paper and on dark; the page takes its own from here, so that figures belong to it.
+PALETTE = {
+    "ink": ("#1f1e1c", "#eae7e1"),
+    "quiet": ("#6b6862", "#a39e95"),
+    "faint": ("#dedad3", "#3b3935"),
+    "paper": ("#fcfbf8", "#171614"),
+    "card": ("#f4f2ed", "#201f1c"),
+    "blue": ("#2a6a9c", "#79b2de"),
+    "red": ("#b8452f", "#f08b73"),
+}
+
+INK, QUIET, FAINT, PAPER, _, BLUE, RED = (light for light, _ in PALETTE.values())
+
+STYLE: dict[str, Any] = {
+    "font.size": 10, "font.family": "sans-serif", "axes.titlesize": 10, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "axes.titlepad": 8, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "axes.titlecolor": INK, "axes.labelcolor": QUIET,
+    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.8,
+    "xtick.color": QUIET, "ytick.color": QUIET, "xtick.major.size": 3, "ytick.major.size": 0,
+    "text.color": INK, "legend.frameon": False, "legend.handlelength": 1.9, "lines.linewidth": 1.8,
+    "figure.facecolor": "none", "axes.facecolor": "none",
+    "svg.fonttype": "none",  # letters stay letters: small, searchable, in the page's own font
+    "text.parse_math": False,  # a class may be called $10
+}
+
+
+def stylesheet(selector: str) -> str:
+    """CSS that gives `selector` each colour of the palette as `--ink` and so on, for light paper and for dark."""
+    light, dark = (" ".join(f"--{name}: {pair[dark]};" for name, pair in PALETTE.items()) for dark in (0, 1))
+    return f"{selector} {{ {light} }}\n@media (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}"
+
+
+# --- Learning curves --------------------------------------------------------------------------------------------------
+
+#: Panel -> title, key in training, key in validation, and whether the values are fractions.
+PANELS: dict[str, tuple[str, str, str | None, bool]] = {
+    "loss": ("Loss (nats)", "train_loss", "val_loss", False),
+    "error": ("Top-1 error", "train_error", "val_top1_error", True),
+    "rate": ("Learning rate", "rate", None, False),
+}
+
+
+@matplotlib.rc_context(STYLE)
+def learning_curves(epochs: Sequence[Mapping[str, float]], panels: Sequence[str] = tuple(PANELS)) -> Figure:
+    """Loss, error and learning rate over epochs; training solid, validation dashed. A panel is 3.7 inches wide.
+
+    epochs: the log's `epoch` events in order, each with `epoch` and the keys of PANELS. panels: which of them, in a row.
+    """
+    figure = Figure(figsize=(3.7 * len(panels), 2.5), layout="constrained")
+    number = [event["epoch"] for event in epochs]
+    dots = "." if len(epochs) < 16 else None  # a line through one point is no line
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        title, solid, dashed, is_fraction = PANELS[panel]
+        both = dashed is not None
+        axes.plot(number, [event[solid] for event in epochs], color=BLUE if both else QUIET, marker=dots,
+                  label="training")
+        if dashed is not None:
+            axes.plot(number, [event[dashed] for event in epochs], color=RED, marker=dots, linestyle=(0, (3.2, 1.6)),
+                      label="validation")
+            axes.legend(loc="best", labelcolor=INK)
+        _scale(axes, [event[key] for event in epochs for key in (solid, dashed) if key], steep=panel == "rate")
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        if is_fraction:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    return figure
+
+
+def _scale(axes: Axes, values: Sequence[float], *, steep: bool) -> None:
+    """From zero up, so that heights compare; a rate that falls by decades gets a logarithmic axis instead."""
+    known = [value for value in values if math.isfinite(value)]
+    if steep and known and 0 < 20 * min(known) < max(known):
+        axes.set_yscale("log")
+        axes.minorticks_off()
+    else:
+        axes.set_ylim(0, 1.08 * max(known, default=1.0) or 1.0)
+
+
+# --- Kernels ----------------------------------------------------------------------------------------------------------
+
+
+def kernels(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1, scale: int = 8) -> NDArray[np.uint8]:
+    """The first layer's kernels as Figure 3 lays them out: 16 in a row, tower 1 above tower 2.
+
+    weight_OIHW: float [O, 3, H, W], RGB, O a multiple of towers. Each kernel is stretched to the full range on its own,
+    over its three colours together, so that grey stays grey. scale: pixels a side for each weight.
+    Returns RGBA uint8, transparent between the kernels.
+    """
+    if weight_OIHW.shape[1] != 3:
+        raise ValueError(f"kernels of {weight_OIHW.shape[1]} channels have no colours to show; give those of conv1")
+    low = weight_OIHW.min(axis=(1, 2, 3), keepdims=True)
+    span = weight_OIHW.max(axis=(1, 2, 3), keepdims=True) - low
+    pixels_OHWI = ((weight_OIHW - low) / np.where(span > 0, span, 1) * 255).round().transpose(0, 2, 3, 1)
+
+    count, high, wide, _ = pixels_OHWI.shape
+    in_tower = count // towers
+    columns = min(16, in_tower)
+    rows = -(-in_tower // columns)
+    tall = rows * (high + 1) - 1  # of one tower: kernels with one weight's width between them, three between towers
+    sheet = np.zeros((towers * (tall + 3) - 3, columns * (wide + 1) - 1, 4), np.uint8)
+    for number, kernel in enumerate(pixels_OHWI):
+        tower, place = divmod(number, in_tower)
+        top, left = tower * (tall + 3) + place // columns * (high + 1), place % columns * (wide + 1)
+        sheet[top : top + high, left : left + wide, :3] = kernel
+        sheet[top : top + high, left : left + wide, 3] = 255
+    return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+# --- Guesses under photographs ----------------------------------------------------------------------------------------
+
+
+@matplotlib.rc_context(STYLE)
+def strips(
+    photographs_NHWC: NDArray[np.uint8], probabilities_NK: NDArray[np.floating[Any]], labels_N: Sequence[int],
+    classes: Sequence[str],
+) -> Figure:
+    """Figure 4: photographs, the true class under each, and the five likeliest as bars; the true class's bar is blue.
+
+    photographs_NHWC: uint8 RGB; labels_N: each one's true class, a place in `classes`. Four photographs in a row.
+    """
+    count, guesses = len(photographs_NHWC), min(5, len(classes))
+    rows, columns = -(-count // 4), min(count, 4)
+    figure = Figure(figsize=(2.1 * columns, (2.3 + 0.25 * guesses) * rows), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, hspace=0.02, wspace=0.02)  # type: ignore[union-attr]
+    heights = [2.0, 0.25 * guesses] * rows
+    grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number in range(count):
+        row, column = divmod(number, columns)
+        picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
+        picture.imshow(photographs_NHWC[number], interpolation="lanczos")
+        truth = int(labels_N[number])
+        picture.set_title(_short(classes[truth], 24), loc="center", y=-0.04, va="top", pad=0, fontsize=10)
+        likeliest = np.argsort(-probabilities_NK[number], kind="stable")[:guesses]
+        for place, k in enumerate(likeliest):
+            p, colour = float(probabilities_NK[number, k]), BLUE if k == truth else QUIET
+            bars.barh(-place, p, height=0.84, color=colour, alpha=0.32, linewidth=0)
+            bars.text(0.02, -place, _short(classes[k], 21), va="center", fontsize=8.5)
+            bars.text(1.0, -place, f"{p:.0%}", va="center", ha="right", fontsize=8.5, color=QUIET)
+        bars.set(xlim=(0, 1), ylim=(0.5 - guesses, 0.5))
+    return figure
+
+
+# --- Confusion --------------------------------------------------------------------------------------------------------
+
+
+@matplotlib.rc_context(STYLE)
+def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """How often each class (row) was taken for each (column): what is right in blue, what is wrong in red.
+
+    matrix_KK: counts of photographs. A square's strength is its share of the row; its number is the count.
+    """
+    count = len(classes)
+    cell = 0.34 if count <= 20 else 0.24  # inches; below 20 classes a number finds room in each square
+    names = [_short(name, 18) for name in classes]
+    label = 0.075 * max(map(len, names)) + 0.2
+    side = count * cell
+    figure = Figure(figsize=(side + label + 0.35, side + label + 0.35))
+    whole = figure.get_size_inches()
+    axes = figure.add_axes((
+        (label + 0.25) / whole[0], 0.05 / whole[1], side / whole[0], side / whole[1]))
+    share_KK = matrix_KK / np.maximum(matrix_KK.sum(axis=1, keepdims=True), 1)
+    filled = [(true, taken) for true, taken in np.ndindex(count, count) if matrix_KK[true, taken]]
+    axes.add_collection(PatchCollection(
+        [Rectangle((taken + 0.03, true + 0.03), 0.94, 0.94) for true, taken in filled], linewidths=0,
+        facecolors=[to_rgba(BLUE if true == taken else RED, 0.12 + 0.68 * share_KK[true, taken])
+                    for true, taken in filled]))
+    if count <= 20:
+        for true, taken in filled:
+            axes.text(taken + 0.5, true + 0.52, str(matrix_KK[true, taken]), ha="center", va="center", fontsize=8)
+    axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal")
+    axes.set_xticks(np.arange(count) + 0.5, names, rotation=90)
+    axes.set_yticks(np.arange(count) + 0.5, names)
+    axes.tick_params(length=0, labelsize=9, labelcolor=INK, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel("true class")
+    axes.set_xlabel("taken for")
+    axes.xaxis.set_label_position("top")
+    return figure
+
+
+def _short(name: str, letters: int) -> str:
+    return name if len(name) <= letters else f"{name[:letters - 1]}…"
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
+    """The figure as one <svg> element whose colours are the page's variables, `--ink` and so on.
+
+    name: distinguishes the ids of one figure in a page from another's. standalone: as a file of its own, which brings
+    the namespace and both palettes with it.
+    """
+    text = _render(FigureCanvasSVG(figure), "svg", {"svg.hashsalt": name}).decode()
+    text = text[text.index("<svg"):]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="\w+">', "<g>", text)  # numbered anew in every figure, and never referred to
+    for colour, (light, _) in PALETTE.items():
+        text = re.sub(rf"((?:fill|stroke): ){light}", rf"\1var(--{colour})", text)
+    if standalone:
+        return text.replace(">", f">\n<style>{stylesheet('svg')} text {{ font-family: sans-serif }}</style>", 1)
+    return re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+
+
+def png(picture: Figure | NDArray[np.uint8], dpi: int = 160) -> bytes:
+    """The figure on light paper, or pixels as they are, as a PNG file."""
+    if isinstance(picture, Figure):
+        return _render(FigureCanvasAgg(picture), "png", {"savefig.facecolor": PAPER}, dpi=dpi)
+    return image_file(picture, "PNG")
+
+
+def image_file(pixels: NDArray[np.uint8], kind: str) -> bytes:
+    """Pixels HWC as a file; kind: PNG, or JPEG for photographs, at a tenth of the size."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
+    return file.getvalue()
+
+
+def save(picture: Figure | NDArray[np.uint8], stem: Path) -> None:
+    """Write STEM.png, and of a figure STEM.svg too, which follows the reader's light or dark."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".png").write_bytes(png(picture))
+    if isinstance(picture, Figure):
+        stem.with_suffix(".svg").write_text(svg(picture, stem.name, standalone=True), encoding="utf-8")
+
+
+def _render(canvas: FigureCanvasSVG | FigureCanvasAgg, kind: str, style: dict[str, Any], **options: Any) -> bytes:
+    file = io.BytesIO()
+    undated = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context(STYLE | style), warnings.catch_warnings():
+        # A class name in a script that the font lacks: the browser has it, and in a PNG a box is all we can do.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        canvas.figure.savefig(file, format=kind, metadata=undated, **options)
+    return file.getvalue()
