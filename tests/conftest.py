@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alexnet.datasets import open_dataset
 from PIL import Image
 
 from alexnet.config import Arch, arch, override
+from alexnet.datasets import open_dataset
 from alexnet.pack import pack
 from alexnet.shards import Packed
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from alexnet.datasets import open_dataset
+from alexnet.datasets import cache_folder, open_dataset
 from alexnet.pack import pack_with_bar, packed_size_bytes
 from alexnet.shards import Packed, is_packed, open_packed
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
 
 
 def open_or_pack(

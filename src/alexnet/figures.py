@@ -42,14 +42,14 @@ PALETTE = {
 
 INK, QUIET, FAINT, PAPER, _, BLUE, RED = (light for light, _ in PALETTE.values())
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # Any: matplotlib's newer type stubs list every key there is
     "font.size": 10, "font.family": "sans-serif", "axes.titlesize": 10, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.titlepad": 8, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "axes.titlecolor": INK, "axes.labelcolor": QUIET,
     "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.8,
     "xtick.color": QUIET, "ytick.color": QUIET, "xtick.major.size": 3, "ytick.major.size": 0,
     "text.color": INK, "legend.frameon": False, "legend.handlelength": 1.9, "lines.linewidth": 1.8,
-    "figure.facecolor": "none", "axes.facecolor": "none",
+    "figure.facecolor": "none", "axes.facecolor": "none", "figure.constrained_layout.w_pad": 0.06,
     "svg.fonttype": "none",  # letters stay letters: small, searchable, in the page's own font
     "text.parse_math": False,  # a class may be called $10
 }
@@ -75,7 +75,7 @@ PANELS: dict[str, tuple[str, str, str | None, bool]] = {
 def learning_curves(epochs: Sequence[Mapping[str, float]], panels: Sequence[str] = tuple(PANELS)) -> Figure:
     """Loss, error and learning rate over epochs; training solid, validation dashed. A panel is 3.7 inches wide.
 
-    epochs: the log's `epoch` events in order, each with `epoch` and the keys of PANELS. panels: which of them, in a row.
+    epochs: the log's `epoch` events in order, each with `epoch` and the keys of PANELS. panels: which, in a row.
     """
     figure = Figure(figsize=(3.7 * len(panels), 2.5), layout="constrained")
     number = [event["epoch"] for event in epochs]
@@ -99,10 +99,11 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], panels: Sequence[str]
 
 
 def _scale(axes: Axes, values: Sequence[float], *, steep: bool) -> None:
-    """From zero up, so that heights compare; a rate that falls by decades gets a logarithmic axis instead."""
+    """From zero up, so that heights compare; a rate that falls in steps of ten gets a logarithmic axis instead."""
     known = [value for value in values if math.isfinite(value)]
-    if steep and known and 0 < 20 * min(known) < max(known):
+    if steep and len(set(known)) < 10 and 0 < 20 * min(known, default=0) < max(known, default=0):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
     else:
         axes.set_ylim(0, 1.08 * max(known, default=1.0) or 1.0)
@@ -152,8 +153,7 @@ def strips(
     """
     count, guesses = len(photographs_NHWC), min(5, len(classes))
     rows, columns = -(-count // 4), min(count, 4)
-    figure = Figure(figsize=(2.1 * columns, (2.3 + 0.25 * guesses) * rows), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, hspace=0.02, wspace=0.02)  # type: ignore[union-attr]
+    figure = Figure(figsize=(2.1 * columns, (2.4 + 0.25 * guesses) * rows), layout="constrained")
     heights = [2.0, 0.25 * guesses] * rows
     grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes in grid.flat:
@@ -196,7 +196,7 @@ def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     filled = [(true, taken) for true, taken in np.ndindex(count, count) if matrix_KK[true, taken]]
     axes.add_collection(PatchCollection(
         [Rectangle((taken + 0.03, true + 0.03), 0.94, 0.94) for true, taken in filled], linewidths=0,
-        facecolors=[to_rgba(BLUE if true == taken else RED, 0.12 + 0.68 * share_KK[true, taken])
+        facecolors=[to_rgba(BLUE if true == taken else RED, 0.1 + 0.45 * share_KK[true, taken])
                     for true, taken in filled]))
     if count <= 20:
         for true, taken in filled:
@@ -229,7 +229,8 @@ def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
     text = _render(FigureCanvasSVG(figure), "svg", {"svg.hashsalt": name}).decode()
     text = text[text.index("<svg"):]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="\w+">', "<g>", text)  # numbered anew in every figure, and never referred to
+    text = re.sub(r'<g id="[^"]+">', "<g>", text)  # numbered anew in every figure, and never referred to
+    text = re.sub(r" font-family: [^;\"]*;", "", text)  # the page's own
     for colour, (light, _) in PALETTE.items():
         text = re.sub(rf"((?:fill|stroke): ){light}", rf"\1var(--{colour})", text)
     if standalone:
@@ -251,11 +252,14 @@ def image_file(pixels: NDArray[np.uint8], kind: str) -> bytes:
     return file.getvalue()
 
 
-def save(picture: Figure | NDArray[np.uint8], stem: Path) -> None:
-    """Write STEM.png, and of a figure STEM.svg too, which follows the reader's light or dark."""
+def save(picture: Figure | NDArray[np.uint8], stem: Path, *, lines: bool = True) -> None:
+    """Write STEM.png, and of a figure that is all lines and letters STEM.svg, which follows the reader's light or dark.
+
+    Photographs (lines=False) gain nothing from an SVG, and are shown at 120 dots an inch, since more adds only bytes.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".png").write_bytes(png(picture))
-    if isinstance(picture, Figure):
+    stem.with_suffix(".png").write_bytes(png(picture, dpi=160 if lines else 120))
+    if lines and isinstance(picture, Figure):
         stem.with_suffix(".svg").write_text(svg(picture, stem.name, standalone=True), encoding="utf-8")
 
 

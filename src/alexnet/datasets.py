@@ -1,0 +1,42 @@
+"""What a user calls DATA -> a data set: a folder of classes, ImageNet's or CIFAR-10's archives, or a name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from alexnet.cifar import fetch_cifar10, open_cifar10
+from alexnet.config import nearest
+from alexnet.embedded import open_embedded
+from alexnet.folders import open_folders
+from alexnet.ilsvrc import is_ilsvrc, open_ilsvrc
+from alexnet.photos import Dataset, Photo
+
+__all__ = ["NAMES", "Dataset", "Photo", "cache_folder", "open_dataset"]
+
+NAMES = ("cifar10", "embedded")
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+
+
+def open_dataset(source: str | Path, *, held_out: float = 0.1, seed: int = 0) -> Dataset:
+    """The data set that `source` names.
+
+    A path: class folders (`folders.open_folders`), a folder with ILSVRC-2012's archives, or CIFAR-10's binary archive.
+    A name: `cifar10`, fetched once from its official address into the cache; `embedded`, scikit-image's photographs.
+    Raises ValueError, in one sentence with the remedy, where there is nothing that can be learnt from.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return open_ilsvrc(path) if is_ilsvrc(path) else open_folders(path, held_out, seed)
+    if path.is_file():
+        return open_cifar10(path)
+    if str(source) == "cifar10":
+        return open_cifar10(fetch_cifar10(cache_folder()))
+    if str(source) == "embedded":
+        return open_embedded()
+    beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    raise ValueError(f"there is no {source}; {nearest(path.name, [*NAMES, *sorted(beside)[:20]])}")

@@ -1,0 +1,185 @@
+"""File or bytes -> RGB uint8 HWC: the only decoder, and §2's square. Imports nothing of ours, writes nothing.
+
+Every photograph goes the same way, in training, evaluation and serving: the first frame, turned upright as its EXIF
+orientation says, transparency laid over white, greys and palettes as RGB, colour profiles not applied (Caffe and
+torchvision ignore them too). What cannot be decoded whole is refused by name. Safe to call from many threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import stat
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+
+# The last two register TIFF and WebP; without them the first open would import all of Pillow's 40 formats.
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from torch.nn import functional as F
+
+PIXEL_LIMIT = 80_000_000
+"""Refused above, by the header, before anything is decoded: below the 89 million at which Pillow warns of bombs."""
+
+BYTE_LIMIT = 256_000_000
+"""Larger files are not read."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""No other is opened; some of Pillow's start other programs. JPEG includes MPO, the stereo pair: its first picture."""
+
+
+class BadImage(ValueError):
+    """A photograph that cannot be decoded; the message is one sentence that names it and says why."""
+
+
+def read(path: str | Path) -> NDArray[np.uint8]:
+    """The photograph in a file: RGB, uint8 [height, width, 3].
+
+    Raises BadImage for what is wrong with the photograph, OSError for what is wrong with the disk or the path.
+    """
+    path = Path(path)
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
+        raise BadImage(f"{path} cannot be decoded: it is not a file")
+    if found.st_size > BYTE_LIMIT:
+        raise BadImage(f"{path} cannot be decoded: {_too_large(found.st_size)}")
+    return decode(path.read_bytes(), str(path))
+
+
+def decode(data: bytes | memoryview, name: str) -> NDArray[np.uint8]:
+    """The photograph in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
+    try:
+        return _decode(data)
+    except UnidentifiedImageError:
+        reason = f"it begins with {bytes(data[:16])!r}, which is no sound header of {', '.join(FORMATS)}"
+    except Exception as problem:  # from SyntaxError to struct.error: a hostile file provokes anything
+        reason = str(problem) or type(problem).__name__
+    raise BadImage(f"{name} cannot be decoded: {reason}")  # here, so that no traceback keeps the data alive
+
+
+def _decode(data: bytes | memoryview) -> NDArray[np.uint8]:
+    if not data:
+        raise ValueError("it is empty")
+    if len(data) > BYTE_LIMIT:
+        raise ValueError(_too_large(len(data)))
+    _quiet_pillow()
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > PIXEL_LIMIT:
+            raise ValueError(f"it has {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
+        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+            # What the strict decoder refuses, Pillow may still accept: a stray byte between two blocks, say.
+            with contextlib.suppress(Exception):
+                pixels_HWC = np.empty((height, width, 3), np.uint8)  # given, so that nothing larger is allocated
+                return _upright(simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True), _turn(image))
+        image.load()  # refuses truncated files; a PNG's or TIFF's orientation may stand after the pixels
+        return _upright(_rgb(image), _turn(image))
+
+
+def _too_large(size: int) -> str:
+    return f"it has {size:,} bytes, more than {BYTE_LIMIT:,}"
+
+
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_quieting = threading.Lock()
+
+
+def _quiet_pillow() -> None:
+    """Ignore what Pillow warns of (torn EXIF blocks, mostly), for the whole process.
+
+    `warnings.catch_warnings` would exchange the filters of all threads and put the wrong ones back; a filter that only
+    ever goes to the front needs no putting back.
+    """
+    if warnings.filters[:1] != [_QUIET]:
+        with _quieting:
+            if warnings.filters[:1] != [_QUIET]:
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+# --- To upright 8-bit RGB ---------------------------------------------------------------------------------------------
+
+
+def _turn(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or the block is torn, which spoils no pixel."""
+    with contextlib.suppress(Exception):
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if orientation in range(1, 9):
+            return int(orientation)
+    return 1
+
+
+def _upright(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """The pixels as they were seen: orientations from 5 lie on their side, the others are mirrored or upside down."""
+    if orientation >= 5:
+        pixels_HWC = pixels_HWC.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels_HWC = pixels_HWC[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels_HWC = pixels_HWC[:, ::-1]
+    return np.ascontiguousarray(pixels_HWC)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Any of Pillow's modes as RGB."""
+    if image.mode.startswith(("I", "F")):
+        grey_HW = _eight_bits(np.asarray(image), image.mode, str(image.format))
+        return np.repeat(grey_HW[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        seen = Image.new("RGBA", image.size, "white")
+        seen.alpha_composite(image.convert("RGBA"))
+        image = seen
+    return np.array(image.convert("RGB"))
+
+
+def _eight_bits(values_HW: NDArray[np.generic], mode: str, kind: str) -> NDArray[np.uint8]:
+    """Greys of more than 8 bits, scaled and not cut off (Pillow's own conversion shows them white).
+
+    Sixteen bits have the full scale 65535. TIFF's 32-bit whole numbers and fractions have none: theirs is the smallest
+    of 1 (fractions only), 255 and 65535 that holds the photograph, else the range from its darkest to its brightest.
+    """
+    values = values_HW.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("it has pixels that are not numbers")
+    low, high = float(values.min()), float(values.max())
+    scales = [65535.0] if mode.startswith("I;16") or kind != "TIFF" else [1.0, 255.0, 65535.0][mode == "I" :]
+    if low >= 0 and high <= scales[-1]:
+        low, high = 0.0, next(scale for scale in scales if high <= scale)
+    values -= low
+    values *= 255 / ((high - low) or 1)
+    return np.rint(values, out=values).astype(np.uint8)
+
+
+# --- To a square ------------------------------------------------------------------------------------------------------
+
+
+def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The shorter side rescaled to `side`, then the central square (§2): uint8 [side, side, 3].
+
+    Bilinear, antialiased; the longer side is rounded down and the square's corner to the nearest pixel, as torchvision
+    does. PyTorch's kernel, up to three times as fast as Pillow's and within 1 level of it (on 250 photographs of
+    ImageNet 6 values of 49 million were 2 off). Raises ValueError for a photograph without pixels.
+    """
+    height, width, _ = pixels_HWC.shape
+    shorter = min(height, width)
+    if not shorter:
+        raise ValueError(f"a photograph of {width} x {height} pixels cannot be made a square")
+    rows, columns = side * height // shorter, side * width // shorter
+    top, left = round((rows - side) / 2), round((columns - side) / 2)
+    pixels_HWC = np.require(pixels_HWC, requirements=["C", "W"])
+    if max(height, width) > 4 * shorter:
+        # Pillow rescales no more than the square: a strip of 1 x 5000 would otherwise become one of 256 x 1,280,000.
+        across, down = width / columns, height / rows
+        right, bottom = min((left + side) * across, width), min((top + side) * down, height)
+        return np.array(Image.fromarray(pixels_HWC).resize(
+            (side, side), Image.Resampling.BILINEAR, (left * across, top * down, right, bottom)))
+    pixels_NCHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]  # channels last in memory: the fast kernel
+    if (rows, columns) != (height, width):
+        pixels_NCHW = F.interpolate(pixels_NCHW, (rows, columns), mode="bilinear", antialias=True)
+    square_CHW = pixels_NCHW[0, :, top : top + side, left : left + side]
+    return np.ascontiguousarray(square_CHW.permute(1, 2, 0).numpy())

@@ -1,0 +1,435 @@
+"""Claims about decoding and the square: every odd picture comes out right or is refused by name, and nothing else."""
+
+import io
+import os
+import random
+import struct
+import tarfile
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, TiffImagePlugin
+
+from alexnet import images
+from alexnet.images import BadImage, decode, read, square
+
+HEIGHT, WIDTH = 48, 64
+
+
+def smooth(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """A picture of slow colours that no two of its eight turns share: uint8 [height, width, 3]."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 9 + y / 23)], -1).astype(np.uint8)
+
+
+def encoded(picture: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
+    picture = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def furthest(a: np.ndarray, b: np.ndarray) -> int:
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(int) - b).max())
+
+
+def oriented(kind: str, orientation: int, **options: object) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(smooth(), kind, exif=exif, **options)
+
+
+# --- What is decoded --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP"])
+def test_lossless_formats_give_their_pixels(kind: str):
+    flat = np.zeros((8, 10, 3), np.uint8)
+    flat[:, 5:] = (200, 100, 50)
+    pixels = decode(encoded(flat, kind, **({"lossless": True} if kind == "WEBP" else {})), "flat")
+    np.testing.assert_array_equal(pixels, flat)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    assert pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}])
+def test_jpeg_gives_what_pillow_gives(options: dict):
+    data = encoded(smooth(), "JPEG", **options)
+    np.testing.assert_array_equal(decode(data, "smooth"), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_real_photographs_give_what_pillow_gives(imagenet_samples: list[bytes]):
+    for data in imagenet_samples[:40]:
+        np.testing.assert_array_equal(decode(data, "x"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_memoryview_decodes_like_bytes():
+    data = encoded(smooth(), "JPEG")
+    np.testing.assert_array_equal(decode(memoryview(data), "x"), decode(data, "x"))
+
+
+def test_png_that_is_called_jpeg_decodes(tmp_path: Path):
+    (tmp_path / "n02105855_2933.JPEG").write_bytes(encoded(smooth(), "PNG"))
+    np.testing.assert_array_equal(read(tmp_path / "n02105855_2933.JPEG"), smooth())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_grey_becomes_rgb(kind: str):
+    grey = smooth()[..., 0]
+    pixels = decode(encoded(grey, kind), "grey")
+    assert furthest(pixels, np.repeat(grey[..., None], 3, 2)) <= (4 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_not_inverted(kind: str):
+    # Pillow writes CMYK JPEG as Adobe does, inverted.
+    pixels = decode(encoded(Image.fromarray(smooth()).convert("CMYK"), kind), "cmyk")
+    assert furthest(pixels, smooth()) <= 12
+
+
+def test_first_picture_of_a_stereo_pair_is_taken():
+    left, right = Image.fromarray(smooth()), Image.new("RGB", (WIDTH, HEIGHT), "red")
+    data = encoded(left, "MPO", save_all=True, append_images=[right], quality=95)
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert furthest(decode(data, "stereo"), smooth()) <= 12
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_first_frame_is_taken(kind: str):
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    pixels = decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), "moving")
+    assert furthest(pixels, np.full((10, 20, 3), (255, 0, 0), np.uint8)) <= 4
+
+
+# --- Sixteen bits and more --------------------------------------------------------------------------------------------
+
+RAMP_16 = np.linspace(0, 65535, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_scaled_and_not_cut_off(kind: str):
+    picture = Image.fromarray(RAMP_16.astype(np.uint16))
+    pixels = decode(encoded(picture.convert("I") if kind == "PPM" else picture, kind), "deep")
+    assert np.abs(pixels - RAMP_16[..., None] / 257).max() <= 0.51
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_big_endian_sixteen_bits_are_scaled():
+    data = encoded(Image.fromarray(RAMP_16.astype(">u2")), "TIFF")
+    assert np.abs(decode(data, "deep")[..., 0] - RAMP_16 / 257).max() <= 0.51
+
+
+def test_dark_sixteen_bits_stay_dark():
+    assert decode(encoded(np.full((9, 9), 257 * 3, np.uint16), "PNG"), "dark").max() == 3
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    (np.array([[0.0, 0.5, 1.0]]), [0, 128, 255]),
+    (np.array([[0.0, 100.0, 255.0]]), [0, 100, 255]),
+    (np.array([[0.0, 25700.0, 65535.0]]), [0, 100, 255]),
+    (np.array([[-2.0, 0.0, 2.0]]), [0, 128, 255]),
+    (np.array([[7e7, 8e7, 9e7]]), [0, 128, 255]),
+    (np.array([[0, 100, 255]]), [0, 100, 255]),
+    (np.array([[0, 25700, 65535]]), [0, 100, 255]),
+    (np.array([[-100, 0, 100]]), [0, 128, 255]),
+])
+def test_wide_greys_of_tiff_get_the_scale_that_holds_them(values: np.ndarray, expected: list[int]):
+    wide = values.astype(np.float32 if values.dtype == float else np.int32)
+    assert decode(encoded(wide, "TIFF"), "wide")[0, :, 1].tolist() == expected
+
+
+def test_pixels_that_are_not_numbers_are_refused():
+    with pytest.raises(BadImage, match="wide cannot be decoded: it has pixels that are not numbers"):
+        decode(encoded(np.full((4, 4), np.nan, np.float32), "TIFF"), "wide")
+
+
+# --- Palettes, transparency, other colour spaces ----------------------------------------------------------------------
+
+
+def test_palette_becomes_its_colours():
+    picture = Image.fromarray(smooth()).quantize(64)
+    np.testing.assert_array_equal(decode(encoded(picture, "PNG"), "few"), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_transparent_palette_entry_is_seen_white(kind: str):
+    picture = Image.new("P", (4, 2), 0)
+    picture.putpalette([10, 20, 30, 200, 0, 0])
+    picture.putpixel((0, 0), 1)
+    pixels = decode(encoded(picture, kind, transparency=0), "few")
+    assert pixels[0, 0].tolist() == [200, 0, 0]
+    assert (pixels[1] == 255).all()
+
+
+def test_half_transparent_palette_entries_are_mixed_with_white():
+    picture = Image.new("P", (2, 1), 0)
+    picture.putpalette([0, 0, 0, 200, 0, 0])
+    picture.putpixel((0, 0), 1)
+    assert decode(encoded(picture, "PNG", transparency=b"\x80\xff"), "few").tolist() == [[[200, 0, 0], [127] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_transparency_is_laid_over_white(kind: str):
+    rgba = np.zeros((2, 3, 4), np.uint8)
+    rgba[:, 0] = (0, 0, 0, 0)
+    rgba[:, 1] = (200, 100, 0, 255)
+    rgba[:, 2] = (0, 0, 0, 128)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    assert decode(encoded(rgba, kind, **options), "glass")[1].tolist() == [[255] * 3, [200, 100, 0], [127] * 3]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_transparent_grey_is_laid_over_white(kind: str):
+    grey = Image.merge("LA", [Image.new("L", (3, 3), 0), Image.new("L", (3, 3), 128)])
+    assert (decode(encoded(grey, kind), "glass") == 127).all()
+
+
+def test_transparent_palette_of_tiff_decodes():
+    picture = Image.new("PA", (3, 3), (1, 128))
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    assert (images._rgb(picture) == 127).all()
+
+
+def test_transparent_colour_of_png_is_seen_white():
+    colour = np.full((2, 2, 3), (9, 8, 7), np.uint8)
+    colour[0, 0] = (50, 60, 70)
+    pixels = decode(encoded(colour, "PNG", transparency=(9, 8, 7)), "keyed")
+    assert pixels[0, 0].tolist() == [50, 60, 70]
+    assert (pixels[1] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "BMP"])
+def test_one_bit_becomes_black_and_white(kind: str):
+    bits = smooth()[..., 0] > 100
+    np.testing.assert_array_equal(decode(encoded(bits, kind), "bits")[..., 1], np.where(bits, 255, 0))
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB"])
+def test_other_colour_spaces_become_rgb(mode: str):
+    picture = Image.fromarray(smooth())
+    if mode == "LAB":
+        red = Image.new("LAB", (3, 3), (136, 208, 195))  # sRGB's pure red is L* 53, a* 80, b* 67
+        assert furthest(decode(encoded(red, "TIFF"), "lab"), np.full((3, 3, 3), (255, 0, 0), np.uint8)) <= 30
+    else:
+        assert furthest(decode(encoded(picture.convert(mode), "TIFF"), "other"), smooth()) <= 4
+
+
+# --- Orientation ------------------------------------------------------------------------------------------------------
+
+#: How the pixels of `smooth()` must come out for each EXIF orientation, by NumPy's own words.
+TURNED = {1: smooth(), 2: np.fliplr(smooth()), 3: np.rot90(smooth(), 2), 4: np.flipud(smooth()),
+          5: smooth().transpose(1, 0, 2), 6: np.rot90(smooth(), -1),
+          7: np.rot90(smooth().transpose(1, 0, 2), 2), 8: np.rot90(smooth(), 1)}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied_whatever_the_format(kind: str, orientation: int):
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
+    pixels = decode(oriented(kind, orientation, **options), "turned")
+    assert furthest(pixels, TURNED[orientation]) <= (8 if kind == "JPEG" else 0)
+    assert pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientation_that_does_not_exist_changes_nothing(orientation: int):
+    np.testing.assert_array_equal(decode(oriented("PNG", orientation), "x"), smooth())
+
+
+def test_cmyk_photograph_is_turned_too():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(smooth()).convert("CMYK"), "JPEG", exif=exif, quality=95)
+    assert furthest(decode(data, "cmyk"), TURNED[6]) <= 12
+
+
+def torn_exif() -> bytes:
+    """A sound JPEG whose EXIF block promises more than it holds: Pillow warns of it."""
+    ifd = TiffImagePlugin.ImageFileDirectory_v2()
+    ifd[0x010F], ifd[0x0112] = "a maker of cameras with a long name", 6
+    block = io.BytesIO()
+    ifd.save(block)
+    return encoded(smooth(), "JPEG", exif=b"Exif\x00\x00" + block.getvalue()[:-20])
+
+
+def test_torn_exif_spoils_no_photograph_and_warns_nobody():
+    data = torn_exif()
+    with pytest.warns(UserWarning):  # Pillow does, here
+        Image.open(io.BytesIO(data)).getexif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(data, "torn").size == smooth().size
+
+
+def test_many_threads_decode_the_same_without_a_warning():
+    files = [torn_exif(), encoded(smooth(), "JPEG"), encoded(smooth(), "PNG"), encoded(smooth(), "TIFF")]
+    expected = [decode(data, "x") for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        for number, pixels in enumerate(pool.map(decode, files * 50, ["x"] * 200)):
+            np.testing.assert_array_equal(pixels, expected[number % 4])
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("data", "reason"), [
+    (b"", "it is empty"),
+    (b"<!DOCTYPE html><html>", "it begins with b'<!DOCTYPE html>"),
+    (b"\x00" * 100, "it begins with"),
+    (encoded(smooth(), "JPEG")[:700], "truncated"),
+    (encoded(smooth(), "PNG")[:-200], "truncated"),
+    (encoded(smooth(), "ICO"), "it begins with"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it begins with"),
+])
+def test_broken_file_is_refused_by_name(data: bytes, reason: str):
+    with pytest.raises(BadImage, match=r"ash/007\.jpg cannot be decoded: ") as refusal:
+        decode(data, "ash/007.jpg")
+    assert reason in str(refusal.value)
+    assert "0x" not in str(refusal.value).replace("b'\\x", "")
+    assert refusal.value.__context__ is None
+
+
+def test_photograph_of_too_many_pixels_is_refused_by_its_header():
+    def claims(side: int) -> bytes:  # a small PNG whose header says that it is a large one
+        header = b"IHDR" + struct.pack(">2I", side, side) + b"\x08\x02\x00\x00\x00"
+        whole = encoded(smooth(), "PNG")
+        return whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
+
+    assert decode(claims(32), "x").shape == (32, 32, 3)
+    with pytest.raises(BadImage, match=r"it has 9,000 x 9,000 pixels, more than 80,000,000"):
+        decode(claims(9_000), "bomb")
+    for side in (10_000, 50_000):  # where Pillow warns, and where it refuses
+        with pytest.raises(BadImage, match="pixels"):
+            decode(claims(side), "bomb")
+
+
+def test_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
+    with (tmp_path / "vast.jpg").open("wb") as file:
+        file.truncate(images.BYTE_LIMIT + 1)
+    with pytest.raises(BadImage, match=r"vast\.jpg cannot be decoded: it has 256,000,001 bytes"):
+        read(tmp_path / "vast.jpg")
+
+
+def test_folder_and_pipe_are_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path, tmp_path / "pipe.jpg"):
+        with pytest.raises(BadImage, match="it is not a file"):
+            read(path)
+
+
+def test_missing_file_is_the_disks_fault(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        read(tmp_path / "none.jpg")
+
+
+def test_reading_changes_no_file(tmp_path: Path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(smooth(), "JPEG"))
+    path.chmod(0o444)
+    before = path.stat()
+    read(path)
+    assert (path.stat().st_mtime_ns, [*tmp_path.iterdir()]) == (before.st_mtime_ns, [path])
+
+
+def test_truncated_files_are_not_tolerated_by_pillow():
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "PPM", "BMP", "CMYK", "TIFF-LZW"])
+def test_mutated_files_give_pixels_or_bad_image_and_nothing_else(kind: str, capfd: pytest.CaptureFixture):
+    rng, picture = random.Random(kind), Image.fromarray(smooth())
+    whole = (encoded(picture.convert("CMYK"), "JPEG") if kind == "CMYK"
+             else encoded(picture, "TIFF", compression="tiff_lzw") if kind == "TIFF-LZW"
+             else oriented(kind, 6) if kind in ("JPEG", "PNG", "WEBP") else encoded(picture, kind))
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(rng.choice((0, 1, 3, 30))):
+            data[rng.randrange(min(len(data), rng.choice((60, 400, len(data)))))] = rng.randrange(256)
+        if rng.random() < 0.4:
+            del data[rng.randrange(len(data)) :]
+        try:
+            pixels = decode(bytes(data), "mutant")
+        except BadImage as refusal:
+            assert str(refusal).startswith("mutant cannot be decoded: ")
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.ndim == pixels.shape[2] == 3
+    if kind != "TIFF-LZW":  # libtiff has its say on standard error, and Pillow offers no way to hush it
+        assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "PPM", "BMP"])
+def test_half_a_file_is_refused(kind: str):
+    data = encoded(smooth(300, 400), kind)
+    with pytest.raises(BadImage):
+        decode(data[: len(data) // 2], "half")
+
+
+# --- The square -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def imagenet_samples(photographs: Path) -> list[bytes]:
+    """Full-size photographs of ImageNet, as files."""
+    with tarfile.open(photographs / "imagenet-samples.tar") as tar:
+        return [tar.extractfile(member).read() for member in tar if member.isfile()]
+
+
+def pillow_square(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The whole photograph rescaled by Pillow, then the central square."""
+    height, width, _ = pixels.shape
+    rows, columns = side * height // min(height, width), side * width // min(height, width)
+    top, left = round((rows - side) / 2), round((columns - side) / 2)
+    scaled = Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BILINEAR)
+    return np.asarray(scaled.crop((left, top, left + side, top + side)))
+
+
+@pytest.mark.parametrize("shape", [
+    (375, 500), (500, 333), (7, 7), (256, 256), (256, 300), (255, 257), (2000, 1500), (64, 65), (1, 1), (5, 6),
+    (100, 400), (100, 401), (1, 500), (500, 1), (33, 1200), (1200, 30)])
+@pytest.mark.parametrize("side", [256, 64, 1])
+def test_square_is_within_one_level_of_pillow(shape: tuple[int, int], side: int):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    for pixels in (noise, smooth(*shape)):
+        assert furthest(square(pixels, side), pillow_square(pixels, side)) <= 1
+
+
+def test_square_of_real_photographs_is_pillows(imagenet_samples: list[bytes]):
+    errors = []
+    for data in imagenet_samples[::6]:
+        pixels = decode(data, "x")
+        errors.append(np.abs(square(pixels, 256).astype(int) - pillow_square(pixels, 256)))
+    assert np.mean(errors) < 0.01
+    assert np.mean([error > 1 for error in errors]) <= 1e-6
+    assert np.max(errors) <= 2
+
+
+def test_square_of_a_long_strip_takes_little_memory():
+    strip = np.repeat(np.linspace(0, 255, 60_000).astype(np.uint8)[None, :, None], 3, 2)
+    assert 126 <= square(strip, 256).mean() <= 129
+    assert 126 <= square(strip.transpose(1, 0, 2), 256).mean() <= 129
+
+
+def test_square_of_the_right_size_is_the_photograph():
+    pixels = smooth(64, 64)
+    np.testing.assert_array_equal(square(pixels, 64), pixels)
+
+
+def test_square_takes_views_and_constants():
+    pixels = smooth()
+    constant = pixels.copy()
+    constant.flags.writeable = False
+    np.testing.assert_array_equal(square(constant, 32), square(pixels, 32))
+    np.testing.assert_array_equal(square(pixels[:, ::-1], 32), square(pixels[:, ::-1].copy(), 32))
+    assert square(pixels, 32).flags.c_contiguous
+
+
+def test_square_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="0 x 5 pixels"):
+        square(np.empty((5, 0, 3), np.uint8), 32)
