@@ -260,7 +260,7 @@ def torn_exif() -> bytes:
 
 def test_torn_exif_spoils_no_photograph_and_warns_nobody():
     data = torn_exif()
-    with pytest.warns(UserWarning):  # Pillow does, here
+    with pytest.warns(UserWarning, match="Truncated|Corrupt"):  # Pillow does, here
         Image.open(io.BytesIO(data)).getexif()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -296,17 +296,18 @@ def test_broken_file_is_refused_by_name(data: bytes, reason: str):
 
 
 def test_photograph_of_too_many_pixels_is_refused_by_its_header():
-    def claims(side: int) -> bytes:  # a small PNG whose header says that it is a large one
-        header = b"IHDR" + struct.pack(">2I", side, side) + b"\x08\x02\x00\x00\x00"
+    def claims(width: int, height: int) -> bytes:
+        """A small PNG that says in its header that it is of that size."""
+        header = b"IHDR" + struct.pack(">2I", width, height) + b"\x08\x02\x00\x00\x00"
         whole = encoded(smooth(), "PNG")
         return whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
 
-    assert decode(claims(32), "x").shape == (32, 32, 3)
+    np.testing.assert_array_equal(decode(claims(WIDTH, HEIGHT), "small"), smooth())
     with pytest.raises(BadImage, match=r"it has 9,000 x 9,000 pixels, more than 80,000,000"):
-        decode(claims(9_000), "bomb")
+        decode(claims(9_000, 9_000), "bomb")
     for side in (10_000, 50_000):  # where Pillow warns, and where it refuses
         with pytest.raises(BadImage, match="pixels"):
-            decode(claims(side), "bomb")
+            decode(claims(side, side), "bomb")
 
 
 def test_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
@@ -355,11 +356,10 @@ def test_mutated_files_give_pixels_or_bad_image_and_nothing_else(kind: str, capf
             del data[rng.randrange(len(data)) :]
         try:
             pixels = decode(bytes(data), "mutant")
-        except BadImage as refusal:
-            assert str(refusal).startswith("mutant cannot be decoded: ")
-        else:
-            assert pixels.dtype == np.uint8
-            assert pixels.ndim == pixels.shape[2] == 3
+        except BadImage:
+            continue
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == pixels.shape[2] == 3
     if kind != "TIFF-LZW":  # libtiff has its say on standard error, and Pillow offers no way to hush it
         assert capfd.readouterr() == ("", "")
 

@@ -24,6 +24,9 @@ class Drawn:
         self.name, self.label = f"{split}/{number % 3}/{number:03}.png", number % 3
         self._pixels = draw(np.random.default_rng([number, len(split)]), self.label, SIDE)
 
+    def stamp(self) -> str:
+        return "drawn"
+
     def pixels(self) -> np.ndarray:
         return self._pixels
 

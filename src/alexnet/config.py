@@ -329,6 +329,7 @@ SMALL = Arch(
      Conv(128, 3, padding=1, then="norm act"),
      Conv(128, 3, padding=1, then="norm act pool")),
     dense=(Dense(256, bias=0.0),), classes=10, norm="batch", dense_norm=True, initialisation="kaiming",
+    pool_rounding="ceil",  # so that 32 pixels, cropped to 28, are enough
     input=InputSpec(side=64, crop=56, mean="channel", scale=(58.0, 58.0, 58.0)))
 
 ARCHS = {arch.name: arch for arch in (
@@ -423,7 +424,7 @@ def _set(tree: dict[str, Any], kind: type, keys: list[str], text: str, path: str
         _set(branch, _items(hints[stem if stem in hints else key]) or hints[key], rest, text, path)
 
 
-def _items(hint: Any) -> type | None:
+def _items(hint: Any) -> Any:
     """The dataclass that a `tuple[Layer, ...]` holds; None for any other hint."""
     arguments = typing.get_args(hint)
     return arguments[0] if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]) else None
@@ -450,10 +451,10 @@ def from_json(kind: type[Config], tree: dict[str, Any]) -> Config:
     return _convert(tree, kind, kind.__name__.lower())
 
 
-def _convert(value: Any, hint: Any, path: str) -> Any:
+def _convert(value: Any, hint: Any, path: str) -> Any:  # a hint is a type, a union, or a Literal: Any
     """The value as the type hint wants it. Raises ValueError with the path, the value and the type."""
     wrong = ValueError(f"{path}: {value!r} is not {_describe(hint)}")
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         if not isinstance(value, dict):
             raise wrong

@@ -36,11 +36,12 @@ def fetch(url: str, dest: Path, md5: str, on_progress: Callable[[int, int], obje
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS - 1:
                 there = partial.stat().st_size if partial.exists() else 0
-                raise ValueError(f"cannot fetch {url} ({error}); {there:,} bytes are kept: try again with a network, or "
-                                 f"put the file at {dest}") from error
+                raise ValueError(f"cannot fetch {url} ({error}); {there:,} bytes are kept: try again with a network, "
+                                 f"or put the file at {dest}") from error
             time.sleep(0.2 * 2**attempt)
     else:
-        raise ValueError(f"{url} was cut off {ATTEMPTS} times; what arrived is kept: try again, or put the file at {dest}")
+        raise ValueError(f"{url} was cut off {ATTEMPTS} times; what arrived is kept: try again, or put the file at "
+                         f"{dest}")
     with partial.open("rb") as file:
         digest = hashlib.file_digest(file, "md5").hexdigest()
     if digest != md5:

@@ -39,7 +39,8 @@ PHOTOGRAPHS = (
     Credit("grass.png", "grass", "linolafett", "CC0"),
     Credit("gravel.png", "gravel", "CC0Textures, Gravel04", "CC0"),
     Credit("hubble_deep_field.jpg", "Hubble deep field", "NASA, HubbleSite", "public domain"),
-    Credit("ihc.png", "stained tissue", "Center for Microscopy and Molecular Imaging", "no known copyright restrictions"),
+    Credit("ihc.png", "stained tissue", "Center for Microscopy and Molecular Imaging",
+           "no known copyright restrictions"),
     Credit("retina.jpg", "retina", "Mikael Häggström", "CC0"),
     Credit("rocket.jpg", "rocket launch", "SpaceX", "public domain"),
     Credit("text.png", "printed text", "Wikipedia, Corner.png", "public domain"),
@@ -90,5 +91,5 @@ def checkerboard(height: int, width: int, colour: int) -> list[tuple[int, int, i
     rows, columns = (
         np.linspace(0, side, 1 + max(2, min(round(side / TILE), side // SIDE))).astype(int) for side in (height, width))
     return [(int(top), int(bottom), int(left), int(right))
-            for row, (top, bottom) in enumerate(pairwise(rows)) for column, (left, right) in enumerate(pairwise(columns))
-            if (row + column) % 2 == colour]
+            for row, (top, bottom) in enumerate(pairwise(rows))
+            for column, (left, right) in enumerate(pairwise(columns)) if (row + column) % 2 == colour]

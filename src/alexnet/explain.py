@@ -159,7 +159,8 @@ def explain(arch: Arch, size: int | None = None) -> Explanation:
 
 def _trunk(arch: Arch, size: int) -> Iterator[Layer]:
     """The convolutions and what follows each."""
-    shape, field, jump = (3, size, size), 1, 1
+    shape: Shape = (3, size, size)
+    field, jump = 1, 1
     for number, conv in enumerate(arch.conv, 1):
         layer = _convolution(arch, number, shape)
         field, shape = field + (conv.kernel - 1) * jump, layer.output_shape

@@ -50,6 +50,7 @@ STYLE: Any = {  # Any: matplotlib's newer type stubs list every key there is
     "xtick.color": QUIET, "ytick.color": QUIET, "xtick.major.size": 3, "ytick.major.size": 0,
     "text.color": INK, "legend.frameon": False, "legend.handlelength": 1.9, "lines.linewidth": 1.8,
     "figure.facecolor": "none", "axes.facecolor": "none", "figure.constrained_layout.w_pad": 0.06,
+    "savefig.bbox": "tight", "savefig.pad_inches": 0.05,
     "svg.fonttype": "none",  # letters stay letters: small, searchable, in the page's own font
     "text.parse_math": False,  # a class may be called $10
 }
@@ -184,14 +185,10 @@ def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     matrix_KK: counts of photographs. A square's strength is its share of the row; its number is the count.
     """
     count = len(classes)
-    cell = 0.34 if count <= 20 else 0.24  # inches; below 20 classes a number finds room in each square
-    names = [_short(name, 18) for name in classes]
-    label = 0.075 * max(map(len, names)) + 0.2
-    side = count * cell
-    figure = Figure(figsize=(side + label + 0.35, side + label + 0.35))
-    whole = figure.get_size_inches()
-    axes = figure.add_axes((
-        (label + 0.25) / whole[0], 0.05 / whole[1], side / whole[0], side / whole[1]))
+    side = count * (0.31 if count <= 20 else 0.22)  # inches; of up to 20 classes a number finds room in each square
+    names = [_short(name, 16) for name in classes]
+    figure = Figure(figsize=(side, side))  # the file is cut out around what is drawn, letters included
+    axes = figure.add_axes((0, 0, 1, 1))
     share_KK = matrix_KK / np.maximum(matrix_KK.sum(axis=1, keepdims=True), 1)
     filled = [(true, taken) for true, taken in np.ndindex(count, count) if matrix_KK[true, taken]]
     axes.add_collection(PatchCollection(
@@ -206,6 +203,8 @@ def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     axes.set_yticks(np.arange(count) + 0.5, names)
     axes.tick_params(length=0, labelsize=9, labelcolor=INK, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.grid(visible=False)
+    axes.hlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
+    axes.vlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
     axes.spines[:].set_visible(False)
     axes.set_ylabel("true class")
     axes.set_xlabel("taken for")

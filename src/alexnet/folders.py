@@ -15,7 +15,8 @@ from alexnet.photos import Dataset, FilePhoto, distinct
 VALIDATION = ("val", "valid", "validation", "test")
 """Names of the validation folder, the first that is there."""
 
-EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+EXTENSIONS = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 """What counts as a photograph. The decoder looks at the contents, so a PNG called .JPEG is read all the same."""
 
 WNID = re.compile(r"n\d{8}")
@@ -53,7 +54,8 @@ def open_folders(root: Path, held_out: float = 0.1, seed: int = 0) -> Dataset:
                              f"({nearest(strangers[0], list(labels)[:20])}); classes must have the same names in both")
         missing = [name for name in labels if name not in measured]
         if missing:
-            notes.append(f"{len(missing)} of {len(labels)} classes have no validation photographs, such as {missing[0]!r}")
+            notes.append(f"{len(missing)} of {len(labels)} classes have no validation photographs, such as "
+                         f"{missing[0]!r}")
         splits["val"] = _photos(validation[0], measured, labels, root)
     elif held_out:
         splits = _hold_out(splits["train"], held_out, seed)
@@ -86,7 +88,7 @@ def _class_photos(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
                      f"out: {', '.join(empty[:5])}")
     if other := +other:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in other.most_common(5))
-        notes.append(f"{sum(other.values()):,} files in {folder} are passed over, as no photographs of a class ({kinds})")
+        notes.append(f"{sum(other.values()):,} files in {folder} are passed over: no photographs of a class ({kinds})")
     return {name: photos for name, photos in found.items() if photos}
 
 

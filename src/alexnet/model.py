@@ -109,9 +109,10 @@ def initialise(network: AlexNet, seed: int) -> None:
     """Draw every weight anew, in order, on the CPU, from `seed` alone (§5; `Arch.initialisation` says how)."""
     arch = network.arch
     generator = torch.Generator().manual_seed(seed)
-    gaussians = [(layer.sigma, layer.bias) for layer in (*arch.conv, *arch.dense)]
+    gaussians = [(conv.sigma, conv.bias) for conv in arch.conv] + [(dense.sigma, dense.bias) for dense in arch.dense]
     gaussians.append((arch.output_sigma, arch.output_bias))
     for (_, layer), (sigma, bias) in zip(network.weight_layers(), gaussians, strict=True):
+        assert layer.bias is not None
         if layer.weight.is_meta:  # a network built for its shapes alone has nothing to draw
             continue
         fan_in = layer.weight[0].numel()
@@ -136,9 +137,9 @@ class CeilConv2d(nn.Conv2d):
     """
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        missing = [-(side + 2 * p - kernel) % stride for side, p, kernel, stride in zip(
-            maps_NCHW.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)]
-        return super().forward(F.pad(maps_NCHW, (0, missing[1], 0, missing[0])) if any(missing) else maps_NCHW)
+        bottom, right = (-(side + 2 * padding - kernel) % stride for side, padding, kernel, stride in zip(
+            maps_NCHW.shape[2:], (int(p) for p in self.padding), self.kernel_size, self.stride, strict=True))
+        return super().forward(F.pad(maps_NCHW, (0, right, 0, bottom)) if bottom or right else maps_NCHW)
 
 
 class ResponseNorm(nn.Module):

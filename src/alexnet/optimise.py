@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alexnet.config import Recipe
 
@@ -32,7 +32,7 @@ class Momentum:
         # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.
         weights = [name for name in named if named[name].ndim > 1]
         biases = [name for name in named if named[name].ndim == 1]
-        self._groups = [
+        self._groups: list[tuple[list[Tensor], list[Tensor], float, float]] = [
             ([named[name] for name in names], [self.velocity[name] for name in names], factor, decay)
             for names, factor, decay in (
                 (weights, 1.0, recipe.weight_decay),
@@ -43,7 +43,7 @@ class Momentum:
         """One update of every parameter from its gradient."""
         recipe = self.recipe
         for w, v, factor, decay in self._groups:
-            eps, g = rate * factor, [parameter.grad for parameter in w]
+            eps, g = rate * factor, [p.grad for p in w if p.grad is not None]
             torch._foreach_mul_(v, recipe.momentum)
             if recipe.rate_in_velocity:
                 torch._foreach_add_(v, w, alpha=-decay * eps)
@@ -107,7 +107,7 @@ class Plateau:
 
 
 def learning_rate(recipe: Recipe, epochs_done: float, plateau_drops: int = 0) -> float:
-    """The rate at a moment, counted in epochs from the start of training."""
+    """The rate at a moment, counted in epochs from the start; a step's own moment is its middle."""
     share = min(1.0, epochs_done / recipe.epochs)
     warm = min(1.0, epochs_done / recipe.warmup_epochs) if recipe.warmup_epochs else 1.0
     factors = {

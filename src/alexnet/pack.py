@@ -18,7 +18,7 @@ import shutil
 import statistics
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from alexnet import images, shards
 from alexnet.config import nearest
-from alexnet.datasets import Dataset, Photo, open_dataset
+from alexnet.datasets import Dataset, Photo
 from alexnet.progress import Bar
 from alexnet.shards import Codec, OnProgress, Packed, Stored
 
@@ -68,25 +68,6 @@ def choose_side(dataset: Dataset) -> int:
             sides.append(min(photos[index].pixels().shape[:2]))
     median = statistics.median_low(sides) if sides else 256
     return median if median <= 128 else 256
-
-
-def open_or_pack(
-    data: Path | str, side: int, *, say: Callable[[str], object] = print, whole_unless: str | None = None,
-) -> Packed:
-    """A packed folder, or the photographs of a source, packed once at that side into the user's cache.
-
-    whole_unless: the source that a network was trained on. Any other is not split: all of it may be evaluated.
-    """
-    if shards.is_packed(data) or (Path(data) / shards.JOURNAL).is_file():
-        return shards.open_packed(data)
-    dataset = open_dataset(data)
-    if whole_unless is not None and dataset.source != whole_unless:
-        dataset = open_dataset(data, held_out=0.0)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
-    dest = cache / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
-    if not shards.is_packed(dest):
-        say(f"packing {dataset.source} at {side} pixels, once, into {dest}")
-    return pack_with_bar(dataset, dest, side=side)
 
 
 def pack_with_bar(dataset: Dataset, dest: Path | str, **options: Any) -> Packed:

@@ -2,21 +2,35 @@
 
 A section of the page is one function: from `Material` to what the template `report.html` shows under the same name, or
 None where there is nothing to show. The page asks nobody: pictures are inlined, it has no script, and its own policy
-forbids requests. The same run gives the same page, byte for byte. A run is read from its files; `train` is not imported.
+forbids requests. The same run gives the same page, byte for byte. A run is read from its files, never through `train`.
 
 Shapes: M photographs that were asked about, K classes.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import jinja2
+import numpy as np
+import torch
 from markupsafe import Markup
+from numpy.typing import NDArray
 
+from alexnet import checkpoint as ckpt
 from alexnet import figures
-from alexnet.shards import Packed
+from alexnet.config import ARCHS, RECIPES, to_json
+from alexnet.evaluate import match_classes, probabilities, wilson
+from alexnet.explain import explain
+from alexnet.shards import Packed, Split
 
 Event = dict[str, Any]
 Section = dict[str, Any]
@@ -25,28 +39,371 @@ ASKED = 5000
 """At most so many validation photographs are asked about: enough for a page, and minutes rather than hours on a CPU."""
 
 MATRIX_CLASSES = 40
-"""A confusion matrix of more classes than this cannot be read."""
+"""A confusion matrix of more classes cannot be read."""
 
 SHOWN = 8
-"""Photographs in a row of Figure 4, and mistakes."""
+"""Photographs in Figure 4's manner, and mistakes."""
+
+WORST = 20
+"""Classes whose errors are listed, where there are too many for a matrix."""
 
 
 def report(run: Path, packed: Packed | None = None, *, title: str | None = None, note: str = "") -> Path:
     """Write RUN/report.html, whole or not at all, and its figures as files beside it; returns the page's path.
 
     packed: the data, for the sections that show photographs. note: a plain-spoken caveat that stands with the result.
-    Raises ValueError naming what is missing: no run, no finished epoch, no readable checkpoint, other classes or side.
+    Raises ValueError naming what is missing: the run, a finished epoch, a checkpoint, or data of its classes and side.
     """
     material = read(run, packed)
-    sections = {name: section(material, note) if name == "result" else section(material)
-                for name, section in SECTIONS.items()}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True)
+    environment.filters["arithmetic"] = arithmetic
     page = environment.get_template("report.html").render(
-        title=title or f"{material.checkpoint.arch.name} on {material.data}", name=material.checkpoint.arch.name,
-        palette=Markup(figures.stylesheet(":root")), **sections)
-    save_figures(material)
+        title=title or f"{material.checkpoint.arch.name} on {material.data}", note=note,
+        palette=Markup(figures.stylesheet(":root")),
+        **{name: section(material) for name, section in SECTIONS.items()})
+    save_figures(material, run / "figures")
     partial = run / "report.html.new"
-    partial.write_bytes(page.encode("utf-8", "replace"))  # a file's name may hold bytes that are no letters
+    partial.write_text(page, encoding="utf-8")
     return partial.replace(run / "report.html")
+
+
+# --- What a page is made of -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network says to validation photographs, one central view of each."""
+
+    split: Split
+    classes: tuple[str, ...]
+    indices_M: NDArray[np.int64]
+    """Places in the split."""
+    labels_M: NDArray[np.int64]
+    """True classes, by the network's numbering."""
+    probabilities_MK: NDArray[np.float32]
+
+    @cached_property
+    def guesses_M(self) -> NDArray[np.int64]:
+        """The likeliest class of each."""
+        return self.probabilities_MK.argmax(axis=1)
+
+    @cached_property
+    def matrix_KK(self) -> NDArray[np.int64]:
+        """How many photographs of each class (row) were taken for each (column)."""
+        matrix = np.zeros((len(self.classes),) * 2, np.int64)
+        np.add.at(matrix, (self.labels_M, self.guesses_M), 1)
+        return matrix
+
+    @property
+    def spread(self) -> NDArray[np.int64]:
+        """Rows of eight photographs, evenly spaced: nobody picked them."""
+        return np.unique(np.linspace(0, len(self.indices_M) - 1, min(SHOWN, len(self.indices_M))).astype(np.int64))
+
+    @property
+    def mistakes(self) -> NDArray[np.int64]:
+        """Rows that the network is wrong about, the surest first."""
+        wrong = np.flatnonzero(self.guesses_M != self.labels_M)
+        return wrong[np.argsort(-self.probabilities_MK[wrong].max(axis=1, initial=0), kind="stable")]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A run as its folder tells it."""
+
+    config: dict[str, Any]
+    events: Sequence[Event]
+    checkpoint: ckpt.Checkpoint
+    which: str
+    """The checkpoint's name: what was evaluated, else `last`."""
+    answers: Answers | None
+
+    def logged(self, kind: str) -> list[Event]:
+        """The log's events of one kind, in order."""
+        return [event for event in self.events if event["event"] == kind]
+
+    @property
+    def data(self) -> str:
+        """What the data is called."""
+        source = Path(self.config["data"]["source"])
+        return plain(source.name if source.is_absolute() else str(source))
+
+
+def read(run: Path, packed: Packed | None = None) -> Material:
+    """Everything that the page needs. Raises ValueError naming what is missing or damaged."""
+    events = _read_log(run / "log.jsonl")
+    if not any(event["event"] == "epoch" for event in events):
+        said = "".join(f"; its log warns: {event['text']}" for event in events[-1:] if event["event"] == "warning")
+        raise ValueError(f"{run} has no finished epoch to report on; let it train one to its end{said}")
+    evaluated = [str(event["checkpoint"]) for event in events if event["event"] == "evaluation"][-1:]
+    # An epoch's errors in the log are those of `last`; `best` is the stand-in where somebody removed it.
+    which = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
+    checkpoint = ckpt.load(run / which)
+    answers = ask(checkpoint, packed) if packed else None
+    return Material(_read_config(run / "config.json"), events, checkpoint, which, answers)
+
+
+def _read_log(path: Path) -> list[Event]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; give the folder of a run, which `alexnet train --out` names")
+    # The last line may be half a line, where the run was killed or is being written this moment.
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+        missing = {"arch", "recipe", "data"} - config.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is missing or damaged; `alexnet train --resume` writes it anew") from error
+    if missing:
+        raise ValueError(f"{path} says nothing of {min(missing)}; `alexnet train --resume` writes it anew")
+    return config
+
+
+def ask(checkpoint: ckpt.Checkpoint, packed: Packed) -> Answers | None:
+    """The network's answers to validation photographs, ASKED of them, evenly spaced, where there are more.
+
+    None where there are none. Raises ValueError for data of another side, or of classes that the network does not know.
+    """
+    if "val" not in packed.splits:
+        return None
+    if packed.side != (side := checkpoint.arch.input.side):
+        raise ValueError(f"the data is packed at {packed.side} pixels and the network takes {side}; "
+                         f"give the data it was trained on, or pack it again with --side {side}")
+    split, member = packed.split("val"), (checkpoint.network(), checkpoint.preprocess())
+    indices = np.unique(np.linspace(0, len(split) - 1, min(len(split), ASKED)).astype(np.int64))
+    with torch.inference_mode():
+        outputs = [probabilities([member], torch.from_numpy(split.read(share))).numpy()
+                   for share in np.array_split(indices, -(-len(indices) // 64))]
+    to_network = match_classes(checkpoint.classes, packed.classes).numpy()
+    return Answers(split, tuple(map(plain, checkpoint.classes)), indices, to_network[split.labels[indices]],
+                   np.concatenate(outputs))
+
+
+def save_figures(material: Material, folder: Path) -> None:
+    """The page's pictures as files of their own: curves, kernels, and with data, photographs and confusion."""
+    figures.save(figures.learning_curves(material.logged("epoch")), folder / "learning_curves")
+    figures.save(_kernel_sheet(material.checkpoint), folder / "kernels")
+    if answers := material.answers:
+        rows = answers.spread
+        figures.save(figures.strips(answers.split.read(answers.indices_M[rows]), answers.probabilities_MK[rows],
+                                    answers.labels_M[rows].tolist(), answers.classes), folder / "strips", lines=False)
+        if len(answers.classes) <= MATRIX_CLASSES:
+            figures.save(figures.confusion(answers.matrix_KK, answers.classes), folder / "confusion")
+
+
+# --- The sections -----------------------------------------------------------------------------------------------------
+
+
+def result(material: Material) -> Section:
+    """Errors with their intervals: the latest evaluation of each number of views, else what training measured."""
+    arch, data, last = material.checkpoint.arch, material.config["data"], material.logged("epoch")[-1]
+    evaluations = {event["views"]: event for event in material.logged("evaluation")
+                   if event["checkpoint"] == material.which}
+    measured = [evaluations[views] for views in sorted(evaluations)]
+    measured = measured or [{"views": 1} | (material.checkpoint.errors or _errors_of_epoch(last, data))]
+    first = measured[0]
+    top5_says = arch.classes > 5  # of five classes or fewer, five guesses name them all
+    return {
+        "arch": arch.name, "parameters": explain(arch).parameters, "data": material.data, "side": data["side"],
+        "classes": arch.classes, "counts": data["photographs"], "which": material.which,
+        "photographs": first["photographs"], "is_from_epoch": not evaluations, "top5_says": top5_says,
+        "epoch": last["epoch"], "epochs": material.config["recipe"]["epochs"],
+        "right": {top: round((1 - first[f"{top}_error"]) * first["photographs"]) for top in ("top1", "top5")},
+        "by_chance": {"top1": 1 - 1 / arch.classes, "top5": 1 - min(5, arch.classes) / arch.classes},
+        "measured": [{
+            "views": event["views"],
+            "errors": [{"top": top, "error": event[f"top{top}_error"], "interval": event["interval"][f"top{top}_error"]}
+                       for top in ((1, 5) if top5_says else (1,))],
+        } for event in measured],
+        "warnings": len(material.logged("warning")),
+    }
+
+
+def _errors_of_epoch(epoch: Event, data: dict[str, Any]) -> Event:
+    """What the checkpoint lacks where it was saved in the middle of the next epoch."""
+    count = data["photographs"]["val"]
+    errors = {name: epoch[f"val_{name}"] for name in ("top1_error", "top5_error")}
+    return {"photographs": count, **errors,
+            "interval": {name: wilson(round(error * count), count) for name, error in errors.items()}}
+
+
+def curves(material: Material) -> Section:
+    """A figure for each panel, so that they stand side by side on a desk and below each other on a phone."""
+    epochs = material.logged("epoch")
+
+    def course(key: str) -> str:
+        return f"from {epochs[0][key]:.3g} to {epochs[-1][key]:.3g}"
+
+    panels = []
+    for panel, (title, solid, dashed, _) in figures.PANELS.items():
+        both = f"training {course(solid)}, validation {course(dashed)}" if dashed else course(solid)
+        picture = figures.svg(figures.learning_curves(epochs, [panel]), panel)
+        panels.append({"name": panel, "alt": f"{title} over {len(epochs)} epochs: {both}", "svg": Markup(picture)})
+    return {"panels": panels, "epochs": epochs, "smoothing": material.config["recipe"].get("label_smoothing", 0)}
+
+
+def kernels(material: Material) -> Section:
+    """conv1's kernels, tower by tower (Figure 3)."""
+    arch, conv1 = material.checkpoint.arch, material.checkpoint.arch.conv[0]
+    return {"image": data_uri(figures.png(_kernel_sheet(material.checkpoint)), "png"), "count": conv1.width,
+            "side": conv1.kernel, "towers": arch.towers}
+
+
+def _kernel_sheet(checkpoint: ckpt.Checkpoint) -> NDArray[np.uint8]:
+    _, conv1 = next(checkpoint.network().weight_layers())
+    weight_OIHW = conv1.weight.detach().numpy()
+    arch = checkpoint.arch
+    in_rgb = weight_OIHW[:, ::-1] if arch.input.channels == "BGR" else weight_OIHW
+    towers = arch.towers if arch.conv[0].width % arch.towers == 0 else 1
+    return figures.kernels(in_rgb, towers, scale=max(1, round(1000 / (16 * arch.conv[0].kernel))))
+
+
+def strip(material: Material) -> Section | None:
+    """Photographs with their five likeliest classes, as in Figure 4."""
+    if not (answers := material.answers):
+        return None
+    photographs = []
+    for row, photograph in zip(answers.spread, _photographs(answers, answers.spread), strict=True):
+        likeliest = np.argsort(-answers.probabilities_MK[row], kind="stable")[:5]
+        guesses = [{"name": answers.classes[k], "probability": float(answers.probabilities_MK[row, k]),
+                    "is_true": bool(k == answers.labels_M[row])} for k in likeliest]
+        photographs.append({**photograph, "guesses": guesses})
+    return {"photographs": photographs, "which": material.which}
+
+
+def mistakes(material: Material) -> Section | None:
+    """Which classes are taken for which, how often each is missed, and where the network is surest and wrong."""
+    if not (answers := material.answers):
+        return None
+    asked_K, right_K = answers.matrix_KK.sum(axis=1), answers.matrix_KK.diagonal()
+    classes = [{"name": name, "wrong": int(asked - right), "photographs": int(asked), "error": 1 - right / asked}
+               for name, asked, right in zip(answers.classes, asked_K, right_K, strict=True) if asked]
+    classes.sort(key=lambda each: -each["error"])
+    has_matrix = len(answers.classes) <= MATRIX_CLASSES
+    surest = answers.mistakes[:SHOWN]
+    return {
+        "asked": len(answers.indices_M), "of": len(answers.split), "wrong": len(answers.mistakes),
+        "confusion": Markup(figures.svg(figures.confusion(answers.matrix_KK, answers.classes), "confusion"))
+        if has_matrix else None,
+        "classes": classes if has_matrix else classes[:WORST], "left_out": 0 if has_matrix else len(classes[WORST:]),
+        "surest": _photographs(answers, surest),
+    }
+
+
+def _photographs(answers: Answers, rows: NDArray[np.int64]) -> list[Section]:
+    """Each photograph as an image, with its name, its true class, and what it was taken for."""
+    indices = answers.indices_M[rows]
+    return [{
+        "image": data_uri(figures.image_file(pixels_HWC, "JPEG"), "jpeg"), "file": plain(answers.split.names[index]),
+        "truth": answers.classes[answers.labels_M[row]], "guess": answers.classes[answers.guesses_M[row]],
+        "sure": float(answers.probabilities_MK[row].max()),
+        "of_truth": float(answers.probabilities_MK[row, answers.labels_M[row]]),
+    } for row, index, pixels_HWC in zip(rows, indices, answers.split.read(indices), strict=True)]
+
+
+def architecture(material: Material) -> Section:
+    """Every layer with the arithmetic of its size and of its parameters."""
+    explanation = explain(material.checkpoint.arch)
+    return {"layers": explanation.layers, "parameters": explanation.parameters, "size": explanation.size,
+            "multiply_adds": explanation.multiply_adds}
+
+
+def recipe(material: Material) -> Section:
+    """How it was trained, on what, and the command that does it again."""
+    config, steps = material.config, material.logged("step")
+    arch, data = config["arch"], config["data"]
+    speed = [event["photographs_per_second"] for event in steps if "photographs_per_second" in event]
+    environment = {
+        "device": config.get("device"), "precision": config.get("precision"), "threads": config.get("threads"),
+        **config.get("versions", {}), "seed": config.get("seed"),
+        "speed": f"{median(speed):,.0f} photographs a second (median step)" if speed else None,
+        "data": data["source"], "data's fingerprint": str(data.get("fingerprint", ""))[:12],
+    }
+    return {
+        "command": command(config), "stands_for": None if Path(data["source"]).is_absolute() else data["source"],
+        "groups": [
+            ("Recipe", _in_words(config["recipe"])),
+            ("Input", _in_words(arch["input"])),
+            ("Environment", _in_words({key: value for key, value in environment.items() if value not in (None, "")})),
+        ],
+    }
+
+
+def warnings(material: Material) -> Section:
+    """What the log warns of, and whether the run came to its end."""
+    epoch, epochs = material.logged("epoch")[-1]["epoch"], material.config["recipe"]["epochs"]
+    return {"warnings": material.logged("warning"), "epoch": epoch, "epochs": epochs}
+
+
+SECTIONS: dict[str, Callable[[Material], Section | None]] = {
+    section.__name__: section
+    for section in (result, curves, kernels, strip, mistakes, architecture, recipe, warnings)}
+
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+
+def command(config: dict[str, Any]) -> str | None:
+    """The command line that trains this again; None where the network or the recipe is no preset with settings.
+
+    Photographs that are no folder of the user's are written DATA.
+    """
+    if said := config.get("command"):
+        return said if isinstance(said, str) else shlex.join(said)
+    arch, recipe = config["arch"], config["recipe"]
+    if arch["name"] not in ARCHS or recipe["name"] not in RECIPES:
+        return None
+    # The number of classes is the data's, and epochs have an option of their own.
+    settings = {f"arch.{path}": value for path, value in _changed(to_json(ARCHS[arch["name"]]), arch).items()}
+    settings |= {f"recipe.{path}": value for path, value in _changed(to_json(RECIPES[recipe["name"]]), recipe).items()}
+    settings.pop("arch.classes", None)
+    epochs = settings.pop("recipe.epochs", None)
+    source = config["data"]["source"]
+    data = source if Path(source).is_absolute() else "DATA"
+    words = ["alexnet", "train", data, "--arch", arch["name"], "--recipe", recipe["name"]]
+    words += ["--epochs", str(epochs)] if epochs else []
+    words += ["--seed", str(config.get("seed", 0))]
+    words += ["--precision", config["precision"]] if config.get("precision", "fp32") != "fp32" else []
+    for path, value in settings.items():
+        words += ["--set", f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
+    return plain(shlex.join(words))
+
+
+def _changed(preset: Any, chosen: Any, path: str = "") -> dict[str, Any]:
+    """Path -> value of what differs, in the words of `config.override`: `conv2.width`, `input.crop`."""
+    if isinstance(chosen, dict) and isinstance(preset, dict):
+        pairs = {f"{path}.{key}" if path else key: (preset.get(key), value) for key, value in chosen.items()}
+    elif isinstance(chosen, list) and chosen and isinstance(chosen[0], dict):
+        pairs = {f"{path}{number}": pair for number, pair in enumerate(zip(preset, chosen, strict=False), 1)}
+    else:
+        return {} if preset == chosen else {path: chosen}
+    return {key: value for place, pair in pairs.items() for key, value in _changed(*pair, place).items()}
+
+
+def _in_words(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values as a person writes them."""
+    def word(value: Any) -> str:
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, list):
+            return ", ".join(map(word, value)) or "none"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return [(key.replace("_", " "), plain(word(value))) for key, value in values.items()]
+
+
+def arithmetic(text: str) -> str:
+    """Worked arithmetic as it is set in print: 96 x (3 x 11 x 11 + 1) with signs in place of letters."""
+    return text.replace(" x ", "×").replace("*", "·").replace(" - ", " − ")
+
+
+def plain(name: str) -> str:
+    """A name from a user's disk as text that UTF-8 can hold, on one line: file names may be any bytes."""
+    return " ".join(name.encode("utf-8", "replace").decode().split())
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """An image that needs no request."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -88,7 +88,7 @@ class Interrupted(Exception):
 
 
 class Diverged(ValueError):
-    """The loss is not a number."""
+    """The loss or the weights are no numbers any more. The checkpoints are those from before."""
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _signals() -> Iterator[Callable[[], int]]:
         signal.signal(number, former[number])
 
     try:
-        former = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        former: dict[int, Any] = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread, where Python allows no handlers: nothing to catch, nothing to restore
         former = {}
     try:
@@ -127,7 +127,7 @@ class Log:
         partial.write_text("".join(kept))
         partial.replace(self.path)
         self.file = self.path.open("a")
-        self.board = SummaryWriter(out / "tensorboard", purge_step=state.step)
+        self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)
 
     def _lines(self) -> list[str]:
         lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
@@ -188,7 +188,8 @@ class Run:
         self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)
         self.lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(self.device)
         saved = self._saved(resume)
-        self.network = AlexNet(self.arch, seed).to(self.device, memory_format=torch.channels_last)
+        self.network = AlexNet(self.arch, seed).to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = Momentum(self.network, recipe)
         if saved:
             self._restore(saved)
@@ -216,6 +217,9 @@ class Run:
                     self._train_epoch(tell, caught)
                     errors = self._close_epoch(tell, caught)
                 tell(event="end", step=self.state.step, epoch=self.state.epoch, best_top1_error=self.state.best_error)
+        except Diverged as verdict:
+            tell(event="warning", step=self.state.step, text=str(verdict))
+            raise
         finally:
             log.close()
         return errors
@@ -232,8 +236,7 @@ class Run:
             if batch is None:
                 break
             waited = time.perf_counter() - began
-            rate = learning_rate(recipe, (state.step + 1) / self.steps if recipe.warmup_epochs > state.step / self.steps
-                                 else state.step / self.steps, state.plateau.drops)
+            rate = learning_rate(recipe, (state.step + 0.5) / self.steps, state.plateau.drops)
             loss, wrong = self._step(batch, rate)
             state.step += 1
             state.seen += len(batch.indices)
@@ -264,11 +267,9 @@ class Run:
         return loss.item(), int(wrong.item())
 
     def _judge(self, tell: Callable[..., None], latest: list[float]) -> None:
-        loss = latest[-1]
-        if not math.isfinite(loss):
-            verdict = loss_verdict(loss, self.arch.classes, self.state.step)
-            tell(event="warning", step=self.state.step, text=verdict)
-            raise Diverged(f"{verdict}. {self.out / 'last'} is as it was before")
+        """Say in words what is wrong with the loss. Raises Diverged where nothing can come of going on."""
+        if not math.isfinite(latest[-1]):
+            raise Diverged(loss_verdict(latest[-1], self.arch.classes, self.state.step))
         if self.state.step % 200 == 0:
             mean = sum(latest) / len(latest)
             if verdict := loss_verdict(mean, self.arch.classes, self.state.step):
@@ -284,7 +285,7 @@ class Run:
                 raise Interrupted(caught(), self.out / "last")
 
         errors = evaluate([(self.network, self.preprocess)], self.validation, device=self.device, on_progress=check)
-        rate = learning_rate(self.recipe, state.step / self.steps, state.plateau.drops)
+        rate = learning_rate(self.recipe, (state.step - 0.5) / self.steps, state.plateau.drops)
         state.plateau.see(errors.top1_error, self.recipe)
         state.epoch += 1
         tell(event="epoch", step=state.step, epoch=state.epoch, train_loss=state.loss_sum / state.seen,
@@ -300,6 +301,9 @@ class Run:
     # --- Saving and restoring ---
 
     def _checkpoint(self, errors: Errors | None, *, resumable: bool) -> ckpt.Checkpoint:
+        # The update after a finite loss can be the one that explodes, and no save may keep that.
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters()):
+            raise Diverged(loss_verdict(math.nan, self.arch.classes, self.state.step))
         self.state.loss_scale = self.arithmetic.scaler.get_scale()
         return ckpt.Checkpoint(
             arch=self.arch, classes=self.packed.classes, recipe=self.recipe, weights=self.network.state_dict(),

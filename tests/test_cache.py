@@ -1,0 +1,49 @@
+"""What a user calls DATA becomes packed once, and a folder that has no split is measured whole when it is new."""
+
+from pathlib import Path
+
+import pytest
+
+from alexnet.cache import open_or_pack
+from alexnet.datasets import open_dataset
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_source_is_packed_once_into_the_cache(class_folders: Path, cache: Path):
+    said: list[str] = []
+    first, again = (open_or_pack(str(class_folders), 32, say=said.append) for _ in range(2))
+    assert first.path == again.path
+    assert first.path.is_relative_to(cache)
+    assert len([line for line in said if line.startswith("packing")]) == 1
+
+
+def test_a_folder_that_changed_is_packed_anew(class_folders: Path, tmp_path: Path):
+    import shutil
+
+    mine = shutil.copytree(class_folders, tmp_path / "mine")
+    before = open_or_pack(str(mine), 32)
+    (mine / "train" / "ash" / "000.png").unlink()
+    after = open_or_pack(str(mine), 32)
+    assert len(after.split("train")) == len(before.split("train")) - 1
+
+
+def test_a_packed_folder_is_taken_as_it_is_and_its_side_checked(packed):
+    assert open_or_pack(str(packed.path), 32).fingerprint == packed.fingerprint
+    with pytest.raises(ValueError, match="packed at 32 pixels and 64 are wanted"):
+        open_or_pack(str(packed.path), 64)
+
+
+def test_a_folder_without_a_split_is_measured_whole_unless_it_was_trained_on(class_folders: Path):
+    folder = class_folders / "val"  # four class folders, 44 photographs
+    own = open_or_pack(str(folder), 32)
+    assert {name: len(own.split(name)) for name in own.splits} == {"train": 40, "val": 4}
+    trained_on = open_dataset(folder).fingerprint()
+    assert open_or_pack(str(folder), 32, trained_on=trained_on).path == own.path
+    whole = open_or_pack(str(folder), 32, trained_on="another")
+    assert sum(len(whole.split(name)) for name in whole.splits) == 44
+    assert "val" not in whole.splits or len(whole.split("val")) == 0
