@@ -1,11 +1,12 @@
 """Claims about where photographs come from: folders, archives, a download and the embedded patches."""
 
-import gzip
 import hashlib
 import io
 import os
+import random
 import tarfile
 import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,7 +79,8 @@ def test_names_are_unique_within_a_data_set(tmp_path: Path):
     assert len(set(everyone)) == len(everyone)
 
 
-@pytest.mark.parametrize("there", [("val",), ("valid",), ("validation",), ("test",), ("test", "val"), ("test", "valid")])
+@pytest.mark.parametrize("there", [
+    ("val",), ("valid",), ("validation",), ("test",), ("test", "val"), ("test", "valid")])
 def test_first_validation_folder_is_taken_and_others_are_told(tmp_path: Path, there: tuple[str, ...]):
     trees(tmp_path, under="train/")
     for split in there:
@@ -220,6 +222,37 @@ def test_one_class_is_refused(tmp_path: Path):
 def test_empty_folder_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="no class folders with photographs"):
         open_dataset(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path):
+    assert open_dataset(trees(tmp_path, ("car", "plane", "train"))).classes == ("car", "plane", "train")
+
+
+def test_validation_photographs_without_class_folders_are_refused(tmp_path: Path):
+    plant(trees(tmp_path, under="train/"), "val/1.jpg", "val/2.jpg")
+    with pytest.raises(ValueError, match="val has no class folders with photographs; sort its photographs into"):
+        open_dataset(tmp_path)
+
+
+def test_unlabelled_test_photographs_are_left_aside(tmp_path: Path):
+    dataset = open_dataset(plant(trees(tmp_path, under="train/"), "test/1.jpg", "test/2.jpg"))
+    assert per_class(dataset, "val") == [2] * 3
+    assert "test/ is not used: it has no class folders" in said(dataset)
+
+
+def test_a_million_photographs_are_cheap_to_hold(tmp_path: Path):
+    trees(tmp_path, count=0)
+    for name in ("n01440764", "n02012849"):
+        (tmp_path / name).mkdir()
+        for number in range(1_000):
+            (tmp_path / name / f"{name}_{number}.JPEG").touch()
+    tracemalloc.start()
+    try:
+        dataset = open_dataset(tmp_path)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / sum(map(len, dataset.splits.values())) < 250
 
 
 def test_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path):
@@ -373,9 +406,29 @@ def test_ilsvrc_archive_that_is_missing_is_named(ilsvrc: Path, name: str):
         open_dataset(ilsvrc)
 
 
+def test_ilsvrc_devkit_that_is_damaged_is_named(ilsvrc: Path):
+    devkit = ilsvrc / "ILSVRC2012_devkit_t12.tar.gz"
+    devkit.write_bytes(devkit.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"devkit_t12\.tar\.gz is not whole"):
+        open_dataset(ilsvrc)
+
+
+def test_ilsvrc_validation_archive_of_another_count_is_refused(ilsvrc: Path):
+    (ilsvrc / "ILSVRC2012_img_val.tar").write_bytes(tar_of({"ILSVRC2012_val_00000001.JPEG": jpeg()}))
+    with pytest.raises(ValueError, match="holds 1 photographs and the devkit labels 5"):
+        open_dataset(ilsvrc)
+
+
+def test_ilsvrc_fingerprint_notices_another_archive(ilsvrc: Path):
+    before = open_dataset(ilsvrc).fingerprint()
+    assert open_dataset(ilsvrc).fingerprint() == before
+    os.utime(ilsvrc / "ILSVRC2012_img_train.tar", (0, 0))
+    assert open_dataset(ilsvrc).fingerprint() != before
+
+
 # --- CIFAR-10 ---------------------------------------------------------------------------------------------------------
 
-CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def cifar_files(records: int = 20) -> dict[str, bytes]:
@@ -420,15 +473,21 @@ def test_pickles_are_refused_with_the_archive_to_take(tmp_path: Path):
         open_dataset(path)
 
 
-@pytest.mark.parametrize("harm", ["cut off", "no archive", "another archive", "a batch missing", "half a record"])
+@pytest.mark.parametrize("harm", ["cut off", "no archive", "another archive", "a batch missing", "half a record",
+                                  "an eleventh class", "bytes changed"])
 def test_damaged_cifar_archive_is_named(cifar_archive: Path, harm: str):
     files = cifar_files()
     if harm == "a batch missing":
         del files["cifar-10-batches-bin/data_batch_3.bin"]
     elif harm == "half a record":
         files["cifar-10-batches-bin/test_batch.bin"] += b"half"
+    elif harm == "an eleventh class":
+        files["cifar-10-batches-bin/test_batch.bin"] = bytes([10]) + files["cifar-10-batches-bin/test_batch.bin"][1:]
     whole = tar_of({"a.txt": b"a"} if harm == "another archive" else files, "w:gz")
     cifar_archive.write_bytes(whole[: len(whole) // 2] if harm == "cut off" else whole)
+    if harm == "bytes changed":
+        middle = len(whole) // 2
+        cifar_archive.write_bytes(whole[:middle] + bytes(200) + whole[middle + 200 :])
     if harm == "no archive":
         cifar_archive.write_bytes(b"<html>not found</html>")
     with pytest.raises(ValueError, match=r"cifar-10-binary\.tar\.gz"):
@@ -585,14 +644,14 @@ def test_embedded_patches_are_as_many_of_each_photograph(patches: Dataset):
     assert len(set(names(patches, "train") + names(patches, "val"))) == sum(map(len, patches.splits.values()))
 
 
-@pytest.mark.parametrize("shape", [(172, 448), (303, 384), (300, 451), (512, 512), (1411, 1411), (128, 128)])
+@pytest.mark.parametrize("shape", [(172, 448), (303, 384), (300, 451), (512, 512), (700, 640), (180, 200)])
 def test_training_and_test_patches_share_no_pixel(shape: tuple[int, int]):
     # A photograph whose every pixel is different: patches tell by their pixels where they were cut out.
     place = np.arange(shape[0] * shape[1], dtype=np.uint32)
     pixels = np.stack([place >> 16, place >> 8 & 255, place & 255], -1).astype(np.uint8).reshape(*shape, 3)
     seen = []
     for colour in (0, 1):
-        cut = embedded._patches(pixels, colour, 300, np.random.default_rng(0))
+        cut = embedded._patches(pixels, colour, 100, random.Random(0))
         assert {patch.shape for patch in cut} == {(64, 64, 3)}
         red, green, blue = np.moveaxis(np.stack(cut).astype(np.uint32), -1, 0)
         seen.append(set(np.unique(red << 16 | green << 8 | blue).tolist()))
@@ -605,9 +664,9 @@ def test_embedded_patches_are_the_same_every_time(patches: Dataset):
     assert open_dataset("embedded").fingerprint() == patches.fingerprint()
 
 
-def test_embedded_patches_are_mostly_different(patches: Dataset):
-    stamps = Counter(photo.pixels().tobytes() for photos in patches.splits.values() for photo in photos)
-    assert sum(count - 1 for count in stamps.values()) < 0.01 * stamps.total()
+def test_embedded_patches_are_all_different_but_for_black_ones(patches: Dataset):
+    seen = Counter(photo.pixels().tobytes() for photos in patches.splits.values() for photo in photos)
+    assert {max(patch) for patch, count in seen.items() if count > 1} <= {0, 1, 2}
 
 
 def test_embedded_photographs_are_both_grey_and_coloured(patches: Dataset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +33,21 @@ def open_cifar10(archive: Path) -> Dataset:
         raise ValueError(f"{archive} is the version of pickles or MATLAB files, which are not read; take "
                          "cifar-10-binary.tar.gz from the same page")
     contents: dict[str, bytes] = {}
+    wanted = ("batches.meta.txt", *FILES["train"], *FILES["val"])  # and no more: it may be ImageNet's 138 GB
     try:
         with tarfile.open(archive, "r:*") as members:
             for member in members:
-                if file := members.extractfile(member):
-                    contents[Path(member.name).name] = file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{archive} cannot be read as CIFAR-10's archive: {error}; download it again") from error
-    missing = [name for name in ("batches.meta.txt", *FILES["train"], *FILES["val"]) if name not in contents]
+                name = Path(member.name).name
+                if name in wanted and (file := members.extractfile(member)):
+                    contents[name] = file.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{archive} cannot be read as CIFAR-10's archive ({reason}); name a folder of classes, or "
+                         "download the archive again") from error
+    missing = [name for name in wanted if name not in contents]
     if missing:
-        raise ValueError(f"{archive} has no {missing[0]}; it is not CIFAR-10's binary version")
+        raise ValueError(f"{archive} has no {missing[0]}; it is not CIFAR-10's binary version; of any other "
+                         "archive, name the folder that it unpacks to")
     classes = tuple(contents["batches.meta.txt"].decode().split())
     splits = {}
     for split, names in FILES.items():
@@ -50,6 +56,9 @@ def open_cifar10(archive: Path) -> Dataset:
             raise ValueError(f"{archive} is damaged: its {split} records are not whole; download it again")
         # A record is its label, then 1,024 red, green and blue values.
         records = np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)
+        if (records[:, 0] >= len(classes)).any():
+            raise ValueError(f"{archive} is damaged: it has label {records[:, 0].max()} and {len(classes)} classes; "
+                             "download it again")
         pixels_NHWC = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         splits[split] = [ArrayPhoto(f"{split}/{classes[label]}/{number:05}", int(label), pixels_HWC)
                          for number, (label, pixels_HWC) in enumerate(zip(records[:, 0], pixels_NHWC, strict=True))]

@@ -56,7 +56,8 @@ def _receive(url: str, partial: Path, on_progress: Callable[[int, int], object] 
     there = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        there = there if answer.status == 206 else 0  # a server without ranges begins anew
+        ranged = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {there}-")
+        there = there if ranged else 0  # a server without ranges begins anew
         total = there + int(answer.headers.get("Content-Length", 0))
         with partial.open("r+b" if there else "wb") as file:
             file.seek(there)

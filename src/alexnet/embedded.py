@@ -7,6 +7,7 @@ white ones, so that no pixel is in both. It is texture recognition, a stand-in f
 from __future__ import annotations
 
 import importlib.util
+import random
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -65,7 +66,7 @@ def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
     for label, photograph in enumerate(PHOTOGRAPHS):
         pixels_HWC = images.read(folder / photograph.file)
         for split, colour, count in (("train", 0, train), ("val", 1, test)):
-            rng = np.random.default_rng([seed, label, colour])
+            rng = random.Random(f"{seed}/{photograph.title}/{split}")  # the same on any machine and NumPy
             splits[split] += [ArrayPhoto(f"{split}/{photograph.title}/{number:04}", label, patch)
                               for number, patch in enumerate(_patches(pixels_HWC, colour, count, rng))]
     credit = "; ".join(f"{each.title}: {each.credit} ({each.terms})" for each in PHOTOGRAPHS)
@@ -74,16 +75,13 @@ def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
 
 
 def _patches(
-    pixels_HWC: NDArray[np.uint8], colour: int, count: int, rng: np.random.Generator,
+    pixels_HWC: NDArray[np.uint8], colour: int, count: int, rng: random.Random,
 ) -> list[NDArray[np.uint8]]:
-    """Patches within the checkerboard's tiles of one colour, the tiles in turn, each at a random place in its tile."""
-    tiles = checkerboard(pixels_HWC.shape[0], pixels_HWC.shape[1], colour)
-    patches = []
-    for number in range(count):
-        top, bottom, left, right = tiles[number % len(tiles)]
-        y, x = rng.integers(top, bottom - SIDE + 1), rng.integers(left, right - SIDE + 1)
-        patches.append(pixels_HWC[y:y + SIDE, x:x + SIDE])
-    return patches
+    """Patches within the checkerboard's tiles of one colour, each from another place. They may overlap."""
+    height, width, _ = pixels_HWC.shape
+    places = [(y, x) for top, bottom, left, right in checkerboard(height, width, colour)
+              for y in range(top, bottom - SIDE + 1) for x in range(left, right - SIDE + 1)]
+    return [pixels_HWC[y : y + SIDE, x : x + SIDE] for y, x in rng.sample(places, count)]
 
 
 def checkerboard(height: int, width: int, colour: int) -> list[tuple[int, int, int, int]]:

@@ -170,7 +170,7 @@ def strips(
             p, colour = float(probabilities_NK[number, k]), BLUE if k == truth else QUIET
             bars.barh(-place, p, height=0.84, color=colour, alpha=0.32, linewidth=0)
             bars.text(0.02, -place, _short(classes[k], 21), va="center", fontsize=8.5)
-            bars.text(1.0, -place, f"{p:.0%}", va="center", ha="right", fontsize=8.5, color=QUIET)
+            bars.text(1.0, -place, f"{p:.0%}", va="center", ha="right", fontsize=8.5)
         bars.set(xlim=(0, 1), ylim=(0.5 - guesses, 0.5))
     return figure
 
@@ -206,8 +206,8 @@ def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     axes.hlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
     axes.vlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
     axes.spines[:].set_visible(False)
-    axes.set_ylabel("true class")
-    axes.set_xlabel("taken for")
+    axes.set_ylabel("true class", loc="top")
+    axes.set_xlabel("taken for", loc="left")
     axes.xaxis.set_label_position("top")
     return figure
 
@@ -228,7 +228,7 @@ def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
     text = _render(FigureCanvasSVG(figure), "svg", {"svg.hashsalt": name}).decode()
     text = text[text.index("<svg"):]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]+">', "<g>", text)  # numbered anew in every figure, and never referred to
+    text = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_\d+"', "", text)  # the same in every figure, and never referred to
     text = re.sub(r" font-family: [^;\"]*;", "", text)  # the page's own
     for colour, (light, _) in PALETTE.items():
         text = re.sub(rf"((?:fill|stroke): ){light}", rf"\1var(--{colour})", text)

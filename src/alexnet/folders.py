@@ -36,8 +36,10 @@ def open_folders(root: Path, held_out: float = 0.1, seed: int = 0) -> Dataset:
     if not 0 <= held_out < 1:
         raise ValueError(f"held_out {held_out} must lie in 0 <= share < 1")
     notes: list[str] = []
-    train = root / "train" if (root / "train").is_dir() else root
-    validation = [root / name for name in VALIDATION if (root / name).is_dir()] if train != root else []
+    validation = [root / name for name in VALIDATION if (root / name).is_dir()]
+    # A folder `train` of photographs and no folders is a class, of trains.
+    split = (root / "train").is_dir() and (validation or any(entry.is_dir() for entry in (root / "train").iterdir()))
+    train, validation = (root / "train", validation) if split else (root, [])
     found = _class_photos(train, notes)
     if len(found) < 2:
         raise ValueError(_guess_level(train, found))
@@ -45,9 +47,15 @@ def open_folders(root: Path, held_out: float = 0.1, seed: int = 0) -> Dataset:
         raise ValueError(f"{root} has {sorted(stray)[0]}/ but no train/; name the training folder train")
     labels = {name: label for label, name in enumerate(found)}
     splits = {"train": _photos(train, found, labels, root)}
+    if validation and validation[0].name == "test" and not any(entry.is_dir() for entry in validation[0].iterdir()):
+        notes.append("test/ is not used: it has no class folders, so nothing says what its photographs show")
+        validation = []
     if validation:
         notes += [f"{other.name}/ is not used: {validation[0].name}/ is the validation set" for other in validation[1:]]
         measured = _class_photos(validation[0], notes)
+        if not measured:
+            raise ValueError(f"{validation[0]} has no class folders with photographs; sort its photographs into "
+                             f"folders named as those in {train}, or move it away to hold out a share of {train}")
         strangers = [name for name in measured if name not in labels]
         if strangers:
             raise ValueError(f"{validation[0]} has class {strangers[0]!r} and {train} has not "
@@ -69,9 +77,12 @@ def open_folders(root: Path, held_out: float = 0.1, seed: int = 0) -> Dataset:
                    held_out=0.0 if validation else held_out)
 
 
-def _class_photos(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
-    """The photographs of each class folder, empty ones left out; sorted, so that labels do not depend on the disk."""
-    found: dict[str, list[Path]] = {}
+def _class_photos(folder: Path, notes: list[str]) -> dict[str, list[str]]:
+    """The photographs of each class folder, by their paths from `folder`; empty classes are left out.
+
+    Sorted, so that labels do not depend on the disk.
+    """
+    found: dict[str, list[str]] = {}
     other: Counter[str] = Counter()
     for entry in sorted(folder.iterdir(), key=lambda path: path.name):
         if not entry.is_dir():
@@ -79,9 +90,13 @@ def _class_photos(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
         elif entry.name.startswith((".", "__")):
             notes.append(f"{entry} is passed over: a folder whose name begins with {entry.name[0]} is no class")
         else:
-            files = list(_files(entry))
-            found[entry.name] = [path for path in files if path.suffix.lower() in EXTENSIONS]
-            other.update(path.suffix.lower() or "no ending" for path in files if path.suffix.lower() not in EXTENSIONS)
+            found[entry.name] = []
+            for name in _files(folder, entry.name):
+                ending = os.path.splitext(name)[1].lower()  # noqa: PTH122  # a million times
+                if ending in EXTENSIONS:
+                    found[entry.name].append(name)
+                else:
+                    other[ending or "no ending"] += 1
     empty = [name for name, photos in found.items() if not photos]
     if empty:
         notes.append(f"warning: {len(empty)} class folder{'s' * (len(empty) > 1)} in {folder} without photographs left "
@@ -92,22 +107,23 @@ def _class_photos(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     return {name: photos for name, photos in found.items() if photos}
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below, links followed, hidden ones left out; a loop of links is entered once."""
+def _files(folder: Path, class_name: str) -> Iterator[str]:
+    """All files of a class, links followed, hidden ones left out; a loop of links is entered once."""
     seen = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder / class_name, followlinks=True):
         real = os.path.realpath(where)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        yield from (Path(where, name) for name in sorted(files) if not name.startswith("."))
+        below = Path(where).relative_to(folder).as_posix()
+        yield from (f"{below}/{name}" for name in sorted(files) if not name.startswith("."))
 
 
-def _photos(folder: Path, found: dict[str, list[Path]], labels: dict[str, int], root: Path) -> list[FilePhoto]:
-    return [FilePhoto(path.relative_to(root).as_posix(), labels[name], path) for name, paths in found.items()
-            for path in paths]
+def _photos(folder: Path, found: dict[str, list[str]], labels: dict[str, int], root: Path) -> list[FilePhoto]:
+    split = "" if folder == root else f"{folder.name}/"
+    return [FilePhoto(f"{split}{path}", labels[name], root) for name, paths in found.items() for path in paths]
 
 
 def _hold_out(photos: Iterable[FilePhoto], share: float, seed: int) -> dict[str, list[FilePhoto]]:
@@ -129,7 +145,7 @@ def _hold_out(photos: Iterable[FilePhoto], share: float, seed: int) -> dict[str,
             "val": [photo for photo in everyone if photo.name in held]}
 
 
-def _guess_level(folder: Path, found: dict[str, list[Path]]) -> str:
+def _guess_level(folder: Path, found: dict[str, list[str]]) -> str:
     """A sentence on why there are not two classes, with the folder that was probably meant."""
     def classes_in(place: Path) -> int:
         return sum(entry.is_dir() and not entry.name.startswith((".", "__")) and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ def open_ilsvrc(folder: Path) -> Dataset:
     names = dict(by_id.values())
     label = {wnid: place for place, wnid in enumerate(wnids)}
     train = _training(folder / TRAIN, label)
+    if unknown := set(truth) - set(by_id):
+        raise ValueError(f"{DEVKIT} in {folder} gives a validation photograph class {min(unknown)}, which its meta.mat "
+                         "does not have; download it again")
     val = _validation(folder / VAL, [label[by_id[number][0]] for number in truth])
+    if len(val) != len(truth):
+        raise ValueError(f"{folder / VAL} holds {len(val):,} photographs and the devkit labels {len(truth):,}; "
+                         "download it again")
     classes = distinct([names[wnid].split(",")[0] for wnid in wnids], wnids)
     return Dataset("ilsvrc2012", classes, {"train": train, "val": val}, str(folder.resolve()), tuple(wnids),
                    credits="ImageNet: for research and education, not commercial")
@@ -76,10 +83,13 @@ def _devkit(folder: Path) -> tuple[list[tuple[int, tuple[str, str]]], list[int]]
     """(ILSVRC2012_ID, (WNID, words)) of the classes, and the IDs of the validation photographs."""
     packed, plain = folder / f"{DEVKIT}.tar.gz", folder / DEVKIT
     if packed.is_file():
-        with tarfile.open(packed, "r:gz") as archive:
-            files = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
-            contents = {name: file.read() for name, file in files.items()
-                        if file and name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")}
+        try:
+            with tarfile.open(packed, "r:gz") as archive:
+                files = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
+                contents = {name: file.read() for name, file in files.items()
+                            if file and name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")}
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{packed} is not whole: {error}; download it again") from error
     elif plain.is_dir():
         contents = {path.name: path.read_bytes() for path in (plain / "data").iterdir() if path.is_file()}
     else:
@@ -97,6 +107,9 @@ def _synsets(meta: bytes) -> list[tuple[int, tuple[str, str]]]:
         from scipy.io import loadmat
     except ImportError as error:
         raise ValueError('the devkit is a MATLAB file, which SciPy reads: pip install "alexnet[imagenet]"') from error
-    rows: Any = loadmat(io.BytesIO(meta), squeeze_me=True, struct_as_record=True)["synsets"]
+    try:
+        rows: Any = loadmat(io.BytesIO(meta), squeeze_me=True, struct_as_record=True)["synsets"]
+    except Exception as error:  # SciPy's reader raises what a torn file makes it
+        raise ValueError(f"the meta.mat of {DEVKIT} cannot be read ({error}); download it again") from error
     return [(int(row["ILSVRC2012_ID"]), (str(row["WNID"]), str(row["words"]))) for row in rows
             if int(row["num_children"]) == 0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -162,9 +163,7 @@ class ResponseNorm(nn.Module):
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         lrn = self.lrn
-        # Squares of activations in the hundreds leave bf16 and fp16 behind; this sum is always in fp32 or better.
-        with torch.autocast(maps_NCHW.device.type, enabled=False):
-            wide = maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW
+        with _in_full_precision(maps_NCHW) as wide:
             sums = F.conv2d(wide.square(), self.neighbours.to(wide.dtype))
             alpha = lrn.alpha / lrn.n if lrn.divide_by_n else lrn.alpha
             return (wide * (lrn.k + alpha * sums).pow(-lrn.beta)).to(maps_NCHW.dtype)
@@ -173,6 +172,14 @@ class ResponseNorm(nn.Module):
         lrn = self.lrn
         alpha = f"{lrn.alpha:g}/{lrn.n}" if lrn.divide_by_n else f"{lrn.alpha:g}"
         return f"k={lrn.k:g}, n={lrn.n}, alpha={alpha}, beta={lrn.beta:g}, within_tower={lrn.within_tower}"
+
+
+@contextmanager
+def _in_full_precision(maps_NCHW: Tensor) -> Iterator[Tensor]:
+    """The maps in fp32 or better, and autocast off: squares of activations in the hundreds leave 16 bits behind."""
+    device = maps_NCHW.device.type
+    with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
+        yield maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW
 
 
 class MapNorm(nn.Module):
@@ -184,8 +191,7 @@ class MapNorm(nn.Module):
     side, scale, beta = 5, 0.001, 0.75
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        with torch.autocast(maps_NCHW.device.type, enabled=False):
-            wide = maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW
+        with _in_full_precision(maps_NCHW) as wide:
             # Zeros count in this average, so it is the window's sum divided by 25 everywhere.
             average = F.avg_pool2d(wide.square(), self.side, stride=1, padding=self.side // 2)
             return (wide * (1 + self.scale * average).pow(-self.beta)).to(maps_NCHW.dtype)

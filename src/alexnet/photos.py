@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,18 +36,21 @@ class Photo(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FilePhoto:
-    """A file of its own."""
+    """A file of its own, at `name` under `root`: no path is kept for each, which would take four times the memory."""
 
     name: str
     label: int
-    path: Path
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
 
     def pixels(self) -> NDArray[np.uint8]:
         return images.read(self.path)
 
     def stamp(self) -> str:
-        status = self.path.stat()
-        return f"{status.st_size}:{status.st_mtime_ns}"
+        return _stamp(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class TarPhoto:
         return images.decode(data, self.name)
 
     def stamp(self) -> str:
-        return f"{self.offset}:{self.length}"
+        return f"{_stamp(self.path)}:{self.offset}:{self.length}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +88,11 @@ class ArrayPhoto:
 
     def stamp(self) -> str:
         return f"{zlib.crc32(np.ascontiguousarray(self.pixels_HWC).data):08x}"
+
+
+def _stamp(path: Path) -> str:
+    status = os.stat(path)  # noqa: PTH116  # a million times: half the time of Path.stat
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 @dataclass(frozen=True)

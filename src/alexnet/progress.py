@@ -56,7 +56,7 @@ class Bar:
         rate = (done - self.first) / max(now - self.began, 1e-9)
         left = f", {_clock((total - done) / rate)} left" if rate and done < total else ""
         details = f", {text}" if text else ""
-        self.say(f"{self.title}: {done:,} of {total:,} {self.unit}, {rate:,.0f}/s{left}{details}")
+        self.say(f"{self.title}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}{details}")
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""
@@ -102,7 +102,11 @@ class _Rate(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} {self.unit}/s" if task.speed else "", style="dim")
+        return Text(f"{_rate(task.speed)} {self.unit}/s" if task.speed else "", style="dim")
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
 def _clock(seconds: float) -> str:

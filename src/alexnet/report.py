@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ from alexnet.shards import Packed, Split
 Event = dict[str, Any]
 Section = dict[str, Any]
 
-ASKED = 5000
-"""At most so many validation photographs are asked about: enough for a page, and minutes rather than hours on a CPU."""
+ASKED = 2000
+"""At most so many validation photographs are asked about: enough for a page, and a minute or two on a CPU."""
 
 MATRIX_CLASSES = 40
 """A confusion matrix of more classes cannot be read."""
@@ -140,7 +141,7 @@ def read(run: Path, packed: Packed | None = None) -> Material:
     # An epoch's errors in the log are those of `last`; `best` is the stand-in where somebody removed it.
     which = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
     checkpoint = ckpt.load(run / which)
-    answers = ask(checkpoint, packed) if packed else None
+    answers = None if packed is None else ask(checkpoint, packed)
     return Material(_read_config(run / "config.json"), events, checkpoint, which, answers)
 
 
@@ -148,12 +149,16 @@ def _read_log(path: Path) -> list[Event]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give the folder of a run, which `alexnet train --out` names")
     # The last line may be half a line, where the run was killed or is being written this moment.
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: a line of it is not JSON; remove that line") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
         missing = {"arch", "recipe", "data"} - config.keys()
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is missing or damaged; `alexnet train --resume` writes it anew") from error
@@ -249,16 +254,15 @@ def kernels(material: Material) -> Section:
     """conv1's kernels, tower by tower (Figure 3)."""
     arch, conv1 = material.checkpoint.arch, material.checkpoint.arch.conv[0]
     return {"image": data_uri(figures.png(_kernel_sheet(material.checkpoint)), "png"), "count": conv1.width,
-            "side": conv1.kernel, "towers": arch.towers}
+            "side": conv1.kernel, "towers": math.gcd(conv1.width, arch.towers)}
 
 
 def _kernel_sheet(checkpoint: ckpt.Checkpoint) -> NDArray[np.uint8]:
-    _, conv1 = next(checkpoint.network().weight_layers())
-    weight_OIHW = conv1.weight.detach().numpy()
     arch = checkpoint.arch
+    weight_OIHW = checkpoint.weights[f"features.{0 if arch.state_keys == 'torchvision' else 'conv1'}.weight"].numpy()
     in_rgb = weight_OIHW[:, ::-1] if arch.input.channels == "BGR" else weight_OIHW
-    towers = arch.towers if arch.conv[0].width % arch.towers == 0 else 1
-    return figures.kernels(in_rgb, towers, scale=max(1, round(1000 / (16 * arch.conv[0].kernel))))
+    return figures.kernels(in_rgb, math.gcd(arch.conv[0].width, arch.towers),
+                           scale=max(1, round(1000 / (16 * arch.conv[0].kernel))))
 
 
 def strip(material: Material) -> Section | None:

@@ -1,0 +1,313 @@
+"""The page of a run: what it says is what the log says, it asks nobody, and names in it stay names."""
+
+import html.parser
+import json
+import re
+import shlex
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet import figures
+from alexnet.augment import Preprocess
+from alexnet.checkpoint import Checkpoint, save
+from alexnet.config import Arch, Recipe, arch, override, recipe, to_json
+from alexnet.model import AlexNet
+from alexnet.report import command, read, report
+
+CLASSES = ("ash", "<script>alert(1)</script>", "date \"palm\" onload='x'", "$10 & 猫", "elm", "fir")
+HOSTILE_FILE = "val/\udcff<img src=x onerror=alert(2)>"  # and bytes that are no letters
+SIDE = 32
+
+EVALUATION = {
+    "event": "evaluation", "checkpoint": "last", "views": 1, "photographs": 1234, "loss": 1.5, "top1_error": 0.4071,
+    "top5_error": 0.1821, "interval": {"top1_error": [0.3801, 0.4348], "top5_error": [0.1616, 0.2046]}}
+
+
+@dataclass
+class Photographs:
+    """What the report asks of `shards.Packed` and its `Split`, in memory."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    classes: tuple[str, ...] = CLASSES
+    side: int = SIDE
+    splits: tuple[str, ...] = ("train", "val")
+
+    def split(self, name: str) -> "Photographs":
+        assert name == "val"
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        return self.pixels[indices]
+
+
+@pytest.fixture(scope="module")
+def photographs() -> Photographs:
+    rng = np.random.default_rng(0)
+    return Photographs(
+        rng.integers(0, 256, (30, SIDE, SIDE, 3), np.uint8), np.arange(30) % len(CLASSES),
+        tuple(f"{HOSTILE_FILE}{number}.jpg" for number in range(30)))
+
+
+def small_network() -> Arch:
+    return override(arch("small"), [
+        f"input.side={SIDE}", "input.crop=28", "conv.width=8", "conv2.kernel=5", "dense.width=16",
+        f"classes={len(CLASSES)}"])
+
+
+def write_run(folder: Path, *, events: list[dict] = (), epochs: int = 3) -> Path:
+    """A run's folder by hand: random weights, `epochs` epochs, and further events of the log."""
+    network, chosen = small_network(), replace(recipe("modern"), epochs=4)
+    for which, seed in (("best", 1), ("last", 2)):
+        save(Checkpoint(network, CLASSES, AlexNet(network, seed).state_dict(), torch.full((1, 1, 3), 120.0), chosen),
+             folder / which)
+    log = [{"event": "start", "step": 0}]
+    for epoch in range(1, epochs + 1):
+        log += [{"event": "step", "step": 10 * epoch, "epoch": epoch, "photographs_per_second": 100.0 * epoch},
+                {"event": "epoch", "step": 10 * epoch, "epoch": epoch, "train_loss": 2 / epoch, "rate": 0.1 / epoch,
+                 "train_error": 0.8 / epoch, "val_loss": 1.9 / epoch, "val_top1_error": 0.75 / epoch,
+                 "val_top5_error": 0.2 / epoch}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [*log, *events]))
+    (folder / "config.json").write_text(json.dumps({
+        "arch": to_json(network), "recipe": to_json(chosen), "seed": 7, "precision": "fp32", "device": "a CPU",
+        "data": {"source": "/photos/trees <b>", "fingerprint": "f" * 64, "side": SIDE, "classes": CLASSES,
+                 "photographs": {"train": 300, "val": 40}},
+        "versions": {"python": "3.11", "torch": "2.13"}, "threads": 2}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"), events=[
+        {**EVALUATION, "top1_error": 0.9}, EVALUATION, {**EVALUATION, "views": 10, "top1_error": 0.3911},
+        {"event": "warning", "step": 400, "text": "the loss is 6.9, still ln(1000) <i>"}])
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, photographs: Photographs) -> str:
+    return report(run, photographs, note="A stand-in, <no more>.").read_text(encoding="utf-8")
+
+
+class Elements(html.parser.HTMLParser):
+    """Every element of a page with its attributes, as a browser's parser takes them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        self.found.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def words(page: str) -> str:
+    return " ".join(Elements(page).text.split())
+
+
+# --- What the page says -----------------------------------------------------------------------------------------------
+
+
+def test_report_states_error_and_interval_of_the_log(page: str):
+    said = words(page)
+    assert "Of 1,234 validation photographs, small names 732 rightly at the first guess, and 1,009 within" in said
+    assert "One view top-1 error 40.7% 38.0% to 43.5% top-5 error 18.2% 16.2% to 20.5%" in said
+    assert "Ten views top-1 error 39.1%" in said
+    assert "90.0%" not in said  # the earlier evaluation of one view
+
+
+def test_note_and_warning_stand_in_the_page_as_text(page: str):
+    assert "A stand-in, <no more>." in words(page)
+    assert "Step 400: the loss is 6.9, still ln(1000) <i>." in words(page)
+    assert "The log holds 1 warning." in words(page)
+
+
+def test_report_without_evaluation_takes_the_last_epoch(tmp_path: Path):
+    said = words(report(write_run(tmp_path)).read_text(encoding="utf-8"))
+    assert "Of 40 validation photographs, small names 30 rightly" in said
+    assert "top-1 error 25.0% 14.2% to 40.2%" in said  # Wilson's interval for 10 of 40
+    assert "Measured at the end of the last epoch" in said
+    assert "epoch 3 of 4: it was stopped" in said
+
+
+def test_report_without_data_still_shows_curves_and_kernels(tmp_path: Path):
+    run = write_run(tmp_path)
+    found = Elements(report(run).read_text(encoding="utf-8")).found
+    ids = {attributes.get("id") for _, attributes in found}
+    assert {"curves", "kernels", "architecture", "recipe", "warnings"} <= ids
+    assert not {"strip", "mistakes"} & ids
+    assert [tag for tag, _ in found].count("svg") == 3
+    assert {path.name for path in (run / "figures").iterdir()} == {
+        "learning_curves.png", "learning_curves.svg", "kernels.png"}
+
+
+def test_every_link_of_the_page_leads_somewhere(page: str):
+    found = Elements(page).found
+    ids = [attributes["id"] for _, attributes in found if "id" in attributes]
+    links = {attributes["href"][1:] for tag, attributes in found if tag == "a"}
+    assert links
+    assert links <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, photographs: Photographs):
+    network = AlexNet(small_network(), seed=2).eval()  # what write_run saved as `last`; `best` has seed 1
+    preprocess = Preprocess(network.arch.input, torch.full((1, 1, 3), 120.0))
+    with torch.inference_mode():
+        guesses = network(preprocess.centre(torch.from_numpy(photographs.pixels))).argmax(1).numpy()
+    answers = read(run, photographs).answers
+    expected = np.zeros((6, 6), int)
+    for true, taken in zip(photographs.labels, guesses, strict=True):
+        expected[true, taken] += 1
+    assert (answers.matrix_KK == expected).all()
+    wrong = answers.mistakes
+    assert sorted(wrong) == np.flatnonzero(photographs.labels != guesses).tolist()
+    assert (np.diff(answers.probabilities_MK[wrong].max(axis=1)) <= 0).all()
+
+
+def test_of_more_photographs_than_the_limit_evenly_spaced_ones_are_asked(run, photographs, monkeypatch):
+    monkeypatch.setattr("alexnet.report.ASKED", 10)
+    assert read(run, photographs).answers.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
+
+
+def test_classes_are_matched_by_name(run: Path, photographs: Photographs):
+    turned = replace(photographs, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - photographs.labels)
+    assert (read(run, turned).answers.matrix_KK == read(run, photographs).answers.matrix_KK).all()
+
+
+def test_command_in_the_report_makes_the_same_network_and_recipe(run: Path):
+    config = read(run).config
+    line = shlex.split(command(config))
+    assert line[:7] == ["alexnet", "train", "/photos/trees <b>", "--arch", "small", "--recipe", "modern"]
+    assert line[7:11] == ["--epochs", "4", "--seed", "7"]
+    settings = [word.partition(".")[2] for word in line if word.startswith("arch.")]
+    assert replace(override(arch("small"), settings), classes=len(CLASSES)) == small_network()
+
+
+@pytest.mark.parametrize("setting", ["drop_epochs=[10, 20]", "nesterov=false", "crop=centre", "lighting=0.0"])
+def test_command_repeats_every_kind_of_setting(setting: str):
+    chosen: Recipe = override(recipe("modern"), [setting])
+    config = {"arch": to_json(arch("small")), "recipe": to_json(chosen), "data": {"source": "photographs inside"}}
+    quoted = shlex.quote(f"recipe.{setting}")
+    assert command(config) == f"alexnet train DATA --arch small --recipe modern --seed 0 --set {quoted}"
+
+
+def test_a_command_in_the_config_is_taken_as_it_is():
+    assert command({"command": ["alexnet", "demo", "--out", "my runs"]}) == "alexnet demo --out 'my runs'"
+
+
+# --- What the page does not do ----------------------------------------------------------------------------------------
+
+
+def test_report_is_one_file_that_asks_nobody(page: str):
+    assert "://" not in page
+    assert "@import" not in page
+    assert set(re.findall(r"url\(([^)]{1,2})", page)) <= {"#p"}  # clip paths of a figure
+    for tag, attributes in Elements(page).found:
+        assert tag not in ("script", "iframe", "object", "embed", "base", "form")
+        for name in ("src", "srcset", "href", "xlink:href", "data", "poster", "action"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
+    assert "default-src 'none'" in page
+
+
+def test_a_hostile_class_name_stays_text(page: str):
+    elements = Elements(page)
+    for name in CLASSES:
+        assert name in elements.text
+    assert "<img src=x onerror=alert(2)>" in elements.text
+    assert "/photos/trees <b>" in elements.text
+    for tag, attributes in elements.found:
+        assert tag not in ("script", "i", "b")
+        assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_same_run_gives_the_same_page_and_figures(run: Path, photographs: Photographs, page: str):
+    figures_before = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    assert len(figures_before) == 6
+    assert report(run, photographs, note="A stand-in, <no more>.").read_text(encoding="utf-8") == page
+    assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == figures_before
+    assert not list(run.glob("*.new"))
+
+
+# --- What is missing is named -----------------------------------------------------------------------------------------
+
+
+def test_run_without_an_epoch_gives_a_sentence(tmp_path: Path):
+    run = write_run(tmp_path, epochs=0, events=[{"event": "warning", "step": 3, "text": "the loss is nan"}])
+    with pytest.raises(ValueError, match=r"no finished epoch.*warns: the loss is nan"):
+        report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_what_is_no_run_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"log\.jsonl does not exist"):
+        report(tmp_path)
+    (write_run(tmp_path) / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is missing or damaged"):
+        report(tmp_path)
+    (tmp_path / "config.json").write_text('{"arch": {}, "data": {}}')
+    with pytest.raises(ValueError, match="says nothing of recipe"):
+        report(tmp_path)
+
+
+def test_a_run_that_is_writing_its_log_can_be_read(tmp_path: Path):
+    run = write_run(tmp_path)
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"event": "step", "st')
+    assert len(read(run).logged("epoch")) == 3
+
+
+def test_data_of_another_side_or_other_classes_is_refused(run: Path, photographs: Photographs):
+    with pytest.raises(ValueError, match="packed at 64 pixels and the network takes 32"):
+        read(run, replace(photographs, side=64))
+    with pytest.raises(ValueError, match="not trained on"):
+        read(run, replace(photographs, classes=("oak", *CLASSES[1:])))
+
+
+# --- Figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_kernels_stand_in_rows_of_sixteen_tower_1_above_tower_2():
+    weight_OIHW = np.random.default_rng(0).normal(size=(96, 3, 11, 11))
+    sheet = figures.kernels(weight_OIHW, towers=2, scale=1)
+    assert sheet.shape == (2 * 35 + 3, 16 * 12 - 1, 4)  # three rows of 11 with gaps of 1, twice, 3 between
+    for number in (0, 15, 16, 47, 48, 95):
+        tower, place = divmod(number, 48)
+        top, left = tower * 38 + place // 16 * 12, place % 16 * 12
+        kernel = weight_OIHW[number].transpose(1, 2, 0)
+        expected = 255 * (kernel - kernel.min()) / (kernel.max() - kernel.min())
+        shown = sheet[top : top + 11, left : left + 11]
+        assert np.abs(shown[..., :3] - expected).max() <= 0.5
+        assert (shown[..., 3] == 255).all()
+    assert (sheet[35:38, :, 3] == 0).all()
+
+
+def test_a_dead_kernel_is_drawn_without_a_warning():
+    assert figures.kernels(np.zeros((4, 3, 5, 5))).shape == (40, 23 * 8, 4)
+    with pytest.raises(ValueError, match="48 channels"):
+        figures.kernels(np.zeros((4, 48, 5, 5)))
+
+
+def test_svg_alone_is_xml_that_knows_light_and_dark():
+    text = figures.svg(figures.confusion(np.eye(6, dtype=np.int64), CLASSES), "confusion", standalone=True)
+    said = "".join(ET.fromstring(text).itertext())
+    assert "$10 & 猫" in said
+    assert "prefers-color-scheme: dark" in said
+    assert not {light for light, _ in figures.PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
+
+
+def test_a_figure_of_one_epoch_has_marks():
+    epoch = {"epoch": 1, "train_loss": 2.0, "val_loss": float("nan")}
+    assert "<use" in figures.svg(figures.learning_curves([epoch], ["loss"]), "loss")
