@@ -95,5 +95,6 @@ def test_default_recipe_goes_with_the_network():
     assert names["paper"] == names["one-gpu"] == "paper"
     assert names["small"] == names["paper-bn"] == "modern"
     assert names["code2012"] == "code2012"
+    assert names["caffenet"] == names["caffe"] == "caffe"
     assert names["cifar"] == "cifar"
     assert isinstance(ARCHS["small"], Arch)

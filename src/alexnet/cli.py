@@ -7,6 +7,7 @@ a run stopped by a signal exits with 128 + its number (130 for Ctrl-C, 143 for S
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -181,7 +182,7 @@ def train(
     arch_
         paper unless said; see `alexnet explain`. For photographs of 64 pixels and less: small; of 32: cifar.
     recipe_
-        paper, code2012, torchvision, modern or cifar; unless said, the one that goes with the network.
+        paper, code2012, caffe, torchvision, modern or cifar; unless said, the one that goes with the network.
     epochs
         Instead of the recipe's.
     out
@@ -212,7 +213,8 @@ def train(
     packed = _open_data(data, network.input.side)
     with TrainingBar(chosen.epochs) as watch:
         run = Run(packed, network, chosen, out, seed=seed, device=choose_device(device), precision=precision,
-                  resume=resume, workers=workers, save_minutes=save_minutes, on_event=watch.see)
+                  resume=resume, workers=workers, save_minutes=save_minutes, on_event=watch.see,
+                  about={"command": shlex.join(["alexnet", *sys.argv[1:]])})
         _say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
              f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
         run.train()
@@ -345,17 +347,16 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     run
         A folder that `alexnet train` made.
     data
-        The packed data, for the photographs in the report, if it has moved since.
+        The data trained on, for the photographs in the report, if it has moved since.
     """
+    from alexnet import checkpoint
+    from alexnet.report import packed_data
     from alexnet.report import report as write_report
 
-    print(f"report: {write_report(run, _open_data(data, _side_of(run)) if data else None)}")
-
-
-def _side_of(run: Path) -> int:
-    from alexnet import checkpoint
-
-    return checkpoint.load(run).arch.input.side
+    packed = _open_data(data, checkpoint.load(run).arch.input.side) if data else packed_data(run)
+    if packed is None:
+        _say("note: the data is not where it was, so the report shows no photographs; name it with --data")
+    print(f"report: {write_report(run, packed)}")
 
 
 @app.command(name="presets")

@@ -343,6 +343,9 @@ RECIPES = {recipe.name: recipe for recipe in (
     # The 2010 run's drops at epochs 23, 51 and 78 of 93; biases at twice the rate, undecayed; one crop for 32.
     Recipe("code2012", epochs=93, schedule="steps", drop_epochs=(23, 51, 78), bias_rate=2.0, decay_biases=False,
            view_group=32),
+    # models/bvlc_alexnet/solver.prototxt: a drop every 100,000 of 450,000 steps of 256, which is 20 epochs of ImageNet.
+    Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_rate=2.0, decay_biases=False,
+           lighting=0.0),
     # references/classification: 8 GPUs x 32, step 30, no lighting, the rate outside the velocity.
     Recipe("torchvision", batch_size=256, weight_decay=1e-4, rate_in_velocity=False, schedule="steps",
            drop_epochs=(30, 60), crop="resized", lighting=0.0),
@@ -358,7 +361,8 @@ RECIPES = {recipe.name: recipe for recipe in (
 
 def default_recipe(arch: Arch) -> Recipe:
     """The recipe that goes with a network where none is named: its own, else `modern` with batch norm, else `paper`."""
-    return RECIPES[arch.name if arch.name in RECIPES else "modern" if arch.norm == "batch" else "paper"]
+    name = {"caffenet": "caffe"}.get(arch.name, arch.name)
+    return RECIPES[name if name in RECIPES else "modern" if arch.norm == "batch" else "paper"]
 
 
 # --- Finding and changing them ----------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ def demo(
     say(f"{len(dataset.classes)} photographs from scikit-image, cut into patches: which one does a patch come from?")
     packed = pack_with_bar(dataset, out / "data", side=arch("small").input.side)
     with TrainingBar(chosen.epochs) as bar:
-        run = Run(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.see)
+        about = {"title": "AlexNet demo", "note": NOTE, "command": f"alexnet demo --seed {seed}"}
+        run = Run(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.see, about=about)
         run.train()
     with (out / "log.jsonl").open("a") as log:
         for views in (1, 10):
@@ -49,7 +50,7 @@ def demo(
             event = {"event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views}
             log.write(json.dumps(event | errors.to_json()) + "\n")
             say(errors.describe(views=views))
-    return report(out, packed, title="AlexNet demo", note=NOTE)
+    return report(out, packed)
 
 
 def _clear_finished(out: Path) -> None:

@@ -31,7 +31,7 @@ from alexnet import figures
 from alexnet.config import ARCHS, RECIPES, to_json
 from alexnet.evaluate import match_classes, probabilities, wilson
 from alexnet.explain import explain
-from alexnet.shards import Packed, Split
+from alexnet.shards import Packed, Split, is_packed, open_packed
 
 Event = dict[str, Any]
 Section = dict[str, Any]
@@ -61,13 +61,20 @@ def report(run: Path, packed: Packed | None = None, *, title: str | None = None,
         trim_blocks=True, lstrip_blocks=True)
     environment.filters["arithmetic"] = arithmetic
     page = environment.get_template("report.html").render(
-        title=title or f"{material.checkpoint.arch.name} on {material.data}", note=note,
+        title=title or material.config.get("title") or f"{material.checkpoint.arch.name} on {material.data}",
+        note=note or material.config.get("note", ""),
         palette=Markup(figures.stylesheet(":root")),
         **{name: section(material) for name, section in SECTIONS.items()})
     save_figures(material, run / "figures")
     partial = run / "report.html.new"
     partial.write_text(page, encoding="utf-8")
     return partial.replace(run / "report.html")
+
+
+def packed_data(run: Path) -> Packed | None:
+    """The data that the run was trained on, if it is still where it was."""
+    place = _read_config(run / "config.json")["data"].get("packed")
+    return open_packed(place) if place and is_packed(place) else None
 
 
 # --- What a page is made of -------------------------------------------------------------------------------------------

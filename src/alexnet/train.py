@@ -162,6 +162,7 @@ class Run:
 
     out: the run's folder; with `resume` it goes on where out/last stands, or starts where there is none.
     on_event: called with every step, epoch and warning: a dictionary with an `event`: what log.jsonl holds, and more.
+    about: more for config.json, where the report finds it: `command`, `title`, `note`.
     save_minutes: how often, besides at every epoch's end, out/last is written.
     Raises ValueError for data, network and recipe that do not go together, with nothing written.
     """
@@ -169,7 +170,7 @@ class Run:
     def __init__(
         self, packed: Packed, arch: Arch, recipe: Recipe, out: Path, *, seed: int = 0, device: str = "cpu",
         precision: Precision = "fp32", resume: bool = False, workers: int = 2, save_minutes: float = 10.0,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: Callable[[Event], None] = lambda event: None, about: dict[str, Any] | None = None,
     ) -> None:
         if packed.side != arch.input.side:
             raise ValueError(
@@ -181,7 +182,7 @@ class Run:
         self.recipe, self.packed, self.out = recipe, packed, out
         self.device, self.workers, self.save_minutes = torch.device(device), workers, save_minutes
         self.arithmetic = Arithmetic(precision, self.device)
-        self.on_event = on_event
+        self.on_event, self.about = on_event, about or {}
         self.state = State(seed, packed.fingerprint, packed.plan["dataset"], precision)
         self.training, self.validation = packed.split("train"), packed.split("val")
         self.steps = batches_per_epoch(len(self.training), recipe.batch_size)
@@ -347,12 +348,13 @@ class Run:
         config = {
             "arch": to_json(self.arch), "recipe": to_json(self.recipe), "seed": self.state.seed,
             "precision": self.state.precision, "device": _device_name(self.device),
-            "data": {"source": self.packed.source, "fingerprint": self.packed.fingerprint, "side": self.packed.side,
+            "data": {"source": self.packed.source, "packed": str(self.packed.path.resolve()),
+                     "fingerprint": self.packed.fingerprint, "side": self.packed.side,
                      "classes": list(self.packed.classes),
                      "photographs": {"train": len(self.training), "val": len(self.validation)}},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "threads": torch.get_num_threads(),
-        }
+        } | self.about
         partial = self.out / "config.json.new"
         partial.write_text(json.dumps(config, indent=1))
         partial.replace(self.out / "config.json")

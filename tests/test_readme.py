@@ -1,0 +1,65 @@
+"""The README's commands run as they stand, and what it says of the tree and the networks is so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from alexnet.cli import main
+from alexnet.config import ARCHS
+from alexnet.explain import explain
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def commands(start: str) -> list[str]:
+    """The lines of the shell blocks that begin with a word, their comments taken off."""
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.startswith(start)]
+
+
+def test_the_commands_with_photographs_of_ones_own_work(class_folders, tmp_path, monkeypatch, capsys):
+    """In the README's order, on small photographs; training is cut to one epoch and a narrow network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "PHOTOS").symlink_to(class_folders)
+    ran = []
+    for command in commands("alexnet "):
+        words = shlex.split(command)[1:]
+        if words[0] == "train":
+            words += ["--epochs", "1", "--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
+        try:
+            main(words)
+        except SystemExit as stop:
+            pytest.fail(f"{command}: exit code {stop.code}: {capsys.readouterr().err}")
+        ran.append(words[0])
+    assert ran == ["train", "evaluate", "predict", "report", "explain"]
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+
+
+def test_the_make_targets_it_names_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {command.split()[1] for command in commands("make ")}
+    assert named == {"demo", "test"}
+    assert named | {"check", "bench", "clean"} <= targets
+
+
+def test_its_tree_names_every_module():
+    named = set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
+    there = {path.name for path in (ROOT / "src" / "alexnet").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert named == there
+
+
+def test_its_table_of_networks_is_right():
+    for names, parameters in re.findall(r"^\| (`.+?`) \|.*?\| ([\d,]+) \|$", README, re.MULTILINE):
+        for name in re.findall(r"`([\w-]+)`", names):
+            assert f"{explain(ARCHS[name]).parameters:,}" == parameters, name
+    for name in ARCHS:
+        assert f"`{name}`" in README
+
+
+def test_its_pictures_and_links_are_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
