@@ -32,6 +32,12 @@ def test_a_folder_that_changed_is_packed_anew(class_folders: Path, tmp_path: Pat
     assert len(after.split("train")) == len(before.split("train")) - 1
 
 
+def test_small_photographs_for_a_large_network_are_remarked_upon(class_folders: Path):
+    said: list[str] = []
+    open_or_pack(str(class_folders), 64, say=said.append)
+    assert any("about 32 pixels and are enlarged to 64; --arch cifar" in line for line in said)
+
+
 def test_a_packed_folder_is_taken_as_it_is_and_its_side_checked(packed):
     assert open_or_pack(str(packed.path), 32).fingerprint == packed.fingerprint
     with pytest.raises(ValueError, match="packed at 32 pixels and 64 are wanted"):

@@ -65,6 +65,18 @@ def test_a_photograph_too_small_is_refused_before_any_tensor_is_made(monkeypatch
     assert "cifar" in str(error.value)
 
 
+def test_a_side_the_network_was_not_made_for_is_refused_in_words():
+    with torch.device("meta"):
+        paper, flexible = AlexNet(arch("paper")), AlexNet(arch("torchvision"))
+        with pytest.raises(ValueError, match="made for 224 pixels and got 200"):
+            paper(torch.zeros(1, 3, 200, 200))
+        with pytest.raises(ValueError, match="an input of 32 pixels is too small for paper"):
+            paper(torch.zeros(1, 3, 32, 32))
+        with pytest.raises(ValueError, match="needs 63 or more"):
+            flexible(torch.zeros(1, 3, 62, 62))
+        assert flexible(torch.zeros(1, 3, 63, 63)).shape == (1, 1000)
+
+
 def test_paper_draws_its_weights_as_section_5_says():
     network = AlexNet(override(arch("paper"), ["dense.width=256"]), seed=3)
     for name, layer in network.weight_layers():

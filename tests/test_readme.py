@@ -30,10 +30,9 @@ def test_the_commands_with_photographs_of_ones_own_work(class_folders, tmp_path,
         words = shlex.split(command)[1:]
         if words[0] == "train":
             words += ["--epochs", "1", "--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
-        try:
+        with pytest.raises(SystemExit) as stop:
             main(words)
-        except SystemExit as stop:
-            pytest.fail(f"{command}: exit code {stop.code}: {capsys.readouterr().err}")
+        assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
     assert ran == ["train", "evaluate", "predict", "report", "explain"]
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()

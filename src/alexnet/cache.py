@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alexnet.datasets import cache_folder, open_dataset
-from alexnet.pack import pack_with_bar, packed_size_bytes
+from alexnet.pack import choose_side, pack_with_bar, packed_size_bytes
 from alexnet.shards import Packed, is_packed, open_packed
 
 
@@ -33,6 +33,9 @@ def open_or_pack(
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
     if not is_packed(dest):
+        if (own := choose_side(dataset)) < side:
+            say(f"note: these photographs have about {own} pixels and are enlarged to {side}; "
+                f"--arch {'cifar' if own <= 40 else 'small'} is made for such")
         photographs = sum(map(len, dataset.splits.values()))
         say(f"packing {photographs:,} photographs once, at {side} pixels, into {dest} "
             f"({packed_size_bytes(photographs, side) / 1e9:.1f} GB)")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet.config import LRN, Arch
-from alexnet.explain import explain
+from alexnet.explain import check_size, explain
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -75,9 +75,22 @@ class AlexNet(nn.Module):
         initialise(self, seed)
 
     def forward(self, pixels_NCHW: Tensor) -> Tensor:
-        """Logits NK from what `augment.Preprocess` makes. No softmax: the loss and the predictions have it."""
+        """Logits NK from what `augment.Preprocess` makes. No softmax: the loss and the predictions have it.
+
+        Raises ValueError for a side that the network was not made for: another one than `arch.input.crop`, or, where
+        an average pooling evens sides out, one that is too small.
+        """
+        self._check_side(pixels_NCHW.shape[-1])
         maps_NCHW = self.avgpool(self.features(pixels_NCHW))
         return self.classifier(maps_NCHW.flatten(1))
+
+    def _check_side(self, side: int) -> None:
+        made_for = self.arch.input.crop
+        if side != made_for:
+            check_size(self.arch, side)
+            if not self.arch.average_pool:
+                raise ValueError(f"{self.arch.name} was made for {made_for} pixels and got {side}; crop or rescale to "
+                                 f"{made_for}, or make one with arch.input.crop={side}")
 
     def layer_names(self) -> list[str]:
         """conv1, relu1, norm1, ... fc8, in order: the names `alexnet explain` uses, whatever the state dict's keys."""
