@@ -127,6 +127,26 @@ def test_fp16_on_a_cpu_is_refused_in_a_sentence():
         Arithmetic("fp16", torch.device("cpu"))
 
 
+def test_a_scaled_loss_gives_the_same_gradients_and_an_overflow_leaves_the_step_out():
+    layer = nn.Linear(3, 2)
+    arithmetic = Arithmetic("fp32", torch.device("cpu"))
+    arithmetic.dtype, arithmetic.scale = torch.float16, 1024.0  # fp16's rule, in arithmetic that a CPU has
+    x = torch.randn(5, 3)
+    (layer(x).square().mean() * arithmetic.scale).backward()
+    assert arithmetic.gradients_are_finite(list(layer.parameters()))
+    scaled = layer.weight.grad.clone()
+    layer.zero_grad()
+    layer(x).square().mean().backward()
+    torch.testing.assert_close(scaled, layer.weight.grad)
+    layer.weight.grad[0, 0] = float("inf")
+    assert not arithmetic.gradients_are_finite(list(layer.parameters()))
+    assert arithmetic.scale == 512
+    for _ in range(2000):
+        layer.weight.grad = torch.zeros(2, 3)
+        assert arithmetic.gradients_are_finite(list(layer.parameters()))
+    assert arithmetic.scale == 1024
+
+
 def test_an_absent_device_is_refused_in_a_sentence():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="use --device cpu"):

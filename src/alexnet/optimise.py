@@ -70,21 +70,29 @@ class Arithmetic:
             raise ValueError("fp16 on a CPU has no fast instructions and no range; use --precision bf16 or fp32")
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.device = device
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.scale = 2.0**16 if precision == "fp16" else 1.0
+        """What the loss is multiplied by, so that small gradients do not vanish in fp16."""
+        self.steps_since_overflow = 0
 
     def autocast(self) -> AbstractContextManager[object]:
         """What the forward pass runs under."""
         return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
 
     def gradients_are_finite(self, parameters: list[nn.Parameter]) -> bool:
-        """Undo fp16's scaling of the loss; False where it overflowed, and the step must be left out."""
-        if not self.scaler.is_enabled():
+        """Undo the scaling of the loss; False where it overflowed, and the step must be left out.
+
+        The scale is halved at an overflow and doubled after 2,000 steps without one, as torch's GradScaler has it.
+        """
+        if self.dtype != torch.float16:
             return True
-        scale = self.scaler.get_scale()
         gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_div_(gradients, scale)
+        torch._foreach_div_(gradients, self.scale)
         finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
-        self.scaler.update(scale if finite else scale / 2)
+        self.steps_since_overflow = self.steps_since_overflow + 1 if finite else 0
+        if not finite:
+            self.scale /= 2
+        elif self.steps_since_overflow % 2000 == 0:
+            self.scale *= 2
         return finite
 
 

@@ -44,7 +44,7 @@ def train_step(
     with arithmetic.autocast():
         logits_NK = network(views_NCHW)
     loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=optimiser.recipe.label_smoothing)
-    arithmetic.scaler.scale(loss).backward()
+    (loss * arithmetic.scale).backward()
     if arithmetic.gradients_are_finite(optimiser.parameters):
         optimiser.step(rate)
     optimiser.zero_grad()
@@ -72,7 +72,8 @@ class State:
     seen: int = 0
     loss_sum: float = 0.0
     wrong: int = 0
-    loss_scale: float = 65536.0
+    loss_scale: float = 1.0
+    steps_since_overflow: int = 0
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> State:
@@ -185,6 +186,10 @@ class Run:
         self.on_event, self.about = on_event, about or {}
         self.state = State(seed, packed.fingerprint, packed.plan["dataset"], precision)
         self.training, self.validation = packed.split("train"), packed.split("val")
+        for name, split in (("training", self.training), ("validation", self.validation)):
+            if not len(split):
+                raise ValueError(f"the data has no {name} photographs; pack it with a train/ and a val/ folder, or "
+                                 "with --held-out 0.1")
         self.steps = batches_per_epoch(len(self.training), recipe.batch_size)
         self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)
         self.lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(self.device)
@@ -305,7 +310,8 @@ class Run:
         # The update after a finite loss can be the one that explodes, and no save may keep that.
         if not all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters()):
             raise Diverged(loss_verdict(math.nan, self.arch.classes, self.state.step))
-        self.state.loss_scale = self.arithmetic.scaler.get_scale()
+        self.state.loss_scale = self.arithmetic.scale
+        self.state.steps_since_overflow = self.arithmetic.steps_since_overflow
         return ckpt.Checkpoint(
             arch=self.arch, classes=self.packed.classes, recipe=self.recipe, weights=self.network.state_dict(),
             mean_HWC=self.preprocess.mean_HWC, velocity=self.optimiser.velocity if resumable else {},
@@ -341,8 +347,8 @@ class Run:
         self.network.load_state_dict(saved.weights)
         for name, velocity in self.optimiser.velocity.items():
             velocity.copy_(saved.velocity[name])
-        if self.arithmetic.scaler.is_enabled():
-            self.arithmetic.scaler.update(self.state.loss_scale)
+        self.arithmetic.scale = self.state.loss_scale
+        self.arithmetic.steps_since_overflow = self.state.steps_since_overflow
 
     def _write_config(self) -> None:
         config = {

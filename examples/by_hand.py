@@ -1,0 +1,48 @@
+"""Training by hand, in the open: the parts of `alexnet train` without its loop around them.
+
+    python examples/by_hand.py PHOTOS [EPOCHS]
+
+PHOTOS is a folder of class folders, or `embedded`.
+"""
+
+import sys
+from dataclasses import replace
+
+import torch
+
+from alexnet.augment import Preprocess, lighting_basis
+from alexnet.cache import open_or_pack
+from alexnet.config import arch, recipe
+from alexnet.evaluate import evaluate
+from alexnet.loader import batches, batches_per_epoch
+from alexnet.model import AlexNet
+from alexnet.optimise import Arithmetic, Momentum, learning_rate
+from alexnet.train import train_step
+
+
+def main(photos: str, epochs: int = 3, seed: int = 0) -> float:
+    """Train `small` for a few epochs; returns the validation photographs' top-1 error."""
+    data = open_or_pack(photos, side=arch("small").input.side, say=print)
+    network_arch = replace(arch("small"), classes=len(data.classes))
+    how = replace(recipe("modern"), epochs=epochs)
+
+    network = AlexNet(network_arch, seed)
+    preprocess = Preprocess.from_data(network_arch.input, data.mean_HWC)
+    lighting = lighting_basis(data.rgb_covariance, how.lighting_scale)
+    optimiser, arithmetic = Momentum(network, how), Arithmetic("fp32", torch.device("cpu"))
+    steps = batches_per_epoch(len(data.split("train")), how.batch_size)
+
+    error = 1.0
+    for epoch in range(epochs):
+        network.train()
+        for step, batch in enumerate(batches(data.split("train"), how.batch_size, shuffle=(seed, epoch))):
+            views = preprocess.training_views(batch.pixels_NHWC, batch.indices, how, seed, epoch, lighting)
+            rate = learning_rate(how, epoch + (step + 0.5) / steps)
+            train_step(network, optimiser, views, batch.labels_N, rate, arithmetic)
+        error = evaluate([(network, preprocess)], data.split("val")).top1_error
+        print(f"epoch {epoch + 1}: top-1 error {error:.1%}")
+    return error
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
