@@ -22,8 +22,9 @@ EPOCHS = 15
 NOTE = (
     "This is texture recognition: which of the photographs was a small patch cut from? Training patches come from the "
     "black tiles of a checkerboard laid over each photograph, test patches from the white ones; they share no pixel, "
-    "but they do share a photograph. It shows that the machinery works, and stands in until you bring photographs of "
-    "your own: alexnet train FOLDER.")
+    "but they do share a photograph, and test patches may overlap one another, so that the interval is somewhat too "
+    "narrow. It shows that the machinery works, and stands in until you bring photographs of your own: alexnet train "
+    "FOLDER.")
 
 
 def demo(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import random
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ PHOTOGRAPHS = (
 
 SIDE = 64
 """Pixels of a patch."""
+LEAST_CONTRAST = 16
+"""Grey levels between a patch's darkest and brightest value."""
 TILE = 96
 """Pixels of a checkerboard's tile, about: as many as fit go into a photograph, so that patches have room to move."""
 
@@ -77,11 +79,15 @@ def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
 def _patches(
     pixels_HWC: NDArray[np.uint8], colour: int, count: int, rng: random.Random,
 ) -> list[NDArray[np.uint8]]:
-    """Patches within the checkerboard's tiles of one colour, each from another place. They may overlap."""
+    """Patches within the checkerboard's tiles of one colour, each from another place. They may overlap.
+
+    What is all of one grey, such as the black corners around the retina, is no texture, and is passed over.
+    """
     height, width, _ = pixels_HWC.shape
     places = [(y, x) for top, bottom, left, right in checkerboard(height, width, colour)
               for y in range(top, bottom - SIDE + 1) for x in range(left, right - SIDE + 1)]
-    return [pixels_HWC[y : y + SIDE, x : x + SIDE] for y, x in rng.sample(places, count)]
+    drawn = (pixels_HWC[y : y + SIDE, x : x + SIDE] for y, x in rng.sample(places, len(places)))
+    return list(islice((patch for patch in drawn if np.ptp(patch) >= LEAST_CONTRAST), count))
 
 
 def checkerboard(height: int, width: int, colour: int) -> list[tuple[int, int, int, int]]:
