@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console, RenderableType
 
 from alexnet.config import ARCHS, LRN, Arch, Conv, Dense, InputSpec, arch, override
 from alexnet.explain import explain, output_size, pooled_size, render, smallest_input
@@ -52,6 +53,37 @@ def test_the_receptive_field_of_pool5_is_195_pixels():
     assert sees["pool5"] == (195, 32)
 
 
+def test_receptive_fields_are_worked_from_the_layer_before():
+    worked = {layer.name: layer.receptive_field_worked for layer in explain(arch("paper")).layers}
+    assert worked["conv1"] == "1 + (11 - 1) x 1 = 11"
+    assert worked["pool1"] == "11 + (3 - 1) x 4 = 19"
+    assert worked["conv2"] == "19 + (5 - 1) x 8 = 51"
+    assert worked["relu1"] == ""
+
+
+def test_the_papers_slip_is_told_of_conv1_alone():
+    told = [layer.name for layer in explain(arch("paper")).layers
+            if "253,440" in as_printed(render(explain(arch("paper")), layer.name))]
+    assert told == ["conv1"]
+
+
+def as_printed(renderable: RenderableType, width: int = 100) -> str:
+    console = Console(width=width, highlight=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_every_story_fits_into_80_columns(name):
+    explanation = explain(arch(name))
+    for layer in (None, *(layer.name for layer in explanation.layers)):
+        printed = as_printed(render(explanation, layer), width=80)
+        assert (layer or name) in printed
+        assert max(map(len, printed.splitlines())) <= 80
+        assert layer is None or all(line.startswith(" ") for line in printed.splitlines()[1:] if line), printed
+
+
 @pytest.mark.parametrize(("name", "size", "words"), [
     ("paper", 224, "(224 - 11)/4 + 1 = 54.25, ceil 55"),
     ("torchvision", 224, "(224 + 2*2 - 11)/4 + 1 = 55.25, floor 55"),
@@ -68,21 +100,53 @@ def test_pad_1_gives_54_and_then_6400_features():
     assert math.prod(shapes["pool5"]) == 6400
 
 
+def torch_convolution(side: int, kernel: int, stride: int, padding: int, rounding: str, device: str = "meta") -> int:
+    """What torch.nn.functional makes of a side; 0 where it refuses. The ceiling: zeros until the last step fits."""
+    if side + 2 * padding < kernel:
+        rounding = "floor"  # zeros complete a last step, not the first; torch is to refuse
+    extra = 0
+    while rounding == "ceil" and (side + 2 * padding + extra - kernel) % stride:
+        extra += 1
+    picture = F.pad(torch.zeros(1, 1, side, side, device=device), (padding, padding + extra) * 2)
+    try:
+        return F.conv2d(picture, torch.zeros(1, 1, kernel, kernel, device=device), stride=stride).shape[2]
+    except RuntimeError:
+        return 0
+
+
+def torch_pooling(side: int, kernel: int, stride: int, rounding: str, device: str = "meta") -> int:
+    picture = torch.zeros(1, 1, side, side, device=device)
+    try:
+        return F.max_pool2d(picture, kernel, stride, ceil_mode=rounding == "ceil").shape[2]
+    except RuntimeError:
+        return 0
+
+
+def torch_accepts(network: Arch, side: int) -> bool:
+    """Whether torch's own functions carry a photograph of that side to the end of the convolutions."""
+    for number, conv in enumerate(network.conv, 1):
+        side = side and torch_convolution(side, conv.kernel, conv.stride, conv.padding, network.conv_rounding)
+        if side and "pool" in network.steps(number):
+            side = torch_pooling(side, network.pool_kernel, network.pool_stride, network.pool_rounding)
+    return side > 0
+
+
 def test_sizes_equal_torchs_for_every_small_case():
-    for side, kernel, stride, padding in np.ndindex(14, 6, 5, 3):
-        kernel, stride = kernel + 1, stride + 1
-        picture = torch.zeros(1, 1, side, side)
-        if side and side + 2 * padding >= kernel:
-            made = F.conv2d(picture, torch.zeros(1, 1, kernel, kernel), stride=stride, padding=padding)
-            assert output_size(side, kernel, stride, padding, "floor") == made.shape[2]
-        if side >= kernel:
-            for rounding in ("floor", "ceil"):
-                made = F.max_pool2d(picture, kernel, stride, ceil_mode=rounding == "ceil")
-                assert pooled_size(side, kernel, stride, rounding) == made.shape[2], (side, kernel, stride, rounding)
-        if side and (expected := output_size(side, kernel, stride, padding, "ceil")):
+    refused = 0
+    for side, kernel, stride, padding in np.ndindex(10, 5, 4, 3):
+        side, kernel, stride = side + 1, kernel + 1, stride + 1
+        for rounding in ("floor", "ceil"):
+            case = (side, kernel, stride, padding, rounding)
+            for device in ("cpu", "meta"):  # what torch computes, and what it says it would
+                assert output_size(*case) == torch_convolution(*case, device), case
+                pooled = pooled_size(side, kernel, stride, rounding)
+                assert pooled == torch_pooling(side, kernel, stride, rounding, device), case
+            refused += not output_size(*case)
+        if expected := output_size(side, kernel, stride, padding, "ceil"):
             with torch.device("meta"):
                 made = CeilConv2d(1, 1, kernel, stride, padding)(torch.zeros(1, 1, side, side))
             assert made.shape[2] == expected
+    assert refused > 100
 
 
 def real_shapes(network: AlexNet, size: int) -> dict[str, tuple[int, ...]]:
@@ -138,8 +202,71 @@ def test_explain_agrees_with_a_real_forward_pass_over_200_random_architectures()
     rng = np.random.default_rng(2012)
     for _ in range(200):
         network = random_arch(rng)
+        agrees(network, smallest_input(network) + int(rng.integers(0, 60)))
+
+
+def test_the_smallest_input_is_torchs_own_limit_over_200_random_architectures():
+    """Checked at every near side and at some far ones: sizes that grow with the input are a claim, not a premise."""
+    rng = np.random.default_rng(1998)
+    limits = 0
+    for _ in range(200):
+        network = random_arch(rng)
         least = smallest_input(network)
-        agrees(network, least + int(rng.integers(0, 60)))
+        below = {*range(max(1, least - 3), least), *rng.integers(1, least, 3).tolist()} if least > 1 else set()
+        assert not [side for side in below if torch_accepts(network, side)], network
+        assert all(torch_accepts(network, side) for side in range(least, least + 4)), network
+        limits += bool(below)
+    assert limits > 100
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_torch_itself_refuses_one_pixel_less_than_a_presets_smallest_input(name):
+    least = smallest_input(arch(name))
+    assert torch_accepts(arch(name), least)
+    assert not any(torch_accepts(arch(name), side) for side in range(1, least))
+
+
+def test_a_network_for_enormous_photographs_has_a_smallest_input_all_the_same():
+    # Each convolution is 200 pixels wide and steps 200: four of them make one unit of 200 ^ 4.
+    assert smallest_input(Arch("enormous", (Conv(2, 200, stride=200),) * 4)) == 200**4
+
+
+def test_a_kernel_larger_than_the_padded_photograph_is_refused_by_the_ceiling_too():
+    network = Arch("large kernel", (Conv(2, 7, stride=4, padding=1),), conv_rounding="ceil")
+    assert smallest_input(network) == 5
+    assert output_size(4, 7, 4, 1, "ceil") == 0
+
+
+def test_a_changed_preset_is_not_advised_to_use_itself():
+    with pytest.raises(ValueError, match="needs 47 or more; use --arch small") as refusal:
+        explain(override(arch("cifar"), ["conv1.kernel=40", "conv1.padding=0"]), 28)
+    assert "--arch cifar" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("size", [20, 37, 56])
+def test_the_preset_that_is_advised_accepts_the_size(size):
+    with pytest.raises(ValueError, match="--arch") as refusal:
+        explain(arch("torchvision"), size)
+    advised = str(refusal.value).split("--arch ")[1].split(",")[0]
+    assert explain(arch(advised), size).size == size
+
+
+def test_a_pooling_window_that_would_begin_outside_is_told_of():
+    network = Arch("sparse", (Conv(2, 1, then="pool"),), pool_kernel=1, pool_stride=3, pool_rounding="ceil")
+    assert explain(network, 5).layers[1].worked == "(5 - 1)/3 + 1 = 2.33333, ceil 3, 2 begin inside"
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("paper", "the floor would give 54; the ceiling takes 55, which equals 3 more columns and rows of zeros on the "
+              "right and bottom, or feeding 227"),
+    ("torchvision", "the floor leaves out the last column and row, which are padding; the ceiling would give 56")])
+def test_conv1s_note_says_what_becomes_of_the_rest(name, words):
+    assert words in explain(arch(name), 224).layers[0].notes
+
+
+def test_maps_that_do_not_go_up_in_towers_are_not_called_split():
+    network = Arch("odd", (Conv(97, 3),), towers=2)
+    assert not explain(network, 9).layers[0].notes
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -172,6 +299,18 @@ def test_a_dependency_of_a_unit_is_its_receptive_field():
         maps[0, :, middle, middle].sum().backward()
         rows = (x.grad[0].abs().sum((0, 2)) > 0).nonzero().flatten()
         assert int(rows[-1] - rows[0]) + 1 == layers[name].receptive_field, name
+
+
+@pytest.mark.parametrize(("size", "side"), [(13, 6), (6, 6), (2, 6), (7, 5), (13, 8)])
+def test_adaptive_pooling_sees_what_its_widest_window_averages(size, side):
+    """Widths of the windows as torch has them, from gradients; those of (7, 5) and (13, 8) differ among themselves."""
+    pixels = torch.rand(1, 1, size, size, requires_grad=True)
+    averages = F.adaptive_avg_pool2d(pixels, side)[0, 0, 0]
+    widths = [int((torch.autograd.grad(average, pixels, retain_graph=True)[0][0, 0, 0] != 0).sum())
+              for average in averages]
+    network = Arch("even", (Conv(2, 1),), average_pool=side)
+    layers = {layer.name: layer for layer in explain(network, size).layers}
+    assert layers["average_pool"].receptive_field == max(widths)
 
 
 def test_json_has_the_promised_fields():

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from alexnet.config import ARCHS, Arch, Rounding, nearest
+from alexnet.config import ARCHS, Arch, Conv, Rounding, nearest
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Shape = tuple[int, ...]
 """(maps, rows, columns), or (units,)."""
+
+_ACTIVATIONS = {"relu": "max(0, x) (§3.1)", "tanh": "tanh(x)", "sigmoid": "1 / (1 + exp(-x))"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Layer:
     """Of convolutions and fully connected layers; the others' few are not counted."""
     receptive_field: int = 1
     """Side in input pixels of what one unit sees."""
+    receptive_field_worked: str = ""
     jump: int = 1
     """Input pixels from one unit to the next."""
     notes: tuple[str, ...] = ()
@@ -85,8 +88,9 @@ class Explanation:
                 "name": layer.name, "kind": layer.kind, "input": list(layer.input_shape),
                 "output": list(layer.output_shape), "kernel": layer.kernel, "stride": layer.stride,
                 "padding": layer.padding, "groups": layer.groups, "formula": layer.formula, "worked": layer.worked,
-                "parameters": layer.parameters, "multiply_adds": layer.multiply_adds,
-                "receptive_field": layer.receptive_field, "jump": layer.jump, "neurons": layer.neurons,
+                "parameters": layer.parameters, "parameters_worked": layer.parameters_worked,
+                "multiply_adds": layer.multiply_adds, "receptive_field": layer.receptive_field,
+                "receptive_field_worked": layer.receptive_field_worked, "jump": layer.jump, "neurons": layer.neurons,
                 "activation_bytes": layer.activation_bytes, "notes": list(layer.notes),
             } for layer in self.layers],
         }
@@ -98,46 +102,61 @@ class Explanation:
 def output_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding) -> int:
     """Side of a convolution's output: (side + 2 padding - kernel) / stride + 1, rounded; 0 where nothing fits.
 
-    The ceiling means zeros beyond the right and bottom edge, until the kernel's last step has all it needs.
+    The ceiling means zeros beyond the right and bottom edge, until the kernel's last step has all it needs. They
+    complete a last step, never the first: cuda-convnet's layer.py refuses a kernel larger than the padded input.
     """
     room = side + 2 * padding - kernel
-    return max(0, 1 + (room // stride if rounding == "floor" else -(-room // stride)))
+    return 1 + _steps(room, stride, rounding) if room >= 0 else 0
 
 
 def pooled_size(side: int, kernel: int, stride: int, rounding: Rounding) -> int:
-    """Side of a pooling's output. By the ceiling a last window may be cut off, but begins inside (Caffe, PyTorch)."""
-    size = output_size(side, kernel, stride, 0, rounding)
-    return size - 1 if rounding == "ceil" and size and (size - 1) * stride >= side else size
+    """Side of a pooling's output. By the ceiling a window may be cut off, even an only one, but begins inside (torch).
+
+    Returns 0 where nothing fits.
+    """
+    begin_inside = -(-side // stride)
+    return max(0, min(1 + _steps(side - kernel, stride, rounding), begin_inside))
+
+
+def _steps(room: int, stride: int, rounding: Rounding) -> int:
+    return room // stride if rounding == "floor" else -(-room // stride)
 
 
 def _worked_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding, result: int) -> str:
     room = side + 2 * padding - kernel
     padded = f" + 2*{padding}" if padding else ""
-    rounded = f", {rounding} {result}" if room % stride else ""
-    return f"({side}{padded} - {kernel})/{stride} + 1 = {room / stride + 1:g}{rounded}"
+    size = 1 + _steps(room, stride, rounding)
+    rounded = f", {rounding} {size}" if room % stride else ""
+    inside = f", {result} begin inside" if result != size else ""
+    return f"({side}{padded} - {kernel})/{stride} + 1 = {room / stride + 1:g}{rounded}{inside}"
 
 
 def smallest_input(arch: Arch) -> int:
-    """The least side from which on every layer has an output of at least one unit."""
-    # Sizes never shrink when the input grows, so the first side that fits starts all those that do.
-    return next(side for side in range(1, 100_000) if _trunk_fits(arch, side))
+    """The least side from which on every convolution and pooling has an output of at least one unit."""
+    # Backwards from one unit. Sizes never shrink when the input grows, so the least side that gives the layer above
+    # what it needs starts all those that do; the tests let torch confirm it.
+    side = 1
+    for number in range(len(arch.conv), 0, -1):
+        conv = arch.conv[number - 1]
+        if "pool" in arch.steps(number):
+            begins = (side - 1) * arch.pool_stride + 1  # the pixel, counted from 1, at which the last window begins
+            side = max(begins, _least_side(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding))
+        least = max(conv.kernel, _least_side(side, conv.kernel, conv.stride, arch.conv_rounding))
+        side = max(1, least - 2 * conv.padding)
+    return side
 
 
-def _trunk_fits(arch: Arch, side: int) -> bool:
-    for number, conv in enumerate(arch.conv, 1):
-        side = output_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding)
-        if side and "pool" in arch.steps(number):
-            side = pooled_size(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding)
-        if not side:
-            return False
-    return True
+def _least_side(size: int, kernel: int, stride: int, rounding: Rounding) -> int:
+    """The least side whose (side - kernel) / stride + 1, rounded, is `size`."""
+    return (size - 1) * stride + kernel if rounding == "floor" else (size - 2) * stride + kernel + 1
 
 
 def check_size(arch: Arch, size: int) -> None:
     """Raises ValueError, in one sentence with the least size and a preset that fits, for an input that is too small."""
     least = smallest_input(arch)
     if size < least:
-        fitting = [other for other in ARCHS.values() if smallest_input(other) <= size]
+        # A preset of the same name is what this network was made from by overrides: no other choice.
+        fitting = [other for other in ARCHS.values() if smallest_input(other) <= size and other.name != arch.name]
         close = min(fitting, key=lambda other: abs(other.input.crop - size), default=None)
         preset = f"--arch {close.name}, made for {close.input.crop}, or " if close else ""
         raise ValueError(f"an input of {size} pixels is too small for {arch.name}, which needs {least} or more; "
@@ -154,31 +173,34 @@ def explain(arch: Arch, size: int | None = None) -> Explanation:
     """
     size = arch.input.crop if size is None else size
     check_size(arch, size)
-    return Explanation(arch, size, tuple(_trunk(arch, size)) + tuple(_head(arch, size)))
+    trunk = tuple(_trunk(arch, size))
+    return Explanation(arch, size, (*trunk, *_head(arch, trunk[-1].output_shape, size)))
 
 
 def _trunk(arch: Arch, size: int) -> Iterator[Layer]:
     """The convolutions and what follows each."""
     shape: Shape = (3, size, size)
     field, jump = 1, 1
-    for number, conv in enumerate(arch.conv, 1):
-        layer = _convolution(arch, number, shape)
-        field, shape = field + (conv.kernel - 1) * jump, layer.output_shape
-        jump *= conv.stride
-        yield replace(layer, receptive_field=field, jump=jump)
-        for step in arch.steps(number):
-            layer = _step(arch, step, number, shape)
-            field += (layer.kernel - 1) * jump
-            jump *= layer.stride
-            shape = layer.output_shape
-            yield replace(layer, receptive_field=field, jump=jump)
+    for number in range(1, len(arch.conv) + 1):
+        for step in ("conv", *arch.steps(number)):
+            layer = _convolution(arch, number, shape) if step == "conv" else _step(arch, step, number, shape)
+            layer = _seeing(layer, field, jump, layer.kernel)
+            field, jump, shape = layer.receptive_field, jump * layer.stride, layer.output_shape
+            yield replace(layer, jump=jump)
     if arch.average_pool:
         maps, side = shape[0], arch.average_pool
         # Each output averages at most this many inputs: from floor(i n / m) to ceil((i + 1) n / m).
         window = max(-(-(i + 1) * shape[1] // side) - i * shape[1] // side for i in range(side))
-        yield Layer("average_pool", "adaptive average pooling", shape, (maps, side, side),
-                    "whatever comes in is brought to a fixed side", f"{shape[1]} to {side}",
-                    receptive_field=field + (window - 1) * jump, jump=jump)
+        yield _seeing(Layer("average_pool", "adaptive average pooling", shape, (maps, side, side),
+                            "whatever comes in is brought to a fixed side", f"{shape[1]} to {side}", jump=jump),
+                      field, jump, window)
+
+
+def _seeing(layer: Layer, field: int, jump: int, window: int) -> Layer:
+    """The layer with what its units see, when its inputs see `field` pixels and stand `jump` pixels apart."""
+    seen = field + (window - 1) * jump
+    worked = f"{field} + ({window} - 1) x {jump} = {seen}" if window > 1 else ""
+    return replace(layer, receptive_field=seen, receptive_field_worked=worked)
 
 
 def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
@@ -187,20 +209,14 @@ def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
     out = output_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding)
     taps = maps // groups * conv.kernel**2
     notes = []
-    room = side + 2 * conv.padding - conv.kernel
-    if room % conv.stride:
-        floor = room // conv.stride + 1
-        missing = conv.stride - room % conv.stride
-        notes.append(
-            f"the floor would give {floor}; the ceiling takes {out}, which equals {missing} more columns and rows of "
-            f"zeros on the right and bottom, or feeding {side + missing}" if arch.conv_rounding == "ceil" else
-            f"the floor leaves {room % conv.stride} of the columns and rows unseen; the ceiling would give {floor + 1}")
+    if rest := (side + 2 * conv.padding - conv.kernel) % conv.stride:
+        notes.append(_rest(conv, side, rest, out, arch.conv_rounding))
     if groups > 1:
         notes.append(f"each of {groups} towers sees its own {maps // groups} of the {maps} maps")
     elif arch.towers > 1 and number > 1:
         notes.append(f"both towers see all {maps} maps: the GPUs exchange them here" if arch.towers == 2 else
                      f"all {arch.towers} towers see all {maps} maps")
-    elif arch.towers > 1:
+    elif arch.towers > 1 and conv.width % arch.towers == 0:
         notes.append(f"{conv.width} kernels on {arch.towers} GPUs: {conv.width // arch.towers}x{out}x{out} on each")
     return Layer(
         f"conv{number}", "convolution", shape, (conv.width, out, out),
@@ -213,6 +229,18 @@ def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
         multiply_adds=conv.width * taps * out * out, notes=tuple(notes))
 
 
+def _rest(conv: Conv, side: int, rest: int, out: int, rounding: Rounding) -> str:
+    """What becomes of the columns and rows that are left over when the kernel has made its whole steps."""
+    if rounding == "ceil":
+        missing = conv.stride - rest
+        lines = "column and row" if missing == 1 else "columns and rows"
+        return (f"the floor would give {out - 1}; the ceiling takes {out}, which equals {missing} more {lines} of "
+                f"zeros on the right and bottom, or feeding {side + missing}")
+    lines = "column and row" if rest == 1 else f"{rest} columns and rows"
+    padding = ", which are padding" if rest <= conv.padding else ""
+    return f"the floor leaves out the last {lines}{padding}; the ceiling would give {out + 1}"
+
+
 def _step(arch: Arch, step: str, number: int, shape: Shape) -> Layer:
     """What follows a convolution."""
     maps, side = shape[0], shape[1]
@@ -223,21 +251,30 @@ def _step(arch: Arch, step: str, number: int, shape: Shape) -> Layer:
                      _worked_size(side, kernel, stride, 0, arch.pool_rounding, out), kernel, stride,
                      notes=("windows overlap (§3.4)",) if kernel > stride else ())
     if step == "act":
-        return Layer(f"{arch.activation}{number}", "activation", shape, shape)
+        return _activation(arch, number, shape)
     if step == "mapnorm":
-        return Layer(f"mapnorm{number}", "normalisation over 5x5 within a map", shape, shape, kernel=5)
+        return Layer(f"mapnorm{number}", "normalisation over 5x5 within a map", shape, shape, kernel=5,
+                     notes=("in code2012, which made Table 2; the paper does not mention it",))
     if arch.norm == "batch":
         return Layer(f"norm{number}", "batch normalisation", shape, shape, parameters=2 * maps,
                      parameters_worked=f"2 x {maps} = {2 * maps:,}")
-    return Layer(f"norm{number}", "local response normalisation", shape, shape)
+    lrn = arch.lrn
+    share = f" / {lrn.n}" if lrn.divide_by_n else ""
+    reach = ", of the same tower" if lrn.within_tower and arch.towers > 1 else ""
+    return Layer(f"norm{number}", "local response normalisation", shape, shape, notes=(
+        f"each unit's a becomes a / ({lrn.k:g} + {lrn.alpha:g}{share} x the sum of a^2) ^ {lrn.beta:g}, summed over "
+        f"{lrn.n} neighbouring maps{reach} (§3.3)",))
 
 
-def _head(arch: Arch, size: int) -> Iterator[Layer]:
-    """The fully connected layers. Every unit sees the whole photograph."""
-    last = list(_trunk(arch, size))[-1]
-    shape, whole = last.output_shape, size
+def _activation(arch: Arch, number: int, shape: Shape) -> Layer:
+    return Layer(f"{arch.activation}{number}", "activation", shape, shape,
+                 notes=(f"each unit's x becomes {_ACTIVATIONS[arch.activation]}",))
+
+
+def _head(arch: Arch, shape: Shape, whole: int) -> Iterator[Layer]:
+    """The fully connected layers, from the last maps' shape on. Every unit sees the whole photograph."""
     number = len(arch.conv)
-    dropout = f"half of the units, at p = {arch.dropout:g}" if arch.dropout == 0.5 else f"p = {arch.dropout:g}"
+    dropout = f"in training each unit is zeroed with probability {arch.dropout:g}, at test none (§4.2)"
     for dense in arch.dense:
         number += 1
         flat = (math.prod(shape),)
@@ -250,7 +287,7 @@ def _head(arch: Arch, size: int) -> Iterator[Layer]:
         if arch.dense_norm:
             yield Layer(f"norm{number}", "batch normalisation", shape, shape, parameters=2 * dense.width,
                         parameters_worked=f"2 x {dense.width} = {2 * dense.width:,}", receptive_field=whole)
-        yield Layer(f"{arch.activation}{number}", "activation", shape, shape, receptive_field=whole)
+        yield replace(_activation(arch, number, shape), receptive_field=whole)
         if arch.dropout and not arch.dropout_before:
             yield replace(drop, input_shape=shape, output_shape=shape)
     yield _fully_connected(f"fc{number + 1}", shape, arch.classes, whole)
@@ -292,7 +329,7 @@ def _table(explanation: Explanation) -> RenderableType:
 
     arch, size = explanation.arch, explanation.size
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("layer", "output", "how its side comes about"):
+    for title in ("layer", "output", "(side + 2*pad - kernel)/stride + 1"):
         table.add_column(title)
     for title in ("parameters", "mult-adds", "sees"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -306,8 +343,8 @@ def _table(explanation: Explanation) -> RenderableType:
               f"multiply-adds a photograph (convolutions and fully connected layers), "
               f"{explanation.activation_bytes / 1e6:.1f} MB of activations in fp32. Smallest input: "
               f"{smallest_input(arch)} pixels.")
-    notes = [Padding(f"{layer.name}: {note}.", (0, 0, 0, 2)) for layer in explanation.layers for note in layer.notes
-             if layer.kind == "convolution"]
+    notes = [Padding(f"{layer.name}: {note}.", (0, 0, 0, 2), expand=False)
+             for layer in explanation.layers if layer.kind == "convolution" for note in layer.notes]
     return Group(table, "", totals, *notes, "", "One layer's story: --layer conv1. `sees`: side in input pixels.")
 
 
@@ -322,17 +359,21 @@ def _story(explanation: Explanation, layer: Layer) -> RenderableType:
         lines += ["", f"  size    {layer.formula}", f"          {layer.worked}"]
     if layer.kind == "convolution":
         lines += ["", *_alternatives(arch, layer)]
+    lines.append("")
     if layer.parameters:
-        lines += ["", f"  weights {layer.parameters_worked} parameters"]
+        lines.append(f"  weights {layer.parameters_worked} parameters")
     if layer.multiply_adds:
         per_unit = layer.multiply_adds // layer.neurons
         lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} taps = {layer.multiply_adds:,} multiply-adds")
     apart = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
     lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {layer.activation_bytes / 1e6:.2f} MB a photograph",
               f"  sees    {layer.receptive_field}x{layer.receptive_field} input pixels{apart}"]
-    if layer.neurons == 290_400:
+    if layer.receptive_field_worked:
+        lines.append(f"          field before + (kernel - 1) x jump before: {layer.receptive_field_worked}")
+    if layer.kind == "convolution" and layer.output_shape == (96, 55, 55):
         lines += ["", "  The paper's §3.5 prints 253,440 units for this layer; 96 x 55 x 55 is 290,400."]
-    return Group(*lines, "", *(Padding(f"{note[0].upper()}{note[1:]}.", (0, 0, 0, 2)) for note in layer.notes))
+    notes = (Padding(f"{note[0].upper()}{note[1:]}.", (0, 0, 0, 2), expand=False) for note in layer.notes)
+    return Group(*lines, "", *notes)
 
 
 def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
@@ -340,11 +381,13 @@ def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
     side, kernel, stride = layer.input_shape[-1], layer.kernel, layer.stride
     yield "  with other paddings and roundings:"
     for padding in range(max(3, layer.padding + 1)):
-        exact = (side + 2 * padding - kernel) % stride == 0
-        roundings: tuple[Rounding, ...] = (arch.conv_rounding,) if exact else ("floor", "ceil")
-        for rounding in roundings:
+        room = side + 2 * padding - kernel
+        roundings: tuple[Rounding, ...] = ("floor", "ceil") if room % stride else (arch.conv_rounding,)
+        for rounding in roundings if room >= 0 else ():
             result = output_size(side, kernel, stride, padding, rounding)
             mark = "   <- here" if (padding, rounding) == (layer.padding, arch.conv_rounding) else ""
             yield f"    padding {padding}: {_worked_size(side, kernel, stride, padding, rounding, result)}{mark}"
     out = layer.output_shape[-1]
-    yield f"    an input of {(out - 1) * stride + kernel - 2 * layer.padding} gives {out} without a rest"
+    exact = (out - 1) * stride + kernel - 2 * layer.padding
+    if exact != side and exact >= 1:
+        yield f"    an input of {exact} gives {out} without a rest"
