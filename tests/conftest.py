@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.config import Arch, arch, override
+from alexnet.config import Arch, arch
 from alexnet.datasets import open_dataset
 from alexnet.pack import pack
+from alexnet.settings import override
 from alexnet.shards import Packed
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data"

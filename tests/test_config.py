@@ -6,7 +6,8 @@ import re
 import pytest
 
 from alexnet import config
-from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, from_json, override, recipe, to_json
+from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, recipe
+from alexnet.settings import from_json, override, to_json
 
 
 @pytest.mark.parametrize("preset", [*ARCHS.values(), *RECIPES.values()], ids=lambda preset: preset.name)

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console, RenderableType
 
-from alexnet.config import ARCHS, LRN, Arch, Conv, Dense, InputSpec, arch, override
+from alexnet.config import ARCHS, LRN, Arch, Conv, Dense, InputSpec, arch
 from alexnet.explain import explain, output_size, pooled_size, render, smallest_input
 from alexnet.model import AlexNet, CeilConv2d
+from alexnet.settings import override
 
 
 @pytest.mark.parametrize(("name", "parameters", "million_multiply_adds"), [

@@ -11,7 +11,7 @@ ROOT = Path(alexnet.__file__).parent
 
 #: Reading order, top to bottom: a file may import only files above it.
 ORDER = [
-    "config", "progress", "explain", "images", "photos", "folders", "ilsvrc", "download", "cifar",
+    "config", "settings", "progress", "explain", "images", "photos", "folders", "ilsvrc", "download", "cifar",
     "embedded", "datasets", "shards", "pack", "cache", "loader", "augment", "model",
     "evaluate", "diagnostics", "checkpoint", "optimise", "train", "predict", "figures", "report", "demo",
     "cli", "__main__", "__init__",

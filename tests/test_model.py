@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet.config import ARCHS, LRN, arch, override
+from alexnet.config import ARCHS, LRN, arch
 from alexnet.model import AlexNet, CeilConv2d, MapNorm, ResponseNorm
+from alexnet.settings import override
 
 
 def parameters(name: str) -> int:

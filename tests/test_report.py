@@ -15,9 +15,10 @@ import torch
 from alexnet import figures
 from alexnet.augment import Preprocess
 from alexnet.checkpoint import Checkpoint, save
-from alexnet.config import Arch, Recipe, arch, override, recipe, to_json
+from alexnet.config import Arch, Recipe, arch, recipe
 from alexnet.model import AlexNet
 from alexnet.report import command, read, report
+from alexnet.settings import override, to_json
 
 CLASSES = ("ash", "<script>alert(1)</script>", "date \"palm\" onload='x'", "$10 & 猫", "elm", "fir")
 HOSTILE_FILE = "val/\udcff<img src=x onerror=alert(2)>"  # and bytes that are no letters

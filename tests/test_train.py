@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from alexnet import checkpoint
-from alexnet.config import Recipe, arch, override, recipe
+from alexnet.config import Recipe, arch, recipe
 from alexnet.diagnostics import loss_verdict
 from alexnet.optimise import Arithmetic, Momentum, Plateau, learning_rate
+from alexnet.settings import override
 from alexnet.train import Diverged, Interrupted, Run, choose_device
 
 QUICK = Recipe("quick", epochs=3, batch_size=16, rate=0.05, schedule="linear", decay_biases=False)

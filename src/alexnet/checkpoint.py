@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from alexnet.augment import Preprocess
-from alexnet.config import Arch, Recipe, from_json, to_json
+from alexnet.config import Arch, Recipe
 from alexnet.model import AlexNet
+from alexnet.settings import from_json, to_json
 
 FORMAT = 1
 HEAD = "checkpoint.json"

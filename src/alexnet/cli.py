@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, override, recipe
+from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, recipe
+from alexnet.settings import override
 
 if TYPE_CHECKING:
     from alexnet.shards import Packed

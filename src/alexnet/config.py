@@ -1,7 +1,7 @@
 """What there is to choose: a network (`Arch`), its input (`InputSpec`), its training (`Recipe`), and named presets.
 
 Plain frozen dataclasses that check themselves when made. They import nothing of ours and no torch, so that
-`alexnet explain` and `alexnet --help` answer at once. A variant is a preset plus overrides (`override`), never a copy.
+`alexnet explain` and `alexnet --help` answer at once. A variant is a preset plus overrides (settings.py), never a copy.
 
 Sources of the numbers, by short name:
   §N        the section of Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep CNNs", NIPS 2012
@@ -13,11 +13,7 @@ Sources of the numbers, by short name:
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import json
-import types
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -31,7 +27,8 @@ Initialisation = Literal["gaussian", "fan-in", "kaiming"]
 STEPS = ("act", "norm", "mapnorm", "pool")
 
 
-def _check(holds: bool, message: str) -> None:
+def check(holds: bool, message: str) -> None:
+    """Raises ValueError with the message unless it holds."""
     if not holds:
         raise ValueError(message)
 
@@ -52,10 +49,10 @@ class InputSpec:
     """Order in which the network takes them (Caffe: BGR). Mean and scale are given in RGB all the same."""
 
     def __post_init__(self) -> None:
-        _check(self.crop >= 1, f"crop {self.crop} must be at least 1 pixel")
-        _check(self.crop <= self.side, f"crop {self.crop} exceeds photo side {self.side}; "
+        check(self.crop >= 1, f"crop {self.crop} must be at least 1 pixel")
+        check(self.crop <= self.side, f"crop {self.crop} exceeds photo side {self.side}; "
                f"set arch.input.side to {self.crop} or more and pack with that --side")
-        _check(all(s > 0 for s in self.scale), f"scale {self.scale} must be positive in each channel")
+        check(all(s > 0 for s in self.scale), f"scale {self.scale} must be positive in each channel")
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,8 @@ class LRN:
     """Whether a map's neighbours end at its own GPU: §3.2 lets the towers meet only from conv2 to conv3 and later."""
 
     def __post_init__(self) -> None:
-        _check(self.n >= 1 and self.n % 2 == 1, f"LRN over n={self.n} maps has no middle; n must be odd")
-        _check(self.k > 0, f"LRN's k={self.k} must be positive, or a dark picture divides by zero")
+        check(self.n >= 1 and self.n % 2 == 1, f"LRN over n={self.n} maps has no middle; n must be odd")
+        check(self.k > 0, f"LRN's k={self.k} must be positive, or a dark picture divides by zero")
 
 
 @dataclass(frozen=True)
@@ -94,11 +91,11 @@ class Conv:
 
     def __post_init__(self) -> None:
         for name in ("width", "kernel", "stride"):
-            _check(getattr(self, name) >= 1, f"a convolution's {name} {getattr(self, name)} must be at least 1")
-        _check(self.padding >= 0, f"a convolution's padding {self.padding} must be at least 0")
+            check(getattr(self, name) >= 1, f"a convolution's {name} {getattr(self, name)} must be at least 1")
+        check(self.padding >= 0, f"a convolution's padding {self.padding} must be at least 0")
         unknown = [step for step in self.then.split() if step not in STEPS]
-        _check(not unknown, f"unknown step {' '.join(unknown)!r} after a convolution; steps are {', '.join(STEPS)}")
-        _check(len(set(self.then.split())) == len(self.then.split()), f"a step stands twice in {self.then!r}")
+        check(not unknown, f"unknown step {' '.join(unknown)!r} after a convolution; steps are {', '.join(STEPS)}")
+        check(len(set(self.then.split())) == len(self.then.split()), f"a step stands twice in {self.then!r}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class Dense:
     bias: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.width >= 1, f"a fully connected layer's width {self.width} must be at least 1")
+        check(self.width >= 1, f"a fully connected layer's width {self.width} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -153,22 +150,22 @@ class Arch:
     """Keys of the state dict: features.conv1.weight, or torchvision's features.0.weight."""
 
     def __post_init__(self) -> None:
-        _check(len(self.conv) >= 1, f"{self.name} has no convolution; give at least one")
-        _check(self.classes >= 2, f"classes {self.classes} must be at least 2: one class leaves nothing to tell apart")
-        _check(self.towers >= 1, f"towers {self.towers} must be at least 1")
-        _check(0 <= self.dropout < 1, f"dropout {self.dropout} must lie in 0 <= p < 1")
-        _check(self.pool_kernel >= 1 and self.pool_stride >= 1,
+        check(len(self.conv) >= 1, f"{self.name} has no convolution; give at least one")
+        check(self.classes >= 2, f"classes {self.classes} must be at least 2: one class leaves nothing to tell apart")
+        check(self.towers >= 1, f"towers {self.towers} must be at least 1")
+        check(0 <= self.dropout < 1, f"dropout {self.dropout} must lie in 0 <= p < 1")
+        check(self.pool_kernel >= 1 and self.pool_stride >= 1,
                f"pooling {self.pool_kernel}/{self.pool_stride} must be at least 1 in kernel and stride")
-        _check(self.average_pool >= 0, f"average_pool {self.average_pool} must be 0 (none) or a side in pixels")
+        check(self.average_pool >= 0, f"average_pool {self.average_pool} must be 0 (none) or a side in pixels")
         for number, conv in enumerate(self.conv, 1):
-            _check(not conv.within_tower or number > 1, "conv1 sees the photograph whole; within_tower cannot be true")
+            check(not conv.within_tower or number > 1, "conv1 sees the photograph whole; within_tower cannot be true")
             for width in (conv.width, self.conv[max(number - 2, 0)].width):
-                _check(not conv.within_tower or width % self.towers == 0,
+                check(not conv.within_tower or width % self.towers == 0,
                        f"conv{number} splits {width} maps over {self.towers} towers, which does not go up; "
                        f"make the width a multiple of {self.towers}")
         if self.lrn.within_tower and self.norm == "lrn":
             for number, conv in enumerate(self.conv, 1):
-                _check("norm" not in conv.then.split() or conv.width % self.towers == 0,
+                check("norm" not in conv.then.split() or conv.width % self.towers == 0,
                        f"norm{number} splits {conv.width} maps over {self.towers} towers, which does not go up")
 
     def groups(self, number: int) -> int:
@@ -221,21 +218,21 @@ class Recipe:
     """Photographs in a batch that share one crop and mirror (code2012: 32)."""
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, f"epochs {self.epochs} must be at least 1")
-        _check(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
-        _check(self.rate > 0, f"rate {self.rate} must be positive")
-        _check(0 <= self.momentum < 1, f"momentum {self.momentum} must lie in 0 <= m < 1")
-        _check(self.weight_decay >= 0, f"weight_decay {self.weight_decay} must be at least 0")
-        _check(self.drops >= 1, f"drops {self.drops} must be at least 1; for none, set schedule=constant")
-        _check(self.drop_factor > 1, f"drop_factor {self.drop_factor} must exceed 1: the rate is divided by it")
-        _check(self.warmup_epochs >= 0, f"warmup_epochs {self.warmup_epochs} must be at least 0")
-        _check(0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing} must lie in 0 <= s < 1")
-        _check(0 < self.crop_area[0] <= self.crop_area[1] <= 1,
+        check(self.epochs >= 1, f"epochs {self.epochs} must be at least 1")
+        check(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
+        check(self.rate > 0, f"rate {self.rate} must be positive")
+        check(0 <= self.momentum < 1, f"momentum {self.momentum} must lie in 0 <= m < 1")
+        check(self.weight_decay >= 0, f"weight_decay {self.weight_decay} must be at least 0")
+        check(self.drops >= 1, f"drops {self.drops} must be at least 1; for none, set schedule=constant")
+        check(self.drop_factor > 1, f"drop_factor {self.drop_factor} must exceed 1: the rate is divided by it")
+        check(self.warmup_epochs >= 0, f"warmup_epochs {self.warmup_epochs} must be at least 0")
+        check(0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing} must lie in 0 <= s < 1")
+        check(0 < self.crop_area[0] <= self.crop_area[1] <= 1,
                f"crop_area {self.crop_area} must be 0 < low <= high <= 1")
-        _check(self.lighting >= 0, f"lighting {self.lighting} must be at least 0")
-        _check(self.view_group >= 1, f"view_group {self.view_group} must be at least 1")
-        _check(self.patience >= 1, f"patience {self.patience} must be at least 1")
-        _check(not (self.nesterov and self.rate_in_velocity),
+        check(self.lighting >= 0, f"lighting {self.lighting} must be at least 0")
+        check(self.view_group >= 1, f"view_group {self.view_group} must be at least 1")
+        check(self.patience >= 1, f"patience {self.patience} must be at least 1")
+        check(not (self.nesterov and self.rate_in_velocity),
                "nesterov is PyTorch's rule; set recipe.rate_in_velocity=false with it")
 
 
@@ -365,7 +362,7 @@ def default_recipe(arch: Arch) -> Recipe:
     return RECIPES[name if name in RECIPES else "modern" if arch.norm == "batch" else "paper"]
 
 
-# --- Finding and changing them ----------------------------------------------------------------------------------------
+# --- Finding them -----------------------------------------------------------------------------------------------------
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -387,116 +384,3 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; {nearest(name, RECIPES)}")
     return RECIPES[name]
-
-
-Config = typing.TypeVar("Config", Arch, Recipe, InputSpec)
-
-
-def override(config: Config, settings: Iterable[str]) -> Config:
-    """The configuration with `path=value` settings applied, all at once, so that they are checked together.
-
-    A path names fields from the configuration's own level down: `activation=tanh`, `input.crop=128`, `conv1.width=64`
-    (or `conv.width=...` for every convolution), `dense1.width=512`, `drop_epochs=10,20`.
-    Raises ValueError naming the nearest field for an unknown path, and the wanted type for a wrong value.
-    """
-    tree = to_json(config)
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        _check(bool(equals), f"{setting!r} is not a setting; write it as field=value")
-        _set(tree, type(config), path.strip().split("."), text.strip(), path)
-    return from_json(type(config), tree)
-
-
-def _set(tree: dict[str, Any], kind: type, keys: list[str], text: str, path: str) -> None:
-    hints = typing.get_type_hints(kind)
-    key, rest = keys[0], keys[1:]
-    if (stem := key.rstrip("0123456789")) != key and stem in hints and _items(hints[stem]):
-        number = int(key[len(stem):])
-        _check(1 <= number <= len(tree[stem]),
-               f"{path}: there is no {key}; {stem}1 to {stem}{len(tree[stem])} are there")
-        chosen = [tree[stem][number - 1]]
-    else:
-        _check(key in hints, f"there is no setting {path!r}; {nearest(key, hints)}")
-        if not rest:
-            _check(not _items(hints[key]), f"{path} is made of layers; set one of their fields, as in {path}1.width=64")
-            tree[key] = _convert(_parse(text, hints[key]), hints[key], path)
-            return
-        chosen = tree[key] if _items(hints[key]) else [tree[key]]
-        _check(all(isinstance(branch, dict) for branch in chosen), f"{path}: {key} has no fields of its own")
-    _check(bool(rest), f"{path} is a layer; set one of its fields, as in {path}.width=64")
-    for branch in chosen:
-        _set(branch, _items(hints[stem if stem in hints else key]) or hints[key], rest, text, path)
-
-
-def _items(hint: Any) -> Any:
-    """The dataclass that a `tuple[Layer, ...]` holds; None for any other hint."""
-    arguments = typing.get_args(hint)
-    return arguments[0] if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]) else None
-
-
-def _parse(text: str, hint: Any) -> Any:
-    """A value as JSON would read it; a bare word is a string, and `10,20` a list where a tuple is wanted."""
-    wants_list = any(typing.get_origin(h) is tuple for h in (hint, *typing.get_args(hint)))
-    for candidate in (f"[{text}]",) if wants_list and "," in text and not text.startswith("[") else (text,):
-        try:
-            return json.loads(candidate)
-        except json.JSONDecodeError:
-            return text
-    return text
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """The configuration as plain values that JSON holds."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def from_json(kind: type[Config], tree: dict[str, Any]) -> Config:
-    """The configuration of that kind from plain values. Raises ValueError for unknown fields and wrong types."""
-    return _convert(tree, kind, kind.__name__.lower())
-
-
-def _convert(value: Any, hint: Any, path: str) -> Any:  # a hint is a type, a union, or a Literal: Any
-    """The value as the type hint wants it. Raises ValueError with the path, the value and the type."""
-    wrong = ValueError(f"{path}: {value!r} is not {_describe(hint)}")
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        if not isinstance(value, dict):
-            raise wrong
-        for key in value:
-            _check(key in hints, f"{path} has no field {key!r}; {nearest(key, hints)}")
-        return hint(**{key: _convert(item, hints[key], f"{path}.{key}") for key, item in value.items()})
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        for option in arguments:
-            try:
-                return _convert(value, option, path)
-            except ValueError:
-                continue
-        raise wrong
-    if origin is Literal:
-        if value not in arguments:
-            raise wrong
-        return value
-    if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        inner = arguments[:1] * len(items) if arguments[-1] is Ellipsis else arguments
-        if len(items) != len(inner):
-            raise wrong
-        return tuple(_convert(item, h, path) for item, h in zip(items, inner, strict=True))
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise wrong
-    return value
-
-
-def _describe(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return "one of " + ", ".join(arguments)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(_describe(option) for option in arguments)
-    if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"{len(arguments)} numbers"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-    return words.get(hint, "a list of numbers")

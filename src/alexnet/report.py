@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from alexnet import checkpoint as ckpt
 from alexnet import figures
-from alexnet.config import ARCHS, RECIPES, to_json
+from alexnet.config import ARCHS, RECIPES
 from alexnet.evaluate import match_classes, probabilities, wilson
 from alexnet.explain import explain
+from alexnet.settings import to_json
 from alexnet.shards import Packed, Split, is_packed, open_packed
 
 Event = dict[str, Any]

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from alexnet import checkpoint as ckpt
 from alexnet.augment import Preprocess, lighting_basis
-from alexnet.config import Arch, Recipe, to_json
+from alexnet.config import Arch, Recipe
 from alexnet.diagnostics import loss_verdict
 from alexnet.evaluate import Errors, evaluate
 from alexnet.loader import Batch, batches, batches_per_epoch
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, learning_rate
+from alexnet.settings import to_json
 from alexnet.shards import Packed
 
 Event = dict[str, Any]
