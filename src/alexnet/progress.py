@@ -53,10 +53,12 @@ class Bar:
         if now - self.printed < self.plain_seconds and done < total:
             return
         self.printed = now
+        # The first call starts the clock: until the second there is no rate to tell.
         rate = (done - self.first) / max(now - self.began, 1e-9)
+        speed = f", {_rate(rate)}/s" if rate else ""
         left = f", {_clock((total - done) / rate)} left" if rate and done < total else ""
         details = f", {text}" if text else ""
-        self.say(f"{self.title}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}{details}")
+        self.say(f"{self.title}: {done:,} of {total:,} {self.unit}{speed}{left}{details}")
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""
