@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from alexnet import images
 from alexnet import pack as packing
@@ -116,12 +115,6 @@ def test_validation_photographs_alone_are_measured_themselves(tmp_path: Path):
     assert "mean and covariance are those of val" in packed.notes[-1]
     assert len(packed.split("train")) == 0
     np.testing.assert_allclose(packed.mean_HWC, packed.split("val").read(np.arange(VAL)).mean(0), rtol=1e-6)
-
-
-def test_torch_threads_are_given_back(tmp_path: Path):
-    before = torch.get_num_threads()
-    pack_drawn(tmp_path / "data")
-    assert torch.get_num_threads() == before
 
 
 def test_no_more_than_a_few_hundred_photographs_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alexnet.datasets import cache_folder, open_dataset
 from alexnet.pack import choose_side, pack_with_bar, packed_size_bytes
-from alexnet.shards import Packed, is_packed, open_packed
+from alexnet.shards import JOURNAL, Packed, is_packed, open_packed
 
 
 def open_or_pack(
@@ -20,7 +20,7 @@ def open_or_pack(
     whole, for measuring, unless it is that very folder, of which a share was held out.
     Raises ValueError for data that is not there, has no classes, or is packed at another side.
     """
-    if is_packed(Path(data)):
+    if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed says what to do with an unfinished one
         packed = open_packed(Path(data))
         if packed.side != side:
             raise ValueError(f"{data} is packed at {packed.side} pixels and {side} are wanted; pack it again with "

@@ -26,7 +26,6 @@ from typing import Any, Self
 
 import numpy as np
 import simplejpeg
-import torch
 from numpy.typing import NDArray
 
 from alexnet import images, shards
@@ -92,7 +91,7 @@ def pack(
     dest = Path(dest)
     plan = _plan(dataset, side, codec, quality, shard_photographs)
     _check_places(dataset, dest)
-    with _saying_why(dest), _alone(dest), _one_torch_thread():
+    with _saying_why(dest), _alone(dest):
         if not shards.is_packed(dest):
             journal = _Journal.resume(dest, plan) or _Journal(plan)
             _check_space(dataset, dest, journal)
@@ -391,14 +390,3 @@ def _alone(dest: Path) -> Iterator[None]:
         if made:
             with contextlib.suppress(OSError):
                 dest.rmdir()
-
-
-@contextlib.contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Threads of ours take a photograph each; torch's own within them would only contend."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
