@@ -497,7 +497,7 @@ def test_damaged_cifar_archive_is_named(cifar_archive: Path, harm: str):
 # --- The download -----------------------------------------------------------------------------------------------------
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
-CHECKSUM = hashlib.md5(CONTENT).hexdigest()
+CHECKSUM = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 
 
 class Server(ThreadingHTTPServer):

@@ -1,6 +1,6 @@
 """AlexNet, the 2012 paper as working software.
 
-`alexnet.load(checkpoint)` gives a trained network with its preprocessing and classes; `alexnet.arch(name)` a preset,
+`alexnet.load(path_or_name)` gives a trained network with its preprocessing and classes; `alexnet.arch(name)` a preset,
 and `alexnet.AlexNet(arch)` the untrained network of one. Importing the package imports no torch until one is used.
 """
 

@@ -42,12 +42,22 @@ class Checkpoint:
     """Plain values: step, epoch, seed, the plateau's memory, sums of the running epoch, the data's fingerprint."""
     errors: dict[str, Any] = field(default_factory=dict)
     """Validation errors at the time of saving."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where weights of another project came from: `source`, `file`, `sha256`; or `init`, what training began from."""
 
     def network(self) -> AlexNet:
         """The network with these weights, in evaluation mode, on the CPU."""
         network = AlexNet(self.arch)
         network.load_state_dict(self.weights)
         return network.eval()
+
+    def describe(self) -> dict[str, Any]:
+        """Which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""
+        digest = hashlib.sha256()
+        for key in sorted(self.weights):
+            digest.update(key.encode() + self.weights[key].contiguous().numpy().tobytes())
+        return {"arch": self.arch.name, "classes": len(self.classes), "sha256": digest.hexdigest(),
+                **({"provenance": self.provenance} if self.provenance else {})}
 
     def preprocess(self) -> Preprocess:
         """The way from stored pixels to the network's input."""
@@ -76,7 +86,8 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         head = {
             "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
             "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
-            "training": checkpoint.training, "errors": checkpoint.errors, "files": files,
+            "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
+            "files": files,
             "versions": {"torch": torch.__version__},
         }
         # The head carries its own checksum, so that a flipped bit in a number is noticed too.
@@ -145,7 +156,7 @@ def load(path: Path, *, with_velocity: bool = False) -> Checkpoint:
     return Checkpoint(
         arch=from_json(Arch, head["arch"]), classes=tuple(head["classes"]),
         recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None, mean_HWC=mean_HWC,
-        training=head["training"], errors=head["errors"], **tensors)
+        training=head["training"], errors=head["errors"], provenance=head.get("provenance", {}), **tensors)
 
 
 def _read_head(path: Path) -> dict[str, Any]:

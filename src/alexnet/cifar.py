@@ -21,7 +21,7 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 def fetch_cifar10(cache: Path) -> Path:
     """The archive in the cache, from its official address if it is not there yet (170 MB)."""
     with Bar(f"fetching {ADDRESS}", "bytes") as bar:
-        return fetch(ADDRESS, cache / "cifar-10-binary.tar.gz", MD5, bar)
+        return fetch(ADDRESS, cache / "cifar-10-binary.tar.gz", f"md5:{MD5}", bar)
 
 
 def open_cifar10(archive: Path) -> Dataset:

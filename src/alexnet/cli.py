@@ -20,7 +20,10 @@ from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, r
 from alexnet.settings import override
 
 if TYPE_CHECKING:
-    from alexnet.shards import Packed
+    from torch import Tensor
+
+    from alexnet.predict import Model
+    from alexnet.shards import Packed, Split
 
 app = App(
     name="alexnet",
@@ -98,25 +101,37 @@ def demo(
 @app.command
 def explain(
     name: Annotated[str, Parameter(name="arch")] = "paper", /, *, size: int | None = None, layer: str | None = None,
-    set_: Set = None, json_: Json = False,
+    diff: str | None = None, set_: Set = None, json_: Json = False,
 ) -> None:
-    """Show how every size of a network comes about, with the numbers put in.
+    """Show how every size of a network comes about, with the numbers put in; or what sets two networks apart.
 
     Parameters
     ----------
     name
-        paper, code2012, caffe, caffenet, torchvision, one-gpu, paper-bn, torchvision-bn, cifar or small.
+        paper, paper-conv6, code2012, caffe, caffenet, torchvision, one-gpu, paper-bn, torchvision-bn, cifar or small.
     size
         Side in pixels of the square that is fed.
     layer
         Tell one layer's whole story, such as conv1.
+    diff
+        Another network: list what differs, layer by layer and in the recipe, with the source of each number.
     """
     from rich.console import Console
 
+    from alexnet import compare
     from alexnet.explain import explain as work_out
     from alexnet.explain import render
 
-    network, _ = _configure(arch(name), None, set_)
+    network, chosen = _configure(arch(name), None, set_)
+    if diff is not None:
+        if size is not None or layer is not None:
+            raise ValueError("--diff compares whole networks at their own sizes; leave out --size and --layer")
+        other = arch(diff)
+        if json_:
+            print(json.dumps(compare.to_json(network, other, chosen), indent=2))
+        else:
+            Console(highlight=False).print(compare.render(network, other, chosen))
+        return
     explanation = work_out(network, size)
     if json_:
         print(json.dumps(explanation.to_json(), indent=2))
@@ -171,6 +186,7 @@ def train(
     recipe_: Annotated[str | None, Parameter(name="--recipe")] = None, epochs: int | None = None,
     out: Path | None = None, resume: bool = False, seed: int = 0, set_: Set = None, device: Device = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32", workers: int = 2, save_minutes: float = 10.0,
+    init: str | None = None, freeze: str | None = None,
 ) -> None:
     """Train a network and leave its best and last checkpoints, a log and a report.
 
@@ -198,29 +214,46 @@ def train(
         Threads that read ahead; they do not change the result.
     save_minutes
         How often, besides after every epoch, the last checkpoint is written.
+    init
+        Fine-tune: begin from the weights of a checkpoint, or of torchvision's by that name. The classes may be others.
+    freeze
+        Layers that stay as they are: conv, which is all convolutions, or names such as conv1,conv2.
     """
     from alexnet.progress import TrainingBar
     from alexnet.report import report as write_report
     from alexnet.train import Run, choose_device, resumable
+    from alexnet.weights import open_weights
 
     out = out or Path("runs") / f"{arch_ or 'paper'}-{Path(data).resolve().name if Path(data).exists() else data}"
     begun = resumable(out) if resume else None
+    start = open_weights(init) if init and not begun else None
     if begun and not (arch_ or recipe_ or set_):
         network, chosen, state = begun
         seed = state.seed
     else:
-        network, chosen = _configure(arch(arch_ or "paper"), recipe(recipe_) if recipe_ else None, set_)
+        wanted = recipe_ or ("finetune" if init else None)
+        own = arch(arch_) if arch_ else start.arch if start else begun[0] if begun and init else arch("paper")
+        network, chosen = _configure(own, recipe(wanted) if wanted else None, set_)
     chosen = replace(chosen, epochs=epochs) if epochs else chosen
+    chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
     packed = _open_data(data, network.input.side)
     with TrainingBar(chosen.epochs) as watch:
         run = Run(packed, network, chosen, out, seed=seed, device=choose_device(device), precision=precision,
-                  resume=resume, workers=workers, save_minutes=save_minutes, on_event=watch.see,
+                  resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
                   about={"command": shlex.join(["alexnet", *sys.argv[1:]])})
+        if start:
+            _say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
         _say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
              f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
         run.train()
     page = write_report(out, packed)
     print(f"best top-1 error {run.state.best_error:.1%} in {out / 'best'}; report: {page}")
+
+
+def _begun_from(path: str, origin: dict[str, Any], frozen: str) -> str:
+    drawn = f"{', '.join(origin['drawn'])} begins anew" if origin["drawn"] else "nothing begins anew"
+    return (f"beginning from {path}: {', '.join(origin['taken'])} taken, {drawn}"
+            + (f"; {frozen} frozen" if frozen else ""))
 
 
 def _count(network: Any) -> int:
@@ -252,37 +285,88 @@ def evaluate(
     """
     import torch
 
-    from alexnet import checkpoint
-    from alexnet.cache import open_or_pack
     from alexnet.evaluate import evaluate as measure
-    from alexnet.evaluate import match_classes
-    from alexnet.predict import load
     from alexnet.progress import Bar
     from alexnet.train import choose_device
 
     if len(paths) < 2:
         raise ValueError("evaluate takes at least one checkpoint and then the data: alexnet evaluate runs/demo DATA")
-    *checkpoints, data = paths
     device = choose_device(device)
-    models = [load(path, device) for path in checkpoints]
-    for model, path in zip(models, checkpoints, strict=True):
-        if model.classes != models[0].classes:
-            raise ValueError(f"{path} knows other classes than {checkpoints[0]}; an ensemble must agree on them")
-        if model.preprocess.spec.side != models[0].preprocess.spec.side:
-            raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
-                             f"{models[0].preprocess.spec.side}; an ensemble must agree on them")
-    trained_on = checkpoint.load(Path(checkpoints[0])).training.get("source", "unknown")
-    packed = open_or_pack(data, models[0].preprocess.spec.side, say=_say, trained_on=trained_on)
-    photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
+    models, photographs, label_map, _ = _measurable(paths, split, device)
     with Bar(f"evaluating, {views} view{'s' * (views != '1')}", "photographs") as bar:
         errors = measure(
             [(model.network, model.preprocess) for model in models], photographs, views=int(views),
-            batch_size=batch_size, device=torch.device(device), on_progress=bar,
-            label_map=match_classes(models[0].classes, packed.classes))
+            batch_size=batch_size, device=torch.device(device), on_progress=bar, label_map=label_map)
     if json_:
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
         print(errors.describe(views=int(views), networks=len(models)))
+
+
+def _measurable(paths: Sequence[str], split: str | None, device: str) -> tuple[list[Model], Split, Tensor, Packed]:
+    """The networks of CHECKPOINT... DATA, the photographs to measure them on, and the way from its classes to theirs.
+
+    Raises ValueError for networks that cannot be averaged, with both values.
+    """
+    from alexnet.cache import open_or_pack
+    from alexnet.evaluate import match_classes
+    from alexnet.predict import load
+
+    *checkpoints, data = paths
+    models = [load(path, device) for path in checkpoints]
+    first = models[0]
+    for model, path in zip(models, checkpoints, strict=True):
+        if model.classes != first.classes:
+            what = (f"{len(model.classes)} classes and {checkpoints[0]} {len(first.classes)}"
+                    if len(model.classes) != len(first.classes) else next(
+                        f"{a!r} where {checkpoints[0]} knows {b!r}"
+                        for a, b in zip(model.classes, first.classes, strict=True) if a != b))
+            raise ValueError(f"{path} knows {what}; an ensemble must agree on its classes")
+        if model.preprocess.spec.side != first.preprocess.spec.side:
+            raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
+                             f"{first.preprocess.spec.side}; an ensemble must agree on them")
+    packed = open_or_pack(data, first.preprocess.spec.side, say=_say, trained_on=first.trained_on or "unknown")
+    photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
+    return models, photographs, match_classes(first.classes, packed.classes), packed
+
+
+@app.command
+def reproduce(
+    claim: Literal["table"], /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")],
+    split: str | None = None, batch_size: int = 128, device: Device = "auto", json_: Json = False,
+) -> None:
+    """Print one of the paper's claims beside what the given networks do on the given photographs.
+
+    Parameters
+    ----------
+    claim
+        table: Tables 1 and 2, each network at one view and at ten, and all of them averaged.
+    paths
+        One or more checkpoints (or run folders), then the data: class folders, a packed folder, or a name.
+    split
+        val unless said.
+    """
+    import torch
+    from rich.console import Console
+
+    from alexnet import experiments
+    from alexnet.progress import Bar
+    from alexnet.train import choose_device
+
+    if len(paths) < 2:
+        raise ValueError(f"reproduce {claim} takes checkpoints and then the data: "
+                         f"alexnet reproduce {claim} runs/a runs/b DATA")
+    device = choose_device(device)
+    models, photographs, label_map, packed = _measurable(paths, split, device)
+    members = [(path, (model.network, model.preprocess)) for path, model in zip(paths, models, strict=False)]
+    with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "photographs") as bar:
+        measured = experiments.tables(members, photographs, label_map=label_map, batch_size=batch_size,
+                                      device=torch.device(device), on_progress=bar)
+    if json_:
+        print(json.dumps(experiments.to_json(measured), indent=2))
+    else:
+        what = f"{len(photographs):,} of {Path(packed.source).name}, {len(packed.classes)} classes"
+        Console(highlight=False).print(experiments.render(measured, what))
 
 
 @app.command
@@ -358,6 +442,91 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     if packed is None:
         _say("note: the data is not where it was, so the report shows no photographs; name it with --data")
     print(f"report: {write_report(run, packed)}")
+
+
+@app.command(name="import")
+def import_(
+    file: str, out: Path, /, *,
+    from_: Annotated[Literal["torchvision", "caffe"] | None, Parameter(name="--from")] = None,
+    prototxt: Path | None = None, mean: str | None = None, classes: Path | None = None,
+) -> None:
+    """Turn weights of torchvision or Caffe into a checkpoint, with preprocessing and classes. Nothing in them is run.
+
+    Parameters
+    ----------
+    file
+        torchvision's alexnet-owt-*.pth (fetched, where there is no such file), a state dict of that network, or a
+        .caffemodel.
+    out
+        Folder for the checkpoint.
+    from_
+        torchvision or caffe; unless said, the file's ending tells.
+    prototxt
+        Caffe's description of the network; unless given, the one inside the .caffemodel.
+    mean
+        Caffe's mean: a .binaryproto, or three numbers for blue, green and red, such as 104,117,123.
+    classes
+        A file with the name of one class a line; ImageNet's unless given, where there are 1,000.
+    """
+    from alexnet import checkpoint
+    from alexnet.caffe import read_caffe
+    from alexnet.weights import fetch_torchvision, official_name, read_torchvision
+
+    if (out / checkpoint.HEAD).exists():
+        raise ValueError(f"{out} already holds a checkpoint; name another folder")
+    names = classes.read_text(encoding="utf-8").splitlines() if classes else None
+    path = Path(file)
+    if (from_ or ("caffe" if path.suffix in (".caffemodel", ".prototxt") else "torchvision")) == "caffe":
+        saved = read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)
+    else:
+        if prototxt or mean:
+            raise ValueError("--prototxt and --mean belong to Caffe's files; torchvision's mean is known")
+        if not path.exists() and (official := official_name(file)):
+            path = fetch_torchvision(official)
+        saved = read_torchvision(path, names)
+    checkpoint.save(saved, out)
+    spec = saved.arch.input
+    print(f"{out}: {saved.arch.name}, {sum(tensor.numel() for tensor in saved.weights.values()):,} parameters, "
+          f"{len(saved.classes):,} classes ({saved.classes[0]}, ...); {spec.channels} views of {spec.crop}x{spec.crop} "
+          f"from {spec.side}x{spec.side}")
+
+
+def _mean(text: str | None) -> Path | tuple[float, float, float] | None:
+    """--mean: three numbers, or a file."""
+    try:
+        blue, green, red = map(float, (text or "").split(","))
+    except ValueError:
+        return Path(text) if text else None
+    return blue, green, red
+
+
+@app.command
+def export(
+    checkpoint: str, out: Path, /, *, to: Literal["onnx", "torch-export", "torchvision", "safetensors"] | None = None,
+    from_pixels: bool = False,
+) -> None:
+    """Write a network for other software, and check that it answers as ours does.
+
+    Parameters
+    ----------
+    checkpoint
+        A checkpoint or a run's folder.
+    out
+        File to write; for safetensors, a folder.
+    to
+        onnx; torch-export, a program for torch.export.load; torchvision, a state dict for torchvision's alexnet;
+        safetensors, a folder in the layout of the Hugging Face hub: config, weights, model card. Unless said, the
+        ending tells: .onnx, .pt2, .pth, or none.
+    from_pixels
+        onnx and torch-export: take stored uint8 photographs, and do the preprocessing too.
+    """
+    from alexnet.export import export as write
+    from alexnet.weights import open_weights
+
+    endings = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", "": "safetensors"}
+    if to is None and out.suffix not in endings:
+        raise ValueError(f"{out} does not tell the format; add --to onnx, torch-export, torchvision or safetensors")
+    print(write(open_weights(checkpoint), out, to or endings[out.suffix], from_pixels=from_pixels))
 
 
 @app.command(name="presets")

@@ -216,6 +216,8 @@ class Recipe:
     cuda-convnet2 carries (19.7, 37.1, 121.8) on 0..255, which are their square roots, standard deviations."""
     view_group: int = 1
     """Photographs in a batch that share one crop and mirror (code2012: 32)."""
+    freeze: str = ""
+    """Layers whose weights stay as they are, for fine-tuning: `conv`, all convolutions, or names: `conv1 conv2`."""
 
     def __post_init__(self) -> None:
         check(self.epochs >= 1, f"epochs {self.epochs} must be at least 1")
@@ -255,6 +257,11 @@ def _each(layers: tuple[Conv, ...], **columns: tuple[Any, ...]) -> tuple[Conv, .
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return tuple(replace(layer, **row) for layer, row in zip(layers, rows, strict=True))
 
+
+#: §6's network with "an extra, sixth convolutional layer over the last pooling layer", for pre-training on all of
+#: ImageNet. The paper gives neither its size nor its biases: here it is conv5 again, with the biases at 0.
+PAPER_CONV6 = replace(
+    PAPER, name="paper-conv6", conv=(*_PAPER_CONV, Conv(256, 3, padding=1, within_tower=True)))
 
 #: code2012, layers-145: what made Table 2. ReLU after conv1's pooling, alpha / n, a second norm, sigma 0.03 in conv3-5.
 CODE2012 = replace(
@@ -330,7 +337,7 @@ SMALL = Arch(
     input=InputSpec(side=64, crop=56, mean="channel", scale=(58.0, 58.0, 58.0)))
 
 ARCHS = {arch.name: arch for arch in (
-    PAPER, CODE2012, CAFFE, CAFFENET, TORCHVISION, ONE_GPU, PAPER_BN, TORCHVISION_BN, CIFAR, SMALL)}
+    PAPER, PAPER_CONV6, CODE2012, CAFFE, CAFFENET, TORCHVISION, ONE_GPU, PAPER_BN, TORCHVISION_BN, CIFAR, SMALL)}
 
 # --- The recipes ------------------------------------------------------------------------------------------------------
 
@@ -349,6 +356,8 @@ RECIPES = {recipe.name: recipe for recipe in (
     # What gets the lowest error today in few epochs; made for the batch-norm forms.
     Recipe("modern", epochs=30, rate=0.1, weight_decay=5e-4, decay_biases=False, rate_in_velocity=False, nesterov=True,
            schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized", crop_area=(0.25, 1.0)),
+    # Fine-tuning (`--init`): a tenth of §5's rate, so that weights which know much are not shaken, falling to nothing.
+    Recipe("finetune", epochs=15, rate=0.001, schedule="cosine", lighting=0.0, batch_size=64),
     # cuda-convnet's CIFAR-10 settings in kind: plain momentum, no colour noise, two drops.
     Recipe("cifar", epochs=60, rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55), lighting=0.0,
            bias_rate=2.0, decay_biases=False),

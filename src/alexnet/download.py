@@ -14,16 +14,18 @@ ATTEMPTS = 5
 TIMEOUT_SECONDS = 30.0
 
 
-def fetch(url: str, dest: Path, md5: str, on_progress: Callable[[int, int], object] | None = None) -> Path:
+def fetch(url: str, dest: Path, checksum: str, on_progress: Callable[[int, int], object] | None = None) -> Path:
     """The file at `url`, as `dest`; at once where it is there already. What arrived of it stays in `dest`.part.
 
-    md5: the publisher's checksum, against damage. on_progress: called with bytes there and bytes in all.
+    checksum: the publisher's, with its kind, whole or the beginning that the publisher gives: md5:..., sha256:7be5be79.
+    on_progress: called with bytes there and bytes in all.
     Raises ValueError, in one sentence with the remedy, without a network or where the checksum differs.
     """
     if dest.is_file():
         return dest
     dest.parent.mkdir(parents=True, exist_ok=True)
     partial = dest.with_name(f"{dest.name}.part")
+    kind, _, wanted = checksum.partition(":")
     for attempt in range(ATTEMPTS):
         try:
             if _receive(url, partial, on_progress):
@@ -43,11 +45,11 @@ def fetch(url: str, dest: Path, md5: str, on_progress: Callable[[int, int], obje
         raise ValueError(f"{url} was cut off {ATTEMPTS} times; what arrived is kept: try again, or put the file at "
                          f"{dest}")
     with partial.open("rb") as file:
-        digest = hashlib.file_digest(file, "md5").hexdigest()
-    if digest != md5:
+        digest = hashlib.file_digest(file, kind).hexdigest()
+    if not digest.startswith(wanted):
         partial.unlink()
-        raise ValueError(f"what {url} sent has checksum {digest}, not {md5}; it is thrown away: try again, or put the "
-                         f"right file at {dest}")
+        raise ValueError(f"what {url} sent has checksum {digest}, not {wanted}; it is thrown away: try again, or put "
+                         f"the right file at {dest}")
     return partial.replace(dest)
 
 

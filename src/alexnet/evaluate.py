@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from alexnet.augment import Preprocess
 from alexnet.config import nearest
+from alexnet.imagenet import readable
 from alexnet.loader import batches
 from alexnet.shards import Split
 
@@ -158,12 +159,13 @@ def evaluate(
 def match_classes(known: Sequence[str], asked: Sequence[str]) -> Tensor:
     """For each class of the data, its number in the network: int64 [len(asked)]. By name, so order does not matter.
 
+    One of ImageNet's classes may go by its name on one side and by WordNet's number on the other.
     Raises ValueError for a class that the network does not know.
     """
-    number = {name: place for place, name in enumerate(known)}
-    strangers = [name for name in asked if name not in number]
+    number = {readable(name): place for place, name in enumerate(known)}
+    strangers = [name for name in asked if readable(name) not in number]
     if strangers:
         raise ValueError(
             f"the network was not trained on {len(strangers)} of the data's {len(asked)} classes, such as "
             f"{strangers[0]!r} ({nearest(strangers[0], known[:20])}); evaluate on data with the classes it knows")
-    return torch.tensor([number[name] for name in asked])
+    return torch.tensor([number[readable(name)] for name in asked])

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from alexnet.config import nearest
+from alexnet.imagenet import NAMES
 from alexnet.photos import Dataset, FilePhoto, distinct
 
 VALIDATION = ("val", "valid", "validation", "test")
@@ -71,9 +72,9 @@ def open_folders(root: Path, held_out: float = 0.1, seed: int = 0) -> Dataset:
                      f"({len(splits['val']):,} photographs, chosen by name and seed {seed})")
     names = tuple(found)
     wnids = names if all(WNID.fullmatch(name) for name in names) else None
-    words = _words(root) if wnids else {}
-    readable = distinct([words.get(name, name) for name in names], names) if words else names
-    return Dataset(root.resolve().name, readable, splits, str(root.resolve()), wnids, tuple(notes),
+    words = {**NAMES, **_words(root)} if wnids else {}
+    classes = distinct([words.get(name, name) for name in names], names)
+    return Dataset(root.resolve().name, classes, splits, str(root.resolve()), wnids, tuple(notes),
                    held_out=0.0 if validation else held_out)
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet.config import LRN, Arch
+from alexnet.config import LRN, Arch, nearest
 from alexnet.explain import check_size, explain
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
@@ -69,6 +69,7 @@ class AlexNet(nn.Module):
         classifier[f"fc{len(arch.conv) + len(arch.dense) + 1}"] = nn.Linear(inputs, arch.classes)
 
         self._names = (*features, *average, *classifier)
+        self._frozen: list[nn.Module] = []
         self.features = _sequential(features, arch)
         self.avgpool = next(iter(average.values()), nn.Identity())
         self.classifier = _sequential(classifier, arch)
@@ -92,6 +93,34 @@ class AlexNet(nn.Module):
                 raise ValueError(f"{self.arch.name} was made for {made_for} pixels and got {side}; crop or rescale to "
                                  f"{made_for}, or make one with arch.input.crop={side}")
 
+    def freeze(self, layers: str) -> None:
+        """Let `layers` stay as they are in training: `conv`, which means all convolutions, or names such as conv1 fc6.
+
+        What bears a layer's number freezes along with it: batch normalisation keeps its statistics.
+        Raises ValueError for a name that has no weights, and where nothing would be left to train.
+        """
+        weighty = [name for name, _ in self.weight_layers()]
+        chosen = [name for word in layers.split() for name in (
+            [name for name in weighty if name.startswith("conv")] if word == "conv" else [word])]
+        for name in chosen:
+            if name not in weighty:
+                raise ValueError(f"{self.arch.name} has no weights called {name!r} to freeze; {nearest(name, weighty)}")
+        if set(chosen) == set(weighty):
+            raise ValueError(f"freezing {layers} leaves nothing to train; leave out {weighty[-1]}")
+        numbers = {_number(name) for name in chosen}
+        self._frozen = [self.named_layer(name) for name in self._names if _number(name) in numbers
+                        and name.startswith(("conv", "fc", "norm"))]
+        for layer in self._frozen:
+            layer.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> AlexNet:
+        """Training or evaluation mode, as in torch; frozen layers stay in evaluation mode."""
+        super().train(mode)
+        for layer in self._frozen:
+            layer.eval()
+        return self
+
     def layer_names(self) -> list[str]:
         """conv1, relu1, norm1, ... fc8, in order: the names `alexnet explain` uses, whatever the state dict's keys."""
         return list(self._names)
@@ -107,6 +136,11 @@ class AlexNet(nn.Module):
             layer = self.named_layer(name)
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 yield name, layer
+
+
+def _number(name: str) -> str:
+    """conv1 -> 1; nothing for average_pool."""
+    return name.lstrip("abcdefghijklmnopqrstuvwxyz_")
 
 
 def _sequential(layers: dict[str, nn.Module], arch: Arch) -> nn.Sequential:

@@ -26,7 +26,7 @@ class Momentum:
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self.recipe = recipe
-        named = dict(network.named_parameters())
+        named = {name: p for name, p in network.named_parameters() if p.requires_grad}  # the others are frozen
         self.parameters = list(named.values())
         self.velocity = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
         # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from alexnet import checkpoint, images
+from alexnet import images
 from alexnet.augment import Preprocess
+from alexnet.config import nearest
 from alexnet.evaluate import probabilities
 from alexnet.model import AlexNet
+from alexnet.weights import open_weights
 
 Photo = str | Path | bytes | NDArray[np.uint8]
 
@@ -33,6 +36,8 @@ class Model:
     network: AlexNet
     preprocess: Preprocess
     classes: tuple[str, ...]
+    trained_on: str = ""
+    """Fingerprint of the photographs it was trained on, where that is known."""
 
     def predict(self, photos: Photo | Iterable[Photo], *, top: int = 5, views: int = 1) -> list[list[Guess]]:
         """The likeliest classes of each photograph, best first.
@@ -40,17 +45,42 @@ class Model:
         photos: paths, encoded bytes, or uint8 arrays HWC in RGB; one or many. views: 1 or 10 (§4.1).
         Raises images.BadImage naming a photograph that cannot be read.
         """
-        many = [photos] if isinstance(photos, str | Path | bytes | np.ndarray) else photos
-        pixels = [self.pixels(photo) for photo in many]
-        if not pixels:
+        pixels_NHWC = self._stored(photos)
+        if not len(pixels_NHWC):
             return []
-        device = self.preprocess.mean_HWC.device
         with torch.inference_mode():
-            outputs_NK = probabilities(
-                [(self.network, self.preprocess)], torch.from_numpy(np.stack(pixels)).to(device), views)
+            outputs_NK = probabilities([(self.network, self.preprocess)], pixels_NHWC, views)
         best = outputs_NK.topk(min(top, len(self.classes)), dim=1)
         return [[Guess(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
                 for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+    def features(self, photos: Photo | Iterable[Photo], layer: str | None = None) -> Tensor:
+        """What a layer gives for the central view of each photograph: float [N, units] or [N, maps, rows, columns].
+
+        layer: any of `network.layer_names()`, such as fc6, relu6 (fc6's output after its ReLU) or pool5; unless said,
+        the activations of the last hidden layer, whose distances §6.1 shows to mean something.
+        Raises ValueError naming the nearest for an unknown layer.
+        """
+        names = self.network.layer_names()
+        layer = layer or [name for name in names if name.startswith(self.network.arch.activation)][-1]
+        if layer not in names:
+            raise ValueError(f"{self.network.arch.name} has no layer {layer!r}; {nearest(layer, names)}")
+        seen: list[Tensor] = []
+        hook = self.network.named_layer(layer).register_forward_hook(lambda *call: seen.append(call[-1]))
+        try:
+            with torch.inference_mode():
+                self.network(self.preprocess.centre(self._stored(photos)))
+        finally:
+            hook.remove()
+        return seen[0].clone()
+
+    def _stored(self, photos: Photo | Iterable[Photo]) -> Tensor:
+        """uint8 [N, side, side, 3] on the network's device."""
+        many = [photos] if isinstance(photos, str | Path | bytes | np.ndarray) else photos
+        side = self.preprocess.spec.side
+        pixels = [self.pixels(photo) for photo in many]
+        stacked = np.stack(pixels) if pixels else np.empty((0, side, side, 3), np.uint8)
+        return torch.from_numpy(stacked).to(self.preprocess.mean_HWC.device)
 
     def pixels(self, photo: Photo) -> NDArray[np.uint8]:
         """uint8 [side, side, 3], rescaled and cropped as the training photographs were (§2)."""
@@ -66,14 +96,16 @@ class Model:
         return images.square(pixels_HWC, self.preprocess.spec.side)
 
 
-def load(path: str | Path, device: str = "cpu") -> Model:
-    """The model in a checkpoint, a run's folder (its best, else its last), in evaluation mode.
+def load(path_or_name: str | Path, device: str = "cpu") -> Model:
+    """The model meant, in evaluation mode: a run's folder (its best, else its last), a checkpoint, an exported folder
+    in the Hugging Face layout, a torchvision file; or a name, `torchvision`, which is fetched once.
 
     Raises ValueError naming what is missing or damaged.
     """
-    saved = checkpoint.load(Path(path))
+    saved = open_weights(path_or_name)
     network = saved.network().to(device)
-    return Model(network, saved.preprocess().to(torch.device(device)), saved.classes)
+    return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
+                 saved.training.get("source", ""))
 
 
 def expand(photos: Sequence[str | Path]) -> list[Path]:

@@ -27,6 +27,7 @@ from alexnet.augment import Preprocess, lighting_basis
 from alexnet.config import Arch, Recipe
 from alexnet.diagnostics import loss_verdict
 from alexnet.evaluate import Errors, evaluate
+from alexnet.finetune import begin_from
 from alexnet.loader import Batch, batches, batches_per_epoch
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, learning_rate
@@ -164,6 +165,7 @@ class Run:
 
     out: the run's folder; with `resume` it goes on where out/last stands, or starts where there is none.
     on_event: called with every step, epoch and warning: a dictionary with an `event`: what log.jsonl holds, and more.
+    init: a checkpoint to begin from (finetune.py), with its mean where it takes photographs the same way.
     about: more for config.json, where the report finds it: `command`, `title`, `note`.
     save_minutes: how often, besides at every epoch's end, out/last is written.
     Raises ValueError for data, network and recipe that do not go together, with nothing written.
@@ -172,7 +174,8 @@ class Run:
     def __init__(
         self, packed: Packed, arch: Arch, recipe: Recipe, out: Path, *, seed: int = 0, device: str = "cpu",
         precision: Precision = "fp32", resume: bool = False, workers: int = 2, save_minutes: float = 10.0,
-        on_event: Callable[[Event], None] = lambda event: None, about: dict[str, Any] | None = None,
+        init: ckpt.Checkpoint | None = None, on_event: Callable[[Event], None] = lambda event: None,
+        about: dict[str, Any] | None = None,
     ) -> None:
         if packed.side != arch.input.side:
             raise ValueError(
@@ -195,8 +198,12 @@ class Run:
         self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)
         self.lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(self.device)
         saved = self._saved(resume)
-        self.network = AlexNet(self.arch, seed).to(self.device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = AlexNet(self.arch, seed)
+        self.provenance = saved.provenance if saved else {}
+        if init and not saved:
+            self._begin_from(init)
+        self.network.freeze(recipe.freeze)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = Momentum(self.network, recipe)
         if saved:
             self._restore(saved)
@@ -305,7 +312,14 @@ class Run:
         self._save_last(errors)
         return errors
 
-    # --- Saving and restoring ---
+    # --- Beginning, saving and restoring ---
+
+    def _begin_from(self, init: ckpt.Checkpoint) -> None:
+        taken, drawn = begin_from(self.network, init, self.packed.classes)
+        if init.arch.input == self.arch.input:  # what the weights were trained on was less that mean
+            self.preprocess = init.preprocess().to(self.device)
+        self.provenance = {"init": {**init.describe(), "taken": taken, "drawn": drawn}}
+
 
     def _checkpoint(self, errors: Errors | None, *, resumable: bool) -> ckpt.Checkpoint:
         # The update after a finite loss can be the one that explodes, and no save may keep that.
@@ -316,7 +330,8 @@ class Run:
         return ckpt.Checkpoint(
             arch=self.arch, classes=self.packed.classes, recipe=self.recipe, weights=self.network.state_dict(),
             mean_HWC=self.preprocess.mean_HWC, velocity=self.optimiser.velocity if resumable else {},
-            training=asdict(self.state), errors=errors.to_json() if errors else {})
+            training=asdict(self.state), errors=errors.to_json() if errors else {},
+            provenance=self.provenance)
 
     def _save_last(self, errors: Errors | None = None) -> None:
         ckpt.save(self._checkpoint(errors, resumable=True), self.out / "last")
@@ -346,6 +361,7 @@ class Run:
     def _restore(self, saved: ckpt.Checkpoint) -> None:
         self.state = State.from_json(saved.training)
         self.network.load_state_dict(saved.weights)
+        self.preprocess = saved.preprocess().to(self.device)
         for name, velocity in self.optimiser.velocity.items():
             velocity.copy_(saved.velocity[name])
         self.arithmetic.scale = self.state.loss_scale

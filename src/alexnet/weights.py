@@ -1,0 +1,350 @@
+"""Weights of others, in and out: torchvision's state dicts, and the layout of the Hugging Face hub.
+
+What comes in becomes a `Checkpoint`: the network that the weights are for, the preprocessing that they want, and the
+names of their classes. Files are read with `weights_only=True` or as safetensors: nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from alexnet import checkpoint
+from alexnet.checkpoint import Checkpoint
+from alexnet.config import LRN, TORCHVISION, Arch, InputSpec, Recipe, check
+from alexnet.datasets import cache_folder
+from alexnet.download import fetch
+from alexnet.imagenet import CLASSES
+from alexnet.model import AlexNet
+from alexnet.progress import Bar
+from alexnet.settings import from_json, to_json
+
+#: torchvision's two files and where it keeps them; each name ends in the first eight digits of the file's SHA-256.
+ADDRESS = "https://download.pytorch.org/models/"
+OFFICIAL = ("alexnet-owt-7be5be79.pth", "alexnet-owt-4df8aa71.pth")
+
+#: The files of a folder in the layout of the Hugging Face hub.
+CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
+
+_TORCH_ENDINGS = (".pth", ".pt", ".bin", ".tar")
+
+
+def open_weights(path_or_name: str | Path) -> Checkpoint:
+    """The checkpoint meant: a checkpoint or run, a folder in the hub's layout, torchvision's file, or its name.
+
+    A name is `torchvision` or one of `OFFICIAL`; it is fetched once from its official address into the cache.
+    Raises ValueError, in one sentence with the remedy, for what is none of these, or damaged.
+    """
+    path = Path(path_or_name)
+    for whole in (MEAN, checkpoint.HEAD):  # one file of a folder leaves out what the others say
+        if path.suffix in (".safetensors", ".json") and path.is_file() and (path.parent / whole).is_file():
+            path = path.parent
+    if (path / WEIGHTS).is_file() or (path / MEAN).is_file():
+        return read_hub(path)
+    if path.is_file() and path.suffix in (*_TORCH_ENDINGS, ".safetensors"):
+        return read_torchvision(path)
+    check(not (path.is_file() and path.suffix == ".caffemodel"),
+          f"{path} wants its mean image too; make a checkpoint of them with alexnet import {path} OUT --mean FILE")
+    if not path.exists():
+        official = official_name(str(path_or_name))
+        check(official is not None, f"{path} does not exist; give a run's folder, a checkpoint, a file of torchvision's, "
+              "or its name, torchvision")
+        assert official is not None
+        return read_torchvision(fetch_torchvision(official))
+    return checkpoint.load(path)
+
+
+# --- torchvision, in --------------------------------------------------------------------------------------------------
+
+
+def official_name(name: str) -> str | None:
+    """The file of torchvision's that a name means; None for any other name."""
+    if name == "torchvision":
+        return OFFICIAL[0]
+    return next((file for file in OFFICIAL if name in (file, file.removesuffix(".pth"))), None)
+
+
+def fetch_torchvision(name: str) -> Path:
+    """One of the `OFFICIAL` files (244 MB), from the cache, or from its official address, checked against its name."""
+    digest = name.removesuffix(".pth").rsplit("-", 1)[1]
+    with Bar(f"fetching {ADDRESS}{name}", "bytes") as bar:
+        return fetch(f"{ADDRESS}{name}", cache_folder() / "weights" / name, f"sha256:{digest}", bar)
+
+
+def read_torchvision(path: Path, classes: Sequence[str] | None = None) -> Checkpoint:
+    """A state dict of torchvision's alexnet, as torch saved it (old pickle or zip) or as safetensors.
+
+    Training scripts wrap it (`state_dict`, `model`) and DataParallel writes `module.` into its keys; both come off.
+    classes: names for its outputs; ImageNet's where there are 1,000 and none are given, else numbers.
+    Raises ValueError for a file that is cut off, is no state dict, would run code, or has other layers.
+    """
+    state = _state_dict(path)
+    last = state.get("classifier.6.weight")
+    check(last is not None and last.ndim > 0, f"{path} has no matrix classifier.6.weight; it is not a state dict of "
+          "torchvision's alexnet" + (f", but begins with {next(iter(state))}" if state else ""))
+    assert last is not None
+    arch = replace(TORCHVISION, classes=max(2, len(last)))
+    assert isinstance(arch.input.mean, tuple)
+    return Checkpoint(
+        arch=arch, classes=name_classes(arch.classes, classes), weights=fit(state, arch, path),
+        mean_HWC=torch.tensor(arch.input.mean).reshape(1, 1, 3), provenance=provenance("torchvision", path))
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name. Raises ValueError, in one sentence, whatever is wrong with the file."""
+    check(path.is_file(), f"{path} is not a file; name a state dict, such as {OFFICIAL[0]}")
+    if path.suffix == ".safetensors":
+        return _safetensors(path.read_bytes(), path)
+    damaged = f"{path} is cut off, or is not what torch.save writes; download it again"
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deprecated containers, about which a reader can do nothing
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen kinds for files that are cut off or something else
+            # A file that is cut off within the name of a harmless class seems to ask for another one; but it has ended.
+            ended = not zipfile.is_zipfile(path) and not file.read(1)
+            if not ended and any(word in str(error) for word in ("GLOBAL", "Unsupported", "TorchScript")):
+                damaged = (f"{path} holds more than tensors, so that reading it could run code, and it is not read; "
+                           "save the state dict alone: torch.save(network.state_dict(), FILE)")
+            raise ValueError(damaged) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    check(isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()),
+          f"{path} holds a {type(content).__name__} that is no state dict; save one with "
+          "torch.save(network.state_dict(), FILE)")
+    return {str(key).replace("module.", ""): tensor for key, tensor in content.items()}
+
+
+def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:  # a header that is damaged leads to more kinds than SafetensorError
+        raise ValueError(f"{path} is cut off, or no safetensors file; download it again") from error
+
+
+def fit(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dict[str, Tensor]:
+    """The state dict of that network, from tensors under its own keys; half precision is widened, which loses nothing.
+
+    Raises ValueError for a key that is missing or left over, and for a shape, a type or a value that cannot be, with
+    both values.
+    """
+    with torch.device("meta"):
+        wanted = AlexNet(arch).state_dict()
+    if missing := [key for key in wanted if key not in state]:
+        raise ValueError(f"{path} has no {missing[0]}, which {arch.name} needs ({len(missing)} of {len(wanted)} are "
+                         "missing); it holds another network")
+    if extra := [key for key in state if key not in wanted]:
+        raise ValueError(f"{path} has {extra[0]}, for which {arch.name} has no place; it holds another network")
+    fitted = {}
+    for key, place in wanted.items():
+        tensor = state[key]
+        check(tensor.shape == place.shape, f"{path}: {key} is {_shape(tensor)}, and {arch.name} with {arch.classes} "
+              f"classes has {_shape(place)} there; it holds another network")
+        check(tensor.dtype in (place.dtype, torch.float16, torch.bfloat16),
+              f"{path}: {key} is {_dtype(tensor)}, and {arch.name} has {_dtype(place)} there; convert it first")
+        check(tensor.layout == torch.strided and not tensor.is_meta, f"{path}: {key} is sparse or has no values, and "
+              f"{arch.name} has them all there; save it as a plain tensor")
+        check(not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()),
+              f"{path}: {key} holds values that are not finite; the training that wrote it had diverged")
+        fitted[key] = tensor.to(place.dtype).contiguous()
+    return fitted
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a single number"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def name_classes(count: int, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """The names given, or ImageNet's where there are 1,000 outputs, or numbers. Raises ValueError for another count."""
+    if classes is None:
+        return CLASSES if count == len(CLASSES) else tuple(map(str, range(count)))
+    check(len(classes) == count, f"{len(classes)} names of classes were given, and the network has {count} outputs")
+    twice = next((name for place, name in enumerate(classes) if name in classes[:place]), None)
+    check(twice is None, f"two classes are named {twice!r}; each needs a name of its own")
+    return tuple(classes)
+
+
+def provenance(source: str, path: Path) -> dict[str, str]:
+    """What a checkpoint remembers of a file that it was made from."""
+    with path.open("rb") as file:
+        return {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+# --- torchvision, out -------------------------------------------------------------------------------------------------
+
+
+def write_torchvision(saved: Checkpoint, path: Path) -> None:
+    """The weights as a state dict that torchvision's alexnet loads with `strict=True` (num_classes = ours).
+
+    Raises ValueError for a network that is not torchvision's.
+    """
+    arch = replace(TORCHVISION, classes=saved.arch.classes)
+    check(structure(saved.arch) == structure(arch),
+          f"{saved.arch.name} is not torchvision's network, whose state dict has no place for it; export it to "
+          "safetensors, onnx or torch-export")
+    with torch.device("meta"):
+        ours, theirs = AlexNet(saved.arch).state_dict(), AlexNet(arch).state_dict()
+    state = {their: saved.weights[our] for our, their in zip(ours, theirs, strict=True)}
+    replace_file(path, partial(torch.save, state))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, and put it there when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.new")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def structure(arch: Arch) -> Arch:
+    """The network with all that plays no part in what it computes, at test, set to one value."""
+    lrn = arch.lrn if arch.norm == "lrn" else LRN()
+    lrn = replace(lrn, within_tower=lrn.within_tower and arch.towers > 1)
+    return replace(
+        arch, name="", input=InputSpec(), dropout=0.0, dropout_before=False, initialisation="gaussian",
+        output_sigma=0.0, output_bias=0.0, state_keys="names", lrn=lrn,
+        towers=arch.towers if lrn.within_tower or any(conv.within_tower for conv in arch.conv) else 1,
+        conv=tuple(replace(conv, sigma=0.0, bias=0.0, then=" ".join(arch.steps(number)))
+                   for number, conv in enumerate(arch.conv, 1)),
+        dense=tuple(replace(dense, sigma=0.0, bias=0.0) for dense in arch.dense))
+
+
+# --- The Hugging Face hub's layout ------------------------------------------------------------------------------------
+
+
+def write_hub(saved: Checkpoint, folder: Path) -> None:
+    """A folder that can be uploaded as it is: config.json, model.safetensors, the mean image, and a model card.
+
+    A model that is there already is replaced. Raises ValueError for a folder that holds something else.
+    """
+    check(not folder.exists() or (folder.is_dir() and ((folder / WEIGHTS).is_file() or not any(folder.iterdir()))),
+          f"{folder} holds something else; name a new folder")
+    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.weights.items()}
+    files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
+             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous()})}
+    config = {
+        "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
+        "id2label": dict(enumerate(saved.classes)), "arch": to_json(saved.arch),
+        "recipe": to_json(saved.recipe) if saved.recipe else None, "errors": saved.errors,
+        "provenance": saved.provenance, "trained_on": saved.training.get("source", ""),
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    files |= {CARD: model_card(saved, folder.resolve().name).encode(), CONFIG: json.dumps(config, indent=1).encode()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unfinished:
+        for name, data in files.items():
+            (Path(unfinished) / name).write_bytes(data)
+        folder.mkdir(exist_ok=True)
+        for name in files:
+            (Path(unfinished) / name).replace(folder / name)
+
+
+def read_hub(folder: Path) -> Checkpoint:
+    """What `write_hub` wrote. Raises ValueError naming the file that is missing, damaged or not ours."""
+    for name in (CONFIG, WEIGHTS, MEAN):
+        check((folder / name).is_file(), f"{folder} has no {name}; it is not a model that alexnet exported, or a "
+              "download that was cut off")
+    data = {name: (folder / name).read_bytes() for name in (WEIGHTS, MEAN)}
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        arch = from_json(Arch, config["arch"])
+        classes = [str(config["id2label"][str(place)]) for place in range(len(config["id2label"]))]
+        damaged = [name for name in data if hashlib.sha256(data[name]).hexdigest() != config["sha256"][name]]
+        saved = Checkpoint(
+            arch=arch, classes=name_classes(arch.classes, classes), weights={}, mean_HWC=torch.empty(0),
+            recipe=from_json(Recipe, config["recipe"]) if config["recipe"] else None, errors=dict(config["errors"]),
+            provenance=dict(config["provenance"]), training={"source": str(config["trained_on"])})
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{folder / CONFIG} does not describe a network of this package ({error}); download it "
+                         "again, or name a folder that alexnet export wrote") from error
+    check(not damaged, f"{folder / ''.join(damaged[:1])} is damaged: it is not the file that {CONFIG} speaks of; "
+          "download it again")
+    saved.weights = fit(_safetensors(data[WEIGHTS], folder / WEIGHTS), arch, folder / WEIGHTS)
+    mean, side = _safetensors(data[MEAN], folder / MEAN).get("mean_HWC", torch.empty(0)), arch.input.side
+    check(mean.shape in ((1, 1, 3), (side, side, 3)) and mean.dtype == torch.float32 and bool(mean.isfinite().all()),
+          f"{folder / MEAN} holds a mean of {_shape(mean)} {_dtype(mean)}, and photographs of {side}x{side} want finite "
+          f"float32 of 1x1x3 or {side}x{side}x3")
+    saved.mean_HWC = mean
+    return saved
+
+
+def model_card(saved: Checkpoint, name: str) -> str:
+    """The README.md of a model on the hub: what it is, how to ask it, what was measured, what it cannot do."""
+    arch, spec, errors = saved.arch, saved.arch.input, saved.errors
+    mean = {"pixel": "its training set's mean of each pixel", "channel": "its training set's mean colour"}.get(
+        str(spec.mean), f"the mean {spec.mean}")
+    head: dict[str, Any] = {
+        "library_name": "alexnet", "pipeline_tag": "image-classification", "tags": ["alexnet", "image-classification"]}
+    if errors:
+        head["model-index"] = [{"name": name, "results": [{
+            "task": {"type": "image-classification"},
+            "dataset": {"name": f"validation photographs of {len(saved.classes)} classes", "type": "image-folder"},
+            "metrics": [{"type": "accuracy", "name": f"top-{k} accuracy", "value": 1 - errors[f"top{k}_error"]}
+                        for k in (1, 5)]}]}]
+    lines = [
+        # JSON is YAML, and nothing in it needs quoting rules of its own.
+        "---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "",
+        f"# {name}", "",
+        f"AlexNet in the form `{arch.name}`, for {len(saved.classes)} classes: {', '.join(saved.classes[:8])}"
+        f"{', ...' if len(saved.classes) > 8 else ''}.", "",
+        "```python", "import alexnet", "", f'model = alexnet.load("{name}")          # this folder',
+        'print(model.predict("photo.jpg")[0])', "```", "",
+        f"Input: the shorter side rescaled to {spec.side} pixels, the central square, of it {spec.crop}x{spec.crop}; "
+        f"0..255, less {mean}" + (f", divided by {spec.scale}" if spec.scale != (1.0, 1.0, 1.0) else "")
+        + f"; channels in the order {spec.channels}. `{MEAN}` holds the mean, `{CONFIG}` everything else.", "",
+        "## Measured", "", *_measured(saved), "",
+        "## Where it comes from", "", *_origin(saved), "",
+        "## Limits", "",
+        "- It knows the classes above and no others: whatever it is shown, it names one of them.",
+        "- Its probabilities are a softmax, not calibrated: 99% does not mean right 99 times in 100.",
+        "- It was measured on photographs like those it was trained on; expect more errors on others, such as "
+        "drawings, screenshots, or photographs from another camera or country.",
+        "- What its training photographs leave out or get wrong about people and places, it does too; it is no basis "
+        "for a decision about a person.", ""]
+    return "\n".join(lines)
+
+
+def _measured(saved: Checkpoint) -> list[str]:
+    errors = saved.errors
+    if not errors:
+        return ["Nothing was measured by the one who exported it."]
+    rows = [f"| top-{k} | {errors[f'top{k}_error']:.2%} | {low:.2%} to {high:.2%} |"
+            for k in (1, 5) for low, high in (errors["interval"][f"top{k}_error"],)]
+    return [f"On {errors['photographs']:,} validation photographs, one central view:", "",
+            "| | error | 95% interval |", "|---|---|---|", *rows]
+
+
+def _origin(saved: Checkpoint) -> list[str]:
+    lines, recipe = [], saved.recipe
+    for origin in (saved.provenance, saved.provenance.get("init", {}).get("provenance", {})):
+        if "source" in origin:
+            lines.append(f"Weights of {origin['source']}, from `{origin['file']}` (SHA-256 `{origin['sha256']}`); "
+                         "their owner's terms hold.")
+    if init := saved.provenance.get("init"):
+        lines.append(f"Training began from a `{init['arch']}` of {init['classes']:,} classes (SHA-256 of its weights "
+                     f"`{init['sha256']}`).")
+    if recipe:
+        lines.append(f"Trained by the recipe `{recipe.name}`: {recipe.epochs} epochs at most, batches of "
+                     f"{recipe.batch_size}, rate {recipe.rate:g} ({recipe.schedule}), momentum {recipe.momentum:g}, "
+                     f"weight decay {recipe.weight_decay:g}. Who trained it decides on a licence; none is stated here.")
+    return ["\n\n".join(lines) or "Its origin was not recorded."]

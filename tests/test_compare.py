@@ -1,0 +1,145 @@
+"""What `alexnet explain A --diff B` says of two networks is what sets them apart, and where it stands."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from rich.console import Console
+
+from alexnet.cli import main
+from alexnet.compare import SOURCES, Difference, differences, render, to_json
+from alexnet.config import ARCHS, RECIPES, arch, default_recipe, recipe
+from alexnet.settings import override
+
+
+def found(one: str, other: str) -> dict[tuple[str, str], Difference]:
+    return {(each.where, each.what): each for each in differences(arch(one), arch(other))}
+
+
+def test_paper_and_torchvision_differ_as_the_literature_says():
+    apart = found("paper", "torchvision")
+    assert {place: apart[place].values for place in [
+        ("conv1", "kernels"), ("conv1", "padding"), ("conv1", "side"), ("conv2", "kernels"), ("conv2", "sees"),
+        ("conv4", "kernels"), ("conv1", "then"), ("norm", "formula"), ("dropout", "place"), ("in all", "parameters"),
+        ("recipe", "weight decay"), ("recipe", "batch")]} == {
+        ("conv1", "kernels"): ("96, 48 on each of 2 towers", "64"),
+        ("conv1", "padding"): ("0", "2"),
+        ("conv1", "side"): ("(224 - 11)/4 + 1 = 54.25, ceil 55", "(224 + 2*2 - 11)/4 + 1 = 55.25, floor 55"),
+        ("conv2", "kernels"): ("256, 128 on each of 2 towers", "192"),
+        ("conv2", "sees"): ("the maps of its own tower", "all maps"),
+        ("conv4", "kernels"): ("384, 192 on each of 2 towers", "256"),
+        ("conv1", "then"): ("ReLU, response norm, max pooling", "ReLU, max pooling"),
+        ("norm", "formula"): ("a / (2 + 0.0001 x sum of a^2) ^ 0.75, over 5 maps of its own tower", "-"),
+        ("dropout", "place"): ("0.5, on the outputs of the hidden layers", "0.5, on the inputs of the hidden layers"),
+        ("in all", "parameters"): ("60,965,224", "61,100,840"),
+        ("recipe", "weight decay"): ("0.0005, biases too", "0.0001, biases too"),
+        ("recipe", "batch"): ("128", "256")}
+    assert ("conv1", "kernel") not in apart, "11x11x3 in both"
+    assert apart["norm", "formula"].sources[0] == "§3.3"
+    assert apart["dropout", "place"].sources == ("§4.2", "torchvision, models/alexnet.py; owt")
+
+
+def test_code2012_differs_from_the_paper_in_the_errata_alone():
+    apart = found("paper", "code2012")
+    assert apart["conv1", "then"].values[1] == "response norm, max pooling, ReLU"
+    assert apart["conv2", "then"].values[1] == "ReLU, response norm, norm within maps, max pooling"
+    assert apart["norm", "formula"].values[1].startswith("a / (2 + 0.0001 / 5 x sum of a^2) ^ 0.75")
+    assert [apart[f"conv{number}", "drawn"].values[1] for number in (3, 4, 5)] == [
+        "N(0, 0.03^2), biases 0", "N(0, 0.03^2), biases 1", "N(0, 0.03^2), biases 1"]
+    assert {where for where, _ in apart} == {"conv1", "conv2", "conv3", "conv4", "conv5", "norm", "recipe"}
+
+
+def test_a_sixth_convolution_is_one_layer_more_and_nothing_else():
+    assert {where for where, _ in found("paper", "paper-conv6")} == {"conv6", "in all"}
+
+
+@pytest.mark.parametrize(("one", "other"), list(permutations(ARCHS, 2)))
+def test_the_comparison_turned_round_is_the_same_comparison(one, other):
+    def turned(each: Difference) -> Difference:
+        where = "/".join(reversed(each.where.split("/")))
+        return Difference(where, each.what, each.values[::-1], each.sources[::-1])
+
+    there, back = differences(arch(one), arch(other)), differences(arch(other), arch(one))
+    assert there, "two presets that do not differ would be one"
+    assert {(*turned(each).values, turned(each).where, turned(each).what) for each in there} == {
+        (*each.values, each.where, each.what) for each in back}
+    for each in there:
+        assert each.values[0] != each.values[1]
+        assert all(source not in ("", "its own", "--set") for source in each.sources), each
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_a_network_does_not_differ_from_itself(name):
+    assert not differences(arch(name), arch(name))
+
+
+@pytest.mark.parametrize(("setting", "where"), [
+    ("activation=tanh", "conv1"), ("norm=none", "norm"), ("lrn.k=1", "norm"), ("pool_kernel=2", "pool"),
+    ("dropout=0.3", "dropout"), ("dropout_before=true", "dropout"), ("conv3.width=128", "conv3"), ("towers=1", "conv1"),
+    ("conv4.within_tower=false", "conv4"), ("input.crop=227", "input"), ("input.channels=BGR", "input"),
+    ("conv2.bias=0", "conv2"), ("dense1.sigma=0.005", "fc6"), ("output_bias=-7", "fc8"), ("classes=10", "fc8"),
+    ("input.mean=1,2,3", "input"), ("conv1.then=act pool", "conv1"), ("initialisation=kaiming", "conv5"),
+    ("average_pool=6", "average_pool"), ("conv1.stride=3", "conv1"), ("pool_rounding=floor", "pool"),
+    ("dense_norm=true", "fc7"), ("output_sigma=0.1", "fc8")])
+def test_what_was_set_is_found_and_named_as_set(setting, where):
+    changed = override(arch("paper"), [setting])
+    apart = [each for each in differences(changed, arch("paper")) if each.where == where]
+    assert any(each.sources[0] == "--set" for each in apart)
+
+
+@pytest.mark.parametrize("setting", [
+    "epochs=5", "batch_size=64", "rate=0.1", "momentum=0.5", "weight_decay=0", "decay_biases=false", "bias_rate=2",
+    "rate_in_velocity=false", "schedule=cosine", "drops=2", "drop_factor=2", "patience=9", "warmup_epochs=1",
+    "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0", "lighting_scale=eigenvalues", "view_group=8",
+    "freeze=conv1"])
+def test_every_setting_of_the_recipe_shows(setting):
+    apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))
+    assert [each.where for each in apart] == ["recipe"]
+    assert apart[0].sources[0] == "--set"
+
+
+def test_a_recipe_shows_nothing_that_it_does_not_use():
+    steps = replace(RECIPES["caffe"], patience=7, drops=9)
+    assert not differences(arch("caffe"), arch("caffe"), steps)
+
+
+def test_every_preset_has_sources():
+    assert {*ARCHS, *(default_recipe(network).name for network in ARCHS.values()), "finetune"} == set(SOURCES)
+
+
+def test_the_table_holds_every_difference_and_explains_its_letters():
+    console = Console(width=140, file=io.StringIO(), highlight=False)
+    console.print(render(arch("paper"), arch("torchvision")))
+    text = console.file.getvalue()
+    for each in differences(arch("paper"), arch("torchvision")):
+        assert each.values[0] in text or len(each.values[0]) > 40
+    assert "(224 + 2*2 - 11)/4 + 1 = 55.25, floor 55" in text
+    letters = {word for word in text.split() if word.startswith("[") and word.endswith("]")}
+    legend = [line.split()[0] for line in text.splitlines() if line.startswith("  [")]
+    assert letters == set(legend)
+
+
+def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
+    with pytest.raises(SystemExit):
+        main(["explain", "paper", "--diff", "torchvision", "--json"])
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["networks"] == ["paper", "torchvision"]
+    assert tree["differences"] == json.loads(json.dumps(to_json(arch("paper"), arch("torchvision"))))["differences"]
+    for arguments, words in ((["--diff", "torchvison"], "did you mean torchvision?"),
+                             (["--diff", "caffe", "--size", "227"], "leave out --size and --layer")):
+        with pytest.raises(SystemExit) as stop:
+            main(["explain", "paper", *arguments])
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+def test_comparing_does_without_torch():
+    code = ("import sys; from alexnet.cli import main\n"
+            "try: main(['explain', 'paper', '--diff', 'torchvision'])\n"
+            "except SystemExit: pass\n"
+            "assert 'torch' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
