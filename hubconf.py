@@ -1,0 +1,45 @@
+"""For torch.hub: every preset network by its name, and `model`, a trained one with its preprocessing and classes.
+
+torch.hub.load(".", "paper", source="local")                       from a folder of this repository
+torch.hub.load(".", "model", "runs/mine", source="local")          a run, a checkpoint, an exported folder, a .pth
+
+A hyphen in a preset's name is an underscore here: paper-bn is `paper_bn`.
+"""
+
+import sys as _sys
+from pathlib import Path as _Path
+
+dependencies = ["torch", "numpy", "PIL", "simplejpeg", "safetensors"]
+
+# torch.hub runs this file out of a folder that need not be installed.
+_sys.path.insert(0, str(_Path(__file__).parent / "src"))
+
+from alexnet.config import ARCHS as _ARCHS  # noqa: E402
+
+
+def model(path_or_name, device="cpu"):
+    """A trained network with all that it needs to be asked: `.network`, `.preprocess`, `.classes`, `.predict(photos)`.
+
+    path_or_name: a run, a checkpoint, an exported folder or torchvision's file; or `torchvision`, which is fetched.
+    """
+    from alexnet.predict import load
+
+    return load(path_or_name, device)
+
+
+def _entry(arch):
+    def entry(classes=1000, seed=0):
+        from dataclasses import replace
+
+        from alexnet.model import AlexNet
+
+        return AlexNet(replace(arch, classes=classes), seed)
+
+    entry.__name__ = arch.name.replace("-", "_")
+    entry.__doc__ = (f"The untrained network `{arch.name}`, for views of {arch.input.crop}x{arch.input.crop} pixels: "
+                     "`classes` outputs, its weights drawn from `seed`.")
+    return entry
+
+
+for _arch in _ARCHS.values():
+    globals()[_arch.name.replace("-", "_")] = _entry(_arch)
