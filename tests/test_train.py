@@ -17,7 +17,7 @@ from torch import nn
 from alexnet import checkpoint
 from alexnet.config import Recipe, arch, recipe
 from alexnet.diagnostics import loss_verdict
-from alexnet.optimise import Arithmetic, Momentum, Plateau, learning_rate
+from alexnet.optimise import Arithmetic, Momentum, Plateau, conv1_rate, learning_rate
 from alexnet.settings import override
 from alexnet.train import Diverged, Interrupted, Run, choose_device
 
@@ -92,6 +92,38 @@ def test_biases_may_learn_at_twice_the_rate_and_undecayed():
     layer.weight.grad, layer.bias.grad = torch.zeros(2, 2), torch.ones(2)
     optimiser.step(0.1)
     torch.testing.assert_close(layer.bias.detach(), before - 0.2)
+
+
+def test_late_in_code2012_conv1_slows_and_stops_and_the_others_go_on():
+    chosen = recipe("code2012")
+    assert [conv1_rate(chosen, epoch, 1e-3) for epoch in (0, 66.9, 67, 71.9, 72, 92)] == [
+        1e-3, 1e-3, 1e-5, 1e-5, 0.0, 0.0]
+    assert conv1_rate(chosen, 70, 1e-6) == 1e-6, "slowing never speeds up"
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Conv2d(2, 2, 1))
+    optimiser = Momentum(network, replace(chosen, weight_decay=0.0))
+
+    def moved(rate, first):
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimiser.step(rate, first)
+        return [(old - new).detach().mean().item() for old, new in zip(before, network.parameters(), strict=True)]
+
+    # Weights and biases of either layer; biases learn at twice the rate.
+    assert moved(1e-2, 1e-5) == pytest.approx([1e-5, 2e-5, 1e-2, 2e-2], rel=1e-2)
+    assert moved(1e-2, 0.0) == pytest.approx([0, 0, 1.9e-2, 3.8e-2], rel=1e-3)
+
+
+def test_colour_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
+    seen = []
+
+    def watch(self, pixels, indices, recipe, seed, epoch, lighting_CC=None):
+        seen.append((epoch, lighting_CC is not None))
+        return self.centre(pixels)
+
+    monkeypatch.setattr("alexnet.augment.Preprocess.training_views", watch)
+    Run(packed, tiny, replace(QUICK, lighting_stops=2), tmp_path / "run").train()
+    assert set(seen) == {(0, True), (1, True), (2, False)}
 
 
 # --- The schedules ---

@@ -177,12 +177,16 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
     views = {"window": "a random window, nothing rescaled", "centre": "the centre",
              "resized": f"a random {recipe.crop_area[0]:g} to {recipe.crop_area[1]:g} of the area, rescaled"}
     noise = "none" if not recipe.lighting else (
-        f"{recipe.lighting:g} x " + ("standard deviations" if recipe.lighting_scale == "deviations" else "eigenvalues"))
+        f"{recipe.lighting:g} x " + ("standard deviations" if recipe.lighting_scale == "deviations" else "eigenvalues")
+        + (f", until epoch {recipe.lighting_stops}" if recipe.lighting_stops else ""))
+    conv1 = " and ".join([*([f"1e-5 from epoch {recipe.conv1_slows}"] if recipe.conv1_slows else []),
+                          *([f"0 from epoch {recipe.conv1_stops}"] if recipe.conv1_stops else [])])
     said = {
         "epochs": str(recipe.epochs), "batch": str(recipe.batch_size), "rate": f"{recipe.rate:g}",
         "rate falls": _schedule(recipe), "momentum": f"{recipe.momentum:g}", "update": rule,
         "weight decay": f"{recipe.weight_decay:g}, biases {'too' if recipe.decay_biases else 'not'}",
-        "rate of biases": f"x {recipe.bias_rate:g}", "label smoothing": f"{recipe.label_smoothing:g}",
+        "rate of biases": f"x {recipe.bias_rate:g}", "rate of conv1": conv1 or "that of all",
+        "label smoothing": f"{recipe.label_smoothing:g}",
         "frozen": recipe.freeze or "nothing",
     }
     seen = {"view": views[recipe.crop], "mirror": "half of them" if recipe.mirror else "none", "colour noise": noise,

@@ -216,6 +216,12 @@ class Recipe:
     cuda-convnet2 carries (19.7, 37.1, 121.8) on 0..255, which are their square roots, standard deviations."""
     view_group: int = 1
     """Photographs in a batch that share one crop and mirror (code2012: 32)."""
+    conv1_slows: int = 0
+    """Epoch from which on conv1's rate is 1e-5 at the most (code2012's log: about 67); 0: never."""
+    conv1_stops: int = 0
+    """Epoch from which on conv1 stays as it is (code2012's log: about 72); 0: never."""
+    lighting_stops: int = 0
+    """Epoch from which on colours have no noise (code2012's log: about 67); 0: never."""
     freeze: str = ""
     """Layers whose weights stay as they are, for fine-tuning: `conv`, all convolutions, or names: `conv1 conv2`."""
 
@@ -233,6 +239,8 @@ class Recipe:
                f"crop_area {self.crop_area} must be 0 < low <= high <= 1")
         check(self.lighting >= 0, f"lighting {self.lighting} must be at least 0")
         check(self.view_group >= 1, f"view_group {self.view_group} must be at least 1")
+        for name in ("conv1_slows", "conv1_stops", "lighting_stops"):
+            check(getattr(self, name) >= 0, f"{name} {getattr(self, name)} must be an epoch, or 0 for never")
         check(self.patience >= 1, f"patience {self.patience} must be at least 1")
         check(not (self.nesterov and self.rate_in_velocity),
                "nesterov is PyTorch's rule; set recipe.rate_in_velocity=false with it")
@@ -344,9 +352,10 @@ ARCHS = {arch.name: arch for arch in (
 RECIPES = {recipe.name: recipe for recipe in (
     # §5 to the letter, with §4.1's augmentation; the plateau's patience is ours.
     Recipe("paper"),
-    # The 2010 run's drops at epochs 23, 51 and 78 of 93; biases at twice the rate, undecayed; one crop for 32.
+    # The 2010 run's drops at epochs 23, 51 and 78 of 93; biases at twice the rate, undecayed; one crop for 32. Late,
+    # at "about 67 to 72", conv1's rate fell to 1e-5 and then 0, and the colour noise to 0.
     Recipe("code2012", epochs=93, schedule="steps", drop_epochs=(23, 51, 78), bias_rate=2.0, decay_biases=False,
-           view_group=32),
+           view_group=32, conv1_slows=67, conv1_stops=72, lighting_stops=67),
     # models/bvlc_alexnet/solver.prototxt: a drop every 100,000 of 450,000 steps of 256, which is 20 epochs of ImageNet.
     Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_rate=2.0, decay_biases=False,
            lighting=0.0),

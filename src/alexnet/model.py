@@ -232,7 +232,8 @@ def _in_full_precision(maps_NCHW: Tensor) -> Iterator[Tensor]:
 class MapNorm(nn.Module):
     """code2012's second normalisation after conv2: over a 5x5 window of the same map, scale 0.001, divided by 25.
 
-    b = a / (1 + 0.001 / 25 * sum of a^2 over the window) ^ 0.75; windows at the border sum what they have.
+    b = a / (1 + 0.001 / 25 * sum of a^2 over the window) ^ 0.75; windows at the border sum what they have. The 1 is
+    cuda-convnet2's for a norm whose configuration gives no k (its minDiv; scale is divided by the window's 25 there).
     """
 
     side, scale, beta = 5, 0.001, 0.75

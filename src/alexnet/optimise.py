@@ -32,18 +32,27 @@ class Momentum:
         # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.
         weights = [name for name in named if named[name].ndim > 1]
         biases = [name for name in named if named[name].ndim == 1]
-        self._groups: list[tuple[list[Tensor], list[Tensor], float, float]] = [
-            ([named[name] for name in names], [self.velocity[name] for name in names], factor, decay)
+        convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+        conv1 = {id(parameter) for layer in convolutions[:1] for parameter in layer.parameters()}
+        self._groups: list[tuple[list[Tensor], list[Tensor], float, float, bool]] = [
+            ([named[name] for name in part], [self.velocity[name] for name in part], factor, decay, in_conv1)
             for names, factor, decay in (
                 (weights, 1.0, recipe.weight_decay),
-                (biases, recipe.bias_rate, recipe.weight_decay if recipe.decay_biases else 0.0)) if names]
+                (biases, recipe.bias_rate, recipe.weight_decay if recipe.decay_biases else 0.0))
+            for in_conv1 in (True, False) if (part := [n for n in names if (id(named[n]) in conv1) == in_conv1])]
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """One update of every parameter from its gradient."""
+    def step(self, rate: float, conv1_rate: float | None = None) -> None:
+        """One update of every parameter from its gradient. conv1_rate: of the first convolution, where it differs.
+
+        A rate of 0 leaves weights as they are, velocity or not, as cuda-convnet had it.
+        """
         recipe = self.recipe
-        for w, v, factor, decay in self._groups:
-            eps, g = rate * factor, [p.grad for p in w if p.grad is not None]
+        for w, v, factor, decay, in_conv1 in self._groups:
+            eps = factor * (rate if conv1_rate is None or not in_conv1 else conv1_rate)
+            if eps == 0:
+                continue
+            g = [p.grad for p in w if p.grad is not None]
             torch._foreach_mul_(v, recipe.momentum)
             if recipe.rate_in_velocity:
                 torch._foreach_add_(v, w, alpha=-decay * eps)
@@ -128,3 +137,10 @@ def learning_rate(recipe: Recipe, epochs_done: float, plateau_drops: int = 0) ->
         "linear": 1 - share,
     }
     return recipe.rate * warm * factors[recipe.schedule]
+
+
+def conv1_rate(recipe: Recipe, epochs_done: float, rate: float) -> float:
+    """The first convolution's rate when the others' is `rate`: code2012 slowed it late, and then stopped it."""
+    if recipe.conv1_stops and epochs_done >= recipe.conv1_stops:
+        return 0.0
+    return min(rate, 1e-5) if recipe.conv1_slows and epochs_done >= recipe.conv1_slows else rate

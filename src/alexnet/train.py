@@ -30,7 +30,7 @@ from alexnet.evaluate import Errors, evaluate
 from alexnet.finetune import begin_from
 from alexnet.loader import Batch, batches, batches_per_epoch
 from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, learning_rate
+from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, conv1_rate, learning_rate
 from alexnet.settings import to_json
 from alexnet.shards import Packed
 
@@ -41,6 +41,7 @@ Event = dict[str, Any]
 
 def train_step(
     network: nn.Module, optimiser: Momentum, views_NCHW: Tensor, labels_N: Tensor, rate: float, arithmetic: Arithmetic,
+    conv1_rate: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Forward, backward, update. Returns the batch's mean loss and its number of wrong guesses, on the device."""
     with arithmetic.autocast():
@@ -48,7 +49,7 @@ def train_step(
     loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=optimiser.recipe.label_smoothing)
     (loss * arithmetic.scale).backward()
     if arithmetic.gradients_are_finite(optimiser.parameters):
-        optimiser.step(rate)
+        optimiser.step(rate, conv1_rate)
     optimiser.zero_grad()
     return loss.detach(), (logits_NK.argmax(1) != labels_N).sum()
 
@@ -250,8 +251,9 @@ class Run:
             if batch is None:
                 break
             waited = time.perf_counter() - began
-            rate = learning_rate(recipe, (state.step + 0.5) / self.steps, state.plateau.drops)
-            loss, wrong = self._step(batch, rate)
+            moment = (state.step + 0.5) / self.steps
+            rate = learning_rate(recipe, moment, state.plateau.drops)
+            loss, wrong = self._step(batch, rate, conv1_rate(recipe, moment, rate))
             state.step += 1
             state.seen += len(batch.indices)
             state.loss_sum += loss * len(batch.indices)
@@ -268,16 +270,16 @@ class Run:
             if time.monotonic() - self._saved_at > 60 * self.save_minutes:
                 self._save_last()
 
-    def _step(self, batch: Batch, rate: float) -> tuple[float, int]:
-        state = self.state
+    def _step(self, batch: Batch, rate: float, conv1_rate: float) -> tuple[float, int]:
+        state, stops = self.state, self.recipe.lighting_stops
         # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         views_NCHW = self.preprocess.training_views(
             batch.pixels_NHWC.to(self.device, non_blocking=True), batch.indices, self.recipe, state.seed, state.epoch,
-            self.lighting)
+            self.lighting if not stops or state.epoch < stops else None)
         loss, wrong = train_step(
             self.network, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
-            batch.labels_N.to(self.device, non_blocking=True), rate, self.arithmetic)
+            batch.labels_N.to(self.device, non_blocking=True), rate, self.arithmetic, conv1_rate)
         return loss.item(), int(wrong.item())
 
     def _judge(self, tell: Callable[..., None], latest: list[float]) -> None:
@@ -319,7 +321,6 @@ class Run:
         if init.arch.input == self.arch.input:  # what the weights were trained on was less that mean
             self.preprocess = init.preprocess().to(self.device)
         self.provenance = {"init": {**init.describe(), "taken": taken, "drawn": drawn}}
-
 
     def _checkpoint(self, errors: Errors | None, *, resumable: bool) -> ckpt.Checkpoint:
         # The update after a finite loss can be the one that explodes, and no save may keep that.
