@@ -4,11 +4,15 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+import caffefiles
 from alexnet.cli import main
 from alexnet.config import ARCHS
 from alexnet.explain import explain
+from alexnet.model import AlexNet
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,22 +24,36 @@ def commands(start: str) -> list[str]:
     return [line.split("#")[0].strip() for line in lines if line.startswith(start)]
 
 
-def test_the_commands_with_photographs_of_ones_own_work(class_folders, tmp_path, monkeypatch, capsys):
-    """In the README's order, on small photographs; training is cut to one epoch and a narrow network."""
+@pytest.fixture
+def files(class_folders, tmp_path, monkeypatch):
+    """A folder with all that the README's commands take: photographs, and files as torchvision and Caffe write them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "PHOTOS").symlink_to(class_folders)
+    torch.save(AlexNet(ARCHS["torchvision"]).state_dict(), tmp_path / "alexnet-owt-7be5be79.pth")
+    caffefiles.write(tmp_path, caffefiles.net_bytes([*caffefiles.data_layers(crop_size=227), *caffefiles.alexnet()]),
+                     "bvlc_alexnet.caffemodel")
+    mean = np.full((3, 256, 256), 110, np.float32)
+    caffefiles.write(tmp_path, caffefiles.blob(mean, "legacy"), "imagenet_mean.binaryproto")
+    return tmp_path
+
+
+def test_its_commands_work(files, capsys):
+    """In the README's order, on small photographs; training is cut to one epoch, and narrow where it begins anew."""
     ran = []
     for command in commands("alexnet "):
         words = shlex.split(command)[1:]
         if words[0] == "train":
-            words += ["--epochs", "1", "--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
+            words += ["--epochs", "1"]
+            words += [] if "--init" in words else ["--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
         with pytest.raises(SystemExit) as stop:
             main(words)
         assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
-    assert ran == ["train", "evaluate", "predict", "report", "explain"]
-    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    assert ran == ["train", "evaluate", "predict", "report", "explain",
+                   "import", "import", "train", "export", "evaluate", "reproduce", "explain"]
+    assert (files / "runs" / "mine" / "report.html").is_file()
+    assert (files / "tuned.onnx").is_file()
 
 
 def test_the_make_targets_it_names_exist():

@@ -199,11 +199,12 @@ def train(
     arch_
         paper unless said; see `alexnet explain`. For photographs of 64 pixels and less: small; of 32: cifar.
     recipe_
-        paper, code2012, caffe, torchvision, modern or cifar; unless said, the one that goes with the network.
+        paper, code2012, caffe, torchvision, modern, cifar or finetune; unless said, the one that goes with the
+        network, and with --init finetune.
     epochs
         Instead of the recipe's.
     out
-        Folder for the run; runs/ARCH-DATA unless said.
+        Folder for the run; runs/ARCH-DATA unless said, or runs/finetune-DATA.
     resume
         Go on with the run in that folder, if there is one.
     seed
@@ -224,7 +225,8 @@ def train(
     from alexnet.train import Run, choose_device, resumable
     from alexnet.weights import open_weights
 
-    out = out or Path("runs") / f"{arch_ or 'paper'}-{Path(data).resolve().name if Path(data).exists() else data}"
+    what = arch_ or ("finetune" if init else "paper")
+    out = out or Path("runs") / f"{what}-{Path(data).resolve().name if Path(data).exists() else data}"
     begun = resumable(out) if resume else None
     start = open_weights(init) if init and not begun else None
     if begun and not (arch_ or recipe_ or set_):

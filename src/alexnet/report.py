@@ -332,6 +332,7 @@ def recipe(material: Material) -> Section:
         "device": config.get("device"), "precision": config.get("precision"), "threads": config.get("threads"),
         **config.get("versions", {}), "seed": config.get("seed"),
         "speed": f"{median(speed):,.0f} photographs a second (median step)" if speed else None,
+        "begun from": _begun_from(material.checkpoint.provenance),
         "data": data["source"], "data's fingerprint": str(data.get("fingerprint", ""))[:12],
     }
     return {
@@ -342,6 +343,12 @@ def recipe(material: Material) -> Section:
             ("Environment", _in_words({key: value for key, value in environment.items() if value not in (None, "")})),
         ],
     }
+
+
+def _begun_from(provenance: dict[str, Any]) -> str:
+    """Which weights a fine-tuned network began from; nothing for one that was drawn at random."""
+    init = provenance.get("init")
+    return f"{init['arch']} of {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}" if init else ""
 
 
 def warnings(material: Material) -> Section:

@@ -1,0 +1,63 @@
+"""docs/paper.md, the ledger of claims, names code and tests that exist, and leaves no claim without either."""
+
+import ast
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from alexnet.cli import app
+from alexnet.config import ARCHS
+from alexnet.explain import explain
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "paper.md").read_text()
+
+
+def rows() -> list[list[str]]:
+    """The lines of the tables with the columns claim, code, test, our number, deviation."""
+    lines = [line for line in PAGE.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if len(row) == 5 and row[0] not in ("claim", "---")]
+
+
+TESTS = {node.name for file in (ROOT / "tests").glob("test_*.py") for node in ast.walk(ast.parse(file.read_text()))
+         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def test_the_ledger_has_every_section_of_the_paper():
+    assert [heading[3:5].strip(",") for heading in re.findall(r"^## .*", PAGE, re.MULTILINE)] == [
+        "Ab", "§2", "§3", "§4", "§5", "§6", "§7", "Er"]
+    assert len(rows()) > 30
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0][:60])
+def test_every_claim_has_its_code_and_a_test_or_says_that_it_was_not_run(row):
+    claim, code, test, number, _ = row
+    names = re.findall(r"`([\w.]+)`", code)
+    assert names, claim
+    for name in names:
+        module, *path = name.split(".")
+        thing = import_module(f"alexnet.{module}")
+        for part in path:
+            fields = getattr(thing, "__dataclass_fields__", {})
+            assert hasattr(thing, part) or part in fields, f"{name} does not exist"
+            thing = getattr(thing, part, None)
+    assert {*re.findall(r"`(test_\w+)`", test)} <= TESTS
+    assert test or "not run" in number, f"nothing holds {claim!r}"
+
+
+def test_every_command_it_names_exists():
+    for command in re.findall(r"`alexnet (\w+)", PAGE):
+        assert command in app
+
+
+def test_its_counts_are_those_of_explain():
+    explanation = explain(ARCHS["paper"])
+    weighty = [layer.neurons for layer in explanation.layers if layer.name.startswith(("conv", "fc"))]
+    assert f"{explanation.parameters:,} (counted)" in PAGE
+    assert f"{sum(weighty):,} (counted)" in PAGE
+    printed = [253_440, *weighty[1:]]
+    assert " - ".join(f"{units:,}" for units in printed) in PAGE
+    assert f"sums to {sum(printed):,}" in PAGE
