@@ -9,7 +9,7 @@ K classes, V views.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ from alexnet.config import ARCHS, LRN, InputSpec, Recipe, arch, recipe
 from alexnet.evaluate import probabilities
 from alexnet.explain import explain
 from alexnet.model import AlexNet, CeilConv2d, MapNorm, ResponseNorm
-from alexnet.optimise import Momentum, Plateau, learning_rate
+from alexnet.optimise import Momentum, Plateau, conv1_rate, learning_rate
 from alexnet.settings import override
 
 Array = NDArray[np.float64]
@@ -611,30 +611,59 @@ def updated(rule: str, w: Array, v: Array, g: Array, eps: float, decay: float) -
     return w - eps * (g + 0.9 * v if rule == "nesterov" else v), v
 
 
-@pytest.mark.parametrize(("name", "rule", "decay", "bias_rate", "bias_decay"), [
-    ("paper", "paper", 0.0005, 1, 0.0005), ("code2012", "paper", 0.0005, 2, 0), ("caffe", "paper", 0.0005, 2, 0),
-    ("torchvision", "pytorch", 0.0001, 1, 0.0001), ("modern", "nesterov", 0.0005, 1, 0)])
-def test_training_in_numpy_alone_ends_at_the_same_weights_across_a_change_of_rate(
-        name, rule, decay, bias_rate, bias_decay):
-    rng = np.random.default_rng(0)
-    ours, weights = small_network("paper", rng, "dropout=0")
-    first, velocity = weights, [np.zeros_like(w) for w in weights]
+RULES = {  # recipe: rule, decay of weights, rate of biases over that of weights, decay of biases
+    "paper": ("paper", 0.0005, 1, 0.0005), "code2012": ("paper", 0.0005, 2, 0), "caffe": ("paper", 0.0005, 2, 0),
+    "torchvision": ("pytorch", 0.0001, 1, 0.0001), "modern": ("nesterov", 0.0005, 1, 0)}
+
+
+def changes_by_training(name: str, rates: list[tuple[float, float]]) -> Iterator[tuple[str, Array, Array]]:
+    """How a small network's weights change by a step at each pair of rates: in ours, and in NumPy alone.
+
+    rates: of conv1, and of the other layers. Gives each weight's name and its two changes.
+    """
+    rng, (rule, decay, bias_rate, bias_decay) = np.random.default_rng(0), RULES[name]
+    ours, first = small_network("paper", rng, "dropout=0")
+    weights, velocity = first, [np.zeros_like(w) for w in first]
     optimiser = Momentum(ours, recipe(name))
-    for eps in (0.01, 0.01, 0.01, 0.001, 0.001, 0.03):
+    for of_conv1, of_others in rates:
         x, labels = numbers(rng, 4, 3, 74, 74, scale=20), rng.integers(0, 5, 4)
         optimiser.zero_grad()
         F.cross_entropy(ours(torch.from_numpy(x)), torch.from_numpy(labels)).backward()
-        optimiser.step(eps)
+        optimiser.step(of_others, None if of_conv1 == of_others else of_conv1)
 
         logits, back = network("paper", x, weights)
         _, *gradients = back((softmax(logits) - np.eye(5)[labels]) / 4)  # of the mean of -log p(label)
-        steps = [updated(rule, w, v, g, eps, decay) if w.ndim > 1 else
-                 updated(rule, w, v, g, bias_rate * eps, bias_decay)
-                 for w, v, g in zip(weights, velocity, gradients, strict=True)]
+        steps = []
+        for number, (w, v, g) in enumerate(zip(weights, velocity, gradients, strict=True)):
+            eps = of_conv1 if number < 2 else of_others
+            eps, own_decay = (eps, decay) if w.ndim > 1 else (eps * bias_rate, bias_decay)
+            steps.append(updated(rule, w, v, g, eps, own_decay) if eps else (w, v))  # a rate of 0 stops a layer dead
         weights, velocity = [w for w, _ in steps], [v for _, v in steps]
     for (key, parameter), before, after in zip(ours.named_parameters(), first, weights, strict=True):
-        assert np.abs(after - before).max() > 1e-4, key
-        assert_agrees(parameter.detach().numpy() - before, after - before, 1e-9, key)
+        yield key, parameter.detach().numpy() - before, after - before
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_training_in_numpy_alone_ends_at_the_same_weights_across_changes_of_the_rate(name):
+    rates = [0.01, 0.01, 0.01, 0.001, 0.001, 0.03]
+    for key, ours, change in changes_by_training(name, list(zip(rates, rates, strict=True))):
+        assert np.abs(change).max() > 1e-4, key
+        assert_agrees(ours, change, 1e-9, key)
+
+
+def test_code2012_slows_conv1_at_epoch_67_and_stops_it_at_72():
+    chosen, epochs = recipe("code2012"), (66, 67, 71.9, 72, 80)
+    others = [learning_rate(chosen, epoch) for epoch in epochs]
+    rates = [(conv1_rate(chosen, epoch, rate), rate) for epoch, rate in zip(epochs, others, strict=True)]
+    by_hand = [(1e-4, 1e-4), (1e-5, 1e-4), (1e-5, 1e-4), (0, 1e-4), (0, 1e-5)]
+    assert np.array(rates) == pytest.approx(np.array(by_hand), rel=1e-12)
+    changed = {}
+    for steps in (3, 5):
+        for key, ours, change in changes_by_training("code2012", by_hand[:steps]):
+            assert_agrees(ours, change, 1e-8, key)
+            changed[key, steps] = ours
+    assert np.array_equal(changed["features.conv1.weight", 3], changed["features.conv1.weight", 5])
+    assert not np.array_equal(changed["features.conv2.weight", 3], changed["features.conv2.weight", 5])
 
 
 def plateau_drops(errors: list[float], patience: int, limit: int) -> int:
@@ -656,13 +685,14 @@ def test_the_plateau_rule_drops_the_rate_after_every_wait_in_vain(errors, patien
 
 
 def test_the_paper_waits_three_epochs_and_divides_by_ten_three_times():
-    errors = [0.5, 0.4, 0.4, 0.45, 0.3, 0.3, 0.3, 0.3, *[0.31] * 20]
-    drops = [plateau_drops(errors[:epoch], 3, 3) for epoch in range(1, 12)]
-    assert drops == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2]
-    plateau = Plateau()
+    errors = [0.5, 0.4, 0.4, 0.45, 0.3, 0.3, 0.3, 0.3, *[0.31] * 8]
+    by_hand = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    plateau, drops = Plateau(), []
     for error in errors:
         plateau.see(error, recipe("paper"))
-    assert plateau.drops == 3
+        drops.append(plateau.drops)
+    assert drops == by_hand
+    assert [plateau_drops(errors[:epoch], 3, 3) for epoch in range(1, 17)] == by_hand
 
 
 # --- Views: lighting and the ten ---
