@@ -400,6 +400,13 @@ def test_square_is_within_one_level_of_pillow(shape: tuple[int, int], side: int)
         assert furthest(square(pixels, side), pillow_square(pixels, side)) <= 1
 
 
+@pytest.mark.parametrize("shape", [(500, 375), (375, 500), (300, 300), (64, 64), (64, 500)])
+def test_square_is_ones_own_to_write_to(shape: tuple[int, int]):
+    pixels = square(np.zeros((*shape, 3), np.uint8), 64)
+    assert pixels.flags.writeable
+    assert pixels.flags.c_contiguous
+
+
 def test_square_of_real_photographs_is_pillows(imagenet_samples: list[bytes]):
     errors = []
     for data in imagenet_samples[::6]:

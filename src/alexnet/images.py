@@ -178,4 +178,5 @@ def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
             (side, side), Image.Resampling.BILINEAR, (left * across, top * down, right, bottom)))
     if (rows, columns) != (height, width):
         photograph = photograph.resize((columns, rows), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(photograph)[top:top + side, left:left + side])
+    # A copy, since Pillow's own pixels may only be read, which torch warns of.
+    return np.asarray(photograph)[top:top + side, left:left + side].copy()
