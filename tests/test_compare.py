@@ -95,7 +95,8 @@ def test_what_was_set_is_found_and_named_as_set(setting, where):
     "epochs=5", "batch_size=64", "rate=0.1", "momentum=0.5", "weight_decay=0", "decay_biases=false", "bias_rate=2",
     "rate_in_velocity=false", "schedule=cosine", "drops=2", "drop_factor=2", "patience=9", "warmup_epochs=1",
     "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0", "lighting_scale=eigenvalues", "view_group=8",
-    "freeze=conv1", "conv1_slows=5", "conv1_stops=9", "lighting_stops=5"])
+    "freeze=conv1", "conv1_slows=5", "conv1_stops=9", "lighting_stops=5",
+    "new_rate=10"])
 def test_every_setting_of_the_recipe_shows(setting):
     apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))
     assert [each.where for each in apart] == ["recipe"]

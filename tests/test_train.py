@@ -94,6 +94,17 @@ def test_biases_may_learn_at_twice_the_rate_and_undecayed():
     torch.testing.assert_close(layer.bias.detach(), before - 0.2)
 
 
+def test_layers_that_begin_anew_learn_at_their_own_rate():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    optimiser = Momentum(network, Recipe("r", new_rate=10.0, bias_rate=2.0, weight_decay=0.0), anew=[network[1]])
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step(1e-3)
+    moved = [(old - new).mean().item() for old, new in zip(before, network.parameters(), strict=True)]
+    assert moved == pytest.approx([1e-3, 2e-3, 1e-2, 2e-2], rel=1e-3)
+
+
 def test_late_in_code2012_conv1_slows_and_stops_and_the_others_go_on():
     chosen = recipe("code2012")
     assert [conv1_rate(chosen, epoch, 1e-3) for epoch in (0, 66.9, 67, 71.9, 72, 92)] == [

@@ -185,7 +185,8 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
         "epochs": str(recipe.epochs), "batch": str(recipe.batch_size), "rate": f"{recipe.rate:g}",
         "rate falls": _schedule(recipe), "momentum": f"{recipe.momentum:g}", "update": rule,
         "weight decay": f"{recipe.weight_decay:g}, biases {'too' if recipe.decay_biases else 'not'}",
-        "rate of biases": f"x {recipe.bias_rate:g}", "rate of conv1": conv1 or "that of all",
+        "rate of biases": f"x {recipe.bias_rate:g}", "rate of new layers": f"x {recipe.new_rate:g}",
+        "rate of conv1": conv1 or "that of all",
         "label smoothing": f"{recipe.label_smoothing:g}",
         "frozen": recipe.freeze or "nothing",
     }

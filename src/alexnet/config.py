@@ -193,6 +193,8 @@ class Recipe:
     """§5's rule decays w, and names no exception; code2012 and Caffe decay the weights alone."""
     bias_rate: float = 1.0
     """Factor on the rate of the biases (code2012 and Caffe: 2)."""
+    new_rate: float = 1.0
+    """Factor on the rate of layers that begin anew where the others begin from a checkpoint (Caffe's examples: 10)."""
     rate_in_velocity: bool = True
     """True: §5's v <- 0.9 v - 0.0005 eps w - eps dL/dw. False: PyTorch's, where the rate multiplies v outside."""
     nesterov: bool = False
@@ -239,6 +241,8 @@ class Recipe:
                f"crop_area {self.crop_area} must be 0 < low <= high <= 1")
         check(self.lighting >= 0, f"lighting {self.lighting} must be at least 0")
         check(self.view_group >= 1, f"view_group {self.view_group} must be at least 1")
+        for name in ("bias_rate", "new_rate"):
+            check(getattr(self, name) >= 0, f"{name} {getattr(self, name)} must be at least 0: it multiplies the rate")
         for name in ("conv1_slows", "conv1_stops", "lighting_stops"):
             check(getattr(self, name) >= 0, f"{name} {getattr(self, name)} must be an epoch, or 0 for never")
         check(self.patience >= 1, f"patience {self.patience} must be at least 1")
@@ -365,8 +369,9 @@ RECIPES = {recipe.name: recipe for recipe in (
     # What gets the lowest error today in few epochs; made for the batch-norm forms.
     Recipe("modern", epochs=30, rate=0.1, weight_decay=5e-4, decay_biases=False, rate_in_velocity=False, nesterov=True,
            schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized", crop_area=(0.25, 1.0)),
-    # Fine-tuning (`--init`): a tenth of §5's rate, so that weights which know much are not shaken, falling to nothing.
-    Recipe("finetune", epochs=15, rate=0.001, schedule="cosine", lighting=0.0, batch_size=64),
+    # Fine-tuning (`--init`): a tenth of §5's rate, so that weights which know much are not shaken, and §5's own for
+    # the layers that know nothing; falling to nothing. Small batches, since photographs are few.
+    Recipe("finetune", epochs=30, batch_size=32, rate=0.001, new_rate=10.0, schedule="cosine", lighting=0.0),
     # cuda-convnet's CIFAR-10 settings in kind: plain momentum, no colour noise, two drops.
     Recipe("cifar", epochs=60, rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55), lighting=0.0,
            bias_rate=2.0, decay_biases=False),

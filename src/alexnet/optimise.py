@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -22,24 +23,26 @@ class Momentum:
         v <- 0.9 v - 0.0005 eps w - eps dL/dw;   w <- w + v
     PyTorch, with the rate outside:
         v <- 0.9 v + dL/dw + 0.0005 w;           w <- w - eps v
+    anew: layers that learn at `Recipe.new_rate` times the rate, since they begin anew in a network that does not.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe, anew: Collection[nn.Module] = ()) -> None:
         self.recipe = recipe
         named = {name: p for name, p in network.named_parameters() if p.requires_grad}  # the others are frozen
         self.parameters = list(named.values())
         self.velocity = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
-        # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.
-        weights = [name for name in named if named[name].ndim > 1]
-        biases = [name for name in named if named[name].ndim == 1]
         convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
         conv1 = {id(parameter) for layer in convolutions[:1] for parameter in layer.parameters()}
-        self._groups: list[tuple[list[Tensor], list[Tensor], float, float, bool]] = [
-            ([named[name] for name in part], [self.velocity[name] for name in part], factor, decay, in_conv1)
-            for names, factor, decay in (
-                (weights, 1.0, recipe.weight_decay),
-                (biases, recipe.bias_rate, recipe.weight_decay if recipe.decay_biases else 0.0))
-            for in_conv1 in (True, False) if (part := [n for n in names if (id(named[n]) in conv1) == in_conv1])]
+        new = {id(parameter) for layer in anew for parameter in layer.parameters()}
+        self._groups: dict[tuple[float, float, bool], tuple[list[Tensor], list[Tensor]]] = {}
+        for name, parameter in named.items():
+            # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.
+            bias = parameter.ndim == 1
+            factor = (recipe.bias_rate if bias else 1.0) * (recipe.new_rate if id(parameter) in new else 1.0)
+            decay = recipe.weight_decay if recipe.decay_biases or not bias else 0.0
+            w, v = self._groups.setdefault((factor, decay, id(parameter) in conv1), ([], []))
+            w.append(parameter)
+            v.append(self.velocity[name])
 
     @torch.no_grad()
     def step(self, rate: float, conv1_rate: float | None = None) -> None:
@@ -48,7 +51,7 @@ class Momentum:
         A rate of 0 leaves weights as they are, velocity or not, as cuda-convnet had it.
         """
         recipe = self.recipe
-        for w, v, factor, decay, in_conv1 in self._groups:
+        for (factor, decay, in_conv1), (w, v) in self._groups.items():
             eps = factor * (rate if conv1_rate is None or not in_conv1 else conv1_rate)
             if eps == 0:
                 continue

@@ -205,7 +205,8 @@ class Run:
             self._begin_from(init)
         self.network.freeze(recipe.freeze)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = Momentum(self.network, recipe)
+        drawn = self.provenance.get("init", {}).get("drawn", [])
+        self.optimiser = Momentum(self.network, recipe, anew=[self.network.named_layer(name) for name in drawn])
         if saved:
             self._restore(saved)
         self._saved_at = time.monotonic()
