@@ -1,9 +1,11 @@
 """Shared by the tests: a small packed data set, and where the real photographs lie."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from alexnet.config import Arch, arch
@@ -56,3 +58,12 @@ def tiny() -> Arch:
     """A network that trains in a second, with dropout, both kinds of layer, and batch normalisation."""
     return override(arch("small"), [
         "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", "classes=4"])
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch with a single thread: small networks gain nothing by more, and on a busy machine threads wait in vain."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(former)

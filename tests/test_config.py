@@ -91,6 +91,17 @@ def test_from_json_refuses_unknown_fields():
         from_json(Recipe, tree)
 
 
+def test_fine_tuning_begins_at_a_tenth_of_the_networks_own_rate_and_new_layers_at_all_of_it():
+    for name, rate in (("paper", 0.001), ("torchvision", 0.001), ("paper-bn", 0.01), ("small", 0.01)):
+        chosen = config.finetune_recipe(arch(name))
+        assert chosen.rate == pytest.approx(rate)
+        assert chosen.rate * chosen.new_rate == pytest.approx(default_rate(name))
+
+
+def default_rate(name):
+    return config.default_recipe(arch(name)).rate
+
+
 def test_default_recipe_goes_with_the_network():
     names = {name: config.default_recipe(network).name for name, network in ARCHS.items()}
     assert names["paper"] == names["one-gpu"] == "paper"

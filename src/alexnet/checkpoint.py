@@ -55,7 +55,7 @@ class Checkpoint:
         """Which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""
         digest = hashlib.sha256()
         for key in sorted(self.weights):
-            digest.update(key.encode() + self.weights[key].contiguous().numpy().tobytes())
+            digest.update(key.encode() + self.weights[key].cpu().contiguous().numpy().tobytes())
         return {"arch": self.arch.name, "classes": len(self.classes), "sha256": digest.hexdigest(),
                 **({"provenance": self.provenance} if self.provenance else {})}
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, recipe
+from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, finetune_recipe, recipe
 from alexnet.settings import override
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def train(
         paper unless said; see `alexnet explain`. For photographs of 64 pixels and less: small; of 32: cifar.
     recipe_
         paper, code2012, caffe, torchvision, modern, cifar or finetune; unless said, the one that goes with the
-        network, and with --init finetune.
+        network; with --init, finetune at a tenth of that one's rate.
     epochs
         Instead of the recipe's.
     out
@@ -233,9 +233,9 @@ def train(
         network, chosen, state = begun
         seed = state.seed
     else:
-        wanted = recipe_ or ("finetune" if init else None)
         own = arch(arch_) if arch_ else start.arch if start else begun[0] if begun and init else arch("paper")
-        network, chosen = _configure(own, recipe(wanted) if wanted else None, set_)
+        way = recipe(recipe_) if recipe_ else finetune_recipe(own) if init else None
+        network, chosen = _configure(own, way, set_)
     chosen = replace(chosen, epochs=epochs) if epochs else chosen
     chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
     packed = _open_data(data, network.input.side)

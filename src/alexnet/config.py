@@ -370,7 +370,8 @@ RECIPES = {recipe.name: recipe for recipe in (
     Recipe("modern", epochs=30, rate=0.1, weight_decay=5e-4, decay_biases=False, rate_in_velocity=False, nesterov=True,
            schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized", crop_area=(0.25, 1.0)),
     # Fine-tuning (`--init`): a tenth of §5's rate, so that weights which know much are not shaken, and §5's own for
-    # the layers that know nothing; falling to nothing. Small batches, since photographs are few.
+    # the layers that know nothing; falling to nothing. Small batches, since photographs are few. `finetune_recipe`
+    # fits the rate to the network.
     Recipe("finetune", epochs=30, batch_size=32, rate=0.001, new_rate=10.0, schedule="cosine", lighting=0.0),
     # cuda-convnet's CIFAR-10 settings in kind: plain momentum, no colour noise, two drops.
     Recipe("cifar", epochs=60, rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55), lighting=0.0,
@@ -383,6 +384,11 @@ def default_recipe(arch: Arch) -> Recipe:
     """The recipe that goes with a network where none is named: its own, else `modern` with batch norm, else `paper`."""
     name = {"caffenet": "caffe"}.get(arch.name, arch.name)
     return RECIPES[name if name in RECIPES else "modern" if arch.norm == "batch" else "paper"]
+
+
+def finetune_recipe(arch: Arch) -> Recipe:
+    """`finetune` at a tenth of the rate at which that network is trained from nothing."""
+    return replace(RECIPES["finetune"], rate=default_recipe(arch).rate / 10)
 
 
 # --- Finding them -----------------------------------------------------------------------------------------------------

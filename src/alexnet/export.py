@@ -66,6 +66,7 @@ def export(saved: Checkpoint, dest: Path, to: str, *, from_pixels: bool = False)
     check(to in FORMATS, f"there is no format {to!r}; {nearest(to, FORMATS)}")
     check(not from_pixels or to in ("onnx", "torch-export"),
           f"{to} holds weights and no preprocessing; leave out --from-pixels, or choose onnx or torch-export")
+    check(to == "safetensors" or not dest.is_dir(), f"{dest} is a folder; name a file to write")
     if to == "torchvision":
         write_torchvision(saved, dest)
         return f"{dest}: a state dict under torchvision's keys; its input wants {_input_in_words(saved)}"
@@ -107,10 +108,12 @@ def parity(network: nn.Module, answer: Callable[[Tensor], NDArray[np.float32]], 
             inputs = saved.preprocess().centre(inputs).contiguous()
         with torch.inference_mode():
             expected_NK = network(inputs).numpy()
+        check(bool(np.isfinite(expected_NK).all()), "the network's own answers are not finite, so its training had "
+              "diverged, or its numbers are too large; export an earlier checkpoint")
         got_NK = answer(inputs)
         check(got_NK.shape == expected_NK.shape, f"what was written answers {count} photographs with {got_NK.shape}, "
               f"and the network with {expected_NK.shape}; this is a fault of ours or of the runtime")
-        largest = np.abs(expected_NK).max()
+        largest = max(np.abs(expected_NK).max(), np.finfo(np.float32).tiny)
         difference = float(np.abs(got_NK - expected_NK).max() / largest)
         # The class that it names must be the network's own, or one that ties with it within the tolerance.
         named_N = np.take_along_axis(expected_NK, got_NK.argmax(1)[:, None], 1)[:, 0]

@@ -12,6 +12,7 @@ from torch import nn
 
 from alexnet.checkpoint import Checkpoint
 from alexnet.config import Arch, check
+from alexnet.imagenet import readable
 from alexnet.model import AlexNet
 
 
@@ -22,13 +23,20 @@ def begin_from(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) ->
     classes: what the network's outputs will stand for. A convolution that the checkpoint does not have, and that keeps
     maps and sides as they are, begins as the identity: behind a ReLU, the network then computes what the
     checkpoint's did. (§6 does not say how the sixth layer began.)
-    Raises ValueError for a layer of another shape, with both, or one that the network has no place for.
+    Raises ValueError for a layer of another shape, or photographs taken otherwise, with both; and for a layer that the
+    network has no place for.
     """
+    for what in ("channels", "scale"):  # conv1 would see other colours, or numbers a hundred times as large
+        ours, others = (getattr(arch.input, what) for arch in (network.arch, saved.arch))
+        check(ours == others, f"{network.arch.name} takes photographs with {what} {ours}, and the checkpoint "
+              f"({saved.arch.name}) with {others}; leave out --arch to take the checkpoint's own")
+    other_classes = list(map(readable, saved.classes)) != list(map(readable, classes))
     theirs = _parts(saved.network())
     taken, drawn = [], []
     for part, (name, layer) in _parts(network).items():
-        if part not in theirs or (part == "output" and saved.classes != classes):
-            _begin_as_identity(layer, network.arch)
+        if part not in theirs or (part == "output" and other_classes):
+            if isinstance(layer, nn.Conv2d):
+                _begin_as_identity(layer, network.arch)
             drawn.append(name)
             continue
         state = theirs.pop(part)[1].state_dict()
@@ -62,8 +70,11 @@ def _parts(network: AlexNet) -> dict[str, tuple[str, nn.Module]]:
     return parts
 
 
-def _begin_as_identity(layer: nn.Module, arch: Arch) -> None:
-    if isinstance(layer, nn.Conv2d) and layer.in_channels == layer.out_channels and layer.stride == (1, 1) \
-            and arch.activation == "relu" and arch.norm != "batch" and layer.bias is not None:
+def _begin_as_identity(layer: nn.Conv2d, arch: Arch) -> None:
+    keeps_maps = layer.in_channels == layer.out_channels
+    keeps_sides = layer.stride == (1, 1) and all(2 * p == k - 1 for p, k in zip(
+        map(int, layer.padding), layer.kernel_size, strict=True))
+    if keeps_maps and keeps_sides and arch.activation == "relu" and arch.norm != "batch":
         nn.init.dirac_(layer.weight, groups=layer.groups)
+        assert layer.bias is not None
         layer.bias.zero_()

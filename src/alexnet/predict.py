@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from alexnet.config import nearest
 from alexnet.evaluate import probabilities
 from alexnet.model import AlexNet
 from alexnet.weights import open_weights
+
+BATCH = 64
+"""Views that go through the network at once."""
 
 Photo = str | Path | bytes | NDArray[np.uint8]
 
@@ -45,14 +49,16 @@ class Model:
         photos: paths, encoded bytes, or uint8 arrays HWC in RGB; one or many. views: 1 or 10 (§4.1).
         Raises images.BadImage naming a photograph that cannot be read.
         """
-        pixels_NHWC = self._stored(photos)
-        if not len(pixels_NHWC):
-            return []
-        with torch.inference_mode():
-            outputs_NK = probabilities([(self.network, self.preprocess)], pixels_NHWC, views)
-        best = outputs_NK.topk(min(top, len(self.classes)), dim=1)
-        return [[Guess(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
-                for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        if top < 1:
+            raise ValueError(f"top {top} must be at least 1")
+        guesses: list[list[Guess]] = []
+        for pixels_NHWC in self._stored(photos, max(1, BATCH // max(1, views))):
+            with torch.inference_mode():
+                outputs_NK = probabilities([(self.network, self.preprocess)], pixels_NHWC, views)
+            best = outputs_NK.topk(min(top, len(self.classes)), dim=1)
+            guesses += [[Guess(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
+                        for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        return guesses
 
     def features(self, photos: Photo | Iterable[Photo], layer: str | None = None) -> Tensor:
         """What a layer gives for the central view of each photograph: float [N, units] or [N, maps, rows, columns].
@@ -69,18 +75,27 @@ class Model:
         hook = self.network.named_layer(layer).register_forward_hook(lambda *call: seen.append(call[-1]))
         try:
             with torch.inference_mode():
-                self.network(self.preprocess.centre(self._stored(photos)))
+                for pixels_NHWC in self._stored(photos):
+                    self.network(self.preprocess.centre(pixels_NHWC))
         finally:
             hook.remove()
-        return seen[0].clone()
+        return torch.cat(seen)
 
-    def _stored(self, photos: Photo | Iterable[Photo]) -> Tensor:
-        """uint8 [N, side, side, 3] on the network's device."""
-        many = [photos] if isinstance(photos, str | Path | bytes | np.ndarray) else photos
-        side = self.preprocess.spec.side
-        pixels = [self.pixels(photo) for photo in many]
-        stacked = np.stack(pixels) if pixels else np.empty((0, side, side, 3), np.uint8)
-        return torch.from_numpy(stacked).to(self.preprocess.mean_HWC.device)
+    def views(self, photos: Photo | Iterable[Photo]) -> Tensor:
+        """The central view of each photograph as the network takes it, for hooks and attributions: float [N, 3, crop,
+        crop]."""
+        return torch.cat([self.preprocess.centre(pixels_NHWC) for pixels_NHWC in self._stored(photos)])
+
+    def _stored(self, photos: Photo | Iterable[Photo], batch: int = BATCH) -> Iterator[Tensor]:
+        """uint8 [N, side, side, 3] on the network's device, N up to `batch`; one of N = 0 where there are none."""
+        many = photos if isinstance(photos, Iterable) and not isinstance(photos, str | bytes | np.ndarray) else [photos]
+        side, rest = self.preprocess.spec.side, iter(many)
+        chunk = list(islice(rest, batch))
+        while True:
+            pixels_NHWC = np.array([self.pixels(photo) for photo in chunk], np.uint8).reshape(-1, side, side, 3)
+            yield torch.from_numpy(pixels_NHWC).to(self.preprocess.mean_HWC.device)
+            if not (chunk := list(islice(rest, batch))):
+                return
 
     def pixels(self, photo: Photo) -> NDArray[np.uint8]:
         """uint8 [side, side, 3], rescaled and cropped as the training photographs were (§2)."""
@@ -88,8 +103,11 @@ class Model:
             pixels_HWC = images.decode(photo, "photograph")
         elif isinstance(photo, np.ndarray):
             pixels_HWC = photo
-        else:
+        elif isinstance(photo, str | Path):
             pixels_HWC = images.read(Path(photo))
+        else:
+            raise ValueError(f"a photograph is a path, encoded bytes or a uint8 array, and not of {type(photo)}; make "
+                             "it one with numpy.array(photograph)")
         shape, kind = pixels_HWC.shape, pixels_HWC.dtype
         if kind != np.uint8 or len(shape) != 3 or shape[2] != 3:
             raise ValueError(f"a photograph of shape {shape} and {kind} is not uint8 [height, width, 3]")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -59,10 +58,9 @@ def open_weights(path_or_name: str | Path) -> Checkpoint:
           f"{path} wants its mean image too; make a checkpoint of them with alexnet import {path} OUT --mean FILE")
     if not path.exists():
         official = official_name(str(path_or_name))
-        check(official is not None, f"{path} does not exist; give a run's folder, a checkpoint, a file of torchvision's, "
-              "or its name, torchvision")
-        assert official is not None
-        return read_torchvision(fetch_torchvision(official))
+        check(bool(official), f"{path} does not exist; give a run's folder, a checkpoint, a file or folder of weights, "
+              "or the name torchvision")
+        return read_torchvision(fetch_torchvision(str(official)))
     return checkpoint.load(path)
 
 
@@ -107,18 +105,15 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     check(path.is_file(), f"{path} is not a file; name a state dict, such as {OFFICIAL[0]}")
     if path.suffix == ".safetensors":
         return _safetensors(path.read_bytes(), path)
-    damaged = f"{path} is cut off, or is not what torch.save writes; download it again"
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of deprecated containers, about which a reader can do nothing
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds for files that are cut off or something else
-            # A file that is cut off within the name of a harmless class seems to ask for another one; but it has ended.
-            ended = not zipfile.is_zipfile(path) and not file.read(1)
-            if not ended and any(word in str(error) for word in ("GLOBAL", "Unsupported", "TorchScript")):
-                damaged = (f"{path} holds more than tensors, so that reading it could run code, and it is not read; "
-                           "save the state dict alone: torch.save(network.state_dict(), FILE)")
-            raise ValueError(damaged) from error
+            why = ("holds more than tensors, so that reading it could run code, and it is not read; save the state "
+                   "dict alone: torch.save(network.state_dict(), FILE)" if _wants_code(file, str(error)) else
+                   "is cut off, or is not what torch.save writes; download it again")
+            raise ValueError(f"{path} {why}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -126,6 +121,16 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
           f"{path} holds a {type(content).__name__} that is no state dict; save one with "
           "torch.save(network.state_dict(), FILE)")
     return {str(key).replace("module.", ""): tensor for key, tensor in content.items()}
+
+
+def _wants_code(file: BinaryIO, refusal: str) -> bool:
+    """Whether torch refused the file for what it wants to have called, and not because it is cut off or no pickle."""
+    ended = not file.read(1)  # cut off within the name of a harmless class, it seems to want another
+    is_zip = zipfile.is_zipfile(file)
+    file.seek(0)
+    is_pickle = is_zip or file.read(1) == b"\x80"  # in noise, any byte is an odd operand
+    return (is_zip or not ended) and any(
+        word in refusal for word in ("GLOBAL", "TorchScript", *["operand"] * is_pickle))
 
 
 def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
@@ -250,13 +255,16 @@ def write_hub(saved: Checkpoint, folder: Path) -> None:
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     files |= {CARD: model_card(saved, folder.resolve().name).encode(), CONFIG: json.dumps(config, indent=1).encode()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unfinished:
-        for name, data in files.items():
-            (Path(unfinished) / name).write_bytes(data)
-        folder.mkdir(exist_ok=True)
-        for name in files:
-            (Path(unfinished) / name).replace(folder / name)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = {folder / f"{name}.new": name for name in files}
+    try:
+        for path, name in unfinished.items():
+            path.write_bytes(files[name])
+        for path, name in unfinished.items():  # the config last: it tells whether the others are its own
+            path.replace(folder / name)
+    finally:
+        for path in unfinished:
+            path.unlink(missing_ok=True)
 
 
 def read_hub(folder: Path) -> Checkpoint:
@@ -264,28 +272,33 @@ def read_hub(folder: Path) -> Checkpoint:
     for name in (CONFIG, WEIGHTS, MEAN):
         check((folder / name).is_file(), f"{folder} has no {name}; it is not a model that alexnet exported, or a "
               "download that was cut off")
-    data = {name: (folder / name).read_bytes() for name in (WEIGHTS, MEAN)}
+    tensors = {name: (folder / name).read_bytes() for name in (WEIGHTS, MEAN)}
     try:
         config = json.loads((folder / CONFIG).read_bytes())
-        arch = from_json(Arch, config["arch"])
-        classes = [str(config["id2label"][str(place)]) for place in range(len(config["id2label"]))]
-        damaged = [name for name in data if hashlib.sha256(data[name]).hexdigest() != config["sha256"][name]]
-        saved = Checkpoint(
-            arch=arch, classes=name_classes(arch.classes, classes), weights={}, mean_HWC=torch.empty(0),
-            recipe=from_json(Recipe, config["recipe"]) if config["recipe"] else None, errors=dict(config["errors"]),
-            provenance=dict(config["provenance"]), training={"source": str(config["trained_on"])})
+        arch, names = from_json(Arch, config["arch"]), config["id2label"]
+        damaged = [name for name, data in tensors.items()
+                   if hashlib.sha256(data).hexdigest() != config["sha256"][name]]
+        others: dict[str, Any] = {
+            "classes": name_classes(arch.classes, [str(names[str(place)]) for place in range(len(names))]),
+            "recipe": from_json(Recipe, config["recipe"]) if config["recipe"] else None,
+            "training": {"source": str(config["trained_on"])},
+            "errors": dict(config["errors"]), "provenance": dict(config["provenance"])}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG} does not describe a network of this package ({error}); download it "
                          "again, or name a folder that alexnet export wrote") from error
     check(not damaged, f"{folder / ''.join(damaged[:1])} is damaged: it is not the file that {CONFIG} speaks of; "
           "download it again")
-    saved.weights = fit(_safetensors(data[WEIGHTS], folder / WEIGHTS), arch, folder / WEIGHTS)
-    mean, side = _safetensors(data[MEAN], folder / MEAN).get("mean_HWC", torch.empty(0)), arch.input.side
-    check(mean.shape in ((1, 1, 3), (side, side, 3)) and mean.dtype == torch.float32 and bool(mean.isfinite().all()),
-          f"{folder / MEAN} holds a mean of {_shape(mean)} {_dtype(mean)}, and photographs of {side}x{side} want finite "
-          f"float32 of 1x1x3 or {side}x{side}x3")
-    saved.mean_HWC = mean
-    return saved
+    weights, mean = (_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
+    return Checkpoint(arch=arch, weights=fit(weights, arch, folder / WEIGHTS),
+                      mean_HWC=_fitting_mean(mean, arch.input.side, folder / MEAN), **others)
+
+
+def _fitting_mean(tensors: Mapping[str, Tensor], side: int, path: Path) -> Tensor:
+    mean_HWC = tensors.get("mean_HWC", torch.empty(0))
+    check(mean_HWC.shape in ((1, 1, 3), (side, side, 3)) and mean_HWC.dtype == torch.float32
+          and bool(mean_HWC.isfinite().all()), f"{path}: mean_HWC is {_shape(mean_HWC)} {_dtype(mean_HWC)}, and "
+          f"photographs of {side} pixels want finite float32 of {side}x{side}x3 or 1x1x3")
+    return mean_HWC
 
 
 def model_card(saved: Checkpoint, name: str) -> str:
@@ -298,15 +311,15 @@ def model_card(saved: Checkpoint, name: str) -> str:
     if errors:
         head["model-index"] = [{"name": name, "results": [{
             "task": {"type": "image-classification"},
-            "dataset": {"name": f"validation photographs of {len(saved.classes)} classes", "type": "image-folder"},
-            "metrics": [{"type": "accuracy", "name": f"top-{k} accuracy", "value": 1 - errors[f"top{k}_error"]}
-                        for k in (1, 5)]}]}]
+            "dataset": {"name": f"validation photographs of {len(saved.classes)} classes", "type": "imagefolder"},
+            "metrics": [{"type": "accuracy", "name": f"top-{k} accuracy",
+                         "value": round(1 - errors[f"top{k}_error"], 6)} for k in (1, 5)]}]}]
     lines = [
         # JSON is YAML, and nothing in it needs quoting rules of its own.
-        "---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "",
+        "---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()), "---", "",
         f"# {name}", "",
-        f"AlexNet in the form `{arch.name}`, for {len(saved.classes)} classes: {', '.join(saved.classes[:8])}"
-        f"{', ...' if len(saved.classes) > 8 else ''}.", "",
+        f"AlexNet in the form `{arch.name}`, for {len(saved.classes):,} classes: {', '.join(saved.classes[:8])}"
+        f"{f' and {len(saved.classes) - 8:,} others' if len(saved.classes) > 8 else ''}.", "",
         "```python", "import alexnet", "", f'model = alexnet.load("{name}")          # this folder',
         'print(model.predict("photo.jpg")[0])', "```", "",
         f"Input: the shorter side rescaled to {spec.side} pixels, the central square, of it {spec.crop}x{spec.crop}; "

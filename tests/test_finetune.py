@@ -1,0 +1,347 @@
+"""A network begins where another ended: on other classes, with layers frozen, or with one more convolution (§6)."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alexnet import checkpoint, weights
+from alexnet.checkpoint import Checkpoint
+from alexnet.config import Conv, Recipe, arch
+from alexnet.datasets import open_dataset
+from alexnet.finetune import begin_from
+from alexnet.imagenet import CLASSES, WNIDS
+from alexnet.model import AlexNet
+from alexnet.pack import pack
+from alexnet.settings import override
+from alexnet.train import Interrupted, Run
+from alexnet.weights import open_weights, write_hub
+from conftest import draw
+from test_cli import SMALL
+from test_cli import alexnet as command
+from test_weights import NARROW, Theirs, saved_as, write
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = Recipe("quick", epochs=2, batch_size=16, rate=0.05, schedule="linear", decay_biases=False)
+LETTERS = tuple("abcdefg")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def before(packed, tiny, tmp_path_factory):
+    """What a run on the four trees ended with."""
+    folder = tmp_path_factory.mktemp("before") / "run"
+    Run(packed, tiny, replace(QUICK, epochs=8), folder).train()
+    return checkpoint.load(folder / "last")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Five other classes of stripes: class folders, and packed."""
+    root, rng = tmp_path_factory.mktemp("others"), np.random.default_rng(1)
+    for split, count in (("train", 12), ("val", 20)):
+        for label in range(4, 9):
+            folder = root / "photographs" / split / f"stripes {label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(draw(rng, label)).save(folder / f"{number:03}.png")
+    return root / "photographs", pack(open_dataset(root / "photographs"), root / "packed", side=32)
+
+
+def narrow(name: str, *settings: str, classes: tuple[str, ...] = LETTERS, seed: int = 3) -> Checkpoint:
+    return saved_as(name, "conv.width=16", "dense.width=32", *settings, classes=classes, seed=seed)
+
+
+def bits(state: dict[str, torch.Tensor]) -> dict[str, bytes]:
+    return {key: tensor.contiguous().numpy().tobytes() for key, tensor in state.items()}
+
+
+def started(run: Run) -> dict[str, bytes]:
+    return bits(run.network.state_dict())
+
+
+# --- Which layers are taken -------------------------------------------------------------------------------------------
+
+
+def test_the_same_classes_take_every_layer():
+    saved = narrow("paper")
+    network = AlexNet(saved.arch, seed=9)
+    taken, drawn = begin_from(network, saved, LETTERS)
+    assert bits(network.state_dict()) == bits(saved.weights)
+    assert (taken, drawn) == (["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], [])
+
+
+@pytest.mark.parametrize("classes", [("a", "b", "c"), tuple("gfedcba"), tuple("tuvwxyz")])
+def test_other_classes_take_all_but_the_last_layer_which_stays_as_the_seed_drew_it(classes):
+    saved = narrow("paper")
+    network = AlexNet(replace(saved.arch, classes=len(classes)), seed=9)
+    fresh = bits(network.state_dict())
+    taken, drawn = begin_from(network, saved, classes)
+    assert (taken[-1], drawn) == ("fc7", ["fc8"])
+    for key, now in bits(network.state_dict()).items():
+        assert now == (fresh[key] if "fc8" in key else saved.weights[key].numpy().tobytes()), key
+
+
+def test_imagenets_classes_are_the_same_by_number_as_by_name():
+    saved = saved_as("cifar", "conv.width=16", classes=CLASSES)
+    assert begin_from(AlexNet(saved.arch, seed=9), saved, WNIDS)[1] == []
+    assert begin_from(AlexNet(saved.arch, seed=9), saved, tuple(reversed(WNIDS)))[1] == ["fc4"]
+
+
+def test_batch_normalisation_comes_along_with_its_statistics():
+    saved = narrow("paper-bn")
+    network = AlexNet(replace(saved.arch, classes=2), seed=9)
+    taken, drawn = begin_from(network, saved, ("a", "b"))
+    assert drawn == ["fc8"]
+    assert {"norm1", "norm5", "norm6", "norm7"} < set(taken)
+    now, then = bits(network.state_dict()), bits(saved.weights)
+    assert all(now[key] == then[key] for key in then if "fc8" not in key)
+
+
+# --- The sixth convolution --------------------------------------------------------------------------------------------
+
+
+def six_from_five(saved: Checkpoint, classes: tuple[str, ...] = LETTERS, *settings: str) -> tuple[AlexNet, list[str]]:
+    six = override(arch("paper-conv6"), ["conv.width=16", "dense.width=32", f"classes={len(classes)}", *settings])
+    network = AlexNet(six, seed=9)
+    return network, begin_from(network, saved, classes)[1]
+
+
+@pytest.mark.parametrize("settings", [[], ["initialisation=fan-in"]], ids=["as the preset has it", "biases drawn"])
+def test_with_a_sixth_convolution_the_network_begins_as_the_same_function(settings):
+    saved = narrow("paper", "initialisation=kaiming", "output_sigma=0.03")
+    network, drawn = six_from_five(saved, LETTERS, *settings)
+    assert drawn == ["conv6"]
+    x = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 60
+    with torch.inference_mode():
+        expected, got = saved.network()(x), network.eval()(x)
+    assert expected.abs().max() > 1
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_with_a_sixth_convolution_and_other_classes_fc7_gives_what_fc6_gave():
+    saved = narrow("paper", "initialisation=kaiming")
+    network, drawn = six_from_five(saved, ("a", "b"))
+    assert drawn == ["conv6", "fc9"]
+    x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 60
+    seen = []
+    for net, name in ((saved.network(), "fc6"), (network.eval(), "fc7")):
+        net.named_layer(name).register_forward_hook(lambda module, given, output: seen.append(output))
+        with torch.inference_mode():
+            net(x)
+    torch.testing.assert_close(seen[1], seen[0], rtol=1e-5, atol=1e-4)
+
+
+def test_the_sixth_convolution_learns(others, tiny, tmp_path):
+    """The identity's zeros are no dead ends: after training, they are zeros no more."""
+    five = override(tiny, ["norm=none", "dense_norm=false"])
+    saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.full((1, 1, 3), 120.0))
+    six = replace(five, conv=(*five.conv, Conv(16, 3, padding=1)))
+    run = Run(others[1], six, replace(QUICK, rate=0.01), tmp_path / "run", init=saved)
+    kernel = run.network.named_layer("conv6").weight
+    first = kernel.detach().clone()
+    assert torch.equal(first, torch.nn.init.dirac_(torch.empty(16, 16, 3, 3)))
+    run.train()
+    middle = kernel[:, :, 1, 1]  # these photographs are so small that the last maps are a single unit
+    assert (middle[~torch.eye(16, dtype=torch.bool)] != 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("layer", [
+    Conv(16, 3), Conv(16, 3, padding=1, stride=2), Conv(16, 5, padding=1), Conv(24, 3, padding=1)])
+def test_a_convolution_that_changes_maps_or_sides_is_no_identity(tiny, layer):
+    five = override(tiny, ["norm=none", "input.side=64", "input.crop=56", "average_pool=2"])
+    six = replace(five, conv=(*five.conv, layer))
+    network = AlexNet(six, seed=9)
+    fresh = network.named_layer("conv6").weight.clone()
+    saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3))
+    if layer.width == 16:
+        assert "conv6" in begin_from(network, saved, LETTERS[:4])[1]
+    else:
+        with pytest.raises(ValueError, match="fc7 of small has weight"):
+            begin_from(network, saved, LETTERS[:4])
+    assert torch.equal(network.named_layer("conv6").weight, fresh)
+
+
+@pytest.mark.parametrize("settings", [[], ["norm=none", "activation=tanh"]])
+def test_behind_batch_norm_or_tanh_the_sixth_convolution_stays_as_drawn(tiny, settings):
+    five = override(tiny, settings)
+    six = replace(five, conv=(*five.conv, Conv(16, 3, padding=1)))
+    network = AlexNet(six, seed=9)
+    fresh = network.named_layer("conv6").weight.clone()
+    begin_from(network, Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3)), LETTERS[:4])
+    assert torch.equal(network.named_layer("conv6").weight, fresh)
+
+
+# --- What does not fit ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("theirs", "settings", "words"), [
+    ("paper", ["conv2.width=32"], r"conv2 of paper has weight of shape \[16, 8, 5, 5\], and the checkpoint's \(paper\) "
+     r"\[32, 8, 5, 5\]"),
+    ("paper", ["dense2.width=64"], r"fc7 of paper has weight of shape \[32, 32\], and the checkpoint's \(paper\) "
+     r"\[64, 32\]"),
+    ("one-gpu", [], r"conv2 of paper has weight of shape \[16, 8, 5, 5\], and the checkpoint's \(one-gpu\) "
+     r"\[16, 16, 5, 5\]"),
+    ("paper-conv6", [], r"the checkpoint \(paper-conv6\) has conv6, for which paper has no place"),
+    ("caffe", [], r"paper takes photographs with channels RGB, and the checkpoint \(caffe\) with BGR"),
+    ("paper-bn", [], r"paper takes photographs with scale \(1.0, 1.0, 1.0\), and the checkpoint \(paper-bn\) with "
+     r"\(58.0, 58.0, 58.0\)"),
+    ("paper-bn", ["input.scale=1,1,1"], r"the checkpoint \(paper-bn\) has norm1, norm2, norm3, norm4, norm5, norm6, "
+     "norm7, for which paper has no place"),
+], ids=["maps", "units", "towers", "a layer more", "blue first", "scale", "norms"])
+def test_a_checkpoint_that_does_not_fit_is_refused_with_both_values(theirs, settings, words):
+    with pytest.raises(ValueError, match=words):
+        begin_from(AlexNet(narrow("paper").arch), narrow(theirs, *settings), LETTERS)
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_learns_faster_than_from_scratch(others, tiny, before, tmp_path):
+    for seed in range(3):
+        scratch, tuned, frozen = (
+            Run(others[1], tiny, replace(QUICK, epochs=3, freeze=freeze), tmp_path / f"{seed}{place}", seed=seed,
+                init=init).train()
+            for place, (init, freeze) in enumerate([(None, ""), (before, ""), (before, "conv")]))
+        # Elsewhere: 1.1 to 3.4 from scratch, 0.46 to 0.57 begun from the trees.
+        assert max(tuned.loss, frozen.loss) < 0.7 * scratch.loss
+        assert tuned.top1_error < scratch.top1_error
+
+
+@pytest.mark.parametrize(("freeze", "frozen"), [
+    ("conv", {"conv1", "conv2", "conv3", "conv4", "conv5", "norm1", "norm2", "norm3", "norm4", "norm5"}),
+    ("conv1 conv3", {"conv1", "norm1", "conv3", "norm3"}),
+    ("conv fc6", {"conv1", "conv2", "conv3", "conv4", "conv5", "norm1", "norm2", "norm3", "norm4", "norm5", "fc6",
+                  "norm6"})])
+def test_frozen_layers_stay_as_they_were_bit_for_bit(others, tiny, before, freeze, frozen, tmp_path):
+    """Weights, biases, and the statistics of batch normalisation, which no gradient moves."""
+    Run(others[1], tiny, replace(QUICK, freeze=freeze), tmp_path / "run", init=before).train()
+    then, now = bits(before.weights), bits(checkpoint.load(tmp_path / "run" / "last").weights)
+    assert {key.split(".")[1] for key in then if "fc7" not in key and now[key] == then[key]} == frozen
+    still = {key for key in then if now[key] == then[key]}
+    assert still == {key for key in then if key.split(".")[1] in frozen}
+
+
+def test_a_resumed_fine_tuning_ends_where_an_uninterrupted_one_ends(others, tiny, before, tmp_path):
+    """Stopped by a signal in the midst of an epoch; the second time, another checkpoint is named, and not read."""
+    recipe = replace(QUICK, epochs=3, freeze="conv")
+    Run(others[1], tiny, recipe, tmp_path / "whole", init=before).train()
+
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        Run(others[1], tiny, recipe, tmp_path / "halves", init=before, on_event=stop).train()
+    elsewhere = replace(before, weights={key: torch.zeros_like(t) for key, t in before.weights.items()})
+    Run(others[1], tiny, recipe, tmp_path / "halves", init=elsewhere, resume=True).train()
+    whole, halves = (checkpoint.load(tmp_path / name / "last", with_velocity=True) for name in ("whole", "halves"))
+    assert bits(whole.weights) == bits(halves.weights)
+    assert bits(whole.velocity) == bits(halves.velocity)
+    assert torch.equal(whole.mean_HWC, halves.mean_HWC)
+    assert whole.errors == halves.errors
+    assert whole.provenance == halves.provenance
+
+
+def test_the_mean_is_that_of_the_weights_where_photographs_go_in_the_same_way(others, tiny, before, tmp_path):
+    same = Run(others[1], tiny, QUICK, tmp_path / "same", init=before)
+    assert torch.equal(same.preprocess.mean_HWC, before.mean_HWC)
+    smaller = Run(others[1], override(tiny, ["input.crop=27"]), QUICK, tmp_path / "smaller", init=before)
+    own = Run(others[1], tiny, QUICK, tmp_path / "own")
+    assert torch.equal(smaller.preprocess.mean_HWC, own.preprocess.mean_HWC)
+    assert not torch.equal(own.preprocess.mean_HWC, before.mean_HWC)
+
+
+def test_a_checkpoint_remembers_what_its_training_began_from(others, tiny, before, tmp_path):
+    Run(others[1], tiny, QUICK, tmp_path / "run", init=before).train()
+    init = checkpoint.load(tmp_path / "run" / "best").provenance["init"]
+    assert (init["arch"], init["classes"], init["drawn"]) == ("small", 4, ["fc7"])
+    assert init["sha256"] == before.describe()["sha256"]
+    other = replace(before, weights=before.weights | {"classifier.fc7.bias": before.weights["classifier.fc7.bias"] + 1})
+    assert other.describe()["sha256"] != init["sha256"]
+
+
+# --- The command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(before, tmp_path):
+    checkpoint.save(before, tmp_path / "before")
+    return tmp_path / "before"
+
+
+def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(others, run, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert command("train", others[0], "--init", run, "--freeze", "conv", "--epochs", 1, "--out", out) == 0
+    said = capsys.readouterr().err
+    assert f"beginning from {run}: conv1, norm1" in said
+    assert "fc7 begins anew; conv frozen" in said
+    saved = checkpoint.load(out / "last")
+    assert (saved.arch.name, len(saved.classes), saved.recipe.name, saved.recipe.freeze) == (
+        "small", 5, "finetune", "conv")
+    assert json.loads((out / "config.json").read_text())["recipe"]["freeze"] == "conv"
+    # More epochs, with and without the words of the first time: --init is not applied again.
+    for epochs, words in ((2, []), (3, ["--init", run, "--freeze", "conv"])):
+        assert command("train", others[0], *words, "--resume", "--epochs", epochs, "--out", out) == 0
+        assert "beginning from" not in capsys.readouterr().err
+    last = checkpoint.load(out / "last")
+    assert last.training["epoch"] == 3
+    then, now = bits(checkpoint.load(run).weights), bits(last.weights)
+    assert all(now[key] == then[key] for key in then if "features" in key)
+    assert now["classifier.fc7.bias"] != then["classifier.fc7.bias"]
+
+
+def test_train_begins_from_torchvisions_weights_and_from_a_model_of_the_hub(
+    class_folders, tmp_path, monkeypatch, capsys,
+):
+    monkeypatch.setattr(weights, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
+    theirs = Theirs(*NARROW, classes=1000).state_dict()
+    write(theirs, tmp_path / "alexnet-owt.pth")
+    write_hub(open_weights(tmp_path / "alexnet-owt.pth"), tmp_path / "hub")
+    for init in ("alexnet-owt.pth", "hub"):
+        out = tmp_path / f"out-{init}"
+        assert command("train", class_folders, "--init", tmp_path / init, "--freeze", "conv,fc6", "--epochs", 1,
+                       "--out", out) == 0
+        assert "fc8 begins anew; conv fc6 frozen" in capsys.readouterr().err
+        saved = checkpoint.load(out)
+        assert saved.arch.input == arch("torchvision").input
+        assert len(saved.classes) == 4
+        assert torch.equal(saved.weights["features.0.weight"], theirs["features.0.weight"])
+        assert torch.equal(saved.weights["classifier.1.weight"], theirs["classifier.1.weight"])
+        assert not torch.equal(saved.weights["classifier.4.weight"], theirs["classifier.4.weight"])
+        assert saved.provenance["init"]["provenance"]["file"] == "alexnet-owt.pth"
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--init", "nowhere"], "nowhere does not exist"),
+    (["--init", "folder"], "folder is not a checkpoint"),
+    (["--init", "before", "--freeze", "conf"], "no weights called 'conf' to freeze; did you mean conv"),
+    (["--init", "before", "--freeze", "conv9"], "no weights called 'conv9'"),
+    (["--init", "before", "--freeze", "conv,fc6,fc7"], "leaves nothing to train"),
+    ([*SMALL, "--init", "before", "--set", "arch.dense.width=7"],
+     "fc6 of small has weight of shape [7, 16], and the checkpoint's (small) [32, 16]"),
+    ([*SMALL, "--init", "before", "--set", "arch.input.scale=1,1,1"], "takes photographs with scale (1.0, 1.0, 1.0)"),
+    (["--init", "before", "--arch", "cifar"], "cifar takes photographs with scale (1.0, 1.0, 1.0)"),
+    (["--init", "before", "--set", "arch.input.side=64"], "is packed at 32 pixels and 64 are wanted"),
+])
+def test_a_mistake_is_one_sentence_and_nothing_is_written(others, run, arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    assert command("train", others[1].path, *arguments, "--out", "out") == 2
+    printed = capsys.readouterr()
+    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(said) == 1
+    assert words in said[0]
+    assert "Traceback" not in printed.err
+    assert not Path("out").exists()
