@@ -623,6 +623,26 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     same(before, checkpoint.load(tmp_path / "again"))
 
 
+def test_the_command_imports_a_hub_folder_as_it_is(tmp_path, capsys):
+    saved = saved_as("small")
+    write_hub(saved, tmp_path / "hub")
+    assert command("import", tmp_path / "hub", tmp_path / "out") == 0
+    same(checkpoint.load(tmp_path / "out"), saved)
+    assert command("import", tmp_path / "hub", tmp_path / "again", "--mean", "1,2,3") == 2
+    assert "brings preprocessing and classes along" in capsys.readouterr().err
+    assert command("import", tmp_path, tmp_path / "again") == 2
+    assert "has no config.json" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_file_of_class_names_may_come_from_any_editor(narrow, tmp_path):
+    names = ["äsche", "birch", "cedar", "date palm", "elm", "fir", "gum"]
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*names, "", ""]).encode())
+    path = write(narrow.state_dict(), tmp_path / "net.pth")
+    assert command("import", path, tmp_path / "out", "--classes", tmp_path / "names.txt") == 0
+    assert list(checkpoint.load(tmp_path / "out").classes) == names
+
+
 @pytest.fixture
 def model(tiny, tmp_path):
     """A small model in the hub's layout, of a run that began from torchvision's weights."""

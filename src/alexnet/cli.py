@@ -452,13 +452,13 @@ def import_(
     from_: Annotated[Literal["torchvision", "caffe"] | None, Parameter(name="--from")] = None,
     prototxt: Path | None = None, mean: str | None = None, classes: Path | None = None,
 ) -> None:
-    """Turn weights of torchvision or Caffe into a checkpoint, with preprocessing and classes. Nothing in them is run.
+    """Turn weights of others into a checkpoint, with preprocessing and classes. Nothing in them is run.
 
     Parameters
     ----------
     file
-        torchvision's alexnet-owt-*.pth (fetched, where there is no such file), a state dict of that network, or a
-        .caffemodel.
+        torchvision's alexnet-owt-*.pth (fetched, where there is no such file), a state dict of that network, a
+        .caffemodel, or a folder that `alexnet export` wrote in the Hugging Face hub's layout.
     out
         Folder for the checkpoint.
     from_
@@ -472,13 +472,18 @@ def import_(
     """
     from alexnet import checkpoint
     from alexnet.caffe import read_caffe
-    from alexnet.weights import fetch_torchvision, official_name, read_torchvision
+    from alexnet.weights import fetch_torchvision, official_name, read_hub, read_torchvision
 
     if (out / checkpoint.HEAD).exists():
         raise ValueError(f"{out} already holds a checkpoint; name another folder")
-    names = classes.read_text(encoding="utf-8").splitlines() if classes else None
+    names = classes.read_text(encoding="utf-8-sig").rstrip().splitlines() if classes else None
     path = Path(file)
-    if (from_ or ("caffe" if path.suffix in (".caffemodel", ".prototxt") else "torchvision")) == "caffe":
+    if path.is_dir():
+        if from_ or prototxt or mean or names:
+            raise ValueError(f"{file} is a folder, which brings preprocessing and classes along; leave out --from, "
+                             "--prototxt, --mean and --classes, or name a file")
+        saved = read_hub(path)
+    elif (from_ or ("caffe" if path.suffix in (".caffemodel", ".prototxt") else "torchvision")) == "caffe":
         saved = read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)
     else:
         if prototxt or mean:
@@ -527,7 +532,8 @@ def export(
 
     endings = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", "": "safetensors"}
     if to is None and out.suffix not in endings:
-        raise ValueError(f"{out} does not tell the format; add --to onnx, torch-export, torchvision or safetensors")
+        raise ValueError(f"{out} does not tell the format by its ending (.onnx, .pt2, .pth, or none for a folder with "
+                         "safetensors); add --to onnx, torch-export, torchvision or safetensors")
     print(write(open_weights(checkpoint), out, to or endings[out.suffix], from_pixels=from_pixels))
 
 
