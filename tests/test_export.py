@@ -281,7 +281,7 @@ def test_the_ending_tells_the_format_and_to_overrules_it(run, arguments, file, t
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["run", "net.tflite"], "net.tflite does not tell the format; add --to onnx"),
+    (["run", "net.tflite"], "net.tflite does not tell the format by its ending"),
     (["run", "net.onnx", "--to", "tflite"], "tflite"),
     (["run", "net.pth"], "cifar is not torchvision's network"),
     (["run", "net", "--from-pixels"], "safetensors holds weights and no preprocessing"),

@@ -503,7 +503,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
 @pytest.mark.parametrize(("arguments", "words"), [
     (["import", "nowhere.pth", "out"], "nowhere.pth is not a file"),
     (["import", "empty.pth", "out"], "empty.pth is cut off"),
-    (["import", "folder", "out"], "folder is not a file"),
+    (["import", "folder", "out"], "folder has no config.json; it is not a model that alexnet exported"),
     (["import", "resnet.pth", "out"], "but begins with conv1.weight"),
     (["import", "net.pth", "out", "--classes", "two.txt"], "2 names of classes were given, and the network has 7"),
     (["import", "net.pth", "out", "--classes", "folder"], "folder"),
