@@ -521,6 +521,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
 def test_mistakes_with_files_are_one_sentence_and_leave_nothing(
     narrow, arguments, words, tmp_path, monkeypatch, capsys,
 ):
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path.parent / "matplotlib"))  # where it keeps its list of fonts
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("empty.pth").write_bytes(b"")
