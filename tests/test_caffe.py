@@ -319,6 +319,12 @@ def test_wrong_files_beside_it_are_said_in_one_sentence(tmp_path, capsys, option
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("name", "option"), [("deploy.prototxt", "--prototxt"), ("mean.binaryproto", "--mean")])
+def test_a_file_that_goes_with_the_weights_is_told_from_them(tmp_path, capsys, name, option):
+    assert command("import", write(tmp_path, net_text(alexnet()), name), tmp_path / "out") == 2
+    assert f"{name} holds no weights; name the .caffemodel, and this file with {option}" in capsys.readouterr().err
+
+
 def test_a_damaged_file_is_refused_or_read_and_never_anything_else(tmp_path):
     """Cut anywhere, or with bytes changed: ValueError, or a network, but no other error."""
     whole = net_bytes([*MEAN_VALUES, *alexnet(widths=(4, 4, 4, 4, 4), hidden=4)], "v1")

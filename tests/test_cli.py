@@ -163,6 +163,8 @@ def test_the_library_loads_and_predicts_in_three_lines(run, class_folders):
     (["train", "PHOTOS", "--arch", "torchvision", "--set", "arch.input.crop=32"], "needs 63 or more"),
     (["train", "PHOTOS", "--arch", "small", "--precision", "fp16", "--device", "cpu"], "use --precision bf16 or fp32"),
     (["train", "PHOTOS", "--epochs", "many"], "many"),
+    (["train", "PHOTOS", "--epochs", "0"], "epochs 0 must be at least 1"),
+    (["train", "PHOTOS", "--arch", "small", "--freeze", "conv"], "--freeze conv without --init"),
     (["evaluate", "nowhere"], "at least one checkpoint and then the data"),
     (["evaluate", "nowhere", "PHOTOS"], "nowhere does not exist"),
     (["predict", "RUN"], "then photographs"),

@@ -99,6 +99,13 @@ def test_classes_are_matched_by_name():
         match_classes(["ash", "birch", "cedar"], ["ash", "ceder"])
 
 
+def test_capitals_do_not_matter_unless_they_alone_tell_classes_apart():
+    assert match_classes(["English springer", "French horn"], ["french Horn", "english springer"]).tolist() == [1, 0]
+    assert match_classes(["Crane", "crane"], ["crane", "Crane"]).tolist() == [1, 0]
+    with pytest.raises(ValueError, match="not trained on 1"):
+        match_classes(["Crane", "crane"], ["CRANE"])
+
+
 def test_json_has_the_promised_fields():
     tree = json.loads(json.dumps(Errors(100, 50.0, 20, 5).to_json()))
     assert tree["photographs"] == 100

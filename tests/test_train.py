@@ -1,6 +1,7 @@
 """The update rule, the schedules, and runs that end where they should, interrupted or not."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from torch import nn
 from alexnet import checkpoint
 from alexnet.config import Recipe, arch, recipe
 from alexnet.diagnostics import loss_verdict
+from alexnet.evaluate import Errors
+from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, conv1_rate, learning_rate
 from alexnet.settings import override
 from alexnet.train import Diverged, Interrupted, Run, choose_device
@@ -364,6 +367,21 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
     assert saved.training["step"] == 3
     assert all(torch.isfinite(weight).all() for weight in saved.weights.values())
     assert any(event["event"] == "warning" for event in logged(tmp_path / "run"))
+
+
+def test_a_validation_loss_that_is_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet.train.evaluate", lambda *a, **k: Errors(44, math.nan, 44, 44))
+    with pytest.raises(Diverged, match="lower the rate"):
+        Run(packed, tiny, QUICK, tmp_path / "run").train()
+    assert not (tmp_path / "run" / "best").exists()
+
+
+def test_a_run_is_not_trained_into_a_checkpoint_that_is_none(packed, tiny, tmp_path):
+    network = AlexNet(tiny)
+    checkpoint.save(checkpoint.Checkpoint(tiny, tuple("abcd"), network.state_dict(), torch.zeros(1, 1, 3)), tmp_path)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="no run, such as an import; choose another --out"):
+            Run(packed, tiny, QUICK, tmp_path, resume=resume)
 
 
 def test_a_stuck_loss_is_named_and_a_healthy_one_is_not():

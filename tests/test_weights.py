@@ -510,6 +510,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
     (["import", "net.pth", "full"], "already holds a checkpoint"),
     (["import", "net.pth", "out", "--mean", "1,2,3"], "belong to Caffe's files"),
     (["import", "net.pth", "net.pth"], "net.pth"),
+    (["import", "net.pth", "run"], "run already holds a checkpoint"),
     (["predict", "resnet.pth", "two.txt"], "but begins with conv1.weight"),
     (["predict", "torchvison", "two.txt"], "torchvison does not exist; give a run's folder"),
     (["predict", "folder", "two.txt"], "folder is not a checkpoint"),
@@ -526,6 +527,8 @@ def test_mistakes_with_files_are_one_sentence_and_leave_nothing(
     Path("folder").mkdir()
     Path("empty.pth").write_bytes(b"")
     Path("two.txt").write_text("ash\nbirch\n")
+    Path("run").mkdir()
+    Path("run/log.jsonl").write_text("")
     write(WRONG["another network"][0](narrow), Path("resnet.pth"))
     write(WRONG["NaN"][0](narrow), Path("nan.pth"))
     write(narrow.state_dict(), Path("net.pth"))

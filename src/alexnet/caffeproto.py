@@ -116,6 +116,8 @@ class Net:
 def read_caffemodel(path: Path) -> Net:
     """The network of a .caffemodel. Raises ValueError for a file that is cut off or something else."""
     check(path.is_file(), f"{path} is not a file; name a .caffemodel")
+    for ending, option in ((".prototxt", "--prototxt"), (".binaryproto", "--mean")):
+        check(path.suffix != ending, f"{path} holds no weights; name the .caffemodel, and this file with {option}")
     return _net(_parse("NetParameter", path, ".caffemodel"), path)
 
 

@@ -236,7 +236,10 @@ def train(
         own = arch(arch_) if arch_ else start.arch if start else begun[0] if begun and init else arch("paper")
         way = recipe(recipe_) if recipe_ else finetune_recipe(own) if init else None
         network, chosen = _configure(own, way, set_)
-    chosen = replace(chosen, epochs=epochs) if epochs else chosen
+    if freeze and not (init or begun):
+        raise ValueError(f"--freeze {freeze} without --init would keep weights that were drawn at random; add --init "
+                         "CHECKPOINT, or leave it out")
+    chosen = replace(chosen, epochs=epochs) if epochs is not None else chosen
     chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
     packed = _open_data(data, network.input.side)
     with TrainingBar(chosen.epochs) as watch:
@@ -474,7 +477,7 @@ def import_(
     from alexnet.caffe import read_caffe
     from alexnet.weights import fetch_torchvision, official_name, read_hub, read_torchvision
 
-    if (out / checkpoint.HEAD).exists():
+    if any((out / part / checkpoint.HEAD).exists() for part in ("", "best", "last")) or (out / "log.jsonl").exists():
         raise ValueError(f"{out} already holds a checkpoint; name another folder")
     names = classes.read_text(encoding="utf-8-sig").rstrip().splitlines() if classes else None
     path = Path(file)
@@ -483,7 +486,7 @@ def import_(
             raise ValueError(f"{file} is a folder, which brings preprocessing and classes along; leave out --from, "
                              "--prototxt, --mean and --classes, or name a file")
         saved = read_hub(path)
-    elif (from_ or ("caffe" if path.suffix in (".caffemodel", ".prototxt") else "torchvision")) == "caffe":
+    elif from_ == "caffe" or (not from_ and path.suffix in (".caffemodel", ".prototxt", ".binaryproto")):
         saved = read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)
     else:
         if prototxt or mean:

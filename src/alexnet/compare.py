@@ -41,14 +41,14 @@ class Difference:
 #: Where each preset's facts come from, by topic; `else` for all others. Short names as at the head of config.py.
 SOURCES: dict[str, dict[str, str]] = {
     "paper": {"input": "§2, §4.1", "size": "Figure 2; code2012's ceiling", "norm": "§3.3", "order": "§3.1, §3.3, §3.4",
-              "pool": "§3.4", "dropout": "§4.2", "initialisation": "§5", "recipe": "§5", "views": "§4.1",
-              "else": "§3.5"},
+              "pool": "§3.4", "rounding": "code2012", "dropout": "§4.2", "initialisation": "§5", "recipe": "§5",
+              "views": "§4.1", "noise": "§4.1; cuda-convnet2", "else": "§3.5"},
     "paper-conv6": {"else": "§6, whose size and biases are ours"},
     "code2012": {"input": "code2012", "views": "code2012", "recipe": "code2012, the 2010 run's log",
                  "else": "code2012, layers-145"},
-    "caffe": {"recipe": "bvlc_alexnet/solver.prototxt", "pool": "caffe, pooling_layer.cpp",
+    "caffe": {"recipe": "bvlc_alexnet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
               "norm": "caffe, lrn_layer.cpp", "else": "bvlc_alexnet/train_val.prototxt"},
-    "caffenet": {"recipe": "bvlc_reference_caffenet/solver.prototxt", "pool": "caffe, pooling_layer.cpp",
+    "caffenet": {"recipe": "bvlc_reference_caffenet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
                  "norm": "caffe, lrn_layer.cpp", "else": "bvlc_reference_caffenet/train_val.prototxt"},
     "torchvision": {"recipe": "torchvision, references/classification",
                     "views": "torchvision, references/classification",
@@ -98,7 +98,7 @@ def network_facts(arch: Arch) -> dict[Place, Fact]:
                 f"a / ({arch.lrn.k:g} + {arch.lrn.alpha:g}{share} x sum of a^2) ^ {arch.lrn.beta:g}, over {arch.lrn.n} "
                 f"{reach}", "norm")
     facts["pool", "window"] = Fact(f"{arch.pool_kernel}x{arch.pool_kernel}, stride {arch.pool_stride}", "pool")
-    facts["pool", "size"] = Fact("the ceiling" if arch.pool_rounding == "ceil" else "the floor", "pool")
+    facts["pool", "size"] = Fact("the ceiling" if arch.pool_rounding == "ceil" else "the floor", "rounding")
     if arch.average_pool:
         facts["average_pool", "brings to"] = Fact(f"{arch.average_pool}x{arch.average_pool}", "layers")
     _dense_facts(arch, layers, facts)
@@ -190,10 +190,11 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
         "label smoothing": f"{recipe.label_smoothing:g}",
         "frozen": recipe.freeze or "nothing",
     }
-    seen = {"view": views[recipe.crop], "mirror": "half of them" if recipe.mirror else "none", "colour noise": noise,
+    seen = {"view": views[recipe.crop], "mirror": "half of them" if recipe.mirror else "none",
             "one view for": "each photograph" if recipe.view_group == 1 else f"{recipe.view_group} photographs"}
     return {("recipe", what): Fact(value, topic)
-            for topic, facts in (("recipe", said), ("views", seen)) for what, value in facts.items()}
+            for topic, facts in (("recipe", said), ("views", seen), ("noise", {"colour noise": noise}))
+            for what, value in facts.items()}
 
 
 def _schedule(recipe: Recipe) -> str:
@@ -244,7 +245,7 @@ def _source(arch: Arch, recipe: Recipe, place: Place, fact: Fact | None, opposit
     topic = (fact or opposite or Fact("", "else")).topic
     if topic == "counted":
         return "counted"
-    of_recipe = topic in ("recipe", "views")
+    of_recipe = topic in ("recipe", "views", "noise")
     preset = recipe if of_recipe else arch
     known: dict[str, Any] = dict(RECIPES) if of_recipe else dict(ARCHS)
     if preset.name not in SOURCES or preset.name not in known:

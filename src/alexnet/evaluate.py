@@ -6,6 +6,7 @@ Shapes: N photographs, K classes, V views.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -159,13 +160,17 @@ def evaluate(
 def match_classes(known: Sequence[str], asked: Sequence[str]) -> Tensor:
     """For each class of the data, its number in the network: int64 [len(asked)]. By name, so order does not matter.
 
-    One of ImageNet's classes may go by its name on one side and by WordNet's number on the other.
+    One of ImageNet's classes may go by its name on one side and by WordNet's number on the other; capitals do not
+    matter, unless they alone tell two of the network's classes apart.
     Raises ValueError for a class that the network does not know.
     """
     number = {readable(name): place for place, name in enumerate(known)}
-    strangers = [name for name in asked if readable(name) not in number]
+    alike = Counter(name.casefold() for name in number)
+    folded = {name.casefold(): place for name, place in number.items() if alike[name.casefold()] == 1}
+    found = [number.get(readable(name), folded.get(readable(name).casefold())) for name in asked]
+    strangers = [name for name, place in zip(asked, found, strict=True) if place is None]
     if strangers:
         raise ValueError(
             f"the network was not trained on {len(strangers)} of the data's {len(asked)} classes, such as "
             f"{strangers[0]!r} ({nearest(strangers[0], known[:20])}); evaluate on data with the classes it knows")
-    return torch.tensor([number[readable(name)] for name in asked])
+    return torch.tensor(found)

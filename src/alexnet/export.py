@@ -69,7 +69,8 @@ def export(saved: Checkpoint, dest: Path, to: str, *, from_pixels: bool = False)
     check(to == "safetensors" or not dest.is_dir(), f"{dest} is a folder; name a file to write")
     if to == "torchvision":
         write_torchvision(saved, dest)
-        return f"{dest}: a state dict under torchvision's keys; its input wants {_input_in_words(saved)}"
+        return (f"{dest}: a state dict under torchvision's keys; its input wants {_input_in_words(saved)}; it holds no "
+                "names of classes, which alexnet import takes from --classes FILE")
     if to == "safetensors":
         write_hub(saved, dest)
         return f"{dest}: config, weights, mean image and model card, in the Hugging Face hub's layout"

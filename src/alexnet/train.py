@@ -302,6 +302,8 @@ class Run:
                 raise Interrupted(caught(), self.out / "last")
 
         errors = evaluate([(self.network, self.preprocess)], self.validation, device=self.device, on_progress=check)
+        if not math.isfinite(errors.loss):
+            raise Diverged(loss_verdict(errors.loss, self.arch.classes, state.step))
         rate = learning_rate(self.recipe, (state.step - 0.5) / self.steps, state.plateau.drops)
         state.plateau.see(errors.top1_error, self.recipe)
         state.epoch += 1
@@ -341,6 +343,8 @@ class Run:
 
     def _saved(self, resume: bool) -> ckpt.Checkpoint | None:
         """The run to go on with, if there is one and it is the same run."""
+        if (self.out / ckpt.HEAD).exists():  # it would stand before the run's best and last
+            raise ValueError(f"{self.out} holds a checkpoint that is no run, such as an import; choose another --out")
         if not (self.out / "last" / ckpt.HEAD).exists():
             if (self.out / "log.jsonl").exists() and not resume:
                 raise ValueError(f"{self.out} holds a run that was stopped; add --resume, or choose another --out")
