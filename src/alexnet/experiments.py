@@ -36,7 +36,7 @@ class Reported:
 REPORTED = (
     Reported("sparse coding", None, "ILSVRC-2010 test", 47.1, 28.2, "Table 1"),
     Reported("SIFT + FVs", None, "ILSVRC-2010 test", 45.7, 25.7, "Table 1"),
-    Reported("1 CNN", 1, "ILSVRC-2010 test", 39.0, 18.3, "§6"),
+    Reported("1 CNN", 1, "ILSVRC-2010 test", 39.0, 18.3, "§6, footnote"),
     Reported("1 CNN", 10, "ILSVRC-2010 test", 37.5, 17.0, "Table 1"),
     Reported("1 CNN", 10, "ILSVRC-2012 val", 40.7, 18.2, "Table 2"),
     Reported("5 CNNs", 10, "ILSVRC-2012 val", 38.1, 16.4, "Table 2"),
