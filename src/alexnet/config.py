@@ -270,8 +270,8 @@ def _each(layers: tuple[Conv, ...], **columns: tuple[Any, ...]) -> tuple[Conv, .
     return tuple(replace(layer, **row) for layer, row in zip(layers, rows, strict=True))
 
 
-#: §6's network with "an extra, sixth convolutional layer over the last pooling layer", for pre-training on all of
-#: ImageNet. The paper gives neither its size nor its biases: here it is conv5 again, with the biases at 0.
+#: §6's network, with a sixth convolution behind the last pooling, which was pre-trained on all of ImageNet. The paper
+#: gives neither its size nor its biases: here it is conv5 again, with the biases at 0.
 PAPER_CONV6 = replace(
     PAPER, name="paper-conv6", conv=(*_PAPER_CONV, Conv(256, 3, padding=1, within_tower=True)))
 
@@ -377,7 +377,6 @@ RECIPES = {recipe.name: recipe for recipe in (
     Recipe("cifar", epochs=60, rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55), lighting=0.0,
            bias_rate=2.0, decay_biases=False),
 )}
-
 
 
 def default_recipe(arch: Arch) -> Recipe:
