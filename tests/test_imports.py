@@ -11,10 +11,11 @@ ROOT = Path(alexnet.__file__).parent
 
 #: Reading order, top to bottom: a file may import only files above it.
 ORDER = [
-    "config", "settings", "progress", "explain", "compare", "images", "photos", "imagenet", "folders", "ilsvrc",
-    "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader", "augment", "model", "evaluate",
-    "diagnostics", "checkpoint", "weights", "caffeproto", "caffe", "finetune", "optimise", "train", "predict",
-    "experiments", "export", "figures", "report", "demo", "cli", "__main__", "__init__",
+    "config", "settings", "allocator", "native", "progress", "explain", "compare", "images", "photos", "imagenet",
+    "folders", "ilsvrc", "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader", "kernels",
+    "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint", "weights", "caffeproto", "caffe",
+    "finetune", "optimise", "train", "predict", "experiments", "export", "figures", "report", "demo", "cli", "__main__",
+    "__init__",
 ]
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet import kernels
 from alexnet.config import InputSpec, Recipe
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -61,53 +62,66 @@ class Preprocess:
     def centre(self, pixels_NHWC: Tensor) -> Tensor:
         """The central view: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
         middle = (pixels_NHWC.shape[1] - self.spec.crop) // 2
-        place = torch.full((len(pixels_NHWC),), middle, device=pixels_NHWC.device)
-        return self.finish(self.window(pixels_NHWC, place, place))
+        return self.cut(pixels_NHWC, torch.full((len(pixels_NHWC), 2), middle, device=pixels_NHWC.device))
 
     def ten_views(self, pixels_NHWC: Tensor) -> Tensor:
         """Four corners, the centre, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
+        device, count = pixels_NHWC.device, len(pixels_NHWC)
         last = pixels_NHWC.shape[1] - self.spec.crop
         places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
-        five = []
-        for top, left in places:
-            top_N = torch.full((len(pixels_NHWC),), top, device=pixels_NHWC.device)
-            five.append(self.window(pixels_NHWC, top_N, torch.full_like(top_N, left)))
-        views_NVCHW = torch.stack([*five, *(view.flip(-1) for view in five)], dim=1)
-        return self.finish(views_NVCHW)
+        places_V2 = torch.tensor(places * 2, device=device)
+        mirrored_V = torch.arange(10, device=device) >= 5
+        views = self.cut(pixels_NHWC, places_V2.repeat(count, 1), mirrored_V.repeat(count),
+                         photo_N=torch.arange(count, device=device).repeat_interleave(10))
+        return views.unflatten(0, (count, 10))
 
     def training_views(
         self, pixels_NHWC: Tensor, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
-        lighting_CC: Tensor | None = None,
+        lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """One random view of each photograph (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
         indices: each photograph's place in the training set; with seed and epoch they decide the view.
         lighting_CC: columns p_i * l_i of the colour noise, from `lighting_basis`; None leaves the colours alone.
+        dtype: float32, or bfloat16 where the network would round to it anyway.
         """
         device, count = pixels_NHWC.device, len(pixels_NHWC)
         # code2012 drew crop and mirror once for 32 photographs: the first of each group draws for it.
         leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
         draws = torch.from_numpy(uniform(seed, epoch, leaders, 5)).to(device)
-        if recipe.crop == "resized":
-            views = self.resized(pixels_NHWC, draws[:, :4], recipe.crop_area)
-        elif recipe.crop == "window":
-            places = pixels_NHWC.shape[1] - self.spec.crop + 1
-            top_N, left_N = (draws[:, :2] * places).long().clamp(max=places - 1).unbind(1)
-            views = self.window(pixels_NHWC, top_N, left_N)
-        else:
-            middle = torch.full((count,), (pixels_NHWC.shape[1] - self.spec.crop) // 2, device=device)
-            views = self.window(pixels_NHWC, middle, middle)
-        if recipe.mirror:
-            views = torch.where((draws[:, 4] < 0.5)[:, None, None, None], views.flip(-1), views)
+        mirrored_N = draws[:, 4] < 0.5 if recipe.mirror else torch.zeros(count, dtype=torch.bool, device=device)
+        shift_NC = None
         if lighting_CC is not None and recipe.lighting:
             noise = torch.special.ndtri(torch.from_numpy(uniform(seed, epoch, indices, 8)[:, 5:])) * recipe.lighting
-            views = views + (noise.float().to(device) @ lighting_CC.T)[:, :, None, None]
-        return self.finish(views)
+            shift_NC = noise.float().to(device) @ lighting_CC.T
+        if recipe.crop == "resized":
+            return self.finish(self.resized(pixels_NHWC, draws[:, :4], recipe.crop_area), mirrored_N, shift_NC, dtype)
+        room = pixels_NHWC.shape[1] - self.spec.crop
+        if recipe.crop == "window":
+            places_N2 = (draws[:, :2] * (room + 1)).long().clamp(max=room)
+        else:
+            places_N2 = torch.full((count, 2), room // 2, device=device)
+        return self.cut(pixels_NHWC, places_N2, mirrored_N, shift_NC, dtype)
 
-    def window(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor) -> Tensor:
+    def cut(
+        self, pixels_NHWC: Tensor, places_N2: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
+        dtype: torch.dtype = torch.float32, photo_N: Tensor | None = None,
+    ) -> Tensor:
+        """Windows at `places` (top, left), less the mean there, mirrored where asked, colours shifted, scaled.
+
+        photo_N: the photograph that each window is of, where it is not one window each. The compiled kernel does all of
+        it in one pass over the pixels, where there is one.
+        """
+        if kernels.makes_views(pixels_NHWC, dtype):
+            return kernels.views(pixels_NHWC, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
+                                 self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
+        views = self.window(pixels_NHWC, places_N2[:, 0], places_N2[:, 1], photo_N)
+        return self.finish(views, mirrored_N, shift_NC, dtype)
+
+    def window(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor, photo_N: Tensor | None = None) -> Tensor:
         """Windows of crop x crop at the given places, less the mean of those places: float [N, C, crop, crop]."""
         crop, (_, height, width, channels) = self.spec.crop, pixels_NHWC.shape
-        photo = torch.arange(len(pixels_NHWC), device=pixels_NHWC.device)
+        photo = torch.arange(len(pixels_NHWC), device=pixels_NHWC.device) if photo_N is None else photo_N
         mean_1HWC = self.mean_HWC.expand(height, width, channels)[None]
         # unfold makes a view [N, places, places, C, crop, crop] without copying; indexing then copies what is wanted.
         views = pixels_NHWC.unfold(1, crop, 1).unfold(2, crop, 1)[photo, top_N, left_N]
@@ -129,11 +143,19 @@ class Preprocess:
         grid = F.affine_grid(theta, [len(views), views.shape[1], crop, crop], align_corners=False)
         return F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def finish(self, views: Tensor) -> Tensor:
-        """Scale and channel order, for [..., C, H, W]."""
+    def finish(
+        self, views_NCHW: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Mirror, colour noise, scale and channel order, on views that are cut out already."""
+        views = views_NCHW
+        if mirrored_N is not None:
+            views = torch.where(mirrored_N[:, None, None, None], views.flip(-1), views)
+        if shift_NC is not None:
+            views = views + shift_NC[:, :, None, None]
         if self.spec.scale != (1.0, 1.0, 1.0):
             views = views / self.scale_C[:, None, None]
-        return views.flip(-3) if self.spec.channels == "BGR" else views
+        return (views.flip(-3) if self.spec.channels == "BGR" else views).to(dtype)
 
 
 def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:

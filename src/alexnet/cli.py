@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from alexnet.allocator import set_allocator
 from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, finetune_recipe, recipe
 from alexnet.settings import override
 
@@ -36,6 +37,8 @@ Set = Annotated[list[str] | None, Parameter(name="--set", help="Change one field
                 "arch.activation=tanh or recipe.batch_size=64; may be repeated.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
+Wanted = Literal["auto", "fp32", "bf16", "fp16"]
+Memory = Literal["keep", "system"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -185,8 +188,8 @@ def train(
     data: str, /, *, arch_: Annotated[str | None, Parameter(name="--arch")] = None,
     recipe_: Annotated[str | None, Parameter(name="--recipe")] = None, epochs: int | None = None,
     out: Path | None = None, resume: bool = False, seed: int = 0, set_: Set = None, device: Device = "auto",
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32", workers: int = 2, save_minutes: float = 10.0,
-    init: str | None = None, freeze: str | None = None,
+    precision: Wanted = "auto", workers: int = 2, save_minutes: float = 10.0,
+    init: str | None = None, freeze: str | None = None, allocator: Memory = "keep",
 ) -> None:
     """Train a network and leave its best and last checkpoints, a log and a report.
 
@@ -210,7 +213,7 @@ def train(
     seed
         Decides the weights, the order and the views.
     precision
-        bf16 is faster where the processor has it; fp16 needs a GPU.
+        auto: bf16 where the processor has instructions for it, fp32 elsewhere. fp16 needs a GPU.
     workers
         Threads that read ahead; they do not change the result.
     save_minutes
@@ -219,7 +222,13 @@ def train(
         Fine-tune: begin from the weights of a checkpoint, or of torchvision's by that name. The classes may be others.
     freeze
         Layers that stay as they are: conv, which is all convolutions, or names such as conv1,conv2.
+    allocator
+        keep: freed memory stays with the process for the next step (Linux); system: as it was.
     """
+    memory = set_allocator(allocator)  # before torch is imported
+
+    from alexnet.native import level
+    from alexnet.optimise import choose_precision
     from alexnet.progress import TrainingBar
     from alexnet.report import report as write_report
     from alexnet.train import Run, choose_device, resumable
@@ -242,14 +251,17 @@ def train(
     chosen = replace(chosen, epochs=epochs) if epochs is not None else chosen
     chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
     packed = _open_data(data, network.input.side)
+    device = choose_device(device)
+    arithmetic = choose_precision(begun[2].precision if begun and precision == "auto" else precision, device)
     with TrainingBar(chosen.epochs) as watch:
-        run = Run(packed, network, chosen, out, seed=seed, device=choose_device(device), precision=precision,
+        run = Run(packed, network, chosen, out, seed=seed, device=device, precision=arithmetic,
                   resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
-                  about={"command": shlex.join(["alexnet", *sys.argv[1:]])})
+                  about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory})
         if start:
             _say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
         _say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
              f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
+        _say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}")
         run.train()
     page = write_report(out, packed)
     print(f"best top-1 error {run.state.best_error:.1%} in {out / 'best'}; report: {page}")

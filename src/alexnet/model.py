@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet.config import LRN, Arch, nearest
+from alexnet.config import Arch, nearest
 from alexnet.explain import check_size, explain
+from alexnet.response_norm import ResponseNorm, in_full_precision
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -190,45 +190,6 @@ class CeilConv2d(nn.Conv2d):
         return super().forward(F.pad(maps_NCHW, (0, right, 0, bottom)) if bottom or right else maps_NCHW)
 
 
-class ResponseNorm(nn.Module):
-    """Local response normalisation across maps (§3.3): b = a / (k + alpha * sum of a^2 over n neighbours) ^ beta.
-
-    The sum over neighbours is a 1x1 convolution of the squares with a banded matrix of ones; where
-    `lrn.within_tower` holds, the band does not cross from one tower's maps to another's.
-    """
-
-    def __init__(self, lrn: LRN, maps: int, towers: int) -> None:
-        super().__init__()
-        self.lrn = lrn
-        number = torch.arange(maps)
-        near = (number[:, None] - number[None, :]).abs() <= lrn.n // 2
-        if lrn.within_tower:
-            tower = number // (maps // towers)
-            near &= tower[:, None] == tower[None, :]
-        self.register_buffer("neighbours", near.float()[:, :, None, None], persistent=False)
-        self.neighbours: Tensor
-
-    def forward(self, maps_NCHW: Tensor) -> Tensor:
-        lrn = self.lrn
-        with _in_full_precision(maps_NCHW) as wide:
-            sums = F.conv2d(wide.square(), self.neighbours.to(wide.dtype))
-            alpha = lrn.alpha / lrn.n if lrn.divide_by_n else lrn.alpha
-            return (wide * (lrn.k + alpha * sums).pow(-lrn.beta)).to(maps_NCHW.dtype)
-
-    def extra_repr(self) -> str:
-        lrn = self.lrn
-        alpha = f"{lrn.alpha:g}/{lrn.n}" if lrn.divide_by_n else f"{lrn.alpha:g}"
-        return f"k={lrn.k:g}, n={lrn.n}, alpha={alpha}, beta={lrn.beta:g}, within_tower={lrn.within_tower}"
-
-
-@contextmanager
-def _in_full_precision(maps_NCHW: Tensor) -> Iterator[Tensor]:
-    """The maps in fp32 or better, and autocast off: squares of activations in the hundreds leave 16 bits behind."""
-    device = maps_NCHW.device.type
-    with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
-        yield maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW
-
-
 class MapNorm(nn.Module):
     """code2012's second normalisation after conv2: over a 5x5 window of the same map, scale 0.001, divided by 25.
 
@@ -239,7 +200,7 @@ class MapNorm(nn.Module):
     side, scale, beta = 5, 0.001, 0.75
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        with _in_full_precision(maps_NCHW) as wide:
+        with in_full_precision(maps_NCHW) as wide:
             # Zeros count in this average, so it is the window's sum divided by 25 everywhere.
             average = F.avg_pool2d(wide.square(), self.side, stride=1, padding=self.side // 2)
             return (wide * (1 + self.scale * average).pow(-self.beta)).to(maps_NCHW.dtype)

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
+from alexnet import kernels
 from alexnet.config import Recipe
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def choose_precision(wanted: str, device: torch.device | str) -> Precision:
+    """auto: bf16 where the device has instructions for it, fp32 elsewhere.
+
+    A processor without them can do bf16 in several instructions each, slower than fp32.
+    Raises ValueError for fp16 on a CPU, which has neither the instructions nor the range.
+    """
+    kind = torch.device(device).type
+    if wanted == "fp16" and kind == "cpu":
+        raise ValueError("fp16 on a CPU has no fast instructions and no range; use --precision bf16 or fp32")
+    if wanted != "auto":
+        if wanted not in get_args(Precision):
+            raise ValueError(f"precision {wanted!r} must be auto, {', '.join(get_args(Precision))}")
+        return cast(Precision, wanted)
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if kind == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    """AVX-512 BF16 or AMX on x86; on Arm, what oneDNN says."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Momentum:
@@ -56,6 +83,11 @@ class Momentum:
             if eps == 0:
                 continue
             g = [p.grad for p in w if p.grad is not None]
+            if all(map(kernels.updates, w, v, g)):
+                for one in zip(w, v, g, strict=True):
+                    kernels.update(*one, momentum=recipe.momentum, decay=decay, rate=eps,
+                                   rate_in_velocity=recipe.rate_in_velocity, nesterov=recipe.nesterov)
+                continue
             torch._foreach_mul_(v, recipe.momentum)
             if recipe.rate_in_velocity:
                 torch._foreach_add_(v, w, alpha=-decay * eps)
@@ -78,9 +110,10 @@ class Arithmetic:
     """fp32, bf16 by autocast, or fp16 by autocast with a scaled loss; weights and velocity stay in fp32."""
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
-        if precision == "fp16" and device.type == "cpu":
-            raise ValueError("fp16 on a CPU has no fast instructions and no range; use --precision bf16 or fp32")
+        precision = choose_precision(precision, device)
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.dtype_of_views = torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float32
+        """What the network is fed: conv1 would round to bf16 itself, from twice the memory."""
         self.device = device
         self.scale = 2.0**16 if precision == "fp16" else 1.0
         """What the loss is multiplied by, so that small gradients do not vanish in fp16."""

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet import checkpoint as ckpt
+from alexnet import native
 from alexnet.augment import Preprocess, lighting_basis
 from alexnet.config import Arch, Recipe
 from alexnet.diagnostics import loss_verdict
@@ -30,7 +31,7 @@ from alexnet.evaluate import Errors, evaluate
 from alexnet.finetune import begin_from
 from alexnet.loader import Batch, batches, batches_per_epoch
 from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, conv1_rate, learning_rate
+from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, choose_precision, conv1_rate, learning_rate
 from alexnet.settings import to_json
 from alexnet.shards import Packed
 
@@ -174,7 +175,8 @@ class Run:
 
     def __init__(
         self, packed: Packed, arch: Arch, recipe: Recipe, out: Path, *, seed: int = 0, device: str = "cpu",
-        precision: Precision = "fp32", resume: bool = False, workers: int = 2, save_minutes: float = 10.0,
+        precision: Precision | Literal["auto"] = "fp32", resume: bool = False, workers: int = 2,
+        save_minutes: float = 10.0,
         init: ckpt.Checkpoint | None = None, on_event: Callable[[Event], None] = lambda event: None,
         about: dict[str, Any] | None = None,
     ) -> None:
@@ -187,6 +189,7 @@ class Run:
         self.arch = replace(arch, classes=len(packed.classes))
         self.recipe, self.packed, self.out = recipe, packed, out
         self.device, self.workers, self.save_minutes = torch.device(device), workers, save_minutes
+        precision = choose_precision(precision, self.device)
         self.arithmetic = Arithmetic(precision, self.device)
         self.on_event, self.about = on_event, about or {}
         self.state = State(seed, packed.fingerprint, packed.plan["dataset"], precision)
@@ -277,7 +280,7 @@ class Run:
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         views_NCHW = self.preprocess.training_views(
             batch.pixels_NHWC.to(self.device, non_blocking=True), batch.indices, self.recipe, state.seed, state.epoch,
-            self.lighting if not stops or state.epoch < stops else None)
+            self.lighting if not stops or state.epoch < stops else None, self.arithmetic.dtype_of_views)
         loss, wrong = train_step(
             self.network, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
             batch.labels_N.to(self.device, non_blocking=True), rate, self.arithmetic, conv1_rate)
@@ -376,7 +379,7 @@ class Run:
     def _write_config(self) -> None:
         config = {
             "arch": to_json(self.arch), "recipe": to_json(self.recipe), "seed": self.state.seed,
-            "precision": self.state.precision, "device": _device_name(self.device),
+            "precision": self.state.precision, "device": _device_name(self.device), "kernels": native.level(),
             "data": {"source": self.packed.source, "packed": str(self.packed.path.resolve()),
                      "fingerprint": self.packed.fingerprint, "side": self.packed.side,
                      "classes": list(self.packed.classes),

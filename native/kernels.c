@@ -1,0 +1,418 @@
+/* What torch has no fast operator for on a CPU: response normalisation, a batch's views, the update, the rescaling.
+
+   Plain C with no header of torch's; `alexnet/native.py` calls it through ctypes with addresses of memory. Every
+   operation has a twin in torch that means the same (ResponseNorm, Preprocess, Momentum, images.square), and the tests
+   compare them; without a compiler the package works on those alone.
+
+   The file reads downwards: the arithmetic of one stretch of memory, compiled three times over (AVX-512, AVX2, and what
+   every processor has), and below it the loops that OpenMP deals out to the cores.
+   Maps are channels-last, so that a pixel's maps lie side by side and its neighbours in §3.3 are its neighbours here. */
+
+#ifndef BODY /* ------------------------------------------------------------------------------ the file's own frame */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    int width, reach; /* maps that lie side by side and are one another's neighbours; floor(n / 2) of §3.3 */
+    float k, alpha, beta;
+} Norm;
+
+typedef struct {
+    int side, crop;  /* of the stored photograph and of the view, in pixels */
+    int mean_side;   /* side, or 1 where the mean is one colour */
+    int bgr, half;   /* blue first; bf16 instead of float */
+    float inverse_scale[3];
+} View;
+
+typedef struct {
+    float momentum, decay, rate; /* rate: with the layer's own factor in it */
+    int rate_in_velocity, nesterov;
+} Rule;
+
+typedef struct {
+    int count, taps; /* output pixels; input pixels that each is made of */
+    int *first, *weight; /* [count] the first input pixel; [count, taps] shares of them, in 1/2^22 */
+} Axis;
+
+static inline float widened(uint16_t bits) {
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, 4);
+    return value;
+}
+
+/* To the nearest bf16, ties to even, as torch rounds; NaN stays NaN. */
+static inline uint16_t narrowed(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+}
+
+/* s^-3/4 for s > 0: a guess from the exponent's bits, good to 4.4%, and two steps of the series of (1 - e)^-1/4, where
+   e = 1 - s^3 guess^4 tells how far off it is; to fp32's last digit. Two roots and a division take three times as long. */
+static inline float inverse_three_quarters(float s) {
+    uint32_t bits;
+    float y;
+    memcpy(&bits, &s, 4);
+    bits = 0x6f150000u - (bits - (bits >> 2));
+    memcpy(&y, &bits, 4);
+    float u = s * y, e = 1 - u * u * (u * y);
+    y += y * e * (0.25f + e * (0.15625f + e * 0.1171875f));
+    u = s * y, e = 1 - u * u * (u * y);
+    return y + y * e * 0.25f;
+}
+
+static inline float inverse_power(float s, float beta) {
+    return beta == 0.75f ? inverse_three_quarters(s) : powf(s, -beta);
+}
+
+typedef uint32_t Four __attribute__((vector_size(16)));
+
+/* The four bytes at an address, each in a lane of its own. */
+static inline Four four_bytes(const uint8_t *bytes) {
+    uint32_t packed;
+    memcpy(&packed, bytes, 4);
+    return ((Four){packed, packed, packed, packed} >> (Four){0, 8, 16, 24}) & 255;
+}
+
+typedef struct {
+    void (*norm_forward)(const Norm *, const void *, void *, int half);
+    void (*norm_backward)(const Norm *, const void *, const void *, void *, int half);
+    void (*view)(const View *, const uint8_t *, const float *, const float *, int, int, int, void *);
+    void (*update)(const Rule *, float *, float *, const float *, long);
+    void (*across)(const Axis *, const uint8_t *, uint8_t *);
+    void (*down)(const Axis *, const uint8_t *, int, int, uint8_t *);
+} Level;
+
+#define BODY
+#if defined(__x86_64__) && defined(__GNUC__)
+#define NAME(function) function##_avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#include "kernels.c"
+#undef NAME
+#undef TARGET
+#define NAME(function) function##_avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#include "kernels.c"
+#undef NAME
+#undef TARGET
+#endif
+#define NAME(function) function##_generic
+#define TARGET
+#include "kernels.c"
+#undef BODY
+
+/* --------------------------------------------------------------------------------------- which level, and the loops */
+
+static const Level *const LEVELS[] = {
+    &level_generic,
+#if defined(__x86_64__) && defined(__GNUC__)
+    &level_avx2,
+    &level_avx512,
+#endif
+};
+static const Level *level = &level_generic;
+
+/* The highest level this processor has: 0 generic, 1 AVX2, 2 AVX-512. */
+int alexnet_highest_level(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return 2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+    return 0;
+}
+
+void alexnet_use_level(int number) { level = LEVELS[number]; }
+
+/* rows: pixels times towers, each `norm.width` maps long. x, y: float, or bf16 where `half`. */
+void alexnet_norm_forward(const Norm *norm, const void *x, void *y, long rows, int half, int threads) {
+    long bytes = (long)norm->width * (half ? 2 : 4);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long row = 0; row < rows; row++)
+        level->norm_forward(norm, (const char *)x + row * bytes, (char *)y + row * bytes, half);
+}
+
+/* dx from dy and the input x alone: the sums are made again, which is cheaper than to keep them. */
+void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void *dx, long rows, int half, int threads) {
+    long bytes = (long)norm->width * (half ? 2 : 4);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long row = 0; row < rows; row++)
+        level->norm_backward(norm, (const char *)x + row * bytes, (const char *)dy + row * bytes,
+                             (char *)dx + row * bytes, half);
+}
+
+/* photographs: [count] addresses of uint8 [side, side, 3]. places: int64 [count, 2], top and left. mirrored: [count].
+   lighting: float [count, 3]. views: [count, crop, crop, 3]. */
+void alexnet_views(const View *view, const uint8_t *const *photographs, const float *mean, const int64_t *places,
+                   const uint8_t *mirrored, const float *lighting, void *views, long count, int threads) {
+    long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long n = 0; n < count; n++)
+        level->view(view, photographs[n], mean, lighting + 3 * n, (int)places[2 * n], (int)places[2 * n + 1],
+                    mirrored[n], (char *)views + n * bytes);
+}
+
+void alexnet_update(const Rule *rule, float *w, float *v, const float *g, long count, int threads) {
+    enum { STRETCH = 1 << 14 };
+#pragma omp parallel for num_threads(threads) schedule(static) if (count > STRETCH)
+    for (long first = 0; first < count; first += STRETCH)
+        level->update(rule, w + first, v + first, g + first, count - first < STRETCH ? count - first : STRETCH);
+}
+
+/* The taps of output pixels first ... first + count of an axis that goes from `before` pixels to `after`: a triangle as
+   wide as an output pixel, or as an input pixel where that is wider. All get as many as the one with most, the rest of
+   weight 0: loops of one length are what a processor foretells. 0 without memory. */
+static int make_axis(Axis *axis, int before, int after, int first, int count) {
+    double scale = (double)before / after, support = scale > 1 ? scale : 1;
+    axis->count = count;
+    axis->taps = 0;
+    for (int i = 0; i < count; i++) {
+        double centre = (first + i + 0.5) * scale;
+        int begin = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
+        int taps = (end < before ? end : before) - (begin > 0 ? begin : 0);
+        if (taps > axis->taps) axis->taps = taps;
+    }
+    axis->first = calloc(count * (1 + (size_t)axis->taps), sizeof(int));
+    double *share = malloc(sizeof(double) * axis->taps);
+    if (!axis->first || !share) return free(share), 0;
+    axis->weight = axis->first + count;
+    for (int i = 0; i < count; i++) {
+        double centre = (first + i + 0.5) * scale, sum = 0;
+        int begin = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
+        if (begin < 0) begin = 0;
+        if (end > before) end = before;
+        for (int tap = 0; tap < end - begin; tap++) {
+            double away = fabs((begin + tap - centre + 0.5) / support);
+            sum += share[tap] = away < 1 ? 1 - away : 0;
+        }
+        axis->first[i] = begin + axis->taps > before ? before - axis->taps : begin;
+        int *weight = axis->weight + (long)i * axis->taps + (begin - axis->first[i]);
+        for (int tap = 0; tap < end - begin; tap++) weight[tap] = (int)(0.5 + share[tap] / sum * (1 << 22));
+    }
+    free(share);
+    return 1;
+}
+
+/* A photograph of rows x columns, rescaled to new_rows x new_columns, of which only the square at (top, left) is made:
+   uint8 [side, side, 3], with one byte to spare. Pillow's two passes and its whole numbers, so its result to the bit.
+   0, or 1 without memory. On one core: photographs are packed side by side. */
+int alexnet_square(const uint8_t *photograph, int rows, int columns, int new_rows, int new_columns, int top, int left,
+                   int side, uint8_t *out) {
+    Axis across = {0}, down = {0};
+    uint8_t *narrow = NULL, *final = NULL;
+    long wide = 3L * columns, width = 3L * side;
+    int failed = !make_axis(&across, columns, new_columns, left, side) || !make_axis(&down, rows, new_rows, top, side);
+    if (!failed) {
+        int first = down.first[0], last = down.first[side - 1] + down.taps;
+        /* A pixel is read and written as four bytes, so each memory has one to spare. */
+        narrow = malloc(width * (last - first) + 1);
+        final = malloc(wide + 1);
+        failed = !narrow || !final;
+        for (int row = first; !failed && row < last; row++) {
+            const uint8_t *from = photograph + row * wide;
+            if (row == rows - 1) from = memcpy(final, from, wide);
+            level->across(&across, from, narrow + (row - first) * width);
+        }
+        for (int row = 0; !failed && row < side; row++)
+            level->down(&down, narrow + (down.first[row] - first) * width, row, (int)width, out + row * width);
+    }
+    free(narrow), free(final), free(across.first), free(down.first);
+    return failed;
+}
+
+#else /* BODY ---------------------------------------------------------------- the arithmetic, once for each level */
+
+TARGET static inline float NAME(read)(const void *from, long i, int half) {
+    return half ? widened(((const uint16_t *)from)[i]) : ((const float *)from)[i];
+}
+
+TARGET static inline void NAME(write)(void *to, long i, float value, int half) {
+    if (half) ((uint16_t *)to)[i] = narrowed(value);
+    else ((float *)to)[i] = value;
+}
+
+/* in[i - reach] + ... + in[i + reach]. */
+TARGET static inline float NAME(band)(const float *in, int i, int reach) {
+    if (reach == 2) return in[i - 2] + in[i - 1] + in[i] + in[i + 1] + in[i + 2]; /* the paper's n = 5 */
+    float sum = in[i];
+    for (int away = 1; away <= reach; away++) sum += in[i - away] + in[i + away];
+    return sum;
+}
+
+/* One pixel of one tower. `beta` and `reach` are handed in besides, so that the paper's are constants for the compiler;
+   zeros before and after the squares stand for neighbours that a border map has not. */
+TARGET static inline void NAME(forward_by)(const Norm *norm, const void *restrict x, void *restrict y, int half,
+                                           float beta, int reach) {
+    int width = norm->width;
+    float padded[width + 2 * reach], *square = padded + reach;
+    for (int i = 1; i <= reach; i++) square[-i] = square[width - 1 + i] = 0;
+    for (int i = 0; i < width; i++) {
+        float value = NAME(read)(x, i, half);
+        square[i] = value * value;
+    }
+    for (int i = 0; i < width; i++) {
+        float s = norm->k + norm->alpha * NAME(band)(square, i, reach);
+        NAME(write)(y, i, NAME(read)(x, i, half) * inverse_power(s, beta), half);
+    }
+}
+
+/* dx_i = dy_i s_i^-beta - 2 alpha beta x_i * sum over neighbours j of dy_j x_j s_j^-(beta + 1). */
+TARGET static inline void NAME(backward_by)(const Norm *norm, const void *restrict x, const void *restrict dy,
+                                            void *restrict dx, int half, float beta, int reach) {
+    int width = norm->width;
+    float padded[width + 2 * reach], *square = padded + reach, direct[width];
+    float padded_terms[width + 2 * reach], *term = padded_terms + reach;
+    for (int i = 1; i <= reach; i++) square[-i] = square[width - 1 + i] = term[-i] = term[width - 1 + i] = 0;
+    for (int i = 0; i < width; i++) {
+        float value = NAME(read)(x, i, half);
+        square[i] = value * value;
+    }
+    for (int i = 0; i < width; i++) {
+        float s = norm->k + norm->alpha * NAME(band)(square, i, reach), power = inverse_power(s, beta);
+        direct[i] = NAME(read)(dy, i, half) * power;
+        term[i] = direct[i] * NAME(read)(x, i, half) / s;
+    }
+    float factor = -2 * norm->alpha * norm->beta;
+    for (int i = 0; i < width; i++)
+        NAME(write)(dx, i, direct[i] + factor * NAME(read)(x, i, half) * NAME(band)(term, i, reach), half);
+}
+
+TARGET static void NAME(norm_forward)(const Norm *norm, const void *x, void *y, int half) {
+    int paper = norm->beta == 0.75f && norm->reach == 2;
+    if (paper && half) NAME(forward_by)(norm, x, y, 1, 0.75f, 2);
+    else if (paper) NAME(forward_by)(norm, x, y, 0, 0.75f, 2);
+    else NAME(forward_by)(norm, x, y, half, norm->beta, norm->reach);
+}
+
+TARGET static void NAME(norm_backward)(const Norm *norm, const void *x, const void *dy, void *dx, int half) {
+    int paper = norm->beta == 0.75f && norm->reach == 2;
+    if (paper && half) NAME(backward_by)(norm, x, dy, dx, 1, 0.75f, 2);
+    else if (paper) NAME(backward_by)(norm, x, dy, dx, 0, 0.75f, 2);
+    else NAME(backward_by)(norm, x, dy, dx, half, norm->beta, norm->reach);
+}
+
+/* One view: (pixel - mean + lighting) / scale, mirrored or not, in one pass over the photograph. */
+TARGET static void NAME(view)(const View *view, const uint8_t *photograph, const float *mean, const float *lighting,
+                              int top, int left, int mirrored, void *to) {
+    enum { STRETCH = 3 * 64 }; /* a few pixels' worth of every pattern, so that the loops are long and need no % */
+    int numbers = 3 * view->crop;
+    float shift[STRETCH], scale[STRETCH];
+    for (int i = 0; i < STRETCH; i++) {
+        int channel = view->bgr ? 2 - i % 3 : i % 3;
+        scale[i] = view->inverse_scale[channel];
+        shift[i] = lighting[channel] - (view->mean_side == 1 ? mean[channel] : 0);
+    }
+    uint8_t turned[numbers + 4];
+    float ordered[view->bgr && view->mean_side > 1 ? numbers : 1], zeros[STRETCH] = {0};
+    float turned_mean[mirrored && view->mean_side > 1 ? numbers : 1];
+    for (int y = 0; y < view->crop; y++) {
+        const uint8_t *row = photograph + 3 * ((long)(top + y) * view->side + left);
+        const float *own = view->mean_side > 1 ? mean + 3 * ((long)(top + y) * view->side + left) : NULL;
+        if (mirrored) {
+            /* Four bytes at a time: the next pixel writes over the fourth. All but the row's last have a fourth. */
+            memcpy(turned, row + numbers - 3, 3);
+            for (int x = 1; x < view->crop; x++) memcpy(turned + 3 * x, row + 3 * (view->crop - 1 - x), 4);
+            row = turned;
+            if (own) {
+                for (int x = 0; x < view->crop; x++)
+                    for (int c = 0; c < 3; c++) turned_mean[3 * x + c] = own[3 * (view->crop - 1 - x) + c];
+                own = turned_mean;
+            }
+        }
+        if (view->bgr) {
+            uint8_t swapped[numbers];
+            for (int x = 0; x < numbers; x += 3)
+                swapped[x] = row[x + 2], swapped[x + 1] = row[x + 1], swapped[x + 2] = row[x];
+            memcpy(turned, swapped, (size_t)numbers);
+            row = turned;
+            if (own) {
+                for (int x = 0; x < numbers; x += 3)
+                    ordered[x] = own[x + 2], ordered[x + 1] = own[x + 1], ordered[x + 2] = own[x];
+                own = ordered;
+            }
+        }
+        for (int first = 0; first < numbers; first += STRETCH) {
+            int many = numbers - first < STRETCH ? numbers - first : STRETCH;
+            const uint8_t *in = row + first;
+            const float *less = own ? own + first : zeros;
+            if (view->half) {
+                uint16_t *out = (uint16_t *)to + (long)y * numbers + first;
+                for (int i = 0; i < many; i++) out[i] = narrowed(((float)in[i] - less[i] + shift[i]) * scale[i]);
+            } else {
+                float *out = (float *)to + (long)y * numbers + first;
+                for (int i = 0; i < many; i++) out[i] = ((float)in[i] - less[i] + shift[i]) * scale[i];
+            }
+        }
+    }
+}
+
+/* §5's rule, or PyTorch's, in one pass over weights, velocity and gradient. */
+TARGET static void NAME(update)(const Rule *rule, float *restrict w, float *restrict v, const float *restrict g,
+                                long count) {
+    float momentum = rule->momentum, decay = rule->decay, rate = rule->rate;
+    float of_slope = rule->nesterov ? rate : 0, of_velocity = rule->nesterov ? rate * momentum : rate;
+    if (rule->rate_in_velocity) {
+        for (long i = 0; i < count; i++) {
+            v[i] = momentum * v[i] - decay * rate * w[i] - rate * g[i];
+            w[i] += v[i];
+        }
+    } else {
+        for (long i = 0; i < count; i++) {
+            float slope = g[i] + decay * w[i];
+            v[i] = momentum * v[i] + slope;
+            w[i] -= of_slope * slope + of_velocity * v[i];
+        }
+    }
+}
+
+/* One row to fewer or more columns: a pixel's three colours, and a fourth byte for nothing, in one register. */
+TARGET static inline void NAME(across_by)(const Axis *axis, const uint8_t *row, uint8_t *out, int taps) {
+    const uint32_t *weight = (const uint32_t *)axis->weight;
+    for (int x = 0; x < axis->count; x++, weight += taps) {
+        const uint8_t *pixel = row + 3L * axis->first[x];
+        Four sum = {1 << 21, 1 << 21, 1 << 21, 1 << 21}; /* half of 2^22: to the nearest */
+        for (int tap = 0; tap < taps; tap++) sum += four_bytes(pixel + 3 * tap) * weight[tap];
+        sum >>= 22;
+        uint32_t packed = sum[0] | sum[1] << 8 | sum[2] << 16;
+        memcpy(out + 3 * x, &packed, 4);
+    }
+}
+
+TARGET static void NAME(across)(const Axis *axis, const uint8_t *row, uint8_t *out) {
+    switch (axis->taps) { /* the usual numbers as constants, for loops that the compiler unrolls */
+        case 2: NAME(across_by)(axis, row, out, 2); break;
+        case 3: NAME(across_by)(axis, row, out, 3); break;
+        case 4: NAME(across_by)(axis, row, out, 4); break;
+        case 5: NAME(across_by)(axis, row, out, 5); break;
+        default: NAME(across_by)(axis, row, out, axis->taps);
+    }
+}
+
+/* Output row y from the rows that it lies on. */
+TARGET static void NAME(down)(const Axis *axis, const uint8_t *rows, int y, int width, uint8_t *out) {
+    enum { STRETCH = 256 };
+    const int *weight = axis->weight + (long)y * axis->taps;
+    for (int first = 0; first < width; first += STRETCH) {
+        int many = width - first < STRETCH ? width - first : STRETCH;
+        int32_t sum[STRETCH];
+        for (int i = 0; i < many; i++) sum[i] = 1 << 21;
+        for (int tap = 0; tap < axis->taps; tap++) {
+            const uint8_t *row = rows + (long)tap * width + first;
+            int32_t share = weight[tap];
+            for (int i = 0; i < many; i++) sum[i] += row[i] * share;
+        }
+        for (int i = 0; i < many; i++) out[first + i] = (uint8_t)(sum[i] >> 22);
+    }
+}
+
+static const Level NAME(level) = {NAME(norm_forward), NAME(norm_backward), NAME(view),
+                                  NAME(update),       NAME(across),        NAME(down)};
+
+#endif

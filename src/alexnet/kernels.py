@@ -1,0 +1,142 @@
+"""Tensors through the compiled kernels: which ones they take, and what they make of them. Knows no network.
+
+Shapes: N photographs, C channels or maps, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet import native
+
+WIDEST, REACH = 4096, 16
+"""What the kernels' row buffers hold: maps of one tower, and neighbours to one side of a map."""
+
+_int, _float, _address = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = (("width", _int), ("reach", _int), ("k", _float), ("alpha", _float), ("beta", _float))
+
+
+class _View(ctypes.Structure):
+    _fields_ = (("side", _int), ("crop", _int), ("mean_side", _int), ("bgr", _int), ("half", _int),
+                ("inverse_scale", _float * 3))
+
+
+class _Rule(ctypes.Structure):
+    _fields_ = (("momentum", _float), ("decay", _float), ("rate", _float), ("rate_in_velocity", _int),
+                ("nesterov", _int))
+
+
+def _threads(numbers: int) -> int:
+    """Work of a few microseconds is done before a second thread has woken."""
+    return torch.get_num_threads() if numbers > 20_000 else 1
+
+
+# --- Response normalisation -------------------------------------------------------------------------------------------
+
+
+def norms(maps_NCHW: Tensor, towers: int, n: int) -> bool:
+    """Whether `norm_forward` takes such maps."""
+    return (maps_NCHW.device.type == "cpu" and maps_NCHW.dtype in (torch.float32, torch.bfloat16)
+            and maps_NCHW.ndim == 4 and maps_NCHW.shape[1] // towers <= WIDEST and n // 2 <= REACH
+            and bool(native.level()))
+
+
+def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
+    """x / (k + alpha * sum of x^2 over n neighbours of the same tower) ^ beta, channels-last, in the maps' own type."""
+    x = maps_NCHW.contiguous(memory_format=torch.channels_last)
+    y = torch.empty_like(x)
+    norm, rows = _norm(x, k, alpha, beta, n, towers)
+    native.call("alexnet_norm_forward", ctypes.byref(norm), _at(x), _at(y), rows, _half(x), _threads(x.numel()))
+    return y
+
+
+def norm_backward(
+    maps_NCHW: Tensor, above_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
+) -> Tensor:
+    """The gradient by the maps, from that by the normalised maps."""
+    x = maps_NCHW.contiguous(memory_format=torch.channels_last)
+    dy = above_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    dx = torch.empty_like(x)
+    norm, rows = _norm(x, k, alpha, beta, n, towers)
+    native.call("alexnet_norm_backward", ctypes.byref(norm), _at(x), _at(dy), _at(dx), rows, _half(x),
+                _threads(x.numel()))
+    return dx
+
+
+def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -> tuple[_Norm, ctypes.c_long]:
+    width = x.shape[1] // towers
+    return _Norm(width, n // 2, k, alpha, beta), ctypes.c_long(x.numel() // width if width else 0)
+
+
+# --- Views ------------------------------------------------------------------------------------------------------------
+
+
+def views(
+    pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
+    shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
+) -> Tensor:
+    """(pixels - mean + shift) / scale in windows of crop x crop at `places`, mirrored where asked, blue first if `bgr`.
+
+    pixels_NHWC: uint8. mean_HWC: float [side, side, 3] or [1, 1, 3]. places_V2: top and left. photo_V: the photograph
+    of each view, where they are not one each. dtype: float32 or bfloat16. Returns [V, 3, crop, crop], channels-last.
+    """
+    count, (photographs, side, _, _) = len(places_V2), pixels_NHWC.shape
+    pixels, mean, places = pixels_NHWC.contiguous(), mean_HWC.float().contiguous(), places_V2.long().contiguous()
+    mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
+    shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float().contiguous()
+    photo = np.arange(count) if photo_V is None else photo_V.numpy()
+    if count:  # what reaches out of its photograph, torch would refuse too
+        assert 0 <= int(places.min()) <= int(places.max()) <= side - crop, "a window outside its photograph"
+        assert photo.max() < photographs
+        assert len(mirrored) == len(shift) == len(photo) == count
+    addresses = pixels.data_ptr() + photo.astype(np.uintp) * np.uintp(side * side * 3)
+    out = torch.empty((count, crop, crop, 3), dtype=dtype)
+    view = _View(side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale_C.double()).tolist()))
+    native.call("alexnet_views", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(places),
+                _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
+    return out.permute(0, 3, 1, 2)
+
+
+def makes_views(pixels_NHWC: Tensor, dtype: torch.dtype) -> bool:
+    """Whether `views` takes such photographs."""
+    return (pixels_NHWC.device.type == "cpu" and pixels_NHWC.dtype == torch.uint8
+            and dtype in (torch.float32, torch.bfloat16) and bool(native.level()))
+
+
+# --- The update -------------------------------------------------------------------------------------------------------
+
+
+def updates(w: Tensor, v: Tensor, g: Tensor) -> bool:
+    """Whether `update` takes these: float32 on the CPU, dense, and laid out in memory alike."""
+    return (all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (w, v, g))
+            and w.stride() == v.stride() == g.stride() and _dense(w) and bool(native.level()))
+
+
+def update(
+    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, decay: float, rate: float, rate_in_velocity: bool,
+    nesterov: bool,
+) -> None:
+    """Change weights and velocity in place by §5's rule or PyTorch's (`optimise.Momentum`), in one pass."""
+    rule = _Rule(momentum, decay, rate, rate_in_velocity, nesterov)
+    native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
+                torch.get_num_threads())
+
+
+def _dense(tensor: Tensor) -> bool:
+    """No gaps and no number twice, whatever the order of its axes."""
+    return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return _address(tensor.data_ptr())
+
+
+def _half(tensor: Tensor) -> int:
+    return int(tensor.dtype == torch.bfloat16)
