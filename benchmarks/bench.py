@@ -1,9 +1,11 @@
-"""Peer and ours side by side, interleaved in one run: medians and ratios, which hold where absolute times do not.
+"""Peer and ours side by side: medians and ratios, which hold where absolute times do not.
 
-    python benchmarks/bench.py [--photographs FOLDER] [--rounds 9] [--json]
+    python benchmarks/bench.py [--photographs FOLDER] [--only step] [--rounds 7] [--json FILE] [--page FILE]
 
-Without --photographs, noise is encoded as JPEG at the size ImageNet's photographs have. The peer of packing is what
-most loaders do: Pillow decodes, resizes and crops. The peer of LRN is `F.local_response_norm`.
+Each side runs in a process of its own (sides.py), and the sides of a row are asked in turn, round by round, so that all
+see the same machine. A ratio is the median over rounds of peer / ours, with its lowest and highest. --photographs takes
+class folders of JPEG files, 512 of which are used; without it, pictures of noise are made at ImageNet's usual size.
+--page writes the table as Markdown: `make bench` so makes docs/performance.md.
 """
 
 from __future__ import annotations
@@ -11,97 +13,245 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import platform
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from alexnet.config import LRN
+from alexnet.datasets import open_dataset
 from alexnet.images import decode, square
-from alexnet.model import ResponseNorm
+from alexnet.native import level
+from alexnet.pack import pack
+
+HERE = Path(__file__).parent
 
 
-def interleaved(peer: Callable[[], object], ours: Callable[[], object], rounds: int) -> dict[str, float]:
-    """Median seconds of each, and the median over rounds of peer / ours with its quartiles."""
-    peer()  # warm
-    ours()
-    pairs = [(_seconds(peer), _seconds(ours)) for _ in range(rounds)]
-    low, ratio, high = statistics.quantiles([p / o for p, o in pairs], n=4)
-    return {"peer_seconds": statistics.median(p for p, _ in pairs),
-            "ours_seconds": statistics.median(o for _, o in pairs),
-            "ratio": ratio, "ratio_low": low, "ratio_high": high}
+@dataclass(frozen=True)
+class Row:
+    """One comparison."""
+
+    title: str
+    peers: tuple[tuple[str, str], ...]
+    """(what the table calls it, its side); the ratio to the first is the one that has a goal."""
+    ours: str
+    goal: float | None
+    bound: str = ""
+    """A limit to run beside it, and to be compared with."""
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+ROWS = (
+    Row("training step, `paper`, batch 128", (("eager fp32, `F.local_response_norm`", "peer-step-paper"),
+        ("tuned", "tuned-step-paper")), "ours-step-paper", 5.5),
+    Row("training step, `torchvision`, batch 128", (("torchvision, eager fp32", "peer-step-torchvision"),
+        ("tuned", "tuned-step-torchvision")), "ours-step-torchvision", 2.8, "limit-bf16"),
+    Row("the same in pure fp32", (("torchvision, eager fp32", "peer-step-torchvision"),), "ours-step-torchvision-fp32",
+        1.55, "limit-fp32"),
+    Row("LRN of conv1, forward + backward, fp32", (("`F.local_response_norm`", "peer-norm"),
+        ("tuned: our allocator setting", "tuned-norm")), "ours-norm", 25),
+    Row("training step, `cifar`, batch 128", (("eager fp32", "peer-step-cifar"), ("tuned", "tuned-step-cifar")),
+        "ours-step-cifar", 3.2),
+    Row("packing full-size JPEG, one core", (("Pillow", "peer-packing"),), "ours-packing", 2.0),
+    Row("loader: raw shards to float batches", (("torchvision on DataLoader, 2 workers", "peer-loader"),),
+        "ours-loader-raw", 40),
+    Row("loader: raw shards to bf16 batches", (("torchvision on DataLoader, 2 workers", "peer-loader"),),
+        "ours-loader-raw-bf16", None),
+    Row("loader: jpeg shards to float batches", (("torchvision on DataLoader, 2 workers", "peer-loader"),
+        ("WebDataset's reader, 2 workers", "peer-webdataset")), "ours-loader-jpeg", 8),
+    Row("photographs to trained step, `torchvision`", (("torchvision's reference pipeline", "peer-end-to-end"),),
+        "ours-end-to-end", 3.1),
+    Row("predict, batch 1", (("torchvision, eager fp32", "peer-answer-1"), ("ONNX Runtime", "onnx-answer-1"),
+        ("OpenVINO, bf16", "openvino-answer-1")), "ours-answer-1", 4.2),
+    Row("predict, batch 64", (("torchvision, eager fp32", "peer-answer-64"), ("ONNX Runtime", "onnx-answer-64"),
+        ("OpenVINO, bf16", "openvino-answer-64")), "ours-answer-64", 3.7),
+    Row("ten-view evaluation", (("ten eager fp32 forwards", "peer-ten-views"),), "ours-ten-views", 4),
+)
 
 
-def jpegs(folder: Path | None, count: int = 40) -> list[bytes]:
-    """Encoded photographs."""
-    if folder:
-        return [path.read_bytes() for path in sorted(folder.rglob("*.[jJ][pP]*[gG]"))[:count]]
-    rng, encoded = np.random.default_rng(0), []
-    for _ in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8))
-        file = io.BytesIO()
-        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=92)
-        encoded.append(file.getvalue())
-    return encoded
+class Side:
+    """A process that does its work when asked."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, HERE / "sides.py", name, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seconds: list[float] = []
+        self.peak_bytes = 0
+        self.photographs = self._answer()["photographs"]
+
+    def go(self) -> None:
+        """Once more."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        self.seconds.append(answer["seconds"])
+        self.peak_bytes = answer["peak_bytes"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline():
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"the side {self.name} stopped; run it alone: python benchmarks/sides.py {self.name} FOLDER")
+
+    @property
+    def rates(self) -> list[float]:
+        return [self.photographs / seconds for seconds in self.seconds]
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def by_pillow(data: bytes, side: int = 256) -> np.ndarray:
-    """§2 by Pillow alone."""
-    photo = Image.open(io.BytesIO(data)).convert("RGB")
-    width, height = photo.size
-    scale = side / min(width, height)
-    photo = photo.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
-    return np.asarray(photo.crop((left, top, left + side, top + side)))
+def measure(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
+    """The row's figures: photographs a second of each side, and ratios round by round."""
+    names = [*(side for _, side in row.peers), row.ours, *([row.bound] if row.bound else [])]
+    sides = {name: Side(name, folder) for name in names}
+    try:
+        for _ in range(rounds):
+            for side in sides.values():
+                side.go()
+    finally:
+        for side in sides.values():
+            side.close()
+    ours = sides[row.ours]
+    figures: dict[str, Any] = {"title": row.title, "goal": row.goal, "ours": spread(ours.rates), "peers": [],
+                               "ours_peak_bytes": ours.peak_bytes}
+    for called, name in row.peers:
+        peer = sides[name]
+        ratios = [o / p for o, p in zip(ours.rates, peer.rates, strict=True)]
+        figures["peers"].append({"name": called, "rate": spread(peer.rates), "ratio": spread(ratios),
+                                 "peak_bytes": peer.peak_bytes})
+    if row.bound:
+        # A limit's "photographs" are MFLOP, and a step of torchvision's layout is 4.145 GFLOP a photograph.
+        bound = sides[row.bound]
+        figures["limit_gflops"] = spread([rate / 1e3 for rate in bound.rates])
+        figures["share_of_limit"] = spread([4.145e3 * o / b for o, b in zip(ours.rates, bound.rates, strict=True)])
+    return figures
 
 
-def lrn_pass(norm: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
-    """Forward and backward."""
-    x.grad = None
-    norm(x).sum().backward()
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+# --- What is measured on ----------------------------------------------------------------------------------------------
+
+
+def prepare(photographs: Path | None, folder: Path, count: int = 512) -> None:
+    """photographs/, small/, raw/ and jpeg/ of sides.py, from class folders or from noise."""
+    files = sorted(photographs.rglob("*.[jJ][pP]*[gG]")) if photographs else []
+    if photographs and not files:
+        raise SystemExit(f"{photographs} holds no JPEG files")
+    for number in range(count):
+        name = f"class{number % 4}/{number:05d}.JPEG"
+        for kind in ("photographs", "small"):
+            (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        data = files[number * len(files) // count].read_bytes() if files else noise(number)
+        (folder / "photographs" / name).write_bytes(data)
+        pixels_HWC = square(decode(data, name), 256)
+        Image.fromarray(pixels_HWC).save(folder / "small" / name, "JPEG", quality=90)
+    for codec in ("raw", "jpeg"):
+        pack(open_dataset(str(folder / "photographs"), held_out=0.03), folder / codec, side=256, codec=codec)
+
+
+def noise(seed: int) -> bytes:
+    """A JPEG of 500 x 375, about as many bytes as a photograph's."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8))
+    file = io.BytesIO()
+    coarse.resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+# --- What is told -----------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.processor()) if Path("/proc/cpuinfo").exists() else ""
+    names = ("torch", "torchvision", "pillow", "simplejpeg", "webdataset", "onnxruntime", "openvino")
+    return {"processor": model, "cores": os.cpu_count(), "kernels": level(), "python": platform.python_version(),
+            **{name: version(name) for name in names}}
+
+
+def line(figures: dict[str, Any]) -> list[str]:
+    """A row's cells: title, peer, its rate, ours, ratio, goal."""
+    cells = []
+    for number, peer in enumerate(figures["peers"]):
+        ratio = peer["ratio"]
+        goal = f"{figures['goal']:g}" if figures["goal"] and number == 0 else ""
+        cells.append([figures["title"] if number == 0 else "", peer["name"], f"{peer['rate']['median']:,.4g}",
+                      f"{figures['ours']['median']:,.4g}",
+                      f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})", goal])
+    return cells
+
+
+HEAD = ["what", "peer", "peer, photographs/s", "ours", "ratio (lowest to highest)", "goal"]
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown."""
+    rows = [HEAD, ["---"] * len(HEAD), *(cells for figures in results["rows"] for cells in line(figures))]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    for figures in results["rows"]:
+        if "share_of_limit" in figures:
+            share, limit = figures["share_of_limit"], figures["limit_gflops"]
+            text += (f"\n\n{figures['title']}: {share['median']:.0%} ({share['low']:.0%} to {share['high']:.0%}) of "
+                     f"what a bare 3x3 convolution reached in the same rounds, {limit['median']:,.0f} GFLOP/s.")
+    steps = [figures for figures in results["rows"] if figures["title"].startswith("training step")]
+    for figures in steps:
+        peer = figures["peers"][0]
+        text += (f"\n\nPeak memory, {figures['title']}: {figures['ours_peak_bytes'] / 1e6:,.0f} MB against "
+                 f"{peer['peak_bytes'] / 1e6:,.0f} MB, {figures['ours_peak_bytes'] / peer['peak_bytes']:.2f} of it.")
+    about = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    return f"{text}\n\nMachine: {about}. {results['rounds']} rounds. Photographs: {results['photographs']}."
 
 
 def main() -> None:
-    """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, help="a folder of JPEG files")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--only", default="", help="rows whose sides' names hold this")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="where to write every figure")
+    parser.add_argument("--page", type=Path, help="a Markdown file whose table, between two marks, is replaced")
     options = parser.parse_args()
 
-    encoded = jpegs(options.photographs)
-    x = torch.randn(16, 96, 55, 55, requires_grad=True)
-    ours_lrn = ResponseNorm(LRN(divide_by_n=True), 96, towers=1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    rows = {"packing a photograph, one core, against Pillow": interleaved(
-        lambda: [by_pillow(data) for data in encoded], lambda: [square(decode(data, "jpeg"), 256) for data in encoded],
-        options.rounds)}
-    torch.set_num_threads(threads)
-    rows["response normalisation of conv1, batch 16, against F.local_response_norm"] = interleaved(
-        lambda: lrn_pass(lambda t: F.local_response_norm(t, 5, 1e-4, 0.75, 2.0), x), lambda: lrn_pass(ours_lrn, x),
-        options.rounds)
-    machine = {"machine": platform.machine(), "cores": torch.get_num_threads(), "python": platform.python_version(),
-               "torch": torch.__version__, "rounds": options.rounds}
+    folder = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
+    results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "photographs":
+                               "512 of the given folder" if options.photographs else "512 of noise, 500 x 375"}
+    try:
+        prepare(options.photographs, folder)
+        for row in ROWS:
+            if options.only in row.ours:
+                began = time.monotonic()
+                results["rows"].append(measure(row, folder, options.rounds))
+                for cells in line(results["rows"][-1]):
+                    print("  ".join(cells), file=sys.stderr, flush=True)
+                print(f"  [{time.monotonic() - began:.0f} s]", file=sys.stderr)
+    finally:
+        shutil.rmtree(folder)
+    print(table(results))
     if options.json:
-        print(json.dumps({"machine": machine, "rows": rows}, indent=2))
-        return
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    for name, row in rows.items():
-        print(f"{row['ratio']:6.2f}x  ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})  "
-              f"{1e3 * row['peer_seconds']:8.1f} ms -> {1e3 * row['ours_seconds']:8.1f} ms  {name}")
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.page:
+        before, mark, rest = options.page.read_text().partition("<!-- table -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not mark or not end:
+            raise SystemExit(f"{options.page} has no <!-- table --> and <!-- end --> to write between")
+        options.page.write_text(f"{before}{mark}{table(results)}\n{end}{after}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(photos: str, epochs: int = 3, seed: int = 0) -> float:
     for epoch in range(epochs):
         network.train()
         for step, batch in enumerate(batches(data.split("train"), how.batch_size, shuffle=(seed, epoch))):
-            views = preprocess.training_views(batch.pixels_NHWC, batch.indices, how, seed, epoch, lighting)
+            views = preprocess.training_views(batch.pixels, batch.indices, how, seed, epoch, lighting)
             rate = learning_rate(how, epoch + (step + 0.5) / steps)
             train_step(network, optimiser, views, batch.labels_N, rate, arithmetic)
         error = evaluate([(network, preprocess)], data.split("val")).top1_error

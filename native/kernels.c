@@ -21,10 +21,10 @@ typedef struct {
 } Norm;
 
 typedef struct {
-    int side, crop;  /* of the stored photograph and of the view, in pixels */
-    int mean_side;   /* side, or 1 where the mean is one colour */
-    int bgr, half;   /* blue first; bf16 instead of float */
-    float inverse_scale[3];
+    int side, crop; /* of the stored photograph and of the view, in pixels */
+    int mean_side;  /* side, or 1 where the mean is one colour */
+    int bgr, half;  /* blue first; bf16 instead of float */
+    float inverse_scale[3]; /* in the view's own order of colours, as are the mean and the shifts */
 } View;
 
 typedef struct {
@@ -70,6 +70,13 @@ static inline float inverse_power(float s, float beta) {
     return beta == 0.75f ? inverse_three_quarters(s) : powf(s, -beta);
 }
 
+typedef uint8_t Sixteen __attribute__((vector_size(16)));
+#ifdef __clang__
+#define SHUFFLED(bytes, ...) __builtin_shufflevector(bytes, bytes, __VA_ARGS__)
+#else
+#define SHUFFLED(bytes, ...) __builtin_shuffle(bytes, (Sixteen){__VA_ARGS__})
+#endif
+
 typedef uint32_t Four __attribute__((vector_size(16)));
 
 /* The four bytes at an address, each in a lane of its own. */
@@ -82,7 +89,7 @@ static inline Four four_bytes(const uint8_t *bytes) {
 typedef struct {
     void (*norm_forward)(const Norm *, const void *, void *, int half);
     void (*norm_backward)(const Norm *, const void *, const void *, void *, int half);
-    void (*view)(const View *, const uint8_t *, const float *, const float *, int, int, int, void *);
+    void (*view)(const View *, const uint8_t *, const float *, const float *, int, void *);
     void (*update)(const Rule *, float *, float *, const float *, long);
     void (*across)(const Axis *, const uint8_t *, uint8_t *);
     void (*down)(const Axis *, const uint8_t *, int, int, uint8_t *);
@@ -148,15 +155,21 @@ void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void
                              (char *)dx + row * bytes, half);
 }
 
-/* photographs: [count] addresses of uint8 [side, side, 3]. places: int64 [count, 2], top and left. mirrored: [count].
-   lighting: float [count, 3]. views: [count, crop, crop, 3]. */
-void alexnet_views(const View *view, const uint8_t *const *photographs, const float *mean, const int64_t *places,
-                   const uint8_t *mirrored, const float *lighting, void *views, long count, int threads) {
+/* photographs: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
+   mirrored. places: int64 [count, 2], top and left. mirrored: [count]. shift: float [count, 3]. views: [count, crop,
+   crop, 3]. */
+void alexnet_views(const View *view, const uint8_t *const *photographs, const float *mean, const float *turned_mean,
+                   const int64_t *places, const uint8_t *mirrored, const float *shift, void *views, long count,
+                   int threads) {
     long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long n = 0; n < count; n++)
-        level->view(view, photographs[n], mean, lighting + 3 * n, (int)places[2 * n], (int)places[2 * n + 1],
-                    mirrored[n], (char *)views + n * bytes);
+    for (long n = 0; n < count; n++) {
+        long top = places[2 * n], left = places[2 * n + 1], from_right = view->side - view->crop - left;
+        const float *less = mirrored[n] ? turned_mean : mean;
+        if (view->mean_side > 1) less += 3 * (top * view->side + (mirrored[n] ? from_right : left));
+        level->view(view, photographs[n] + 3 * (top * view->side + left), less, shift + 3 * n, mirrored[n],
+                    (char *)views + n * bytes);
+    }
 }
 
 void alexnet_update(const Rule *rule, float *w, float *v, const float *g, long count, int threads) {
@@ -298,57 +311,55 @@ TARGET static void NAME(norm_backward)(const Norm *norm, const void *x, const vo
     else NAME(backward_by)(norm, x, dy, dx, half, norm->beta, norm->reach);
 }
 
-/* One view: (pixel - mean + lighting) / scale, mirrored or not, in one pass over the photograph. */
-TARGET static void NAME(view)(const View *view, const uint8_t *photograph, const float *mean, const float *lighting,
-                              int top, int left, int mirrored, void *to) {
-    enum { STRETCH = 3 * 64 }; /* a few pixels' worth of every pattern, so that the loops are long and need no % */
-    int numbers = 3 * view->crop;
-    float shift[STRETCH], scale[STRETCH];
-    for (int i = 0; i < STRETCH; i++) {
-        int channel = view->bgr ? 2 - i % 3 : i % 3;
-        scale[i] = view->inverse_scale[channel];
-        shift[i] = lighting[channel] - (view->mean_side == 1 ? mean[channel] : 0);
+TARGET static inline Sixteen NAME(turned)(const uint8_t *bytes, int mirrored, int bgr) {
+    Sixteen five;
+    memcpy(&five, bytes, 16);
+    if (mirrored && bgr) return SHUFFLED(five, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    if (mirrored) return SHUFFLED(five, 13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0);
+    return SHUFFLED(five, 2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13, 12, 15);
+}
+
+/* A row's pixels from right to left, blue first, or both: five at a time, of which the next five write over the
+   sixteenth byte. Sixteen bytes about the row's last five would reach out of the photograph, so those come from a copy. */
+TARGET static inline void NAME(turn)(const uint8_t *row, uint8_t *out, int pixels, int mirrored, int bgr) {
+    for (int x = 0; x + 5 < pixels; x += 5) {
+        Sixteen five = NAME(turned)(mirrored ? row + 3 * (pixels - x - 5) - 1 : row + 3 * x, mirrored, bgr);
+        memcpy(out + 3 * x, &five, 16);
     }
-    uint8_t turned[numbers + 4];
-    float ordered[view->bgr && view->mean_side > 1 ? numbers : 1], zeros[STRETCH] = {0};
-    float turned_mean[mirrored && view->mean_side > 1 ? numbers : 1];
-    for (int y = 0; y < view->crop; y++) {
-        const uint8_t *row = photograph + 3 * ((long)(top + y) * view->side + left);
-        const float *own = view->mean_side > 1 ? mean + 3 * ((long)(top + y) * view->side + left) : NULL;
-        if (mirrored) {
-            /* Four bytes at a time: the next pixel writes over the fourth. All but the row's last have a fourth. */
-            memcpy(turned, row + numbers - 3, 3);
-            for (int x = 1; x < view->crop; x++) memcpy(turned + 3 * x, row + 3 * (view->crop - 1 - x), 4);
-            row = turned;
-            if (own) {
-                for (int x = 0; x < view->crop; x++)
-                    for (int c = 0; c < 3; c++) turned_mean[3 * x + c] = own[3 * (view->crop - 1 - x) + c];
-                own = turned_mean;
-            }
+    int few = pixels < 5 ? pixels : 5;
+    uint8_t edge[16] = {0};
+    memcpy(edge + (mirrored ? 1 + 3 * (5 - few) : 0), mirrored ? row : row + 3 * (pixels - few), 3 * (size_t)few);
+    Sixteen last = NAME(turned)(edge, mirrored, bgr);
+    memcpy(out + 3 * (pixels - few), &last, 3 * (size_t)few);
+}
+
+/* One view: (pixel - mean + shift) / scale, in one pass over the photograph's window, which begins at `row`. Rows are
+   turned a few at a time, so that what was written in small pieces has left for the cache when it is read in large. */
+TARGET static void NAME(view)(const View *view, const uint8_t *row, const float *mean, const float *shift, int mirrored,
+                              void *to) {
+    enum { FEW = 8 };
+    int numbers = 3 * view->crop, stride = numbers + 16;
+    float scales[numbers], shifts[numbers], zeros[numbers];
+    uint8_t turned[FEW * stride];
+    for (int i = 0; i < numbers; i++) {
+        scales[i] = view->inverse_scale[i % 3];
+        shifts[i] = shift[i % 3] - (view->mean_side == 1 ? mean[i % 3] : 0);
+        zeros[i] = 0;
+    }
+    for (int y = 0; y < view->crop; y++, row += 3L * view->side) {
+        const uint8_t *restrict in = row;
+        const float *less = view->mean_side > 1 ? mean + 3L * y * view->side : zeros;
+        if (mirrored || view->bgr) {
+            for (int ahead = 0; y % FEW == 0 && ahead < FEW && y + ahead < view->crop; ahead++)
+                NAME(turn)(row + 3L * ahead * view->side, turned + ahead * stride, view->crop, mirrored, view->bgr);
+            in = turned + y % FEW * stride;
         }
-        if (view->bgr) {
-            uint8_t swapped[numbers];
-            for (int x = 0; x < numbers; x += 3)
-                swapped[x] = row[x + 2], swapped[x + 1] = row[x + 1], swapped[x + 2] = row[x];
-            memcpy(turned, swapped, (size_t)numbers);
-            row = turned;
-            if (own) {
-                for (int x = 0; x < numbers; x += 3)
-                    ordered[x] = own[x + 2], ordered[x + 1] = own[x + 1], ordered[x + 2] = own[x];
-                own = ordered;
-            }
-        }
-        for (int first = 0; first < numbers; first += STRETCH) {
-            int many = numbers - first < STRETCH ? numbers - first : STRETCH;
-            const uint8_t *in = row + first;
-            const float *less = own ? own + first : zeros;
-            if (view->half) {
-                uint16_t *out = (uint16_t *)to + (long)y * numbers + first;
-                for (int i = 0; i < many; i++) out[i] = narrowed(((float)in[i] - less[i] + shift[i]) * scale[i]);
-            } else {
-                float *out = (float *)to + (long)y * numbers + first;
-                for (int i = 0; i < many; i++) out[i] = ((float)in[i] - less[i] + shift[i]) * scale[i];
-            }
+        if (view->half) {
+            uint16_t *restrict out = (uint16_t *)to + (long)y * numbers;
+            for (int i = 0; i < numbers; i++) out[i] = narrowed(((float)in[i] - less[i] + shifts[i]) * scales[i]);
+        } else {
+            float *restrict out = (float *)to + (long)y * numbers;
+            for (int i = 0; i < numbers; i++) out[i] = ((float)in[i] - less[i] + shifts[i]) * scales[i];
         }
     }
 }

@@ -121,6 +121,7 @@ def test_a_perfect_network_has_no_errors(packed):
             return nn.functional.one_hot(x[:, 0, 0, 0].long(), 4).float() * 20
 
     class Painted:
+        codec = "jpeg"
         labels = packed.split("val").labels
 
         def __len__(self):

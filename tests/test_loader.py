@@ -69,6 +69,7 @@ def test_a_consumer_may_stop_early(packed):
 
 def test_a_reader_that_fails_says_so_to_the_consumer(packed):
     class Broken:
+        codec = "jpeg"
         labels = packed.split("train").labels
 
         def __len__(self):

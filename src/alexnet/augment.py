@@ -14,6 +14,10 @@ from torch import Tensor
 
 from alexnet import kernels
 from alexnet.config import InputSpec, Recipe
+from alexnet.shards import Mapped
+
+Pixels = Tensor | Mapped
+"""Stored photographs, uint8 [N, side, side, C]: in a tensor on any device, or where the memory map has them."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -31,6 +35,17 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def in_a_tensor(pixels: Pixels) -> Tensor:
+    """The photographs as a tensor [N, side, side, C]."""
+    return torch.from_numpy(pixels.read()) if isinstance(pixels, Mapped) else pixels
+
+
+def _side_and_device(pixels: Pixels) -> tuple[int, torch.device]:
+    if isinstance(pixels, Mapped):
+        return pixels.split.side, torch.device("cpu")
+    return pixels.shape[1], pixels.device
 
 
 class Preprocess:
@@ -59,24 +74,24 @@ class Preprocess:
         moved.scale_C = self.scale_C.to(device)
         return moved
 
-    def centre(self, pixels_NHWC: Tensor) -> Tensor:
+    def centre(self, pixels: Pixels) -> Tensor:
         """The central view: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
-        middle = (pixels_NHWC.shape[1] - self.spec.crop) // 2
-        return self.cut(pixels_NHWC, torch.full((len(pixels_NHWC), 2), middle, device=pixels_NHWC.device))
+        side, device = _side_and_device(pixels)
+        return self.cut(pixels, torch.full((len(pixels), 2), (side - self.spec.crop) // 2, device=device))
 
-    def ten_views(self, pixels_NHWC: Tensor) -> Tensor:
+    def ten_views(self, pixels: Pixels) -> Tensor:
         """Four corners, the centre, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
-        device, count = pixels_NHWC.device, len(pixels_NHWC)
-        last = pixels_NHWC.shape[1] - self.spec.crop
+        (side, device), count = _side_and_device(pixels), len(pixels)
+        last = side - self.spec.crop
         places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
         places_V2 = torch.tensor(places * 2, device=device)
         mirrored_V = torch.arange(10, device=device) >= 5
-        views = self.cut(pixels_NHWC, places_V2.repeat(count, 1), mirrored_V.repeat(count),
+        views = self.cut(pixels, places_V2.repeat(count, 1), mirrored_V.repeat(count),
                          photo_N=torch.arange(count, device=device).repeat_interleave(10))
         return views.unflatten(0, (count, 10))
 
     def training_views(
-        self, pixels_NHWC: Tensor, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
+        self, pixels: Pixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
         lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """One random view of each photograph (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
@@ -85,7 +100,7 @@ class Preprocess:
         lighting_CC: columns p_i * l_i of the colour noise, from `lighting_basis`; None leaves the colours alone.
         dtype: float32, or bfloat16 where the network would round to it anyway.
         """
-        device, count = pixels_NHWC.device, len(pixels_NHWC)
+        (side, device), count = _side_and_device(pixels), len(pixels)
         # code2012 drew crop and mirror once for 32 photographs: the first of each group draws for it.
         leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
         draws = torch.from_numpy(uniform(seed, epoch, leaders, 5)).to(device)
@@ -95,16 +110,17 @@ class Preprocess:
             noise = torch.special.ndtri(torch.from_numpy(uniform(seed, epoch, indices, 8)[:, 5:])) * recipe.lighting
             shift_NC = noise.float().to(device) @ lighting_CC.T
         if recipe.crop == "resized":
-            return self.finish(self.resized(pixels_NHWC, draws[:, :4], recipe.crop_area), mirrored_N, shift_NC, dtype)
-        room = pixels_NHWC.shape[1] - self.spec.crop
+            views = self.resized(in_a_tensor(pixels), draws[:, :4], recipe.crop_area)
+            return self.finish(views, mirrored_N, shift_NC, dtype)
+        room = side - self.spec.crop
         if recipe.crop == "window":
             places_N2 = (draws[:, :2] * (room + 1)).long().clamp(max=room)
         else:
             places_N2 = torch.full((count, 2), room // 2, device=device)
-        return self.cut(pixels_NHWC, places_N2, mirrored_N, shift_NC, dtype)
+        return self.cut(pixels, places_N2, mirrored_N, shift_NC, dtype)
 
     def cut(
-        self, pixels_NHWC: Tensor, places_N2: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
+        self, pixels: Pixels, places_N2: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32, photo_N: Tensor | None = None,
     ) -> Tensor:
         """Windows at `places` (top, left), less the mean there, mirrored where asked, colours shifted, scaled.
@@ -112,10 +128,10 @@ class Preprocess:
         photo_N: the photograph that each window is of, where it is not one window each. The compiled kernel does all of
         it in one pass over the pixels, where there is one.
         """
-        if kernels.makes_views(pixels_NHWC, dtype):
-            return kernels.views(pixels_NHWC, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
+        if kernels.makes_views(pixels, dtype):
+            return kernels.views(pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
                                  self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
-        views = self.window(pixels_NHWC, places_N2[:, 0], places_N2[:, 1], photo_N)
+        views = self.window(in_a_tensor(pixels), places_N2[:, 0], places_N2[:, 1], photo_N)
         return self.finish(views, mirrored_N, shift_NC, dtype)
 
     def window(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor, photo_N: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alexnet.augment import Preprocess
+from alexnet.augment import Pixels, Preprocess
 from alexnet.config import nearest
 from alexnet.imagenet import readable
 from alexnet.loader import batches
@@ -99,20 +99,20 @@ def count_errors(probabilities_NK: Tensor, labels_N: Tensor) -> Errors:
         top1_wrong=int((ahead_N >= 1).sum()), top5_wrong=int((ahead_N >= 5).sum()))
 
 
-def probabilities(members: Sequence[Member], pixels_NHWC: Tensor, views: int = 1) -> Tensor:
+def probabilities(members: Sequence[Member], pixels: Pixels, views: int = 1) -> Tensor:
     """Softmax outputs averaged over the views and then over the networks (§4.1, §6), float32 [N, K].
 
-    pixels_NHWC: uint8, at the side that the networks' preprocessing expects; on their device.
+    pixels: uint8 [N, side, side, 3], at the side that the networks' preprocessing expects; on their device.
     views: 1 (the centre) or 10 (four corners and the centre, and their mirror images).
     """
     total: Tensor | None = None
     for network, preprocess in members:
         if views == 10:
-            inputs = preprocess.ten_views(pixels_NHWC)
+            inputs = preprocess.ten_views(pixels)
             logits = network(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
             outputs_NK = logits.softmax(-1).mean(1)
         elif views == 1:
-            outputs_NK = network(preprocess.centre(pixels_NHWC)).float().softmax(-1)
+            outputs_NK = network(preprocess.centre(pixels)).float().softmax(-1)
         else:
             raise ValueError(f"views {views} must be 1 or 10")
         total = outputs_NK if total is None else total + outputs_NK
@@ -132,9 +132,9 @@ def predictions(
     try:
         for network, _ in members:
             network.eval()
-        for batch in batches(split, max(1, batch_size // views)):
+        for batch in batches(split, max(1, batch_size // views), device=device):
             with torch.inference_mode():
-                outputs_NK = probabilities(members, batch.pixels_NHWC.to(device), views)
+                outputs_NK = probabilities(members, batch.pixels, views)
             yield outputs_NK, batch.indices
             done += len(batch.indices)
             if on_progress:

@@ -63,6 +63,14 @@ def decode(data: bytes | memoryview, name: str) -> NDArray[np.uint8]:
     raise BadImage(f"{name} cannot be decoded: {reason}")  # here, so that no traceback keeps the data alive
 
 
+def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:
+    """As `decode`, into memory that is there: for JPEGs that `pack` made, which need no look at their header first."""
+    try:
+        simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
+    except Exception:  # whatever it is, the decoder for everything says it better, or can do it
+        pixels_HWC[:] = decode(data, name)
+
+
 def _decode(data: bytes | memoryview) -> NDArray[np.uint8]:
     if not data:
         raise ValueError("it is empty")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from alexnet import native
+from alexnet.shards import Mapped
 
 WIDEST, REACH = 4096, 16
 """What the kernels' row buffers hold: maps of one tower, and neighbours to one side of a map."""
@@ -79,35 +80,47 @@ def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -
 
 
 def views(
-    pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
+    pixels_NHWC: Tensor | Mapped, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
 ) -> Tensor:
     """(pixels - mean + shift) / scale in windows of crop x crop at `places`, mirrored where asked, blue first if `bgr`.
 
-    pixels_NHWC: uint8. mean_HWC: float [side, side, 3] or [1, 1, 3]. places_V2: top and left. photo_V: the photograph
-    of each view, where they are not one each. dtype: float32 or bfloat16. Returns [V, 3, crop, crop], channels-last.
+    pixels_NHWC: uint8, in a tensor or where the memory map has them. mean_HWC: float [side, side, 3] or [1, 1, 3].
+    places_V2: top and left. photo_V: the photograph of each view, where they are not one each. dtype: float32 or
+    bfloat16. Returns [V, 3, crop, crop], channels-last.
     """
-    count, (photographs, side, _, _) = len(places_V2), pixels_NHWC.shape
-    pixels, mean, places = pixels_NHWC.contiguous(), mean_HWC.float().contiguous(), places_V2.long().contiguous()
+    count, photographs = len(places_V2), len(pixels_NHWC)
+    places, scale = places_V2.long().contiguous(), scale_C.double()
     mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
-    shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float().contiguous()
+    shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
+    mean = mean_HWC.float()
+    if bgr:
+        mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
+    mean, turned_mean, shift = mean.contiguous(), mean.flip(1).contiguous(), shift.contiguous()
     photo = np.arange(count) if photo_V is None else photo_V.numpy()
+    if isinstance(pixels_NHWC, Mapped):
+        side, first = pixels_NHWC.split.side, pixels_NHWC.addresses
+    else:
+        pixels = pixels_NHWC.contiguous()
+        side = pixels.shape[1]
+        first = pixels.data_ptr() + np.arange(photographs, dtype=np.uintp) * np.uintp(side * side * 3)
     if count:  # what reaches out of its photograph, torch would refuse too
         assert 0 <= int(places.min()) <= int(places.max()) <= side - crop, "a window outside its photograph"
         assert photo.max() < photographs
         assert len(mirrored) == len(shift) == len(photo) == count
-    addresses = pixels.data_ptr() + photo.astype(np.uintp) * np.uintp(side * side * 3)
+    addresses = first[photo]
     out = torch.empty((count, crop, crop, 3), dtype=dtype)
-    view = _View(side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale_C.double()).tolist()))
-    native.call("alexnet_views", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(places),
-                _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
+    view = _View(side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale).tolist()))
+    native.call("alexnet_views", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(turned_mean),
+                _at(places), _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
     return out.permute(0, 3, 1, 2)
 
 
-def makes_views(pixels_NHWC: Tensor, dtype: torch.dtype) -> bool:
+def makes_views(pixels_NHWC: Tensor | Mapped, dtype: torch.dtype) -> bool:
     """Whether `views` takes such photographs."""
-    return (pixels_NHWC.device.type == "cpu" and pixels_NHWC.dtype == torch.uint8
-            and dtype in (torch.float32, torch.bfloat16) and bool(native.level()))
+    here = isinstance(pixels_NHWC, Mapped) or (
+        pixels_NHWC.device.type == "cpu" and pixels_NHWC.dtype == torch.uint8)
+    return (here and dtype in (torch.float32, torch.bfloat16) and bool(native.level()))
 
 
 # --- The update -------------------------------------------------------------------------------------------------------

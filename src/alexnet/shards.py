@@ -324,6 +324,24 @@ class Packed:
             raise ValueError(f"{self.path}: {'; '.join(faults)}; {_REMEDY}")
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """Photographs of raw shards where they lie in the memory map, uncopied: [B, side, side, 3] of uint8."""
+
+    addresses: NDArray[np.uintp]
+    """[B], of each photograph's first byte."""
+    indices: NDArray[np.int64]
+    split: Split
+    """Keeps the map."""
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+    def read(self) -> NDArray[np.uint8]:
+        """A copy of them, [B, side, side, 3]."""
+        return self.split.read(self.indices)
+
+
 class Split:
     """The photographs of one split, read at random from memory-mapped shards; any number of threads may read."""
 
@@ -350,28 +368,49 @@ class Split:
 
         Raises IndexError for a number that is not in 0..N-1, ValueError naming a JPEG that is damaged.
         """
-        if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
-            raise IndexError(f"photographs {min(indices)} to {max(indices)} exceed a split of {len(self)}")
-        places = [(self._memories[shard], begin, length) for shard, begin, length in self._places[indices].tolist()]
+        places = self._summoned(indices)
         pixels_BHWC = np.empty((len(places), self.side, self.side, 3), np.uint8)
-        if hasattr(mmap, "MADV_WILLNEED"):
-            # Ask for the whole batch at once: from a cold disk four times as fast as a page fault at a time.
-            for memory, begin, length in places:
-                page = begin - begin % mmap.PAGESIZE
-                memory.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
         if self.codec == "raw":
             for row_HWC, (memory, begin, length) in zip(pixels_BHWC, places, strict=True):
                 row_HWC[:] = np.frombuffer(memory, np.uint8, length, begin).reshape(row_HWC.shape)
             return pixels_BHWC
 
-        def decode(row: int) -> None:
-            memory, begin, length = places[row]
-            pixels_BHWC[row] = images.decode(memory[begin : begin + length], f"{self.folder}: number {indices[row]}")
+        threads = min(len(places), os.cpu_count() or 1) or 1
+
+        def decode(first: int) -> None:
+            for row in range(first, len(places), threads):
+                memory, begin, length = places[row]
+                images.decode_into(pixels_BHWC[row], memory[begin : begin + length],
+                                   f"{self.folder}: number {indices[row]}")
 
         # Threads of its own for each call: none is left behind to hang in a forked process.
-        with ThreadPoolExecutor(min(len(places), os.cpu_count() or 1) or 1) as pool:
-            list(pool.map(decode, range(len(places))))
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(decode, range(threads)))
         return pixels_BHWC
+
+    def mapped(self, indices: NDArray[np.int64]) -> Mapped:
+        """The same, uncopied, of codec raw only. The kernel is asked to have them in memory soon."""
+        assert self.codec == "raw"
+        self._summoned(indices)
+        shards_B, begins_B, _ = self._places[indices].T
+        return Mapped(self._bases[shards_B] + begins_B.astype(np.uintp), indices, self)
+
+    def _summoned(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
+        """Where each photograph lies: memory, first byte, bytes; on their way from the disk, if they are not here."""
+        if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
+            raise IndexError(f"photographs {min(indices)} to {max(indices)} exceed a split of {len(self)}")
+        places = [(self._memories[shard], begin, length) for shard, begin, length in self._places[indices].tolist()]
+        if hasattr(mmap, "MADV_WILLNEED"):
+            # Ask for the whole batch at once: from a cold disk four times as fast as a page fault at a time.
+            for memory, begin, length in places:
+                page = begin - begin % mmap.PAGESIZE
+                memory.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
+        return places
+
+    @cached_property
+    def _bases(self) -> NDArray[np.uintp]:
+        """The address of each shard's first byte."""
+        return np.array([np.frombuffer(memory, np.uint8).ctypes.data for memory in self._memories], np.uintp)
 
     @cached_property
     def _memories(self) -> list[mmap.mmap]:

@@ -247,7 +247,7 @@ class Run:
         state, recipe, epoch = self.state, self.recipe, self.state.epoch
         self.network.train()
         source = iter(batches(self.training, recipe.batch_size, shuffle=(state.seed, epoch),
-                              start=state.step - epoch * self.steps, workers=self.workers))
+                              start=state.step - epoch * self.steps, workers=self.workers, device=self.device))
         latest: list[float] = []
         while True:
             began = time.perf_counter()
@@ -279,11 +279,11 @@ class Run:
         # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         views_NCHW = self.preprocess.training_views(
-            batch.pixels_NHWC.to(self.device, non_blocking=True), batch.indices, self.recipe, state.seed, state.epoch,
+            batch.pixels, batch.indices, self.recipe, state.seed, state.epoch,
             self.lighting if not stops or state.epoch < stops else None, self.arithmetic.dtype_of_views)
         loss, wrong = train_step(
             self.network, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
-            batch.labels_N.to(self.device, non_blocking=True), rate, self.arithmetic, conv1_rate)
+            batch.labels_N, rate, self.arithmetic, conv1_rate)
         return loss.item(), int(wrong.item())
 
     def _judge(self, tell: Callable[..., None], latest: list[float]) -> None:

@@ -1,0 +1,191 @@
+"""The compiled kernels against their twins in torch and Pillow, at every level of instructions the processor has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from alexnet import images, kernels, native
+from alexnet.augment import Preprocess, lighting_basis
+from alexnet.config import LRN, InputSpec, arch, recipe
+from alexnet.model import AlexNet
+from alexnet.optimise import Momentum
+from alexnet.response_norm import ResponseNorm
+
+LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
+
+
+@pytest.fixture(params=LEVELS)
+def instructions(request, monkeypatch):
+    """Each level in turn."""
+    monkeypatch.setenv("ALEXNET_NATIVE", request.param)
+    assert native.level() == request.param, "the package was installed without its kernels: is there a C compiler?"
+    return request.param
+
+
+def without_kernels(work):
+    """What the twin in torch gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALEXNET_NATIVE", "0")
+        assert native.level() == ""
+        return work()
+
+
+def maps_of(shape, scale, seed=0, dtype=torch.float32, channels_last=True):
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return maps.to(dtype).contiguous(memory_format=layout)
+
+
+NORMS = [LRN(), LRN(divide_by_n=True), LRN(within_tower=True), LRN(k=1.0, n=3, alpha=0.1, beta=0.5),
+         LRN(n=9, alpha=0.01, beta=1.0, within_tower=True), LRN(n=1, alpha=1.0)]
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("lrn", NORMS, ids=str)
+@pytest.mark.parametrize("shape", [(3, 96, 7, 5), (1, 2, 1, 1), (2, 34, 3, 3), (0, 16, 4, 4)])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_normalisation_and_its_gradient_equal_the_banded_convolution_in_double_precision(lrn, shape, channels_last):
+    norm, maps = ResponseNorm(lrn, shape[1], 2), maps_of(shape, 30, channels_last=channels_last).requires_grad_()
+    above = maps_of(shape, 1, seed=1)
+    assert kernels.norms(maps, norm.towers, lrn.n)
+    seen = norm(maps)
+    seen.backward(above)
+    exact_maps = maps.detach().double().requires_grad_()
+    exact = norm.double().banded(exact_maps)
+    exact.backward(above.double())
+    torch.testing.assert_close(seen.double(), exact, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(maps.grad.double(), exact_maps.grad, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.usefixtures("instructions")
+def test_normalisation_in_bf16_is_fp32_rounded_once():
+    norm, maps = ResponseNorm(LRN(), 48, 1), maps_of((2, 48, 6, 6), 50, dtype=torch.bfloat16)
+    torch.testing.assert_close(norm(maps), norm(maps.float()).bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1e8, 3e18, float("inf"), float("nan")])
+@pytest.mark.usefixtures("instructions")
+def test_normalisation_of_extreme_values_is_what_torch_makes_of_them(value):
+    """A run that diverges must be seen to: no kernel may hide a NaN."""
+    maps = torch.full((1, 16, 1, 1), value)
+    norm = ResponseNorm(LRN(), 16, 1)
+    for dtype in (torch.float32, torch.bfloat16):
+        seen, expected = norm(maps.to(dtype)), norm.banded(maps.to(dtype))
+        assert torch.equal(seen.isnan(), expected.isnan()) or not np.isfinite(value * value)
+        if np.isfinite(value * value):
+            torch.testing.assert_close(seen, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-30)
+    if np.isnan(value):
+        assert norm(maps).isnan().all()
+
+
+def test_the_twin_in_torch_keeps_only_the_maps_and_has_the_same_gradient():
+    def gradient():
+        maps = maps_of((2, 24, 5, 5), 30).requires_grad_()
+        ResponseNorm(LRN(within_tower=True), 24, 2)(maps).backward(maps_of((2, 24, 5, 5), 1, seed=1))
+        return maps.grad
+
+    torch.testing.assert_close(gradient(), without_kernels(gradient), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("instructions")
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_views_equal_the_twin_in_torch(data):
+    side = data.draw(st.integers(1, 40))
+    crop = data.draw(st.integers(1, side))
+    count, channels = data.draw(st.integers(0, 5)), data.draw(st.sampled_from(["RGB", "BGR"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    mean_side = data.draw(st.sampled_from([1, side]))
+    spec = InputSpec(side, crop, channels=channels, scale=data.draw(st.sampled_from([(1, 1, 1), (58.4, 57.1, 57.4)])))
+    preprocess = Preprocess(spec, torch.from_numpy(rng.uniform(0, 255, (mean_side, mean_side, 3))))
+    pixels = torch.from_numpy(rng.integers(0, 256, (count, side, side, 3), np.uint8))
+    way = replace(recipe("paper"), crop=data.draw(st.sampled_from(["window", "centre"])),
+                  mirror=data.draw(st.booleans()))
+    lighting = data.draw(st.sampled_from([None, lighting_basis(np.eye(3) * 900, "deviations")]))
+    indices = rng.integers(0, 1000, count)
+    dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
+
+    def views():
+        return preprocess.training_views(pixels, indices, way, 3, 1, lighting, dtype)
+
+    seen, expected = views(), without_kernels(views)
+    assert seen.dtype == expected.dtype == dtype
+    # One rounding to bf16 of numbers that agree to fp32's last digits.
+    torch.testing.assert_close(seen, expected, rtol=8e-3 if dtype == torch.bfloat16 else 1e-6, atol=1e-4)
+    torch.testing.assert_close(preprocess.ten_views(pixels), without_kernels(lambda: preprocess.ten_views(pixels)),
+                               rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["paper", "torchvision", "modern"])
+@pytest.mark.usefixtures("instructions")
+def test_updates_equal_the_twin_in_torch(name):
+    way = recipe(name)
+
+    def trained():
+        network = AlexNet(arch("cifar"), seed=1).to(memory_format=torch.channels_last)
+        optimiser = Momentum(network, way)
+        for step in range(3):
+            generator = torch.Generator().manual_seed(step)
+            for parameter in network.parameters():
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = torch.empty_like(parameter).copy_(noise)
+            optimiser.step(0.1 / (step + 1))
+        return [parameter.detach() for parameter in network.parameters()], optimiser.velocity
+
+    weights, velocity = trained()
+    twin_weights, twin_velocity = without_kernels(trained)
+    torch.testing.assert_close(weights, twin_weights, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(velocity, twin_velocity, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("instructions")
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 130), st.integers(0, 9))
+def test_rescaling_equals_pillow_to_the_bit(height, width, side, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    np.testing.assert_array_equal(images.square(pixels, side), without_kernels(lambda: images.square(pixels, side)))
+    if height <= 2 * width <= 8 * height:  # what Pillow makes of a strip is told in images.square
+        shorter = min(height, width)
+        rows, columns = side * height // shorter, side * width // shorter
+        top, left = round((rows - side) / 2), round((columns - side) / 2)
+        theirs = np.asarray(Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(images.square(pixels, side), theirs[top:top + side, left:left + side])
+
+
+def test_photographs_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
+    split = packed.split("train")
+    indices = np.array([5, 0, 5, len(split) - 1])
+    spec = InputSpec(packed.side, packed.side - 3, "channel")
+    preprocess = Preprocess.from_data(spec, packed.mean_HWC)
+    mapped = split.mapped(indices)
+    np.testing.assert_array_equal(mapped.read(), split.read(indices))
+    copied = torch.from_numpy(split.read(indices))
+    assert torch.equal(preprocess.ten_views(mapped), preprocess.ten_views(copied))
+    assert torch.equal(without_kernels(lambda: preprocess.centre(mapped)), without_kernels(
+        lambda: preprocess.centre(copied)))
+
+
+def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("ALEXNET_NATIVE", "sse9")
+    with pytest.raises(ValueError, match="ALEXNET_NATIVE=sse9 must be 0, generic, avx2, avx512"):
+        native.level()
+
+
+@pytest.mark.parametrize("first", ["alexnet.images", "torch"])
+def test_kernels_load_with_and_without_torch(first):
+    """Packing imports no torch, whose threads the kernels otherwise use."""
+    script = (f"import sys, {first}; from alexnet import native; print(native.level(), 'torch' in sys.modules); "
+              "import numpy; print(native.square(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                          env={**os.environ, "ALEXNET_NATIVE": "generic"}).stdout.splitlines()
+    assert said == [f"generic {first == 'torch'}", "(3, 3, 3)"]
