@@ -2,6 +2,7 @@
 # make test    set up, then lint, type-check and test
 # make check   lint and types alone        make slow   the tests that take minutes
 # make bench   side by side with peers     make clean  remove what these made
+#              (BENCH='--photographs FOLDER' measures on photographs of yours instead of on noise)
 #
 # Everything installs into .venv from pyproject.toml, with the versions that constraints.txt pins. A second run
 # installs nothing, unless one of those two files has changed. Needs Python 3.11 or newer and make.
@@ -32,7 +33,8 @@ gpu: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/test.stamp
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,test,bench]'
+	$(BIN)/python benchmarks/bench.py --json docs/performance.json --page docs/performance.md $(BENCH)
 
 $(VENV)/demo.stamp: $(VENV)/python.stamp
 	@echo "== installing alexnet[demo] into $(VENV)"

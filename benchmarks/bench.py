@@ -4,7 +4,7 @@
 
 Each side runs in a process of its own (sides.py), and the sides of a row are asked in turn, round by round, so that all
 see the same machine. A ratio is the median over rounds of peer / ours, with its lowest and highest. --photographs takes
-class folders of JPEG files, 512 of which are used; without it, pictures of noise are made at ImageNet's usual size.
+a folder of JPEG files, 512 of which are used; without it, pictures of noise are made at ImageNet's usual size.
 --page writes the table as Markdown: `make bench` so makes docs/performance.md.
 """
 
@@ -225,15 +225,16 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path)
     parser.add_argument("--only", default="", help="rows whose sides' names hold this")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--count", type=int, default=512, help="photographs to measure on")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--page", type=Path, help="a Markdown file whose table, between two marks, is replaced")
     options = parser.parse_args()
 
     folder = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
     results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "photographs":
-                               "512 of the given folder" if options.photographs else "512 of noise, 500 x 375"}
+                               f"{options.count} of {'a folder' if options.photographs else 'noise, 500 x 375'}"}
     try:
-        prepare(options.photographs, folder)
+        prepare(options.photographs, folder, options.count)
         for row in ROWS:
             if options.only in row.ours:
                 began = time.monotonic()

@@ -87,8 +87,8 @@ static inline Four four_bytes(const uint8_t *bytes) {
 }
 
 typedef struct {
-    void (*norm_forward)(const Norm *, const void *, void *, int half);
-    void (*norm_backward)(const Norm *, const void *, const void *, void *, int half);
+    void (*norm_forward)(const Norm *, const void *, void *, long rows, int half);
+    void (*norm_backward)(const Norm *, const void *, const void *, void *, long rows, int half);
     void (*view)(const View *, const uint8_t *, const float *, const float *, int, void *);
     void (*update)(const Rule *, float *, float *, const float *, long);
     void (*across)(const Axis *, const uint8_t *, uint8_t *);
@@ -138,21 +138,27 @@ int alexnet_highest_level(void) {
 
 void alexnet_use_level(int number) { level = LEVELS[number]; }
 
+enum { SOME = 64 }; /* rows that a core takes at a time */
+
 /* rows: pixels times towers, each `norm.width` maps long. x, y: float, or bf16 where `half`. */
 void alexnet_norm_forward(const Norm *norm, const void *x, void *y, long rows, int half, int threads) {
     long bytes = (long)norm->width * (half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long row = 0; row < rows; row++)
-        level->norm_forward(norm, (const char *)x + row * bytes, (char *)y + row * bytes, half);
+    for (long row = 0; row < rows; row += SOME) {
+        long some = rows - row < SOME ? rows - row : SOME;
+        level->norm_forward(norm, (const char *)x + row * bytes, (char *)y + row * bytes, some, half);
+    }
 }
 
 /* dx from dy and the input x alone: the sums are made again, which is cheaper than to keep them. */
 void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void *dx, long rows, int half, int threads) {
     long bytes = (long)norm->width * (half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long row = 0; row < rows; row++)
+    for (long row = 0; row < rows; row += SOME) {
+        long some = rows - row < SOME ? rows - row : SOME;
         level->norm_backward(norm, (const char *)x + row * bytes, (const char *)dy + row * bytes,
-                             (char *)dx + row * bytes, half);
+                             (char *)dx + row * bytes, some, half);
+    }
 }
 
 /* photographs: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
@@ -259,56 +265,62 @@ TARGET static inline float NAME(band)(const float *in, int i, int reach) {
     return sum;
 }
 
-/* One pixel of one tower. `beta` and `reach` are handed in besides, so that the paper's are constants for the compiler;
+/* Pixels of one tower, one after another. `beta` and `reach` are handed in besides, so that the paper's are constants for the compiler;
    zeros before and after the squares stand for neighbours that a border map has not. */
-TARGET static inline void NAME(forward_by)(const Norm *norm, const void *restrict x, void *restrict y, int half,
-                                           float beta, int reach) {
+TARGET static inline void NAME(forward_by)(const Norm *norm, const void *restrict x, void *restrict y, long rows,
+                                           int half, float beta, int reach) {
     int width = norm->width;
-    float padded[width + 2 * reach], *square = padded + reach;
+    float k = norm->k, alpha = norm->alpha, padded[width + 2 * reach], *square = padded + reach;
     for (int i = 1; i <= reach; i++) square[-i] = square[width - 1 + i] = 0;
-    for (int i = 0; i < width; i++) {
-        float value = NAME(read)(x, i, half);
-        square[i] = value * value;
-    }
-    for (int i = 0; i < width; i++) {
-        float s = norm->k + norm->alpha * NAME(band)(square, i, reach);
-        NAME(write)(y, i, NAME(read)(x, i, half) * inverse_power(s, beta), half);
+    for (long first = 0; first < rows * width; first += width) {
+        for (int i = 0; i < width; i++) {
+            float value = NAME(read)(x, first + i, half);
+            square[i] = value * value;
+        }
+        for (int i = 0; i < width; i++) {
+            float s = k + alpha * NAME(band)(square, i, reach);
+            NAME(write)(y, first + i, NAME(read)(x, first + i, half) * inverse_power(s, beta), half);
+        }
     }
 }
 
 /* dx_i = dy_i s_i^-beta - 2 alpha beta x_i * sum over neighbours j of dy_j x_j s_j^-(beta + 1). */
 TARGET static inline void NAME(backward_by)(const Norm *norm, const void *restrict x, const void *restrict dy,
-                                            void *restrict dx, int half, float beta, int reach) {
+                                            void *restrict dx, long rows, int half, float beta, int reach) {
     int width = norm->width;
-    float padded[width + 2 * reach], *square = padded + reach, direct[width];
+    float k = norm->k, alpha = norm->alpha, factor = -2 * alpha * beta, direct[width];
+    float padded[width + 2 * reach], *square = padded + reach;
     float padded_terms[width + 2 * reach], *term = padded_terms + reach;
     for (int i = 1; i <= reach; i++) square[-i] = square[width - 1 + i] = term[-i] = term[width - 1 + i] = 0;
-    for (int i = 0; i < width; i++) {
-        float value = NAME(read)(x, i, half);
-        square[i] = value * value;
+    for (long first = 0; first < rows * width; first += width) {
+        for (int i = 0; i < width; i++) {
+            float value = NAME(read)(x, first + i, half);
+            square[i] = value * value;
+        }
+        for (int i = 0; i < width; i++) {
+            float s = k + alpha * NAME(band)(square, i, reach), power = inverse_power(s, beta);
+            direct[i] = NAME(read)(dy, first + i, half) * power;
+            term[i] = direct[i] * NAME(read)(x, first + i, half) / s;
+        }
+        for (int i = 0; i < width; i++) {
+            float slope = direct[i] + factor * NAME(read)(x, first + i, half) * NAME(band)(term, i, reach);
+            NAME(write)(dx, first + i, slope, half);
+        }
     }
-    for (int i = 0; i < width; i++) {
-        float s = norm->k + norm->alpha * NAME(band)(square, i, reach), power = inverse_power(s, beta);
-        direct[i] = NAME(read)(dy, i, half) * power;
-        term[i] = direct[i] * NAME(read)(x, i, half) / s;
-    }
-    float factor = -2 * norm->alpha * norm->beta;
-    for (int i = 0; i < width; i++)
-        NAME(write)(dx, i, direct[i] + factor * NAME(read)(x, i, half) * NAME(band)(term, i, reach), half);
 }
 
-TARGET static void NAME(norm_forward)(const Norm *norm, const void *x, void *y, int half) {
+TARGET static void NAME(norm_forward)(const Norm *norm, const void *x, void *y, long rows, int half) {
     int paper = norm->beta == 0.75f && norm->reach == 2;
-    if (paper && half) NAME(forward_by)(norm, x, y, 1, 0.75f, 2);
-    else if (paper) NAME(forward_by)(norm, x, y, 0, 0.75f, 2);
-    else NAME(forward_by)(norm, x, y, half, norm->beta, norm->reach);
+    if (paper && half) NAME(forward_by)(norm, x, y, rows, 1, 0.75f, 2);
+    else if (paper) NAME(forward_by)(norm, x, y, rows, 0, 0.75f, 2);
+    else NAME(forward_by)(norm, x, y, rows, half, norm->beta, norm->reach);
 }
 
-TARGET static void NAME(norm_backward)(const Norm *norm, const void *x, const void *dy, void *dx, int half) {
+TARGET static void NAME(norm_backward)(const Norm *norm, const void *x, const void *dy, void *dx, long rows, int half) {
     int paper = norm->beta == 0.75f && norm->reach == 2;
-    if (paper && half) NAME(backward_by)(norm, x, dy, dx, 1, 0.75f, 2);
-    else if (paper) NAME(backward_by)(norm, x, dy, dx, 0, 0.75f, 2);
-    else NAME(backward_by)(norm, x, dy, dx, half, norm->beta, norm->reach);
+    if (paper && half) NAME(backward_by)(norm, x, dy, dx, rows, 1, 0.75f, 2);
+    else if (paper) NAME(backward_by)(norm, x, dy, dx, rows, 0, 0.75f, 2);
+    else NAME(backward_by)(norm, x, dy, dx, rows, half, norm->beta, norm->reach);
 }
 
 TARGET static inline Sixteen NAME(turned)(const uint8_t *bytes, int mirrored, int bgr) {

@@ -20,6 +20,7 @@ from alexnet.config import LRN, InputSpec, arch, recipe
 from alexnet.model import AlexNet
 from alexnet.optimise import Momentum
 from alexnet.response_norm import ResponseNorm
+from alexnet.train import Run
 
 LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
 
@@ -189,3 +190,13 @@ def test_kernels_load_with_and_without_torch(first):
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                           env={**os.environ, "ALEXNET_NATIVE": "generic"}).stdout.splitlines()
     assert said == [f"generic {first == 'torch'}", "(3, 3, 3)"]
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tmp_path):
+    way = replace(recipe("modern"), epochs=2, batch_size=32)
+
+    def loss(name):
+        return Run(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32").train().loss
+
+    assert loss("with") == pytest.approx(without_kernels(lambda: loss("without")), rel=1e-3)

@@ -1,10 +1,14 @@
 """Order is arithmetic: each photograph once an epoch, from any start, with any workers, over any world."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from alexnet.loader import batches, batches_per_epoch, order
+from alexnet.loader import _copied_ahead, batches, batches_per_epoch, order
 
 
 def indices(packed, **settings):
@@ -80,3 +84,60 @@ def test_a_reader_that_fails_says_so_to_the_consumer(packed):
 
     with pytest.raises(OSError, match="the disk is gone"):
         list(batches(Broken(), 32))
+
+
+LIMITED = """
+import resource, sys
+import numpy as np, torch
+from pathlib import Path
+from alexnet.augment import Preprocess
+from alexnet.config import InputSpec, recipe
+from alexnet.loader import batches
+from alexnet.shards import Split
+
+folder, photographs, side, allowed = Path(sys.argv[1]), 40_000, 256, 600_000_000
+now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_DATA, (now + allowed, now + allowed))
+try:
+    np.empty(photographs * side * side * 3, np.uint8)
+    sys.exit("the limit does not hold")
+except MemoryError:
+    pass
+split = Split(folder, "raw", side, [
+    {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}])
+preprocess = Preprocess(InputSpec(256, 224), torch.zeros(1, 1, 3))
+seen = []
+for number, batch in enumerate(batches(split, 64, shuffle=(0, 0))):
+    views = preprocess.training_views(batch.pixels, batch.indices, recipe("paper"), 0, 0)
+    seen.extend(batch.indices)
+    if number == 40:
+        break
+print(len(set(seen)), max(seen) - min(seen) > 0.9 * photographs, tuple(views.shape))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit and the measure of memory are Linux's")
+def test_a_set_larger_than_memory_is_read_in_random_order(tmp_path):
+    """7.9 GB of photographs (holes, on the disk) where 0.6 GB may be allocated; the order spans the whole set."""
+    with (tmp_path / "train-00000.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {
+            "descr": "|u1", "fortran_order": False, "shape": (40_000, 256, 256, 3)})
+        file.truncate(file.tell() + 40_000 * 256 * 256 * 3)
+    np.save(tmp_path / "labels.npy", np.zeros(40_000, np.int64))
+    said = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.split(maxsplit=1) == [str(41 * 64), "True (64, 3, 224, 224)\n"]
+
+
+def test_copies_ahead_lose_nothing_and_keep_their_order(packed):
+    """What CUDA's double buffering does, on a device that takes part in name alone."""
+    split = packed.split("train")
+    plain = list(batches(split, 32, shuffle=(0, 0)))
+    copied = list(_copied_ahead(batches(split, 32, shuffle=(0, 0)), torch.device("cpu")))
+    assert len(plain) == len(copied)
+    for a, b in zip(plain, copied, strict=True):
+        assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
+        assert torch.equal(a.labels_N, b.labels_N)
+        assert (a.indices == b.indices).all()
+    assert list(_copied_ahead(iter(()), torch.device("cpu"))) == []

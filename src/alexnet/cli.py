@@ -147,7 +147,7 @@ def explain(
 @app.command
 def pack(
     source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
-    held_out: float = 0.1, workers: int | None = None,
+    held_out: float = 0.1, workers: int | None = None, allocator: Memory = "keep",
 ) -> None:
     """Prepare photographs once: rescale, crop, and write them into shards that training reads fast.
 
@@ -168,7 +168,11 @@ def pack(
         Share of each class held out for validation where the source has no split.
     workers
         Threads; all cores unless said.
+    allocator
+        keep: memory of one photograph serves for the next (Linux); system: as it was.
     """
+    set_allocator(allocator)
+
     from alexnet.datasets import open_dataset
     from alexnet.pack import choose_side, pack_with_bar
 

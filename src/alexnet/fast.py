@@ -81,14 +81,19 @@ def _convolution(layer: nn.Conv2d, relu: bool) -> Step:
     weight = layer.weight.bfloat16().contiguous(memory_format=torch.channels_last)
     bias = bias.bfloat16()
     geometry: Any = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    pointwise = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    if pointwise is None or isinstance(layer, CeilConv2d):  # an operator that torch has only for its own compiler
+    pointwise = _pointwise()
+    if pointwise is None or isinstance(layer, CeilConv2d):
         plain = nn.utils.skip_init(type(layer), layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
                                    layer.padding, layer.dilation, layer.groups, dtype=torch.bfloat16)
         plain.weight, plain.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
         return (lambda maps: plain(maps).relu_()) if relu else plain
     laid_out = torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *geometry)
     return lambda maps: pointwise(maps, laid_out, bias, *geometry, "relu" if relu else "none", [], "")
+
+
+def _pointwise() -> Any:
+    """A convolution with its ReLU: an operator that torch has for its own compiler alone, and may take away."""
+    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
 
 def _int8(layer: nn.Linear) -> Step:

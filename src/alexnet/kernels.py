@@ -1,4 +1,4 @@
-"""Tensors through the compiled kernels: which ones they take, and what they make of them. Knows no network.
+"""Tensors through the kernels, C's on a CPU and Triton's on CUDA: which they take, and what comes out. No network.
 
 Shapes: N photographs, C channels or maps, H rows, W columns.
 """
@@ -6,6 +6,9 @@ Shapes: N photographs, C channels or maps, H rows, W columns.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +21,22 @@ WIDEST, REACH = 4096, 16
 """What the kernels' row buffers hold: maps of one tower, and neighbours to one side of a map."""
 
 _int, _float, _address = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
+
+
+@cache
+def _triton() -> Any:
+    """triton_kernels, or None where Triton is not installed; torch for CUDA brings it."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    from alexnet import triton_kernels
+
+    return triton_kernels
+
+
+def _any_for(tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether there are kernels for a tensor's device, and they are allowed, and it is of one of these types."""
+    there = native.level() if tensor.device.type == "cpu" else native.allowed() and tensor.is_cuda and _triton()
+    return tensor.dtype in dtypes and bool(there)
 
 
 class _Norm(ctypes.Structure):
@@ -44,13 +63,14 @@ def _threads(numbers: int) -> int:
 
 def norms(maps_NCHW: Tensor, towers: int, n: int) -> bool:
     """Whether `norm_forward` takes such maps."""
-    return (maps_NCHW.device.type == "cpu" and maps_NCHW.dtype in (torch.float32, torch.bfloat16)
-            and maps_NCHW.ndim == 4 and maps_NCHW.shape[1] // towers <= WIDEST and n // 2 <= REACH
-            and bool(native.level()))
+    return (maps_NCHW.ndim == 4 and maps_NCHW.shape[1] // towers <= WIDEST and n // 2 <= REACH
+            and _any_for(maps_NCHW, (torch.float32, torch.bfloat16)))
 
 
 def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
     """x / (k + alpha * sum of x^2 over n neighbours of the same tower) ^ beta, channels-last, in the maps' own type."""
+    if maps_NCHW.is_cuda:
+        return _triton().norm_forward(maps_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
     y = torch.empty_like(x)
     norm, rows = _norm(x, k, alpha, beta, n, towers)
@@ -62,6 +82,8 @@ def norm_backward(
     maps_NCHW: Tensor, above_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
 ) -> Tensor:
     """The gradient by the maps, from that by the normalised maps."""
+    if maps_NCHW.is_cuda:
+        return _triton().norm_backward(maps_NCHW, above_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
     dy = above_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
     dx = torch.empty_like(x)
@@ -89,6 +111,9 @@ def views(
     places_V2: top and left. photo_V: the photograph of each view, where they are not one each. dtype: float32 or
     bfloat16. Returns [V, 3, crop, crop], channels-last.
     """
+    if isinstance(pixels_NHWC, Tensor) and pixels_NHWC.is_cuda:
+        return _triton().views(pixels_NHWC, mean_HWC, scale_C, places_V2, mirrored_V, shift_VC, crop, bgr=bgr,
+                               dtype=dtype, photo_V=photo_V)
     count, photographs = len(places_V2), len(pixels_NHWC)
     places, scale = places_V2.long().contiguous(), scale_C.double()
     mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
@@ -118,18 +143,17 @@ def views(
 
 def makes_views(pixels_NHWC: Tensor | Mapped, dtype: torch.dtype) -> bool:
     """Whether `views` takes such photographs."""
-    here = isinstance(pixels_NHWC, Mapped) or (
-        pixels_NHWC.device.type == "cpu" and pixels_NHWC.dtype == torch.uint8)
-    return (here and dtype in (torch.float32, torch.bfloat16) and bool(native.level()))
+    here = bool(native.level()) if isinstance(pixels_NHWC, Mapped) else _any_for(pixels_NHWC, (torch.uint8,))
+    return here and dtype in (torch.float32, torch.bfloat16)
 
 
 # --- The update -------------------------------------------------------------------------------------------------------
 
 
 def updates(w: Tensor, v: Tensor, g: Tensor) -> bool:
-    """Whether `update` takes these: float32 on the CPU, dense, and laid out in memory alike."""
-    return (all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (w, v, g))
-            and w.stride() == v.stride() == g.stride() and _dense(w) and bool(native.level()))
+    """Whether `update` takes these: float32, dense, and laid out in memory alike."""
+    return (all(_any_for(tensor, (torch.float32,)) for tensor in (w, v, g))
+            and w.stride() == v.stride() == g.stride() and _dense(w))
 
 
 def update(
@@ -137,6 +161,10 @@ def update(
     nesterov: bool,
 ) -> None:
     """Change weights and velocity in place by §5's rule or PyTorch's (`optimise.Momentum`), in one pass."""
+    if w.is_cuda:
+        _triton().update(w, v, g, momentum=momentum, decay=decay, rate=rate, rate_in_velocity=rate_in_velocity,
+                         nesterov=nesterov)
+        return
     rule = _Rule(momentum, decay, rate, rate_in_velocity, nesterov)
     native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
                 torch.get_num_threads())

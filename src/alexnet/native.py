@@ -23,19 +23,24 @@ LEVELS: tuple[Level, ...] = ("generic", "avx2", "avx512")
 
 
 def level() -> Level:
-    """The instructions that the kernels use here; "" where there are no kernels.
-
-    The environment's ALEXNET_NATIVE=0 leaves them alone; generic, avx2 or avx512 is the most they may use.
-    """
-    wanted = os.environ.get("ALEXNET_NATIVE", "avx512")
-    if wanted not in ("0", *LEVELS):
-        raise ValueError(f"ALEXNET_NATIVE={wanted} must be 0, {', '.join(LEVELS)}, or not set")
-    library = None if wanted == "0" else _library("torch" in sys.modules)
+    """The instructions that the kernels use here; "" where there are none, or none are allowed."""
+    most = allowed()
+    library = _library("torch" in sys.modules) if most else None
     if library is None:
         return ""
-    number = min(LEVELS.index(wanted), library.alexnet_highest_level())
+    number = min(LEVELS.index(most), library.alexnet_highest_level())
     library.alexnet_use_level(number)
     return LEVELS[number]
+
+
+def allowed() -> Level:
+    """The most that the environment's ALEXNET_NATIVE lets kernels use, here and on a GPU; "" for none."""
+    wanted = os.environ.get("ALEXNET_NATIVE", "avx512")
+    if wanted == "0":
+        return ""
+    if wanted not in LEVELS:
+        raise ValueError(f"ALEXNET_NATIVE={wanted} must be 0, {', '.join(LEVELS)}, or not set")
+    return wanted
 
 
 @cache

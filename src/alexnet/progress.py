@@ -85,8 +85,10 @@ class TrainingBar(Bar):
             for key in ("loss", "train_error", "photographs_per_second", "waiting"):
                 # Smoothed for the eye; the log has each step's own.
                 self.smooth[key] = 0.9 * self.smooth.get(key, event[key]) + 0.1 * event[key]
+            # Threads read ahead, so a step that waits waits for all of them: they, not the network, set the pace.
+            bottleneck = "reading" if self.smooth["waiting"] > 0.2 else "the network"
             text = ("loss {loss:.3f}, error {train_error:.1%}, {photographs_per_second:,.0f} photographs/s, "
-                    "waiting for data {waiting:.0%}").format(**self.smooth)
+                    "waiting for data {waiting:.0%}, bound by {}").format(bottleneck, **self.smooth)
             self(event["step"], self.epochs * self.steps, text, title=f"epoch {event['epoch']}/{self.epochs}")
         elif kind == "epoch":
             self.say(f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "

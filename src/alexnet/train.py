@@ -12,11 +12,12 @@ import os
 import platform
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,18 @@ class Interrupted(Exception):
 
 class Diverged(ValueError):
     """The loss or the weights are no numbers any more. The checkpoints are those from before."""
+
+
+class _Launched(NamedTuple):
+    """A step that the device has been given, and may not have done."""
+
+    step: int
+    loss: Tensor
+    wrong: Tensor
+    photographs: int
+    rate: float
+    began: float
+    waited: float
 
 
 @contextmanager
@@ -246,9 +259,18 @@ class Run:
     def _train_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> None:
         state, recipe, epoch = self.state, self.recipe, self.state.epoch
         self.network.train()
-        source = iter(batches(self.training, recipe.batch_size, shuffle=(state.seed, epoch),
-                              start=state.step - epoch * self.steps, workers=self.workers, device=self.device))
+        source = batches(self.training, recipe.batch_size, shuffle=(state.seed, epoch),
+                         start=state.step - epoch * self.steps, workers=self.workers, device=self.device)
         latest: list[float] = []
+        launched: deque[_Launched] = deque()
+        # To read a loss is to wait for the GPU: it is read when the next step is in the queue, so that the GPU never is
+        # without work. A CPU has done its step when the call returns.
+        behind = 1 if self.device.type == "cuda" else 0
+
+        def settle(left: int) -> None:
+            while len(launched) > left:
+                self._settle(tell, launched.popleft(), latest)
+
         while True:
             began = time.perf_counter()
             batch = next(source, None)
@@ -259,41 +281,50 @@ class Run:
             rate = learning_rate(recipe, moment, state.plateau.drops)
             loss, wrong = self._step(batch, rate, conv1_rate(recipe, moment, rate))
             state.step += 1
-            state.seen += len(batch.indices)
-            state.loss_sum += loss * len(batch.indices)
-            state.wrong += wrong
-            seconds = time.perf_counter() - began
-            tell(event="step", step=state.step, epoch=epoch + 1, loss=loss, rate=rate,
-                 train_error=wrong / len(batch.indices), photographs_per_second=len(batch.indices) / seconds,
-                 waiting=waited / seconds)
-            latest = [*latest[-199:], loss]
-            self._judge(tell, latest)
+            launched.append(_Launched(state.step, loss, wrong, len(batch.indices), rate, began, waited))
+            settle(behind)
             if caught():
+                settle(0)
                 self._save_last()
                 raise Interrupted(caught(), self.out / "last")
             if time.monotonic() - self._saved_at > 60 * self.save_minutes:
+                settle(0)
                 self._save_last()
+        settle(0)
 
-    def _step(self, batch: Batch, rate: float, conv1_rate: float) -> tuple[float, int]:
+    def _settle(self, tell: Callable[..., None], done: _Launched, latest: list[float]) -> None:
+        """Read what a step gave, count it, tell it, judge it."""
+        state, loss, wrong = self.state, done.loss.item(), int(done.wrong.item())
+        state.seen += done.photographs
+        state.loss_sum += loss * done.photographs
+        state.wrong += wrong
+        seconds = time.perf_counter() - done.began
+        tell(event="step", step=done.step, epoch=state.epoch + 1, loss=loss, rate=done.rate,
+             train_error=wrong / done.photographs, photographs_per_second=done.photographs / seconds,
+             waiting=done.waited / seconds)
+        latest.append(loss)
+        del latest[:-200]
+        self._judge(tell, done.step, latest)
+
+    def _step(self, batch: Batch, rate: float, conv1_rate: float) -> tuple[Tensor, Tensor]:
         state, stops = self.state, self.recipe.lighting_stops
         # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         views_NCHW = self.preprocess.training_views(
             batch.pixels, batch.indices, self.recipe, state.seed, state.epoch,
             self.lighting if not stops or state.epoch < stops else None, self.arithmetic.dtype_of_views)
-        loss, wrong = train_step(
+        return train_step(
             self.network, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
             batch.labels_N, rate, self.arithmetic, conv1_rate)
-        return loss.item(), int(wrong.item())
 
-    def _judge(self, tell: Callable[..., None], latest: list[float]) -> None:
+    def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
         """Say in words what is wrong with the loss. Raises Diverged where nothing can come of going on."""
         if not math.isfinite(latest[-1]):
-            raise Diverged(loss_verdict(latest[-1], self.arch.classes, self.state.step))
-        if self.state.step % 200 == 0:
+            raise Diverged(loss_verdict(latest[-1], self.arch.classes, step))
+        if step % 200 == 0:
             mean = sum(latest) / len(latest)
-            if verdict := loss_verdict(mean, self.arch.classes, self.state.step):
-                tell(event="warning", step=self.state.step, text=verdict)
+            if verdict := loss_verdict(mean, self.arch.classes, step):
+                tell(event="warning", step=step, text=verdict)
 
     def _close_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> Errors:
         state = self.state

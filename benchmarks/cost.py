@@ -1,0 +1,160 @@
+"""Cost against work: time and memory of training over photographs, side, batch and classes, as picture and numbers.
+
+    python benchmarks/cost.py [--quick] [--json FILE] [--figure docs/cost.svg]
+
+Each point is a process of its own, so that its peak memory is its own. Photographs: raw shards of 64 pixels, the views
+of one epoch without the network; the time to the first batch too. Side, batch and classes: a training step of
+torchvision's layout, whose input may be of any side. A line is drawn through the points by least squares: where they
+leave it, the cost is not proportional.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+AXES = {
+    "photographs": (1_000, 3_000, 10_000, 30_000, 100_000),
+    "side": (64, 96, 128, 160, 192, 224),
+    "batch": (8, 16, 32, 64, 128, 192),
+    "classes": (10, 100, 1_000, 3_000, 10_000),
+}
+QUICK = {axis: values[:2] for axis, values in AXES.items()}
+
+
+def reading(photographs: int) -> dict[str, float]:
+    """Seconds to the first batch and for an epoch's views, from raw shards that lie on the disk as holes."""
+    import numpy as np
+    import torch
+
+    from alexnet.augment import Preprocess
+    from alexnet.config import arch, recipe
+    from alexnet.loader import batches
+    from alexnet.shards import Split
+
+    side = 64
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "train-00000.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {  # type: ignore[no-untyped-call]
+                "descr": "|u1", "fortran_order": False, "shape": (photographs, side, side, 3)})
+            file.truncate(file.tell() + photographs * side * side * 3)
+        np.save(Path(folder) / "labels.npy", np.zeros(photographs, np.int64))
+        began = time.perf_counter()
+        split = Split(Path(folder), "raw", side, [
+            {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}])
+        preprocess = Preprocess(arch("small").input, torch.zeros(1, 1, 3))
+        first = 0.0
+        for batch in batches(split, 128, shuffle=(0, 0)):
+            preprocess.training_views(batch.pixels, batch.indices, recipe("modern"), 0, 0)
+            first = first or time.perf_counter() - began
+        return {"seconds": time.perf_counter() - began, "first_batch_seconds": first}
+
+
+def step(side: int = 224, batch: int = 64, classes: int = 1000) -> dict[str, float]:
+    """Median seconds of a training step."""
+    import statistics
+    from dataclasses import replace
+
+    import torch
+
+    from alexnet.config import arch, default_recipe
+    from alexnet.model import AlexNet
+    from alexnet.optimise import Arithmetic, Momentum, choose_precision
+    from alexnet.train import train_step
+
+    layout = replace(arch("torchvision"), classes=classes)
+    arithmetic = Arithmetic(choose_precision("auto", "cpu"), torch.device("cpu"))
+    network = AlexNet(layout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimiser = Momentum(network, default_recipe(layout))
+    views = torch.randn(batch, 3, side, side).to(arithmetic.dtype_of_views, memory_format=torch.channels_last)
+    labels = torch.randint(0, classes, (batch,))
+    seconds = []
+    for _ in range(6):
+        began = time.perf_counter()
+        train_step(network, optimiser, views, labels, 0.01, arithmetic)
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(seconds[1:])}
+
+
+def point(axis: str, value: int) -> dict[str, float]:
+    """In a process of its own."""
+    said = subprocess.run([sys.executable, __file__, "--point", axis, str(value)], capture_output=True, text=True,
+                          check=True)
+    return json.loads(said.stdout)
+
+
+def line(values: list[float], costs: list[float]) -> tuple[float, float]:
+    """Intercept and slope by least squares, each point weighed by its own size, as ratios are what matters."""
+    import numpy as np
+
+    weights = 1 / np.array(costs)
+    design = np.stack([weights, weights * np.array(values)], axis=1)
+    (intercept, slope), *_ = np.linalg.lstsq(design, weights * np.array(costs), rcond=None)
+    return float(intercept), float(slope)
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    for column, (axis, points) in enumerate(results["axes"].items()):
+        values = [one["value"] for one in points]
+        # A photograph's cost grows with its area, so that is what lies along the axis.
+        along = [value**2 for value in values] if axis == "side" else values
+        for row, (key, unit, scale) in enumerate((("seconds", "seconds", 1.0), ("peak_bytes", "GB at most", 1e-9))):
+            panel = figure.add_subplot(2, len(results["axes"]), row * len(results["axes"]) + column + 1)
+            costs = [one[key] * scale for one in points]
+            intercept, slope = line(along, costs)
+            panel.plot(along, [intercept + slope * x for x in along], color="#a39e95", linewidth=1)
+            panel.plot(along, costs, "o", color="#2a6a9c", markersize=4)
+            panel.set_ylim(bottom=0)
+            panel.set_xlim(left=0)
+            panel.set_title(axis if row == 0 else "", loc="left", fontsize=10, fontweight="bold")
+            panel.set_xlabel({"side": "pixels of a view (side squared)"}.get(axis, axis) if row else "")
+            panel.set_ylabel(unit if column == 0 else "")
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.ticklabel_format(axis="x", style="plain")
+            panel.tick_params(labelsize=7)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="two points an axis")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
+    if options.point:
+        from alexnet.allocator import set_allocator
+
+        set_allocator()
+        axis, value = options.point[0], int(options.point[1])
+        cost = reading(value) if axis == "photographs" else step(**{axis: value})
+        print(json.dumps(cost | {"peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+        return
+    results: dict[str, Any] = {"axes": {}}
+    for axis, values in (QUICK if options.quick else AXES).items():
+        results["axes"][axis] = points = [{"value": value, **point(axis, value)} for value in values]
+        along = [one["value"] ** (2 if axis == "side" else 1) for one in points]
+        intercept, slope = line(along, [one["seconds"] for one in points])
+        for one, x in zip(points, along, strict=True):
+            first = f", first batch after {one['first_batch_seconds']:.2f} s" if "first_batch_seconds" in one else ""
+            off = one["seconds"] / (intercept + slope * x)
+            print(f"{axis:12} {one['value']:7,}: {one['seconds']:8.3f} s ({off:.2f} of the line), at most "
+                  f"{one['peak_bytes'] / 1e9:.2f} GB{first}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.figure:
+        draw(results, options.figure)
+
+
+if __name__ == "__main__":
+    main()

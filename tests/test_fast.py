@@ -1,0 +1,78 @@
+"""Fast answers against the network's own: the same classes, logits a percent off, and a sentence where it cannot be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from alexnet import fast
+from alexnet.config import ARCHS, arch
+from alexnet.evaluate import evaluate
+from alexnet.fast import FastNetwork
+from alexnet.model import AlexNet
+from alexnet.optimise import _cpu_has_bf16
+from alexnet.predict import Model
+
+WITHOUT_BF16 = "this CPU has no bf16 instructions that fast answers need; use fp32"
+
+
+@pytest.fixture(autouse=True)
+def as_if_it_had_bf16(monkeypatch):
+    """torch can do bf16 on every CPU, if slowly, so the answers can be checked on every CPU."""
+    monkeypatch.setattr(fast, "choose_precision", lambda wanted, device: "bf16")
+
+
+@pytest.mark.parametrize("name", sorted(ARCHS))
+def test_logits_are_those_of_the_network_but_for_a_few_percent(name):
+    network = AlexNet(arch(name), seed=3).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):  # as after some training
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    crop = network.arch.input.crop
+    pixels = torch.randn(2, 3, crop, crop) * 60
+    with torch.no_grad():
+        expected, seen = network(pixels), FastNetwork(network)(pixels)
+    assert seen.dtype == torch.float32
+    assert (seen - expected).norm() < 0.05 * expected.norm()
+
+
+def test_the_network_may_be_changed_afterwards():
+    network = AlexNet(arch("cifar")).eval()
+    quick = FastNetwork(network)
+    pixels = torch.randn(1, 3, 24, 24)[..., : network.arch.input.crop, : network.arch.input.crop]
+    before = quick(pixels)
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    assert torch.equal(quick(pixels), before)
+
+
+def test_without_the_compilers_operator_the_answers_are_the_same(monkeypatch):
+    network = AlexNet(arch("small")).eval()
+    pixels = torch.randn(2, 3, network.arch.input.crop, network.arch.input.crop)
+    seen = FastNetwork(network)(pixels)
+    monkeypatch.setattr(fast, "_pointwise", lambda: None)
+    torch.testing.assert_close(FastNetwork(network)(pixels), seen, rtol=2e-2, atol=2e-3)
+
+
+def test_a_model_that_is_fast_evaluates_as_the_other_does(packed, tiny):
+    network = AlexNet(tiny).eval()
+    from alexnet.augment import Preprocess
+
+    preprocess = Preprocess.from_data(tiny.input, packed.mean_HWC)
+    model = Model(network, preprocess, packed.classes, fast=FastNetwork(network))
+    assert model.answering is model.fast
+    split = packed.split("val")
+    exact, quick = (evaluate([(one, preprocess)], split) for one in (network, model.answering))
+    assert quick.photographs == exact.photographs
+    assert quick.loss == pytest.approx(exact.loss, rel=1e-2)
+
+
+def test_a_processor_without_bf16_is_told(monkeypatch):
+    monkeypatch.setattr(fast, "choose_precision", lambda wanted, device: "fp32")
+    with pytest.raises(ValueError, match=WITHOUT_BF16):
+        FastNetwork(AlexNet(arch("cifar")))
+
+
+def test_whether_the_cpu_has_bf16_can_be_told():
+    assert _cpu_has_bf16() in (True, False)

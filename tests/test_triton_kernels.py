@@ -1,0 +1,65 @@
+"""Triton's kernels against their twins in torch: on a GPU where there is one, else by Triton's own interpreter."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported, which is when it is read
+
+from alexnet import kernels
+from alexnet.augment import Preprocess
+from alexnet.config import LRN, InputSpec
+from alexnet.response_norm import ResponseNorm
+
+triton_kernels = pytest.importorskip("alexnet.triton_kernels", reason="Triton is for Linux", exc_type=ImportError)
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def on_the_device():
+    with torch.device(DEVICE):
+        yield
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lrn", [LRN(), LRN(k=1.0, n=3, alpha=0.1, beta=0.5, within_tower=True)], ids=str)
+def test_normalisation_and_its_gradient(lrn, dtype):
+    norm = ResponseNorm(lrn, 12, 2)  # on the device, as all else is
+    maps = (torch.randn(2, 12, 3, 5) * 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    above = torch.randn(2, 12, 3, 5).to(dtype)
+    numbers = {"k": lrn.k, "alpha": norm.alpha, "beta": lrn.beta, "n": lrn.n, "towers": norm.towers}
+    expected = norm.banded(maps)
+    expected.backward(above)
+    bounds = {"rtol": 1e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
+    with torch.no_grad():
+        torch.testing.assert_close(triton_kernels.norm_forward(maps, **numbers), expected, **bounds)
+        torch.testing.assert_close(triton_kernels.norm_backward(maps, above, **numbers), maps.grad, **bounds)
+        assert triton_kernels.norm_forward(maps[:0], **numbers).shape == (0, 12, 3, 5)
+
+
+@pytest.mark.parametrize("mean_side", [1, 12])
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_views(mean_side, channels):
+    pixels = torch.randint(0, 256, (3, 12, 12, 3), dtype=torch.uint8)
+    preprocess = Preprocess(InputSpec(12, 9, channels=channels, scale=(2.0, 3.0, 4.0)),
+                            torch.rand(mean_side, mean_side, 3) * 255)
+    places, mirrored = torch.tensor([[0, 3], [2, 0], [1, 1], [3, 3]]), torch.tensor([True, False, True, False])
+    shift, photo = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
+    seen = triton_kernels.views(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
+                                bgr=channels == "BGR", dtype=torch.float32, photo_V=photo)
+    expected = preprocess.finish(preprocess.window(pixels, *places.unbind(1), photo), mirrored, shift)
+    torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rate_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
+def test_updates(rate_in_velocity, nesterov):
+    ours, twin = ([torch.linspace(-1, 1, 1500).roll(place) for place in range(3)] for _ in range(2))
+    numbers = {"momentum": 0.9, "decay": 0.01, "rate": 0.1, "rate_in_velocity": rate_in_velocity, "nesterov": nesterov}
+    triton_kernels.update(*ours, **numbers)
+    kernels.update(*twin, **numbers)
+    torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-6)
