@@ -5,7 +5,7 @@
 #              (BENCH='--photographs FOLDER' measures on photographs of yours instead of on noise)
 #
 # Everything installs into .venv from pyproject.toml, with the versions that constraints.txt pins. A second run
-# installs nothing, unless one of those two files has changed. Needs Python 3.11 or newer and make.
+# installs nothing, unless one of those two files, or the kernels, has changed. Needs Python 3.11 or newer and make.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -36,12 +36,12 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,test,bench]'
 	$(BIN)/python benchmarks/bench.py --json docs/performance.json --page docs/performance.md $(BENCH)
 
-$(VENV)/demo.stamp: $(VENV)/python.stamp
+$(VENV)/demo.stamp: $(VENV)/python.stamp native/kernels.c
 	@echo "== installing alexnet[demo] into $(VENV)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/python.stamp
+$(VENV)/test.stamp: $(VENV)/python.stamp native/kernels.c
 	@echo "== installing alexnet[all,test] into $(VENV)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,test]'
 	@touch $@ $(VENV)/demo.stamp

@@ -20,7 +20,7 @@ from alexnet.config import Recipe, arch, recipe
 from alexnet.diagnostics import loss_verdict
 from alexnet.evaluate import Errors
 from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum, Plateau, conv1_rate, learning_rate
+from alexnet.optimise import Arithmetic, Momentum, Plateau, choose_precision, conv1_rate, learning_rate
 from alexnet.settings import override
 from alexnet.train import Diverged, Interrupted, Run, choose_device
 
@@ -168,6 +168,29 @@ def test_schedules_follow_their_definitions(changes, expected):
 
 
 # --- Precision and devices ---
+
+def test_auto_is_bf16_where_the_processor_has_it_and_fp32_elsewhere(monkeypatch):
+    for has, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("alexnet.optimise._cpu_has_bf16", lambda has=has: has)
+        assert choose_precision("auto", "cpu") == expected
+        assert choose_precision("fp32", "cpu") == "fp32"
+    with pytest.raises(ValueError, match="fp16 on a CPU has no fast instructions and no range; use"):
+        choose_precision("fp16", "cpu")
+    with pytest.raises(ValueError, match="precision 'fp8' must be auto, fp32, bf16, fp16"):
+        choose_precision("fp8", "cpu")
+
+
+def test_a_loss_that_is_read_a_step_late_is_the_same_loss(packed, tiny, tmp_path, monkeypatch):
+    """On a GPU a loss is read when the next step is in the queue; played here on a CPU."""
+    def losses(name):
+        events = []
+        Run(packed, tiny, QUICK, tmp_path / name, on_event=events.append).train()
+        return [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
+
+    at_once = losses("at-once")
+    monkeypatch.setattr("alexnet.train._steps_behind", lambda device: 1)
+    assert losses("late") == at_once
+
 
 def test_fp16_on_a_cpu_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="use --precision bf16 or fp32"):

@@ -236,7 +236,6 @@ def train(
     from alexnet.native import level
     from alexnet.optimise import choose_precision
     from alexnet.progress import TrainingBar
-    from alexnet.report import report as write_report
     from alexnet.train import Run, choose_device, resumable
     from alexnet.weights import open_weights
 
@@ -269,6 +268,8 @@ def train(
              f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
         _say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}")
         run.train()
+    from alexnet.report import report as write_report  # its matplotlib is half a second that no run waits for
+
     page = write_report(out, packed)
     print(f"best top-1 error {run.state.best_error:.1%} in {out / 'best'}; report: {page}")
 

@@ -109,6 +109,13 @@ class _Launched(NamedTuple):
     waited: float
 
 
+def _steps_behind(device: torch.device) -> int:
+    """To read a loss is to wait for the GPU, so it is read when the next step is in the queue, and the GPU never is
+    without work. A CPU has done its step when the call returns.
+    """
+    return 1 if device.type == "cuda" else 0
+
+
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
     """Within, SIGINT and SIGTERM only leave their number behind; a second one acts as it always does."""
@@ -263,9 +270,7 @@ class Run:
                          start=state.step - epoch * self.steps, workers=self.workers, device=self.device)
         latest: list[float] = []
         launched: deque[_Launched] = deque()
-        # To read a loss is to wait for the GPU: it is read when the next step is in the queue, so that the GPU never is
-        # without work. A CPU has done its step when the call returns.
-        behind = 1 if self.device.type == "cuda" else 0
+        behind = _steps_behind(self.device)
 
         def settle(left: int) -> None:
             while len(launched) > left:
