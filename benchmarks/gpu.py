@@ -62,7 +62,7 @@ class Bench:
             work()
         self.wait()
         began, done = time.perf_counter(), 0
-        while time.perf_counter() - began < self.seconds:
+        while not done or time.perf_counter() - began < self.seconds:
             for _ in range(5):  # the queue of a GPU must not run dry while the clock is read
                 done += work()
         self.wait()
