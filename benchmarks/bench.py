@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +183,9 @@ def machine() -> dict[str, Any]:
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.processor()) if Path("/proc/cpuinfo").exists() else ""
     names = ("torch", "torchvision", "pillow", "simplejpeg", "webdataset", "onnxruntime", "openvino")
+    installed = {one.name.lower(): one.version for one in distributions()}  # some peers are an extra's
     return {"processor": model, "cores": os.cpu_count(), "kernels": level(), "python": platform.python_version(),
-            **{name: version(name) for name in names}}
+            **{name: installed[name] for name in names if name in installed}}
 
 
 def line(figures: dict[str, Any]) -> list[str]:
