@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
 
 typedef struct {
     int width, reach; /* maps that lie side by side and are one another's neighbours; floor(n / 2) of §3.3 */
@@ -84,6 +87,16 @@ static inline Four four_bytes(const uint8_t *bytes) {
     uint32_t packed;
     memcpy(&packed, bytes, 4);
     return ((Four){packed, packed, packed, packed} >> (Four){0, 8, 16, 24}) & 255;
+}
+
+/* Numbers to where they will not be read soon, 16 bytes on a border of 16 at a time: a batch of float views is larger
+   than the caches, and memory that is only written past them need not be read first. */
+static inline void past_the_caches(float *to, const float *from, int count) {
+#ifdef __SSE2__
+    for (int i = 0; i < count; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+#else
+    memcpy(to, from, sizeof(float) * count);
+#endif
 }
 
 typedef struct {
@@ -327,32 +340,31 @@ TARGET static inline Sixteen NAME(turned)(const uint8_t *bytes, int mirrored, in
     Sixteen five;
     memcpy(&five, bytes, 16);
     if (mirrored && bgr) return SHUFFLED(five, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    if (mirrored) return SHUFFLED(five, 13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0);
+    if (mirrored) return SHUFFLED(five, 15, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2);
     return SHUFFLED(five, 2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13, 12, 15);
 }
 
 /* A row's pixels from right to left, blue first, or both: five at a time, of which the next five write over the
-   sixteenth byte. Sixteen bytes about the row's last five would reach out of the photograph, so those come from a copy. */
+   sixteenth byte. It is read from left to right always: a processor fetches ahead of that, and hardly of the other.
+   Sixteen bytes about the row's last five would reach out of the photograph, so those come from a copy. */
 TARGET static inline void NAME(turn)(const uint8_t *row, uint8_t *out, int pixels, int mirrored, int bgr) {
     for (int x = 0; x + 5 < pixels; x += 5) {
-        Sixteen five = NAME(turned)(mirrored ? row + 3 * (pixels - x - 5) - 1 : row + 3 * x, mirrored, bgr);
-        memcpy(out + 3 * x, &five, 16);
+        Sixteen five = NAME(turned)(row + 3 * x, mirrored, bgr);
+        memcpy(out + (mirrored ? 3 * (pixels - x - 5) - 1 : 3 * x), &five, 16);
     }
-    int few = pixels < 5 ? pixels : 5;
+    int few = pixels < 5 ? pixels : 5, at = 3 * (pixels - few);
     uint8_t edge[16] = {0};
-    memcpy(edge + (mirrored ? 1 + 3 * (5 - few) : 0), mirrored ? row : row + 3 * (pixels - few), 3 * (size_t)few);
+    memcpy(edge, row + at, 3 * (size_t)few);
     Sixteen last = NAME(turned)(edge, mirrored, bgr);
-    memcpy(out + 3 * (pixels - few), &last, 3 * (size_t)few);
+    memcpy(out + (mirrored ? 0 : at), (uint8_t *)&last + (mirrored ? 16 - 3 * few : 0), 3 * (size_t)few);
 }
 
-/* One view: (pixel - mean + shift) / scale, in one pass over the photograph's window, which begins at `row`. Rows are
-   turned a few at a time, so that what was written in small pieces has left for the cache when it is read in large. */
+/* One view: (pixel - mean + shift) / scale, in one pass over the photograph's window, which begins at `row`. */
 TARGET static void NAME(view)(const View *view, const uint8_t *row, const float *mean, const float *shift, int mirrored,
                               void *to) {
-    enum { FEW = 8 };
-    int numbers = 3 * view->crop, stride = numbers + 16;
-    float scales[numbers], shifts[numbers], zeros[numbers];
-    uint8_t turned[FEW * stride];
+    int numbers = 3 * view->crop, past = !view->half && view->crop % 4 == 0 && (uintptr_t)to % 16 == 0;
+    float scales[numbers], shifts[numbers], zeros[numbers], line[numbers];
+    uint8_t turned[numbers + 1];
     for (int i = 0; i < numbers; i++) {
         scales[i] = view->inverse_scale[i % 3];
         shifts[i] = shift[i % 3] - (view->mean_side == 1 ? mean[i % 3] : 0);
@@ -362,16 +374,16 @@ TARGET static void NAME(view)(const View *view, const uint8_t *row, const float 
         const uint8_t *restrict in = row;
         const float *less = view->mean_side > 1 ? mean + 3L * y * view->side : zeros;
         if (mirrored || view->bgr) {
-            for (int ahead = 0; y % FEW == 0 && ahead < FEW && y + ahead < view->crop; ahead++)
-                NAME(turn)(row + 3L * ahead * view->side, turned + ahead * stride, view->crop, mirrored, view->bgr);
-            in = turned + y % FEW * stride;
+            NAME(turn)(row, turned, view->crop, mirrored, view->bgr);
+            in = turned;
         }
         if (view->half) {
             uint16_t *restrict out = (uint16_t *)to + (long)y * numbers;
             for (int i = 0; i < numbers; i++) out[i] = narrowed(((float)in[i] - less[i] + shifts[i]) * scales[i]);
         } else {
-            float *restrict out = (float *)to + (long)y * numbers;
+            float *into = (float *)to + (long)y * numbers, *restrict out = past ? line : into;
             for (int i = 0; i < numbers; i++) out[i] = ((float)in[i] - less[i] + shifts[i]) * scales[i];
+            if (past) past_the_caches(into, line, numbers);
         }
     }
 }
