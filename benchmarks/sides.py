@@ -103,11 +103,9 @@ def peer_step(name: str, tuned: bool = False, times: int = 1) -> Work:
 
 
 def ours_step(name: str, precision: str, times: int = 1) -> Work:
+    as_train_does()
     import torch
 
-    from alexnet.allocator import set_allocator
-
-    set_allocator()  # before the first tensor; importing torch makes none
     from alexnet.config import arch, default_recipe
     from alexnet.model import AlexNet
     from alexnet.optimise import Arithmetic, Momentum, choose_precision
@@ -197,6 +195,14 @@ def keep_pages() -> None:
     set_allocator()
 
 
+def as_train_does() -> None:
+    """What `alexnet train` sets before it loads torch."""
+    from alexnet.threads import wait_briefly
+
+    keep_pages()
+    wait_briefly()
+
+
 # --- Photographs ------------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +273,7 @@ def peer_webdataset(folder: Path) -> Work:
 
 def ours_loader(folder: Path, codec: str, dtype: str = "float32", passes: int = 1) -> Work:
     """Shards to float batches, with crops, mirrors and colour noise besides."""
-    keep_pages()
+    as_train_does()
     import torch
 
     from alexnet.augment import Preprocess, lighting_basis
@@ -318,7 +324,7 @@ def peer_end_to_end(folder: Path) -> Work:
 
 def ours_end_to_end(folder: Path) -> Work:
     """`train.Run`'s own epoch on the packed photographs, without its evaluation; torchvision's layout and recipe."""
-    keep_pages()
+    as_train_does()
     import tempfile
     from dataclasses import replace
 

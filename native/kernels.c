@@ -89,20 +89,37 @@ static inline Four four_bytes(const uint8_t *bytes) {
     return ((Four){packed, packed, packed, packed} >> (Four){0, 8, 16, 24}) & 255;
 }
 
-/* Numbers to where they will not be read soon, 16 bytes on a border of 16 at a time: a batch of float views is larger
-   than the caches, and memory that is only written past them need not be read first. */
+/* Numbers to where they will not be read soon: a batch of float views is larger than the caches, and memory that is
+   written past them, 16 bytes on a border of 16 at a time, need not be read first. */
 static inline void past_the_caches(float *to, const float *from, int count) {
 #ifdef __SSE2__
-    for (int i = 0; i < count; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
-#else
-    memcpy(to, from, sizeof(float) * count);
+    if (count % 4 == 0 && (uintptr_t)to % 16 == 0) {
+        for (int i = 0; i < count; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+        return;
+    }
 #endif
+    memcpy(to, from, sizeof(float) * count);
+}
+
+/* A place between two pixels of an axis, by the distance from the first. */
+typedef struct {
+    int before, after;
+    float share;
+} Between;
+
+/* Where output pixel i lies, each of which is `step` input pixels wide, from `begin` on; never outside 0..side - 1. */
+static inline Between between(float begin, float step, int i, int side) {
+    float at = begin + ((float)i + 0.5f) * step - 0.5f;
+    at = at < 0 ? 0 : at > (float)(side - 1) ? (float)(side - 1) : at;
+    int before = (int)at;
+    return (Between){before, before + 1 < side ? before + 1 : before, at - (float)before};
 }
 
 typedef struct {
     void (*norm_forward)(const Norm *, const void *, void *, long rows, int half);
     void (*norm_backward)(const Norm *, const void *, const void *, void *, long rows, int half);
-    void (*view)(const View *, const uint8_t *, const float *, const float *, int, void *);
+    void (*window)(const View *, const uint8_t *, const float *, const float *, int, void *);
+    void (*box)(const View *, const uint8_t *, const float *, const float *, int, const float *, void *);
     void (*update)(const Rule *, float *, float *, const float *, long);
     void (*across)(const Axis *, const uint8_t *, uint8_t *);
     void (*down)(const Axis *, const uint8_t *, int, int, uint8_t *);
@@ -177,18 +194,28 @@ void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void
 /* photographs: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
    mirrored. places: int64 [count, 2], top and left. mirrored: [count]. shift: float [count, 3]. views: [count, crop,
    crop, 3]. */
-void alexnet_views(const View *view, const uint8_t *const *photographs, const float *mean, const float *turned_mean,
-                   const int64_t *places, const uint8_t *mirrored, const float *shift, void *views, long count,
-                   int threads) {
+void alexnet_windows(const View *view, const uint8_t *const *photographs, const float *mean, const float *turned_mean,
+                     const int64_t *places, const uint8_t *mirrored, const float *shift, void *views, long count,
+                     int threads) {
     long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long n = 0; n < count; n++) {
         long top = places[2 * n], left = places[2 * n + 1], from_right = view->side - view->crop - left;
         const float *less = mirrored[n] ? turned_mean : mean;
         if (view->mean_side > 1) less += 3 * (top * view->side + (mirrored[n] ? from_right : left));
-        level->view(view, photographs[n] + 3 * (top * view->side + left), less, shift + 3 * n, mirrored[n],
-                    (char *)views + n * bytes);
+        level->window(view, photographs[n] + 3 * (top * view->side + left), less, shift + 3 * n, mirrored[n],
+                      (char *)views + n * bytes);
     }
+}
+
+/* The same of boxes that are rescaled to crop x crop. mean: float [3]. boxes: float [count, 4], top, left, rows, columns
+   in pixels. */
+void alexnet_boxes(const View *view, const uint8_t *const *photographs, const float *mean, const float *boxes,
+                   const uint8_t *mirrored, const float *shift, void *views, long count, int threads) {
+    long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long n = 0; n < count; n++)
+        level->box(view, photographs[n], mean, shift + 3 * n, mirrored[n], boxes + 4 * n, (char *)views + n * bytes);
 }
 
 void alexnet_update(const Rule *rule, float *w, float *v, const float *g, long count, int threads) {
@@ -359,32 +386,70 @@ TARGET static inline void NAME(turn)(const uint8_t *row, uint8_t *out, int pixel
     memcpy(out + (mirrored ? 0 : at), (uint8_t *)&last + (mirrored ? 16 - 3 * few : 0), 3 * (size_t)few);
 }
 
-/* One view: (pixel - mean + shift) / scale, in one pass over the photograph's window, which begins at `row`. */
-TARGET static void NAME(view)(const View *view, const uint8_t *row, const float *mean, const float *shift, int mirrored,
-                              void *to) {
-    int numbers = 3 * view->crop, past = !view->half && view->crop % 4 == 0 && (uintptr_t)to % 16 == 0;
-    float scales[numbers], shifts[numbers], zeros[numbers], line[numbers];
-    uint8_t turned[numbers + 1];
-    for (int i = 0; i < numbers; i++) {
+/* What a row's numbers are scaled and shifted by, once for a view, whose rows are alike in it. */
+TARGET static inline void NAME(prepare)(const View *view, const float *mean, const float *shift, float *scales,
+                                        float *shifts) {
+    for (int i = 0; i < 3 * view->crop; i++) {
         scales[i] = view->inverse_scale[i % 3];
         shifts[i] = shift[i % 3] - (view->mean_side == 1 ? mean[i % 3] : 0);
-        zeros[i] = 0;
     }
+}
+
+/* Row y of a view: (value + shift) * scale. `line` may be written over. */
+TARGET static inline void NAME(finish)(const View *view, float *restrict line, const float *restrict scales,
+                                       const float *restrict shifts, int y, void *to) {
+    int numbers = 3 * view->crop;
+    if (view->half) {
+        uint16_t *restrict out = (uint16_t *)to + (long)y * numbers;
+        for (int i = 0; i < numbers; i++) out[i] = narrowed((line[i] + shifts[i]) * scales[i]);
+    } else {
+        for (int i = 0; i < numbers; i++) line[i] = (line[i] + shifts[i]) * scales[i];
+        past_the_caches((float *)to + (long)y * numbers, line, numbers);
+    }
+}
+
+/* One view of a window, in one pass over it; it begins at `row`, the mean's at `mean`. */
+TARGET static void NAME(window)(const View *view, const uint8_t *row, const float *mean, const float *shift,
+                                int mirrored, void *to) {
+    int numbers = 3 * view->crop;
+    float scales[numbers], shifts[numbers], line[numbers];
+    uint8_t turned[numbers + 1];
+    NAME(prepare)(view, mean, shift, scales, shifts);
     for (int y = 0; y < view->crop; y++, row += 3L * view->side) {
         const uint8_t *restrict in = row;
-        const float *less = view->mean_side > 1 ? mean + 3L * y * view->side : zeros;
+        const float *restrict less = mean + 3L * y * view->side;
         if (mirrored || view->bgr) {
             NAME(turn)(row, turned, view->crop, mirrored, view->bgr);
             in = turned;
         }
-        if (view->half) {
-            uint16_t *restrict out = (uint16_t *)to + (long)y * numbers;
-            for (int i = 0; i < numbers; i++) out[i] = narrowed(((float)in[i] - less[i] + shifts[i]) * scales[i]);
-        } else {
-            float *into = (float *)to + (long)y * numbers, *restrict out = past ? line : into;
-            for (int i = 0; i < numbers; i++) out[i] = ((float)in[i] - less[i] + shifts[i]) * scales[i];
-            if (past) past_the_caches(into, line, numbers);
-        }
+        if (view->mean_side > 1) for (int i = 0; i < numbers; i++) line[i] = (float)in[i] - less[i];
+        else for (int i = 0; i < numbers; i++) line[i] = (float)in[i];
+        NAME(finish)(view, line, scales, shifts, y, to);
+    }
+}
+
+/* One view of a box of any size: between the four pixels about each place, as torch's grid_sample with its border mode.
+   Of two rows first, then within what they gave. The mean is one colour. */
+TARGET static void NAME(box)(const View *view, const uint8_t *photograph, const float *mean, const float *shift,
+                             int mirrored, const float *box, void *to) {
+    int crop = view->crop, numbers = 3 * crop, stride = 3 * view->side;
+    float scales[numbers], shifts[numbers], line[numbers], share[numbers], rows[stride];
+    int near[numbers], far[numbers];
+    NAME(prepare)(view, mean, shift, scales, shifts);
+    for (int i = 0; i < numbers; i++) {
+        Between place = between(box[1], box[3] / crop, mirrored ? crop - 1 - i / 3 : i / 3, view->side);
+        int colour = view->bgr ? 2 - i % 3 : i % 3;
+        near[i] = 3 * place.before + colour, far[i] = 3 * place.after + colour, share[i] = place.share;
+    }
+    int first = 3 * between(box[1], box[3] / crop, 0, view->side).before;
+    int end = 3 * between(box[1], box[3] / crop, crop - 1, view->side).after + 3;
+    for (int y = 0; y < crop; y++) {
+        Between place = between(box[0], box[2] / crop, y, view->side);
+        const uint8_t *restrict above = photograph + (long)place.before * stride;
+        const uint8_t *restrict below = photograph + (long)place.after * stride;
+        for (int i = first; i < end; i++) rows[i] = above[i] + place.share * (float)(below[i] - above[i]);
+        for (int i = 0; i < numbers; i++) line[i] = rows[near[i]] + share[i] * (rows[far[i]] - rows[near[i]]);
+        NAME(finish)(view, line, scales, shifts, y, to);
     }
 }
 
@@ -447,7 +512,7 @@ TARGET static void NAME(down)(const Axis *axis, const uint8_t *rows, int y, int 
     }
 }
 
-static const Level NAME(level) = {NAME(norm_forward), NAME(norm_backward), NAME(view),
+static const Level NAME(level) = {NAME(norm_forward), NAME(norm_backward), NAME(window), NAME(box),
                                   NAME(update),       NAME(across),        NAME(down)};
 
 #endif

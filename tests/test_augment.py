@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.augment import Preprocess, lighting_basis, uniform
+from alexnet.augment import Preprocess, boxes, lighting_basis, uniform
 from alexnet.config import InputSpec, Recipe, recipe
 
 SPEC = InputSpec(side=20, crop=12)
@@ -126,7 +126,7 @@ def test_resized_crop_with_the_whole_area_is_the_photograph_itself():
     whole = Recipe("w", crop="resized", crop_area=(1.0, 1.0), mirror=False, lighting=0.0)
     preprocess = Preprocess(spec, MEAN)
     draws = torch.full((6, 4), 0.5, dtype=torch.float64)
-    resized = preprocess.resized(PIXELS, draws, (1.0, 1.0))
+    resized = preprocess.resized(PIXELS, boxes(draws, 20, (1.0, 1.0)))
     torch.testing.assert_close(resized, preprocess.centre(PIXELS), atol=1e-2, rtol=0)
     views = preprocess.training_views(PIXELS, INDICES, whole, 0, 0)
     assert views.shape == (6, 3, 20, 20)
@@ -139,5 +139,5 @@ def test_resized_crop_takes_the_place_that_was_drawn():
     draws = torch.tensor([[0.0, 0.5, 0.0, 0.0]], dtype=torch.float64).expand(6, -1)
     quarter = PIXELS[:, :10, :10].permute(0, 3, 1, 2).float()
     enlarged = torch.nn.functional.interpolate(quarter, size=20, mode="bilinear", align_corners=False)
-    got = preprocess.resized(PIXELS, draws, (0.25, 1.0))
+    got = preprocess.resized(PIXELS, boxes(draws, 20, (0.25, 1.0)))
     torch.testing.assert_close(got[..., 1:19, 1:19], enlarged[..., 1:19, 1:19], atol=1e-2, rtol=0)

@@ -11,8 +11,8 @@ ROOT = Path(alexnet.__file__).parent
 
 #: Reading order, top to bottom: a file may import only files above it.
 ORDER = [
-    "config", "settings", "allocator", "native", "progress", "explain", "compare", "images", "photos", "imagenet",
-    "folders", "ilsvrc", "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader",
+    "config", "settings", "allocator", "threads", "native", "progress", "explain", "compare", "images", "photos",
+    "imagenet", "folders", "ilsvrc", "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader",
     "triton_kernels", "kernels", "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint",
     "weights", "caffeproto", "caffe", "finetune", "optimise", "train", "fast", "predict", "experiments", "export",
     "figures", "report", "demo", "cli", "__main__", "__init__",

@@ -50,7 +50,7 @@ def test_views(mean_side, channels):
                             torch.rand(mean_side, mean_side, 3) * 255)
     places, mirrored = torch.tensor([[0, 3], [2, 0], [1, 1], [3, 3]]), torch.tensor([True, False, True, False])
     shift, photo = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
-    seen = triton_kernels.views(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
+    seen = triton_kernels.windows(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
                                 bgr=channels == "BGR", dtype=torch.float32, photo_V=photo)
     expected = preprocess.finish(preprocess.window(pixels, *places.unbind(1), photo), mirrored, shift)
     torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-4)

@@ -110,8 +110,7 @@ class Preprocess:
             noise = torch.special.ndtri(torch.from_numpy(uniform(seed, epoch, indices, 8)[:, 5:])) * recipe.lighting
             shift_NC = noise.float().to(device) @ lighting_CC.T
         if recipe.crop == "resized":
-            views = self.resized(in_a_tensor(pixels), draws[:, :4], recipe.crop_area)
-            return self.finish(views, mirrored_N, shift_NC, dtype)
+            return self.resized(pixels, boxes(draws[:, :4], side, recipe.crop_area), mirrored_N, shift_NC, dtype)
         room = side - self.spec.crop
         if recipe.crop == "window":
             places_N2 = (draws[:, :2] * (room + 1)).long().clamp(max=room)
@@ -129,8 +128,8 @@ class Preprocess:
         it in one pass over the pixels, where there is one.
         """
         if kernels.makes_views(pixels, dtype):
-            return kernels.views(pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
-                                 self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
+            return kernels.windows(pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
+                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
         views = self.window(in_a_tensor(pixels), places_N2[:, 0], places_N2[:, 1], photo_N)
         return self.finish(views, mirrored_N, shift_NC, dtype)
 
@@ -144,20 +143,24 @@ class Preprocess:
         means = mean_1HWC.unfold(1, crop, 1).unfold(2, crop, 1)[torch.zeros_like(photo), top_N, left_N]
         return views.float() - means
 
-    def resized(self, pixels_NHWC: Tensor, draws_N4: Tensor, area: tuple[float, float]) -> Tensor:
-        """torchvision's random-resized crop, bilinear: a random area, ratio (3/4 to 4/3) and place, brought to crop."""
-        crop = self.spec.crop
-        log_ratio = (draws_N4[:, 1] * 2 - 1) * float(np.log(4 / 3))
-        share = (area[0] + draws_N4[:, 0] * (area[1] - area[0])).sqrt()
-        high = (share * (-log_ratio / 2).exp()).clamp(max=1)  # as fractions of the stored side
-        wide = (share * (log_ratio / 2).exp()).clamp(max=1)
+    def resized(
+        self, pixels: Pixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Boxes (top, left, rows, columns, in pixels) brought to crop x crop, bilinear, and the rest as in `cut`."""
+        (side, device), crop = _side_and_device(pixels), self.spec.crop
+        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.makes_views(pixels, dtype):
+            return kernels.boxes(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
+                                 bgr=self.spec.channels == "BGR", dtype=dtype)
         # affine_grid speaks of -1..1 over the picture: half sizes on the diagonal, then the centre.
-        middle_y, middle_x = (1 - high) * (2 * draws_N4[:, 2] - 1), (1 - wide) * (2 * draws_N4[:, 3] - 1)
+        top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)
-        theta = torch.stack([torch.stack([wide, zero, middle_x], 1), torch.stack([zero, high, middle_y], 1)], 1).float()
-        views = (pixels_NHWC.float() - self.mean_HWC).permute(0, 3, 1, 2)
-        grid = F.affine_grid(theta, [len(views), views.shape[1], crop, crop], align_corners=False)
-        return F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        theta_N23 = torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
+                                 torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float()
+        views = (in_a_tensor(pixels).float() - self.mean_HWC).permute(0, 3, 1, 2)
+        grid = F.affine_grid(theta_N23, [len(views), views.shape[1], crop, crop], align_corners=False)
+        views = F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return self.finish(views, mirrored_N, shift_NC, dtype)
 
     def finish(
         self, views_NCHW: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
@@ -172,6 +175,17 @@ class Preprocess:
         if self.spec.scale != (1.0, 1.0, 1.0):
             views = views / self.scale_C[:, None, None]
         return (views.flip(-3) if self.spec.channels == "BGR" else views).to(dtype)
+
+
+def boxes(draws_N4: Tensor, side: int, area: tuple[float, float]) -> Tensor:
+    """torchvision's random-resized crop: [N, 4] (top, left, rows, columns) of a random area, ratio (3/4 to 4/3), place.
+
+    draws_N4: numbers in 0 < u < 1. area: as a share of the stored photograph's.
+    """
+    log_ratio = (draws_N4[:, 1] * 2 - 1) * float(np.log(4 / 3))
+    share = (area[0] + draws_N4[:, 0] * (area[1] - area[0])).sqrt()
+    high, wide = (share * (-log_ratio / 2).exp()).clamp(max=1), (share * (log_ratio / 2).exp()).clamp(max=1)
+    return torch.stack([(1 - high) * draws_N4[:, 2], (1 - wide) * draws_N4[:, 3], high, wide], 1) * side
 
 
 def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:

@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from alexnet.allocator import set_allocator
 from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, finetune_recipe, recipe
 from alexnet.settings import override
+from alexnet.threads import wait_briefly
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,7 +232,8 @@ def train(
     allocator
         keep: freed memory stays with the process for the next step (Linux); system: as it was.
     """
-    memory = set_allocator(allocator)  # before torch is imported
+    memory = set_allocator(allocator)  # before torch is imported, as is the next
+    wait_briefly()
 
     from alexnet.native import level
     from alexnet.optimise import choose_precision
@@ -308,6 +310,7 @@ def evaluate(
         val unless said. A folder that has no split, and is not the one trained on, is measured whole.
     """
     set_allocator()
+    wait_briefly()
 
     import torch
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet import native
@@ -101,7 +102,7 @@ def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -
 # --- Views ------------------------------------------------------------------------------------------------------------
 
 
-def views(
+def windows(
     pixels_NHWC: Tensor | Mapped, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
 ) -> Tensor:
@@ -112,37 +113,69 @@ def views(
     bfloat16. Returns [V, 3, crop, crop], channels-last.
     """
     if isinstance(pixels_NHWC, Tensor) and pixels_NHWC.is_cuda:
-        return _triton().views(pixels_NHWC, mean_HWC, scale_C, places_V2, mirrored_V, shift_VC, crop, bgr=bgr,
-                               dtype=dtype, photo_V=photo_V)
-    count, photographs = len(places_V2), len(pixels_NHWC)
-    places, scale = places_V2.long().contiguous(), scale_C.double()
-    mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
-    shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
-    mean = mean_HWC.float()
-    if bgr:
-        mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
-    mean, turned_mean, shift = mean.contiguous(), mean.flip(1).contiguous(), shift.contiguous()
+        return _triton().windows(pixels_NHWC, mean_HWC, scale_C, places_V2, mirrored_V, shift_VC, crop, bgr=bgr,
+                                 dtype=dtype, photo_V=photo_V)
+    count, places = len(places_V2), places_V2.long().contiguous()
     photo = np.arange(count) if photo_V is None else photo_V.numpy()
-    if isinstance(pixels_NHWC, Mapped):
-        side, first = pixels_NHWC.split.side, pixels_NHWC.addresses
-    else:
-        pixels = pixels_NHWC.contiguous()
-        side = pixels.shape[1]
-        first = pixels.data_ptr() + np.arange(photographs, dtype=np.uintp) * np.uintp(side * side * 3)
+    pixels = _contiguous(pixels_NHWC)
+    view, addresses, mean, mirrored, shift, out = _prepared(
+        pixels, photo, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
     if count:  # what reaches out of its photograph, torch would refuse too
-        assert 0 <= int(places.min()) <= int(places.max()) <= side - crop, "a window outside its photograph"
-        assert photo.max() < photographs
-        assert len(mirrored) == len(shift) == len(photo) == count
-    addresses = first[photo]
-    out = torch.empty((count, crop, crop, 3), dtype=dtype)
-    view = _View(side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale).tolist()))
-    native.call("alexnet_views", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(turned_mean),
+        assert 0 <= int(places.min()) <= int(places.max()) <= view.side - crop, "a window outside its photograph"
+    turned_mean = mean.flip(1).contiguous()
+    native.call("alexnet_windows", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(turned_mean),
                 _at(places), _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
     return out.permute(0, 3, 1, 2)
 
 
+def boxes(
+    pixels_NHWC: Tensor | Mapped, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
+    shift_NC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
+) -> Tensor:
+    """As `windows`, one of each photograph, of boxes (top, left, rows, columns, in pixels) rescaled to crop x crop.
+
+    On a CPU only. mean_C: one colour.
+    """
+    count, places = len(boxes_N4), boxes_N4.float().contiguous()
+    pixels = _contiguous(pixels_NHWC)
+    view, addresses, mean, mirrored, shift, out = _prepared(
+        pixels, np.arange(count), mean_C.reshape(1, 1, 3), scale_C, mirrored_N, shift_NC, crop, bgr, dtype)
+    native.call("alexnet_boxes", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(places),
+                _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
+    return out.permute(0, 3, 1, 2)
+
+
+def _contiguous(pixels_NHWC: Tensor | Mapped) -> Tensor | Mapped:
+    """What the caller must hold until the kernel has read it, since the kernel is told addresses alone."""
+    return pixels_NHWC if isinstance(pixels_NHWC, Mapped) else pixels_NHWC.contiguous()
+
+
+def _prepared(
+    pixels: Tensor | Mapped, photo_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
+    mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, bgr: bool, dtype: torch.dtype,
+) -> tuple[_View, NDArray[np.uintp], Tensor, Tensor, Tensor, Tensor]:
+    """What both kernels are told: the view, where each photograph is, mean, mirrored, shift, and memory for the views.
+
+    The kernels speak of colours in the view's own order.
+    """
+    count, scale, mean = len(photo_V), scale_C.double(), mean_HWC.float()
+    mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
+    shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
+    if bgr:
+        mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
+    if isinstance(pixels, Mapped):
+        side, first = pixels.split.side, pixels.addresses
+    else:
+        side = pixels.shape[1]
+        first = pixels.data_ptr() + np.arange(len(pixels), dtype=np.uintp) * np.uintp(side * side * 3)
+    assert len(mirrored) == len(shift) == count
+    out = torch.empty((count, crop, crop, 3), dtype=dtype)
+    view = _View(side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale).tolist()))
+    return view, first[photo_V], mean.contiguous(), mirrored, shift.contiguous(), out
+
+
 def makes_views(pixels_NHWC: Tensor | Mapped, dtype: torch.dtype) -> bool:
-    """Whether `views` takes such photographs."""
+    """Whether `windows` takes such photographs."""
     here = bool(native.level()) if isinstance(pixels_NHWC, Mapped) else _any_for(pixels_NHWC, (torch.uint8,))
     return here and dtype in (torch.float32, torch.bfloat16)
 

@@ -117,11 +117,11 @@ def _views(pixels, mean, scale, places, mirrored, shift, photo, out, side, mean_
     tl.store(out + view * CROP * CROP * 3 + number, value.to(out.dtype.element_ty), mask=inside)
 
 
-def views(
+def windows(
     pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
 ) -> Tensor:
-    """As `kernels.views`, of photographs in a tensor."""
+    """As `kernels.windows`, of photographs in a tensor."""
     count, side, device = len(places_V2), pixels_NHWC.shape[1], pixels_NHWC.device
     mirrored = torch.zeros(count, device=device) if mirrored_V is None else mirrored_V
     shift = torch.zeros(count, 3, device=device) if shift_VC is None else shift_VC

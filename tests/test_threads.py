@@ -1,0 +1,49 @@
+"""OpenMP's threads leave their core soon after their work: processor time of a process that waits, from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+WORK_AND_WAIT = """
+import os, sys, time
+from alexnet.threads import wait_briefly
+if sys.argv[1] == "briefly":
+    wait_briefly()
+import torch
+torch.set_num_threads(2)
+numbers = torch.ones(100_000)
+numbers.add_(1)
+before = time.process_time()
+for _ in range(100):
+    numbers.add_(1)
+    time.sleep(0.01)
+print(time.process_time() - before)
+"""
+
+
+def seconds(how: str) -> float:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    return float(subprocess.run([sys.executable, "-c", WORK_AND_WAIT, how], capture_output=True, text=True, check=True,
+                                env=environment).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or (os.cpu_count() or 1) < 2, reason="torch brings GNU's OpenMP on Linux")
+def test_a_thread_that_waits_for_a_batch_does_not_keep_a_core_busy():
+    assert seconds("briefly") < seconds("as it is") / 2
+
+
+def test_a_wish_of_the_environment_is_kept(monkeypatch):
+    from alexnet.threads import wait_briefly
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    wait_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    wait_briefly()
+    assert "GOMP_SPINCOUNT" not in os.environ
