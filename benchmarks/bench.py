@@ -4,7 +4,7 @@
 
 Each side runs in a process of its own (sides.py), and the sides of a row are asked in turn, round by round, so that all
 see the same machine. A ratio is the median over rounds of peer / ours, with its lowest and highest. --photographs takes
-a folder of JPEG files, 512 of which are used; without it, pictures of noise are made at ImageNet's usual size.
+a folder of JPEG files; without it, pictures of noise are made at ImageNet's usual size.
 --page writes the table as Markdown: `make bench` so makes docs/performance.md.
 """
 
@@ -150,11 +150,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 # --- What is measured on ----------------------------------------------------------------------------------------------
 
 
-def prepare(photographs: Path | None, folder: Path, count: int = 512) -> None:
+def prepare(photographs: Path | None, folder: Path, count: int) -> None:
     """photographs/, small/, raw/ and jpeg/ of sides.py, from class folders or from noise."""
-    files = sorted(photographs.rglob("*.[jJ][pP]*[gG]")) if photographs else []
-    if photographs and not files:
-        raise SystemExit(f"{photographs} holds no JPEG files")
+    files = jpegs(photographs) if photographs else []
     for number in range(count):
         name = f"class{number % 4}/{number:05d}.JPEG"
         for kind in ("photographs", "small"):
@@ -165,6 +163,13 @@ def prepare(photographs: Path | None, folder: Path, count: int = 512) -> None:
         Image.fromarray(pixels_HWC).save(folder / "small" / name, "JPEG", quality=90)
     for codec in ("raw", "jpeg"):
         pack(open_dataset(str(folder / "photographs"), held_out=0.03), folder / codec, side=256, codec=codec)
+
+
+def jpegs(photographs: Path) -> list[Path]:
+    files = sorted(photographs.rglob("*.[jJ][pP]*[gG]"))
+    if not files:
+        raise SystemExit(f"{photographs} holds no JPEG files")
+    return files
 
 
 def noise(seed: int) -> bytes:
@@ -226,15 +231,18 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path)
     parser.add_argument("--only", default="", help="rows whose sides' names hold this")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--count", type=int, default=512, help="photographs to measure on")
+    parser.add_argument("--count", type=int, default=1024, help="photographs to measure on; a smaller folder's are repeated")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--page", type=Path, help="a Markdown file whose table, between two marks, is replaced")
     options = parser.parse_args()
 
     folder = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
     results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "photographs":
-                               f"{options.count} of {'a folder' if options.photographs else 'noise, 500 x 375'}"}
+                               f"{options.count} of noise, 500 x 375"}
     try:
+        if options.photographs:
+            found = len(jpegs(options.photographs))
+            results["photographs"] = f"{options.count}, made from {found:,} in a folder"
         prepare(options.photographs, folder, options.count)
         for row in ROWS:
             if options.only in row.ours:

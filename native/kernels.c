@@ -299,14 +299,16 @@ TARGET static inline void NAME(write)(void *to, long i, float value, int half) {
 
 /* in[i - reach] + ... + in[i + reach]. */
 TARGET static inline float NAME(band)(const float *in, int i, int reach) {
-    if (reach == 2) return in[i - 2] + in[i - 1] + in[i] + in[i + 1] + in[i + 2]; /* the paper's n = 5 */
+    if (reach == 2) return in[i - 2] + in[i - 1] + in[i] + in[i + 1] + in[i + 2];
+    if (reach == 4)
+        return in[i - 4] + in[i - 3] + in[i - 2] + in[i - 1] + in[i] + in[i + 1] + in[i + 2] + in[i + 3] + in[i + 4];
     float sum = in[i];
     for (int away = 1; away <= reach; away++) sum += in[i - away] + in[i + away];
     return sum;
 }
 
-/* Pixels of one tower, one after another. `beta` and `reach` are handed in besides, so that the paper's are constants for the compiler;
-   zeros before and after the squares stand for neighbours that a border map has not. */
+/* Pixels of one tower, one after another. `beta` and `reach` are handed in besides, so that the usual ones are constants
+   for the compiler; zeros before and after the squares stand for neighbours that a border map has not. */
 TARGET static inline void NAME(forward_by)(const Norm *norm, const void *restrict x, void *restrict y, long rows,
                                            int half, float beta, int reach) {
     int width = norm->width;
@@ -349,17 +351,22 @@ TARGET static inline void NAME(backward_by)(const Norm *norm, const void *restri
     }
 }
 
+/* The paper's n = 5 and the CIFAR net's n = 9 as constants, with beta = 0.75, and any other. */
 TARGET static void NAME(norm_forward)(const Norm *norm, const void *x, void *y, long rows, int half) {
-    int paper = norm->beta == 0.75f && norm->reach == 2;
-    if (paper && half) NAME(forward_by)(norm, x, y, rows, 1, 0.75f, 2);
-    else if (paper) NAME(forward_by)(norm, x, y, rows, 0, 0.75f, 2);
+    int usual = norm->beta == 0.75f ? norm->reach : 0;
+    if (usual == 2 && half) NAME(forward_by)(norm, x, y, rows, 1, 0.75f, 2);
+    else if (usual == 2) NAME(forward_by)(norm, x, y, rows, 0, 0.75f, 2);
+    else if (usual == 4 && half) NAME(forward_by)(norm, x, y, rows, 1, 0.75f, 4);
+    else if (usual == 4) NAME(forward_by)(norm, x, y, rows, 0, 0.75f, 4);
     else NAME(forward_by)(norm, x, y, rows, half, norm->beta, norm->reach);
 }
 
 TARGET static void NAME(norm_backward)(const Norm *norm, const void *x, const void *dy, void *dx, long rows, int half) {
-    int paper = norm->beta == 0.75f && norm->reach == 2;
-    if (paper && half) NAME(backward_by)(norm, x, dy, dx, rows, 1, 0.75f, 2);
-    else if (paper) NAME(backward_by)(norm, x, dy, dx, rows, 0, 0.75f, 2);
+    int usual = norm->beta == 0.75f ? norm->reach : 0;
+    if (usual == 2 && half) NAME(backward_by)(norm, x, dy, dx, rows, 1, 0.75f, 2);
+    else if (usual == 2) NAME(backward_by)(norm, x, dy, dx, rows, 0, 0.75f, 2);
+    else if (usual == 4 && half) NAME(backward_by)(norm, x, dy, dx, rows, 1, 0.75f, 4);
+    else if (usual == 4) NAME(backward_by)(norm, x, dy, dx, rows, 0, 0.75f, 4);
     else NAME(backward_by)(norm, x, dy, dx, rows, half, norm->beta, norm->reach);
 }
 
@@ -480,8 +487,9 @@ TARGET static inline void NAME(across_by)(const Axis *axis, const uint8_t *row, 
         Four sum = {1 << 21, 1 << 21, 1 << 21, 1 << 21}; /* half of 2^22: to the nearest */
         for (int tap = 0; tap < taps; tap++) sum += four_bytes(pixel + 3 * tap) * weight[tap];
         sum >>= 22;
-        uint32_t packed = sum[0] | sum[1] << 8 | sum[2] << 16;
-        memcpy(out + 3 * x, &packed, 4);
+        Sixteen bytes = (Sixteen)sum;
+        bytes = SHUFFLED(bytes, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+        memcpy(out + 3 * x, &bytes, 4);
     }
 }
 

@@ -48,7 +48,7 @@ def maps_of(shape, scale, seed=0, dtype=torch.float32, channels_last=True):
 
 
 NORMS = [LRN(), LRN(divide_by_n=True), LRN(within_tower=True), LRN(k=1.0, n=3, alpha=0.1, beta=0.5),
-         LRN(n=9, alpha=0.01, beta=1.0, within_tower=True), LRN(n=1, alpha=1.0)]
+         LRN(k=1.0, n=9, alpha=5e-5), LRN(n=9, alpha=0.01, beta=1.0, within_tower=True), LRN(n=1, alpha=1.0)]
 
 
 @pytest.mark.usefixtures("instructions")
