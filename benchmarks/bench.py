@@ -231,7 +231,8 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path)
     parser.add_argument("--only", default="", help="rows whose sides' names hold this")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--count", type=int, default=1024, help="photographs to measure on; a smaller folder's are repeated")
+    parser.add_argument("--count", type=int, default=1024,
+                        help="photographs to measure on; those of a smaller folder are repeated")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--page", type=Path, help="a Markdown file whose table, between two marks, is replaced")
     options = parser.parse_args()
