@@ -114,7 +114,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             intercept, slope = line(along, costs)
             panel.plot(along, [intercept + slope * x for x in along], color="#a39e95", linewidth=1)
             panel.plot(along, costs, "o", color="#2a6a9c", markersize=4)
-            panel.set_ylim(bottom=0)
+            panel.set_ylim(0, 1.08 * max(costs))
             panel.set_xlim(left=0)
             panel.set_title(axis if row == 0 else "", loc="left", fontsize=10, fontweight="bold")
             panel.set_xlabel({"side": "pixels of a view (side squared)"}.get(axis, axis) if row else "")
