@@ -4,7 +4,7 @@
 
 Each side runs in a process of its own (sides.py), and the sides of a row are asked in turn, round by round, so that all
 see the same machine. A ratio is the median over rounds of peer / ours, with its lowest and highest. --photographs takes
-a folder of JPEG files; without it, pictures of noise are made at ImageNet's usual size.
+a folder of JPEG files; without it, pictures of noise are made at ImageNet's usual size, which flatters what decodes.
 --page writes the table as Markdown: `make bench` so makes docs/performance.md.
 """
 
@@ -236,6 +236,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--page", type=Path, help="a Markdown file whose table, between two marks, is replaced")
     options = parser.parse_args()
+    if not any(options.only in row.ours for row in ROWS):
+        parser.error(f"--only {options.only} is in none of {', '.join(row.ours for row in ROWS)}")
 
     folder = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
     results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "photographs":

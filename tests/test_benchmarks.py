@@ -42,6 +42,13 @@ def test_a_row_is_measured_round_by_round_and_written_where_it_was_asked(tmp_pat
     assert page.read_text() == f"before\n<!-- table -->\n{printed}<!-- end -->\nafter\n"
 
 
+def test_a_row_that_is_not_there_is_answered_with_those_that_are():
+    done = subprocess.run([sys.executable, BENCHMARKS / "bench.py", "--only", "nonsense"], capture_output=True,
+                          text=True)
+    assert done.returncode == 2
+    assert "--only nonsense is in none of ours-step-paper, " in done.stderr
+
+
 def test_every_row_names_sides_that_exist(bench):
     import sides
 

@@ -128,9 +128,25 @@ def test_predict_names_a_broken_photograph_and_goes_on(run, class_folders, tmp_p
     assert len(json.loads(printed.out)) == 1
 
 
+def test_predict_asks_about_many_photographs_at_once(run, class_folders, capsys, monkeypatch):
+    from alexnet import predict
+
+    asked = []
+    answer = predict.Model.predict
+    monkeypatch.setattr(predict, "BATCH", 32)
+    monkeypatch.setattr(predict.Model, "predict", lambda self, photos, **how: (
+        asked.append(len(photos)), answer(self, photos, **how))[1])
+    assert alexnet("predict", run, class_folders / "val", "--json") == 0
+    assert asked == [32, 12]
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["photo"] for row in rows] == sorted(map(str, (class_folders / "val").rglob("*.png")))
+
+
 def test_resume_of_a_finished_run_needs_no_more_words(run, class_folders, capsys):
     assert alexnet("train", class_folders, "--resume", "--out", run, "--epochs", 6) == 0
-    assert "best top-1 error" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "best top-1 error" in printed.out
+    assert "its 6 epochs are done, and 6 were asked for; --epochs says how many" in printed.err
 
 
 def test_pack_then_train_on_the_packed_folder(class_folders, tmp_path, capsys):

@@ -1,213 +1,193 @@
-"""The paper's tables stand beside ours, and ours are what evaluation measures."""
+"""The paper's claims as runs: what each compares, that runs are kept and shared, and what the verdicts say."""
 
-import io
+from __future__ import annotations
+
 import json
 from dataclasses import replace
+from typing import get_args
 
-import numpy as np
 import pytest
-import torch
-from rich.console import Console
 
-from alexnet import checkpoint
-from alexnet.augment import Preprocess
-from alexnet.checkpoint import Checkpoint
-from alexnet.evaluate import Errors, evaluate
-from alexnet.experiments import REPORTED, Ours, render, tables, to_json
+from alexnet import experiments, outcomes
+from alexnet.cli import ClaimName
+from alexnet.experiments import CLAIMS, Claim, Measured, Outcome, Runs, Variant, ground, reproduce, without
+from alexnet.explain import explain
 from alexnet.model import AlexNet
+from alexnet.settings import override
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TREES = ("ash", "birch", "cedar", "date palm")
+
+@pytest.fixture
+def little(monkeypatch):
+    """The claims' ground at a few maps, so that a run takes a second."""
+    small = override(experiments.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
+    monkeypatch.setattr(experiments, "PAPER_SMALL", small)
+    monkeypatch.setattr(experiments, "CIFAR", override(experiments.CIFAR, ["conv.width=8"]))
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def told(claim: str, *sides: tuple[float, ...], seeds: int = 3) -> Outcome:
+    names = [variant.name for variant in CLAIMS[claim].variants] + ["more"]
+    return Outcome(claim, "data", 64, (90, 10), 12, tuple(range(seeds)), "fp32", tuple(
+        Measured(name, values) for name, values in zip(names, sides, strict=False)))
 
 
-@pytest.fixture(scope="module")
-def members(packed, tiny):
-    """Three networks that disagree, in training mode, where dropout would make their answers a matter of chance."""
-    networks = [AlexNet(tiny, seed).train() for seed in range(3)]
-    for network in networks:
-        network.named_layer("fc7").weight.data *= 50
-    return [(f"net {place}", (network, Preprocess.from_data(tiny.input, packed.mean_HWC)))
-            for place, network in enumerate(networks)]
+def test_the_command_knows_every_claim():
+    assert set(get_args(ClaimName)) == {*CLAIMS, "table"}
 
 
-def same(one: Errors, other: Errors) -> None:
-    assert (one.photographs, one.top1_wrong, one.top5_wrong) == (other.photographs, other.top1_wrong, other.top5_wrong)
-    assert one.loss == pytest.approx(other.loss, rel=1e-5)
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_each_side_of_a_claim_is_a_network_of_its_own(claim, side):
+    arch, way = ground(claim, side, 12)
+    sides = [variant.of(arch, way) for variant in claim.variants]
+    assert len({str(one) for one in sides}) == len(sides)
+    for network, _ in sides:
+        assert AlexNet(network).arch.input.side == side
 
 
-def test_every_line_is_what_evaluation_measures(packed, members):
-    split, identity = packed.split("val"), torch.arange(4)
-    measured = tables(members, split, label_map=identity)
-    assert [(row.system, row.networks, row.views) for row in measured] == [
-        ("net 0", 1, 1), ("net 0", 1, 10), ("net 1", 1, 1), ("net 1", 1, 10), ("net 2", 1, 1), ("net 2", 1, 10),
-        ("3 CNNs averaged", 3, 1), ("3 CNNs averaged", 3, 10)]
-    every = [member for _, member in members]
-    for row, chosen in zip(measured, [each for each in ([every[0]], [every[1]], [every[2]], every) for _ in (1, 10)],
-                           strict=True):
-        same(row.errors, evaluate(chosen, split, views=row.views))
-    assert len({row.errors for row in measured}) == 8, "lines that are all alike would prove nothing"
+def test_one_tower_has_half_the_kernels_but_conv5s():
+    """§3.2's footnote: the last convolution keeps its width, so that the classifier is as large."""
+    claim = CLAIMS["two-gpu"]
+    (one, _), (two, _) = (variant.of(*ground(claim, 32, 12)) for variant in claim.variants)
+    assert [2 * conv.width for conv in one.conv[:4]] == [conv.width for conv in two.conv[:4]]
+    assert one.conv[4].width == two.conv[4].width
 
 
-@pytest.mark.parametrize("batch_size", [1, 70, 1000])
-def test_every_photograph_counts_once_at_any_batch_size(packed, members, batch_size):
-    measured = tables(members, packed.split("val"), label_map=torch.arange(4), batch_size=batch_size)
-    expected = tables(members, packed.split("val"), label_map=torch.arange(4))
-    for row, other in zip(measured, expected, strict=True):
-        assert row.errors.photographs == 44
-        same(row.errors, other.errors)
+def test_a_layer_taken_out_leaves_its_pooling_behind():
+    arch, _ = ground(CLAIMS["depth"], 64, 12)
+    less = without(arch, "conv5")
+    assert len(less.conv) == 4
+    assert less.conv[3].then == "act pool"
+    assert explain(less).layers[-1].output_shape == explain(arch).layers[-1].output_shape
 
 
-def test_labels_go_through_the_map_from_the_datas_classes_to_the_networks(packed, members):
-    label_map = torch.tensor([2, 0, 3, 1])
-    split = packed.split("val")
-    for row in tables(members[:1], split, label_map=label_map):
-        same(row.errors, evaluate([members[0][1]], split, views=row.views, label_map=label_map))
+@pytest.mark.usefixtures("little")
+def test_runs_are_shared_and_never_trained_again(packed, tmp_path):
+    steps = []
+    runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: steps.append(event["event"]))
+    first = reproduce(CLAIMS["lrn"], runs, seeds=(0, 1), epochs=2)
+    assert steps.count("start") == 4
+    assert reproduce(CLAIMS["lrn"], runs, seeds=(0, 1), epochs=2) == first
+    reproduce(CLAIMS["overlap"], runs, seeds=(0, 1), epochs=2)  # its 3/2 is the network with norms of before
+    assert steps.count("start") == 6
+    views = reproduce(CLAIMS["ten-views"], runs, seeds=(0, 1), epochs=2)
+    assert steps.count("start") == 6
+    assert views.measured[0].values == pytest.approx(first.measured[1].values)
+    averaged = reproduce(CLAIMS["ensemble"], runs, seeds=(0, 1), epochs=2)
+    assert averaged.measured[0].values == views.measured[1].values
+    assert len(averaged.measured[1].values) == 1
+    with pytest.raises(ValueError, match="--seeds 2 or more"):
+        reproduce(CLAIMS["ensemble"], runs, seeds=(0,), epochs=2)
 
 
-def test_one_network_has_no_average_and_two_of_one_name_are_two(packed, members):
-    split = packed.split("val")
-    assert [row.views for row in tables(members[:1], split, label_map=torch.arange(4))] == [1, 10]
-    twice = tables([("net", members[0][1]), ("net", members[1][1])], split, label_map=torch.arange(4))
-    assert [row.errors.photographs for row in twice] == [44] * 6
-    same(twice[0].errors, evaluate([members[0][1]], split))
-    same(twice[2].errors, evaluate([members[1][1]], split))
+@pytest.mark.usefixtures("little")
+def test_a_run_that_was_stopped_goes_on(packed, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "validating" and event["run"].startswith("response"):
+            raise Stop
+
+    way = {"seeds": (0,), "epochs": 2}
+    with pytest.raises(Stop):
+        reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32", on_event=stop), **way)
+    again = reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32"), **way)
+    assert again == reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "whole", "fp32"), **way)
 
 
-def test_progress_ends_at_the_number_of_photographs(packed, members):
-    seen = []
-    tables(members[:1], packed.split("val"), label_map=torch.arange(4), on_progress=lambda *call: seen.append(call))
-    assert len(seen) > 1
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert {total for _, total in seen} == {44} == {seen[-1][0]}
+@pytest.mark.usefixtures("little")
+def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "RATES", (1e-7, 0.003))
+    monkeypatch.setattr(experiments, "TARGET", 0.5)
+    epochs = []
+    runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
+                if event["event"] == "epoch" else None)
+    outcome = reproduce(CLAIMS["figure1"], runs, seeds=(0, 1), epochs=25)
+    relu, tanh = outcome.measured
+    assert "rate 0.003 of 1e-07, 0.003" in relu.note
+    assert "rate 0.003 of 1e-07, 0.003" in tanh.note
+    for value in relu.values:
+        assert 0 < value < 25
+    reached = [event for event in epochs if event["run"] == "ReLU, rate 0.003, seed 0"]
+    assert reached[-1]["train_error"] <= 0.5
+    assert all(event["train_error"] > 0.5 for event in reached[:-1])
+    # Between two epochs by a straight line.
+    before = reached[-2]["train_error"] if len(reached) > 1 else 0.75
+    after = reached[-1]["train_error"]
+    assert relu.values[0] == pytest.approx(len(reached) - 1 + (before - 0.5) / (before - after))
+    assert outcome.unit == "times"
 
 
-def test_the_papers_numbers_are_those_it_prints():
-    """Typed in again from the paper: §6's footnote, Table 1, Table 2's three columns, and §6's last numbers."""
-    printed = {
-        ("Table 1", "sparse coding"): [(47.1, 28.2)], ("Table 1", "SIFT + FVs"): [(45.7, 25.7)],
-        ("§6, footnote", "1 CNN"): [(39.0, 18.3)], ("Table 1", "1 CNN"): [(37.5, 17.0)],
-        ("Table 2", "SIFT + FVs"): [(None, 26.2)], ("Table 2", "1 CNN"): [(40.7, 18.2)],
-        ("Table 2", "5 CNNs"): [(38.1, 16.4), (None, 16.4)], ("Table 2", "1 CNN*"): [(39.0, 16.6)],
-        ("Table 2", "7 CNNs*"): [(36.7, 15.4), (None, 15.3)], ("§6", "1 CNN, sixth conv"): [(67.4, 40.9)]}
-    ours: dict[tuple[str, str], list[tuple[float | None, float | None]]] = {}
-    for row in REPORTED:
-        ours.setdefault((row.where, row.system), []).append((row.top1_error, row.top5_error))
-    assert ours == printed
-    assert all(row.photographs == "ILSVRC-2010 test" for row in REPORTED if row.where in ("Table 1", "§6, footnote"))
-    assert all((row.photographs == "ILSVRC-2012 val") == (row.top1_error is not None)
-               for row in REPORTED if row.where == "Table 2")
-    assert {row.views for row in REPORTED if "CNN" in row.system and row.where.startswith("Table")} == {10}
+def test_differences_are_paired_by_seed_and_have_students_interval():
+    outcome = told("lrn", (0.20, 0.22, 0.24), (0.19, 0.21, 0.22))
+    (difference,) = outcome.differences
+    assert difference.values == pytest.approx((-1, -1, -2))
+    assert difference.mean == pytest.approx(-4 / 3)
+    assert difference.half_width == pytest.approx(4.303 * (1 / 3) ** 0.5 / 3**0.5, rel=1e-3)
 
 
-def test_json_holds_both_sides_as_fractions():
-    tree = json.loads(json.dumps(to_json([Ours("a", 1, 10, Errors(200, 300.0, 50, 10))])))
-    assert {"system": "5 CNNs", "views": 10, "photographs": "ILSVRC-2012 val", "where": "Table 2", "top1_error": 0.381,
-            "top5_error": 0.164} in tree["paper"]
-    (ours,) = tree["ours"]
-    assert (ours["system"], ours["networks"], ours["views"], ours["photographs"]) == ("a", 1, 10, 200)
-    assert (ours["top1_error"], ours["top5_error"], ours["loss"]) == (0.25, 0.05, 1.5)
-    assert ours["interval"]["top1_error"] == pytest.approx([0.1951, 0.3144], abs=1e-4)  # Wilson's, by hand
-
-
-def printed(measured, photographs="44 of trees, 4 classes", width=100) -> list[str]:
-    file = io.StringIO()
-    Console(file=file, width=width, highlight=False).print(render(measured, photographs))
-    return [line.rstrip() for line in file.getvalue().splitlines()]
-
-
-def test_the_table_fits_100_columns_with_one_line_for_each_system():
-    measured = [Ours(name, networks, views, Errors(50_000, 1.0, 20_350 + views, 9_100)) for name, networks in (
-        ("runs/paper-ilsvrc", 1), ("runs/paper-2", 1), ("2 CNNs averaged", 2)) for views in (1, 10)]
-    lines = printed(measured, "50,000 of val, 1000 classes")
-    assert max(map(len, lines)) <= 100
-    head, end = lines.index("the paper's"), lines.index("")
-    assert end - head == len(REPORTED) + len(measured) + 2
-    assert lines[lines.index("ours") + 1].split() == [
-        "runs/paper-ilsvrc", "1", "50,000", "of", "val,", "1000", "classes", "40.7%", "18.2%", "40.3", "to", "41.1,",
-        "17.9", "to", "18.5"]
-    assert not [line for line in lines if "are not the paper's" in line]
-
-
-def test_remarks_say_what_averaging_changed_and_what_must_not_be_compared():
-    wrong = {("a", 1): 20, ("b", 1): 30, ("2 CNNs averaged", 1): 22, ("a", 10): 10, ("b", 10): 10,
-             ("2 CNNs averaged", 10): 12}
-    text = " ".join(printed([Ours(name, 2 if "CNNs" in name else 1, views, Errors(100, 1.0, top1, 1))
-                             for (name, views), top1 in wrong.items()]))
-    assert "errors on 100 photographs that are not the paper's 50,000" in text
-    assert "One view: single networks 20.0% to 30.0%, mean 25.0%; averaging their outputs, -3.0 points." in text
-    assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs, +2.0 points (Table" in text
-
-
-def test_a_path_in_brackets_is_printed_as_it_is():
-    assert any("runs/[bold]x" in line for line in printed([Ours("runs/[bold]x", 1, 1, Errors(10, 1.0, 1, 1))]))
-
-
-# --- The command line -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def runs(packed, tiny, tmp_path_factory):
-    """Two checkpoints that know the trees."""
-    root = tmp_path_factory.mktemp("runs")
-    for name, seed in (("a", 1), ("b", 2)):
-        network = AlexNet(tiny, seed)
-        network.named_layer("fc7").weight.data *= 50
-        checkpoint.save(Checkpoint(tiny, TREES, network.state_dict(), torch.from_numpy(
-            np.array(packed.mean_HWC)).mean((0, 1), keepdim=True)), root / name)
-    return root
-
-
-def test_reproduce_table_prints_what_evaluate_prints(runs, class_folders, capsys):
-    assert command("reproduce", "table", runs / "a", runs / "b", class_folders, "--json") == 0
-    ours = json.loads(capsys.readouterr().out)["ours"]
-    assert [row["system"] for row in ours] == [str(runs / "a")] * 2 + [str(runs / "b")] * 2 + ["2 CNNs averaged"] * 2
-    for row, paths in zip(ours, [["a"], ["a"], ["b"], ["b"], ["a", "b"], ["a", "b"]], strict=True):
-        command("evaluate", *(runs / path for path in paths), class_folders, "--views", row["views"], "--json")
-        measured = json.loads(capsys.readouterr().out)
-        for key in ("photographs", "top1_error", "top5_error", "views", "networks", "interval"):
-            assert row[key] == measured[key]
-        assert row["loss"] == pytest.approx(measured["loss"], rel=1e-5)
-
-
-def test_reproduce_table_prints_the_table(runs, class_folders, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    assert command("reproduce", "table", runs / "a", class_folders, "--split", "train") == 0
-    text = capsys.readouterr().out
-    for words in ("5 CNNs", "Table 2", "38.1%", "§6, footnote", f"120 of {class_folders.name}, 4 classes"):
-        assert words in text
-
-
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["table"], "reproduce table takes checkpoints and then the data"),
-    (["table", "RUNS/a"], "reproduce table takes checkpoints and then the data"),
-    (["table", "RUNS/a", "nowhere"], "there is no nowhere"),
-    (["table", "nowhere", "PHOTOS"], "nowhere does not exist"),
-    (["table", "RUNS/a", "RUNS/other", "PHOTOS"], "'elm' where"),
-    (["table", "RUNS/a", "RUNS/fewer", "PHOTOS"], "3 classes and"),
-    (["table", "RUNS/other", "PHOTOS"], "was not trained on 1 of the data's 4 classes, such as 'date palm'"),
-    (["table", "RUNS/a", "PHOTOS", "--split", "test"], "test"),
-    (["tables", "RUNS/a", "PHOTOS"], "tables"),
+@pytest.mark.parametrize(("first", "second", "verdict"), [
+    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22), "the paper's sign, beyond the seeds' spread"),
+    ((0.20, 0.21, 0.22), (0.30, 0.31, 0.32), "the other sign, beyond the seeds' spread"),
+    ((0.20, 0.30, 0.25), (0.21, 0.20, 0.26), "the paper's sign, but no larger than 3 seeds' spread can hide"),
+    ((0.2,), (0.1,), "the paper's sign; one seed shows no spread"),
+    ((0.2,), (0.2,), "no difference; one seed shows no spread"),
 ])
-def test_a_mistake_is_one_sentence(runs, class_folders, tiny, arguments, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    saved = checkpoint.load(runs / "a")
-    if not (runs / "other").exists():
-        checkpoint.save(replace(saved, classes=(*TREES[:3], "elm")), runs / "other")
-        three = replace(tiny, classes=3)
-        checkpoint.save(replace(saved, arch=three, classes=TREES[:3], weights=AlexNet(three).state_dict()),
-                        runs / "fewer")
-    arguments = [word.replace("RUNS", str(runs)).replace("PHOTOS", str(class_folders)) for word in arguments]
-    assert command("reproduce", *arguments) == 2
+def test_verdicts(first, second, verdict):
+    assert told("lrn", first, second, seeds=len(first)).verdict == verdict
+
+
+def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
+    results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    about = {"command": "alexnet reproduce lrn", "machine": "a machine", "precision_used": "fp32", "seconds": 90.0}
+    early, late = told("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4)), told("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
+    figure1 = told("figure1", (5.0, 6.0, 7.0), (25.0, 30.0, 35.0))
+    for outcome in (early, late, figure1):
+        outcomes.append(results, outcome, about)
+    assert [Outcome.from_json(tree) for tree in outcomes.read(results)] == [figure1, late]
+    page.write_text(f"before\n{outcomes.BEGIN}old\n{outcomes.END}after\n")
+    outcomes.write_page(page, outcomes.read(results))
+    written = page.read_text()
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "| `lrn` | -1.4 points | -10.0 points (-10.0 to -10.0) | the paper's sign, beyond" in written
+    assert "| `figure1` | 6 times | 5.0 times (5.0 to 5.0) |" in written
+    assert "50.0%" not in written
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="add the two lines"):
+        outcomes.write_page(page, [])
+
+
+@pytest.mark.usefixtures("little")
+def test_the_command_prints_the_papers_number_beside_ours(class_folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    assert command("reproduce", "lighting", "--data", class_folders, "--side", 32, "--quick", "--out", out) == 0
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
-    assert "Traceback" not in printed.err
-    assert not printed.out
+    assert "the paper: -1.0 points; ours: " in printed.out
+    assert "120 photographs for training and 44 for measuring, 2 epochs, seeds 0" in " ".join(printed.out.split())
+    assert "colour noise, seed 0: training error" in printed.err
+    (line,) = (out / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["claim"] == "lighting"
+    assert json.loads(line)["machine"]
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["lrn"], "reproduce lrn trains networks of its own: alexnet reproduce lrn --data DATA"),
+    (["lrn", "run", "data"], "trains networks of its own"),
+    (["lrn", "--data", "x", "--side", 48], "--side 48 must be 32 or 64"),
+    (["lrn", "--data", "x", "--seeds", 0], "--seeds 0 must be at least 1"),
+])
+def test_mistakes_are_one_sentence(words, sentence, capsys):
+    assert command("reproduce", *words) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_claims_first_side_is_what_the_others_are_compared_with():
+    claim = Claim("c", "", "", (Variant("a"), Variant("b", ("arch.norm=none",))))
+    arch, way = ground(claim, 32, 3)
+    assert claim.variants[0].of(arch, way) == (arch, way)
+    assert claim.variants[1].of(arch, way) == (replace(arch, norm="none"), way)

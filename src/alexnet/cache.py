@@ -23,8 +23,10 @@ def open_or_pack(
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed says what to do with an unfinished one
         packed = open_packed(Path(data))
         if packed.side != side:
-            raise ValueError(f"{data} is packed at {packed.side} pixels and {side} are wanted; pack it again with "
-                             f"--side {side}, or --set arch.input.side={packed.side} (and arch.input.crop to match)")
+            made = {64: "--arch small or ", 32: "--arch cifar or "}.get(packed.side, "")
+            raise ValueError(
+                f"{data} is packed at {packed.side} pixels and {side} are wanted; pack it again with --side {side}, or "
+                f"train on it with {made}--set arch.input.side={packed.side} (and arch.input.crop to match)")
         return packed
     dataset = open_dataset(data)
     if trained_on and dataset.held_out and dataset.fingerprint() != trained_on:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +39,12 @@ Set = Annotated[list[str] | None, Parameter(name="--set", help="Change one field
                 "arch.activation=tanh or recipe.batch_size=64; may be repeated.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
-Fast = Annotated[bool, Parameter(help="Answer in bf16 and int8: several times as fast on a CPU; probabilities move by "
-                 "about a percent.")]
+Fast = Annotated[bool, Parameter(help="Answer in bf16 and int8: at 224 pixels several times as fast on a CPU; "
+                 "probabilities move by up to 0.03.")]
 Wanted = Literal["auto", "fp32", "bf16", "fp16"]
 Memory = Literal["keep", "system"]
+ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "towers", "depth",
+                    "ten-views", "ensemble", "batch-norm", "saturation", "table"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -269,6 +272,10 @@ def train(
         _say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
              f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
         _say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}")
+        if begun and run.state.epoch >= chosen.epochs:
+            _say(f"its {run.state.epoch} epochs are done, and {chosen.epochs} were asked for; --epochs says how many")
+        elif begun:
+            _say(f"going on after {run.state.epoch} of {chosen.epochs} epochs, at step {run.state.step:,}")
         run.train()
     from alexnet.report import report as write_report  # its matplotlib is half a second that no run waits for
 
@@ -363,41 +370,106 @@ def _measurable(
 
 @app.command
 def reproduce(
-    claim: Literal["table"], /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")],
-    split: str | None = None, batch_size: int = 128, device: Device = "auto", json_: Json = False,
+    claim: ClaimName, /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], data: str | None = None,
+    side: int | None = None, epochs: int | None = None, seeds: int = 3, quick: bool = False,
+    out: Path = Path("runs/reproduce"), results: Path | None = None, page: Path | None = None,
+    split: str | None = None, batch_size: int = 128, device: Device = "auto", precision: Wanted = "auto",
+    json_: Json = False,
 ) -> None:
-    """Print one of the paper's claims beside what the given networks do on the given photographs.
+    """See one of the paper's claims happen: train what it compares, and print the paper's number beside ours.
+
+    Small networks of the paper's layers on your photographs, a few minutes a run on a CPU. Finished runs are kept and
+    never trained again; stopped ones go on.
 
     Parameters
     ----------
     claim
-        table: Tables 1 and 2, each network at one view and at ten, and all of them averaged.
+        figure1, lrn, overlap, dropout, augmentation, lighting, two-gpu, towers, depth, ten-views, ensemble, batch-norm,
+        saturation; or table: Tables 1 and 2 beside the errors of networks that are there already.
     paths
-        One or more checkpoints (or run folders), then the data: class folders, a packed folder, or a name.
+        For table: one or more checkpoints (or run folders), then the data.
+    data
+        Photographs to train on: class folders, a packed folder, or a name.
+    side
+        32 or 64, at which the photographs are packed; 32 unless said for cifar10, else 64.
+    epochs
+        Of each run: 12 unless said, 40 at the most for figure1.
+    seeds
+        Runs of each network, with seeds 0, 1, 2 and so on.
+    quick
+        One seed and two epochs: to see it work, not to learn from it.
+    out
+        Folder for the runs and results.jsonl.
+    results
+        The file that gets a line for each claim measured; OUT/results.jsonl unless said.
+    page
+        A Markdown file between whose marks the whole results file is written as tables.
     split
-        val unless said.
+        For table: val unless said.
     """
+    if claim == "table":
+        _reproduce_table(paths, split, batch_size, device, json_)
+        return
+    if paths or not data:
+        raise ValueError(f"reproduce {claim} trains networks of its own: alexnet reproduce {claim} --data DATA")
+    set_allocator()
+    wait_briefly()
+    began = time.monotonic()
+
+    from rich.console import Console
+
+    from alexnet import experiments, outcomes
+    from alexnet.optimise import choose_precision
+    from alexnet.progress import ClaimBar
+    from alexnet.train import choose_device, machine
+
+    side = side or (32 if "cifar" in Path(data).name else 64)
+    if side not in (32, 64):
+        raise ValueError(f"--side {side} must be 32 or 64, for which the claims' networks are made")
+    if seeds < 1:
+        raise ValueError(f"--seeds {seeds} must be at least 1")
+    what = experiments.CLAIMS[claim]
+    epochs = epochs or (2 if quick else 40 if what.measure == "epochs" else 12)
+    packed = _open_data(data, side)
+    device = choose_device(device)
+    with ClaimBar() as watch:
+        runs = experiments.Runs(packed, out, choose_precision(precision, device), device, watch.see)
+        outcome = experiments.reproduce(what, runs, seeds=range(1 if quick else seeds), epochs=epochs)
+    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
+             "precision_used": runs.precision, "seconds": round(time.monotonic() - began, 1)}
+    results = results or out / "results.jsonl"
+    outcomes.append(results, outcome, about)
+    if page:
+        outcomes.write_page(page, outcomes.read(results))
+    if json_:
+        print(json.dumps(outcome.to_json() | about, indent=2))
+    else:
+        Console(highlight=False).print(outcomes.render(outcome))
+
+
+def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, device: str, json_: bool) -> None:
+    """Each network at one view and at ten, and all of them averaged, under the paper's lines."""
     import torch
     from rich.console import Console
 
-    from alexnet import experiments
+    from alexnet import tables
     from alexnet.progress import Bar
     from alexnet.train import choose_device
 
     if len(paths) < 2:
-        raise ValueError(f"reproduce {claim} takes checkpoints and then the data: "
-                         f"alexnet reproduce {claim} runs/a runs/b DATA")
+        raise ValueError("reproduce table takes checkpoints and then the data: "
+                         "alexnet reproduce table runs/a runs/b DATA")
     device = choose_device(device)
     models, photographs, label_map, packed = _measurable(paths, split, device)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(paths, models, strict=False)]
     with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "photographs") as bar:
-        measured = experiments.tables(members, photographs, label_map=label_map, batch_size=batch_size,
-                                      device=torch.device(device), on_progress=bar)
+        measured = tables.tables(members, photographs, label_map=label_map, batch_size=batch_size,
+                                 device=torch.device(device), on_progress=bar)
     if json_:
-        print(json.dumps(experiments.to_json(measured), indent=2))
+        print(json.dumps(tables.to_json(measured), indent=2))
     else:
         what = f"{len(photographs):,} of {Path(packed.source).name}, {len(packed.classes)} classes"
-        Console(highlight=False).print(experiments.render(measured, what))
+        Console(highlight=False).print(tables.render(measured, what))
 
 
 @app.command
@@ -418,24 +490,31 @@ def predict(
     views
         1 or 10.
     """
+    wait_briefly()
+
+    from itertools import islice
+
     from alexnet.images import BadImage
-    from alexnet.predict import expand, load
+    from alexnet.predict import BATCH, expand, load
     from alexnet.train import choose_device
 
     if not photos:
         raise ValueError("predict takes a checkpoint and then photographs: alexnet predict runs/demo PHOTO...")
     model = load(checkpoint, choose_device(device), fast)
     rows: list[dict[str, Any]] = []
-    broken = 0
-    for path in expand(photos):
-        try:
-            guesses = model.predict(path, top=top, views=int(views))[0]
-        except BadImage as error:
-            broken += 1
-            _say(f"alexnet: {error}")
-            continue
-        rows.append({"photo": str(path), "classes": [
-            {"name": guess.name, "probability": guess.probability} for guess in guesses]})
+    broken, paths = 0, iter(expand(photos))
+    while some := list(islice(paths, BATCH)):
+        read = []
+        for path in some:
+            try:
+                read.append((path, model.pixels(path)))
+            except BadImage as error:
+                broken += 1
+                _say(f"alexnet: {error}")
+        answers = model.predict([pixels for _, pixels in read], top=top, views=int(views))
+        rows += [{"photo": str(path), "classes": [
+            {"name": guess.name, "probability": guess.probability} for guess in guesses]}
+            for (path, _), guesses in zip(read, answers, strict=True)]
     if json_:
         print(json.dumps(rows, indent=2))
     elif csv_:

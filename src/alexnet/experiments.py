@@ -1,145 +1,414 @@
-"""The paper's claims beside ours. Here: the tables of §6, for whatever networks and photographs are given.
+"""The paper's claims as runs: networks that differ in one thing, trained on one set over seeds, and what came of it.
 
-Each of the paper's numbers stands once, with its place; ours are measured, never kept.
+`reproduce` trains what a claim compares, takes its measure of each run, and returns an `Outcome`: the paper's number,
+ours with its spread, and a verdict. A run has a folder of its own, named by everything that decides it, so that claims
+share their runs, a finished one is never trained again, and one that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from alexnet.evaluate import Errors, Member, count_errors, probabilities
-from alexnet.loader import batches
-from alexnet.shards import Split
+from alexnet import checkpoint as ckpt
+from alexnet.config import CIFAR, LRN, Arch, Conv, Dense, InputSpec, Recipe, recipe
+from alexnet.evaluate import Member, evaluate
+from alexnet.settings import override, to_json
+from alexnet.shards import Packed
+from alexnet.train import Run
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+Event = dict[str, Any]
+
+TARGET = 0.25
+"""Figure 1's training error."""
+
+# --- What is compared -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Reported:
-    """A line of Table 1 or 2, or of the text. Errors in percent; None where the paper prints a dash."""
+class Variant:
+    """One side of a comparison: what it changes in the ground that all stand on."""
 
-    system: str
-    views: int | None
-    """None where the system has none, or the paper does not say."""
-    photographs: str
-    top1_error: float | None
-    top5_error: float | None
+    name: str
+    settings: tuple[str, ...] = ()
+    """As `--set` takes them."""
+    without: str = ""
+    """A layer that is taken out: conv3."""
+    epochs: float = 1.0
+    """Factor on the number of epochs."""
+
+    def of(self, arch: Arch, way: Recipe) -> tuple[Arch, Recipe]:
+        if self.without:
+            arch = without(arch, self.without)
+        split = [setting.split(".", 1) for setting in self.settings]
+        arch = override(arch, [rest for kind, rest in split if kind == "arch"])
+        way = override(way, [rest for kind, rest in split if kind == "recipe"])
+        return arch, replace(way, epochs=max(1, round(way.epochs * self.epochs)))
+
+
+Measure = Literal["error", "views", "ensemble", "epochs"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says, and the runs that would show it."""
+
+    name: str
     where: str
+    says: str
+    """In our words, with the paper's number."""
+    variants: tuple[Variant, ...]
+    """The first is what the others are compared with."""
+    paper: float | None = None
+    """Points of top-1 error that the second has less (negative) or more than the first, or for `epochs` how many times
+    as many epochs it takes; None where the paper gives no number."""
+    sign: int = 0
+    """Of that difference; the paper may give a direction and no number."""
+    measure: Measure = "error"
 
 
-REPORTED = (
-    Reported("sparse coding", None, "ILSVRC-2010 test", 47.1, 28.2, "Table 1"),
-    Reported("SIFT + FVs", None, "ILSVRC-2010 test", 45.7, 25.7, "Table 1"),
-    Reported("1 CNN", 1, "ILSVRC-2010 test", 39.0, 18.3, "§6, footnote"),
-    Reported("1 CNN", 10, "ILSVRC-2010 test", 37.5, 17.0, "Table 1"),
-    Reported("1 CNN", 10, "ILSVRC-2012 val", 40.7, 18.2, "Table 2"),
-    Reported("5 CNNs", 10, "ILSVRC-2012 val", 38.1, 16.4, "Table 2"),
-    Reported("5 CNNs", 10, "ILSVRC-2012 test", None, 16.4, "Table 2"),
-    Reported("1 CNN*", 10, "ILSVRC-2012 val", 39.0, 16.6, "Table 2"),
-    Reported("7 CNNs*", 10, "ILSVRC-2012 val", 36.7, 15.4, "Table 2"),
-    Reported("7 CNNs*", 10, "ILSVRC-2012 test", None, 15.3, "Table 2"),
-    Reported("SIFT + FVs", None, "ILSVRC-2012 test", None, 26.2, "Table 2"),
-    Reported("1 CNN, sixth conv", None, "ImageNet, Fall 2009", 67.4, 40.9, "§6"),
-)
+_PAPERS = Variant("as the paper's")
 
-VIEWS = (1, 10)
+_BATCH = ("arch.norm=batch", "arch.dense_norm=true")
+_BEFORE = (*_BATCH, "arch.conv1.then=norm act pool", "arch.conv2.then=norm act pool")
+_HALF = ("arch.towers=1", "arch.conv1.width=16", "arch.conv2.width=32", "arch.conv3.width=48", "arch.conv4.width=48")
+
+CLAIMS = {claim.name: claim for claim in (
+    Claim("figure1", "§3.1, Figure 1", "a four-layer network of ReLUs reaches 25% training error on CIFAR-10 six times "
+          "as fast as one of tanh, without regularisation, each with its own best rate",
+          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",))), 6.0, 1, "epochs"),
+    Claim("lrn", "§3.3", "response normalisation takes 1.4 points off the top-1 error (1.2 off top-5; 13% to 11% on "
+          "CIFAR-10)",
+          (Variant("without norm", ("arch.norm=none",)), Variant("response normalisation")), -1.4, -1),
+    Claim("overlap", "§3.4", "overlapping pooling, 3/2 for 2/2, takes off 0.4 points",
+          (Variant("2/2", ("arch.pool_kernel=2",)), Variant("3/2")), -0.4, -1),
+    Claim("dropout", "§4.2", "without dropout the network overfits substantially; with it, it takes about twice the "
+          "epochs",
+          (Variant("without dropout", ("arch.dropout=0",)), Variant("dropout"),
+           Variant("dropout, twice the epochs", epochs=2.0)), None, -1),
+    Claim("augmentation", "§4.1", "without crops and mirrors the network suffers from substantial overfitting",
+          (Variant("central view alone", ("recipe.crop=centre", "recipe.mirror=false")), Variant("crops and mirrors"),
+           Variant("crops alone", ("recipe.mirror=false",)),
+           Variant("mirrors alone", ("recipe.crop=centre",))), None, -1),
+    Claim("lighting", "§4.1", "colour noise along the principal components takes off more than 1 point",
+          (Variant("without", ("recipe.lighting=0",)), Variant("colour noise")), -1.0, -1),
+    Claim("two-gpu", "§3.2", "two towers have 1.7 points less than one with half as many kernels in conv1 to conv4",
+          (Variant("one tower, half the kernels", _HALF), Variant("two towers")), -1.7, -1),
+    Claim("towers", "§3.2; the author's log", "towers that do not meet before the classifier have 1.2 points more; the "
+          "paper's meet in conv3",
+          (Variant("meeting in conv3"), Variant("not meeting", ("arch.conv3.within_tower=true",)),
+           Variant("every map from every map", ("arch.towers=1",))), 1.2, 1),
+    Claim("depth", "§7", "taking out any of the middle layers costs about 2 points",
+          (Variant("five convolutions"), Variant("without conv3", without="conv3"),
+           Variant("without conv4", without="conv4"), Variant("without conv5", without="conv5")), 2.0, 1),
+    Claim("ten-views", "§4.1, §6", "averaging over ten views takes off 1.5 points", (_PAPERS,), -1.5, -1, "views"),
+    Claim("ensemble", "§6, Table 2", "averaging five networks takes off 2.6 points", (_PAPERS,), -2.6, -1, "ensemble"),
+    Claim("batch-norm", "after the paper", "batch normalisation has replaced response normalisation; elsewhere, at 128 "
+          "pixels, it has 0.3 points less error before the ReLU and 2.8 less after it",
+          (Variant("response normalisation"), Variant("batch norm after ReLU", _BATCH),
+           Variant("batch norm before ReLU", _BEFORE),
+           Variant("after, without dropout", (*_BATCH, "arch.dropout=0")),
+           Variant("before, without dropout", (*_BEFORE, "arch.dropout=0"))), None, -1),
+    Claim("saturation", "§3.1", "networks of units that saturate learn several times slower than those of ReLUs",
+          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
+           Variant("sigmoid", ("arch.activation=sigmoid",))), None, 1),
+)}
+
+PAPER_SMALL = Arch(
+    "paper-small",
+    (Conv(32, 5, padding=2, then="act norm pool"),
+     Conv(64, 5, padding=2, within_tower=True, then="act norm pool"),
+     Conv(96, 3, padding=1),
+     Conv(96, 3, padding=1, within_tower=True),
+     Conv(64, 3, padding=1, within_tower=True, then="act pool")),
+    dense=(Dense(256, bias=0.0), Dense(256, bias=0.0)), classes=10, towers=2, lrn=LRN(within_tower=True),
+    pool_rounding="ceil", initialisation="kaiming",
+    input=InputSpec(side=32, crop=28, mean="channel", scale=(58.0, 58.0, 58.0)))
+"""The paper's layers, towers, norms, pools and dropout at a third of its widths, with kernels for 32 pixels."""
+
+
+def ground(claim: Claim, side: int, epochs: int) -> tuple[Arch, Recipe]:
+    """What all of a claim's networks have in common, for photographs of 32 or 64 pixels.
+
+    Figure 1's is `cifar` with nothing that regularises. The others' is `PAPER_SMALL`, at 64 pixels with a stride of 2
+    in conv1, and §5's recipe with a rate that falls to nothing in the epochs there are.
+    """
+    if claim.measure == "epochs":
+        arch = replace(CIFAR, input=replace(CIFAR.input, side=side, crop=side - side // 8))
+        return arch, replace(recipe("cifar"), schedule="constant", weight_decay=0.0, crop="centre", mirror=False,
+                             epochs=epochs, drop_epochs=())
+    conv1 = replace(PAPER_SMALL.conv[0], stride=max(1, side // 32))
+    arch = replace(PAPER_SMALL, conv=(conv1, *PAPER_SMALL.conv[1:]),
+                   input=replace(PAPER_SMALL.input, side=side, crop=side - side // 8))
+    return arch, replace(recipe("paper"), schedule="linear", epochs=epochs)
+
+
+def without(arch: Arch, layer: str) -> Arch:
+    """The network less one convolution; a pooling that followed it follows the one before."""
+    place = int(layer.removeprefix("conv")) - 1
+    conv = list(arch.conv)
+    gone = conv.pop(place)
+    if "pool" in gone.then.split():
+        conv[place - 1] = replace(conv[place - 1], then=gone.then)
+    return replace(arch, name=f"{arch.name} without {layer}", conv=tuple(conv))
+
+
+# --- Runs, kept -------------------------------------------------------------------------------------------------------
+
+
+class _Reached(Exception):
+    """The training error that was asked for: nothing more is to be learnt from the run."""
+
+
+@dataclass
+class Runs:
+    """Runs on one set in one folder, trained when they are asked for and not there yet."""
+
+    packed: Packed
+    folder: Path
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "cpu"
+    on_event: Callable[[Event], None] = lambda event: None
+
+    def trained(self, arch: Arch, way: Recipe, seed: int, title: str) -> Path:
+        """The folder of a run to its last epoch. title: what `on_event` is told as each event's `run`."""
+        return self._done(arch, way, seed, title, None)
+
+    def until(self, arch: Arch, way: Recipe, seed: int, title: str, error: float) -> dict[str, float]:
+        """Epochs and seconds of training that a run takes to a training error, and whether it got there.
+
+        Between two epochs by a straight line. A run that does not get there has the recipe's epochs, and no fewer.
+        """
+        folder = self._done(arch, way, seed, title, error)
+        events = _events(folder)
+        curve = [(0.0, 1 - 1 / arch.classes)] + [(one["epoch"], one["train_error"]) for one in events
+                                                 if one["event"] == "epoch"]
+        rates = [one["photographs_per_second"] for one in events if one["event"] == "step"]
+        # The log has every tenth step, so a run of fewer tells no speed.
+        seconds = len(self.packed.split("train")) / statistics.median(rates) if rates else math.nan
+        for (before, high), (after, low) in pairwise(curve):
+            if low <= error:
+                epochs = before + (after - before) * (high - error) / (high - low)
+                return {"epochs": epochs, "seconds": epochs * seconds, "reached": True, "error": low}
+        return {"epochs": way.epochs, "seconds": way.epochs * seconds, "reached": False, "error": curve[-1][1]}
+
+    def _done(self, arch: Arch, way: Recipe, seed: int, title: str, error: float | None) -> Path:
+        """Train what is missing, to the last epoch or to a training error."""
+        folder = self.folder / self.name(arch, way, seed)
+        if _is_done(folder, way, error):
+            return folder
+
+        def watch(event: Event) -> None:
+            self.on_event(event | {"run": f"{title}, seed {seed}"})
+            if error is not None and event["event"] == "epoch" and event["train_error"] <= error:
+                raise _Reached
+
+        with suppress(_Reached):
+            Run(self.packed, arch, way, folder, seed=seed, device=self.device, precision=self.precision, resume=True,
+                on_event=watch).train()
+        return folder
+
+    def name(self, arch: Arch, way: Recipe, seed: int) -> str:
+        """Of a run's folder: the same for the same run, and no other."""
+        what = json.dumps([to_json(arch), to_json(way), seed, self.packed.fingerprint, self.precision])
+        return f"{arch.name.replace(' ', '-')}-{hashlib.sha256(what.encode()).hexdigest()[:12]}-{seed}"
+
+
+def _events(folder: Path) -> list[Event]:
+    path = folder / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+def _is_done(folder: Path, way: Recipe, error: float | None) -> bool:
+    epochs = [event for event in _events(folder) if event["event"] == "epoch"]
+    if error is not None and any(event["train_error"] <= error for event in epochs):
+        return True
+    return bool(epochs) and epochs[-1]["epoch"] >= way.epochs and (folder / "last" / ckpt.HEAD).exists()
+
+
+# --- What came out ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Ours:
-    """What was measured of one network, or of several averaged."""
+class Measured:
+    """One side: a value for each seed, or one where seeds are averaged."""
 
-    system: str
-    networks: int
-    views: int
-    errors: Errors
+    name: str
+    values: tuple[float, ...]
+    """Top-1 errors as fractions, or epochs."""
+    note: str = ""
 
 
-def tables(
-    members: Sequence[tuple[str, Member]], split: Split, *, label_map: Tensor, batch_size: int = 128,
-    device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
-) -> list[Ours]:
-    """Each network at one view and at ten, and all of them averaged (§6): every photograph once for each.
+@dataclass(frozen=True)
+class Difference:
+    """Of a side from the first, seed by seed: points of error, or how many times as many epochs."""
 
-    members: the networks with their names; they are left in evaluation mode. label_map: from the data's classes to the
-    networks'.
+    name: str
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def half_width(self) -> float:
+        """Of Student's 95% interval of the mean; infinite for one seed."""
+        count = len(self.values)
+        return _T[min(count, len(_T) - 1)] * statistics.stdev(self.values) / math.sqrt(count) if count > 1 else math.inf
+
+
+_T = (math.inf, math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t for 95%, by the number of values."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A claim, measured on one set."""
+
+    claim: str
+    data: str
+    side: int
+    photographs: tuple[int, int]
+    """For training and for measuring."""
+    epochs: int
+    seeds: tuple[int, ...]
+    precision: str
+    measured: tuple[Measured, ...]
+
+    @property
+    def unit(self) -> str:
+        return "times" if CLAIMS[self.claim].measure == "epochs" else "points"
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Each other side's from the first."""
+        first, *others = self.measured
+        return tuple(Difference(other.name, tuple(
+            b / a if self.unit == "times" else 100 * (b - a)
+            for a, b in zip(first.values, _each(other.values, len(first.values)), strict=True))) for other in others)
+
+    @property
+    def verdict(self) -> str:
+        """In words: the sign against the paper's, and whether the seeds can tell it from nothing."""
+        claim, ours = CLAIMS[self.claim], self.differences[0]
+        nothing = 1.0 if self.unit == "times" else 0.0
+        away = ours.mean - nothing
+        sign = "the paper's sign" if away * claim.sign > 0 else "the other sign" if away else "no difference"
+        if len(ours.values) < 2:
+            return f"{sign}; one seed shows no spread"
+        if abs(away) <= ours.half_width:
+            return f"{sign}, but no larger than {len(ours.values)} seeds' spread can hide"
+        return f"{sign}, beyond the seeds' spread"
+
+    def to_json(self) -> dict[str, Any]:
+        claim = CLAIMS[self.claim]
+        return {
+            "claim": self.claim, "where": claim.where, "says": claim.says, "data": self.data, "side": self.side,
+            "photographs": list(self.photographs), "epochs": self.epochs, "seeds": list(self.seeds),
+            "precision": self.precision, "paper": claim.paper, "unit": self.unit,
+            "measured": [{"name": one.name, "values": list(one.values), "note": one.note} for one in self.measured],
+            "differences": [{"name": one.name, "mean": one.mean,
+                             "half_width": one.half_width if math.isfinite(one.half_width) else None}
+                            for one in self.differences],
+            "verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Outcome:
+        return cls(tree["claim"], tree["data"], tree["side"], tuple(tree["photographs"]), tree["epochs"],
+                   tuple(tree["seeds"]), tree["precision"],
+                   tuple(Measured(one["name"], tuple(one["values"]), one["note"]) for one in tree["measured"]))
+
+
+def _each(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """A value for each seed, where one was measured of all of them together."""
+    return values if len(values) == count else values * count
+
+
+def reproduce(claim: Claim, runs: Runs, *, seeds: Sequence[int] = (0, 1, 2), epochs: int = 12) -> Outcome:
+    """Train what the claim compares, where it is not there yet, and measure it.
+
+    Raises ValueError for an ensemble of one.
     """
-    device = device or torch.device("cpu")
-    names = [name for name, _ in members] + ([f"{len(members)} CNNs averaged"] if len(members) > 1 else [])
-    measured = {(place, views): Errors() for place in range(len(names)) for views in VIEWS}
-    for _, (network, _) in members:
-        network.eval()
-    done = 0
-    for batch in batches(split, max(1, batch_size // max(VIEWS))):
-        pixels_NHWC = batch.pixels_NHWC.to(device)
-        labels_N = label_map[batch.labels_N]
-        for views in VIEWS:
-            with torch.inference_mode():
-                outputs = [probabilities([member], pixels_NHWC, views).cpu() for _, member in members]
-            if len(outputs) > 1:
-                outputs.append(torch.stack(outputs).mean(0))
-            for place, outputs_NK in enumerate(outputs):
-                measured[place, views] += count_errors(outputs_NK, labels_N)
-        done += len(batch.indices)
-        if on_progress:
-            on_progress(done, len(split))
-    return [Ours(name, len(members) if place == len(members) else 1, views, measured[place, views])
-            for place, name in enumerate(names) for views in VIEWS]
+    packed = runs.packed
+    arch, way = ground(claim, packed.side, epochs)
+    measure = {"error": _errors, "views": _views, "ensemble": _ensemble, "epochs": _epochs}[claim.measure]
+    return Outcome(
+        claim.name, Path(packed.source).name, packed.side, (len(packed.split("train")), len(packed.split("val"))),
+        epochs, tuple(seeds), runs.precision, tuple(measure(claim, runs, arch, way, seeds)))
 
 
-def to_json(measured: Sequence[Ours]) -> dict[str, Any]:
-    """`paper` (errors as fractions) and `ours`, each a list of lines."""
-    def fraction(percent: float | None) -> float | None:
-        return None if percent is None else round(percent / 100, 4)
-
-    return {
-        "paper": [{"system": row.system, "views": row.views, "photographs": row.photographs, "where": row.where,
-                   "top1_error": fraction(row.top1_error), "top5_error": fraction(row.top5_error)} for row in REPORTED],
-        "ours": [{"system": row.system, "networks": row.networks, "views": row.views} | row.errors.to_json()
-                 for row in measured]}
-
-
-def render(measured: Sequence[Ours], photographs: str) -> RenderableType:
-    """The paper's lines and ours in one table; ours with their 95% intervals. photographs: ours, in words."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("system", "views", "photographs", "top-1", "top-5", "source; 95% intervals in %"):
-        number = title in ("views", "top-1", "top-5")
-        table.add_column(title, justify="right" if number else "left", no_wrap=number)
-    table.add_row("the paper's", style="bold")
-    for row in REPORTED:
-        table.add_row(f"  {row.system}", str(row.views or ""), row.photographs, *(
-            "-" if error is None else f"{error:.1f}%" for error in (row.top1_error, row.top5_error)), row.where)
-    table.add_row("ours", style="bold")
-    for ours in measured:
-        errors = ours.errors.to_json()
-        table.add_row(f"  {escape(ours.system)}", str(ours.views), escape(photographs),
-                      f"{errors['top1_error']:.1%}", f"{errors['top5_error']:.1%}", ", ".join(
-                          f"{100 * low:.1f} to {100 * high:.1f}" for low, high in errors["interval"].values()))
-    return Group(table, "", *_remarks(measured))
+def _errors(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[int]) -> list[Measured]:
+    """Top-1 error of the last epoch, one view."""
+    measured = []
+    for variant in claim.variants:
+        folders = [runs.trained(*variant.of(arch, way), seed, variant.name) for seed in seeds]
+        last = [[event for event in _events(folder) if event["event"] == "epoch"][-1] for folder in folders]
+        training = statistics.fmean(event["train_error"] for event in last)
+        top5 = statistics.fmean(event["val_top5_error"] for event in last)
+        measured.append(Measured(variant.name, tuple(event["val_top1_error"] for event in last),
+                                 f"training error {training:.1%}, top-5 {top5:.1%}"))
+    return measured
 
 
-def _remarks(measured: Sequence[Ours]) -> list[str]:
-    """What must be known to read the table."""
-    remarks = ["* pre-trained on the ImageNet 2011 Fall release, with a sixth convolution (--arch paper-conv6)."]
-    if measured and measured[0].errors.photographs != 50_000:
-        remarks.append(f"Ours are errors on {measured[0].errors.photographs:,} photographs that are not the paper's "
-                       "50,000 of ILSVRC-2012: they are to be compared with each other, and not with the paper's.")
-    for views in VIEWS:
-        single = [row.errors.top1_error for row in measured if row.networks == 1 and row.views == views]
-        if len(single) > 1:
-            mean = sum(single) / len(single)
-            change = next(row.errors.top1_error for row in measured if row.networks > 1 and row.views == views) - mean
-            remarks.append(f"{'One view' if views == 1 else 'Ten views'}: single networks {min(single):.1%} to "
-                           f"{max(single):.1%}, mean {mean:.1%}; averaging their outputs, {100 * change:+.1f} points"
-                           + (" (Table 2: -2.6, by five)." if views == 10 else "."))
-    return remarks
+def _views(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[int]) -> list[Measured]:
+    """The same networks at one view and at ten."""
+    members = [_member(runs, arch, way, seed) for seed in seeds]
+    return [Measured(name, tuple(_top1(runs, [member], views) for member in members))
+            for name, views in (("one view", 1), ("ten views", 10))]
+
+
+def _ensemble(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[int]) -> list[Measured]:
+    """Each network at ten views, and all of them averaged."""
+    if len(seeds) < 2:
+        raise ValueError("an ensemble takes at least two networks; give --seeds 2 or more")
+    members = [_member(runs, arch, way, seed) for seed in seeds]
+    return [Measured("one network", tuple(_top1(runs, [member], 10) for member in members)),
+            Measured(f"{len(seeds)} averaged", (_top1(runs, members, 10),))]
+
+
+RATES = (0.0003, 0.001, 0.003, 0.01)
+"""Figure 1's search: each side's rate is the one of these that reaches TARGET in the fewest epochs with seed 0."""
+
+
+def _epochs(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[int]) -> list[Measured]:
+    """Epochs to a training error of TARGET, each side with its own best rate."""
+    measured = []
+    for variant in claim.variants:
+        network, recipe_ = variant.of(arch, way)
+
+        def at(rate: float, seed: int, network: Arch = network, way: Recipe = recipe_,
+               name: str = variant.name) -> dict[str, float]:
+            return runs.until(network, replace(way, rate=rate), seed, f"{name}, rate {rate:g}", TARGET)
+
+        tried = {rate: at(rate, seeds[0]) for rate in RATES}
+        best = min(tried, key=lambda rate: (tried[rate]["epochs"], tried[rate]["error"]))
+        reached = [at(best, seed) for seed in seeds]
+        missed = sum(not one["reached"] for one in reached)
+        seconds = statistics.fmean(one["seconds"] for one in reached)
+        measured.append(Measured(variant.name, tuple(one["epochs"] for one in reached), (
+            f"rate {best:g} of {', '.join(f'{rate:g}' for rate in RATES)}"
+            + (f"; {seconds:.0f} s of training" if math.isfinite(seconds) else "")
+            + (f"; {missed} of {len(reached)} did not get there" if missed else ""))))
+    return measured
+
+
+def _member(runs: Runs, arch: Arch, way: Recipe, seed: int) -> Member:
+    saved = ckpt.load(runs.trained(arch, way, seed, _PAPERS.name) / "last")
+    return saved.network(), saved.preprocess()
+
+
+def _top1(runs: Runs, members: Sequence[Member], views: int) -> float:
+    device = torch.device(runs.device)
+    there = [(network.to(device), preprocess.to(device)) for network, preprocess in members]
+    return evaluate(there, runs.packed.split("val"), views=views, device=device).top1_error

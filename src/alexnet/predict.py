@@ -126,7 +126,7 @@ def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> M
     """The model meant, in evaluation mode: a run's folder (its best, else its last), a checkpoint, an exported folder
     in the Hugging Face layout, a torchvision file; or a name, `torchvision`, which is fetched once.
 
-    fast: answer in bf16 and int8 (fast.py): several times as fast on a CPU, with probabilities about a percent off.
+    fast: answer in bf16 and int8 (fast.py): several times as fast on a CPU, with probabilities up to 0.03 off.
     Raises ValueError naming what is missing or damaged.
     """
     saved = open_weights(path_or_name)

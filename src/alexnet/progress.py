@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -17,8 +18,20 @@ PLAIN_SECONDS = 5.0
 """How often a plain line is printed where there is no terminal."""
 
 
+class _WithText(Progress):
+    """The bar, and the text on a line of its own, so that 80 columns are enough for both."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if text := task.fields["text"]:
+                yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class Bar:
     """`with Bar("packing", "photographs") as bar: bar(done, total)`; `bar(done, total, "loss 2.31")` adds a text."""
+
+    shows_rate = True
 
     def __init__(self, title: str, unit: str, plain_seconds: float = PLAIN_SECONDS) -> None:
         self.title, self.unit, self.plain_seconds = title, unit, plain_seconds
@@ -30,9 +43,10 @@ class Bar:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self.progress = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                _Rate(self.unit), TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=self.console)
+            rate = [_Rate(self.unit)] if self.shows_rate else []
+            self.progress = _WithText(
+                TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *rate,
+                TimeRemainingColumn(), console=self.console)
             self.task = self.progress.add_task(self.title, total=None, text="")
             self.progress.start()
         return self
@@ -55,7 +69,7 @@ class Bar:
         self.printed = now
         # The first call starts the clock: until the second there is no rate to tell.
         rate = (done - self.first) / max(now - self.began, 1e-9)
-        speed = f", {_rate(rate)}/s" if rate else ""
+        speed = f", {_rate(rate)}/s" if rate and self.shows_rate else ""
         left = f", {_clock((total - done) / rate)} left" if rate and done < total else ""
         details = f", {text}" if text else ""
         self.say(f"{self.title}: {done:,} of {total:,} {self.unit}{speed}{left}{details}")
@@ -70,6 +84,8 @@ class Bar:
 
 class TrainingBar(Bar):
     """A training run's events (`train.Run`) as a bar, with a line of its own for each epoch and each warning."""
+
+    shows_rate = False  # of steps, beside that of photographs: one speed is enough
 
     def __init__(self, epochs: int) -> None:
         super().__init__("training", "steps", plain_seconds=15)
@@ -86,16 +102,36 @@ class TrainingBar(Bar):
                 # Smoothed for the eye; the log has each step's own.
                 self.smooth[key] = 0.9 * self.smooth.get(key, event[key]) + 0.1 * event[key]
             # Threads read ahead, so a step that waits waits for all of them: they, not the network, set the pace.
-            bottleneck = "reading" if self.smooth["waiting"] > 0.2 else "the network"
-            text = ("loss {loss:.3f}, error {train_error:.1%}, {photographs_per_second:,.0f} photographs/s, "
-                    "waiting for data {waiting:.0%}, bound by {}").format(bottleneck, **self.smooth)
+            bottleneck = "reading" if self.smooth["waiting"] > 0.2 else "network"
+            text = ("loss {loss:.3f}, error {train_error:.1%}, {photographs_per_second:,.0f} photos/s, "
+                    "waiting for data {waiting:.0%}, {}-bound").format(bottleneck, **self.smooth)
             self(event["step"], self.epochs * self.steps, text, title=f"epoch {event['epoch']}/{self.epochs}")
+        elif kind == "validating" and self.progress:
+            self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} photographs")
         elif kind == "epoch":
             self.say(f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "
                      f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "
                      f"{event['val_top1_error']:.1%}, top-5 {event['val_top5_error']:.1%}")
         elif kind == "warning":
             self.say(f"warning: {event['text']}")
+
+
+class ClaimBar(TrainingBar):
+    """The runs of a claim one after another (`experiments.Runs`): a bar for each, a line when it is done."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.run = ""
+
+    def see(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        if event["event"] == "start":
+            self.epochs, self.run = event["epochs"], event["run"]
+        if event["event"] == "epoch" and event["epoch"] == self.epochs:
+            self.say(f"{self.run}: training error {event['train_error']:.1%}, "
+                     f"top-1 error {event['val_top1_error']:.1%}")
+        if event["event"] != "epoch":
+            super().see(event)
 
 
 class _Rate(ProgressColumn):

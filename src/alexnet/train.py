@@ -448,6 +448,11 @@ def choose_device(name: str) -> str:
     return name
 
 
+def machine(device: str) -> str:
+    """What a run was done on, for its record."""
+    return f"{_device_name(torch.device(device))}, torch {torch.__version__}"
+
+
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -1,0 +1,50 @@
+"""What a person sees while long work goes on."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from alexnet.progress import Bar, ClaimBar, TrainingBar
+
+START = {"event": "start", "steps_per_epoch": 74, "epochs": 100, "run": "ReLU, rate 0.0003, seed 0"}
+STEP = {"event": "step", "epoch": 100, "step": 7_399, "loss": 2.3026, "train_error": 0.999,
+        "photographs_per_second": 12_345.0, "waiting": 0.19}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_training_fits_a_terminal(columns):
+    """The share of time spent waiting for data and what sets the pace stand last, and must not be cut off."""
+    file = io.StringIO()
+    bar = TrainingBar(100)
+    bar.console = Console(file=file, force_terminal=True, width=columns, color_system=None)
+    with bar:
+        bar.see(START)
+        bar.see(STEP)
+        bar.progress.refresh()
+        bar.see({"event": "validating", "done": 3_798, "total": 3_925})
+        bar.progress.refresh()
+    lines = file.getvalue().splitlines()
+    assert any("epoch 100/100" in line and "7399/7400" in line for line in lines)
+    assert any("waiting for data 19%, network-bound" in line and "loss 2.303" in line for line in lines)
+    assert any("validating: 3,798 of 3,925 photographs" in line for line in lines)
+
+
+def test_what_waits_for_data_is_bound_by_reading(monkeypatch):
+    said = []
+    monkeypatch.setattr(Bar, "__call__", lambda self, done, total, text="", title=None: said.append(text))
+    bar = TrainingBar(1)
+    bar.see(START)
+    bar.see(STEP | {"waiting": 0.9})
+    assert "waiting for data 90%, reading-bound" in said[0]
+
+
+def test_a_claims_runs_have_a_line_each(capsys):
+    bar = ClaimBar()
+    with bar:
+        bar.see(START | {"epochs": 2})
+        for epoch in (1, 2):
+            bar.see({"event": "epoch", "epoch": epoch, "train_error": 0.5, "val_top1_error": 0.25})
+    assert capsys.readouterr().err == "ReLU, rate 0.0003, seed 0: training error 50.0%, top-1 error 25.0%\n"
