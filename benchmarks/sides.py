@@ -79,7 +79,7 @@ def crop_of(name: str) -> int:
     return arch(name).input.crop
 
 
-def peer_step(name: str, tuned: bool = False, times: int = 1) -> Work:
+def peer_step(name: str, tuned: bool = False, times: int = 1, bf16: bool = True) -> Work:
     """Eager fp32. Tuned: channels_last, bf16 by autocast and the fused SGD, as torch's performance guide has it."""
     import torch
     import torch.nn.functional as F
@@ -94,7 +94,7 @@ def peer_step(name: str, tuned: bool = False, times: int = 1) -> Work:
     def step() -> None:
         for _ in range(times):
             optimiser.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=tuned):
+            with torch.autocast("cpu", torch.bfloat16, enabled=tuned and bf16):
                 loss = F.cross_entropy(network(views).float(), labels)
             loss.backward()
             optimiser.step()
@@ -236,17 +236,29 @@ def ours_packing(folder: Path) -> Work:
     return lambda: [square(decode(data, "jpeg"), 256) for data in photographs], len(photographs)
 
 
-def peer_loader(folder: Path, workers: int = 2) -> Work:
+def pipeline(crop: str, tuned: bool) -> Any:
+    """torchvision's reference transforms. Tuned: its second version, on uint8 tensors, as its documentation advises."""
+    import torch
+
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    vision = torchvision()
+    if tuned:
+        from torchvision.transforms import v2
+
+        return v2.Compose([v2.PILToTensor(), getattr(v2, crop)(224), v2.RandomHorizontalFlip(),
+                           v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, deviation)])
+    transforms = vision.transforms
+    return transforms.Compose([getattr(transforms, crop)(224), transforms.RandomHorizontalFlip(),
+                               transforms.ToTensor(), transforms.Normalize(mean, deviation)])
+
+
+def peer_loader(folder: Path, workers: int = 2, tuned: bool = False) -> Work:
     """torchvision's reference input pipeline on photographs that are already small: its decoder is Pillow's."""
     import torch
     from torch.utils.data import DataLoader
 
     vision = torchvision()
-    transforms = vision.transforms
-    pipeline = transforms.Compose([
-        transforms.RandomCrop(224), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
-    dataset = vision.datasets.ImageFolder(folder / "small", pipeline)
+    dataset = vision.datasets.ImageFolder(folder / "small", pipeline("RandomCrop", tuned))
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=True)
     torch.set_num_threads(1)
     return lambda: [sum(len(labels) for _, labels in loader) for _ in range(3)], 3 * len(dataset)
@@ -258,13 +270,9 @@ def peer_webdataset(folder: Path) -> Work:
     import webdataset
     from torch.utils.data import DataLoader
 
-    transforms = torchvision().transforms
-    pipeline = transforms.Compose([
-        transforms.RandomCrop(224), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     shards = sorted(str(path) for path in (folder / "jpeg").glob("train-*.tar"))
     dataset = webdataset.WebDataset(shards, shardshuffle=False).shuffle(200).decode("pil").to_tuple(
-        "jpg", "cls").map_tuple(pipeline, int).batched(BATCH)
+        "jpg", "cls").map_tuple(pipeline("RandomCrop", tuned=False), int).batched(BATCH)
     loader = DataLoader(dataset, None, num_workers=min(2, len(shards)), persistent_workers=True)
     torch.set_num_threads(1)
     count = sum(len(labels) for _, labels in loader)
@@ -297,26 +305,28 @@ def ours_loader(folder: Path, codec: str, dtype: str = "float32", passes: int = 
     return work, len(split) * passes
 
 
-def peer_end_to_end(folder: Path) -> Work:
-    """torchvision's reference: photographs from files, RandomResizedCrop, flip, its AlexNet, SGD; two workers."""
+def peer_end_to_end(folder: Path, tuned: bool = False) -> Work:
+    """torchvision's reference: photographs from files, RandomResizedCrop, flip, its AlexNet, SGD; two workers.
+
+    Tuned: the second version of its transforms, and the step as in `peer_step`.
+    """
     import torch
     import torch.nn.functional as F
     from torch.utils.data import DataLoader
 
     vision = torchvision()
-    transforms = vision.transforms
-    pipeline = transforms.Compose([
-        transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
-    dataset = vision.datasets.ImageFolder(folder / "photographs", pipeline)
+    dataset = vision.datasets.ImageFolder(folder / "photographs", pipeline("RandomResizedCrop", tuned))
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=2, persistent_workers=True)
-    network = vision.models.alexnet(num_classes=1000).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    layout = torch.channels_last if tuned else torch.contiguous_format
+    network = vision.models.alexnet(num_classes=1000).train().to(memory_format=layout)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
 
     def work() -> None:
         for views, labels in loader:
             optimiser.zero_grad()
-            F.cross_entropy(network(views), labels).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=tuned):
+                loss = F.cross_entropy(network(views.contiguous(memory_format=layout)).float(), labels)
+            loss.backward()
             optimiser.step()
 
     return work, len(dataset)
@@ -346,12 +356,14 @@ def ours_end_to_end(folder: Path) -> Work:
 # --- Answers ----------------------------------------------------------------------------------------------------------
 
 
-def peer_answers(count: int, times: int, views: int = 1) -> Work:
-    """Eager fp32 forwards of torchvision's network, one for each view."""
+def peer_answers(count: int, times: int, views: int = 1, tuned: bool = False) -> Work:
+    """Eager fp32 forwards of torchvision's network, one for each view. Tuned: weights in bf16, channels_last."""
     import torch
 
-    network = plain_network("torchvision").eval()
-    pixels = batch(224, 2, count)[0]
+    network, pixels = plain_network("torchvision").eval(), batch(224, 2, count)[0]
+    if tuned:
+        network = network.to(torch.bfloat16, memory_format=torch.channels_last)
+        pixels = pixels.to(torch.bfloat16, memory_format=torch.channels_last)
 
     def work() -> None:
         with torch.inference_mode():
@@ -466,6 +478,7 @@ SIDES: dict[str, Callable[[Path], Work]] = {
     "peer-step-torchvision": lambda folder: peer_step("torchvision"),
     "tuned-step-torchvision": lambda folder: peer_step("torchvision", tuned=True),
     "ours-step-torchvision": lambda folder: ours_step("torchvision", "auto"),
+    "tuned-step-torchvision-fp32": lambda folder: peer_step("torchvision", tuned=True, bf16=False),
     "ours-step-torchvision-fp32": lambda folder: ours_step("torchvision", "fp32"),
     "peer-step-cifar": lambda folder: peer_step("cifar", times=10),
     "tuned-step-cifar": lambda folder: peer_step("cifar", tuned=True, times=10),
@@ -477,21 +490,26 @@ SIDES: dict[str, Callable[[Path], Work]] = {
     "peer-packing": peer_packing,
     "ours-packing": ours_packing,
     "peer-loader": peer_loader,
+    "tuned-loader": lambda folder: peer_loader(folder, tuned=True),
     "peer-webdataset": peer_webdataset,
     "ours-loader-raw": lambda folder: ours_loader(folder, "raw", passes=4),
     "ours-loader-raw-bf16": lambda folder: ours_loader(folder, "raw", "bfloat16", passes=4),
     "ours-loader-jpeg": lambda folder: ours_loader(folder, "jpeg"),
     "peer-end-to-end": peer_end_to_end,
+    "tuned-end-to-end": lambda folder: peer_end_to_end(folder, tuned=True),
     "ours-end-to-end": ours_end_to_end,
     "peer-answer-1": lambda folder: peer_answers(1, 30),
+    "tuned-answer-1": lambda folder: peer_answers(1, 30, tuned=True),
     "onnx-answer-1": lambda folder: peer_onnx(1, 30),
     "openvino-answer-1": lambda folder: peer_openvino(1, 30),
     "ours-answer-1": lambda folder: ours_answers(1, 30),
     "peer-answer-64": lambda folder: peer_answers(64, 1),
+    "tuned-answer-64": lambda folder: peer_answers(64, 1, tuned=True),
     "onnx-answer-64": lambda folder: peer_onnx(64, 1),
     "openvino-answer-64": lambda folder: peer_openvino(64, 1),
     "ours-answer-64": lambda folder: ours_answers(64, 1),
     "peer-ten-views": lambda folder: peer_answers(12, 1, views=10),
+    "tuned-ten-views": lambda folder: peer_answers(12, 1, views=10, tuned=True),
     "ours-ten-views": lambda folder: ours_ten_views(12),
 }
 
