@@ -46,12 +46,17 @@ def test_its_commands_work(files, capsys):
         if words[0] == "train":
             words += ["--epochs", "1"]
             words += [] if "--init" in words else ["--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
+        if words[0] == "reproduce" and "--data" in words:
+            words += ["--side", "32"] + ["--quick"] * ("--quick" not in words)
+        if words[0] == "diagnose" and len(words) == 2:
+            words += ["--steps", "1", "--side", "32"]
         with pytest.raises(SystemExit) as stop:
             main(words)
         assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
-    assert ran == ["train", "evaluate", "predict", "report", "explain",
-                   "import", "import", "train", "export", "evaluate", "reproduce", "explain"]
+    assert ran == ["train", "evaluate", "predict", "report", "explain", "diagnose",
+                   "import", "import", "train", "export", "evaluate", "reproduce", "explain",
+                   "reproduce", "reproduce", "diagnose"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
 

@@ -423,9 +423,7 @@ def reproduce(
     from alexnet.progress import ClaimBar
     from alexnet.train import choose_device, machine
 
-    side = side or (32 if "cifar" in Path(data).name else 64)
-    if side not in (32, 64):
-        raise ValueError(f"--side {side} must be 32 or 64, for which the claims' networks are made")
+    side = _claims_side(data, side)
     if seeds < 1:
         raise ValueError(f"--seeds {seeds} must be at least 1")
     what = experiments.CLAIMS[claim]
@@ -470,6 +468,87 @@ def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, d
     else:
         what = f"{len(photographs):,} of {Path(packed.source).name}, {len(packed.classes)} classes"
         Console(highlight=False).print(tables.render(measured, what))
+
+
+@app.command
+def diagnose(
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], photographs: int = 512, steps: int = 150,
+    side: int | None = None, device: Device = "auto", json_: Json = False,
+) -> None:
+    """Look into a network at work: saturated and dead units, gradients, updates, and in words what is wrong.
+
+    With a checkpoint, that network over training photographs. With DATA alone, networks of sigmoid, tanh and ReLU
+    units, with and without normalisation, side by side, before and after some steps: why ReLU.
+
+    Parameters
+    ----------
+    paths
+        A checkpoint or run folder, and the data it was trained on; or the data alone.
+    photographs
+        How many training photographs the checkpoint's network is shown.
+    steps
+        Without a checkpoint: of training, between the two looks.
+    side
+        Without a checkpoint: 32 or 64 pixels; 32 unless said for cifar10, else 64.
+    """
+    from rich.console import Console
+
+    if len(paths) not in (1, 2):
+        raise ValueError("diagnose takes a checkpoint and its data, or data alone: alexnet diagnose runs/mine DATA")
+    if photographs < 2 or steps < 1:
+        raise ValueError(f"--photographs {photographs} must be at least 2 and --steps {steps} at least 1")
+    console = Console(highlight=False)
+    if len(paths) == 1:
+        from alexnet import experiments
+        from alexnet.progress import Bar
+
+        packed = _open_data(paths[0], _claims_side(paths[0], side))
+        with Bar("training side by side", "steps") as bar:
+            asides = experiments.side_by_side(packed, steps=steps, on_progress=bar)
+        if json_:
+            print(json.dumps([{"name": one.name, "before": one.before.to_json(),
+                               "after": one.after.to_json() if one.after else None, "verdicts": list(one.verdicts)}
+                              for one in asides], indent=2))
+        else:
+            console.print(experiments.render_side_by_side(asides, steps))
+        return
+
+    import torch
+
+    from alexnet import checkpoint, diagnostics
+    from alexnet.evaluate import match_classes
+    from alexnet.optimise import learning_rate
+    from alexnet.train import choose_device
+
+    saved = checkpoint.load(Path(paths[0]))
+    packed = _open_data(paths[1], saved.arch.input.side)
+    where = torch.device(choose_device(device))
+    network = saved.network().to(where)
+    way = saved.recipe or default_recipe(saved.arch)
+    torch.manual_seed(0)
+    shown = diagnostics.shown(packed.split("train"), saved.preprocess().to(where), way, photographs, device=where,
+                              label_map=match_classes(saved.classes, packed.classes))
+    rate = way.rate
+    if saved.training:  # of the epoch that it has last been through
+        rate = learning_rate(way, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
+    seen = diagnostics.look(network, shown, rate=rate, decay=way.weight_decay)
+    said = diagnostics.verdicts(seen, saved.arch.activation, saved.arch.classes)
+    if json_:
+        print(json.dumps(seen.to_json() | {"verdicts": said}, indent=2))
+        return
+    console.print(diagnostics.render(seen))
+    console.print(f"\n{seen.photographs:,} training photographs, loss {seen.loss:.3f}; updates at a rate of "
+                  f"{rate:.3g}, that of its last epoch, without momentum.")
+    for sentence in said:
+        console.print(sentence)
+
+
+def _claims_side(data: str, side: int | None) -> int:
+    """At which the claims' networks take DATA's photographs."""
+    side = side or (32 if "cifar" in Path(data).name else 64)
+    if side not in (32, 64):
+        raise ValueError(f"--side {side} must be 32 or 64, for which the claims' networks are made")
+    return side
 
 
 @app.command

@@ -14,18 +14,26 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from alexnet import checkpoint as ckpt
+from alexnet.augment import Preprocess
 from alexnet.config import CIFAR, LRN, Arch, Conv, Dense, InputSpec, Recipe, recipe
+from alexnet.diagnostics import Look, look, loss_verdict, shown, verdicts
 from alexnet.evaluate import Member, evaluate
+from alexnet.loader import batches
+from alexnet.model import AlexNet
+from alexnet.optimise import Arithmetic, Momentum
 from alexnet.settings import override, to_json
-from alexnet.shards import Packed
-from alexnet.train import Run
+from alexnet.shards import Packed, Split
+from alexnet.train import Run, train_step
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Event = dict[str, Any]
 
@@ -135,6 +143,20 @@ PAPER_SMALL = Arch(
     pool_rounding="ceil", initialisation="kaiming",
     input=InputSpec(side=32, crop=28, mean="channel", scale=(58.0, 58.0, 58.0)))
 """The paper's layers, towers, norms, pools and dropout at a third of its widths, with kernels for 32 pixels."""
+
+
+COMPARED = (
+    Variant("ReLU, response norm"),
+    Variant("ReLU", ("arch.norm=none",)),
+    Variant("ReLU, batch norm", _BATCH),
+    Variant("tanh", ("arch.norm=none", "arch.activation=tanh")),
+    Variant("sigmoid", ("arch.norm=none", "arch.activation=sigmoid")),
+    Variant("sigmoid, batch norm", (*_BEFORE, "arch.activation=sigmoid")),
+    Variant("tanh, pixels of 0 to 255", ("arch.norm=none", "arch.activation=tanh", "arch.input.mean=0,0,0",
+                                        "arch.input.scale=1,1,1")),
+    Variant("ReLU, pixels of 0 to 255", ("arch.norm=none", "arch.input.mean=0,0,0", "arch.input.scale=1,1,1")),
+)
+"""What `diagnose` shows side by side: why ReLU, and why inputs are normalised (§3.1, §2)."""
 
 
 def ground(claim: Claim, side: int, epochs: int) -> tuple[Arch, Recipe]:
@@ -412,3 +434,83 @@ def _top1(runs: Runs, members: Sequence[Member], views: int) -> float:
     device = torch.device(runs.device)
     there = [(network.to(device), preprocess.to(device)) for network, preprocess in members]
     return evaluate(there, runs.packed.split("val"), views=views, device=device).top1_error
+
+
+# --- Side by side -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Aside:
+    """One network of COMPARED, before its first step and after some."""
+
+    name: str
+    before: Look
+    after: Look | None
+    """None where a step gave no number."""
+    verdicts: tuple[str, ...]
+
+
+def side_by_side(
+    packed: Packed, *, steps: int = 150, seed: int = 0, on_progress: Callable[[int, int], object] | None = None,
+) -> list[Aside]:
+    """Each network of COMPARED, on `ground`'s recipe at its first rate, for a number of steps, looked at before and
+    after on the same 512 photographs."""
+    asides = []
+    for place, variant in enumerate(COMPARED):
+        arch, way = variant.of(*ground(CLAIMS["lrn"], packed.side, 1))
+        arch = replace(arch, classes=len(packed.classes))
+        network, preprocess = AlexNet(arch, seed), Preprocess.from_data(arch.input, packed.mean_HWC)
+        optimiser, arithmetic = Momentum(network, way), Arithmetic("fp32", torch.device("cpu"))
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        split, plain = packed.split("train"), replace(way, lighting=0.0)
+
+        def seen(network: AlexNet = network, way: Recipe = plain, preprocess: Preprocess = preprocess,
+                 split: Split = split) -> Look:
+            torch.manual_seed(seed)
+            return look(network, shown(split, preprocess, way, 512, seed=seed), rate=way.rate, decay=way.weight_decay)
+
+        before = seen()
+        source = (batch for epoch in count() for batch in batches(split, way.batch_size, shuffle=(seed, epoch)))
+        network.train()
+        finite = True
+        for step, batch in enumerate(islice(source, steps)):
+            torch.manual_seed(step)
+            views_NCHW = preprocess.training_views(batch.pixels, batch.indices, plain, seed, 0)
+            loss, _ = train_step(network, optimiser, views_NCHW, batch.labels_N, way.rate, arithmetic)
+            if not (finite := bool(torch.isfinite(loss))):
+                break
+            if on_progress:
+                on_progress(place * steps + step + 1, len(COMPARED) * steps)
+        after = seen() if finite else None
+        said = verdicts(after, arch.activation, arch.classes) if after else [
+            str(loss_verdict(math.nan, arch.classes, steps))]
+        asides.append(Aside(variant.name, before, after, tuple(said)))
+    return asides
+
+
+def render_side_by_side(asides: Sequence[Aside], steps: int) -> RenderableType:
+    """A line for each network: what its units and gradients do before the first step and after the last."""
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "saturated", "dead", "first/last gradient", "loss"):
+        table.add_column(title, justify="left" if not title else "right", no_wrap=True)
+
+    def change(aside: Aside, form: Callable[[Look], str]) -> str:
+        return f"{form(aside.before)} > {form(aside.after) if aside.after else 'nan'}"
+
+    for aside in asides:
+        table.add_row(
+            aside.name, change(aside, lambda seen: f"{max(one.saturated for one in seen.units):.0%}"),
+            change(aside, lambda seen: f"{max(one.dead for one in seen.units):.0%}"),
+            change(aside, lambda seen: f"{seen.weights[0].gradient / (seen.weights[-1].gradient or math.nan):.0e}"),
+            change(aside, lambda seen: f"{seen.loss:.2f}"))
+    named: dict[str, list[str]] = {}
+    for aside in asides:
+        for sentence in aside.verdicts:
+            named.setdefault(sentence, []).append(aside.name)
+    return Group(
+        table, "", *(f"{'; '.join(names)}: {sentence}." for sentence, names in named.items()), "",
+        f"Before the first step > after {steps}. Saturated, dead: the layer with most. A ReLU's saturated values are "
+        "its zeros. First/last gradient: conv1's weights against the last layer's, root mean squares.")

@@ -1,0 +1,215 @@
+"""What `diagnose` sees is there, what it says fits it, and the network is left as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from alexnet import diagnostics
+from alexnet.augment import Preprocess
+from alexnet.config import arch, recipe
+from alexnet.diagnostics import Glimpse, effective_rank, histogram, look, saturated, shown, spark, verdicts
+from alexnet.model import AlexNet
+from alexnet.optimise import Arithmetic, Momentum
+from alexnet.settings import override
+from alexnet.train import train_step
+from test_cli import alexnet as command
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def network_of(tiny, *settings: str) -> AlexNet:
+    return AlexNet(override(tiny, ["dropout=0", *settings]), seed=1)
+
+
+def some(count: int = 2, each: int = 6, classes: int = 4, crop: int = 28):
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(each, 3, crop, crop, generator=generator),
+             torch.randint(0, classes, (each,), generator=generator)) for _ in range(count)]
+
+
+def test_saturated_is_where_the_slope_is_below_a_twentieth_of_its_greatest():
+    x = torch.linspace(-8, 8, 4001, requires_grad=True)
+    for name, function in (("tanh", torch.tanh), ("sigmoid", torch.sigmoid)):
+        (slope,) = torch.autograd.grad(function(x).sum(), x)
+        assert torch.equal(saturated(function(x), name), slope < 0.05 * slope.max())
+    assert saturated(torch.tensor([0.0, 1e-9, 3.0]), "relu").tolist() == [True, False, False]
+
+
+def test_effective_rank_counts_directions():
+    generator = torch.Generator().manual_seed(0)
+    line = torch.randn(100, 1, generator=generator) * torch.tensor([[1.0, -2.0, 3.0]])
+    assert effective_rank(line) == pytest.approx(1)
+    corners = torch.cat([torch.eye(5), -torch.eye(5)])
+    assert effective_rank(corners) == pytest.approx(5)
+    assert effective_rank(torch.ones(7, 3)) == 0
+
+
+def test_a_histogram_counts_every_finite_value():
+    values = torch.cat([torch.arange(100.0), torch.tensor([float("nan"), float("inf")])])
+    counts = histogram(values)
+    assert (counts.low, counts.high, sum(counts.counts)) == (0, 99, 100)
+    assert sum(histogram(torch.ones(5)).counts) == 5
+    assert len(spark(counts)) == 20
+    assert set(spark(counts)) <= set(" ▁▂▃▄▅▆▇█")
+
+
+@pytest.mark.parametrize("norm", ["batch", "lrn", "none"])
+def test_looking_changes_nothing(tiny, norm):
+    network = network_of(tiny, f"norm={norm}").eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    look(network, some(), rate=0.1)
+    assert not network.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_gradients_and_updates_are_those_of_one_batch_of_all_photographs(tiny):
+    network, parts = network_of(tiny, "norm=none", "dense_norm=false"), some()
+    seen = look(network, parts, rate=0.01, decay=0.001)
+    views, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    loss = F.cross_entropy(network(views), labels)
+    loss.backward()
+    assert seen.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert seen.photographs == 12
+    for own, (name, layer) in zip(seen.weights, network.weight_layers(), strict=True):
+        assert own.layer == name
+        assert own.gradient == pytest.approx(layer.weight.grad.pow(2).mean().sqrt().item(), rel=1e-3)
+        assert own.weight == pytest.approx(layer.weight.abs().mean().item(), rel=1e-5)
+        assert own.update == pytest.approx(
+            0.01 * (layer.weight.grad + 0.001 * layer.weight).abs().mean().item(), rel=1e-3)
+        assert own.ratio == pytest.approx(own.update / own.weight)
+
+
+@pytest.mark.parametrize(("activation", "bias", "share"), [
+    ("relu", -1e4, 1.0), ("relu", 1e4, 0.0), ("tanh", 1e4, 1.0), ("sigmoid", -1e4, 1.0)])
+def test_units_that_are_pushed_to_a_bound_are_saturated_and_dead(tiny, activation, bias, share):
+    network = network_of(tiny, f"activation={activation}", "norm=none", "dense_norm=false")
+    network.named_layer("conv3").bias.data.fill_(bias)
+    units = {one.layer: one for one in look(network, some(), rate=0.1).units}
+    assert units[f"{activation}3"].saturated == share
+    assert units[f"{activation}3"].dead == share
+
+
+def test_a_unit_that_answers_one_photograph_of_many_is_not_dead(tiny):
+    network = network_of(tiny, "norm=none", "dense_norm=false")
+    parts = some(count=3)
+    seen = {one.layer: one for one in look(network, parts, rate=0.1).units}["relu6"]
+    outputs = []
+    network.named_layer("relu6").register_forward_hook(lambda *call: outputs.append(call[-1].detach()))
+    for views, _ in parts:
+        network(views)
+    zero = torch.cat(outputs) == 0
+    assert seen.saturated == pytest.approx(zero.float().mean().item())
+    assert seen.dead == pytest.approx(zero.all(0).float().mean().item())
+    assert seen.dead < seen.saturated
+    assert seen.mean == pytest.approx(torch.cat(outputs).mean().item(), rel=1e-4)
+    assert seen.rank == pytest.approx(effective_rank(torch.cat(outputs)), rel=1e-4)
+
+
+def test_verdicts_name_the_layer_and_the_remedy(tiny):
+    seen = look(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
+    seen = replace(seen, units=tuple(replace(one, dead=0.0) for one in seen.units))
+    assert verdicts(seen, "relu", 4) == ["healthy: units answer, gradients arrive, and steps have the usual size"]
+
+    def units(**change):
+        return replace(seen, units=(seen.units[0], replace(seen.units[1], **change), *seen.units[2:]))
+
+    def weights(place, **change):
+        changed = list(seen.weights)
+        changed[place] = replace(changed[place], **change)
+        return replace(seen, weights=tuple(changed))
+
+    (said,) = verdicts(units(dead=0.6), "relu", 4)
+    assert said.startswith("dying: 60% of relu2's units are zero for every photograph")
+    (said,) = verdicts(units(saturated=0.8), "tanh", 4)
+    assert said.startswith("saturating: 80% of relu2's values lie where tanh is almost flat")
+    (said,) = verdicts(weights(1, update=seen.weights[1].weight), "relu", 4)
+    assert said.startswith("too fast: a step changes conv2's weights by 100.0%")
+    (said,) = verdicts(weights(2, update=0.0), "relu", 4)
+    assert said.startswith("standing still: a step changes conv3's weights by 0 of their size")
+    (said,) = verdicts(weights(0, gradient=1e-12), "relu", 4)
+    assert said.startswith("vanishing: the gradient of conv1's weights is 1e-12")
+    assert verdicts(replace(seen, loss=1.3863), "relu", 4)[0].startswith("the loss is 1.386, still ln(4)")
+    assert verdicts(replace(seen, loss=99.0), "relu", 4)[0].startswith("the loss is 99, far above ln(4)")
+
+
+def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
+    network = network_of(tiny).train()
+    optimiser = Momentum(network, recipe("paper"))
+    ((views, labels),) = some(count=1)
+    before = {name: layer.weight.detach().clone() for name, layer in network.weight_layers()}
+    with Glimpse(network) as glimpse:
+        train_step(network, optimiser, views, labels, 0.1, Arithmetic("fp32", torch.device("cpu")))
+    signals = glimpse.signals()
+    for name, layer in network.weight_layers():
+        change = (layer.weight.detach() - before[name]).abs().mean() / before[name].abs().mean()
+        assert signals["ratio"][name] == pytest.approx(change.item(), rel=1e-4)
+        assert signals["ratio"][name] > 0
+    assert list(signals["saturated"]) == [name for name in network.layer_names() if name.startswith("relu")]
+    assert all(0 < share < 1 for share in signals["saturated"].values())
+    assert not network.named_layer("relu1")._forward_hooks
+
+
+def test_photographs_are_shown_as_training_shows_them(packed, tiny):
+    preprocess, way = Preprocess.from_data(tiny.input, packed.mean_HWC), recipe("modern")
+    parts = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70))
+    assert [len(labels) for _, labels in parts] == [40, 40]
+    swapped = torch.tensor([3, 2, 1, 0])
+    again = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70, label_map=swapped))
+    for (views, labels), (views_again, others) in zip(parts, again, strict=True):
+        assert torch.equal(views, views_again)
+        assert torch.equal(3 - labels, others)
+    assert parts[0][0].shape == (40, 3, 28, 28)
+
+
+def test_sigmoids_pass_less_gradient_than_relus():
+    """§3.1's point, at the first step of a deep network."""
+    def first_to_last(activation: str) -> float:
+        network = AlexNet(override(arch("small"), [f"activation={activation}", "norm=none", "dense_norm=false",
+                                                   "input.side=32", "input.crop=28"]), seed=0)
+        seen = look(network, some(classes=10), rate=0.01)
+        return seen.weights[0].gradient / seen.weights[-1].gradient
+
+    assert first_to_last("sigmoid") < 0.01 * first_to_last("relu")
+
+
+def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, capsys):
+    run = tmp_path / "run"
+    settings = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--epochs", 1]
+    assert command("train", packed.path, *settings, "--out", run) == 0
+    capsys.readouterr()
+    assert command("diagnose", run, packed.path, "--photographs", 50) == 0
+    printed = capsys.readouterr().out
+    for word in ("relu1", "conv5", "fc7", "saturated", "update/weight", "80 training photographs, loss"):
+        assert word in printed
+    assert command("diagnose", run, packed.path, "--json") == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert {one["layer"] for one in tree["weights"]} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
+    assert tree["verdicts"]
+    assert command("diagnose") == 2
+    assert "alexnet diagnose runs/mine DATA" in capsys.readouterr().err
+
+
+def test_networks_side_by_side(packed, capsys, monkeypatch):
+    from alexnet import experiments
+
+    small = override(experiments.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
+    monkeypatch.setattr(experiments, "PAPER_SMALL", small)
+    assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == {variant.name for variant in experiments.COMPARED}
+
+    def most(name, when="before"):
+        return max(one["saturated"] for one in rows[name][when]["units"])
+
+    assert most("tanh, pixels of 0 to 255") > 0.5 > most("tanh")
+    assert any("saturating" in said for said in rows["tanh, pixels of 0 to 255"]["verdicts"])
+    assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
+    assert "Before the first step > after 1" in " ".join(capsys.readouterr().out.split())
+    assert diagnostics.FLAT == 0.05
