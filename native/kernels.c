@@ -101,6 +101,13 @@ static inline void past_the_caches(float *to, const float *from, int count) {
     memcpy(to, from, sizeof(float) * count);
 }
 
+/* Such memory is seen by every core from here on. */
+static inline void settle(void) {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
+
 /* A place between two pixels of an axis, by the distance from the first. */
 typedef struct {
     int before, after;
@@ -205,6 +212,7 @@ void alexnet_windows(const View *view, const uint8_t *const *photographs, const 
         if (view->mean_side > 1) less += 3 * (top * view->side + (mirrored[n] ? from_right : left));
         level->window(view, photographs[n] + 3 * (top * view->side + left), less, shift + 3 * n, mirrored[n],
                       (char *)views + n * bytes);
+        settle();
     }
 }
 
@@ -214,8 +222,10 @@ void alexnet_boxes(const View *view, const uint8_t *const *photographs, const fl
                    const uint8_t *mirrored, const float *shift, void *views, long count, int threads) {
     long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long n = 0; n < count; n++)
+    for (long n = 0; n < count; n++) {
         level->box(view, photographs[n], mean, shift + 3 * n, mirrored[n], boxes + 4 * n, (char *)views + n * bytes);
+        settle();
+    }
 }
 
 void alexnet_update(const Rule *rule, float *w, float *v, const float *g, long count, int threads) {

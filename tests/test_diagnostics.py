@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alexnet import diagnostics
+from alexnet import diagnostics, train
 from alexnet.augment import Preprocess
 from alexnet.config import arch, recipe
 from alexnet.diagnostics import Glimpse, effective_rank, histogram, look, saturated, shown, spark, verdicts
@@ -213,3 +213,19 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
     assert "Before the first step > after 1" in " ".join(capsys.readouterr().out.split())
     assert diagnostics.FLAT == 0.05
+
+
+def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "GLIMPSES", 2)
+    network = override(tiny, ["norm=none", "dense_norm=false", "conv3.bias=-1e4", "initialisation=gaussian"])
+    events = []
+    way = replace(recipe("modern"), epochs=2, batch_size=20, rate=1e-6)
+    train.Run(packed, network, way, tmp_path, on_event=events.append).train()
+    signals = [event for event in train.logged(tmp_path) if event["event"] == "signals"]
+    assert [event["step"] for event in signals] == [1, 3, 5, 7, 9, 11]
+    for event in signals:
+        assert event["dead"]["relu3"] == 1
+        assert event["saturated"]["relu3"] == 1
+        assert set(event["ratio"]) == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
+    said = [event["text"] for event in events if event["event"] == "warning"]
+    assert len([text for text in said if text.startswith("dying: 100% of relu3's units")]) == 1

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -516,6 +517,7 @@ def diagnose(
     import torch
 
     from alexnet import checkpoint, diagnostics
+    from alexnet.augment import lighting_basis
     from alexnet.evaluate import match_classes
     from alexnet.optimise import learning_rate
     from alexnet.train import choose_device
@@ -527,6 +529,7 @@ def diagnose(
     way = saved.recipe or default_recipe(saved.arch)
     torch.manual_seed(0)
     shown = diagnostics.shown(packed.split("train"), saved.preprocess().to(where), way, photographs, device=where,
+                              lighting_CC=lighting_basis(packed.rgb_covariance, way.lighting_scale).to(where),
                               label_map=match_classes(saved.classes, packed.classes))
     rate = way.rate
     if saved.training:  # of the epoch that it has last been through
@@ -570,8 +573,6 @@ def predict(
         1 or 10.
     """
     wait_briefly()
-
-    from itertools import islice
 
     from alexnet.images import BadImage
     from alexnet.predict import BATCH, expand, load

@@ -123,7 +123,6 @@ def look(
     rate, decay: of the update that the mean gradient over all the batches would make, without momentum.
     Weights, statistics of batch norm and the network's mode stay as they were; dropout draws from torch's generator.
     """
-    seen: dict[str, list[Tensor]] = {}
     activation = network.arch.activation
     names = [name for name in network.layer_names() if name.startswith(activation)]
     tallies = {name: _Tally() for name in names}
@@ -301,7 +300,7 @@ class Glimpse:
         self.units: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __enter__(self) -> Glimpse:
-        self.before = {name: layer.weight.detach().clone() for name, layer in self._layers()}
+        self.before = {name: layer.weight.detach().clone() for name, layer in self.network.weight_layers()}
         names = [name for name in self.network.layer_names() if name.startswith(self.activation)]
         self.hooks = [self.network.named_layer(name).register_forward_hook(self._see(name)) for name in names]
         return self
@@ -309,9 +308,6 @@ class Glimpse:
     def __exit__(self, *error: object) -> None:
         for hook in self.hooks:
             hook.remove()
-
-    def _layers(self) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
-        return self.network.weight_layers()
 
     def _see(self, name: str) -> Any:
         def hook(_: nn.Module, __: Any, outputs: Tensor) -> None:
@@ -322,8 +318,10 @@ class Glimpse:
 
     def signals(self) -> dict[str, dict[str, float]]:
         """`saturated` and `dead` of each activation layer, `ratio` of each layer with weights."""
-        ratio = {name: float((layer.weight.detach() - self.before[name]).abs().mean()
-                             / self.before[name].abs().mean().clamp(min=1e-30)) for name, layer in self._layers()}
+        ratio = {}
+        for name, layer in self.network.weight_layers():
+            before = self.before[name]
+            ratio[name] = float((layer.weight.detach() - before).abs().mean() / before.abs().mean().clamp(min=1e-30))
         return {"saturated": {name: float(one) for name, (one, _) in self.units.items()},
                 "dead": {name: float(one) for name, (_, one) in self.units.items()}, "ratio": ratio}
 

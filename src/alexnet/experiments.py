@@ -30,7 +30,7 @@ from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum
 from alexnet.settings import override, to_json
 from alexnet.shards import Packed, Split
-from alexnet.train import Run, train_step
+from alexnet.train import Run, logged, train_step
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -212,7 +212,7 @@ class Runs:
         Between two epochs by a straight line. A run that does not get there has the recipe's epochs, and no fewer.
         """
         folder = self._done(arch, way, seed, title, error)
-        events = _events(folder)
+        events = logged(folder)
         curve = [(0.0, 1 - 1 / arch.classes)] + [(one["epoch"], one["train_error"]) for one in events
                                                  if one["event"] == "epoch"]
         rates = [one["photographs_per_second"] for one in events if one["event"] == "step"]
@@ -246,14 +246,8 @@ class Runs:
         return f"{arch.name.replace(' ', '-')}-{hashlib.sha256(what.encode()).hexdigest()[:12]}-{seed}"
 
 
-def _events(folder: Path) -> list[Event]:
-    path = folder / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
-
-
 def _is_done(folder: Path, way: Recipe, error: float | None) -> bool:
-    epochs = [event for event in _events(folder) if event["event"] == "epoch"]
+    epochs = [event for event in logged(folder) if event["event"] == "epoch"]
     if error is not None and any(event["train_error"] <= error for event in epochs):
         return True
     return bool(epochs) and epochs[-1]["epoch"] >= way.epochs and (folder / "last" / ckpt.HEAD).exists()
@@ -375,7 +369,7 @@ def _errors(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[i
     measured = []
     for variant in claim.variants:
         folders = [runs.trained(*variant.of(arch, way), seed, variant.name) for seed in seeds]
-        last = [[event for event in _events(folder) if event["event"] == "epoch"][-1] for folder in folders]
+        last = [[event for event in logged(folder) if event["event"] == "epoch"][-1] for folder in folders]
         training = statistics.fmean(event["train_error"] for event in last)
         top5 = statistics.fmean(event["val_top5_error"] for event in last)
         measured.append(Measured(variant.name, tuple(event["val_top1_error"] for event in last),

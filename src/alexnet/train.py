@@ -14,7 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,7 +27,7 @@ from alexnet import checkpoint as ckpt
 from alexnet import native
 from alexnet.augment import Preprocess, lighting_basis
 from alexnet.config import Arch, Recipe
-from alexnet.diagnostics import loss_verdict
+from alexnet.diagnostics import Glimpse, loss_verdict, unit_verdicts
 from alexnet.evaluate import Errors, evaluate
 from alexnet.finetune import begin_from
 from alexnet.loader import Batch, batches, batches_per_epoch
@@ -147,16 +147,12 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter  # late: it takes a second to import
 
         self.path = out / "log.jsonl"
-        kept = [line for line in self._lines() if self._still_true(json.loads(line), state)]
+        kept = [line for line in _whole_lines(out) if self._still_true(json.loads(line), state)]
         partial = self.path.with_suffix(".new")
         partial.write_text("".join(kept))
         partial.replace(self.path)
         self.file = self.path.open("a")
         self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)
-
-    def _lines(self) -> list[str]:
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        return [line for line in lines if line.endswith("}\n")]  # a kill may leave half a line
 
     @staticmethod
     def _still_true(event: Event, state: State) -> bool:
@@ -173,13 +169,31 @@ class Log:
         for key, value in event.items():
             if event["event"] in ("step", "epoch") and key not in ("event", "step", "epoch"):
                 self.board.add_scalar(f"{event['event']}/{key}", value, event["step"])
+            elif event["event"] == "signals" and isinstance(value, dict):
+                for layer, share in value.items():
+                    self.board.add_scalar(f"{key}/{layer}", share, event["step"])
 
     def close(self) -> None:
         self.file.close()
         self.board.close()
 
 
+def logged(out: Path) -> list[Event]:
+    """The events in a run's log, in order; none where there is no log."""
+    return [json.loads(line) for line in _whole_lines(out)]
+
+
+def _whole_lines(out: Path) -> list[str]:
+    path = out / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [line for line in lines if line.endswith("}\n")]  # a kill may leave half a line
+
+
 # --- The loop ---------------------------------------------------------------------------------------------------------
+
+
+GLIMPSES = 100
+"""Steps from one look at units and weights to the next (diagnostics.Glimpse)."""
 
 
 class Run:
@@ -233,6 +247,7 @@ class Run:
         if saved:
             self._restore(saved)
         self._saved_at = time.monotonic()
+        self._said: set[str] = set()
 
     def train(self) -> Errors:
         """Train to the recipe's last epoch. Returns the last validation errors.
@@ -284,8 +299,11 @@ class Run:
             waited = time.perf_counter() - began
             moment = (state.step + 0.5) / self.steps
             rate = learning_rate(recipe, moment, state.plateau.drops)
-            loss, wrong = self._step(batch, rate, conv1_rate(recipe, moment, rate))
+            with Glimpse(self.network) if state.step % GLIMPSES == 0 else nullcontext() as glimpse:
+                loss, wrong = self._step(batch, rate, conv1_rate(recipe, moment, rate))
             state.step += 1
+            if glimpse:
+                self._judge_units(tell, glimpse)
             launched.append(_Launched(state.step, loss, wrong, len(batch.indices), rate, began, waited))
             settle(behind)
             if caught():
@@ -330,6 +348,16 @@ class Run:
             mean = sum(latest) / len(latest)
             if verdict := loss_verdict(mean, self.arch.classes, step):
                 tell(event="warning", step=step, text=verdict)
+
+    def _judge_units(self, tell: Callable[..., None], glimpse: Glimpse) -> None:
+        """Log what the units and the weights did in a step; say in words, once, what is wrong when there was time."""
+        signals, step = glimpse.signals(), self.state.step
+        tell(event="signals", step=step, **signals)
+        if step > 2 * GLIMPSES:
+            for verdict in unit_verdicts(self.arch.activation, signals["saturated"], signals["dead"], {}):
+                if (kind := verdict.split(":")[0]) not in self._said:
+                    self._said.add(kind)
+                    tell(event="warning", step=step, text=verdict)
 
     def _close_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> Errors:
         state = self.state
