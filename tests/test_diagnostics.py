@@ -15,6 +15,7 @@ from alexnet.config import arch, recipe
 from alexnet.diagnostics import Glimpse, effective_rank, histogram, look, saturated, shown, spark, verdicts
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum
+from alexnet.runlog import logged
 from alexnet.settings import override
 from alexnet.train import train_step
 from test_cli import alexnet as command
@@ -221,7 +222,7 @@ def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path,
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, rate=1e-6)
     train.Run(packed, network, way, tmp_path, on_event=events.append).train()
-    signals = [event for event in train.logged(tmp_path) if event["event"] == "signals"]
+    signals = [event for event in logged(tmp_path) if event["event"] == "signals"]
     assert [event["step"] for event in signals] == [1, 3, 5, 7, 9, 11]
     for event in signals:
         assert event["dead"]["relu3"] == 1

@@ -9,9 +9,9 @@ from typing import get_args
 import pytest
 
 from alexnet import experiments, outcomes
-from alexnet.cli import ClaimName
 from alexnet.experiments import CLAIMS, Claim, Measured, Outcome, Runs, Variant, ground, reproduce, without
 from alexnet.explain import explain
+from alexnet.inside import ClaimName
 from alexnet.model import AlexNet
 from alexnet.settings import override
 from test_cli import alexnet as command

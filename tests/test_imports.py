@@ -14,8 +14,9 @@ ORDER = [
     "config", "settings", "allocator", "threads", "native", "progress", "explain", "compare", "images", "photos",
     "imagenet", "folders", "ilsvrc", "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader",
     "triton_kernels", "kernels", "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint",
-    "weights", "caffeproto", "caffe", "finetune", "optimise", "train", "fast", "predict", "tables", "experiments",
-    "outcomes", "export", "figures", "report", "demo", "cli", "__main__", "__init__",
+    "weights", "caffeproto", "caffe", "finetune", "optimise", "runlog", "train", "fast", "predict", "neighbours",
+    "sees", "tables", "experiments", "outcomes", "export", "answers", "figures", "blueprint", "plates", "report",
+    "demo", "console", "inside", "cli", "__main__", "__init__",
 ]
 
 

@@ -179,7 +179,7 @@ def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, photog
 
 
 def test_of_more_photographs_than_the_limit_evenly_spaced_ones_are_asked(run, photographs, monkeypatch):
-    monkeypatch.setattr("alexnet.report.ASKED", 10)
+    monkeypatch.setattr("alexnet.answers.ASKED", 10)
     assert read(run, photographs).answers.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
 
 

@@ -1,7 +1,6 @@
 """The `alexnet` command: one function a subcommand, each importing what it needs when called.
 
-Results go to standard output, progress and remarks to standard error. A user's mistake is one sentence and exit code 2;
-a run stopped by a signal exits with 128 + its number (130 for Ctrl-C, 143 for SIGTERM).
+Here stand the commands that work: pack, train, evaluate, predict and the rest. Those that look inside are in inside.py.
 """
 
 from __future__ import annotations
@@ -9,83 +8,23 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import Parameter
 
+from alexnet import inside  # which adds its commands to the app
 from alexnet.allocator import set_allocator
-from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, default_recipe, finetune_recipe, recipe
-from alexnet.settings import override
+from alexnet.config import ARCHS, RECIPES, arch, default_recipe, finetune_recipe, recipe
+from alexnet.console import Device, Fast, Json, Memory, Set, Wanted, app, configure, main, measurable, open_data, say
 from alexnet.threads import wait_briefly
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from alexnet.shards import Packed
 
-    from alexnet.predict import Model
-    from alexnet.shards import Packed, Split
-
-app = App(
-    name="alexnet",
-    help="AlexNet, the 2012 paper as working software: pack photographs, train, measure, explain.",
-    help_format="plaintext",
-    default_parameter=Parameter(negative=()),
-)
-
-Set = Annotated[list[str] | None, Parameter(name="--set", help="Change one field of the network or recipe, such as "
-                "arch.activation=tanh or recipe.batch_size=64; may be repeated.")]
-Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
-Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
-Fast = Annotated[bool, Parameter(help="Answer in bf16 and int8: at 224 pixels several times as fast on a CPU; "
-                 "probabilities move by up to 0.03.")]
-Wanted = Literal["auto", "fp32", "bf16", "fp16"]
-Memory = Literal["keep", "system"]
-ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "towers", "depth",
-                    "ten-views", "ensemble", "batch-norm", "saturation", "table"]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 0, or 2 after one sentence about a mistake."""
-    try:
-        app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        _fail(f"{' '.join(str(error).split())}  (alexnet --help lists what there is)")
-    except (ValueError, OSError) as error:
-        _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        # train.Interrupted, known by its attribute: importing train here would bring torch to `alexnet --help`.
-        if (code := getattr(error, "exit_code", None)) is None:
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(code)
-
-
-def _fail(sentence: str) -> None:
-    print(f"alexnet: {sentence}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
-    """The preset and recipe with `--set arch.X=...` and `--set recipe.X=...` applied."""
-    wanted: dict[str, list[str]] = {"arch": [], "recipe": []}
-    for setting in settings or ():
-        whose, dot, rest = setting.partition(".")
-        if not dot or whose not in wanted:
-            raise ValueError(f"--set {setting}: begin with arch. or recipe., as in arch.activation=tanh")
-        wanted[whose].append(rest)
-    network = override(network, wanted["arch"])
-    return network, override(chosen or default_recipe(network), wanted["recipe"])
-
+__all__ = ["app", "inside", "main"]
 
 @app.command
 def demo(
@@ -132,7 +71,7 @@ def explain(
     from alexnet.explain import explain as work_out
     from alexnet.explain import render
 
-    network, chosen = _configure(arch(name), None, set_)
+    network, chosen = configure(arch(name), None, set_)
     if diff is not None:
         if size is not None or layer is not None:
             raise ValueError("--diff compares whole networks at their own sizes; leave out --size and --layer")
@@ -183,7 +122,7 @@ def pack(
 
     dataset = open_dataset(source, held_out=held_out)
     for note in dataset.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     packed = pack_with_bar(
         dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
     _describe(packed)
@@ -255,13 +194,13 @@ def train(
     else:
         own = arch(arch_) if arch_ else start.arch if start else begun[0] if begun and init else arch("paper")
         way = recipe(recipe_) if recipe_ else finetune_recipe(own) if init else None
-        network, chosen = _configure(own, way, set_)
+        network, chosen = configure(own, way, set_)
     if freeze and not (init or begun):
         raise ValueError(f"--freeze {freeze} without --init would keep weights that were drawn at random; add --init "
                          "CHECKPOINT, or leave it out")
     chosen = replace(chosen, epochs=epochs) if epochs is not None else chosen
     chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
-    packed = _open_data(data, network.input.side)
+    packed = open_data(data, network.input.side)
     device = choose_device(device)
     arithmetic = choose_precision(begun[2].precision if begun and precision == "auto" else precision, device)
     with TrainingBar(chosen.epochs) as watch:
@@ -269,14 +208,14 @@ def train(
                   resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
                   about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory})
         if start:
-            _say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
-        _say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
+            say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
+        say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
              f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
-        _say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}")
+        say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}")
         if begun and run.state.epoch >= chosen.epochs:
-            _say(f"its {run.state.epoch} epochs are done, and {chosen.epochs} were asked for; --epochs says how many")
+            say(f"its {run.state.epoch} epochs are done, and {chosen.epochs} were asked for; --epochs says how many")
         elif begun:
-            _say(f"going on after {run.state.epoch} of {chosen.epochs} epochs, at step {run.state.step:,}")
+            say(f"going on after {run.state.epoch} of {chosen.epochs} epochs, at step {run.state.step:,}")
         run.train()
     from alexnet.report import report as write_report  # its matplotlib is half a second that no run waits for
 
@@ -292,13 +231,6 @@ def _begun_from(path: str, origin: dict[str, Any], frozen: str) -> str:
 
 def _count(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _open_data(data: str, side: int) -> Packed:
-    """The packed form of DATA at that side; what is not packed yet is packed into the user's cache, saying so."""
-    from alexnet.cache import open_or_pack
-
-    return open_or_pack(data, side, say=_say)
 
 
 @app.command
@@ -329,7 +261,7 @@ def evaluate(
     if len(paths) < 2:
         raise ValueError("evaluate takes at least one checkpoint and then the data: alexnet evaluate runs/demo DATA")
     device = choose_device(device)
-    models, photographs, label_map, _ = _measurable(paths, split, device, fast)
+    models, photographs, label_map, _ = measurable(paths, split, device, fast)
     with Bar(f"evaluating, {views} view{'s' * (views != '1')}", "photographs") as bar:
         errors = measure(
             [(model.answering, model.preprocess) for model in models], photographs, views=int(views),
@@ -338,220 +270,6 @@ def evaluate(
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
         print(errors.describe(views=int(views), networks=len(models)))
-
-
-def _measurable(
-    paths: Sequence[str], split: str | None, device: str, fast: bool = False,
-) -> tuple[list[Model], Split, Tensor, Packed]:
-    """The networks of CHECKPOINT... DATA, the photographs to measure them on, and the way from its classes to theirs.
-
-    Raises ValueError for networks that cannot be averaged, with both values.
-    """
-    from alexnet.cache import open_or_pack
-    from alexnet.evaluate import match_classes
-    from alexnet.predict import load
-
-    *checkpoints, data = paths
-    models = [load(path, device, fast) for path in checkpoints]
-    first = models[0]
-    for model, path in zip(models, checkpoints, strict=True):
-        if model.classes != first.classes:
-            what = (f"{len(model.classes)} classes and {checkpoints[0]} {len(first.classes)}"
-                    if len(model.classes) != len(first.classes) else next(
-                        f"{a!r} where {checkpoints[0]} knows {b!r}"
-                        for a, b in zip(model.classes, first.classes, strict=True) if a != b))
-            raise ValueError(f"{path} knows {what}; an ensemble must agree on its classes")
-        if model.preprocess.spec.side != first.preprocess.spec.side:
-            raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
-                             f"{first.preprocess.spec.side}; an ensemble must agree on them")
-    packed = open_or_pack(data, first.preprocess.spec.side, say=_say, trained_on=first.trained_on or "unknown")
-    photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
-    return models, photographs, match_classes(first.classes, packed.classes), packed
-
-
-@app.command
-def reproduce(
-    claim: ClaimName, /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], data: str | None = None,
-    side: int | None = None, epochs: int | None = None, seeds: int = 3, quick: bool = False,
-    out: Path = Path("runs/reproduce"), results: Path | None = None, page: Path | None = None,
-    split: str | None = None, batch_size: int = 128, device: Device = "auto", precision: Wanted = "auto",
-    json_: Json = False,
-) -> None:
-    """See one of the paper's claims happen: train what it compares, and print the paper's number beside ours.
-
-    Small networks of the paper's layers on your photographs, a few minutes a run on a CPU. Finished runs are kept and
-    never trained again; stopped ones go on.
-
-    Parameters
-    ----------
-    claim
-        figure1, lrn, overlap, dropout, augmentation, lighting, two-gpu, towers, depth, ten-views, ensemble, batch-norm,
-        saturation; or table: Tables 1 and 2 beside the errors of networks that are there already.
-    paths
-        For table: one or more checkpoints (or run folders), then the data.
-    data
-        Photographs to train on: class folders, a packed folder, or a name.
-    side
-        32 or 64, at which the photographs are packed; 32 unless said for cifar10, else 64.
-    epochs
-        Of each run: 12 unless said, 40 at the most for figure1.
-    seeds
-        Runs of each network, with seeds 0, 1, 2 and so on.
-    quick
-        One seed and two epochs: to see it work, not to learn from it.
-    out
-        Folder for the runs and results.jsonl.
-    results
-        The file that gets a line for each claim measured; OUT/results.jsonl unless said.
-    page
-        A Markdown file between whose marks the whole results file is written as tables.
-    split
-        For table: val unless said.
-    """
-    if claim == "table":
-        _reproduce_table(paths, split, batch_size, device, json_)
-        return
-    if paths or not data:
-        raise ValueError(f"reproduce {claim} trains networks of its own: alexnet reproduce {claim} --data DATA")
-    set_allocator()
-    wait_briefly()
-    began = time.monotonic()
-
-    from rich.console import Console
-
-    from alexnet import experiments, outcomes
-    from alexnet.optimise import choose_precision
-    from alexnet.progress import ClaimBar
-    from alexnet.train import choose_device, machine
-
-    side = _claims_side(data, side)
-    if seeds < 1:
-        raise ValueError(f"--seeds {seeds} must be at least 1")
-    what = experiments.CLAIMS[claim]
-    epochs = epochs or (2 if quick else 40 if what.measure == "epochs" else 12)
-    packed = _open_data(data, side)
-    device = choose_device(device)
-    with ClaimBar() as watch:
-        runs = experiments.Runs(packed, out, choose_precision(precision, device), device, watch.see)
-        outcome = experiments.reproduce(what, runs, seeds=range(1 if quick else seeds), epochs=epochs)
-    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
-             "precision_used": runs.precision, "seconds": round(time.monotonic() - began, 1)}
-    results = results or out / "results.jsonl"
-    outcomes.append(results, outcome, about)
-    if page:
-        outcomes.write_page(page, outcomes.read(results))
-    if json_:
-        print(json.dumps(outcome.to_json() | about, indent=2))
-    else:
-        Console(highlight=False).print(outcomes.render(outcome))
-
-
-def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, device: str, json_: bool) -> None:
-    """Each network at one view and at ten, and all of them averaged, under the paper's lines."""
-    import torch
-    from rich.console import Console
-
-    from alexnet import tables
-    from alexnet.progress import Bar
-    from alexnet.train import choose_device
-
-    if len(paths) < 2:
-        raise ValueError("reproduce table takes checkpoints and then the data: "
-                         "alexnet reproduce table runs/a runs/b DATA")
-    device = choose_device(device)
-    models, photographs, label_map, packed = _measurable(paths, split, device)
-    members = [(path, (model.network, model.preprocess)) for path, model in zip(paths, models, strict=False)]
-    with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "photographs") as bar:
-        measured = tables.tables(members, photographs, label_map=label_map, batch_size=batch_size,
-                                 device=torch.device(device), on_progress=bar)
-    if json_:
-        print(json.dumps(tables.to_json(measured), indent=2))
-    else:
-        what = f"{len(photographs):,} of {Path(packed.source).name}, {len(packed.classes)} classes"
-        Console(highlight=False).print(tables.render(measured, what))
-
-
-@app.command
-def diagnose(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], photographs: int = 512, steps: int = 150,
-    side: int | None = None, device: Device = "auto", json_: Json = False,
-) -> None:
-    """Look into a network at work: saturated and dead units, gradients, updates, and in words what is wrong.
-
-    With a checkpoint, that network over training photographs. With DATA alone, networks of sigmoid, tanh and ReLU
-    units, with and without normalisation, side by side, before and after some steps: why ReLU.
-
-    Parameters
-    ----------
-    paths
-        A checkpoint or run folder, and the data it was trained on; or the data alone.
-    photographs
-        How many training photographs the checkpoint's network is shown.
-    steps
-        Without a checkpoint: of training, between the two looks.
-    side
-        Without a checkpoint: 32 or 64 pixels; 32 unless said for cifar10, else 64.
-    """
-    from rich.console import Console
-
-    if len(paths) not in (1, 2):
-        raise ValueError("diagnose takes a checkpoint and its data, or data alone: alexnet diagnose runs/mine DATA")
-    if photographs < 2 or steps < 1:
-        raise ValueError(f"--photographs {photographs} must be at least 2 and --steps {steps} at least 1")
-    console = Console(highlight=False)
-    if len(paths) == 1:
-        from alexnet import experiments
-        from alexnet.progress import Bar
-
-        packed = _open_data(paths[0], _claims_side(paths[0], side))
-        with Bar("training side by side", "steps") as bar:
-            asides = experiments.side_by_side(packed, steps=steps, on_progress=bar)
-        if json_:
-            print(json.dumps([{"name": one.name, "before": one.before.to_json(),
-                               "after": one.after.to_json() if one.after else None, "verdicts": list(one.verdicts)}
-                              for one in asides], indent=2))
-        else:
-            console.print(experiments.render_side_by_side(asides, steps))
-        return
-
-    import torch
-
-    from alexnet import checkpoint, diagnostics
-    from alexnet.augment import lighting_basis
-    from alexnet.evaluate import match_classes
-    from alexnet.optimise import learning_rate
-    from alexnet.train import choose_device
-
-    saved = checkpoint.load(Path(paths[0]))
-    packed = _open_data(paths[1], saved.arch.input.side)
-    where = torch.device(choose_device(device))
-    network = saved.network().to(where)
-    way = saved.recipe or default_recipe(saved.arch)
-    torch.manual_seed(0)
-    shown = diagnostics.shown(packed.split("train"), saved.preprocess().to(where), way, photographs, device=where,
-                              lighting_CC=lighting_basis(packed.rgb_covariance, way.lighting_scale).to(where),
-                              label_map=match_classes(saved.classes, packed.classes))
-    rate = way.rate
-    if saved.training:  # of the epoch that it has last been through
-        rate = learning_rate(way, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
-    seen = diagnostics.look(network, shown, rate=rate, decay=way.weight_decay)
-    said = diagnostics.verdicts(seen, saved.arch.activation, saved.arch.classes)
-    if json_:
-        print(json.dumps(seen.to_json() | {"verdicts": said}, indent=2))
-        return
-    console.print(diagnostics.render(seen))
-    console.print(f"\n{seen.photographs:,} training photographs, loss {seen.loss:.3f}; updates at a rate of "
-                  f"{rate:.3g}, that of its last epoch, without momentum.")
-    for sentence in said:
-        console.print(sentence)
-
-
-def _claims_side(data: str, side: int | None) -> int:
-    """At which the claims' networks take DATA's photographs."""
-    side = side or (32 if "cifar" in Path(data).name else 64)
-    if side not in (32, 64):
-        raise ValueError(f"--side {side} must be 32 or 64, for which the claims' networks are made")
-    return side
 
 
 @app.command
@@ -590,7 +308,7 @@ def predict(
                 read.append((path, model.pixels(path)))
             except BadImage as error:
                 broken += 1
-                _say(f"alexnet: {error}")
+                say(f"alexnet: {error}")
         answers = model.predict([pixels for _, pixels in read], top=top, views=int(views))
         rows += [{"photo": str(path), "classes": [
             {"name": guess.name, "probability": guess.probability} for guess in guesses]}
@@ -611,27 +329,6 @@ def predict(
                 print(f"  {guess['probability']:6.1%}  {'█' * round(24 * guess['probability']):<24}  {guess['name']}")
     if broken:
         sys.exit(2)
-
-
-@app.command
-def report(run: Path, /, *, data: str | None = None) -> None:
-    """Write RUN/report.html: one offline page with the result, the curves, the kernels and the mistakes.
-
-    Parameters
-    ----------
-    run
-        A folder that `alexnet train` made.
-    data
-        The data trained on, for the photographs in the report, if it has moved since.
-    """
-    from alexnet import checkpoint
-    from alexnet.report import packed_data
-    from alexnet.report import report as write_report
-
-    packed = _open_data(data, checkpoint.load(run).arch.input.side) if data else packed_data(run)
-    if packed is None:
-        _say("note: the data is not where it was, so the report shows no photographs; name it with --data")
-    print(f"report: {write_report(run, packed)}")
 
 
 @app.command(name="import")

@@ -28,9 +28,10 @@ from alexnet.evaluate import Member, evaluate
 from alexnet.loader import batches
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum
+from alexnet.runlog import logged
 from alexnet.settings import override, to_json
 from alexnet.shards import Packed, Split
-from alexnet.train import Run, logged, train_step
+from alexnet.train import Run, train_step
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -1,9 +1,9 @@
-"""Numbers and arrays -> pictures: learning curves, conv1's kernels, guesses under photographs, a confusion matrix.
+"""Numbers and arrays -> pictures: the paper's Figures 1, 3 and 4, curves, a confusion matrix, what a unit sees.
 
 Each function draws plain data and reads nothing. What comes out is the same, byte for byte, whenever the same goes in.
-Curves, guesses and matrices are matplotlib figures, which `svg` and `png` turn into files; kernels are pixels already.
+Most are matplotlib figures, which `svg` and `png` turn into files; a sheet of kernels is pixels already.
 
-Shapes: O kernels, I their channels, H rows, W columns, N photographs, K classes.
+Shapes: O kernels, I their channels, H rows, W columns, N photographs, M beside each, K classes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
@@ -99,6 +99,29 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], panels: Sequence[str]
     return figure
 
 
+@matplotlib.rc_context(STYLE)
+def training_errors(curves: Mapping[str, Sequence[tuple[float, float]]], target: float = 0.25) -> Figure:
+    """Figure 1: training error over epochs, the first curve solid, the next dashed, to where the fastest has `target`.
+
+    curves: name -> (epoch, error) in order.
+    """
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    styles = ["-", (0, (3.2, 1.6)), (0, (1, 1.4)), (0, (5, 1.4, 1, 1.4))]
+    axes.axhline(target, color=QUIET, linewidth=0.8)
+    for number, (name, points) in enumerate(curves.items()):
+        epochs, errors = zip(*points, strict=True)
+        axes.plot(epochs, errors, label=name, color=(BLUE, RED, INK, QUIET)[number % 4], linestyle=styles[number % 4])
+    axes.set_title("Training error")
+    axes.set_xlabel("epoch")
+    axes.set_ylim(0, None)
+    axes.set_xlim(0, None)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.legend(loc="best", labelcolor=INK)
+    return figure
+
+
 def _scale(axes: Axes, values: Sequence[float], *, steep: bool) -> None:
     """From zero up, so that heights compare; a rate that falls in steps of ten gets a logarithmic axis instead."""
     known = [value for value in values if math.isfinite(value)]
@@ -140,6 +163,36 @@ def kernels(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1, scale: int 
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def colourfulness(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> list[float]:
+    """Of each tower, the share of its kernels' energy that is colour: 0 where all are grey, and 2/3 for random numbers.
+
+    A kernel's grey is the mean of its three colours at each place; what differs from it is colour. The mean is over
+    kernels, so that a strong one counts no more than a weak one. Figure 3's towers are called colour-agnostic and
+    colour-specific by §6.1, which gives no number for it.
+    """
+    grey_OIHW = weight_OIHW.mean(axis=1, keepdims=True)
+    colour_O = ((weight_OIHW - grey_OIHW) ** 2).sum(axis=(1, 2, 3))
+    share_O = colour_O / np.maximum((weight_OIHW**2).sum(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
+    return [float(tower.mean()) for tower in np.split(share_O, towers)]
+
+
+@matplotlib.rc_context(STYLE)
+def kernel_plate(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> Figure:
+    """Figure 3: conv1's kernels, tower 1 above tower 2, with each tower's colourfulness. As `kernels` takes them."""
+    parts = np.split(weight_OIHW, towers)
+    sheets = [kernels(part, scale=1) for part in parts]
+    wide = 5.6
+    heights = [wide * sheet.shape[0] / sheet.shape[1] for sheet in sheets]
+    figure = Figure(figsize=(wide, sum(heights) + 0.32 * towers), layout="constrained")
+    plates = np.atleast_1d(figure.subplots(towers, 1, gridspec_kw={"height_ratios": heights}))
+    for number, (axes, sheet, share) in enumerate(zip(plates, sheets, colourfulness(weight_OIHW, towers), strict=True)):
+        axes.imshow(sheet, interpolation="nearest")
+        axes.set_axis_off()
+        title = f"Tower {number + 1}" if towers > 1 else f"{len(weight_OIHW)} kernels"
+        axes.set_title(f"{title}: {share:.0%} of a kernel is colour", fontsize=9, fontweight="normal")
+    return figure
+
+
 # --- Guesses under photographs ----------------------------------------------------------------------------------------
 
 
@@ -148,13 +201,25 @@ def strips(
     photographs_NHWC: NDArray[np.uint8], probabilities_NK: NDArray[np.floating[Any]], labels_N: Sequence[int],
     classes: Sequence[str],
 ) -> Figure:
-    """Figure 4: photographs, the true class under each, and the five likeliest as bars; the true class's bar is blue.
+    """Figure 4, left: photographs, the true class under each, and the five likeliest as bars, the true one's blue.
 
     photographs_NHWC: uint8 RGB; labels_N: each one's true class, a place in `classes`. Four photographs in a row.
     """
+    figure = Figure(figsize=_strips_size(len(photographs_NHWC), len(classes)), layout="constrained")
+    _draw_strips(figure, photographs_NHWC, probabilities_NK, labels_N, classes)
+    return figure
+
+
+def _strips_size(count: int, classes: int) -> tuple[float, float]:
+    return 2.1 * min(count, 4), (2.4 + 0.25 * min(5, classes)) * -(-count // 4)
+
+
+def _draw_strips(
+    figure: FigureBase, photographs_NHWC: NDArray[np.uint8], probabilities_NK: NDArray[np.floating[Any]],
+    labels_N: Sequence[int], classes: Sequence[str],
+) -> None:
     count, guesses = len(photographs_NHWC), min(5, len(classes))
     rows, columns = -(-count // 4), min(count, 4)
-    figure = Figure(figsize=(2.1 * columns, (2.4 + 0.25 * guesses) * rows), layout="constrained")
     heights = [2.0, 0.25 * guesses] * rows
     grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes in grid.flat:
@@ -172,6 +237,129 @@ def strips(
             bars.text(0.02, -place, _short(classes[k], 21), va="center", fontsize=8.5)
             bars.text(1.0, -place, f"{p:.0%}", va="center", ha="right", fontsize=8.5)
         bars.set(xlim=(0, 1), ylim=(0.5 - guesses, 0.5))
+
+
+@matplotlib.rc_context(STYLE)
+def beside(
+    asked_NHWC: Sequence[NDArray[np.uint8]], found_NMHWC: Sequence[Sequence[NDArray[np.uint8]]],
+    names_N: Sequence[str], names_NM: Sequence[Sequence[str]],
+) -> Figure:
+    """Figure 4, right: in each row a photograph, and the photographs nearest to it with a line of text under each."""
+    wide, high = _beside_size(found_NMHWC)
+    figure = Figure(figsize=(wide, high), layout="constrained")
+    _draw_beside(figure, asked_NHWC, found_NMHWC, names_N, names_NM)
+    return figure
+
+
+def _beside_size(found_NMHWC: Sequence[Sequence[NDArray[np.uint8]]]) -> tuple[float, float]:
+    return 1.25 * (1.12 + max(map(len, found_NMHWC))), 1.5 * len(found_NMHWC)
+
+
+def _draw_beside(
+    figure: FigureBase, asked_NHWC: Sequence[NDArray[np.uint8]],
+    found_NMHWC: Sequence[Sequence[NDArray[np.uint8]]], names_N: Sequence[str], names_NM: Sequence[Sequence[str]],
+) -> None:
+    columns = max(map(len, found_NMHWC))
+    # A narrow empty column sets what is asked apart from what is found.
+    grid = figure.subplots(len(asked_NHWC), columns + 2, squeeze=False,
+                           gridspec_kw={"width_ratios": [1, 0.12, *[1] * columns]})
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, asked, name, found, names in zip(grid, asked_NHWC, names_N, found_NMHWC, names_NM, strict=True):
+        for axes, picture, title, weight in [(row[0], asked, name, "bold"), *(
+                (axes, one, text, "normal") for axes, one, text in zip(row[2:], found, names, strict=False))]:
+            axes.imshow(picture, interpolation="lanczos")
+            axes.set_title(_short(title, 18), loc="center", y=-0.05, va="top", pad=0, fontsize=7.5, fontweight=weight)
+
+
+@matplotlib.rc_context(STYLE)
+def figure4(
+    guessed: tuple[NDArray[np.uint8], NDArray[np.floating[Any]], Sequence[int], Sequence[str]],
+    near: tuple[Sequence[NDArray[np.uint8]], Sequence[Sequence[NDArray[np.uint8]]], Sequence[str],
+                Sequence[Sequence[str]]],
+) -> Figure:
+    """Figure 4 whole: `strips` of the first, `beside` of the second."""
+    left, right = _strips_size(len(guessed[0]), len(guessed[3])), _beside_size(near[1])
+    wide = right[0] * left[1] / right[1]  # both as high
+    figure = Figure(figsize=(left[0] + 0.3 + wide, left[1]), layout="constrained")
+    halves = np.asarray(figure.subfigures(1, 3, width_ratios=[left[0], 0.3, wide]))
+    _draw_strips(halves[0], *guessed)
+    _draw_beside(halves[2], *near)
+    return figure
+
+
+# --- What a unit sees, what an answer rests on ------------------------------------------------------------------------
+
+
+@matplotlib.rc_context(STYLE)
+def patches(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: int) -> Figure:
+    """A row of patches for each unit, under its name; where there are fewer than `columns`, the rest stays empty."""
+    figure = Figure(figsize=(1.1 + 0.82 * columns, 0.86 * len(rows)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]
+    grid = figure.subplots(len(rows), columns + 1, squeeze=False,
+                           gridspec_kw={"width_ratios": [1.1 / 0.82, *[1] * columns]})
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, (name, found) in zip(grid, rows.items(), strict=True):
+        row[0].text(0.0, 0.5, name, va="center", fontsize=9, transform=row[0].transAxes)
+        for axes, patch in zip(row[1:], found, strict=False):
+            axes.imshow(patch, interpolation="nearest" if len(patch) < 32 else "lanczos")
+        if not found:
+            row[1].text(0.0, 0.5, "zero everywhere", va="center", color=QUIET, fontsize=9, transform=row[1].transAxes)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def rests_on(
+    view_HWC: NDArray[np.uint8], heats: Mapping[str, NDArray[np.floating[Any]]],
+    slopes: Mapping[str, NDArray[np.floating[Any]]], title: str,
+) -> Figure:
+    """A photograph; maps laid over it, red for and blue against; and gradients by its pixels, grey for none.
+
+    heats: title -> [H, W]; slopes: title -> [H, W, 3].
+    """
+    count = 1 + len(heats) + len(slopes)
+    figure = Figure(figsize=(2.3 * count, 2.75), layout="constrained")
+    panels = figure.subplots(1, count)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5)
+    grey_HWC = (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
+    panels[0].imshow(view_HWC, interpolation="lanczos")
+    titles = ["the view", *heats, *slopes]
+    for axes, heat_HW in zip(panels[1:], heats.values(), strict=False):
+        strength_HW = heat_HW / (np.abs(heat_HW).max() or 1.0)
+        tint_HWC = np.where(strength_HW[..., None] > 0, to_rgba(RED)[:3], to_rgba(BLUE)[:3])
+        alpha_HW = np.abs(strength_HW)
+        axes.imshow(grey_HWC, interpolation="lanczos")
+        axes.imshow(np.dstack([tint_HWC, 0.85 * alpha_HW]), interpolation="bilinear")
+    for axes, slope_HWC in zip(panels[1 + len(heats):], slopes.values(), strict=True):
+        # The strongest thousandth would leave all else grey.
+        top = float(np.quantile(np.abs(slope_HWC), 0.999)) or 1.0
+        axes.imshow(np.clip(0.5 + 0.5 * slope_HWC / top, 0, 1), interpolation="lanczos")
+    for axes, name in zip(panels, titles, strict=True):
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=9, fontweight="normal")
+    return figure
+
+
+# --- Errors of classes ------------------------------------------------------------------------------------------------
+
+
+@matplotlib.rc_context(STYLE)
+def class_errors(names: Sequence[str], errors: Sequence[float], intervals: Sequence[tuple[float, float]]) -> Figure:
+    """Each class's top-1 error as a dot and its interval as a line, in the order given."""
+    figure = Figure(figsize=(4.6, 0.45 + 0.24 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(names))
+    axes.hlines(places, [low for low, _ in intervals], [high for _, high in intervals], color=RED, linewidth=1.6,
+                alpha=0.45)
+    axes.plot(errors, places, "o", color=RED, markersize=4)
+    axes.set_yticks(list(places), [_short(name, 22) for name in names])
+    axes.tick_params(axis="y", labelcolor=INK, labelsize=9)
+    axes.set(xlim=(0, None), ylim=(len(names) - 0.4, -0.6))
+    axes.grid(axis="x", color=FAINT)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     return figure
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from alexnet import images
 from alexnet.augment import Preprocess
+from alexnet.checkpoint import Checkpoint
 from alexnet.config import nearest
 from alexnet.evaluate import probabilities
 from alexnet.fast import FastNetwork
@@ -68,6 +69,11 @@ class Model:
                         for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
         return guesses
 
+    @property
+    def feature_layer(self) -> str:
+        """The activations of the last hidden layer: relu7 of the paper's network."""
+        return [name for name in self.network.layer_names() if name.startswith(self.network.arch.activation)][-1]
+
     def features(self, photos: Photo | Iterable[Photo], layer: str | None = None) -> Tensor:
         """What a layer gives for the central view of each photograph: float [N, units] or [N, maps, rows, columns].
 
@@ -76,7 +82,7 @@ class Model:
         Raises ValueError naming the nearest for an unknown layer.
         """
         names = self.network.layer_names()
-        layer = layer or [name for name in names if name.startswith(self.network.arch.activation)][-1]
+        layer = layer or self.feature_layer
         if layer not in names:
             raise ValueError(f"{self.network.arch.name} has no layer {layer!r}; {nearest(layer, names)}")
         seen: list[Tensor] = []
@@ -129,7 +135,11 @@ def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> M
     fast: answer in bf16 and int8 (fast.py): several times as fast on a CPU, with probabilities up to 0.03 off.
     Raises ValueError naming what is missing or damaged.
     """
-    saved = open_weights(path_or_name)
+    return model_of(open_weights(path_or_name), device, fast)
+
+
+def model_of(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
+    """The same from a checkpoint that is open already."""
     network = saved.network().to(device)
     return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
                  saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None)

@@ -15,36 +15,31 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import jinja2
 import numpy as np
-import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from alexnet import checkpoint as ckpt
 from alexnet import figures
+from alexnet.answers import SHOWN, Answers, ask, plain
 from alexnet.config import ARCHS, RECIPES
-from alexnet.evaluate import match_classes, probabilities, wilson
+from alexnet.evaluate import wilson
 from alexnet.explain import explain
+from alexnet.plates import conv1_in_rgb, towers_of_conv1
+from alexnet.runlog import read_config, read_log
 from alexnet.settings import to_json
-from alexnet.shards import Packed, Split, is_packed, open_packed
+from alexnet.shards import Packed, is_packed, open_packed
 
 Event = dict[str, Any]
 Section = dict[str, Any]
 
-ASKED = 2000
-"""At most so many validation photographs are asked about: enough for a page, and a minute or two on a CPU."""
-
 MATRIX_CLASSES = 40
 """A confusion matrix of more classes cannot be read."""
-
-SHOWN = 8
-"""Photographs in Figure 4's manner, and mistakes."""
 
 WORST = 20
 """Classes whose errors are listed, where there are too many for a matrix."""
@@ -74,47 +69,11 @@ def report(run: Path, packed: Packed | None = None, *, title: str | None = None,
 
 def packed_data(run: Path) -> Packed | None:
     """The data that the run was trained on, if it is still where it was."""
-    place = _read_config(run / "config.json")["data"].get("packed")
+    place = read_config(run)["data"].get("packed")
     return open_packed(place) if place and is_packed(place) else None
 
 
 # --- What a page is made of -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the network says to validation photographs, one central view of each."""
-
-    split: Split
-    classes: tuple[str, ...]
-    indices_M: NDArray[np.int64]
-    """Places in the split."""
-    labels_M: NDArray[np.int64]
-    """True classes, by the network's numbering."""
-    probabilities_MK: NDArray[np.float32]
-
-    @cached_property
-    def guesses_M(self) -> NDArray[np.int64]:
-        """The likeliest class of each."""
-        return self.probabilities_MK.argmax(axis=1)
-
-    @cached_property
-    def matrix_KK(self) -> NDArray[np.int64]:
-        """How many photographs of each class (row) were taken for each (column)."""
-        matrix = np.zeros((len(self.classes),) * 2, np.int64)
-        np.add.at(matrix, (self.labels_M, self.guesses_M), 1)
-        return matrix
-
-    @property
-    def spread(self) -> NDArray[np.int64]:
-        """Rows of eight photographs, evenly spaced: nobody picked them."""
-        return np.unique(np.linspace(0, len(self.indices_M) - 1, min(SHOWN, len(self.indices_M))).astype(np.int64))
-
-    @property
-    def mistakes(self) -> NDArray[np.int64]:
-        """Rows that the network is wrong about, the surest first."""
-        wrong = np.flatnonzero(self.guesses_M != self.labels_M)
-        return wrong[np.argsort(-self.probabilities_MK[wrong].max(axis=1, initial=0), kind="stable")]
 
 
 @dataclass(frozen=True)
@@ -141,7 +100,7 @@ class Material:
 
 def read(run: Path, packed: Packed | None = None) -> Material:
     """Everything that the page needs. Raises ValueError naming what is missing or damaged."""
-    events = _read_log(run / "log.jsonl")
+    events = read_log(run)
     if not any(event["event"] == "epoch" for event in events):
         said = "".join(f"; its log warns: {event['text']}" for event in events[-1:] if event["event"] == "warning")
         raise ValueError(f"{run} has no finished epoch to report on; let it train one to its end{said}")
@@ -150,49 +109,7 @@ def read(run: Path, packed: Packed | None = None) -> Material:
     which = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
     checkpoint = ckpt.load(run / which)
     answers = None if packed is None else ask(checkpoint, packed)
-    return Material(_read_config(run / "config.json"), events, checkpoint, which, answers)
-
-
-def _read_log(path: Path) -> list[Event]:
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; give the folder of a run, which `alexnet train --out` names")
-    # The last line may be half a line, where the run was killed or is being written this moment.
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: a line of it is not JSON; remove that line") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"arch", "recipe", "data"} - config.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is missing or damaged; `alexnet train --resume` writes it anew") from error
-    if missing:
-        raise ValueError(f"{path} says nothing of {min(missing)}; `alexnet train --resume` writes it anew")
-    return config
-
-
-def ask(checkpoint: ckpt.Checkpoint, packed: Packed) -> Answers | None:
-    """The network's answers to validation photographs, ASKED of them, evenly spaced, where there are more.
-
-    None where there are none. Raises ValueError for data of another side, or of classes that the network does not know.
-    """
-    if "val" not in packed.splits:
-        return None
-    if packed.side != (side := checkpoint.arch.input.side):
-        raise ValueError(f"the data is packed at {packed.side} pixels and the network takes {side}; "
-                         f"give the data it was trained on, or pack it again with --side {side}")
-    split, member = packed.split("val"), (checkpoint.network(), checkpoint.preprocess())
-    indices = np.unique(np.linspace(0, len(split) - 1, min(len(split), ASKED)).astype(np.int64))
-    with torch.inference_mode():
-        outputs = [probabilities([member], torch.from_numpy(split.read(share))).numpy()
-                   for share in np.array_split(indices, -(-len(indices) // 64))]
-    to_network = match_classes(checkpoint.classes, packed.classes).numpy()
-    return Answers(split, tuple(map(plain, checkpoint.classes)), indices, to_network[split.labels[indices]],
-                   np.concatenate(outputs))
+    return Material(read_config(run), events, checkpoint, which, answers)
 
 
 def save_figures(material: Material, folder: Path) -> None:
@@ -267,9 +184,7 @@ def kernels(material: Material) -> Section:
 
 def _kernel_sheet(checkpoint: ckpt.Checkpoint) -> NDArray[np.uint8]:
     arch = checkpoint.arch
-    weight_OIHW = checkpoint.weights[f"features.{0 if arch.state_keys == 'torchvision' else 'conv1'}.weight"].numpy()
-    in_rgb = weight_OIHW[:, ::-1] if arch.input.channels == "BGR" else weight_OIHW
-    return figures.kernels(in_rgb, math.gcd(arch.conv[0].width, arch.towers),
+    return figures.kernels(conv1_in_rgb(checkpoint), towers_of_conv1(arch),
                            scale=max(1, round(1000 / (16 * arch.conv[0].kernel))))
 
 
@@ -416,11 +331,6 @@ def _in_words(values: dict[str, Any]) -> list[tuple[str, str]]:
 def arithmetic(text: str) -> str:
     """Worked arithmetic as it is set in print: 96 x (3 x 11 x 11 + 1) with signs in place of letters."""
     return text.replace(" x ", "×").replace("*", "·").replace(" - ", " − ")
-
-
-def plain(name: str) -> str:
-    """A name from a user's disk as text that UTF-8 can hold, on one line: file names may be any bytes."""
-    return " ".join(name.encode("utf-8", "replace").decode().split())
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -388,6 +388,10 @@ class Split:
             list(pool.map(decode, range(threads)))
         return pixels_BHWC
 
+    def read_one(self, index: int) -> NDArray[np.uint8]:
+        """One photograph: uint8 [side, side, 3]."""
+        return self.read(np.array([index], np.int64))[0]
+
     def mapped(self, indices: NDArray[np.int64]) -> Mapped:
         """The same, uncopied, of codec raw only. The kernel is asked to have them in memory soon."""
         assert self.codec == "raw"

@@ -33,6 +33,7 @@ from alexnet.finetune import begin_from
 from alexnet.loader import Batch, batches, batches_per_epoch
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, choose_precision, conv1_rate, learning_rate
+from alexnet.runlog import whole_lines
 from alexnet.settings import to_json
 from alexnet.shards import Packed
 
@@ -147,7 +148,7 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter  # late: it takes a second to import
 
         self.path = out / "log.jsonl"
-        kept = [line for line in _whole_lines(out) if self._still_true(json.loads(line), state)]
+        kept = [line for line in whole_lines(out) if self._still_true(json.loads(line), state)]
         partial = self.path.with_suffix(".new")
         partial.write_text("".join(kept))
         partial.replace(self.path)
@@ -176,17 +177,6 @@ class Log:
     def close(self) -> None:
         self.file.close()
         self.board.close()
-
-
-def logged(out: Path) -> list[Event]:
-    """The events in a run's log, in order; none where there is no log."""
-    return [json.loads(line) for line in _whole_lines(out)]
-
-
-def _whole_lines(out: Path) -> list[str]:
-    path = out / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [line for line in lines if line.endswith("}\n")]  # a kill may leave half a line
 
 
 # --- The loop ---------------------------------------------------------------------------------------------------------

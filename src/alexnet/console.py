@@ -1,0 +1,113 @@
+"""What the commands have in common: the app, options of the same meaning, the data, and how a mistake is told.
+
+Results go to standard output, progress and remarks to standard error. A user's mistake is one sentence and exit code 2;
+a run stopped by a signal exits with 128 + its number (130 for Ctrl-C, 143 for SIGTERM).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from alexnet.config import Arch, Recipe, default_recipe
+from alexnet.settings import override
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from alexnet.predict import Model
+    from alexnet.shards import Packed, Split
+
+app = App(
+    name="alexnet",
+    help="AlexNet, the 2012 paper as working software: pack photographs, train, measure, explain.",
+    help_format="plaintext",
+    default_parameter=Parameter(negative=()),
+)
+
+Set = Annotated[list[str] | None, Parameter(name="--set", help="Change one field of the network or recipe, such as "
+                "arch.activation=tanh or recipe.batch_size=64; may be repeated.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
+Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
+Fast = Annotated[bool, Parameter(help="Answer in bf16 and int8: at 224 pixels several times as fast on a CPU; "
+                 "probabilities move by up to 0.03.")]
+Wanted = Literal["auto", "fp32", "bf16", "fp16"]
+Memory = Literal["keep", "system"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, or 2 after one sentence about a mistake."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(f"{' '.join(str(error).split())}  (alexnet --help lists what there is)")
+    except (ValueError, OSError) as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # train.Interrupted, known by its attribute: importing train here would bring torch to `alexnet --help`.
+        if (code := getattr(error, "exit_code", None)) is None:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(code)
+
+
+def _fail(sentence: str) -> None:
+    print(f"alexnet: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
+    """The preset and recipe with `--set arch.X=...` and `--set recipe.X=...` applied."""
+    wanted: dict[str, list[str]] = {"arch": [], "recipe": []}
+    for setting in settings or ():
+        whose, dot, rest = setting.partition(".")
+        if not dot or whose not in wanted:
+            raise ValueError(f"--set {setting}: begin with arch. or recipe., as in arch.activation=tanh")
+        wanted[whose].append(rest)
+    network = override(network, wanted["arch"])
+    return network, override(chosen or default_recipe(network), wanted["recipe"])
+
+
+def open_data(data: str, side: int) -> Packed:
+    """The packed form of DATA at that side; what is not packed yet is packed into the user's cache, saying so."""
+    from alexnet.cache import open_or_pack
+
+    return open_or_pack(data, side, say=say)
+
+
+def measurable(
+    paths: Sequence[str], split: str | None, device: str, fast: bool = False,
+) -> tuple[list[Model], Split, Tensor, Packed]:
+    """The networks of CHECKPOINT... DATA, the photographs to measure them on, and the way from its classes to theirs.
+
+    Raises ValueError for networks that cannot be averaged, with both values.
+    """
+    from alexnet.cache import open_or_pack
+    from alexnet.evaluate import match_classes
+    from alexnet.predict import load
+
+    *checkpoints, data = paths
+    models = [load(path, device, fast) for path in checkpoints]
+    first = models[0]
+    for model, path in zip(models, checkpoints, strict=True):
+        if model.classes != first.classes:
+            what = (f"{len(model.classes)} classes and {checkpoints[0]} {len(first.classes)}"
+                    if len(model.classes) != len(first.classes) else next(
+                        f"{a!r} where {checkpoints[0]} knows {b!r}"
+                        for a, b in zip(model.classes, first.classes, strict=True) if a != b))
+            raise ValueError(f"{path} knows {what}; an ensemble must agree on its classes")
+        if model.preprocess.spec.side != first.preprocess.spec.side:
+            raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
+                             f"{first.preprocess.spec.side}; an ensemble must agree on them")
+    packed = open_or_pack(data, first.preprocess.spec.side, say=say, trained_on=first.trained_on or "unknown")
+    photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
+    return models, photographs, match_classes(first.classes, packed.classes), packed

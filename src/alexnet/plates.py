@@ -1,0 +1,114 @@
+"""Runs, networks, checkpoints and photographs -> the paper's four figures, from what those hold and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from alexnet import checkpoint as ckpt
+from alexnet import figures
+from alexnet.answers import SHOWN, ask
+from alexnet.config import Arch
+from alexnet.neighbours import Neighbour, features_of, neighbours
+from alexnet.predict import Model, model_of
+from alexnet.runlog import read_config, read_log
+from alexnet.shards import Packed
+
+NEAR = 6
+"""Photographs beside each in Figure 4."""
+
+BESIDE = 5
+"""Photographs of Figure 4 that have others beside them."""
+
+
+def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
+    """Training error over epochs, the first run solid, the second dashed. names: unless given, the runs' activations
+    where no two are alike, else their folders'."""
+    logs = {run: _epochs(run) for run in runs}
+    own = [read_config(run)["arch"]["activation"] for run in runs]
+    words = {"relu": "ReLU"}
+    names = names or [words.get(name, name) for name in own]
+    names = names if len(set(names)) == len(runs) else [str(run) for run in runs]
+    return figures.training_errors({name: logs[run] for name, run in zip(names, runs, strict=True)})
+
+
+def _epochs(run: Path) -> list[tuple[float, float]]:
+    """(epoch, training error) of a run's log, and blind guessing's at 0."""
+    events = read_log(run)
+    epochs = {event["epoch"]: event["train_error"] for event in events if event["event"] == "epoch"}
+    classes = next((event["classes"] for event in events if event["event"] == "start"), 0)
+    if not epochs:
+        raise ValueError(f"{run} has no finished epoch to draw; let it train one to its end")
+    return [*([(0.0, 1 - 1 / classes)] if classes else []), *sorted(epochs.items())]
+
+
+def figure3(saved: ckpt.Checkpoint) -> Figure:
+    """conv1's kernels, tower by tower, with the share of them that is colour."""
+    return figures.kernel_plate(conv1_in_rgb(saved), towers_of_conv1(saved.arch))
+
+
+def conv1_in_rgb(saved: ckpt.Checkpoint) -> NDArray[np.float32]:
+    """The first convolution's weights [O, 3, H, W], red first whatever the network takes first."""
+    arch = saved.arch
+    weight_OIHW = saved.weights[f"features.{0 if arch.state_keys == 'torchvision' else 'conv1'}.weight"].numpy()
+    return weight_OIHW[:, ::-1] if arch.input.channels == "BGR" else weight_OIHW
+
+
+def towers_of_conv1(arch: Arch) -> int:
+    return math.gcd(arch.conv[0].width, arch.towers)
+
+
+def figure4(
+    saved: ckpt.Checkpoint, packed: Packed, on_progress: Callable[[int, int], object] | None = None,
+) -> Figure:
+    """Eight validation photographs with their likeliest classes, and the training photographs nearest to five of them.
+
+    Evenly spaced, not picked. Raises ValueError where the data has no validation photographs.
+    """
+    answers = ask(saved, packed, SHOWN)
+    if answers is None:
+        raise ValueError("the data has no validation photographs to show; give data with a val/ folder")
+    rows = answers.spread
+    pixels_NHWC = answers.split.read(answers.indices_M[rows])
+    near = nearest_in_training(model_of(saved), packed, list(pixels_NHWC[:BESIDE]), on_progress=on_progress)
+    train = packed.split("train")
+    return figures.figure4(
+        (pixels_NHWC, answers.probabilities_MK[rows], answers.labels_M[rows].tolist(), answers.classes),
+        (list(pixels_NHWC[:BESIDE]), [[train.read_one(one.index) for one in found] for found in near],
+         [answers.classes[answers.labels_M[row]] for row in rows[:BESIDE]],
+         [[one.label for one in found] for found in near]))
+
+
+def nearest_in_training(
+    model: Model, packed: Packed, photographs: Sequence[NDArray[np.uint8]], *, among: int | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> list[list[Neighbour]]:
+    """The NEAR training photographs nearest to each in the last hidden layer, of all or of `among` evenly spaced."""
+    split = packed.split("train")
+    count = min(len(split), among or len(split))
+    indices = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+    features_ND = features_of(model, split, keep_as=f"{packed.fingerprint} train {count}", indices=indices,
+                              on_progress=on_progress)
+    return neighbours(model.features(list(photographs)), features_ND, split, packed.classes, NEAR, indices)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """STEM.png and STEM.svg; returns both. A stem that ends in .png or .svg gives that file alone."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Any] = {
+        ".png": lambda: figures.png(figure),
+        ".svg": lambda: figures.svg(figure, stem.stem, standalone=True).encode(),
+    }
+    if stem.suffix in files:
+        files, stem = {stem.suffix: files[stem.suffix]}, stem.with_suffix("")
+    paths = []
+    for suffix, made in files.items():
+        paths.append(stem.with_name(stem.name + suffix))
+        paths[-1].write_bytes(made())
+    return paths

@@ -1,0 +1,192 @@
+"""The paper's figures show what the numbers say: every size, every kernel's tower, every nearest photograph."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from alexnet import figures, plates
+from alexnet.blueprint import blueprint
+from alexnet.config import ARCHS
+from alexnet.explain import explain
+from alexnet.predict import model_of
+from alexnet.settings import override
+from alexnet.weights import write_hub
+from test_cli import alexnet as command
+from test_weights import saved_as
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = ("input.side=32", "input.crop=28", "conv.width=16", "dense.width=32")
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.get_axes() for text in axes.texts if text.get_text()]
+
+
+# --- Figure 1 ---------------------------------------------------------------------------------------------------------
+
+
+def run_folder(folder, activation, errors):
+    folder.mkdir()
+    events = [{"event": "start", "classes": 4}, *({"event": "epoch", "epoch": number, "train_error": error}
+                                                  for number, error in enumerate(errors, 1))]
+    (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events) + '{"event": "ep')
+    (folder / "config.json").write_text(json.dumps({"arch": {"activation": activation}, "recipe": {}, "data": {}}))
+    return folder
+
+
+def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
+    runs = [run_folder(tmp_path / "a", "relu", [0.5, 0.2]), run_folder(tmp_path / "b", "tanh", [0.7, 0.6, 0.5])]
+    axes = plates.figure1(runs).get_axes()[0]
+    target, solid, dashed = axes.get_lines()
+    assert solid.get_xydata().tolist() == [[0, 0.75], [1, 0.5], [2, 0.2]]
+    assert dashed.get_xydata().tolist() == [[0, 0.75], [1, 0.7], [2, 0.6], [3, 0.5]]
+    assert [solid.get_linestyle(), dashed.get_linestyle()] == ["-", "--"]
+    assert set(target.get_ydata()) == {0.25}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ReLU", "tanh"]
+
+
+# --- Figure 2 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_every_size_that_explain_gives_stands_in_the_drawing(name):
+    arch = ARCHS[name]
+    drawn = texts(blueprint(arch))
+    for layer in explain(arch).layers:
+        first, *rest = layer.output_shape
+        if layer.kind == "convolution":
+            shape = "×".join(map(str, (first // arch.towers, *rest)))
+            assert (f"{arch.towers} × {shape}" if arch.towers > 1 else shape) in drawn
+            kernel = f"{layer.kernel}×{layer.kernel}×{layer.input_shape[0] // layer.groups}"
+            assert any(text.startswith(kernel) for text in drawn)
+        elif layer.kind == "max pooling":
+            assert f"pool {layer.kernel}/{layer.stride} to {rest[0]}" in drawn
+    assert [text for text in drawn if text.startswith(("conv", "fc"))] == [
+        layer.name for layer in explain(arch).layers if layer.kind in ("convolution", "fully connected")]
+
+
+def test_the_papers_drawing_has_the_papers_numbers():
+    drawn = texts(blueprint(ARCHS["paper"]))
+    for text in ("3×224×224", "2 × 48×55×55", "2 × 128×27×27", "2 × 192×13×13", "2 × 128×13×13", "2 × 2048", "1000",
+                 "11×11×3, step 4", "5×5×48", "3×3×256", "3×3×192"):
+        assert text in drawn
+
+
+def crossings(arch):
+    """Lines of the drawing that end in another tower than they began, by the layer in which they end."""
+    figure = blueprint(arch)
+    axes = figure.get_axes()[0]
+    middle = (axes.get_ylim()[1]) / 2
+    names = {text.get_position()[0]: text.get_text() for text in axes.texts
+             if text.get_text().startswith(("conv", "fc", "input"))}
+    found = Counter()
+    for line in axes.get_lines():
+        (x0, y0), (x1, y1) = line.get_xydata()
+        begins_in_a_tower = x0 > min(place for place, name in names.items() if name == "conv1")
+        if begins_in_a_tower and (y0 - middle) * (y1 - middle) < 0 and abs(y1 - middle) > 0.3:
+            found[names[max(place for place in names if place <= x1)]] += 1
+    return set(found)
+
+
+def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
+    assert crossings(ARCHS["paper"]) == {"conv3", "fc6", "fc7"}
+    assert crossings(override(ARCHS["paper"], ["conv3.within_tower=true"])) == {"fc6", "fc7"}
+    assert crossings(override(ARCHS["paper"], ["conv2.within_tower=false"])) == {"conv2", "conv3", "fc6", "fc7"}
+
+
+@pytest.mark.parametrize("arch", [*ARCHS.values(), override(ARCHS["paper"], ["towers=4", "conv.width=32"])],
+                         ids=lambda arch: f"{arch.name}-{arch.towers}")
+def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch):
+    figure = blueprint(arch)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.get_axes()[0].texts if text.get_text()]
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+    whole = figure.bbox
+    assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0 for box in boxes)
+
+
+def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
+    once, again = (plates.save(blueprint(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
+    assert [path.name for path in once] == ["net.png", "net.svg"]
+    assert ET.fromstring(once[1].read_text()).tag.endswith("svg")
+
+
+# --- Figure 3 ---------------------------------------------------------------------------------------------------------
+
+
+def test_colourfulness_is_zero_for_grey_one_for_pure_colour_and_two_thirds_for_random_numbers():
+    rng = np.random.default_rng(0)
+    grey = rng.normal(size=(8, 1, 11, 11)).repeat(3, 1)
+    colour = rng.normal(size=(8, 3, 11, 11))
+    colour -= colour.mean(1, keepdims=True)
+    assert figures.colourfulness(np.concatenate([grey, colour]), towers=2) == pytest.approx([0, 1])
+    assert figures.colourfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
+    assert figures.colourfulness(np.concatenate([grey, 100 * colour]))[0] == pytest.approx(0.5)  # a strong one is one
+
+
+def test_figure3_has_a_plate_for_each_tower_with_its_index():
+    saved = saved_as("paper", "dense.width=8")
+    axes = plates.figure3(saved).get_axes()
+    shares = figures.colourfulness(saved.weights["features.conv1.weight"].numpy(), 2)
+    assert [one.get_title(loc="left") for one in axes] == [
+        f"Tower {number}: {share:.0%} of a kernel is colour" for number, share in enumerate(shares, 1)]
+
+
+# --- Figure 4 ---------------------------------------------------------------------------------------------------------
+
+
+def test_figure4_shows_the_nearest_of_all_training_photographs(packed, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    saved = saved_as("small", *TINY, classes=packed.classes)
+    model, train, val = model_of(saved), packed.split("train"), packed.split("val")
+    figure = plates.figure4(saved, packed)
+    pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
+    assert len(pictures) == 8 + 5 * (1 + 6)
+    shown = np.linspace(0, len(val) - 1, 8).astype(int)
+    np.testing.assert_array_equal(pictures[0], val.read_one(shown[0]))
+    among = model.features(list(train.read(np.arange(len(train))))).numpy()
+    asked = model.features(val.read_one(shown[2])).numpy()
+    best = np.argsort(np.linalg.norm(among - asked, axis=1), kind="stable")[:6]
+    row = pictures[8 + 2 * 7 : 8 + 3 * 7]
+    np.testing.assert_array_equal(row[0], val.read_one(shown[2]))
+    for picture, place in zip(row[1:], best, strict=True):
+        np.testing.assert_array_equal(picture, train.read_one(place))
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_draws_each_of_the_four(class_folders, packed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_hub(saved_as("small", *TINY, classes=packed.classes), tmp_path / "model")
+    run_folder(tmp_path / "run", "relu", [0.5])
+    for number, *sources in (("1", "run"), ("2", "paper"), ("3", "model"), ("4", "model", str(class_folders))):
+        assert command("figure", number, *sources) == 0, capsys.readouterr().err
+        for ending in ("png", "svg"):
+            assert f"figures/figure{number}.{ending}" in capsys.readouterr().out or ending == "svg"
+            assert (tmp_path / "figures" / f"figure{number}.{ending}").stat().st_size > 1000
+    assert command("figure", "2", "paper", "--set", "arch.towers=1", "--out", "one.svg") == 0
+    assert "48×55×55" not in (tmp_path / "one.svg").read_text()
+    assert not (tmp_path / "one.png").exists()
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 thing;"),
+    (["figure", "1", "nowhere"], "nowhere/log.jsonl does not exist"),
+    (["figure", "2", "papper"], "did you mean paper?"),
+    (["figure", "2", "paper", "--size", "20"], "an input of 20 pixels is too small"),
+    (["figure", "1", "a", "b", "--name", "one"], "--name stands 1 times for 2 runs")])
+def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert command(*words) == 2
+    assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not list(tmp_path.iterdir())

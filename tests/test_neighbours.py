@@ -1,0 +1,119 @@
+"""Neighbours are the nearest by plain arithmetic, whatever finds them, and what was asked once is kept."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from alexnet import neighbours as nb
+from alexnet.predict import model_of
+from alexnet.weights import write_hub
+from test_cli import alexnet as command
+from test_weights import saved_as
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def saved():
+    return saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def by_loops(asked, among, count):
+    """Distances summed one by one; the earlier photograph where two are as far."""
+    far = [(sum((float(a) - float(b)) ** 2 for a, b in zip(asked, row, strict=True)) ** 0.5, place)
+           for place, row in enumerate(among)]
+    return [place for _, place in sorted(far)[:count]]
+
+
+def test_nearest_agrees_with_a_loop_over_every_pair(monkeypatch):
+    monkeypatch.setattr(nb, "BLOCK", 7)  # so that blocks meet
+    rng = np.random.default_rng(0)
+    among, asked = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(3, 5)).astype(np.float32)
+    places, distances = nb.nearest(asked, among, 6)
+    assert places.tolist() == [by_loops(row, among, 6) for row in asked]
+    np.testing.assert_allclose(distances, np.linalg.norm(among[places] - asked[:, None], axis=2), rtol=1e-6)
+
+
+def test_a_photograph_of_the_set_is_its_own_nearest_at_distance_zero():
+    """Far from the origin |a|^2 - 2ab + |b|^2 would give rounding errors instead."""
+    among = 1000 + np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
+    places, distances = nb.nearest(among[[7]], among, 2)
+    assert (places[0, 0], distances[0, 0]) == (7, 0.0)
+
+
+def test_of_equal_photographs_the_earlier_comes_first_and_no_more_than_there_are():
+    among = np.zeros((3, 4), np.float32)
+    assert nb.nearest(among[:1], among, 6)[0].tolist() == [[0, 1, 2]]
+
+
+def test_beyond_the_limit_faiss_finds_the_same(monkeypatch):
+    rng = np.random.default_rng(2)
+    centres = rng.normal(size=(30, 16)) * 4
+    among = (centres[rng.integers(0, 30, 6000)] + rng.normal(size=(6000, 16))).astype(np.float32)
+    asked = among[::1000] + 0.01
+    exact, far = nb.nearest(asked, among, 6)
+    monkeypatch.setattr(nb, "EXACT", 1000)
+    found, distances = nb.nearest(asked, among, 6)
+    same = np.mean([len(set(a) & set(b)) / 6 for a, b in zip(exact, found, strict=True)])
+    assert same > 0.9
+    assert (found[:, 0] == exact[:, 0]).all()
+    np.testing.assert_allclose(distances[:, 0], far[:, 0], rtol=1e-6)  # the true distance, not faiss's own
+
+
+def test_without_faiss_a_larger_set_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(nb, "EXACT", 10)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ValueError, match=r"11 photographs are more than the 10 .*pip install 'alexnet\[neighbours\]'"):
+        nb.nearest(np.zeros((1, 4), np.float32), np.zeros((11, 4), np.float32), 3)
+
+
+def test_features_of_a_split_are_those_of_its_photographs_and_are_kept(saved, packed, cache, monkeypatch):
+    model, split = model_of(saved), packed.split("train")
+    monkeypatch.setattr(nb, "BATCH", 50)
+    kept = nb.features_of(model, split, keep_as="these")
+    expected = model.features(list(split.read(np.arange(len(split))))).numpy()
+    np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
+    assert [file.suffix for file in (cache / "alexnet" / "features").iterdir()] == [".npy"]
+
+    with monkeypatch.context() as context:
+        context.setattr(type(model), "features", None)  # nobody asks it again
+        np.testing.assert_array_equal(nb.features_of(model, split, keep_as="these"), kept)
+    other = model_of(saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", seed=1))
+    assert not np.allclose(nb.features_of(other, split, keep_as="these"), kept)
+    some = np.array([3, 50, 119])
+    np.testing.assert_allclose(nb.features_of(model, split, indices=some), expected[some], rtol=1e-5, atol=1e-6)
+
+
+def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tmp_path, capsys):
+    write_hub(saved, tmp_path / "model")
+    photo = class_folders / "train" / "birch" / "004.png"
+    arguments = ["neighbours", str(tmp_path / "model"), str(photo), "--among", str(class_folders),
+                 "--out", str(tmp_path / "near.png"), "--count", "3"]
+    command(*arguments, "--json")
+    found = json.loads(capsys.readouterr().out)[0]
+    assert found["photo"] == str(photo)
+    assert found["nearest"][0]["photo"].endswith("train/birch/004.png")
+    assert found["nearest"][0]["distance"] == pytest.approx(0, abs=1e-4)
+    assert [len(found["nearest"]), found["nearest"][0]["class"]] == [3, "birch"]
+    assert (tmp_path / "near.png").read_bytes().startswith(b"\x89PNG")
+    command(*arguments)
+    assert "birch" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys):
+    write_hub(saved, tmp_path / "model")
+    for words, sentence in (
+            (["--among", str(class_folders)], "neighbours takes a checkpoint and then photographs"),
+            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "0"], "--count 0 must be"),
+            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--layer", "fc9"], "did you mean")):
+        assert command("neighbours", str(tmp_path / "model"), *words) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert sentence in error

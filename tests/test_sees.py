@@ -1,0 +1,225 @@
+"""A unit sees where its gradient reaches, its strongest patches are the strongest, and maps point at what matters."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alexnet import sees
+from alexnet.config import ARCHS
+from alexnet.model import AlexNet
+from alexnet.predict import model_of
+from alexnet.settings import override
+from alexnet.weights import write_hub
+from test_cli import alexnet as command
+from test_weights import saved_as
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = ("input.side=32", "input.crop=28", "conv.width=16", "dense.width=32")
+
+
+@pytest.fixture(scope="module")
+def saved():
+    return saved_as("small", *TINY)
+
+
+@pytest.mark.parametrize(("preset", "settings"), [
+    ("small", []), ("cifar", []), ("paper", ["conv.width=4", "dense.width=8", "dropout=0"]),
+    ("code2012", ["conv.width=4", "dense.width=8"]), ("torchvision", ["conv.width=4", "dense.width=8"])])
+def test_a_units_field_is_where_the_gradient_reaches(preset, settings):
+    """Through average pooling in place of maximum pooling, or all but the largest of a window would get none."""
+    arch = override(ARCHS[preset], settings)
+    network = AlexNet(arch).eval()
+    for name in network.layer_names():
+        layer = network.named_layer(name)
+        if isinstance(layer, torch.nn.MaxPool2d):
+            layer.forward = lambda x, layer=layer: torch.nn.functional.avg_pool2d(
+                x, layer.kernel_size, layer.stride, ceil_mode=layer.ceil_mode)
+        elif isinstance(layer, torch.nn.ReLU):
+            layer.forward = lambda x: x
+    crop = arch.input.crop
+    for name in network.layer_names():
+        if name in ("average_pool",) or name.startswith("fc"):
+            break
+        seen = {}
+        hook = network.named_layer(name).register_forward_hook(lambda *call, seen=seen: seen.update(out=call[-1]))
+        pixels = torch.rand(1, 3, crop, crop, requires_grad=True)
+        network(pixels)
+        hook.remove()
+        row, column = (side // 2 for side in seen["out"].shape[2:])
+        seen["out"][0, :, row, column].sum().backward()
+        touched = pixels.grad[0].abs().sum(0) > 0
+        rows, columns = touched.any(1).nonzero().flatten(), touched.any(0).nonzero().flatten()
+        begin, length, jump = sees.field(arch, name)
+        for first, last, step in ((rows[0], rows[-1], row), (columns[0], columns[-1], column)):
+            assert max(0, begin + jump * step) == first, name
+            assert min(crop, begin + jump * step + length) - 1 == last, name
+
+
+def test_a_unit_behind_the_maps_sees_all():
+    for name in ("fc6", "relu6", "fc8"):
+        assert sees.field(ARCHS["paper"], name) == (0, 224, 0)
+    assert sees.field(ARCHS["torchvision"], "average_pool") == (0, 224, 0)
+
+
+def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkeypatch):
+    monkeypatch.setattr(sees, "BATCH", 17)
+    model, split = model_of(saved), packed.split("train")
+    found = sees.strongest(model, split, packed.classes, "relu2", [3, 11], count=5)
+    outputs = model.features(list(split.read(np.arange(len(split)))), "relu2")
+    for unit in (3, 11):
+        most = outputs[:, unit].flatten(1).max(1)
+        best = most.values.argsort(descending=True, stable=True)[:5]
+        assert [patch.index for patch in found[unit]] == best.tolist()
+        assert [patch.output for patch in found[unit]] == pytest.approx(most.values[best].tolist(), rel=1e-5)
+        assert found[unit][0].label == packed.classes[split.labels[best[0]]]
+        begin, length, jump = sees.field(saved.arch, "relu2")
+        row, column = divmod(int(most.indices[best[0]]), outputs.shape[3])
+        assert found[unit][0].box == (max(0, begin + jump * row), max(0, begin + jump * column),
+                                      min(28, begin + jump * row + length), min(28, begin + jump * column + length))
+
+
+def test_a_patch_alone_gives_the_unit_the_same_output(saved, packed):
+    """What lies outside its box does not matter to it."""
+    model, split = model_of(saved), packed.split("train")
+    patch = sees.strongest(model, split, packed.classes, "relu1", [5], count=1)[5][0]
+    pixels = split.read_one(patch.index)
+    top, left, bottom, right = (edge + 2 for edge in patch.box)
+    alone = np.zeros_like(pixels)
+    alone[top:bottom, left:right] = pixels[top:bottom, left:right]
+    np.testing.assert_array_equal(sees.cut_out(pixels, 28, patch.box), pixels[top:bottom, left:right])
+    begin, _, jump = sees.field(saved.arch, "relu1")
+    row, column = round((patch.box[0] - begin) / jump), round((patch.box[1] - begin) / jump)
+    inside = patch.box[0] > 0 and patch.box[1] > 0
+    there = model.features(alone, "relu1")[0, 5]
+    assert (float(there[row, column]) if inside else float(there.max())) >= patch.output * 0.999
+
+
+def test_units_that_are_nowhere_above_zero_have_no_patch(saved, packed):
+    model = model_of(saved)
+    model.network.named_layer("conv2").weight.data[4] = 0
+    norm = model.network.named_layer("norm2")
+    norm.weight.data[4], norm.bias.data[4] = 0, -1
+    assert sees.strongest(model, packed.split("val"), packed.classes, "relu2", [4])[4] == []
+
+
+def test_occlusion_points_at_the_only_place_that_matters(saved):
+    """A network whose first class looks at one corner's brightness alone."""
+    model = model_of(saved)
+    network = model.network
+
+    class Corner(torch.nn.Module):
+        def forward(self, maps):
+            bright = maps[:, :, :8, :8].mean((1, 2, 3))
+            return torch.stack([bright, *[torch.zeros_like(bright)] * 6], 1)
+
+    network.forward = lambda pixels: Corner()(network.features[:3](pixels).repeat_interleave(2, 2))
+    pixels = np.full((32, 32, 3), 40, np.uint8)
+    pixels[2:10, 2:10] = 250
+    seen = sees.see(model, pixels, label="a", layer="relu1")
+    row, column = divmod(int(np.abs(seen.occlusion_HW).argmax()), 28)
+    assert row < 12
+    assert column < 14
+    assert np.abs(seen.occlusion_HW[20:, 20:]).max() < 1e-6
+
+
+def test_grad_cam_is_the_maps_weighed_by_their_mean_gradient(saved):
+    model = model_of(saved)
+    pixels = np.random.default_rng(5).integers(0, 256, (32, 32, 3), np.uint8)
+    kept = []
+    hook = model.network.named_layer("relu3").register_forward_hook(lambda *call: kept.append(call[-1]))
+    logits = model.network(model.views(pixels))[0]
+    hook.remove()
+    spoken = 0
+    for label, logit in zip(model.classes, logits, strict=True):
+        gradient = torch.autograd.grad(logit, kept[0], retain_graph=True)[0]
+        cam = (kept[0] * gradient.mean((2, 3), keepdim=True)).sum(1, keepdim=True).clamp(min=0).detach()
+        expected = torch.nn.functional.interpolate(cam, (28, 28), mode="bilinear")[0, 0].numpy()
+        seen = sees.see(model, pixels, label=label, layer="relu3").grad_cam_HW
+        np.testing.assert_allclose(seen, expected / (expected.max() or 1), rtol=1e-4, atol=1e-5)
+        spoken += bool(seen.max())
+    assert spoken  # for one class at least
+
+
+def test_guided_gradients_let_through_only_what_both_passes_let_through(saved):
+    """By hand: gradients by the pixels with a hook at each ReLU that keeps positive ones where the output is open."""
+    model = model_of(saved)
+    pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3), np.uint8)
+    seen = sees.see(model, pixels)
+    network = model.network
+    hooks = [network.named_layer(name).register_full_backward_hook(
+        lambda _, into, out: tuple(gradient.clamp(min=0) for gradient in into))
+        for name in network.layer_names() if name.startswith("relu")]
+    views = model.views(pixels).requires_grad_()
+    network(views)[0, model.classes.index(seen.label)].backward()
+    for hook in hooks:
+        hook.remove()
+    np.testing.assert_allclose(seen.guided_HWC, views.grad[0].permute(1, 2, 0), rtol=1e-4, atol=1e-7)
+    assert not np.allclose(seen.guided_HWC, seen.deconvnet_HWC)
+
+
+def test_looking_leaves_the_network_as_it_was(saved):
+    model = model_of(saved)
+    pixels = np.random.default_rng(4).integers(0, 256, (32, 32, 3), np.uint8)
+    before = model.network(model.views(pixels)).detach()
+    sees.see(model, pixels)
+    assert torch.equal(model.network(model.views(pixels)).detach(), before)
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.network.modules())
+
+
+def test_a_network_of_tanh_has_no_guided_gradients():
+    seen = sees.see(model_of(saved_as("small", *TINY, "activation=tanh")), np.zeros((32, 32, 3), np.uint8))
+    assert seen.layer == "tanh5"
+    assert seen.guided_HWC is None
+    assert seen.deconvnet_HWC is None
+
+
+@pytest.fixture
+def files(saved, class_folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_hub(saved, tmp_path / "model")
+    (tmp_path / "photos").symlink_to(class_folders)
+    return tmp_path
+
+
+def test_the_commands_draw_and_tell(files, capsys):
+    assert command("see", "model", "photos/val/ash/000.png", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["class"] in "abcdefg"
+    assert np.array(told["occlusion"]).shape == np.array(told["grad_cam"]).shape == (28, 28)
+    with Image.open(told["picture"]) as picture:
+        assert picture.width > 500
+    assert command("see", "model", "photos/val/ash/000.png", "--class", "b", "--out", "b.svg") == 0
+    assert "photos/val/ash/000.png: b" in capsys.readouterr().out
+    assert (files / "b.svg").read_text().startswith("<svg")
+
+    assert command("units", "model", "photos", "--layer", "conv3", "--unit", "2", "--unit", "0", "--count", "4",
+                   "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["unit"] for one in told] == [2, 0]
+    assert [len(one["patches"]) for one in told] == [4, 4]
+    assert command("units", "model", "photos", "--layer", "relu6", "--split", "val") == 0
+    assert "picture: figures/units.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["see", "model", "photos/val/ash/000.png", "--class", "dog"], "knows no class 'dog'"),
+    (["see", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
+    (["units", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
+    (["units", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
+    (["units", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1")])
+def test_mistakes_are_one_sentence(files, capsys, words, sentence):
+    assert command(*words) == 2
+    assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (files / "figures").exists()
+
+
+def test_without_captum_the_remedy_is_named(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum", None)
+    with pytest.raises(ValueError, match=r"pip install 'alexnet\[inside\]'"):
+        sees.see(model_of(saved), np.zeros((32, 32, 3), np.uint8))
