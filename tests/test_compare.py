@@ -131,7 +131,7 @@ def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
     assert tree["networks"] == ["paper", "torchvision"]
     assert tree["differences"] == json.loads(json.dumps(to_json(arch("paper"), arch("torchvision"))))["differences"]
     for arguments, words in ((["--diff", "torchvison"], "did you mean torchvision?"),
-                             (["--diff", "caffe", "--size", "227"], "leave out --size and --layer")):
+                             (["--diff", "caffe", "--size", "227"], "leave out --size, --layer and --html")):
         with pytest.raises(SystemExit) as stop:
             main(["explain", "paper", *arguments])
         assert stop.value.code == 2

@@ -101,16 +101,20 @@ def test_pad_1_gives_54_and_then_6400_features():
     assert math.prod(shapes["pool5"]) == 6400
 
 
-def torch_convolution(side: int, kernel: int, stride: int, padding: int, rounding: str, device: str = "meta") -> int:
+def torch_convolution(
+    side: int, kernel: int, stride: int, padding: int, rounding: str, device: str = "meta", dilation: int = 1,
+) -> int:
     """What torch.nn.functional makes of a side; 0 where it refuses. The ceiling: zeros until the last step fits."""
-    if side + 2 * padding < kernel:
+    covered = dilation * kernel - dilation + 1  # after the last pixel there is no gap
+    if side + 2 * padding < covered:
         rounding = "floor"  # zeros complete a last step, not the first; torch is to refuse
     extra = 0
-    while rounding == "ceil" and (side + 2 * padding + extra - kernel) % stride:
+    while rounding == "ceil" and (side + 2 * padding + extra - covered) % stride:
         extra += 1
     picture = F.pad(torch.zeros(1, 1, side, side, device=device), (padding, padding + extra) * 2)
     try:
-        return F.conv2d(picture, torch.zeros(1, 1, kernel, kernel, device=device), stride=stride).shape[2]
+        weight = torch.zeros(1, 1, kernel, kernel, device=device)
+        return F.conv2d(picture, weight, stride=stride, dilation=dilation).shape[2]
     except RuntimeError:
         return 0
 
@@ -126,7 +130,8 @@ def torch_pooling(side: int, kernel: int, stride: int, rounding: str, device: st
 def torch_accepts(network: Arch, side: int) -> bool:
     """Whether torch's own functions carry a photograph of that side to the end of the convolutions."""
     for number, conv in enumerate(network.conv, 1):
-        side = side and torch_convolution(side, conv.kernel, conv.stride, conv.padding, network.conv_rounding)
+        side = side and torch_convolution(side, conv.kernel, conv.stride, conv.padding, network.conv_rounding,
+                                          dilation=conv.dilation)
         if side and "pool" in network.steps(number):
             side = torch_pooling(side, network.pool_kernel, network.pool_stride, network.pool_rounding)
     return side > 0
@@ -187,7 +192,7 @@ def random_arch(rng: np.random.Generator) -> Arch:
     steps = ["act", "norm act", "act pool", "act norm pool", "norm pool act", "act norm mapnorm pool", "pool"]
     conv = tuple(
         Conv(6 * int(rng.integers(1, 4)), int(rng.integers(1, 8)), int(rng.integers(1, 4)), int(rng.integers(0, 4)),
-             bool(number and rng.random() < 0.4), str(rng.choice(steps)))
+             bool(number and rng.random() < 0.4), str(rng.choice(steps)), dilation=int(rng.choice([1, 1, 2, 3])))
         for number in range(rng.integers(1, 7)))
     return Arch(
         "random", conv, tuple(Dense(int(rng.integers(2, 20))) for _ in range(rng.integers(0, 4))), classes=5,
@@ -197,6 +202,16 @@ def random_arch(rng: np.random.Generator) -> Arch:
         conv_rounding=str(rng.choice(["floor", "ceil"])), pool_rounding=str(rng.choice(["floor", "ceil"])),
         average_pool=int(rng.choice([0, 0, 1, 3])), dropout=float(rng.choice([0, 0.5])),
         dropout_before=bool(rng.random() < 0.5))
+
+
+def test_a_dilated_kernel_is_told_with_its_gaps():
+    dilated = override(arch("paper"), ["conv3.dilation=2", "conv3.padding=2"])
+    layer = next(each for each in explain(dilated).layers if each.name == "conv3")
+    assert layer.worked == "(13 + 2*2 - (2*(3 - 1) + 1))/1 + 1 = 13"
+    assert layer.formula == "(side + 2*padding - (dilation*(kernel - 1) + 1)) / stride + 1"
+    plain = next(each for each in explain(arch("paper")).layers if each.name == "conv3")
+    assert layer.receptive_field - layer.jump * 2 == plain.receptive_field
+    assert (layer.parameters, layer.dilation) == (plain.parameters, 2)
 
 
 def test_explain_agrees_with_a_real_forward_pass_over_200_random_architectures():

@@ -11,7 +11,8 @@ ROOT = Path(alexnet.__file__).parent
 
 #: Reading order, top to bottom: a file may import only files above it.
 ORDER = [
-    "config", "settings", "allocator", "threads", "native", "progress", "explain", "compare", "images", "photos",
+    "config", "settings", "allocator", "threads", "native", "progress", "palette", "explain", "explorer", "compare",
+    "images", "photos",
     "imagenet", "folders", "ilsvrc", "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader",
     "triton_kernels", "kernels", "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint",
     "weights", "caffeproto", "caffe", "finetune", "optimise", "runlog", "train", "fast", "predict", "neighbours",

@@ -30,6 +30,7 @@ def files(class_folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "PHOTOS").symlink_to(class_folders)
+    (tmp_path / "photo.jpg").symlink_to(class_folders / "val" / "ash" / "000.png")
     torch.save(AlexNet(ARCHS["torchvision"]).state_dict(), tmp_path / "alexnet-owt-7be5be79.pth")
     caffefiles.write(tmp_path, caffefiles.net_bytes([*caffefiles.data_layers(crop_size=227), *caffefiles.alexnet()]),
                      "bvlc_alexnet.caffemodel")
@@ -54,11 +55,15 @@ def test_its_commands_work(files, capsys):
             main(words)
         assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
-    assert ran == ["train", "evaluate", "predict", "report", "explain", "diagnose",
+    assert ran == ["train", "evaluate", "predict", "report", "explain", "explain", "diagnose",
                    "import", "import", "train", "export", "evaluate", "reproduce", "explain",
-                   "reproduce", "reproduce", "diagnose"]
+                   "reproduce", "reproduce", "diagnose",
+                   "figure", "figure", "figure", "neighbours", "see", "units"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
+    assert {path.name for path in (files / "figures").iterdir()} == {
+        *(f"figure{number}.{kind}" for number in (2, 3, 4) for kind in ("png", "svg")),
+        "neighbours.png", "see.png", "units.png"}
 
 
 def test_the_make_targets_it_names_exist():

@@ -17,6 +17,7 @@ from alexnet.augment import Preprocess
 from alexnet.checkpoint import Checkpoint, save
 from alexnet.config import Arch, Recipe, arch, recipe
 from alexnet.model import AlexNet
+from alexnet.palette import PALETTE
 from alexnet.report import command, read, report
 from alexnet.settings import override, to_json
 
@@ -306,7 +307,7 @@ def test_svg_alone_is_xml_that_knows_light_and_dark():
     said = "".join(ET.fromstring(text).itertext())
     assert "$10 & 猫" in said
     assert "prefers-color-scheme: dark" in said
-    assert not {light for light, _ in figures.PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
+    assert not {light for light, _ in PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
 
 
 def test_a_figure_of_one_epoch_has_marks():

@@ -50,7 +50,7 @@ def demo(
 @app.command
 def explain(
     name: Annotated[str, Parameter(name="arch")] = "paper", /, *, size: int | None = None, layer: str | None = None,
-    diff: str | None = None, set_: Set = None, json_: Json = False,
+    diff: str | None = None, html: Path | None = None, set_: Set = None, json_: Json = False,
 ) -> None:
     """Show how every size of a network comes about, with the numbers put in; or what sets two networks apart.
 
@@ -64,6 +64,8 @@ def explain(
         Tell one layer's whole story, such as conv1.
     diff
         Another network: list what differs, layer by layer and in the recipe, with the source of each number.
+    html
+        Write an interactive page instead: change any number, and see the sizes follow and the kernel slide.
     """
     from rich.console import Console
 
@@ -73,13 +75,21 @@ def explain(
 
     network, chosen = configure(arch(name), None, set_)
     if diff is not None:
-        if size is not None or layer is not None:
-            raise ValueError("--diff compares whole networks at their own sizes; leave out --size and --layer")
+        if size is not None or layer is not None or html is not None:
+            raise ValueError("--diff compares whole networks at their own sizes; leave out --size, --layer and --html")
         other = arch(diff)
         if json_:
             print(json.dumps(compare.to_json(network, other, chosen), indent=2))
         else:
             Console(highlight=False).print(compare.render(network, other, chosen))
+        return
+    if html is not None:
+        from alexnet import explorer
+
+        if layer is not None or json_:
+            raise ValueError("--html writes a page of all layers; leave out --layer and --json")
+        explorer.write(html, network, size)
+        print(html)
         return
     explanation = work_out(network, size)
     if json_:

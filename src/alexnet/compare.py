@@ -85,6 +85,7 @@ def network_facts(arch: Arch) -> dict[Place, Fact]:
             (name, "kernel"): Fact(f"{conv.kernel}x{conv.kernel}x{layer.input_shape[0] // layer.groups}", "layers"),
             (name, "stride"): Fact(str(conv.stride), "layers"),
             (name, "padding"): Fact(str(conv.padding), "size"),
+            (name, "dilation"): Fact(str(conv.dilation), "layers"),
             (name, "side"): Fact(layer.worked, "size"),
             (name, "sees"): Fact("the maps of its own tower" if layer.groups > 1 else "all maps", "towers"),
             (name, "then"): Fact(_order(arch, number), "order"),

@@ -88,9 +88,16 @@ class Conv:
     """What follows, in order, of `act norm mapnorm pool`; `mapnorm` is code2012's 5x5 normalisation within a map."""
     sigma: float = 0.01
     bias: float = 0.0
+    dilation: int = 1
+    """Pixels from one of the kernel's to the next; 1 in every AlexNet."""
+
+    @property
+    def reach(self) -> int:
+        """Side of what the kernel covers, the gaps of its dilation included."""
+        return self.dilation * (self.kernel - 1) + 1
 
     def __post_init__(self) -> None:
-        for name in ("width", "kernel", "stride"):
+        for name in ("width", "kernel", "stride", "dilation"):
             check(getattr(self, name) >= 1, f"a convolution's {name} {getattr(self, name)} must be at least 1")
         check(self.padding >= 0, f"a convolution's padding {self.padding} must be at least 0")
         unknown = [step for step in self.then.split() if step not in STEPS]

@@ -36,6 +36,7 @@ class Layer:
     stride: int = 1
     padding: int = 0
     groups: int = 1
+    dilation: int = 1
     parameters: int = 0
     parameters_worked: str = ""
     multiply_adds: int = 0
@@ -87,7 +88,8 @@ class Explanation:
             "layers": [{
                 "name": layer.name, "kind": layer.kind, "input": list(layer.input_shape),
                 "output": list(layer.output_shape), "kernel": layer.kernel, "stride": layer.stride,
-                "padding": layer.padding, "groups": layer.groups, "formula": layer.formula, "worked": layer.worked,
+                "padding": layer.padding, "groups": layer.groups, "dilation": layer.dilation,
+                "formula": layer.formula, "worked": layer.worked,
                 "parameters": layer.parameters, "parameters_worked": layer.parameters_worked,
                 "multiply_adds": layer.multiply_adds, "receptive_field": layer.receptive_field,
                 "receptive_field_worked": layer.receptive_field_worked, "jump": layer.jump, "neurons": layer.neurons,
@@ -102,8 +104,9 @@ class Explanation:
 def output_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding) -> int:
     """Side of a convolution's output: (side + 2 padding - kernel) / stride + 1, rounded; 0 where nothing fits.
 
-    The ceiling means zeros beyond the right and bottom edge, until the kernel's last step has all it needs. They
-    complete a last step, never the first: cuda-convnet's layer.py refuses a kernel larger than the padded input.
+    kernel: what it covers, `Conv.reach`, where it is dilated. The ceiling means zeros beyond the right and bottom edge,
+    until the kernel's last step has all it needs. They complete a last step, never the first: cuda-convnet's layer.py
+    refuses a kernel larger than the padded input.
     """
     room = side + 2 * padding - kernel
     return 1 + _steps(room, stride, rounding) if room >= 0 else 0
@@ -122,13 +125,16 @@ def _steps(room: int, stride: int, rounding: Rounding) -> int:
     return room // stride if rounding == "floor" else -(-room // stride)
 
 
-def _worked_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding, result: int) -> str:
-    room = side + 2 * padding - kernel
+def _worked_size(
+    side: int, kernel: int, stride: int, padding: int, rounding: Rounding, result: int, dilation: int = 1,
+) -> str:
+    room = side + 2 * padding - (dilation * (kernel - 1) + 1)
     padded = f" + 2*{padding}" if padding else ""
+    covered = f"({dilation}*({kernel} - 1) + 1)" if dilation > 1 else str(kernel)
     size = 1 + _steps(room, stride, rounding)
     rounded = f", {rounding} {size}" if room % stride else ""
     inside = f", {result} begin inside" if result != size else ""
-    return f"({side}{padded} - {kernel})/{stride} + 1 = {room / stride + 1:g}{rounded}{inside}"
+    return f"({side}{padded} - {covered})/{stride} + 1 = {room / stride + 1:g}{rounded}{inside}"
 
 
 def smallest_input(arch: Arch) -> int:
@@ -141,7 +147,7 @@ def smallest_input(arch: Arch) -> int:
         if "pool" in arch.steps(number):
             begins = (side - 1) * arch.pool_stride + 1  # the pixel, counted from 1, at which the last window begins
             side = max(begins, _least_side(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding))
-        least = max(conv.kernel, _least_side(side, conv.kernel, conv.stride, arch.conv_rounding))
+        least = max(conv.reach, _least_side(side, conv.reach, conv.stride, arch.conv_rounding))
         side = max(1, least - 2 * conv.padding)
     return side
 
@@ -184,7 +190,7 @@ def _trunk(arch: Arch, size: int) -> Iterator[Layer]:
     for number in range(1, len(arch.conv) + 1):
         for step in ("conv", *arch.steps(number)):
             layer = _convolution(arch, number, shape) if step == "conv" else _step(arch, step, number, shape)
-            layer = _seeing(layer, field, jump, layer.kernel)
+            layer = _seeing(layer, field, jump, layer.dilation * (layer.kernel - 1) + 1)
             field, jump, shape = layer.receptive_field, jump * layer.stride, layer.output_shape
             yield replace(layer, jump=jump)
     if arch.average_pool:
@@ -206,10 +212,10 @@ def _seeing(layer: Layer, field: int, jump: int, window: int) -> Layer:
 def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
     conv, groups = arch.conv[number - 1], arch.groups(number)
     maps, side = shape[0], shape[1]
-    out = output_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding)
+    out = output_size(side, conv.reach, conv.stride, conv.padding, arch.conv_rounding)
     taps = maps // groups * conv.kernel**2
     notes = []
-    if rest := (side + 2 * conv.padding - conv.kernel) % conv.stride:
+    if rest := (side + 2 * conv.padding - conv.reach) % conv.stride:
         notes.append(_rest(conv, side, rest, out, arch.conv_rounding))
     if groups > 1:
         notes.append(f"each of {groups} towers sees its own {maps // groups} of the {maps} maps")
@@ -220,9 +226,9 @@ def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
         notes.append(f"{conv.width} kernels on {arch.towers} GPUs: {conv.width // arch.towers}x{out}x{out} on each")
     return Layer(
         f"conv{number}", "convolution", shape, (conv.width, out, out),
-        "(side + 2*padding - kernel) / stride + 1",
-        _worked_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding, out),
-        conv.kernel, conv.stride, conv.padding, groups,
+        f"(side + 2*padding - {'(dilation*(kernel - 1) + 1)' if conv.dilation > 1 else 'kernel'}) / stride + 1",
+        _worked_size(side, conv.kernel, conv.stride, conv.padding, arch.conv_rounding, out, conv.dilation),
+        conv.kernel, conv.stride, conv.padding, groups, conv.dilation,
         parameters=conv.width * (taps + 1),
         parameters_worked=f"{conv.width} x ({maps // groups} x {conv.kernel} x {conv.kernel} + 1) = "
                           f"{conv.width * (taps + 1):,}",
@@ -379,15 +385,17 @@ def _story(explanation: Explanation, layer: Layer) -> RenderableType:
 def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
     """The same convolution with other paddings and roundings: most of the confusion about 224, 227 and 55."""
     side, kernel, stride = layer.input_shape[-1], layer.kernel, layer.stride
+    reach = layer.dilation * (kernel - 1) + 1
     yield "  with other paddings and roundings:"
     for padding in range(max(3, layer.padding + 1)):
-        room = side + 2 * padding - kernel
+        room = side + 2 * padding - reach
         roundings: tuple[Rounding, ...] = ("floor", "ceil") if room % stride else (arch.conv_rounding,)
         for rounding in roundings if room >= 0 else ():
-            result = output_size(side, kernel, stride, padding, rounding)
+            result = output_size(side, reach, stride, padding, rounding)
             mark = "   <- here" if (padding, rounding) == (layer.padding, arch.conv_rounding) else ""
-            yield f"    padding {padding}: {_worked_size(side, kernel, stride, padding, rounding, result)}{mark}"
+            worked = _worked_size(side, kernel, stride, padding, rounding, result, layer.dilation)
+            yield f"    padding {padding}: {worked}{mark}"
     out = layer.output_shape[-1]
-    exact = (out - 1) * stride + kernel - 2 * layer.padding
+    exact = (out - 1) * stride + reach - 2 * layer.padding
     if exact != side and exact >= 1:
         yield f"    an input of {exact} gives {out} without a rest"

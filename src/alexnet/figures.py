@@ -29,16 +29,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Every colour there is, on light paper and on dark; the page takes its own from here, so that figures belong to it.
-PALETTE = {
-    "ink": ("#1f1e1c", "#eae7e1"),
-    "quiet": ("#6b6862", "#a39e95"),
-    "faint": ("#dedad3", "#3b3935"),
-    "paper": ("#fcfbf8", "#171614"),
-    "card": ("#f4f2ed", "#201f1c"),
-    "blue": ("#2a6a9c", "#79b2de"),
-    "red": ("#b8452f", "#f08b73"),
-}
+from alexnet.palette import PALETTE, stylesheet
 
 INK, QUIET, FAINT, PAPER, _, BLUE, RED = (light for light, _ in PALETTE.values())
 
@@ -54,12 +45,6 @@ STYLE: Any = {  # Any: matplotlib's newer type stubs list every key there is
     "svg.fonttype": "none",  # letters stay letters: small, searchable, in the page's own font
     "text.parse_math": False,  # a class may be called $10
 }
-
-
-def stylesheet(selector: str) -> str:
-    """CSS that gives `selector` each colour of the palette as `--ink` and so on, for light paper and for dark."""
-    light, dark = (" ".join(f"--{name}: {pair[dark]};" for name, pair in PALETTE.items()) for dark in (0, 1))
-    return f"{selector} {{ {light} }}\n@media (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}"
 
 
 # --- Learning curves --------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class AlexNet(nn.Module):
         for number, conv in enumerate(arch.conv, 1):
             convolution = CeilConv2d if arch.conv_rounding == "ceil" else nn.Conv2d
             features[f"conv{number}"] = convolution(
-                maps, conv.width, conv.kernel, conv.stride, conv.padding, groups=arch.groups(number))
+                maps, conv.width, conv.kernel, conv.stride, conv.padding, conv.dilation, arch.groups(number))
             maps = conv.width
             for step in arch.steps(number):
                 if step == "act":
@@ -185,8 +185,9 @@ class CeilConv2d(nn.Conv2d):
     """
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        bottom, right = (-(side + 2 * padding - kernel) % stride for side, padding, kernel, stride in zip(
-            maps_NCHW.shape[2:], (int(p) for p in self.padding), self.kernel_size, self.stride, strict=True))
+        kernel, stride, padding, dilation = (int(each[0]) for each in (
+            self.kernel_size, self.stride, self.padding, self.dilation))
+        bottom, right = (-(side + 2 * padding - dilation * (kernel - 1) - 1) % stride for side in maps_NCHW.shape[2:])
         return super().forward(F.pad(maps_NCHW, (0, right, 0, bottom)) if bottom or right else maps_NCHW)
 
 

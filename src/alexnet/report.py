@@ -30,6 +30,7 @@ from alexnet.answers import SHOWN, Answers, ask, plain
 from alexnet.config import ARCHS, RECIPES
 from alexnet.evaluate import wilson
 from alexnet.explain import explain
+from alexnet.palette import stylesheet
 from alexnet.plates import conv1_in_rgb, towers_of_conv1
 from alexnet.runlog import read_config, read_log
 from alexnet.settings import to_json
@@ -59,7 +60,7 @@ def report(run: Path, packed: Packed | None = None, *, title: str | None = None,
     page = environment.get_template("report.html").render(
         title=title or material.config.get("title") or f"{material.checkpoint.arch.name} on {material.data}",
         note=note or material.config.get("note", ""),
-        palette=Markup(figures.stylesheet(":root")),
+        palette=Markup(stylesheet(":root")),
         **{name: section(material) for name, section in SECTIONS.items()})
     save_figures(material, run / "figures")
     partial = run / "report.html.new"

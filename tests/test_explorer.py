@@ -1,0 +1,225 @@
+"""The interactive page says what explain.py says, for every preset and 1,000 random networks, and asks nobody."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from alexnet import explorer
+from alexnet.config import ARCHS, Arch
+from alexnet.explain import explain, output_size, pooled_size, smallest_input
+from alexnet.settings import override, to_json
+from test_cli import alexnet as command
+from test_explain import random_arch
+
+
+class Watched:
+    """A page in the browser, with all that it asked for and said."""
+
+    def __init__(self, browser, path, width=1200, scheme="light", part=""):
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.asked, self.said = [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.goto(f"file://{path}{part}")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "paper.html"
+    explorer.write(path, ARCHS["paper"])
+    return path
+
+
+@pytest.fixture
+def opened(browser, file):
+    """`opened(width=...)` opens the page; it must have asked nobody and complained of nothing by the end."""
+    pages = []
+
+    def open_(**options):
+        pages.append(Watched(browser, file, **options))
+        return pages[-1].page
+
+    yield open_
+    for watched in pages:
+        assert [url.split("#")[0] for url in watched.asked] == [f"file://{file}"]
+        assert watched.said == []
+        watched.context.close()
+
+
+LAYER = ("name", "kind", "input", "output", "kernel", "stride", "padding", "groups", "dilation", "formula", "worked",
+         "parameters", "parameters_worked", "multiply_adds", "receptive_field", "receptive_field_worked", "jump",
+         "neurons", "activation_bytes")
+TOTALS = ("parameters", "multiply_adds", "activation_bytes", "smallest_input")
+
+
+def ours(arch: Arch, size: int):
+    """What explain.py says, cut to what the page says too."""
+    if size < smallest_input(arch):
+        return {"too_small": smallest_input(arch), "layers": []}
+    tree = explain(arch, size).to_json()
+    return {"layers": [{key: layer[key] for key in LAYER} for layer in tree["layers"]], **{
+        key: tree[key] for key in TOTALS}}
+
+
+def theirs(page, cases):
+    """What the page's own arithmetic says of (network, size), in one call."""
+    said = page.evaluate("""(cases) => cases.map(([arch, size]) => window.alexnet.explain(arch, size))""", [
+        [to_json(arch), size] for arch, size in cases])
+    return [{"too_small": one["too_small"], "layers": []} if "too_small" in one else {
+        "layers": [{key: layer[key] for key in LAYER} for layer in one["layers"]],
+        **{key: one[key] for key in TOTALS}} for one in said]
+
+
+def test_the_pages_arithmetic_is_explains_over_1000_random_networks(opened):
+    rng = np.random.default_rng(1404)
+    cases = []
+    for _ in range(1000):
+        arch = random_arch(rng)
+        cases.append((arch, max(1, smallest_input(arch) + int(rng.integers(-3, 80)))))
+    expected = [ours(*case) for case in cases]
+    for case, mine, yours in zip(cases, expected, theirs(opened(), cases), strict=True):
+        assert yours == mine, case
+    assert sum("too_small" in one for one in expected) > 20
+    assert sum(any(layer["dilation"] > 1 for layer in one["layers"]) for one in expected) > 300
+
+
+def test_it_is_explains_for_every_preset_at_many_sizes(opened):
+    cases = [(arch, size) for arch in ARCHS.values() for size in (1, 28, 56, 63, 64, 127, 224, 227, 231, 512)]
+    assert theirs(opened(), cases) == [ours(*case) for case in cases]
+
+
+def test_the_two_formulas_are_the_same_for_every_small_case(opened):
+    cases = [(side + 1, kernel + 1, stride + 1, padding) for side, kernel, stride, padding in np.ndindex(12, 6, 4, 4)]
+    for rounding in ("floor", "ceil"):
+        said = opened().evaluate("""([cases, rounding]) => cases.map(([side, kernel, stride, padding]) => [
+            alexnet.outputSize(side, kernel, stride, padding, rounding),
+            alexnet.pooledSize(side, kernel, stride, rounding)])""", [cases, rounding])
+        assert said == [[output_size(*case, rounding), pooled_size(*case[:3], rounding)] for case in cases]
+
+
+# --- With hands -------------------------------------------------------------------------------------------------------
+
+
+def test_it_opens_on_why_224_gives_55(opened):
+    page = opened()
+    assert page.inner_text("#panel-title") == "conv1"
+    assert "(224 − 11)/4 + 1 = 54.25, ceil 55" in page.inner_text("#sum")
+    assert page.inner_text("#totals").startswith("60,965,224 parameters")
+    assert "needs 3 columns of zeros beyond the edge" in page.inner_text("#edge-says")
+
+
+def test_a_changed_number_changes_every_size_behind_it_by_keyboard_alone(opened):
+    page = opened()
+    page.keyboard.press("Tab")
+    for _ in range(60):
+        if page.evaluate("document.activeElement.dataset.path") == "conv1.stride":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.dataset.path") == "conv1.stride"  # the focus stays
+    expected = explain(override(ARCHS["paper"], ["conv1.stride=5"]))
+    shapes = page.locator("#layers .shape").all_inner_texts()
+    assert shapes[0] == "2 × 48×44×44"
+    assert len(shapes) == len(expected.layers)
+    assert page.inner_text("#totals").startswith(f"{expected.parameters:,} parameters")
+    assert page.locator("input.is-changed").count() == 1
+    page.click("#reset")
+    assert page.locator("#layers .shape").all_inner_texts()[0] == "2 × 48×55×55"
+
+
+def test_what_does_not_fit_is_said_in_words_and_mended_by_a_larger_input(opened):
+    page = opened()
+    page.fill("#size", "20")
+    assert "An input of 20 pixels is too small for these layers, which need 36 or more" in page.inner_text("#totals")
+    page.fill("#size", "36")
+    assert "too small" not in page.inner_text("#totals")
+    page.fill("#towers", "5")
+    assert "conv2 splits 256 maps over 5 towers" in page.inner_text("#totals")
+
+
+def test_the_kernel_slides_by_button_and_arrow_key_and_stops_at_the_end(opened):
+    page = opened()
+    page.click("#layers [data-layer=conv3]")
+    page.focus("#stage")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert page.inner_text("#output-says") == "Unit 1, 1 of 13×13"
+    assert page.inner_text("#input-says").startswith("Kernel at rows 0 to 2, columns 0 to 2 of 13×13")
+    layer = next(each for each in explain(ARCHS["paper"]).layers if each.name == "conv3")
+    assert layer.receptive_field == 99
+    page.click("#first")
+    assert page.inner_text("#input-says").startswith("Kernel at rows -1 to 1")
+    page.click("#back")
+    assert page.inner_text("#output-says").startswith("Unit 0, 0")
+    page.click("#play")
+    page.locator("#output-says", has_text=re.compile("Unit (0, [3-9]|[1-9])")).wait_for()
+    page.click("#play")
+    assert page.get_attribute("#play", "aria-pressed") == "false"
+
+
+def test_a_link_opens_the_same_numbers(opened):
+    page = opened()
+    page.click("#layers [data-layer=conv2]")
+    page.fill("[data-path='conv2.dilation']", "2")
+    page.fill("#size", "230")
+    part = page.evaluate("location.hash")
+    again = opened(part=part)
+    assert again.inner_text("#sum") == page.inner_text("#sum")
+    assert "(2·(5 − 1) + 1)" in again.inner_text("#sum")
+    hostile = opened(part="#arch=__proto__&size=-4&conv99.kernel=3&conv1.kernel=0&layer=<b>&conv1.then=9&towers=x")
+    assert hostile.inner_text("#totals").startswith("60,965,224 parameters")
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_is_wider_than_the_window(opened, width):
+    page = opened(width=width)
+    for layer in ("conv1", "conv2", "pool1", "fc6"):
+        page.click(f"#layers [data-layer={layer}]")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.is_visible("#panel-title")
+
+
+def test_every_field_has_a_label_and_the_page_is_dark_where_it_is_wanted(opened):
+    light, dark = (opened(scheme=scheme).evaluate("getComputedStyle(document.documentElement).backgroundColor")
+                   for scheme in ("light", "dark"))
+    assert light != dark
+    page = opened()
+    labels = page.evaluate("[...document.querySelectorAll('input, select')].map((one) => one.labels.length)")
+    assert labels == [1] * len(labels) != []
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_the_network_as_set(browser, tmp_path, capsys):
+    path = tmp_path / "pages" / "mine.html"
+    assert command("explain", "small", "--set", "arch.conv2.kernel=5", "--size", "60", "--html", path) == 0
+    assert capsys.readouterr().out.strip() == str(path)
+    watched = Watched(browser, path)
+    assert watched.page.input_value("#preset") == "small, as set"
+    assert watched.page.input_value("#size") == "60"
+    said = watched.page.locator("#layers .worked").all_inner_texts()[2]
+    mine = override(ARCHS["small"], ["conv2.kernel=5"])
+    worked = [layer.worked for layer in explain(mine, 60).layers if layer.worked]
+    assert said == worked[2].replace(" - ", " − ").replace("*", "·")
+    watched.context.close()
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--size", "20"], "an input of 20 pixels is too small for paper"), (["--layer", "conv1"], "leave out --layer"),
+    (["--json"], "leave out --layer and --json"), (["--diff", "caffe"], "leave out --size, --layer and --html")])
+def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, capsys, words, sentence):
+    assert command("explain", "paper", "--html", tmp_path / "page.html", *words) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_cannot_end_the_script_that_holds_it():
+    hostile = override(ARCHS["small"], ["conv1.kernel=3"])
+    text = explorer.page(type(hostile)(**{**hostile.__dict__, "name": "</script><b>"}))
+    inside = text.split('id="data">')[1].split("</script>")[0]
+    assert json.loads(inside)["name"] == "</script><b>, as set"
