@@ -16,8 +16,10 @@ from alexnet import figures
 from alexnet.augment import Preprocess
 from alexnet.checkpoint import Checkpoint, save
 from alexnet.config import Arch, Recipe, arch, recipe
+from alexnet.evaluate import wilson
 from alexnet.model import AlexNet
 from alexnet.palette import PALETTE
+from alexnet.predict import model_of
 from alexnet.report import command, read, report
 from alexnet.settings import override, to_json
 
@@ -41,15 +43,28 @@ class Photographs:
     side: int = SIDE
     splits: tuple[str, ...] = ("train", "val")
 
+    fingerprint: str = "f" * 64
+
     def split(self, name: str) -> "Photographs":
-        assert name == "val"
+        assert name in self.splits
         return self
+
+    def read_one(self, index: int) -> np.ndarray:
+        return self.pixels[index]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         return self.pixels[indices]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory):
+    """Features that are kept, are kept here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +165,9 @@ def test_report_without_data_still_shows_curves_and_kernels(tmp_path: Path):
     ids = {attributes.get("id") for _, attributes in found}
     assert {"curves", "kernels", "architecture", "recipe", "warnings"} <= ids
     assert not {"strip", "mistakes"} & ids
-    assert [tag for tag, _ in found].count("svg") == 3
+    assert [tag for tag, _ in found].count("svg") == 4  # three panels and the network
     assert {path.name for path in (run / "figures").iterdir()} == {
-        "learning_curves.png", "learning_curves.svg", "kernels.png"}
+        "learning_curves.png", "learning_curves.svg", "architecture.png", "architecture.svg", "kernels.png"}
 
 
 def test_every_link_of_the_page_leads_somewhere(page: str):
@@ -237,7 +252,9 @@ def test_a_hostile_class_name_stays_text(page: str):
 
 def test_same_run_gives_the_same_page_and_figures(run: Path, photographs: Photographs, page: str):
     figures_before = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
-    assert len(figures_before) == 6
+    assert set(figures_before) == {
+        *(f"{name}.{kind}" for name in ("learning_curves", "architecture", "confusion", "class_errors")
+          for kind in ("png", "svg")), "kernels.png", "strips.png", "nearest.png"}
     assert report(run, photographs, note="A stand-in, <no more>.").read_text(encoding="utf-8") == page
     assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == figures_before
     assert not list(run.glob("*.new"))
@@ -313,3 +330,88 @@ def test_svg_alone_is_xml_that_knows_light_and_dark():
 def test_a_figure_of_one_epoch_has_marks():
     epoch = {"epoch": 1, "train_loss": 2.0, "val_loss": float("nan")}
     assert "<use" in figures.svg(figures.learning_curves([epoch], ["loss"]), "loss")
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a look into the network in its log."""
+    signals = {"event": "signals", "step": 25, "saturated": {f"relu{n}": 0.4 for n in range(1, 7)},
+               "dead": {f"relu{n}": 0.5 * (n == 5) for n in range(1, 7)},
+               "ratio": dict.fromkeys(("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"), 0.001)}
+    return write_run(tmp_path_factory.mktemp("run"), events=[EVALUATION, signals])
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
+    browser, whole_run: Path, photographs: Photographs, width: int,
+):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    asked, said = [], []
+    page.on("request", lambda request: asked.append(request.url.split(":")[0]))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"file://{report(whole_run, photographs)}")
+    assert set(asked) <= {"file", "data"}
+    assert asked.count("file") == 1
+    assert said == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    broken = page.evaluate("[...document.images].filter((one) => !one.complete || !one.naturalWidth).length")
+    assert broken == 0
+    page.close()
+
+
+def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, whole_run: Path):
+    page = browser.new_page()
+    page.goto(f"file://{report(whole_run)}")
+    conv2, says = page.locator("[data-layer=conv2]").first, page.locator("[data-says=conv2]")
+    assert not says.is_visible()
+    conv2.hover()
+    assert says.is_visible()
+    assert "(7 + 2·1 − 5)/1 + 1 = 5" in says.inner_text()
+    page.mouse.move(0, 0)
+    assert not says.is_visible()
+    page.locator(".scroll[aria-label='The network, drawn']").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.layer") == "conv2"
+    assert says.is_visible()
+    page.close()
+
+
+def test_it_is_dark_where_the_reader_wants_it_dark(browser, whole_run: Path):
+    colours = []
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(f"file://{report(whole_run)}")
+        colours.append([page.evaluate(f"getComputedStyle({place}).{what}") for place, what in (
+            ("document.documentElement", "backgroundColor"), ("document.querySelector('.panels svg text')", "fill"))])
+        page.close()
+    assert all(light != dark for light, dark in zip(*colours, strict=True))
+
+
+def test_the_diagnosis_is_the_logs_in_words(whole_run: Path):
+    said = words(report(whole_run).read_text(encoding="utf-8"))
+    assert "Dying: 50% of relu5's units are zero for every photograph looked at" in said
+    assert "What was seen at step 25" in said
+
+
+def test_the_nearest_are_of_the_training_photographs_and_none_is_nearer(whole_run: Path, photographs: Photographs):
+    material = read(whole_run, photographs)
+    model = model_of(material.checkpoint)
+    features = model.features(list(photographs.pixels)).numpy()
+    for row, near in zip(material.answers.spread, material.near, strict=False):
+        far = np.linalg.norm(features - features[material.answers.indices_M[row]], axis=1)
+        assert [one.index for one in near] == np.argsort(far, kind="stable")[:6].tolist()
+
+
+def test_each_classs_error_has_its_interval(whole_run: Path, photographs: Photographs):
+    answers = read(whole_run, photographs).answers
+    said = words(report(whole_run, photographs).read_text(encoding="utf-8"))
+    for label, name in enumerate(CLASSES):
+        asked = int((answers.labels_M == label).sum())
+        wrong = asked - int(answers.matrix_KK[label, label])
+        low, high = wilson(wrong, asked)
+        assert f"{name} {wrong} of {asked}: {100 * wrong / asked:.0f}% ({100 * low:.0f} to {100 * high:.0f})" in said

@@ -53,6 +53,12 @@ class Answers:
         return np.unique(np.linspace(0, len(self.indices_M) - 1, min(SHOWN, len(self.indices_M))).astype(np.int64))
 
     @property
+    def best(self) -> NDArray[np.int64]:
+        """Rows that the network is right about, the surest first."""
+        right = np.flatnonzero(self.guesses_M == self.labels_M)
+        return right[np.argsort(-self.probabilities_MK[right].max(axis=1, initial=0), kind="stable")]
+
+    @property
     def mistakes(self) -> NDArray[np.int64]:
         """Rows that the network is wrong about, the surest first."""
         wrong = np.flatnonzero(self.guesses_M != self.labels_M)

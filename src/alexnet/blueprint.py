@@ -128,7 +128,7 @@ def blueprint(arch: Arch, size: int | None = None) -> Figure:
     axes.set_axis_off()
     for number, (column, row) in enumerate(zip(columns, boxes, strict=True)):
         for one in row:
-            _draw(axes, one)
+            _draw(axes, one, column.words[0])
         if number + 1 < len(columns):
             _connect(axes, column, row, columns[number + 1], boxes[number + 1])
         for line, words in enumerate(column.words):
@@ -137,11 +137,11 @@ def blueprint(arch: Arch, size: int | None = None) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, box: _Box) -> None:
+def _draw(axes: Axes, box: _Box, name: str) -> None:
     for face, strength in box.faces:
-        # Paper first, so that what lies behind does not show through.
+        # The name lets a page tell which layer is pointed at: data-layer="conv1".
         axes.add_patch(Polygon(face, facecolor=to_rgba(box.colour, strength), edgecolor=box.colour, linewidth=0.8,
-                               zorder=3))
+                               zorder=3, gid=f"layer-{name}"))
 
 
 def _connect(axes: Axes, column: _Column, row: Sequence[_Box], following: _Column, targets: Sequence[_Box]) -> None:

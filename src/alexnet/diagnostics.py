@@ -335,6 +335,9 @@ TOO_FAST, TOO_SLOW = 0.03, 1e-6
 """Update to weight. About 0.001 is usual."""
 
 
+HEALTHY = "healthy: units answer, gradients arrive, and steps have the usual size"
+
+
 def unit_verdicts(
     activation: str, saturated: dict[str, float], dead: dict[str, float], ratio: dict[str, float],
 ) -> list[str]:
@@ -369,7 +372,7 @@ def verdicts(seen: Look, activation: str, classes: int) -> list[str]:
     if gradients and gradients[0] < VANISHING * max(gradients):
         said.append(f"vanishing: the gradient of {seen.weights[0].layer}'s weights is {gradients[0]:.1g}, the largest "
                     f"{max(gradients):.1g}; units that do not saturate, or normalisation, let it pass")
-    return said or ["healthy: units answer, gradients arrive, and steps have the usual size"]
+    return said or [HEALTHY]
 
 
 def loss_verdict(loss: float, classes: int, steps: int, patience_steps: int = 400) -> str | None:

@@ -402,6 +402,7 @@ def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
     text = text[text.index("<svg"):]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_\d+"', "", text)  # the same in every figure, and never referred to
+    text = re.sub(r' id="layer-([a-z0-9_]+)"', r' data-layer="\1"', text)  # several parts may belong to one layer
     text = re.sub(r" font-family: [^;\"]*;", "", text)  # the page's own
     for colour, (light, _) in PALETTE.items():
         text = re.sub(rf"((?:fill|stroke): ){light}", rf"\1var(--{colour})", text)

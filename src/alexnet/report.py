@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,20 +26,27 @@ from numpy.typing import NDArray
 from alexnet import checkpoint as ckpt
 from alexnet import figures
 from alexnet.answers import SHOWN, Answers, ask, plain
+from alexnet.blueprint import blueprint
 from alexnet.config import ARCHS, RECIPES
+from alexnet.diagnostics import HEALTHY, loss_verdict, unit_verdicts
 from alexnet.evaluate import wilson
 from alexnet.explain import explain
+from alexnet.neighbours import Neighbour
 from alexnet.palette import stylesheet
-from alexnet.plates import conv1_in_rgb, towers_of_conv1
+from alexnet.plates import BESIDE, conv1_in_rgb, nearest_in_training, towers_of_conv1
+from alexnet.predict import model_of
 from alexnet.runlog import read_config, read_log
 from alexnet.settings import to_json
-from alexnet.shards import Packed, is_packed, open_packed
+from alexnet.shards import Packed, Split, is_packed, open_packed
 
 Event = dict[str, Any]
 Section = dict[str, Any]
 
 MATRIX_CLASSES = 40
 """A confusion matrix of more classes cannot be read."""
+
+AMONG = 4000
+"""At most so many training photographs are searched for the nearest: a quarter of a minute on a CPU, and then kept."""
 
 WORST = 20
 """Classes whose errors are listed, where there are too many for a matrix."""
@@ -87,6 +93,10 @@ class Material:
     which: str
     """The checkpoint's name: what was evaluated, else `last`."""
     answers: Answers | None
+    near: Sequence[Sequence[Neighbour]] = ()
+    """The training photographs nearest to the first of `answers.spread`."""
+    training: Split | None = None
+    """Those photographs' split."""
 
     def logged(self, kind: str) -> list[Event]:
         """The log's events of one kind, in order."""
@@ -109,20 +119,37 @@ def read(run: Path, packed: Packed | None = None) -> Material:
     # An epoch's errors in the log are those of `last`; `best` is the stand-in where somebody removed it.
     which = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
     checkpoint = ckpt.load(run / which)
-    answers = None if packed is None else ask(checkpoint, packed)
-    return Material(read_config(run), events, checkpoint, which, answers)
+    config, answers = read_config(run), None if packed is None else ask(checkpoint, packed)
+    if packed is None or answers is None or "train" not in packed.splits:
+        return Material(config, events, checkpoint, which, answers)
+    shown = answers.split.read(answers.indices_M[answers.spread[:BESIDE]])
+    near = nearest_in_training(model_of(checkpoint), packed, list(shown), among=AMONG)
+    return Material(config, events, checkpoint, which, answers, near, packed.split("train"))
 
 
 def save_figures(material: Material, folder: Path) -> None:
-    """The page's pictures as files of their own: curves, kernels, and with data, photographs and confusion."""
+    """The page's pictures as files of their own: curves, network, kernels, and with data, photographs and errors."""
     figures.save(figures.learning_curves(material.logged("epoch")), folder / "learning_curves")
+    figures.save(blueprint(material.checkpoint.arch), folder / "architecture")
     figures.save(_kernel_sheet(material.checkpoint), folder / "kernels")
     if answers := material.answers:
         rows = answers.spread
         figures.save(figures.strips(answers.split.read(answers.indices_M[rows]), answers.probabilities_MK[rows],
                                     answers.labels_M[rows].tolist(), answers.classes), folder / "strips", lines=False)
+        if material.near:
+            assert material.training is not None
+            figures.save(figures.beside(
+                list(answers.split.read(answers.indices_M[rows[:BESIDE]])),
+                [[material.training.read_one(one.index) for one in found] for found in material.near],
+                [answers.classes[answers.labels_M[row]] for row in rows[:BESIDE]],
+                [[plain(one.label) for one in found] for found in material.near]), folder / "nearest", lines=False)
         if len(answers.classes) <= MATRIX_CLASSES:
             figures.save(figures.confusion(answers.matrix_KK, answers.classes), folder / "confusion")
+            told = mistakes(material)
+            assert told is not None
+            figures.save(figures.class_errors(*zip(*(
+                (each["name"], each["error"], each["interval"]) for each in told["classes"]), strict=True)),
+                folder / "class_errors")
 
 
 # --- The sections -----------------------------------------------------------------------------------------------------
@@ -179,8 +206,10 @@ def curves(material: Material) -> Section:
 def kernels(material: Material) -> Section:
     """conv1's kernels, tower by tower (Figure 3)."""
     arch, conv1 = material.checkpoint.arch, material.checkpoint.arch.conv[0]
+    towers = towers_of_conv1(arch)
     return {"image": data_uri(figures.png(_kernel_sheet(material.checkpoint)), "png"), "count": conv1.width,
-            "side": conv1.kernel, "towers": math.gcd(conv1.width, arch.towers)}
+            "side": conv1.kernel, "towers": towers,
+            "colour": figures.colourfulness(conv1_in_rgb(material.checkpoint), towers)}
 
 
 def _kernel_sheet(checkpoint: ckpt.Checkpoint) -> NDArray[np.uint8]:
@@ -202,12 +231,27 @@ def strip(material: Material) -> Section | None:
     return {"photographs": photographs, "which": material.which}
 
 
+def nearest(material: Material) -> Section | None:
+    """The training photographs nearest to some of validation in the last hidden layer, as on Figure 4's right."""
+    if not (answers := material.answers) or not material.near:
+        return None
+    assert material.training is not None
+    split, rows = material.training, answers.spread[:BESIDE]
+    return {"among": min(len(split), AMONG), "of": len(split), "rows": [{
+        **photograph, "near": [{
+            "image": data_uri(figures.image_file(split.read_one(one.index), "JPEG"), "jpeg"),
+            "name": plain(one.label), "distance": one.distance,
+            "is_true": plain(one.label) == photograph["truth"]} for one in found],
+    } for photograph, found in zip(_photographs(answers, rows), material.near, strict=True)]}
+
+
 def mistakes(material: Material) -> Section | None:
     """Which classes are taken for which, how often each is missed, and where the network is surest and wrong."""
     if not (answers := material.answers):
         return None
     asked_K, right_K = answers.matrix_KK.sum(axis=1), answers.matrix_KK.diagonal()
-    classes = [{"name": name, "wrong": int(asked - right), "photographs": int(asked), "error": 1 - right / asked}
+    classes = [{"name": name, "wrong": int(asked - right), "photographs": int(asked), "error": 1 - right / asked,
+                "interval": wilson(int(asked - right), int(asked))}
                for name, asked, right in zip(answers.classes, asked_K, right_K, strict=True) if asked]
     classes.sort(key=lambda each: -each["error"])
     has_matrix = len(answers.classes) <= MATRIX_CLASSES
@@ -217,8 +261,22 @@ def mistakes(material: Material) -> Section | None:
         "confusion": Markup(figures.svg(figures.confusion(answers.matrix_KK, answers.classes), "confusion"))
         if has_matrix else None,
         "classes": classes if has_matrix else classes[:WORST], "left_out": 0 if has_matrix else len(classes[WORST:]),
-        "surest": _photographs(answers, surest),
+        "surest": _photographs(answers, surest), "best": _photographs(answers, answers.best[:SHOWN // 2]),
     }
+
+
+def diagnosis(material: Material) -> Section | None:
+    """What training's own looks into the network saw last, and in words what is wrong (PAPER's §3.1)."""
+    if not (signals := material.logged("signals")):
+        return None
+    arch, last = material.checkpoint.arch, signals[-1]
+    loss = loss_verdict(material.logged("epoch")[-1]["train_loss"], arch.classes, last["step"])
+    said = ([loss] if loss else []) + unit_verdicts(
+        arch.activation, last["saturated"], last["dead"], last["ratio"])
+    units = [{"name": name, "saturated": share, "dead": last["dead"][name],
+              "course": [event["saturated"][name] for event in signals]} for name, share in last["saturated"].items()]
+    return {"said": said or [HEALTHY], "step": last["step"], "units": units, "ratio": last["ratio"],
+            "activation": arch.activation}
 
 
 def _photographs(answers: Answers, rows: NDArray[np.int64]) -> list[Section]:
@@ -235,7 +293,16 @@ def _photographs(answers: Answers, rows: NDArray[np.int64]) -> list[Section]:
 def architecture(material: Material) -> Section:
     """Every layer with the arithmetic of its size and of its parameters."""
     explanation = explain(material.checkpoint.arch)
-    return {"layers": explanation.layers, "parameters": explanation.parameters, "size": explanation.size,
+    drawn = figures.svg(blueprint(material.checkpoint.arch), "blueprint")
+    told = {layer.name: layer for layer in explanation.layers}
+    # The first part of each layer that is drawn can be reached by keyboard, and tells who cannot see it.
+    for name, layer in told.items():
+        said = f"{layer.name}: {'×'.join(map(str, layer.output_shape))}. {arithmetic(layer.worked)}"
+        drawn = drawn.replace(f'<g data-layer="{name}"', f'<g tabindex="0" role="img" aria-label="{said}" '
+                              f'data-layer="{name}"', 1)
+    return {"layers": explanation.layers, "drawing": Markup(drawn),
+            "drawn": [layer for layer in explanation.layers if f'data-layer="{layer.name}"' in drawn],
+            "parameters": explanation.parameters, "size": explanation.size,
             "multiply_adds": explanation.multiply_adds}
 
 
@@ -252,13 +319,24 @@ def recipe(material: Material) -> Section:
         "data": data["source"], "data's fingerprint": str(data.get("fingerprint", ""))[:12],
     }
     return {
-        "command": command(config), "stands_for": None if Path(data["source"]).is_absolute() else data["source"],
+        "command": command(config), "after": _after(config, material.which),
+        "stands_for": None if Path(data["source"]).is_absolute() else data["source"],
         "groups": [
             ("Recipe", _in_words(config["recipe"])),
             ("Input", _in_words(arch["input"])),
             ("Environment", _in_words({key: value for key, value in environment.items() if value not in (None, "")})),
         ],
     }
+
+
+def _after(config: dict[str, Any], which: str) -> str:
+    """The commands that measure the run and report on it."""
+    words = shlex.split(command(config) or "")
+    run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
+    data = next((word for word in words[2:3]), "DATA")
+    return "\n".join(plain(shlex.join(line)) for line in (
+        ["alexnet", "evaluate", f"{run}/{which}", data, "--views", "10"],
+        ["alexnet", "report", run, "--data", data]))
 
 
 def _begun_from(provenance: dict[str, Any]) -> str:
@@ -275,7 +353,7 @@ def warnings(material: Material) -> Section:
 
 SECTIONS: dict[str, Callable[[Material], Section | None]] = {
     section.__name__: section
-    for section in (result, curves, kernels, strip, mistakes, architecture, recipe, warnings)}
+    for section in (result, curves, diagnosis, kernels, strip, nearest, mistakes, architecture, recipe, warnings)}
 
 # --- Words ------------------------------------------------------------------------------------------------------------
 
