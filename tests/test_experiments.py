@@ -8,11 +8,12 @@ from typing import get_args
 
 import pytest
 
-from alexnet import experiments, outcomes
+from alexnet import experiments, outcomes, plates
 from alexnet.experiments import CLAIMS, Claim, Measured, Outcome, Runs, Variant, ground, reproduce, without
 from alexnet.explain import explain
 from alexnet.inside import ClaimName
 from alexnet.model import AlexNet
+from alexnet.runlog import logged
 from alexnet.settings import override
 from test_cli import alexnet as command
 
@@ -119,6 +120,31 @@ def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed
     after = reached[-1]["train_error"]
     assert relu.values[0] == pytest.approx(len(reached) - 1 + (before - 0.5) / (before - after))
     assert outcome.unit == "times"
+    drawn = plates.figure1([tmp_path / one.runs[0] for one in outcome.measured]).get_axes()[0]
+    assert drawn.get_lines()[1].get_xydata()[1:, 1].tolist() == [event["train_error"] for event in reached]
+
+
+@pytest.mark.usefixtures("little")
+def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "LOST", 3)
+    epochs = []
+    runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
+                if event["event"] == "epoch" else None)
+    arch, way = ground(CLAIMS["figure1"], 32, 20)
+    arch, way = replace(arch, classes=4), replace(way, rate=1e-12)
+    for _ in range(2):  # the second time nothing is trained
+        told_ = runs.until(arch, way, 0, "ReLU", 0.25)
+        assert (told_["reached"], told_["epochs"], len(epochs)) == (False, 20, 3)
+
+
+@pytest.mark.usefixtures("little")
+def test_saturation_tells_the_share_that_passes_no_gradient(packed, tmp_path):
+    outcome = reproduce(CLAIMS["saturation"], Runs(packed, tmp_path, "fp32"), seeds=(0,), epochs=1)
+    assert [one.name for one in outcome.measured] == ["ReLU", "tanh", "sigmoid"]
+    for one, word in zip(outcome.measured, ("zero at the end: relu1 ", "saturated at the end: tanh1 ",
+                                            "saturated at the end: sigmoid1 "), strict=True):
+        seen = [event for event in logged(tmp_path / one.runs[0]) if event["event"] == "signals"][-1]["saturated"]
+        assert f"{word}{next(iter(seen.values())):.0%}, " in one.note
 
 
 def test_differences_are_paired_by_seed_and_have_students_interval():
@@ -130,9 +156,11 @@ def test_differences_are_paired_by_seed_and_have_students_interval():
 
 
 @pytest.mark.parametrize(("first", "second", "verdict"), [
-    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22), "the paper's sign, beyond the seeds' spread"),
-    ((0.20, 0.21, 0.22), (0.30, 0.31, 0.32), "the other sign, beyond the seeds' spread"),
-    ((0.20, 0.30, 0.25), (0.21, 0.20, 0.26), "the paper's sign, but no larger than 3 seeds' spread can hide"),
+    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22), "the paper's sign, beyond the seeds' spread; larger than the paper's"),
+    ((0.30, 0.31, 0.32), (0.299, 0.309, 0.319), "the paper's sign, beyond the seeds' spread; smaller than the paper's"),
+    ((0.20, 0.21, 0.22), (0.30, 0.31, 0.32), "the other sign, beyond the seeds' spread; smaller than the paper's"),
+    ((0.20, 0.30, 0.25), (0.21, 0.20, 0.26),
+     "the paper's sign, but no larger than 3 seeds' spread can hide; the interval holds the paper's number"),
     ((0.2,), (0.1,), "the paper's sign; one seed shows no spread"),
     ((0.2,), (0.2,), "no difference; one seed shows no spread"),
 ])

@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,7 +65,7 @@ class Variant:
         return arch, replace(way, epochs=max(1, round(way.epochs * self.epochs)))
 
 
-Measure = Literal["error", "views", "ensemble", "epochs"]
+Measure = Literal["error", "saturation", "views", "ensemble", "epochs"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ CLAIMS = {claim.name: claim for claim in (
            Variant("before, without dropout", (*_BEFORE, "arch.dropout=0"))), None, -1),
     Claim("saturation", "§3.1", "networks of units that saturate learn several times slower than those of ReLUs",
           (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
-           Variant("sigmoid", ("arch.activation=sigmoid",))), None, 1),
+           Variant("sigmoid", ("arch.activation=sigmoid",))), None, 1, "saturation"),
 )}
 
 PAPER_SMALL = Arch(
@@ -190,7 +190,11 @@ def without(arch: Arch, layer: str) -> Arch:
 
 
 class _Reached(Exception):
-    """The training error that was asked for: nothing more is to be learnt from the run."""
+    """The training error that was asked for, or the certainty that it will not be: the run has told what it can."""
+
+
+LOST = 5
+"""Epochs after which a run to a training error is given up, if it is still at blind guessing: its rate is too large."""
 
 
 @dataclass
@@ -202,6 +206,13 @@ class Runs:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
     on_event: Callable[[Event], None] = lambda event: None
+    used: set[Path] = field(default_factory=set)
+    """The folders that were asked for, trained now or long ago."""
+
+    @property
+    def seconds(self) -> float:
+        """Of training, that all of `used` took, whenever that was; evaluation is not in it."""
+        return sum(_seconds(folder, len(self.packed.split("train"))) for folder in self.used)
 
     def trained(self, arch: Arch, way: Recipe, seed: int, title: str) -> Path:
         """The folder of a run to its last epoch. title: what `on_event` is told as each event's `run`."""
@@ -216,9 +227,8 @@ class Runs:
         events = logged(folder)
         curve = [(0.0, 1 - 1 / arch.classes)] + [(one["epoch"], one["train_error"]) for one in events
                                                  if one["event"] == "epoch"]
-        rates = [one["photographs_per_second"] for one in events if one["event"] == "step"]
         # The log has every tenth step, so a run of fewer tells no speed.
-        seconds = len(self.packed.split("train")) / statistics.median(rates) if rates else math.nan
+        seconds = _seconds(folder, len(self.packed.split("train"))) / max(1, len(curve) - 1) or math.nan
         for (before, high), (after, low) in pairwise(curve):
             if low <= error:
                 epochs = before + (after - before) * (high - error) / (high - low)
@@ -228,12 +238,14 @@ class Runs:
     def _done(self, arch: Arch, way: Recipe, seed: int, title: str, error: float | None) -> Path:
         """Train what is missing, to the last epoch or to a training error."""
         folder = self.folder / self.name(arch, way, seed)
-        if _is_done(folder, way, error):
+        self.used.add(folder)
+        if _is_done(folder, arch, way, error):
             return folder
 
         def watch(event: Event) -> None:
             self.on_event(event | {"run": f"{title}, seed {seed}"})
-            if error is not None and event["event"] == "epoch" and event["train_error"] <= error:
+            if error is not None and event["event"] == "epoch" and (
+                    event["train_error"] <= error or _is_lost(logged(folder), arch.classes)):
                 raise _Reached
 
         with suppress(_Reached):
@@ -247,11 +259,25 @@ class Runs:
         return f"{arch.name.replace(' ', '-')}-{hashlib.sha256(what.encode()).hexdigest()[:12]}-{seed}"
 
 
-def _is_done(folder: Path, way: Recipe, error: float | None) -> bool:
+def _is_done(folder: Path, arch: Arch, way: Recipe, error: float | None) -> bool:
     epochs = [event for event in logged(folder) if event["event"] == "epoch"]
-    if error is not None and any(event["train_error"] <= error for event in epochs):
+    if error is not None and (any(event["train_error"] <= error for event in epochs) or _is_lost(epochs, arch.classes)):
         return True
     return bool(epochs) and epochs[-1]["epoch"] >= way.epochs and (folder / "last" / ckpt.HEAD).exists()
+
+
+def _is_lost(events: Sequence[Event], classes: int) -> bool:
+    """Whether LOST epochs and more have not left blind guessing."""
+    errors = [event["train_error"] for event in events if event["event"] == "epoch"]
+    return len(errors) >= LOST and min(errors) > 0.95 * (1 - 1 / classes)
+
+
+def _seconds(folder: Path, photographs: int) -> float:
+    """Of a run's training, by its median speed; 0 where it was too short to tell one."""
+    events = logged(folder)
+    rates = [event["photographs_per_second"] for event in events if event["event"] == "step"]
+    epochs = max((event["epoch"] for event in events if event["event"] == "epoch"), default=0)
+    return epochs * photographs / statistics.median(rates) if rates else 0.0
 
 
 # --- What came out ----------------------------------------------------------------------------------------------------
@@ -265,6 +291,8 @@ class Measured:
     values: tuple[float, ...]
     """Top-1 errors as fractions, or epochs."""
     note: str = ""
+    runs: tuple[str, ...] = ()
+    """Folders of the runs that it was measured on, seed by seed."""
 
 
 @dataclass(frozen=True)
@@ -325,8 +353,20 @@ class Outcome:
         if len(ours.values) < 2:
             return f"{sign}; one seed shows no spread"
         if abs(away) <= ours.half_width:
-            return f"{sign}, but no larger than {len(ours.values)} seeds' spread can hide"
-        return f"{sign}, beyond the seeds' spread"
+            spread = f"{sign}, but no larger than {len(ours.values)} seeds' spread can hide"
+        else:
+            spread = f"{sign}, beyond the seeds' spread"
+        return spread + self._size(ours)
+
+    def _size(self, ours: Difference) -> str:
+        """Whether our interval holds the paper's number; nothing where it has none."""
+        paper = CLAIMS[self.claim].paper
+        if paper is None:
+            return ""
+        if abs(paper - ours.mean) <= ours.half_width:
+            return "; the interval holds the paper's number"
+        toward = (ours.mean - paper) * CLAIMS[self.claim].sign
+        return f"; {'larger' if toward > 0 else 'smaller'} than the paper's"
 
     def to_json(self) -> dict[str, Any]:
         claim = CLAIMS[self.claim]
@@ -334,7 +374,8 @@ class Outcome:
             "claim": self.claim, "where": claim.where, "says": claim.says, "data": self.data, "side": self.side,
             "photographs": list(self.photographs), "epochs": self.epochs, "seeds": list(self.seeds),
             "precision": self.precision, "paper": claim.paper, "unit": self.unit,
-            "measured": [{"name": one.name, "values": list(one.values), "note": one.note} for one in self.measured],
+            "measured": [{"name": one.name, "values": list(one.values), "note": one.note, "runs": list(one.runs)}
+                         for one in self.measured],
             "differences": [{"name": one.name, "mean": one.mean,
                              "half_width": one.half_width if math.isfinite(one.half_width) else None}
                             for one in self.differences],
@@ -344,7 +385,8 @@ class Outcome:
     def from_json(cls, tree: dict[str, Any]) -> Outcome:
         return cls(tree["claim"], tree["data"], tree["side"], tuple(tree["photographs"]), tree["epochs"],
                    tuple(tree["seeds"]), tree["precision"],
-                   tuple(Measured(one["name"], tuple(one["values"]), one["note"]) for one in tree["measured"]))
+                   tuple(Measured(one["name"], tuple(one["values"]), one["note"], tuple(one.get("runs", ())))
+                         for one in tree["measured"]))
 
 
 def _each(values: tuple[float, ...], count: int) -> tuple[float, ...]:
@@ -359,7 +401,8 @@ def reproduce(claim: Claim, runs: Runs, *, seeds: Sequence[int] = (0, 1, 2), epo
     """
     packed = runs.packed
     arch, way = ground(claim, packed.side, epochs)
-    measure = {"error": _errors, "views": _views, "ensemble": _ensemble, "epochs": _epochs}[claim.measure]
+    measure = {"error": _errors, "saturation": _saturation, "views": _views, "ensemble": _ensemble,
+               "epochs": _epochs}[claim.measure]
     return Outcome(
         claim.name, Path(packed.source).name, packed.side, (len(packed.split("train")), len(packed.split("val"))),
         epochs, tuple(seeds), runs.precision, tuple(measure(claim, runs, arch, way, seeds)))
@@ -374,14 +417,28 @@ def _errors(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[i
         training = statistics.fmean(event["train_error"] for event in last)
         top5 = statistics.fmean(event["val_top5_error"] for event in last)
         measured.append(Measured(variant.name, tuple(event["val_top1_error"] for event in last),
-                                 f"training error {training:.1%}, top-5 {top5:.1%}"))
+                                 f"training error {training:.1%}, top-5 {top5:.1%}",
+                                 tuple(folder.name for folder in folders)))
+    return measured
+
+
+def _saturation(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[int]) -> list[Measured]:
+    """The same, and what training's last look saw: the share of each layer's values that pass no gradient."""
+    measured = []
+    for one in _errors(claim, runs, arch, way, seeds):
+        looks = [[event["saturated"] for event in logged(runs.folder / run) if event["event"] == "signals"][-1]
+                 for run in one.runs]
+        shares = ", ".join(f"{name} {statistics.fmean(seen[name] for seen in looks):.0%}" for name in looks[0])
+        what = "zero" if any(name.startswith("relu") for name in looks[0]) else "saturated"
+        measured.append(replace(one, note=f"{one.note}; {what} at the end: {shares}"))
     return measured
 
 
 def _views(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[int]) -> list[Measured]:
     """The same networks at one view and at ten."""
     members = [_member(runs, arch, way, seed) for seed in seeds]
-    return [Measured(name, tuple(_top1(runs, [member], views) for member in members))
+    names = tuple(runs.name(arch, way, seed) for seed in seeds)
+    return [Measured(name, tuple(_top1(runs, [member], views) for member in members), "", names)
             for name, views in (("one view", 1), ("ten views", 10))]
 
 
@@ -390,8 +447,9 @@ def _ensemble(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence
     if len(seeds) < 2:
         raise ValueError("an ensemble takes at least two networks; give --seeds 2 or more")
     members = [_member(runs, arch, way, seed) for seed in seeds]
-    return [Measured("one network", tuple(_top1(runs, [member], 10) for member in members)),
-            Measured(f"{len(seeds)} averaged", (_top1(runs, members, 10),))]
+    names = tuple(runs.name(arch, way, seed) for seed in seeds)
+    return [Measured("one network", tuple(_top1(runs, [member], 10) for member in members), "", names),
+            Measured(f"{len(seeds)} averaged", (_top1(runs, members, 10),), "", names)]
 
 
 RATES = (0.0003, 0.001, 0.003, 0.01)
@@ -416,7 +474,8 @@ def _epochs(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[i
         measured.append(Measured(variant.name, tuple(one["epochs"] for one in reached), (
             f"rate {best:g} of {', '.join(f'{rate:g}' for rate in RATES)}"
             + (f"; {seconds:.0f} s of training" if math.isfinite(seconds) else "")
-            + (f"; {missed} of {len(reached)} did not get there" if missed else ""))))
+            + (f"; {missed} of {len(reached)} did not get there" if missed else "")),
+            tuple(runs.name(network, replace(recipe_, rate=best), seed) for seed in seeds)))
     return measured
 
 

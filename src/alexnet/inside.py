@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +73,6 @@ def reproduce(
         raise ValueError(f"reproduce {claim} trains networks of its own: alexnet reproduce {claim} --data DATA")
     set_allocator()
     wait_briefly()
-    began = time.monotonic()
 
     from rich.console import Console
 
@@ -94,11 +92,16 @@ def reproduce(
         runs = experiments.Runs(packed, out, choose_precision(precision, device), device, watch.see)
         outcome = experiments.reproduce(what, runs, seeds=range(1 if quick else seeds), epochs=epochs)
     about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
-             "precision_used": runs.precision, "seconds": round(time.monotonic() - began, 1)}
+             "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
     results = results or out / "results.jsonl"
     outcomes.append(results, outcome, about)
     if page:
         outcomes.write_page(page, outcomes.read(results))
+    if what.measure == "epochs":
+        from alexnet import plates
+
+        drawn = plates.figure1([out / one.runs[0] for one in outcome.measured], [one.name for one in outcome.measured])
+        say(f"drawn: {', '.join(map(str, plates.save(drawn, out / claim)))}")
     if json_:
         print(json.dumps(outcome.to_json() | about, indent=2))
     else:

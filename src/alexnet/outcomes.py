@@ -21,7 +21,7 @@ BEGIN, END = "<!-- reproduced -->\n", "<!-- end -->"
 
 
 def append(path: Path, outcome: Outcome, about: dict[str, Any]) -> None:
-    """One line more in a results file. about: command, machine, versions, seconds."""
+    """One line more in a results file. about: command, machine, versions, seconds of training."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(outcome.to_json() | about) + "\n")
@@ -109,7 +109,8 @@ def _detail(outcome: Outcome, tree: dict[str, Any]) -> str:
                     f"{side.note} |")
     minutes = max(1, round(tree["seconds"] / 60))
     return "\n".join([f"**{claim.name}** ({claim.where}): {claim.says}.", "", *rows, "",
-                      f"`{tree['command']}`; {tree['machine']}, {minutes} min, {tree['precision_used']}.", ""])
+                      f"`{tree['command']}`; {tree['machine']}, {minutes} min of training in all, "
+                      f"{tree['precision_used']}.", ""])
 
 
 def write_page(page: Path, results: Sequence[dict[str, Any]]) -> None:
