@@ -1,6 +1,6 @@
 """Training by hand, in the open: the parts of `alexnet train` without its loop around them.
 
-    python examples/by_hand.py PHOTOS [EPOCHS]
+    python examples/training_by_hand.py PHOTOS [EPOCHS]
 
 PHOTOS is a folder of class folders, or `embedded`.
 """

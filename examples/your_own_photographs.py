@@ -1,0 +1,79 @@
+"""Transfer to your own photographs: begin from a trained network instead of from nothing, and see whether it helps.
+
+    python examples/your_own_photographs.py PHOTOS [CHECKPOINT] [EPOCHS]
+
+PHOTOS is a folder with a folder of photographs for each class. CHECKPOINT is a run of yours, or `torchvision`, whose
+weights are fetched once; without it a small network is first trained for a minute on the photographs that ship inside
+scikit-image (`pip install "alexnet[demo]"`). Some minutes for some hundred photographs.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+from alexnet import load
+from alexnet.cache import open_or_pack
+from alexnet.config import arch, default_recipe, finetune_recipe, recipe
+from alexnet.evaluate import Errors, evaluate, wilson
+from alexnet.train import Run
+from alexnet.weights import open_weights
+
+
+def teacher(folder: Path) -> Path:
+    """A small network that knows fourteen textures: little, but it has seen edges and colours."""
+    data = open_or_pack("embedded", side=64, say=print)
+    Run(data, replace(arch("small"), classes=len(data.classes)), replace(recipe("modern"), epochs=3), folder).train()
+    return folder
+
+
+def measure(folder: Path, data) -> Errors:
+    """Of the last epoch: the best one's error, chosen by these very photographs, would flatter."""
+    model = load(folder / "last")
+    return evaluate([(model.network, model.preprocess)], data.split("val"))
+
+
+def main(photos: str, checkpoint: str | None = None, epochs: int = 15) -> dict[str, Errors]:
+    """Three ways to the same classes, measured on the same photographs."""
+    runs = Path(mkdtemp(prefix="alexnet-"))
+    if checkpoint is None:
+        print("First a network to begin from, trained on fourteen textures.")
+        checkpoint = str(teacher(runs / "teacher"))
+    start = open_weights(checkpoint)
+    data = open_or_pack(photos, side=start.arch.input.side, say=print)
+    train, val = len(data.split("train")), len(data.split("val"))
+    print(f"{train:,} photographs of {len(data.classes)} classes to learn from, {val:,} to be measured on.\n")
+
+    network = replace(start.arch, classes=len(data.classes))
+    tuned, scratch = replace(finetune_recipe(network), epochs=epochs), replace(default_recipe(network), epochs=epochs)
+    ways = {
+        "from nothing": (replace(scratch, batch_size=tuned.batch_size), None),
+        "all layers tuned": (tuned, start),
+        "convolutions frozen": (replace(tuned, freeze="conv"), start),
+    }
+    errors = {}
+    for name, (how, init) in ways.items():
+        folder = runs / name.replace(" ", "-")
+        Run(data, network, how, folder, init=init).train()
+        errors[name] = measure(folder, data)
+        low, high = wilson(errors[name].top1_wrong, val)
+        print(f"{name:20} top-1 error {errors[name].top1_error:6.1%}  (95% interval {low:.1%} to {high:.1%})")
+
+    best = min(errors, key=lambda name: errors[name].top1_error)
+    low, high = wilson(errors[best].top1_wrong, val)
+    as_good = [name for name, one in errors.items() if name != best and low <= one.top1_error <= high]
+    print(f"\nBest: {best}.")
+    if as_good:
+        print(f"But {' and '.join(as_good)}: within its interval. {val:,} photographs cannot tell them apart; measure "
+              "on more, or with other seeds.")
+
+    model, photograph = load(runs / best.replace(" ", "-") / "last"), data.split("val").read_one(0)
+    guess, truth = model.predict(photograph)[0][0], data.classes[data.split("val").labels[0]]
+    print(f"The first of them, a {truth}, it takes for a {guess.name} ({guess.probability:.0%} sure).")
+    print(f"Ask it about others: alexnet predict {runs / best.replace(' ', '-')} PHOTO")
+    return errors
+
+
+if __name__ == "__main__":
+    photos, *rest = sys.argv[1:]
+    main(photos, *rest[:1], *map(int, rest[1:2]))
