@@ -69,7 +69,7 @@ def main(photos: str, checkpoint: str | None = None, epochs: int = 15) -> dict[s
 
     model, photograph = load(runs / best.replace(" ", "-") / "last"), data.split("val").read_one(0)
     guess, truth = model.predict(photograph)[0][0], data.classes[data.split("val").labels[0]]
-    print(f"The first of them, a {truth}, it takes for a {guess.name} ({guess.probability:.0%} sure).")
+    print(f"The first of them, of the class {truth}, it takes for {guess.name} ({guess.probability:.0%} sure).")
     print(f"Ask it about others: alexnet predict {runs / best.replace(' ', '-')} PHOTO")
     return errors
 
