@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -219,3 +220,9 @@ def test_a_claims_first_side_is_what_the_others_are_compared_with():
     arch, way = ground(claim, 32, 3)
     assert claim.variants[0].of(arch, way) == (arch, way)
     assert claim.variants[1].of(arch, way) == (replace(arch, norm="none"), way)
+
+
+def test_the_published_page_is_what_the_results_file_says():
+    docs = Path(__file__).parents[1] / "docs"
+    published = (docs / "results.md").read_text().partition(outcomes.BEGIN)[2].partition(outcomes.END)[0]
+    assert published == outcomes.markdown(outcomes.read(docs / "results.jsonl"))

@@ -254,7 +254,7 @@ def test_same_run_gives_the_same_page_and_figures(run: Path, photographs: Photog
     figures_before = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
     assert set(figures_before) == {
         *(f"{name}.{kind}" for name in ("learning_curves", "architecture", "confusion", "class_errors")
-          for kind in ("png", "svg")), "kernels.png", "strips.png", "nearest.png"}
+          for kind in ("png", "svg")), "kernels.png", "strips.png", "mistakes.png", "nearest.png"}
     assert report(run, photographs, note="A stand-in, <no more>.").read_text(encoding="utf-8") == page
     assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == figures_before
     assert not list(run.glob("*.new"))

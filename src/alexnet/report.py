@@ -134,8 +134,11 @@ def save_figures(material: Material, folder: Path) -> None:
     figures.save(_kernel_sheet(material.checkpoint), folder / "kernels")
     if answers := material.answers:
         rows = answers.spread
-        figures.save(figures.strips(answers.split.read(answers.indices_M[rows]), answers.probabilities_MK[rows],
-                                    answers.labels_M[rows].tolist(), answers.classes), folder / "strips", lines=False)
+        for name, shown in (("strips", rows), ("mistakes", answers.mistakes[:SHOWN])):
+            if len(shown):
+                figures.save(figures.strips(
+                    answers.split.read(answers.indices_M[shown]), answers.probabilities_MK[shown],
+                    answers.labels_M[shown].tolist(), answers.classes), folder / name, lines=False)
         if material.near:
             assert material.training is not None
             figures.save(figures.beside(
