@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -16,9 +16,6 @@ from alexnet.allocator import set_allocator
 from alexnet.config import arch, default_recipe
 from alexnet.console import Device, Json, Set, Wanted, app, configure, measurable, open_data, say
 from alexnet.threads import wait_briefly
-
-if TYPE_CHECKING:
-    pass
 
 ROWS_SHOWN = 20
 """Photographs, at most, that a picture of neighbours shows."""
@@ -374,7 +371,7 @@ def neighbours_(
     """Find the photographs of a data set that lie nearest to yours in the last hidden layer (Figure 4, right).
 
     Every distance is worked out for up to 100,000 photographs; for more, install faiss: pip install
-    'alexnet[neighbours]'.
+    'alexnet[neighbours]'. The set goes through the network once: what comes out is kept in ~/.cache/alexnet/features.
 
     Parameters
     ----------

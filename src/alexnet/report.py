@@ -46,7 +46,7 @@ MATRIX_CLASSES = 40
 """A confusion matrix of more classes cannot be read."""
 
 AMONG = 4000
-"""At most so many training photographs are searched for the nearest: a quarter of a minute on a CPU, and then kept."""
+"""At most so many training photographs are searched for the nearest: a quarter of a minute on a CPU."""
 
 WORST = 20
 """Classes whose errors are listed, where there are too many for a matrix."""
@@ -269,15 +269,15 @@ def mistakes(material: Material) -> Section | None:
 
 
 def diagnosis(material: Material) -> Section | None:
-    """What training's own looks into the network saw last, and in words what is wrong (PAPER's §3.1)."""
+    """What training's own looks into the network saw last, and in words what is wrong."""
     if not (signals := material.logged("signals")):
         return None
     arch, last = material.checkpoint.arch, signals[-1]
     loss = loss_verdict(material.logged("epoch")[-1]["train_loss"], arch.classes, last["step"])
     said = ([loss] if loss else []) + unit_verdicts(
         arch.activation, last["saturated"], last["dead"], last["ratio"])
-    units = [{"name": name, "saturated": share, "dead": last["dead"][name],
-              "course": [event["saturated"][name] for event in signals]} for name, share in last["saturated"].items()]
+    units = [{"name": name, "saturated": share, "dead": last["dead"][name]}
+             for name, share in last["saturated"].items()]
     return {"said": said or [HEALTHY], "step": last["step"], "units": units, "ratio": last["ratio"],
             "activation": arch.activation}
 
