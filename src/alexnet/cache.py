@@ -34,11 +34,12 @@ def open_or_pack(
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
-    if not is_packed(dest):
-        if (own := choose_side(dataset)) < side:
-            say(f"note: these photographs have about {own} pixels and are enlarged to {side}; "
-                f"--arch {'cifar' if own <= 40 else 'small'} is made for such")
-        photographs = sum(map(len, dataset.splits.values()))
-        say(f"packing {photographs:,} photographs once, at {side} pixels, into {dest} "
-            f"({packed_size_bytes(photographs, side) / 1e9:.1f} GB)")
+    if is_packed(dest):  # the name says of what, so it need not be locked and compared
+        return open_packed(dest)
+    if (own := choose_side(dataset)) < side:
+        say(f"note: these photographs have about {own} pixels and are enlarged to {side}; "
+            f"--arch {'cifar' if own <= 40 else 'small'} is made for such")
+    photographs = sum(map(len, dataset.splits.values()))
+    say(f"packing {photographs:,} photographs once, at {side} pixels, into {dest} "
+        f"({packed_size_bytes(photographs, side) / 1e9:.1f} GB)")
     return pack_with_bar(dataset, dest, side=side)
