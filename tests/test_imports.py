@@ -15,8 +15,8 @@ ORDER = [
     "images", "photos",
     "imagenet", "folders", "ilsvrc", "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader",
     "triton_kernels", "kernels", "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint",
-    "weights", "caffeproto", "caffe", "finetune", "optimise", "runlog", "train", "fast", "predict", "neighbours",
-    "sees", "tables", "experiments", "outcomes", "export", "answers", "figures", "blueprint", "plates", "report",
+    "weights", "caffeproto", "caffe", "finetune", "optimise", "distributed", "runlog", "train", "fast", "predict",
+    "neighbours", "sees", "tables", "experiments", "outcomes", "export", "answers", "figures", "blueprint", "plates", "report",
     "demo", "console", "inside", "cli", "__main__", "__init__",
 ]
 

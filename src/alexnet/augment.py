@@ -93,16 +93,19 @@ class Preprocess:
     def training_views(
         self, pixels: Pixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
         lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
+        leaders: NDArray[np.int64] | None = None,
     ) -> Tensor:
         """One random view of each photograph (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
         indices: each photograph's place in the training set; with seed and epoch they decide the view.
         lighting_CC: columns p_i * l_i of the colour noise, from `lighting_basis`; None leaves the colours alone.
         dtype: float32, or bfloat16 where the network would round to it anyway.
+        leaders: the first of each one's `recipe.view_group` photographs, where these are a share of a batch.
         """
         (side, device), count = _side_and_device(pixels), len(pixels)
         # code2012 drew crop and mirror once for 32 photographs: the first of each group draws for it.
-        leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
+        if leaders is None:
+            leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
         draws = torch.from_numpy(uniform(seed, epoch, leaders, 5)).to(device)
         mirrored_N = draws[:, 4] < 0.5 if recipe.mirror else torch.zeros(count, dtype=torch.bool, device=device)
         shift_NC = None

@@ -8,10 +8,13 @@ old state or the new one, whole. safetensors and JSON only; nothing in it can ru
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,34 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     for path in folder.glob("*.safetensors"):
         if path.name not in {entry["file"] for entry in files.values()}:
             path.unlink(missing_ok=True)
+
+
+class Saver:
+    """Saves in a thread of its own, so that a step waits for a copy of the tensors and not for the disk.
+
+    What went wrong with a save is raised by the next `save`, or by `wait`.
+    """
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
+        self.under_way: deque[Future[None]] = deque()
+
+    def save(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """Begin to save what the checkpoint is now."""
+        while self.under_way and (len(self.under_way) > 1 or self.under_way[0].done()):
+            self.under_way.popleft().result()
+
+        def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
+
+        still = replace(checkpoint, weights=copied(checkpoint.weights), velocity=copied(checkpoint.velocity),
+                        training=copy.deepcopy(checkpoint.training))
+        self.under_way.append(self.thread.submit(save, still, folder))
+
+    def wait(self) -> None:
+        """Until all of it is on the disk."""
+        while self.under_way:
+            self.under_way.popleft().result()
 
 
 def _write(path: Path, data: bytes) -> None:

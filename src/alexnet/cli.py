@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -150,10 +151,13 @@ def train(
     out: Path | None = None, resume: bool = False, seed: int = 0, set_: Set = None, device: Device = "auto",
     precision: Wanted = "auto", workers: int = 2, save_minutes: float = 10.0,
     init: str | None = None, freeze: str | None = None, allocator: Memory = "keep",
+    parallel: Literal["data", "towers", "hybrid"] = "data", scheme: Literal["a", "b", "c"] = "a",
+    timeout: float = 20.0,
 ) -> None:
     """Train a network and leave its best and last checkpoints, a log and a report.
 
-    Ctrl-C and SIGTERM leave a checkpoint; --resume goes on from it and ends where an uninterrupted run would.
+    Ctrl-C and SIGTERM leave a checkpoint; --resume goes on from it and ends where an uninterrupted run would. On
+    several devices or hosts: torchrun --nproc-per-node 2 -m alexnet train ..., with the options as they are for one.
 
     Parameters
     ----------
@@ -184,10 +188,19 @@ def train(
         Layers that stay as they are: conv, which is all convolutions, or names such as conv1,conv2.
     allocator
         keep: freed memory stays with the process for the next step (Linux); system: as it was.
+    parallel
+        Under torchrun. data: each process has its share of every batch; towers: each has one of the paper's towers;
+        hybrid: "one weird trick", each has its share of every batch and of the fully connected layers' units.
+    scheme
+        For hybrid: how photographs come to the fully connected layers: a all at once, b one process's after another's,
+        c a part of each process's after another.
+    timeout
+        Under torchrun: seconds that a process waits for the others before it takes one of them for lost.
     """
     memory = set_allocator(allocator)  # before torch is imported, as is the next
     wait_briefly()
 
+    from alexnet.distributed import joined
     from alexnet.native import level
     from alexnet.optimise import choose_precision
     from alexnet.progress import TrainingBar
@@ -196,37 +209,45 @@ def train(
 
     what = arch_ or ("finetune" if init else "paper")
     out = out or Path("runs") / f"{what}-{Path(data).resolve().name if Path(data).exists() else data}"
-    begun = resumable(out) if resume else None
-    start = open_weights(init) if init and not begun else None
-    if begun and not (arch_ or recipe_ or set_):
-        network, chosen, state = begun
-        seed = state.seed
-    else:
-        own = arch(arch_) if arch_ else start.arch if start else begun[0] if begun and init else arch("paper")
-        way = recipe(recipe_) if recipe_ else finetune_recipe(own) if init else None
-        network, chosen = configure(own, way, set_)
-    if freeze and not (init or begun):
-        raise ValueError(f"--freeze {freeze} without --init would keep weights that were drawn at random; add --init "
-                         "CHECKPOINT, or leave it out")
-    chosen = replace(chosen, epochs=epochs) if epochs is not None else chosen
-    chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
-    packed = open_data(data, network.input.side)
     device = choose_device(device)
-    arithmetic = choose_precision(begun[2].precision if begun and precision == "auto" else precision, device)
-    with TrainingBar(chosen.epochs) as watch:
-        run = Run(packed, network, chosen, out, seed=seed, device=device, precision=arithmetic,
-                  resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
-                  about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory})
+    with joined(device, timeout) as world:
+        with world.together():
+            resume = resume or world.restarted
+            begun = world.from_first(lambda: resumable(out) if resume else None)
+            start = open_weights(init) if init and not begun else None
+            if begun and not (arch_ or recipe_ or set_):
+                network, chosen, state = begun
+                seed = state.seed
+            else:
+                own = arch(arch_) if arch_ else start.arch if start else begun[0] if begun and init else arch("paper")
+                way = recipe(recipe_) if recipe_ else finetune_recipe(own) if init else None
+                network, chosen = configure(own, way, set_)
+            if freeze and not (init or begun):
+                raise ValueError(f"--freeze {freeze} without --init would keep weights that were drawn at random; add "
+                                 "--init CHECKPOINT, or leave it out")
+            chosen = replace(chosen, epochs=epochs) if epochs is not None else chosen
+            chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
+            packed = world.one_by_one(lambda: open_data(data, network.input.side))
+            arithmetic = choose_precision(begun[2].precision if begun and precision == "auto" else precision, device)
+            watch = TrainingBar(chosen.epochs)
+            run = Run(packed, network, chosen, out, seed=seed, device=str(world.device), precision=arithmetic,
+                      resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
+                      about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory},
+                      world=world, parallel=parallel, scheme=scheme)
         if start:
             say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
-        say(f"{network.name}, {_count(run.network):,} parameters, recipe {chosen.name}, "
-             f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
-        say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}")
+        say(f"{network.name}, {run.team.parameters:,} parameters, recipe {chosen.name}, "
+            f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
+        say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}"
+            + (f"; {world.size} processes, {parallel}" if world.size > 1 else ""))
         if begun and run.state.epoch >= chosen.epochs:
             say(f"its {run.state.epoch} epochs are done, and {chosen.epochs} were asked for; --epochs says how many")
         elif begun:
             say(f"going on after {run.state.epoch} of {chosen.epochs} epochs, at step {run.state.step:,}")
-        run.train()
+        with watch if world.first else nullcontext():
+            run.train()
+    if not world.first:
+        return
     from alexnet.report import report as write_report  # its matplotlib is half a second that no run waits for
 
     page = write_report(out, packed)

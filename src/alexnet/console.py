@@ -6,6 +6,7 @@ a run stopped by a signal exits with 128 + its number (130 for Ctrl-C, 143 for S
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -49,10 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        # train.Interrupted, known by its attribute: importing train here would bring torch to `alexnet --help`.
+        # train.Interrupted and distributed.Lost, known by their attribute: importing them here would bring torch to
+        # `alexnet --help`.
         if (code := getattr(error, "exit_code", None)) is None:
             raise
-        print(error, file=sys.stderr)
+        if code == 1 or not _is_one_of_many():
+            print(f"alexnet: {error}" if code == 1 else error, file=sys.stderr)
         sys.exit(code)
 
 
@@ -62,7 +65,14 @@ def _fail(sentence: str) -> None:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """A remark; of several processes that do the same, the first one's."""
+    if not _is_one_of_many():
+        print(line, file=sys.stderr, flush=True)
+
+
+def _is_one_of_many() -> bool:
+    """Whether torchrun has started this process and another one speaks."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 
 def configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:

@@ -124,19 +124,23 @@ def probabilities(members: Sequence[Member], pixels: Pixels, views: int = 1) -> 
 def predictions(
     members: Sequence[Member], split: Split, *, views: int = 1, batch_size: int = 128,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Probabilities [N, K] and places in the split, batch by batch, every photograph once, in order."""
+    """Probabilities [N, K] and places in the split, batch by batch, every photograph once, in order.
+
+    share: (rank, world), of whose batches these are; progress is told of all photographs.
+    """
     device = device or torch.device("cpu")
     modes = [network.training for network, _ in members]
     done = 0
     try:
         for network, _ in members:
             network.eval()
-        for batch in batches(split, max(1, batch_size // views), device=device):
+        for batch in batches(split, max(1, batch_size // views), device=device, rank=share[0], world=share[1]):
             with torch.inference_mode():
                 outputs_NK = probabilities(members, batch.pixels, views)
             yield outputs_NK, batch.indices
-            done += len(batch.indices)
+            done += len(batch.everyone)
             if on_progress:
                 on_progress(done, len(split))
     finally:
@@ -147,11 +151,15 @@ def predictions(
 def evaluate(
     members: Sequence[Member], split: Split, *, views: int = 1, batch_size: int = 128, label_map: Tensor | None = None,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Errors:
-    """The errors over a whole split. label_map: from the data's classes to the network's, where they differ."""
+    """The errors over a whole split, or a (rank, world)'s share of it.
+
+    label_map: from the data's classes to the network's, where they differ.
+    """
     errors = Errors()
     for outputs_NK, indices in predictions(
-            members, split, views=views, batch_size=batch_size, device=device, on_progress=on_progress):
+            members, split, views=views, batch_size=batch_size, device=device, on_progress=on_progress, share=share):
         labels_N = torch.from_numpy(split.labels[indices])
         errors += count_errors(outputs_NK.cpu(), labels_N if label_map is None else label_map[labels_N])
     return errors

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +32,14 @@ class Batch:
     """int64 [N]"""
     indices: NDArray[np.int64]
     """Each photograph's place in its split."""
+    everyone: NDArray[np.int64]
+    """The same of all photographs of the global batch."""
+    places: NDArray[np.int64]
+    """Where in the global batch each of these stands: indices = everyone[places]."""
+
+    def leaders(self, group: int) -> NDArray[np.int64]:
+        """The first photograph of each one's group, where the global batch is cut into groups of that many."""
+        return self.everyone[self.places // group * group]
 
     @property
     def pixels_NHWC(self) -> Tensor:
@@ -65,14 +73,16 @@ def batches(
     everyone = order(total, *shuffle) if shuffle else np.arange(total)
 
     def read(step: int) -> Batch:
-        share = everyone[step * total // steps : (step + 1) * total // steps][rank::world]
+        whole = everyone[step * total // steps : (step + 1) * total // steps]
+        places = np.arange(rank, len(whole), world)
+        share = whole[places]
         labels_N = torch.from_numpy(split.labels[share])
         if device.type == "cpu" and split.codec == "raw":
-            return Batch(split.mapped(share), labels_N, share)
+            return Batch(split.mapped(share), labels_N, share, whole, places)
         pixels_NHWC = torch.from_numpy(split.read(share))
         if device.type == "cuda":
-            return Batch(pixels_NHWC.pin_memory(), labels_N.pin_memory(), share)
-        return Batch(pixels_NHWC, labels_N, share)
+            pixels_NHWC, labels_N = pixels_NHWC.pin_memory(), labels_N.pin_memory()
+        return Batch(pixels_NHWC, labels_N, share, whole, places)
 
     source = _read_ahead(read, range(start, steps), workers, ahead)
     yield from _copied_ahead(source, device) if device.type != "cpu" else source
@@ -106,8 +116,8 @@ def _copied_ahead(source: Iterator[Batch], device: torch.device) -> Iterator[Bat
 
     def copied(batch: Batch) -> Batch:
         with torch.cuda.stream(stream) if stream else nullcontext():
-            return Batch(batch.pixels_NHWC.to(device, non_blocking=True),
-                         batch.labels_N.to(device, non_blocking=True), batch.indices)
+            return replace(batch, pixels=batch.pixels_NHWC.to(device, non_blocking=True),
+                           labels_N=batch.labels_N.to(device, non_blocking=True))
 
     waiting: deque[Batch] = deque()
     for batch in source:

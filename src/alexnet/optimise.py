@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -118,6 +118,8 @@ class Arithmetic:
         self.scale = 2.0**16 if precision == "fp16" else 1.0
         """What the loss is multiplied by, so that small gradients do not vanish in fp16."""
         self.steps_since_overflow = 0
+        self.everywhere: Callable[[bool], bool] = lambda finite: finite
+        """Whether something holds in all processes of a run, where each sees some of the gradients."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """What the forward pass runs under."""
@@ -132,7 +134,7 @@ class Arithmetic:
             return True
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_div_(gradients, self.scale)
-        finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+        finite = self.everywhere(all(bool(torch.isfinite(gradient).all()) for gradient in gradients))
         self.steps_since_overflow = self.steps_since_overflow + 1 if finite else 0
         if not finite:
             self.scale /= 2

@@ -32,6 +32,14 @@ def override(config: Config, settings: Iterable[str]) -> Config:
     return from_json(type(config), tree)
 
 
+def difference(one: Any, other: Any, names: tuple[str, str] = ("then", "now")) -> str:
+    """The first value that differs between two trees of JSON: `rate: 0.01 then, 0.1 now`."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        key = next(key for key in one if one[key] != other.get(key))
+        return f"{key}: {difference(one[key], other.get(key), names)}"
+    return f"{one!r} {names[0]}, {other!r} {names[1]}"
+
+
 def _set(tree: dict[str, Any], kind: type, keys: list[str], text: str, path: str) -> None:
     hints = typing.get_type_hints(kind)
     key, rest = keys[0], keys[1:]

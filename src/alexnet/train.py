@@ -16,8 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +29,14 @@ from alexnet import native
 from alexnet.augment import Preprocess, lighting_basis
 from alexnet.config import Arch, Recipe
 from alexnet.diagnostics import Glimpse, loss_verdict, unit_verdicts
+from alexnet.distributed import ALONE, Elsewhere, Parallel, Scheme, Team, World
 from alexnet.evaluate import Errors, evaluate
 from alexnet.finetune import begin_from
 from alexnet.loader import Batch, batches, batches_per_epoch
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, choose_precision, conv1_rate, learning_rate
 from alexnet.runlog import whole_lines
-from alexnet.settings import to_json
+from alexnet.settings import difference, to_json
 from alexnet.shards import Packed
 
 Event = dict[str, Any]
@@ -44,13 +46,16 @@ Event = dict[str, Any]
 
 def train_step(
     network: nn.Module, optimiser: Momentum, views_NCHW: Tensor, labels_N: Tensor, rate: float, arithmetic: Arithmetic,
-    conv1_rate: float | None = None,
+    conv1_rate: float | None = None, share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Forward, backward, update. Returns the batch's mean loss and its number of wrong guesses, on the device."""
+    """Forward, backward, update. Returns the batch's mean loss and its number of wrong guesses, on the device.
+
+    share: of the global batch that these photographs are, where other processes have the rest.
+    """
     with arithmetic.autocast():
         logits_NK = network(views_NCHW)
     loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=optimiser.recipe.label_smoothing)
-    (loss * arithmetic.scale).backward()
+    (loss * (arithmetic.scale * share)).backward()
     if arithmetic.gradients_are_finite(optimiser.parameters):
         optimiser.step(rate, conv1_rate)
     optimiser.zero_grad()
@@ -102,8 +107,8 @@ class _Launched(NamedTuple):
     """A step that the device has been given, and may not have done."""
 
     step: int
-    loss: Tensor
-    wrong: Tensor
+    told: Tensor
+    """Over all processes: mean loss, wrong guesses, how many were signalled to stop by each of STOPS, save now."""
     photographs: int
     rate: float
     began: float
@@ -117,18 +122,25 @@ def _steps_behind(device: torch.device) -> int:
     return 1 if device.type == "cuda" else 0
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
 @contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
-    """Within, SIGINT and SIGTERM only leave their number behind; a second one acts as it always does."""
+def _signals(patient: bool) -> Iterator[Callable[[], int]]:
+    """Within, the signals of STOPS only leave their number behind.
+
+    A second one acts as it always does, unless `patient`: a launcher passes on what the terminal has sent already.
+    """
     caught = 0
 
     def remember(number: int, frame: object) -> None:
         nonlocal caught
         caught = number
-        signal.signal(number, former[number])
+        if not patient:
+            signal.signal(number, former[number])
 
     try:
-        former: dict[int, Any] = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
+        former: dict[int, Any] = {number: signal.signal(number, remember) for number in STOPS}
     except ValueError:  # not the main thread, where Python allows no handlers: nothing to catch, nothing to restore
         former = {}
     try:
@@ -194,6 +206,8 @@ class Run:
     init: a checkpoint to begin from (finetune.py), with its mean where it takes photographs the same way.
     about: more for config.json, where the report finds it: `command`, `title`, `note`.
     save_minutes: how often, besides at every epoch's end, out/last is written.
+    world, parallel, scheme: the processes that train it together, and how (distributed.py). The first of them logs and
+    saves; `out` need not be there for the others.
     Raises ValueError for data, network and recipe that do not go together, with nothing written.
     """
 
@@ -202,7 +216,7 @@ class Run:
         precision: Precision | Literal["auto"] = "fp32", resume: bool = False, workers: int = 2,
         save_minutes: float = 10.0,
         init: ckpt.Checkpoint | None = None, on_event: Callable[[Event], None] = lambda event: None,
-        about: dict[str, Any] | None = None,
+        about: dict[str, Any] | None = None, world: World = ALONE, parallel: Parallel = "data", scheme: Scheme = "a",
     ) -> None:
         if packed.side != arch.input.side:
             raise ValueError(
@@ -215,7 +229,7 @@ class Run:
         self.device, self.workers, self.save_minutes = torch.device(device), workers, save_minutes
         precision = choose_precision(precision, self.device)
         self.arithmetic = Arithmetic(precision, self.device)
-        self.on_event, self.about = on_event, about or {}
+        self.on_event, self.about, self.world = on_event, about or {}, world
         self.state = State(seed, packed.fingerprint, packed.plan["dataset"], precision)
         self.training, self.validation = packed.split("train"), packed.split("val")
         for name, split in (("training", self.training), ("validation", self.validation)):
@@ -225,17 +239,24 @@ class Run:
         self.steps = batches_per_epoch(len(self.training), recipe.batch_size)
         self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)
         self.lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(self.device)
-        saved = self._saved(resume)
+        self._agree(parallel, scheme)
+        saved: ckpt.Checkpoint | None = world.from_first(lambda: self._saved(resume))
         self.network = AlexNet(self.arch, seed)
         self.provenance = saved.provenance if saved else {}
         if init and not saved:
             self._begin_from(init)
+        if saved:
+            self.network.load_state_dict(saved.weights)
+        self.team = Team(world, self.network, parallel, scheme)
         self.network.freeze(recipe.freeze)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.team.ready()
+        self.arithmetic.everywhere = self.team.everywhere
         drawn = self.provenance.get("init", {}).get("drawn", [])
         self.optimiser = Momentum(self.network, recipe, anew=[self.network.named_layer(name) for name in drawn])
         if saved:
             self._restore(saved)
+        self._saver = ckpt.Saver()
         self._saved_at = time.monotonic()
         self._said: set[str] = set()
 
@@ -244,42 +265,60 @@ class Run:
 
         Raises Interrupted after a signal, with out/last written, and Diverged where the loss is not a number.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
-        self._write_config()
-        log = Log(self.out, self.state)
+        log = None
+        with self.world.together():
+            if self.world.first:
+                self.out.mkdir(parents=True, exist_ok=True)
+                self._write_config()
+                log = Log(self.out, self.state)
 
         def tell(**event: Any) -> None:
-            log.write(event)
-            self.on_event(event)
+            if log:
+                log.write(event)
+                self.on_event(event)
 
         errors = Errors()
         try:
-            with _signals() as caught:
+            with _signals(patient=self.world.size > 1) as caught:
                 tell(event="start", step=self.state.step, epoch=self.state.epoch, steps_per_epoch=self.steps,
                      photographs=len(self.training), classes=self.arch.classes, epochs=self.recipe.epochs)
                 while self.state.epoch < self.recipe.epochs:
                     self._train_epoch(tell, caught)
                     errors = self._close_epoch(tell, caught)
+                self._saver.wait()
                 tell(event="end", step=self.state.step, epoch=self.state.epoch, best_top1_error=self.state.best_error)
         except Diverged as verdict:
             tell(event="warning", step=self.state.step, text=str(verdict))
+            if not self.world.first:  # all of them saw it, and one says so
+                raise Elsewhere(2) from verdict
             raise
         finally:
-            log.close()
+            if log:
+                log.close()
+            self._saver.wait()
         return errors
 
     def _train_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> None:
         state, recipe, epoch = self.state, self.recipe, self.state.epoch
         self.network.train()
-        source = batches(self.training, recipe.batch_size, shuffle=(state.seed, epoch),
+        rank, world = self.team.reads
+        source = batches(self.training, recipe.batch_size, shuffle=(state.seed, epoch), rank=rank, world=world,
                          start=state.step - epoch * self.steps, workers=self.workers, device=self.device)
         latest: list[float] = []
         launched: deque[_Launched] = deque()
         behind = _steps_behind(self.device)
 
-        def settle(left: int) -> None:
+        stop = 0
+
+        def settle(left: int) -> bool:
+            """Read what was launched. Whether it is time to save."""
+            nonlocal stop
+            save = False
             while len(launched) > left:
-                self._settle(tell, launched.popleft(), latest)
+                done = launched.popleft()
+                stopped, due = self._settle(tell, done, latest)
+                stop, save = stop or stopped, save or due
+            return save
 
         while True:
             began = time.perf_counter()
@@ -294,20 +333,40 @@ class Run:
             state.step += 1
             if glimpse:
                 self._judge_units(tell, glimpse)
-            launched.append(_Launched(state.step, loss, wrong, len(batch.indices), rate, began, waited))
-            settle(behind)
-            if caught():
+            launched.append(_Launched(
+                state.step, self._told(loss, wrong, batch, caught()), len(batch.everyone), rate, began, waited))
+            save = settle(behind)
+            if self.world.size == 1:  # there is nobody to agree with
+                stop = stop or caught()
+            if stop:
                 settle(0)
-                self._save_last()
-                raise Interrupted(caught(), self.out / "last")
-            if time.monotonic() - self._saved_at > 60 * self.save_minutes:
+                self._stop(stop)
+            if save:
                 settle(0)
                 self._save_last()
         settle(0)
+        if stop:
+            self._stop(stop)
 
-    def _settle(self, tell: Callable[..., None], done: _Launched, latest: list[float]) -> None:
-        """Read what a step gave, count it, tell it, judge it."""
-        state, loss, wrong = self.state, done.loss.item(), int(done.wrong.item())
+    def _told(self, loss: Tensor, wrong: Tensor, batch: Batch, caught: int) -> Tensor:
+        """What a step gave and what is asked of the run, over all processes, so that all of them do the same."""
+        share = len(batch.indices) / len(batch.everyone)
+        due = self.world.first and time.monotonic() - self._saved_at > 60 * self.save_minutes
+        asked = torch.tensor([*(float(caught == number) for number in STOPS), float(due)], dtype=torch.float64)
+        gave = torch.stack([loss.double() * share, wrong.double()]) * self.team.counts
+        return self.world.total(torch.cat([gave, asked.to(gave.device)]))
+
+    def _stop(self, number: int) -> NoReturn:
+        """Save, and end by a signal: the step is done, or the epoch is trained and will be evaluated again."""
+        self._save_last()
+        self._saver.wait()
+        self.world.wait()  # a launcher ends the others when one has ended, and the first may not have saved
+        raise Interrupted(number, self.out / "last")
+
+    def _settle(self, tell: Callable[..., None], done: _Launched, latest: list[float]) -> tuple[int, bool]:
+        """Read what a step gave, count it, tell it, judge it. The signal to stop by, and whether to save."""
+        state, (loss, wrong_, *stops, due) = self.state, done.told.tolist()
+        wrong = int(wrong_)
         state.seen += done.photographs
         state.loss_sum += loss * done.photographs
         state.wrong += wrong
@@ -318,17 +377,20 @@ class Run:
         latest.append(loss)
         del latest[:-200]
         self._judge(tell, done.step, latest)
+        return next((int(number) for number, asked in zip(STOPS, stops, strict=True) if asked), 0), bool(due)
 
     def _step(self, batch: Batch, rate: float, conv1_rate: float) -> tuple[Tensor, Tensor]:
         state, stops = self.state, self.recipe.lighting_stops
         # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
+        self.team.see(len(batch.everyone), batch.places, state.step)
         views_NCHW = self.preprocess.training_views(
             batch.pixels, batch.indices, self.recipe, state.seed, state.epoch,
-            self.lighting if not stops or state.epoch < stops else None, self.arithmetic.dtype_of_views)
+            self.lighting if not stops or state.epoch < stops else None, self.arithmetic.dtype_of_views,
+            batch.leaders(self.recipe.view_group))
         return train_step(
-            self.network, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
-            batch.labels_N, rate, self.arithmetic, conv1_rate)
+            self.team.trained, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
+            batch.labels_N, rate, self.arithmetic, conv1_rate, len(batch.indices) / len(batch.everyone))
 
     def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
         """Say in words what is wrong with the loss. Raises Diverged where nothing can come of going on."""
@@ -353,12 +415,14 @@ class Run:
         state = self.state
 
         def check(done: int, total: int) -> None:
-            self.on_event({"event": "validating", "done": done, "total": total})
-            if caught():
-                self._save_last()  # the epoch is trained, not closed: resuming evaluates it again
-                raise Interrupted(caught(), self.out / "last")
+            if self.world.first:
+                self.on_event({"event": "validating", "done": done, "total": total})
+            if stop := self.world.most(caught()):
+                self._stop(stop)
 
-        errors = evaluate([(self.network, self.preprocess)], self.validation, device=self.device, on_progress=check)
+        errors = self.team.errors(evaluate(
+            [(self.team.measured, self.preprocess)], self.validation, device=self.device, on_progress=check,
+            share=self.team.reads))
         if not math.isfinite(errors.loss):
             raise Diverged(loss_verdict(errors.loss, self.arch.classes, state.step))
         rate = learning_rate(self.recipe, (state.step - 0.5) / self.steps, state.plateau.drops)
@@ -370,11 +434,25 @@ class Run:
         state.seen, state.loss_sum, state.wrong = 0, 0.0, 0
         if errors.top1_error < state.best_error:
             state.best_error = errors.top1_error
-            ckpt.save(self._checkpoint(errors, resumable=False), self.out / "best")
+            self._save(errors, "best", resumable=False)
         self._save_last(errors)
         return errors
 
     # --- Beginning, saving and restoring ---
+
+    def _agree(self, parallel: Parallel, scheme: Scheme) -> None:
+        """Raises ValueError where a process was started on something else, or has nothing to do."""
+        for what, value in (
+            ("version", [version("alexnet"), torch.__version__]), ("network", to_json(self.arch)),
+            ("recipe", to_json(self.recipe)), ("data", self.state.data), ("seed", self.state.seed), ("precision", self.state.precision),
+            ("way to share it", [parallel, scheme]),
+        ):
+            self.world.agree(what, value)
+        for split, size in ((self.training, self.recipe.batch_size), (self.validation, 128)):
+            smallest = len(split) // batches_per_epoch(len(split), size)
+            if smallest < self.world.size and parallel != "towers":
+                raise ValueError(f"batches of {smallest} photographs leave some of {self.world.size} processes without "
+                                 "any; start fewer, or take larger batches (--set recipe.batch_size=...)")
 
     def _begin_from(self, init: ckpt.Checkpoint) -> None:
         taken, drawn = begin_from(self.network, init, self.packed.classes)
@@ -382,20 +460,23 @@ class Run:
             self.preprocess = init.preprocess().to(self.device)
         self.provenance = {"init": {**init.describe(), "taken": taken, "drawn": drawn}}
 
-    def _checkpoint(self, errors: Errors | None, *, resumable: bool) -> ckpt.Checkpoint:
+    def _save(self, errors: Errors | None, name: str, *, resumable: bool) -> None:
+        """Begin to write out/name, for which all processes give what they have."""
         # The update after a finite loss can be the one that explodes, and no save may keep that.
-        if not all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters()):
+        if not self.team.everywhere(all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters())):
             raise Diverged(loss_verdict(math.nan, self.arch.classes, self.state.step))
         self.state.loss_scale = self.arithmetic.scale
         self.state.steps_since_overflow = self.arithmetic.steps_since_overflow
-        return ckpt.Checkpoint(
-            arch=self.arch, classes=self.packed.classes, recipe=self.recipe, weights=self.network.state_dict(),
-            mean_HWC=self.preprocess.mean_HWC, velocity=self.optimiser.velocity if resumable else {},
-            training=asdict(self.state), errors=errors.to_json() if errors else {},
-            provenance=self.provenance)
+        weights = self.team.whole(self.network.state_dict())
+        velocity = self.team.whole(self.optimiser.velocity) if resumable else {}
+        if self.world.first:
+            self._saver.save(ckpt.Checkpoint(
+                arch=self.arch, classes=self.packed.classes, recipe=self.recipe, weights=weights,
+                mean_HWC=self.preprocess.mean_HWC, velocity=velocity, training=asdict(self.state),
+                errors=errors.to_json() if errors else {}, provenance=self.provenance), self.out / name)
 
     def _save_last(self, errors: Errors | None = None) -> None:
-        ckpt.save(self._checkpoint(errors, resumable=True), self.out / "last")
+        self._save(errors, "last", resumable=True)
         self._saved_at = time.monotonic()
 
     def _saved(self, resume: bool) -> ckpt.Checkpoint | None:
@@ -417,16 +498,16 @@ class Run:
             ("seed", state.seed, self.state.seed), ("precision", state.precision, self.state.precision),
         ):
             if then != now:
-                raise ValueError(f"{self.out} was begun with another {what} ({_difference(then, now)}); "
+                raise ValueError(f"{self.out} was begun with another {what} ({difference(then, now)}); "
                                  "resume it with the same, or choose another --out")
         return saved
 
     def _restore(self, saved: ckpt.Checkpoint) -> None:
         self.state = State.from_json(saved.training)
-        self.network.load_state_dict(saved.weights)
         self.preprocess = saved.preprocess().to(self.device)
+        own = self.team.own(saved.velocity)
         for name, velocity in self.optimiser.velocity.items():
-            velocity.copy_(saved.velocity[name])
+            velocity.copy_(own[name])
         self.arithmetic.scale = self.state.loss_scale
         self.arithmetic.steps_since_overflow = self.state.steps_since_overflow
 
@@ -439,7 +520,8 @@ class Run:
                      "classes": list(self.packed.classes),
                      "photographs": {"train": len(self.training), "val": len(self.validation)}},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "threads": torch.get_num_threads(),
+            "threads": torch.get_num_threads(), "processes": self.world.size,
+            **({"parallel": self.team.parallel} if self.world.size > 1 else {}),
         } | self.about
         partial = self.out / "config.json.new"
         partial.write_text(json.dumps(config, indent=1))
@@ -475,11 +557,3 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {os.cpu_count()} cores"
-
-
-def _difference(then: Any, now: Any) -> str:
-    """The first value that differs, as `then, now`."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        key = next(key for key in then if then[key] != now.get(key))
-        return f"{key}: {_difference(then[key], now.get(key))}"
-    return f"{then!r} then, {now!r} now"

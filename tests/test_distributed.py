@@ -1,0 +1,255 @@
+"""Several processes give what one gives: equal steps, each photograph once, one sentence about what is wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet import checkpoint
+from alexnet.config import Recipe, arch
+from alexnet.distributed import _chunks, check
+from alexnet.experiments import PAPER_SMALL
+from alexnet.loader import batches
+from alexnet.settings import override, to_json
+from alexnet.train import Run
+from worlds import precise_batch_norm
+
+HERE = Path(__file__).parent
+
+RECIPE = Recipe("few", epochs=1, batch_size=30, rate=0.02, schedule="linear", view_group=4)
+NETWORKS = {
+    "norm": replace(PAPER_SMALL, name="norm", classes=4),
+    "batch": override(PAPER_SMALL, ["norm=batch", "dense_norm=true", "classes=4"]),
+    "before": override(PAPER_SMALL, ["dropout_before=true", "towers=1", "classes=4"]),
+}
+"""Response normalisation, batch normalisation everywhere, and dropout where torchvision's has it."""
+
+SHARED = {
+    2: [("norm", "data", "a"), ("batch", "data", "a"), ("norm", "towers", "a"), ("batch", "towers", "a"),
+        ("norm", "hybrid", "a"), ("batch", "hybrid", "a"), ("before", "hybrid", "a")],
+    3: [("norm", "data", "a"), ("batch", "data", "a"), ("norm", "hybrid", "b"), ("before", "hybrid", "c")],
+    4: [("norm", "data", "a"), ("batch", "hybrid", "a"), ("norm", "hybrid", "c")],
+}
+
+
+def launch(deed, folder, jobs, size, **environment):
+    """Start `size` processes of worlds.py and wait; returns what each wrote to its standard error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size),
+                           "OMP_NUM_THREADS": "1"} | environment
+    processes = [subprocess.Popen(
+        [sys.executable, HERE / "worlds.py", deed, folder], env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        stderr=subprocess.PIPE, text=True) for rank in range(size)]
+    said = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * size, "\n".join(said)
+    return said
+
+
+def job(packed, out, network, parallel="data", scheme="a", recipe=RECIPE, seed=3, **more):
+    return {"packed": str(packed.path), "out": out, "arch": to_json(NETWORKS[network]), "recipe": to_json(recipe),
+            "seed": seed, "parallel": parallel, "scheme": scheme} | more
+
+
+def name(network, parallel, scheme, size):
+    return f"{network}-{parallel}-{scheme}-{size}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def precise():
+    with precise_batch_norm():
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(packed, one_thread, tmp_path_factory):
+    """The folder with every network trained by one process, and shared in every way."""
+    folder = tmp_path_factory.mktemp("worlds")
+    for network, made in NETWORKS.items():
+        Run(packed, made, RECIPE, folder / network, seed=3).train()
+    for size, ways in SHARED.items():
+        launch("train", folder, [job(packed, name(*way, size), *way) for way in ways], size)
+    return folder
+
+
+@pytest.mark.parametrize(("network", "parallel", "scheme", "size"),
+                         [(*way, size) for size, ways in SHARED.items() for way in ways])
+def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network, parallel, scheme, size):
+    one = checkpoint.load(runs / network / "last", with_velocity=True)
+    several = checkpoint.load(runs / name(network, parallel, scheme, size) / "last", with_velocity=True)
+    assert several.weights.keys() == one.weights.keys()
+    for kind in ("weights", "velocity"):
+        for key, expected in getattr(one, kind).items():
+            got = getattr(several, kind)[key]
+            # A bias under batch norm has no gradient but what rounding leaves.
+            close = (1e-3 if network == "batch" else 1e-4) * max(0.05, float(expected.abs().max()))
+            torch.testing.assert_close(got, expected, rtol=1e-3, atol=close, msg=lambda why, key=key: f"{key}: {why}")
+    assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
+    assert several.errors["photographs"] == one.errors["photographs"]
+    assert several.errors["top1_error"] == one.errors["top1_error"]
+    alike = {key: value for key, value in one.training.items() if key not in ("best_error", "plateau")}
+    assert {key: several.training[key] for key in alike} == alike
+
+
+@pytest.mark.parametrize(("world", "size"), list(product((1, 2, 3, 4, 7), (30, 128))))
+def test_each_photograph_is_seen_once_an_epoch_at_any_world_size(packed, world, size):
+    split = packed.split("train")
+    seen = Counter(int(place) for rank in range(world)
+                   for batch in batches(split, size, shuffle=(3, 1), rank=rank, world=world) for place in batch.indices)
+    assert seen == Counter(range(len(split)))
+
+
+def test_a_share_knows_its_place_in_the_global_batch(packed):
+    split = packed.split("train")
+    (whole, *_), (share, *_) = batches(split, 30, shuffle=(3, 1)), batches(split, 30, shuffle=(3, 1), rank=1, world=3)
+    np.testing.assert_array_equal(whole.indices, share.everyone)
+    np.testing.assert_array_equal(share.everyone[share.places], share.indices)
+    np.testing.assert_array_equal(share.leaders(4), whole.leaders(4)[share.places])
+
+
+def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
+    """1 -> 2 -> 4 -> 1, an epoch in each, is one process's four epochs."""
+    recipe = replace(RECIPE, epochs=4, schedule="constant")
+    Run(packed, NETWORKS["batch"], recipe, tmp_path / "straight", seed=3).train()
+    for epochs, (size, parallel) in enumerate([(1, "data"), (2, "hybrid"), (4, "data"), (1, "data")], 1):
+        part = replace(recipe, epochs=epochs)
+        if size == 1:
+            Run(packed, NETWORKS["batch"], part, tmp_path / "run", seed=3, resume=True).train()
+        else:
+            launch("train", tmp_path, [job(packed, "run", "batch", parallel, recipe=part, resume=True)], size)
+    straight, changed = (checkpoint.load(tmp_path / run / "last") for run in ("straight", "run"))
+    assert changed.training["step"] == straight.training["step"]
+    for key, expected in straight.weights.items():
+        torch.testing.assert_close(changed.weights[key], expected, rtol=1e-2,
+                                   atol=1e-3 * max(0.05, float(expected.abs().max())),
+                                   msg=lambda why, key=key: f"{key}: {why}")
+
+
+@pytest.mark.parametrize("parallel", ["data", "towers", "hybrid"])
+def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, parallel):
+    """A finished run that two processes take up to no more epochs is saved by nobody; what they hold is what it was."""
+    Run(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3).train()
+    launch("hold", tmp_path, [job(packed, "run", "norm", parallel, resume=True)], 2)
+    before, held = checkpoint.load(tmp_path / "run" / "last", with_velocity=True), checkpoint.load(
+        tmp_path / "held", with_velocity=True)
+    for kind in ("weights", "velocity"):
+        for key, tensor in getattr(before, kind).items():
+            assert torch.equal(getattr(held, kind)[key], tensor), key
+    assert held.training == before.training
+
+
+# --- What is wrong is said once ---
+
+def test_processes_that_disagree_all_stop_and_the_first_says_why(packed, tmp_path):
+    base = job(packed, "run", "norm")
+    cases = {
+        "recipe than process 0 (rate: 0.1 there, 0.02 here)":
+            base | {"recipe": to_json(replace(RECIPE, rate=0.1))},
+        "seed than process 0 (4 there, 3 here)": base | {"seed": 4},
+        "network than process 0 (norm: 'batch' there, 'lrn' here)":
+            base | {"arch": to_json(replace(NETWORKS["norm"], norm="batch"))},
+        "way to share it": base | {"parallel": "hybrid"},
+    }
+    launch("disagree", tmp_path, [{"others": base, "last": other} for other in cases.values()], 2)
+    for number, what in enumerate(cases):
+        first, last = ((tmp_path / f"{number}.said-{rank}").read_text() for rank in (0, 1))
+        assert "process 1 of 2 was started with another" in first
+        assert what in first
+        assert last == "Elsewhere 2"
+        assert not (tmp_path / f"{number}").exists()
+
+
+def test_what_one_process_alone_lacks_is_said_by_the_first(packed, tmp_path):
+    base = job(packed, "run", "norm")
+    launch("disagree", tmp_path, [{"others": base, "last": base | {"packed": str(tmp_path / "absent")}}], 2)
+    first, last = ((tmp_path / f"0.said-{rank}").read_text() for rank in (0, 1))
+    assert "absent" in first
+    assert first.endswith("(in process 1 of 2)")
+    assert last == "Elsewhere 2"
+
+
+@pytest.mark.parametrize(("network", "settings", "size", "parallel", "words"), [
+    ("paper", [], 3, "towers", "gives each process a tower, and paper has 2 while there are 3"),
+    ("torchvision", [], 2, "towers", "wants a network of towers, and torchvision has one"),
+    ("paper", ["lrn.within_tower=false"], 2, "towers", "normalises across its towers"),
+])
+def test_a_world_that_a_scheme_cannot_use_is_refused_with_the_remedy(network, settings, size, parallel, words):
+    with pytest.raises(ValueError, match=words) as refusal:
+        check(override(arch(network), settings), size, parallel)
+    assert any(remedy in str(refusal.value) for remedy in ("start", "take", "--set"))
+
+
+def test_more_processes_than_a_batch_has_photographs_are_refused(packed, tmp_path):
+    base = job(packed, "run", "norm", recipe=replace(RECIPE, batch_size=2))
+    launch("disagree", tmp_path, [{"others": base, "last": base}], 3)
+    assert "leave some of 3 processes without any" in (tmp_path / "0.said-0").read_text()
+
+
+@pytest.mark.parametrize(("whole", "size"), list(product((1, 4, 10, 1000, 4096), (1, 2, 3, 4, 8))))
+def test_units_are_cut_as_dtensor_cuts_them(whole, size):
+    parts = [len(part) for part in torch.arange(whole).chunk(size)]
+    assert _chunks(whole, size) == parts + [0] * (size - len(parts))
+
+
+# --- torchrun, signals and loss ---
+
+def torchrun(packed, out, *options, epochs=40, size=2, restarts=0):
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size), "--max-restarts", str(restarts),
+         "--shutdown-timeout", "5", "--standalone", "-m", "alexnet", "train", packed.path, "--arch", "small", "--set",
+         "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "recipe.batch_size=30", "--epochs", str(epochs),
+         "--device", "cpu", "--precision", "fp32", "--out", out, *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_epochs(run, number, process):
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        log = run / "log.jsonl"
+        if log.exists() and log.read_text().count('"event": "epoch"') >= number:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {number} epochs: {process.poll()}")
+
+
+def workers(process):
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_a_signal_to_torchrun_saves_once_and_ends(packed, tmp_path):
+    process = torchrun(packed, tmp_path / "run")
+    wait_for_epochs(tmp_path / "run", 2, process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    assert said.count("is saved: go on with --resume") == 1
+    assert checkpoint.load(tmp_path / "run" / "last").training["epoch"] >= 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+def test_a_process_that_is_lost_costs_at_most_a_minute_and_an_epoch(packed, tmp_path, number):
+    """A checkpoint is written after every epoch; what was trained since the last is trained again."""
+    process = torchrun(packed, tmp_path / "run", "--timeout", "10", epochs=12, restarts=1)
+    wait_for_epochs(tmp_path / "run", 2, process)
+    os.kill(workers(process)[-1], number)
+    lost = time.monotonic()
+    said = process.communicate(timeout=180)[1]
+    assert process.returncode == 0, said
+    assert time.monotonic() - lost < 90  # and that includes the ten epochs that were left
+    assert "going on after" in said
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [event["epoch"] for event in log if event["event"] == "epoch"] == list(range(1, 13))

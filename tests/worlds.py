@@ -1,0 +1,79 @@
+"""What each of several processes does in test_distributed.py: `python worlds.py DEED FOLDER`.
+
+FOLDER/jobs.json says what; each process finds its own number in torchrun's variables.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from alexnet import checkpoint
+from alexnet.config import Arch, Recipe
+from alexnet.distributed import joined
+from alexnet.settings import from_json
+from alexnet.shards import open_packed
+from alexnet.train import Run
+
+
+@contextmanager
+def precise_batch_norm() -> Iterator[None]:
+    """torch's batch norm on a CPU errs in the third digit where channels come last: it sums one by one, in fp32."""
+    former = torch.nn.functional.batch_norm
+    torch.nn.functional.batch_norm = lambda maps, *rest: former(maps.contiguous(), *rest)
+    try:
+        yield
+    finally:
+        torch.nn.functional.batch_norm = former
+
+
+def train(folder: Path) -> None:
+    """Each of the jobs, one after the other, in one world; beside each run, what each process has sent."""
+    with joined("cpu") as world:
+        for job in json.loads((folder / "jobs.json").read_text()):
+            world.sent.clear()
+            arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
+            out = folder / job["out"]
+            Run(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"], resume=job.get("resume", False),
+                world=world, parallel=job["parallel"], scheme=job["scheme"]).train()
+            (folder / f"{job['out']}.sent-{world.rank}.json").write_text(json.dumps(world.sent))
+
+
+def hold(folder: Path) -> None:
+    """Take up a run in each process, and save at once what they hold."""
+    with joined("cpu") as world:
+        job, = json.loads((folder / "jobs.json").read_text())
+        run = Run(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"]),
+                  folder / job["out"], seed=job["seed"], resume=True, world=world, parallel=job["parallel"])
+        weights = run.team.whole(run.network.state_dict())
+        velocity = run.team.whole(run.optimiser.velocity)
+        if world.first:
+            checkpoint.save(checkpoint.Checkpoint(
+                run.arch, run.packed.classes, weights, run.preprocess.mean_HWC, run.recipe, velocity,
+                asdict(run.state)), folder / "held")
+
+
+def disagree(folder: Path) -> None:
+    """Begin a run that differs in one thing in the last process; write what each is told."""
+    with joined("cpu") as world:
+        for number, job in enumerate(json.loads((folder / "jobs.json").read_text())):
+            mine = job["last"] if world.rank == world.size - 1 else job["others"]
+            said = "nothing"
+            try:
+                with world.together():
+                    Run(open_packed(Path(mine["packed"])), from_json(Arch, mine["arch"]),
+                        from_json(Recipe, mine["recipe"]), folder / f"{number}", seed=mine["seed"], world=world,
+                        parallel=mine["parallel"])
+            except (ValueError, SystemExit) as error:
+                said = f"{type(error).__name__} {error}"
+            (folder / f"{number}.said-{world.rank}").write_text(said)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with precise_batch_norm():
+        {"train": train, "hold": hold, "disagree": disagree}[sys.argv[1]](Path(sys.argv[2]))
