@@ -16,8 +16,8 @@ ORDER = [
     "imagenet", "folders", "ilsvrc", "download", "cifar", "embedded", "datasets", "shards", "pack", "cache", "loader",
     "triton_kernels", "kernels", "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint",
     "weights", "caffeproto", "caffe", "finetune", "optimise", "distributed", "runlog", "train", "fast", "predict",
-    "neighbours", "sees", "tables", "experiments", "outcomes", "export", "answers", "figures", "blueprint", "plates", "report",
-    "demo", "console", "inside", "cli", "__main__", "__init__",
+    "neighbours", "sees", "tables", "experiments", "outcomes", "export", "answers", "figures", "blueprint", "plates",
+    "report", "demo", "console", "inside", "cli", "__main__", "__init__",
 ]
 
 

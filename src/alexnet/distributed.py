@@ -204,8 +204,8 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
     with world.together():
         if where.type == "cuda" and where.index is None:
             if local >= (there := torch.cuda.device_count()):
-                raise ValueError(f"device cuda:{local} is absent: this host has {there} GPUs; start {there} processes on "
-                                 "it, or take --device cpu")
+                raise ValueError(f"device cuda:{local} is absent: this host has {there} GPUs; start {there} processes "
+                                 "on it, or take --device cpu")
             world.device = torch.device("cuda", local)
             torch.cuda.set_device(world.device)
     dist.init_process_group("nccl" if where.type == "cuda" else "gloo", store=dist.PrefixStore("group", store),

@@ -444,8 +444,8 @@ class Run:
         """Raises ValueError where a process was started on something else, or has nothing to do."""
         for what, value in (
             ("version", [version("alexnet"), torch.__version__]), ("network", to_json(self.arch)),
-            ("recipe", to_json(self.recipe)), ("data", self.state.data), ("seed", self.state.seed), ("precision", self.state.precision),
-            ("way to share it", [parallel, scheme]),
+            ("recipe", to_json(self.recipe)), ("data", self.state.data), ("seed", self.state.seed),
+            ("precision", self.state.precision), ("way to share it", [parallel, scheme]),
         ):
             self.world.agree(what, value)
         for split, size in ((self.training, self.recipe.batch_size), (self.validation, 128)):
