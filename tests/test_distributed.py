@@ -21,6 +21,7 @@ from alexnet.config import Recipe, arch
 from alexnet.distributed import _chunks, check
 from alexnet.experiments import PAPER_SMALL
 from alexnet.loader import batches
+from alexnet.scaling import Machine, sent, step
 from alexnet.settings import override, to_json
 from alexnet.train import Run
 from worlds import precise_batch_norm
@@ -105,6 +106,26 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert {key: several.training[key] for key in alike} == alike
 
 
+@pytest.mark.parametrize(("network", "parallel", "scheme", "size"),
+                         [(*way, size) for size, ways in SHARED.items() for way in ways])
+def test_the_bytes_that_a_process_sends_are_those_worked_out(packed, runs, network, parallel, scheme, size):
+    steps = [len(batch.indices) for batch in batches(packed.split("train"), RECIPE.batch_size)]
+    for rank in range(size):
+        counted = json.loads((runs / f"{name(network, parallel, scheme, size)}.sent-{rank}.json").read_text())
+        expected = Counter()
+        for photographs in steps:
+            expected.update(sent(NETWORKS[network], photographs, size, parallel, rank=rank))
+        assert counted == pytest.approx({what: count for what, count in expected.items() if count}, rel=1e-9)
+
+
+def test_one_weird_trick_sends_a_tenth_of_what_data_parallel_sends():
+    """Of two processes at a batch of 128; all of data-parallel's 244 MB are the parameters."""
+    data, hybrid, towers = (sum(sent(arch("paper"), 128, 2, way).values()) for way in ("data", "hybrid", "towers"))
+    assert data == 4 * 60_965_224
+    assert hybrid < data / 10
+    assert towers < data / 7
+
+
 @pytest.mark.parametrize(("world", "size"), list(product((1, 2, 3, 4, 7), (30, 128))))
 def test_each_photograph_is_seen_once_an_epoch_at_any_world_size(packed, world, size):
     split = packed.split("train")
@@ -150,6 +171,16 @@ def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, paralle
         for key, tensor in getattr(before, kind).items():
             assert torch.equal(getattr(held, kind)[key], tensor), key
     assert held.training == before.training
+
+
+def test_the_time_of_a_step_is_arithmetic_over_rates():
+    machine = Machine("a round one", multiply_adds=1e12, bandwidth=1e9, latency=0.0)
+    one, two = (step(arch("paper"), 128, processes, "data", machine) for processes in (1, 2))
+    assert one.sending == 0
+    assert one.computing == pytest.approx(128 * (3 * 724_406_816 - 105_415_200) / 1e12)
+    assert two.computing == one.computing / 2
+    assert two.sending == pytest.approx(4 * 60_965_224 / 1e9)
+    assert two.apart == two.computing + two.sending > two.overlapped == max(two.computing, two.sending)
 
 
 # --- What is wrong is said once ---

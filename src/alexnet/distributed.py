@@ -17,7 +17,7 @@ import gc
 import inspect
 import json
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
@@ -79,8 +79,8 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    sent: Counter[str] = field(default_factory=Counter)
-    """Bytes that this process has sent, by what they were: gradients, activities, statistics."""
+    sent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Bytes that this process has sent, by what they were: gradients, activities, statistics (see scaling.py)."""
     store: Any = None
     turns: int = 0
     """How often everyone has spoken, which makes the names in the store."""
@@ -179,7 +179,7 @@ class World:
 
     def all_reduced(self, what: str, values: Tensor) -> None:
         """Count what a sum in a ring sends from each process: every byte twice, less its own share."""
-        self.sent[what] += 2 * (self.size - 1) * values.numel() * values.element_size() // self.size
+        self.sent[what] += 2 * (self.size - 1) / self.size * values.numel() * values.element_size()
 
 
 ALONE = World()
@@ -293,8 +293,9 @@ def _exchange(world: World, blocks: Sequence[Tensor], lengths: Sequence[int]) ->
     row = blocks[0].shape[1:]
     got = blocks[0].new_empty((sum(lengths), *row))
     dist.all_to_all_single(got, torch.cat(list(blocks)), list(lengths), [len(block) for block in blocks])
-    world.sent["activities"] += sum(
-        block.numel() * block.element_size() for rank, block in enumerate(blocks) if rank != world.rank)
+    if not torch.is_inference_mode_enabled():  # evaluation sends as well, and is no step
+        world.sent["activities"] += sum(
+            block.numel() * block.element_size() for rank, block in enumerate(blocks) if rank != world.rank)
     return list(got.split(list(lengths)))
 
 
