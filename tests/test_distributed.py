@@ -87,18 +87,22 @@ def runs(packed, one_thread, tmp_path_factory):
     return folder
 
 
+def assert_close(got, expected, share):
+    for kind in ("weights", "velocity"):
+        for key, tensor in getattr(expected, kind).items():
+            # A bias under batch norm has no gradient but what rounding leaves.
+            torch.testing.assert_close(getattr(got, kind)[key], tensor, rtol=1e-3,
+                                       atol=share * max(0.05, float(tensor.abs().max())),
+                                       msg=lambda why, key=key: f"{key}: {why}")
+
+
 @pytest.mark.parametrize(("network", "parallel", "scheme", "size"),
                          [(*way, size) for size, ways in SHARED.items() for way in ways])
 def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network, parallel, scheme, size):
     one = checkpoint.load(runs / network / "last", with_velocity=True)
     several = checkpoint.load(runs / name(network, parallel, scheme, size) / "last", with_velocity=True)
     assert several.weights.keys() == one.weights.keys()
-    for kind in ("weights", "velocity"):
-        for key, expected in getattr(one, kind).items():
-            got = getattr(several, kind)[key]
-            # A bias under batch norm has no gradient but what rounding leaves.
-            close = (1e-3 if network == "batch" else 1e-4) * max(0.05, float(expected.abs().max()))
-            torch.testing.assert_close(got, expected, rtol=1e-3, atol=close, msg=lambda why, key=key: f"{key}: {why}")
+    assert_close(several, one, 1e-3 if network == "batch" else 1e-4)
     assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
     assert several.errors["photographs"] == one.errors["photographs"]
     assert several.errors["top1_error"] == one.errors["top1_error"]
@@ -154,10 +158,7 @@ def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
             launch("train", tmp_path, [job(packed, "run", "batch", parallel, recipe=part, resume=True)], size)
     straight, changed = (checkpoint.load(tmp_path / run / "last") for run in ("straight", "run"))
     assert changed.training["step"] == straight.training["step"]
-    for key, expected in straight.weights.items():
-        torch.testing.assert_close(changed.weights[key], expected, rtol=1e-2,
-                                   atol=1e-3 * max(0.05, float(expected.abs().max())),
-                                   msg=lambda why, key=key: f"{key}: {why}")
+    assert_close(changed, straight, 1e-3)
 
 
 @pytest.mark.parametrize("parallel", ["data", "towers", "hybrid"])
@@ -171,6 +172,18 @@ def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, paralle
         for key, tensor in getattr(before, kind).items():
             assert torch.equal(getattr(held, kind)[key], tensor), key
     assert held.training == before.training
+
+
+def test_parts_of_a_batch_add_up_to_it_under_lars_in_one_process_and_in_two(packed, one_thread, tmp_path):
+    lars = replace(RECIPE, trust=0.01, rate=1.0)
+    Run(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3).train()
+    Run(packed, NETWORKS["norm"], lars, tmp_path / "parts", seed=3, micro_batch=7).train()
+    ways = {"data": 4, "towers": 9, "hybrid": 5}
+    launch("train", tmp_path, [job(packed, way, "norm", way, "b" if way == "hybrid" else "a", recipe=lars,
+                                   micro_batch=most) for way, most in ways.items()], 2)
+    whole = checkpoint.load(tmp_path / "whole" / "last", with_velocity=True)
+    for run in ("parts", *ways):
+        assert_close(checkpoint.load(tmp_path / run / "last", with_velocity=True), whole, 1e-4)
 
 
 def test_the_time_of_a_step_is_arithmetic_over_rates():
@@ -217,10 +230,11 @@ def test_what_one_process_alone_lacks_is_said_by_the_first(packed, tmp_path):
     ("paper", [], 3, "towers", "gives each process a tower, and paper has 2 while there are 3"),
     ("torchvision", [], 2, "towers", "wants a network of towers, and torchvision has one"),
     ("paper", ["lrn.within_tower=false"], 2, "towers", "normalises across its towers"),
+    ("paper-bn", [], 2, "hybrid", "wants the whole batch at once"),
 ])
 def test_a_world_that_a_scheme_cannot_use_is_refused_with_the_remedy(network, settings, size, parallel, words):
     with pytest.raises(ValueError, match=words) as refusal:
-        check(override(arch(network), settings), size, parallel)
+        check(override(arch(network), settings), size, parallel, "b")
     assert any(remedy in str(refusal.value) for remedy in ("start", "take", "--set"))
 
 

@@ -57,6 +57,24 @@ def test_the_update_rule_is_the_formula_across_a_drop_of_the_rate(rule):
     np.testing.assert_allclose(layer.weight.detach().numpy(), reference_steps(rule, w, gradients, rates), rtol=1e-12)
 
 
+def test_lars_gives_each_layer_the_rate_of_its_weights_size_over_its_gradients():
+    rng = np.random.default_rng(0)
+    layer = nn.Linear(3, 4).double()
+    w, b, v, u = rng.normal(size=(4, 3)), rng.normal(size=4), np.zeros((4, 3)), np.zeros(4)
+    layer.weight.data, layer.bias.data = torch.from_numpy(w.copy()), torch.from_numpy(b.copy())
+    optimiser = Momentum(layer, Recipe("r", trust=0.01, decay_biases=False))
+    for _ in range(5):
+        g, h = rng.normal(size=(4, 3)), rng.normal(size=4)
+        layer.weight.grad, layer.bias.grad = torch.from_numpy(g.copy()), torch.from_numpy(h.copy())
+        optimiser.step(2.0)
+        own = 2.0 * 0.01 * np.linalg.norm(w) / (np.linalg.norm(g) + 0.0005 * np.linalg.norm(w))
+        v = 0.9 * v - own * (g + 0.0005 * w)
+        u = 0.9 * u - 2.0 * h  # biases learn at the rate as it is
+        w, b = w + v, b + u
+    np.testing.assert_allclose(layer.weight.detach().numpy(), w, rtol=1e-12)
+    np.testing.assert_allclose(layer.bias.detach().numpy(), b, rtol=1e-12)
+
+
 def test_the_two_rules_agree_until_the_rate_changes_and_differ_after():
     rng = np.random.default_rng(0)
     w, gradients = rng.normal(size=5), rng.normal(size=(6, 5))

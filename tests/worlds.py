@@ -39,7 +39,7 @@ def train(folder: Path) -> None:
             arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
             out = folder / job["out"]
             Run(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"], resume=job.get("resume", False),
-                world=world, parallel=job["parallel"], scheme=job["scheme"]).train()
+                world=world, parallel=job["parallel"], scheme=job["scheme"], micro_batch=job.get("micro_batch")).train()
             (folder / f"{job['out']}.sent-{world.rank}.json").write_text(json.dumps(world.sent))
 
 

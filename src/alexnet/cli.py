@@ -152,7 +152,7 @@ def train(
     precision: Wanted = "auto", workers: int = 2, save_minutes: float = 10.0,
     init: str | None = None, freeze: str | None = None, allocator: Memory = "keep",
     parallel: Literal["data", "towers", "hybrid"] = "data", scheme: Literal["a", "b", "c"] = "a",
-    timeout: float = 20.0,
+    timeout: float = 20.0, micro_batch: int | None = None,
 ) -> None:
     """Train a network and leave its best and last checkpoints, a log and a report.
 
@@ -196,6 +196,9 @@ def train(
         c a part of each process's after another.
     timeout
         Under torchrun: seconds that a process waits for the others before it takes one of them for lost.
+    micro_batch
+        Photographs that a device works on at a time, where its memory does not hold its share of a batch. Their
+        gradients add up to the batch's; only batch normalisation notices.
     """
     memory = set_allocator(allocator)  # before torch is imported, as is the next
     wait_briefly()
@@ -233,7 +236,7 @@ def train(
             run = Run(packed, network, chosen, out, seed=seed, device=str(world.device), precision=arithmetic,
                       resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
                       about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory},
-                      world=world, parallel=parallel, scheme=scheme)
+                      world=world, parallel=parallel, scheme=scheme, micro_batch=micro_batch)
         if start:
             say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
         say(f"{network.name}, {run.team.parameters:,} parameters, recipe {chosen.name}, "

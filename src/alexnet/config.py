@@ -205,7 +205,10 @@ class Recipe:
     rate_in_velocity: bool = True
     """True: §5's v <- 0.9 v - 0.0005 eps w - eps dL/dw. False: PyTorch's, where the rate multiplies v outside."""
     nesterov: bool = False
-    schedule: Literal["plateau", "steps", "exponential", "cosine", "linear", "constant"] = "plateau"
+    trust: float = 0.0
+    """LARS's coefficient (arXiv 1708.03888: 0.001), by which each layer's rate follows the size of its weights over
+    that of their gradient; 0: one rate for all."""
+    schedule: Literal["plateau", "steps", "exponential", "cosine", "linear", "poly", "constant"] = "plateau"
     drops: int = 3
     """How often a plateau, an exponential or (by the length of `drop_epochs`) a step schedule lowers the rate."""
     drop_factor: float = 10.0
@@ -252,6 +255,9 @@ class Recipe:
             check(getattr(self, name) >= 0, f"{name} {getattr(self, name)} must be at least 0: it multiplies the rate")
         for name in ("conv1_slows", "conv1_stops", "lighting_stops"):
             check(getattr(self, name) >= 0, f"{name} {getattr(self, name)} must be an epoch, or 0 for never")
+        check(self.trust >= 0, f"trust {self.trust} must be at least 0")
+        check(not self.trust or self.rate_in_velocity,
+              "trust is of LARS, whose rates are in the velocity; set recipe.rate_in_velocity=true with it")
         check(self.patience >= 1, f"patience {self.patience} must be at least 1")
         check(not (self.nesterov and self.rate_in_velocity),
                "nesterov is PyTorch's rule; set recipe.rate_in_velocity=false with it")
@@ -376,6 +382,10 @@ RECIPES = {recipe.name: recipe for recipe in (
     # What gets the lowest error today in few epochs; made for the batch-norm forms.
     Recipe("modern", epochs=30, rate=0.1, weight_decay=5e-4, decay_biases=False, rate_in_velocity=False, nesterov=True,
            schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized", crop_area=(0.25, 1.0)),
+    # Large batches: LARS, with 1709.05011's five epochs of warm-up and its decay by the square. Made for the batch-norm
+    # forms. Both papers' nets learn at 8K and more; the rate here is ours, and grows with the root of the batch.
+    Recipe("lars", batch_size=8192, rate=10.0, trust=0.001, decay_biases=False, schedule="poly", warmup_epochs=5.0,
+           lighting=0.0),
     # Fine-tuning (`--init`): a tenth of §5's rate, so that weights which know much are not shaken, and §5's own for
     # the layers that know nothing; falling to nothing. Small batches, since photographs are few. `finetune_recipe`
     # fits the rate to the network.

@@ -19,7 +19,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -314,6 +314,8 @@ class Sight:
     """In the global batch."""
     rows: NDArray[np.int64] | None = None
     """Their places in it; None for all, in order."""
+    together: int = 0
+    """How many all processes have before them: those that batch normalisation's statistics are of."""
     step: int = 0
     """Counts up, so that a layer which sees one batch in parts knows that it is the same."""
 
@@ -355,7 +357,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         wide = maps.float()
         others = [dim for dim in range(maps.ndim) if dim != 1]
         across = (1, -1, *[1] * (maps.ndim - 2))
-        count = self.sight.photographs * maps[0, 0].numel()
+        count = self.sight.together * maps[0, 0].numel()
         mean_C = _Sum.apply(wide.sum(others), self.world) / count
         apart = wide - mean_C.view(across)
         variance_C = _Sum.apply(apart.square().sum(others), self.world) / count
@@ -379,21 +381,24 @@ class Team:
 
     The network's layers keep their names, so that optimiser, log and checkpoint know them as ever. In `towers` and
     `hybrid` some parameters are slices along their first dimension: `own` makes slices of whole tensors, `whole` the
-    other way round.
+    other way round. pieces: whether a batch is worked on in parts, which dropout has to know.
     Raises ValueError for a scheme that this network cannot have in a world of this size.
     """
 
-    def __init__(self, world: World, network: AlexNet, parallel: Parallel = "data", scheme: Scheme = "a") -> None:
+    def __init__(self, world: World, network: AlexNet, parallel: Parallel = "data", scheme: Scheme = "a",
+                 pieces: bool = False) -> None:
         self.world, self.network, self.parallel, self.scheme = world, network, parallel, scheme
+        self.shares: list[range] = []
+        """Which of its photographs each process has at hand, in training."""
         self.sight, self.sees_all = Sight(), Sight()
         self.sliced: dict[str, torch.Size] = {}
         """The whole shape of each tensor of the state dict of which this process has a slice."""
         self.mesh: DeviceMesh | None = None
         self.trained: nn.Module = network
         """What the training step and evaluation call."""
-        if world.size == 1:
+        if world.size == 1 and not pieces:
             return
-        check(network.arch, world.size, parallel)
+        check(network.arch, world.size, parallel, scheme)
         world.leaving.append(self._leave)
         if parallel != "data":
             self.mesh = init_device_mesh(world.device.type, (world.size,), mesh_dim_names=("units",))
@@ -446,11 +451,33 @@ class Team:
         """Of the whole network, wherever they are."""
         return sum(self.sliced.get(name, one.shape).numel() for name, one in self.network.named_parameters())
 
-    def see(self, photographs: int, rows: NDArray[np.int64] | None, step: int) -> None:
-        """Before a step: how many photographs the global batch has, and the places of those that are here."""
+    def pieces(self, photographs: int, most: int | None) -> int:
+        """Parts of at most `most` photographs in which the largest share of a batch is worked on."""
+        return -(-len(range(0, photographs, self.reads[1])) // most) if most else 1
+
+    def see(self, photographs: int, step: int, piece: int = 0, pieces: int = 1) -> None:
+        """Before a step, or a part of it: how many photographs the global batch has, and so which are at hand."""
+        size = self.reads[1]
+        counts = [len(range(rank, photographs, size)) for rank in range(size)]
+        self.shares = [range(piece * count // pieces, (piece + 1) * count // pieces) for count in counts]
         for sight in (self.sight, self.sees_all):
-            sight.photographs, sight.step = photographs, step
-        self.sight.rows = rows if self.reads[1] > 1 else None
+            sight.photographs, sight.step, sight.together = photographs, step, sum(map(len, self.shares))
+        # Process r's i-th photograph stands at place r + i * size of the global batch.
+        self.sight.rows = self.sees_all.rows = self.reads[0] + np.array(self.shares[self.reads[0]], np.int64) * size
+
+    @contextmanager
+    def adding(self, last: bool) -> Iterator[None]:
+        """Within, gradients are kept here and not summed over processes, unless this is the last part of a batch."""
+        summing = [one for one in self.trained.modules() if isinstance(one, DistributedDataParallel)]
+        with summing[0].no_sync() if summing and not last else nullcontext():
+            yield
+
+    def squares(self, names: Sequence[str], own_PT: Tensor) -> Tensor:
+        """Sums of squares of whole tensors, from those of this process's slices."""
+        if not self.sliced:
+            return own_PT
+        sliced_T = torch.tensor([name in self.sliced for name in names], device=own_PT.device)
+        return torch.where(sliced_T, self.world.total(own_PT.clone()), own_PT)
 
     def own(self, whole: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's slices of whole tensors; the others as they are."""
@@ -477,7 +504,7 @@ class Team:
         if self.parallel == "data" or (self.parallel == "hybrid" and not in_classifier):
             if isinstance(layer, nn.Dropout):
                 self._replace(layer, Dropout(layer.p, self.sight))
-            elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and self.world.size > 1:
                 self._replace(layer, BatchNorm(layer, self.world, self.sight))
             return
         if isinstance(layer, nn.Conv2d):
@@ -601,33 +628,40 @@ class _Hybrid(nn.Module):
     def forward(self, pixels_NCHW: Tensor) -> Tensor:
         world = self.world
         own_ND = self.convolutions(pixels_NCHW)
-        counted = torch.zeros(world.size, dtype=torch.int64, device=own_ND.device)
-        counted[world.rank] = len(own_ND)
-        counts: list[int] = world.total(counted).tolist()
         logits_NK = []
-        for parts in self._parts(counts):
-            here = parts[world.rank]
+        for parts in self._rounds(self.team.shares if self.training else self._counted(len(own_ND))):
+            here, start = parts[world.rank], self.team.shares[world.rank].start if self.training else 0
             lengths = [len(part) for part in parts]
-            # Process r's i-th photograph stands at place r + i * size of the global batch.
             self.team.sees_all.rows = np.concatenate(
-                [rank + np.asarray(part, np.int64) * world.size for rank, part in enumerate(parts)])
-            all_ND = _Gather.apply(own_ND[here.start:here.stop], world, 0, lengths, False)
+                [rank + np.array(part, np.int64) * world.size for rank, part in enumerate(parts)])
+            own = own_ND[here.start - start:here.stop - start]
+            all_ND = _Gather.apply(own, world, 0, lengths, False)
             logits_NK.append(_Own.apply(self.classifier(all_ND), world, lengths))
         return torch.cat(logits_NK)
 
-    def _parts(self, counts: Sequence[int]) -> list[list[range]]:
+    def _counted(self, own: int) -> list[range]:
+        """What each process has in evaluation, where nobody was told."""
+        counts = torch.zeros(self.world.size, dtype=torch.int64, device=self.world.device)
+        counts[self.world.rank] = own
+        return [range(count) for count in self.world.total(counts).tolist()]
+
+    def _rounds(self, shares: Sequence[range]) -> list[list[range]]:
         """For each round, which of its photographs each process sends."""
+        size = len(shares)
         if self.team.scheme == "a" or not self.training:
-            return [[range(count) for count in counts]]
-        size = len(counts)
+            return [list(shares)]
         if self.team.scheme == "b":
-            return [[range(count if rank == sender else 0) for rank, count in enumerate(counts)]
+            return [[share if rank == sender else share[:0] for rank, share in enumerate(shares)]
                     for sender in range(size)]
-        return [[range(part * count // size, (part + 1) * count // size) for count in counts] for part in range(size)]
+        return [[share[part * len(share) // size:(part + 1) * len(share) // size] for share in shares]
+                for part in range(size)]
 
 
-def check(arch: Arch, size: int, parallel: Parallel) -> None:
+def check(arch: Arch, size: int, parallel: Parallel, scheme: Scheme = "a") -> None:
     """Raises ValueError for a network that cannot be shared so among `size` processes, with what can be done."""
+    if parallel == "hybrid" and scheme != "a" and arch.dense_norm:
+        raise ValueError(f"{arch.name} has batch normalisation in its fully connected layers, which wants the whole "
+                         f"batch at once, and --scheme {scheme} brings it in parts; take --scheme a")
     if parallel == "towers":
         if arch.towers != size:
             raise ValueError(f"--parallel towers gives each process a tower, and {arch.name} has {arch.towers} while "

@@ -37,6 +37,15 @@ class Batch:
     places: NDArray[np.int64]
     """Where in the global batch each of these stands: indices = everyone[places]."""
 
+    def parts(self, pieces: int) -> list[Batch]:
+        """The same in that many parts, as equal as can be."""
+        if pieces == 1:
+            return [self]
+        count = len(self.indices)
+        return [replace(self, pixels=self.pixels[cut], labels_N=self.labels_N[cut], indices=self.indices[cut],
+                        places=self.places[cut])
+                for cut in (slice(piece * count // pieces, (piece + 1) * count // pieces) for piece in range(pieces))]
+
     def leaders(self, group: int) -> NDArray[np.int64]:
         """The first photograph of each one's group, where the global batch is cut into groups of that many."""
         return self.everyone[self.places // group * group]

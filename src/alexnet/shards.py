@@ -337,6 +337,9 @@ class Mapped:
     def __len__(self) -> int:
         return len(self.addresses)
 
+    def __getitem__(self, some: slice) -> Mapped:
+        return Mapped(self.addresses[some], self.indices[some], self.split)
+
     def read(self) -> NDArray[np.uint8]:
         """A copy of them, [B, side, side, 3]."""
         return self.split.read(self.indices)

@@ -46,19 +46,21 @@ Event = dict[str, Any]
 
 def train_step(
     network: nn.Module, optimiser: Momentum, views_NCHW: Tensor, labels_N: Tensor, rate: float, arithmetic: Arithmetic,
-    conv1_rate: float | None = None, share: float = 1.0,
+    conv1_rate: float | None = None, share: float = 1.0, last: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Forward, backward, update. Returns the batch's mean loss and its number of wrong guesses, on the device.
 
-    share: of the global batch that these photographs are, where other processes have the rest.
+    share: of the global batch that these photographs are, where the rest is elsewhere, or at another time.
+    last: whether no more of the batch is to come here. Until then gradients add up.
     """
     with arithmetic.autocast():
         logits_NK = network(views_NCHW)
     loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=optimiser.recipe.label_smoothing)
     (loss * (arithmetic.scale * share)).backward()
-    if arithmetic.gradients_are_finite(optimiser.parameters):
-        optimiser.step(rate, conv1_rate)
-    optimiser.zero_grad()
+    if last:
+        if arithmetic.gradients_are_finite(optimiser.parameters):
+            optimiser.step(rate, conv1_rate)
+        optimiser.zero_grad()
     return loss.detach(), (logits_NK.argmax(1) != labels_N).sum()
 
 
@@ -208,6 +210,8 @@ class Run:
     save_minutes: how often, besides at every epoch's end, out/last is written.
     world, parallel, scheme: the processes that train it together, and how (distributed.py). The first of them logs and
     saves; `out` need not be there for the others.
+    micro_batch: photographs that a process works on at a time, where memory does not hold its share of a batch. Their
+    gradients add up to the batch's; only batch normalisation notices, whose statistics are then of a part.
     Raises ValueError for data, network and recipe that do not go together, with nothing written.
     """
 
@@ -217,6 +221,7 @@ class Run:
         save_minutes: float = 10.0,
         init: ckpt.Checkpoint | None = None, on_event: Callable[[Event], None] = lambda event: None,
         about: dict[str, Any] | None = None, world: World = ALONE, parallel: Parallel = "data", scheme: Scheme = "a",
+        micro_batch: int | None = None,
     ) -> None:
         if packed.side != arch.input.side:
             raise ValueError(
@@ -224,6 +229,9 @@ class Run:
                 f"with --side {arch.input.side}, or --set arch.input.side={packed.side} (and arch.input.crop below it)")
         if seed < 0:
             raise ValueError(f"seed {seed} must be 0 or more")
+        if micro_batch is not None and micro_batch < 2:
+            raise ValueError(f"micro_batch {micro_batch} must be at least 2 photographs")
+        self.micro_batch = micro_batch
         self.arch = replace(arch, classes=len(packed.classes))
         self.recipe, self.packed, self.out = recipe, packed, out
         self.device, self.workers, self.save_minutes = torch.device(device), workers, save_minutes
@@ -247,13 +255,14 @@ class Run:
             self._begin_from(init)
         if saved:
             self.network.load_state_dict(saved.weights)
-        self.team = Team(world, self.network, parallel, scheme)
+        self.team = Team(world, self.network, parallel, scheme, pieces=micro_batch is not None)
         self.network.freeze(recipe.freeze)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.team.ready()
         self.arithmetic.everywhere = self.team.everywhere
         drawn = self.provenance.get("init", {}).get("drawn", [])
         self.optimiser = Momentum(self.network, recipe, anew=[self.network.named_layer(name) for name in drawn])
+        self.optimiser.squares = self.team.squares
         if saved:
             self._restore(saved)
         self._saver = ckpt.Saver()
@@ -380,17 +389,28 @@ class Run:
         return next((int(number) for number, asked in zip(STOPS, stops, strict=True) if asked), 0), bool(due)
 
     def _step(self, batch: Batch, rate: float, conv1_rate: float) -> tuple[Tensor, Tensor]:
+        """A step on this process's share of a batch, in parts where it is large. Its loss and wrong guesses."""
         state, stops = self.state, self.recipe.lighting_stops
         # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
-        self.team.see(len(batch.everyone), batch.places, state.step)
-        views_NCHW = self.preprocess.training_views(
-            batch.pixels, batch.indices, self.recipe, state.seed, state.epoch,
-            self.lighting if not stops or state.epoch < stops else None, self.arithmetic.dtype_of_views,
-            batch.leaders(self.recipe.view_group))
-        return train_step(
-            self.team.trained, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
-            batch.labels_N, rate, self.arithmetic, conv1_rate, len(batch.indices) / len(batch.everyone))
+        lighting = self.lighting if not stops or state.epoch < stops else None
+        pieces = self.team.pieces(len(batch.everyone), self.micro_batch)
+        gave = []
+        for piece, part in enumerate(batch.parts(pieces)):
+            self.team.see(len(batch.everyone), state.step, piece, pieces)
+            views_NCHW = self.preprocess.training_views(
+                part.pixels, part.indices, self.recipe, state.seed, state.epoch, lighting,
+                self.arithmetic.dtype_of_views, part.leaders(self.recipe.view_group))
+            last = piece == pieces - 1
+            with self.team.adding(last):
+                loss, wrong = train_step(
+                    self.team.trained, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
+                    part.labels_N, rate, self.arithmetic, conv1_rate, len(part.indices) / len(batch.everyone), last)
+            gave.append((loss * (len(part.indices) / len(batch.indices)), wrong))
+        if pieces == 1:
+            return loss, wrong
+        losses, wrongs = zip(*gave, strict=True)
+        return torch.stack(losses).sum(), torch.stack(wrongs).sum()
 
     def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
         """Say in words what is wrong with the loss. Raises Diverged where nothing can come of going on."""
@@ -445,7 +465,7 @@ class Run:
         for what, value in (
             ("version", [version("alexnet"), torch.__version__]), ("network", to_json(self.arch)),
             ("recipe", to_json(self.recipe)), ("data", self.state.data), ("seed", self.state.seed),
-            ("precision", self.state.precision), ("way to share it", [parallel, scheme]),
+            ("precision", self.state.precision), ("way to share it", [parallel, scheme, self.micro_batch]),
         ):
             self.world.agree(what, value)
         for split, size in ((self.training, self.recipe.batch_size), (self.validation, 128)):
