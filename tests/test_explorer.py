@@ -52,7 +52,7 @@ def opened(browser, file):
 
 LAYER = ("name", "kind", "input", "output", "kernel", "stride", "padding", "groups", "dilation", "formula", "worked",
          "parameters", "parameters_worked", "multiply_adds", "receptive_field", "receptive_field_worked", "jump",
-         "neurons", "activation_bytes")
+         "neurons", "activation_bytes", "notes")
 TOTALS = ("parameters", "multiply_adds", "activation_bytes", "smallest_input")
 
 
@@ -141,6 +141,57 @@ def test_what_does_not_fit_is_said_in_words_and_mended_by_a_larger_input(opened)
     assert "conv2 splits 256 maps over 5 towers" in page.inner_text("#totals")
 
 
+@pytest.mark.parametrize(("field", "value", "says"), [
+    ("#size", "10", "An input of 10 pixels is too small"), ("#towers", "3", "conv2 splits 256 maps over 3 towers")])
+def test_what_is_no_network_shows_no_sizes_and_can_be_mended_layer_by_layer(opened, field, value, says):
+    page = opened()
+    page.fill(field, value)
+    assert set(page.locator("#layers .shape").all_inner_texts()) == {"–"}
+    assert not "".join(page.locator("#layers :is(.count, .worked)").all_inner_texts()).strip()
+    page.click("#layers [data-layer=conv2]")
+    panel = page.inner_text("#panel")
+    assert says in panel
+    assert not re.search(r"\d×\d|parameters|memory", panel)
+    assert not page.is_visible("#stage")
+    again = opened(part=page.evaluate("location.hash"))
+    assert again.locator("#layers .shape").count() == len(explain(ARCHS["paper"]).layers)
+    if field == "#towers":
+        for conv in (1, 2, 4, 5):
+            page.click(f"#layers [data-layer=conv{conv}]")
+            page.fill(f"[data-path='conv{conv}.width']", "192")
+        assert page.locator("#layers .shape").all_inner_texts()[0] == "3 × 64×55×55"
+
+
+@pytest.mark.parametrize(("field", "name", "was", "most"), [
+    ("#size", "the input", "224", "2,000"), ("#towers", "towers", "2", "16"),
+    ("[data-path='conv1.kernel']", "kernel", "11", "20,000")])
+def test_a_number_that_is_not_taken_is_refused_in_words_and_the_old_one_stays(opened, field, name, was, most):
+    page = opened()
+    before = page.inner_text("#layers")
+    for typed in ("0", "-5", "99999", "1.5", ""):
+        page.focus(field)
+        page.keyboard.press("Control+A")
+        page.keyboard.press("Delete")
+        page.keyboard.type(typed)
+        page.keyboard.press("Tab")
+        why = f"{typed} is no whole number from 1 to {most}" if typed else "Nothing was entered"
+        assert f"{why}, so {name} stays {was}." in page.locator(".refused").all_inner_texts()
+        assert page.input_value(field) == was
+        assert page.inner_text("#layers") == before
+    page.fill(field, was)
+    assert set(page.locator(".refused").all_inner_texts()) == {""}
+
+
+@pytest.mark.parametrize("name", ["norm1", "relu1", "dropout6"])
+def test_the_panel_of_a_layer_without_sizes_says_what_it_does(opened, name):
+    page = opened()
+    page.click(f"#layers [data-layer={name}]")
+    said = page.inner_text("#panel")
+    assert {"norm1": "a / (2 + 0.0001 · Σa²)0.75", "relu1": "max(0, x)", "dropout6": "probability 0.5"}[name] in said
+    if name == "norm1":
+        assert "summed over 5 neighbouring maps, of the same tower (§3.3)" in said
+
+
 def test_the_kernel_slides_by_button_and_arrow_key_and_stops_at_the_end(opened):
     page = opened()
     page.click("#layers [data-layer=conv3]")
@@ -181,6 +232,24 @@ def test_nothing_is_wider_than_the_window(opened, width):
         page.click(f"#layers [data-layer={layer}]")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.is_visible("#panel-title")
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_three_squares_stand_in_a_row_and_the_rows_end_can_be_read(opened, width):
+    page = opened(width=width)
+    for layer in ("conv1", "conv2", "pool1", "conv3"):
+        page.click(f"#layers [data-layer={layer}]")
+        tops = page.evaluate("[...document.querySelectorAll('.stage svg')].map((one) => one.getBoundingClientRect().y)")
+        assert len(set(tops)) == 1
+        heights = page.evaluate("[...document.querySelectorAll('#edge text')].map((one) => "
+                                "one.getBoundingClientRect().height)")
+        assert min(heights) >= 9
+
+
+def test_the_fields_stand_on_one_line(opened):
+    page = opened()
+    boxes = [field.bounding_box() for field in page.locator("#network :is(select, input)").all()]
+    assert len({(box["y"], box["height"]) for box in boxes}) == 1
 
 
 def test_every_field_has_a_label_and_the_page_is_dark_where_it_is_wanted(opened):

@@ -3,7 +3,7 @@
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from alexnet import figures, plates
 from alexnet.blueprint import blueprint
-from alexnet.config import ARCHS
+from alexnet.config import ARCHS, Arch
 from alexnet.explain import explain
 from alexnet.predict import model_of
 from alexnet.settings import override
@@ -43,12 +43,28 @@ def run_folder(folder, activation, errors):
 def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
     runs = [run_folder(tmp_path / "a", "relu", [0.5, 0.2]), run_folder(tmp_path / "b", "tanh", [0.7, 0.6, 0.5])]
     axes = plates.figure1(runs).get_axes()[0]
-    target, solid, dashed = axes.get_lines()
+    target, solid, dashed, chance = axes.get_lines()
     assert solid.get_xydata().tolist() == [[0, 0.75], [1, 0.5], [2, 0.2]]
     assert dashed.get_xydata().tolist() == [[0, 0.75], [1, 0.7], [2, 0.6], [3, 0.5]]
     assert [solid.get_linestyle(), dashed.get_linestyle()] == ["-", "--"]
     assert set(target.get_ydata()) == {0.25}
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ReLU", "tanh"]
+    assert chance.get_xydata().tolist() == [[0, 0.75]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "a, ReLU", "b, tanh", "blind guessing, before training"]
+    assert "25%" in texts(axes.figure)[0]
+
+
+def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    runs = [run_folder(tmp_path / name, "relu", [0.5]) for name in ("x/mine", "y/mine", "other")]
+
+    def names(*chosen):
+        return [text.get_text() for text in plates.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
+
+    assert names(runs[0]) == ["mine, ReLU"]
+    assert names(runs[0], runs[2]) == ["mine, ReLU", "other, ReLU"]
+    assert names(runs[0], runs[1]) == [f"{runs[0]}, ReLU", f"{runs[1]}, ReLU"]
 
 
 # --- Figure 2 ---------------------------------------------------------------------------------------------------------
@@ -100,16 +116,29 @@ def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
     assert crossings(override(ARCHS["paper"], ["conv2.within_tower=false"])) == {"conv2", "conv3", "fc6", "fc7"}
 
 
-@pytest.mark.parametrize("arch", [*ARCHS.values(), override(ARCHS["paper"], ["towers=4", "conv.width=32"])],
-                         ids=lambda arch: f"{arch.name}-{arch.towers}")
-def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch):
-    figure = blueprint(arch)
+@pytest.mark.parametrize(("arch", "size"), [
+    *((arch, None) for arch in ARCHS.values()), (override(ARCHS["paper"], ["towers=4", "conv.width=32"]), None),
+    (ARCHS["paper"], 100_000), (override(ARCHS["one-gpu"], ["classes=1000000000000000000"]), 10_000_000)],
+    ids=lambda value: f"{value.name}-{value.towers}" if isinstance(value, Arch) else value)
+def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
+    figure = blueprint(arch, size)
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.get_axes()[0].texts if text.get_text()]
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
+    rows = sorted(boxes, key=lambda box: (round(box.y1), box.x0))
+    for one, other in pairwise(rows):
+        assert round(one.y1) != round(other.y1) or other.x0 - one.x1 >= 0.2 * figure.dpi
     whole = figure.bbox
     assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0 for box in boxes)
+
+
+def test_a_kernel_can_be_seen_on_any_input():
+    for size in (224, 2_000, 100_000):
+        kernels = [patch for patch in blueprint(ARCHS["paper"], size).get_axes()[0].patches if not patch.get_gid()]
+        tall = [corners[2][1] - corners[1][1] for corners in (patch.get_xy() for patch in kernels)]
+        assert len(kernels) == 9  # on the input, and on conv1 to conv4 of both towers
+        assert min(tall) >= 0.17
 
 
 def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
@@ -137,7 +166,19 @@ def test_figure3_has_a_plate_for_each_tower_with_its_index():
     axes = plates.figure3(saved).get_axes()
     shares = figures.colourfulness(saved.weights["features.conv1.weight"].numpy(), 2)
     assert [one.get_title(loc="left") for one in axes] == [
-        f"Tower {number}: {share:.0%} of a kernel is colour" for number, share in enumerate(shares, 1)]
+        f"Tower {number}: {share:.0%} of a kernel is colour; of random numbers, 67%"
+        for number, share in enumerate(shares, 1)]
+
+
+def test_smoothness_is_zero_for_random_numbers_one_for_a_flat_kernel_and_minus_one_for_a_checkerboard():
+    rng = np.random.default_rng(0)
+    board = np.indices((6, 6)).sum(0) % 2 * 2.0 - 1
+    edge = np.where(np.arange(8) < 4, -1.0, 1.0)[:, None].repeat(8, 1)
+    for kernel, expected in ((np.ones((6, 6)), 1), (board, -1), (edge, (1 + 5 / 7) / 2)):
+        assert figures.smoothness(kernel[None, None].repeat(3, 1)) == pytest.approx(expected)
+    for shape in ((48, 3, 5, 5), (96, 3, 11, 11), (16, 3, 3, 3)):
+        assert abs(figures.smoothness(rng.normal(size=shape))) < figures.RANDOM_LOOKS
+    assert figures.smoothness(np.zeros((4, 3, 1, 1))) == 0
 
 
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
@@ -159,6 +200,37 @@ def test_figure4_shows_the_nearest_of_all_training_photographs(packed, tmp_path,
     np.testing.assert_array_equal(row[0], val.read_one(shown[2]))
     for picture, place in zip(row[1:], best, strict=True):
         np.testing.assert_array_equal(picture, train.read_one(place))
+
+
+def test_the_nearest_have_their_distance_and_those_of_the_class_asked_about_are_blue(
+    packed, tmp_path, monkeypatch,
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    saved = saved_as("small", *TINY, classes=packed.classes)
+    model, val = model_of(saved), packed.split("val")
+    shown = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
+    near = plates.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
+    axes = [one for one in plates.figure4(saved, packed).get_axes() if one.get_images()][8:]
+    truths = iter(packed.classes[val.labels[place]] for place in shown)
+    distances = [one.distance for row in near for one in row]
+    decimals = len(figures.alike(distances)[0].partition(".")[2])
+    for row, found in enumerate(near):
+        truth = next(truths)
+        asked, *rest = axes[7 * row : 7 * row + 7]
+        assert asked.get_title() == truth
+        for one, drawn in zip(found, rest, strict=True):
+            assert drawn.get_title() == one.label
+            assert (drawn.title.get_color() == figures.BLUE) == (one.label == truth)
+            assert drawn.texts[0].get_text() == f"{one.distance:.{decimals}f}"
+
+
+def test_numbers_that_stand_together_have_as_many_decimals():
+    assert figures.alike([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
+    assert figures.alike([1.4, 0.333]) == ["1.40", "0.33"]
+    assert figures.alike([1234.5, 2]) == ["1234.5", "2.0"]
+    assert figures.alike([0.0123, 0]) == ["0.0123", "0.0000"]
+    assert figures.alike([0.0]) == ["0.0"]
+    assert figures.alike([]) == []
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

@@ -1,26 +1,29 @@
 """The page of a run: what it says is what the log says, it asks nobody, and names in it stay names."""
 
 import html.parser
+import io
 import json
 import re
 import shlex
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
 from alexnet import figures
 from alexnet.augment import Preprocess
-from alexnet.checkpoint import Checkpoint, save
-from alexnet.config import Arch, Recipe, arch, recipe
+from alexnet.checkpoint import Checkpoint, load, save
+from alexnet.config import Arch, InputSpec, Recipe, arch, recipe
 from alexnet.evaluate import wilson
 from alexnet.model import AlexNet
 from alexnet.palette import PALETTE
 from alexnet.predict import model_of
-from alexnet.report import command, read, report
+from alexnet.report import INPUT_MEANINGS, MEANINGS, command, read, report
 from alexnet.settings import override, to_json
 
 CLASSES = ("ash", "<script>alert(1)</script>", "date \"palm\" onload='x'", "$10 & 猫", "elm", "fir")
@@ -225,6 +228,29 @@ def test_a_command_in_the_config_is_taken_as_it_is():
     assert command({"command": ["alexnet", "demo", "--out", "my runs"]}) == "alexnet demo --out 'my runs'"
 
 
+def test_every_setting_of_a_recipe_and_an_input_is_explained_in_a_few_words(page: str):
+    assert MEANINGS.keys() == {field.name for field in fields(Recipe)}
+    assert INPUT_MEANINGS.keys() == {field.name for field in fields(InputSpec)}
+    said = words(page)
+    for meaning in (*MEANINGS.values(), *INPUT_MEANINGS.values()):
+        assert meaning in said
+    assert "freeze layers that stay as they are nothing" in said
+    assert "conv1 slows epoch from which conv1 hardly learns never" in said
+
+
+def test_kernels_that_look_random_are_said_to_and_others_are_what_conv1_looks_for(tmp_path: Path):
+    run = write_run(tmp_path)
+    said = words(report(run).read_text(encoding="utf-8"))
+    assert "The kernels of conv1, still like random numbers" in said
+    assert "What conv1 looks for" not in said
+    saved = load(run / "last")
+    saved.weights["features.conv1.weight"][...] = torch.linspace(-1, 1, 5)[:, None]  # each an edge
+    save(saved, run / "last")
+    said = words(report(run).read_text(encoding="utf-8"))
+    assert "What conv1 looks for" in said
+    assert "random numbers that kernels begin as" not in said
+
+
 # --- What the page does not do ----------------------------------------------------------------------------------------
 
 
@@ -327,6 +353,29 @@ def test_svg_alone_is_xml_that_knows_light_and_dark():
     assert not {light for light, _ in PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
 
 
+@pytest.mark.parametrize("rates", [(0.05, 0.0003), (0.02, 0.0009), (0.01, 0.001, 0.0001), (0.1, 0.004)])
+def test_a_steep_learning_rate_has_two_powers_of_ten_at_least_to_be_read_by(rates: tuple[float, ...]):
+    figure = figures.learning_curves([{"epoch": n, "rate": rate} for n, rate in enumerate(rates, 1)], ["rate"])
+    axes = figure.get_axes()[0]
+    low, high = axes.get_ylim()
+    assert low < min(rates)
+    assert max(rates) < high
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert len(ticks) >= 2
+    assert all(float(f"{tick:g}") == 10.0 ** round(np.log10(tick)) for tick in ticks)
+
+
+def test_the_names_of_a_confusion_matrix_keep_clear_of_what_its_sides_are():
+    names = ("tench", "English springer", "a class whose name is long", "chain saw")
+    figure = figures.confusion(np.eye(4, dtype=np.int64), names)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.get_axes()[0]
+    for axis in (axes.xaxis, axes.yaxis):
+        label = axis.label.get_window_extent(renderer).padded(0.05 * figure.dpi)
+        assert not any(label.overlaps(text.get_window_extent(renderer)) for text in axis.get_ticklabels())
+
+
 def test_a_figure_of_one_epoch_has_marks():
     epoch = {"epoch": 1, "train_loss": 2.0, "val_loss": float("nan")}
     assert "<use" in figures.svg(figures.learning_curves([epoch], ["loss"]), "loss")
@@ -360,6 +409,54 @@ def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     broken = page.evaluate("[...document.images].filter((one) => !one.complete || !one.naturalWidth).length")
     assert broken == 0
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_all_photographs_of_a_row_of_neighbours_are_as_wide(
+    browser, whole_run: Path, photographs: Photographs, width: int,
+):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(f"file://{report(whole_run, photographs)}")
+    widths = [photo.bounding_box()["width"] for photo in page.locator(".near img").all()]
+    assert max(widths) - min(widths) < 0.1
+    distances = page.locator(".near .number").all_inner_texts()
+    assert len({len(text.partition(".")[2]) for text in distances}) == 1
+    page.close()
+
+
+def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path, photographs: Photographs):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(f"file://{report(whole_run, photographs)}")
+    for row in page.locator(".classes li").all():
+        bar = row.locator(".range").bounding_box()
+        for text in (row.locator(".name"), row.locator(".number")):
+            box = text.bounding_box()
+            assert box["y"] + box["height"] <= bar["y"] + 0.5
+    page.close()
+
+
+def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_not(
+    browser, whole_run: Path, photographs: Photographs,
+):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(f"file://{report(whole_run, photographs)}")
+    drawing = page.locator(".scroll[aria-label='The network, drawn']")
+
+    def edges() -> tuple[int, int]:
+        """How far the pixels at the left and the right edge are from the paper."""
+        pixels = np.asarray(Image.open(io.BytesIO(drawing.screenshot())).convert("RGB")).astype(int)
+        bottom = pixels[-3]  # below all that is drawn
+        paper = np.array([int(PALETTE["paper"][0][i : i + 2], 16) for i in (1, 3, 5)])
+        return tuple(int(np.abs(bottom[place] - paper).max()) for place in (1, -2))
+
+    left, right = edges()
+    assert left < 4
+    assert right > 30
+    drawing.evaluate("(one) => { one.scrollLeft = one.scrollWidth }")
+    left, right = edges()
+    assert left > 30
+    assert right < 4
     page.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet import sees
+from alexnet import figures, sees
 from alexnet.config import ARCHS
 from alexnet.model import AlexNet
 from alexnet.predict import model_of
@@ -99,6 +99,25 @@ def test_a_patch_alone_gives_the_unit_the_same_output(saved, packed):
     assert (float(there[row, column]) if inside else float(there.max())) >= patch.output * 0.999
 
 
+@pytest.mark.parametrize("layer", ["relu1", "relu3", "relu5", "relu6"])
+def test_all_patches_of_a_layer_are_squares_of_one_size_and_pale_where_the_unit_does_not_see(saved, packed, layer):
+    model, split = model_of(saved), packed.split("train")
+    side = sees.field(saved.arch, layer)[1]
+    found = [patch for patches in sees.strongest(model, split, packed.classes, layer).values() for patch in patches]
+    for patch in found:
+        pixels = split.read_one(patch.index)
+        square = sees.cut_out(pixels, 28, patch.box, side)
+        assert square.shape == (min(side, 28), min(side, 28), 3)
+        top, left, bottom, right = patch.box
+        y, x = min(top, 28 - len(square)), min(left, 28 - len(square))
+        seen = np.zeros(square.shape[:2], bool)
+        seen[top - y : bottom - y, left - x : right - x] = True
+        assert seen.sum() == (bottom - top) * (right - left)
+        whole = pixels[2:30, 2:30][y : y + len(square), x : x + len(square)]
+        np.testing.assert_array_equal(square[seen], whole[seen])
+        assert (square[~seen] >= 180).all()
+
+
 def test_units_that_are_nowhere_above_zero_have_no_patch(saved, packed):
     model = model_of(saved)
     model.network.named_layer("conv2").weight.data[4] = 0
@@ -176,6 +195,32 @@ def test_a_network_of_tanh_has_no_guided_gradients():
     assert seen.layer == "tanh5"
     assert seen.guided_HWC is None
     assert seen.deconvnet_HWC is None
+
+
+def test_the_picture_of_what_an_answer_rests_on_explains_its_colours_and_stands_flush():
+    heat = np.linspace(-1, 1, 64).reshape(8, 8)
+    figure = figures.rests_on(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
+                              {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
+    title, *said = figure.texts
+    assert title.get_text() == "tench, 96%"
+    assert title.get_position()[0] == min(axes.get_position().x0 for axes in figure.get_axes()) == 0
+    assert [text.get_text() for text in said] == [
+        "speaks against it", "speaks for it", "no effect", "speaks for it", "grey: no effect"]
+    keys = [axes for axes in figure.get_axes() if len(axes.get_images()) == 2 and axes.get_position().height < 0.1]
+    for key, left in zip(keys, ("blue", "neither"), strict=True):
+        first, *_, last = key.get_images()[1].get_array()[0]
+        assert last[0] > last[2]  # red
+        assert (first[2] > first[0] and first[3] > 0.5) if left == "blue" else first[3] == 0
+
+
+def test_under_each_patch_stands_its_output():
+    patch = np.zeros((5, 5, 3), np.uint8)
+    figure = figures.patches({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
+    said = [text.get_text() for text in figure.texts]
+    assert said[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
+    wide, high = figure.get_size_inches()
+    boxes = [axes.get_position() for axes in figure.get_axes()]
+    assert len({(round(box.width * wide, 6), round(box.height * high, 6)) for box in boxes}) == 1
 
 
 @pytest.fixture

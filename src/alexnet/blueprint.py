@@ -15,14 +15,19 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Polygon
+from matplotlib.textpath import TextPath
 
 from alexnet.config import Arch
 from alexnet.explain import Explanation, Layer, explain
 from alexnet.figures import BLUE, INK, QUIET, RED, STYLE
 
 PITCH = 1.42
-"""From one layer to the next."""
+"""From one layer to the next, where its words and its box leave room."""
+
+SEEN = 0.18
+"""A kernel's side at the least, or 11 pixels would not be seen on 100,000."""
 
 TALL, WIDE, THIN = 2.0, 0.62, 0.16
 """The largest box's height, the widest one's width, and a fully connected layer's."""
@@ -119,9 +124,10 @@ def blueprint(arch: Arch, size: int | None = None) -> Figure:
         places.append(x)
         row = [box(column, x, tower) for tower in range(column.towers)]
         boxes.append(row)
-        x += max(PITCH, row[0].width + row[0].slant[0] + 0.5)
+        written = max(_inches(words, line) for line, words in enumerate(column.words))
+        x += max(PITCH, row[0].width + row[0].slant[0] + 0.5, written + 0.28)
     text = 0.2 * max(len(column.words) for column in columns) + 0.15
-    left, right = -0.25, places[-1] + 1.0
+    left, right = -0.25, places[-1] + max(1.0, written + 0.05)
     figure = Figure(figsize=(right - left, high + text))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, right), ylim=(-text, high))
@@ -133,8 +139,18 @@ def blueprint(arch: Arch, size: int | None = None) -> Figure:
             _connect(axes, column, row, columns[number + 1], boxes[number + 1])
         for line, words in enumerate(column.words):
             axes.text(places[number], -0.12 - 0.2 * line, words, va="top", color=INK if line < 2 else QUIET,
-                      fontsize=9 if line == 0 else 8, fontweight="bold" if line == 0 else "normal")
+                      fontproperties=_font(line))
     return figure
+
+
+def _font(line: int) -> FontProperties:
+    """A layer's name is larger than what stands below it."""
+    return FontProperties(size=9 if line == 0 else 8, weight="bold" if line == 0 else "normal")
+
+
+def _inches(words: str, line: int) -> float:
+    """How wide a line of text under a column is."""
+    return float(TextPath((0, 0), words, prop=_font(line)).get_extents().width) / 72
 
 
 def _draw(axes: Axes, box: _Box, name: str) -> None:
@@ -155,7 +171,8 @@ def _connect(axes: Axes, column: _Column, row: Sequence[_Box], following: _Colum
                 axes.plot(*zip(start, (target.x, target.y + target.height / 2), strict=True), color=QUIET,
                           linewidth=0.8, zorder=2)
             continue
-        share = min(1.0, math.sqrt(column.kernel / column.shape[-1]))  # by its square root, as its box is
+        # By its square root, as its box is.
+        share = min(1.0, max(math.sqrt(column.kernel / column.shape[-1]), SEEN / source.height))
         low, front = max(0.0, 0.85 - share), max(0.0, 0.8 - share)
         corners = [source.side(low, front), source.side(low, front + share), source.side(low + share, front + share),
                    source.side(low + share, front)]

@@ -13,6 +13,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,23 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], panels: Sequence[str]
 
 @matplotlib.rc_context(STYLE)
 def training_errors(curves: Mapping[str, Sequence[tuple[float, float]]], target: float = 0.25) -> Figure:
-    """Figure 1: training error over epochs, the first curve solid, the next dashed, to where the fastest has `target`.
+    """Figure 1: training error over epochs, the first curve solid, the next dashed, with a line at `target`.
 
-    curves: name -> (epoch, error) in order.
+    curves: name -> (epoch, error) in order. What stands at epoch 0 was not measured but is blind guessing's, and an
+    open circle says so.
     """
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.9, 3.4), layout="constrained")
     axes = figure.add_subplot()
     styles = ["-", (0, (3.2, 1.6)), (0, (1, 1.4)), (0, (5, 1.4, 1, 1.4))]
     axes.axhline(target, color=QUIET, linewidth=0.8)
     for number, (name, points) in enumerate(curves.items()):
         epochs, errors = zip(*points, strict=True)
         axes.plot(epochs, errors, label=name, color=(BLUE, RED, INK, QUIET)[number % 4], linestyle=styles[number % 4])
+    if chance := sorted({error for points in curves.values() for epoch, error in points if epoch == 0}):
+        axes.plot([0] * len(chance), chance, "o", markersize=5.5, markerfacecolor=PAPER, markeredgecolor=QUIET,
+                  clip_on=False, zorder=3, label="blind guessing, before training")
+    axes.text(1.015, target, f"{target:.0%}, where the\npaper compares", transform=axes.get_yaxis_transform(),
+              va="center", color=QUIET, fontsize=8.5)  # outside, where no curve runs
     axes.set_title("Training error")
     axes.set_xlabel("epoch")
     axes.set_ylim(0, None)
@@ -112,6 +119,9 @@ def _scale(axes: Axes, values: Sequence[float], *, steep: bool) -> None:
     known = [value for value in values if math.isfinite(value)]
     if steep and len(set(known)) < 10 and 0 < 20 * min(known, default=0) < max(known, default=0):
         axes.set_yscale("log")
+        # To whole powers of ten, so that there are two at least to read the others by.
+        low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+        axes.set_ylim(0.8 * 10.0**low, 1.25 * 10.0**high)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
     else:
@@ -148,6 +158,13 @@ def kernels(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1, scale: int 
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+RANDOM_COLOUR = 2 / 3
+"""`colourfulness` of random numbers: of three numbers' squares, the square of their mean takes a third."""
+
+RANDOM_LOOKS = 0.15
+"""`smoothness` up to which kernels look like random numbers; those of 16 random kernels of 3x3 reach 0.13 by chance."""
+
+
 def colourfulness(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> list[float]:
     """Of each tower, the share of its kernels' energy that is colour: 0 where all are grey, and 2/3 for random numbers.
 
@@ -159,6 +176,17 @@ def colourfulness(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> li
     colour_O = ((weight_OIHW - grey_OIHW) ** 2).sum(axis=(1, 2, 3))
     share_O = colour_O / np.maximum((weight_OIHW**2).sum(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
     return [float(tower.mean()) for tower in np.split(share_O, towers)]
+
+
+def smoothness(weight_OIHW: NDArray[np.floating[Any]]) -> float:
+    """How far a kernel's weights agree with those beside and below them: 0 for random numbers, 1 where all are equal.
+
+    The mean product of neighbours over the mean square; mean over kernels. An edge or a blob has neighbours alike.
+    """
+    square_O = np.maximum((weight_OIHW**2).mean(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
+    pairs = [(weight_OIHW[:, :, 1:], weight_OIHW[:, :, :-1]), (weight_OIHW[..., 1:], weight_OIHW[..., :-1])]
+    agree = [(one * other).mean(axis=(1, 2, 3)) / square_O for one, other in pairs if one.size]
+    return float(np.mean(agree)) if agree else 0.0
 
 
 @matplotlib.rc_context(STYLE)
@@ -174,7 +202,8 @@ def kernel_plate(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> Fig
         axes.imshow(sheet, interpolation="nearest")
         axes.set_axis_off()
         title = f"Tower {number + 1}" if towers > 1 else f"{len(weight_OIHW)} kernels"
-        axes.set_title(f"{title}: {share:.0%} of a kernel is colour", fontsize=9, fontweight="normal")
+        axes.set_title(f"{title}: {share:.0%} of a kernel is colour; of random numbers, {RANDOM_COLOUR:.0%}",
+                       fontsize=9, fontweight="normal")
     return figure
 
 
@@ -224,52 +253,61 @@ def _draw_strips(
         bars.set(xlim=(0, 1), ylim=(0.5 - guesses, 0.5))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A photograph, and what stands under it."""
+
+    pixels_HWC: NDArray[np.uint8]
+    name: str
+    note: str = ""
+    """A second line: how far it is, or which file it came from."""
+    is_true: bool = False
+    """Whether it is of the class that was asked about: its name is blue."""
+
+
+Row = tuple[Shown, Sequence[Shown]]
+"""What is asked about, and what was found."""
+
+
 @matplotlib.rc_context(STYLE)
-def beside(
-    asked_NHWC: Sequence[NDArray[np.uint8]], found_NMHWC: Sequence[Sequence[NDArray[np.uint8]]],
-    names_N: Sequence[str], names_NM: Sequence[Sequence[str]],
-) -> Figure:
-    """Figure 4, right: in each row a photograph, and the photographs nearest to it with a line of text under each."""
-    wide, high = _beside_size(found_NMHWC)
-    figure = Figure(figsize=(wide, high), layout="constrained")
-    _draw_beside(figure, asked_NHWC, found_NMHWC, names_N, names_NM)
+def beside(rows: Sequence[Row]) -> Figure:
+    """Figure 4, right: in each row a photograph, and the photographs nearest to it."""
+    figure = Figure(figsize=_beside_size(rows), layout="constrained")
+    _draw_beside(figure, rows)
     return figure
 
 
-def _beside_size(found_NMHWC: Sequence[Sequence[NDArray[np.uint8]]]) -> tuple[float, float]:
-    return 1.25 * (1.12 + max(map(len, found_NMHWC))), 1.5 * len(found_NMHWC)
+def _beside_size(rows: Sequence[Row]) -> tuple[float, float]:
+    return 1.25 * (1.12 + max(len(found) for _, found in rows)), 1.62 * len(rows)
 
 
-def _draw_beside(
-    figure: FigureBase, asked_NHWC: Sequence[NDArray[np.uint8]],
-    found_NMHWC: Sequence[Sequence[NDArray[np.uint8]]], names_N: Sequence[str], names_NM: Sequence[Sequence[str]],
-) -> None:
-    columns = max(map(len, found_NMHWC))
+def _draw_beside(figure: FigureBase, rows: Sequence[Row]) -> None:
+    columns = max(len(found) for _, found in rows)
     # A narrow empty column sets what is asked apart from what is found.
-    grid = figure.subplots(len(asked_NHWC), columns + 2, squeeze=False,
+    grid = figure.subplots(len(rows), columns + 2, squeeze=False,
                            gridspec_kw={"width_ratios": [1, 0.12, *[1] * columns]})
     for axes in grid.flat:
         axes.set_axis_off()
-    for row, asked, name, found, names in zip(grid, asked_NHWC, names_N, found_NMHWC, names_NM, strict=True):
-        for axes, picture, title, weight in [(row[0], asked, name, "bold"), *(
-                (axes, one, text, "normal") for axes, one, text in zip(row[2:], found, names, strict=False))]:
-            axes.imshow(picture, interpolation="lanczos")
-            axes.set_title(_short(title, 18), loc="center", y=-0.05, va="top", pad=0, fontsize=7.5, fontweight=weight)
+    for line, (asked, found) in zip(grid, rows, strict=True):
+        for axes, one in [(line[0], asked), *zip(line[2:], found, strict=False)]:
+            axes.imshow(one.pixels_HWC, interpolation="lanczos")
+            axes.set_title(_short(one.name, 18), loc="center", y=-0.05, va="top", pad=0, fontsize=7.5,
+                           fontweight="bold" if one is asked else "normal", color=BLUE if one.is_true else INK)
+            axes.annotate(_ending(one.note, 18), (0.5, -0.05), (0, -11), xycoords="axes fraction",
+                          textcoords="offset points", ha="center", va="top", fontsize=7, color=QUIET)
 
 
 @matplotlib.rc_context(STYLE)
 def figure4(
-    guessed: tuple[NDArray[np.uint8], NDArray[np.floating[Any]], Sequence[int], Sequence[str]],
-    near: tuple[Sequence[NDArray[np.uint8]], Sequence[Sequence[NDArray[np.uint8]]], Sequence[str],
-                Sequence[Sequence[str]]],
+    guessed: tuple[NDArray[np.uint8], NDArray[np.floating[Any]], Sequence[int], Sequence[str]], near: Sequence[Row],
 ) -> Figure:
     """Figure 4 whole: `strips` of the first, `beside` of the second."""
-    left, right = _strips_size(len(guessed[0]), len(guessed[3])), _beside_size(near[1])
+    left, right = _strips_size(len(guessed[0]), len(guessed[3])), _beside_size(near)
     wide = right[0] * left[1] / right[1]  # both as high
     figure = Figure(figsize=(left[0] + 0.3 + wide, left[1]), layout="constrained")
     halves = np.asarray(figure.subfigures(1, 3, width_ratios=[left[0], 0.3, wide]))
     _draw_strips(halves[0], *guessed)
-    _draw_beside(halves[2], *near)
+    _draw_beside(halves[2], near)
     return figure
 
 
@@ -277,20 +315,29 @@ def figure4(
 
 
 @matplotlib.rc_context(STYLE)
-def patches(rows: Mapping[str, Sequence[NDArray[np.uint8]]], columns: int) -> Figure:
-    """A row of patches for each unit, under its name; where there are fewer than `columns`, the rest stays empty."""
-    figure = Figure(figsize=(1.1 + 0.82 * columns, 0.86 * len(rows)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]
-    grid = figure.subplots(len(rows), columns + 1, squeeze=False,
-                           gridspec_kw={"width_ratios": [1.1 / 0.82, *[1] * columns]})
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for row, (name, found) in zip(grid, rows.items(), strict=True):
-        row[0].text(0.0, 0.5, name, va="center", fontsize=9, transform=row[0].transAxes)
-        for axes, patch in zip(row[1:], found, strict=False):
-            axes.imshow(patch, interpolation="nearest" if len(patch) < 32 else "lanczos")
+def patches(rows: Mapping[str, Sequence[tuple[NDArray[np.uint8], str]]], columns: int) -> Figure:
+    """A row of patches for each unit, under its name, with a few letters under each patch.
+
+    All patches of a row are squares of one size; where there are fewer than `columns`, the rest stays empty.
+    """
+    side, gap, left, top, tall = 0.82, 0.07, 1.15, 0.26, 1.06  # inches; tall: from one row to the next
+    figure = Figure(figsize=(left + columns * (side + gap), top + tall * len(rows)))
+    wide, high = figure.get_size_inches()
+    figure.text(0.0, 1.0, "under each patch the unit's output; pale is what the unit does not see", va="top",
+                fontsize=8.5, color=QUIET)
+    for row, (name, found) in enumerate(rows.items()):
+        bottom = high - top - tall * row - side
+        figure.text(0.0, (bottom + side / 2) / high, name, va="center", fontsize=9)
+        for column, (patch, words) in enumerate(found):
+            x = left + column * (side + gap)
+            axes = figure.add_axes((x / wide, bottom / high, side / wide, side / high))
+            axes.imshow(patch, interpolation="nearest" if len(patch) < 32 else "hermite")  # no rings
+            axes.set_axis_off()
+            figure.text((x + side / 2) / wide, (bottom - 0.03) / high, words, ha="center", va="top", fontsize=7.5,
+                        color=QUIET)
         if not found:
-            row[1].text(0.0, 0.5, "zero everywhere", va="center", color=QUIET, fontsize=9, transform=row[1].transAxes)
+            figure.text(left / wide, (bottom + side / 2) / high, "zero everywhere", va="center", color=QUIET,
+                        fontsize=9)
     return figure
 
 
@@ -301,29 +348,50 @@ def rests_on(
 ) -> Figure:
     """A photograph; maps laid over it, red for and blue against; and gradients by its pixels, grey for none.
 
-    heats: title -> [H, W]; slopes: title -> [H, W, 3].
+    heats: title -> [H, W]; slopes: title -> [H, W, 3]. Under each map a key of its colours.
     """
+    side, gap, top, foot = 2.1, 0.12, 0.48, 0.34  # inches
     count = 1 + len(heats) + len(slopes)
-    figure = Figure(figsize=(2.3 * count, 2.75), layout="constrained")
-    panels = figure.subplots(1, count)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5)
-    grey_HWC = (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
-    panels[0].imshow(view_HWC, interpolation="lanczos")
-    titles = ["the view", *heats, *slopes]
-    for axes, heat_HW in zip(panels[1:], heats.values(), strict=False):
-        strength_HW = heat_HW / (np.abs(heat_HW).max() or 1.0)
-        tint_HWC = np.where(strength_HW[..., None] > 0, to_rgba(RED)[:3], to_rgba(BLUE)[:3])
-        alpha_HW = np.abs(strength_HW)
-        axes.imshow(grey_HWC, interpolation="lanczos")
-        axes.imshow(np.dstack([tint_HWC, 0.85 * alpha_HW]), interpolation="bilinear")
-    for axes, slope_HWC in zip(panels[1 + len(heats):], slopes.values(), strict=True):
-        # The strongest thousandth would leave all else grey.
-        top = float(np.quantile(np.abs(slope_HWC), 0.999)) or 1.0
-        axes.imshow(np.clip(0.5 + 0.5 * slope_HWC / top, 0, 1), interpolation="lanczos")
-    for axes, name in zip(panels, titles, strict=True):
+    figure = Figure(figsize=(count * (side + gap) - gap, top + side + foot))
+    wide, high = figure.get_size_inches()
+    figure.text(0.0, 1.0, title, va="top", fontsize=10.5, fontweight="bold")
+
+    def panel(place: int, name: str) -> Axes:
+        axes = figure.add_axes((place * (side + gap) / wide, foot / high, side / wide, side / high))
         axes.set_axis_off()
-        axes.set_title(name, fontsize=9, fontweight="normal")
+        axes.set_title(name, fontsize=9, fontweight="normal", pad=5)
+        return axes
+
+    def say(place: int, along: float, words: str) -> None:
+        """Under a panel; along: 0 at its left edge, 1 at its right."""
+        figure.text((place * (side + gap) + along * side) / wide, (foot - 0.17) / high, words, va="top",
+                    ha=("left", "center", "right")[round(2 * along)], fontsize=8, color=QUIET)
+
+    panel(0, "the view").imshow(view_HWC, interpolation="lanczos")
+    grey_HWC = (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
+    for place, (name, heat_HW) in enumerate(heats.items(), 1):
+        axes = panel(place, name)
+        axes.imshow(grey_HWC, interpolation="lanczos")
+        axes.imshow(_tint(heat_HW / (np.abs(heat_HW).max() or 1.0)), interpolation="bilinear")
+        signed = bool(heat_HW.min() < 0)
+        key = figure.add_axes((place * (side + gap) / wide, (foot - 0.13) / high, side / wide, 0.07 / high))
+        key.imshow(np.full((1, 1, 3), 165, np.uint8), extent=(0, 1, 0, 1), aspect="auto")
+        key.imshow(_tint(np.linspace(-1.0 if signed else 0.0, 1.0, 256)[None]), extent=(0, 1, 0, 1), aspect="auto")
+        key.set_axis_off()
+        say(place, 0.0, "speaks against it" if signed else "no effect")
+        say(place, 1.0, "speaks for it")
+    for place, (name, slope_HWC) in enumerate(slopes.items(), 1 + len(heats)):
+        # The strongest thousandth would leave all else grey.
+        top_slope = float(np.quantile(np.abs(slope_HWC), 0.999)) or 1.0
+        panel(place, name).imshow(np.clip(0.5 + 0.5 * slope_HWC / top_slope, 0, 1), interpolation="lanczos")
+        say(place, 0.0, "grey: no effect")
     return figure
+
+
+def _tint(strength: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """-1..1 -> RGBA: blue below 0, red above, and the fainter the nearer to it."""
+    colour = np.where(strength[..., None] > 0, to_rgba(RED)[:3], to_rgba(BLUE)[:3])
+    return np.dstack([colour, 0.85 * np.abs(strength)])
 
 
 # --- Errors of classes ------------------------------------------------------------------------------------------------
@@ -379,14 +447,29 @@ def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     axes.hlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
     axes.vlines(range(count + 1), 0, count, color=FAINT, linewidth=0.6, zorder=0)
     axes.spines[:].set_visible(False)
-    axes.set_ylabel("true class", loc="top")
-    axes.set_xlabel("taken for", loc="left")
+    axes.set_ylabel("true class", loc="top", labelpad=10)
+    axes.set_xlabel("taken for", loc="left", labelpad=10)
     axes.xaxis.set_label_position("top")
     return figure
 
 
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+
+def alike(values: Sequence[float]) -> list[str]:
+    """Numbers as text, each with as many decimals, by which the largest has three digits or more."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    decimals = min(6, max(1, 2 - math.floor(math.log10(largest)))) if largest else 1
+    return [f"{value:.{decimals}f}" for value in values]
+
+
 def _short(name: str, letters: int) -> str:
     return name if len(name) <= letters else f"{name[:letters - 1]}…"
+
+
+def _ending(name: str, letters: int) -> str:
+    """Its last letters, by which files are told apart."""
+    return name if len(name) <= letters else f"…{name[1 - letters:]}"
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

@@ -347,9 +347,11 @@ def units(
     photographs = packed.split(split)
     with Bar(f"looking through {layer}", "photographs") as bar:
         found = sees.strongest(model, photographs, packed.classes, layer, unit or (), count, on_progress=bar)
+    side = sees.field(model.network.arch, layer)[1]
+    outputs = iter(figures.alike([patch.output for best in found.values() for patch in best]))
     cut = {f"{layer}, unit {number}": [
-        sees.cut_out(photographs.read_one(patch.index), model.preprocess.spec.crop, patch.box) for patch in best]
-        for number, best in found.items()}
+        (sees.cut_out(photographs.read_one(patch.index), model.preprocess.spec.crop, patch.box, side), next(outputs))
+        for patch in best] for number, best in found.items()}
     paths = plates.save(figures.patches(cut, count), out)
     if json_:
         print(json.dumps([{"layer": layer, "unit": number, "patches": [
@@ -391,7 +393,7 @@ def neighbours_(
         The picture to write: .png or .svg.
     """
     from alexnet import figures, plates
-    from alexnet.neighbours import features_of, neighbours
+    from alexnet.neighbours import class_of, features_of, neighbours
     from alexnet.predict import expand, load
     from alexnet.progress import Bar
     from alexnet.train import choose_device
@@ -416,9 +418,9 @@ def neighbours_(
             for one in near:
                 print(f"  {one.distance:8.2f}  {one.label}  {one.name}")
     shown = slice(ROWS_SHOWN)
-    pictures = plates.save(figures.beside(
-        asked[shown], [[photographs.read_one(one.index) for one in near] for near in found[shown]],
-        [path.name for path in paths[shown]], [[one.label for one in near] for near in found[shown]]), out)
+    truths = [class_of(path, packed.classes) for path in paths[shown]]
+    pictures = plates.save(figures.beside(plates.rows_beside(
+        asked[shown], truths, found[shown], photographs, [path.stem for path in paths[shown]])), out)
     if not json_:
         print(f"picture: {pictures[0]}" + (f", the first {ROWS_SHOWN}" if len(paths) > ROWS_SHOWN else ""))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.datasets import cache_folder
+from alexnet.imagenet import readable
 from alexnet.predict import BATCH, Model
 
 if TYPE_CHECKING:
@@ -158,3 +160,9 @@ def neighbours(
     return [[Neighbour(int(place), split.names[place], classes[split.labels[place]], float(distance))
              for place, distance in zip(places_M, distances_M, strict=True)]
             for places_M, distances_M in zip(places_QM, distances_QM, strict=True)]
+
+
+def class_of(photo: Path, classes: Sequence[str]) -> str:
+    """The class that a photograph's folder is called after, by name or WordNet's number; "" where it is none."""
+    name = readable(photo.resolve().parent.name)
+    return name if name in classes else ""

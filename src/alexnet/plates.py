@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from alexnet import checkpoint as ckpt
 from alexnet import figures
-from alexnet.answers import SHOWN, ask
+from alexnet.answers import SHOWN, ask, plain
 from alexnet.config import Arch
 from alexnet.neighbours import Neighbour, features_of, neighbours
 from alexnet.predict import Model, model_of
 from alexnet.runlog import read_config, read_log
-from alexnet.shards import Packed
+from alexnet.shards import Packed, Split
 
 NEAR = 6
 """Photographs beside each in Figure 4."""
@@ -28,14 +28,15 @@ BESIDE = 5
 
 
 def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
-    """Training error over epochs, the first run solid, the second dashed. names: unless given, the runs' activations
-    where no two are alike, else their folders'."""
-    logs = {run: _epochs(run) for run in runs}
+    """Training error over epochs, the first run solid, the second dashed. names: unless given, the runs' folders and
+    activations."""
+    logs = [_epochs(run) for run in runs]
+    folders = [run.resolve().name for run in runs]
+    folders = folders if len(set(folders)) == len(runs) else [str(run) for run in runs]
     own = [read_config(run)["arch"]["activation"] for run in runs]
-    words = {"relu": "ReLU"}
-    names = names or [words.get(name, name) for name in own]
-    names = names if len(set(names)) == len(runs) else [str(run) for run in runs]
-    return figures.training_errors({name: logs[run] for name, run in zip(names, runs, strict=True)})
+    names = names or [f"{folder}, {'ReLU' if unit == 'relu' else unit}"
+                      for folder, unit in zip(folders, own, strict=True)]
+    return figures.training_errors(dict(zip(names, logs, strict=True)))
 
 
 def _epochs(run: Path) -> list[tuple[float, float]]:
@@ -80,9 +81,25 @@ def figure4(
     train = packed.split("train")
     return figures.figure4(
         (pixels_NHWC, answers.probabilities_MK[rows], answers.labels_M[rows].tolist(), answers.classes),
-        (list(pixels_NHWC[:BESIDE]), [[train.read_one(one.index) for one in found] for found in near],
-         [answers.classes[answers.labels_M[row]] for row in rows[:BESIDE]],
-         [[one.label for one in found] for found in near]))
+        rows_beside(list(pixels_NHWC[:BESIDE]), [answers.classes[answers.labels_M[row]] for row in rows[:BESIDE]],
+                    near, train))
+
+
+def rows_beside(
+    asked: Sequence[NDArray[np.uint8]], truths: Sequence[str], near: Sequence[Sequence[Neighbour]], split: Split,
+    files: Sequence[str] = (),
+) -> list[figures.Row]:
+    """What `figures.beside` draws: each photograph under its true class, and those nearest to it with their distances.
+
+    truths: "" where the class is not known; then its file stands there.
+    """
+    distances = iter(figures.alike([one.distance for found in near for one in found]))
+    rows: list[figures.Row] = []
+    for pixels_HWC, truth, file, found in zip(asked, truths, files or [""] * len(asked), near, strict=True):
+        shown = figures.Shown(pixels_HWC, truth or file, file if truth else "")
+        rows.append((shown, [figures.Shown(split.read_one(one.index), plain(one.label), next(distances),
+                                           plain(one.label) == truth) for one in found]))
+    return rows
 
 
 def nearest_in_training(

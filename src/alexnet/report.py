@@ -12,10 +12,11 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -33,7 +34,7 @@ from alexnet.evaluate import wilson
 from alexnet.explain import explain
 from alexnet.neighbours import Neighbour
 from alexnet.palette import stylesheet
-from alexnet.plates import BESIDE, conv1_in_rgb, nearest_in_training, towers_of_conv1
+from alexnet.plates import BESIDE, conv1_in_rgb, nearest_in_training, rows_beside, towers_of_conv1
 from alexnet.predict import model_of
 from alexnet.runlog import read_config, read_log
 from alexnet.settings import to_json
@@ -141,11 +142,10 @@ def save_figures(material: Material, folder: Path) -> None:
                     answers.labels_M[shown].tolist(), answers.classes), folder / name, lines=False)
         if material.near:
             assert material.training is not None
-            figures.save(figures.beside(
+            figures.save(figures.beside(rows_beside(
                 list(answers.split.read(answers.indices_M[rows[:BESIDE]])),
-                [[material.training.read_one(one.index) for one in found] for found in material.near],
                 [answers.classes[answers.labels_M[row]] for row in rows[:BESIDE]],
-                [[plain(one.label) for one in found] for found in material.near]), folder / "nearest", lines=False)
+                material.near, material.training)), folder / "nearest", lines=False)
         if len(answers.classes) <= MATRIX_CLASSES:
             figures.save(figures.confusion(answers.matrix_KK, answers.classes), folder / "confusion")
             told = mistakes(material)
@@ -210,9 +210,12 @@ def kernels(material: Material) -> Section:
     """conv1's kernels, tower by tower (Figure 3)."""
     arch, conv1 = material.checkpoint.arch, material.checkpoint.arch.conv[0]
     towers = towers_of_conv1(arch)
+    weight_OIHW = conv1_in_rgb(material.checkpoint)
+    smoothness = figures.smoothness(weight_OIHW)
     return {"image": data_uri(figures.png(_kernel_sheet(material.checkpoint)), "png"), "count": conv1.width,
-            "side": conv1.kernel, "towers": towers,
-            "colour": figures.colourfulness(conv1_in_rgb(material.checkpoint), towers)}
+            "side": conv1.kernel, "towers": towers, "colour": figures.colourfulness(weight_OIHW, towers),
+            "random_colour": figures.RANDOM_COLOUR, "smoothness": smoothness,
+            "looks_random": smoothness < figures.RANDOM_LOOKS}
 
 
 def _kernel_sheet(checkpoint: ckpt.Checkpoint) -> NDArray[np.uint8]:
@@ -240,10 +243,11 @@ def nearest(material: Material) -> Section | None:
         return None
     assert material.training is not None
     split, rows = material.training, answers.spread[:BESIDE]
+    distances = iter(figures.alike([one.distance for found in material.near for one in found]))
     return {"among": min(len(split), AMONG), "of": len(split), "rows": [{
         **photograph, "near": [{
             "image": data_uri(figures.image_file(split.read_one(one.index), "JPEG"), "jpeg"),
-            "name": plain(one.label), "distance": one.distance,
+            "name": plain(one.label), "distance": next(distances),
             "is_true": plain(one.label) == photograph["truth"]} for one in found],
     } for photograph, found in zip(_photographs(answers, rows), material.near, strict=True)]}
 
@@ -325,8 +329,8 @@ def recipe(material: Material) -> Section:
         "command": command(config), "after": _after(config, material.which),
         "stands_for": None if Path(data["source"]).is_absolute() else data["source"],
         "groups": [
-            ("Recipe", _in_words(config["recipe"])),
-            ("Input", _in_words(arch["input"])),
+            ("Recipe", _in_words(config["recipe"], MEANINGS)),
+            ("Input", _in_words(arch["input"], INPUT_MEANINGS)),
             ("Environment", _in_words({key: value for key, value in environment.items() if value not in (None, "")})),
         ],
     }
@@ -398,8 +402,37 @@ def _changed(preset: Any, chosen: Any, path: str = "") -> dict[str, Any]:
     return {key: value for place, pair in pairs.items() for key, value in _changed(*pair, place).items()}
 
 
-def _in_words(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values as a person writes them."""
+MEANINGS = {
+    "name": "the preset that it was made from", "epochs": "times through the training photographs",
+    "batch_size": "photographs in a step", "rate": "the learning rate to begin with",
+    "momentum": "share of a step that the next one keeps", "weight_decay": "pull of the weights towards zero",
+    "decay_biases": "whether it pulls at biases too", "bias_rate": "the biases' rate, in multiples of the rate",
+    "new_rate": "that of layers begun anew beside imported ones",
+    "rate_in_velocity": "yes: as §5 has it; no: as PyTorch has it",
+    "nesterov": "momentum that looks a step ahead", "schedule": "how the rate falls",
+    "drops": "how often it falls, by plateau or steps", "drop_factor": "what it is divided by then",
+    "drop_epochs": "after which it falls, by steps", "patience": "epochs without a better error, by plateau",
+    "warmup_epochs": "over which the rate rises first", "label_smoothing": "share of the truth spread over all classes",
+    "crop": "what a view is cut out as", "crop_area": "least and largest share, if resized",
+    "mirror": "left to right, every other view", "lighting": "strength of the colour noise (§4.1)",
+    "lighting_scale": "what that is a multiple of", "view_group": "photographs that share one crop and mirror",
+    "conv1_slows": "epoch from which conv1 hardly learns", "conv1_stops": "epoch from which conv1 stays as it is",
+    "lighting_stops": "epoch from which colours have no noise", "freeze": "layers that stay as they are",
+}
+"""What each setting of a recipe is, in a few words."""
+
+INPUT_MEANINGS = {
+    "side": "pixels that a photograph is stored at", "crop": "pixels a side that the network sees",
+    "mean": "what is taken off: each pixel's mean or each channel's", "scale": "what each channel is divided by",
+    "channels": "the order of the colours",
+}
+
+ABSENT = {"conv1_slows": "never", "conv1_stops": "never", "lighting_stops": "never", "freeze": "nothing"}
+"""What an empty value or zero means."""
+
+
+def _in_words(values: dict[str, Any], meanings: Mapping[str, str] = MappingProxyType({})) -> list[tuple[str, str, str]]:
+    """Names, values as a person writes them, and what they mean."""
     def word(value: Any) -> str:
         if isinstance(value, bool):
             return "yes" if value else "no"
@@ -407,7 +440,8 @@ def _in_words(values: dict[str, Any]) -> list[tuple[str, str]]:
             return ", ".join(map(word, value)) or "none"
         return f"{value:g}" if isinstance(value, float) else str(value)
 
-    return [(key.replace("_", " "), plain(word(value))) for key, value in values.items()]
+    return [(key.replace("_", " "), plain(word(value or ABSENT.get(key, value))), meanings.get(key, ""))
+            for key, value in values.items()]
 
 
 def arithmetic(text: str) -> str:

@@ -19,10 +19,13 @@ from torch import Tensor
 
 from alexnet.config import Arch, nearest
 from alexnet.explain import explain
+from alexnet.palette import PALETTE
 from alexnet.predict import BATCH, Model
 from alexnet.shards import Split
 
 # --- A unit's strongest patches ---------------------------------------------------------------------------------------
+
+_PAPER = np.frombuffer(bytes.fromhex(PALETTE["paper"][0][1:]), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,24 @@ def strongest(
     return found
 
 
-def cut_out(pixels_HWC: NDArray[np.uint8], crop: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """A patch of a stored photograph's central view."""
+def cut_out(
+    pixels_HWC: NDArray[np.uint8], crop: int, box: tuple[int, int, int, int], side: int = 0,
+) -> NDArray[np.uint8]:
+    """A patch of a stored photograph's central view.
+
+    side: of the unit's whole field. With it a patch that the view's edge cuts short is a square like all others of its
+    layer, enlarged within the view, and what the unit does not see of it is pale.
+    """
     first = (len(pixels_HWC) - crop) // 2
-    top, left, bottom, right = (first + edge for edge in box)
-    return pixels_HWC[top:bottom, left:right]
+    view_HWC = pixels_HWC[first : first + crop, first : first + crop]
+    top, left, bottom, right = box
+    if not side:
+        return view_HWC[top:bottom, left:right]
+    side = min(side, crop)
+    pale_HWC = (0.25 * view_HWC + 0.75 * _PAPER).round().astype(np.uint8)
+    pale_HWC[top:bottom, left:right] = view_HWC[top:bottom, left:right]
+    y, x = min(top, crop - side), min(left, crop - side)
+    return pale_HWC[y : y + side, x : x + side]
 
 
 # --- What an answer rests on ------------------------------------------------------------------------------------------
