@@ -408,6 +408,7 @@ MEANINGS = {
     "momentum": "share of a step that the next one keeps", "weight_decay": "pull of the weights towards zero",
     "decay_biases": "whether it pulls at biases too", "bias_rate": "the biases' rate, in multiples of the rate",
     "new_rate": "that of layers begun anew beside imported ones",
+    "trust": "LARS, by which each layer has a rate of its own; 0: one for all",
     "rate_in_velocity": "yes: as §5 has it; no: as PyTorch has it",
     "nesterov": "momentum that looks a step ahead", "schedule": "how the rate falls",
     "drops": "how often it falls, by plateau or steps", "drop_factor": "what it is divided by then",
