@@ -7,8 +7,8 @@ Without PHOTO it takes the cat that ships inside scikit-image (`pip install "ale
 Shapes: H rows, W columns, C colours, O maps.
 """
 
+import argparse
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,13 @@ from alexnet.config import ARCHS
 
 def main(photo: str | None = None) -> float:
     """Tells the story; returns the largest difference from the package's own layers."""
-    path = photo or Path(importlib.util.find_spec("skimage").origin).parent / "data" / "chelsea.png"
+    if photo is None:
+        if not (skimage := importlib.util.find_spec("skimage")):
+            raise ValueError('the cat comes with scikit-image: pip install "alexnet[demo]", or name a PHOTO')
+        photo = Path(skimage.origin).parent / "data" / "chelsea.png"
 
     print("1. The photograph (§2). The shorter side becomes 256 pixels, and the central 256x256 is kept.")
-    original_HWC = images.read(path)
+    original_HWC = images.read(photo)
     stored_HWC = images.square(original_HWC, 256)
     print(f"   {original_HWC.shape} -> {stored_HWC.shape}, values {stored_HWC.min()} to {stored_HWC.max()}\n")
 
@@ -91,4 +94,9 @@ def main(photo: str | None = None) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("photo", nargs="?")
+    try:
+        main(**vars(parser.parse_args()))
+    except (OSError, ValueError) as mistake:
+        parser.error(str(mistake))

@@ -5,7 +5,7 @@
 PHOTOS is a folder of class folders, or `embedded`.
 """
 
-import sys
+import argparse
 from dataclasses import replace
 
 import torch
@@ -45,4 +45,10 @@ def main(photos: str, epochs: int = 3, seed: int = 0) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("photos")
+    parser.add_argument("epochs", type=int, nargs="?", default=3)
+    try:
+        main(**vars(parser.parse_args()))
+    except (OSError, ValueError) as mistake:
+        parser.error(str(mistake))

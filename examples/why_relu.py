@@ -2,14 +2,15 @@
 
     python examples/why_relu.py [STEPS]
 
-On the photographs that ship inside scikit-image (`pip install "alexnet[demo]"`). Half a minute.
+On the photographs that ship inside scikit-image (`pip install "alexnet[demo]"`). A minute or two on
+a CPU with nothing else to do.
 
 A bounded unit squeezes all numbers into a finite range. Near a bound it is flat, and a flat unit passes no gradient to
 the layers below it: it is saturated (§3.1). A ReLU is flat only below zero.
 """
 
+import argparse
 import math
-import sys
 from dataclasses import replace
 from itertools import count, islice
 
@@ -109,4 +110,9 @@ def main(steps: int = 100) -> dict[str, tuple[Look, Look]]:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("steps", type=int, nargs="?", default=100)
+    try:
+        main(**vars(parser.parse_args()))
+    except (OSError, ValueError) as mistake:
+        parser.error(str(mistake))

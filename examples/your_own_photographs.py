@@ -7,15 +7,17 @@ weights are fetched once; without it a small network is first trained for a minu
 scikit-image (`pip install "alexnet[demo]"`). Some minutes for some hundred photographs.
 """
 
-import sys
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
 from alexnet import load
 from alexnet.cache import open_or_pack
-from alexnet.config import arch, default_recipe, finetune_recipe, recipe
+from alexnet.checkpoint import Checkpoint
+from alexnet.config import Arch, Recipe, arch, default_recipe, finetune_recipe, recipe
 from alexnet.evaluate import Errors, evaluate, wilson
+from alexnet.progress import ClaimBar
 from alexnet.train import Run
 from alexnet.weights import open_weights
 
@@ -23,8 +25,15 @@ from alexnet.weights import open_weights
 def teacher(folder: Path) -> Path:
     """A small network that knows fourteen textures: little, but it has seen edges and colours."""
     data = open_or_pack("embedded", side=64, say=print)
-    Run(data, replace(arch("small"), classes=len(data.classes)), replace(recipe("modern"), epochs=3), folder).train()
+    learn("a network to begin from", data, replace(arch("small"), classes=len(data.classes)),
+          replace(recipe("modern"), epochs=3), folder)
     return folder
+
+
+def learn(name: str, data, network: Arch, how: Recipe, folder: Path, init: Checkpoint | None = None) -> None:
+    """One run, and how far it is."""
+    with ClaimBar() as bar:
+        Run(data, network, how, folder, init=init, on_event=lambda event: bar.see(event | {"run": name})).train()
 
 
 def measure(folder: Path, data) -> Errors:
@@ -36,11 +45,11 @@ def measure(folder: Path, data) -> Errors:
 def main(photos: str, checkpoint: str | None = None, epochs: int = 15) -> dict[str, Errors]:
     """Three ways to the same classes, measured on the same photographs."""
     runs = Path(mkdtemp(prefix="alexnet-"))
-    if checkpoint is None:
+    start = open_weights(checkpoint) if checkpoint else None
+    data = open_or_pack(photos, side=(start.arch if start else arch("small")).input.side, say=print)
+    if start is None:
         print("First a network to begin from, trained on fourteen textures.")
-        checkpoint = str(teacher(runs / "teacher"))
-    start = open_weights(checkpoint)
-    data = open_or_pack(photos, side=start.arch.input.side, say=print)
+        start = open_weights(teacher(runs / "teacher"))
     train, val = len(data.split("train")), len(data.split("val"))
     print(f"{train:,} photographs of {len(data.classes)} classes to learn from, {val:,} to be measured on.\n")
 
@@ -54,7 +63,7 @@ def main(photos: str, checkpoint: str | None = None, epochs: int = 15) -> dict[s
     errors = {}
     for name, (how, init) in ways.items():
         folder = runs / name.replace(" ", "-")
-        Run(data, network, how, folder, init=init).train()
+        learn(name, data, network, how, folder, init)
         errors[name] = measure(folder, data)
         low, high = wilson(errors[name].top1_wrong, val)
         print(f"{name:20} top-1 error {errors[name].top1_error:6.1%}  (95% interval {low:.1%} to {high:.1%})")
@@ -75,5 +84,11 @@ def main(photos: str, checkpoint: str | None = None, epochs: int = 15) -> dict[s
 
 
 if __name__ == "__main__":
-    photos, *rest = sys.argv[1:]
-    main(photos, *rest[:1], *map(int, rest[1:2]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("photos")
+    parser.add_argument("checkpoint", nargs="?")
+    parser.add_argument("epochs", type=int, nargs="?", default=15)
+    try:
+        main(**vars(parser.parse_args()))
+    except (OSError, ValueError) as mistake:
+        parser.error(str(mistake))

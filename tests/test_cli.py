@@ -86,7 +86,10 @@ def test_evaluating_best_gives_the_error_that_training_logged(run, class_folders
 
 def test_several_checkpoints_are_an_ensemble(run, class_folders, capsys):
     assert alexnet("evaluate", run / "best", run / "last", class_folders) == 0
-    assert "2 networks" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith(f"{run / 'best'}, {run / 'last'}: 44 photographs, 1 view, 2 networks, ")
+    assert alexnet("evaluate", run, class_folders) == 0
+    assert capsys.readouterr().out.startswith(f"{run / 'best'}: 44 photographs, ")
 
 
 def test_a_folder_without_a_split_is_measured_whole(run, class_folders, capsys):
@@ -168,7 +171,10 @@ def test_the_library_loads_and_predicts_in_three_lines(run, class_folders):
     (["explain", "papr"], "did you mean paper?"),
     (["explain", "paper", "--layer", "cnv1"], "did you mean conv1?"),
     (["explain", "torchvision", "--size", "32"], "needs 63 or more"),
-    (["explain", "--bogus"], "--bogus"),
+    (["explain", "--bogus"], "--bogus.  (alexnet explain --help lists what there is)"),
+    (["explain", "paper", "--size", "224.5"], "224.5 must be a whole number"),
+    (["explain", "paper", "--html", "page.txt"], "page.txt ends in .txt; let it be .html or .htm"),
+    (["explain", "paper", "--html", "PHOTOS"], "is a folder; name a file in it"),
     (["trian", "x"], "trian"),
     (["train", "nowhere"], "there is no nowhere"),
     (["train", "PHOTOS", "--arch", "smal"], "did you mean small?"),
@@ -183,11 +189,16 @@ def test_the_library_loads_and_predicts_in_three_lines(run, class_folders):
     (["train", "PHOTOS", "--arch", "small", "--freeze", "conv"], "--freeze conv without --init"),
     (["evaluate", "nowhere"], "at least one checkpoint and then the data"),
     (["evaluate", "nowhere", "PHOTOS"], "nowhere does not exist"),
+    (["evaluate", "RUN", "RUN"], "is a run or a checkpoint and no photographs; name the data"),
+    (["evaluate", "RUN", "PHOTOS", "--batch-size", "0"], "--batch-size 0 must be at least 1"),
     (["predict", "RUN"], "then photographs"),
     (["predict", "RUN", "nowhere.jpg"], "nowhere.jpg does not exist"),
-    (["report", "nowhere"], "nowhere"),
+    (["report", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
+    (["report", "RUN/report.html"], "report.html is no run; give a folder that `alexnet train` made"),
     (["pack", "PHOTOS/train/ash", "out"], "did you mean"),
+    (["pack", "PHOTOS", "out", "--side", "0"], "--side 0 must be at least 1"),
     (["demo", "--out", "PHOTOS"], "which no demo wrote"),
+    (["demo", "--epochs", "0"], "epochs 0 must be at least 1"),
 ])
 def test_a_mistake_is_one_sentence_with_the_remedy_and_exit_code_2(
     run, class_folders, tmp_path, monkeypatch, capsys, arguments, words,
@@ -243,10 +254,33 @@ def test_demo_trains_measures_and_reports_offline(tmp_path, capsys, monkeypatch)
     assert measured[10]["top1_error"] < 0.85
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "texture recognition" in page
-    # The same command again starts over and gives the same figures.
+    assert f"alexnet evaluate {tmp_path / 'demo' / 'last'} {tmp_path / 'demo' / 'data'} --views 10" in page
+    # What is finished stays; without its report it counts as interrupted, goes on, and gives the same figures.
+    assert alexnet("demo", "--out", tmp_path / "demo", "--epochs", 1) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert (tmp_path / "demo" / "report.html").read_text() == page
+    (tmp_path / "demo" / "report.html").unlink()
     assert alexnet("demo", "--out", tmp_path / "demo", "--epochs", 1) == 0
+    assert f"{tmp_path / 'demo' / 'last'}, the network after its last epoch: " in capsys.readouterr().err
     again = [json.loads(line) for line in (tmp_path / "demo" / "log.jsonl").read_text().splitlines()]
     assert [e for e in again if e["event"] == "evaluation"] == [e for e in events if e["event"] == "evaluation"]
+
+
+def test_it_ends_without_a_word_where_nobody_reads_on():
+    """As `alexnet explain paper --json | head -1` does."""
+    read, write = os.pipe()
+    os.close(read)
+    for arguments in (["explain", "paper", "--json"], ["presets"]):
+        command = [sys.executable, "-m", "alexnet", *arguments]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (141, "")
+    os.close(write)
+
+
+def test_what_the_system_refuses_is_a_sentence_with_the_remedy(capsys):
+    assert alexnet("figure", "2", "paper", "--out", "/proc/a.png") == 2
+    assert "alexnet: /proc/a.png cannot be read or written (" in (said := capsys.readouterr().err)
+    assert "Errno" not in said
 
 
 def test_python_dash_m_is_the_command():

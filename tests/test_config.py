@@ -79,6 +79,12 @@ def test_unknown_preset_names_the_nearest():
         recipe("modren")
 
 
+def test_only_a_slip_of_the_pen_is_guessed_at_and_a_long_list_is_cut():
+    assert config.nearest("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
+    assert config.nearest("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
+    assert config.nearest("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
+
+
 def test_every_field_of_a_configuration_is_frozen():
     for preset in (arch("paper"), recipe("paper")):
         with pytest.raises(dataclasses.FrozenInstanceError):

@@ -257,10 +257,21 @@ def test_a_million_photographs_are_cheap_to_hold(tmp_path: Path):
 
 def test_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path):
     trees(tmp_path / "flowers")
-    with pytest.raises(ValueError, match=r"there is no .*flower; did you mean flowers\?"):
+    with pytest.raises(ValueError, match=rf"there is no .*flower; did you mean {tmp_path}/flowers\?"):
         open_dataset(tmp_path / "flower")
+    with pytest.raises(ValueError, match=r"there is no .*zoo; name a folder with a folder of photographs for each"):
+        open_dataset(tmp_path / "zoo")
     with pytest.raises(ValueError, match=r"there is no cifar-10; did you mean cifar10\?"):
         open_dataset("cifar-10")
+
+
+def test_what_is_no_data_is_called_what_it_is(tmp_path: Path):
+    plant(tmp_path, "photo.jpg", "run/log.jsonl", "model/checkpoint.json")
+    with pytest.raises(ValueError, match=r"photo\.jpg is one photograph; name the data, a folder with"):
+        open_dataset(tmp_path / "photo.jpg")
+    for name in ("run", "model"):
+        with pytest.raises(ValueError, match=rf"{name} is a run or a checkpoint and no photographs; name the data"):
+            open_dataset(tmp_path / name)
 
 
 def test_wordnet_folders_get_readable_names(tmp_path: Path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from alexnet import diagnostics, train
+from alexnet import diagnostics, experiments, train
 from alexnet.augment import Preprocess
 from alexnet.config import arch, recipe
 from alexnet.diagnostics import Glimpse, effective_rank, histogram, look, saturated, shown, spark, verdicts
@@ -116,7 +117,8 @@ def test_a_unit_that_answers_one_photograph_of_many_is_not_dead(tiny):
 def test_verdicts_name_the_layer_and_the_remedy(tiny):
     seen = look(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
     seen = replace(seen, units=tuple(replace(one, dead=0.0) for one in seen.units))
-    assert verdicts(seen, "relu", 4) == ["healthy: units answer, gradients arrive, and steps have the usual size"]
+    relu, tanh = override(tiny, ["norm=none"]), override(tiny, ["norm=none", "activation=tanh"])
+    assert verdicts(seen, relu, 500) == [diagnostics.HEALTHY]
 
     def units(**change):
         return replace(seen, units=(seen.units[0], replace(seen.units[1], **change), *seen.units[2:]))
@@ -126,18 +128,38 @@ def test_verdicts_name_the_layer_and_the_remedy(tiny):
         changed[place] = replace(changed[place], **change)
         return replace(seen, weights=tuple(changed))
 
-    (said,) = verdicts(units(dead=0.6), "relu", 4)
+    (said,) = verdicts(units(dead=0.6), relu, 500)
     assert said.startswith("dying: 60% of relu2's units are zero for every photograph")
-    (said,) = verdicts(units(saturated=0.8), "tanh", 4)
+    (said,) = verdicts(units(saturated=0.8), tanh, 500)
     assert said.startswith("saturating: 80% of relu2's values lie where tanh is almost flat")
-    (said,) = verdicts(weights(1, update=seen.weights[1].weight), "relu", 4)
+    (said,) = verdicts(weights(1, update=seen.weights[1].weight), relu, 500)
     assert said.startswith("too fast: a step changes conv2's weights by 100.0%")
-    (said,) = verdicts(weights(2, update=0.0), "relu", 4)
+    (said,) = verdicts(weights(2, update=0.0), relu, 500)
     assert said.startswith("standing still: a step changes conv3's weights by 0 of their size")
-    (said,) = verdicts(weights(0, gradient=1e-12), "relu", 4)
+    (said,) = verdicts(weights(0, gradient=1e-12), relu, 500)
     assert said.startswith("vanishing: the gradient of conv1's weights is 1e-12")
-    assert verdicts(replace(seen, loss=1.3863), "relu", 4)[0].startswith("the loss is 1.386, still ln(4)")
-    assert verdicts(replace(seen, loss=99.0), "relu", 4)[0].startswith("the loss is 99, far above ln(4)")
+    stuck = replace(seen, loss=1.3863)
+    assert verdicts(stuck, relu, 500)[0].startswith("the loss is 1.386, still ln(4) = 1.386 after 500 steps:")
+    assert verdicts(stuck, relu, None)[0].startswith("the loss is 1.386, still ln(4) = 1.386: every class")
+    assert verdicts(stuck, relu, 8) == [diagnostics.HEALTHY]  # too early to tell
+    assert verdicts(replace(seen, loss=99.0), relu, 50)[0].startswith("the loss is 99, far above ln(4) = 1.386 a")
+
+    normed = [sentence for wrong in (units(dead=0.6), weights(0, gradient=1e-12), stuck)
+              for sentence in verdicts(wrong, tiny, 500)]
+    assert len(normed) == 3
+    assert not [sentence for sentence in normed if "norm" in sentence]
+
+
+@pytest.mark.parametrize("change", [{"gradient": math.inf}, {"gradient": math.nan}, {"gradient": 1e30}])
+def test_of_a_network_that_has_exploded_nothing_else_is_said(tiny, change):
+    seen = look(network_of(tiny), some(), rate=1e-3)
+    wild = replace(seen, weights=(*seen.weights[:-1], replace(seen.weights[-1], update=math.inf, **change)))
+    (said,) = verdicts(wild, tiny, 8)
+    assert said.startswith("the gradient of fc7's weights is ")
+    assert "after 8 steps: it is exploding; lower the rate" in said
+    (said,) = verdicts(replace(wild, loss=math.nan), tiny, 1)
+    assert said.startswith("the loss is nan after 1 step: the weights have exploded")
+    assert math.isnan(effective_rank(torch.tensor([[1.0, math.inf]])))
 
 
 def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
@@ -187,7 +209,8 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
     capsys.readouterr()
     assert command("diagnose", run, packed.path, "--photographs", 50) == 0
     printed = capsys.readouterr().out
-    for word in ("relu1", "conv5", "fc7", "saturated", "update/weight", "80 training photographs, loss"):
+    for word in ("relu1", "conv5", "fc7", "saturated", "update/weight",
+                 "80 of 120 training photographs, in whole batches; loss"):
         assert word in printed
     assert command("diagnose", run, packed.path, "--json") == 0
     tree = json.loads(capsys.readouterr().out)
@@ -195,11 +218,29 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
     assert tree["verdicts"]
     assert command("diagnose") == 2
     assert "alexnet diagnose runs/mine DATA" in capsys.readouterr().err
+    for words, sentence in (
+            ([run], f"{run} is a run or a checkpoint and no photographs; name the data"),
+            ([run, packed.path, "--steps", 5], "diagnose of a checkpoint takes no --steps"),
+            ([packed.path, "--photographs", 9], "diagnose without a checkpoint takes no --photographs"),
+            ([run, packed.path, "--photographs", 0], "--photographs 0 must be at least 2\n"),
+            ([packed.path, "--steps", 0], "--steps 0 must be at least 1\n"),
+            ([packed.path, "--side", 0], "--side 0 must be 32 or 64")):
+        assert command("diagnose", *words) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_what_several_networks_share_is_said_once_with_their_names(tiny):
+    seen = look(network_of(tiny), some(), rate=1e-3)
+    said = list(experiments._said([
+        experiments.Aside("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalise",)),
+        experiments.Aside("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalise", "all is well")),
+        experiments.Aside("c", seen, seen, ("all is well",)),
+        experiments.Aside("d", seen, seen, ("too fast: fc7; lower the rate",))]))
+    assert said == ["a: saturating: 60% of tanh1's values are flat.", "b: saturating: 70% of tanh2's values are flat.",
+                    "For each of these: normalise.", "b; c: all is well.", "d: too fast: fc7; lower the rate."]
 
 
 def test_networks_side_by_side(packed, capsys, monkeypatch):
-    from alexnet import experiments
-
     small = override(experiments.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
     monkeypatch.setattr(experiments, "PAPER_SMALL", small)
     assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
@@ -212,7 +253,7 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     assert most("tanh, pixels of 0 to 255") > 0.5 > most("tanh")
     assert any("saturating" in said for said in rows["tanh, pixels of 0 to 255"]["verdicts"])
     assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
-    assert "Before the first step > after 1" in " ".join(capsys.readouterr().out.split())
+    assert "Before the first step → after 1." in " ".join(capsys.readouterr().out.split())
     assert diagnostics.FLAT == 0.05
 
 

@@ -64,6 +64,17 @@ def test_training_by_hand_learns(class_folders, capsys):
     assert "epoch 6: top-1 error" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "mistakes"), [
+    ("from_photograph_to_55.py", ["nowhere.jpg"]), ("why_relu.py", ["abc"]), ("training_by_hand.py", []),
+    ("training_by_hand.py", ["nowhere"]), ("your_own_photographs.py", []), ("your_own_photographs.py", ["nowhere"])])
+def test_a_mistake_gets_a_usage_line_and_no_traceback(name, mistakes, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [name, *mistakes])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"usage: {name}")
+
+
 def test_every_example_is_run_here():
     tests = Path(__file__).read_text()
     assert all(f'story("{path.name}")' in tests for path in EXAMPLES.glob("*.py"))

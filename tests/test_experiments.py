@@ -199,6 +199,8 @@ def test_the_command_prints_the_papers_number_beside_ours(class_folders, tmp_pat
     assert "the paper: -1.0 points; ours: " in printed.out
     assert "120 photographs for training and 44 for measuring, 2 epochs, seeds 0" in " ".join(printed.out.split())
     assert "colour noise, seed 0: training error" in printed.err
+    assert f"written: a line of {out / 'results.jsonl'}\n" in printed.err
+    assert printed.err.splitlines()[-1].startswith("note: --quick is for seeing it work")
     (line,) = (out / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["claim"] == "lighting"
     assert json.loads(line)["machine"]
@@ -208,7 +210,15 @@ def test_the_command_prints_the_papers_number_beside_ours(class_folders, tmp_pat
     (["lrn"], "reproduce lrn trains networks of its own: alexnet reproduce lrn --data DATA"),
     (["lrn", "run", "data"], "trains networks of its own"),
     (["lrn", "--data", "x", "--side", 48], "--side 48 must be 32 or 64"),
+    (["lrn", "--data", "x", "--side", 0], "--side 0 must be 32 or 64"),
     (["lrn", "--data", "x", "--seeds", 0], "--seeds 0 must be at least 1"),
+    (["lrn", "--data", "x", "--epochs", 0], "--epochs 0 must be at least 1"),
+    (["lrn", "--data", "x", "--epochs", 2.5], "2.5 must be a whole number"),
+    (["lrn", "--data", "x", "--batch-size", 0], "--batch-size 0 must be at least 1"),
+    (["lrn", "--data", "x", "--batch-size", 5], "reproduce lrn takes no --batch-size; leave it out"),
+    (["table", "run", "data", "--epochs", 5], "reproduce table takes no --epochs; leave it out"),
+    (["lrn", "--data", "x", "--page", "nosuch.md"], "there is no page nosuch.md; make it, with the lines"),
+    (["lrn", "--data", "x", "--results", "."], ". is a folder; name a file in it"),
 ])
 def test_mistakes_are_one_sentence(words, sentence, capsys):
     assert command("reproduce", *words) == 2

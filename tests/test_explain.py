@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -347,9 +348,11 @@ def test_unknown_layer_names_the_nearest():
     (["torchvision"], ["64x55x55", "61,100,840 parameters"]),
     (["paper", "--layer", "conv1"], ["54.25, ceil 55   <- here", "an input of 227 gives 55", "34,944", "253,440"]),
     (["torchvision", "--layer", "conv1", "--size", "227"], ["= 56"]),
+    (["paper", "--layer", "norm1"], ["in      2 x 48x55x55", "out     2 x 48x55x55", "= 1.16 MB"]),
+    (["paper", "--layer", "fc8"], ["1,000 units x 4 bytes = 4.00 KB"]),
 ])
 def test_the_command_tells_the_story(arguments, expected):
     printed = subprocess.run([sys.executable, "-m", "alexnet", "explain", *arguments], capture_output=True, text=True,
-                             check=True, env={"COLUMNS": "120", "PATH": "/usr/bin"}).stdout
+                             check=True, env=os.environ | {"COLUMNS": "120"}).stdout
     for words in expected:
         assert words in printed

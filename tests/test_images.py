@@ -319,8 +319,8 @@ def test_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
 
 def test_folder_and_pipe_are_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    for path in (tmp_path, tmp_path / "pipe.jpg"):
-        with pytest.raises(BadImage, match="it is not a file"):
+    for path, words in ((tmp_path, "is a folder; name a photograph in it"), (tmp_path / "pipe.jpg", "is not a file;")):
+        with pytest.raises(BadImage, match=words):
             read(path)
 
 

@@ -130,7 +130,11 @@ def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
 
 def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys):
     write_hub(saved, tmp_path / "model")
+    (tmp_path / "empty").mkdir()
     for words, sentence in (
+            ([str(tmp_path / "empty"), "--among", str(class_folders)], "empty holds no files; name a photograph"),
+            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "51"], "at most 50"),
+            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
             (["--among", str(class_folders)], "neighbours takes a checkpoint and then photographs"),
             ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "0"], "--count 0 must be"),
             ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--layer", "fc9"], "did you mean")):

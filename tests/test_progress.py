@@ -41,6 +41,17 @@ def test_what_waits_for_data_is_bound_by_reading(monkeypatch):
     assert "waiting for data 90%, reading-bound" in said[0]
 
 
+def test_a_claims_bar_names_the_network_that_is_training():
+    file = io.StringIO()
+    bar = ClaimBar()
+    bar.console = Console(file=file, force_terminal=True, width=80, color_system=None)
+    with bar:
+        bar.see(START)
+        bar.see(STEP)
+        bar.progress.refresh()
+    assert "ReLU, rate 0.0003, seed 0, epoch 100/100" in file.getvalue()
+
+
 def test_a_claims_runs_have_a_line_each(capsys):
     bar = ClaimBar()
     with bar:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from alexnet.evaluate import wilson
 from alexnet.model import AlexNet
 from alexnet.palette import PALETTE
 from alexnet.predict import model_of
-from alexnet.report import INPUT_MEANINGS, MEANINGS, command, read, report
+from alexnet.report import INPUT_MEANINGS, MEANINGS, command, packed_data, read, report
 from alexnet.settings import override, to_json
 
 CLASSES = ("ash", "<script>alert(1)</script>", "date \"palm\" onload='x'", "$10 & 猫", "elm", "fir")
@@ -224,6 +225,16 @@ def test_command_repeats_every_kind_of_setting(setting: str):
     assert command(config) == f"alexnet train DATA --arch small --recipe modern --seed 0 --set {quoted}"
 
 
+@pytest.mark.parametrize(("trained", "run", "data"), [
+    ("alexnet train PHOTOS --out runs/mine", "runs/mine", "PHOTOS"),
+    ("alexnet demo --out runs/demo --seed 0", "runs/demo", "runs/demo/data")])
+def test_the_commands_behind_it_name_the_run_and_its_data(tmp_path: Path, trained: str, run: str, data: str):
+    config = json.loads((write_run(tmp_path) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"command": trained}))
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert f"alexnet evaluate {run}/last {data} --views 10\nalexnet report {run} --data {data}" in page
+
+
 def test_a_command_in_the_config_is_taken_as_it_is():
     assert command({"command": ["alexnet", "demo", "--out", "my runs"]}) == "alexnet demo --out 'my runs'"
 
@@ -297,8 +308,10 @@ def test_run_without_an_epoch_gives_a_sentence(tmp_path: Path):
 
 
 def test_what_is_no_run_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"log\.jsonl does not exist"):
-        report(tmp_path)
+    for folder in (tmp_path, tmp_path / "nowhere", Path(__file__)):
+        for ask in (report, packed_data):
+            with pytest.raises(ValueError, match="is no run; give a folder that `alexnet train` made"):
+                ask(folder)
     (write_run(tmp_path) / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is missing or damaged"):
         report(tmp_path)
@@ -387,7 +400,7 @@ def test_a_figure_of_one_epoch_has_marks():
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a look into the network in its log."""
-    signals = {"event": "signals", "step": 25, "saturated": {f"relu{n}": 0.4 for n in range(1, 7)},
+    signals = {"event": "signals", "step": 225, "saturated": {f"relu{n}": 0.4 for n in range(1, 7)},
                "dead": {f"relu{n}": 0.5 * (n == 5) for n in range(1, 7)},
                "ratio": dict.fromkeys(("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"), 0.001)}
     return write_run(tmp_path_factory.mktemp("run"), events=[EVALUATION, signals])
@@ -492,7 +505,21 @@ def test_it_is_dark_where_the_reader_wants_it_dark(browser, whole_run: Path):
 def test_the_diagnosis_is_the_logs_in_words(whole_run: Path):
     said = words(report(whole_run).read_text(encoding="utf-8"))
     assert "Dying: 50% of relu5's units are zero for every photograph looked at" in said
-    assert "What was seen at step 25" in said
+    assert "What was seen at step 225" in said
+
+
+def test_a_run_of_few_steps_is_called_too_short_to_tell(tmp_path: Path):
+    early = {"event": "signals", "step": 1, "saturated": {"relu1": 0.4}, "dead": {"relu1": 0.9}, "ratio": {"fc7": 0.06}}
+    said = words(report(write_run(tmp_path, events=[early])).read_text(encoding="utf-8"))
+    assert "The run was too short to tell what is wrong or right" in said
+    assert "Too fast" not in said
+    assert "Dying" not in said
+
+
+def test_it_says_which_checkpoint_its_numbers_are_of(run: Path, page: str, tmp_path: Path):
+    assert "The checkpoint is last, the network after its last epoch;" in words(page)
+    shutil.rmtree(write_run(tmp_path) / "last")
+    assert "The checkpoint is best." in words(report(tmp_path).read_text(encoding="utf-8"))
 
 
 def test_the_nearest_are_of_the_training_photographs_and_none_is_nearer(whole_run: Path, photographs: Photographs):

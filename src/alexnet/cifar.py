@@ -41,7 +41,7 @@ def open_cifar10(archive: Path) -> Dataset:
                 if name in wanted and (file := members.extractfile(member)):
                     contents[name] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        reason = " ".join(str(error).split())
+        reason = str(error).partition(":")[0]  # the rest is every compression's own complaint
         raise ValueError(f"{archive} cannot be read as CIFAR-10's archive ({reason}); name a folder of classes, or "
                          "download the archive again") from error
     missing = [name for name in wanted if name not in contents]

@@ -19,7 +19,23 @@ from cyclopts import Parameter
 from alexnet import inside  # which adds its commands to the app
 from alexnet.allocator import set_allocator
 from alexnet.config import ARCHS, RECIPES, arch, default_recipe, finetune_recipe, recipe
-from alexnet.console import Device, Fast, Json, Memory, Set, Wanted, app, configure, main, measurable, open_data, say
+from alexnet.console import (
+    PAGE,
+    Device,
+    Fast,
+    Json,
+    Memory,
+    Set,
+    Wanted,
+    app,
+    at_least_1,
+    configure,
+    main,
+    measurable,
+    open_data,
+    say,
+    writable,
+)
 from alexnet.threads import wait_briefly
 
 if TYPE_CHECKING:
@@ -33,6 +49,8 @@ def demo(
 ) -> None:
     """Train, measure and report on photographs that come with the install; offline, a few minutes.
 
+    A demo that was interrupted goes on by itself; a finished one is kept.
+
     Parameters
     ----------
     out
@@ -40,7 +58,7 @@ def demo(
     seed
         Decides the weights, the order and the views.
     epochs
-        Fewer for a quick look.
+        15 unless said; fewer for a quick look.
     """
     from alexnet.demo import demo as run_demo
 
@@ -89,6 +107,7 @@ def explain(
 
         if layer is not None or json_:
             raise ValueError("--html writes a page of all layers; leave out --layer and --json")
+        writable(html, PAGE)
         explorer.write(html, network, size)
         print(html)
         return
@@ -126,6 +145,7 @@ def pack(
     allocator
         keep: memory of one photograph serves for the next (Linux); system: as it was.
     """
+    at_least_1(side=side, workers=workers)
     set_allocator(allocator)
 
     from alexnet.datasets import open_dataset
@@ -283,6 +303,7 @@ def evaluate(
     split
         val unless said. A folder that has no split, and is not the one trained on, is measured whole.
     """
+    at_least_1(batch_size=batch_size)
     set_allocator()
     wait_briefly()
 
@@ -303,7 +324,17 @@ def evaluate(
     if json_:
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
-        print(errors.describe(views=int(views), networks=len(models)))
+        print(f"{', '.join(map(_meant, paths[:-1]))}: {errors.describe(views=int(views), networks=len(models))}")
+
+
+def _meant(path: str) -> str:
+    """The checkpoint that a run's folder stands for; weights of others as they are called."""
+    from alexnet.checkpoint import locate
+
+    try:
+        return str(locate(Path(path)))
+    except ValueError:
+        return path
 
 
 @app.command

@@ -6,12 +6,14 @@ a run stopped by a signal exits with 128 + its number (130 for Ctrl-C, 143 for S
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from alexnet.config import Arch, Recipe, default_recipe
 from alexnet.settings import override
@@ -22,11 +24,26 @@ if TYPE_CHECKING:
     from alexnet.predict import Model
     from alexnet.shards import Packed, Split
 
+PIPE = 141
+"""Exit code where nobody reads on, as behind `| head`: 128 + the number of SIGPIPE."""
+
+PICTURE = ("", ".png", ".svg")
+PAGE = (".html", ".htm")
+"""Endings of the files that commands write; "" for none, which gives a picture's both."""
+
+
+def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
+    """As cyclopts does, but for a fraction where a whole number is wanted, which it would round."""
+    if kind in (int, list[int]) and (fractions := [token.value for token in tokens if "." in token.value]):
+        raise ValueError(f"{fractions[0]} must be a whole number")
+    return convert(kind, tokens)
+
+
 app = App(
     name="alexnet",
     help="AlexNet, the 2012 paper as working software: pack photographs, train, measure, explain.",
     help_format="plaintext",
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), converter=_convert),
 )
 
 Set = Annotated[list[str] | None, Parameter(name="--set", help="Change one field of the network or recipe, such as "
@@ -42,10 +59,19 @@ Memory = Literal["keep", "system"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, or 2 after one sentence about a mistake."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        try:
+            app(arguments, exit_on_error=False, print_error=False)
+        finally:
+            sys.stdout.flush()  # here, where it can be caught that nobody reads on
     except CycloptsError as error:
-        _fail(f"{' '.join(str(error).split())}  (alexnet --help lists what there is)")
-    except (ValueError, OSError) as error:
+        command = " ".join(("alexnet", *(error.command_chain or ())))
+        _fail(f"{' '.join(str(error).split())}  ({command} --help lists what there is)")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        sys.exit(PIPE)
+    except OSError as error:
+        _fail(_with_remedy(error))
+    except ValueError as error:
         _fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -64,6 +90,14 @@ def _fail(sentence: str) -> None:
     sys.exit(2)
 
 
+def _with_remedy(error: OSError) -> str:
+    """What the system says of a file, as a sentence; of anything else, as it says it."""
+    if error.filename is None or error.strerror is None:
+        return " ".join(str(error).split())
+    remedy = "make room on the disk" if error.errno == errno.ENOSPC else "check the name, and who may use it"
+    return f"{error.filename} cannot be read or written ({error.strerror.lower()}); {remedy}"
+
+
 def say(line: str) -> None:
     """A remark; of several processes that do the same, the first one's."""
     if not _is_one_of_many():
@@ -73,6 +107,33 @@ def say(line: str) -> None:
 def _is_one_of_many() -> bool:
     """Whether torchrun has started this process and another one speaks."""
     return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
+def at_least_1(**options: int | None) -> None:
+    """Raises ValueError for the first option below 1; None is one that was not given."""
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value} must be at least 1")
+
+
+def takes_no(what: str, **options: object) -> None:
+    """Raises ValueError for the first option that was given, which `what` would not heed; None is one that was not."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{what} takes no --{name.replace('_', '-')}; leave it out")
+
+
+def writable(out: Path, endings: Sequence[str] = ()) -> None:
+    """Raises ValueError, before any work is done, for a file that cannot be written, or not with that ending."""
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name a file in it")
+    if endings and out.suffix not in endings:
+        ends = f"ends in {out.suffix}" if out.suffix else "has no ending"
+        raise ValueError(f"{out} {ends}; let it be {' or '.join(filter(None, endings))}"
+                         + (", or none for both" if "" in endings else ""))
+    place = next(parent for parent in out.absolute().parents if parent.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise ValueError(f"{out} cannot be written, as {place} is no folder that you may write in; name another place")
 
 
 def configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:

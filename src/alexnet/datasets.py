@@ -6,15 +6,17 @@ import os
 from pathlib import Path
 
 from alexnet.cifar import fetch_cifar10, open_cifar10
-from alexnet.config import nearest
+from alexnet.config import slip_of
 from alexnet.embedded import open_embedded
-from alexnet.folders import open_folders
+from alexnet.folders import EXTENSIONS, open_folders
 from alexnet.ilsvrc import is_ilsvrc, open_ilsvrc
 from alexnet.photos import Dataset, Photo
 
 __all__ = ["NAMES", "Dataset", "Photo", "cache_folder", "open_dataset"]
 
 NAMES = ("cifar10", "embedded")
+
+_DATA = f"a folder with a folder of photographs for each class, a packed folder, or the name {' or '.join(NAMES)}"
 
 
 def cache_folder() -> Path:
@@ -30,8 +32,12 @@ def open_dataset(source: str | Path, *, held_out: float = 0.1, seed: int = 0) ->
     Raises ValueError, in one sentence with the remedy, where there is nothing that can be learnt from.
     """
     path = Path(source)
+    if (path / "checkpoint.json").is_file() or (path / "log.jsonl").is_file():
+        raise ValueError(f"{source} is a run or a checkpoint and no photographs; name the data, {_DATA}")
     if path.is_dir():
         return open_ilsvrc(path) if is_ilsvrc(path) else open_folders(path, held_out, seed)
+    if path.suffix.lower() in EXTENSIONS and path.is_file():
+        raise ValueError(f"{source} is one photograph; name the data, {_DATA}")
     if path.is_file():
         return open_cifar10(path)
     if str(source) == "cifar10":
@@ -39,4 +45,6 @@ def open_dataset(source: str | Path, *, held_out: float = 0.1, seed: int = 0) ->
     if str(source) == "embedded":
         return open_embedded()
     beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
-    raise ValueError(f"there is no {source}; {nearest(path.name, [*NAMES, *sorted(beside)[:20]])}")
+    close = slip_of(path.name, [*NAMES, *sorted(beside)])
+    meant = f"did you mean {close if close in NAMES else path.with_name(close)}?" if close else f"name {_DATA}"
+    raise ValueError(f"there is no {source}; {meant}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from alexnet.evaluate import evaluate
 from alexnet.pack import pack_with_bar
 from alexnet.progress import TrainingBar
 from alexnet.report import report
-from alexnet.train import Run
+from alexnet.train import Interrupted, Run
 
 EPOCHS = 15
 
@@ -33,29 +33,36 @@ def demo(
 ) -> Path:
     """Pack the embedded photographs, train `small`, measure one view and ten, and write the report.
 
-    A demo that was interrupted in `out` goes on; one that was finished starts over. Returns the report's path.
+    A demo that was interrupted in `out` goes on. Returns the report's path. Raises ValueError where `out` holds a
+    finished demo, or anything else.
     The figures are the last epoch's, not the best one's: choosing among epochs by test error would flatter.
     """
-    chosen = replace(recipe("modern"), epochs=epochs or EPOCHS)
-    _clear_finished(out)
+    chosen = replace(recipe("modern"), epochs=EPOCHS if epochs is None else epochs)
+    _check_place(out)
     dataset = open_dataset("embedded")
     say(f"{len(dataset.classes)} photographs from scikit-image, cut into patches: which one does a patch come from?")
     packed = pack_with_bar(dataset, out / "data", side=arch("small").input.side)
     with TrainingBar(chosen.epochs) as bar:
-        about = {"title": "AlexNet demo", "note": NOTE, "command": f"alexnet demo --seed {seed}"}
+        command = ["alexnet", "demo", "--out", str(out), "--seed", str(seed)]
+        command += ["--epochs", str(epochs)] if epochs is not None else []
+        about = {"title": "AlexNet demo", "note": NOTE, "command": shlex.join(command)}
         run = Run(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.see, about=about)
-        run.train()
+        try:
+            run.train()
+        except Interrupted as stop:
+            stop.args = (f"{out / 'last'} is saved: the same command goes on from it",)
+            raise
     with (out / "log.jsonl").open("a") as log:
         for views in (1, 10):
             errors = evaluate([(run.network, run.preprocess)], run.validation, views=views)
             event = {"event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views}
             log.write(json.dumps(event | errors.to_json()) + "\n")
-            say(errors.describe(views=views))
+            say(f"{out / 'last'}, the network after its last epoch: {errors.describe(views=views)}")
     return report(out, packed)
 
 
-def _clear_finished(out: Path) -> None:
-    """Remove a finished demo, and nothing that is not one. Raises ValueError where `out` holds anything else."""
+def _check_place(out: Path) -> None:
+    """Raises ValueError where `out` holds a finished run, or what no demo wrote."""
     if not out.exists():
         return
     known = {"data", "best", "last", "tensorboard", "figures", "log.jsonl", "config.json", "report.html"}
@@ -63,4 +70,5 @@ def _clear_finished(out: Path) -> None:
     if strangers:
         raise ValueError(f"{out} holds {strangers[0]}, which no demo wrote; choose another --out")
     if (out / "report.html").exists():
-        shutil.rmtree(out)
+        raise ValueError(f"{out} already holds a run, whose report is {out / 'report.html'}; choose another --out, "
+                         "or remove it")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, islice, pairwise
@@ -526,7 +526,7 @@ def side_by_side(
         before = seen()
         source = (batch for epoch in count() for batch in batches(split, way.batch_size, shuffle=(seed, epoch)))
         network.train()
-        finite = True
+        finite, step = True, 0
         for step, batch in enumerate(islice(source, steps)):
             torch.manual_seed(step)
             views_NCHW = preprocess.training_views(batch.pixels, batch.indices, plain, seed, 0)
@@ -536,8 +536,7 @@ def side_by_side(
             if on_progress:
                 on_progress(place * steps + step + 1, len(COMPARED) * steps)
         after = seen() if finite else None
-        said = verdicts(after, arch.activation, arch.classes) if after else [
-            str(loss_verdict(math.nan, arch.classes, steps))]
+        said = verdicts(after, arch, steps) if after else [str(loss_verdict(math.nan, arch.classes, step + 1))]
         asides.append(Aside(variant.name, before, after, tuple(said)))
     return asides
 
@@ -552,7 +551,7 @@ def render_side_by_side(asides: Sequence[Aside], steps: int) -> RenderableType:
         table.add_column(title, justify="left" if not title else "right", no_wrap=True)
 
     def change(aside: Aside, form: Callable[[Look], str]) -> str:
-        return f"{form(aside.before)} > {form(aside.after) if aside.after else 'nan'}"
+        return f"{form(aside.before)} → {form(aside.after) if aside.after else 'nan'}"
 
     for aside in asides:
         table.add_row(
@@ -560,11 +559,24 @@ def render_side_by_side(asides: Sequence[Aside], steps: int) -> RenderableType:
             change(aside, lambda seen: f"{max(one.dead for one in seen.units):.0%}"),
             change(aside, lambda seen: f"{seen.weights[0].gradient / (seen.weights[-1].gradient or math.nan):.0e}"),
             change(aside, lambda seen: f"{seen.loss:.2f}"))
-    named: dict[str, list[str]] = {}
-    for aside in asides:
-        for sentence in aside.verdicts:
-            named.setdefault(sentence, []).append(aside.name)
     return Group(
-        table, "", *(f"{'; '.join(names)}: {sentence}." for sentence, names in named.items()), "",
-        f"Before the first step > after {steps}. Saturated, dead: the layer with most. A ReLU's saturated values are "
+        table, "", *_said(asides), "",
+        f"Before the first step → after {steps}. Saturated, dead: the layer with most. A ReLU's saturated values are "
         "its zeros. First/last gradient: conv1's weights against the last layer's, root mean squares.")
+
+
+def _said(asides: Sequence[Aside]) -> Iterator[str]:
+    """The verdicts, each with the networks that it is of; a remedy that several share, such as of different layers,
+    once, below them."""
+    shared: dict[str, dict[str, list[str]]] = {}
+    for aside in asides:
+        for verdict in aside.verdicts:
+            seen, _, remedy = verdict.partition("; ")
+            shared.setdefault(remedy, {}).setdefault(seen, []).append(aside.name)
+    for remedy, whose in shared.items():
+        lines = [f"{'; '.join(names)}: {seen}" for seen, names in whose.items()]
+        if len(lines) == 1:
+            yield f"{lines[0]}; {remedy}." if remedy else f"{lines[0]}."
+        else:
+            yield from (f"{line}." for line in lines)
+            yield f"For each of these: {remedy}."

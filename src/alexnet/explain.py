@@ -320,10 +320,9 @@ def render(explanation: Explanation, layer: str | None = None) -> RenderableType
     return _story(explanation, found[layer])
 
 
-def _shown(arch: Arch, layer: Layer) -> str:
-    """96x55x55 of a net with two towers as 2 x 48x55x55, for that is what Figure 2 shows."""
-    shape = layer.output_shape
-    if arch.towers > 1 and len(shape) == 3 and shape[0] % arch.towers == 0:
+def _shown(arch: Arch, shape: Shape) -> str:
+    """96x55x55 of a net with two towers as 2 x 48x55x55, for that is what Figure 2 shows; colours are of no tower."""
+    if arch.towers > 1 and len(shape) == 3 and shape[0] > 3 and shape[0] % arch.towers == 0:
         return f"{arch.towers} x {shape[0] // arch.towers}x{shape[1]}x{shape[2]}"
     return "x".join(map(str, shape))
 
@@ -342,7 +341,8 @@ def _table(explanation: Explanation) -> RenderableType:
     table.add_row("input", f"3x{size}x{size}", "", "", "", "1")
     for layer in explanation.layers:
         weighty = layer.parameters > 0
-        table.add_row(layer.name, _shown(arch, layer), layer.worked, f"{layer.parameters:,}" if weighty else "",
+        table.add_row(layer.name, _shown(arch, layer.output_shape), layer.worked,
+                      f"{layer.parameters:,}" if weighty else "",
                       f"{layer.multiply_adds / 1e6:.1f} M" if layer.multiply_adds else "", f"{layer.receptive_field}",
                       style="" if weighty or layer.worked else "dim")
     totals = (f"{arch.name}: {explanation.parameters:,} parameters, {explanation.multiply_adds / 1e6:,.1f} million "
@@ -360,7 +360,7 @@ def _story(explanation: Explanation, layer: Layer) -> RenderableType:
 
     arch = explanation.arch
     lines = [f"{layer.name} of {arch.name}: {layer.kind}", "",
-             f"  in      {'x'.join(map(str, layer.input_shape))}", f"  out     {_shown(arch, layer)}"]
+             f"  in      {_shown(arch, layer.input_shape)}", f"  out     {_shown(arch, layer.output_shape)}"]
     if layer.formula:
         lines += ["", f"  size    {layer.formula}", f"          {layer.worked}"]
     if layer.kind == "convolution":
@@ -372,7 +372,7 @@ def _story(explanation: Explanation, layer: Layer) -> RenderableType:
         per_unit = layer.multiply_adds // layer.neurons
         lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} taps = {layer.multiply_adds:,} multiply-adds")
     apart = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
-    lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {layer.activation_bytes / 1e6:.2f} MB a photograph",
+    lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {_memory(layer.activation_bytes)} a photograph",
               f"  sees    {layer.receptive_field}x{layer.receptive_field} input pixels{apart}"]
     if layer.receptive_field_worked:
         lines.append(f"          field before + (kernel - 1) x jump before: {layer.receptive_field_worked}")
@@ -380,6 +380,10 @@ def _story(explanation: Explanation, layer: Layer) -> RenderableType:
         lines += ["", "  The paper's §3.5 prints 253,440 units for this layer; 96 x 55 x 55 is 290,400."]
     notes = (Padding(f"{note[0].upper()}{note[1:]}.", (0, 0, 0, 2), expand=False) for note in layer.notes)
     return Group(*lines, "", *notes)
+
+
+def _memory(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.2f} KB"
 
 
 def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:

@@ -60,7 +60,7 @@ def open_folders(root: Path, held_out: float = 0.1, seed: int = 0) -> Dataset:
         strangers = [name for name in measured if name not in labels]
         if strangers:
             raise ValueError(f"{validation[0]} has class {strangers[0]!r} and {train} has not "
-                             f"({nearest(strangers[0], list(labels)[:20])}); classes must have the same names in both")
+                             f"({nearest(strangers[0], labels)}); classes must have the same names in both")
         missing = [name for name in labels if name not in measured]
         if missing:
             notes.append(f"{len(missing)} of {len(labels)} classes have no validation photographs, such as "

@@ -45,10 +45,12 @@ def read(path: str | Path) -> NDArray[np.uint8]:
     """
     path = Path(path)
     found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise BadImage(f"{path} is a folder; name a photograph in it")
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
-        raise BadImage(f"{path} cannot be decoded: it is not a file")
+        raise BadImage(f"{path} cannot be decoded: it is not a file; replace it, or leave it out")
     if found.st_size > BYTE_LIMIT:
-        raise BadImage(f"{path} cannot be decoded: {_too_large(found.st_size)}")
+        raise BadImage(f"{path} cannot be decoded: {_too_large(found.st_size)}; replace it, or leave it out")
     return decode(path.read_bytes(), str(path))
 
 
@@ -60,7 +62,8 @@ def decode(data: bytes | memoryview, name: str) -> NDArray[np.uint8]:
         reason = f"it begins with {bytes(data[:16])!r}, which is no sound header of {', '.join(FORMATS)}"
     except Exception as problem:  # from SyntaxError to struct.error: a hostile file provokes anything
         reason = str(problem) or type(problem).__name__
-    raise BadImage(f"{name} cannot be decoded: {reason}")  # here, so that no traceback keeps the data alive
+    # Here, so that no traceback keeps the data alive.
+    raise BadImage(f"{name} cannot be decoded: {reason}; replace it, or leave it out")
 
 
 def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:

@@ -8,17 +8,35 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from alexnet.allocator import set_allocator
-from alexnet.config import arch, default_recipe
-from alexnet.console import Device, Json, Set, Wanted, app, configure, measurable, open_data, say
+from alexnet.config import ARCHS, arch, default_recipe
+from alexnet.console import (
+    PICTURE,
+    Device,
+    Json,
+    Set,
+    Wanted,
+    app,
+    at_least_1,
+    configure,
+    measurable,
+    open_data,
+    say,
+    takes_no,
+    writable,
+)
 from alexnet.threads import wait_briefly
 
 ROWS_SHOWN = 20
 """Photographs, at most, that a picture of neighbours shows."""
+
+COLUMNS = 50
+"""Patches or neighbours in a row of a picture, at most: as wide as 10,000 pixels."""
 
 ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "towers", "depth",
                     "ten-views", "ensemble", "batch-norm", "saturation", "table"]
@@ -27,9 +45,9 @@ ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lig
 @app.command
 def reproduce(
     claim: ClaimName, /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], data: str | None = None,
-    side: int | None = None, epochs: int | None = None, seeds: int = 3, quick: bool = False,
+    side: int | None = None, epochs: int | None = None, seeds: int | None = None, quick: bool = False,
     out: Path = Path("runs/reproduce"), results: Path | None = None, page: Path | None = None,
-    split: str | None = None, batch_size: int = 128, device: Device = "auto", precision: Wanted = "auto",
+    split: str | None = None, batch_size: int | None = None, device: Device = "auto", precision: Wanted = "auto",
     json_: Json = False,
 ) -> None:
     """See one of the paper's claims happen: train what it compares, and print the paper's number beside ours.
@@ -51,9 +69,9 @@ def reproduce(
     epochs
         Of each run: 12 unless said, 40 at the most for figure1.
     seeds
-        Runs of each network, with seeds 0, 1, 2 and so on.
+        Runs of each network, with seeds 0, 1, 2 and so on: 3 unless said.
     quick
-        One seed and two epochs: to see it work, not to learn from it.
+        One seed and two epochs, unless said: to see it work, not to learn from it.
     out
         Folder for the runs and results.jsonl.
     results
@@ -62,10 +80,16 @@ def reproduce(
         A Markdown file between whose marks the whole results file is written as tables.
     split
         For table: val unless said.
+    batch_size
+        For table: 128 unless said.
     """
+    at_least_1(epochs=epochs, seeds=seeds, batch_size=batch_size)
     if claim == "table":
-        _reproduce_table(paths, split, batch_size, device, json_)
+        takes_no("reproduce table", data=data, side=side, epochs=epochs, seeds=seeds, quick=quick or None,
+                 results=results, page=page)
+        _reproduce_table(paths, split, batch_size or 128, device, json_)
         return
+    takes_no(f"reproduce {claim}", split=split, batch_size=batch_size)
     if paths or not data:
         raise ValueError(f"reproduce {claim} trains networks of its own: alexnet reproduce {claim} --data DATA")
     set_allocator()
@@ -79,18 +103,20 @@ def reproduce(
     from alexnet.train import choose_device, machine
 
     side = _claims_side(data, side)
-    if seeds < 1:
-        raise ValueError(f"--seeds {seeds} must be at least 1")
+    results = results or out / "results.jsonl"
+    writable(results)
+    if page:
+        outcomes.around(page)  # or all would be trained before it is missed
     what = experiments.CLAIMS[claim]
+    seeds = seeds or (1 if quick else 3)
     epochs = epochs or (2 if quick else 40 if what.measure == "epochs" else 12)
     packed = open_data(data, side)
     device = choose_device(device)
     with ClaimBar() as watch:
         runs = experiments.Runs(packed, out, choose_precision(precision, device), device, watch.see)
-        outcome = experiments.reproduce(what, runs, seeds=range(1 if quick else seeds), epochs=epochs)
+        outcome = experiments.reproduce(what, runs, seeds=range(seeds), epochs=epochs)
     about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
              "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
-    results = results or out / "results.jsonl"
     outcomes.append(results, outcome, about)
     if page:
         outcomes.write_page(page, outcomes.read(results))
@@ -103,6 +129,9 @@ def reproduce(
         print(json.dumps(outcome.to_json() | about, indent=2))
     else:
         Console(highlight=False).print(outcomes.render(outcome))
+    say(f"written: a line of {results}" + (f", and the tables of {page}" if page else ""))
+    if quick:
+        say("note: --quick is for seeing it work, not for learning from it; leave it out for a result")
 
 
 def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, device: str, json_: bool) -> None:
@@ -132,8 +161,8 @@ def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, d
 
 @app.command
 def diagnose(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], photographs: int = 512, steps: int = 150,
-    side: int | None = None, device: Device = "auto", json_: Json = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], photographs: int | None = None,
+    steps: int | None = None, side: int | None = None, device: Device = "auto", json_: Json = False,
 ) -> None:
     """Look into a network at work: saturated and dead units, gradients, updates, and in words what is wrong.
 
@@ -145,9 +174,9 @@ def diagnose(
     paths
         A checkpoint or run folder, and the data it was trained on; or the data alone.
     photographs
-        How many training photographs the checkpoint's network is shown.
+        How many training photographs the checkpoint's network is shown, in whole batches: 512 unless said.
     steps
-        Without a checkpoint: of training, between the two looks.
+        Without a checkpoint: of training, between the two looks; 150 unless said.
     side
         Without a checkpoint: 32 or 64 pixels; 32 unless said for cifar10, else 64.
     """
@@ -155,13 +184,17 @@ def diagnose(
 
     if len(paths) not in (1, 2):
         raise ValueError("diagnose takes a checkpoint and its data, or data alone: alexnet diagnose runs/mine DATA")
-    if photographs < 2 or steps < 1:
-        raise ValueError(f"--photographs {photographs} must be at least 2 and --steps {steps} at least 1")
+    at_least_1(steps=steps)
+    if photographs is not None and photographs < 2:
+        raise ValueError(f"--photographs {photographs} must be at least 2")
     console = Console(highlight=False)
     if len(paths) == 1:
         from alexnet import experiments
         from alexnet.progress import Bar
 
+        takes_no("diagnose without a checkpoint", photographs=photographs,
+                 device=None if device in ("auto", "cpu") else device)
+        steps = steps or 150
         packed = open_data(paths[0], _claims_side(paths[0], side))
         with Bar("training side by side", "steps") as bar:
             asides = experiments.side_by_side(packed, steps=steps, on_progress=bar)
@@ -181,6 +214,8 @@ def diagnose(
     from alexnet.optimise import learning_rate
     from alexnet.train import choose_device
 
+    takes_no("diagnose of a checkpoint", steps=steps, side=side)
+    photographs = photographs or 512
     saved = checkpoint.load(Path(paths[0]))
     packed = open_data(paths[1], saved.arch.input.side)
     where = torch.device(choose_device(device))
@@ -194,20 +229,22 @@ def diagnose(
     if saved.training:  # of the epoch that it has last been through
         rate = learning_rate(way, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
     seen = diagnostics.look(network, shown, rate=rate, decay=way.weight_decay)
-    said = diagnostics.verdicts(seen, saved.arch.activation, saved.arch.classes)
+    said = diagnostics.verdicts(seen, saved.arch, saved.training.get("step"))
     if json_:
         print(json.dumps(seen.to_json() | {"verdicts": said}, indent=2))
         return
     console.print(diagnostics.render(seen))
-    console.print(f"\n{seen.photographs:,} training photographs, loss {seen.loss:.3f}; updates at a rate of "
-                  f"{rate:.3g}, that of its last epoch, without momentum.")
+    console.print(f"\n{seen.photographs:,} of {len(packed.split('train')):,} training photographs, in whole batches; "
+                  f"loss {seen.loss:.3f}; updates at a rate of {rate:.3g}, "
+                  f"{'that of its last epoch' if saved.training else 'where its recipe begins'}, without momentum.")
     for sentence in said:
         console.print(sentence)
 
 
 def _claims_side(data: str, side: int | None) -> int:
     """At which the claims' networks take DATA's photographs."""
-    side = side or (32 if "cifar" in Path(data).name else 64)
+    if side is None:
+        side = 32 if "cifar" in Path(data).name else 64
     if side not in (32, 64):
         raise ValueError(f"--side {side} must be 32 or 64, for which the claims' networks are made")
     return side
@@ -222,7 +259,7 @@ def figure(
     """Draw one of the paper's figures from your own runs and photographs, as PNG and SVG.
 
     figure 1 RUN RUN         training error over epochs, solid and dashed
-    figure 2 ARCH            the network, drawn from its numbers: any preset
+    figure 2 ARCH            the network, drawn from its numbers: any preset, run or checkpoint
     figure 3 CHECKPOINT      the first layer's kernels, tower 1 above tower 2
     figure 4 CHECKPOINT DATA photographs with their five likeliest classes, and those nearest to them
 
@@ -240,20 +277,28 @@ def figure(
     from alexnet import plates
     from alexnet.weights import open_weights
 
-    takes = {"1": "one or more run folders", "2": "a network's name", "3": "a checkpoint",
+    takes = {"1": "one or more run folders", "2": "a network's name, a run or a checkpoint", "3": "a checkpoint",
              "4": "a checkpoint and the data it was trained on"}
     least, most = {"1": (1, 8), "2": (1, 1), "3": (1, 1), "4": (2, 2)}[number]
     if not least <= len(sources) <= most:
         raise ValueError(f"figure {number} takes {takes[number]}, and got {len(sources)} "
                          f"thing{'s' * (len(sources) != 1)}; see alexnet figure --help")
+    takes_no(f"figure {number}", name=name if number != "1" else None, size=size if number != "2" else None,
+             set=set_ if number != "2" else None)
     if name and len(name) != len(sources):
         raise ValueError(f"--name stands {len(name)} times for {len(sources)} runs; give one for each, or none")
+    if name and len(set(name)) < len(name):
+        raise ValueError(f"--name {', '.join(name)} calls two runs alike; give each its own")
+    out = Path("figures") / f"figure{number}" if out is None else out
+    writable(out, PICTURE)
     if number == "1":
         made = plates.figure1([Path(source) for source in sources], name or ())
     elif number == "2":
         from alexnet.blueprint import blueprint
 
-        made = blueprint(configure(arch(sources[0]), None, set_)[0], size)
+        is_preset = sources[0] in ARCHS or not Path(sources[0]).exists()
+        network = arch(sources[0]) if is_preset else open_weights(sources[0]).arch
+        made = blueprint(configure(network, None, set_)[0], size)
     elif number == "3":
         made = plates.figure3(open_weights(sources[0]))
     else:
@@ -263,7 +308,7 @@ def figure(
         packed = open_data(sources[1], saved.arch.input.side)
         with Bar("features of the training photographs", "photographs") as bar:
             made = plates.figure4(saved, packed, bar)
-    for path in plates.save(made, out or Path("figures") / f"figure{number}"):
+    for path in plates.save(made, out):
         print(path)
 
 
@@ -287,10 +332,14 @@ def see(
     out
         The picture to write: .png or .svg.
     """
+    writable(out, PICTURE)
+
     from alexnet import figures, plates, sees
     from alexnet.predict import load
     from alexnet.train import choose_device
 
+    if not photo.exists():
+        raise ValueError(f"{photo} does not exist; name a photograph")
     seen = sees.see(load(checkpoint, choose_device(device)), photo, label=label, layer=layer)
     slopes = {"guided gradients": seen.guided_HWC, "deconvnet": seen.deconvnet_HWC}
     made = figures.rests_on(
@@ -306,7 +355,8 @@ def see(
     row, column = divmod(int(seen.occlusion_HW.argmax()), seen.occlusion_HW.shape[1])
     print(f"{photo}: {seen.label}, {seen.probability:.1%}")
     print(f"a grey square of {seen.window} pixels costs it most around row {row}, column {column} of the "
-          f"{len(seen.view_HWC)}x{len(seen.view_HWC)} view: {seen.occlusion_HW.max():.1%} on average")
+          f"{len(seen.view_HWC)}x{len(seen.view_HWC)} view: {100 * seen.occlusion_HW.max():.1f} percentage points, "
+          "averaged over the squares that hide that place")
     if seen.guided_HWC is None:
         say("note: guided gradients and deconvnet are defined for ReLUs, which this network has not")
     print(f"picture: {paths[0]}")
@@ -337,6 +387,9 @@ def units(
     out
         The picture to write: .png or .svg.
     """
+    _fits(count)
+    writable(out, PICTURE)
+
     from alexnet import figures, plates, sees
     from alexnet.predict import load
     from alexnet.progress import Bar
@@ -349,7 +402,9 @@ def units(
         found = sees.strongest(model, photographs, packed.classes, layer, unit or (), count, on_progress=bar)
     side = sees.field(model.network.arch, layer)[1]
     outputs = iter(figures.alike([patch.output for best in found.values() for patch in best]))
-    cut = {f"{layer}, unit {number}": [
+    # The last layer's units are the classes.
+    names = model.classes if layer == model.network.layer_names()[-1] else ()
+    cut = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
         (sees.cut_out(photographs.read_one(patch.index), model.preprocess.spec.crop, patch.box, side), next(outputs))
         for patch in best] for number, best in found.items()}
     paths = plates.save(figures.patches(cut, count), out)
@@ -358,10 +413,14 @@ def units(
             {"photo": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
             for patch in best]} for number, best in found.items()], indent=2))
         return
+    called = {number: f"{number}, {names[number]}" if names else f"{number}" for number in found}
+    wide = max(4, *map(len, called.values()))
+    print(f"{'unit':<{wide}}   largest output   classes of its patches (how many)")
     for number, best in found.items():
-        classes = Counter(patch.label for patch in best).most_common(3)
-        most = ", ".join(f"{name} ({times})" for name, times in classes) or "zero everywhere"
-        print(f"unit {number:>4}  {best[0].output if best else 0.0:8.2f}  {most}")
+        classes = Counter(patch.label for patch in best).most_common()
+        most = ", ".join(f"{name} ({times})" for name, times in classes[:3]) or "zero everywhere"
+        print(f"{called[number]:<{wide}}   {best[0].output if best else 0.0:14.2f}   {most}"
+              + ", …" * (len(classes) > 3))
     print(f"picture: {paths[0]}")
 
 
@@ -392,6 +451,9 @@ def neighbours_(
     out
         The picture to write: .png or .svg.
     """
+    _fits(count)
+    writable(out, PICTURE)
+
     from alexnet import figures, plates
     from alexnet.neighbours import class_of, features_of, neighbours
     from alexnet.predict import expand, load
@@ -425,6 +487,13 @@ def neighbours_(
         print(f"picture: {pictures[0]}" + (f", the first {ROWS_SHOWN}" if len(paths) > ROWS_SHOWN else ""))
 
 
+def _fits(count: int) -> None:
+    """Raises ValueError for more or fewer pictures than a row can hold."""
+    at_least_1(count=count)
+    if count > COLUMNS:
+        raise ValueError(f"--count {count} must be at most {COLUMNS}, as many as fit side by side into a picture")
+
+
 @app.command
 def report(run: Path, /, *, data: str | None = None) -> None:
     """Write RUN/report.html: one offline page with the result, the curves, the kernels and the mistakes.
@@ -439,7 +508,9 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     from alexnet import checkpoint
     from alexnet.report import packed_data
     from alexnet.report import report as write_report
+    from alexnet.runlog import read_log
 
+    read_log(run)  # which says so where it is no run
     packed = open_data(data, checkpoint.load(run).arch.input.side) if data else packed_data(run)
     if packed is None:
         say("note: the data is not where it was, so the report shows no photographs; name it with --data")

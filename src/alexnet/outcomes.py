@@ -114,9 +114,18 @@ def _detail(outcome: Outcome, tree: dict[str, Any]) -> str:
 
 
 def write_page(page: Path, results: Sequence[dict[str, Any]]) -> None:
-    """Replace what stands between the page's two marks. Raises ValueError where it has none."""
+    """Replace what stands between the page's two marks. Raises ValueError as `around` does."""
+    before, after = around(page)
+    page.write_text(f"{before}{BEGIN}{markdown(results)}{END}{after}", encoding="utf-8")
+
+
+def around(page: Path) -> tuple[str, str]:
+    """What stands before the page's first mark and behind its second. Raises ValueError where there is no such page, or
+    it lacks a mark."""
+    if not page.is_file():
+        raise ValueError(f"there is no page {page}; make it, with the lines {BEGIN.strip()} and {END} in it")
     before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{page} has no {BEGIN.strip()} and {END} to write between; add the two lines")
-    page.write_text(f"{before}{BEGIN}{markdown(results)}{END}{after}", encoding="utf-8")
+    return before, after

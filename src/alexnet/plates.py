@@ -30,6 +30,8 @@ BESIDE = 5
 def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
     """Training error over epochs, the first run solid, the second dashed. names: unless given, the runs' folders and
     activations."""
+    if twice := [run for place, run in enumerate(runs) if run.resolve() in {other.resolve() for other in runs[:place]}]:
+        raise ValueError(f"{twice[0]} stands twice; name each run once")
     logs = [_epochs(run) for run in runs]
     folders = [run.resolve().name for run in runs]
     folders = folders if len(set(folders)) == len(runs) else [str(run) for run in runs]

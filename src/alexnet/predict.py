@@ -146,11 +146,14 @@ def model_of(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Mode
 
 
 def expand(photos: Sequence[str | Path]) -> list[Path]:
-    """The files meant: a folder stands for the files in it, sorted. Raises ValueError for what does not exist."""
+    """The files meant: a folder stands for the files in it, sorted. Raises ValueError for what does not exist, or holds
+    no file."""
     found: list[Path] = []
     for photo in map(Path, photos):
         if not photo.exists():
-            raise ValueError(f"{photo} does not exist")
+            raise ValueError(f"{photo} does not exist; name a photograph, or a folder of photographs")
         inside = sorted(p for p in photo.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if photo.is_dir() and not inside:
+            raise ValueError(f"{photo} holds no files; name a photograph, or a folder of photographs")
         found += inside if photo.is_dir() else [photo]
     return found

@@ -89,7 +89,7 @@ class TrainingBar(Bar):
 
     def __init__(self, epochs: int) -> None:
         super().__init__("training", "steps", plain_seconds=15)
-        self.epochs, self.steps = epochs, 0
+        self.epochs, self.steps, self.run = epochs, 0, ""
         self.smooth: dict[str, float] = {}
 
     def see(self, event: dict[str, Any]) -> None:
@@ -105,7 +105,8 @@ class TrainingBar(Bar):
             bottleneck = "reading" if self.smooth["waiting"] > 0.2 else "network"
             text = ("loss {loss:.3f}, error {train_error:.1%}, {photographs_per_second:,.0f} photos/s, "
                     "waiting for data {waiting:.0%}, {}-bound").format(bottleneck, **self.smooth)
-            self(event["step"], self.epochs * self.steps, text, title=f"epoch {event['epoch']}/{self.epochs}")
+            title = f"{self.run}, epoch" if self.run else "epoch"
+            self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
         elif kind == "validating" and self.progress:
             self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} photographs")
         elif kind == "epoch":
@@ -121,7 +122,6 @@ class ClaimBar(TrainingBar):
 
     def __init__(self) -> None:
         super().__init__(0)
-        self.run = ""
 
     def see(self, event: dict[str, Any]) -> None:
         """Show one event."""

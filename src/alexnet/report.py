@@ -29,7 +29,7 @@ from alexnet import figures
 from alexnet.answers import SHOWN, Answers, ask, plain
 from alexnet.blueprint import blueprint
 from alexnet.config import ARCHS, RECIPES
-from alexnet.diagnostics import HEALTHY, loss_verdict, unit_verdicts
+from alexnet.diagnostics import EARLY, HEALTHY, loss_verdict, unit_verdicts
 from alexnet.evaluate import wilson
 from alexnet.explain import explain
 from alexnet.neighbours import Neighbour
@@ -276,10 +276,14 @@ def diagnosis(material: Material) -> Section | None:
     """What training's own looks into the network saw last, and in words what is wrong."""
     if not (signals := material.logged("signals")):
         return None
-    arch, last = material.checkpoint.arch, signals[-1]
-    loss = loss_verdict(material.logged("epoch")[-1]["train_loss"], arch.classes, last["step"])
-    said = ([loss] if loss else []) + unit_verdicts(
-        arch.activation, last["saturated"], last["dead"], last["ratio"])
+    arch, last, epoch = material.checkpoint.arch, signals[-1], material.logged("epoch")[-1]
+    loss = loss_verdict(epoch["train_loss"], arch.classes, epoch["step"], arch.norm)
+    said = [loss] if loss else []
+    if last["step"] > EARLY:
+        said += unit_verdicts(arch.activation, last["saturated"], last["dead"], last["ratio"], arch.norm)
+    else:
+        said.append(f"the run was too short to tell {'more' if loss else 'what is wrong or right'}: training looks in "
+                    f"every hundred steps, and what it sees in the first {EARLY} is of weights that have yet to settle")
     units = [{"name": name, "saturated": share, "dead": last["dead"][name]}
              for name, share in last["saturated"].items()]
     return {"said": said or [HEALTHY], "step": last["step"], "units": units, "ratio": last["ratio"],
@@ -340,7 +344,7 @@ def _after(config: dict[str, Any], which: str) -> str:
     """The commands that measure the run and report on it."""
     words = shlex.split(command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
-    data = next((word for word in words[2:3]), "DATA")
+    data = f"{run}/data" if words[1:2] == ["demo"] else next((word for word in words[2:3]), "DATA")
     return "\n".join(plain(shlex.join(line)) for line in (
         ["alexnet", "evaluate", f"{run}/{which}", data, "--views", "10"],
         ["alexnet", "report", run, "--data", data]))

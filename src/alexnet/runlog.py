@@ -26,7 +26,7 @@ def read_log(run: Path) -> list[Event]:
     """The same for a user's folder. Raises ValueError where it is no run's, or its log is damaged."""
     path = run / "log.jsonl"
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; give the folder of a run, which `alexnet train --out` names")
+        raise ValueError(_no_run(run))
     try:
         return logged(run)
     except ValueError as error:
@@ -34,13 +34,19 @@ def read_log(run: Path) -> list[Event]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """config.json. Raises ValueError where it is missing or damaged, with the remedy."""
+    """config.json. Raises ValueError where the folder is no run's, or it is missing or damaged, with the remedy."""
     path = run / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         missing = {"arch", "recipe", "data"} - config.keys()
     except (OSError, ValueError, AttributeError) as error:
+        if not (run / "log.jsonl").is_file():
+            raise ValueError(_no_run(run)) from error
         raise ValueError(f"{path} is missing or damaged; `alexnet train --resume` writes it anew") from error
     if missing:
         raise ValueError(f"{path} says nothing of {min(missing)}; `alexnet train --resume` writes it anew")
     return config
+
+
+def _no_run(run: Path) -> str:
+    return f"{run} is no run; give a folder that `alexnet train` made"

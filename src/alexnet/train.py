@@ -415,10 +415,10 @@ class Run:
     def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
         """Say in words what is wrong with the loss. Raises Diverged where nothing can come of going on."""
         if not math.isfinite(latest[-1]):
-            raise Diverged(loss_verdict(latest[-1], self.arch.classes, step))
+            raise Diverged(loss_verdict(latest[-1], self.arch.classes, step, self.arch.norm))
         if step % 200 == 0:
             mean = sum(latest) / len(latest)
-            if verdict := loss_verdict(mean, self.arch.classes, step):
+            if verdict := loss_verdict(mean, self.arch.classes, step, self.arch.norm):
                 tell(event="warning", step=step, text=verdict)
 
     def _judge_units(self, tell: Callable[..., None], glimpse: Glimpse) -> None:
@@ -426,7 +426,7 @@ class Run:
         signals, step = glimpse.signals(), self.state.step
         tell(event="signals", step=step, **signals)
         if step > 2 * GLIMPSES:
-            for verdict in unit_verdicts(self.arch.activation, signals["saturated"], signals["dead"], {}):
+            for verdict in unit_verdicts(self.arch.activation, signals["saturated"], signals["dead"], {}, self.arch.norm):
                 if (kind := verdict.split(":")[0]) not in self._said:
                     self._said.add(kind)
                     tell(event="warning", step=step, text=verdict)
@@ -444,7 +444,7 @@ class Run:
             [(self.team.measured, self.preprocess)], self.validation, device=self.device, on_progress=check,
             share=self.team.reads))
         if not math.isfinite(errors.loss):
-            raise Diverged(loss_verdict(errors.loss, self.arch.classes, state.step))
+            raise Diverged(loss_verdict(errors.loss, self.arch.classes, state.step, self.arch.norm))
         rate = learning_rate(self.recipe, (state.step - 0.5) / self.steps, state.plateau.drops)
         state.plateau.see(errors.top1_error, self.recipe)
         state.epoch += 1
@@ -484,7 +484,7 @@ class Run:
         """Begin to write out/name, for which all processes give what they have."""
         # The update after a finite loss can be the one that explodes, and no save may keep that.
         if not self.team.everywhere(all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters())):
-            raise Diverged(loss_verdict(math.nan, self.arch.classes, self.state.step))
+            raise Diverged(loss_verdict(math.nan, self.arch.classes, self.state.step, self.arch.norm))
         self.state.loss_scale = self.arithmetic.scale
         self.state.steps_since_overflow = self.arithmetic.steps_since_overflow
         weights = self.team.whole(self.network.state_dict())
