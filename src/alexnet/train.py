@@ -426,7 +426,8 @@ class Run:
         signals, step = glimpse.signals(), self.state.step
         tell(event="signals", step=step, **signals)
         if step > 2 * GLIMPSES:
-            for verdict in unit_verdicts(self.arch.activation, signals["saturated"], signals["dead"], {}, self.arch.norm):
+            saturated, dead = signals["saturated"], signals["dead"]
+            for verdict in unit_verdicts(self.arch.activation, saturated, dead, {}, self.arch.norm):
                 if (kind := verdict.split(":")[0]) not in self._said:
                     self._said.add(kind)
                     tell(event="warning", step=step, text=verdict)
