@@ -1,0 +1,171 @@
+"""Photographs a second and bytes a step of 1, 2 and 4 processes in each scheme, beside what scaling.py works out.
+
+    python benchmarks/scaling.py [--arch paper] [--batch 64] [--steps 5] [--rounds 3] [--json FILE] [--page FILE]
+
+Every way is launched anew in every round, one after another, so that a machine's moods fall on all of them; medians
+over rounds, with the lowest and highest. Views are noise and lie in memory. Rates for the model are measured in the
+same run: multiply-adds a second of one process, and bytes a second of a sum over as many processes as the way has.
+`--only 2-hybrid-b` measures that one, beside one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from alexnet.config import arch, recipe
+from alexnet.distributed import Team, joined
+from alexnet.explain import explain
+from alexnet.model import AlexNet
+from alexnet.optimise import Arithmetic, Momentum
+from alexnet.scaling import Machine, sent, step
+from alexnet.train import machine, train_step
+
+WAYS = ((1, "data", "a"), (2, "data", "a"), (2, "towers", "a"), (2, "hybrid", "a"), (2, "hybrid", "b"),
+        (2, "hybrid", "c"), (4, "data", "a"), (4, "hybrid", "a"), (4, "hybrid", "b"), (4, "hybrid", "c"))
+
+
+def work(options: argparse.Namespace) -> None:
+    """One process's steps; rank 0 prints them."""
+    torch.set_num_threads(1)
+    with joined("cpu", timeout=300) as world:
+        network = AlexNet(arch(options.arch))
+        team = Team(world, network, options.parallel, options.scheme)
+        network.to(memory_format=torch.channels_last)
+        team.ready()
+        optimiser, arithmetic = Momentum(network, recipe("paper")), Arithmetic("fp32", torch.device("cpu"))
+        rank, readers = team.reads
+        own = len(range(rank, options.batch, readers))
+        crop = network.arch.input.crop
+        views = torch.randn(own, 3, crop, crop).contiguous(memory_format=torch.channels_last)
+        labels = torch.randint(network.arch.classes, (own,))
+        network.train()
+        seconds = []
+        for number in range(options.steps + 1):
+            world.sent.clear()
+            world.wait()
+            began = time.perf_counter()
+            team.see(options.batch, number)
+            train_step(team.trained, optimiser, views, labels, 1e-4, arithmetic, share=own / options.batch)
+            world.wait()
+            seconds.append(time.perf_counter() - began)
+        rate = 0.0
+        if world.size > 1:
+            payload = torch.zeros(16_000_000)
+            dist.all_reduce(payload)
+            began = time.perf_counter()
+            for _ in range(3):
+                dist.all_reduce(payload)
+            rate = 3 * 2 * (world.size - 1) / world.size * 64e6 / (time.perf_counter() - began)
+        if world.first:
+            print(json.dumps({"seconds": seconds[1:], "sent": dict(world.sent), "bytes_a_second": rate}))
+
+
+def launch(options: argparse.Namespace, size: int, parallel: str, scheme: str) -> dict[str, Any]:
+    """One round of one way: what rank 0 printed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size),
+                           "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, __file__, "--work", "--arch", options.arch, "--batch", str(options.batch), "--steps",
+                 str(options.steps), "--parallel", parallel, "--scheme", scheme]
+    processes = [subprocess.Popen(arguments, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                                  stdout=subprocess.PIPE, text=True) for rank in range(size)]
+    said = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit(f"{size} processes, {parallel} {scheme}: a process failed")
+    return json.loads(said[0])
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All ways, all rounds."""
+    found: dict[tuple[int, str, str], list[dict[str, Any]]] = {
+        way: [] for way in WAYS if way == WAYS[0] or not options.only or "-".join(map(str, way)) in options.only}
+    for turn in range(options.rounds):
+        for way in found:
+            found[way].append(launch(options, *way))
+            print(f"round {turn + 1}: {way[0]} processes, {way[1]} {way[2]}: "
+                  f"{statistics.median(found[way][-1]['seconds']):.2f} s a step", file=sys.stderr)
+    network = arch(options.arch)
+    alone = statistics.median(statistics.median(one["seconds"]) for one in found[1, "data", "a"])
+    layers = explain(network).layers
+    arithmetic = options.batch * (3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds)
+    rows = []
+    for (size, parallel, scheme), rounds in found.items():
+        seconds = sorted(statistics.median(one["seconds"]) for one in rounds)
+        bandwidth = statistics.median(one["bytes_a_second"] for one in rounds)
+        cores = min(1.0, (os.cpu_count() or 1) / size)  # processes beyond the cores share them
+        model = step(network, options.batch, size, parallel,  # type: ignore[arg-type]
+                     Machine("this", arithmetic / alone * cores, bandwidth or 1e9))
+        rows.append({
+            "processes": size, "parallel": parallel, "scheme": scheme, "seconds": statistics.median(seconds),
+            "lowest": seconds[0], "highest": seconds[-1], "bandwidth": bandwidth,
+            "counted": sum(rounds[0]["sent"].values()),
+            "worked_out": sum(sent(network, options.batch, size, parallel).values()),  # type: ignore[arg-type]
+            "apart": model.apart, "overlapped": model.overlapped})
+    return {"arch": options.arch, "batch": options.batch, "steps": options.steps, "rounds": options.rounds,
+            "machine": machine("cpu"), "command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]),
+            "multiply_adds_a_second": arithmetic / alone, "rows": rows}
+
+
+def page(measured: dict[str, Any]) -> str:
+    """The measurements as a Markdown table."""
+    lines = ["| processes | way | photographs/s | times one | bytes sent a step: counted | worked out | "
+             "step, measured | model: apart to overlapped |", "|---|---|---|---|---|---|---|---|"]
+    alone = measured["rows"][0]["seconds"]
+    for row in measured["rows"]:
+        way = row["parallel"] + (f" {row['scheme']}" if row["parallel"] == "hybrid" else "")
+        lines.append(
+            f"| {row['processes']} | {way} | {measured['batch'] / row['seconds']:.1f} | {alone / row['seconds']:.2f} | "
+            f"{row['counted'] / 1e6:.1f} MB | {row['worked_out'] / 1e6:.1f} MB | {row['seconds']:.2f} s "
+            f"({row['lowest']:.2f} to {row['highest']:.2f}) | {row['apart']:.2f} to {row['overlapped']:.2f} s |")
+    return "\n".join([
+        *lines, "", f"`{measured['command']}`; {measured['machine']}; `{measured['arch']}`, batches of "
+        f"{measured['batch']} over all processes, one thread each, fp32, medians of {measured['rounds']} rounds of "
+        f"{measured['steps']} steps (lowest to highest round). Rates measured in the same run: "
+        f"{measured['multiply_adds_a_second'] / 1e9:.0f} G multiply-adds a second of one process, and "
+        + ", ".join(sorted({f"{row['bandwidth'] / 1e9:.1f} GB/s between {row['processes']}" for row in measured["rows"]
+                            if row["parallel"] == "data" and row["processes"] > 1})) + "."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="paper")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", metavar="WAY")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path, help="a Markdown file between whose marks the table is written")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--parallel", default="data", help=argparse.SUPPRESS)
+    parser.add_argument("--scheme", default="a", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options)
+        return
+    measured = measure(options)
+    text = page(measured)
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
+    if options.page:
+        before, rest = options.page.read_text().split("<!-- measured -->\n")
+        after = rest[rest.index("<!-- end -->"):]
+        options.page.write_text(f"{before}<!-- measured -->\n{text}\n{after}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
