@@ -140,6 +140,37 @@ def page(measured: dict[str, Any]) -> str:
                             if row["parallel"] == "data" and row["processes"] > 1})) + "."])
 
 
+DEVICES = {
+    8: Machine("8 in one host, 300 GB/s each", 200e12, 300e9, 5e-6),
+    64: Machine("64, 40 GB/s each", 200e12, 40e9, 10e-6),
+    1024: Machine("1,024, 40 GB/s each", 200e12, 40e9, 10e-6),
+}
+"""GPUs of two fifths of an H100's bf16 arithmetic, and most of what NVLink or one 400-gigabit port gives each."""
+
+
+def predicted(name: str, own: int = 128) -> str:
+    """Step times on devices that nobody has here: batches of `own` photographs on each, bf16 activities."""
+    network = arch(name)
+    lines = ["| devices | way | sent by each | computing | sending | step: apart to overlapped | share of one device's "
+             "speed |", "|---|---|---|---|---|---|---|"]
+    for count, device in DEVICES.items():
+        for way in ("data", "hybrid"):
+            bytes_ = sum(sent(network, own * count, count, way, value_bytes=2).values())  # type: ignore[arg-type]
+            time_ = step(network, own * count, count, way, device, value_bytes=2)  # type: ignore[arg-type]
+            share = [time_.computing / one for one in (time_.apart, time_.overlapped)]
+            lines.append(
+                f"| {device.name} | {way} | {bytes_ / 1e6:,.0f} MB | {1e3 * time_.computing:.1f} ms | "
+                f"{1e3 * time_.sending:.1f} ms | {1e3 * time_.apart:.1f} to {1e3 * time_.overlapped:.1f} ms | "
+                f"{share[0]:.0%} to {share[1]:.0%} |")
+    return "\n".join(lines)
+
+
+def between(page: Path, mark: str, text: str) -> None:
+    """Write text between <!-- mark --> and the next <!-- end -->."""
+    before, rest = page.read_text().split(f"<!-- {mark} -->\n")
+    page.write_text(f"{before}<!-- {mark} -->\n{text}\n{rest[rest.index('<!-- end -->'):]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="paper")
@@ -148,7 +179,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", metavar="WAY")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--page", type=Path, help="a Markdown file between whose marks the table is written")
+    parser.add_argument("--page", type=Path, help="a Markdown file between whose marks the tables are written")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--parallel", default="data", help=argparse.SUPPRESS)
     parser.add_argument("--scheme", default="a", help=argparse.SUPPRESS)
@@ -161,9 +192,8 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(measured, indent=1) + "\n")
     if options.page:
-        before, rest = options.page.read_text().split("<!-- measured -->\n")
-        after = rest[rest.index("<!-- end -->"):]
-        options.page.write_text(f"{before}<!-- measured -->\n{text}\n{after}")
+        between(options.page, "measured", text)
+        between(options.page, "predicted", predicted(options.arch))
     print(text)
 
 

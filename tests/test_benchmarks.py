@@ -106,11 +106,12 @@ def test_the_cost_of_work_is_measured_and_drawn(tmp_path, bench):
 
 def test_scaling_counts_the_bytes_that_are_worked_out(tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
-    page.write_text("before\n<!-- measured -->\nold\n<!-- end -->\nafter\n")
+    page.write_text("before\n<!-- measured -->\nold\n<!-- end -->\nthen\n<!-- predicted -->\n<!-- end -->\nafter\n")
     printed = ran("scaling.py", "--arch", "small", "--batch", 6, "--steps", 1, "--rounds", 1, "--only", "2-data-a",
                   "--json", figures, "--page", page)
     alone, two = json.loads(figures.read_text())["rows"]
     assert (alone["processes"], alone["counted"], two["processes"]) == (1, 0, 2)
     assert two["counted"] == pytest.approx(two["worked_out"])
     assert two["counted"] > 4 * 750_000
-    assert page.read_text() == f"before\n<!-- measured -->\n{printed}<!-- end -->\nafter\n"
+    assert page.read_text().startswith(f"before\n<!-- measured -->\n{printed}<!-- end -->\nthen\n")
+    assert page.read_text().count("| hybrid |") == 3  # 8, 64 and 1,024 devices
