@@ -53,6 +53,18 @@ def test_shares_of_several_ranks_add_up(packed, tiny):
     assert math.isnan(Errors().top1_error)
 
 
+def test_shares_of_more_ranks_than_a_batch_has_photographs_add_up(packed, tiny):
+    members = [(AlexNet(tiny, 1), Preprocess.from_data(tiny.input, packed.mean_HWC))]
+    told, split = [], packed.split("val")
+    shares = [evaluate(members, split, batch_size=3, share=(rank, 5), on_progress=lambda *done: told.append(done))
+              for rank in range(5)]
+    whole, added = evaluate(members, split), sum(shares, Errors())
+    assert (added.photographs, added.top1_wrong, added.top5_wrong) == (
+        whole.photographs, whole.top1_wrong, whole.top5_wrong)
+    assert added.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert told.count((len(split), len(split))) == 5
+
+
 def test_ten_views_average_ten_softmaxes(packed, tiny):
     network, preprocess = member(tiny, packed)
     network.eval()

@@ -294,6 +294,8 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 error of a checkpoint, or of several as an ensemble, on the validation photographs.
 
+    Under torchrun each process measures its share of them.
+
     Parameters
     ----------
     paths
@@ -307,20 +309,25 @@ def evaluate(
     set_allocator()
     wait_briefly()
 
-    import torch
-
+    from alexnet.distributed import joined
     from alexnet.evaluate import evaluate as measure
     from alexnet.progress import Bar
     from alexnet.train import choose_device
 
     if len(paths) < 2:
         raise ValueError("evaluate takes at least one checkpoint and then the data: alexnet evaluate runs/demo DATA")
-    device = choose_device(device)
-    models, photographs, label_map, _ = measurable(paths, split, device, fast)
-    with Bar(f"evaluating, {views} view{'s' * (views != '1')}", "photographs") as bar:
-        errors = measure(
-            [(model.answering, model.preprocess) for model in models], photographs, views=int(views),
-            batch_size=batch_size, device=torch.device(device), on_progress=bar, label_map=label_map)
+    with joined(choose_device(device)) as world:
+        with world.together():
+            models, photographs, label_map, _ = world.one_by_one(
+                lambda: measurable(paths, split, str(world.device), fast))
+        bar = Bar(f"evaluating, {views} view{'s' * (views != '1')}", "photographs")
+        with bar if world.first else nullcontext():
+            errors = world.errors(measure(
+                [(model.answering, model.preprocess) for model in models], photographs, views=int(views),
+                batch_size=batch_size, device=world.device, on_progress=bar if world.first else None,
+                label_map=label_map, share=(world.rank, world.size)))
+    if not world.first:
+        return
     if json_:
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:

@@ -30,7 +30,6 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from alexnet.config import Arch
@@ -154,6 +153,14 @@ class World:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def errors(self, own: Errors) -> Errors:
+        """The sum of everyone's."""
+        if self.size == 1:
+            return own
+        counted = self.total(torch.tensor(astuple(own), dtype=torch.float64, device=self.device))
+        photographs, loss_sum, top1, top5 = counted.tolist()
+        return Errors(int(photographs), loss_sum, int(top1), int(top5))
 
     def most(self, number: int) -> int:
         """The largest of all processes' numbers."""
@@ -435,11 +442,7 @@ class Team:
 
     def errors(self, own: Errors) -> Errors:
         """The sum of everyone's, each photograph counted once."""
-        if self.world.size == 1:
-            return own
-        counted = torch.tensor(astuple(own), dtype=torch.float64, device=self.world.device) * self.counts
-        photographs, loss_sum, top1, top5 = self.world.total(counted).tolist()
-        return Errors(int(photographs), loss_sum, int(top1), int(top5))
+        return self.world.errors(own if self.counts else Errors())
 
     @property
     def counts(self) -> bool:
@@ -485,6 +488,10 @@ class Team:
 
     def whole(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
         """Everyone's slices put together, in every process. All must ask at once."""
+        if not self.sliced:
+            return own
+        from torch.distributed.tensor import DTensor, Shard  # late: it takes a quarter of a second to import
+
         def one(name: str, tensor: Tensor) -> Tensor:
             shape = self.sliced.get(name)
             if shape is None:
@@ -570,6 +577,8 @@ class Team:
                     setattr(layer, name, nn.Parameter(own) if kind == "parameter" else own)
 
     def _slice(self, whole: Tensor) -> Tensor:
+        from torch.distributed.tensor import Shard, distribute_tensor
+
         assert self.mesh is not None
         own = distribute_tensor(whole.contiguous(), self.mesh, [Shard(0)], src_data_rank=None).to_local()
         return own.clone(memory_format=_format(own))

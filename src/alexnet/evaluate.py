@@ -137,9 +137,10 @@ def predictions(
         for network, _ in members:
             network.eval()
         for batch in batches(split, max(1, batch_size // views), device=device, rank=share[0], world=share[1]):
-            with torch.inference_mode():
-                outputs_NK = probabilities(members, batch.pixels, views)
-            yield outputs_NK, batch.indices
+            if len(batch.indices):  # a share of a few photographs may be none
+                with torch.inference_mode():
+                    outputs_NK = probabilities(members, batch.pixels, views)
+                yield outputs_NK, batch.indices
             done += len(batch.everyone)
             if on_progress:
                 on_progress(done, len(split))
