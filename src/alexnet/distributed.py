@@ -17,12 +17,14 @@ import gc
 import inspect
 import json
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -43,6 +45,9 @@ Scheme = Literal["a", "b", "c"]
 
 TIMEOUT = 20.0
 """Seconds that a process waits for the others in the middle of a step before it takes one of them for lost."""
+
+MEETING = timedelta(minutes=10)
+"""How long processes wait for the others to be started at all."""
 
 
 def _restarts() -> int:
@@ -81,6 +86,8 @@ class World:
     sent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Bytes that this process has sent, by what they were: gradients, activities, statistics (see scaling.py)."""
     store: Any = None
+    start: int = 1
+    """How often these processes have been started, this time included."""
     turns: int = 0
     """How often everyone has spoken, which makes the names in the store."""
     leaving: list[Callable[[], None]] = field(default_factory=list)
@@ -94,7 +101,7 @@ class World:
     @property
     def restarted(self) -> bool:
         """Whether torchrun has started these processes anew, after one was lost."""
-        return self.size > 1 and _restarts() > 0
+        return self.size > 1 and (self.start > 1 or _restarts() > 0)
 
     def everyones(self, text: str, *, wrong: bool = False) -> list[str]:
         """What each process has to say, by rank. Waits as long as they live: one may be packing photographs.
@@ -204,10 +211,14 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local = int(os.environ.get("LOCAL_RANK", rank))
-    store, rank, size = next(dist.rendezvous("env://", rank, size, timeout=timedelta(minutes=10)))
-    # torchrun's store outlives the processes: what those before a restart wrote there must not be read again.
-    store = dist.PrefixStore(f"alexnet/{_restarts()}", store)
-    world = World(rank, size, where, store=dist.PrefixStore("said", store))
+    store, rank, size = next(dist.rendezvous("env://", rank, size, timeout=MEETING))
+    try:
+        start = _meet(dist.PrefixStore("alexnet", store), rank, size)
+    except dist.DistError as error:
+        raise Lost(f"process {rank} of {size} has met no others for {MEETING.seconds // 60} minutes; see whether all "
+                   "hosts were started and reach each other") from error
+    store = dist.PrefixStore(f"alexnet/{start}", store)
+    world = World(rank, size, where, store=dist.PrefixStore("said", store), start=start)
     with world.together():
         if where.type == "cuda" and where.index is None:
             if local >= (there := torch.cuda.device_count()):
@@ -215,9 +226,9 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
                                  "on it, or take --device cpu")
             world.device = torch.device("cuda", local)
             torch.cuda.set_device(world.device)
-    dist.init_process_group("nccl" if where.type == "cuda" else "gloo", store=dist.PrefixStore("group", store),
-                            rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
     try:
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", store=dist.PrefixStore("group", store),
+                                rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
         yield world
         world.wait()
     except RuntimeError as error:
@@ -231,7 +242,38 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
         for leave in world.leaving:
             leave()
         gc.collect()
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _meet(store: Any, rank: int, size: int) -> int:
+    """How often these processes have been started. torchrun's store outlives them, and what those before wrote there
+    must not be read again.
+
+    TORCHELASTIC_RESTART_COUNT does not tell: each host has its own, and one that only follows another's restart does
+    not count it. So rank 0 counts in the store. What the others read there may be of a former rank 0, which is seen by
+    its not answering them.
+    """
+    if rank == 0:
+        start = store.add("starts", 1)
+        store.set("start", str(start))
+        here = [f"{start}/{other}" for other in range(1, size)]
+        store.wait(here, MEETING)
+        for name in here:
+            store.set(f"{start}/{store.get(name).decode()}", "")
+        return start
+    me, end = uuid4().hex, time.monotonic() + MEETING.total_seconds()
+    asked = ""
+    while time.monotonic() < end:
+        start = store.get("start").decode()
+        if start != asked:
+            store.set(f"{start}/{rank}", me)
+            asked = start
+        elif store.check([f"{start}/{me}"]):
+            return int(start)
+        else:
+            time.sleep(0.05)
+    raise dist.DistStoreError(f"rank 0 has not answered rank {rank}")
 
 
 # --- What travels -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,217 @@
+"""Two hosts, which are network namespaces with a cable between them, train as one does, and outlast a cut cable."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet import checkpoint
+from alexnet.cli import main
+
+SRC = Path(__file__).parents[1] / "src"
+ADDRESSES = "10.77.0.1", "10.77.0.2"
+ELASTIC = "join_timeout=1800,read_timeout=1800"
+"""What docs/cluster.md advises: launchers wait for a host that cannot be reached, and do not give up after a minute."""
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=30)
+
+
+@dataclass
+class Hosts:
+    """Two network namespaces; `eth0` of one is wired to `eth0` of the other."""
+
+    folder: Path
+    names: tuple[str, str] = (f"alexnet-{os.getpid()}-a", f"alexnet-{os.getpid()}-b")
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def set_up(self) -> None:
+        for name in self.names:
+            ip("netns", "add", name)
+        ip("-n", self.names[0], "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.names[1])
+        for name, address in zip(self.names, ADDRESSES, strict=True):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            for link in ("lo", "eth0"):
+                ip("-n", name, "link", "set", link, "up")
+
+    def pids(self, host: int) -> list[int]:
+        """Of all that runs on a host."""
+        found = subprocess.run(["ip", "netns", "pids", self.names[host]], capture_output=True, text=True, timeout=30)
+        return [int(line) for line in found.stdout.split()]
+
+    def tear_down(self) -> None:
+        """Nothing of them stays, whatever has happened."""
+        for host, name in enumerate(self.names):
+            for pid in self.pids(host):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=30)
+        for process in self.started:
+            process.kill()
+            process.wait(timeout=30)
+
+    def cable(self, state: str, host: int = 1) -> None:
+        ip("-n", self.names[host], "link", "set", "eth0", state)
+
+    def run(self, host: int, *command: str | Path, **environment: str) -> subprocess.Popen[bytes]:
+        """What it says, to standard output and standard error, is in `said(host)`."""
+        with (self.folder / f"said-{host}").open("ab") as said:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.names[host], *command], stdout=said, stderr=said, env=os.environ | {
+                    "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"} | environment)
+        self.started.append(process)
+        return process
+
+    def said(self, host: int) -> str:
+        return (self.folder / f"said-{host}").read_text()
+
+    def train(self, host: int, packed: Path, *options: str) -> None:
+        """This host's part of a run of two; what it would write is in `out(host)`."""
+        self.run(host, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+                 "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29400", "--rdzv-id", "two",
+                 "--rdzv-conf", f"is_host={1 - host},{ELASTIC}", "--local-addr", ADDRESSES[host],
+                 "--max-restarts", "3", "--shutdown-timeout", "5",
+                 "-m", "alexnet", "train", packed, *options, "--out", self.out(host))
+
+    def out(self, host: int) -> Path:
+        return self.folder / f"out-{host}"
+
+    def workers(self, host: int) -> list[int]:
+        """The processes that train, and not those that started them."""
+        def trains(pid: int) -> bool:
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                return False
+            return b"alexnet\0train" in command and b"torch.distributed.run" not in command
+
+        return [pid for pid in self.pids(host) if trains(pid)]
+
+    def log(self) -> list[dict]:
+        """What rank 0 has logged, but for a line that it is just writing."""
+        path = self.out(0) / "log.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines(keepends=True)
+                if line.endswith("\n")] if path.exists() else []
+
+    def epochs(self) -> list[int]:
+        return [event["epoch"] for event in self.log() if event["event"] == "epoch"]
+
+    def wait(self, seconds: float, until: Callable[[], object], what: str) -> float:
+        """How many seconds it took; fails with what the hosts have said when it takes longer than that."""
+        began = time.monotonic()
+        while not until():
+            if time.monotonic() - began > seconds:
+                pytest.fail(f"{what}: not within {seconds} seconds\n{self.said(0)}\n{self.said(1)}")
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def ended(self) -> bool:
+        return all(process.poll() is not None for process in self.started)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[Hosts]:
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces are made by root only")
+    if not shutil.which("ip"):
+        pytest.skip("no ip on the PATH: apt-get install iproute2")
+    made = Hosts(tmp_path)
+    try:
+        try:
+            made.set_up()
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"network namespaces are not allowed here: {error.stderr.strip()}")
+        yield made
+    finally:
+        made.tear_down()
+
+
+ONE = ("--arch", "cifar", "--epochs", "1", "--set", "recipe.batch_size=30", "--set", "recipe.rate=0.01", "--device",
+       "cpu", "--precision", "fp32")
+MANY = ("--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--epochs", "8",
+        "--set", "recipe.batch_size=3", "--device", "cpu", "--precision", "fp32", "--timeout", "10")
+"""Eight epochs of forty steps."""
+
+
+def test_an_epoch_of_two_hosts_is_that_of_one_process_to_rounding(hosts, packed, one_thread, tmp_path, capsys):
+    """And only the first host writes: the other's folder is never made."""
+    for host in (0, 1):
+        hosts.train(host, packed.path, *ONE)
+    with suppress(SystemExit):
+        main(["train", str(packed.path), *ONE, "--out", str(tmp_path / "one")])
+    hosts.wait(120, hosts.ended, "an epoch")
+    assert [process.returncode for process in hosts.started] == [0, 0], hosts.said(0) + hosts.said(1)
+    one, two = (checkpoint.load(out / "last", with_velocity=True) for out in (tmp_path / "one", hosts.out(0)))
+    for kind in ("weights", "velocity"):
+        for key, tensor in getattr(one, kind).items():
+            torch.testing.assert_close(getattr(two, kind)[key], tensor, rtol=1e-3,
+                                       atol=1e-4 * max(0.05, float(tensor.abs().max())))
+    assert two.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
+    assert two.errors["photographs"] == one.errors["photographs"] == 44
+    assert not hosts.out(1).exists()
+
+
+def begin(hosts: Hosts, packed: Path) -> None:
+    """Train until the second epoch has begun."""
+    for host in (0, 1):
+        hosts.train(host, packed, *MANY)
+    hosts.wait(120, lambda: any(event["event"] == "step" and event["step"] == 50 for event in hosts.log()), "a start")
+
+
+def assert_finished(hosts: Hosts, done: int) -> None:
+    """Every epoch was trained, and logged once, and those that were `done` not again."""
+    hosts.wait(120, hosts.ended, "the rest of the epochs")
+    assert [process.returncode for process in hosts.started] == [0, 0], hosts.said(0) + hosts.said(1)
+    assert f"going on after {done} of 8 epochs" in hosts.said(0)
+    assert hosts.epochs() == list(range(1, 9))
+    assert not hosts.out(1).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 75])
+def test_a_cut_cable_costs_its_own_length_twice_and_half_a_minute(hosts, packed, seconds):
+    """Both processes give up after their ten seconds; `seconds` later the cable is back.
+
+    0: torchrun has not missed the other host yet (its keep-alive is 15 seconds). 75: it has, and by its own 60 seconds
+    for reading the store it would have ended. TCP tries again at intervals that double, hence the length once more.
+    """
+    begin(hosts, packed.path)
+    hosts.cable("down")
+    cut = time.monotonic()
+    hosts.wait(30, lambda: all("has not answered for 10 seconds" in hosts.said(host) for host in (0, 1)), "the cut")
+    done = len(hosts.epochs())
+    assert done < 8
+    assert hosts.log()[-1]["event"] != "epoch"  # an epoch was begun
+    time.sleep(seconds)
+    assert not hosts.ended()
+    length = time.monotonic() - cut
+    hosts.cable("up")
+    recovered = hosts.wait(length + 30, lambda: "going on after" in hosts.said(0), "a restart")
+    print(f"cut for {length:.1f} seconds, training again {recovered:.1f} seconds after")
+    assert_finished(hosts, done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_process_that_is_lost_on_one_host_only_restarts_both(hosts, packed, hung):
+    """Its host counts a restart; the other, whose process may have hung, only follows, and counts none."""
+    begin(hosts, packed.path)
+    first, last = hosts.workers(0), hosts.workers(1)
+    if hung:
+        os.kill(first[-1], signal.SIGSTOP)
+    done = len(hosts.epochs())
+    os.kill(last[-1], signal.SIGKILL)
+    recovered = hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")  # torchrun's 30 before SIGKILL
+    print(f"training again after {recovered:.1f} seconds")
+    assert_finished(hosts, done)
