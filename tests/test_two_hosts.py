@@ -18,10 +18,9 @@ import torch
 from alexnet import checkpoint
 from alexnet.cli import main
 
-SRC = Path(__file__).parents[1] / "src"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "cluster" / "hosts.sh"
 ADDRESSES = "10.77.0.1", "10.77.0.2"
-ELASTIC = "join_timeout=1800,read_timeout=1800"
-"""What docs/cluster.md advises: launchers wait for a host that cannot be reached, and do not give up after a minute."""
 
 
 def ip(*words: str) -> None:
@@ -44,6 +43,14 @@ class Hosts:
             ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
             for link in ("lo", "eth0"):
                 ip("-n", name, "link", "set", link, "up")
+
+    def lose(self, host: int) -> None:
+        """All that runs on a host, at once and without a word to the other, as when it loses power."""
+        self.cable("down", host)
+        for pid in self.pids(host):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.started.pop(host).wait(timeout=30)
 
     def pids(self, host: int) -> list[int]:
         """Of all that runs on a host."""
@@ -69,7 +76,8 @@ class Hosts:
         with (self.folder / f"said-{host}").open("ab") as said:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.names[host], *command], stdout=said, stderr=said, env=os.environ | {
-                    "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"} | environment)
+                    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"),
+                    "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"} | environment)
         self.started.append(process)
         return process
 
@@ -78,11 +86,8 @@ class Hosts:
 
     def train(self, host: int, packed: Path, *options: str) -> None:
         """This host's part of a run of two; what it would write is in `out(host)`."""
-        self.run(host, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
-                 "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29400", "--rdzv-id", "two",
-                 "--rdzv-conf", f"is_host={1 - host},{ELASTIC}", "--local-addr", ADDRESSES[host],
-                 "--max-restarts", "3", "--shutdown-timeout", "5",
-                 "-m", "alexnet", "train", packed, *options, "--out", self.out(host))
+        self.run(host, SCRIPT, ",".join(ADDRESSES), packed, *options, "--out", self.out(host), SELF=ADDRESSES[host],
+                 PROCESSES="1")
 
     def out(self, host: int) -> Path:
         return self.folder / f"out-{host}"
@@ -94,7 +99,7 @@ class Hosts:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 return False
-            return b"alexnet\0train" in command and b"torch.distributed.run" not in command
+            return b"alexnet\0train" in command and b"--rdzv-id" not in command
 
         return [pid for pid in self.pids(host) if trains(pid)]
 
@@ -214,4 +219,18 @@ def test_a_process_that_is_lost_on_one_host_only_restarts_both(hosts, packed, hu
     os.kill(last[-1], signal.SIGKILL)
     recovered = hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")  # torchrun's 30 before SIGKILL
     print(f"training again after {recovered:.1f} seconds")
+    assert_finished(hosts, done)
+
+
+@pytest.mark.slow
+def test_a_host_that_lost_power_and_is_started_again_takes_its_place(hosts, packed):
+    """The other's launcher has noticed, and waits for it."""
+    begin(hosts, packed.path)
+    hosts.lose(1)
+    hosts.wait(30, lambda: "has not answered for 10 seconds" in hosts.said(0), "the loss")
+    done = len(hosts.epochs())
+    hosts.cable("up", 1)
+    hosts.train(1, packed.path, *MANY)
+    recovered = hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")
+    print(f"training again {recovered:.1f} seconds after it was started")
     assert_finished(hosts, done)
