@@ -238,3 +238,19 @@ def test_a_host_that_lost_power_and_is_started_again_takes_its_place(hosts, pack
     recovered = hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")
     print(f"training again {recovered:.1f} seconds after it was started")
     assert_finished(hosts, done)
+
+
+@pytest.mark.slow
+def test_a_host_that_is_preempted_has_all_saved_first_and_is_waited_for(hosts, packed):
+    """The signal comes to its launcher in the middle of an epoch, and the run goes on in the middle of it."""
+    begin(hosts, packed.path)
+    preempted = hosts.started.pop(1)
+    preempted.terminate()
+    preempted.wait(timeout=30)
+    hosts.wait(30, lambda: "is saved: go on with --resume" in hosts.said(0), "the last checkpoint")
+    saved = checkpoint.load(hosts.out(0) / "last").training
+    assert saved["step"] % 40
+    hosts.train(1, packed.path, *MANY)
+    hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")
+    assert f"going on after {saved['epoch']} of 8 epochs, at step {saved['step']}" in hosts.said(0)
+    assert_finished(hosts, saved["epoch"])
