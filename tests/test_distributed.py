@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from alexnet import checkpoint
 from alexnet.config import Recipe, arch
-from alexnet.distributed import _chunks, check
+from alexnet.distributed import _chunks, _meet, check
 from alexnet.experiments import PAPER_SMALL
 from alexnet.loader import batches
 from alexnet.scaling import Machine, sent, step
@@ -251,6 +253,24 @@ def test_units_are_cut_as_dtensor_cuts_them(whole, size):
 
 
 # --- torchrun, signals and loss ---
+
+@pytest.mark.parametrize("early", [False, True])
+def test_processes_meet_by_one_count_whatever_former_ones_left_in_their_store(early):
+    """The second time two of the three are lost while they meet; `early`: the others look before rank 0 has come."""
+    store = dist.HashStore()
+    with ThreadPoolExecutor(3) as pool:
+        def start(rank):
+            return pool.submit(_meet, store, rank, 3)
+
+        assert [one.result(timeout=10) for one in [start(rank) for rank in (2, 1, 0)]] == [1, 1, 1]
+        store.set("start", str(store.add("starts", 1)))  # rank 0 and 1 came, and were killed before rank 2 did
+        store.set("2/1", "what rank 1 had said")
+        others = [start(rank) for rank in (1, 2)]
+        if early:
+            time.sleep(0.2)
+            assert not any(one.done() for one in others)
+        assert [one.result(timeout=10) for one in [start(0), *others]] == [3, 3, 3]
+
 
 def torchrun(packed, out, *options, epochs=40, size=2, restarts=0):
     return subprocess.Popen(

@@ -22,6 +22,8 @@ case " ${hosts[*]} " in
 esac
 is_host=$([ "$self" = "${hosts[0]}" ] && echo 1 || echo 0)
 
+# A store for each start. The one that launchers share tells a launcher that joins later nothing, which then hangs.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=${TORCH_DISABLE_SHARE_RDZV_TCP_STORE:-1}
 exec torchrun --nnodes "${#hosts[@]}" --nproc-per-node "${PROCESSES:-gpu}" \
   --rdzv-backend c10d --rdzv-id alexnet --rdzv-endpoint "${hosts[0]}:${PORT:-29400}" --local-addr "$self" \
   --rdzv-conf "is_host=$is_host,join_timeout=1800,read_timeout=1800" \
