@@ -111,8 +111,7 @@ def nearest_in_training(
     Without `among` the features are kept in the cache; with it, as a report looks at them once, they are not.
     """
     split = packed.split("train")
-    count = min(len(split), among or len(split))
-    indices = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+    indices = split.sample(among or len(split))
     kept = "" if among else f"{packed.fingerprint} train"
     features_ND = features_of(model, split, keep_as=kept, indices=indices, on_progress=on_progress)
     return neighbours(model.features(list(photographs)), features_ND, split, packed.classes, NEAR, indices)
