@@ -106,7 +106,7 @@ def nearest_in_training(
     model: Model, packed: Packed, photographs: Sequence[NDArray[np.uint8]], *, among: int | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> list[list[Neighbour]]:
-    """The NEAR training photographs nearest to each in the last hidden layer, of all or of `among` evenly spaced.
+    """The NEAR training photographs nearest to each in the last hidden layer, of all or of a `sample` of `among`.
 
     Without `among` the features are kept in the cache; with it, as a report looks at them once, they are not.
     """

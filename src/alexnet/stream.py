@@ -245,8 +245,9 @@ class Streamed(Split):
                 for role in ("index", "file"):
                     self._bring(record[role])
                 with suppress(FileNotFoundError):  # another process needed the room
-                    one = Split(self.folder, self.codec, self.side, [record])
-                    one._lying(np.zeros(1, np.int64))  # which opens it, before the file may go
+                    fresh = Split(self.folder, self.codec, self.side, [record])
+                    fresh._lying(np.zeros(1, np.int64))  # which opens it, before the file may go
+                    one = fresh
             self._open[number] = one
         if self.store.url:
             with suppress(FileNotFoundError):
