@@ -26,6 +26,7 @@ from alexnet.palette import PALETTE
 from alexnet.predict import model_of
 from alexnet.report import INPUT_MEANINGS, MEANINGS, command, packed_data, read, report
 from alexnet.settings import override, to_json
+from alexnet.shards import Split
 
 CLASSES = ("ash", "<script>alert(1)</script>", "date \"palm\" onload='x'", "$10 & 猫", "elm", "fir")
 HOSTILE_FILE = "val/\udcff<img src=x onerror=alert(2)>"  # and bytes that are no letters
@@ -52,6 +53,9 @@ class Photographs:
     def split(self, name: str) -> "Photographs":
         assert name in self.splits
         return self
+
+    def sample(self, count: int) -> np.ndarray:
+        return Split.sample(self, count)
 
     def read_one(self, index: int) -> np.ndarray:
         return self.pixels[index]

@@ -21,13 +21,7 @@ def open_or_pack(
     Raises ValueError for data that is not there, has no classes, or is packed at another side.
     """
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed says what to do with an unfinished one
-        packed = open_packed(Path(data))
-        if packed.side != side:
-            made = {64: "--arch small or ", 32: "--arch cifar or "}.get(packed.side, "")
-            raise ValueError(
-                f"{data} is packed at {packed.side} pixels and {side} are wanted; pack it again with --side {side}, or "
-                f"train on it with {made}--set arch.input.side={packed.side} (and arch.input.crop to match)")
-        return packed
+        return with_side(open_packed(Path(data)), side, data)
     dataset = open_dataset(data)
     if trained_on and dataset.held_out and dataset.fingerprint() != trained_on:
         dataset = open_dataset(data, held_out=0.0)
@@ -43,3 +37,13 @@ def open_or_pack(
     say(f"packing {photographs:,} photographs once, at {side} pixels, into {dest} "
         f"({packed_size_bytes(photographs, side) / 1e9:.1f} GB)")
     return pack_with_bar(dataset, dest, side=side)
+
+
+def with_side(packed: Packed, side: int, data: str) -> Packed:
+    """The same. Raises ValueError where its photographs are of another side."""
+    if packed.side != side:
+        made = {64: "--arch small or ", 32: "--arch cifar or "}.get(packed.side, "")
+        raise ValueError(
+            f"{data} is packed at {packed.side} pixels and {side} are wanted; pack it again with --side {side}, or "
+            f"train on it with {made}--set arch.input.side={packed.side} (and arch.input.crop to match)")
+    return packed

@@ -11,8 +11,9 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
@@ -182,7 +183,8 @@ def train(
     Parameters
     ----------
     data
-        A folder of class folders, a packed folder, or the name cifar10 or embedded.
+        A folder of class folders, a packed folder, the name cifar10 or embedded, or the http(s) URL of a folder that
+        `alexnet pack SOURCE DEST --codec jpeg` made, which is then streamed.
     arch_
         paper unless said; see `alexnet explain`. For photographs of 64 pixels and less: small; of 32: cifar.
     recipe_
@@ -231,7 +233,8 @@ def train(
     from alexnet.weights import open_weights
 
     what = arch_ or ("finetune" if init else "paper")
-    out = out or Path("runs") / f"{what}-{Path(data).resolve().name if Path(data).exists() else data}"
+    called = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
+    out = out or Path("runs") / f"{what}-{called}"
     device = choose_device(device)
     with joined(device, timeout) as world:
         with world.together():
@@ -299,7 +302,8 @@ def evaluate(
     Parameters
     ----------
     paths
-        One or more checkpoints (or run folders), then the data: class folders, a packed folder, or a name.
+        One or more checkpoints (or run folders), then the data: class folders, a packed folder or its
+        http(s) URL, or a name.
     views
         1, the centre; 10, four corners and the centre with their mirror images, averaged (paper, section 4.1).
     split

@@ -150,9 +150,9 @@ def configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | No
 
 def open_data(data: str, side: int) -> Packed:
     """The packed form of DATA at that side; what is not packed yet is packed into the user's cache, saying so."""
-    from alexnet.cache import open_or_pack
+    from alexnet.stream import open_or_stream
 
-    return open_or_pack(data, side, say=say)
+    return open_or_stream(data, side, say=say)
 
 
 def measurable(
@@ -162,9 +162,9 @@ def measurable(
 
     Raises ValueError for networks that cannot be averaged, with both values.
     """
-    from alexnet.cache import open_or_pack
     from alexnet.evaluate import match_classes
     from alexnet.predict import load
+    from alexnet.stream import open_or_stream
 
     *checkpoints, data = paths
     models = [load(path, device, fast) for path in checkpoints]
@@ -179,6 +179,6 @@ def measurable(
         if model.preprocess.spec.side != first.preprocess.spec.side:
             raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
                              f"{first.preprocess.spec.side}; an ensemble must agree on them")
-    packed = open_or_pack(data, first.preprocess.spec.side, say=say, trained_on=first.trained_on or "unknown")
+    packed = open_or_stream(data, first.preprocess.spec.side, say=say, trained_on=first.trained_on or "unknown")
     photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
     return models, photographs, match_classes(first.classes, packed.classes), packed

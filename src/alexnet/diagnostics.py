@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from alexnet.augment import Preprocess
 from alexnet.config import Arch, Recipe
-from alexnet.loader import CPU, batches
+from alexnet.loader import CPU
 from alexnet.model import AlexNet
 from alexnet.shards import Split
+from alexnet.stream import batches
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

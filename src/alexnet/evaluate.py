@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from alexnet.augment import Pixels, Preprocess
 from alexnet.config import nearest
 from alexnet.imagenet import readable
-from alexnet.loader import batches
 from alexnet.shards import Split
+from alexnet.stream import batches
 
 Member = tuple[nn.Module, Preprocess]
 """A network and its preprocessing; several make an ensemble."""

@@ -25,12 +25,12 @@ from alexnet.augment import Preprocess
 from alexnet.config import CIFAR, LRN, Arch, Conv, Dense, InputSpec, Recipe, recipe
 from alexnet.diagnostics import Look, look, loss_verdict, shown, verdicts
 from alexnet.evaluate import Member, evaluate
-from alexnet.loader import batches
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum
 from alexnet.runlog import logged
 from alexnet.settings import override, to_json
 from alexnet.shards import Packed, Split
+from alexnet.stream import batches
 from alexnet.train import Run, train_step
 
 if TYPE_CHECKING:

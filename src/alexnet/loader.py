@@ -7,7 +7,7 @@ resumes in the middle of an epoch at no cost, and any number of workers or ranks
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -69,7 +69,7 @@ def order(photographs: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def batches(
     split: Split, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
     rank: int = 0, world: int = 1, workers: int = 2, ahead: int = 4, device: torch.device = CPU,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """This rank's share of the global batches of one epoch, from batch `start` on, in order.
 
     shuffle: (seed, epoch), or None for the order of the split. An epoch is cut into batches as equal as can be, so
@@ -77,9 +77,17 @@ def batches(
     workers: threads that read; ahead: batches that are held ready. Neither changes what comes out.
     device: where the batches will be. On CUDA they go through pinned memory, each copied while the one before is used.
     """
-    total = len(split)
+    everyone = order(len(split), *shuffle) if shuffle else np.arange(len(split))
+    return in_order(split, everyone, batch_size, start, rank, world, workers, ahead, device)
+
+
+def in_order(
+    split: Split, everyone: NDArray[np.int64], batch_size: int, start: int, rank: int, world: int, workers: int,
+    ahead: int, device: torch.device,
+) -> Generator[Batch]:
+    """The same of photographs in a given order: int64 [N]."""
+    total = len(everyone)
     steps = batches_per_epoch(total, batch_size)
-    everyone = order(total, *shuffle) if shuffle else np.arange(total)
 
     def read(step: int) -> Batch:
         whole = everyone[step * total // steps : (step + 1) * total // steps]

@@ -108,13 +108,12 @@ def nearest_in_training(
     model: Model, packed: Packed, photographs: Sequence[NDArray[np.uint8]], *, among: int | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> list[list[Neighbour]]:
-    """The NEAR training photographs nearest to each in the last hidden layer, of all or of `among` evenly spaced.
+    """The NEAR training photographs nearest to each in the last hidden layer, of all or of a `sample` of `among`.
 
     Without `among` the features are kept in the cache; with it, as a report looks at them once, they are not.
     """
     split = packed.split("train")
-    count = min(len(split), among or len(split))
-    indices = np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
+    indices = split.sample(among or len(split))
     kept = "" if among else f"{packed.fingerprint} train"
     features_ND = features_of(model, split, keep_as=kept, indices=indices, on_progress=on_progress)
     return neighbours(model.features(list(photographs)), features_ND, split, packed.classes, NEAR, indices)

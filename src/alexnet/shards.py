@@ -147,16 +147,21 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote. Raises ValueError where it is damaged or of another format."""
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(written: bytes, path: Path | str) -> dict[str, Any]:
+    """The same of what lies at `path`, a file or an address."""
     damaged = ValueError(f"{path} is damaged or not of a packed folder: its checksum does not match; {_REMEDY}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(written.decode())
         checksum, version = content.pop("checksum"), content["format"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise damaged from None
     if checksum != _digest(content):
         raise damaged
     if version != FORMAT:
-        raise ValueError(f"{path.parent} has format {version} and this alexnet reads {FORMAT}; pack it again")
+        raise ValueError(f"{path} has format {version} and this alexnet reads {FORMAT}; pack it again")
     return content
 
 
@@ -172,12 +177,26 @@ def files_of(shard: dict[str, Any]) -> list[str]:
 # --- Checking ---------------------------------------------------------------------------------------------------------
 
 
+def check_names(manifest: Path | str, files: Iterable[str]) -> None:
+    """Raises ValueError naming the file that would lie outside the manifest's folder."""
+    for name in files:
+        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+            raise ValueError(f"{manifest} names the file {name!r}, which is no plain name within the folder; "
+                             "do not use this folder")
+
+
+def check_manifest(manifest: dict[str, Any], path: Path | str) -> None:
+    """Raises ValueError naming a file that the manifest knows nothing of, or that would lie outside its folder."""
+    check_names(path, manifest["files"])
+    named = {name for record in manifest["splits"].values() for shard in record["shards"] for name in files_of(shard)}
+    if unknown := named - manifest["files"].keys():
+        raise ValueError(f"{path} lists {min(unknown)!r} without a checksum; {_REMEDY}")
+
+
 def check_sizes(folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """Raises ValueError naming the file that is missing, truncated, or named outside the folder."""
+    check_names(folder / MANIFEST, files)
     for name, known in files.items():
-        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-            raise ValueError(f"{folder / MANIFEST} names the file {name!r}, which is no plain name within the folder; "
-                             "do not use this folder")
         if fault := _wrong_size(folder / name, known["bytes"]):
             raise ValueError(f"{folder / name} {fault}; {_REMEDY}")
 
@@ -218,9 +237,7 @@ def open_packed(path: Path | str) -> Packed:
         raise ValueError(f"{path} is no packed folder: it has no {MANIFEST}; make one with `alexnet pack SOURCE DEST`")
     manifest = read_json(path / MANIFEST)
     check_sizes(path, manifest["files"])
-    named = {name for record in manifest["splits"].values() for shard in record["shards"] for name in files_of(shard)}
-    if unknown := named - manifest["files"].keys():
-        raise ValueError(f"{path / MANIFEST} lists {min(unknown)!r} without a checksum; {_REMEDY}")
+    check_manifest(manifest, path / MANIFEST)
     return Packed(path, manifest)
 
 
@@ -395,6 +412,10 @@ class Split:
         """One photograph: uint8 [side, side, 3]."""
         return self.read(np.array([index], np.int64))[0]
 
+    def sample(self, count: int) -> NDArray[np.int64]:
+        """The numbers of `count` photographs, or all there are: evenly spaced."""
+        return np.unique(np.linspace(0, len(self) - 1, min(len(self), count)).astype(np.int64))
+
     def mapped(self, indices: NDArray[np.int64]) -> Mapped:
         """The same, uncopied, of codec raw only. The kernel is asked to have them in memory soon."""
         assert self.codec == "raw"
@@ -406,13 +427,16 @@ class Split:
         """Where each photograph lies: memory, first byte, bytes; on their way from the disk, if they are not here."""
         if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
             raise IndexError(f"photographs {min(indices)} to {max(indices)} exceed a split of {len(self)}")
-        places = [(self._memories[shard], begin, length) for shard, begin, length in self._places[indices].tolist()]
+        places = self._lying(indices)
         if hasattr(mmap, "MADV_WILLNEED"):
             # Ask for the whole batch at once: from a cold disk four times as fast as a page fault at a time.
             for memory, begin, length in places:
                 page = begin - begin % mmap.PAGESIZE
                 memory.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
         return places
+
+    def _lying(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
+        return [(self._memories[shard], begin, length) for shard, begin, length in self._places[indices].tolist()]
 
     @cached_property
     def _bases(self) -> NDArray[np.uintp]:

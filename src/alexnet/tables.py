@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from alexnet.evaluate import Errors, Member, count_errors, probabilities
-from alexnet.loader import batches
 from alexnet.shards import Split
+from alexnet.stream import batches
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

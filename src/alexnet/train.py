@@ -14,7 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,12 +32,13 @@ from alexnet.diagnostics import Glimpse, loss_verdict, unit_verdicts
 from alexnet.distributed import ALONE, Elsewhere, Parallel, Scheme, Team, World
 from alexnet.evaluate import Errors, evaluate
 from alexnet.finetune import begin_from
-from alexnet.loader import Batch, batches, batches_per_epoch
+from alexnet.loader import Batch, batches_per_epoch
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, choose_precision, conv1_rate, learning_rate
 from alexnet.runlog import whole_lines
 from alexnet.settings import difference, to_json
 from alexnet.shards import Packed
+from alexnet.stream import batches
 
 Event = dict[str, Any]
 
@@ -308,11 +309,16 @@ class Run:
         return errors
 
     def _train_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> None:
-        state, recipe, epoch = self.state, self.recipe, self.state.epoch
+        state = self.state
         self.network.train()
         rank, world = self.team.reads
-        source = batches(self.training, recipe.batch_size, shuffle=(state.seed, epoch), rank=rank, world=world,
-                         start=state.step - epoch * self.steps, workers=self.workers, device=self.device)
+        with closing(batches(
+                self.training, self.recipe.batch_size, shuffle=(state.seed, state.epoch), rank=rank, world=world,
+                start=state.step - state.epoch * self.steps, workers=self.workers, device=self.device)) as source:
+            self._take_steps(source, tell, caught)
+
+    def _take_steps(self, source: Iterator[Batch], tell: Callable[..., None], caught: Callable[[], int]) -> None:
+        state, recipe = self.state, self.recipe
         latest: list[float] = []
         launched: deque[_Launched] = deque()
         behind = _steps_behind(self.device)

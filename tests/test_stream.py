@@ -1,0 +1,386 @@
+"""Claims about photographs that come over a network that drops, cuts, garbles and refuses: each once, unchanged."""
+
+import json
+import re
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+from zlib import crc32
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet import checkpoint, download, loader, shards
+from alexnet.cli import main
+from alexnet.config import recipe
+from alexnet.datasets import cache_folder, open_dataset
+from alexnet.pack import pack
+from alexnet.settings import override
+from alexnet.shards import Packed
+from alexnet.stream import FETCHERS, LANES, Streamed, batches, open_stream, order
+from alexnet.train import Interrupted, Run
+
+FAULTS = ("dropped", "busy", "cut", "garbled", "without ranges")
+"""What befalls the first requests for a file, beginning with one that goes by its name; later ones are answered."""
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder from this machine, as badly as a network may."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.faults, self.elsewhere = folder, FAULTS, ""
+        self.asked: Counter[str] = Counter()
+        self.url = f"http://127.0.0.1:{self.server_port}/bucket/data"
+
+    def shards(self) -> set[str]:
+        """Those that were asked for."""
+        return {name for name in self.asked if name.endswith(".tar")}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        name = urlsplit(self.path).path.removeprefix("/bucket/data/")
+        time, faults = self.server.asked[name], self.server.faults
+        self.server.asked[name] += 1
+        fault = faults[(crc32(name.encode()) + time) % len(faults)] if time < len(faults) else ""
+        self.close_connection = True
+        if self.server.elsewhere:
+            self.send_response(302)
+            self.send_header("Location", self.server.elsewhere)
+            self.end_headers()
+        elif fault == "busy":
+            self.send_error(503)
+        elif not (self.server.folder / name).is_file():
+            self.send_error(404)
+        else:
+            self.send((self.server.folder / name).read_bytes(), fault)
+
+    def send(self, content: bytes, fault: str) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) if fault != "without ranges" else None
+        begin = int(asked[1]) if asked else 0
+        if begin >= len(content):
+            self.send_error(416)
+            return
+        body = content[begin:]
+        sent = body[: len(body) // 2] if fault in ("dropped", "cut") else body
+        if fault == "garbled":
+            sent = bytes([body[0] ^ 1]) + body[1:]
+        self.send_response(206 if asked else 200)
+        # A connection that drops has promised the whole; a proxy that cuts believes that this is all.
+        self.send_header("Content-Length", str(len(sent if fault == "cut" else body)))
+        if asked:
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        self.wfile.write(sent)
+
+    def log_message(self, *message: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    """120 training photographs in 18 shards, 44 of validation in 7."""
+    dest = tmp_path_factory.mktemp("bucket") / "data"
+    return pack(open_dataset(class_folders), dest, side=32, codec="jpeg", shard_photographs=7)
+
+
+@pytest.fixture
+def server(folder: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    with Server(folder.path) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def local(folder: Packed) -> Streamed:
+    return open_stream(folder.path).split("train")
+
+
+def content(path: Path) -> dict[str, tuple[int, bytes]]:
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir()}
+
+
+# --- Over the network -------------------------------------------------------------------------------------------------
+
+
+def test_every_photograph_arrives_once_and_unchanged_whatever_the_network_does(server: Server, folder: Packed):
+    before = content(folder.path)
+    for name in ("train", "val"):
+        plain, seen = folder.split(name), []
+        for batch in batches(open_stream(server.url).split(name), 32, shuffle=(3, 1)):
+            seen += batch.indices.tolist()
+            np.testing.assert_array_equal(batch.pixels_NHWC.numpy(), plain.read(batch.indices))
+            np.testing.assert_array_equal(batch.labels_N.numpy(), plain.labels[batch.indices])
+        assert sorted(seen) == list(range(len(plain)))
+    assert len(server.shards()) == 18 + 7
+    assert sum(server.asked[name] for name in server.shards()) > 2 * (18 + 7)
+    assert content(folder.path) == before
+
+
+def test_address_may_end_in_a_signature_and_a_slash(server: Server, folder: Packed):
+    stream = open_stream(f"{server.url}/?signature=a/b")
+    assert stream.split("val").names == folder.split("val").names
+    np.testing.assert_array_equal(stream.mean_HWC, folder.mean_HWC)
+
+
+def test_what_was_fetched_is_not_fetched_again(server: Server):
+    for _ in range(2):
+        list(batches(open_stream(server.url).split("train"), 32, shuffle=(0, 0)))
+        server.faults, known = (), dict(server.asked)
+    assert {name for name in known if server.asked[name] > known[name]} == set()
+
+
+def test_mid_epoch_only_what_is_left_is_fetched(server: Server, folder: Packed):
+    split = open_stream(server.url).split("train")
+    rest = list(batches(split, 10, shuffle=(0, 0), start=9))
+    left = split.shard_of(np.concatenate([batch.indices for batch in rest]))
+    assert server.shards() == {split.shards[number]["file"] for number in left}
+    assert len(server.shards()) <= 2 * LANES
+
+
+def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
+    sizes = np.full(64, 4)
+    everyone = order(sizes, 32, (0, 0), LANES)
+    lanes = [everyone[lane::LANES] // 4 for lane in range(LANES)]  # all batches are of 32, so a lane is a stride
+    assert [len(set(lane)) for lane in lanes] == [8] * LANES
+    split = open_stream(server.url).split("train")
+    list(batches(split, 32, shuffle=(0, 0), rank=1, world=8))
+    assert len(server.shards()) <= -(-len(split) // (8 * 7)) + 1
+
+
+def test_cache_stays_within_its_bounds(server: Server, folder: Packed):
+    server.faults = ()
+    split = open_stream(server.url, cache_bytes=0).split("train")  # which is as much as is read at once
+    largest = max(file.stat().st_size for file in folder.path.glob("*.tar"))
+    bytes_there = []
+    for epoch in range(2):
+        for _ in batches(split, 8, shuffle=(0, epoch)):
+            bytes_there.append(0)
+            for file in cache_folder().rglob("*.tar*"):
+                with suppress(FileNotFoundError):  # a fetcher has made room
+                    bytes_there[-1] += file.stat().st_size
+    assert max(bytes_there) <= (LANES + FETCHERS) * largest
+    assert 18 < sum(server.asked[name] for name in server.shards()) < 4 * 18  # some came again, none in circles
+
+
+def test_several_that_want_a_file_fetch_it_once(server: Server, folder: Packed, tmp_path: Path):
+    server.faults, name = (), "train-00000.tar"
+    known = folder.manifest["files"][name]
+    dest, checksum = tmp_path / "once" / name, f"sha256:{known['sha256']}"
+    threads = [threading.Thread(target=download.fetch, args=(f"{server.url}/{name}", dest, checksum)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.asked[name] == 1
+    assert [file.name for file in dest.parent.iterdir()] == [name]
+
+
+def test_a_consumer_that_stops_early_leaves_no_thread_behind(server: Server):
+    source = batches(open_stream(server.url).split("train"), 8, shuffle=(0, 0))
+    next(source)
+    source.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("fetcher", "loader"))]
+
+
+# --- The order --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sizes", "batch_size", "lanes"), [
+    ([7] * 17 + [1], 32, 8), ([5, 0, 5], 4, 8), ([100], 32, 3), ([3, 9, 2, 8], 22, 1), ([], 4, 8)])
+def test_order_is_that_of_dealing_shuffled_shards_out_in_lanes(sizes: list[int], batch_size: int, lanes: int):
+    rng = np.random.Generator(np.random.Philox(key=[5, 2]))
+    row: list[int] = []
+    for shard in rng.permutation(len(sizes)):
+        row += (sum(sizes[:shard]) + rng.permutation(sizes[shard])).tolist()
+    total = len(row)
+    steps = -(-total // batch_size)
+    cuts = [len(range(step * total // steps, (step + 1) * total // steps)) for step in range(steps)]
+    lengths = [sum(len(range(lane, cut, lanes)) for cut in cuts) for lane in range(lanes)]
+    ends = np.cumsum([0, *lengths])
+    dealt = [iter(row[begin:end]) for begin, end in pairwise(ends)]
+    expected = [next(dealt[place % lanes]) for cut in cuts for place in range(cut)]
+    assert order(np.array(sizes, np.int64), batch_size, (5, 2), lanes).tolist() == expected
+
+
+@pytest.mark.parametrize("shuffle", [None, (1, 0)])
+@pytest.mark.parametrize("world", [1, 2, 3, 5, 8])
+def test_processes_share_global_batches_photograph_by_photograph(
+    local: Streamed, world: int, shuffle: tuple[int, int] | None,
+):
+    shares = [list(batches(local, 32, shuffle=shuffle, rank=rank, world=world)) for rank in range(world)]
+    total, steps = len(local), 4
+    for step, together in enumerate(zip(*shares, strict=True)):
+        size = (step + 1) * total // steps - step * total // steps
+        for rank, batch in enumerate(together):
+            assert batch.places.tolist() == list(range(rank, size, world))
+            assert len(batch.everyone) == size
+            np.testing.assert_array_equal(batch.everyone, together[0].everyone)
+            np.testing.assert_array_equal(batch.indices, batch.everyone[batch.places])
+            np.testing.assert_array_equal(batch.pixels_NHWC.numpy(), local.read(batch.indices))
+    assert sorted(index for share in shares for batch in share for index in batch.indices) == list(range(total))
+
+
+def test_two_four_and_eight_processes_see_the_batches_of_one(local: Streamed):
+    def seen(world: int) -> list[list[int]]:
+        return [batch.everyone.tolist() for batch in batches(local, 32, shuffle=(4, 2), world=world)]
+
+    assert seen(1) == seen(2) == seen(4) == seen(8)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own(local: Streamed):
+    orders = {order(local.sizes, 32, (seed, epoch)).tobytes() for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_workers_do_not_change_what_comes_out(local: Streamed, workers: int):
+    reference = list(batches(local, 32, shuffle=(1, 1), workers=2))
+    for a, b in zip(reference, batches(local, 32, shuffle=(1, 1), workers=workers, ahead=1), strict=True):
+        np.testing.assert_array_equal(a.indices, b.indices)
+        assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
+        assert torch.equal(a.labels_N, b.labels_N)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4])
+def test_from_the_middle_of_an_epoch_the_same_batches_remain(local: Streamed, start: int):
+    whole, rest = (list(batches(local, 32, shuffle=(7, 3), start=begin, rank=1, world=2)) for begin in (0, start))
+    assert [batch.indices.tolist() for batch in whole[start:]] == [batch.indices.tolist() for batch in rest]
+    for a, b in zip(whole[start:], rest, strict=True):
+        assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
+
+
+def test_measured_in_one_process_photographs_come_in_the_order_of_the_split(local: Streamed, folder: Packed):
+    plain = loader.batches(folder.split("train"), 32)
+    for a, b in zip(batches(local, 32), plain, strict=True):
+        np.testing.assert_array_equal(a.indices, b.indices)
+
+
+# --- Runs -------------------------------------------------------------------------------------------------------------
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load(out / "last").weights
+
+
+def alexnet(*arguments: object) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([str(argument) for argument in arguments])
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_on_an_address_does_not_depend_on_workers_and_is_measured_as_on_the_folder(
+    server: Server, folder: Packed, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+):
+    settings = ["--arch", "small", "--epochs", "1", "--precision", "fp32", "--device", "cpu", "--set",
+                "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16", "--set",
+                "arch.dense.width=32", "--set", "recipe.batch_size=32"]
+    for workers in (0, 3):
+        alexnet("train", server.url, *settings, "--workers", workers, "--out", tmp_path / str(workers))
+    assert same(weights(tmp_path / "0"), weights(tmp_path / "3"))
+    capsys.readouterr()
+    answers = []
+    for data in (server.url, folder.path):
+        alexnet("evaluate", tmp_path / "0", data, "--device", "cpu", "--json")
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+    assert answers[0]["photographs"] == 44
+
+
+def test_a_run_stopped_mid_epoch_ends_where_the_uninterrupted_one_ends(server: Server, tiny, tmp_path: Path):
+    way = override(recipe("modern"), ["epochs=1", "batch_size=20"])
+
+    def stop(event: dict) -> None:
+        if event["event"] == "step" and event["step"] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    Run(open_stream(server.url), tiny, way, tmp_path / "whole").train()
+    with pytest.raises(Interrupted):
+        Run(open_stream(server.url), tiny, way, tmp_path / "stopped", on_event=stop).train()
+    Run(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True, workers=1).train()
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+
+
+# --- Mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def test_address_of_nothing_is_told_with_the_remedy(server: Server):
+    with pytest.raises(ValueError, match=r"data/no/manifest.json answers 404 .*; check the address, which must be of"):
+        open_stream(f"{server.url}/no")
+
+
+def test_host_that_does_not_answer_is_told_with_the_remedy(server: Server):
+    with socket.socket() as unused:  # bound, and nobody listens
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(ValueError, match=r"cannot fetch http://127.0.0.1:\d+/data/manifest.json .*check the addr"):
+            open_stream(f"http://127.0.0.1:{unused.getsockname()[1]}/data")
+
+
+@pytest.mark.parametrize("sent", [b"<html>hello</html>", b"[1]", b"\xff\xfe", b'{"checksum": "0", "format": 1}'])
+def test_manifest_that_is_none_is_refused(server: Server, tmp_path: Path, sent: bytes):
+    server.folder, server.faults = tmp_path, ()
+    (tmp_path / shards.MANIFEST).write_bytes(sent)
+    with pytest.raises(ValueError, match=r"manifest.json is damaged or not of a packed folder: .*; check the address"):
+        open_stream(server.url)
+
+
+def test_manifest_cannot_name_a_file_outside_the_cache(server: Server, folder: Packed, tmp_path: Path):
+    server.folder, server.faults = tmp_path, ()
+    shards.write_json(tmp_path / shards.MANIFEST, folder.manifest | {
+        "files": folder.manifest["files"] | {"../../escaped": {"bytes": 1, "sha256": ""}}})
+    with pytest.raises(ValueError, match=r"names the file '../../escaped', which is no plain name"):
+        open_stream(server.url)
+
+
+def test_no_host_is_asked_but_the_one_that_was_named(server: Server):
+    server.elsewhere = f"http://localhost:{server.server_port}/bucket/data/manifest.json"
+    with pytest.raises(ValueError, match=r"127.0.0.1 sends on to localhost, and no host but the one you named"):
+        open_stream(server.url)
+    assert server.asked.total() == 1
+
+
+def test_shard_that_is_never_whole_is_named(server: Server):
+    stream = open_stream(server.url)
+    server.faults = ("garbled",) * 99
+    with pytest.raises(ValueError, match=r"train-00000.index.npy sent has checksum .*, not .*; it is thrown away"):
+        stream.split("train").read(np.arange(3))
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/data", "file:///data", "ftp://host/data"])
+def test_only_http_is_spoken(address: str):
+    with pytest.raises(ValueError, match=r"only http:// and https:// are streamed"):
+        open_stream(address)
+
+
+def test_raw_shards_are_refused_with_the_remedy(packed: Packed):
+    with pytest.raises(ValueError, match=r"is packed raw, and what is streamed must be jpeg; pack it again"):
+        open_stream(packed.path)
+
+
+def test_mistake_on_the_command_line_is_one_sentence(server: Server, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", f"{server.url}/no", "--arch", "small"])
+    assert re.fullmatch(r"alexnet: [^\n]*404[^\n]*\n", capsys.readouterr().err)
