@@ -20,10 +20,10 @@ import torch.distributed as dist
 
 from alexnet import checkpoint
 from alexnet.config import Recipe, arch
-from alexnet.distributed import _chunks, _meet, check
+from alexnet.distributed import Lost, World, _meet, check
 from alexnet.experiments import PAPER_SMALL
 from alexnet.loader import batches
-from alexnet.scaling import Machine, sent, step
+from alexnet.scaling import Machine, chunks, sent, step
 from alexnet.settings import override, to_json
 from alexnet.train import Run
 from worlds import precise_batch_norm
@@ -236,7 +236,7 @@ def test_what_one_process_alone_lacks_is_said_by_the_first(packed, tmp_path):
 ])
 def test_a_world_that_a_scheme_cannot_use_is_refused_with_the_remedy(network, settings, size, parallel, words):
     with pytest.raises(ValueError, match=words) as refusal:
-        check(override(arch(network), settings), size, parallel, "b")
+        check(override(arch(network), settings), size, parallel, "b" if parallel == "hybrid" else "a")
     assert any(remedy in str(refusal.value) for remedy in ("start", "take", "--set"))
 
 
@@ -249,7 +249,41 @@ def test_more_processes_than_a_batch_has_photographs_are_refused(packed, tmp_pat
 @pytest.mark.parametrize(("whole", "size"), list(product((1, 4, 10, 1000, 4096), (1, 2, 3, 4, 8))))
 def test_units_are_cut_as_dtensor_cuts_them(whole, size):
     parts = [len(part) for part in torch.arange(whole).chunk(size)]
-    assert _chunks(whole, size) == parts + [0] * (size - len(parts))
+    assert chunks(whole, size) == parts + [0] * (size - len(parts))
+
+
+def two_worlds():
+    """Two processes' worlds, which share a store, as far as one process can have them."""
+    store = torch.distributed.HashStore()
+    return [World(rank, 2, store=store) for rank in (0, 1)]
+
+
+def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
+    monkeypatch.setattr("alexnet.distributed.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.distributed.BEAT", 0.05)
+    first, second = two_worlds()
+    with first.live():
+        with second.live():
+            time.sleep(0.1)
+        with pytest.raises(Lost, match="process 1 of 2 has given no sign of life"):
+            first.everyones("")
+
+
+def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
+    monkeypatch.setattr("alexnet.distributed.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.distributed.BEAT", 0.05)
+    first, second = two_worlds()
+    with first.live(), second.live(), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(first.everyones, "one")
+        time.sleep(1.5)  # packing, say
+        assert second.everyones("two") == waiting.result() == ["one", "two"]
+
+
+@pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}, {"scheme": "b"}])
+def test_a_way_to_share_is_refused_where_there_is_nobody_to_share_with(packed, tmp_path, options):
+    with pytest.raises(ValueError, match="leave it out"):
+        Run(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 # --- torchrun, signals and loss ---

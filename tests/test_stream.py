@@ -320,6 +320,12 @@ def test_a_run_stopped_mid_epoch_ends_where_the_uninterrupted_one_ends(server: S
     Run(open_stream(server.url), tiny, way, tmp_path / "whole").train()
     with pytest.raises(Interrupted):
         Run(open_stream(server.url), tiny, way, tmp_path / "stopped", on_event=stop).train()
+    config = tmp_path / "stopped" / "config.json"
+    ours = config.read_text()
+    config.write_text(json.dumps(json.loads(ours) | {"readers": 3}))
+    with pytest.raises(ValueError, match="an epoch that 3 processes read, and 1 would read the stream"):
+        Run(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True)
+    config.write_text(ours)
     Run(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True, workers=1).train()
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
 

@@ -8,7 +8,6 @@ old state or the new one, whole. safetensors and JSON only; nothing in it can ru
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -121,15 +120,14 @@ class Saver:
         self.under_way: deque[Future[None]] = deque()
 
     def save(self, checkpoint: Checkpoint, folder: Path) -> None:
-        """Begin to save what the checkpoint is now."""
+        """Begin to save what its tensors are now."""
         while self.under_way and (len(self.under_way) > 1 or self.under_way[0].done()):
             self.under_way.popleft().result()
 
         def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
 
-        still = replace(checkpoint, weights=copied(checkpoint.weights), velocity=copied(checkpoint.velocity),
-                        training=copy.deepcopy(checkpoint.training))
+        still = replace(checkpoint, weights=copied(checkpoint.weights), velocity=copied(checkpoint.velocity))
         self.under_way.append(self.thread.submit(save, still, folder))
 
     def wait(self) -> None:

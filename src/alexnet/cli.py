@@ -286,10 +286,6 @@ def _begun_from(path: str, origin: dict[str, Any], frozen: str) -> str:
             + (f"; {frozen} frozen" if frozen else ""))
 
 
-def _count(network: Any) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 @app.command
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Literal["1", "10"] = "1",

@@ -17,12 +17,14 @@ import gc
 import inspect
 import json
 import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass, field
 from datetime import timedelta
+from itertools import count
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -38,6 +40,7 @@ from alexnet.config import Arch
 from alexnet.evaluate import Errors
 from alexnet.model import AlexNet
 from alexnet.response_norm import ResponseNorm
+from alexnet.scaling import chunks
 from alexnet.settings import difference
 
 Parallel = Literal["data", "towers", "hybrid"]
@@ -49,9 +52,17 @@ TIMEOUT = 20.0
 MEETING = timedelta(minutes=10)
 """How long processes wait for the others to be started at all."""
 
+BEAT, SILENCE = 5.0, 60.0
+"""Seconds between two signs of life of a process, and without one until it is taken for lost."""
+
 
 def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def _life(rank: int) -> str:
+    """Where in the store a process's signs of life stand."""
+    return f"life/{rank}"
 
 
 def launched() -> bool:
@@ -104,7 +115,8 @@ class World:
         return self.size > 1 and (self.start > 1 or _restarts() > 0)
 
     def everyones(self, text: str, *, wrong: bool = False) -> list[str]:
-        """What each process has to say, by rank. Waits as long as they live: one may be packing photographs.
+        """What each process has to say, by rank. Waits as long as they live: one may be packing photographs. Raises
+        Lost where one has given no sign of life.
 
         Whoever has run into something `wrong` says so in its next turn, wherever in the code the others have theirs.
         Then all of them end: rank 0 by a ValueError with the first such sentence, the others by `Elsewhere`.
@@ -114,7 +126,7 @@ class World:
         self.turns += 1
         names = [f"{self.turns}/{rank}" for rank in range(self.size)]
         self.store.set(names[self.rank], ("wrong" if wrong else "right") + text)
-        self.store.wait(names, timedelta(days=7))
+        self._await(names)
         said = [self.store.get(name).decode() for name in names]
         for rank, one in enumerate(said):
             if one.startswith("wrong"):
@@ -122,6 +134,38 @@ class World:
                     raise Elsewhere(2)
                 raise _Told(f"{one[5:]} (in process {rank} of {self.size})" if rank else one[5:])
         return [one[5:] for one in said]
+
+    def _await(self, names: Sequence[str]) -> None:
+        """Until all of them are in the store, one for each rank."""
+        beats, since = [""] * self.size, [time.monotonic()] * self.size
+        while missing := [rank for rank, name in enumerate(names) if not self.store.check([name])]:
+            for rank in missing:
+                if (beat := self.store.get(_life(rank)).decode()) != beats[rank]:
+                    beats[rank], since[rank] = beat, time.monotonic()
+                elif time.monotonic() - since[rank] > SILENCE:
+                    raise Lost(f"process {rank} of {self.size} has given no sign of life for {SILENCE:.0f} seconds; "
+                               "see whether its host is up, and start again")
+            time.sleep(0.02)
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Within, others can see that this process lives, whatever it is at."""
+        done = threading.Event()
+
+        def beat() -> None:
+            with suppress(RuntimeError):  # the store is gone, which the others see by themselves
+                for number in count():
+                    self.store.set(_life(self.rank), str(number))
+                    if done.wait(BEAT):
+                        return
+
+        thread = threading.Thread(target=beat, name="sign of life", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -219,18 +263,14 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
                    "hosts were started and reach each other") from error
     store = dist.PrefixStore(f"alexnet/{start}", store)
     world = World(rank, size, where, store=dist.PrefixStore("said", store), start=start)
-    with world.together():
-        if where.type == "cuda" and where.index is None:
-            if local >= (there := torch.cuda.device_count()):
-                raise ValueError(f"device cuda:{local} is absent: this host has {there} GPUs; start {there} processes "
-                                 "on it, or take --device cpu")
-            world.device = torch.device("cuda", local)
-            torch.cuda.set_device(world.device)
     try:
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", store=dist.PrefixStore("group", store),
-                                rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
-        yield world
-        world.wait()
+        with world.live():
+            with world.together():
+                world.device = _own_device(where, local)
+            dist.init_process_group("nccl" if where.type == "cuda" else "gloo", store=dist.PrefixStore("group", store),
+                                    rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
+            yield world
+            world.wait()
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
@@ -244,6 +284,17 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
         gc.collect()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _own_device(where: torch.device, local: int) -> torch.device:
+    """The GPU of this process's number on its host, unless another was named. Raises ValueError where it is absent."""
+    if where.type != "cuda" or where.index is not None:
+        return where
+    if local >= (there := torch.cuda.device_count()):
+        raise ValueError(f"device cuda:{local} is absent: this host has {there} GPUs; start {there} processes on it, "
+                         "or take --device cpu")
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
 
 
 def _meet(store: Any, rank: int, size: int) -> int:
@@ -445,9 +496,9 @@ class Team:
         self.mesh: DeviceMesh | None = None
         self.trained: nn.Module = network
         """What the training step and evaluation call."""
+        check(network.arch, world.size, parallel, scheme)
         if world.size == 1 and not pieces:
             return
-        check(network.arch, world.size, parallel, scheme)
         world.leaving.append(self._leave)
         if parallel != "data":
             self.mesh = init_device_mesh(world.device.type, (world.size,), mesh_dim_names=("units",))
@@ -582,8 +633,8 @@ class Team:
         """Its units of this process. It sees all of the layer before, and the last one's logits all processes have."""
         names = [one for one, _ in self.network.weight_layers()]
         if self.parallel == "towers" or not names[names.index(name) - 1].startswith("conv"):
-            self._gather_before(dense, _chunks(dense.in_features, self.world.size))
-        units = _chunks(dense.out_features, self.world.size)
+            self._gather_before(dense, chunks(dense.in_features, self.world.size))
+        units = chunks(dense.out_features, self.world.size)
         self._slice_parameters(dense)
         dense.out_features = units[self.world.rank]
         if name == names[-1]:
@@ -605,7 +656,7 @@ class Team:
             here = self.parallel == "towers"
         else:
             width, here = self.sliced[self._key(dense, "weight")][0], True
-        lengths = _chunks(width, self.world.size)
+        lengths = chunks(width, self.world.size)
         start = sum(lengths[:self.world.rank])
         units = slice(start, start + lengths[self.world.rank]) if here else slice(None)
         self._replace(layer, Dropout(layer.p, self.sees_all, units, width))
@@ -710,6 +761,11 @@ class _Hybrid(nn.Module):
 
 def check(arch: Arch, size: int, parallel: Parallel, scheme: Scheme = "a") -> None:
     """Raises ValueError for a network that cannot be shared so among `size` processes, with what can be done."""
+    if parallel != "data" and size == 1:
+        raise ValueError(f"--parallel {parallel} wants several processes, and this is one; start it by torchrun "
+                         "--nproc-per-node 2 -m alexnet train ..., or leave it out")
+    if scheme != "a" and parallel != "hybrid":
+        raise ValueError(f"--scheme {scheme} is of --parallel hybrid; take that, or leave it out")
     if parallel == "hybrid" and scheme != "a" and arch.dense_norm:
         raise ValueError(f"{arch.name} has batch normalisation in its fully connected layers, which wants the whole "
                          f"batch at once, and --scheme {scheme} brings it in parts; take --scheme a")
@@ -722,9 +778,3 @@ def check(arch: Arch, size: int, parallel: Parallel, scheme: Scheme = "a") -> No
         if arch.norm == "lrn" and not arch.lrn.within_tower and any("norm" in conv.then for conv in arch.conv):
             raise ValueError(f"{arch.name} normalises across its towers, which would send every map to every process; "
                              "--set arch.lrn.within_tower=true, or take --parallel data")
-
-
-def _chunks(whole: int, size: int) -> list[int]:
-    """How DTensor cuts a dimension: equal parts, rounded up, as long as there is something left."""
-    part = -(-whole // size)
-    return [max(0, min(part, whole - rank * part)) for rank in range(size)]

@@ -6,6 +6,7 @@ The times are a model, with three numbers for the machine; docs/scaling.md sets 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,32 +53,25 @@ def sent(
 def _towers(photographs: int, n: int, trunk: tuple[Layer, ...], dense: list[Layer]) -> int:
     """Values: a layer that sees both towers has the other's maps sent to it, and sends their gradients back."""
     seeing = [layer for layer in trunk if layer.name.startswith("conv") and layer.groups == 1 and layer.name != "conv1"]
-    inputs = sum(_values(layer.input_shape) for layer in (*seeing, *dense))
+    inputs = sum(math.prod(layer.input_shape) for layer in (*seeing, *dense))
     return photographs * (n - 1) * (2 * inputs + dense[-1].output_shape[0]) // n
 
 
 def _hybrid(photographs: int, own: int, n: int, rank: int, dense: list[Layer]) -> int:
     """Values: one's photographs to the others and their gradients back, units and theirs, and logits."""
     others = n - 1
-    first, classes = _values(dense[0].input_shape), dense[-1].output_shape[0]
+    first, classes = math.prod(dense[0].input_shape), dense[-1].output_shape[0]
     values = own * first * others + (photographs - own) * first
     for layer in dense[1:]:
-        units = _share(_values(layer.input_shape), n, rank)
-        values += photographs * (units * others + _values(layer.input_shape) - units)
-    return values + photographs * _share(classes, n, rank) * others + own * classes * others
+        units = chunks(math.prod(layer.input_shape), n)[rank]
+        values += photographs * (units * others + math.prod(layer.input_shape) - units)
+    return values + photographs * chunks(classes, n)[rank] * others + own * classes * others
 
 
-def _values(shape: tuple[int, ...]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
-
-
-def _share(whole: int, n: int, rank: int) -> int:
-    """Of units cut into equal parts, rounded up, as long as there are some."""
+def chunks(whole: int, n: int) -> list[int]:
+    """How DTensor cuts a dimension: equal parts, rounded up, as long as there is something left."""
     part = -(-whole // n)
-    return max(0, min(part, whole - rank * part))
+    return [max(0, min(part, whole - rank * part)) for rank in range(n)]
 
 
 # --- Time -------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ webdataset library, which knows no photograph's number and can only begin an epo
 An epoch is arithmetic here too. Its shards, in an order of (seed, epoch) and each shuffled within, make a row that is
 cut into lanes; a batch takes its photographs from all lanes in turn. So photographs are mixed as by a shuffle buffer of
 LANES shards, a process reads lanes of its own, and at any number of processes that divides LANES batches are the same.
-With another number they differ: only at an epoch's end may a run then go on with more processes, or fewer.
+With another number they differ: only at an epoch's end may a run then go on with more processes, or fewer, and `Run`
+sees to it.
 """
 
 from __future__ import annotations
@@ -283,6 +284,11 @@ class Streamed(Split):
 # --- Batches ----------------------------------------------------------------------------------------------------------
 
 
+def lanes(world: int) -> int:
+    """Into how many an epoch is cut for that many processes, each of which reads some of its own."""
+    return math.lcm(LANES, world)
+
+
 def order(
     sizes: NDArray[np.int64], batch_size: int, shuffle: tuple[int, int] | None = None, lanes: int = LANES,
 ) -> NDArray[np.int64]:
@@ -322,7 +328,7 @@ def batches(
         yield from loader.batches(split, batch_size, shuffle=shuffle, start=start, rank=rank, world=world,
                                   workers=workers, ahead=ahead, device=device)
         return
-    everyone = order(split.sizes, batch_size, shuffle, math.lcm(LANES, world) if shuffle else world)
+    everyone = order(split.sizes, batch_size, shuffle, lanes(world) if shuffle else world)
     step_N, place_N = _places(len(everyone), batch_size)
     mine = np.flatnonzero((step_N >= start) & (place_N % world == rank))
     numbers = split.shard_of(everyone[mine])

@@ -28,17 +28,17 @@ from alexnet import checkpoint as ckpt
 from alexnet import native
 from alexnet.augment import Preprocess, lighting_basis
 from alexnet.config import Arch, Recipe
-from alexnet.diagnostics import Glimpse, loss_verdict, unit_verdicts
+from alexnet.diagnostics import EARLY, Glimpse, loss_verdict, unit_verdicts
 from alexnet.distributed import ALONE, Elsewhere, Parallel, Scheme, Team, World
 from alexnet.evaluate import Errors, evaluate
 from alexnet.finetune import begin_from
 from alexnet.loader import Batch, batches_per_epoch
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, Precision, choose_precision, conv1_rate, learning_rate
-from alexnet.runlog import whole_lines
+from alexnet.runlog import read_config, whole_lines
 from alexnet.settings import difference, to_json
 from alexnet.shards import Packed
-from alexnet.stream import batches
+from alexnet.stream import Streamed, batches, lanes
 
 Event = dict[str, Any]
 
@@ -249,7 +249,8 @@ class Run:
         self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)
         self.lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(self.device)
         self._agree(parallel, scheme)
-        saved: ckpt.Checkpoint | None = world.from_first(lambda: self._saved(resume))
+        readers = 1 if parallel == "towers" else world.size
+        saved: ckpt.Checkpoint | None = world.from_first(lambda: self._saved(resume, readers))
         self.network = AlexNet(self.arch, seed)
         self.provenance = saved.provenance if saved else {}
         if init and not saved:
@@ -367,8 +368,8 @@ class Run:
         """What a step gave and what is asked of the run, over all processes, so that all of them do the same."""
         share = len(batch.indices) / len(batch.everyone)
         due = self.world.first and time.monotonic() - self._saved_at > 60 * self.save_minutes
-        asked = torch.tensor([*(float(caught == number) for number in STOPS), float(due)], dtype=torch.float64)
-        gave = torch.stack([loss.double() * share, wrong.double()]) * self.team.counts
+        asked = torch.tensor([*(float(caught == number) for number in STOPS), float(due)])
+        gave = torch.stack([loss * share, wrong.float()]) * self.team.counts
         return self.world.total(torch.cat([gave, asked.to(gave.device)]))
 
     def _stop(self, number: int) -> NoReturn:
@@ -401,7 +402,7 @@ class Run:
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         lighting = self.lighting if not stops or state.epoch < stops else None
         pieces = self.team.pieces(len(batch.everyone), self.micro_batch)
-        gave = []
+        losses, wrongs = [], []
         for piece, part in enumerate(batch.parts(pieces)):
             self.team.see(len(batch.everyone), state.step, piece, pieces)
             views_NCHW = self.preprocess.training_views(
@@ -412,10 +413,8 @@ class Run:
                 loss, wrong = train_step(
                     self.team.trained, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
                     part.labels_N, rate, self.arithmetic, conv1_rate, len(part.indices) / len(batch.everyone), last)
-            gave.append((loss * (len(part.indices) / len(batch.indices)), wrong))
-        if pieces == 1:
-            return loss, wrong
-        losses, wrongs = zip(*gave, strict=True)
+            losses.append(loss * (len(part.indices) / len(batch.indices)))
+            wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
 
     def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
@@ -431,7 +430,7 @@ class Run:
         """Log what the units and the weights did in a step; say in words, once, what is wrong when there was time."""
         signals, step = glimpse.signals(), self.state.step
         tell(event="signals", step=step, **signals)
-        if step > 2 * GLIMPSES:
+        if step > EARLY:
             saturated, dead = signals["saturated"], signals["dead"]
             for verdict in unit_verdicts(self.arch.activation, saturated, dead, {}, self.arch.norm):
                 if (kind := verdict.split(":")[0]) not in self._said:
@@ -506,7 +505,7 @@ class Run:
         self._save(errors, "last", resumable=True)
         self._saved_at = time.monotonic()
 
-    def _saved(self, resume: bool) -> ckpt.Checkpoint | None:
+    def _saved(self, resume: bool, readers: int) -> ckpt.Checkpoint | None:
         """The run to go on with, if there is one and it is the same run."""
         if (self.out / ckpt.HEAD).exists():  # it would stand before the run's best and last
             raise ValueError(f"{self.out} holds a checkpoint that is no run, such as an import; choose another --out")
@@ -527,6 +526,11 @@ class Run:
             if then != now:
                 raise ValueError(f"{self.out} was begun with another {what} ({difference(then, now)}); "
                                  "resume it with the same, or choose another --out")
+        if isinstance(self.training, Streamed) and state.step % self.steps:
+            begun = read_config(self.out)["readers"]
+            if lanes(begun) != lanes(readers):
+                raise ValueError(f"{self.out} was stopped within an epoch that {begun} processes read, and {readers} "
+                                 f"would read the stream in another order; go on with {begun} to the epoch's end")
         return saved
 
     def _restore(self, saved: ckpt.Checkpoint) -> None:
@@ -548,6 +552,7 @@ class Run:
                      "photographs": {"train": len(self.training), "val": len(self.validation)}},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "threads": torch.get_num_threads(), "processes": self.world.size,
+            "readers": self.team.reads[1],
             **({"parallel": self.team.parallel} if self.world.size > 1 else {}),
         } | self.about
         partial = self.out / "config.json.new"
