@@ -259,6 +259,7 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
 
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "GLIMPSES", 2)
+    monkeypatch.setattr(train, "EARLY", 4)
     network = override(tiny, ["norm=none", "dense_norm=false", "conv3.bias=-1e4", "initialisation=gaussian"])
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, rate=1e-6)
