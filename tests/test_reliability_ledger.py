@@ -22,7 +22,8 @@ def test_a_finding_takes_the_place_of_its_rows_last_one(tmp_path, monkeypatch):
     assert [(one["row"], one["found"]) for one in lines] == [("2", "v"), ("9a", "w"), ("9b", "z"), ("10", "x")]
     assert lines[0]["command"] == "python benchmarks/reliability/kills.py --kills 3"
     page = ledger.PAGE.read_text()
-    assert page.startswith("before\n") and page.endswith("\nafter\n")
+    assert page.startswith("before\n")
+    assert page.endswith("\nafter\n")
     assert "| 9b | kills | none lost | z | **no** |" in page
     assert "| 2 | kills | none lost | v | yes |" in page
 
