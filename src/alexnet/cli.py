@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
-from alexnet import inside  # which adds its commands to the app
+from alexnet import inside, serving  # which add their commands to the app
 from alexnet.allocator import set_allocator
 from alexnet.config import ARCHS, RECIPES, arch, default_recipe, finetune_recipe, recipe
 from alexnet.console import (
@@ -42,7 +42,7 @@ from alexnet.threads import wait_briefly
 if TYPE_CHECKING:
     from alexnet.shards import Packed
 
-__all__ = ["app", "inside", "main"]
+__all__ = ["app", "inside", "main", "serving"]
 
 @app.command
 def demo(

@@ -54,10 +54,10 @@ def read(path: str | Path) -> NDArray[np.uint8]:
     return decode(path.read_bytes(), str(path))
 
 
-def decode(data: bytes | memoryview, name: str) -> NDArray[np.uint8]:
+def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.uint8]:
     """The photograph in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
     try:
-        return _decode(data)
+        return _decode(data, pixel_limit)
     except UnidentifiedImageError:
         reason = f"it begins with {bytes(data[:16])!r}, which is no sound header of {', '.join(FORMATS)}"
     except Exception as problem:  # from SyntaxError to struct.error: a hostile file provokes anything
@@ -74,7 +74,7 @@ def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: s
         pixels_HWC[:] = decode(data, name)
 
 
-def _decode(data: bytes | memoryview) -> NDArray[np.uint8]:
+def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
     if not data:
         raise ValueError("it is empty")
     if len(data) > BYTE_LIMIT:
@@ -82,8 +82,8 @@ def _decode(data: bytes | memoryview) -> NDArray[np.uint8]:
     _quiet_pillow()
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         width, height = image.size
-        if width * height > PIXEL_LIMIT:
-            raise ValueError(f"it has {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
+        if width * height > pixel_limit:
+            raise ValueError(f"it has {width:,} x {height:,} pixels, more than {pixel_limit:,}")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
             # What the strict decoder refuses, Pillow may still accept: a stray byte between two blocks, say.
             with contextlib.suppress(Exception):

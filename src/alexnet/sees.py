@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,11 +160,7 @@ def see(model: Model, photo: object, *, label: str | None = None, layer: str | N
     weighs, the last convolution's activations unless said.
     Raises ValueError for a class or layer that is not there, and where captum is not installed.
     """
-    try:
-        from captum import attr
-    except ImportError:
-        raise ValueError("maps of what an answer rests on are made by captum; pip install 'alexnet[inside]'") from None
-
+    attr = _captum()
     network, arch = model.network, model.network.arch
     pixels_HWC = model.pixels(photo)  # type: ignore[arg-type]
     view_NCHW = model.views(pixels_HWC)
@@ -172,10 +169,8 @@ def see(model: Model, photo: object, *, label: str | None = None, layer: str | N
     if label is not None and label not in model.classes:
         raise ValueError(f"the network knows no class {label!r}; {nearest(label, model.classes)}")
     target = model.classes.index(label) if label is not None else int(probabilities_K.argmax())
-    maps = [each.name for each in explain(arch).layers if len(each.output_shape) == 3]
-    layer = layer or f"{arch.activation}{len(arch.conv)}"
-    if layer not in maps:
-        raise ValueError(f"{arch.name} has no maps called {layer!r} to weigh; {nearest(layer, maps)}")
+    layer = layer or last_maps(arch)
+    cam_HW = grad_cam(model, view_NCHW, target, layer)
 
     crop = arch.input.crop
     window, stride = max(2, crop // 5), max(1, crop // 20)
@@ -189,19 +184,47 @@ def see(model: Model, photo: object, *, label: str | None = None, layer: str | N
         view_NCHW, (3, window, window), (3, stride, stride), target=target, baselines=0.0, perturbations_per_eval=BATCH)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting .*hooks")  # captum says so each time; they are removed again
-        cam = attr.LayerGradCam(network, network.named_layer(layer)).attribute(
-            view_NCHW, target=target, relu_attributions=True)
-        cam = attr.LayerAttribution.interpolate(cam, (crop, crop), "bilinear")
         guided = deconvnet = None
         if arch.activation == "relu":
             guided, deconvnet = (
                 _pixels(method(network).attribute(view_NCHW.clone().requires_grad_(), target=target), arch)
                 for method in (attr.GuidedBackprop, attr.Deconvolution))
     first = (len(pixels_HWC) - crop) // 2
-    cam_HW = cam[0, 0].detach().cpu().numpy()
     return Seen(
         model.classes[target], float(probabilities_K[target]), pixels_HWC[first : first + crop, first : first + crop],
-        occlusion[0].mean(0).cpu().numpy(), window, cam_HW / (cam_HW.max() or 1.0), layer, guided, deconvnet)
+        occlusion[0].mean(0).cpu().numpy(), window, cam_HW, layer, guided, deconvnet)
+
+
+def grad_cam(model: Model, view_NCHW: Tensor, target: int, layer: str) -> NDArray[np.float32]:
+    """Where a layer's maps speak for a class: 0..1 [crop, crop], for one view as `Model.views` gives it.
+
+    Raises ValueError for a layer without maps, and where captum is not installed.
+    """
+    attr, network = _captum(), model.network
+    maps = [each.name for each in explain(network.arch).layers if len(each.output_shape) == 3]
+    if layer not in maps:
+        raise ValueError(f"{network.arch.name} has no maps called {layer!r} to weigh; {nearest(layer, maps)}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Setting .*hooks")  # captum says so each time; they are removed again
+        cam = attr.LayerGradCam(network, network.named_layer(layer)).attribute(
+            view_NCHW, target=target, relu_attributions=True)
+    crop = view_NCHW.shape[-1]
+    cam_HW: NDArray[np.float32] = attr.LayerAttribution.interpolate(
+        cam, (crop, crop), "bilinear")[0, 0].detach().cpu().numpy()
+    return cam_HW / (cam_HW.max() or 1.0)
+
+
+def last_maps(arch: Arch) -> str:
+    """The last convolution's activations, whose maps Grad-CAM weighs."""
+    return f"{arch.activation}{len(arch.conv)}"
+
+
+def _captum() -> Any:
+    try:
+        from captum import attr
+    except ImportError:
+        raise ValueError("maps of what an answer rests on are made by captum; pip install 'alexnet[inside]'") from None
+    return attr
 
 
 def _pixels(gradient_NCHW: Tensor, arch: Arch) -> NDArray[np.float32]:

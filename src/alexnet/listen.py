@@ -1,0 +1,117 @@
+"""uvicorn, hurried and gentle: slow clients are cut off, and a server told to stop answers all that it has accepted.
+
+uvicorn waits for ever for the head of a request, and on its way out closes connections whose request it has not read
+yet. Both are mended here, by a protocol and a server of its own kinds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 10.0
+"""Until a connection must have sent the head of its next request, and taken the answer to its last."""
+
+GRACE_SECONDS = 0.5
+"""For which a server that is told to stop goes on accepting; then, for which it waits for what was sent meanwhile."""
+
+CONNECTIONS = 1024
+"""Open at once; beyond, 503."""
+
+
+class Hurried(H11Protocol):
+    """HTTP/1.1 whose client has HEAD_SECONDS for a head. A body has a time limit of its own (intake.py)."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline:
+            self._deadline.cancel()
+
+    def shutdown(self) -> None:
+        """What was sent before the server closed its door may not have been read yet."""
+        if self._is_idle():
+            self.loop.call_later(GRACE_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        """The clock runs from the connection, or from an answer's end, to the next request's head."""
+        if not self._is_idle():
+            if self._deadline:
+                self._deadline.cancel()
+            self._deadline = None
+        elif self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+
+class Gentle(uvicorn.Server):
+    """Told to stop, it says so (`on_stop`), goes on accepting for a moment, and then answers what it has accepted."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], object], on_start: Callable[[], object]) -> None:
+        super().__init__(config)
+        self.on_stop, self.on_start = on_stop, on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.on_stop()
+        await asyncio.sleep(GRACE_SECONDS)
+        await asyncio.sleep(0)  # once more round the loop, which accepts all that wait at the door
+        await super().shutdown(sockets)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The door, taken before anything is loaded: whoever knocks is refused until the server listens.
+
+    Raises ValueError for an address that is not ours or not free.
+    """
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        door = socket.socket(kind, socket.SOCK_STREAM)
+        try:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(address)
+        except OSError:
+            door.close()
+            raise
+    except (OSError, OverflowError) as problem:
+        said = str(getattr(problem, "strerror", None) or problem).lower()
+        raise ValueError(f"{host}:{port} cannot be listened on ({said}); choose another --port or --host") from None
+    return door
+
+
+def listen(app: Any, door: socket.socket, *, on_start: Callable[[], object], on_stop: Callable[[], object],
+           log_requests: bool = False) -> None:
+    """Serve until a signal; then let what was accepted be answered, for 30 seconds at most.
+
+    Ends by the signal itself: KeyboardInterrupt for SIGINT, death for SIGTERM.
+    """
+    config = uvicorn.Config(
+        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_level="warning" if not log_requests else
+        "info", access_log=log_requests, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=5, timeout_graceful_shutdown=30, backlog=CONNECTIONS, h11_max_incomplete_event_size=32768)
+    Gentle(config, on_stop, on_start).run(sockets=[door])
