@@ -346,8 +346,9 @@ def _meant(path: str) -> str:
 
 @app.command
 def predict(
-    checkpoint: Path, /, *photos: Path, top: int = 5, views: Literal["1", "10"] = "1", device: Device = "auto",
-    fast: Fast = False, json_: Json = False, csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
+    checkpoint: Path, /, *photos: str, top: int = 5, views: Literal["1", "10"] = "1", device: Device = "auto",
+    fast: Fast = False, allow_private: bool = False, json_: Json = False,
+    csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
 ) -> None:
     """Name what is in photographs.
 
@@ -356,14 +357,17 @@ def predict(
     checkpoint
         A checkpoint or a run's folder.
     photos
-        Files, or folders of them.
+        Files, folders of them, or http and https addresses.
     top
         How many classes to name, the likeliest first.
     views
         1 or 10.
+    allow_private
+        Follow an address's redirect into a private network too.
     """
     wait_briefly()
 
+    from alexnet.address import fetch_photo, is_address
     from alexnet.images import BadImage
     from alexnet.predict import BATCH, expand, load
     from alexnet.train import choose_device
@@ -372,17 +376,20 @@ def predict(
         raise ValueError("predict takes a checkpoint and then photographs: alexnet predict runs/demo PHOTO...")
     model = load(checkpoint, choose_device(device), fast)
     rows: list[dict[str, Any]] = []
-    broken, paths = 0, iter(expand(photos))
+    broken = 0
+    paths = iter([path for photo in photos
+                  for path in ([photo] if is_address(photo) else map(str, expand([photo])))])
     while some := list(islice(paths, BATCH)):
         read = []
         for path in some:
             try:
-                read.append((path, model.pixels(path)))
+                read.append((path, model.pixels(
+                    fetch_photo(path, allow_private) if is_address(path) else path, name=path)))
             except BadImage as error:
                 broken += 1
                 say(f"alexnet: {error}")
         answers = model.predict([pixels for _, pixels in read], top=top, views=int(views))
-        rows += [{"photo": str(path), "classes": [
+        rows += [{"photo": path, "classes": [
             {"name": guess.name, "probability": guess.probability} for guess in guesses]}
             for (path, _), guesses in zip(read, answers, strict=True)]
     if json_:

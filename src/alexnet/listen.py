@@ -104,14 +104,15 @@ def bind(host: str, port: int) -> socket.socket:
     return door
 
 
-def listen(app: Any, door: socket.socket, *, on_start: Callable[[], object], on_stop: Callable[[], object],
-           log_requests: bool = False) -> None:
-    """Serve until a signal; then let what was accepted be answered, for 30 seconds at most.
+def server(app: Any, *, on_start: Callable[[], object], on_stop: Callable[[], object],
+           log_requests: bool = False) -> Gentle:
+    """What serves an application: `run(sockets=[door])` until a signal, or until its `should_exit` is set.
 
-    Ends by the signal itself: KeyboardInterrupt for SIGINT, death for SIGTERM.
+    What was accepted is answered first, for 30 seconds at most. It ends by the signal itself: KeyboardInterrupt for
+    SIGINT, death for SIGTERM.
     """
-    config = uvicorn.Config(
-        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_level="warning" if not log_requests else
-        "info", access_log=log_requests, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=5, timeout_graceful_shutdown=30, backlog=CONNECTIONS, h11_max_incomplete_event_size=32768)
-    Gentle(config, on_stop, on_start).run(sockets=[door])
+    return Gentle(uvicorn.Config(
+        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_level="info" if log_requests else "warning",
+        access_log=log_requests, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=5, timeout_graceful_shutdown=30, backlog=CONNECTIONS, h11_max_incomplete_event_size=32768),
+        on_stop, on_start)

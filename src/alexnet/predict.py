@@ -111,10 +111,13 @@ class Model:
             if not (chunk := list(islice(rest, batch))):
                 return
 
-    def pixels(self, photo: Photo) -> NDArray[np.uint8]:
-        """uint8 [side, side, 3], rescaled and cropped as the training photographs were (§2)."""
+    def pixels(self, photo: Photo, name: str = "photograph") -> NDArray[np.uint8]:
+        """uint8 [side, side, 3], rescaled and cropped as the training photographs were (§2).
+
+        name: what encoded bytes are called where they cannot be decoded.
+        """
         if isinstance(photo, bytes):
-            pixels_HWC = images.decode(photo, "photograph")
+            pixels_HWC = images.decode(photo, name)
         elif isinstance(photo, np.ndarray):
             pixels_HWC = photo
         elif isinstance(photo, str | Path):

@@ -59,7 +59,7 @@ def serve(
     try:
         from alexnet.guard import is_local, names_of
         from alexnet.intake import Intake
-        from alexnet.listen import bind, listen
+        from alexnet.listen import bind, server
         from alexnet.serve import Service
     except ImportError as missing:
         raise ValueError(f"serving needs {missing.name}; pip install 'alexnet[serve]'") from None
@@ -96,7 +96,7 @@ def serve(
         service.draining = True
         say("stopping: what was accepted is answered first")
 
-    listen(service.app(), door, on_start=started, on_stop=stopping, log_requests=log)
+    server(service.app(), on_start=started, on_stop=stopping, log_requests=log).run(sockets=[door])
 
 
 def _own_data(checkpoint: Path) -> Packed | None:

@@ -28,9 +28,10 @@ async function ask(path, options = {}) {
   if (answer.ok) return answer;
   if (answer.status === 401) showEntry();
   const said = await answer.json().catch(() => ({}));
-  const sentence = said.error || `the server answered ${answer.status}`;
-  throw new Refusal(sentence[0].toUpperCase() + sentence.slice(1) + (/[.!?]$/.test(sentence) ? "" : "."));
+  throw new Refusal(sentence(said.error || `the server answered ${answer.status}`));
 }
+
+const sentence = (words) => words[0].toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
 
 async function waiting(words, work) {
   const mine = ++asked, began = performance.now();
@@ -87,7 +88,7 @@ function take(files, truth = "") {
     at("result").focus({ preventScroll: true });
     at("result").scrollIntoView({ block: "nearest", behavior: "smooth" });
     const broken = photos.filter((photo) => photo.error);
-    if (broken.length) fail(broken.map((photo) => photo.error).join(" "));
+    if (broken.length) fail(broken.map((photo) => sentence(photo.error)).join(" "));
     await explain(isStale);
   });
 }
@@ -114,7 +115,7 @@ const percent = (fraction) => `${(100 * fraction).toFixed(1)}%`;
 
 function thumb(address, lines, onClick) {
   const texts = lines.map(([text, kind]) => make("span", kind ? { class: kind } : {}, text));
-  const picture = make("img", { src: address, alt: "", loading: "lazy" });
+  const picture = address ? make("img", { src: address, alt: "" }) : make("span", { class: "broken" }, "✕");
   if (!onClick) return make("li", {}, picture, ...texts);
   const button = make("button", { type: "button" }, picture, ...texts);
   button.addEventListener("click", onClick);
@@ -124,7 +125,7 @@ function thumb(address, lines, onClick) {
 function showMany() {
   at("many").hidden = photos.length < 2;
   at("many").replaceChildren(...photos.map((photo) => thumb(
-    photo.address,
+    photo.classes && photo.address,
     photo.classes ? [[photo.photo, "quiet"], [`${photo.classes[0].name}, ${percent(photo.classes[0].probability)}`]]
       : [[photo.photo, "quiet"], ["cannot be read"]],
     photo.classes ? () => { show(photo); waiting("Looking closer.", explain); } : null)));
@@ -144,8 +145,9 @@ function show(photo) {
     button.dataset.name = name;
     button.addEventListener("click", () => waiting(`Looking for ${name}.`, (isStale) => explain(isStale, name)));
     const isTrue = photo.truth && name === photo.truth;
-    return make("li", isTrue ? { class: "is-true" } : {},
-      make("meter", { min: 0, max: 1, value: probability, "aria-hidden": "true" }), button);
+    const item = make("li", isTrue ? { class: "is-true" } : {}, button);
+    item.style.setProperty("--share", percent(probability));
+    return item;
   }));
   at("hint").textContent = (photo.truth ? `Its class is ${photo.truth}. ` : "") + "Choose a class to see what speaks for it.";
 }
@@ -203,6 +205,7 @@ at("entry").addEventListener("submit", (event) => {
   sessionStorage.setItem("token", token);
   waiting("Asking with that token.", begin);
 });
+at("photograph").hidden = !navigator.maxTouchPoints; // where there is a finger, there is a camera
 for (const id of ["file", "camera"]) at(id).addEventListener("change", () => {
   take(at(id).files);
   at(id).value = ""; // so that the same file can be chosen again
