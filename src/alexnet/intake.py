@@ -56,7 +56,7 @@ class Intake:
         try:
             uploads = await _of_form(request, body) if kind == b"multipart/form-data" else [Upload("", body)]
             if len(uploads) > MOST_PHOTOGRAPHS:
-                raise HTTPException(413, f"{len(uploads)} photographs are more than {MOST_PHOTOGRAPHS}; send them in "
+                raise HTTPException(400, f"{len(uploads)} photographs are more than {MOST_PHOTOGRAPHS}; send them in "
                                          "several requests")
             if not uploads or not any(upload.data for upload in uploads):
                 raise HTTPException(400, "there is no photograph in the request; send its bytes as the body, or files "

@@ -1,0 +1,251 @@
+"""Claims about the served page, in a real browser: every way in, answers and errors in words, two widths, no other
+host."""
+
+import time
+
+import numpy as np
+import pytest
+
+from alexnet import look
+from alexnet.config import recipe
+from alexnet.guard import names_of
+from alexnet.intake import Intake
+from alexnet.predict import load
+from alexnet.serve import Service
+from alexnet.settings import override
+from alexnet.train import Run
+from conftest import draw
+from served import encoded, served
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model(packed, tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    Run(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder).train()
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def server(model, packed):
+    with served(Service(model, metrics={"top1_error": 0.25}, among=look.Among.of(model, packed),
+                        samples=look.samples(packed), hosts=names_of("127.0.0.1"))) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "stripes.png"
+    path.write_bytes(encoded(draw(np.random.default_rng(1), 2, 200)))
+    return path
+
+
+@pytest.fixture
+def opened(browser):
+    """`opened(server, width=...)` opens its page; by the end it must have asked no other host, and complained of no
+    more than the answers that a test provoked."""
+    pages = []
+
+    def open_(server, width=1200, scheme="light", part="", **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
+        page = context.new_page()
+        page.asked, page.said = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.goto(server.url + part)
+        pages.append((page, server))
+        return page
+
+    yield open_
+    for page, server in pages:
+        assert [url for url in page.asked if not url.startswith((server.url, "data:", "blob:"))] == []
+        assert [words for words in page.said if not words.startswith("Failed to load resource: the server")] == []
+        page.context.close()
+
+
+def answered(page):
+    page.wait_for_selector("#conv1:not([hidden])")
+    assert page.locator("#problem").is_hidden()
+    return page.locator("#bars li").all_inner_texts()
+
+
+def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
+    page = opened(server)
+    page.set_input_files("#file", photo)
+    bars = answered(page)
+    _, _, said = server.predict(photo.read_bytes(), "?top=4")
+    assert [bar.split("\n") for bar in bars] == [
+        [one["name"], f"{100 * one['probability']:.1f}%"] for one in said["photos"][0]["classes"]]
+    assert page.inner_text("#verdict") == said["photos"][0]["classes"][0]["name"]
+    assert page.locator("#near-list li").count() == 6
+    assert page.evaluate("document.activeElement.id") == "result"
+    for picture in ("#view", "#cam", "#conv1-maps", "#near-list img >> nth=5"):
+        assert page.locator(picture).evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    other = page.locator("#bars button").nth(3)
+    name = other.locator(".name").inner_text()
+    before = page.get_attribute("#cam", "src")
+    other.click()
+    page.wait_for_selector("#bars li:nth-child(4) button[aria-pressed=true]")
+    assert f"speak for {name} " in page.inner_text("#cam-text")
+    assert page.get_attribute("#cam", "src") != before
+    page.locator("#opacity").fill("0")
+    assert page.locator("#cam").evaluate("image => image.style.opacity") == "0"
+
+
+def test_a_sample_is_clicked_and_its_class_is_marked(opened, server):
+    page = opened(server)
+    page.wait_for_selector("#samples img")
+    assert "wrong about 25.0% of its validation photographs" in page.inner_text("#about")
+    label = page.locator("#samples li").nth(4).inner_text()
+    page.locator("#samples button").nth(4).click()
+    answered(page)
+    assert page.locator("#bars .is-true .name").inner_text() == label
+    assert page.inner_text("#hint").startswith(f"Its class is {label}.")
+
+
+def give(page, kind, data):
+    """A picture by the clipboard or dropped."""
+    page.evaluate("""([kind, bytes]) => {
+        const carried = new DataTransfer();
+        if (bytes) carried.items.add(new File([new Uint8Array(bytes)], "image.png", { type: "image/png" }));
+        document.body.dispatchEvent(kind === "paste"
+            ? new ClipboardEvent("paste", { clipboardData: carried, bubbles: true })
+            : new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true }));
+    }""", [kind, list(data) if data else None])
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_a_picture_is_pasted_or_dropped(opened, server, photo, way):
+    page = opened(server)
+    page.wait_for_selector("#samples img")
+    if way == "drop":
+        give(page, "dragenter", photo.read_bytes())
+        assert page.locator("#drop.over").count() == 1
+    give(page, way, photo.read_bytes())
+    assert len(answered(page)) == 4
+    assert page.locator("#drop.over").count() == 0
+    give(page, way, None)
+    assert page.inner_text("#problem") == {
+        "paste": "There is no picture in the clipboard; copy one, not its address.",
+        "drop": "What was dropped is no file; save the picture first, or copy and paste it."}[way]
+
+
+def test_with_the_keyboard_alone(opened, server):
+    page = opened(server)
+    page.wait_for_selector("#samples img")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    while page.evaluate("!document.activeElement.closest('#samples')"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    answered(page)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "opacity"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#bars') !== null")
+
+
+def test_many_photographs_at_once_each_with_its_answer(opened, server, photo, tmp_path):
+    broken, other = tmp_path / "broken.jpg", tmp_path / "other.png"
+    broken.write_bytes(b"no photograph")
+    other.write_bytes(encoded(draw(np.random.default_rng(5), 1, 100)))
+    page = opened(server)
+    page.set_input_files("#file", [broken, photo, other])
+    page.wait_for_selector("#conv1:not([hidden])")
+    assert page.inner_text("#problem").startswith("Broken.jpg cannot be decoded: it begins with b'no photograph'")
+    shown = page.locator("#many li").all_inner_texts()
+    assert [text.split("\n")[-2] for text in shown] == ["broken.jpg", "stripes.png", "other.png"]
+    assert "cannot be read" in shown[0]
+    page.locator("#many button").nth(1).click()
+    page.wait_for_selector("#many li:nth-child(3)[aria-current=true]")
+    assert page.inner_text("#verdict") == shown[2].split("\n")[-1].split(",")[0]
+
+
+def test_a_broken_file_is_an_error_in_words(opened, server, tmp_path):
+    page = opened(server)
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    page.set_input_files("#file", tmp_path / "page.jpg")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "cannot be decoded: it begins with b'<html>'" in page.inner_text("#problem")
+    assert page.locator("#result").is_hidden()
+
+
+def test_a_picture_that_is_too_large_never_leaves_the_page(opened, model, photo):
+    with served(Service(model, intake=Intake(body=1000), samples=look.samples(None))) as one:
+        page = opened(one)
+        page.wait_for_selector("#samples img")
+        page.set_input_files("#file", photo)
+        page.wait_for_selector("#problem:not([hidden])")
+        assert page.inner_text("#problem").endswith("MB are more than the 0.001 MB that this server takes at once.")
+        assert not [url for url in page.asked if url.endswith("/predict")]
+
+
+def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model, photo):
+    service = Service(model, samples=look.samples(None))
+    answer = service.gatherer.answer
+    with served(service) as one:
+        page = opened(one)
+        page.wait_for_selector("#samples img")
+        service.gatherer.answer = lambda *call: (time.sleep(3.2), answer(*call))[1]
+        page.set_input_files("#file", photo)
+        page.locator("#status", has_text=" s so far.").wait_for()
+        assert page.inner_text("#status").startswith("Asking the network about the photograph.")
+        answered(page)
+        assert page.inner_text("#status") == ""
+    page.set_input_files("#file", photo)
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem") == "The server cannot be reached. Is it still running?"
+    page.said.clear()  # the browser says so too
+
+
+def test_a_late_answer_does_not_replace_a_newer_one(opened, model, photo):
+    service = Service(model, samples=look.samples(None))
+    answer, slow = service.gatherer.answer, [1.5]
+    service.gatherer.answer = lambda *call: (time.sleep(slow.pop() if slow else 0), answer(*call))[1]
+    with served(service) as one:
+        page = opened(one)
+        page.wait_for_selector("#samples img")
+        page.set_input_files("#file", photo)
+        page.locator("#samples button").nth(1).click()
+        answered(page)
+        page.wait_for_timeout(500)
+        assert "evening" in page.get_attribute("#view", "alt") or page.locator("#bars li").count() == 4
+        assert [url.split("/")[-1] for url in page.asked].count("look") == 1
+
+
+def test_a_token_is_asked_for_or_taken_from_the_address(opened, model, photo):
+    with served(Service(model, token="secret", samples=look.samples(None))) as one:
+        page = opened(one)
+        page.wait_for_selector("#entry:not([hidden])")
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        page.locator("#problem", has_text="The token is missing or wrong").wait_for()
+        page.fill("#token", "secret")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#samples img")
+        assert page.locator("#entry").is_hidden()
+        page = opened(one, part="#token=secret")
+        page.wait_for_selector("#samples img")
+        assert page.url == one.url
+        page.set_input_files("#file", photo)
+        assert len(answered(page)) == 4
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (360, "light"), (360, "dark")])
+def test_nothing_is_wider_than_the_window_and_text_stands_out(opened, server, photo, width, scheme):
+    page = opened(server, width=width, scheme=scheme, has_touch=width < 400)
+    page.set_input_files("#file", photo)
+    answered(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#photograph").is_visible() == (width < 400)
+    paper, ink = page.evaluate("[getComputedStyle(document.documentElement).backgroundColor, "
+                               "getComputedStyle(document.body).color]")
+    light = [sum(map(int, colour[4:-1].split(","))) / 765 for colour in (paper, ink)]
+    assert abs(light[0] - light[1]) > 0.7
+    assert (light[0] < 0.5) == (scheme == "dark")
+    first = page.locator("#verdict").bounding_box()["y"] < page.locator("#view").bounding_box()["y"]
+    assert first == (width < 400)  # on a telephone the answer comes before the picture
