@@ -1,0 +1,127 @@
+"""Claims about photographs at an address: fetched whole and within limits, and never from where a redirect should not
+lead."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from alexnet import address, checkpoint
+from alexnet.address import fetch_photo, is_address
+from alexnet.images import BadImage
+from served import encoded
+from test_cli import alexnet as command
+from test_predict import narrow
+
+PHOTO = encoded(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        path = self.path
+        if path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", path[4:])
+            self.end_headers()
+            return
+        if path == "/nothing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if path == "/endless":
+            self.end_headers()
+            while True:
+                self.wfile.write(bytes(100_000))
+        length = {"/cut": len(PHOTO) + 9, "/large": 10**9}.get(path, len(PHOTO))
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(PHOTO)
+
+    def log_message(self, *arguments) -> None: ...
+
+
+class Quiet(ThreadingHTTPServer):
+    def handle_error(self, *arguments) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def site():
+    server = Quiet(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def refusal(url: str, **options) -> str:
+    with pytest.raises(BadImage) as caught:
+        fetch_photo(url, **options)
+    said = str(caught.value)
+    assert said.startswith(f"{url} cannot be fetched: ")
+    assert said.endswith("; check the address, or save the photograph and name the file")
+    return said.removeprefix(f"{url} cannot be fetched: ").rpartition("; check")[0]
+
+
+def test_what_is_an_address():
+    assert [is_address(name) for name in ("https://a/b.jpg", "ftp://a/b", "a.jpg", "C:/a.jpg")] == [
+        True, True, False, False]
+
+
+def test_a_photograph_is_fetched_whole(site):
+    assert fetch_photo(f"{site}/photo.png") == PHOTO
+
+
+@pytest.mark.parametrize(("path", "reason"), [
+    ("nothing", "the server answers 404 Not Found"),
+    ("cut", f"it was cut off after {len(PHOTO):,} of {len(PHOTO) + 9:,} bytes"),
+    ("large", "it is larger than 50 MB"),
+    ("to/file:///etc/passwd", "Redirection to url 'file:///etc/passwd' is not allowed"),
+    ("to/ftp://127.0.0.1/x", "it sends on to ftp://127.0.0.1/x, which is no http address"),
+])
+def test_what_cannot_be_fetched_is_said(site, path, reason):
+    assert reason in refusal(f"{site}/{path}")
+
+
+def test_what_does_not_end_is_given_up(site, monkeypatch):
+    monkeypatch.setattr(address, "BYTES", 1_000_000)
+    assert refusal(f"{site}/endless") == "it is larger than 1 MB"
+    monkeypatch.setattr(address, "BYTES", 10**12)
+    monkeypatch.setattr(address, "SECONDS", 0.3)
+    assert refusal(f"{site}/endless") == "it did not arrive within 0.3 seconds"
+
+
+def test_other_schemes_are_refused():
+    for url in ("ftp://a/b.jpg", "file:///etc/passwd", "gopher://a/b", "http://"):
+        assert refusal(url) == "only http:// and https:// addresses are fetched"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+def test_a_redirect_into_a_private_network_is_refused_by_where_it_really_leads(site, host):
+    port = site.rpartition(":")[2]
+    target = f"http://{host}:{port}/photo.png"
+    assert "a private address; allow that with --allow-private" in refusal(f"{site}/to/{target}")
+    if "ffff" not in host:  # the server hears IPv4
+        assert fetch_photo(f"{site}/to/{target}", allow_private=True) == PHOTO
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1",
+                                  "0.0.0.0", "224.0.0.1", "::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1"])
+def test_which_addresses_are_private(host):
+    with pytest.raises(ValueError, match="a private address"):
+        address._refuse_private(host)
+    address._refuse_private("93.184.216.34")
+    address._refuse_private("2606:2800:220:1:248:1893:25c8:1946")
+
+
+def test_the_command_names_an_address_beside_a_file(site, tmp_path, capsys):
+    checkpoint.save(narrow("paper"), tmp_path / "best")
+    (tmp_path / "photo.png").write_bytes(PHOTO)
+    assert command("predict", tmp_path, f"{site}/photo.png", tmp_path / "photo.png", f"{site}/nothing", "--csv") == 2
+    out, err = capsys.readouterr()
+    rows = [line.split(",") for line in out.splitlines()[1:]]
+    assert [row[2:] for row in rows[:5]] == [row[2:] for row in rows[5:]]
+    assert {row[0] for row in rows} == {f"{site}/photo.png", str(tmp_path / "photo.png")}
+    assert err.startswith(f"alexnet: {site}/nothing cannot be fetched: the server answers 404")
