@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import caffefiles
+from alexnet import address, listen
 from alexnet.cli import main
 from alexnet.config import ARCHS
 from alexnet.explain import explain
@@ -39,14 +40,22 @@ def files(class_folders, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_its_commands_work(files, capsys):
-    """In the README's order, on small photographs; training is cut to one epoch, and narrow where it begins anew."""
+def test_its_commands_work(files, capsys, monkeypatch):
+    """In the README's order, on small photographs; training is cut to one epoch, and narrow where it begins anew; a
+    server stops as soon as it listens, and an address is a file."""
+    async def leave(server):
+        assert server.started
+
+    monkeypatch.setattr(listen.Gentle, "main_loop", leave)
+    monkeypatch.setattr(address, "fetch_photo", lambda url, allow_private: (files / "photo.jpg").read_bytes())
     ran = []
     for command in commands("alexnet "):
         words = shlex.split(command)[1:]
         if words[0] == "train":
             words += ["--epochs", "1"]
             words += [] if "--init" in words else ["--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
+        if words[0] == "serve":
+            words += ["--port", "0"]
         if words[0] == "reproduce" and "--data" in words:
             words += ["--side", "32"] + ["--quick"] * ("--quick" not in words)
         if words[0] == "diagnose" and len(words) == 2:
@@ -58,7 +67,8 @@ def test_its_commands_work(files, capsys):
     assert ran == ["train", "evaluate", "predict", "report", "explain", "explain", "diagnose",
                    "import", "import", "train", "export", "evaluate", "reproduce", "explain",
                    "reproduce", "reproduce", "diagnose",
-                   "figure", "figure", "figure", "neighbours", "see", "units"]
+                   "figure", "figure", "figure", "neighbours", "see", "units",
+                   "serve", "serve", "predict"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {
