@@ -4,7 +4,7 @@
 
 Both are built from a copy of the working tree. For each Python of 3.11 or later, pyenv's and the system's, a wheelhouse
 is filled once, with the network; from it alone wheel and sdist are installed into fresh environments. There `pip check`
-must be content, `alexnet --help` and that of every command take no more than `--seconds` of the processor, without torch
+must be content, `alexnet --help` and that of every command take less than `--seconds` of the processor, without torch
 and NumPy, and the demo run for the epochs. Sockets are heard by an audit hook that sitecustomize puts into every Python
 that a command starts; in the demo strace, where there is one, hears those of compiled code too.
 
