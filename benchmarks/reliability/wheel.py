@@ -224,8 +224,8 @@ def commands() -> list[str]:
 
 
 def sockets(heard: list[str]) -> list[str]:
-    """Of what was heard: the hook's lines begin with the event, strace's with the process."""
-    return sorted({line for line in heard if line.startswith("socket.") or " socket(" in line})
+    """Of what was heard: the hook's lines begin with the event, strace's name the call."""
+    return sorted({line for line in heard if line.startswith("socket.") or "socket(" in line})
 
 
 def ask_for_help(seen: Seen, one: Installed, place: Path, seconds: float) -> None:
