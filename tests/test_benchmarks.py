@@ -115,3 +115,14 @@ def test_scaling_counts_the_bytes_that_are_worked_out(tmp_path):
     assert two["counted"] > 4 * 750_000
     assert page.read_text().startswith(f"before\n<!-- measured -->\n{printed}<!-- end -->\nthen\n")
     assert page.read_text().count("| hybrid |") == 3  # 8, 64 and 1,024 devices
+
+
+def test_a_slow_disk_is_waited_for_in_the_loop_and_not_beside_it(tmp_path):
+    page, figures = tmp_path / "page.md", tmp_path / "figures.json"
+    page.write_text("before\n<!-- saving -->\nold\n<!-- end -->\nafter\n")
+    printed = ran("saving.py", "--arch", "small", "--batch", 4, "--steps", 6, "--rounds", 1, "--slow", 1,
+                  "--json", figures, "--page", page)
+    held = {row["way"]: row["held"]["median"] for row in json.loads(figures.read_text())["rows"]}
+    assert held["no save"] == 0
+    assert held["in the loop, slow disk"] > 4 > held["beside the steps, slow disk"] > 0
+    assert page.read_text() == f"before\n<!-- saving -->\n{printed}<!-- end -->\nafter\n"

@@ -292,21 +292,24 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_on_an_address_does_not_depend_on_workers_and_is_measured_as_on_the_folder(
+def test_a_run_on_an_address_depends_on_neither_workers_nor_scheme_and_is_measured_as_on_the_folder(
     server: Server, folder: Packed, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ):
     settings = ["--arch", "small", "--epochs", "1", "--precision", "fp32", "--device", "cpu", "--set",
                 "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16", "--set",
                 "arch.dense.width=32", "--set", "recipe.batch_size=32"]
-    for workers in (0, 3):
-        alexnet("train", server.url, *settings, "--workers", workers, "--out", tmp_path / str(workers))
+    before, local = content(folder.path), folder.path.as_uri()
+    for data, workers in ((server.url, 0), (server.url, 3), (local, 2)):
+        alexnet("train", data, *settings, "--workers", workers, "--out", tmp_path / str(workers))
     assert same(weights(tmp_path / "0"), weights(tmp_path / "3"))
+    assert same(weights(tmp_path / "0"), weights(tmp_path / "2"))
     capsys.readouterr()
     answers = []
-    for data in (server.url, folder.path):
+    for data in (server.url, local, folder.path):
         alexnet("evaluate", tmp_path / "0", data, "--device", "cpu", "--json")
         answers.append(json.loads(capsys.readouterr().out))
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
+    assert content(folder.path) == before
     assert answers[0]["photographs"] == 44
 
 
@@ -375,10 +378,21 @@ def test_shard_that_is_never_whole_is_named(server: Server):
         stream.split("train").read(np.arange(3))
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/data", "file:///data", "ftp://host/data"])
+@pytest.mark.parametrize("address", ["s3://bucket/data", "ftp://host/data"])
 def test_only_http_is_spoken(address: str):
-    with pytest.raises(ValueError, match=r"only http:// and https:// are streamed"):
+    with pytest.raises(ValueError, match=r"only http://, https:// and file:// are streamed"):
         open_stream(address)
+
+
+def test_a_file_address_is_of_a_folder_here_by_its_whole_path(folder: Packed, tmp_path: Path):
+    spaced = tmp_path / "my data"
+    spaced.symlink_to(folder.path)
+    for address in (spaced.as_uri(), f"file://localhost{folder.path}"):
+        assert open_stream(address).split("val").names == folder.split("val").names
+    with pytest.raises(ValueError, match=r"file://data names the host data, .* three strokes, as in file:///data"):
+        open_stream("file://data")
+    with pytest.raises(ValueError, match=r"/no/such is no packed folder"):
+        open_stream("file:///no/such")
 
 
 def test_raw_shards_are_refused_with_the_remedy(packed: Packed):

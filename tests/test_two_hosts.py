@@ -44,9 +44,12 @@ class Hosts:
             for link in ("lo", "eth0"):
                 ip("-n", name, "link", "set", link, "up")
 
-    def lose(self, host: int) -> None:
-        """All that runs on a host, at once and without a word to the other, as when it loses power."""
-        self.cable("down", host)
+    def lose(self, host: int, *, power: bool = True) -> None:
+        """All that runs on a host, at once, and without a word to the other, as when it loses power; or else its system
+        goes on, and tells the other that nobody is there.
+        """
+        if power:
+            self.cable("down", host)
         for pid in self.pids(host):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -168,10 +171,10 @@ def test_an_epoch_of_two_hosts_is_that_of_one_process_to_rounding(hosts, packed,
     assert not hosts.out(1).exists()
 
 
-def begin(hosts: Hosts, packed: Path, **environment: str) -> None:
+def begin(hosts: Hosts, packed: Path, *options: str, **environment: str) -> None:
     """Train until the second epoch has begun."""
     for host in (0, 1):
-        hosts.train(host, packed, *MANY, **environment)
+        hosts.train(host, packed, *MANY, *options, **environment)
     hosts.wait(120, lambda: any(event["event"] == "step" and event["step"] == 50 for event in hosts.log()), "a start")
 
 
@@ -254,3 +257,37 @@ def test_a_host_that_is_preempted_has_all_saved_first_and_is_waited_for(hosts, p
     hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")
     assert f"going on after {saved['epoch']} of 8 epochs, at step {saved['step']}" in hosts.said(0)
     assert_finished(hosts, saved["epoch"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("power", [False, True])
+def test_the_host_they_meet_at_is_lost_and_the_other_ends_by_itself(hosts, packed, power):
+    """Its launcher has nobody to ask, restarts or not; the same command on both goes on from the last checkpoint.
+
+    When the host lost its power, the other knows only once it is up again, with nobody there: till then, a cut cable.
+    """
+    begin(hosts, packed.path, "--save-minutes", "0.005")
+    head = hosts.out(0) / "last" / checkpoint.HEAD
+
+    def saved() -> dict:
+        return json.loads(head.read_text())["training"] if head.exists() else {"step": 0}
+
+    hosts.wait(30, lambda: saved()["step"] % 40, "a checkpoint within an epoch")
+    hosts.lose(0, power=power)
+    lost, last = time.time() - head.stat().st_mtime, saved()
+    hosts.wait(30, lambda: "is gone or has not answered for 10 seconds" in hosts.said(1), "the loss")
+    if power:
+        assert not hosts.ended()
+        hosts.cable("up", 0)
+    ended = hosts.wait(60, hosts.ended, "the other's end")
+    print(f"ended {ended:.1f} seconds after it could know; what was lost: {lost:.1f} seconds")
+    assert [process.returncode for process in hosts.started] == [1]
+    assert "unless the host they meet at is lost: then start the same command again on all" in hosts.said(1)
+    assert "RendezvousConnectionError" in hosts.said(1)
+    assert lost < 10
+    hosts.started.clear()
+    for host in (0, 1):
+        hosts.train(host, packed.path, *MANY)
+    hosts.wait(60, lambda: "going on after" in hosts.said(0), "a new start")
+    assert f"going on after {last['epoch']} of 8 epochs, at step {last['step']}\n" in hosts.said(0)
+    assert_finished(hosts, last["epoch"])

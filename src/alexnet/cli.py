@@ -183,8 +183,8 @@ def train(
     Parameters
     ----------
     data
-        A folder of class folders, a packed folder, the name cifar10 or embedded, or the http(s) URL of a folder that
-        `alexnet pack SOURCE DEST --codec jpeg` made, which is then streamed.
+        A folder of class folders, a packed folder, the name cifar10 or embedded, or the URL (http, https or file) of a
+        folder that `alexnet pack SOURCE DEST --codec jpeg` made, which is then streamed.
     arch_
         paper unless said; see `alexnet explain`. For photographs of 64 pixels and less: small; of 32: cifar.
     recipe_
@@ -299,7 +299,7 @@ def evaluate(
     ----------
     paths
         One or more checkpoints (or run folders), then the data: class folders, a packed folder or its
-        http(s) URL, or a name.
+        URL (http, https or file), or a name.
     views
         1, the centre; 10, four corners and the centre with their mirror images, averaged (paper, section 4.1).
     split

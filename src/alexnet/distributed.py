@@ -276,7 +276,7 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
             raise
         raise Lost(f"process {rank} of {size} waited for another that is gone or has not answered for {timeout:g} "
                    "seconds; go on from the last checkpoint with --resume, which torchrun --max-restarts does by "
-                   "itself") from error
+                   "itself, unless the host they meet at is lost: then start the same command again on all") from error
     finally:
         # A thread of the group's that outlives the interpreter aborts the process, so nothing may hold on to it.
         for leave in world.leaving:

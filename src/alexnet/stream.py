@@ -26,6 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import torch
@@ -68,13 +69,15 @@ def open_or_stream(
 
 
 def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream:
-    """The jpeg pack at an http or https address, or in a folder, to be read shard by shard.
+    """The jpeg pack at an http or https address, or in a folder or at its file: address, to be read shard by shard.
 
     cache_bytes: what the cache may hold of shards, of this and other addresses; as many as are read at once it always
     may. Nothing is written to a folder that is the source. Only the address's own host is asked.
     Raises ValueError for what is no such pack, and for a host that does not answer, in one sentence.
     """
     url = str(source) if is_url(str(source)) else ""
+    if urlsplit(url).scheme == "file":
+        source, url = _folder_at(url), ""
     manifest = _fetch_manifest(url) if url else shards.open_packed(source).manifest
     if (codec := manifest["plan"]["codec"]) != "jpeg":
         raise ValueError(f"{source} is packed {codec}, and what is streamed must be jpeg; pack it again with "
@@ -89,10 +92,17 @@ def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream
     return Stream(folder, manifest, store)
 
 
+def _folder_at(url: str) -> Path:
+    if (host := urlsplit(url).netloc) not in ("", "localhost"):
+        raise ValueError(f"{url} names the host {host}, and a file: address is of this machine; give the whole path "
+                         "after three strokes, as in file:///data")
+    return Path(url2pathname(urlsplit(url).path))
+
+
 def _fetch_manifest(url: str) -> dict[str, Any]:
     if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"{url} begins with {urlsplit(url).scheme}://, and only http:// and https:// are streamed; "
-                         "take the https address that every bucket has too")
+        raise ValueError(f"{url} begins with {urlsplit(url).scheme}://, and only http://, https:// and file:// are "
+                         "streamed; take the https address that every bucket has too")
     address = _beside(url, MANIFEST)
     with TemporaryDirectory() as folder:
         for attempt in range(_TRIES):
