@@ -55,7 +55,7 @@ def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, seconds: f
     with victims.folder() as folder:
         data = victims.packed(folder)
         for size, wanted in ((1, kills), (2, kills_of_two)):
-            if wanted or kills_under_torchrun and size == 2:
+            if wanted or (kills_under_torchrun and size == 2):
                 whole = victims.whole(data, folder / f"whole-{size}", size=size)
                 until, number = toll.kills + wanted, 0
                 while toll.kills < until:

@@ -42,8 +42,8 @@ def measure(chains: int, kills: int = len(MOMENTS)) -> Finding:
             wrong, total = victims.differing_bits(whole, out)
             differ, bits = differ + wrong, bits + total
     return Finding(
-        "2", f"{chains} runs of raw and jpeg shards in turn, each killed {kills} times in a row: within an epoch, at its "
-             "end before and after its save, while it validates; 0, 2 or 4 reading threads, others at each resume",
+        "2", f"{chains} runs of raw and jpeg shards in turn, each killed {kills} times in a row: within an epoch, at "
+             "its end before and after its save, while it validates; 0, 2 or 4 reading threads, others at each resume",
         "the same bits as the run that nobody stopped",
         f"{dead} of {chains * kills} deaths came where they should; {differ} of {bits:,} bits differ",
         dead == chains * kills and differ == 0 < bits)

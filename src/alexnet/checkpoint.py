@@ -2,8 +2,9 @@
 
 A checkpoint is a folder. `checkpoint.json` says all that is not a tensor and names the tensor files with their SHA-256;
 the files' own names carry step and content, and each gets its name when it is whole, so that a save never touches what
-the present `checkpoint.json` points to, and replacing that one file is the moment at which the new state counts. Kill the process anywhere: the folder holds the
-old state or the new one, whole. safetensors and JSON only; nothing in it can run.
+the present `checkpoint.json` points to, and replacing that one file is the moment at which the new state counts. Kill
+the process anywhere: the folder holds the old state or the new one, whole. safetensors and JSON only; nothing in it can
+run.
 """
 
 from __future__ import annotations
