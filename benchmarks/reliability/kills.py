@@ -49,22 +49,25 @@ class Toll:
         self.runs, self.differ, self.bits = self.runs + 1, self.differ + differ, self.bits + bits
 
 
-def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, seconds: float = 1.5, seed: int = 0) -> Finding:
-    """seconds: the longest that a process lives before it is killed, or its next save is waited for."""
+def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, in_saves: int, epochs: int = 20,
+            seconds: float = 1.5, seed: int = 0) -> Finding:
+    """in_saves: how many kills must have left a save half done. epochs: of each run. seconds: the longest that a
+    process lives before it is killed, or its next save is waited for.
+    """
     toll = Toll(seed)
     with victims.folder() as folder:
         data = victims.packed(folder)
         for size, wanted in ((1, kills), (2, kills_of_two)):
             if wanted or (kills_under_torchrun and size == 2):
-                whole = victims.whole(data, folder / f"whole-{size}", size=size)
+                whole = victims.whole(data, folder / f"whole-{size}", epochs, size=size)
                 until, number = toll.kills + wanted, 0
                 while toll.kills < until:
                     out = folder / f"killed-{size}-{number}"
-                    _to_its_end(toll, data, out, size, until, seconds)
+                    _to_its_end(toll, data, out, size, epochs, until, seconds)
                     toll.compare(whole, out)
                     number += 1
         if kills_under_torchrun:
-            _under_torchrun(toll, data, folder / "torchrun", kills_under_torchrun)
+            _under_torchrun(toll, data, folder / "torchrun", epochs, kills_under_torchrun)
             toll.compare(whole, folder / "torchrun")
     return Finding(
         "1", f"training killed {toll.kills} times with SIGKILL ({kills} of one process, {kills_of_two} of two, "
@@ -73,14 +76,14 @@ def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, seconds: f
         f"{toll.differ} of {toll.bits:,} bits differ in {toll.runs} runs; {toll.unreadable} unreadable checkpoints, "
         f"{toll.lost_steps} that went back; {toll.in_saves} kills left a save half done",
         toll.differ == toll.unreadable == toll.lost_steps == 0 and toll.bits > 0
-        and toll.in_saves >= 0.15 * toll.kills)
+        and toll.in_saves >= in_saves)
 
 
-def _to_its_end(toll: Toll, data: Path, out: Path, size: int, until: int, seconds: float) -> None:
+def _to_its_end(toll: Toll, data: Path, out: Path, size: int, epochs: int, until: int, seconds: float) -> None:
     """One run, killed again and again while there are kills to be done, and left alone then."""
     step = 0
     while True:
-        processes = victims.train(data, out, size=size)
+        processes = victims.train(data, out, epochs, size=size)
         if toll.kills < until and _killed(toll, processes, out, seconds):
             step = toll.count(out, step)
             continue
@@ -114,14 +117,14 @@ def _killed(toll: Toll, processes: list[BaseProcess], out: Path, seconds: float)
     return any(one.exitcode == -signal.SIGKILL for one in doomed)
 
 
-def _under_torchrun(toll: Toll, data: Path, out: Path, kills: int) -> None:
+def _under_torchrun(toll: Toll, data: Path, out: Path, epochs: int, kills: int) -> None:
     """One of the two processes is killed, again and again; torchrun notices and starts both anew."""
     said = out.with_suffix(".said")
     with said.open("wb") as file:
         launcher = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", str(kills),
-             "--monitor-interval", "0.1", "--standalone", "-m", "alexnet", "train", data, *victims.FREQUENT, "--out",
-             out], stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
+             "--monitor-interval", "0.1", "--standalone", "-m", "alexnet", *victims.command(data, out, epochs)],
+            stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
     step = 0
     for _ in range(kills):
         began = time.monotonic()
@@ -144,4 +147,4 @@ def _children(pid: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    ledger.main(measure, kills=140, kills_of_two=60, kills_under_torchrun=10)
+    ledger.main(measure, kills=140, kills_of_two=60, kills_under_torchrun=10, in_saves=30)

@@ -24,7 +24,7 @@ from alexnet.loader import order
 from alexnet.runlog import logged
 from alexnet.shards import MEAN, open_packed
 
-BATCH, STEPS = 8, victims.TRAINING // 8
+EPOCHS, BATCH = 20, 8
 SENTENCE = re.compile(r"alexnet: the loss is \S+ after (?:step )?(\d+).*; the photographs were (\S+)")
 
 
@@ -60,15 +60,16 @@ def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
         names = open_packed(data).split("train").names
         for size in range(1, sizes + 1):
             index = int(rng.integers(victims.TRAINING))
-            at = STEPS + 1 + int(np.flatnonzero(order(victims.TRAINING, 0, 1) == index)[0]) // BATCH
+            at = victims.STEPS + 1 + int(np.flatnonzero(order(victims.TRAINING, 0, 1) == index)[0]) // BATCH
             first = names[order(victims.TRAINING, 0, 0)[0]]
             by_data += [
                 _fault(data, folder / f"view-{size}", size, named=names[index], at=at, before=SpoilView(index, 1)),
                 _fault(spoilt, folder / f"mean-{size}", size, named=first, at=1)]
             for number in range(rates):
+                rate, norm = 10 ** rng.uniform(0, 30), ("batch", "none")[number % 2]
                 by_rate.append(_fault(
-                    data, folder / f"rate-{size}-{number}", size, "--set", f"recipe.rate={10 ** rng.uniform(0, 30):.3g}",
-                    "--set", f"arch.norm={('batch', 'none')[number % 2]}", "--set", "recipe.warmup_epochs=0"))
+                    data, folder / f"rate-{size}-{number}", size, "--set", f"recipe.rate={rate:.3g}",
+                    "--set", f"arch.norm={norm}", "--set", "recipe.warmup_epochs=0"))
     faults = [fault for fault in by_data + by_rate if fault]
     return Finding(
         "12", f"NaN by a photograph and by the mean {len(by_data)} times, rates of 1 to 1e30 {len(by_rate)} times with "
@@ -87,7 +88,7 @@ def _fault(data: Path, out: Path, size: int, *options: str, named: str = "", at:
 
     named, at: a photograph and the step that must be in the sentence.
     """
-    processes = victims.train(data, out, *options, size=size, before=before)
+    processes = victims.train(data, out, EPOCHS, *options, size=size, before=before)
     for one in processes:
         one.join(120)
     codes = [one.exitcode for one in processes]

@@ -23,8 +23,8 @@ MOMENTS = (
 """In the order of their coming: twelve steps are an epoch."""
 
 
-def measure(chains: int, kills: int = len(MOMENTS)) -> Finding:
-    """kills: of each chain."""
+def measure(chains: int, kills: int = len(MOMENTS), epochs: int = 20) -> Finding:
+    """kills: of each chain. epochs: of each run."""
     differ = bits = dead = 0
     with victims.folder() as folder:
         for chain in range(chains):
@@ -32,13 +32,13 @@ def measure(chains: int, kills: int = len(MOMENTS)) -> Finding:
             data = folder / codec if (folder / codec).exists() else victims.packed(folder, codec)  # type: ignore[arg-type]
             whole, out = folder / f"whole-{codec}", folder / f"chain-{chain}"
             if not whole.exists():
-                victims.whole(data, whole)
+                victims.whole(data, whole, epochs)
             for number, moment in enumerate(MOMENTS[:kills]):
                 workers = WORKERS[(chain // 2 + number) % 3]
-                victim, = victims.train(data, out, "--workers", f"{workers}", before=moment)
+                victim, = victims.train(data, out, epochs, "--workers", f"{workers}", before=moment)
                 victim.join(120)
                 dead += victim.exitcode == -signal.SIGKILL
-            victims.whole(data, out, "--workers", f"{WORKERS[chain % 3]}")
+            victims.whole(data, out, epochs, "--workers", f"{WORKERS[chain % 3]}")
             wrong, total = victims.differing_bits(whole, out)
             differ, bits = differ + wrong, bits + total
     return Finding(

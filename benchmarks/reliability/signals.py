@@ -42,22 +42,24 @@ class Tally:
     """What was not as it should be."""
 
 
-def measure(each: int, seconds: float = 8.0, seed: int = 0) -> Finding:
-    """each: signals of either kind. seconds: after which a signal has come at the latest."""
+def measure(each: int, epochs: int = 20, seconds: float = 8.0, seed: int = 0) -> Finding:
+    """each: signals of either kind, half of them while it trains. epochs: of each run. seconds: after which a signal of
+    the other half has come at the latest.
+    """
     rng, tally = np.random.default_rng(seed), Tally()
     with victims.folder() as folder:
         data = victims.packed(folder)
-        whole = victims.whole(data, folder / "whole")
+        whole = victims.whole(data, folder / "whole", epochs)
         runs, differ, bits, number = 0, 0, 0, 0
         while tally.sent < 2 * each:
             out = folder / f"run-{number}"
-            while tally.sent < 2 * each and _stopped(tally, data, out, rng, seconds):
+            while tally.sent < 2 * each and _stopped(tally, data, out, epochs, rng, seconds):
                 pass
-            victims.whole(data, out)
+            victims.whole(data, out, epochs)
             wrong, total = victims.differing_bits(whole, out)
             runs, differ, bits, number = runs + 1, differ + wrong, bits + total, number + 1
     return Finding(
-        "3", f"SIGINT and SIGTERM, {each} of each at random moments of a command's life",
+        "3", f"SIGINT and SIGTERM, {each} of each, half at random moments of a command's life and half while it trains",
         f"a checkpoint within {SECONDS:.0f} s, exit code 130 or 143, nothing printed but one sentence, and the bits of "
         "the run that nobody stopped",
         f"{tally.training} of {tally.sent} found it training, and the slowest of all took {tally.slowest:.1f} s; "
@@ -66,14 +68,19 @@ def measure(each: int, seconds: float = 8.0, seed: int = 0) -> Finding:
         not tally.wrong and differ == 0 < bits and tally.training > 0 and tally.slowest < SECONDS)
 
 
-def _stopped(tally: Tally, data: Path, out: Path, rng: np.random.Generator, seconds: float) -> bool:
+def _stopped(tally: Tally, data: Path, out: Path, epochs: int, rng: np.random.Generator, seconds: float) -> bool:
     """Start the run or go on with it, and send it a signal. Whether there is anything left to do for it."""
     number = (signal.SIGINT, signal.SIGTERM)[tally.sent % 2]
     running = subprocess.Popen(
-        [sys.executable, "-m", "alexnet", "train", data, *victims.FREQUENT, "--out", out], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        [sys.executable, "-m", "alexnet", *victims.command(data, out, epochs)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    before, moment = victims.step_of(out), rng.uniform(0, seconds)
+    if tally.sent // 2 % 2 == 0:
+        while running.poll() is None and victims.step_of(out) <= before:
+            time.sleep(0.02)
+        moment /= 20
     try:
-        said, _ = running.communicate(timeout=rng.uniform(0, seconds))
+        said, _ = running.communicate(timeout=moment)
         assert running.returncode == 0, said
         return False
     except subprocess.TimeoutExpired:

@@ -31,11 +31,11 @@ from alexnet.shards import Codec
 SIDE = 32
 SMALL = ("--arch", "small", "--set", f"arch.input.side={SIDE}", "--set", "arch.input.crop=28", "--set",
          "arch.conv.width=16", "--set", "arch.dense.width=32", "--device", "cpu", "--precision", "fp32")
-FREQUENT = (*SMALL, "--set", "recipe.batch_size=8", "--save-minutes", "0", "--epochs", "20", "--resume")
+FREQUENT = (*SMALL, "--set", "recipe.batch_size=8", "--save-minutes", "0", "--resume")
 """Saved after every step, and gone on with where there is something to go on with."""
 
-TRAINING, VALIDATION = 96, 40
-"""Photographs: twelve steps an epoch."""
+TRAINING, VALIDATION, STEPS = 96, 40, 12
+"""Photographs, and steps an epoch."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["victims", "alexnet.train", "alexnet.report", "torch.utils.tensorboard"])
@@ -105,16 +105,21 @@ def world(size: int) -> list[dict[str, str]]:
              "MASTER_PORT": str(port)} for rank in range(size)]
 
 
-def train(data: Path, out: Path, *options: str, size: int = 1, before: Callable[[], None] | None = None,
+def command(data: Path, out: Path, epochs: int, *options: str) -> list[str | Path]:
+    """What `alexnet` is to do."""
+    return ["train", data, *FREQUENT, "--out", out, "--epochs", f"{epochs}", *options]
+
+
+def train(data: Path, out: Path, epochs: int, *options: str, size: int = 1, before: Callable[[], None] | None = None,
           ) -> list[BaseProcess]:
     """The processes of a run, begun or gone on with."""
-    return [begin(["train", data, *FREQUENT, "--out", out, *options], out.with_suffix(".said"), environment, before)
+    return [begin(command(data, out, epochs, *options), out.with_suffix(".said"), environment, before)
             for environment in world(size)]
 
 
-def whole(data: Path, out: Path, *options: str, size: int = 1) -> Path:
+def whole(data: Path, out: Path, epochs: int, *options: str, size: int = 1) -> Path:
     """A run that nobody stops. Returns its folder."""
-    for one in train(data, out, *options, size=size):
+    for one in train(data, out, epochs, *options, size=size):
         one.join(600)
         assert one.exitcode == 0, out.with_suffix(".said").read_text()
     return out
