@@ -11,9 +11,13 @@
 #ifndef BODY /* ------------------------------------------------------------------------------ the file's own frame */
 
 #include <math.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef SIGBUS
+#include <unistd.h>
+#endif
 #ifdef __SSE2__
 #include <xmmintrin.h>
 #endif
@@ -174,6 +178,25 @@ int alexnet_highest_level(void) {
 }
 
 void alexnet_use_level(int number) { level = LEVELS[number]; }
+
+static char last_words[2048];
+
+#ifdef SIGBUS
+static void say_and_end(int number) {
+    ssize_t written = write(2, last_words, strlen(last_words));
+    (void)number, (void)written;
+    _exit(2);
+}
+#endif
+
+/* What to say, and to exit with 2, where memory that maps a file cannot be read: the file was cut short, or its disk
+   fails. The kernel has no other way to tell than SIGBUS, and Python's own handlers would never get to run. */
+void alexnet_last_words(const char *sentence) {
+    strncpy(last_words, sentence, sizeof last_words - 1);
+#ifdef SIGBUS
+    signal(SIGBUS, say_and_end);
+#endif
+}
 
 enum { SOME = 64 }; /* rows that a core takes at a time */
 

@@ -103,6 +103,33 @@ def test_killed_at_any_write_the_folder_holds_the_old_state_or_the_new(saved, tm
     assert outcomes == sorted(outcomes)
 
 
+def test_killed_in_a_second_save_of_the_same_step_the_first_is_whole(saved, tmp_path, monkeypatch):
+    """After an epoch's last step, and again when it is evaluated: the files have the same names."""
+    save(saved, tmp_path)
+    again, real = Checkpoint(**{**vars(saved), "errors": {"loss": 1.0}}), Path.open
+    for survives in range(3):
+        left = survives
+
+        def dying(path, mode="r"):
+            nonlocal left
+            file = real(path, mode)
+            if mode == "wb":
+                if left == 0:
+                    file.close()
+                    raise Killed
+                left -= 1
+            return file
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", dying)
+            with pytest.raises(Killed):
+                save(again, tmp_path)
+        assert load(tmp_path, with_velocity=True).errors == {}
+    save(again, tmp_path)
+    assert load(tmp_path).errors == {"loss": 1.0}
+    assert len(list(tmp_path.iterdir())) == 3, "what the killed saves left is gone"
+
+
 def test_a_full_disk_leaves_the_former_checkpoint_and_no_rubbish(saved, tmp_path, monkeypatch):
     save(saved, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -195,6 +195,20 @@ def test_kernels_load_with_and_without_torch(first):
     assert said == [f"generic {first == 'torch'}", "(3, 3, 3)"]
 
 
+def test_a_file_that_is_cut_short_under_a_memory_map_ends_the_process_with_a_sentence(tmp_path):
+    script = """import mmap, os, sys
+from alexnet.native import last_words
+with open(sys.argv[1], "wb+") as file:
+    file.truncate(100_000)
+    memory = mmap.mmap(file.fileno(), 0)
+    last_words("alexnet: the file is gone")
+    os.truncate(sys.argv[1], 10)
+    memory[50_000]
+"""
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path / "file"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "alexnet: the file is gone\n")
+
+
 @pytest.mark.gpu
 def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tmp_path):
     way = replace(recipe("modern"), epochs=2, batch_size=32)

@@ -1,6 +1,7 @@
 """Claims about the packed form on disk. Its folders are made by `pack` from the pictures of `conftest`."""
 
 import json
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +131,17 @@ def test_truncated_shard_is_refused_by_name(folder: Packed):
     shard(folder).write_bytes(content[:-1])
     with pytest.raises(ValueError, match=f"{shard(folder).name} is truncated: .* bytes of"):
         open_packed(folder.path)
+
+
+def test_a_shard_that_is_cut_short_while_it_is_open_is_refused_by_name(folder: Packed):
+    """The rest of the last page would read as zeros, and what is beyond it kills the process."""
+    split = folder.split("train")
+    split.read(np.arange(TRAIN))
+    os.truncate(shard(folder), shard(folder).stat().st_size // 2)
+    with pytest.raises(ValueError, match=f"{shard(folder).name} is truncated: .* bytes of"):
+        split.read(np.arange(TRAIN))
+    elsewhere = [index for index in range(TRAIN) if index // 10 != 1]
+    assert len(split.read(np.array(elsewhere))) == len(elsewhere)
 
 
 def test_missing_file_is_refused_by_name(folder: Packed):

@@ -16,9 +16,11 @@ import torch
 from torch import nn
 
 from alexnet import checkpoint
+from alexnet.augment import Preprocess
 from alexnet.config import Recipe, arch, recipe
 from alexnet.diagnostics import loss_verdict
 from alexnet.evaluate import Errors
+from alexnet.loader import order
 from alexnet.model import AlexNet
 from alexnet.optimise import Arithmetic, Momentum, Plateau, choose_precision, conv1_rate, learning_rate
 from alexnet.settings import override
@@ -402,12 +404,48 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
             run.network.named_layer("conv1").weight.data.fill_(float("nan"))
 
     run.on_event = poison
-    with pytest.raises(Diverged, match="lower the rate"):
+    with pytest.raises(Diverged, match="lower the rate") as stopped:
         run.train()
     saved = checkpoint.load(tmp_path / "run" / "last")
     assert saved.training["step"] == 3
     assert all(torch.isfinite(weight).all() for weight in saved.weights.values())
-    assert any(event["event"] == "warning" for event in logged(tmp_path / "run"))
+    warning, = (event for event in logged(tmp_path / "run") if event["event"] == "warning")
+    names = [packed.split("train").names[index] for index in order(120, 0, 0)[45:60]]
+    assert warning["photographs"] == names
+    assert f"the photographs were {', '.join(names[:3])} and 12 more, all of them in {tmp_path}" in str(stopped.value)
+
+
+def test_a_photograph_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
+        packed, tiny, tmp_path, monkeypatch):
+    real = Preprocess.training_views
+
+    def views(self, pixels, indices, *rest):
+        made = real(self, pixels, indices, *rest)
+        made[torch.from_numpy(np.isin(indices, [7, 50])), 0, 3, 3] = math.nan
+        return made
+
+    monkeypatch.setattr(Preprocess, "training_views", views)
+    first = int(np.isin(order(120, 0, 0), [7, 50]).argmax()) // 15
+    names = [packed.split("train").names[index] for index in (7, 50) if index in order(120, 0, 0)[:15 * (first + 1)]]
+    with pytest.raises(Diverged, match=f"after step {first + 1}: the network was shown numbers that") as stopped:
+        Run(packed, tiny, QUICK, tmp_path / "run").train()
+    assert stopped.value.photographs == names
+    assert "rate" not in str(stopped.value)
+    assert str(stopped.value).endswith(f"the photographs were {', '.join(names)}")
+
+
+def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path):
+    """Training goes by the batch's own, and would not notice; the loss stays a number."""
+    run = Run(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
+
+    def overflow(event):
+        if event["event"] == "step" and event["step"] == 4:
+            next(value for name, value in run.network.named_buffers() if "running_var" in name).fill_(math.inf)
+
+    run.on_event = overflow
+    with pytest.raises(Diverged, match="lower the rate"):
+        run.train()
+    assert checkpoint.load(tmp_path / "run" / "last").training["step"] == 3
 
 
 def test_a_validation_loss_that_is_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):

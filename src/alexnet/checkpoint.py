@@ -1,9 +1,10 @@
 """Atomic save and verified load of everything a network is: weights, preprocessing, classes, and how to go on training.
 
 A checkpoint is a folder. `checkpoint.json` says all that is not a tensor and names the tensor files with their SHA-256;
-the files' own names carry the step, so that a save never touches what the present `checkpoint.json` points to, and
-replacing that one file is the moment at which the new state counts. Kill the process anywhere: the folder holds the
-old state or the new one, whole. safetensors and JSON only; nothing in it can run.
+the files' own names carry step and content, and each gets its name when it is whole, so that a save never touches what
+the present `checkpoint.json` points to, and replacing that one file is the moment at which the new state counts. Kill
+the process anywhere: the folder holds the old state or the new one, whole. safetensors and JSON only; nothing in it can
+run.
 """
 
 from __future__ import annotations
@@ -95,16 +96,15 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         # The head carries its own checksum, so that a flipped bit in a number is noticed too.
         text = json.dumps(head, indent=1)
         head["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-        _write(folder / f"{HEAD}.new", json.dumps(head, indent=1).encode())
-        (folder / f"{HEAD}.new").replace(folder / HEAD)
+        _write(folder / HEAD, json.dumps(head, indent=1).encode())
     except OSError:
         kept = _named_files(folder)
-        for path in (*new, folder / f"{HEAD}.new"):
+        for path in (*new, *folder.glob("*.new")):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
         raise
     _sync_folder(folder)
-    for path in folder.glob("*.safetensors"):
+    for path in (*folder.glob("*.safetensors"), *folder.glob("*.new")):
         if path.name not in {entry["file"] for entry in files.values()}:
             path.unlink(missing_ok=True)
 
@@ -137,10 +137,13 @@ class Saver:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    """In one step: a second save of a step has the names of the first, and they must stay whole until it is done."""
+    draft = path.with_name(f"{path.name}.new")
+    with draft.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    draft.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -152,7 +152,16 @@ def open_data(data: str, side: int) -> Packed:
     """The packed form of DATA at that side; what is not packed yet is packed into the user's cache, saying so."""
     from alexnet.stream import open_or_stream
 
-    return open_or_stream(data, side, say=say)
+    return _watched(open_or_stream(data, side, say=say))
+
+
+def _watched(packed: Packed) -> Packed:
+    """The same; should one of its files be cut short from now on, a sentence says so before the process ends."""
+    from alexnet.native import last_words
+
+    last_words(f"alexnet: a file of {packed.path} was cut short while it was read, or its disk fails; mend that and "
+               "run the same command again, training with --resume")
+    return packed
 
 
 def measurable(
@@ -179,6 +188,7 @@ def measurable(
         if model.preprocess.spec.side != first.preprocess.spec.side:
             raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
                              f"{first.preprocess.spec.side}; an ensemble must agree on them")
-    packed = open_or_stream(data, first.preprocess.spec.side, say=say, trained_on=first.trained_on or "unknown")
+    packed = _watched(open_or_stream(
+        data, first.preprocess.spec.side, say=say, trained_on=first.trained_on or "unknown"))
     photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
     return models, photographs, match_classes(first.classes, packed.classes), packed

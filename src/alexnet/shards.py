@@ -428,6 +428,11 @@ class Split:
         if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
             raise IndexError(f"photographs {min(indices)} to {max(indices)} exceed a split of {len(self)}")
         places = self._lying(indices)
+        for (memory, begin, length), index in zip(places, indices.tolist(), strict=True):
+            if memory.size() < begin + length:  # the file has been cut short since it was opened
+                ends = np.cumsum([shard["photographs"] for shard in self.shards])
+                path = self.folder / self.shards[int(np.searchsorted(ends, index, side="right"))]["file"]
+                raise ValueError(f"{path} {_wrong_size(path, len(memory))}; {_REMEDY}")
         if hasattr(mmap, "MADV_WILLNEED"):
             # Ask for the whole batch at once: from a cold disk four times as fast as a page fault at a time.
             for memory, begin, length in places:

@@ -13,7 +13,7 @@ import platform
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -105,6 +105,13 @@ class Interrupted(Exception):
 class Diverged(ValueError):
     """The loss or the weights are no numbers any more. The checkpoints are those from before."""
 
+    def __init__(self, verdict: str, photographs: Sequence[str], log: Path) -> None:
+        """photographs: of the step; all of them go into the log, and the first into the sentence."""
+        more = f" and {len(photographs) - 3} more, all of them in {log}" if len(photographs) > 3 else ""
+        named = f"; the photographs were {', '.join(photographs[:3])}{more}" if photographs else ""
+        super().__init__(verdict + named)
+        self.photographs = list(photographs)
+
 
 class _Launched(NamedTuple):
     """A step that the device has been given, and may not have done."""
@@ -112,7 +119,7 @@ class _Launched(NamedTuple):
     step: int
     told: Tensor
     """Over all processes: mean loss, wrong guesses, how many were signalled to stop by each of STOPS, save now."""
-    photographs: int
+    batch: Batch
     rate: float
     began: float
     waited: float
@@ -267,6 +274,8 @@ class Run:
         self.optimiser.squares = self.team.squares
         if saved:
             self._restore(saved)
+        self._latest: _Launched | None = None
+        """The step whose loss was read last."""
         self._saver = ckpt.Saver()
         self._saved_at = time.monotonic()
         self._said: set[str] = set()
@@ -299,7 +308,7 @@ class Run:
                 self._saver.wait()
                 tell(event="end", step=self.state.step, epoch=self.state.epoch, best_top1_error=self.state.best_error)
         except Diverged as verdict:
-            tell(event="warning", step=self.state.step, text=str(verdict))
+            tell(event="warning", step=self.state.step, text=str(verdict), photographs=verdict.photographs)
             if not self.world.first:  # all of them saw it, and one says so
                 raise Elsewhere(2) from verdict
             raise
@@ -350,7 +359,7 @@ class Run:
             if glimpse:
                 self._judge_units(tell, glimpse)
             launched.append(_Launched(
-                state.step, self._told(loss, wrong, batch, caught()), len(batch.everyone), rate, began, waited))
+                state.step, self._told(loss, wrong, batch, caught()), batch, rate, began, waited))
             save = settle(behind)
             if self.world.size == 1:  # there is nobody to agree with
                 stop = stop or caught()
@@ -382,13 +391,14 @@ class Run:
     def _settle(self, tell: Callable[..., None], done: _Launched, latest: list[float]) -> tuple[int, bool]:
         """Read what a step gave, count it, tell it, judge it. The signal to stop by, and whether to save."""
         state, (loss, wrong_, *stops, due) = self.state, done.told.tolist()
-        wrong = int(wrong_)
-        state.seen += done.photographs
-        state.loss_sum += loss * done.photographs
+        wrong, photographs = int(wrong_), len(done.batch.everyone)
+        state.seen += photographs
+        state.loss_sum += loss * photographs
         state.wrong += wrong
+        self._latest = done
         seconds = time.perf_counter() - done.began
         tell(event="step", step=done.step, epoch=state.epoch + 1, loss=loss, rate=done.rate,
-             train_error=wrong / done.photographs, photographs_per_second=done.photographs / seconds,
+             train_error=wrong / photographs, photographs_per_second=photographs / seconds,
              waiting=done.waited / seconds)
         latest.append(loss)
         del latest[:-200]
@@ -397,17 +407,14 @@ class Run:
 
     def _step(self, batch: Batch, rate: float, conv1_rate: float) -> tuple[Tensor, Tensor]:
         """A step on this process's share of a batch, in parts where it is large. Its loss and wrong guesses."""
-        state, stops = self.state, self.recipe.lighting_stops
+        state = self.state
         # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
-        lighting = self.lighting if not stops or state.epoch < stops else None
         pieces = self.team.pieces(len(batch.everyone), self.micro_batch)
         losses, wrongs = [], []
         for piece, part in enumerate(batch.parts(pieces)):
             self.team.see(len(batch.everyone), state.step, piece, pieces)
-            views_NCHW = self.preprocess.training_views(
-                part.pixels, part.indices, self.recipe, state.seed, state.epoch, lighting,
-                self.arithmetic.dtype_of_views, part.leaders(self.recipe.view_group))
+            views_NCHW = self._views(part)
             last = piece == pieces - 1
             with self.team.adding(last):
                 loss, wrong = train_step(
@@ -417,10 +424,38 @@ class Run:
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
 
+    def _views(self, part: Batch) -> Tensor:
+        """What the network is shown of those photographs in this epoch."""
+        state, stops = self.state, self.recipe.lighting_stops
+        lighting = self.lighting if not stops or state.epoch < stops else None
+        return self.preprocess.training_views(
+            part.pixels, part.indices, self.recipe, state.seed, state.epoch, lighting, self.arithmetic.dtype_of_views,
+            part.leaders(self.recipe.view_group))
+
+    def _diverged(self, loss: float) -> Diverged:
+        """What to raise, in all processes at once, where a loss is no number: the likely cause, and the photographs.
+
+        The views of the latest step are made anew: where some are no numbers, it is they and not the rate.
+        """
+        own: list[int] = []
+        if self._latest:
+            batch = self._latest.batch
+            for part in batch.parts(self.team.pieces(len(batch.everyone), self.micro_batch)):
+                fit_N = self._views(part).isfinite().flatten(1).all(1).numpy(force=True)
+                own += part.indices[~fit_N].tolist()
+        unfit = sorted({index for text in self.world.everyones(json.dumps(own)) for index in json.loads(text)})
+        step = self._latest.step if self._latest else self.state.step
+        verdict = str(loss_verdict(loss, self.arch.classes, step, self.arch.norm))
+        if unfit:
+            verdict = (f"the loss is {loss} after step {step}: the network was shown numbers that are not finite; see "
+                       "that arch.input.scale and arch.input.mean are right, and pack the data again")
+        shown = (unfit or self._latest.batch.everyone.tolist()) if self._latest and self.world.first else []
+        return Diverged(verdict, [self.training.names[index] for index in shown], self.out / "log.jsonl")
+
     def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
         """Say in words what is wrong with the loss. Raises Diverged where nothing can come of going on."""
         if not math.isfinite(latest[-1]):
-            raise Diverged(loss_verdict(latest[-1], self.arch.classes, step, self.arch.norm))
+            raise self._diverged(latest[-1])
         if step % 200 == 0:
             mean = sum(latest) / len(latest)
             if verdict := loss_verdict(mean, self.arch.classes, step, self.arch.norm):
@@ -450,7 +485,7 @@ class Run:
             [(self.team.measured, self.preprocess)], self.validation, device=self.device, on_progress=check,
             share=self.team.reads))
         if not math.isfinite(errors.loss):
-            raise Diverged(loss_verdict(errors.loss, self.arch.classes, state.step, self.arch.norm))
+            raise self._diverged(errors.loss)
         rate = learning_rate(self.recipe, (state.step - 0.5) / self.steps, state.plateau.drops)
         state.plateau.see(errors.top1_error, self.recipe)
         state.epoch += 1
@@ -488,9 +523,11 @@ class Run:
 
     def _save(self, errors: Errors | None, name: str, *, resumable: bool) -> None:
         """Begin to write out/name, for which all processes give what they have."""
-        # The update after a finite loss can be the one that explodes, and no save may keep that.
-        if not self.team.everywhere(all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters())):
-            raise Diverged(loss_verdict(math.nan, self.arch.classes, self.state.step, self.arch.norm))
+        # The update after a finite loss can be the one that explodes, and no save may keep that. Batch normalisation's
+        # running variance can overflow alone: its layers go on by the batch's, and would measure by infinity.
+        kept = (*self.network.state_dict().values(), *self.optimiser.velocity.values())
+        if not self.team.everywhere(all(bool(tensor.isfinite().all()) for tensor in kept)):
+            raise self._diverged(math.nan)
         self.state.loss_scale = self.arithmetic.scale
         self.state.steps_since_overflow = self.arithmetic.steps_since_overflow
         weights = self.team.whole(self.network.state_dict())

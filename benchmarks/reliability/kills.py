@@ -1,0 +1,150 @@
+"""Row 1: training is killed with SIGKILL at random points and in the middle of saves, and ends as if it never was.
+
+    python benchmarks/reliability/kills.py [--kills 140] [--kills-of-two 60] [--kills-under-torchrun 10]
+
+A run is begun, killed, gone on with, killed again, until one comes to its end; then the next is begun, until there were
+enough kills. Half of them come at a random moment of the process's life, half at once when a file of a save that does
+not count yet is seen. Of two processes one or both are killed, and the other is ended as torchrun does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import ledger
+import numpy as np
+import victims
+from ledger import Finding
+
+
+class Toll:
+    """What the kills have left, over all runs."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.kills = self.in_saves = self.unreadable = self.lost_steps = self.runs = self.differ = self.bits = 0
+
+    def count(self, out: Path, before: int) -> int:
+        """A kill that has just been: look at what it left. `before`: the step that was saved then. That of now."""
+        self.kills += 1
+        self.in_saves += victims.half_saved(out)
+        try:
+            step = victims.step_of(out)
+        except ValueError:
+            self.unreadable += 1
+            return before
+        self.lost_steps += step < before
+        return step
+
+    def compare(self, whole: Path, out: Path) -> None:
+        """A run that has come to its end after all."""
+        differ, bits = victims.differing_bits(whole, out)
+        self.runs, self.differ, self.bits = self.runs + 1, self.differ + differ, self.bits + bits
+
+
+def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, in_saves: int, epochs: int = 20,
+            seconds: float = 1.5, seed: int = 0) -> Finding:
+    """in_saves: how many kills must have left a save half done. epochs: of each run. seconds: the longest that a
+    process lives before it is killed, or its next save is waited for.
+    """
+    toll = Toll(seed)
+    with victims.folder() as folder:
+        data = victims.packed(folder)
+        for size, wanted in ((1, kills), (2, kills_of_two)):
+            if wanted or (kills_under_torchrun and size == 2):
+                whole = victims.whole(data, folder / f"whole-{size}", epochs, size=size)
+                until, number = toll.kills + wanted, 0
+                while toll.kills < until:
+                    out = folder / f"killed-{size}-{number}"
+                    _to_its_end(toll, data, out, size, epochs, until, seconds)
+                    toll.compare(whole, out)
+                    number += 1
+        if kills_under_torchrun:
+            _under_torchrun(toll, data, folder / "torchrun", epochs, kills_under_torchrun)
+            toll.compare(whole, folder / "torchrun")
+    return Finding(
+        "1", f"training killed {toll.kills} times with SIGKILL ({kills} of one process, {kills_of_two} of two, "
+             f"{kills_under_torchrun} of one of two under torchrun, which starts both anew), and gone on with",
+        "0 bits differ from the uninterrupted run in weights, velocity, state and log; 0 unreadable checkpoints",
+        f"{toll.differ} of {toll.bits:,} bits differ in {toll.runs} runs; {toll.unreadable} unreadable checkpoints, "
+        f"{toll.lost_steps} that went back; {toll.in_saves} kills left a save half done",
+        toll.differ == toll.unreadable == toll.lost_steps == 0 and toll.bits > 0
+        and toll.in_saves >= in_saves)
+
+
+def _to_its_end(toll: Toll, data: Path, out: Path, size: int, epochs: int, until: int, seconds: float) -> None:
+    """One run, killed again and again while there are kills to be done, and left alone then."""
+    step = 0
+    while True:
+        processes = victims.train(data, out, epochs, size=size)
+        if toll.kills < until and _killed(toll, processes, out, seconds):
+            step = toll.count(out, step)
+            continue
+        for one in processes:
+            one.join(300)
+        codes = [one.exitcode for one in processes]
+        assert codes == [0] * size, f"ended with {codes}: {out.with_suffix('.said').read_text()}"
+        return
+
+
+def _killed(toll: Toll, processes: list[BaseProcess], out: Path, seconds: float) -> bool:
+    """Wait for the moment, and kill. Whether there was anything left to kill."""
+    processes[0].join(toll.rng.uniform(0, seconds))
+    if toll.kills % 2:
+        end = time.monotonic() + 10
+        while not victims.half_saved(out) and processes[0].is_alive() and time.monotonic() < end:
+            pass
+    alive = [one for one in processes if one.is_alive()]
+    if len(alive) < len(processes):  # it has come to its end, or one of them just before the other
+        return False
+    doomed = alive if len(alive) == 1 or toll.rng.random() < 0.5 else [alive[toll.rng.integers(len(alive))]]
+    for one in doomed:
+        one.kill()
+    for one in doomed:
+        one.join()
+    for one in alive:  # as torchrun does to those that are left
+        one.terminate()
+        one.join(30)
+        one.kill()
+        one.join()
+    return any(one.exitcode == -signal.SIGKILL for one in doomed)
+
+
+def _under_torchrun(toll: Toll, data: Path, out: Path, epochs: int, kills: int) -> None:
+    """One of the two processes is killed, again and again; torchrun notices and starts both anew."""
+    said = out.with_suffix(".said")
+    with said.open("wb") as file:
+        launcher = subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", str(kills),
+             "--monitor-interval", "0.1", "--standalone", "-m", "alexnet", *victims.command(data, out, epochs)],
+            stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    step = 0
+    for _ in range(kills):
+        began = time.monotonic()
+        while victims.step_of(out) <= step and launcher.poll() is None and time.monotonic() < began + 120:
+            time.sleep(0.05)
+        time.sleep(toll.rng.uniform(0, 0.5))
+        if not (workers := _children(launcher.pid)):
+            break  # it was quicker
+        os.kill(workers[toll.rng.integers(len(workers))], signal.SIGKILL)
+        time.sleep(1)  # until torchrun has ended the other
+        step = toll.count(out, step)
+    with suppress(subprocess.TimeoutExpired):
+        launcher.wait(300)
+    launcher.kill()
+    assert launcher.returncode == 0, said.read_text()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+if __name__ == "__main__":
+    ledger.main(measure, kills=140, kills_of_two=60, kills_under_torchrun=10, in_saves=30)

@@ -1,0 +1,116 @@
+"""Row 12: what is no number, by the data or by the rate, stops a run at once and gets into no checkpoint.
+
+    python benchmarks/reliability/notanumber.py [--rates 8]
+
+By the data: a photograph's view has a NaN from the second epoch on, or the packed mean has one. By the rate: it is far
+too large, with batch normalisation and without. One process and two.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import ledger
+import numpy as np
+import victims
+from ledger import Finding
+
+from alexnet import checkpoint
+from alexnet.augment import Preprocess
+from alexnet.loader import order
+from alexnet.runlog import logged
+from alexnet.shards import MEAN, open_packed
+
+EPOCHS, BATCH = 20, 8
+SENTENCE = re.compile(r"alexnet: the loss is \S+ after (?:step )?(\d+).*; the photographs were (\S+)")
+
+
+@dataclass(frozen=True)
+class SpoilView:
+    """Puts a NaN into the view of a photograph of the training set, from an epoch on."""
+
+    index: int
+    epoch: int
+
+    def __call__(self) -> None:
+        real = Preprocess.training_views
+
+        def views(self_: Preprocess, pixels, indices, recipe, seed, epoch, *rest):  # type: ignore[no-untyped-def]
+            made = real(self_, pixels, indices, recipe, seed, epoch, *rest)
+            if epoch >= self.epoch:
+                made[indices == self.index, 0, 3, 3] = math.nan
+            return made
+
+        Preprocess.training_views = views  # type: ignore[method-assign]
+
+
+def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
+    """rates: how many too large ones, with batch normalisation and without in turn. sizes: 2 for two processes too."""
+    rng = np.random.default_rng(seed)
+    by_data: list[str | None] = []
+    by_rate: list[str | None] = []
+    with victims.folder() as folder:
+        data, spoilt = victims.packed(folder), victims.packed(folder / "spoilt")
+        mean_HWC = np.load(spoilt / MEAN)
+        mean_HWC[16, 16] = math.nan  # where every crop has it
+        np.save(spoilt / MEAN, mean_HWC)
+        names = open_packed(data).split("train").names
+        for size in range(1, sizes + 1):
+            index = int(rng.integers(victims.TRAINING))
+            at = victims.STEPS + 1 + int(np.flatnonzero(order(victims.TRAINING, 0, 1) == index)[0]) // BATCH
+            first = names[order(victims.TRAINING, 0, 0)[0]]
+            by_data += [
+                _fault(data, folder / f"view-{size}", size, named=names[index], at=at, before=SpoilView(index, 1)),
+                _fault(spoilt, folder / f"mean-{size}", size, named=first, at=1)]
+            for number in range(rates):
+                rate, norm = 10 ** rng.uniform(0, 30), ("batch", "none")[number % 2]
+                by_rate.append(_fault(
+                    data, folder / f"rate-{size}-{number}", size, "--set", f"recipe.rate={rate:.3g}",
+                    "--set", f"arch.norm={norm}", "--set", "recipe.warmup_epochs=0"))
+    faults = [fault for fault in by_data + by_rate if fault]
+    return Finding(
+        "12", f"NaN by a photograph and by the mean {len(by_data)} times, rates of 1 to 1e30 {len(by_rate)} times with "
+              f"batch normalisation and without, in {' and '.join(['one process', 'two'][:sizes])}",
+        "stops within one step, keeps the last good checkpoint, names the photographs of the batch",
+        f"by data {by_data.count('')} of {len(by_data)} stopped at that step and named the photograph; by rate "
+        f"{by_rate.count('')} stopped at the step after the last finite weights, or sooner, and named the batch's, "
+        f"{by_rate.count(None)} came to their end with finite weights; {len(faults)} otherwise"
+        + "".join(f" ({one})" for one in faults[:3]),
+        not faults and "" in by_rate)
+
+
+def _fault(data: Path, out: Path, size: int, *options: str, named: str = "", at: int = 0,
+           before: SpoilView | None = None) -> str | None:
+    """Train. What was not as it should be where it stopped, "" where all was; None where it came to its end.
+
+    named, at: a photograph and the step that must be in the sentence.
+    """
+    processes = victims.train(data, out, EPOCHS, *options, size=size, before=before)
+    for one in processes:
+        one.join(120)
+    codes = [one.exitcode for one in processes]
+    tensors = [tensor for name in ("last", "best") if (out / name / checkpoint.HEAD).exists()
+               for kept in (checkpoint.load(out / name, with_velocity=True),)
+               for tensor in (*kept.weights.values(), *kept.velocity.values())]
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        return f"{out.name}: a checkpoint is not finite"
+    if codes == [0] * size and not named:
+        return None
+    said = out.with_suffix(".said").read_text()
+    sentence = SENTENCE.search(said)
+    if codes != [2] * size or not sentence or said.count("alexnet: ") != 1:
+        return f"{out.name}: exit codes {codes}, said {said[-300:]!r}"
+    step, photograph = int(sentence[1]), sentence[2].rstrip(",")
+    warning = [event for event in logged(out) if event["event"] == "warning"][-1]
+    if (named and named not in warning["photographs"]) or (at and step != at):
+        return f"{out.name}: step {step} and not {at}, {photograph} and not {named}"
+    if not 0 <= step - victims.step_of(out) <= 1:
+        return f"{out.name}: stopped after step {step}, and the checkpoint is of {victims.step_of(out)}"
+    return ""
+
+
+if __name__ == "__main__":
+    ledger.main(measure, rates=8)

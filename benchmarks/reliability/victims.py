@@ -1,0 +1,195 @@
+"""Training runs to be killed: begun in milliseconds, looked at after a death, and compared to the last bit.
+
+`alexnet train` is started by forking a process that has imported torch and done nothing else, so that hundreds of kills
+take minutes. All of them train the same few photographs, drawn here, and save after every step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alexnet import checkpoint, cli
+from alexnet.datasets import open_dataset
+from alexnet.pack import pack
+from alexnet.progress import TrainingBar
+from alexnet.runlog import logged
+from alexnet.shards import Codec
+
+SIDE = 32
+SMALL = ("--arch", "small", "--set", f"arch.input.side={SIDE}", "--set", "arch.input.crop=28", "--set",
+         "arch.conv.width=16", "--set", "arch.dense.width=32", "--device", "cpu", "--precision", "fp32")
+FREQUENT = (*SMALL, "--set", "recipe.batch_size=8", "--save-minutes", "0", "--resume")
+"""Saved after every step, and gone on with where there is something to go on with."""
+
+TRAINING, VALIDATION, STEPS = 96, 40, 12
+"""Photographs, and steps an epoch."""
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["victims", "alexnet.train", "alexnet.report", "torch.utils.tensorboard"])
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for a measurement, gone afterwards."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def draw(photographs: Path, training: int = TRAINING, validation: int = VALIDATION) -> Path:
+    """Class folders of noise whose brightness tells the class; split, as PNG files. Returns where."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", training), ("val", validation)):
+        for number in range(count):
+            place = photographs / split / ("ash", "birch", "cedar", "date")[number % 4]
+            place.mkdir(parents=True, exist_ok=True)
+            pixels_HWC = rng.normal(60 + 45 * (number % 4), 60, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels_HWC).save(place / f"{number:03}.png")
+    return photographs
+
+
+def packed(where: Path, codec: Codec = "raw") -> Path:
+    """The same, packed."""
+    return pack(open_dataset(draw(where / "photographs")), where / codec, side=SIDE, codec=codec).path
+
+
+# --- Beginning --------------------------------------------------------------------------------------------------------
+
+
+def begin(
+    arguments: Sequence[str | Path], said: Path, environment: dict[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> BaseProcess:
+    """`alexnet ARGUMENTS` in a process of its own, which prints into `said`, and does `before` before it begins."""
+    victim = _FORKS.Process(target=_live, args=([*map(str, arguments)], said, environment or {}, before))
+    victim.start()
+    return victim
+
+
+def _live(arguments: list[str], said: Path, environment: dict[str, str], before: Callable[[], None] | None) -> None:
+    import torch
+
+    from alexnet import report
+
+    report.report = lambda out, packed: out  # seconds of drawing, of what the run has left already
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    with said.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if before:
+        before()
+    cli.main(arguments)
+
+
+def world(size: int) -> list[dict[str, str]]:
+    """What torchrun tells each of several processes; nothing to one."""
+    if size == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
+             "MASTER_PORT": str(port)} for rank in range(size)]
+
+
+def command(data: Path, out: Path, epochs: int, *options: str) -> list[str | Path]:
+    """What `alexnet` is to do."""
+    return ["train", data, *FREQUENT, "--out", out, "--epochs", f"{epochs}", *options]
+
+
+def train(data: Path, out: Path, epochs: int, *options: str, size: int = 1, before: Callable[[], None] | None = None,
+          ) -> list[BaseProcess]:
+    """The processes of a run, begun or gone on with."""
+    return [begin(command(data, out, epochs, *options), out.with_suffix(".said"), environment, before)
+            for environment in world(size)]
+
+
+def whole(data: Path, out: Path, epochs: int, *options: str, size: int = 1) -> Path:
+    """A run that nobody stops. Returns its folder."""
+    for one in train(data, out, epochs, *options, size=size):
+        one.join(600)
+        assert one.exitcode == 0, out.with_suffix(".said").read_text()
+    return out
+
+
+class DieAt:
+    """Makes a run kill itself at the first event that is such: kind, and the least step or number done."""
+
+    def __init__(self, kind: str, least: int) -> None:
+        self.kind, self.least = kind, least
+
+    def __call__(self) -> None:
+        see = TrainingBar.see
+
+        def watch(bar: TrainingBar, event: dict[str, Any]) -> None:
+            if event["event"] == self.kind and event.get("step", event.get("done", 0)) >= self.least:
+                os.kill(os.getpid(), signal.SIGKILL)
+            see(bar, event)
+
+        TrainingBar.see = watch  # type: ignore[method-assign]
+
+
+# --- Looking ----------------------------------------------------------------------------------------------------------
+
+
+def step_of(run: Path) -> int:
+    """The step that last/ holds, every byte of it and of best/ checked; 0 where nothing was saved yet.
+
+    Raises ValueError where one of them cannot be read.
+    """
+    saved = [checkpoint.load(run / name, with_velocity=True) for name in ("best", "last")
+             if (run / name / checkpoint.HEAD).exists()]
+    return saved[-1].training["step"] if saved and (run / "last" / checkpoint.HEAD).exists() else 0
+
+
+def half_saved(run: Path) -> bool:
+    """Whether there are the beginnings of a checkpoint newer than the one that counts."""
+    for where in (run / "last", run / "best"):
+        if not where.is_dir():
+            continue
+        newest = max((int(file.name.split("-")[1]) for file in where.glob("*.safetensors")), default=-1)
+        try:
+            counts = json.loads((where / checkpoint.HEAD).read_bytes())["training"]["step"]
+        except FileNotFoundError:
+            counts = -1
+        if newest > counts or any(where.glob("*.new")):
+            return True
+    return False
+
+
+def remains(run: Path) -> dict[str, bytes]:
+    """All that a finished run leaves behind, but for what a clock or the number of starts decides."""
+    kept = {}
+    for name in ("last", "best"):
+        saved = checkpoint.load(run / name, with_velocity=True)
+        for kind in ("weights", "velocity"):
+            kept |= {f"{name}/{kind}/{key}": one.numpy().tobytes() for key, one in getattr(saved, kind).items()}
+        kept[f"{name}/training"] = json.dumps([saved.training, saved.errors]).encode()
+    events = [{key: value for key, value in event.items() if key not in ("photographs_per_second", "waiting")}
+              for event in logged(run) if event["event"] != "start"]
+    return kept | {"log": json.dumps(events).encode()}
+
+
+def differing_bits(one: Path, other: Path) -> tuple[int, int]:
+    """Of all that two runs left behind: how many bits differ, and how many there are."""
+    a, b = remains(one), remains(other)
+    differ = total = 0
+    for key in a.keys() | b.keys():
+        x, y = (np.frombuffer(each.get(key, b""), np.uint8) for each in (a, b))
+        both = min(len(x), len(y))
+        differ += int(np.unpackbits(x[:both] ^ y[:both]).sum()) + 8 * (max(len(x), len(y)) - both)
+        total += 8 * max(len(x), len(y))
+    return differ, total

@@ -1,0 +1,156 @@
+"""Row 13: what reads the photographs is broken, again and again; and /dev/shm is small.
+
+    python benchmarks/reliability/workers.py [--readers 30] [--packings 20] [--processes 2]
+
+The loader and `pack` read by threads, which cannot be killed alone. So, in place of a worker's death: a thread's read
+fails, a shard is cut short, the data vanishes, each while a run trains; and the process that packs is killed. Nothing
+uses /dev/shm; a run with one of 16 MB shows it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import ledger
+import numpy as np
+import victims
+from ledger import Finding
+
+from alexnet import pack, shards
+
+SECONDS = 10.0
+SMALL_SHM = ["unshare", "--mount", "--map-root-user", "sh", "-c",
+             'mount -t tmpfs -o size=16m tmpfs /dev/shm && exec "$@"', "sh"]
+"""A command in a mount namespace of its own, whose /dev/shm has 16 MB."""
+
+
+@dataclass(frozen=True)
+class ReadFails:
+    """Makes the reading threads fail from their n-th read on, as on a disk that does."""
+
+    after: int
+
+    def __call__(self) -> None:
+        real, reads = shards.Split._lying, iter(range(10**9))
+
+        def lying(split: shards.Split, indices):  # type: ignore[no-untyped-def]
+            if next(reads) >= self.after:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(split.folder / split.shards[0]["file"]))
+            return real(split, indices)
+
+        shards.Split._lying = lying  # type: ignore[method-assign]
+
+
+def small_shards() -> None:
+    """`alexnet pack` in shards of 8 photographs, so that a kill finds some of them done."""
+    pack.pack_with_bar = partial(pack.pack_with_bar, shard_photographs=8)
+
+
+def measure(readers: int, packings: int, processes: int, epochs: int = 20, seed: int = 0) -> Finding:
+    """readers: how many runs, of so many epochs, lose what they read; packings: kills of a pack; processes: that train
+    with a small /dev/shm.
+    """
+    rng = np.random.default_rng(seed)
+    with victims.folder() as folder:
+        broken, recovered, slowest, faults = _readers(folder, rng, readers, epochs)
+        killed, alike = _packings(folder, rng, packings)
+        shm = _with_small_shm(folder, processes)
+    return Finding(
+        "13", "no reader is a process: in place of a worker's death a thread's read failed, a shard was cut short or "
+              f"the data vanished, {readers} times in training; packing was killed {killed} times with SIGKILL; "
+              "/dev/shm of 16 MB",
+        f"recovers, or one sentence within {SECONDS:.0f} s; gone on with, the bits of the undisturbed run",
+        f"{broken} of {readers} ended with one sentence, the slowest after {slowest:.1f} s, {recovered} trained on; "
+        f"{len(faults)} otherwise{''.join(f' ({one})' for one in faults[:3])}; packs that were killed "
+        f"{'have the same bytes' if alike else 'DIFFER'}; {shm}",
+        not faults and broken > 0 and alike and killed == packings and "failed" not in shm)
+
+
+def _readers(folder: Path, rng: np.random.Generator, times: int, epochs: int) -> tuple[int, int, float, list[str]]:
+    """How many ended with a sentence, how many trained on, the slowest, and what was not as it should be."""
+    broken = recovered = 0
+    slowest, faults = 0.0, []
+    whole = victims.whole(victims.packed(folder), folder / "whole", epochs)
+    for number in range(times):
+        data, out = folder / f"data-{number}", folder / f"run-{number}"
+        shutil.copytree(folder / "raw", data)
+        how = ("fails", "cut", "gone")[number % 3]
+        victim, = victims.train(data, out, epochs, before=ReadFails(
+            int(rng.integers(8, victims.STEPS * epochs))) if how == "fails" else None)
+        while not (out / "last").exists() and victim.is_alive():
+            time.sleep(0.01)
+        victim.join(rng.uniform(0, 1))
+        shard = data / "train-00000.npy"
+        if how == "cut":
+            os.truncate(shard, int(rng.integers(shard.stat().st_size)))
+        elif how == "gone":
+            shutil.rmtree(data)
+        began = time.monotonic()
+        victim.join(120)
+        said = out.with_suffix(".said").read_text()
+        if victim.exitcode == 2 and said.count("alexnet: ") == 1 and "Traceback" not in said:
+            broken, slowest = broken + 1, max(slowest, time.monotonic() - began)
+        elif victim.exitcode == 0 and how != "fails":
+            recovered += 1
+        else:
+            faults.append(f"{how}: exit code {victim.exitcode}, {said[-200:]!r}")
+        if slowest > SECONDS:
+            faults.append(f"{how}: {slowest:.0f} s")
+        victims.whole(folder / "raw", out, epochs)
+        if (differ := victims.differing_bits(whole, out)[0]):
+            faults.append(f"{how}: {differ} bits differ")
+    return broken, recovered, slowest, faults
+
+
+def _packings(folder: Path, rng: np.random.Generator, kills: int) -> tuple[int, bool]:
+    """Kills of a pack at random moments, and whether each pack ends with the bytes of one that nobody killed."""
+    source, killed, alike, number = folder / "photographs", 0, True, 0
+
+    def packing(dest: Path) -> int | None:
+        """Its exit code, where it is not killed."""
+        nonlocal killed
+        one = victims.begin(["pack", source, dest, "--side", "32", "--workers", "4"], folder / "said",
+                            before=small_shards)
+        one.join(rng.uniform(0, 0.3) if killed < kills and dest.name != "whole" else 120)
+        one.kill()
+        one.join()
+        killed += one.exitcode == -signal.SIGKILL
+        return one.exitcode
+
+    assert packing(folder / "whole-pack" / "whole") == 0, (folder / "said").read_text()
+    while killed < kills:
+        dest = folder / f"pack-{number}"
+        while packing(dest) == -signal.SIGKILL:
+            pass
+        alike = alike and _bytes(dest) == _bytes(folder / "whole-pack" / "whole")
+        number += 1
+    return killed, alike
+
+
+def _bytes(dest: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in dest.iterdir()}
+
+
+def _with_small_shm(folder: Path, processes: int) -> str:
+    """What came of training there."""
+    if subprocess.run([*SMALL_SHM, "true"], capture_output=True).returncode:
+        return "no mount namespaces here, so no small /dev/shm"
+    out = folder / "small-shm"
+    runs = [subprocess.Popen(
+        [*SMALL_SHM, sys.executable, "-m", "alexnet", *victims.command(folder / "raw", out, 2)],
+        env=os.environ | environment | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for environment in victims.world(processes)]
+    codes = [run.wait(300) for run in runs]
+    return f"with /dev/shm of 16 MB {processes} processes {'failed' if any(codes) else 'trained to the end'}"
+
+
+if __name__ == "__main__":
+    ledger.main(measure, readers=30, packings=20, processes=2)
