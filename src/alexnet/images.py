@@ -69,9 +69,15 @@ def decode(data: bytes | memoryview, name: str) -> NDArray[np.uint8]:
 def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:
     """As `decode`, into memory that is there: for JPEGs that `pack` made, which need no look at their header first."""
     try:
-        simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
+        decoded_HWC = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
     except Exception:  # whatever it is, the decoder for everything says it better, or can do it
-        pixels_HWC[:] = decode(data, name)
+        decoded_HWC = decode(data, name)
+    if decoded_HWC.shape != pixels_HWC.shape:
+        (rows, columns), (height, width) = decoded_HWC.shape[:2], pixels_HWC.shape[:2]
+        raise BadImage(f"{name} cannot be decoded: it has {columns} x {rows} pixels and not {width} x {height}; "
+                       "replace it, or leave it out")
+    if not np.may_share_memory(decoded_HWC, pixels_HWC):
+        pixels_HWC[:] = decoded_HWC
 
 
 def _decode(data: bytes | memoryview) -> NDArray[np.uint8]:
