@@ -331,17 +331,8 @@ def evaluate(
     if json_:
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
-        print(f"{', '.join(map(_meant, paths[:-1]))}: {errors.describe(views=int(views), networks=len(models))}")
-
-
-def _meant(path: str) -> str:
-    """The checkpoint that a run's folder stands for; weights of others as they are called."""
-    from alexnet.checkpoint import locate
-
-    try:
-        return str(locate(Path(path)))
-    except ValueError:
-        return path
+        measured = ", ".join(str(model.place or path) for model, path in zip(models, paths[:-1], strict=True))
+        print(f"{measured}: {errors.describe(views=int(views), networks=len(models))}")
 
 
 @app.command
