@@ -236,6 +236,13 @@ def changed(change: str) -> bytes | str:
         named["norm1"].settings["local_size"] = named["norm2"].settings["local_size"] = 4
     elif change == "even groups":
         named["conv2"].settings["group"] = 4
+    elif change == "no width":
+        named["conv3"].settings["num_output"] = 0
+    elif change == "small input":
+        return net_bytes([*data_layers(crop_size=22, mean_value=(104.0,)), *layers])
+    elif change == "beyond a float":
+        named["fc7"].blobs[0] = np.full_like(named["fc7"].blobs[0], 1e300, np.float64)
+        return net_bytes([*MEAN_VALUES, *layers], "double")
     if change == "no size":
         return net_bytes([*data_layers(mean_value=(104.0,)), *layers])
     if change == "no mean":
@@ -273,6 +280,9 @@ def changed(change: str) -> bytes | str:
     ("ends in relu", "behind layer 'fc7' stand ReLU, Dropout"),
     ("even norm", "n must be odd"),
     ("even groups", "convolutions of 1, 4, 1, 2, 2 groups"),
+    ("no width", "net.caffemodel: a convolution's width 0 must be at least 1; it describes no network of this package"),
+    ("small input", "net.caffemodel: an input of 22 pixels is too small"),
+    ("beyond a float", "classifier.fc7.weight holds values that are not finite"),
     ("no size", "tells no size of its input"),
     ("no mean", "does not tell its mean; give it with --mean"),
     ("mean file", "subtracts ilsvrc.binaryproto; give it with --mean"),

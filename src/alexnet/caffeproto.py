@@ -149,7 +149,8 @@ def array(blob: Message, path: Path, what: str) -> NDArray[np.float32]:
     count = len(packed) // width
     check(len(packed) % width == 0 and min(shape, default=1) > 0 and math.prod(shape) == count,
           f"{path}: {what} has {count:,} numbers and is said to be {by(shape)}; the file is damaged")
-    return np.frombuffer(packed, f"<f{width}").astype(np.float32).reshape(shape)
+    with np.errstate(over="ignore"):  # a double that is no float becomes infinite, and is refused as such
+        return np.frombuffer(packed, f"<f{width}").astype(np.float32).reshape(shape)
 
 
 def without_leading_ones(numbers: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
