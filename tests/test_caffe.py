@@ -308,6 +308,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, w
     (["--prototxt", "SOLVER"], "holds no layers"),
     (["--prototxt", "BROKEN"], "is no .prototxt of a network"),
     (["--prototxt", "NET"], "is no .prototxt of a network"),
+    (["--prototxt", "ESCAPE"], "is no .prototxt of a network"),
     (["--mean", "nowhere.binaryproto"], "nowhere.binaryproto is not a file"),
     (["--mean", "NET"], "the mean has 0 numbers"),
     (["--mean", "FLAT"], "holds 3x227x256 numbers, and a mean image has 3 colours and as many rows as columns"),
@@ -320,7 +321,8 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, w
 def test_wrong_files_beside_it_are_said_in_one_sentence(tmp_path, capsys, options, words):
     mean = np.ones((3, 256, 256), np.float32)
     files = {"NET": net_bytes([*MEAN_VALUES, *alexnet()]), "SOLVER": 'net: "train_val.prototxt"\nbase_lr: 0.01',
-             "BROKEN": 'layer { name: "conv1" ', "SMALL": blob(np.ones((3, 100, 100), np.float32), "legacy"),
+             "BROKEN": 'layer { name: "conv1" ', "ESCAPE": 'layer { blobs { data: "\\%" } name: 1 }',
+             "SMALL": blob(np.ones((3, 100, 100), np.float32), "legacy"),
              "FLAT": blob(np.ones((3, 227, 256), np.float32), "current"),
              "HALF": blob(mean, "legacy")[:9999], "NAN": blob(mean * np.nan, "current"), "NAMES": "a\nb\nc\n"}
     paths = {word: write(tmp_path, data, f"{word}.caffemodel") for word, data in files.items()}

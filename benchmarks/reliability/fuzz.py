@@ -224,11 +224,12 @@ def measure(target: str, seconds: float) -> Finding:
     options = [f"-max_total_time={seconds:g}", "-max_len=65536", "-timeout=60", "-rss_limit_mb=3000",
                f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-"]
     child = _CHILD.format(paths=[p for p in sys.path if p], target=target, options=options)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", child], capture_output=True, text=True, errors="replace")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", child], capture_output=True, text=True,
+                          errors="replace")
     ran = [int(count) for count in re.findall(r"^(?:Done |#)(\d+)", done.stderr, re.MULTILINE)]
     sound = done.returncode == 0 and bool(ran)
     if not sound:
-        print(done.stderr[-4_000:], file=sys.stderr)
+        print(done.stdout[-4_000:], done.stderr[-1_000:], file=sys.stderr)
     return Finding(
         f"16{'abcdef'[list(TARGETS).index(target)]}", f"bytes made up by atheris for the {target}, guided by coverage",
         "nothing but an answer or the documented exception",

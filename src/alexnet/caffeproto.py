@@ -7,6 +7,7 @@ of layers like AlexNet's needs; fields that are not among them are passed over.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -125,9 +126,11 @@ def read_prototxt(path: Path) -> Net:
     """The network of a .prototxt, train_val or deploy. Raises ValueError, with the line, for what is none."""
     check(path.is_file(), f"{path} is not a file; name a .prototxt")
     try:
-        message = text_format.Parse(path.read_text(encoding="utf-8"), _classes()["NetParameter"](),
-                                    allow_unknown_field=True)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an escape in a string that Python may not know some day
+            message = text_format.Parse(path.read_text(encoding="utf-8"), _classes()["NetParameter"](),
+                                        allow_unknown_field=True)
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no .prototxt of a network ({error})") from error
     return _net(message, path)
 
