@@ -76,6 +76,23 @@ def seeds(kind: str) -> tuple[bytes, ...]:
     return tuple(made[kind]())
 
 
+VAST = ("GIF", "PNG", "TIFF", "JPEG", "WEBP")
+
+
+@cache
+def vast(kind: str) -> bytes:
+    """The dearest picture of that kind that is still read: of nearly as many pixels as may be, in its largest mode."""
+    size = (7_900, 5_000) if kind == "WEBP" else (10_000, 7_900)
+    if kind == "GIF":
+        return encoded(Image.new("P", size, 0), kind, transparency=0)
+    if kind == "PNG":
+        return encoded(Image.new("RGBA", size, (9, 8, 7, 6)), kind, compress_level=1)
+    if kind == "TIFF":
+        return encoded(Image.new("F", size, 0.5), kind, compression="tiff_lzw")
+    return encoded(Image.new("CMYK" if kind == "JPEG" else "RGB", size), kind, **(
+        {"lossless": True, "method": 0, "quality": 0} if kind == "WEBP" else {}))
+
+
 def _real() -> list[bytes]:
     if not PHOTOGRAPHS.is_file():
         return []
