@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
@@ -58,6 +59,7 @@ Memory = Literal["keep", "system"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, or 2 after one sentence about a mistake."""
+    warnings.showwarning = _remark
     try:
         try:
             app(arguments, exit_on_error=False, print_error=False)
@@ -83,6 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code == 1 or not _is_one_of_many():
             print(f"alexnet: {error}" if code == 1 else error, file=sys.stderr)
         sys.exit(code)
+
+
+def _remark(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours is a remark like any other, without the line of code that Python shows."""
+    if Path(filename).parent == Path(__file__).parent:
+        say(f"note: {message}")
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
 
 
 def _fail(sentence: str) -> None:

@@ -39,6 +39,7 @@ from alexnet.runlog import read_config, whole_lines
 from alexnet.settings import difference, to_json
 from alexnet.shards import Packed
 from alexnet.stream import Streamed, batches, lanes
+from alexnet.weights import replace_file
 
 Event = dict[str, Any]
 
@@ -171,9 +172,7 @@ class Log:
 
         self.path = out / "log.jsonl"
         kept = [line for line in whole_lines(out) if self._still_true(json.loads(line), state)]
-        partial = self.path.with_suffix(".new")
-        partial.write_text("".join(kept))
-        partial.replace(self.path)
+        replace_file(self.path, lambda path: path.write_text("".join(kept)))
         self.file = self.path.open("a")
         self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)
 
@@ -311,6 +310,9 @@ class Run:
             tell(event="warning", step=self.state.step, text=str(verdict), photographs=verdict.photographs)
             if not self.world.first:  # all of them saw it, and one says so
                 raise Elsewhere(2) from verdict
+            raise
+        except OSError as error:
+            error.filename = error.filename or str(self.out)  # the log's write does not say to which file
             raise
         finally:
             if log:
@@ -592,9 +594,7 @@ class Run:
             "readers": self.team.reads[1],
             **({"parallel": self.team.parallel} if self.world.size > 1 else {}),
         } | self.about
-        partial = self.out / "config.json.new"
-        partial.write_text(json.dumps(config, indent=1))
-        partial.replace(self.out / "config.json")
+        replace_file(self.out / "config.json", lambda path: path.write_text(json.dumps(config, indent=1)))
 
 
 def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:

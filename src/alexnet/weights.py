@@ -211,12 +211,15 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, and put it there when it is whole."""
+    """Let `write` make a file beside `path`, and put it there when it is whole. Raises OSError with the file's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.new")
     try:
         write(unfinished)
         unfinished.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write does not say to which file
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 
