@@ -12,8 +12,8 @@ import pytest
 import simplejpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pictures import damaged, encoded, sealed, seeds
+from PIL import Image
 
 from alexnet import images, shards
 from alexnet.caffeproto import read_binaryproto
