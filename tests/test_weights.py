@@ -27,6 +27,7 @@ from torch import nn
 import alexnet
 import peers
 from alexnet import checkpoint, weights
+from alexnet.atomic import replace_file
 from alexnet.checkpoint import Checkpoint
 from alexnet.config import ARCHS, arch, recipe
 from alexnet.evaluate import Errors
@@ -37,7 +38,6 @@ from alexnet.weights import (
     open_weights,
     read_hub,
     read_torchvision,
-    replace_file,
     structure,
     write_hub,
     write_torchvision,
