@@ -118,8 +118,11 @@ class Case:
         return "" if not again or (again.code == 0 and contents(self.packed) == end) else f"afterwards {again}"
 
 
-def full(case: Case, offsets: int) -> list[str]:
-    """What went wrong at that many places, half in saves and half in packs: evenly spaced over what each needs."""
+def full(case: Case, offsets: int, bisections: int) -> list[str]:
+    """What went wrong at that many places, half in saves and half in packs: evenly spaced over what each needs.
+
+    What it needs is found by halving, from a quarter of what lies there in the end, which is surely too little.
+    """
     wrong = []
     for write, lay_out, folder, survives in (
         (case.train, lambda: shutil.copytree(case.sound_run, case.run), case.run / "last", case.save_survives),
@@ -128,10 +131,10 @@ def full(case: Case, offsets: int) -> list[str]:
         case.clean()
         lay_out()
         assert write().code == 0
-        # Never more than all that lies there in the end; how much less, to a sixteenth. In pages.
-        end, enough, too_little = contents(folder), 2 + sum(
-            2 + path.stat().st_size // PAGE for path in folder.parent.rglob("*") if path != case.disk.ballast), 0
-        while enough - too_little > enough // 16 + 1:
+        end = contents(folder)
+        too_little, enough = sum(map(len, end.values())) // 4 // PAGE, sum(
+            2 + path.stat().st_size // PAGE for path in folder.parent.rglob("*") if path != case.disk.ballast)
+        for _ in range(bisections):
             middle = (enough + too_little) // 2
             case.clean()
             lay_out()
@@ -140,7 +143,7 @@ def full(case: Case, offsets: int) -> list[str]:
         for place in range(offsets // 2):
             size = too_little * place // (offsets // 2) * PAGE
             if did := survives(size, end if place % GO_ON_EVERY == 0 else {}):
-                wrong.append(f"{write.__name__} with {size:,} of {enough * PAGE:,} bytes left: {did}")
+                wrong.append(f"{write.__name__} with {size:,} bytes left: {did}")
     return wrong
 
 
@@ -172,7 +175,7 @@ def read_only(case: Case, work: Path) -> list[str]:
     return wrong
 
 
-def inside(offsets: int) -> Finding:
+def inside(offsets: int, bisections: int) -> Finding:
     """The measurement, in a mount namespace that the script may do with as it likes."""
     with tempfile.TemporaryDirectory() as name, Commands() as alexnet:
         work, disk = Path(name), Disk(Path(name) / "disk")
@@ -183,7 +186,7 @@ def inside(offsets: int) -> Finding:
         disk.place.mkdir()
         with mounted(disk.place, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none"):
             case = Case(alexnet, disk, data, photographs, run)
-            wrong = full(case, offsets)
+            wrong = full(case, offsets, bisections)
         wrong_here = read_only(case, work)
     for line in (*wrong, *wrong_here):
         print(line, file=sys.stderr)
@@ -195,15 +198,16 @@ def inside(offsets: int) -> Finding:
         not wrong and not wrong_here)
 
 
-def measure(offsets: int) -> Finding:
+def measure(offsets: int, bisections: int) -> Finding:
     """`inside`, in a mount namespace of its own."""
-    done = subprocess.run(["unshare", "--map-root-user", "--mount", sys.executable, __file__, "--inside", str(offsets)],
-                          stdout=subprocess.PIPE, text=True, check=True)
+    command = ["unshare", "--map-root-user", "--mount", sys.executable, __file__, "--inside", str(offsets),
+               str(bisections)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return Finding(**json.loads(done.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--inside"]:
-        print(json.dumps(asdict(inside(int(sys.argv[2])))))
+        print(json.dumps(asdict(inside(*map(int, sys.argv[2:])))))
     else:
-        ledger.main(measure, offsets=50)
+        ledger.main(measure, offsets=50, bisections=6)
