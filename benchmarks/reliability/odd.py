@@ -84,7 +84,7 @@ FOLDERS: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("is a checkpoint", lambda root: put(root, "checkpoint.json", data=b"{}"), "is a run or a checkpoint"),
     ("holds half of ImageNet's archives", lambda root: put(root, "ILSVRC2012_img_train.tar", data=b""), "ILSVRC2012"),
     ("is CIFAR-10 for Python", lambda root: put(root.parent, root.name + ".tar.gz", data=cifar_of_pickles()),
-     "pickles"),
+     "it is not CIFAR-10's binary version"),
     ("holds some that does not decode", lambda root: remake(root, lambda r: put(r, "train/ash/x.jpg", data=b"x")), ""),
     ("holds an empty class", lambda root: remake(root, lambda r: (r / "train/cedar").mkdir()), ""),
     ("holds a loop of links", lambda root: remake(root, lambda r: (r / "train/ash/loop").symlink_to(r / "train")), ""),

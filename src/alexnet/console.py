@@ -105,9 +105,11 @@ def _fail(sentence: str) -> None:
 
 def _with_remedy(error: OSError) -> str:
     """What the system says of a file, as a sentence; of anything else, as it says it."""
-    if error.filename is None or error.strerror is None:
+    if error.strerror is None:
         return " ".join(str(error).split())
     remedy = "make room on the disk" if error.errno == errno.ENOSPC else "check the name, and who may use it"
+    if error.filename is None:
+        return f"{error.strerror.lower()}; {remedy}"
     return f"{error.filename} cannot be read or written ({error.strerror.lower()}); {remedy}"
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from alexnet import checkpoint as ckpt
 from alexnet import native
+from alexnet.atomic import replace_file
 from alexnet.augment import Preprocess, lighting_basis
 from alexnet.config import Arch, Recipe
 from alexnet.diagnostics import EARLY, Glimpse, loss_verdict, unit_verdicts
@@ -39,7 +40,6 @@ from alexnet.runlog import read_config, whole_lines
 from alexnet.settings import difference, to_json
 from alexnet.shards import Packed
 from alexnet.stream import Streamed, batches, lanes
-from alexnet.weights import replace_file
 
 Event = dict[str, Any]
 
@@ -282,8 +282,16 @@ class Run:
     def train(self) -> Errors:
         """Train to the recipe's last epoch. Returns the last validation errors.
 
-        Raises Interrupted after a signal, with out/last written, and Diverged where the loss is not a number.
+        Raises Interrupted after a signal, with out/last written, Diverged where the loss is not a number, and OSError
+        where `out` cannot be written.
         """
+        try:
+            return self._train()
+        except OSError as error:
+            error.filename = error.filename or str(self.out)  # the log's writes do not say to which file
+            raise
+
+    def _train(self) -> Errors:
         log = None
         with self.world.together():
             if self.world.first:
@@ -310,9 +318,6 @@ class Run:
             tell(event="warning", step=self.state.step, text=str(verdict), photographs=verdict.photographs)
             if not self.world.first:  # all of them saw it, and one says so
                 raise Elsewhere(2) from verdict
-            raise
-        except OSError as error:
-            error.filename = error.filename or str(self.out)  # the log's write does not say to which file
             raise
         finally:
             if log:
