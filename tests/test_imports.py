@@ -11,7 +11,7 @@ ROOT = Path(alexnet.__file__).parent
 
 #: Reading order, top to bottom: a file may import only files above it.
 ORDER = [
-    "config", "settings", "allocator", "threads", "atomic", "native", "progress", "palette", "explain", "scaling",
+    "config", "settings", "atomic", "allocator", "threads", "native", "progress", "palette", "explain", "scaling",
     "explorer", "compare", "images", "address", "photos", "imagenet", "folders", "ilsvrc", "download", "cifar",
     "embedded", "datasets", "manifest", "shards", "pack", "cache", "loader", "stream", "triton_kernels", "kernels",
     "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint", "weights", "caffeproto", "caffe",
