@@ -38,7 +38,9 @@ TRAINING, VALIDATION, STEPS = 96, 40, 12
 """Photographs, and steps an epoch."""
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["victims", "alexnet.train", "alexnet.report", "torch.utils.tensorboard"])
+_FORKS.set_forkserver_preload(
+    ["victims", "alexnet.train", "alexnet.report", "torch.utils.tensorboard", "torch._dynamo"])
+"""The last is what DistributedDataParallel imports."""
 
 
 @contextlib.contextmanager

@@ -145,9 +145,10 @@ def _with_small_shm(folder: Path, processes: int) -> str:
     if subprocess.run([*SMALL_SHM, "true"], capture_output=True).returncode:
         return "no mount namespaces here, so no small /dev/shm"
     out = folder / "small-shm"
-    runs = [subprocess.Popen(
-        [*SMALL_SHM, sys.executable, "-m", "alexnet", *victims.command(folder / "raw", out, 2)],
-        env=os.environ | environment | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for environment in victims.world(processes)]
+    command = [*SMALL_SHM, sys.executable, "-m", "alexnet", *victims.command(folder / "raw", out, 2)]
+    runs = [subprocess.Popen(command, env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for environment in victims.world(processes)]
     codes = [run.wait(300) for run in runs]
     return f"with /dev/shm of 16 MB {processes} processes {'failed' if any(codes) else 'trained to the end'}"
 
