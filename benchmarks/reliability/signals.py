@@ -74,9 +74,9 @@ def _stopped(tally: Tally, data: Path, out: Path, epochs: int, rng: np.random.Ge
     running = subprocess.Popen(
         [sys.executable, "-m", "alexnet", *victims.command(data, out, epochs)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    before, moment = victims.step_of(out), rng.uniform(0, seconds)
+    before, moment = victims.counting(out / "last"), rng.uniform(0, seconds)
     if tally.sent // 2 % 2 == 0:
-        while running.poll() is None and victims.step_of(out) <= before:
+        while running.poll() is None and victims.counting(out / "last") <= before:
             time.sleep(0.02)
         moment /= 20
     try:
