@@ -90,7 +90,7 @@ def _to_its_end(toll: Toll, data: Path, out: Path, size: int, epochs: int, until
     step = 0
     while True:
         processes = victims.train(data, out, epochs, size=size)
-        if toll.kills < until and _killed(toll, processes, out, seconds):
+        if toll.kills < until and _killed(toll, processes, out, step, seconds):
             step = toll.count(out, step)
             continue
         for one in processes:
@@ -98,11 +98,17 @@ def _to_its_end(toll: Toll, data: Path, out: Path, size: int, epochs: int, until
         return [one.exitcode for one in processes]
 
 
-def _killed(toll: Toll, processes: list[BaseProcess], out: Path, seconds: float) -> bool:
-    """Wait for the moment, and kill. Whether there was anything left to kill."""
+def _killed(toll: Toll, processes: list[BaseProcess], out: Path, step: int, seconds: float) -> bool:
+    """Wait for the moment, and kill. Whether there was anything left to kill.
+
+    One in four is killed at any moment, the others when they have saved more than the `step` that they began at.
+    """
+    end = time.monotonic() + 60
+    while toll.kills % 4 and victims.counting(out / "last") <= step and processes[0].is_alive() and (
+            time.monotonic() < end):
+        time.sleep(0.005)
     processes[0].join(toll.rng.uniform(0, seconds))
     if toll.kills % 2:
-        end = time.monotonic() + 10
         while not victims.half_saved(out) and processes[0].is_alive() and time.monotonic() < end:
             pass
     alive = [one for one in processes if one.is_alive()]
