@@ -62,9 +62,9 @@ def measure(each: int, epochs: int = 20, seconds: float = 8.0, seed: int = 0) ->
         "3", f"SIGINT and SIGTERM, {each} of each, half at random moments of a command's life and half while it trains",
         f"a checkpoint within {SECONDS:.0f} s, exit code 130 or 143, nothing printed but one sentence, and the bits of "
         "the run that nobody stopped",
-        f"{tally.training} of {tally.sent} found it training, and it had saved and ended after {tally.slowest:.1f} s at "
-        f"the latest; {len(tally.wrong)} ended otherwise{''.join(f' ({one})' for one in tally.wrong[:3])}; {differ} of {bits:,} "
-        f"bits differ in {runs} runs",
+        f"{tally.training} of {tally.sent} found it training, and had saved and ended after {tally.slowest:.1f} s at "
+        f"most; {len(tally.wrong)} ended otherwise{''.join(f' ({one})' for one in tally.wrong[:3])}; {differ} of "
+        f"{bits:,} bits differ in {runs} runs",
         not tally.wrong and differ == 0 < bits and tally.training > 0 and tally.slowest < SECONDS)
 
 
