@@ -313,3 +313,16 @@ def test_what_the_system_refuses_is_a_sentence_with_the_remedy(capsys):
 def test_python_dash_m_is_the_command():
     command = [sys.executable, "-m", "alexnet", "presets", "--json"]
     assert "torchvision" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_ctrl_c_while_the_command_is_still_imported_is_no_traceback():
+    script = """import runpy, sys
+class Interrupts:
+    def find_spec(self, name, *rest):
+        if name == "cyclopts":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+runpy.run_module("alexnet", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

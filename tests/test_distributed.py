@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -287,6 +288,33 @@ def test_a_way_to_share_is_refused_where_there_is_nobody_to_share_with(packed, t
 
 
 # --- torchrun, signals and loss ---
+
+def test_whoever_waits_has_said_that_he_lives_and_waits_for_no_sign_that_is_not_there(monkeypatch):
+    """Such a wait holds the store, and the thread that says so waits for it: two that began at once stood still."""
+    class Store:
+        def __init__(self):
+            self.said = {}
+
+        def check(self, names):
+            return all(name in self.said for name in names)
+
+        def set(self, name, text):
+            self.said[name] = text
+
+        def get(self, name):
+            assert name in self.said, "would wait"
+            return self.said[name].encode()
+
+    world = World(0, 2, store=Store())
+    monkeypatch.setattr("alexnet.distributed.SILENCE", 0.2)
+    monkeypatch.setattr("alexnet.distributed.BEAT", 100.0)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # as long as it has no turn
+    monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
+    with world.live():
+        assert world.store.get("life/0") == b"0"
+        with pytest.raises(Lost, match="process 1 of 2 has given no sign of life"):
+            world.everyones("")
+
 
 @pytest.mark.parametrize("early", [False, True])
 def test_processes_meet_by_one_count_whatever_former_ones_left_in_their_store(early):

@@ -9,7 +9,7 @@ import workers
 
 
 def test_killed_at_random_points_and_gone_on_with_it_ends_in_the_same_bits():
-    found = kills.measure(kills=6, kills_of_two=2, kills_under_torchrun=0, in_saves=0, epochs=4, seconds=0.8)
+    found = kills.measure(kills=5, kills_of_two=1, kills_under_torchrun=0, in_saves=0, epochs=3, seconds=0.6)
     assert found.holds, found
 
 
@@ -19,7 +19,7 @@ def test_killed_at_chosen_points_and_read_by_other_threads_it_ends_in_the_same_b
 
 
 def test_a_signal_to_the_command_leaves_a_checkpoint_a_sentence_and_its_exit_code():
-    found = signals.measure(each=1, epochs=10)
+    found = signals.measure(each=1, epochs=6)
     assert found.holds, found
 
 
@@ -29,7 +29,7 @@ def test_what_is_no_number_stops_the_command_and_gets_into_no_checkpoint():
 
 
 def test_what_reads_may_break_and_the_run_goes_on():
-    found = workers.measure(readers=3, packings=2, processes=1, epochs=4)
+    found = workers.measure(readers=3, packings=2, processes=1, epochs=2)
     assert found.holds, found
 
 

@@ -38,7 +38,9 @@ TRAINING, VALIDATION, STEPS = 96, 40, 12
 """Photographs, and steps an epoch."""
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["victims", "alexnet.train", "alexnet.report", "torch.utils.tensorboard"])
+_FORKS.set_forkserver_preload(
+    ["victims", "alexnet.train", "alexnet.report", "torch.utils.tensorboard", "torch._dynamo"])
+"""The last is what DistributedDataParallel imports."""
 
 
 @contextlib.contextmanager
@@ -155,17 +157,19 @@ def step_of(run: Path) -> int:
     return saved[-1].training["step"] if saved and (run / "last" / checkpoint.HEAD).exists() else 0
 
 
+def counting(saved: Path) -> int:
+    """The step of the checkpoint that counts in a folder, which may be replaced this moment; -1 where there is none."""
+    try:
+        return json.loads((saved / checkpoint.HEAD).read_bytes())["training"]["step"]
+    except FileNotFoundError:
+        return -1
+
+
 def half_saved(run: Path) -> bool:
     """Whether there are the beginnings of a checkpoint newer than the one that counts."""
-    for where in (run / "last", run / "best"):
-        if not where.is_dir():
-            continue
-        newest = max((int(file.name.split("-")[1]) for file in where.glob("*.safetensors")), default=-1)
-        try:
-            counts = json.loads((where / checkpoint.HEAD).read_bytes())["training"]["step"]
-        except FileNotFoundError:
-            counts = -1
-        if newest > counts or any(where.glob("*.new")):
+    for saved in (run / "last", run / "best"):
+        newest = max((int(file.name.split("-")[1]) for file in saved.glob("*.safetensors")), default=-1)
+        if newest > counting(saved) or any(saved.glob("*.new")):
             return True
     return False
 

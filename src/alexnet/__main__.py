@@ -1,6 +1,16 @@
-"""`python -m alexnet` is the `alexnet` command, so that torchrun can start it."""
+"""`python -m alexnet` is the `alexnet` command, so that torchrun can start it; Ctrl-C may come while it is imported."""
 
-from alexnet.cli import main
+import sys
+
+
+def main() -> None:
+    """As `cli.main`; exits with 130 where there is nothing to stop yet."""
+    try:
+        from alexnet.cli import main as command
+    except KeyboardInterrupt:
+        sys.exit(130)
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -140,7 +140,9 @@ class World:
         beats, since = [""] * self.size, [time.monotonic()] * self.size
         while missing := [rank for rank, name in enumerate(names) if not self.store.check([name])]:
             for rank in missing:
-                if (beat := self.store.get(_life(rank)).decode()) != beats[rank]:
+                # To get what is not there would wait, with the store held, and keep this one's signs of life from it.
+                there = self.store.check([_life(rank)])
+                if (beat := self.store.get(_life(rank)).decode() if there else "") != beats[rank]:
                     beats[rank], since[rank] = beat, time.monotonic()
                 elif time.monotonic() - since[rank] > SILENCE:
                     raise Lost(f"process {rank} of {self.size} has given no sign of life for {SILENCE:.0f} seconds; "
@@ -154,11 +156,12 @@ class World:
 
         def beat() -> None:
             with suppress(RuntimeError):  # the store is gone, which the others see by themselves
-                for number in count():
-                    self.store.set(_life(self.rank), str(number))
+                for number in count(1):
                     if done.wait(BEAT):
                         return
+                    self.store.set(_life(self.rank), str(number))
 
+        self.store.set(_life(self.rank), "0")  # here, as the thread may wait long for its turn with the store
         thread = threading.Thread(target=beat, name="sign of life", daemon=True)
         thread.start()
         try:
