@@ -27,6 +27,13 @@ from alexnet import native
 PIXEL_LIMIT = 80_000_000
 """Refused above, by the header, before anything is decoded: below the 89 million at which Pillow warns of bombs."""
 
+SCAN_LIMIT = 32
+"""Of a JPEG; progressive ones have a dozen. A scan of thirty bytes goes through all pixels, as any does: 100 kB of them
+would take minutes."""
+
+STRIP = 1_000_000
+"""Pixels that are turned into RGB at once: Pillow's copies of a large photograph take several times its memory."""
+
 BYTE_LIMIT = 256_000_000
 """Larger files are not read."""
 
@@ -66,6 +73,14 @@ def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) 
     raise BadImage(f"{name} cannot be decoded: {reason}; replace it, or leave it out")
 
 
+def pixels_in(data: bytes | memoryview) -> int:
+    """How many its header says that a photograph has; 0 where there is no header that `decode` would take."""
+    _quiet_pillow()
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.width * image.height
+    return 0
+
+
 def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:
     """As `decode`, into memory that is there: for JPEGs that `pack` made, which need no look at their header first."""
     try:
@@ -84,6 +99,8 @@ def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
         width, height = image.size
         if width * height > pixel_limit:
             raise ValueError(f"it has {width:,} x {height:,} pixels, more than {pixel_limit:,}")
+        if image.format in ("JPEG", "MPO") and (scans := _scans(bytes(data))) > SCAN_LIMIT:
+            raise ValueError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
             # What the strict decoder refuses, Pillow may still accept: a stray byte between two blocks, say.
             with contextlib.suppress(Exception):
@@ -111,6 +128,19 @@ def _quiet_pillow() -> None:
         with _quieting:
             if warnings.filters[:1] != [_QUIET]:
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+#: All but restarts and what stands for a byte of 255, of which the coded pixels may be full.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+
+
+def _scans(data: bytes) -> int:
+    """Of a JPEG's first picture; what follows it, such as a film, is not looked at, nor what lies within a segment."""
+    scans, place = 0, 2
+    while (marker := _MARKER.search(data, place)) and marker[0] != b"\xff\xd9":
+        scans += marker[0] == b"\xff\xda"
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return scans
 
 
 # --- To upright 8-bit RGB ---------------------------------------------------------------------------------------------
@@ -141,11 +171,22 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
         grey_HW = _eight_bits(np.asarray(image), image.mode, str(image.format))
         return np.repeat(grey_HW[..., None], 3, axis=2)
+    width, height = image.size
+    rows = max(1, STRIP // max(1, width))
+    if rows >= height:
+        return np.array(_opaque(image))
+    pixels_HWC = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        pixels_HWC[top : top + rows] = np.asarray(_opaque(image.crop((0, top, width, min(top + rows, height)))))
+    return pixels_HWC
+
+
+def _opaque(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         seen = Image.new("RGBA", image.size, "white")
         seen.alpha_composite(image.convert("RGBA"))
         image = seen
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def _eight_bits(values_HW: NDArray[np.generic], mode: str, kind: str) -> NDArray[np.uint8]:
