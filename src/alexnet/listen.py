@@ -1,13 +1,14 @@
 """uvicorn, hurried and gentle: slow clients are cut off, and a server told to stop answers all that it has accepted.
 
-uvicorn waits for ever for the head of a request, and on its way out closes connections whose request it has not read
-yet. Both are mended here, by a protocol and a server of its own kinds.
+uvicorn waits for ever for the head of a request and for its answer to be taken, and on its way out closes connections
+whose request it has not read yet. That is mended here, by a protocol and a server of its own kinds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,27 +25,64 @@ CONNECTIONS = 1024
 """Open at once; beyond, 503."""
 
 
-class Hurried(H11Protocol):
-    """HTTP/1.1 whose client has HEAD_SECONDS for a head. A body has a time limit of its own (intake.py)."""
+READ_BYTES = 32_768
+"""Taken from a connection at once. A body in chunks of one byte costs its parser a thousand times what others do, and
+all other connections wait meanwhile."""
+
+PARSE_SECONDS = 1.0
+"""Of the processor, for all bytes of one request; a photograph of 20 MB takes a tenth of that."""
+
+
+class Hurried(H11Protocol, asyncio.BufferedProtocol):
+    """HTTP/1.1 whose client has HEAD_SECONDS for a head, and for an answer. A body has its own limit (intake.py)."""
 
     _deadline: asyncio.TimerHandle | None = None
+    """Until the next head, or the end of the connection."""
+    _untaken: asyncio.TimerHandle | None = None
+    """Until the client has taken enough of an answer for the rest to be written."""
+    _parsed = 0.0
+    """Seconds of the processor, for this request."""
+    _buffer = bytearray(READ_BYTES)
+    """One for all, since the loop fills it and has it read in one go."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        began = time.thread_time()
+        self.data_received(bytes(self._buffer[:nbytes]))
+        self._parsed += time.thread_time() - began
+        if self._parsed > PARSE_SECONDS:
+            self.transport.abort()
         self._watch()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whoever has sent a whole request and then says that no other comes still waits for the answer."""
+        if self._is_idle() or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def on_response_complete(self) -> None:
+        self._parsed = 0.0
         super().on_response_complete()
         self._watch()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._untaken = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._cancel(self._untaken)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._deadline:
-            self._deadline.cancel()
+        self._cancel(self._deadline, self._untaken)
 
     def shutdown(self) -> None:
         """What was sent before the server closed its door may not have been read yet."""
@@ -57,13 +95,17 @@ class Hurried(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _watch(self) -> None:
-        """The clock runs from the connection, or from an answer's end, to the next request's head."""
+        """The clock runs from the connection, or from an answer's end, to the next request's head or the end of all."""
         if not self._is_idle():
-            if self._deadline:
-                self._deadline.cancel()
+            self._cancel(self._deadline)
             self._deadline = None
-        elif self._deadline is None and not self.transport.is_closing():
+        elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _cancel(self, *timers: asyncio.TimerHandle | None) -> None:
+        for timer in timers:
+            if timer:
+                timer.cancel()
 
 
 class Gentle(uvicorn.Server):
@@ -112,7 +154,7 @@ def server(app: Any, *, on_start: Callable[[], object], on_stop: Callable[[], ob
     SIGINT, death for SIGTERM.
     """
     return Gentle(uvicorn.Config(
-        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_level="info" if log_requests else "warning",
+        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_level="info" if log_requests else "error",
         access_log=log_requests, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
         timeout_keep_alive=5, timeout_graceful_shutdown=30, backlog=CONNECTIONS, h11_max_incomplete_event_size=32768),
         on_stop, on_start)
