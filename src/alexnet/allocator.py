@@ -35,6 +35,6 @@ def set_allocator(choice: Allocator = "keep") -> str:
 
 
 def give_back() -> None:
-    """Let the system have what `keep` has kept: for a process that waits. Takes milliseconds; without glibc, nothing."""
+    """Let the system have what `keep` has kept: for a process that waits. Milliseconds; nothing without glibc."""
     if sys.platform.startswith("linux") and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
