@@ -109,6 +109,8 @@ def on_the_other_core() -> Iterator[None]:
 class Reply:
     status: int
     body: bytes
+    closing: bool = False
+    """Whether the server says that it takes no other request on this connection."""
 
 
 LOST = Reply(0, b"")
@@ -129,7 +131,8 @@ async def reply(reader: asyncio.StreamReader) -> Reply:
         if head.startswith(b"HTTP/1.1 100"):
             head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-        return Reply(int(head[9:12]), await (reader.readexactly(int(length[1])) if length else reader.read()))
+        return Reply(int(head[9:12]), await (reader.readexactly(int(length[1])) if length else reader.read()),
+                     b"\r\nconnection: close" in head.lower())
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return LOST
 

@@ -7,6 +7,7 @@ whose request it has not read yet. That is mended here, by a protocol and a serv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -122,8 +123,24 @@ class Gentle(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.on_stop()
         await asyncio.sleep(GRACE_SECONDS)
-        await asyncio.sleep(0)  # once more round the loop, which accepts all that wait at the door
+        await self._close_door(sockets or [])
         await super().shutdown(sockets)
+
+    async def _close_door(self, doors: list[socket.socket]) -> None:
+        """Whoever the system has connected already still comes in; closing alone would reset those connections."""
+        loop = asyncio.get_running_loop()
+        again = [door.dup() for door in doors]  # which listen on after the loop has closed its own
+        for server in self.servers:
+            server.close()
+        for door in again:
+            waiting = []
+            with door, contextlib.suppress(BlockingIOError):
+                while True:
+                    waiting.append(door.accept()[0])
+            for connection in waiting:
+                connection.setblocking(False)
+                await loop.connect_accepted_socket(
+                    lambda: Hurried(self.config, self.server_state, self.lifespan.state), connection)
 
 
 def bind(host: str, port: int) -> socket.socket:
