@@ -49,7 +49,7 @@ class Client:
                 return LOST
         writer.write(self.request)
         got = await reply(reader)
-        if got == LOST:
+        if got == LOST or got.closing:
             writer.close()
         else:
             self.idle.append((time.monotonic(), (reader, writer)))

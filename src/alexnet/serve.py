@@ -245,10 +245,11 @@ class Service:
             Route("/openapi.json", self.described), Route("/palette.css", self.palette),
             *(Route(path, self.page) for path in PAGES)]
         known = {route.path for route in routes}
+        inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
+            HTTPException: refused, ClientDisconnect: gone, Exception: failed})
+        inner.router.redirect_slashes = False
         return Guard(
-            Starlette(routes=routes, lifespan=lifespan, exception_handlers={
-                HTTPException: refused, ClientDisconnect: gone, Exception: failed}),
-            self.hosts, self.token, OPEN, lambda: self.draining,
+            inner, self.hosts, self.token, OPEN, lambda: self.draining,
             lambda path, *rest: self.counts.answered(path if path in known else "other", *rest))
 
 
