@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.threads import give_way
+
 T = TypeVar("T")
 
 Answer = Callable[[NDArray[np.uint8], int], Sequence[Any]]
@@ -45,7 +47,8 @@ class Work:
             yield
         finally:
             each = (time.monotonic() - began) / pieces
-            self.seconds_each += (0.2 if self.seconds_each else 1.0) * (each - self.seconds_each)
+            # One that the system has kept waiting says little of the next; several do.
+            self.seconds_each += 0.2 * (min(each, 4 * self.seconds_each) - self.seconds_each) if self.seconds_each else each
 
 
 class Gatherer:
@@ -64,7 +67,7 @@ class Gatherer:
         """Photographs, whose decoding whoever asks has to time; views of them; and what is done `alone`."""
         self._waiting: deque[tuple[NDArray[np.uint8], int, asyncio.Future[Any]]] = deque()
         self._something = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "network")
+        self._thread = ThreadPoolExecutor(1, "network", give_way)
 
     @contextlib.contextmanager
     def admitted(self, photographs: int, views: int = 0, others: int = 0) -> Iterator[None]:

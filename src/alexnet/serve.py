@@ -39,6 +39,7 @@ from alexnet.intake import BUSY, MOST_PHOTOGRAPHS, PIXELS, Intake, Upload
 from alexnet.look import Among, Sample, look
 from alexnet.palette import stylesheet
 from alexnet.predict import Model
+from alexnet.threads import give_way
 
 WEB = Path(__file__).parent / "web"
 PAGES = {"/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
@@ -74,8 +75,8 @@ class Service:
         self.counts = Counts()
         self.gatherer = Gatherer(self.answer, patience=self.patience, on_batch=self.counts.batch.observe)
         self.counts.waiting.set_function(lambda: self.gatherer.decodes.inside)
-        self.decoders = ThreadPoolExecutor(DECODERS, "decode")
-        self.alone = ThreadPoolExecutor(1, "large")
+        self.decoders = ThreadPoolExecutor(DECODERS, "decode", give_way)
+        self.alone = ThreadPoolExecutor(1, "large", give_way)
         """One large photograph at a time: many take no more memory than one, and keep no small one waiting."""
         self.large = 0
         """Large photographs that wait or are decoded."""
