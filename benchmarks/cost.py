@@ -48,7 +48,7 @@ def reading(photographs: int) -> dict[str, float]:
         np.save(Path(folder) / "labels.npy", np.zeros(photographs, np.int64))
         began = time.perf_counter()
         split = Split(Path(folder), "raw", side, [
-            {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}])
+            {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}], 1)
         preprocess = Preprocess(arch("small").input, torch.zeros(1, 1, 3))
         first = 0.0
         for batch in batches(split, 128, shuffle=(0, 0)):

@@ -236,6 +236,13 @@ def changed(change: str) -> bytes | str:
         named["norm1"].settings["local_size"] = named["norm2"].settings["local_size"] = 4
     elif change == "even groups":
         named["conv2"].settings["group"] = 4
+    elif change == "no width":
+        named["conv3"].settings["num_output"] = 0
+    elif change == "small input":
+        return net_bytes([*data_layers(crop_size=22, mean_value=(104.0,)), *layers])
+    elif change == "beyond a float":
+        named["fc7"].blobs[0] = np.full_like(named["fc7"].blobs[0], 1e300, np.float64)
+        return net_bytes([*MEAN_VALUES, *layers], "double")
     if change == "no size":
         return net_bytes([*data_layers(mean_value=(104.0,)), *layers])
     if change == "no mean":
@@ -273,6 +280,9 @@ def changed(change: str) -> bytes | str:
     ("ends in relu", "behind layer 'fc7' stand ReLU, Dropout"),
     ("even norm", "n must be odd"),
     ("even groups", "convolutions of 1, 4, 1, 2, 2 groups"),
+    ("no width", "net.caffemodel: a convolution's width 0 must be at least 1; it describes no network of this package"),
+    ("small input", "net.caffemodel: an input of 22 pixels is too small"),
+    ("beyond a float", "classifier.fc7.weight holds values that are not finite"),
     ("no size", "tells no size of its input"),
     ("no mean", "does not tell its mean; give it with --mean"),
     ("mean file", "subtracts ilsvrc.binaryproto; give it with --mean"),
@@ -298,6 +308,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, w
     (["--prototxt", "SOLVER"], "holds no layers"),
     (["--prototxt", "BROKEN"], "is no .prototxt of a network"),
     (["--prototxt", "NET"], "is no .prototxt of a network"),
+    (["--prototxt", "ESCAPE"], "is no .prototxt of a network"),
     (["--mean", "nowhere.binaryproto"], "nowhere.binaryproto is not a file"),
     (["--mean", "NET"], "the mean has 0 numbers"),
     (["--mean", "FLAT"], "holds 3x227x256 numbers, and a mean image has 3 colours and as many rows as columns"),
@@ -310,7 +321,8 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, w
 def test_wrong_files_beside_it_are_said_in_one_sentence(tmp_path, capsys, options, words):
     mean = np.ones((3, 256, 256), np.float32)
     files = {"NET": net_bytes([*MEAN_VALUES, *alexnet()]), "SOLVER": 'net: "train_val.prototxt"\nbase_lr: 0.01',
-             "BROKEN": 'layer { name: "conv1" ', "SMALL": blob(np.ones((3, 100, 100), np.float32), "legacy"),
+             "BROKEN": 'layer { name: "conv1" ', "ESCAPE": 'layer { blobs { data: "\\%" } name: 1 }',
+             "SMALL": blob(np.ones((3, 100, 100), np.float32), "legacy"),
              "FLAT": blob(np.ones((3, 227, 256), np.float32), "current"),
              "HALF": blob(mean, "legacy")[:9999], "NAN": blob(mean * np.nan, "current"), "NAMES": "a\nb\nc\n"}
     paths = {word: write(tmp_path, data, f"{word}.caffemodel") for word, data in files.items()}

@@ -1,7 +1,9 @@
 """A checkpoint is whole or absent, and damage to it is named."""
 
+import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,11 +54,80 @@ def test_what_is_not_a_checkpoint_is_said(tmp_path):
 
 
 def test_saving_again_leaves_only_the_new_files(saved, tmp_path):
+    saved.velocity = {}  # as `best` and imports have it
     save(saved, tmp_path)
     saved.training["step"] = 8
     save(saved, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
     assert load(tmp_path).training["step"] == 8
+
+
+def spoil(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def saved_at(saved, folder: Path, *steps: int) -> None:
+    for step in steps:
+        save(replace(saved, training={"step": step}), folder)
+
+
+@pytest.mark.parametrize("part", ["checkpoint.json", "weights-00000009*", "velocity-00000009*"])
+def test_what_a_run_goes_on_from_is_the_state_before_where_the_latest_is_damaged(saved, tmp_path, part):
+    saved_at(saved, tmp_path, 7, 8, 9)
+    assert {path.name[:16] for path in tmp_path.iterdir()} == {
+        "checkpoint.json", "checkpoint.previ", *(f"{role}-0000000{step}"[:16] for role in ("weights", "velocity")
+                                                 for step in (8, 9))}
+    (spoilt,) = tmp_path.glob(part)
+    spoil(spoilt)
+    with pytest.warns(UserWarning, match=rf"{spoilt.name} is damaged.*checkpoint\.previous\.json is used .*of step 8"):
+        back = load(tmp_path, with_velocity=True)
+    assert back.training["step"] == 8
+    assert torch.equal(back.velocity["v"], saved.velocity["v"])
+    # The run takes those steps again and saves them, and again there is a state before.
+    saved_at(saved, tmp_path, 9)
+    assert load(tmp_path, with_velocity=True).training["step"] == 9
+    spoil(next(tmp_path.glob("weights-00000009*")))
+    with pytest.warns(UserWarning, match="of step 8"):
+        assert load(tmp_path).training["step"] == 8
+    spoil(next(tmp_path.glob("weights-00000008*")))
+    with pytest.raises(ValueError, match=r"weights-00000009.* is damaged"):
+        load(tmp_path)
+
+
+def test_a_runs_last_stands_in_for_its_damaged_best(saved, tmp_path):
+    saved_at(saved, tmp_path / "last", 8, 9)
+    saved_at(replace(saved, velocity={}), tmp_path / "best", 7)
+    assert load(tmp_path).place == tmp_path / "best"
+    spoil(next((tmp_path / "best").glob("weights*")))
+    with pytest.warns(UserWarning, match=r"best.* is damaged.*last.* is used instead, of step 9"):
+        assert load(tmp_path).place == tmp_path / "last"
+    with pytest.raises(ValueError, match="is damaged"):  # where it was asked for by name
+        load(tmp_path / "best")
+
+
+def test_saving_what_is_there_never_opens_the_file_that_counts(saved, tmp_path, monkeypatch):
+    """As when a signal stops a run right after an epoch's end: its names are the same, for its bytes are."""
+    save(saved, tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        save(saved, tmp_path)
+    load(tmp_path, with_velocity=True)
+
+
+@pytest.mark.parametrize("change", [
+    lambda head: head.pop("files"), lambda head: head["files"].pop("weights"), lambda head: head.update(classes=7),
+    lambda head: head.update(training=[1]), lambda head: head["files"]["weights"].pop("file"),
+    lambda head: head.update(arch={"name": 7}), lambda head: head.update(format="one")])
+def test_a_head_that_cannot_be_is_refused_though_its_checksum_is_right(saved, tmp_path, change):
+    save(saved, tmp_path)
+    head = json.loads((tmp_path / "checkpoint.json").read_text())
+    del head["sha256"]
+    change(head)
+    head["sha256"] = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
+    (tmp_path / "checkpoint.json").write_text(json.dumps(head))
+    with pytest.raises(ValueError, match=r"checkpoint\.json|arch"):
+        load(tmp_path)
 
 
 class Killed(BaseException):

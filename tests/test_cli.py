@@ -158,6 +158,32 @@ def test_pack_then_train_on_the_packed_folder(class_folders, tmp_path, capsys):
     assert alexnet("train", tmp_path / "packed", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
 
 
+def test_verify_names_the_shard_with_a_flipped_bit(class_folders, tmp_path, capsys):
+    assert alexnet("pack", class_folders, tmp_path / "packed") == 0
+    assert alexnet("verify", tmp_path / "packed") == 0
+    assert "all 7 files are as they were written" in capsys.readouterr().out
+    shard = tmp_path / "packed" / "train-00000.npy"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    assert alexnet("verify", tmp_path / "packed") == 2
+    assert "train-00000.npy is damaged: its checksum does not match" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_from_the_state_before_a_damaged_one_and_says_so(run, class_folders, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    head = tmp_path / "run" / "last" / "checkpoint.json"
+    head.write_bytes(head.read_bytes()[:-9])
+    command = [sys.executable, "-m", "alexnet", "train", str(class_folders), "--resume", "--epochs", "6", "--out",
+               str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"note: {head} is damaged; {head.with_name('checkpoint.previous.json')} is used instead" in done.stderr
+    assert "UserWarning" not in done.stderr
+    assert "going on after 5 of 6 epochs" in done.stderr
+    assert json.loads(head.read_text())["training"] == json.loads(
+        (run / "last" / "checkpoint.json").read_text())["training"]
+
+
 def test_the_library_loads_and_predicts_in_three_lines(run, class_folders):
     import alexnet
 
@@ -196,6 +222,7 @@ def test_the_library_loads_and_predicts_in_three_lines(run, class_folders):
     (["report", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
     (["report", "RUN/report.html"], "report.html is no run; give a folder that `alexnet train` made"),
     (["pack", "PHOTOS/train/ash", "out"], "did you mean"),
+    (["verify", "PHOTOS"], "is no packed folder"),
     (["pack", "PHOTOS", "out", "--side", "0"], "--side 0 must be at least 1"),
     (["demo", "--out", "PHOTOS"], "which no demo wrote"),
     (["demo", "--epochs", "0"], "epochs 0 must be at least 1"),

@@ -220,6 +220,23 @@ def test_other_colour_spaces_become_rgb(mode: str):
         assert furthest(decode(encoded(picture.convert(mode), "TIFF"), "other"), smooth()) <= 4
 
 
+@pytest.mark.parametrize("kind", ["RGBA", "P", "1", "LA", "CMYK", "I;16", "F"])
+def test_a_photograph_in_strips_is_the_photograph(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """As large ones are converted, whose copies in each of Pillow's modes would be gigabytes."""
+    picture = Image.fromarray(smooth())
+    if kind in ("I;16", "F"):
+        picture = Image.fromarray((smooth()[..., 0] * 200.0).astype(np.uint16 if kind == "I;16" else np.float32))
+    elif kind in ("RGBA", "LA"):
+        picture.putalpha(Image.fromarray(smooth()[..., 1]))
+    if kind not in ("I;16", "F"):
+        picture = picture.convert(kind)
+    data = encoded(picture, "TIFF", **({"transparency": 3} if kind == "P" else {}))
+    whole = decode(data, "x")
+    for pixels in (1, WIDTH, 3 * WIDTH + 1, (HEIGHT - 1) * WIDTH):
+        monkeypatch.setattr(images, "_STRIP", pixels)
+        np.testing.assert_array_equal(decode(data, "x"), whole)
+
+
 # --- Orientation ------------------------------------------------------------------------------------------------------
 
 #: How the pixels of `smooth()` must come out for each EXIF orientation, by NumPy's own words.
@@ -308,6 +325,12 @@ def test_photograph_of_too_many_pixels_is_refused_by_its_header():
     for side in (10_000, 50_000):  # where Pillow warns, and where it refuses
         with pytest.raises(BadImage, match="pixels"):
             decode(claims(side, side), "bomb")
+
+
+def test_a_webp_of_which_pillow_would_hold_a_gigabyte_is_refused():
+    data = encoded(Image.new("RGB", (8_001, 5_000)), "WEBP", lossless=True, method=0, quality=0)
+    with pytest.raises(BadImage, match=r"it has 8,001 x 5,000 pixels, more than 40,000,000"):
+        decode(data, "bomb")
 
 
 def test_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):

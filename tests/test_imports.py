@@ -11,13 +11,13 @@ ROOT = Path(alexnet.__file__).parent
 
 #: Reading order, top to bottom: a file may import only files above it.
 ORDER = [
-    "config", "settings", "allocator", "threads", "native", "progress", "palette", "explain", "scaling", "explorer",
-    "compare", "images", "address", "photos", "imagenet", "folders", "ilsvrc", "download", "cifar", "embedded",
-    "datasets", "shards", "pack", "cache", "loader", "stream", "triton_kernels", "kernels", "augment", "response_norm", "model",
-    "evaluate", "diagnostics", "checkpoint", "weights", "caffeproto", "caffe", "finetune", "optimise",
-    "distributed", "runlog", "train", "fast", "predict", "neighbours", "sees", "tables", "experiments", "outcomes",
-    "export", "answers", "figures", "blueprint", "plates", "report", "demo", "look", "gather", "guard", "intake",
-    "openapi", "listen", "serve", "console", "inside", "serving", "cli", "__main__",
+    "config", "settings", "atomic", "allocator", "threads", "native", "progress", "palette", "explain", "scaling",
+    "explorer", "compare", "images", "address", "photos", "imagenet", "folders", "ilsvrc", "download", "cifar",
+    "embedded", "datasets", "manifest", "shards", "pack", "cache", "loader", "stream", "triton_kernels", "kernels",
+    "augment", "response_norm", "model", "evaluate", "diagnostics", "checkpoint", "weights", "caffeproto", "caffe",
+    "finetune", "optimise", "distributed", "runlog", "train", "fast", "predict", "neighbours", "sees", "tables",
+    "experiments", "outcomes", "export", "answers", "figures", "blueprint", "plates", "report", "demo", "look",
+    "gather", "guard", "intake", "openapi", "listen", "serve", "console", "inside", "serving", "cli", "__main__",
     "__init__",
 ]
 

@@ -104,7 +104,7 @@ try:
 except MemoryError:
     pass
 split = Split(folder, "raw", side, [
-    {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}])
+    {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}], 1)
 preprocess = Preprocess(InputSpec(256, 224), torch.zeros(1, 1, 3))
 seen = []
 for number, batch in enumerate(batches(split, 64, shuffle=(0, 0))):

@@ -1,5 +1,6 @@
 """Claims about the packed form on disk. Its folders are made by `pack` from the pictures of `conftest`."""
 
+import io
 import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 
 from alexnet.datasets import Dataset
 from alexnet.pack import pack
-from alexnet.shards import Packed, is_packed, open_packed, read_json, write_json
+from alexnet.shards import Packed, describe_file, is_packed, open_packed, read_json, write_json
 from conftest import draw
 
 SIDE, TRAIN, VAL = 24, 26, 9
@@ -145,7 +147,16 @@ def test_verify_names_every_file_with_a_flipped_bit(folder: Packed):
         content[-5] ^= 1
         path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{damaged[0].name} is damaged.*mean.npy is damaged"):
-        open_packed(folder.path).verify()
+        folder.verify()
+
+
+@pytest.mark.parametrize("name", ["mean.npy", "train-00001.labels.npy", "val-00000.names.json"])
+def test_a_flipped_bit_beside_the_photographs_is_found_on_opening(folder: Packed, name: str):
+    content = bytearray((folder.path / name).read_bytes())
+    content[-5] ^= 1
+    (folder.path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        open_packed(folder.path)
 
 
 def test_damaged_manifest_is_refused(folder: Packed):
@@ -177,6 +188,83 @@ def test_shards_outside_the_checked_files_are_refused(folder: Packed):
     write_json(manifest, content)
     with pytest.raises(ValueError, match=r"'\.\./secret'"):
         open_packed(folder.path)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda manifest: manifest.pop("files"), "'files' is no object"),
+    (lambda manifest: manifest["plan"].update(side=0), "its side is 0"),
+    (lambda manifest: manifest["plan"].update(side=True), "'side' is no whole number"),
+    (lambda manifest: manifest["plan"].update(codec="zip"), "its codec is 'zip'"),
+    (lambda manifest: manifest.update(classes=[1, 2, 3]), "'classes', number 0 is no text"),
+    (lambda manifest: manifest.update(rgb_mean=[1.0]), "'rgb_mean' is no list of 3"),
+    (lambda manifest: manifest["splits"]["val"].update(photographs=8), "another number of photographs than its shards"),
+    (lambda manifest: manifest["splits"]["val"]["shards"][0].update(photographs=-1), "'photographs' is no whole"),
+    (lambda manifest: manifest.update(wnids=["n01440764"]), "its wnids are not one for each class"),
+])
+def test_a_manifest_that_cannot_be_is_refused_though_its_checksum_is_right(folder: Packed, change, words: str):
+    content = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
+    change(content)
+    write_json(folder.path / "manifest.json", content)
+    with pytest.raises(ValueError, match=rf"manifest\.json is of no packed folder: .*{words}"):
+        open_packed(folder.path)
+
+
+def passed_off(folder: Packed, name: str, content: bytes) -> Packed:
+    """The folder with another file of that name, and a manifest that vouches for it."""
+    (folder.path / name).write_bytes(content)
+    manifest = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
+    manifest["files"][name] = describe_file(folder.path / name)
+    write_json(folder.path / "manifest.json", manifest)
+    return open_packed(folder.path)
+
+
+def saved(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (saved(np.full(10, 3)), r"has a label that is not in 0\.\.2"), (saved(np.full(10, -1)), "has a label that"),
+    (saved(np.zeros(9, np.int64)), "no array of 10 int64"), (saved(np.zeros(10, np.int32)), "no array of 10 int64"),
+    (saved(np.array([print] * 10)), "no array of 10 int64"), (saved(np.zeros(10, np.int64))[:-1], "no array of 10"),
+    (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "no array"), (b"PK\x03\x04", "no array"), (b"", "no array"),
+])
+def test_labels_that_cannot_be_are_refused_by_name(folder: Packed, content: bytes, words: str):
+    split = passed_off(folder, "train-00001.labels.npy", content).split("train")
+    with pytest.raises(ValueError, match=rf"train-00001\.labels\.npy .*{words}"):
+        _ = split.labels
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'["a"]', b"[1,1,1,1,1,1,1,1,1,1]", b"\xff" * 9, b"[" * 10_000])
+def test_names_that_cannot_be_are_refused_by_name(folder: Packed, content: bytes):
+    split = passed_off(folder, "train-00001.names.json", content).split("train")
+    with pytest.raises(ValueError, match=r"train-00001\.names\.json is damaged: it is no list of 10 names"):
+        _ = split.names
+
+
+@pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
+@pytest.mark.parametrize("place", [(-1, 5), (0, 2**62), (2**62, 2**62), (10**6, 1)])
+def test_an_index_that_points_outside_its_shard_is_refused(folder: Packed, place: tuple[int, int]):
+    split = passed_off(folder, "val-00000.index.npy", saved(np.full((VAL, 2), place, np.int64))).split("val")
+    with pytest.raises(ValueError, match=r"val-00000\.index\.npy points outside val-00000\.tar"):
+        split.read_one(0)
+
+
+@pytest.mark.parametrize("folder", ["raw"], indirect=True)
+def test_a_raw_shard_too_short_for_its_photographs_is_refused(folder: Packed):
+    with pytest.raises(ValueError, match=r"val-00000\.npy is too short for 9 photographs"):
+        passed_off(folder, "val-00000.npy", b"\x93NUMPY" + bytes(500))
+
+
+@pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
+@pytest.mark.parametrize("side", [SIDE - 8, SIDE + 8])
+def test_a_jpeg_of_another_side_is_refused(folder: Packed, side: int):
+    jpeg = simplejpeg.encode_jpeg(np.zeros((side, side, 3), np.uint8))
+    split = passed_off(folder, "val-00000.tar", jpeg).split("val")
+    split.__dict__["_places"] = np.array([[0, 0, len(jpeg)]])
+    with pytest.raises(ValueError, match=f"number 0 cannot be decoded: it has {side} x {side} pixels and not"):
+        split.read_one(0)
 
 
 def test_what_is_no_packed_folder_is_said_to_be_none(folder: Packed, tmp_path: Path):

@@ -27,13 +27,21 @@ from torch import nn
 import alexnet
 import peers
 from alexnet import checkpoint, weights
+from alexnet.atomic import replace_file
 from alexnet.checkpoint import Checkpoint
 from alexnet.config import ARCHS, arch, recipe
 from alexnet.evaluate import Errors
 from alexnet.imagenet import CLASSES, NAMES, WNIDS
 from alexnet.model import AlexNet
 from alexnet.settings import override
-from alexnet.weights import open_weights, read_hub, read_torchvision, structure, write_hub, write_torchvision
+from alexnet.weights import (
+    open_weights,
+    read_hub,
+    read_torchvision,
+    structure,
+    write_hub,
+    write_torchvision,
+)
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -484,6 +492,18 @@ def test_a_whole_network_and_a_compiled_one_are_refused_with_the_remedy(narrow, 
         torch.jit.script(narrow.classifier).save(tmp_path / "compiled.pth")
     with pytest.raises(ValueError, match=remedy):
         read_torchvision(tmp_path / "compiled.pth")
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_named_and_leaves_nothing(tmp_path):
+    def write(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "config.json").write_text("former")
+    with pytest.raises(OSError, match="No space left") as refusal:
+        replace_file(tmp_path / "config.json", write)
+    assert refusal.value.filename == str(tmp_path / "config.json")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("config.json", "former")]
 
 
 # --- The command line -------------------------------------------------------------------------------------------------

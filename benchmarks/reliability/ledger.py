@@ -15,7 +15,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,13 +40,18 @@ class Finding:
     holds: bool
 
 
-def main(measure: Callable[..., Finding], **long: int | float) -> None:
+def main(
+    measure: Callable[..., Finding], choices: Mapping[str, Iterable[str]] | None = None, **long: int | float,
+) -> None:
     """A script's command line: every number of the long form is an option; what was found is printed and recorded.
 
+    choices: words that must be given before the options, by the name of the argument, each one of several.
     Exits with 1 where the limit was not kept. `--no-record` only prints.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, words in (choices or {}).items():
+        parser.add_argument(name, choices=[*words])
     for name, number in long.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(number), default=number)
     parser.add_argument("--no-record", action="store_true", help="print what was found, and write nothing")

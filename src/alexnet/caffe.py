@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -66,14 +67,26 @@ def read_caffe(
           "its description with --prototxt")
     described, source = (read_prototxt(prototxt), prototxt) if prototxt else (trained, path)
     blocks = _blocks(_chain(described, source), source)
-    spec, mean_HWC = _input(trained, described, source, mean)
-    arch = replace(_arch(described.name, blocks, source), input=spec)
-    for preset in (CAFFE, CAFFENET):
-        if structure(arch) == structure(replace(preset, classes=arch.classes)):
-            arch = replace(preset, classes=arch.classes, input=spec)
-    return Checkpoint(
-        arch=arch, classes=name_classes(arch.classes, classes), weights=fit(_state(blocks, trained, arch, path), arch,
-        path), mean_HWC=mean_HWC, provenance=provenance("Caffe", path))
+    with _named(source, path, mean):
+        spec, mean_HWC = _input(trained, described, source, mean)
+        arch = replace(_arch(described.name, blocks, source), input=spec)
+        for preset in (CAFFE, CAFFENET):
+            if structure(arch) == structure(replace(preset, classes=arch.classes)):
+                arch = replace(preset, classes=arch.classes, input=spec)
+        weights = fit(_state(blocks, trained, arch, path), arch, path)
+    return Checkpoint(arch=arch, classes=name_classes(arch.classes, classes), weights=weights, mean_HWC=mean_HWC,
+                      provenance=provenance("Caffe", path))
+
+
+@contextmanager
+def _named(source: Path, *others: object) -> Iterator[None]:
+    """What config.py and explain.py find wrong with the numbers of a file is said of the file."""
+    try:
+        yield
+    except ValueError as error:
+        if any(str(file) in str(error) for file in (source, *others)):
+            raise
+        raise ValueError(f"{source}: {error}; it describes no network of this package") from error
 
 
 # --- The network ------------------------------------------------------------------------------------------------------
@@ -276,7 +289,8 @@ def _state(blocks: Sequence[Block], trained: Net, arch: Arch, path: Path) -> dic
         biased = layer.option(parameter, "bias_term", True)
         check(len(blobs[layer.name]) == 1 + biased, f"{path}: layer {layer.name!r} has {len(blobs[layer.name])} blobs, "
               f"and is described as one with {1 + biased}")
-        state[f"{part}{number}.bias"] = torch.zeros(wanted[f"{part}{number}.bias"].shape)
+        # A single zero, seen as many: how many there are is only a claim of the file's yet.
+        state[f"{part}{number}.bias"] = torch.zeros(()).expand(wanted[f"{part}{number}.bias"].shape)
         for kind, blob in zip(("weight", "bias"), blobs[layer.name], strict=False):
             key = f"{part}{number}.{kind}"
             numbers = array(blob, path, f"the {kind} of layer {layer.name!r}")

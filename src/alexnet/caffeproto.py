@@ -7,6 +7,7 @@ of layers like AlexNet's needs; fields that are not among them are passed over.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -125,9 +126,11 @@ def read_prototxt(path: Path) -> Net:
     """The network of a .prototxt, train_val or deploy. Raises ValueError, with the line, for what is none."""
     check(path.is_file(), f"{path} is not a file; name a .prototxt")
     try:
-        message = text_format.Parse(path.read_text(encoding="utf-8"), _classes()["NetParameter"](),
-                                    allow_unknown_field=True)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an escape in a string that Python may not know some day
+            message = text_format.Parse(path.read_text(encoding="utf-8"), _classes()["NetParameter"](),
+                                        allow_unknown_field=True)
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no .prototxt of a network ({error})") from error
     return _net(message, path)
 
@@ -149,7 +152,8 @@ def array(blob: Message, path: Path, what: str) -> NDArray[np.float32]:
     count = len(packed) // width
     check(len(packed) % width == 0 and min(shape, default=1) > 0 and math.prod(shape) == count,
           f"{path}: {what} has {count:,} numbers and is said to be {by(shape)}; the file is damaged")
-    return np.frombuffer(packed, f"<f{width}").astype(np.float32).reshape(shape)
+    with np.errstate(over="ignore"):  # a double that is no float becomes infinite, and is refused as such
+        return np.frombuffer(packed, f"<f{width}").astype(np.float32).reshape(shape)
 
 
 def without_leading_ones(numbers: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:

@@ -4,6 +4,9 @@ A checkpoint is a folder. `checkpoint.json` says all that is not a tensor and na
 the files' own names carry the step, so that a save never touches what the present `checkpoint.json` points to, and
 replacing that one file is the moment at which the new state counts. Kill the process anywhere: the folder holds the
 old state or the new one, whole. safetensors and JSON only; nothing in it can run.
+
+Of what a run goes on from, the state before is kept too, as `checkpoint.previous.json`: a disk that spoils the latest
+costs the steps since.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +32,11 @@ from alexnet.model import AlexNet
 from alexnet.settings import from_json, to_json
 
 FORMAT = 1
-HEAD = "checkpoint.json"
+HEAD, FORMER = "checkpoint.json", "checkpoint.previous.json"
+
+
+class Damaged(ValueError):
+    """A checkpoint, or a part of it, that is missing or not as it was written."""
 
 
 @dataclass
@@ -46,6 +55,8 @@ class Checkpoint:
     """Validation errors at the time of saving."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where weights of another project came from: `source`, `file`, `sha256`; or `init`, what training began from."""
+    place: Path | None = None
+    """Where it was read from."""
 
     def network(self) -> AlexNet:
         """The network with these weights, in evaluation mode, on the CPU."""
@@ -67,9 +78,9 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write it, durably, so that `folder` holds either what it held or all of this.
+    """Write it, durably, so that `folder` holds either what it held or all of this; with velocity, both.
 
-    Raises OSError (disk full, read-only) with the former state intact.
+    Raises OSError (disk full, read-only), naming the file, with the former state intact.
     """
     folder.mkdir(parents=True, exist_ok=True)
     step = int(checkpoint.training.get("step", 0))
@@ -95,18 +106,27 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         # The head carries its own checksum, so that a flipped bit in a number is noticed too.
         text = json.dumps(head, indent=1)
         head["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-        _write(folder / f"{HEAD}.new", json.dumps(head, indent=1).encode())
-        (folder / f"{HEAD}.new").replace(folder / HEAD)
+        if checkpoint.velocity:
+            _keep_former(folder, step)
+        _write(folder / HEAD, json.dumps(head, indent=1).encode())
     except OSError:
         kept = _named_files(folder)
-        for path in (*new, folder / f"{HEAD}.new"):
+        for path in new:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
         raise
     _sync_folder(folder)
-    for path in folder.glob("*.safetensors"):
-        if path.name not in {entry["file"] for entry in files.values()}:
+    kept = _named_files(folder)
+    for path in (*folder.glob("*.safetensors"), *folder.glob("*.new")):
+        if path.name not in kept:
             path.unlink(missing_ok=True)
+
+
+def _keep_former(folder: Path, step: int) -> None:
+    """Let the present head stand for the state before, unless it is damaged or was gone back from."""
+    with suppress(Damaged):
+        if int(_read_head(folder / HEAD)["training"].get("step", 0)) < step:
+            _write(folder / FORMER, (folder / HEAD).read_bytes())
 
 
 class Saver:
@@ -137,10 +157,18 @@ class Saver:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """All of it or nothing: what is there may be what the head points to."""
+    unfinished = path.with_name(f"{path.name}.new")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a write does not say to which file
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -153,11 +181,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _named_files(folder: Path) -> set[str]:
-    """The tensor files that the present head points to; none where there is no readable head."""
-    try:
-        return {entry["file"] for entry in json.loads((folder / HEAD).read_text())["files"].values()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
+    """The tensor files that the heads there point to, as far as they are readable."""
+    named: set[str] = set()
+    for head in (HEAD, FORMER):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            named |= {entry["file"] for entry in json.loads((folder / head).read_text())["files"].values()}
+    return named
 
 
 def locate(path: Path) -> Path:
@@ -175,39 +204,72 @@ def locate(path: Path) -> Path:
 
 
 def load(path: Path, *, with_velocity: bool = False) -> Checkpoint:
-    """Read and verify. Raises ValueError naming the file that is missing, damaged, or from a newer version."""
+    """Read and verify; where it is damaged, the state before, or the run's other checkpoint, with a warning.
+
+    Raises ValueError naming the file that is missing, damaged, or from a newer version.
+    """
     folder = locate(path)
-    head = _read_head(folder / HEAD)
-    tensors: dict[str, dict[str, Tensor]] = {"weights": {}, "velocity": {}}
-    for role in ("weights", "velocity") if with_velocity else ("weights",):
-        tensors[role] = _read_tensors(folder, head["files"][role])
-    mean_HWC = tensors["weights"].pop("preprocess.mean")
-    return Checkpoint(
-        arch=from_json(Arch, head["arch"]), classes=tuple(head["classes"]),
-        recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None, mean_HWC=mean_HWC,
-        training=head["training"], errors=head["errors"], provenance=head.get("provenance", {}), **tensors)
+    heads = [folder / HEAD, folder / FORMER]
+    if folder == path / "best":
+        heads += [path / "last" / HEAD, path / "last" / FORMER]
+    damage: Damaged | None = None
+    for head in heads:
+        if damage and not head.is_file():
+            continue
+        try:
+            found = _read(head, with_velocity)
+        except Damaged as error:
+            damage = damage or error
+            continue
+        if damage:
+            warnings.warn(f"{str(damage).partition(';')[0]}; {head} is used instead, of step "
+                          f"{found.training.get('step', 0):,}", stacklevel=1)
+        return found
+    assert damage
+    raise damage
+
+
+def _read(path: Path, with_velocity: bool) -> Checkpoint:
+    head = _read_head(path)
+    try:
+        read: dict[str, dict[str, Tensor]] = {"weights": {}, "velocity": {}}
+        for role in ("weights", "velocity") if with_velocity else ("weights",):
+            read[role] = _read_tensors(path.parent, head["files"][role])
+        mean_HWC = read["weights"].pop("preprocess.mean")
+        return Checkpoint(
+            arch=from_json(Arch, head["arch"]), classes=tuple(map(str, head["classes"])),
+            recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None, mean_HWC=mean_HWC,
+            training=dict(head["training"]), errors=dict(head["errors"]), provenance=dict(head.get("provenance", {})),
+            place=path.parent if path.name == HEAD else path, **read)
+    except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, and it is no head of ours
+        raise Damaged(f"{path} does not describe a checkpoint ({error!r}); {_REMEDY}") from error
+
+
+_REMEDY = "use the run's other checkpoint (best/ or last/)"
 
 
 def _read_head(path: Path) -> dict[str, Any]:
-    damaged = ValueError(f"{path} is damaged; use the run's other checkpoint (best/ or last/)")
+    damaged = Damaged(f"{path} is damaged; {_REMEDY}")
     try:
         head = json.loads(path.read_bytes())
-        digest = head.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        digest, version = head.pop("sha256"), int(head["format"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged from error
     if hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest() != digest:
         raise damaged
-    if head["format"] > FORMAT:
-        raise ValueError(f"{path} has format {head['format']}, and this version reads up to {FORMAT}; upgrade alexnet")
+    if version > FORMAT:
+        raise ValueError(f"{path} has format {version}, and this version reads up to {FORMAT}; upgrade alexnet")
     return head
 
 
 def _read_tensors(folder: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
     path = folder / Path(entry["file"]).name
     if not path.is_file():
-        raise ValueError(f"{path} is missing from the checkpoint; use the run's other one (best/ or last/)")
+        raise Damaged(f"{path} is missing from the checkpoint; {_REMEDY}")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise ValueError(f"{path} is damaged: {len(data)} bytes of {entry['bytes']}, and the checksum differs; "
-                         "use the run's other checkpoint (best/ or last/)")
-    return safetensors.torch.load(data)
+        raise Damaged(f"{path} is damaged: {len(data)} bytes of {entry['bytes']}, and the checksum differs; {_REMEDY}")
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:  # more kinds than SafetensorError; the checksum is right, so somebody wrote this
+        raise Damaged(f"{path} is no safetensors file; {_REMEDY}") from error

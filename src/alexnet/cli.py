@@ -160,6 +160,26 @@ def pack(
     _describe(packed)
 
 
+@app.command
+def verify(data: Path, /) -> None:
+    """Read every byte of a packed folder, and name the files that are missing, cut off or damaged.
+
+    Other commands check all but the photographs themselves, whose bytes would take as long to check as to read.
+
+    Parameters
+    ----------
+    data
+        A folder that `alexnet pack` made.
+    """
+    from alexnet.progress import Bar
+    from alexnet.shards import open_packed
+
+    packed = open_packed(data)
+    with Bar("verifying", "files") as bar:
+        packed.verify(bar)
+    print(f"{data}: all {len(packed.manifest['files']):,} files are as they were written")
+
+
 def _describe(packed: Packed) -> None:
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
@@ -331,17 +351,8 @@ def evaluate(
     if json_:
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
-        print(f"{', '.join(map(_meant, paths[:-1]))}: {errors.describe(views=int(views), networks=len(models))}")
-
-
-def _meant(path: str) -> str:
-    """The checkpoint that a run's folder stands for; weights of others as they are called."""
-    from alexnet.checkpoint import locate
-
-    try:
-        return str(locate(Path(path)))
-    except ValueError:
-        return path
+        measured = ", ".join(str(model.place or path) for model, path in zip(models, paths[:-1], strict=True))
+        print(f"{measured}: {errors.describe(views=int(views), networks=len(models))}")
 
 
 @app.command

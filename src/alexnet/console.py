@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
@@ -58,6 +59,7 @@ Memory = Literal["keep", "system"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, or 2 after one sentence about a mistake."""
+    warnings.showwarning = _remark
     try:
         try:
             app(arguments, exit_on_error=False, print_error=False)
@@ -85,6 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(code)
 
 
+def _remark(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours is a remark like any other, without the line of code that Python shows."""
+    if Path(filename).parent == Path(__file__).parent:
+        say(f"note: {message}")
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
+
+
 def _fail(sentence: str) -> None:
     print(f"alexnet: {sentence}", file=sys.stderr)
     sys.exit(2)
@@ -92,9 +105,11 @@ def _fail(sentence: str) -> None:
 
 def _with_remedy(error: OSError) -> str:
     """What the system says of a file, as a sentence; of anything else, as it says it."""
-    if error.filename is None or error.strerror is None:
+    if error.strerror is None:
         return " ".join(str(error).split())
     remedy = "make room on the disk" if error.errno == errno.ENOSPC else "check the name, and who may use it"
+    if error.filename is None:
+        return f"{error.strerror.lower()}; {remedy}"
     return f"{error.filename} cannot be read or written ({error.strerror.lower()}); {remedy}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from alexnet.atomic import replace_file
 from alexnet.config import ARCHS, Arch
 from alexnet.explain import check_size
 from alexnet.palette import stylesheet
@@ -40,7 +41,4 @@ def page(arch: Arch, size: int | None = None) -> str:
 def write(path: Path, arch: Arch, size: int | None = None) -> None:
     """The page as a file, whole or not at all."""
     text = page(arch, size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

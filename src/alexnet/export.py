@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet.atomic import replace_file
 from alexnet.checkpoint import Checkpoint
 from alexnet.config import check, nearest
 from alexnet.settings import to_json
-from alexnet.weights import replace_file, write_hub, write_torchvision
+from alexnet.weights import write_hub, write_torchvision
 
 Format = Literal["onnx", "torch-export", "torchvision", "safetensors"]
 FORMATS: tuple[str, ...] = get_args(Format)

@@ -30,6 +30,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.atomic import replace_file
 from alexnet.palette import PALETTE, stylesheet
 
 INK, QUIET, FAINT, PAPER, _, BLUE, RED = (light for light, _ in PALETTE.values())
@@ -513,10 +514,11 @@ def save(picture: Figure | NDArray[np.uint8], stem: Path, *, lines: bool = True)
 
     Photographs (lines=False) gain nothing from an SVG, and are shown at 120 dots an inch, since more adds only bytes.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".png").write_bytes(png(picture, dpi=160 if lines else 120))
+    pixels = png(picture, dpi=160 if lines else 120)
+    replace_file(stem.with_suffix(".png"), lambda path: path.write_bytes(pixels))
     if lines and isinstance(picture, Figure):
-        stem.with_suffix(".svg").write_text(svg(picture, stem.name, standalone=True), encoding="utf-8")
+        text = svg(picture, stem.name, standalone=True)
+        replace_file(stem.with_suffix(".svg"), lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _render(canvas: FigureCanvasSVG | FigureCanvasAgg, kind: str, style: dict[str, Any], **options: Any) -> bytes:

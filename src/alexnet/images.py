@@ -13,6 +13,7 @@ import re
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ SCAN_LIMIT = 32
 """Of a JPEG; progressive ones have a dozen. A scan of thirty bytes goes through all pixels, as any does: 100 kB of them
 would take minutes."""
 
-STRIP = 1_000_000
-"""Pixels that are turned into RGB at once: Pillow's copies of a large photograph take several times its memory."""
+WEBP_LIMIT = 40_000_000
+"""The same for WebP, of which Pillow holds five copies at a time: so no photograph takes a gigabyte."""
 
 BYTE_LIMIT = 256_000_000
 """Larger files are not read."""
@@ -84,9 +85,15 @@ def pixels_in(data: bytes | memoryview) -> int:
 def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:
     """As `decode`, into memory that is there: for JPEGs that `pack` made, which need no look at their header first."""
     try:
-        simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
+        decoded_HWC = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
     except Exception:  # whatever it is, the decoder for everything says it better, or can do it
-        pixels_HWC[:] = decode(data, name)
+        decoded_HWC = decode(data, name)
+    if decoded_HWC.shape != pixels_HWC.shape:
+        (rows, columns), (height, width) = decoded_HWC.shape[:2], pixels_HWC.shape[:2]
+        raise BadImage(f"{name} cannot be decoded: it has {columns} x {rows} pixels and not {width} x {height}; "
+                       "replace it, or leave it out")
+    if not np.may_share_memory(decoded_HWC, pixels_HWC):
+        pixels_HWC[:] = decoded_HWC
 
 
 def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
@@ -96,18 +103,23 @@ def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
         raise ValueError(_too_large(len(data)))
     _quiet_pillow()
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > pixel_limit:
-            raise ValueError(f"it has {width:,} x {height:,} pixels, more than {pixel_limit:,}")
+        (width, height), limit = image.size, min(pixel_limit, WEBP_LIMIT if image.format == "WEBP" else PIXEL_LIMIT)
+        if width * height > limit:
+            raise ValueError(f"it has {width:,} x {height:,} pixels, more than {limit:,}")
         if image.format in ("JPEG", "MPO") and (scans := _scans(bytes(data))) > SCAN_LIMIT:
             raise ValueError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
             # What the strict decoder refuses, Pillow may still accept: a stray byte between two blocks, say.
             with contextlib.suppress(Exception):
-                pixels_HWC = np.empty((height, width, 3), np.uint8)  # given, so that nothing larger is allocated
-                return _upright(simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True), _turn(image))
+                return _upright(_strictly(data, width, height), _turn(image))
         image.load()  # refuses truncated files; a PNG's or TIFF's orientation may stand after the pixels
         return _upright(_rgb(image), _turn(image))
+
+
+def _strictly(data: bytes | memoryview, width: int, height: int) -> NDArray[np.uint8]:
+    """A JPEG, into memory of that size, so that nothing larger is allocated; gone again where it fails."""
+    pixels_HWC = np.empty((height, width, 3), np.uint8)
+    return simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
 
 
 def _too_large(size: int) -> str:
@@ -166,45 +178,53 @@ def _upright(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint
     return np.ascontiguousarray(pixels_HWC)
 
 
+_STRIP = 1_000_000
+"""Pixels that are converted at a time: copies of a whole photograph in each of Pillow's modes would be gigabytes."""
+
+
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     """Any of Pillow's modes as RGB."""
     if image.mode.startswith(("I", "F")):
-        grey_HW = _eight_bits(np.asarray(image), image.mode, str(image.format))
-        return np.repeat(grey_HW[..., None], 3, axis=2)
-    width, height = image.size
-    rows = max(1, STRIP // max(1, width))
-    if rows >= height:
-        return np.array(_opaque(image))
-    pixels_HWC = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, rows):
-        pixels_HWC[top : top + rows] = np.asarray(_opaque(image.crop((0, top, width, min(top + rows, height)))))
+        return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
+    pixels_HWC, transparent = np.empty((image.height, image.width, 3), np.uint8), image.has_transparency_data
+    for rows, strip in _strips(image):
+        if transparent:
+            seen = Image.new("RGBA", strip.size, "white")
+            seen.alpha_composite(strip.convert("RGBA"))
+            strip = seen
+        pixels_HWC[rows] = np.asarray(strip.convert("RGB"))
     return pixels_HWC
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        seen = Image.new("RGBA", image.size, "white")
-        seen.alpha_composite(image.convert("RGBA"))
-        image = seen
-    return image.convert("RGB")
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """A photograph from top to bottom, some rows at a time."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
-def _eight_bits(values_HW: NDArray[np.generic], mode: str, kind: str) -> NDArray[np.uint8]:
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     """Greys of more than 8 bits, scaled and not cut off (Pillow's own conversion shows them white).
 
     Sixteen bits have the full scale 65535. TIFF's 32-bit whole numbers and fractions have none: theirs is the smallest
     of 1 (fractions only), 255 and 65535 that holds the photograph, else the range from its darkest to its brightest.
     """
-    values = values_HW.astype(np.float32)
-    if not np.isfinite(values).all():
+    extremes = np.array([(values.min(), values.max()) for _, strip in _strips(image) for values in [np.asarray(strip)]])
+    low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())  # no number, where one of them is none
+    if not np.isfinite((low, high)).all():
         raise ValueError("it has pixels that are not numbers")
-    low, high = float(values.min()), float(values.max())
-    scales = [65535.0] if mode.startswith("I;16") or kind != "TIFF" else [1.0, 255.0, 65535.0][mode == "I" :]
+    deep = image.mode.startswith("I;16") or image.format != "TIFF"
+    scales = [65535.0] if deep else [1.0, 255.0, 65535.0][image.mode == "I" :]
     if low >= 0 and high <= scales[-1]:
         low, high = 0.0, next(scale for scale in scales if high <= scale)
-    values -= low
-    values *= 255 / ((high - low) or 1)
-    return np.rint(values, out=values).astype(np.uint8)
+    grey_HW = np.empty((image.height, image.width), np.uint8)
+    for rows, strip in _strips(image):
+        values_HW = np.asarray(strip).astype(np.float32)
+        values_HW -= np.float32(low)
+        values_HW *= np.float32(255 / ((high - low) or 1))
+        grey_HW[rows] = np.rint(values_HW, out=values_HW)
+    return grey_HW
 
 
 # --- To a square ------------------------------------------------------------------------------------------------------

@@ -287,7 +287,8 @@ def _finish(dataset: Dataset, dest: Path, journal: _Journal) -> None:
     if measured != "train":
         notes.append(f"there are no training photographs, so mean and covariance are those of {measured}")
     for split, record in journal.splits.items():
-        labels = shards.Split(dest, journal.plan["codec"], journal.plan["side"], record["shards"]).labels
+        labels = shards.Split(
+            dest, journal.plan["codec"], journal.plan["side"], record["shards"], len(dataset.classes)).labels
         per_class = np.bincount(labels, minlength=len(dataset.classes))
         splits[split] = {"photographs": len(labels), "per_class": per_class.tolist(), **record}
         notes += _lost_classes(dataset, split, per_class) if record["quarantined"] else []

@@ -46,6 +46,8 @@ class Model:
     """Fingerprint of the photographs it was trained on, where that is known."""
     fast: FastNetwork | None = None
     """What answers instead of `network`, where speed matters more than the last digits (`load(..., fast=True)`)."""
+    place: Path | None = None
+    """Where its checkpoint was read from."""
 
     @property
     def answering(self) -> nn.Module:
@@ -145,7 +147,7 @@ def model_of(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Mode
     """The same from a checkpoint that is open already."""
     network = saved.network().to(device)
     return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
-                 saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None)
+                 saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.place)
 
 
 def expand(photos: Sequence[str | Path]) -> list[Path]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from alexnet import checkpoint as ckpt
 from alexnet import figures
 from alexnet.answers import SHOWN, Answers, ask, plain
+from alexnet.atomic import replace_file
 from alexnet.blueprint import blueprint
 from alexnet.config import ARCHS, RECIPES
 from alexnet.diagnostics import EARLY, HEALTHY, loss_verdict, unit_verdicts
@@ -70,9 +71,8 @@ def report(run: Path, packed: Packed | None = None, *, title: str | None = None,
         palette=Markup(stylesheet(":root")),
         **{name: section(material) for name, section in SECTIONS.items()})
     save_figures(material, run / "figures")
-    partial = run / "report.html.new"
-    partial.write_text(page, encoding="utf-8")
-    return partial.replace(run / "report.html")
+    replace_file(run / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    return run / "report.html"
 
 
 def packed_data(run: Path) -> Packed | None:

@@ -16,14 +16,16 @@ Shapes: N photographs of a split, n of a shard, B of a batch, H rows, W columns,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import math
 import mmap
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -35,6 +37,7 @@ from numpy.typing import NDArray
 
 from alexnet import images
 from alexnet.config import nearest
+from alexnet.manifest import fault
 
 Codec = Literal["raw", "jpeg"]
 CODECS: tuple[Codec, ...] = ("raw", "jpeg")
@@ -156,7 +159,7 @@ def parse_json(written: bytes, path: Path | str) -> dict[str, Any]:
     try:
         content = json.loads(written.decode())
         checksum, version = content.pop("checksum"), content["format"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     if checksum != _digest(content):
         raise damaged
@@ -186,7 +189,10 @@ def check_names(manifest: Path | str, files: Iterable[str]) -> None:
 
 
 def check_manifest(manifest: dict[str, Any], path: Path | str) -> None:
-    """Raises ValueError naming a file that the manifest knows nothing of, or that would lie outside its folder."""
+    """Raises ValueError saying what of it cannot be, or naming a file that it knows nothing of, or that would lie
+    outside its folder."""
+    if wrong := fault(manifest):
+        raise ValueError(f"{path} is of no packed folder: {wrong}; {_REMEDY}")
     check_names(path, manifest["files"])
     named = {name for record in manifest["splits"].values() for shard in record["shards"] for name in files_of(shard)}
     if unknown := named - manifest["files"].keys():
@@ -201,11 +207,38 @@ def check_sizes(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             raise ValueError(f"{folder / name} {fault}; {_REMEDY}")
 
 
+def read_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """A .npy that must hold that; nothing is allocated for anything else, and nothing unpickled.
+
+    Raises ValueError naming it, and FileNotFoundError.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            there = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None
+            if there == (shape, False, np.dtype(kind)):
+                return np.fromfile(file, kind, math.prod(shape)).reshape(shape)
+    except FileNotFoundError:
+        raise
+    except Exception:  # a header is Python's own syntax: a damaged one provokes anything
+        pass
+    sides = " x ".join(map(str, shape))
+    raise ValueError(f"{path} is damaged: it is no array of {sides} {kind.__name__}; {_REMEDY}")
+
+
 def _wrong_size(path: Path, size: int) -> str:
     if not path.is_file():
         return "is missing"
     there = path.stat().st_size
     return "" if there == size else f"is {'truncated' if there < size else 'too long'}: {there:,} bytes of {size:,}"
+
+
+def _read_names(path: Path, shard: dict[str, Any]) -> list[str]:
+    with contextlib.suppress(ValueError, RecursionError):
+        names = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(names, list) and len(names) == shard["photographs"] and {*map(type, names)} <= {str}:
+            return names
+    raise ValueError(f"{path} is damaged: it is no list of {shard['photographs']} names; {_REMEDY}")
 
 
 def _wrong_content(folder: Path, file: tuple[str, dict[str, Any]]) -> str:
@@ -226,7 +259,7 @@ def is_packed(path: Path | str) -> bool:
 
 
 def open_packed(path: Path | str) -> Packed:
-    """A packed folder, its manifest and the sizes of its files checked; `Packed.verify` checks every byte.
+    """A packed folder, checked but for the photographs, of which only the size is; `Packed.verify` checks every byte.
 
     Raises ValueError for what is no packed folder, an unfinished one, and a missing or truncated file, by name.
     """
@@ -236,9 +269,12 @@ def open_packed(path: Path | str) -> Packed:
             raise ValueError(f"{path} is not packed to the end; run the same `alexnet pack` again to go on from there")
         raise ValueError(f"{path} is no packed folder: it has no {MANIFEST}; make one with `alexnet pack SOURCE DEST`")
     manifest = read_json(path / MANIFEST)
-    check_sizes(path, manifest["files"])
     check_manifest(manifest, path / MANIFEST)
-    return Packed(path, manifest)
+    check_sizes(path, manifest["files"])
+    packed = Packed(path, manifest)
+    shards = {shard["file"] for record in manifest["splits"].values() for shard in record["shards"]}
+    packed.verify(only=manifest["files"].keys() - shards)  # of ImageNet a thousandth
+    return packed
 
 
 @dataclass(frozen=True)
@@ -304,7 +340,7 @@ class Packed:
     @property
     def mean_HWC(self) -> NDArray[np.float32]:
         """The training set's mean of every pixel, [side, side, 3], RGB on 0..255 (§2)."""
-        return np.load(self.path / MEAN)
+        return read_array(self.path / MEAN, (self.side, self.side, 3), np.float32)
 
     @property
     def rgb_mean(self) -> NDArray[np.float64]:
@@ -326,11 +362,14 @@ class Packed:
         records = self.manifest["splits"]
         if name not in records:
             raise ValueError(f"{self.path} has no split {name!r}; {nearest(name, records)}")
-        return Split(self.path, self.codec, self.side, records[name]["shards"])
+        return Split(self.path, self.codec, self.side, records[name]["shards"], len(self.classes))
 
-    def verify(self, on_progress: OnProgress | None = None) -> None:
-        """Read every byte, and raise ValueError naming all files that are missing, truncated or damaged."""
-        files = self.manifest["files"]
+    def verify(self, on_progress: OnProgress | None = None, only: Collection[str] | None = None) -> None:
+        """Read every byte, and raise ValueError naming all files that are missing, truncated or damaged.
+
+        only: the names of files, where not all are to be read.
+        """
+        files = {name: known for name, known in self.manifest["files"].items() if only is None or name in only}
         faults = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for done, fault in enumerate(pool.map(partial(_wrong_content, self.path), files.items()), 1):
@@ -365,23 +404,29 @@ class Mapped:
 class Split:
     """The photographs of one split, read at random from memory-mapped shards; any number of threads may read."""
 
-    def __init__(self, folder: Path, codec: Codec, side: int, shards: Sequence[dict[str, Any]]) -> None:
-        self.folder, self.codec, self.side, self.shards = folder, codec, side, shards
+    def __init__(
+        self, folder: Path, codec: Codec, side: int, shards: Sequence[dict[str, Any]], classes: int,
+    ) -> None:
+        self.folder, self.codec, self.side, self.shards, self.classes = folder, codec, side, shards, classes
 
     def __len__(self) -> int:
         return sum(shard["photographs"] for shard in self.shards)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """[N]"""
-        none = np.empty(0, np.int64)
-        return np.concatenate([none, *(np.load(self.folder / shard["labels"]) for shard in self.shards)])
+        """[N]. Raises ValueError naming the file with a label of no class."""
+        labels_N = [np.empty(0, np.int64)]
+        for shard in self.shards:
+            labels_N.append(read_array(self.folder / shard["labels"], (shard["photographs"],), np.int64))
+            if not ((labels_N[-1] >= 0) & (labels_N[-1] < self.classes)).all():
+                raise ValueError(f"{self.folder / shard['labels']} has a label that is not in 0..{self.classes - 1}; "
+                                 f"{_REMEDY}")
+        return np.concatenate(labels_N)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """[N], each photograph's name in its source."""
-        return tuple(name for shard in self.shards
-                     for name in json.loads((self.folder / shard["names"]).read_text(encoding="utf-8")))
+        return tuple(name for shard in self.shards for name in _read_names(self.folder / shard["names"], shard))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The photographs of those numbers in that order: int64 [B] -> uint8 [B, side, side, 3].
@@ -462,6 +507,9 @@ class Split:
                 header = (self.folder / shard["file"]).stat().st_size - photographs * size
                 extents = np.stack([header + np.arange(photographs) * size, np.full(photographs, size)], axis=1)
             else:
-                extents = np.load(self.folder / shard["index"])
+                extents = read_array(self.folder / shard["index"], (photographs, 2), np.int64)
+                ends, size = extents.sum(1), (self.folder / shard["file"]).stat().st_size
+                if photographs and not (extents.min() >= 0 and extents.max() <= size and ends.max() <= size):
+                    raise ValueError(f"{self.folder / shard['index']} points outside {shard['file']}; {_REMEDY}")
             places.append(np.column_stack([np.full(photographs, number), extents]))
         return np.concatenate(places)

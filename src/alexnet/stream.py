@@ -182,7 +182,7 @@ class Stream(Packed):
         return f"{super().fingerprint}-streamed"
 
     def split(self, name: str) -> Streamed:
-        return Streamed(self.store, self.codec, self.side, super().split(name).shards)
+        return Streamed(self.store, self.codec, self.side, super().split(name).shards, len(self.classes))
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -195,8 +195,10 @@ class _Stopped(Exception):
 class Streamed(Split):
     """The photographs of one split, each shard fetched when one of its photographs is asked for."""
 
-    def __init__(self, store: Store, codec: Codec, side: int, shards: Sequence[dict[str, Any]]) -> None:
-        super().__init__(store.folder, codec, side, shards)
+    def __init__(
+        self, store: Store, codec: Codec, side: int, shards: Sequence[dict[str, Any]], classes: int,
+    ) -> None:
+        super().__init__(store.folder, codec, side, shards, classes)
         self.store = store
         self.sizes = np.array([shard["photographs"] for shard in shards], np.int64)
         self.firsts = self.sizes.cumsum() - self.sizes
@@ -246,7 +248,7 @@ class Streamed(Split):
                 for role in ("index", "file"):
                     self._bring(record[role])
                 with suppress(FileNotFoundError):  # another process needed the room
-                    fresh = Split(self.folder, self.codec, self.side, [record])
+                    fresh = Split(self.folder, self.codec, self.side, [record], self.classes)
                     fresh._lying(np.zeros(1, np.int64))  # which opens it, before the file may go
                     one = fresh
             self._open[number] = one

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from alexnet import checkpoint as ckpt
 from alexnet import native
+from alexnet.atomic import replace_file
 from alexnet.augment import Preprocess, lighting_basis
 from alexnet.config import Arch, Recipe
 from alexnet.diagnostics import EARLY, Glimpse, loss_verdict, unit_verdicts
@@ -164,9 +165,7 @@ class Log:
 
         self.path = out / "log.jsonl"
         kept = [line for line in whole_lines(out) if self._still_true(json.loads(line), state)]
-        partial = self.path.with_suffix(".new")
-        partial.write_text("".join(kept))
-        partial.replace(self.path)
+        replace_file(self.path, lambda path: path.write_text("".join(kept)))
         self.file = self.path.open("a")
         self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)
 
@@ -274,8 +273,16 @@ class Run:
     def train(self) -> Errors:
         """Train to the recipe's last epoch. Returns the last validation errors.
 
-        Raises Interrupted after a signal, with out/last written, and Diverged where the loss is not a number.
+        Raises Interrupted after a signal, with out/last written, Diverged where the loss is not a number, and OSError
+        where `out` cannot be written.
         """
+        try:
+            return self._train()
+        except OSError as error:
+            error.filename = error.filename or str(self.out)  # the log's writes do not say to which file
+            raise
+
+    def _train(self) -> Errors:
         log = None
         with self.world.together():
             if self.world.first:
@@ -555,9 +562,7 @@ class Run:
             "readers": self.team.reads[1],
             **({"parallel": self.team.parallel} if self.world.size > 1 else {}),
         } | self.about
-        partial = self.out / "config.json.new"
-        partial.write_text(json.dumps(config, indent=1))
-        partial.replace(self.out / "config.json")
+        replace_file(self.out / "config.json", lambda path: path.write_text(json.dumps(config, indent=1)))
 
 
 def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from alexnet import checkpoint
+from alexnet.atomic import replace_file
 from alexnet.checkpoint import Checkpoint
 from alexnet.config import LRN, TORCHVISION, Arch, InputSpec, Recipe, check
 from alexnet.datasets import cache_folder
@@ -208,17 +209,6 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
         ours, theirs = AlexNet(saved.arch).state_dict(), AlexNet(arch).state_dict()
     state = {their: saved.weights[our] for our, their in zip(ours, theirs, strict=True)}
     replace_file(path, partial(torch.save, state))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, and put it there when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.new")
-    try:
-        write(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def structure(arch: Arch) -> Arch:

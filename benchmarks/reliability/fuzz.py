@@ -1,0 +1,240 @@
+"""Row 16: bytes that atheris makes up, guided by what of our code they reach, against a reader: decoder, shards, caffe.
+
+    python benchmarks/reliability/fuzz.py decoder --seconds 300
+
+Whatever the bytes, a reader answers, or raises the one exception that its docstring names, with a message that names
+the file. The seeds are made on the fly; a finding is left as a file. A new reader is a line in TARGETS: what is done
+with the bytes, and whole ones to begin from.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ledger
+import numpy as np
+from ledger import Finding
+from pictures import FORMATS, damaged, seeds
+
+from alexnet import caffe, caffeproto, images, shards
+from alexnet.pack import pack
+from alexnet.photos import ArrayPhoto, Dataset
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+SIDE = 12
+"""Of the packed photographs that the reader of shards is shown."""
+
+
+def names_it(what: str, error: Exception) -> None:
+    """Raises AssertionError where a refusal does not name what was refused."""
+    if what not in str(error):
+        raise AssertionError(f"{error!r} does not name {what}") from error
+
+
+# --- The targets: what is done with the bytes -------------------------------------------------------------------------
+
+
+def decoder(data: bytes) -> None:
+    """`images.decode` gives RGB pixels or raises BadImage."""
+    try:
+        pixels_HWC = images.decode(data, "fuzz")
+    except images.BadImage as error:
+        return names_it("fuzz cannot be decoded: ", error)
+    assert pixels_HWC.dtype == np.uint8
+    assert pixels_HWC.ndim == pixels_HWC.shape[2] == 3
+    assert images.square(pixels_HWC, 8).shape == (8, 8, 3)
+    return None
+
+
+def packed_folder(data: bytes) -> None:
+    """A packed folder with one file replaced is read whole, or refused with a ValueError.
+
+    The first byte says which file, and whether the manifest vouches for it, as a hostile one would.
+    """
+    if not data:
+        return
+    with tempfile.TemporaryDirectory(dir=_memory()) as place:
+        folder = Path(place) / "data"
+        shutil.copytree(_packed()[data[0] & 1], folder)
+        names = sorted(path.name for path in folder.iterdir())
+        name = names[(data[0] >> 2) % len(names)]
+        (folder / name).write_bytes(data[1:])
+        if data[0] & 2:
+            _vouch_for(folder, name)
+        try:
+            read_all(shards.open_packed(folder))
+        except ValueError as error:
+            names_it(str(folder), error)
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _vouch_for(folder: Path, name: str) -> None:
+    """Give the file the checksum that the manifest has of it; to a manifest, its own."""
+    path = folder / shards.MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        if name != shards.MANIFEST:
+            manifest["files"][name] = shards.describe_file(folder / name)
+        manifest.pop("checksum", None)
+        shards.write_json(path, manifest)
+    except (ValueError, AttributeError, TypeError, RecursionError):  # then it stays as it is
+        path.with_suffix(".draft").unlink(missing_ok=True)
+
+
+def read_all(packed: shards.Packed) -> None:
+    """All that a packed folder can be asked."""
+    assert packed.mean_HWC.shape == (packed.side, packed.side, 3)
+    for what in ("plan", "classes", "wnids", "source", "credits", "notes", "splits", "counts", "quarantined",
+                 "rgb_mean", "rgb_covariance", "fingerprint"):
+        getattr(packed, what)
+    for name in packed.manifest["splits"]:
+        split = packed.split(name)
+        assert len(split.labels) == len(split.names) == len(split)
+        if len(split) and packed.side <= 64:
+            split.read(np.arange(min(len(split), 8)))
+            if packed.codec == "raw":
+                split.mapped(np.arange(min(len(split), 8))).read()
+    packed.verify()
+
+
+def caffe_files(data: bytes) -> None:
+    """A .caffemodel, a .prototxt or a mean is read, or refused with a ValueError. The first byte says which it is."""
+    if not data:
+        return
+    with tempfile.TemporaryDirectory(dir=_memory()) as place:
+        path = Path(place) / "file"
+        path.write_bytes(data[1:])
+        read: Callable[[], object] = {
+            0: lambda: caffe.read_caffe(path), 1: lambda: caffeproto.read_prototxt(path),
+            2: lambda: caffeproto.read_binaryproto(path),
+            3: lambda: caffe.read_caffe(_caffemodel(), prototxt=path)}[data[0] % 4]
+        try:
+            read()
+        except ValueError as error:
+            names_it(str(_caffemodel()) if str(_caffemodel()) in str(error) else place, error)
+
+
+# --- Their seeds ------------------------------------------------------------------------------------------------------
+
+
+_made: dict[str, list[Path]] = {}
+
+
+def _packed() -> list[Path]:
+    """Two small packed folders, raw and jpeg."""
+    if "packed" not in _made:
+        root, rng = Path(tempfile.mkdtemp(prefix="fuzz")), np.random.default_rng(0)
+        photos = {split: [ArrayPhoto(f"{split}/{n}.png", n % 2, rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+                          for n in range(count)] for split, count in (("train", 5), ("val", 2))}
+        dataset = Dataset("fuzz", ("ash", "birch"), photos, "made up")
+        _made["packed"] = [pack(dataset, root / codec, side=SIDE, codec=codec, shard_photographs=4, workers=1).path
+                           for codec in shards.CODECS]
+    return _made["packed"]
+
+
+def _caffemodel() -> Path:
+    if "caffe" not in _made:
+        path = Path(tempfile.mkdtemp(prefix="fuzz")) / "net.caffemodel"
+        path.write_bytes(_caffe_seeds()[0][1:])
+        _made["caffe"] = [path]
+    return _made["caffe"][0]
+
+
+def _shard_seeds() -> list[bytes]:
+    return [bytes([place << 2 | vouched << 1 | codec]) + path.read_bytes()
+            for codec, folder in enumerate(_packed()) for place, path in enumerate(sorted(folder.iterdir()))
+            for vouched in (0, 1)]
+
+
+def _caffe_seeds() -> list[bytes]:
+    from caffefiles import MEAN_VALUES, alexnet, blob, net_bytes, net_text
+
+    layers = [*MEAN_VALUES, *alexnet(widths=(2, 2, 2, 2, 2), hidden=2, classes=2)]
+    models = [b"\0" + net_bytes(layers, form) for form in ("current", "v1", "double")]
+    texts = [head + net_text(layers, form).encode() for head in (b"\1", b"\3") for form in ("current", "v1")]
+    means = [b"\2" + blob(np.ones((3, 4, 4), np.float32), form) for form in ("legacy", "current", "double")]
+    return models + texts + means
+
+
+@dataclass(frozen=True)
+class Target:
+    read: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+    """Among them all that the reader is to meet whole."""
+
+
+TARGETS = {
+    "decoder": Target(decoder, lambda: [file for kind in FORMATS for file in seeds(kind) if len(file) < 20_000]),
+    "shards": Target(packed_folder, _shard_seeds),
+    "caffe": Target(caffe_files, _caffe_seeds),
+}
+
+
+# --- Running ----------------------------------------------------------------------------------------------------------
+
+#: In a process of its own, since libFuzzer ends it; what is imported within is what it is guided by.
+_CHILD = """
+import sys, atheris
+sys.path[:0] = {paths!r}
+with atheris.instrument_imports(include=["alexnet", "PIL"]):
+    import fuzz
+fuzz.run({target!r}, {options!r})
+"""
+
+
+def run(name: str, options: list[str]) -> None:
+    """Hand a target and its seeds to libFuzzer, which ends the process."""
+    import atheris
+
+    target, everything = TARGETS[name], tuple(TARGETS[name].seeds())
+
+    def mutate(data: bytes, largest: int, seed: int) -> bytes:
+        """Half of the time what `damaged` does, which knows of lengths and checksums."""
+        rng = random.Random(seed)
+        made = damaged(data, rng, everything) if data and rng.random() < 0.5 else atheris.Mutate(data, largest)
+        return made[:largest]
+
+    with tempfile.TemporaryDirectory(prefix="corpus") as corpus:
+        for number, seed in enumerate(everything):
+            (Path(corpus) / str(number)).write_bytes(seed)
+        atheris.Setup([sys.argv[0], *options, corpus], target.read, custom_mutator=mutate)
+        atheris.Fuzz()
+
+
+def measure(target: str, seconds: float) -> Finding:
+    """Make up bytes for that long, or until something is found, which is left as a file and told on standard error.
+
+    A warning is a finding too.
+    """
+    began = time.monotonic()
+    options = [f"-max_total_time={seconds:g}", "-max_len=65536", "-timeout=60", "-rss_limit_mb=3000",
+               f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-"]
+    child = _CHILD.format(paths=[p for p in sys.path if p], target=target, options=options)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", child], capture_output=True, text=True,
+                          errors="replace")
+    ran = [int(count) for count in re.findall(r"^(?:Done |#)(\d+)", done.stderr, re.MULTILINE)]
+    sound = done.returncode == 0 and bool(ran)
+    if not sound:
+        print(done.stdout[-4_000:], done.stderr[-1_000:], file=sys.stderr)
+    return Finding(
+        f"16{'abcdef'[list(TARGETS).index(target)]}", f"bytes made up by atheris for the {target}, guided by coverage",
+        "nothing but an answer or the documented exception",
+        f"{max(ran, default=0):,} executions in {time.monotonic() - began:.0f} s, {0 if sound else 1} findings", sound)
+
+
+if __name__ == "__main__":
+    ledger.main(measure, {"target": TARGETS}, seconds=300.0)

@@ -1,0 +1,166 @@
+"""Pictures to begin from, of each format and in its odder forms, made on the fly; and ways to damage their bytes."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import tarfile
+import zlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from alexnet.embedded import open_embedded
+
+FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
+PHOTOGRAPHS = Path(__file__).resolve().parents[3] / "shared" / "data" / "imagenet-samples.tar"
+"""Real files of ImageNet, where they lie beside the repository."""
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    """The picture as a file of that kind."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def oriented(orientation: int) -> Image.Exif:
+    """An EXIF block that says no more than how the camera was held."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@cache
+def photograph(side: int = 64) -> Image.Image:
+    """One of the embedded photographs' patches, in colour."""
+    patch = next(photo for photo in open_embedded().splits["train"] if np.ptp(photo.pixels(), axis=2).max() > 50)
+    return Image.fromarray(patch.pixels()).resize((side, side))
+
+
+@cache
+def seeds(kind: str) -> tuple[bytes, ...]:
+    """Whole files of one format: plain, grey, with a palette, transparent, deep, turned, moving, as far as it goes."""
+    colour, small = photograph(), photograph(24)
+    grey, few = colour.convert("L"), colour.quantize(32)
+    glass = colour.convert("RGBA")
+    glass.putalpha(grey)
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    frames = [small, small.rotate(90), small.rotate(180)]
+    moving = {"save_all": True, "append_images": frames[1:]}
+    made = {
+        "JPEG": lambda: [
+            encoded(colour, kind), encoded(grey, kind), encoded(colour.convert("CMYK"), kind),
+            encoded(colour, kind, progressive=True, exif=oriented(6)), encoded(small, kind, restart_marker_blocks=2),
+            encoded(colour, kind, subsampling=0, icc_profile=b"no profile"), *_real()],
+        "PNG": lambda: [
+            encoded(colour, kind), encoded(grey, kind), encoded(few, kind, transparency=3), encoded(glass, kind),
+            encoded(deep, kind), encoded(grey.convert("1"), kind), encoded(colour, kind, exif=oriented(5)),
+            encoded(small.convert("LA"), kind), encoded(small, kind, **moving)],
+        "GIF": lambda: [encoded(few, kind), encoded(grey, kind), encoded(few, kind, transparency=1),
+                        encoded(small, kind, **moving)],
+        "TIFF": lambda: [
+            *(encoded(colour, kind, compression=way) for way in (
+                "raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
+            encoded(grey.convert("1"), kind, compression="group4"), encoded(glass, kind), encoded(deep, kind),
+            encoded(Image.fromarray(np.asarray(grey).astype(np.float32)), kind), encoded(colour.convert("CMYK"), kind),
+            # Pillow's profile holds the time, and mutants must be the same in every process.
+            encoded(colour.convert("LAB"), kind, icc_profile=b""), encoded(small, kind, exif=oriented(8)),
+            encoded(small, kind, **moving)],
+        "WEBP": lambda: [encoded(colour, kind), encoded(colour, kind, lossless=True), encoded(glass, kind),
+                         encoded(small, kind, exif=oriented(3)), encoded(small, kind, **moving)],
+    }
+    return tuple(made[kind]())
+
+
+VAST = ("GIF", "PNG", "TIFF", "JPEG", "WEBP")
+
+
+@cache
+def vast(kind: str) -> bytes:
+    """The dearest picture of that kind that is still read: of nearly as many pixels as may be, in its largest mode."""
+    size = (7_900, 5_000) if kind == "WEBP" else (10_000, 7_900)
+    if kind == "GIF":
+        return encoded(Image.new("P", size, 0), kind, transparency=0)
+    if kind == "PNG":
+        return encoded(Image.new("RGBA", size, (9, 8, 7, 6)), kind, compress_level=1)
+    if kind == "TIFF":
+        return encoded(Image.new("F", size, 0.5), kind, compression="tiff_lzw")
+    return encoded(Image.new("CMYK" if kind == "JPEG" else "RGB", size), kind, **(
+        {"lossless": True, "method": 0, "quality": 0} if kind == "WEBP" else {}))
+
+
+def _real() -> list[bytes]:
+    if not PHOTOGRAPHS.is_file():
+        return []
+    with tarfile.open(PHOTOGRAPHS) as tar:
+        files = sorted((entry for entry in tar if entry.isfile()), key=lambda entry: entry.size)[:4]
+        return [tar.extractfile(entry).read() for entry in files]
+
+
+def class_folders(root: Path, train: int = 10, val: int = 3) -> Path:
+    """train/ and val/ of the embedded photographs' first four classes, as PNGs of 32 pixels."""
+    dataset = open_embedded()
+    for split, count in (("train", train), ("val", val)):
+        for label, name in enumerate(dataset.classes[:4]):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            patches = [photo for photo in dataset.splits[split] if photo.label == label][:count]
+            for number, patch in enumerate(patches):
+                Image.fromarray(patch.pixels()).resize((32, 32)).save(folder / f"{number}.png")
+    return root
+
+
+# --- Damage -----------------------------------------------------------------------------------------------------------
+
+_LENGTHS = (0, 1, 2, 127, 128, 255, 256, 8_000, 32_767, 32_768, 65_535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+def damaged(data: bytes, rng: random.Random, others: tuple[bytes, ...]) -> bytes:
+    """The file with one to six things done to it: bits, bytes, lengths, its head, cuts, pieces of others.
+
+    Half of the PNGs get checksums that are right again, without which nothing behind a checksum would be reached.
+    """
+    broken = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 3, 6))):
+        where = rng.randrange(min(len(broken), rng.choice((40, 200, 1_000, 10**9)))) if broken else 0
+        length = rng.choice((1, 2, 4, 16, 100, 1_000))
+        what = rng.randrange(8)
+        if what == 0 and broken:
+            broken[where] ^= 1 << rng.randrange(8)
+        elif what == 1:
+            broken[where : where + length] = rng.randbytes(length)
+        elif what == 2:
+            order, (form, limit) = rng.choice("<>"), rng.choice((("H", 2**16), ("I", 2**32)))
+            number = struct.pack(order + form, rng.choice(_LENGTHS) % limit)
+            broken[where : where + len(number)] = number
+        elif what == 3:
+            broken[where : where + length] = bytes([rng.choice((0, 255))]) * length
+        elif what == 4:
+            del broken[where:]
+        elif what == 5:
+            del broken[where : where + length]
+        elif what == 6:
+            broken[where:where] = broken[where : where + length] * rng.choice((1, 1, 50))
+        else:
+            other = rng.choice(others)
+            cut = rng.randrange(len(other))
+            broken[where : where + length] = other[cut : cut + length] if rng.random() < 0.7 else other[cut:]
+    return sealed(bytes(broken)) if rng.random() < 0.5 else bytes(broken)
+
+
+def sealed(data: bytes) -> bytes:
+    """A PNG with the right checksum behind each chunk; anything else as it is."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    out, place = bytearray(data), 8
+    while place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if end + 4 > len(data):
+            break
+        out[end : end + 4] = zlib.crc32(data[place + 4 : end]).to_bytes(4, "big")
+        place = end + 4
+    return bytes(out)
