@@ -2,9 +2,9 @@
 
     python benchmarks/reliability/fourways.py --photographs 500
 
-evaluate reads what was packed of the files; the other three read the files themselves, ONNX Runtime with nothing of ours
-but the decoder and the square. Imagenette's validation photographs, evenly spaced; a network as it begins, with weights
-so large that its answers differ.
+evaluate reads what was packed of the files; the other three read the files themselves, ONNX Runtime with nothing of
+ours but the decoder and the square. Imagenette's validation photographs, evenly spaced; a network as it begins, with
+weights so large that its answers differ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import ledger
 import numpy as np
 import onnxruntime
 import torch
-from attack import form
+from attack import FORM, form
 from ledger import Finding
 from numpy.typing import NDArray
 from served import Served, ask, post, untrained
@@ -57,7 +57,7 @@ async def served(port: int, paths: list[Path]) -> tuple[NDArray[np.float64], lis
     logits, best = [], []
     for at in range(0, len(paths), IN_A_FORM):
         body = form([(f'name="p"; filename="{path.name}"', path.read_bytes()) for path in paths[at : at + IN_A_FORM]])
-        got = await ask(port, post(body, "/predict?logits=true&top=1", "multipart/form-data; boundary=b"))
+        got = await ask(port, post(body, "/predict?logits=true&top=1", FORM))
         assert got.status == 200, got
         for photo in json.loads(got.body)["photos"]:
             logits.append(photo["logits"])
@@ -76,7 +76,8 @@ def measure(photographs: int, preset: str = "paper", settings: tuple[str, ...] =
         split = packed.split("val")
         paths = [folder / "photographs" / "val" / name.removeprefix("val/") for name in split.names]
 
-        probabilities_NK = torch.cat([some for some, _ in predictions([(model.network, model.preprocess)], split)]).numpy()
+        members = [(model.network, model.preprocess)]
+        probabilities_NK = torch.cat([some for some, _ in predictions(members, split)]).numpy()
         with torch.inference_mode():
             logits_NK = torch.cat([model.network(model.preprocess.centre(torch.from_numpy(split.read(places))))
                                    for places in np.array_split(np.arange(len(split)), -(-len(split) // 64))]).numpy()
@@ -104,7 +105,7 @@ def measure(photographs: int, preset: str = "paper", settings: tuple[str, ...] =
     return Finding(
         "14", f"{len(paths)} photographs through evaluate, predict, ONNX and the server; {preset}",
         f"logits, or probabilities, within {TOLERANCE:g} of evaluate's; the same top-1",
-        f"at most: {told}; {unequal} of {5 * len(paths):,} top-1 differ, of {len(set(best_N))} classes; logits of up to "
+        f"at most: {told}; {unequal} of {5 * len(paths):,} top-1 differ, of {len(set(best_N))} classes; logits up to "
         f"{np.abs(logits_NK).max():.1f}",
         len(paths) == photographs and unequal == 0 and bool(max(differences.values()) <= TOLERANCE))
 

@@ -48,7 +48,8 @@ class Work:
         finally:
             each = (time.monotonic() - began) / pieces
             # One that the system has kept waiting says little of the next; several do.
-            self.seconds_each += 0.2 * (min(each, 4 * self.seconds_each) - self.seconds_each) if self.seconds_each else each
+            each = min(each, 4 * self.seconds_each) if self.seconds_each else each
+            self.seconds_each += (0.2 if self.seconds_each else 1.0) * (each - self.seconds_each)
 
 
 class Gatherer:

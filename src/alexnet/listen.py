@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -68,6 +69,15 @@ class Hurried(H11Protocol, asyncio.BufferedProtocol):
             return False
         self.cycle.keep_alive = False
         return True
+
+    def send_400_response(self, msg: str) -> None:
+        """What follows cannot be read: the connection ends, without the sentence where h11 lets none follow."""
+        if self.cycle:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        with contextlib.suppress(h11.LocalProtocolError):
+            super().send_400_response(msg)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         self._may_parse = PARSE_SECONDS
