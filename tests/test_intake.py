@@ -28,8 +28,8 @@ def test_files_arrive_as_httpx_sends_them(files, boundary):
         assert named(got) == [(name[:200], data) for name, data in files]
 
 
-@given(st.lists(st.sampled_from([b"--b", b"\r\n", b"--", b"Content-Disposition: form-data", b'; filename="', b'"',
-                                 b"\\", b"; filename*=utf-8''%ff%", b"\0", b"\xff", b":", b"x"]), max_size=30).map(b"".join),
+@given(st.lists(st.sampled_from([b"--b", b"\r\n", b"--", b"Content-Disposition: form-data", b'; filename="', b'"', b"x",
+                                 b"\\", b"; filename*=utf-8''%ff%", b"\0", b"\xff"]), max_size=30).map(b"".join),
        st.sampled_from(["multipart/form-data; boundary=b", "multipart/form-data; boundary=b; charset=undefined",
                         "multipart/form-data; boundary=\xff", "multipart/form-data; boundary=", ""]))
 def test_any_form_is_read_or_refused(body, content_type):

@@ -237,7 +237,7 @@ def measure(requests: int, megabytes: int, slow_clients: int, seconds: float, bo
     told = "; ".join(f"{name}: good ones answered {answered}, not {refused}, at most {1e3 * worst:.0f} ms"
                      for name, (answered, refused, worst) in meanwhile.items())
     return Finding(
-        "9", f"{requests:,} fuzzed requests, a chunked body of {megabytes:,} MB, {slow_clients} slow clients, and worse",
+        "9", f"{requests:,} fuzzed requests, {megabytes:,} MB in chunks, {slow_clients} slow clients, and worse",
         f"no 5xx, no traceback; a good request meanwhile is answered within {longest:g} s; memory grows by at most "
         f"{GROWTH} MB",
         f"{failed.get(500, 0)} times 500, {sum(failed.values())} unexpected of {seen.total():,} (200: {seen[200]:,}, "

@@ -159,7 +159,7 @@ def measure(seconds: float, share: float = 0.7, times: float = 2.0, slack: float
         "below: no error, p99 at most 5 x p50; above: 503 within 100 ms (p99), every other answer within 5 s; after: "
         "normal within 5 s",
         f"capacity {most:.0f} requests a second; below: {sum(map(len, calm.seconds.values())):,} requests, "
-        f"{failed.total()} errors, p50 {calm.ms(50):.1f} ms, p99 {calm.ms(99):.1f} ms; above: {answered:,} answered, "
+        f"{failed.total()} errors{''.join(f' ({count} times {status})' for status, count in failed.items())}, p50 {calm.ms(50):.1f} ms, p99 {calm.ms(99):.1f} ms; above: {answered:,} answered, "
         f"p50 {storm.ms(50):.0f} ms, at most {storm.ms(100):.0f} ms, {refused:,} times 503, p99 "
         f"{storm.ms(99, 503):.0f} ms, {storm.errors(200, 503).total()} errors; normal again after {back:.1f} s; of "
         f"these, the client's own share is {share_ms} ms (p99)", holds)
