@@ -153,16 +153,17 @@ def measure(seconds: float, share: float = 0.7, times: float = 2.0, slack: float
     holds = (not failed and calm.ms(99) <= 5 * calm.ms(50) * slack and not storm.errors(200, 503) and refused > 0
              and answered > 0 and storm.ms(99, 503) <= 100 * slack and storm.ms(100) <= 5000 * slack
              and back <= 5 * slack)
-    share_ms = " and ".join(f"{1e3 * np.percentile(phase.late, 99):.0f}" for phase in (calm, storm))
+    errors = "".join(f" ({count} times {status})" for status, count in failed.items())
+    late = " and ".join(f"{1e3 * np.percentile(phase.late, 99):.0f}" for phase in (calm, storm))
     return Finding(
         "10", f"{share:.0%} of capacity for {seconds:g} s, then {times:g} times it, then peace; open loop, a core each",
         "below: no error, p99 at most 5 x p50; above: 503 within 100 ms (p99), every other answer within 5 s; after: "
         "normal within 5 s",
         f"capacity {most:.0f} requests a second; below: {sum(map(len, calm.seconds.values())):,} requests, "
-        f"{failed.total()} errors{''.join(f' ({count} times {status})' for status, count in failed.items())}, p50 {calm.ms(50):.1f} ms, p99 {calm.ms(99):.1f} ms; above: {answered:,} answered, "
-        f"p50 {storm.ms(50):.0f} ms, at most {storm.ms(100):.0f} ms, {refused:,} times 503, p99 "
+        f"{failed.total()} errors{errors}, p50 {calm.ms(50):.1f} ms, p99 {calm.ms(99):.1f} ms; above: {answered:,} "
+        f"answered, p50 {storm.ms(50):.0f} ms, at most {storm.ms(100):.0f} ms, {refused:,} times 503, p99 "
         f"{storm.ms(99, 503):.0f} ms, {storm.errors(200, 503).total()} errors; normal again after {back:.1f} s; of "
-        f"these, the client's own share is {share_ms} ms (p99)", holds)
+        f"these, the client's own share is {late} ms (p99)", holds)
 
 
 if __name__ == "__main__":
