@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from alexnet import images
-from alexnet.images import BadImage, decode, read, square
+from alexnet.images import SCAN_LIMIT, BadImage, decode, read, square
 
 HEIGHT, WIDTH = 48, 64
 
@@ -462,3 +462,19 @@ def test_square_takes_views_and_constants():
 def test_square_of_nothing_is_refused():
     with pytest.raises(ValueError, match="0 x 5 pixels"):
         square(np.empty((5, 0, 3), np.uint8), 32)
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    scan = whole[whole.rfind(b"\xff\xc4") : -2]  # the last, with its table
+    assert decode(whole[:-2] + scan * 3 + whole[-2:], "x").shape == (64, 64, 3)
+    with pytest.raises(BadImage, match=f"scans, more than {SCAN_LIMIT}"):
+        decode(whole[:-2] + scan * SCAN_LIMIT + whole[-2:], "x")
+    # Neither what follows the picture, such as a film, nor a segment's content is a scan; a false end hides none.
+    assert decode(whole + b"\xff\xda" * 100, "x").shape == (64, 64, 3)
+    comment = b"\xff\xfe\x00\x66" + b"\xff\xda" * 50
+    assert decode(whole[:2] + comment + whole[2:], "x").shape == (64, 64, 3)
+    with pytest.raises(BadImage, match="scans"):
+        decode(whole[:-2] + b"\xff\xfe\x00\x04\xff\xd9" + scan * SCAN_LIMIT + whole[-2:], "x")

@@ -128,6 +128,13 @@ def caffe_files(data: bytes) -> None:
             names_it(str(_caffemodel()) if str(_caffemodel()) in str(error) else place, error)
 
 
+def request(data: bytes) -> None:
+    """What comes on a connection of the server is answered with a status that its interface promises, or not at all."""
+    import wire  # torch and the server, which the others need not load
+
+    wire.answer(data)
+
+
 # --- Their seeds ------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +177,12 @@ def _caffe_seeds() -> list[bytes]:
     return models + texts + means
 
 
+def _request_seeds() -> list[bytes]:
+    import wire
+
+    return wire.seeds()
+
+
 @dataclass(frozen=True)
 class Target:
     read: Callable[[bytes], None]
@@ -181,6 +194,7 @@ TARGETS = {
     "decoder": Target(decoder, lambda: [file for kind in FORMATS for file in seeds(kind) if len(file) < 20_000]),
     "shards": Target(packed_folder, _shard_seeds),
     "caffe": Target(caffe_files, _caffe_seeds),
+    "request": Target(request, _request_seeds),
 }
 
 
@@ -190,8 +204,8 @@ TARGETS = {
 _CHILD = """
 import sys, atheris
 sys.path[:0] = {paths!r}
-with atheris.instrument_imports(include=["alexnet", "PIL"]):
-    import fuzz
+with atheris.instrument_imports(include=["alexnet", "PIL", "h11"]):
+    import fuzz{also}
 fuzz.run({target!r}, {options!r})
 """
 
@@ -223,7 +237,8 @@ def measure(target: str, seconds: float) -> Finding:
     began = time.monotonic()
     options = [f"-max_total_time={seconds:g}", "-max_len=65536", "-timeout=60", "-rss_limit_mb=3000",
                f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-"]
-    child = _CHILD.format(paths=[p for p in sys.path if p], target=target, options=options)
+    child = _CHILD.format(paths=[p for p in sys.path if p], target=target, options=options,
+                          also=", wire" if target == "request" else "")
     done = subprocess.run([sys.executable, "-W", "error", "-c", child], capture_output=True, text=True,
                           errors="replace")
     ran = [int(count) for count in re.findall(r"^(?:Done |#)(\d+)", done.stderr, re.MULTILINE)]

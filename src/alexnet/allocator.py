@@ -32,3 +32,9 @@ def set_allocator(choice: Allocator = "keep") -> str:
         return "the system's own (no glibc)"
     kept = library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, -1)
     return "glibc, keeping freed pages" if kept else "glibc's own (it refused to keep freed pages)"
+
+
+def give_back() -> None:
+    """Let the system have what `keep` has kept: for a process that waits. Milliseconds; nothing without glibc."""
+    if sys.platform.startswith("linux") and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)

@@ -28,6 +28,10 @@ from alexnet import native
 PIXEL_LIMIT = 80_000_000
 """Refused above, by the header, before anything is decoded: below the 89 million at which Pillow warns of bombs."""
 
+SCAN_LIMIT = 32
+"""Of a JPEG; progressive ones have a dozen. A scan of thirty bytes goes through all pixels, as any does: 100 kB of them
+would take minutes."""
+
 WEBP_LIMIT = 40_000_000
 """The same for WebP, of which Pillow holds five copies at a time: so no photograph takes a gigabyte."""
 
@@ -70,6 +74,14 @@ def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) 
     raise BadImage(f"{name} cannot be decoded: {reason}; replace it, or leave it out")
 
 
+def pixels_in(data: bytes | memoryview) -> int:
+    """How many its header says that a photograph has; 0 where there is no header that `decode` would take."""
+    _quiet_pillow()
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.width * image.height
+    return 0
+
+
 def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:
     """As `decode`, into memory that is there: for JPEGs that `pack` made, which need no look at their header first."""
     try:
@@ -91,9 +103,11 @@ def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
         raise ValueError(_too_large(len(data)))
     _quiet_pillow()
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        (width, height), limit = image.size, min(WEBP_LIMIT, pixel_limit) if image.format == "WEBP" else pixel_limit
+        (width, height), limit = image.size, min(pixel_limit, WEBP_LIMIT if image.format == "WEBP" else PIXEL_LIMIT)
         if width * height > limit:
             raise ValueError(f"it has {width:,} x {height:,} pixels, more than {limit:,}")
+        if image.format in ("JPEG", "MPO") and (scans := _scans(bytes(data))) > SCAN_LIMIT:
+            raise ValueError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
             # What the strict decoder refuses, Pillow may still accept: a stray byte between two blocks, say.
             with contextlib.suppress(Exception):
@@ -126,6 +140,19 @@ def _quiet_pillow() -> None:
         with _quieting:
             if warnings.filters[:1] != [_QUIET]:
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+#: All but restarts and what stands for a byte of 255, of which the coded pixels may be full.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+
+
+def _scans(data: bytes) -> int:
+    """Of a JPEG's first picture; what follows it, such as a film, is not looked at, nor what lies within a segment."""
+    scans, place = 0, 2
+    while (marker := _MARKER.search(data, place)) and marker[0] != b"\xff\xd9":
+        scans += marker[0] == b"\xff\xda"
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return scans
 
 
 # --- To upright 8-bit RGB ---------------------------------------------------------------------------------------------

@@ -8,18 +8,28 @@ photograph's header before it is decoded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from urllib.parse import unquote
 
-from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 MOST_PHOTOGRAPHS = 64
 """In one request."""
 
+MOST_PARTS = 10 * MOST_PHOTOGRAPHS
+"""Of a form; it may have fields of text, which are let lie."""
+
+HEAD_BYTES = 4096
+"""Of a part of a form, before its photograph."""
+
 PIXELS = 50_000_000
 """Of a photograph; the cameras of telephones make up to so many. They take 150 MB while they are made a square."""
+
+BUSY = {"Retry-After": "1"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,17 @@ class Upload:
     """A photograph as it was sent."""
 
     name: str
-    data: bytes
+    data: bytes | memoryview
+
+
+@dataclass(eq=False)
+class Arrival:
+    """A body on its way in."""
+
+    limit: asyncio.Timeout
+    began: float
+    size: int = 0
+    gave_way: bool = False
 
 
 class Intake:
@@ -41,36 +61,32 @@ class Intake:
         self.body, self.held, self.seconds = body, max(held, body), seconds
         self.holding = 0
         """Bytes held now."""
+        self._arriving: set[Arrival] = set()
 
-    async def photographs(self, request: Request) -> list[Upload]:
-        """The files of a form, or the body itself. Whoever calls gives back their bytes with `release`.
+    @contextlib.asynccontextmanager
+    async def photographs(self, request: Request) -> AsyncIterator[list[Upload]]:
+        """The files of a form, or the body itself. Their bytes count as held for as long as this lasts.
 
-        Raises HTTPException: 400 for no photograph or a torn form, 408 for a slow client, 411 and 413 by length, 415
-        for another kind of content, 503 where too much is held already.
+        Raises HTTPException: 400 for no photograph or a torn form, 408 for a slow client, 413 by length, 415 for
+        another kind of content, 503 where too much is held already.
         """
-        kind, _ = parse_options_header(request.headers.get("content-type", ""))
-        if kind not in (b"multipart/form-data", b"application/octet-stream") and not kind.startswith(b"image/"):
-            raise HTTPException(415, f"content of type {kind.decode('latin-1')[:100] or 'none'} is no photograph; send "
-                                     "the file itself as image/jpeg or the like, or several as multipart/form-data")
+        content_type = request.headers.get("content-type", "")
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind not in ("multipart/form-data", "application/octet-stream") and not kind.startswith("image/"):
+            raise HTTPException(415, f"content of type {kind[:100] or 'none'} is no photograph; send the file itself "
+                                     "as image/jpeg or the like, or several as multipart/form-data")
         body = await self._read(request)
         try:
-            uploads = await _of_form(request, body) if kind == b"multipart/form-data" else [Upload("", body)]
+            uploads = of_form(body, content_type) if kind == "multipart/form-data" else [Upload("", body)]
             if len(uploads) > MOST_PHOTOGRAPHS:
                 raise HTTPException(400, f"{len(uploads)} photographs are more than {MOST_PHOTOGRAPHS}; send them in "
                                          "several requests")
-            if not uploads or not any(upload.data for upload in uploads):
+            if not any(upload.data for upload in uploads):
                 raise HTTPException(400, "there is no photograph in the request; send its bytes as the body, or files "
                                          "as multipart/form-data")
-        except BaseException:
-            self.release(len(body))
-            raise
-        # A form's files are copies of nearly all of its bytes; the body itself is let go of here.
-        self.holding += sum(len(upload.data) for upload in uploads) - len(body)
-        return uploads
-
-    def release(self, size: int) -> None:
-        """So many bytes are not held any more."""
-        self.holding -= size
+            yield uploads
+        finally:
+            self.holding -= len(body)
 
     async def _read(self, request: Request) -> bytes:
         """The body, counted in `holding`."""
@@ -78,54 +94,84 @@ class Intake:
         if declared is not None and int(declared) > self.body:
             raise HTTPException(413, self._too_large())
         chunks: list[bytes] = []
-        size = 0
+        arrival = Arrival(asyncio.timeout(self.seconds), asyncio.get_running_loop().time())
+        self._arriving.add(arrival)
         try:
-            async with asyncio.timeout(self.seconds):
+            async with arrival.limit:
                 async for chunk in request.stream():
-                    size += len(chunk)
+                    arrival.size += len(chunk)
                     self.holding += len(chunk)
-                    if size > self.body:
+                    if arrival.size > self.body:
                         raise HTTPException(413, self._too_large())
                     if self.holding > self.held:
-                        raise HTTPException(503, "the server holds as many photographs as it can; try again in a "
-                                                 "second", {"Retry-After": "1"})
+                        self._make_room()
                     chunks.append(chunk)
         except BaseException as problem:
-            self.release(size)
+            self.holding -= arrival.size
+            if arrival.gave_way:
+                raise HTTPException(503, "the server holds as many photographs as it can; try again in a second",
+                                    BUSY) from None
             if isinstance(problem, TimeoutError):
                 raise HTTPException(408, f"the photograph did not arrive within {self.seconds:g} seconds; send a "
                                          "smaller one, or over a faster connection") from None
             raise
+        finally:
+            self._arriving.discard(arrival)
         return b"".join(chunks)
+
+    def _make_room(self) -> None:
+        """Whoever has taken up most room for longest gives way: a few who never finish cannot keep all others out."""
+        now = asyncio.get_running_loop().time()
+        largest = max(self._arriving, key=lambda arrival: arrival.size * (now - arrival.began))
+        largest.gave_way = True
+        largest.limit.reschedule(now)
 
     def _too_large(self) -> str:
         return f"the request is larger than {self.body / 1e6:g} MB; send a smaller photograph, or fewer at once"
 
 
-class _InMemory(MultiPartParser):
-    """Starlette's parser, whose files never go to the disk: a body is short enough for memory."""
+def of_form(body: bytes, content_type: str) -> list[Upload]:
+    """The files of a form (RFC 7578) that has arrived whole; its fields of text are let lie.
 
-    spool_max_size = 1 << 40
+    Searched for its boundary alone, and the files are views of the body, so that no form, however it is made, takes
+    more than moments and no more memory than it has bytes. Raises HTTPException: 400 for a torn form, 413 for too many
+    parts.
+    """
+    found = _BOUNDARY.search(content_type)
+    if not found:
+        raise HTTPException(400, _torn("its boundary is missing from the content type"))
+    boundary = b"--" + (found[1] or found[2]).encode("latin-1")
+    whole, uploads = memoryview(body), list[Upload]()
+    place = 0 if body.startswith(boundary) else body.find(b"\r\n" + boundary) + 2
+    if not body.startswith(boundary, place):
+        raise HTTPException(400, _torn("its boundary is not in the body"))
+    for _ in range(MOST_PARTS):
+        place += len(boundary)
+        if body.startswith(b"--", place):
+            return uploads
+        head_end = body.find(b"\r\n\r\n", place, place + HEAD_BYTES)
+        end = body.find(b"\r\n" + boundary, head_end + 2)
+        if head_end < 0 or end < 0:
+            raise HTTPException(400, _torn("it ends too early, or the head of a part is too long"))
+        head = body[place:head_end].decode("utf-8", "replace")
+        disposition = _DISPOSITION.search(head)
+        if disposition and (named := _FILENAME.search(disposition[0])):
+            data = whole[min(head_end + 4, end):end]
+            uploads.append(Upload(_called(named[1] or named[2] or unquote(named[3] or "")), data))
+        place = end + 2
+    raise HTTPException(413, f"the form has more than {MOST_PARTS} parts; send photographs alone, "
+                             f"{MOST_PHOTOGRAPHS} at most")
 
 
-async def _of_form(request: Request, body: bytes) -> list[Upload]:
-    """The files of a form that has arrived whole; its fields of text are let lie."""
+#: A quoted string, or a token; in a name, browsers and curl write a quote as %22 or with a backslash.
+_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,200})"|([^\s;,"]{1,200}))', re.IGNORECASE)
+_DISPOSITION = re.compile(r"^content-disposition:.*", re.IGNORECASE | re.MULTILINE)
+_FILENAME = re.compile(r""";\s*filename(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))|\*=utf-8'[^']*'([^\s;]*))""",
+                       re.IGNORECASE)
 
-    async def stream():  # type: ignore[no-untyped-def]
-        yield body
 
-    try:
-        form = await _InMemory(request.headers, stream(), max_files=10 * MOST_PHOTOGRAPHS, max_fields=100).parse()
-    except (MultiPartException, ClientDisconnect) as problem:
-        said = getattr(problem, "message", "it ends too early")
-        raise HTTPException(400, f"the form cannot be read ({said.rstrip('.')}); send it as multipart/form-data with "
-                                 "its boundary") from None
-    uploads = []
-    for _, value in form.multi_items():
-        if not isinstance(value, str):
-            uploads.append(Upload(_called(value.filename or ""), await value.read()))
-    await form.close()
-    return uploads
+def _torn(why: str) -> str:
+    return f"the form cannot be read ({why}); send it as multipart/form-data with its boundary"
 
 
 def _called(name: str) -> str:

@@ -56,12 +56,12 @@ def look(model: Model, pixels_HWC: NDArray[np.uint8], among: Among | None = None
     picture, maps, columns), near (photo, class, distance, picture), empty without `among`.
     Raises ValueError for a class that the network does not know.
     """
+    if label is not None and label not in model.classes:
+        raise ValueError(f"the network knows no class {label[:100]!r}; {nearest(label[:100], model.classes)}")
     network, arch = model.network, model.network.arch
     view_NCHW = model.views(pixels_HWC)
     with torch.inference_mode():
         probabilities_K = network(view_NCHW).float().softmax(1)[0]
-    if label is not None and label not in model.classes:
-        raise ValueError(f"the network knows no class {label!r}; {nearest(label, model.classes)}")
     target = model.classes.index(label) if label is not None else int(probabilities_K.argmax())
     layer = sees.last_maps(arch)
     cam_HW = sees.grad_cam(model, view_NCHW, target, layer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -28,21 +29,30 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from alexnet import openapi
+from alexnet.allocator import give_back
 from alexnet.answers import plain
 from alexnet.evaluate import probabilities
 from alexnet.gather import Crowded, Gatherer
 from alexnet.guard import Guard, Json, failed, gone, refused
-from alexnet.images import BadImage, decode, square
-from alexnet.intake import MOST_PHOTOGRAPHS, PIXELS, Intake, Upload
+from alexnet.images import BadImage, decode, pixels_in, square
+from alexnet.intake import BUSY, MOST_PHOTOGRAPHS, PIXELS, Intake, Upload
 from alexnet.look import Among, Sample, look
 from alexnet.palette import stylesheet
 from alexnet.predict import Model
+from alexnet.threads import give_way
 
 WEB = Path(__file__).parent / "web"
 PAGES = {"/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
          "/page.js": ("page.js", "text/javascript")}
 OPEN = {*PAGES, "/palette.css", "/health", "/ready"}
 """What needs no token: the page itself, which tells nothing of the network, and whether the server lives."""
+
+LARGE, LARGE_WAITING = 16_000_000, 4
+"""Pixels above which a photograph is decoded alone, and how many may wait for that."""
+
+TIDY_SECONDS = 5
+
+DECODERS = max(2, min(8, os.cpu_count() or 1))
 
 
 @dataclass
@@ -64,8 +74,12 @@ class Service:
     def __post_init__(self) -> None:
         self.counts = Counts()
         self.gatherer = Gatherer(self.answer, patience=self.patience, on_batch=self.counts.batch.observe)
-        self.counts.waiting.set_function(lambda: self.gatherer.inside)
-        self.decoders = ThreadPoolExecutor(max(2, torch.get_num_threads()), "decode")
+        self.counts.waiting.set_function(lambda: self.gatherer.decodes.inside)
+        self.decoders = ThreadPoolExecutor(DECODERS, "decode", give_way)
+        self.alone = ThreadPoolExecutor(1, "large", give_way)
+        """One large photograph at a time: many take no more memory than one, and keep no small one waiting."""
+        self.large = 0
+        """Large photographs that wait or are decoded."""
 
     def answer(self, pixels_NHWC: NDArray[np.uint8], views: int) -> list[tuple[NDArray[np.float32], ...]]:
         """The probabilities of each photograph and, of one view, its logits; in the network's thread."""
@@ -78,19 +92,39 @@ class Service:
             return list(zip(logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True))
 
     async def pixels(self, uploads: Sequence[Upload]) -> list[NDArray[np.uint8] | str]:
-        """Each photograph as the network's data is stored, or the sentence that says why it is none."""
-        side = self.model.preprocess.spec.side
+        """Each photograph as the network's data is stored, or the sentence that says why it is none.
 
-        def made(number: int, upload: Upload) -> NDArray[np.uint8] | str:
-            name = upload.name or (f"photograph {number}" if len(uploads) > 1 else "the photograph")
+        Raises Crowded where large ones would have to wait for those of others.
+        """
+        loop, side, waiting = asyncio.get_running_loop(), self.model.preprocess.spec.side, False
+
+        def made(name: str, data: bytes) -> NDArray[np.uint8] | str:
             try:
-                return square(decode(upload.data, name, PIXELS), side)
+                return square(decode(data, name, PIXELS), side)
             except BadImage as problem:
                 return str(problem).replace("replace it, or leave it out", "send another")
 
-        loop = asyncio.get_running_loop()
-        return await asyncio.gather(*(loop.run_in_executor(self.decoders, made, number, upload)
-                                      for number, upload in enumerate(uploads, 1)))
+        def made_unless_large(name: str, data: bytes) -> NDArray[np.uint8] | str | None:
+            if pixels_in(data) > LARGE:
+                return None
+            with self.gatherer.decodes.timed(DECODERS):
+                return made(name, data)
+
+        async def one(number: int, upload: Upload) -> NDArray[np.uint8] | str:
+            nonlocal waiting
+            name = upload.name or (f"photograph {number}" if len(uploads) > 1 else "the photograph")
+            pixels = await loop.run_in_executor(self.decoders, made_unless_large, name, bytes(upload.data))
+            if pixels is not None:
+                return pixels
+            if self.large >= LARGE_WAITING and not waiting:
+                raise Crowded
+            waiting, self.large = True, self.large + 1
+            try:
+                return await loop.run_in_executor(self.alone, made, name, bytes(upload.data))
+            finally:
+                self.large -= 1
+
+        return await asyncio.gather(*(one(number, upload) for number, upload in enumerate(uploads, 1)))
 
     # --- What is asked ------------------------------------------------------------------------------------------------
 
@@ -101,17 +135,15 @@ class Service:
         logits = _flag(request, "logits")
         if logits and views != 1:
             raise HTTPException(400, "logits=true goes with views=1: ten views are averaged after the softmax")
-        with self.admitted(1):
-            uploads = await self.intake.photographs(request)
-            try:
-                with self.admitted(len(uploads) - 1):
-                    made = await self.pixels(uploads)
-                    sound = [one for one in made if not isinstance(one, str)]
-                    if not sound:
-                        raise HTTPException(422, str(made[0]))
-                    said = iter(await self.gatherer.ask(sound, views))
-            finally:
-                self.intake.release(sum(len(upload.data) for upload in uploads))
+        with self.admitted(1, views):
+            pass  # whoever would have to wait too long hears of it before the photograph is read
+        async with self.intake.photographs(request) as uploads:
+            with self.admitted(len(uploads), len(uploads) * views):
+                made = await self.pixels(uploads)
+                sound = [one for one in made if not isinstance(one, str)]
+                if not sound:
+                    raise HTTPException(422, str(made[0]))
+                said = iter(await self.gatherer.ask(sound, views))
         self.counts.photographs.inc(len(sound))
         photos: list[dict[str, Any]] = []
         for upload, one in zip(uploads, made, strict=True):
@@ -128,31 +160,29 @@ class Service:
 
     async def look(self, request: Request) -> Response:
         label = request.query_params.get("class")
-        with self.admitted(4):  # about what its two ways through the network and back cost
-            uploads = await self.intake.photographs(request)
-            try:
-                if len(uploads) > 1:
-                    raise HTTPException(400, f"look is for one photograph, and {len(uploads)} were sent")
-                [made] = await self.pixels(uploads)
-                if isinstance(made, str):
-                    raise HTTPException(422, made)
-                pixels = made
-                shown = await self.gatherer.alone(lambda: look(self.model, pixels, self.among, label))
-            except ValueError as problem:
-                raise HTTPException(400, str(problem)) from None
-            finally:
-                self.intake.release(sum(len(upload.data) for upload in uploads))
+        with self.admitted(1, others=1):
+            pass
+        async with self.intake.photographs(request) as uploads:
+            if len(uploads) > 1:
+                raise HTTPException(400, f"look is for one photograph, and {len(uploads)} were sent")
+            with self.admitted(1, others=1):
+                [pixels] = await self.pixels(uploads)
+                if isinstance(pixels, str):
+                    raise HTTPException(422, pixels)
+                try:
+                    shown = await self.gatherer.alone(lambda: look(self.model, pixels, self.among, label))
+                except ValueError as problem:
+                    raise HTTPException(400, str(problem)) from None
         return Json(shown)
 
     @contextlib.contextmanager
-    def admitted(self, photographs: int):  # type: ignore[no-untyped-def]
+    def admitted(self, photographs: int, views: int = 0, others: int = 0):  # type: ignore[no-untyped-def]
         """As the gatherer lets in; 503 for who would wait too long."""
         try:
-            with self.gatherer.admitted(photographs):
+            with self.gatherer.admitted(photographs, views, others):
                 yield
         except Crowded:
-            raise HTTPException(503, "too many photographs wait already; try again in a second",
-                                {"Retry-After": "1"}) from None
+            raise HTTPException(503, "too many photographs wait already; try again in a second", BUSY) from None
 
     async def about(self, request: Request) -> Response:
         arch, spec = self.model.network.arch, self.model.preprocess.spec
@@ -166,9 +196,9 @@ class Service:
 
     async def sample(self, request: Request) -> Response:
         number = request.path_params["number"]
-        if number >= len(self.samples):
+        if not (number.isascii() and number.isdigit() and len(number) < 9 and int(number) < len(self.samples)):
             raise HTTPException(404, "there is no such picture; /model lists them")
-        return Response(self.samples[number].data, media_type="image/png")
+        return Response(self.samples[int(number)].data, media_type="image/png")
 
     async def health(self, request: Request) -> Response:
         return Json({"status": "alive"})
@@ -190,26 +220,37 @@ class Service:
     async def palette(self, request: Request) -> Response:
         return Response(stylesheet(":root"), media_type="text/css; charset=utf-8")
 
+    async def tidy(self) -> None:
+        """While nobody asks, memory goes back to the system: a single large photograph takes hundreds of megabytes."""
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            if not self.gatherer.decodes.inside:
+                await asyncio.get_running_loop().run_in_executor(self.alone, give_back)
+
     def app(self) -> ASGIApp:
         """The ASGI application."""
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
             async with self.gatherer.running():
+                tidying = asyncio.create_task(self.tidy())
                 yield
-            self.decoders.shutdown()
+                tidying.cancel()
+            for threads in (self.decoders, self.alone):
+                threads.shutdown(cancel_futures=True)
 
         routes = [
             Route("/predict", self.predict, methods=["POST"]), Route("/look", self.look, methods=["POST"]),
-            Route("/model", self.about), Route("/samples/{number:int}.png", self.sample),
+            Route("/model", self.about), Route("/samples/{number}.png", self.sample),
             Route("/health", self.health), Route("/ready", self.ready), Route("/metrics", self.measures),
             Route("/openapi.json", self.described), Route("/palette.css", self.palette),
             *(Route(path, self.page) for path in PAGES)]
         known = {route.path for route in routes}
+        inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
+            HTTPException: refused, ClientDisconnect: gone, Exception: failed})
+        inner.router.redirect_slashes = False
         return Guard(
-            Starlette(routes=routes, lifespan=lifespan, exception_handlers={
-                HTTPException: refused, ClientDisconnect: gone, Exception: failed}),
-            self.hosts, self.token, OPEN, lambda: self.draining,
+            inner, self.hosts, self.token, OPEN, lambda: self.draining,
             lambda path, *rest: self.counts.answered(path if path in known else "other", *rest))
 
 

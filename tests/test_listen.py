@@ -1,0 +1,73 @@
+"""Connections of odd clients: each ends in time, and as well as it can."""
+
+import asyncio
+import socket
+
+import pytest
+import wire
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from served import photograph, post
+from uvicorn.server import ServerState
+
+from alexnet import listen
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SEEDS = wire.seeds()
+
+
+def test_small_answers_do_not_wait_for_an_acknowledgement():
+    with listen.bind("127.0.0.1", 0) as door:
+        assert door.proto == socket.IPPROTO_TCP  # by which asyncio knows that it may set TCP_NODELAY
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(SEEDS), st.data())
+def test_a_damaged_request_is_answered_as_promised_or_not_at_all(request_, data):
+    at = data.draw(st.integers(0, len(request_)))
+    cut = data.draw(st.integers(0, 40))
+    put = data.draw(st.one_of(st.binary(max_size=20), st.sampled_from([b"\r\n", b"HEAD ", b"--b", b"\0"])))
+    wire.answer(request_[:at] + put + request_[at + cut :])
+
+
+def test_whoever_says_that_no_more_comes_is_answered():
+    assert wire.answer(post(photograph())) == [200]
+    assert wire.answer(post(photograph())[:-1]) == []
+
+
+def test_noise_after_a_head_request_ends_the_connection():
+    assert wire.answer(b"HEAD /predict HTTP/1.1\r\nHost: localhost\r\n\r\nnoise\r\n\r\n") == [405, 400]
+    assert wire.answer(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnoise\r\n") == [400]
+
+
+@pytest.mark.parametrize(("target", "status"), [
+    (f"/samples/{'9' * 5000}.png", 404), ("/samples/%C2%B2.png", 404), ("/predict/", 404), ("/samples/0.png", 200)])
+def test_odd_targets(target, status):
+    assert wire.answer(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) == [status]
+
+
+def test_a_body_in_chunks_of_a_byte_is_cut_off():
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+    whole = b"%x\r\n%b\r\n0\r\n\r\n" % (1 << 20, bytes(1 << 20))
+    assert wire.answer(head + whole) == [422]
+    assert wire.answer(head + b"1\r\nA\r\n" * 400_000) == []
+
+
+def test_a_client_who_takes_no_answer_is_cut_off(monkeypatch):
+    monkeypatch.setattr(listen, "HEAD_SECONDS", 0.05)
+
+    async def cut_off(taken: bool) -> bool:
+        transport = wire.Transport()
+        connection = listen.Hurried(wire.wire().config, ServerState(), {}, asyncio.get_running_loop())
+        connection.connection_made(transport)
+        connection.cycle = type("Cycle", (), {"response_complete": False, "disconnected": False})()
+        connection._watch()
+        connection.pause_writing()
+        if taken:
+            connection.resume_writing()
+        await asyncio.sleep(0.5)
+        return transport.closing
+
+    assert asyncio.run(cut_off(taken=False))
+    assert not asyncio.run(cut_off(taken=True))
