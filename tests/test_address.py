@@ -10,7 +10,7 @@ import pytest
 from alexnet import address, checkpoint
 from alexnet.address import fetch_photo, is_address
 from alexnet.images import BadImage
-from served import encoded
+from inprocess import encoded
 from test_cli import alexnet as command
 from test_predict import narrow
 

@@ -7,10 +7,10 @@ import pytest
 import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from served import photograph, post
 from uvicorn.server import ServerState
 
 from alexnet import listen
-from served import photograph, post
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

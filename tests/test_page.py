@@ -15,7 +15,7 @@ from alexnet.serve import Service
 from alexnet.settings import override
 from alexnet.train import Run
 from conftest import draw
-from served import encoded, served
+from inprocess import encoded, served
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -26,7 +26,7 @@ from alexnet.predict import Model, load
 from alexnet.serve import Service
 from alexnet.train import Run
 from conftest import draw
-from served import Served, encoded, served
+from inprocess import Served, encoded, served
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -21,7 +21,6 @@ from pathlib import Path
 import ledger
 from ledger import Finding
 from PIL import Image
-
 from served import LOST, Reply, Served, ask, connected, on_the_other_core, photograph, post, reply, untrained
 
 AT_ONCE = 8

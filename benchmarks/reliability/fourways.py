@@ -22,6 +22,7 @@ import torch
 from attack import FORM, form
 from ledger import Finding
 from numpy.typing import NDArray
+from served import Served, ask, post, untrained
 
 from alexnet import images
 from alexnet.datasets import open_dataset
@@ -30,7 +31,6 @@ from alexnet.export import export
 from alexnet.pack import pack
 from alexnet.predict import load
 from alexnet.weights import open_weights
-from served import Served, ask, post, untrained
 
 PHOTOGRAPHS = ledger.ROOT.parent / "shared" / "data" / "imagenette.tar"
 """Not part of the repository."""

@@ -20,7 +20,6 @@ from pathlib import Path
 import ledger
 import numpy as np
 from ledger import Finding
-
 from served import LOST, Reply, Served, ask, on_the_other_core, photograph, post, reply, untrained
 
 CLOSED = 16

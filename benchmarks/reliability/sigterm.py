@@ -18,7 +18,6 @@ from pathlib import Path
 import ledger
 import numpy as np
 from ledger import Finding
-
 from served import LOST, Reply, Served, connected, on_the_other_core, photograph, post, reply, untrained
 
 STAYING, LATE, SILENT = 6, 3, 3

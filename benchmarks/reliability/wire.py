@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attack import FORM, HEADS, STATUSES, chunked, form
+from served import photograph, post, untrained
 from uvicorn.server import ServerState
 
 from alexnet.guard import names_of
@@ -18,7 +19,6 @@ from alexnet.listen import Hurried, server
 from alexnet.look import samples
 from alexnet.predict import load
 from alexnet.serve import Service
-from served import photograph, post, untrained
 
 
 class Transport(asyncio.Transport):
