@@ -172,7 +172,7 @@ def test_a_wrong_parameter_is_named_with_its_rule(open_server, photo, query, sen
     ("/predict", {"body": b"x"}, 415, "content of type none is no photograph"),
     ("/predict", {"body": b"", "Content_Type": "image/png"}, 400, "there is no photograph in the request"),
     ("/predict", {"body": b"torn", "Content_Type": f"{FORM}; boundary=cut"}, 400, "the form cannot be read"),
-    ("/predict", {"body": b"torn", "Content_Type": FORM}, 400, "Missing boundary"),
+    ("/predict", {"body": b"torn", "Content_Type": FORM}, 400, "its boundary is missing"),
     ("/predict", {"body": b"--cut--\r\n", "Content_Type": f"{FORM}; boundary=cut"}, 400, "no photograph"),
     ("/predict", {"body": b"<html>", "Content_Type": "image/png"}, 422, "the photograph cannot be decoded"),
     ("/predict", {}, 405, "/predict takes POST"),
@@ -269,11 +269,15 @@ def test_a_slow_head_is_cut_off(model, monkeypatch):
             assert client.recv(4096) == b""
 
 
-def test_bytes_held_for_all_are_limited(model, photo):
-    with served(Service(model, intake=Intake(body=10_000, held=15_000))) as one:
-        one.service.intake.holding += 12_000
-        assert one.predict(bytes(9_000))[0] == 503
-        one.service.intake.holding -= 12_000
+def test_who_holds_most_for_longest_gives_way(model, photo):
+    with served(Service(model, intake=Intake(body=10_000, held=15_000))) as one, socket.create_connection(
+            ("127.0.0.1", one.port), timeout=60) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n"
+                       + bytes(9_000))
+        while one.service.intake.holding < 9_000:
+            time.sleep(0.01)
+        assert one.predict(bytes(9_000))[0] == 422
+        assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
         assert one.predict(photo)[0] == 200
         assert one.service.intake.holding == 0
 
@@ -296,11 +300,11 @@ def test_photographs_that_wait_together_go_together(model, photo):
     with served(service) as one, ThreadPoolExecutor(20) as pool:
         with lock:
             first = pool.submit(one.predict, photo)
-            while service.gatherer.inside < 1:
+            while service.gatherer.decodes.inside < 1:
                 time.sleep(0.01)
             time.sleep(0.3)  # it has gone to the network alone
             rest = [pool.submit(one.predict, photo) for _ in range(19)]
-            while service.gatherer.inside < 20:
+            while service.gatherer.decodes.inside < 20:
                 time.sleep(0.01)
             time.sleep(0.3)
         assert {future.result()[0] for future in [first, *rest]} == {200}
@@ -318,25 +322,25 @@ def test_a_crowded_server_says_so_at_once_and_is_as_before_afterwards(model, pho
 
     service.gatherer.answer = slow
     with served(service) as one, ThreadPoolExecutor(5) as pool:
-        service.gatherer.seconds_each = 0.2
+        service.gatherer.views.seconds_each = 0.2
         with lock:
             waiting = [pool.submit(one.predict, photo) for _ in range(2)]
-            while service.gatherer.inside < 2:
+            while service.gatherer.decodes.inside < 2:
                 time.sleep(0.01)
             status, headers, said = one.predict(photo)
             assert (status, headers["retry-after"]) == (503, "1")
             assert said == {"error": "too many photographs wait already; try again in a second"}
         assert [future.result()[0] for future in waiting] == [200, 200]
-        assert service.gatherer.inside == 0
+        assert service.gatherer.decodes.inside == 0
         assert one.predict(photo)[0] == 200
 
 
 def test_whoever_finds_nobody_inside_is_let_in():
     gatherer = Gatherer(lambda pixels, views: [], patience=0.1)
-    gatherer.seconds_each = 100
+    gatherer.decodes.seconds_each = 100
     with gatherer.admitted(1), pytest.raises(Crowded), gatherer.admitted(1):
         pass
-    assert gatherer.inside == 0
+    assert gatherer.decodes.inside == 0
 
 
 # --- The document -----------------------------------------------------------------------------------------------------
