@@ -91,3 +91,20 @@ def test_bodies_that_never_end_give_way_to_one_that_does():
         assert intake.holding == 0
 
     asyncio.run(go())
+
+
+def test_many_who_come_at_once_to_a_full_house_leave_room_for_one_another():
+    async def one(intake: Intake, pieces: int) -> int:
+        try:
+            async with intake.photographs(sent_in(*[b"x" * 10] * pieces, ends=False)):
+                return 200
+        except HTTPException as refusal:
+            return refusal.status_code
+
+    async def go():
+        intake = Intake(body=100, held=100, seconds=0.3)
+        statuses = await asyncio.gather(*(one(intake, pieces) for pieces in range(1, 10)))
+        assert set(statuses) == {408, 503}
+        assert intake.holding == 0
+
+    asyncio.run(go())

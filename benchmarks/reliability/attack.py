@@ -230,9 +230,11 @@ def measure(requests: int, megabytes: int, slow_clients: int, seconds: float, bo
 
     with tempfile.TemporaryDirectory() as place, Served(untrained(Path(place))) as server, on_the_other_core():
         growth, peak, cut = asyncio.run(go(server))
-        traceback = server.said().count("Traceback")
+        tracebacks = server.said().count("Traceback")
+        if tracebacks:
+            print(server.said()[:4000])
     failed = {status: count for status, count in seen.items() if status and status not in STATUSES}
-    holds = (not failed and not traceback and seen[200] > 0 and cut == 413 and growth <= GROWTH
+    holds = (not failed and not tracebacks and seen[200] > 0 and cut == 413 and growth <= GROWTH
              and all(answered and not refused and worst <= longest for answered, refused, worst in meanwhile.values()))
     told = "; ".join(f"{name}: good ones answered {answered}, not {refused}, at most {1e3 * worst:.0f} ms"
                      for name, (answered, refused, worst) in meanwhile.items())
@@ -240,9 +242,9 @@ def measure(requests: int, megabytes: int, slow_clients: int, seconds: float, bo
         "9", f"{requests:,} fuzzed requests, {megabytes:,} MB in chunks, {slow_clients} slow clients, and worse",
         f"no 5xx, no traceback; a good request meanwhile is answered within {longest:g} s; memory grows by at most "
         f"{GROWTH} MB",
-        f"{failed.get(500, 0)} times 500, {sum(failed.values())} unexpected of {seen.total():,} (200: {seen[200]:,}, "
-        f"closed unanswered: {seen[0]:,}); the long body: {cut}; {told}; memory grew by {growth:.0f} MB, at its peak "
-        f"by {peak:.0f}", holds)
+        f"{failed.get(500, 0)} times 500, {tracebacks} tracebacks, {sum(failed.values())} unexpected of "
+        f"{seen.total():,} (200: {seen[200]:,}, closed unanswered: {seen[0]:,}); the long body: {cut}; {told}; memory "
+        f"grew by {growth:.0f} MB, at its peak by {peak:.0f}", holds)
 
 
 if __name__ == "__main__":

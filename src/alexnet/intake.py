@@ -122,9 +122,12 @@ class Intake:
     def _make_room(self) -> None:
         """Whoever has taken up most room for longest gives way: a few who never finish cannot keep all others out."""
         now = asyncio.get_running_loop().time()
-        largest = max(self._arriving, key=lambda arrival: arrival.size * (now - arrival.began))
-        largest.gave_way = True
-        largest.limit.reschedule(now)
+        leaving = {arrival for arrival in self._arriving if arrival.gave_way or arrival.limit.expired()}
+        staying = self._arriving - leaving
+        if staying and self.holding - sum(arrival.size for arrival in leaving) > self.held:
+            largest = max(staying, key=lambda arrival: arrival.size * (now - arrival.began))
+            largest.gave_way = True
+            largest.limit.reschedule(now)
 
     def _too_large(self) -> str:
         return f"the request is larger than {self.body / 1e6:g} MB; send a smaller photograph, or fewer at once"

@@ -50,9 +50,10 @@ OPEN = {*PAGES, "/palette.css", "/health", "/ready"}
 LARGE, LARGE_WAITING = 16_000_000, 4
 """Pixels above which a photograph is decoded alone, and how many may wait for that."""
 
-TIDY_SECONDS = 5
-
 DECODERS = max(2, min(8, os.cpu_count() or 1))
+
+TIDY_SECONDS = 5
+"""Between two times that memory is given back."""
 
 
 @dataclass
@@ -98,13 +99,13 @@ class Service:
         """
         loop, side, waiting = asyncio.get_running_loop(), self.model.preprocess.spec.side, False
 
-        def made(name: str, data: bytes) -> NDArray[np.uint8] | str:
+        def made(name: str, data: bytes | memoryview) -> NDArray[np.uint8] | str:
             try:
-                return square(decode(data, name, PIXELS), side)
+                return square(decode(bytes(data), name, PIXELS), side)
             except BadImage as problem:
                 return str(problem).replace("replace it, or leave it out", "send another")
 
-        def made_unless_large(name: str, data: bytes) -> NDArray[np.uint8] | str | None:
+        def made_unless_large(name: str, data: bytes | memoryview) -> NDArray[np.uint8] | str | None:
             if pixels_in(data) > LARGE:
                 return None
             with self.gatherer.decodes.timed(DECODERS):
@@ -113,14 +114,14 @@ class Service:
         async def one(number: int, upload: Upload) -> NDArray[np.uint8] | str:
             nonlocal waiting
             name = upload.name or (f"photograph {number}" if len(uploads) > 1 else "the photograph")
-            pixels = await loop.run_in_executor(self.decoders, made_unless_large, name, bytes(upload.data))
+            pixels = await loop.run_in_executor(self.decoders, made_unless_large, name, upload.data)
             if pixels is not None:
                 return pixels
             if self.large >= LARGE_WAITING and not waiting:
                 raise Crowded
             waiting, self.large = True, self.large + 1
             try:
-                return await loop.run_in_executor(self.alone, made, name, bytes(upload.data))
+                return await loop.run_in_executor(self.alone, made, name, upload.data)
             finally:
                 self.large -= 1
 
