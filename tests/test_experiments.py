@@ -139,6 +139,18 @@ def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path
 
 
 @pytest.mark.usefixtures("little")
+def test_a_rate_that_can_no_longer_be_the_best_is_not_waited_for(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "RATES", (0.003, 1e-7))
+    monkeypatch.setattr(experiments, "TARGET", 0.5)
+    epochs = []
+    runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event["run"])
+                if event["event"] == "epoch" else None)
+    relu = reproduce(CLAIMS["figure1"], runs, seeds=(0,), epochs=25).measured[0]
+    assert "rate 0.003 of 1e-07, 0.003" in relu.note
+    assert epochs.count("ReLU, rate 1e-07, seed 0") == epochs.count("ReLU, rate 0.003, seed 0") < 25
+
+
+@pytest.mark.usefixtures("little")
 def test_saturation_tells_the_share_that_passes_no_gradient(packed, tmp_path):
     outcome = reproduce(CLAIMS["saturation"], Runs(packed, tmp_path, "fp32"), seeds=(0,), epochs=1)
     assert [one.name for one in outcome.measured] == ["ReLU", "tanh", "sigmoid"]
