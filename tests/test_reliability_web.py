@@ -10,12 +10,12 @@ import sigterm
 
 
 def test_attacks_are_answered_as_promised_and_leave_no_memory_behind():
-    found = attack.measure(requests=200, megabytes=40, slow_clients=20, seconds=2, bombs=1, longest=30)
+    found = attack.measure(requests=120, megabytes=40, slow_clients=20, seconds=1, bombs=1, longest=30)
     assert found.holds, found
 
 
 def test_a_server_asked_too_much_refuses_and_recovers():
-    found = load.measure(seconds=4, share=0.3, times=5, slack=30)
+    found = load.measure(seconds=2, share=0.3, times=5, slack=30)
     assert found.holds, found
 
 
