@@ -1,4 +1,5 @@
-"""Row 16: bytes that atheris makes up, guided by what of our code they reach, against a reader: decoder, shards, caffe.
+"""Row 16: bytes that atheris makes up, guided by what of our code they reach, against a reader: decoder, shards, caffe;
+or against the server, as what comes on a connection: request.
 
     python benchmarks/reliability/fuzz.py decoder --seconds 300
 

@@ -60,8 +60,8 @@ class Served:
     def __enter__(self) -> Served:
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            self.command, stdout=self.log, stderr=self.log, env=os.environ | {"OMP_NUM_THREADS": "1"},
-            preexec_fn=lambda: os.sched_setaffinity(0, CORES[:1]))
+            self.command, stdout=self.log, stderr=self.log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        os.sched_setaffinity(self.process.pid, CORES[:1])  # long before it has other threads, which follow
         until = time.monotonic() + 120
         while not self.port:
             found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +97,7 @@ def serve(
         service.draining = True
         say("stopping: what was accepted is answered first")
 
+    gc.freeze()  # what is loaded stays: to look through all of it for garbage takes a tenth of a second, now and then
     server(service.app(), on_start=started, on_stop=stopping, log_requests=log).run(sockets=[door])
 
 
