@@ -71,9 +71,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(former)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium without a window, which `.ci/run` installs; tests that need it are skipped where it is not."""
+    """Debian's chromium without a window, which `.ci/run` installs; tests that need it are skipped where it is not.
+
+    For one module: while it is there, playwright's event loop runs in this thread, and no other can.
+    """
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not found:
         pytest.skip("no chromium on the PATH: apt-get install chromium")
