@@ -364,7 +364,9 @@ def test_schemathesis_accepts_the_document(open_server):
 def started(*arguments, **environment):
     """`alexnet serve` as a process: it, and what it said when it was ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "alexnet", "serve", *map(str, arguments), "--port", "0"], text=True,
+        # With Ctrl-C heard, also where these tests run behind a shell's `&`.
+        ["env", "--default-signal=INT", sys.executable, "-m", "alexnet", "serve", *map(str, arguments), "--port", "0"],
+        text=True,
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
     try:
         yield process, process.stderr.readline()

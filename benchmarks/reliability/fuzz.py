@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -236,7 +237,8 @@ def measure(target: str, seconds: float) -> Finding:
     A warning is a finding too.
     """
     began = time.monotonic()
-    options = [f"-max_total_time={seconds:g}", "-max_len=65536", "-timeout=60", "-rss_limit_mb=3000",
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # which a child has for its own from the start
+    options = [f"-max_total_time={seconds:g}", "-max_len=65536", "-timeout=60", f"-rss_limit_mb={3000 + ours}",
                f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{target}-"]
     child = _CHILD.format(paths=[p for p in sys.path if p], target=target, options=options,
                           also=", wire" if target == "request" else "")
