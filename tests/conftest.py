@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from alexnet.config import Arch, arch
+from alexnet.config import Arch, arch, recipe
 from alexnet.datasets import open_dataset
 from alexnet.pack import pack
 from alexnet.settings import override
 from alexnet.shards import Packed
+from alexnet.train import Run
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data"
 """Real photographs that are not part of the repository."""
@@ -60,6 +61,14 @@ def tiny() -> Arch:
     """A network that trains in a second, with dropout, both kinds of layer, and batch normalisation."""
     return override(arch("small"), [
         "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", "classes=4"])
+
+
+@pytest.fixture(scope="session")
+def trained(packed: Packed, tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of three epochs."""
+    folder = tmp_path_factory.mktemp("run")
+    Run(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder).train()
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from alexnet import look
-from alexnet.config import recipe
 from alexnet.guard import names_of
 from alexnet.intake import Intake
 from alexnet.predict import load
 from alexnet.serve import Service
-from alexnet.settings import override
-from alexnet.train import Run
 from conftest import draw
 from inprocess import encoded, served
 
@@ -21,10 +18,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def model(packed, tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    Run(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder).train()
-    return load(folder)
+def model(trained):
+    return load(trained)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,12 @@ import pytest
 import torch
 
 from alexnet import listen, look
-from alexnet.config import recipe
 from alexnet.evaluate import predictions
 from alexnet.gather import Crowded, Gatherer
 from alexnet.guard import is_local, names_of
 from alexnet.intake import Intake
 from alexnet.predict import Model, load
 from alexnet.serve import Service
-from alexnet.train import Run
 from conftest import draw
 from inprocess import Served, encoded, served
 from test_cli import alexnet as command
@@ -35,15 +32,8 @@ FORM = "multipart/form-data"
 
 
 @pytest.fixture(scope="module")
-def run(packed, tiny, tmp_path_factory):
-    folder, way = tmp_path_factory.mktemp("run"), recipe("modern")
-    Run(packed, tiny, replace(way, epochs=3, batch_size=20), folder).train()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(run) -> Model:
-    return load(run)
+def model(trained) -> Model:
+    return load(trained)
 
 
 @pytest.fixture(scope="module")
@@ -285,18 +275,23 @@ def test_who_holds_most_for_longest_gives_way(model, photo):
 # --- Batches ----------------------------------------------------------------------------------------------------------
 
 
+def gate(service):
+    """A lock that keeps the network from answering while it is held."""
+    lock, answer = threading.Lock(), service.gatherer.answer
+
+    def behind(pixels, views):
+        with lock:
+            return answer(pixels, views)
+
+    service.gatherer.answer = behind
+    return lock
+
+
 def test_photographs_that_wait_together_go_together(model, photo):
     sizes = []
     service = Service(model)
     service.gatherer.on_batch = sizes.append
-    lock = threading.Lock()
-    answer = service.gatherer.answer
-
-    def slow(pixels, views):
-        with lock:
-            return answer(pixels, views)
-
-    service.gatherer.answer = slow
+    lock = gate(service)
     with served(service) as one, ThreadPoolExecutor(20) as pool:
         with lock:
             first = pool.submit(one.predict, photo)
@@ -313,14 +308,7 @@ def test_photographs_that_wait_together_go_together(model, photo):
 
 def test_a_crowded_server_says_so_at_once_and_is_as_before_afterwards(model, photo):
     service = Service(model, patience=0.5)
-    lock = threading.Lock()
-    answer = service.gatherer.answer
-
-    def slow(pixels, views):
-        with lock:
-            return answer(pixels, views)
-
-    service.gatherer.answer = slow
+    lock = gate(service)
     with served(service) as one, ThreadPoolExecutor(5) as pool:
         service.gatherer.views.seconds_each = 0.2
         with lock:
@@ -376,9 +364,9 @@ def started(*arguments, **environment):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_a_run_until_a_signal(run, photo, number):
-    with started(run) as (process, said):
-        assert said.startswith(f"serving {run} (small, 4 classes) at http://127.0.0.1:")
+def test_the_command_serves_a_run_until_a_signal(trained, photo, number):
+    with started(trained) as (process, said):
+        assert said.startswith(f"serving {trained} (small, 4 classes) at http://127.0.0.1:")
         one = Served(int(said.split(":")[-1].split("/")[0]), None)
         assert one.ask("/model")[2]["samples"][0]["name"].startswith("val/")  # the run's own data
         assert one.predict(photo)[0] == 200
@@ -388,12 +376,12 @@ def test_the_command_serves_a_run_until_a_signal(run, photo, number):
         assert rest == "stopping: what was accepted is answered first\n"
 
 
-def test_a_door_to_the_world_asks_for_a_token_or_warns(run):
-    with started(run, "--host", "0.0.0.0") as (process, said):
+def test_a_door_to_the_world_asks_for_a_token_or_warns(trained):
+    with started(trained, "--host", "0.0.0.0") as (process, said):
         assert "at http://0.0.0.0:" in said
         assert process.stderr.readline() == (
             "warning: whoever reaches 0.0.0.0 may ask; ask for a token with --token or ALEXNET_TOKEN\n")
-    with started(run, "--host", "0.0.0.0", ALEXNET_TOKEN="secret") as (process, said):
+    with started(trained, "--host", "0.0.0.0", ALEXNET_TOKEN="secret") as (process, said):
         assert "/#token=secret until Ctrl-C" in said
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=60)[1] == "stopping: what was accepted is answered first\n"
@@ -406,13 +394,13 @@ def test_a_door_to_the_world_asks_for_a_token_or_warns(run):
     (["--token", "two words"], "the token must be of letters, digits and signs, without blanks"),
     (["--host", "192.0.2.7"], "192.0.2.7:8000 cannot be listened on (cannot assign requested address)"),
 ])
-def test_a_mistake_is_one_sentence(run, arguments, sentence, capsys):
-    assert command("serve", run, *arguments) == 2
+def test_a_mistake_is_one_sentence(trained, arguments, sentence, capsys):
+    assert command("serve", trained, *arguments) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_named(run, capsys):
+def test_a_port_that_is_taken_is_named(trained, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert command("serve", run, "--port", port) == 2
+        assert command("serve", trained, "--port", port) == 2
     assert f"127.0.0.1:{port} cannot be listened on (address already in use)" in capsys.readouterr().err

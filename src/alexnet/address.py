@@ -24,9 +24,9 @@ SECONDS = 60.0
 """In all; and a quarter of it for each answer that must come."""
 
 
-def is_address(photo: str) -> bool:
-    """Whether it has a scheme and is no path: https://..., but also ftp://, which `fetch_photo` refuses in words."""
-    return "://" in photo
+def is_address(name: str) -> bool:
+    """Whether it has a scheme and is no path: https://..., but also what is refused in words, such as ftp://."""
+    return "://" in name
 
 
 def fetch_photo(url: str, allow_private: bool = False) -> bytes:

@@ -27,6 +27,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from alexnet.atomic import replace_file
 from alexnet.augment import Preprocess
 from alexnet.config import Arch, Recipe
 from alexnet.model import AlexNet
@@ -158,18 +159,14 @@ class Saver:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing: what is there may be what the head points to."""
-    unfinished = path.with_name(f"{path.name}.new")
-    try:
+    """All of it or nothing, and on the disk: what is there may be what the head points to."""
+    def durably(unfinished: Path) -> None:
         with unfinished.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a write does not say to which file
-        raise
+
+    replace_file(path, durably)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -26,7 +26,6 @@ GRACE_SECONDS = 0.5
 CONNECTIONS = 1024
 """Open at once; beyond, 503."""
 
-
 READ_BYTES = 16_384
 """Taken from a connection at once: a body in chunks of one byte costs its parser hundreds of times what others do, and
 all other connections wait meanwhile."""
@@ -90,11 +89,11 @@ class Hurried(H11Protocol, asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._cancel(self._untaken)
+        _cancel(self._untaken)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._cancel(self._deadline, self._untaken)
+        _cancel(self._deadline, self._untaken)
 
     def shutdown(self) -> None:
         """What was sent before the server closed its door may not have been read yet."""
@@ -109,15 +108,16 @@ class Hurried(H11Protocol, asyncio.BufferedProtocol):
     def _watch(self) -> None:
         """The clock runs from the connection, or from an answer's end, to the next request's head or the end of all."""
         if not self._is_idle():
-            self._cancel(self._deadline)
+            _cancel(self._deadline)
             self._deadline = None
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
-    def _cancel(self, *timers: asyncio.TimerHandle | None) -> None:
-        for timer in timers:
-            if timer:
-                timer.cancel()
+
+def _cancel(*timers: asyncio.TimerHandle | None) -> None:
+    for timer in timers:
+        if timer:
+            timer.cancel()
 
 
 class Gentle(uvicorn.Server):

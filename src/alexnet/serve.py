@@ -197,7 +197,7 @@ class Service:
 
     async def sample(self, request: Request) -> Response:
         number = request.path_params["number"]
-        if not (number.isascii() and number.isdigit() and len(number) < 9 and int(number) < len(self.samples)):
+        if not _is_whole(number) or int(number) >= len(self.samples):
             raise HTTPException(404, "there is no such picture; /model lists them")
         return Response(self.samples[int(number)].data, media_type="image/png")
 
@@ -282,12 +282,16 @@ def _number(request: Request, name: str, default: int, allowed: Sequence[int]) -
     text = request.query_params.get(name)
     if text is None:
         return default
-    # Digits alone: int() takes underscores, blanks and other alphabets' digits too.
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) in allowed):
+    if not _is_whole(text) or int(text) not in allowed:
         rule = (f"a whole number from {allowed[0]} to {allowed[-1]}" if isinstance(allowed, range)
                 else " or ".join(map(str, allowed)))
         raise HTTPException(400, f"{name} {text[:40]!r} must be {rule}")
     return int(text)
+
+
+def _is_whole(text: str) -> bool:
+    """Digits alone, and no endless row of them: int() takes underscores, blanks and other alphabets' digits too."""
+    return text.isascii() and text.isdigit() and len(text) < 9
 
 
 def _flag(request: Request, name: str) -> bool:

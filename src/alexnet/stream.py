@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet import loader, shards
+from alexnet.address import is_address
 from alexnet.cache import open_or_pack, with_side
 from alexnet.datasets import cache_folder
 from alexnet.download import Damaged, fetch
@@ -55,15 +56,11 @@ _REMEDY = "check the address, which must be of a folder that `alexnet pack SOURC
 # --- Opening ----------------------------------------------------------------------------------------------------------
 
 
-def is_url(data: str) -> bool:
-    return "://" in data
-
-
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
 ) -> Packed:
     """`cache.open_or_pack`, where DATA may be an address too."""
-    if is_url(data):
+    if is_address(data):
         return with_side(open_stream(data), side, data)
     return open_or_pack(data, side, say=say, trained_on=trained_on)
 
@@ -75,7 +72,7 @@ def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream
     may. Nothing is written to a folder that is the source. Only the address's own host is asked.
     Raises ValueError for what is no such pack, and for a host that does not answer, in one sentence.
     """
-    url = str(source) if is_url(str(source)) else ""
+    url = str(source) if is_address(str(source)) else ""
     if urlsplit(url).scheme == "file":
         source, url = _folder_at(url), ""
     manifest = _fetch_manifest(url) if url else shards.open_packed(source).manifest
