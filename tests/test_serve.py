@@ -259,6 +259,21 @@ def test_a_slow_head_is_cut_off(model, monkeypatch):
             assert client.recv(4096) == b""
 
 
+def test_a_connection_too_many_is_told_so(model, photo, monkeypatch):
+    monkeypatch.setattr(listen, "CONNECTIONS", 2)
+    with served(Service(model)) as one:
+        with contextlib.ExitStack() as idle:
+            for _ in range(2):
+                idle.enter_context(socket.create_connection(("127.0.0.1", one.port)))
+            status, headers, said = one.predict(photo)
+        assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "connections" in said["error"]
+        until = time.monotonic() + 30
+        while one.predict(photo)[0] != 200:
+            assert time.monotonic() < until
+
+
 def test_who_holds_most_for_longest_gives_way(model, photo):
     with served(Service(model, intake=Intake(body=10_000, held=15_000))) as one, socket.create_connection(
             ("127.0.0.1", one.port), timeout=60) as client:

@@ -15,7 +15,11 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from alexnet.guard import SECURITY, error
+from alexnet.intake import BUSY
 
 HEAD_SECONDS = 10.0
 """Until a connection must have sent the head of its next request, and taken the answer to its last."""
@@ -49,6 +53,8 @@ class Hurried(H11Protocol, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self.app = _crowded
         self._watch()
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -120,6 +126,13 @@ def _cancel(*timers: asyncio.TimerHandle | None) -> None:
             timer.cancel()
 
 
+async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
+    """What a connection too many is answered, whatever it asks; uvicorn's own answer is no JSON."""
+    answer = error(503, "the server has as many connections open as it can; try again in a second",
+                   {**SECURITY, **BUSY, "Connection": "close"})
+    await answer(scope, receive, send)
+
+
 class Gentle(uvicorn.Server):
     """Told to stop, it says so (`on_stop`), goes on accepting for a moment, and then answers what it has accepted."""
 
@@ -185,6 +198,5 @@ def server(app: Any, *, on_start: Callable[[], object], on_stop: Callable[[], ob
     """
     return Gentle(uvicorn.Config(
         app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_level="info" if log_requests else "error",
-        access_log=log_requests, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=5, timeout_graceful_shutdown=30, backlog=CONNECTIONS, h11_max_incomplete_event_size=32768),
-        on_stop, on_start)
+        access_log=log_requests, server_header=False, proxy_headers=False, timeout_keep_alive=5,
+        timeout_graceful_shutdown=30, backlog=CONNECTIONS, h11_max_incomplete_event_size=32768), on_stop, on_start)
