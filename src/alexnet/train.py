@@ -315,7 +315,9 @@ class Run:
                 self._saver.wait()
                 tell(event="end", step=self.state.step, epoch=self.state.epoch, best_top1_error=self.state.best_error)
         except Diverged as verdict:
-            tell(event="warning", step=self.state.step, text=str(verdict), photographs=verdict.photographs)
+            if log:  # and no one else is told: the exception says it
+                log.write({"event": "warning", "step": self.state.step, "text": str(verdict),
+                           "photographs": verdict.photographs})
             if not self.world.first:  # all of them saw it, and one says so
                 raise Elsewhere(2) from verdict
             raise
