@@ -184,6 +184,13 @@ def test_transparency_is_laid_over_white(kind: str):
     assert decode(encoded(rgba, kind, **options), "glass")[1].tolist() == [[255] * 3, [200, 100, 0], [127] * 3]
 
 
+def test_every_value_of_every_transparency_is_mixed_with_white_to_the_nearest():
+    value_HW, alpha_HW = np.meshgrid(np.arange(256), np.arange(256))
+    pixels_HWC = np.stack([value_HW, value_HW, value_HW, alpha_HW], 2).astype(np.uint8)
+    seen = decode(encoded(Image.fromarray(pixels_HWC), "PNG"), "all")
+    np.testing.assert_array_equal(seen[..., 0], np.rint(255 - (255 - value_HW) * alpha_HW / 255))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_transparent_grey_is_laid_over_white(kind: str):
     grey = Image.merge("LA", [Image.new("L", (3, 3), 0), Image.new("L", (3, 3), 128)])
