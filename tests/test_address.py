@@ -20,6 +20,8 @@ PHOTO = encoded(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path
+        if "garbage" in path:
+            assert path == "/garbage%20truck/M%C3%BCll%20eimer.png?width=9%200"
         if path.startswith("/to/"):
             self.send_response(302)
             self.send_header("Location", path[4:])
@@ -72,6 +74,7 @@ def test_what_is_an_address():
 
 def test_a_photograph_is_fetched_whole(site):
     assert fetch_photo(f"{site}/photo.png") == PHOTO
+    assert fetch_photo(f"{site}/garbage truck/Müll%20eimer.png?width=9 0#top") == PHOTO
 
 
 @pytest.mark.parametrize(("path", "reason"), [

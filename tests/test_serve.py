@@ -89,6 +89,10 @@ def test_answers_keep_the_order_of_the_photographs_and_broken_ones_are_named(ope
     assert sum(probabilities) == pytest.approx(1)
 
 
+def test_more_classes_than_there_are_are_all_of_them(open_server, photo, model):
+    assert len(open_server.predict(photo, "?top=99")[2]["photos"][0]["classes"]) == len(model.classes) == 4
+
+
 def test_the_model_tells_what_it_is(open_server, model):
     status, _, said = open_server.ask("/model")
     assert (status, said["name"], said["classes"], said["neighbours"]) == (200, "small", list(model.classes), True)
@@ -145,10 +149,11 @@ def test_health_readiness_and_counts(open_server, photo):
 
 
 @pytest.mark.parametrize(("query", "sentence"), [
-    ("?top=0", "top '0' must be a whole number from 1 to 4"),
-    ("?top=5", "top '5' must be a whole number from 1 to 4"),
-    ("?top=1_0", "top '1_0' must be a whole number from 1 to 4"),
-    ("?top=%D9%A1", "top '\u0661' must be a whole number from 1 to 4"),
+    ("?top=0", "top '0' must be a whole number above 0"),
+    ("?top=1_0", "top '1_0' must be a whole number above 0"),
+    ("?top=%D9%A1", "top '\u0661' must be a whole number above 0"),
+    ("?topp=2", "there is no parameter 'topp'; there is top, views, logits"),
+    ("?top=1&top=2", "top is there 2 times; give it once"),
     ("?views=2", "views '2' must be 1 or 10"),
     ("?logits=yes", "logits 'yes' must be true or false"),
     ("?logits=true&views=10", "logits=true goes with views=1: ten views are averaged after the softmax"),
@@ -170,12 +175,23 @@ def test_a_wrong_parameter_is_named_with_its_rule(open_server, photo, query, sen
     ("/samples/99.png", {}, 404, "there is no such picture"),
     ("/model", {"Host": "evil.example"}, 403, "this server is not called 'evil.example'"),
     ("/predict", {"body": b"x", "Content_Type": "image/png", "Sec_Fetch_Site": "cross-site"}, 403, "another host"),
+    ("/predict", {"body": b"x", "Content_Type": "image/png", "Sec_Fetch_Site": "same-site"}, 403, "another host"),
+    ("/predict", {"body": b"x", "Content_Type": "image/png", "Origin": "http://evil.example"}, 403, "another host"),
+    ("/predict", {"body": b"x", "Content_Type": "image/png", "Origin": "null"}, 403, "another host"),
+    ("/look?clas=oak", {"body": b"x", "Content_Type": "image/png"}, 400, "no parameter 'clas'; there is class"),
 ])
 def test_what_is_refused_is_refused_in_one_sentence(open_server, path, options, status, words):
     said = open_server.ask(path, **options)
     assert said[0] == status
     assert set(said[2]) == {"error"}
     assert words in said[2]["error"]
+
+
+def test_the_servers_own_page_may_ask(open_server, photo):
+    own = f"http://127.0.0.1:{open_server.port}"
+    assert open_server.predict(photo, Host=own[7:], Origin=own)[0] == 200
+    # Behind a proxy that asks by another name, the browser's word counts.
+    assert open_server.predict(photo, Origin="https://photos.example", Sec_Fetch_Site="same-origin")[0] == 200
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(open_server):
@@ -208,9 +224,9 @@ def test_a_failure_of_ours_tells_nothing_but_that_it_happened(model, photo, monk
 
 def test_who_has_no_token_sees_the_page_and_no_more(model, photo):
     with served(Service(model, token="secret", samples=look.samples(None))) as one:
-        for path in ("/", "/page.js", "/page.css", "/palette.css", "/health", "/ready"):
+        for path in ("/", "/page.js", "/page.css", "/palette.css", "/openapi.json", "/health", "/ready"):
             assert one.ask(path)[0] == 200
-        for path in ("/model", "/metrics", "/openapi.json", "/samples/0.png", "/nope"):
+        for path in ("/model", "/metrics", "/samples/0.png", "/nope"):
             assert one.ask(path)[0] == 401
         assert one.ask("/model", Authorization="Bearer wrong")[0] == 401
         assert one.ask("/model", Authorization="Bearer s\u00e9cret")[0] == 401
@@ -338,6 +354,12 @@ def test_a_crowded_server_says_so_at_once_and_is_as_before_afterwards(model, pho
         assert one.predict(photo)[0] == 200
 
 
+def test_the_first_who_come_are_told_how_long_it_takes(model):
+    with served(Service(model)) as one:
+        gatherer = one.service.gatherer
+        assert min(work.seconds_each for work in (gatherer.decodes, gatherer.views, gatherer.others)) > 0
+
+
 def test_whoever_finds_nobody_inside_is_let_in():
     gatherer = Gatherer(lambda pixels, views: [], patience=0.1)
     gatherer.decodes.seconds_each = 100
@@ -357,7 +379,39 @@ def test_schemathesis_accepts_the_document(open_server):
          "--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing", "--max-examples", "10",
          "--seed", "1", "--no-color"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "6 passed" in done.stdout
+    assert "7 passed" in done.stdout
+
+
+def test_the_extra_for_serving_brings_all_that_serving_imports(trained):
+    """One that is missing would only be missed where nothing else has brought it."""
+    script = """
+import importlib.metadata as metadata, re, sys
+from pathlib import Path
+from alexnet import listen, serve
+from alexnet.look import look
+from alexnet.predict import load
+import numpy as np
+model = load(Path(sys.argv[1]))
+look(model, np.zeros((64, 64, 3), np.uint8))
+owner = metadata.packages_distributions()
+used = {name.lower() for module in sys.modules for name in owner.get(module, ())}
+brought, todo = set(), ["alexnet[serve]"]
+while todo:
+    name, _, extra = todo.pop().partition("[")
+    if name.lower() in brought:
+        continue
+    brought.add(name.lower())
+    for one in metadata.requires(name) or ():
+        if "extra ==" not in one or extra and f"extra == '{extra[:-1]}'" in one.replace('"', "'"):
+            try:
+                metadata.distribution(dependency := re.match(r"[A-Za-z0-9._-]+", one)[0])
+            except metadata.PackageNotFoundError:  # for another platform
+                continue
+            todo.append(dependency)
+print(sorted(name for name in used if name.replace("_", "-") not in {one.replace("_", "-") for one in brought}))
+"""
+    said = subprocess.run([sys.executable, "-c", script, trained], text=True, capture_output=True)
+    assert said.stdout == "[]\n", said.stderr
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
@@ -378,14 +432,20 @@ def started(*arguments, **environment):
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_a_run_until_a_signal(trained, photo, number):
+@pytest.mark.parametrize(("number", "twice"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_the_command_serves_a_run_until_a_signal(trained, photo, number, twice):
     with started(trained) as (process, said):
         assert said.startswith(f"serving {trained} (small, 4 classes) at http://127.0.0.1:")
         one = Served(int(said.split(":")[-1].split("/")[0]), None)
         assert one.ask("/model")[2]["samples"][0]["name"].startswith("val/")  # the run's own data
         assert one.predict(photo)[0] == 200
         process.send_signal(number)
+        if twice:  # which does not wait, and leaves no traceback either
+            assert process.stderr.readline() == "stopping: what was accepted is answered first\n"
+            process.send_signal(number)
+            assert process.communicate(timeout=60)[1] == ""
+            assert process.returncode == 130
+            return
         rest = process.communicate(timeout=60)[1]
         assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM}[number]
         assert rest == "stopping: what was accepted is answered first\n"
@@ -393,11 +453,12 @@ def test_the_command_serves_a_run_until_a_signal(trained, photo, number):
 
 def test_a_door_to_the_world_asks_for_a_token_or_warns(trained):
     with started(trained, "--host", "0.0.0.0") as (process, said):
-        assert "at http://0.0.0.0:" in said
+        assert "at http://127.0.0.1:" in said
+        assert said.endswith("/ and this machine's other addresses until Ctrl-C\n")
         assert process.stderr.readline() == (
             "warning: whoever reaches 0.0.0.0 may ask; ask for a token with --token or ALEXNET_TOKEN\n")
     with started(trained, "--host", "0.0.0.0", ALEXNET_TOKEN="secret") as (process, said):
-        assert "/#token=secret until Ctrl-C" in said
+        assert "/#token=secret and this machine's other addresses until Ctrl-C" in said
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=60)[1] == "stopping: what was accepted is answered first\n"
 
@@ -407,6 +468,7 @@ def test_a_door_to_the_world_asks_for_a_token_or_warns(trained):
     (["--patience", 0], "--patience 0.0 must be above 0"),
     (["--max-mb", 0], "--max-mb 0 must be at least 1"),
     (["--token", "two words"], "the token must be of letters, digits and signs, without blanks"),
+    (["--token", ""], "the token is empty; give one, or leave --token out"),
     (["--host", "192.0.2.7"], "192.0.2.7:8000 cannot be listened on (cannot assign requested address)"),
 ])
 def test_a_mistake_is_one_sentence(trained, arguments, sentence, capsys):

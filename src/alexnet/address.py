@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from alexnet.images import BadImage
 
@@ -41,7 +41,7 @@ def fetch_photo(url: str, allow_private: bool = False) -> bytes:
         for handler in (urllib.request.ProxyHandler(), _Http(allow_private), _Redirect(),
                         urllib.request.HTTPErrorProcessor(), urllib.request.HTTPDefaultErrorHandler()):
             opener.add_handler(handler)
-        return _within_limits(opener, url)
+        return _within_limits(opener, _as_a_browser(url))
     except urllib.error.HTTPError as problem:
         problem.close()
         reason = f"the server answers {problem.code} {problem.reason}"
@@ -51,6 +51,13 @@ def fetch_photo(url: str, allow_private: bool = False) -> bytes:
         reason = str(problem) or type(problem).__name__
     raise BadImage(f"{url} cannot be fetched: {' '.join(reason.split())}; check the address, or save the photograph "
                    "and name the file")
+
+
+def _as_a_browser(url: str) -> str:
+    """What a request may not hold, such as blanks and other alphabets' letters, in the bytes that stand for it."""
+    parts = urlsplit(url)
+    path, query = (quote(text, safe="%/:=&?~#+!$,;'@()*[]") for text in (parts.path, parts.query))
+    return urlunsplit(parts._replace(path=path, query=query, fragment=""))
 
 
 def _within_limits(opener: urllib.request.OpenerDirector, url: str) -> bytes:

@@ -161,7 +161,7 @@ def pack(
 
 
 @app.command
-def verify(data: Path, /) -> None:
+def verify(data: str, /) -> None:
     """Read every byte of a packed folder, and name the files that are missing, cut off or damaged.
 
     Other commands check all but the photographs themselves, whose bytes would take as long to check as to read.
@@ -174,6 +174,8 @@ def verify(data: Path, /) -> None:
     from alexnet.progress import Bar
     from alexnet.shards import open_packed
 
+    if "://" in data:
+        raise ValueError(f"{data} is an address: what is streamed from it is checked as it arrives; name a folder")
     packed = open_packed(data)
     with Bar("verifying", "files") as bar:
         packed.verify(bar)
@@ -206,9 +208,10 @@ def train(
         A folder of class folders, a packed folder, the name cifar10 or embedded, or the URL (http, https or file) of a
         folder that `alexnet pack SOURCE DEST --codec jpeg` made, which is then streamed.
     arch_
-        paper unless said; see `alexnet explain`. For photographs of 64 pixels and less: small; of 32: cifar.
+        paper unless said; `alexnet presets` lists them. For photographs of 64 pixels and less, and for an answer within
+        minutes: small; for 32 pixels: cifar.
     recipe_
-        paper, code2012, caffe, torchvision, modern, cifar or finetune; unless said, the one that goes with the
+        paper, code2012, caffe, torchvision, modern, cifar, lars or finetune; unless said, the one that goes with the
         network; with --init, finetune at a tenth of that one's rate.
     epochs
         Instead of the recipe's.
@@ -352,7 +355,8 @@ def evaluate(
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
         measured = ", ".join(str(model.place or path) for model, path in zip(models, paths[:-1], strict=True))
-        print(f"{measured}: {errors.describe(views=int(views), networks=len(models))}")
+        said = errors.describe(views=int(views), networks=len(models), classes=len(models[0].classes))
+        print(f"{measured}: {said}")
 
 
 @app.command
@@ -372,7 +376,7 @@ def predict(
     top
         How many classes to name, the likeliest first.
     views
-        1 or 10.
+        1: the centre. 10: corners, centre and their mirror images, averaged, as the paper does (§4.1).
     allow_private
         Follow an address's redirect into a private network too.
     """
@@ -385,6 +389,8 @@ def predict(
 
     if not photos:
         raise ValueError("predict takes a checkpoint and then photographs: alexnet predict runs/demo PHOTO...")
+    if json_ and csv_:
+        raise ValueError("--json and --csv are two forms of the same; give one of them")
     model = load(checkpoint, choose_device(device), fast)
     rows: list[dict[str, Any]] = []
     broken = 0

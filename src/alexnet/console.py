@@ -43,7 +43,7 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
 app = App(
     name="alexnet",
     help="AlexNet, the 2012 paper as working software: pack photographs, train, measure, explain.",
-    help_format="plaintext",
+    help_format="markdown",
     default_parameter=Parameter(negative=(), converter=_convert),
 )
 

@@ -63,14 +63,15 @@ class Errors:
                          "top5_error": wilson(self.top5_wrong, self.photographs)},
         }
 
-    def describe(self, *, views: int, networks: int = 1) -> str:
-        """Three lines for a person."""
+    def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
+        """Three lines for a person; of five classes and less two, as five guesses name them all."""
         def plural(number: int, thing: str) -> str:
             return f"{number:,} {thing}{'s' * (number != 1)}"
 
         lines = [f"{plural(self.photographs, 'photograph')}, {plural(views, 'view')}, {plural(networks, 'network')}, "
                  f"loss {self.loss:.4f}"]
-        for name, wrong in (("top-1 error", self.top1_wrong), ("top-5 error", self.top5_wrong)):
+        counted = [("top-1 error", self.top1_wrong), ("top-5 error", self.top5_wrong)]
+        for name, wrong in counted[: 1 if classes and classes <= 5 else 2]:
             low, high = wilson(wrong, self.photographs)
             lines.append(f"{name} {wrong / max(self.photographs, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
         return "\n".join(lines)

@@ -70,6 +70,15 @@ class Gatherer:
         self._something = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "network", give_way)
 
+    def forget(self) -> None:
+        """What each kind of work took so far."""
+        for work in (self.decodes, self.views, self.others):
+            work.seconds_each = 0.0
+
+    async def rehearse(self, photographs: Sequence[NDArray[np.uint8]], views: int) -> None:
+        """A batch that nobody asked for, to see how long one takes."""
+        await self._in_thread(self._answer, list(photographs), views)
+
     @contextlib.contextmanager
     def admitted(self, photographs: int, views: int = 0, others: int = 0) -> Iterator[None]:
         """Counted among those inside while their answer is worked out. Raises Crowded where the wait would be long.

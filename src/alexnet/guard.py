@@ -81,7 +81,7 @@ class Guard:
         if self.hosts and _name_of(headers.get("host", "")) not in self.hosts:
             # A page of another host whose name was made to mean this machine reads no answers here.
             return error(403, f"this server is not called {headers.get('host', '')[:100]!r}; ask it as localhost")
-        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] != "GET":
+        if scope["method"] != "GET" and _is_anothers(headers):
             return error(403, "a page of another host asks; open the server's own page")
         if self.token and scope["path"] not in self.open and not hmac.compare_digest(
                 headers.get("authorization", "").encode(), f"Bearer {self.token}".encode()):
@@ -95,6 +95,15 @@ async def _throw_away(take: Receive) -> None:
         async with asyncio.timeout(LINGER_SECONDS):
             while (await take()).get("more_body"):
                 pass
+
+
+def _is_anothers(headers: Headers) -> bool:
+    """Whether another site's page asks: as the browser says, or, where it only says whose page it is (as it does over
+    plain http to another machine), by that. Where it says the former, a proxy may have asked by another name."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
 
 
 def _name_of(host: str) -> str:

@@ -41,6 +41,9 @@ BYTE_LIMIT = 256_000_000
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 """No other is opened; some of Pillow's start other programs. JPEG includes MPO, the stereo pair: its first picture."""
 
+NOT_READ = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC", b"ftypavif": "AVIF", b"ftypavis": "AVIF"}
+"""What telephones and browsers save, by the bytes from the fourth on."""
+
 
 class BadImage(ValueError):
     """A photograph that cannot be decoded; the message is one sentence that names it and says why."""
@@ -68,6 +71,8 @@ def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) 
         return _decode(data, pixel_limit)
     except UnidentifiedImageError:
         reason = f"it begins with {bytes(data[:16])!r}, which is no sound header of {', '.join(FORMATS)}"
+        if kind := NOT_READ.get(bytes(data[4:12])):
+            reason = f"it is {kind}, which is not read but can be saved as JPEG"
     except Exception as problem:  # from SyntaxError to struct.error: a hostile file provokes anything
         reason = str(problem) or type(problem).__name__
     # Here, so that no traceback keeps the data alive.

@@ -39,6 +39,18 @@ PARSE_SECONDS, PARSE_SECONDS_PER_BYTE = 0.25, 5e-8
 chunks of one byte would."""
 
 
+LOG = {
+    "version": 1, "disable_existing_loggers": False,
+    "formatters": {"request": {"()": "uvicorn.logging.AccessFormatter", "use_colors": False,
+                               "fmt": "%(asctime)s %(client_addr)s %(request_line)s %(status_code)s"},
+                   "trouble": {"format": "%(asctime)s %(message)s"}},
+    "handlers": {name: {"class": "logging.StreamHandler", "formatter": name} for name in ("request", "trouble")},
+    "loggers": {"uvicorn.access": {"handlers": ["request"], "level": "INFO", "propagate": False},
+                "uvicorn.error": {"handlers": ["trouble"], "level": "ERROR", "propagate": False}},
+}
+"""A line for each request, and the tracebacks of what fails: each with its time, on the standard error."""
+
+
 class Hurried(H11Protocol, asyncio.BufferedProtocol):
     """HTTP/1.1 whose client has HEAD_SECONDS for a head, and for an answer. A body has its own limit (intake.py)."""
 
@@ -149,6 +161,8 @@ class Gentle(uvicorn.Server):
         await asyncio.sleep(GRACE_SECONDS)
         await self._close_door(sockets or [])
         await super().shutdown(sockets)
+        if self.force_exit:  # by a second Ctrl-C; the application would else be told by a traceback
+            await self.lifespan.shutdown()
 
     async def _close_door(self, doors: list[socket.socket]) -> None:
         """Whoever the system has connected already still comes in; closing alone would reset those connections."""
@@ -197,6 +211,6 @@ def server(app: Any, *, on_start: Callable[[], object], on_stop: Callable[[], ob
     SIGINT, death for SIGTERM.
     """
     return Gentle(uvicorn.Config(
-        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_level="info" if log_requests else "error",
-        access_log=log_requests, server_header=False, proxy_headers=False, timeout_keep_alive=5,
-        timeout_graceful_shutdown=30, backlog=CONNECTIONS, h11_max_incomplete_event_size=32768), on_stop, on_start)
+        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_config=LOG, access_log=log_requests,
+        server_header=False, proxy_headers=False, timeout_keep_alive=5, timeout_graceful_shutdown=30,
+        backlog=CONNECTIONS, h11_max_incomplete_event_size=32768), on_stop, on_start)

@@ -7,10 +7,10 @@ from typing import Any
 Schema = dict[str, Any]
 
 
-def document(version: str, classes: int, secured: bool) -> Schema:
-    """OpenAPI 3.1 for a server of a network with that many classes. secured: whether it asks for a token."""
-    top = _query("top", "How many classes to name, the likeliest first.",
-                 {"type": "integer", "minimum": 1, "maximum": classes, "default": min(5, classes)})
+def document(version: str, secured: bool) -> Schema:
+    """OpenAPI 3.1, the same for any network. secured: whether the server asks for a token."""
+    top = _query("top", "How many classes to name, the likeliest first; all, where there are fewer.",
+                 {"type": "integer", "minimum": 1, "maximum": 99_999_999, "default": 5})
     views = _query("views", "1: the central view. 10: corners, centre and their mirror images, averaged (§4.1).",
                    {"type": "integer", "enum": [1, 10], "default": 1})
     logits = _query("logits", "Give every class's logit too, in the order of /model's classes; of one view only.",
@@ -28,6 +28,12 @@ def document(version: str, classes: int, secured: bool) -> Schema:
         "/predict": {"post": predict},
         "/look": {"post": look},
         "/model": {"get": _get("model", "The network: classes, preset, input, measured errors.", _ref("Model"))},
+        "/samples/{number}.png": {"get": {
+            "operationId": "sample", "summary": "A picture to try, as /model lists them.",
+            "parameters": [{"name": "number", "in": "path", "required": True,
+                            "schema": {"type": "integer", "minimum": 0}}],
+            "responses": {"200": {"description": "PNG.", "content": {"image/png": {"schema": _FILE}}},
+                          "404": _json("There is no such picture.", _ref("Error"))} | _denied()}},
         "/health": {"get": _get("health", "Whether the process lives.", _ref("Word")) | {"security": []}},
         "/ready": {"get": {"operationId": "ready", "summary": "Whether it answers.", "security": [], "responses": {
             "200": _json("It does.", _ref("Word")), "503": _json("It is stopping.", _ref("Word"))}}},
@@ -78,13 +84,14 @@ def _refusals(large: str) -> Schema:
 
 
 def _body(many: bool) -> Schema:
-    photo: Schema = {"type": "string", "format": "binary"}
-    files: Schema = {"type": "array", "items": photo, "minItems": 1, "maxItems": 64} if many else photo
-    raw = {kind: {"schema": photo} for kind in ("image/jpeg", "image/png", "application/octet-stream")}
+    files: Schema = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": 64} if many else _FILE
+    raw = {kind: {"schema": _FILE} for kind in ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp",
+                                                "image/tiff", "application/octet-stream")}
     return {"required": True, "content": raw | {"multipart/form-data": {"schema": {
         "type": "object", "properties": {"photo": files}, "required": ["photo"]}}}}
 
 
+_FILE: Schema = {"type": "string", "format": "binary"}
 _NUMBER: Schema = {"type": "number"}
 _TEXT: Schema = {"type": "string"}
 

@@ -89,14 +89,14 @@ class TrainingBar(Bar):
 
     def __init__(self, epochs: int) -> None:
         super().__init__("training", "steps", plain_seconds=15)
-        self.epochs, self.steps, self.run = epochs, 0, ""
+        self.epochs, self.steps, self.run, self.classes = epochs, 0, "", 0
         self.smooth: dict[str, float] = {}
 
     def see(self, event: dict[str, Any]) -> None:
         """Show one event."""
         kind = event["event"]
         if kind == "start":
-            self.steps = event["steps_per_epoch"]
+            self.steps, self.classes = event["steps_per_epoch"], event["classes"]
         elif kind == "step":
             for key in ("loss", "train_error", "photographs_per_second", "waiting"):
                 # Smoothed for the eye; the log has each step's own.
@@ -110,9 +110,11 @@ class TrainingBar(Bar):
         elif kind == "validating" and self.progress:
             self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} photographs")
         elif kind == "epoch":
+            # Five guesses name all of five classes, so there is no such error to tell.
+            top5 = f", top-5 {event['val_top5_error']:.1%}" if self.classes > 5 else ""
             self.say(f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "
                      f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "
-                     f"{event['val_top1_error']:.1%}, top-5 {event['val_top5_error']:.1%}")
+                     f"{event['val_top1_error']:.1%}{top5}")
         elif kind == "warning":
             self.say(f"warning: {event['text']}")
 

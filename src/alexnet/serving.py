@@ -25,9 +25,12 @@ def serve(
 ) -> None:
     """Answer over HTTP what is in photographs, with a page to drop them on.
 
-    POST /predict takes a photograph's bytes, or several as multipart/form-data, and gives JSON: curl --data-binary
-    @cat.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict. Also /look, /model, /health, /ready, /metrics
-    and /openapi.json. Ctrl-C or SIGTERM: what was accepted is answered, then the exit code is 130 or 143.
+    The page is at /. For programs, POST /predict takes a photograph's bytes, or several as multipart/form-data, and
+    gives JSON; /openapi.json describes it, /look, /model, /health, /ready and /metrics.
+
+    $ curl -F photo=@cat.jpg 127.0.0.1:8000/predict
+
+    Ctrl-C or SIGTERM: what was accepted is answered, then the exit code is 130 or 143.
 
     Parameters
     ----------
@@ -54,7 +57,9 @@ def serve(
         raise ValueError(f"--port {port} must be from 0 to 65535")
     if not 0 < patience <= 600:
         raise ValueError(f"--patience {patience} must be above 0 and at most 600 seconds")
-    token = os.environ.get(TOKEN, "") if token is None else token
+    token = os.environ.get(TOKEN) if token is None else token
+    if token == "":  # as from a variable that is not set: the door would stand open
+        raise ValueError(f"the token is empty; give one, or leave --token out and {TOKEN} unset")
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise ValueError("the token must be of letters, digits and signs, without blanks")
     try:
@@ -82,14 +87,16 @@ def serve(
         with Bar("features of the set", "photographs") as bar:
             nearby = Among.of(model, packed, bar)
     service = Service(
-        model, metrics=saved.errors, among=nearby, samples=samples(packed), token=token, hosts=names_of(host),
+        model, metrics=saved.errors, among=nearby, samples=samples(packed), token=token or "", hosts=names_of(host),
         intake=Intake(body=1_000_000 * max_mb, held=max(64_000_000, 2_000_000 * max_mb)), patience=patience)
     look(model, model.pixels(service.samples[0].data), nearby)  # the first is slow, and says what is not installed
 
     def started() -> None:
-        shown = f"[{host}]" if ":" in host else host
+        named = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        shown = f"[{named}]" if ":" in named else named
+        others = " and this machine's other addresses" if named != host else ""
         say(f"serving {checkpoint} ({model.network.arch.name}, {len(model.classes)} classes) at "
-            f"http://{shown}:{door.getsockname()[1]}/{f'#token={token}' if token else ''} until Ctrl-C")
+            f"http://{shown}:{door.getsockname()[1]}/{f'#token={token}' if token else ''}{others} until Ctrl-C")
         if not token and not is_local(host):
             say(f"warning: whoever reaches {host} may ask; ask for a token with --token or {TOKEN}")
 

@@ -267,6 +267,8 @@ def open_packed(path: Path | str) -> Packed:
     if not is_packed(path):
         if (path / JOURNAL).is_file():
             raise ValueError(f"{path} is not packed to the end; run the same `alexnet pack` again to go on from there")
+        if not path.exists():
+            raise ValueError(f"{path} does not exist; make a packed folder with `alexnet pack SOURCE DEST`")
         raise ValueError(f"{path} is no packed folder: it has no {MANIFEST}; make one with `alexnet pack SOURCE DEST`")
     manifest = read_json(path / MANIFEST)
     check_manifest(manifest, path / MANIFEST)
