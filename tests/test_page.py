@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet import look
 from alexnet.guard import names_of
@@ -24,7 +25,7 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def server(model, packed):
-    with served(Service(model, metrics={"top1_error": 0.25}, among=look.Among.of(model, packed),
+    with served(Service(model, metrics={"top1_error": 0.25, "photographs": 1200}, among=look.Among.of(model, packed),
                         samples=look.samples(packed), hosts=names_of("127.0.0.1"))) as one:
         yield one
 
@@ -74,6 +75,12 @@ def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
     assert [bar.split("\n") for bar in bars] == [
         [one["name"], f"{100 * one['probability']:.1f}%"] for one in said["photos"][0]["classes"]]
     assert page.inner_text("#verdict") == said["photos"][0]["classes"][0]["name"]
+    assert page.inner_text("#sure") == bars[0].split("\n")[1]
+    assert page.inner_text("#whose") == "stripes.png"
+    # The photograph itself is shown, as far as the network sees it, and beside it what the network gets of it.
+    assert page.locator("#view").evaluate("image => image.naturalWidth") == 200
+    assert page.locator("#view").evaluate("image => image.style.getPropertyValue('--zoom')") == str(32 / 28)
+    assert "28 × 28 pixels" in page.inner_text("#small-text")
     assert page.locator("#near-list li").count() == 6
     assert page.evaluate("document.activeElement.id") == "result"
     for picture in ("#view", "#cam", "#conv1-maps", "#near-list img >> nth=5"):
@@ -83,7 +90,7 @@ def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
     before = page.get_attribute("#cam", "src")
     other.click()
     page.wait_for_selector("#bars li:nth-child(4) button[aria-pressed=true]")
-    assert f"speak for {name} " in page.inner_text("#cam-text")
+    assert f"speaks for {name}, " in page.inner_text("#cam-text")
     assert page.get_attribute("#cam", "src") != before
     page.locator("#opacity").fill("0")
     assert page.locator("#cam").evaluate("image => image.style.opacity") == "0"
@@ -92,12 +99,12 @@ def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
 def test_a_sample_is_clicked_and_its_class_is_marked(opened, server):
     page = opened(server)
     page.wait_for_selector("#samples img")
-    assert "wrong about 25.0% of its validation photographs" in page.inner_text("#about")
+    assert "took 25.0% of its 1,200 validation photographs for another." in page.inner_text("#about")
     label = page.locator("#samples li").nth(4).inner_text()
     page.locator("#samples button").nth(4).click()
     answered(page)
     assert page.locator("#bars .is-true .name").inner_text() == label
-    assert page.inner_text("#hint").startswith(f"Its class is {label}.")
+    assert page.inner_text("#hint").startswith(f"Blue: its true class, {label}.")
 
 
 def give(page, kind, data):
@@ -131,9 +138,9 @@ def test_with_the_keyboard_alone(opened, server):
     page = opened(server)
     page.wait_for_selector("#samples img")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.className") == "skip"
-    page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"
+    page.keyboard.press("Tab")  # and not to a camera that is not there
+    assert page.evaluate("document.activeElement.closest('#samples') !== null")
     while page.evaluate("!document.activeElement.closest('#samples')"):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -142,6 +149,9 @@ def test_with_the_keyboard_alone(opened, server):
     assert page.evaluate("document.activeElement.id") == "opacity"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('#bars') !== null")
+    page.locator("#skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "result"
 
 
 def test_many_photographs_at_once_each_with_its_answer(opened, server, photo, tmp_path):
@@ -151,10 +161,16 @@ def test_many_photographs_at_once_each_with_its_answer(opened, server, photo, tm
     page = opened(server)
     page.set_input_files("#file", [broken, photo, other])
     page.wait_for_selector("#conv1:not([hidden])")
-    assert page.inner_text("#problem").startswith("Broken.jpg cannot be decoded: it begins with b'no photograph'")
+    assert page.inner_text("#problem").startswith("broken.jpg cannot be decoded: it begins with b'no photograph'")
     shown = page.locator("#many li").all_inner_texts()
     assert [text.split("\n")[-2] for text in shown] == ["broken.jpg", "stripes.png", "other.png"]
     assert "cannot be read" in shown[0]
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    saved = download.value.path().read_bytes().decode().split("\r\n")
+    assert saved[0] == "photo,rank,class,probability"
+    assert [row.split(",")[:2] for row in saved[1:-1]] == [
+        [name, str(rank)] for name in ("stripes.png", "other.png") for rank in (1, 2, 3, 4)]
     page.locator("#many button").nth(1).click()
     page.wait_for_selector("#many li:nth-child(3)[aria-current=true]")
     assert page.inner_text("#verdict") == shown[2].split("\n")[-1].split(",")[0]
@@ -169,14 +185,40 @@ def test_a_broken_file_is_an_error_in_words(opened, server, tmp_path):
     assert page.locator("#result").is_hidden()
 
 
-def test_a_picture_that_is_too_large_never_leaves_the_page(opened, model, photo):
-    with served(Service(model, intake=Intake(body=1000), samples=look.samples(None))) as one:
+def test_a_picture_that_is_too_large_never_leaves_the_page_and_many_go_in_turn(opened, model, photo, tmp_path):
+    size, large = photo.stat().st_size, tmp_path / "large.png"
+    large.write_bytes(photo.read_bytes() + bytes(2 * size))
+    with served(Service(model, intake=Intake(body=2 * size), samples=look.samples(None))) as one:
         page = opened(one)
         page.wait_for_selector("#samples img")
-        page.set_input_files("#file", photo)
+        page.set_input_files("#file", large)
         page.wait_for_selector("#problem:not([hidden])")
-        assert page.inner_text("#problem").endswith("MB are more than the 0.001 MB that this server takes at once.")
+        assert page.inner_text("#problem").startswith("large.png has 0.")
+        assert "that this server takes; send a smaller copy." in page.inner_text("#problem")
         assert not [url for url in page.asked if url.endswith("/predict")]
+        page.set_input_files("#file", [photo, large, photo, photo])
+        page.wait_for_selector("#conv1:not([hidden])")
+        assert len([url for url in page.asked if url.endswith("/predict")]) == 3  # a form has more than its files
+        assert [text.split("\n")[-1].split(",")[0] for text in page.locator("#many li").all_inner_texts()] == [
+            page.inner_text("#verdict"), "cannot be read", *[page.inner_text("#verdict")] * 2]
+
+
+def test_a_problem_is_not_shown_over_an_old_answer(opened, server, photo, tmp_path):
+    page = opened(server)
+    page.set_input_files("#file", photo)
+    answered(page)
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    page.set_input_files("#file", tmp_path / "page.jpg")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.locator("#result").is_hidden()
+
+
+def test_what_a_browser_cannot_show_is_shown_as_the_network_gets_it(opened, server, photo, tmp_path):
+    page = opened(server)
+    Image.open(photo).save(tmp_path / "scan.tiff")
+    page.set_input_files("#file", tmp_path / "scan.tiff")
+    answered(page)
+    page.locator("#view[src^='data:image/png']").wait_for()
 
 
 def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model, photo):
@@ -200,8 +242,8 @@ def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model
 def test_a_late_answer_does_not_replace_a_newer_one(opened, model, photo):
     service = Service(model, samples=look.samples(None))
     answer, slow = service.gatherer.answer, [1.5]
-    service.gatherer.answer = lambda *call: (time.sleep(slow.pop() if slow else 0), answer(*call))[1]
     with served(service) as one:
+        service.gatherer.answer = lambda *call: (time.sleep(slow.pop() if slow else 0), answer(*call))[1]
         page = opened(one)
         page.wait_for_selector("#samples img")
         page.set_input_files("#file", photo)
@@ -216,9 +258,11 @@ def test_a_token_is_asked_for_or_taken_from_the_address(opened, model, photo):
     with served(Service(model, token="secret", samples=look.samples(None))) as one:
         page = opened(one)
         page.wait_for_selector("#entry:not([hidden])")
+        assert page.locator("#problem").is_hidden()
+        assert page.locator("#drop").is_hidden()
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")
-        page.locator("#problem", has_text="The token is missing or wrong").wait_for()
+        page.locator("#problem", has_text="That is not the server's token.").wait_for()
         page.fill("#token", "secret")
         page.keyboard.press("Enter")
         page.wait_for_selector("#samples img")

@@ -6,13 +6,19 @@ const at = (id) => document.getElementById(id);
 const SECONDS = 60; // until an answer is given up
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token") || "";
 let limits = { bytes: Infinity, photographs: 64 };
-let photos = []; // what is shown: {name, file, address, truth, classes, error}
+let zoom = 1; // from the square of a photograph to the part of it that the network sees
+let photos = []; // what is shown: {photo, file, address, truth, classes, error}
 let current = null;
 let asked = 0; // counts the questions, so that a late answer to an old one is not shown
 
 // --- Asking ----------------------------------------------------------------------------------------------------------
 
-class Refusal extends Error {}
+class Refusal extends Error {
+  constructor(words, status = 0) {
+    super(words);
+    this.status = status;
+  }
+}
 
 async function ask(path, options = {}) {
   const headers = { ...options.headers };
@@ -26,12 +32,17 @@ async function ask(path, options = {}) {
       : "The server cannot be reached. Is it still running?");
   }
   if (answer.ok) return answer;
-  if (answer.status === 401) showEntry();
+  if (answer.status === 401) {
+    showEntry();
+    throw new Refusal(token ? "That is not the server's token." : "", 401);
+  }
   const said = await answer.json().catch(() => ({}));
-  throw new Refusal(sentence(said.error || `the server answered ${answer.status}`));
+  throw new Refusal(sentence(said.error || `the server answered ${answer.status}`), answer.status);
 }
 
-const sentence = (words) => words[0].toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
+// A name of a file stays as it is.
+const sentence = (words) => words.replace(/^[a-z]+(?=[ ,])/, (word) => word[0].toUpperCase() + word.slice(1))
+  + (/[.!?]$/.test(words) ? "" : ".");
 
 async function waiting(words, work) {
   const mine = ++asked, began = performance.now();
@@ -54,7 +65,7 @@ async function waiting(words, work) {
 
 function fail(sentence) {
   at("problem").textContent = sentence;
-  at("problem").hidden = false;
+  at("problem").hidden = !sentence;
 }
 
 // --- Photographs in --------------------------------------------------------------------------------------------------
@@ -62,35 +73,61 @@ function fail(sentence) {
 function take(files, truth = "") {
   const pictures = [...files];
   if (!pictures.length) return;
-  ++asked; // whatever is under way is not wanted any more
-  at("status").textContent = "";
-  if (pictures.length > limits.photographs) {
-    fail(`${pictures.length} pictures are more than the ${limits.photographs} that are taken at once.`);
-    return;
-  }
-  const size = pictures.reduce((sum, file) => sum + file.size, 0);
-  if (size > limits.bytes) {
-    fail(`${(size / 1e6).toFixed(1)} MB are more than the ${limits.bytes / 1e6} MB that this server takes at once.`);
-    return;
-  }
-  const form = new FormData();
-  for (const file of pictures) form.append("photo", file, file.name || "pasted");
+  for (const photo of photos) URL.revokeObjectURL(photo.address);
+  photos = [];
+  at("result").hidden = at("skip").hidden = true; // an old answer under a new problem would be taken for its answer
   const many = pictures.length > 1 ? `${pictures.length} photographs` : "the photograph";
   waiting(`Asking the network about ${many}.`, async (isStale) => {
-    const answer = await (await ask("predict", { method: "POST", body: form })).json();
-    if (isStale()) return;
-    for (const photo of photos) URL.revokeObjectURL(photo.address);
-    photos = answer.photos.map((one, place) => ({
-      ...one, file: pictures[place], truth, address: URL.createObjectURL(pictures[place]) }));
-    showMany();
-    show(photos.find((photo) => photo.classes));
-    at("result").hidden = false;
-    at("result").focus({ preventScroll: true });
-    at("result").scrollIntoView({ block: "nearest", behavior: "smooth" });
+    const found = pictures.map((file) => ({ photo: file.name || "", file, truth, address: URL.createObjectURL(file) }));
+    for (const some of batches(found)) {
+      const done = found.indexOf(some[0]);
+      if (done) at("status").textContent = `Asking the network about ${many}: ${done} done.`;
+      await name(some);
+      if (isStale()) return;
+    }
+    photos = found;
     const broken = photos.filter((photo) => photo.error);
     if (broken.length) fail(broken.map((photo) => sentence(photo.error)).join(" "));
+    if (broken.length === photos.length) return;
+    showMany();
+    show(photos.find((photo) => photo.classes));
+    at("result").hidden = at("skip").hidden = false;
+    at("result").focus({ preventScroll: true });
+    at("result").scrollIntoView({ block: innerWidth < 600 ? "start" : "nearest", behavior: "smooth" });
     await explain(isStale);
   });
+}
+
+// As many to a request as the server takes; one that is too large by itself stays here, and is told so.
+function batches(found) {
+  const made = [];
+  let size = Infinity;
+  for (const photo of found) {
+    const bytes = photo.file.size + 1000; // with what a form puts around it
+    if (photo.file.size > limits.bytes) {
+      photo.error = `${photo.photo || "the picture"} has ${(photo.file.size / 1e6).toFixed(1)} MB, more than the `
+        + `${limits.bytes / 1e6} MB that this server takes; send a smaller copy`;
+    } else if (made.length && made.at(-1).length < limits.photographs && size + bytes <= limits.bytes) {
+      made.at(-1).push(photo);
+      size += bytes;
+    } else {
+      made.push([photo]);
+      size = bytes;
+    }
+  }
+  return made;
+}
+
+async function name(some) {
+  const form = new FormData();
+  for (const { file } of some) form.append("photo", file, file.name || "pasted");
+  try {
+    const { photos: named } = await (await ask("predict", { method: "POST", body: form })).json();
+    some.forEach((photo, place) => Object.assign(photo, named[place]));
+  } catch (problem) {
+    if (problem.status !== 422) throw problem;
+    some.forEach((photo, place) => { photo.error = place ? `${photo.photo} cannot be decoded` : problem.message; });
+  }
 }
 
 async function explain(isStale, label = "") {
@@ -123,22 +160,31 @@ function thumb(address, lines, onClick) {
 }
 
 function showMany() {
-  at("many").hidden = photos.length < 2;
+  at("several").hidden = photos.length < 2;
   at("many").replaceChildren(...photos.map((photo) => thumb(
     photo.classes && photo.address,
     photo.classes ? [[photo.photo, "quiet"], [`${photo.classes[0].name}, ${percent(photo.classes[0].probability)}`]]
       : [[photo.photo, "quiet"], ["cannot be read"]],
     photo.classes ? () => { show(photo); waiting("Looking closer.", explain); } : null)));
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const rows = photos.flatMap(({ photo, classes = [] }) => classes.map(({ name, probability }, place) =>
+    [quoted(photo), place + 1, quoted(name), probability.toFixed(6)].join()));
+  URL.revokeObjectURL(at("csv").href);
+  at("csv").href = URL.createObjectURL(new Blob([["photo,rank,class,probability", ...rows, ""].join("\r\n")],
+    { type: "text/csv" }));
 }
 
 function show(photo) {
   current = photo;
   [...at("many").children].forEach((item, place) => item.setAttribute("aria-current", photos[place] === photo));
+  at("view").style.setProperty("--zoom", zoom);
   at("view").src = photo.address;
   at("view").alt = photo.photo ? `Your photograph, ${photo.photo}` : "Your photograph";
-  for (const id of ["cam", "strength", "near", "conv1"]) at(id).hidden = true;
+  for (const id of ["cam", "strength", "gets", "near", "conv1"]) at(id).hidden = true;
+  at("whose").textContent = photo.photo;
   at("cam-text").textContent = "";
   at("verdict").textContent = photo.classes[0].name;
+  at("sure").textContent = percent(photo.classes[0].probability);
   at("bars").replaceChildren(...photo.classes.map(({ name, probability }) => {
     const button = make("button", { type: "button", "aria-pressed": "false" },
       make("span", { class: "name" }, name), make("span", { class: "number" }, percent(probability)));
@@ -149,16 +195,25 @@ function show(photo) {
     item.style.setProperty("--share", percent(probability));
     return item;
   }));
-  at("hint").textContent = (photo.truth ? `Its class is ${photo.truth}. ` : "") + "Choose a class to see what speaks for it.";
+  at("hint").textContent = (photo.truth ? `Blue: its true class, ${photo.truth}. ` : "")
+    + "Choose a class to see what speaks for it; the red edge marks whose map is shown.";
 }
 
 function showLook(seen) {
-  at("view").src = seen.view;
+  at("small").src = seen.view;
   at("cam").src = seen.grad_cam;
   at("cam").hidden = at("strength").hidden = false;
   at("cam").style.opacity = at("opacity").value / 100;
-  at("cam-text").textContent =
-    `Red: where the maps of ${seen.layer} speak for ${seen.class} (Grad-CAM), on the square that the network sees.`;
+  at("cam-text").textContent = `Red: what speaks for ${seen.class}, by the maps of ${seen.layer} (Grad-CAM).`;
+  at("small").decode().then(() => {
+    const [width, height] = [at("small").naturalWidth, at("small").naturalHeight];
+    at("small-text").textContent = `What the network gets of it: ${width} × ${height} pixels of its central square.`;
+    at("gets").hidden = false;
+    if (at("view").complete && !at("view").naturalWidth) { // such as TIFF, which a browser cannot show
+      at("view").style.setProperty("--zoom", 1);
+      at("view").src = seen.view;
+    }
+  });
   for (const button of at("bars").querySelectorAll("button"))
     button.setAttribute("aria-pressed", button.dataset.name === seen.class);
   at("near").hidden = !seen.near.length;
@@ -167,7 +222,8 @@ function showLook(seen) {
   const { maps, towers, columns, picture, layer } = seen.conv1;
   const halves = towers > 1 ? `; the first ${maps / towers} are tower 1's` : "";
   at("conv1-text").textContent =
-    `The ${maps} maps of ${layer}, ${columns} in a row${halves}. White: a kernel of the first layer finds what it looks for.`;
+    `The ${maps} maps of ${layer}, ${columns} in a row${halves}. White: a kernel of the first layer finds what it looks for.`
+    + (innerWidth < 760 ? " Push them sideways for the rest." : "");
   at("conv1-maps").src = picture;
   at("conv1-maps").alt = `${maps} small maps of where each kernel of the first layer responds`;
   at("conv1").hidden = false;
@@ -177,17 +233,20 @@ function showLook(seen) {
 
 function showEntry() {
   at("entry").hidden = false;
+  at("drop").hidden = true;
   at("token").focus();
 }
 
 async function begin() {
   const model = await (await ask("model")).json();
   at("entry").hidden = true;
+  at("drop").hidden = false;
   limits = model.limits;
-  const error = model.metrics.top1_error;
-  at("about").textContent = `The network ${model.name}: ${model.classes.length} classes, `
-    + `${model.parameters.toLocaleString("en")} parameters`
-    + (error == null ? "." : `, wrong about ${percent(error)} of its validation photographs.`);
+  zoom = model.input.side / model.input.crop;
+  const { top1_error: error, photographs } = model.metrics;
+  const counted = photographs ? ` ${photographs.toLocaleString("en")}` : "";
+  at("about").textContent = `The network ${model.name} knows ${model.classes.length} classes`
+    + (error == null ? "." : `, and took ${percent(error)} of its${counted} validation photographs for another.`);
   const pictures = await Promise.all(model.samples.map(async (sample) => {
     const data = await (await ask(sample.picture.slice(1))).blob();
     return { ...sample, file: new File([data], sample.name.split("/").pop(), { type: "image/png" }) };
@@ -205,7 +264,8 @@ at("entry").addEventListener("submit", (event) => {
   sessionStorage.setItem("token", token);
   waiting("Asking with that token.", begin);
 });
-at("photograph").hidden = !navigator.maxTouchPoints; // where there is a finger, there is a camera
+at("photograph").hidden = at("camera").hidden = !navigator.maxTouchPoints; // where there is a finger, there is a camera
+at("curl").textContent = `curl -F photo=@cat.jpg ${location.origin}/predict`;
 for (const id of ["file", "camera"]) at(id).addEventListener("change", () => {
   take(at(id).files);
   at(id).value = ""; // so that the same file can be chosen again
