@@ -457,7 +457,9 @@ def test_a_door_to_the_world_asks_for_a_token_or_warns(trained):
         assert said.endswith("/ and this machine's other addresses until Ctrl-C\n")
         assert process.stderr.readline() == (
             "warning: whoever reaches 0.0.0.0 may ask; ask for a token with --token or ALEXNET_TOKEN\n")
-    with started(trained, "--host", "0.0.0.0", ALEXNET_TOKEN="secret") as (process, said):
+    with started(trained, "--host", "0.0.0.0", "--no-samples", ALEXNET_TOKEN="secret") as (process, said):
+        one = Served(int(said.split(":")[-1].split("/")[0]), None)
+        assert one.ask("/model", Authorization="Bearer secret")[2]["samples"][0]["name"] == "stripes, drawn"
         assert "/#token=secret and this machine's other addresses until Ctrl-C" in said
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=60)[1] == "stopping: what was accepted is answered first\n"

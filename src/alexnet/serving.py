@@ -21,7 +21,7 @@ TOKEN = "ALEXNET_TOKEN"
 def serve(
     checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, among: str | None = None,
     token: str | None = None, max_mb: int = 20, patience: float = 1.0, device: Device = "auto", fast: Fast = False,
-    log: bool = False,
+    no_samples: bool = False, log: bool = False,
 ) -> None:
     """Answer over HTTP what is in photographs, with a page to drop them on.
 
@@ -49,6 +49,8 @@ def serve(
         Megabytes of a request, at most.
     patience
         Seconds of work that may wait; who would wait longer is answered 503 at once.
+    no_samples
+        Offer drawn pictures to click, and not photographs of the run's data.
     log
         Print a line for each request.
     """
@@ -87,8 +89,9 @@ def serve(
         with Bar("features of the set", "photographs") as bar:
             nearby = Among.of(model, packed, bar)
     service = Service(
-        model, metrics=saved.errors, among=nearby, samples=samples(packed), token=token or "", hosts=names_of(host),
-        intake=Intake(body=1_000_000 * max_mb, held=max(64_000_000, 2_000_000 * max_mb)), patience=patience)
+        model, metrics=saved.errors, among=nearby, samples=samples(None if no_samples else packed), token=token or "",
+        hosts=names_of(host), patience=patience,
+        intake=Intake(body=1_000_000 * max_mb, held=max(64_000_000, 2_000_000 * max_mb)))
     look(model, model.pixels(service.samples[0].data), nearby)  # the first is slow, and says what is not installed
 
     def started() -> None:
