@@ -6,7 +6,7 @@ const at = (id) => document.getElementById(id);
 const SECONDS = 60; // until an answer is given up
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token") || "";
 let limits = { bytes: Infinity, photographs: 64 };
-let zoom = 1; // from the square of a photograph to the part of it that the network sees
+let crop = 0, zoom = 1; // pixels that the network sees, and how much smaller they are than the square of a photograph
 let photos = []; // what is shown: {photo, file, address, truth, classes, error}
 let current = null;
 let asked = 0; // counts the questions, so that a late answer to an old one is not shown
@@ -205,14 +205,13 @@ function showLook(seen) {
   at("cam").hidden = at("strength").hidden = false;
   at("cam").style.opacity = at("opacity").value / 100;
   at("cam-text").textContent = `Red: what speaks for ${seen.class}, by the maps of ${seen.layer} (Grad-CAM).`;
-  at("small").decode().then(() => {
-    const [width, height] = [at("small").naturalWidth, at("small").naturalHeight];
-    at("small-text").textContent = `What the network gets of it: ${width} × ${height} pixels of its central square.`;
-    at("gets").hidden = false;
-    if (at("view").complete && !at("view").naturalWidth) { // such as TIFF, which a browser cannot show
-      at("view").style.setProperty("--zoom", 1);
-      at("view").src = seen.view;
-    }
+  at("small-text").textContent = `What the network gets of it: ${crop} × ${crop} pixels of its central square.`;
+  at("gets").hidden = false;
+  const shown = current;
+  at("view").decode().catch(() => { // such as TIFF, which a browser cannot show
+    if (shown !== current) return;
+    at("view").style.setProperty("--zoom", 1);
+    at("view").src = seen.view;
   });
   for (const button of at("bars").querySelectorAll("button"))
     button.setAttribute("aria-pressed", button.dataset.name === seen.class);
@@ -242,7 +241,8 @@ async function begin() {
   at("entry").hidden = true;
   at("drop").hidden = false;
   limits = model.limits;
-  zoom = model.input.side / model.input.crop;
+  crop = model.input.crop;
+  zoom = model.input.side / crop;
   const { top1_error: error, photographs } = model.metrics;
   const counted = photographs ? ` ${photographs.toLocaleString("en")}` : "";
   at("about").textContent = `The network ${model.name} knows ${model.classes.length} classes`
