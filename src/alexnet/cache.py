@@ -35,7 +35,7 @@ def open_or_pack(
             f"--arch {'cifar' if own <= 40 else 'small'} is made for such")
     photographs = sum(map(len, dataset.splits.values()))
     say(f"packing {photographs:,} photographs once, at {side} pixels, into {dest} "
-        f"({packed_size_bytes(photographs, side) / 1e9:.1f} GB)")
+        f"({packed_size_bytes(photographs, side) / 1e6:,.0f} MB)")
     return pack_with_bar(dataset, dest, side=side)
 
 

@@ -21,7 +21,10 @@ from alexnet import inside, serving  # which add their commands to the app
 from alexnet.allocator import set_allocator
 from alexnet.config import ARCHS, RECIPES, arch, default_recipe, finetune_recipe, recipe
 from alexnet.console import (
+    NUMBERS,
     PAGE,
+    WEIGHTS,
+    WORK,
     Device,
     Fast,
     Json,
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "inside", "main", "serving"]
 
-@app.command
+@app.command(group=WORK, sort_key=0)
 def demo(
     *, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = None,
 ) -> None:
@@ -67,7 +70,7 @@ def demo(
     print(f"report: {page}")
 
 
-@app.command
+@app.command(group=NUMBERS, sort_key=1)
 def explain(
     name: Annotated[str, Parameter(name="arch")] = "paper", /, *, size: int | None = None, layer: str | None = None,
     diff: str | None = None, html: Path | None = None, set_: Set = None, json_: Json = False,
@@ -119,7 +122,7 @@ def explain(
         Console(highlight=False).print(render(explanation, layer))
 
 
-@app.command
+@app.command(group=WEIGHTS, sort_key=2)
 def pack(
     source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
     held_out: float = 0.1, workers: int | None = None, allocator: Memory = "keep",
@@ -160,7 +163,7 @@ def pack(
     _describe(packed)
 
 
-@app.command
+@app.command(group=WEIGHTS, sort_key=3)
 def verify(data: str, /) -> None:
     """Read every byte of a packed folder, and name the files that are missing, cut off or damaged.
 
@@ -187,7 +190,7 @@ def _describe(packed: Packed) -> None:
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
 
 
-@app.command
+@app.command(group=WORK, sort_key=1)
 def train(
     data: str, /, *, arch_: Annotated[str | None, Parameter(name="--arch")] = None,
     recipe_: Annotated[str | None, Parameter(name="--recipe")] = None, epochs: int | None = None,
@@ -309,7 +312,7 @@ def _begun_from(path: str, origin: dict[str, Any], frozen: str) -> str:
             + (f"; {frozen} frozen" if frozen else ""))
 
 
-@app.command
+@app.command(group=WORK, sort_key=2)
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Literal["1", "10"] = "1",
     split: str | None = None, batch_size: int = 128, device: Device = "auto", fast: Fast = False, json_: Json = False,
@@ -359,7 +362,7 @@ def evaluate(
         print(f"{measured}: {said}")
 
 
-@app.command
+@app.command(group=WORK, sort_key=3)
 def predict(
     checkpoint: Path, /, *photos: str, top: int = 5, views: Literal["1", "10"] = "1", device: Device = "auto",
     fast: Fast = False, allow_private: bool = False, json_: Json = False,
@@ -427,7 +430,7 @@ def predict(
         sys.exit(2)
 
 
-@app.command(name="import")
+@app.command(name="import", group=WEIGHTS, sort_key=0)
 def import_(
     file: str, out: Path, /, *,
     from_: Annotated[Literal["torchvision", "caffe"] | None, Parameter(name="--from")] = None,
@@ -488,7 +491,7 @@ def _mean(text: str | None) -> Path | tuple[float, float, float] | None:
     return blue, green, red
 
 
-@app.command
+@app.command(group=WEIGHTS, sort_key=1)
 def export(
     checkpoint: str, out: Path, /, *, to: Literal["onnx", "torch-export", "torchvision", "safetensors"] | None = None,
     from_pixels: bool = False,
@@ -518,7 +521,7 @@ def export(
     print(write(open_weights(checkpoint), out, to or endings[out.suffix], from_pixels=from_pixels))
 
 
-@app.command(name="presets")
+@app.command(name="presets", group=NUMBERS, sort_key=0)
 def presets(*, json_: Json = False) -> None:
     """List the networks and recipes that have names."""
     from alexnet.explain import explain as work_out

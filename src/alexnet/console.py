@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
-from cyclopts import App, CycloptsError, Parameter, Token, convert
+from cyclopts import App, CycloptsError, Group, Parameter, Token, convert
 
 from alexnet.config import Arch, Recipe, default_recipe
 from alexnet.settings import override
@@ -40,12 +40,17 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     return convert(kind, tokens)
 
 
+WORK, NUMBERS, LOOK, WEIGHTS = (Group(name, sort_key=place) for place, name in enumerate((
+    "From photographs to answers", "The paper and its numbers", "Inside a network", "Weights and data")))
+"""What `alexnet --help` lists together, in that order; a command stands where its `sort_key` puts it."""
+
 app = App(
     name="alexnet",
-    help="AlexNet, the 2012 paper as working software: pack photographs, train, measure, explain.",
+    help="AlexNet, the 2012 paper as working software: train it on your photographs, measure it, see into it.",
     help_format="markdown",
     default_parameter=Parameter(negative=(), converter=_convert),
 )
+app["--help"].group = app["--version"].group = Group("And", sort_key=len((WORK, NUMBERS, LOOK, WEIGHTS)))
 
 Set = Annotated[list[str] | None, Parameter(name="--set", help="Change one field of the network or recipe, such as "
                 "arch.activation=tanh or recipe.batch_size=64; may be repeated.")]

@@ -16,7 +16,10 @@ from cyclopts import Parameter
 from alexnet.allocator import set_allocator
 from alexnet.config import ARCHS, arch, default_recipe
 from alexnet.console import (
+    LOOK,
+    NUMBERS,
     PICTURE,
+    WORK,
     Device,
     Json,
     Set,
@@ -42,7 +45,7 @@ ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lig
                     "ten-views", "ensemble", "batch-norm", "saturation", "table"]
 
 
-@app.command
+@app.command(group=NUMBERS, sort_key=2)
 def reproduce(
     claim: ClaimName, /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], data: str | None = None,
     side: int | None = None, epochs: int | None = None, seeds: int | None = None, quick: bool = False,
@@ -159,7 +162,7 @@ def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, d
         Console(highlight=False).print(tables.render(measured, what))
 
 
-@app.command
+@app.command(group=LOOK, sort_key=0)
 def diagnose(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], photographs: int | None = None,
     steps: int | None = None, side: int | None = None, device: Device = "auto", json_: Json = False,
@@ -250,7 +253,7 @@ def _claims_side(data: str, side: int | None) -> int:
     return side
 
 
-@app.command
+@app.command(group=NUMBERS, sort_key=3)
 def figure(
     number: Literal["1", "2", "3", "4"], /, *sources: Annotated[str, Parameter(name="SOURCE")],
     out: Path | None = None, name: Annotated[list[str] | None, Parameter(negative=())] = None, size: int | None = None,
@@ -312,7 +315,7 @@ def figure(
         print(path)
 
 
-@app.command
+@app.command(group=LOOK, sort_key=1)
 def see(
     checkpoint: Path, photo: Path, /, *, label: Annotated[str | None, Parameter(name="--class")] = None,
     layer: str | None = None, out: Path = Path("figures/see.png"), device: Device = "auto", json_: Json = False,
@@ -362,7 +365,7 @@ def see(
     print(f"picture: {paths[0]}")
 
 
-@app.command
+@app.command(group=LOOK, sort_key=2)
 def units(
     checkpoint: Path, data: str, /, *, layer: str, unit: Annotated[list[int] | None, Parameter(negative=())] = None,
     count: int = 9, split: str = "train", out: Path = Path("figures/units.png"), device: Device = "auto",
@@ -424,7 +427,7 @@ def units(
     print(f"picture: {paths[0]}")
 
 
-@app.command(name="neighbours")
+@app.command(name="neighbours", group=LOOK, sort_key=3)
 def neighbours_(
     checkpoint: Path, /, *photos: Path, among: str, count: int = 6, split: str = "train", layer: str | None = None,
     out: Path = Path("figures/neighbours.png"), device: Device = "auto", json_: Json = False,
@@ -494,7 +497,7 @@ def _fits(count: int) -> None:
         raise ValueError(f"--count {count} must be at most {COLUMNS}, as many as fit side by side into a picture")
 
 
-@app.command
+@app.command(group=WORK, sort_key=4)
 def report(run: Path, /, *, data: str | None = None) -> None:
     """Write RUN/report.html: one offline page with the result, the curves, the kernels and the mistakes.
 

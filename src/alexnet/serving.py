@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet.allocator import set_allocator
-from alexnet.console import Device, Fast, app, at_least_1, open_data, say
+from alexnet.console import WORK, Device, Fast, app, at_least_1, open_data, say
 from alexnet.threads import wait_briefly
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOKEN = "ALEXNET_TOKEN"
 
 
-@app.command
+@app.command(group=WORK, sort_key=5)
 def serve(
     checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, among: str | None = None,
     token: str | None = None, max_mb: int = 20, patience: float = 1.0, device: Device = "auto", fast: Fast = False,
