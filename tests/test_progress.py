@@ -9,7 +9,7 @@ from rich.console import Console
 
 from alexnet.progress import Bar, ClaimBar, TrainingBar
 
-START = {"event": "start", "steps_per_epoch": 74, "epochs": 100, "run": "ReLU, rate 0.0003, seed 0"}
+START = {"event": "start", "steps_per_epoch": 74, "classes": 10, "epochs": 100, "run": "ReLU, rate 0.0003, seed 0"}
 STEP = {"event": "step", "epoch": 100, "step": 7_399, "loss": 2.3026, "train_error": 0.999,
         "photographs_per_second": 12_345.0, "waiting": 0.19}
 

@@ -391,7 +391,7 @@ def test_a_file_address_is_of_a_folder_here_by_its_whole_path(folder: Packed, tm
         assert open_stream(address).split("val").names == folder.split("val").names
     with pytest.raises(ValueError, match=r"file://data names the host data, .* three strokes, as in file:///data"):
         open_stream("file://data")
-    with pytest.raises(ValueError, match=r"/no/such is no packed folder"):
+    with pytest.raises(ValueError, match=r"/no/such does not exist"):
         open_stream("file:///no/such")
 
 
