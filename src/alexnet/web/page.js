@@ -53,8 +53,9 @@ async function waiting(words, work) {
     if (mine === asked && seconds >= 2) at("status").textContent = `${words} ${seconds} s so far.`;
   }, 1000);
   const isStale = () => mine !== asked;
+  const say = (more) => { at("status").textContent = words = more; }; // which the clock then goes on with
   try {
-    await work(isStale);
+    await work(isStale, say);
   } catch (problem) {
     if (!isStale()) fail(problem instanceof Refusal ? problem.message : `The page failed: ${problem.message}`);
   } finally {
@@ -74,18 +75,17 @@ function take(files, truth = "") {
   const pictures = [...files];
   if (!pictures.length) return;
   for (const photo of photos) URL.revokeObjectURL(photo.address);
-  photos = [];
+  const found = photos = pictures.map((file) => ({
+    photo: file.name || "", file, truth, address: URL.createObjectURL(file) }));
   at("result").hidden = at("skip").hidden = true; // an old answer under a new problem would be taken for its answer
   const many = pictures.length > 1 ? `${pictures.length} photographs` : "the photograph";
-  waiting(`Asking the network about ${many}.`, async (isStale) => {
-    const found = pictures.map((file) => ({ photo: file.name || "", file, truth, address: URL.createObjectURL(file) }));
+  waiting(`Asking the network about ${many}.`, async (isStale, say) => {
     for (const some of batches(found)) {
       const done = found.indexOf(some[0]);
-      if (done) at("status").textContent = `Asking the network about ${many}: ${done} done.`;
+      if (done) say(`Asking the network about ${many}: ${done} done.`);
       await name(some);
       if (isStale()) return;
     }
-    photos = found;
     const broken = photos.filter((photo) => photo.error);
     if (broken.length) fail(broken.map((photo) => sentence(photo.error)).join(" "));
     if (broken.length === photos.length) return;
@@ -134,7 +134,7 @@ async function explain(isStale, label = "") {
   const photo = current;
   const query = label ? `?class=${encodeURIComponent(label)}` : "";
   const form = new FormData();
-  form.append("photo", photo.file, photo.name || "pasted");
+  form.append("photo", photo.file, photo.photo || "pasted");
   const seen = await (await ask(`look${query}`, { method: "POST", body: form })).json();
   if (!isStale() && photo === current) showLook(seen);
 }
@@ -165,7 +165,7 @@ function showMany() {
     photo.classes && photo.address,
     photo.classes ? [[photo.photo, "quiet"], [`${photo.classes[0].name}, ${percent(photo.classes[0].probability)}`]]
       : [[photo.photo, "quiet"], ["cannot be read"]],
-    photo.classes ? () => { show(photo); waiting("Looking closer.", explain); } : null)));
+    photo.classes ? () => { show(photo); waiting("Looking closer.", (isStale) => explain(isStale)); } : null)));
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const rows = photos.flatMap(({ photo, classes = [] }) => classes.map(({ name, probability }, place) =>
     [quoted(photo), place + 1, quoted(name), probability.toFixed(6)].join()));
