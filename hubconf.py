@@ -14,7 +14,7 @@ dependencies = ["torch", "numpy", "PIL", "simplejpeg", "safetensors"]
 # torch.hub runs this file out of a folder that need not be installed.
 _sys.path.insert(0, str(_Path(__file__).parent / "src"))
 
-from alexnet.config import ARCHS as _ARCHS  # noqa: E402
+from alexnet.architecture.presets import ARCHS as _ARCHS  # noqa: E402
 
 
 def model(path_or_name, device="cpu"):
@@ -22,7 +22,7 @@ def model(path_or_name, device="cpu"):
 
     path_or_name: a run, a checkpoint, an exported folder or torchvision's file; or `torchvision`, which is fetched.
     """
-    from alexnet.predict import load
+    from alexnet.inference.predictor import load
 
     return load(path_or_name, device)
 
@@ -31,7 +31,7 @@ def _entry(arch):
     def entry(classes=1000, seed=0):
         from dataclasses import replace
 
-        from alexnet.model import AlexNet
+        from alexnet.models.alexnet import AlexNet
 
         return AlexNet(replace(arch, classes=classes), seed)
 

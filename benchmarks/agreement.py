@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alexnet.cache import open_or_pack
-from alexnet.evaluate import count_errors, probabilities, wilson
-from alexnet.predict import load
+from alexnet.data.open import open_or_pack
+from alexnet.inference.evaluate import probabilities
+from alexnet.inference.metrics import count_errors, wilson
+from alexnet.inference.predictor import load
 
 
 def main() -> None:

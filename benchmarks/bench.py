@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet.datasets import open_dataset
-from alexnet.images import decode, square
-from alexnet.native import level
-from alexnet.pack import pack
+from alexnet._runtime.native import level
+from alexnet.data.images import decode, square
+from alexnet.data.packing import pack
+from alexnet.data.sources.detect import open_dataset
 
 HERE = Path(__file__).parent
 

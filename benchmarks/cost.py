@@ -34,10 +34,10 @@ def reading(photographs: int) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from alexnet.augment import Preprocess
-    from alexnet.config import arch, recipe
-    from alexnet.loader import batches
-    from alexnet.shards import Split
+    from alexnet.architecture.presets import arch, recipe
+    from alexnet.data.loader import batches
+    from alexnet.data.packed import Split
+    from alexnet.data.preprocessing import Preprocess
 
     side = 64
     with tempfile.TemporaryDirectory() as folder:
@@ -64,10 +64,12 @@ def step(side: int = 224, batch: int = 64, classes: int = 1000) -> dict[str, flo
 
     import torch
 
-    from alexnet.config import arch, default_recipe
-    from alexnet.model import AlexNet
-    from alexnet.optimise import Arithmetic, Momentum, choose_precision
-    from alexnet.train import train_step
+    from alexnet._runtime.devices import choose_precision
+    from alexnet.architecture.presets import arch, default_recipe
+    from alexnet.models.alexnet import AlexNet
+    from alexnet.training.optimizer import Momentum
+    from alexnet.training.precision import Arithmetic
+    from alexnet.training.step import train_step
 
     layout = replace(arch("torchvision"), classes=classes)
     arithmetic = Arithmetic(choose_precision("auto", "cpu"), torch.device("cpu"))
@@ -133,7 +135,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     if options.point:
-        from alexnet.allocator import set_allocator
+        from alexnet._runtime.allocator import set_allocator
 
         set_allocator()
         axis, value = options.point[0], int(options.point[1])

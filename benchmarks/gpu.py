@@ -26,14 +26,18 @@ from typing import Any
 import torch
 from bench import prepare
 
-from alexnet.augment import Preprocess, lighting_basis
-from alexnet.config import Arch, arch, default_recipe
-from alexnet.explain import explain
-from alexnet.loader import batches
-from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum, choose_precision
-from alexnet.shards import Packed, open_packed
-from alexnet.train import train_step
+from alexnet._runtime.devices import choose_precision
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import arch, default_recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.augmentation import lighting_basis
+from alexnet.data.loader import batches
+from alexnet.data.packed import Packed, open_packed
+from alexnet.data.preprocessing import Preprocess
+from alexnet.models.alexnet import AlexNet
+from alexnet.training.optimizer import Momentum
+from alexnet.training.precision import Arithmetic
+from alexnet.training.step import train_step
 
 FAMILIES = (
     ("matrix products and convolutions", r"gemm|conv|cutlass|xmma|cudnn|mm_|wgrad|dgrad|implicit|nvjet"),

@@ -29,12 +29,13 @@ from unittest.mock import patch
 from bench import noise, spread
 from scaling import between
 
-from alexnet import checkpoint
-from alexnet.config import arch, recipe
-from alexnet.datasets import open_dataset
-from alexnet.pack import pack
-from alexnet.shards import Packed
-from alexnet.train import Event, Run, machine
+from alexnet._runtime.devices import machine
+from alexnet.architecture.presets import arch, recipe
+from alexnet.data.packed import Packed
+from alexnet.data.packing import pack
+from alexnet.data.sources.detect import open_dataset
+from alexnet.models import checkpoint
+from alexnet.training.trainer import Event, Run
 
 WARM, SAVED = 2, 4
 """Steps that are left out, and the one after which a save begins."""

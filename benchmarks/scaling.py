@@ -23,14 +23,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from scaling_model import Machine, sent, step
 
-from alexnet.config import arch, recipe
-from alexnet.distributed import Team, joined
-from alexnet.explain import explain
-from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum
-from alexnet.scaling import Machine, sent, step
-from alexnet.train import machine, train_step
+from alexnet._runtime.devices import machine
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import arch, recipe
+from alexnet.models.alexnet import AlexNet
+from alexnet.training.optimizer import Momentum
+from alexnet.training.parallel.strategies import Team, joined
+from alexnet.training.precision import Arithmetic
+from alexnet.training.step import train_step
 
 WAYS = ((1, "data", "a"), (2, "data", "a"), (2, "towers", "a"), (2, "hybrid", "a"), (2, "hybrid", "b"),
         (2, "hybrid", "c"), (4, "data", "a"), (4, "hybrid", "a"), (4, "hybrid", "b"), (4, "hybrid", "c"))

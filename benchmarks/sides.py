@@ -47,7 +47,7 @@ def plain_network(name: str) -> Any:
                     *conv(5, 384, 256, 3, 1, 1, groups=2, pool=True)]
         return nn.Sequential(*features, nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(),
                              nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, 1000))
-    from alexnet.config import arch
+    from alexnet.architecture.presets import arch
 
     layout = arch(name)
     lrn = layout.lrn
@@ -74,7 +74,7 @@ def torchvision() -> Any:
 
 
 def crop_of(name: str) -> int:
-    from alexnet.config import arch
+    from alexnet.architecture.presets import arch
 
     return arch(name).input.crop
 
@@ -106,10 +106,12 @@ def ours_step(name: str, precision: str, times: int = 1) -> Work:
     as_train_does()
     import torch
 
-    from alexnet.config import arch, default_recipe
-    from alexnet.model import AlexNet
-    from alexnet.optimise import Arithmetic, Momentum, choose_precision
-    from alexnet.train import train_step
+    from alexnet._runtime.devices import choose_precision
+    from alexnet.architecture.presets import arch, default_recipe
+    from alexnet.models.alexnet import AlexNet
+    from alexnet.training.optimizer import Momentum
+    from alexnet.training.precision import Arithmetic
+    from alexnet.training.step import train_step
 
     layout = arch(name)
     arithmetic = Arithmetic(choose_precision(precision, "cpu"), torch.device("cpu"))
@@ -183,21 +185,21 @@ def peer_norm(keep: bool) -> Work:
 
 def ours_norm(dtype: str) -> Work:
     keep_pages()
-    from alexnet.config import LRN
-    from alexnet.response_norm import ResponseNorm
+    from alexnet.architecture.spec import LRN
+    from alexnet.models.response_norm import ResponseNorm
 
     return norm_pass(ResponseNorm(LRN(divide_by_n=True), 96, towers=1), "channels_last", dtype)
 
 
 def keep_pages() -> None:
-    from alexnet.allocator import set_allocator
+    from alexnet._runtime.allocator import set_allocator
 
     set_allocator()
 
 
 def as_train_does() -> None:
     """What `alexnet train` sets before it loads torch."""
-    from alexnet.threads import wait_briefly
+    from alexnet._runtime.cpu_threads import wait_briefly
 
     keep_pages()
     wait_briefly()
@@ -230,7 +232,7 @@ def peer_packing(folder: Path) -> Work:
 
 def ours_packing(folder: Path) -> Work:
     keep_pages()
-    from alexnet.images import decode, square
+    from alexnet.data.images import decode, square
 
     photographs = encoded(folder)
     return lambda: [square(decode(data, "jpeg"), 256) for data in photographs], len(photographs)
@@ -284,10 +286,11 @@ def ours_loader(folder: Path, codec: str, dtype: str = "float32", passes: int = 
     as_train_does()
     import torch
 
-    from alexnet.augment import Preprocess, lighting_basis
-    from alexnet.config import arch, recipe
-    from alexnet.loader import batches
-    from alexnet.shards import open_packed
+    from alexnet.architecture.presets import arch, recipe
+    from alexnet.data.augmentation import lighting_basis
+    from alexnet.data.loader import batches
+    from alexnet.data.packed import open_packed
+    from alexnet.data.preprocessing import Preprocess
 
     packed = open_packed(folder / codec)
     split, way = packed.split("train"), recipe("paper")
@@ -338,9 +341,9 @@ def ours_end_to_end(folder: Path) -> Work:
     import tempfile
     from dataclasses import replace
 
-    from alexnet.config import arch, recipe
-    from alexnet.shards import open_packed
-    from alexnet.train import Run
+    from alexnet.architecture.presets import arch, recipe
+    from alexnet.data.packed import open_packed
+    from alexnet.training.trainer import Run
 
     packed = open_packed(folder / "raw")
     run = Run(packed, replace(arch("torchvision")), replace(recipe("torchvision"), batch_size=BATCH, epochs=10**6),
@@ -377,9 +380,9 @@ def ours_answers(count: int, times: int) -> Work:
     keep_pages()
     import torch
 
-    from alexnet.config import arch
-    from alexnet.fast import FastNetwork
-    from alexnet.model import AlexNet
+    from alexnet.architecture.presets import arch
+    from alexnet.models.alexnet import AlexNet
+    from alexnet.models.quantized import FastNetwork
 
     network = FastNetwork(AlexNet(arch("torchvision")).eval())
     pixels = batch(224, 2, count)[0]
@@ -397,11 +400,11 @@ def ours_ten_views(count: int) -> Work:
     keep_pages()
     import torch
 
-    from alexnet.augment import Preprocess
-    from alexnet.config import arch
-    from alexnet.evaluate import probabilities
-    from alexnet.fast import FastNetwork
-    from alexnet.model import AlexNet
+    from alexnet.architecture.presets import arch
+    from alexnet.data.preprocessing import Preprocess
+    from alexnet.inference.evaluate import probabilities
+    from alexnet.models.alexnet import AlexNet
+    from alexnet.models.quantized import FastNetwork
 
     layout = arch("torchvision")
     member = (FastNetwork(AlexNet(layout).eval()), Preprocess(layout.input, torch.zeros(1, 1, 3)))
@@ -451,8 +454,8 @@ def exported() -> str:
 
     file = Path(tempfile.mkdtemp()) / "alexnet.onnx"
     dynamic = {"pixels": {0: torch.export.Dim("batch")}}
-    from alexnet.config import arch
-    from alexnet.model import AlexNet
+    from alexnet.architecture.presets import arch
+    from alexnet.models.alexnet import AlexNet
 
     class Named(torch.nn.Module):
         def __init__(self) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alexnet import AlexNet, images
-from alexnet.config import ARCHS
+from alexnet import AlexNet
+from alexnet.architecture.presets import ARCHS
+from alexnet.data import images
 
 
 def main(photo: str | None = None) -> float:

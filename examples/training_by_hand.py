@@ -10,14 +10,17 @@ from dataclasses import replace
 
 import torch
 
-from alexnet.augment import Preprocess, lighting_basis
-from alexnet.cache import open_or_pack
-from alexnet.config import arch, recipe
-from alexnet.evaluate import evaluate
-from alexnet.loader import batches, batches_per_epoch
-from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum, learning_rate
-from alexnet.train import train_step
+from alexnet.architecture.presets import arch, recipe
+from alexnet.data.augmentation import lighting_basis
+from alexnet.data.loader import batches, batches_per_epoch
+from alexnet.data.open import open_or_pack
+from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.evaluate import evaluate
+from alexnet.models.alexnet import AlexNet
+from alexnet.training.optimizer import Momentum
+from alexnet.training.precision import Arithmetic
+from alexnet.training.schedule import learning_rate
+from alexnet.training.step import train_step
 
 
 def main(photos: str, epochs: int = 3, seed: int = 0) -> float:

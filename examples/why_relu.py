@@ -16,15 +16,17 @@ from itertools import count, islice
 
 import torch
 
-from alexnet.augment import Preprocess
-from alexnet.cache import open_or_pack
-from alexnet.config import Arch, arch, recipe
-from alexnet.diagnostics import Look, look, shown
-from alexnet.loader import batches
-from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum
-from alexnet.settings import override
-from alexnet.train import train_step
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.loader import batches
+from alexnet.data.open import open_or_pack
+from alexnet.data.preprocessing import Preprocess
+from alexnet.interpret.activations import Look, look, shown
+from alexnet.models.alexnet import AlexNet
+from alexnet.training.optimizer import Momentum
+from alexnet.training.precision import Arithmetic
+from alexnet.training.step import train_step
 
 UNITS = ("sigmoid", "tanh", "relu")
 

@@ -13,13 +13,16 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from alexnet import load
-from alexnet.cache import open_or_pack
-from alexnet.checkpoint import Checkpoint
-from alexnet.config import Arch, Recipe, arch, default_recipe, finetune_recipe, recipe
-from alexnet.evaluate import Errors, evaluate, wilson
-from alexnet.progress import ClaimBar
-from alexnet.train import Run
-from alexnet.weights import open_weights
+from alexnet._runtime.progress import ClaimBar
+from alexnet.architecture.presets import arch, default_recipe, finetune_recipe, recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.open import open_or_pack
+from alexnet.inference.evaluate import evaluate
+from alexnet.inference.metrics import Errors, wilson
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.torchvision import open_weights
+from alexnet.training.trainer import Run
 
 
 def teacher(folder: Path) -> Path:

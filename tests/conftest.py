@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from alexnet.config import Arch, arch, recipe
-from alexnet.datasets import open_dataset
-from alexnet.pack import pack
-from alexnet.settings import override
-from alexnet.shards import Packed
-from alexnet.train import Run
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.packed import Packed
+from alexnet.data.packing import pack
+from alexnet.data.sources.detect import open_dataset
+from alexnet.training.trainer import Run
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data"
 """Real photographs that are not part of the repository."""

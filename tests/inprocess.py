@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet.listen import bind, server
-from alexnet.serve import Service
+from alexnet.serving.app import Service
+from alexnet.serving.server import bind, server
 
 
 class Served:

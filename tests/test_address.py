@@ -7,9 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from alexnet import address, checkpoint
-from alexnet.address import fetch_photo, is_address
-from alexnet.images import BadImage
+from alexnet.data import url_images
+from alexnet.data.images import BadImage
+from alexnet.data.url_images import fetch_photo, is_address
+from alexnet.models import checkpoint
 from inprocess import encoded
 from test_cli import alexnet as command
 from test_predict import narrow
@@ -89,10 +90,10 @@ def test_what_cannot_be_fetched_is_said(site, path, reason):
 
 
 def test_what_does_not_end_is_given_up(site, monkeypatch):
-    monkeypatch.setattr(address, "BYTES", 1_000_000)
+    monkeypatch.setattr(url_images, "BYTES", 1_000_000)
     assert refusal(f"{site}/endless") == "it is larger than 1 MB"
-    monkeypatch.setattr(address, "BYTES", 10**12)
-    monkeypatch.setattr(address, "SECONDS", 0.3)
+    monkeypatch.setattr(url_images, "BYTES", 10**12)
+    monkeypatch.setattr(url_images, "SECONDS", 0.3)
     assert refusal(f"{site}/endless") == "it did not arrive within 0.3 seconds"
 
 
@@ -114,9 +115,9 @@ def test_a_redirect_into_a_private_network_is_refused_by_where_it_really_leads(s
                                   "0.0.0.0", "224.0.0.1", "::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1"])
 def test_which_addresses_are_private(host):
     with pytest.raises(ValueError, match="a private address"):
-        address._refuse_private(host)
-    address._refuse_private("93.184.216.34")
-    address._refuse_private("2606:2800:220:1:248:1893:25c8:1946")
+        url_images._refuse_private(host)
+    url_images._refuse_private("93.184.216.34")
+    url_images._refuse_private("2606:2800:220:1:248:1893:25c8:1946")
 
 
 def test_the_command_names_an_address_beside_a_file(site, tmp_path, capsys):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from alexnet.allocator import set_allocator
+from alexnet._runtime.allocator import set_allocator
 
 FAULTS = """
 import ctypes, resource, sys

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.augment import Preprocess, boxes, lighting_basis, uniform
-from alexnet.config import InputSpec, Recipe, recipe
+from alexnet.architecture.presets import recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import InputSpec
+from alexnet.data.augmentation import boxes, lighting_basis, uniform
+from alexnet.data.preprocessing import Preprocess
 
 SPEC = InputSpec(side=20, crop=12)
 MEAN = torch.rand(20, 20, 3) * 255

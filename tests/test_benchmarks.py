@@ -70,8 +70,8 @@ def test_the_peers_network_is_the_presets(bench, name):
     import sides
     import torch
 
-    from alexnet.config import arch
-    from alexnet.model import AlexNet
+    from alexnet.architecture.presets import arch
+    from alexnet.models.alexnet import AlexNet
 
     ours, theirs = AlexNet(arch(name)).eval(), sides.plain_network(name).eval()
     with torch.no_grad():

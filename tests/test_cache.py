@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.cache import open_or_pack
-from alexnet.datasets import open_dataset
+from alexnet.data.open import open_or_pack
+from alexnet.data.sources.detect import open_dataset
 
 
 @pytest.fixture(autouse=True)

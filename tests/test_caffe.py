@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet import checkpoint
-from alexnet.caffe import read_caffe
-from alexnet.caffeproto import read_binaryproto
-from alexnet.cli import main
-from alexnet.config import CAFFE, CAFFENET
-from alexnet.imagenet import CLASSES
+from alexnet.architecture.presets import CAFFE, CAFFENET
+from alexnet.cli.commands import main
+from alexnet.data.imagenet_classes import CLASSES
+from alexnet.models import checkpoint
+from alexnet.models.formats.caffe import read_caffe
+from alexnet.models.formats.caffe_proto import read_binaryproto
 from caffefiles import (
     MEAN_VALUES,
     Spec,

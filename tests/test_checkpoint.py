@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet import checkpoint
-from alexnet.checkpoint import Checkpoint, load, locate, save
-from alexnet.config import recipe
-from alexnet.model import AlexNet
+from alexnet.architecture.presets import recipe
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint, load, locate, save
 
 
 @pytest.fixture

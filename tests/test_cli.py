@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from alexnet.cli import main
+from alexnet.cli.commands import main
 
 SMALL = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16",
          "--set", "recipe.batch_size=16"]
@@ -132,12 +132,12 @@ def test_predict_names_a_broken_photograph_and_goes_on(run, class_folders, tmp_p
 
 
 def test_predict_asks_about_many_photographs_at_once(run, class_folders, capsys, monkeypatch):
-    from alexnet import predict
+    from alexnet.inference import predictor
 
     asked = []
-    answer = predict.Model.predict
-    monkeypatch.setattr(predict, "BATCH", 32)
-    monkeypatch.setattr(predict.Model, "predict", lambda self, photos, **how: (
+    answer = predictor.Model.predict
+    monkeypatch.setattr(predictor, "BATCH", 32)
+    monkeypatch.setattr(predictor.Model, "predict", lambda self, photos, **how: (
         asked.append(len(photos)), answer(self, photos, **how))[1])
     assert alexnet("predict", run, class_folders / "val", "--json") == 0
     assert asked == [32, 12]

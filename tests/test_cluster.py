@@ -12,8 +12,8 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
-from alexnet import checkpoint
-from alexnet.cli import app
+from alexnet.cli.app import app
+from alexnet.models import checkpoint
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "examples" / "cluster"

@@ -10,10 +10,11 @@ from itertools import permutations
 import pytest
 from rich.console import Console
 
-from alexnet.cli import main
-from alexnet.compare import SOURCES, Difference, differences, render, to_json
-from alexnet.config import ARCHS, RECIPES, arch, default_recipe, recipe
-from alexnet.settings import override
+from alexnet.architecture.differences import SOURCES, Difference, differences, to_json
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, recipe
+from alexnet.cli.commands import main
+from alexnet.cli.render import differences_table
 
 
 def found(one: str, other: str) -> dict[tuple[str, str], Difference]:
@@ -114,7 +115,7 @@ def test_every_preset_has_sources():
 
 def test_the_table_holds_every_difference_and_explains_its_letters():
     console = Console(width=140, file=io.StringIO(), highlight=False)
-    console.print(render(arch("paper"), arch("torchvision")))
+    console.print(differences_table(arch("paper"), arch("torchvision")))
     text = console.file.getvalue()
     for each in differences(arch("paper"), arch("torchvision")):
         assert each.values[0] in text or len(each.values[0]) > 40
@@ -139,7 +140,7 @@ def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
 
 
 def test_comparing_does_without_torch():
-    code = ("import sys; from alexnet.cli import main\n"
+    code = ("import sys; from alexnet.cli.commands import main\n"
             "try: main(['explain', 'paper', '--diff', 'torchvision'])\n"
             "except SystemExit: pass\n"
             "assert 'torch' not in sys.modules")

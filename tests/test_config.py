@@ -5,9 +5,12 @@ import re
 
 import pytest
 
-from alexnet import config
-from alexnet.config import ARCHS, RECIPES, Arch, Recipe, arch, recipe
-from alexnet.settings import from_json, override, to_json
+from alexnet import errors
+from alexnet.architecture import presets
+from alexnet.architecture.overrides import from_json, override, to_json
+from alexnet.architecture.presets import ARCHS, RECIPES, arch, recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
 
 
 @pytest.mark.parametrize("preset", [*ARCHS.values(), *RECIPES.values()], ids=lambda preset: preset.name)
@@ -80,9 +83,9 @@ def test_unknown_preset_names_the_nearest():
 
 
 def test_only_a_slip_of_the_pen_is_guessed_at_and_a_long_list_is_cut():
-    assert config.nearest("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
-    assert config.nearest("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
-    assert config.nearest("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
+    assert errors.nearest("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
+    assert errors.nearest("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
+    assert errors.nearest("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
 
 
 def test_every_field_of_a_configuration_is_frozen():
@@ -99,17 +102,17 @@ def test_from_json_refuses_unknown_fields():
 
 def test_fine_tuning_begins_at_a_tenth_of_the_networks_own_rate_and_new_layers_at_all_of_it():
     for name, rate in (("paper", 0.001), ("torchvision", 0.001), ("paper-bn", 0.01), ("small", 0.01)):
-        chosen = config.finetune_recipe(arch(name))
+        chosen = presets.finetune_recipe(arch(name))
         assert chosen.rate == pytest.approx(rate)
         assert chosen.rate * chosen.new_rate == pytest.approx(default_rate(name))
 
 
 def default_rate(name):
-    return config.default_recipe(arch(name)).rate
+    return presets.default_recipe(arch(name)).rate
 
 
 def test_default_recipe_goes_with_the_network():
-    names = {name: config.default_recipe(network).name for name, network in ARCHS.items()}
+    names = {name: presets.default_recipe(network).name for name, network in ARCHS.items()}
     assert names["paper"] == names["one-gpu"] == "paper"
     assert names["small"] == names["paper-bn"] == "modern"
     assert names["code2012"] == "code2012"

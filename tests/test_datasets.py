@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet import cifar, download, embedded
-from alexnet.datasets import NAMES, Dataset, cache_folder, open_dataset
-from alexnet.download import fetch
-from alexnet.images import BadImage
+from alexnet._runtime import download
+from alexnet._runtime.download import fetch
+from alexnet.data.dataset import Dataset
+from alexnet.data.images import BadImage
+from alexnet.data.sources import cifar10, embedded
+from alexnet.data.sources.detect import NAMES, cache_folder, open_dataset
 
 
 def jpeg(colour: int = 128, kind: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -630,8 +632,8 @@ def test_the_name_cifar10_fetches_once_into_the_users_cache(
 ):
     server.content = tar_of(cifar_files(), "w:gz")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cifar, "ADDRESS", server.url)
-    monkeypatch.setattr(cifar, "MD5", hashlib.md5(server.content).hexdigest())
+    monkeypatch.setattr(cifar10, "ADDRESS", server.url)
+    monkeypatch.setattr(cifar10, "MD5", hashlib.md5(server.content).hexdigest())
     assert [open_dataset("cifar10").name for _ in range(2)] == ["cifar10"] * 2
     assert len(server.asked) == 1
     assert (cache_folder() / "cifar-10-binary.tar.gz").is_file()

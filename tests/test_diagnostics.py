@@ -10,15 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alexnet import diagnostics, experiments, train
-from alexnet.augment import Preprocess
-from alexnet.config import arch, recipe
-from alexnet.diagnostics import Glimpse, effective_rank, histogram, look, saturated, shown, spark, verdicts
-from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum
-from alexnet.runlog import logged
-from alexnet.settings import override
-from alexnet.train import train_step
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch, recipe
+from alexnet.cli.render import spark
+from alexnet.data.preprocessing import Preprocess
+from alexnet.interpret import activations, health
+from alexnet.interpret.activations import Glimpse, effective_rank, histogram, look, saturated, shown
+from alexnet.interpret.health import verdicts
+from alexnet.models.alexnet import AlexNet
+from alexnet.reproduce import claims, runs
+from alexnet.training import trainer
+from alexnet.training.optimizer import Momentum
+from alexnet.training.precision import Arithmetic
+from alexnet.training.run_folder import logged
+from alexnet.training.step import train_step
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +123,7 @@ def test_verdicts_name_the_layer_and_the_remedy(tiny):
     seen = look(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
     seen = replace(seen, units=tuple(replace(one, dead=0.0) for one in seen.units))
     relu, tanh = override(tiny, ["norm=none"]), override(tiny, ["norm=none", "activation=tanh"])
-    assert verdicts(seen, relu, 500) == [diagnostics.HEALTHY]
+    assert verdicts(seen, relu, 500) == [health.HEALTHY]
 
     def units(**change):
         return replace(seen, units=(seen.units[0], replace(seen.units[1], **change), *seen.units[2:]))
@@ -141,7 +146,7 @@ def test_verdicts_name_the_layer_and_the_remedy(tiny):
     stuck = replace(seen, loss=1.3863)
     assert verdicts(stuck, relu, 500)[0].startswith("the loss is 1.386, still ln(4) = 1.386 after 500 steps:")
     assert verdicts(stuck, relu, None)[0].startswith("the loss is 1.386, still ln(4) = 1.386: every class")
-    assert verdicts(stuck, relu, 8) == [diagnostics.HEALTHY]  # too early to tell
+    assert verdicts(stuck, relu, 8) == [health.HEALTHY]  # too early to tell
     assert verdicts(replace(seen, loss=99.0), relu, 50)[0].startswith("the loss is 99, far above ln(4) = 1.386 a")
 
     normed = [sentence for wrong in (units(dead=0.6), weights(0, gradient=1e-12), stuck)
@@ -231,21 +236,21 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
 
 def test_what_several_networks_share_is_said_once_with_their_names(tiny):
     seen = look(network_of(tiny), some(), rate=1e-3)
-    said = list(experiments._said([
-        experiments.Aside("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalise",)),
-        experiments.Aside("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalise", "all is well")),
-        experiments.Aside("c", seen, seen, ("all is well",)),
-        experiments.Aside("d", seen, seen, ("too fast: fc7; lower the rate",))]))
+    said = list(runs._said([
+        runs.Aside("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalise",)),
+        runs.Aside("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalise", "all is well")),
+        runs.Aside("c", seen, seen, ("all is well",)),
+        runs.Aside("d", seen, seen, ("too fast: fc7; lower the rate",))]))
     assert said == ["a: saturating: 60% of tanh1's values are flat.", "b: saturating: 70% of tanh2's values are flat.",
                     "For each of these: normalise.", "b; c: all is well.", "d: too fast: fc7; lower the rate."]
 
 
 def test_networks_side_by_side(packed, capsys, monkeypatch):
-    small = override(experiments.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
-    monkeypatch.setattr(experiments, "PAPER_SMALL", small)
+    small = override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
+    monkeypatch.setattr(claims, "PAPER_SMALL", small)
     assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == {variant.name for variant in experiments.COMPARED}
+    assert set(rows) == {variant.name for variant in claims.COMPARED}
 
     def most(name, when="before"):
         return max(one["saturated"] for one in rows[name][when]["units"])
@@ -254,16 +259,16 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     assert any("saturating" in said for said in rows["tanh, pixels of 0 to 255"]["verdicts"])
     assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
     assert "Before the first step → after 1." in " ".join(capsys.readouterr().out.split())
-    assert diagnostics.FLAT == 0.05
+    assert activations.FLAT == 0.05
 
 
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "GLIMPSES", 2)
-    monkeypatch.setattr(train, "EARLY", 4)
+    monkeypatch.setattr(trainer, "GLIMPSES", 2)
+    monkeypatch.setattr(trainer, "EARLY", 4)
     network = override(tiny, ["norm=none", "dense_norm=false", "conv3.bias=-1e4", "initialisation=gaussian"])
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, rate=1e-6)
-    train.Run(packed, network, way, tmp_path, on_event=events.append).train()
+    trainer.Run(packed, network, way, tmp_path, on_event=events.append).train()
     signals = [event for event in logged(tmp_path) if event["event"] == "signals"]
     assert [event["step"] for event in signals] == [1, 3, 5, 7, 9, 11]
     for event in signals:

@@ -18,15 +18,17 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from scaling_model import Machine, sent, step
 
-from alexnet import checkpoint
-from alexnet.config import Recipe, arch
-from alexnet.distributed import Lost, World, _meet, check
-from alexnet.experiments import PAPER_SMALL
-from alexnet.loader import batches
-from alexnet.scaling import Machine, chunks, sent, step
-from alexnet.settings import override, to_json
-from alexnet.train import Run
+from alexnet.architecture.overrides import override, to_json
+from alexnet.architecture.presets import arch
+from alexnet.architecture.recipe import Recipe
+from alexnet.data.loader import batches
+from alexnet.models import checkpoint
+from alexnet.reproduce.claims import PAPER_SMALL
+from alexnet.training.parallel.plan import chunks
+from alexnet.training.parallel.strategies import Lost, World, _meet, check
+from alexnet.training.trainer import Run
 from worlds import precise_batch_norm
 
 HERE = Path(__file__).parent
@@ -261,8 +263,8 @@ def two_worlds():
 
 
 def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
-    monkeypatch.setattr("alexnet.distributed.SILENCE", 0.5)
-    monkeypatch.setattr("alexnet.distributed.BEAT", 0.05)
+    monkeypatch.setattr("alexnet.training.parallel.strategies.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 0.05)
     first, second = two_worlds()
     with first.live():
         with second.live():
@@ -272,8 +274,8 @@ def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
 
 
 def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
-    monkeypatch.setattr("alexnet.distributed.SILENCE", 0.5)
-    monkeypatch.setattr("alexnet.distributed.BEAT", 0.05)
+    monkeypatch.setattr("alexnet.training.parallel.strategies.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 0.05)
     first, second = two_worlds()
     with first.live(), second.live(), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(first.everyones, "one")
@@ -307,8 +309,8 @@ def test_whoever_waits_has_said_that_he_lives_and_waits_for_no_sign_that_is_not_
             return self.said[name].encode()
 
     world = World(0, 2, store=Store())
-    monkeypatch.setattr("alexnet.distributed.SILENCE", 0.2)
-    monkeypatch.setattr("alexnet.distributed.BEAT", 100.0)
+    monkeypatch.setattr("alexnet.training.parallel.strategies.SILENCE", 0.2)
+    monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 100.0)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # as long as it has no turn
     monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
     with world.live():

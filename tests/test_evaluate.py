@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet.augment import Preprocess
-from alexnet.evaluate import Errors, count_errors, evaluate, match_classes, predictions, probabilities, wilson
-from alexnet.model import AlexNet
+from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.evaluate import evaluate, match_classes, predictions, probabilities
+from alexnet.inference.metrics import Errors, count_errors, wilson
+from alexnet.models.alexnet import AlexNet
 
 
 def member(arch, packed, seed=0):
@@ -144,7 +145,7 @@ def test_a_perfect_network_has_no_errors(packed):
             pixels[:] = self.labels[share][:, None, None, None]
             return pixels
 
-    from alexnet.config import InputSpec
+    from alexnet.architecture.spec import InputSpec
     plain = Preprocess(InputSpec(side=32, crop=28, mean=(0.0, 0.0, 0.0)), torch.zeros(1, 1, 3))
     for views in (1, 10):
         assert evaluate([(Oracle(), plain)], Painted(), views=views).top1_error == 0

@@ -29,10 +29,10 @@ def test_a_photograph_becomes_55x55_by_hand_as_the_networks_own_layers_have_it(c
 
 def test_the_gradient_dies_in_sigmoids_and_lives_in_relus(capsys, monkeypatch):
     main = story("why_relu.py")
-    from alexnet import embedded
+    from alexnet.data.sources import embedded
 
     small = embedded.open_embedded(train=60, test=5)
-    monkeypatch.setattr("alexnet.datasets.open_embedded", lambda *_, **__: small)
+    monkeypatch.setattr("alexnet.data.sources.detect.open_embedded", lambda *_, **__: small)
     looks = main(steps=20)
     passed = {unit: before.weights[0].gradient / before.weights[-1].gradient for unit, (before, _) in looks.items()}
     assert passed["sigmoid"] < 0.01 < passed["relu"]
@@ -44,7 +44,7 @@ def test_the_gradient_dies_in_sigmoids_and_lives_in_relus(capsys, monkeypatch):
 
 def test_your_own_photographs_begin_from_a_trained_network(class_folders, tmp_path, monkeypatch, capsys):
     main = story("your_own_photographs.py")
-    from alexnet import checkpoint
+    from alexnet.models import checkpoint
     from test_weights import saved_as
 
     checkpoint.save(saved_as("small", "conv.width=16", "input.side=32", "input.crop=28"), tmp_path / "start")

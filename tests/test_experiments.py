@@ -9,13 +9,16 @@ from typing import get_args
 
 import pytest
 
-from alexnet import experiments, outcomes, plates
-from alexnet.experiments import CLAIMS, Claim, Measured, Outcome, Runs, Variant, ground, reproduce, without
-from alexnet.explain import explain
-from alexnet.inside import ClaimName
-from alexnet.model import AlexNet
-from alexnet.runlog import logged
-from alexnet.settings import override
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.overrides import override
+from alexnet.cli.inspect_commands import ClaimName
+from alexnet.models.alexnet import AlexNet
+from alexnet.reproduce import claims, paper_figures
+from alexnet.reproduce import results as results_module
+from alexnet.reproduce import runs as runs_module
+from alexnet.reproduce.claims import CLAIMS, Claim, Variant, ground, without
+from alexnet.reproduce.runs import Measured, Outcome, Runs, reproduce
+from alexnet.training.run_folder import logged
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,9 +27,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def little(monkeypatch):
     """The claims' ground at a few maps, so that a run takes a second."""
-    small = override(experiments.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
-    monkeypatch.setattr(experiments, "PAPER_SMALL", small)
-    monkeypatch.setattr(experiments, "CIFAR", override(experiments.CIFAR, ["conv.width=8"]))
+    small = override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
+    monkeypatch.setattr(claims, "PAPER_SMALL", small)
+    monkeypatch.setattr(runs_module, "CIFAR", override(runs_module.CIFAR, ["conv.width=8"]))
 
 
 def told(claim: str, *sides: tuple[float, ...], seeds: int = 3) -> Outcome:
@@ -102,8 +105,8 @@ def test_a_run_that_was_stopped_goes_on(packed, tmp_path):
 
 @pytest.mark.usefixtures("little")
 def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "RATES", (1e-7, 0.003))
-    monkeypatch.setattr(experiments, "TARGET", 0.5)
+    monkeypatch.setattr(runs_module, "RATES", (1e-7, 0.003))
+    monkeypatch.setattr(claims, "TARGET", 0.5)
     epochs = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
                 if event["event"] == "epoch" else None)
@@ -121,13 +124,13 @@ def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed
     after = reached[-1]["train_error"]
     assert relu.values[0] == pytest.approx(len(reached) - 1 + (before - 0.5) / (before - after))
     assert outcome.unit == "times"
-    drawn = plates.figure1([tmp_path / one.runs[0] for one in outcome.measured]).get_axes()[0]
+    drawn = paper_figures.figure1([tmp_path / one.runs[0] for one in outcome.measured]).get_axes()[0]
     assert drawn.get_lines()[1].get_xydata()[1:, 1].tolist() == [event["train_error"] for event in reached]
 
 
 @pytest.mark.usefixtures("little")
 def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "LOST", 3)
+    monkeypatch.setattr(runs_module, "LOST", 3)
     epochs = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
                 if event["event"] == "epoch" else None)
@@ -140,8 +143,8 @@ def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path
 
 @pytest.mark.usefixtures("little")
 def test_a_rate_that_can_no_longer_be_the_best_is_not_waited_for(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "RATES", (0.003, 1e-7))
-    monkeypatch.setattr(experiments, "TARGET", 0.5)
+    monkeypatch.setattr(runs_module, "RATES", (0.003, 1e-7))
+    monkeypatch.setattr(claims, "TARGET", 0.5)
     epochs = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event["run"])
                 if event["event"] == "epoch" else None)
@@ -187,10 +190,10 @@ def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
     early, late = told("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4)), told("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
     figure1 = told("figure1", (5.0, 6.0, 7.0), (25.0, 30.0, 35.0))
     for outcome in (early, late, figure1):
-        outcomes.append(results, outcome, about)
-    assert [Outcome.from_json(tree) for tree in outcomes.read(results)] == [figure1, late]
-    page.write_text(f"before\n{outcomes.BEGIN}old\n{outcomes.END}after\n")
-    outcomes.write_page(page, outcomes.read(results))
+        results_module.append(results, outcome, about)
+    assert [Outcome.from_json(tree) for tree in results_module.read(results)] == [figure1, late]
+    page.write_text(f"before\n{results_module.BEGIN}old\n{results_module.END}after\n")
+    results_module.write_page(page, results_module.read(results))
     written = page.read_text()
     assert written.startswith("before\n")
     assert written.endswith("after\n")
@@ -199,7 +202,7 @@ def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
     assert "50.0%" not in written
     page.write_text("nothing")
     with pytest.raises(ValueError, match="add the two lines"):
-        outcomes.write_page(page, [])
+        results_module.write_page(page, [])
 
 
 @pytest.mark.usefixtures("little")
@@ -246,5 +249,5 @@ def test_a_claims_first_side_is_what_the_others_are_compared_with():
 
 def test_the_published_page_is_what_the_results_file_says():
     docs = Path(__file__).parents[1] / "docs"
-    published = (docs / "results.md").read_text().partition(outcomes.BEGIN)[2].partition(outcomes.END)[0]
-    assert published == outcomes.markdown(outcomes.read(docs / "results.jsonl"))
+    published = (docs / "results.md").read_text().partition(results_module.BEGIN)[2].partition(results_module.END)[0]
+    assert published == results_module.markdown(results_module.read(docs / "results.jsonl"))

@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console, RenderableType
 
-from alexnet.config import ARCHS, LRN, Arch, Conv, Dense, InputSpec, arch
-from alexnet.explain import explain, output_size, pooled_size, render, smallest_input
-from alexnet.model import AlexNet, CeilConv2d
-from alexnet.settings import override
+from alexnet.architecture.arithmetic import explain, output_size, pooled_size, smallest_input
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import ARCHS, arch
+from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
+from alexnet.cli.render import explanation_table
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.layers import CeilConv2d
 
 
 @pytest.mark.parametrize(("name", "parameters", "million_multiply_adds"), [
@@ -65,7 +68,7 @@ def test_receptive_fields_are_worked_from_the_layer_before():
 
 def test_the_papers_slip_is_told_of_conv1_alone():
     told = [layer.name for layer in explain(arch("paper")).layers
-            if "253,440" in as_printed(render(explain(arch("paper")), layer.name))]
+            if "253,440" in as_printed(explanation_table(explain(arch("paper")), layer.name))]
     assert told == ["conv1"]
 
 
@@ -80,7 +83,7 @@ def as_printed(renderable: RenderableType, width: int = 100) -> str:
 def test_every_story_fits_into_80_columns(name):
     explanation = explain(arch(name))
     for layer in (None, *(layer.name for layer in explanation.layers)):
-        printed = as_printed(render(explanation, layer), width=80)
+        printed = as_printed(explanation_table(explanation, layer), width=80)
         assert (layer or name) in printed
         assert max(map(len, printed.splitlines())) <= 80
         assert layer is None or all(line.startswith(" ") for line in printed.splitlines()[1:] if line), printed
@@ -340,7 +343,7 @@ def test_json_has_the_promised_fields():
 
 def test_unknown_layer_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean conv1"):
-        render(explain(arch("paper")), "cnv1")
+        explanation_table(explain(arch("paper")), "cnv1")
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

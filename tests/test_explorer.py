@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from alexnet import explorer
-from alexnet.config import ARCHS, Arch
-from alexnet.explain import explain, output_size, pooled_size, smallest_input
-from alexnet.settings import override, to_json
+from alexnet.architecture import explorer
+from alexnet.architecture.arithmetic import explain, output_size, pooled_size, smallest_input
+from alexnet.architecture.overrides import override, to_json
+from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.spec import Arch
 from test_cli import alexnet as command
 from test_explain import random_arch
 

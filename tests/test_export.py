@@ -15,11 +15,12 @@ import onnxruntime
 import pytest
 import torch
 
-from alexnet import checkpoint, images
-from alexnet.checkpoint import Checkpoint
-from alexnet.config import ARCHS
-from alexnet.export import TOLERANCE, export, parity
-from alexnet.predict import Model
+from alexnet.architecture.presets import ARCHS
+from alexnet.data import images
+from alexnet.inference.predictor import Model
+from alexnet.models import checkpoint
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.onnx import TOLERANCE, export, parity
 from test_cli import alexnet as command
 from test_weights import saved_as
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alexnet import fast
-from alexnet.config import ARCHS, arch
-from alexnet.evaluate import evaluate
-from alexnet.fast import FastNetwork
-from alexnet.model import AlexNet
-from alexnet.optimise import _cpu_has_bf16
-from alexnet.predict import Model
+from alexnet._runtime.devices import _cpu_has_bf16
+from alexnet.architecture.presets import ARCHS, arch
+from alexnet.inference.evaluate import evaluate
+from alexnet.inference.predictor import Model
+from alexnet.models import quantized
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.quantized import FastNetwork
 
 WITHOUT_BF16 = "this CPU has no bf16 instructions that fast answers need; use fp32"
 
@@ -19,7 +19,7 @@ WITHOUT_BF16 = "this CPU has no bf16 instructions that fast answers need; use fp
 @pytest.fixture(autouse=True)
 def as_if_it_had_bf16(monkeypatch):
     """torch can do bf16 on every CPU, if slowly, so the answers can be checked on every CPU."""
-    monkeypatch.setattr(fast, "choose_precision", lambda wanted, device: "bf16")
+    monkeypatch.setattr(quantized, "choose_precision", lambda wanted, device: "bf16")
 
 
 @pytest.mark.parametrize("name", sorted(ARCHS))
@@ -51,13 +51,13 @@ def test_without_the_compilers_operator_the_answers_are_the_same(monkeypatch):
     network = AlexNet(arch("small")).eval()
     pixels = torch.randn(2, 3, network.arch.input.crop, network.arch.input.crop)
     seen = FastNetwork(network)(pixels)
-    monkeypatch.setattr(fast, "_pointwise", lambda: None)
+    monkeypatch.setattr(quantized, "_pointwise", lambda: None)
     torch.testing.assert_close(FastNetwork(network)(pixels), seen, rtol=2e-2, atol=2e-3)
 
 
 def test_a_model_that_is_fast_evaluates_as_the_other_does(packed, tiny):
     network = AlexNet(tiny).eval()
-    from alexnet.augment import Preprocess
+    from alexnet.data.preprocessing import Preprocess
 
     preprocess = Preprocess.from_data(tiny.input, packed.mean_HWC)
     model = Model(network, preprocess, packed.classes, fast=FastNetwork(network))
@@ -69,7 +69,7 @@ def test_a_model_that_is_fast_evaluates_as_the_other_does(packed, tiny):
 
 
 def test_a_processor_without_bf16_is_told(monkeypatch):
-    monkeypatch.setattr(fast, "choose_precision", lambda wanted, device: "fp32")
+    monkeypatch.setattr(quantized, "choose_precision", lambda wanted, device: "fp32")
     with pytest.raises(ValueError, match=WITHOUT_BF16):
         FastNetwork(AlexNet(arch("cifar")))
 

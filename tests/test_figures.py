@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from alexnet import figures, plates
-from alexnet.blueprint import blueprint
-from alexnet.config import ARCHS, Arch
-from alexnet.explain import explain
-from alexnet.predict import model_of
-from alexnet.settings import override
-from alexnet.weights import write_hub
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import ARCHS
+from alexnet.architecture.spec import Arch
+from alexnet.inference.predictor import model_of
+from alexnet.models.formats.huggingface import write_hub
+from alexnet.reproduce import paper_figures, plots
+from alexnet.reproduce.diagram import blueprint
 from test_cli import alexnet as command
 from test_weights import saved_as
 
@@ -42,7 +43,7 @@ def run_folder(folder, activation, errors):
 
 def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
     runs = [run_folder(tmp_path / "a", "relu", [0.5, 0.2]), run_folder(tmp_path / "b", "tanh", [0.7, 0.6, 0.5])]
-    axes = plates.figure1(runs).get_axes()[0]
+    axes = paper_figures.figure1(runs).get_axes()[0]
     target, solid, dashed, chance = axes.get_lines()
     assert solid.get_xydata().tolist() == [[0, 0.75], [1, 0.5], [2, 0.2]]
     assert dashed.get_xydata().tolist() == [[0, 0.75], [1, 0.7], [2, 0.6], [3, 0.5]]
@@ -60,7 +61,7 @@ def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
     runs = [run_folder(tmp_path / name, "relu", [0.5]) for name in ("x/mine", "y/mine", "other")]
 
     def names(*chosen):
-        return [text.get_text() for text in plates.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
+        return [text.get_text() for text in paper_figures.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
 
     assert names(runs[0]) == ["mine, ReLU"]
     assert names(runs[0], runs[2]) == ["mine, ReLU", "other, ReLU"]
@@ -142,7 +143,7 @@ def test_a_kernel_can_be_seen_on_any_input():
 
 
 def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
-    once, again = (plates.save(blueprint(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
+    once, again = (paper_figures.save(blueprint(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
     assert [path.name for path in once] == ["net.png", "net.svg"]
     assert ET.fromstring(once[1].read_text()).tag.endswith("svg")
@@ -156,15 +157,15 @@ def test_colourfulness_is_zero_for_grey_one_for_pure_colour_and_two_thirds_for_r
     grey = rng.normal(size=(8, 1, 11, 11)).repeat(3, 1)
     colour = rng.normal(size=(8, 3, 11, 11))
     colour -= colour.mean(1, keepdims=True)
-    assert figures.colourfulness(np.concatenate([grey, colour]), towers=2) == pytest.approx([0, 1])
-    assert figures.colourfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
-    assert figures.colourfulness(np.concatenate([grey, 100 * colour]))[0] == pytest.approx(0.5)  # a strong one is one
+    assert plots.colourfulness(np.concatenate([grey, colour]), towers=2) == pytest.approx([0, 1])
+    assert plots.colourfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
+    assert plots.colourfulness(np.concatenate([grey, 100 * colour]))[0] == pytest.approx(0.5)  # a strong one is one
 
 
 def test_figure3_has_a_plate_for_each_tower_with_its_index():
     saved = saved_as("paper", "dense.width=8")
-    axes = plates.figure3(saved).get_axes()
-    shares = figures.colourfulness(saved.weights["features.conv1.weight"].numpy(), 2)
+    axes = paper_figures.figure3(saved).get_axes()
+    shares = plots.colourfulness(saved.weights["features.conv1.weight"].numpy(), 2)
     assert [one.get_title(loc="left") for one in axes] == [
         f"Tower {number}: {share:.0%} of a kernel is colour; of random numbers, 67%"
         for number, share in enumerate(shares, 1)]
@@ -175,10 +176,10 @@ def test_smoothness_is_zero_for_random_numbers_one_for_a_flat_kernel_and_minus_o
     board = np.indices((6, 6)).sum(0) % 2 * 2.0 - 1
     edge = np.where(np.arange(8) < 4, -1.0, 1.0)[:, None].repeat(8, 1)
     for kernel, expected in ((np.ones((6, 6)), 1), (board, -1), (edge, (1 + 5 / 7) / 2)):
-        assert figures.smoothness(kernel[None, None].repeat(3, 1)) == pytest.approx(expected)
+        assert plots.smoothness(kernel[None, None].repeat(3, 1)) == pytest.approx(expected)
     for shape in ((48, 3, 5, 5), (96, 3, 11, 11), (16, 3, 3, 3)):
-        assert abs(figures.smoothness(rng.normal(size=shape))) < figures.RANDOM_LOOKS
-    assert figures.smoothness(np.zeros((4, 3, 1, 1))) == 0
+        assert abs(plots.smoothness(rng.normal(size=shape))) < plots.RANDOM_LOOKS
+    assert plots.smoothness(np.zeros((4, 3, 1, 1))) == 0
 
 
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def test_figure4_shows_the_nearest_of_all_training_photographs(packed, tmp_path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, train, val = model_of(saved), packed.split("train"), packed.split("val")
-    figure = plates.figure4(saved, packed)
+    figure = paper_figures.figure4(saved, packed)
     pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
     assert len(pictures) == 8 + 5 * (1 + 6)
     shown = np.linspace(0, len(val) - 1, 8).astype(int)
@@ -209,28 +210,28 @@ def test_the_nearest_have_their_distance_and_those_of_the_class_asked_about_are_
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, val = model_of(saved), packed.split("val")
     shown = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
-    near = plates.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
-    axes = [one for one in plates.figure4(saved, packed).get_axes() if one.get_images()][8:]
+    near = paper_figures.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
+    axes = [one for one in paper_figures.figure4(saved, packed).get_axes() if one.get_images()][8:]
     truths = iter(packed.classes[val.labels[place]] for place in shown)
     distances = [one.distance for row in near for one in row]
-    decimals = len(figures.alike(distances)[0].partition(".")[2])
+    decimals = len(plots.alike(distances)[0].partition(".")[2])
     for row, found in enumerate(near):
         truth = next(truths)
         asked, *rest = axes[7 * row : 7 * row + 7]
         assert asked.get_title() == truth
         for one, drawn in zip(found, rest, strict=True):
             assert drawn.get_title() == one.label
-            assert (drawn.title.get_color() == figures.BLUE) == (one.label == truth)
+            assert (drawn.title.get_color() == plots.BLUE) == (one.label == truth)
             assert drawn.texts[0].get_text() == f"{one.distance:.{decimals}f}"
 
 
 def test_numbers_that_stand_together_have_as_many_decimals():
-    assert figures.alike([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
-    assert figures.alike([1.4, 0.333]) == ["1.40", "0.33"]
-    assert figures.alike([1234.5, 2]) == ["1234.5", "2.0"]
-    assert figures.alike([0.0123, 0]) == ["0.0123", "0.0000"]
-    assert figures.alike([0.0]) == ["0.0"]
-    assert figures.alike([]) == []
+    assert plots.alike([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
+    assert plots.alike([1.4, 0.333]) == ["1.40", "0.33"]
+    assert plots.alike([1234.5, 2]) == ["1234.5", "2.0"]
+    assert plots.alike([0.0123, 0]) == ["0.0123", "0.0000"]
+    assert plots.alike([0.0]) == ["0.0"]
+    assert plots.alike([]) == []
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

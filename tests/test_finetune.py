@@ -11,17 +11,21 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet import checkpoint, weights
-from alexnet.checkpoint import Checkpoint
-from alexnet.config import Conv, Recipe, arch
-from alexnet.datasets import open_dataset
-from alexnet.finetune import begin_from
-from alexnet.imagenet import CLASSES, WNIDS
-from alexnet.model import AlexNet
-from alexnet.pack import pack
-from alexnet.settings import override
-from alexnet.train import Interrupted, Run
-from alexnet.weights import open_weights, write_hub
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Conv
+from alexnet.data.imagenet_classes import CLASSES, WNIDS
+from alexnet.data.packing import pack
+from alexnet.data.sources.detect import open_dataset
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats import torchvision
+from alexnet.models.formats.huggingface import write_hub
+from alexnet.models.formats.torchvision import open_weights
+from alexnet.models.transfer import begin_from
+from alexnet.training.trainer import Interrupted, Run
 from conftest import draw
 from test_cli import SMALL
 from test_cli import alexnet as command
@@ -305,7 +309,7 @@ def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(other
 def test_train_begins_from_torchvisions_weights_and_from_a_model_of_the_hub(
     class_folders, tmp_path, monkeypatch, capsys,
 ):
-    monkeypatch.setattr(weights, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
+    monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
     theirs = Theirs(*NARROW, classes=1000).state_dict()
     write(theirs, tmp_path / "alexnet-owt.pth")
     write_hub(open_weights(tmp_path / "alexnet-owt.pth"), tmp_path / "hub")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from alexnet.gather import Crowded, Gatherer, Work
+from alexnet.serving.batching import Crowded, Gatherer, Work
 
 
 def gatherer(**seconds_each: float) -> Gatherer:

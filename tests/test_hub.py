@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet import checkpoint
-from alexnet.checkpoint import Checkpoint
-from alexnet.config import ARCHS, arch
-from alexnet.explain import explain
-from alexnet.model import AlexNet
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import ARCHS, arch
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from alexnet import images
-from alexnet.images import SCAN_LIMIT, BadImage, decode, read, square
+from alexnet.data import images
+from alexnet.data.images import SCAN_LIMIT, BadImage, decode, read, square
 
 HEIGHT, WIDTH = 48, 64
 

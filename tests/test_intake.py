@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from alexnet.intake import MOST_PARTS, Intake, Upload, of_form
+from alexnet.serving.uploads import MOST_PARTS, Intake, Upload, of_form
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"], exclude_characters='"\\'), min_size=1)
 

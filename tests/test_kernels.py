@@ -14,13 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from alexnet import images, kernels, native
-from alexnet.augment import Preprocess, lighting_basis
-from alexnet.config import LRN, InputSpec, arch, recipe
-from alexnet.model import AlexNet
-from alexnet.optimise import Momentum
-from alexnet.response_norm import ResponseNorm
-from alexnet.train import Run
+from alexnet._runtime import kernels, native
+from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.spec import LRN, InputSpec
+from alexnet.data import images
+from alexnet.data.augmentation import lighting_basis
+from alexnet.data.preprocessing import Preprocess
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.response_norm import ResponseNorm
+from alexnet.training.optimizer import Momentum
+from alexnet.training.trainer import Run
 
 LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
 
@@ -185,7 +188,7 @@ def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
         native.level()
 
 
-@pytest.mark.parametrize("first", ["alexnet.images", "torch"])
+@pytest.mark.parametrize("first", ["alexnet.data.images", "torch"])
 def test_kernels_load_with_and_without_torch(first):
     """Packing imports no torch, whose threads the kernels otherwise use."""
     script = (f"import sys, {first}; from alexnet import native; print(native.level(), 'torch' in sys.modules); "

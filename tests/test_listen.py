@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from served import photograph, post
 from uvicorn.server import ServerState
 
-from alexnet import listen
+from alexnet.serving import server
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,7 +18,7 @@ SEEDS = wire.seeds()
 
 
 def test_small_answers_do_not_wait_for_an_acknowledgement():
-    with listen.bind("127.0.0.1", 0) as door:
+    with server.bind("127.0.0.1", 0) as door:
         assert door.proto == socket.IPPROTO_TCP  # by which asyncio knows that it may set TCP_NODELAY
 
 
@@ -55,11 +55,11 @@ def test_a_body_in_chunks_of_a_byte_is_cut_off():
 
 
 def test_a_client_who_takes_no_answer_is_cut_off(monkeypatch):
-    monkeypatch.setattr(listen, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
 
     async def cut_off(taken: bool) -> bool:
         transport = wire.Transport()
-        connection = listen.Hurried(wire.wire().config, ServerState(), {}, asyncio.get_running_loop())
+        connection = server.Hurried(wire.wire().config, ServerState(), {}, asyncio.get_running_loop())
         connection.connection_made(transport)
         connection.cycle = type("Cycle", (), {"response_complete": False, "disconnected": False})()
         connection._watch()

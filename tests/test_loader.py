@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.loader import _copied_ahead, batches, batches_per_epoch, order
+from alexnet.data.loader import _copied_ahead, batches, batches_per_epoch, order
 
 
 def indices(packed, **settings):

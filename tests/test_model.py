@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet.config import ARCHS, LRN, arch
-from alexnet.model import AlexNet, CeilConv2d, MapNorm, ResponseNorm
-from alexnet.settings import override
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import ARCHS, arch
+from alexnet.architecture.spec import LRN
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.layers import CeilConv2d, MapNorm
+from alexnet.models.response_norm import ResponseNorm
 
 
 def parameters(name: str) -> int:

@@ -12,11 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from alexnet import images
-from alexnet import pack as packing
-from alexnet.datasets import Dataset
-from alexnet.pack import choose_side, pack, pack_with_bar, packed_size_bytes
-from alexnet.shards import open_packed
+from alexnet.data import images, packing
+from alexnet.data.dataset import Dataset
+from alexnet.data.packed import open_packed
+from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from conftest import PHOTOGRAPHS, draw
 
 SIDE, TRAIN, VAL, SHARD = 16, 40, 12, 8

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet import look
-from alexnet.guard import names_of
-from alexnet.intake import Intake
-from alexnet.predict import load
-from alexnet.serve import Service
+from alexnet.inference.predictor import load
+from alexnet.serving import explanations
+from alexnet.serving.app import Service
+from alexnet.serving.middleware import names_of
+from alexnet.serving.uploads import Intake
 from conftest import draw
 from inprocess import encoded, served
 
@@ -25,8 +25,9 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def server(model, packed):
-    with served(Service(model, metrics={"top1_error": 0.25, "photographs": 1200}, among=look.Among.of(model, packed),
-                        samples=look.samples(packed), hosts=names_of("127.0.0.1"))) as one:
+    among = explanations.Among.of(model, packed)
+    with served(Service(model, metrics={"top1_error": 0.25, "photographs": 1200}, among=among,
+                        samples=explanations.samples(packed), hosts=names_of("127.0.0.1"))) as one:
         yield one
 
 
@@ -188,7 +189,7 @@ def test_a_broken_file_is_an_error_in_words(opened, server, tmp_path):
 def test_a_picture_that_is_too_large_never_leaves_the_page_and_many_go_in_turn(opened, model, photo, tmp_path):
     size, large = photo.stat().st_size, tmp_path / "large.png"
     large.write_bytes(photo.read_bytes() + bytes(2 * size))
-    with served(Service(model, intake=Intake(body=2 * size), samples=look.samples(None))) as one:
+    with served(Service(model, intake=Intake(body=2 * size), samples=explanations.samples(None))) as one:
         page = opened(one)
         page.wait_for_selector("#samples img")
         page.set_input_files("#file", large)
@@ -222,7 +223,7 @@ def test_what_a_browser_cannot_show_is_shown_as_the_network_gets_it(opened, serv
 
 
 def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model, photo):
-    service = Service(model, samples=look.samples(None))
+    service = Service(model, samples=explanations.samples(None))
     answer = service.gatherer.answer
     with served(service) as one:
         page = opened(one)
@@ -240,7 +241,7 @@ def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model
 
 
 def test_a_late_answer_does_not_replace_a_newer_one(opened, model, photo):
-    service = Service(model, samples=look.samples(None))
+    service = Service(model, samples=explanations.samples(None))
     answer, slow = service.gatherer.answer, [1.5]
     with served(service) as one:
         service.gatherer.answer = lambda *call: (time.sleep(slow.pop() if slow else 0), answer(*call))[1]
@@ -255,7 +256,7 @@ def test_a_late_answer_does_not_replace_a_newer_one(opened, model, photo):
 
 
 def test_a_token_is_asked_for_or_taken_from_the_address(opened, model, photo):
-    with served(Service(model, token="secret", samples=look.samples(None))) as one:
+    with served(Service(model, token="secret", samples=explanations.samples(None))) as one:
         page = opened(one)
         page.wait_for_selector("#entry:not([hidden])")
         assert page.locator("#problem").is_hidden()

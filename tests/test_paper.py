@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.cli import app
-from alexnet.config import ARCHS
-from alexnet.explain import explain
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import ARCHS
+from alexnet.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "paper.md").read_text()

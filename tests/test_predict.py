@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 import alexnet
-from alexnet import checkpoint
-from alexnet.config import ARCHS
-from alexnet.explain import explain
-from alexnet.images import BadImage
-from alexnet.model import AlexNet
-from alexnet.predict import Model, expand
-from alexnet.weights import write_hub
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import ARCHS
+from alexnet.data.images import BadImage
+from alexnet.inference.predictor import Model, expand
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.formats.huggingface import write_hub
 from test_cli import alexnet as command
 from test_weights import saved_as
 

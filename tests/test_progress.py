@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from alexnet.progress import Bar, ClaimBar, TrainingBar
+from alexnet._runtime.progress import Bar, ClaimBar, TrainingBar
 
 START = {"event": "start", "steps_per_epoch": 74, "classes": 10, "epochs": 100, "run": "ReLU, rate 0.0003, seed 0"}
 STEP = {"event": "step", "epoch": 100, "step": 7_399, "loss": 2.3026, "train_error": 0.999,

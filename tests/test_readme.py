@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import caffefiles
-from alexnet import address, listen
-from alexnet.cli import main
-from alexnet.config import ARCHS
-from alexnet.explain import explain
-from alexnet.model import AlexNet
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.presets import ARCHS
+from alexnet.cli.commands import main
+from alexnet.data import url_images
+from alexnet.models.alexnet import AlexNet
+from alexnet.serving import server as server_module
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -46,8 +47,8 @@ def test_its_commands_work(files, capsys, monkeypatch):
     async def leave(server):
         assert server.started
 
-    monkeypatch.setattr(listen.Gentle, "main_loop", leave)
-    monkeypatch.setattr(address, "fetch_photo", lambda url, allow_private: (files / "photo.jpg").read_bytes())
+    monkeypatch.setattr(server_module.Gentle, "main_loop", leave)
+    monkeypatch.setattr(url_images, "fetch_photo", lambda url, allow_private: (files / "photo.jpg").read_bytes())
     ran = []
     for command in commands("alexnet "):
         words = shlex.split(command)[1:]

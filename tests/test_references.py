@@ -24,14 +24,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import peers
-from alexnet import images
-from alexnet.augment import Preprocess, lighting_basis
-from alexnet.config import ARCHS, LRN, InputSpec, Recipe, arch, recipe
-from alexnet.evaluate import probabilities
-from alexnet.explain import explain
-from alexnet.model import AlexNet, CeilConv2d, MapNorm, ResponseNorm
-from alexnet.optimise import Momentum, Plateau, conv1_rate, learning_rate
-from alexnet.settings import override
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import ARCHS, arch, recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import LRN, InputSpec
+from alexnet.data import images
+from alexnet.data.augmentation import lighting_basis
+from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.evaluate import probabilities
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.layers import CeilConv2d, MapNorm
+from alexnet.models.response_norm import ResponseNorm
+from alexnet.training.optimizer import Momentum
+from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
 
 Array = NDArray[np.float64]
 Back = Callable[[Array], tuple[Array, ...]]

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pictures import damaged, encoded, sealed, seeds
 from PIL import Image
 
-from alexnet import images, shards
-from alexnet.caffeproto import read_binaryproto
-from alexnet.pack import pack
-from alexnet.photos import ArrayPhoto, Dataset
+from alexnet.data import images, shards
+from alexnet.data import packed as packed_module
+from alexnet.data.dataset import ArrayPhoto, Dataset
+from alexnet.data.packing import pack
+from alexnet.models.formats.caffe_proto import read_binaryproto
 from caffefiles import blob, write
 
 few = settings(max_examples=60, deadline=None, derandomize=True,
@@ -55,7 +56,7 @@ def test_the_fuzzers_seeds_are_read_whole(target: str, monkeypatch: pytest.Monke
 
 def test_a_fuzzer_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch):
     for problem in (KeyError("shape"), ValueError("a sentence that names no file")):
-        monkeypatch.setattr(shards, "open_packed", lambda path, problem=problem: (_ for _ in ()).throw(problem))
+        monkeypatch.setattr(packed_module, "open_packed", lambda path, problem=problem: (_ for _ in ()).throw(problem))
         with pytest.raises((KeyError, AssertionError)):
             fuzz.packed_folder(b"\x00")
 

@@ -16,17 +16,19 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from alexnet import figures
-from alexnet.augment import Preprocess
-from alexnet.checkpoint import Checkpoint, load, save
-from alexnet.config import Arch, InputSpec, Recipe, arch, recipe
-from alexnet.evaluate import wilson
-from alexnet.model import AlexNet
-from alexnet.palette import PALETTE
-from alexnet.predict import model_of
-from alexnet.report import INPUT_MEANINGS, MEANINGS, command, packed_data, read, report
-from alexnet.settings import override, to_json
-from alexnet.shards import Split
+from alexnet._runtime.page_style import PALETTE
+from alexnet.architecture.overrides import override, to_json
+from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch, InputSpec
+from alexnet.data.packed import Split
+from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.metrics import wilson
+from alexnet.inference.predictor import model_of
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint, load, save
+from alexnet.reproduce import plots
+from alexnet.reproduce.report import INPUT_MEANINGS, MEANINGS, command, packed_data, read, report
 
 CLASSES = ("ash", "<script>alert(1)</script>", "date \"palm\" onload='x'", "$10 & 猫", "elm", "fir")
 HOSTILE_FILE = "val/\udcff<img src=x onerror=alert(2)>"  # and bytes that are no letters
@@ -203,7 +205,7 @@ def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, photog
 
 
 def test_of_more_photographs_than_the_limit_evenly_spaced_ones_are_asked(run, photographs, monkeypatch):
-    monkeypatch.setattr("alexnet.answers.ASKED", 10)
+    monkeypatch.setattr("alexnet.inference.validation.ASKED", 10)
     assert read(run, photographs).answers.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
 
 
@@ -343,7 +345,7 @@ def test_data_of_another_side_or_other_classes_is_refused(run: Path, photographs
 
 def test_kernels_stand_in_rows_of_sixteen_tower_1_above_tower_2():
     weight_OIHW = np.random.default_rng(0).normal(size=(96, 3, 11, 11))
-    sheet = figures.kernels(weight_OIHW, towers=2, scale=1)
+    sheet = plots.kernels(weight_OIHW, towers=2, scale=1)
     assert sheet.shape == (2 * 35 + 3, 16 * 12 - 1, 4)  # three rows of 11 with gaps of 1, twice, 3 between
     for number in (0, 15, 16, 47, 48, 95):
         tower, place = divmod(number, 48)
@@ -357,13 +359,13 @@ def test_kernels_stand_in_rows_of_sixteen_tower_1_above_tower_2():
 
 
 def test_a_dead_kernel_is_drawn_without_a_warning():
-    assert figures.kernels(np.zeros((4, 3, 5, 5))).shape == (40, 23 * 8, 4)
+    assert plots.kernels(np.zeros((4, 3, 5, 5))).shape == (40, 23 * 8, 4)
     with pytest.raises(ValueError, match="48 channels"):
-        figures.kernels(np.zeros((4, 48, 5, 5)))
+        plots.kernels(np.zeros((4, 48, 5, 5)))
 
 
 def test_svg_alone_is_xml_that_knows_light_and_dark():
-    text = figures.svg(figures.confusion(np.eye(6, dtype=np.int64), CLASSES), "confusion", standalone=True)
+    text = plots.svg(plots.confusion(np.eye(6, dtype=np.int64), CLASSES), "confusion", standalone=True)
     said = "".join(ET.fromstring(text).itertext())
     assert "$10 & 猫" in said
     assert "prefers-color-scheme: dark" in said
@@ -372,7 +374,7 @@ def test_svg_alone_is_xml_that_knows_light_and_dark():
 
 @pytest.mark.parametrize("rates", [(0.05, 0.0003), (0.02, 0.0009), (0.01, 0.001, 0.0001), (0.1, 0.004)])
 def test_a_steep_learning_rate_has_two_powers_of_ten_at_least_to_be_read_by(rates: tuple[float, ...]):
-    figure = figures.learning_curves([{"epoch": n, "rate": rate} for n, rate in enumerate(rates, 1)], ["rate"])
+    figure = plots.learning_curves([{"epoch": n, "rate": rate} for n, rate in enumerate(rates, 1)], ["rate"])
     axes = figure.get_axes()[0]
     low, high = axes.get_ylim()
     assert low < min(rates)
@@ -384,7 +386,7 @@ def test_a_steep_learning_rate_has_two_powers_of_ten_at_least_to_be_read_by(rate
 
 def test_the_names_of_a_confusion_matrix_keep_clear_of_what_its_sides_are():
     names = ("tench", "English springer", "a class whose name is long", "chain saw")
-    figure = figures.confusion(np.eye(4, dtype=np.int64), names)
+    figure = plots.confusion(np.eye(4, dtype=np.int64), names)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     axes = figure.get_axes()[0]
@@ -395,7 +397,7 @@ def test_the_names_of_a_confusion_matrix_keep_clear_of_what_its_sides_are():
 
 def test_a_figure_of_one_epoch_has_marks():
     epoch = {"epoch": 1, "train_loss": 2.0, "val_loss": float("nan")}
-    assert "<use" in figures.svg(figures.learning_curves([epoch], ["loss"]), "loss")
+    assert "<use" in plots.svg(plots.learning_curves([epoch], ["loss"]), "loss")
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet import figures, sees
-from alexnet.config import ARCHS
-from alexnet.model import AlexNet
-from alexnet.predict import model_of
-from alexnet.settings import override
-from alexnet.weights import write_hub
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import ARCHS
+from alexnet.inference.predictor import model_of
+from alexnet.interpret import attribution, top_patches
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.formats.huggingface import write_hub
+from alexnet.reproduce import plots
 from test_cli import alexnet as command
 from test_weights import saved_as
 
@@ -54,7 +55,7 @@ def test_a_units_field_is_where_the_gradient_reaches(preset, settings):
         seen["out"][0, :, row, column].sum().backward()
         touched = pixels.grad[0].abs().sum(0) > 0
         rows, columns = touched.any(1).nonzero().flatten(), touched.any(0).nonzero().flatten()
-        begin, length, jump = sees.field(arch, name)
+        begin, length, jump = top_patches.field(arch, name)
         for first, last, step in ((rows[0], rows[-1], row), (columns[0], columns[-1], column)):
             assert max(0, begin + jump * step) == first, name
             assert min(crop, begin + jump * step + length) - 1 == last, name
@@ -62,14 +63,14 @@ def test_a_units_field_is_where_the_gradient_reaches(preset, settings):
 
 def test_a_unit_behind_the_maps_sees_all():
     for name in ("fc6", "relu6", "fc8"):
-        assert sees.field(ARCHS["paper"], name) == (0, 224, 0)
-    assert sees.field(ARCHS["torchvision"], "average_pool") == (0, 224, 0)
+        assert top_patches.field(ARCHS["paper"], name) == (0, 224, 0)
+    assert top_patches.field(ARCHS["torchvision"], "average_pool") == (0, 224, 0)
 
 
 def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkeypatch):
-    monkeypatch.setattr(sees, "BATCH", 17)
+    monkeypatch.setattr(top_patches, "BATCH", 17)
     model, split = model_of(saved), packed.split("train")
-    found = sees.strongest(model, split, packed.classes, "relu2", [3, 11], count=5)
+    found = top_patches.strongest(model, split, packed.classes, "relu2", [3, 11], count=5)
     outputs = model.features(list(split.read(np.arange(len(split)))), "relu2")
     for unit in (3, 11):
         most = outputs[:, unit].flatten(1).max(1)
@@ -77,7 +78,7 @@ def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkey
         assert [patch.index for patch in found[unit]] == best.tolist()
         assert [patch.output for patch in found[unit]] == pytest.approx(most.values[best].tolist(), rel=1e-5)
         assert found[unit][0].label == packed.classes[split.labels[best[0]]]
-        begin, length, jump = sees.field(saved.arch, "relu2")
+        begin, length, jump = top_patches.field(saved.arch, "relu2")
         row, column = divmod(int(most.indices[best[0]]), outputs.shape[3])
         assert found[unit][0].box == (max(0, begin + jump * row), max(0, begin + jump * column),
                                       min(28, begin + jump * row + length), min(28, begin + jump * column + length))
@@ -86,13 +87,13 @@ def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkey
 def test_a_patch_alone_gives_the_unit_the_same_output(saved, packed):
     """What lies outside its box does not matter to it."""
     model, split = model_of(saved), packed.split("train")
-    patch = sees.strongest(model, split, packed.classes, "relu1", [5], count=1)[5][0]
+    patch = top_patches.strongest(model, split, packed.classes, "relu1", [5], count=1)[5][0]
     pixels = split.read_one(patch.index)
     top, left, bottom, right = (edge + 2 for edge in patch.box)
     alone = np.zeros_like(pixels)
     alone[top:bottom, left:right] = pixels[top:bottom, left:right]
-    np.testing.assert_array_equal(sees.cut_out(pixels, 28, patch.box), pixels[top:bottom, left:right])
-    begin, _, jump = sees.field(saved.arch, "relu1")
+    np.testing.assert_array_equal(top_patches.cut_out(pixels, 28, patch.box), pixels[top:bottom, left:right])
+    begin, _, jump = top_patches.field(saved.arch, "relu1")
     row, column = round((patch.box[0] - begin) / jump), round((patch.box[1] - begin) / jump)
     inside = patch.box[0] > 0 and patch.box[1] > 0
     there = model.features(alone, "relu1")[0, 5]
@@ -102,11 +103,12 @@ def test_a_patch_alone_gives_the_unit_the_same_output(saved, packed):
 @pytest.mark.parametrize("layer", ["relu1", "relu3", "relu5", "relu6"])
 def test_all_patches_of_a_layer_are_squares_of_one_size_and_pale_where_the_unit_does_not_see(saved, packed, layer):
     model, split = model_of(saved), packed.split("train")
-    side = sees.field(saved.arch, layer)[1]
-    found = [patch for patches in sees.strongest(model, split, packed.classes, layer).values() for patch in patches]
+    side = top_patches.field(saved.arch, layer)[1]
+    strongest = top_patches.strongest(model, split, packed.classes, layer)
+    found = [patch for patches in strongest.values() for patch in patches]
     for patch in found:
         pixels = split.read_one(patch.index)
-        square = sees.cut_out(pixels, 28, patch.box, side)
+        square = top_patches.cut_out(pixels, 28, patch.box, side)
         assert square.shape == (min(side, 28), min(side, 28), 3)
         top, left, bottom, right = patch.box
         y, x = min(top, 28 - len(square)), min(left, 28 - len(square))
@@ -123,7 +125,7 @@ def test_units_that_are_nowhere_above_zero_have_no_patch(saved, packed):
     model.network.named_layer("conv2").weight.data[4] = 0
     norm = model.network.named_layer("norm2")
     norm.weight.data[4], norm.bias.data[4] = 0, -1
-    assert sees.strongest(model, packed.split("val"), packed.classes, "relu2", [4])[4] == []
+    assert top_patches.strongest(model, packed.split("val"), packed.classes, "relu2", [4])[4] == []
 
 
 def test_occlusion_points_at_the_only_place_that_matters(saved):
@@ -139,7 +141,7 @@ def test_occlusion_points_at_the_only_place_that_matters(saved):
     network.forward = lambda pixels: Corner()(network.features[:3](pixels).repeat_interleave(2, 2))
     pixels = np.full((32, 32, 3), 40, np.uint8)
     pixels[2:10, 2:10] = 250
-    seen = sees.see(model, pixels, label="a", layer="relu1")
+    seen = attribution.see(model, pixels, label="a", layer="relu1")
     row, column = divmod(int(np.abs(seen.occlusion_HW).argmax()), 28)
     assert row < 12
     assert column < 14
@@ -158,7 +160,7 @@ def test_grad_cam_is_the_maps_weighed_by_their_mean_gradient(saved):
         gradient = torch.autograd.grad(logit, kept[0], retain_graph=True)[0]
         cam = (kept[0] * gradient.mean((2, 3), keepdim=True)).sum(1, keepdim=True).clamp(min=0).detach()
         expected = torch.nn.functional.interpolate(cam, (28, 28), mode="bilinear")[0, 0].numpy()
-        seen = sees.see(model, pixels, label=label, layer="relu3").grad_cam_HW
+        seen = attribution.see(model, pixels, label=label, layer="relu3").grad_cam_HW
         np.testing.assert_allclose(seen, expected / (expected.max() or 1), rtol=1e-4, atol=1e-5)
         spoken += bool(seen.max())
     assert spoken  # for one class at least
@@ -168,7 +170,7 @@ def test_guided_gradients_let_through_only_what_both_passes_let_through(saved):
     """By hand: gradients by the pixels with a hook at each ReLU that keeps positive ones where the output is open."""
     model = model_of(saved)
     pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3), np.uint8)
-    seen = sees.see(model, pixels)
+    seen = attribution.see(model, pixels)
     network = model.network
     hooks = [network.named_layer(name).register_full_backward_hook(
         lambda _, into, out: tuple(gradient.clamp(min=0) for gradient in into))
@@ -185,13 +187,13 @@ def test_looking_leaves_the_network_as_it_was(saved):
     model = model_of(saved)
     pixels = np.random.default_rng(4).integers(0, 256, (32, 32, 3), np.uint8)
     before = model.network(model.views(pixels)).detach()
-    sees.see(model, pixels)
+    attribution.see(model, pixels)
     assert torch.equal(model.network(model.views(pixels)).detach(), before)
     assert not any(module._forward_hooks or module._backward_hooks for module in model.network.modules())
 
 
 def test_a_network_of_tanh_has_no_guided_gradients():
-    seen = sees.see(model_of(saved_as("small", *TINY, "activation=tanh")), np.zeros((32, 32, 3), np.uint8))
+    seen = attribution.see(model_of(saved_as("small", *TINY, "activation=tanh")), np.zeros((32, 32, 3), np.uint8))
     assert seen.layer == "tanh5"
     assert seen.guided_HWC is None
     assert seen.deconvnet_HWC is None
@@ -199,7 +201,7 @@ def test_a_network_of_tanh_has_no_guided_gradients():
 
 def test_the_picture_of_what_an_answer_rests_on_explains_its_colours_and_stands_flush():
     heat = np.linspace(-1, 1, 64).reshape(8, 8)
-    figure = figures.rests_on(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
+    figure = plots.rests_on(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
                               {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
     title, *said = figure.texts
     assert title.get_text() == "tench, 96%"
@@ -215,7 +217,7 @@ def test_the_picture_of_what_an_answer_rests_on_explains_its_colours_and_stands_
 
 def test_under_each_patch_stands_its_output():
     patch = np.zeros((5, 5, 3), np.uint8)
-    figure = figures.patches({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
+    figure = plots.patches({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
     said = [text.get_text() for text in figure.texts]
     assert said[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
     wide, high = figure.get_size_inches()
@@ -278,4 +280,4 @@ def test_mistakes_are_one_sentence(files, capsys, words, sentence):
 def test_without_captum_the_remedy_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(ValueError, match=r"pip install 'alexnet\[inside\]'"):
-        sees.see(model_of(saved), np.zeros((32, 32, 3), np.uint8))
+        attribution.see(model_of(saved), np.zeros((32, 32, 3), np.uint8))

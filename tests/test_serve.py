@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet import listen, look
-from alexnet.evaluate import predictions
-from alexnet.gather import Crowded, Gatherer
-from alexnet.guard import is_local, names_of
-from alexnet.intake import Intake
-from alexnet.predict import Model, load
-from alexnet.serve import Service
+from alexnet.inference.evaluate import predictions
+from alexnet.inference.predictor import Model, load
+from alexnet.serving import explanations, server
+from alexnet.serving.app import Service
+from alexnet.serving.batching import Crowded, Gatherer
+from alexnet.serving.middleware import is_local, names_of
+from alexnet.serving.uploads import Intake
 from conftest import draw
 from inprocess import Served, encoded, served
 from test_cli import alexnet as command
@@ -39,8 +39,8 @@ def model(trained) -> Model:
 @pytest.fixture(scope="module")
 def open_server(model, packed):
     """Of the whole: with data to click, neighbours, and no token."""
-    with served(Service(model, metrics={"top1_error": 0.25}, among=look.Among.of(model, packed),
-                        samples=look.samples(packed), hosts=names_of("127.0.0.1"))) as one:
+    with served(Service(model, metrics={"top1_error": 0.25}, among=explanations.Among.of(model, packed),
+                        samples=explanations.samples(packed), hosts=names_of("127.0.0.1"))) as one:
         yield one
 
 
@@ -124,7 +124,7 @@ def test_look_tells_what_an_answer_rests_on(open_server, photo, model):
 
 
 def test_without_data_the_pictures_to_click_are_drawn():
-    drawn = look.samples(None)
+    drawn = explanations.samples(None)
     assert [one.name for one in drawn] == ["stripes, drawn", "evening, drawn", "board, drawn"]
     assert all(one.data.startswith(b"\x89PNG") for one in drawn)
     assert len({one.data for one in drawn}) == 3
@@ -223,7 +223,7 @@ def test_a_failure_of_ours_tells_nothing_but_that_it_happened(model, photo, monk
 
 
 def test_who_has_no_token_sees_the_page_and_no_more(model, photo):
-    with served(Service(model, token="secret", samples=look.samples(None))) as one:
+    with served(Service(model, token="secret", samples=explanations.samples(None))) as one:
         for path in ("/", "/page.js", "/page.css", "/palette.css", "/openapi.json", "/health", "/ready"):
             assert one.ask(path)[0] == 200
         for path in ("/model", "/metrics", "/samples/0.png", "/nope"):
@@ -268,7 +268,7 @@ def test_a_slow_body_is_given_up_and_its_bytes_are_forgotten(model):
 
 
 def test_a_slow_head_is_cut_off(model, monkeypatch):
-    monkeypatch.setattr(listen, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.5)
     with served(Service(model)) as one, socket.create_connection(("127.0.0.1", one.port), timeout=60) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost:")
         with contextlib.suppress(ConnectionResetError):  # or an orderly end
@@ -276,7 +276,7 @@ def test_a_slow_head_is_cut_off(model, monkeypatch):
 
 
 def test_a_connection_too_many_is_told_so(model, photo, monkeypatch):
-    monkeypatch.setattr(listen, "CONNECTIONS", 2)
+    monkeypatch.setattr(server, "CONNECTIONS", 2)
     with served(Service(model)) as one:
         with contextlib.ExitStack() as idle:
             for _ in range(2):

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from alexnet.datasets import Dataset
-from alexnet.pack import pack
-from alexnet.shards import Packed, describe_file, is_packed, open_packed, read_json, write_json
+from alexnet.data.dataset import Dataset
+from alexnet.data.manifest import read_json, write_json
+from alexnet.data.packed import Packed, is_packed, open_packed
+from alexnet.data.packing import pack
+from alexnet.data.shards import describe_file
 from conftest import draw
 
 SIDE, TRAIN, VAL = 24, 26, 9

@@ -18,15 +18,17 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet import checkpoint, download, loader, shards
-from alexnet.cli import main
-from alexnet.config import recipe
-from alexnet.datasets import cache_folder, open_dataset
-from alexnet.pack import pack
-from alexnet.settings import override
-from alexnet.shards import Packed
-from alexnet.stream import FETCHERS, LANES, Streamed, batches, open_stream, order
-from alexnet.train import Interrupted, Run
+from alexnet._runtime import download
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import recipe
+from alexnet.cli.commands import main
+from alexnet.data import loader, manifest
+from alexnet.data.packed import Packed
+from alexnet.data.packing import pack
+from alexnet.data.remote import FETCHERS, LANES, Streamed, batches, open_stream, order
+from alexnet.data.sources.detect import cache_folder, open_dataset
+from alexnet.models import checkpoint
+from alexnet.training.trainer import Interrupted, Run
 
 FAULTS = ("dropped", "busy", "cut", "garbled", "without ranges")
 """What befalls the first requests for a file, beginning with one that goes by its name; later ones are answered."""
@@ -351,14 +353,14 @@ def test_host_that_does_not_answer_is_told_with_the_remedy(server: Server):
 @pytest.mark.parametrize("sent", [b"<html>hello</html>", b"[1]", b"\xff\xfe", b'{"checksum": "0", "format": 1}'])
 def test_manifest_that_is_none_is_refused(server: Server, tmp_path: Path, sent: bytes):
     server.folder, server.faults = tmp_path, ()
-    (tmp_path / shards.MANIFEST).write_bytes(sent)
+    (tmp_path / manifest.MANIFEST).write_bytes(sent)
     with pytest.raises(ValueError, match=r"manifest.json is damaged or not of a packed folder: .*; check the address"):
         open_stream(server.url)
 
 
 def test_manifest_cannot_name_a_file_outside_the_cache(server: Server, folder: Packed, tmp_path: Path):
     server.folder, server.faults = tmp_path, ()
-    shards.write_json(tmp_path / shards.MANIFEST, folder.manifest | {
+    manifest.write_json(tmp_path / manifest.MANIFEST, folder.manifest | {
         "files": folder.manifest["files"] | {"../../escaped": {"bytes": 1, "sha256": ""}}})
     with pytest.raises(ValueError, match=r"names the file '../../escaped', which is no plain name"):
         open_stream(server.url)

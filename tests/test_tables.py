@@ -9,12 +9,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from alexnet import checkpoint
-from alexnet.augment import Preprocess
-from alexnet.checkpoint import Checkpoint
-from alexnet.evaluate import Errors, evaluate
-from alexnet.model import AlexNet
-from alexnet.tables import REPORTED, Ours, render, tables, to_json
+from alexnet.cli.render import errors_table
+from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.evaluate import evaluate
+from alexnet.inference.metrics import Errors
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.reproduce.tables import REPORTED, Ours, tables, to_json
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +120,7 @@ def test_json_holds_both_sides_as_fractions():
 
 def printed(measured, photographs="44 of trees, 4 classes", width=100) -> list[str]:
     file = io.StringIO()
-    Console(file=file, width=width, highlight=False).print(render(measured, photographs))
+    Console(file=file, width=width, highlight=False).print(errors_table(measured, photographs))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 

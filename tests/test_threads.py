@@ -37,7 +37,7 @@ def test_a_thread_that_waits_for_a_batch_does_not_keep_a_core_busy():
 
 
 def test_a_wish_of_the_environment_is_kept(monkeypatch):
-    from alexnet.threads import wait_briefly
+    from alexnet._runtime.cpu_threads import wait_briefly
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")

@@ -15,16 +15,20 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet import checkpoint
-from alexnet.augment import Preprocess
-from alexnet.config import Recipe, arch, recipe
-from alexnet.diagnostics import loss_verdict
-from alexnet.evaluate import Errors
-from alexnet.loader import order
-from alexnet.model import AlexNet
-from alexnet.optimise import Arithmetic, Momentum, Plateau, choose_precision, conv1_rate, learning_rate
-from alexnet.settings import override
-from alexnet.train import Diverged, Interrupted, Run, choose_device
+from alexnet._runtime.devices import choose_device, choose_precision
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch, recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.data.loader import order
+from alexnet.data.preprocessing import Preprocess
+from alexnet.inference.metrics import Errors
+from alexnet.interpret.health import loss_verdict
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.training.optimizer import Momentum
+from alexnet.training.precision import Arithmetic
+from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
+from alexnet.training.trainer import Diverged, Interrupted, Run
 
 QUICK = Recipe("quick", epochs=3, batch_size=16, rate=0.05, schedule="linear", decay_biases=False)
 
@@ -155,7 +159,7 @@ def test_colour_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
         seen.append((epoch, lighting_CC is not None))
         return self.centre(pixels)
 
-    monkeypatch.setattr("alexnet.augment.Preprocess.training_views", watch)
+    monkeypatch.setattr("alexnet.data.preprocessing.Preprocess.training_views", watch)
     Run(packed, tiny, replace(QUICK, lighting_stops=2), tmp_path / "run").train()
     assert set(seen) == {(0, True), (1, True), (2, False)}
 
@@ -208,7 +212,7 @@ def test_a_loss_that_is_read_a_step_late_is_the_same_loss(packed, tiny, tmp_path
         return [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
 
     at_once = losses("at-once")
-    monkeypatch.setattr("alexnet.train._steps_behind", lambda device: 1)
+    monkeypatch.setattr("alexnet.training.trainer._steps_behind", lambda device: 1)
     assert losses("late") == at_once
 
 
@@ -453,7 +457,7 @@ def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path
 
 
 def test_a_validation_loss_that_is_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet.train.evaluate", lambda *a, **k: Errors(44, math.nan, 44, 44))
+    monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, math.nan, 44, 44))
     with pytest.raises(Diverged, match="lower the rate"):
         Run(packed, tiny, QUICK, tmp_path / "run").train()
     assert not (tmp_path / "run" / "best").exists()

@@ -10,12 +10,13 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported, which is when it is read
 
-from alexnet import kernels
-from alexnet.augment import Preprocess
-from alexnet.config import LRN, InputSpec
-from alexnet.response_norm import ResponseNorm
+from alexnet._runtime import kernels
+from alexnet.architecture.spec import LRN, InputSpec
+from alexnet.data.preprocessing import Preprocess
+from alexnet.models.response_norm import ResponseNorm
 
-triton_kernels = pytest.importorskip("alexnet.triton_kernels", reason="Triton is for Linux", exc_type=ImportError)
+triton_kernels = pytest.importorskip(
+    "alexnet._runtime.triton_kernels", reason="Triton is for Linux", exc_type=ImportError)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

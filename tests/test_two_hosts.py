@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet import checkpoint
-from alexnet.cli import main
+from alexnet.cli.commands import main
+from alexnet.models import checkpoint
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "cluster" / "hosts.sh"

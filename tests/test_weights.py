@@ -26,22 +26,17 @@ from torch import nn
 
 import alexnet
 import peers
-from alexnet import checkpoint, weights
-from alexnet.atomic import replace_file
-from alexnet.checkpoint import Checkpoint
-from alexnet.config import ARCHS, arch, recipe
-from alexnet.evaluate import Errors
-from alexnet.imagenet import CLASSES, NAMES, WNIDS
-from alexnet.model import AlexNet
-from alexnet.settings import override
-from alexnet.weights import (
-    open_weights,
-    read_hub,
-    read_torchvision,
-    structure,
-    write_hub,
-    write_torchvision,
-)
+from alexnet._runtime.atomic_files import replace_file
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import ARCHS, arch, recipe
+from alexnet.data.imagenet_classes import CLASSES, NAMES, WNIDS
+from alexnet.inference.metrics import Errors
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats import torchvision
+from alexnet.models.formats.huggingface import read_hub, structure, write_hub
+from alexnet.models.formats.torchvision import open_weights, read_torchvision, write_torchvision
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,7 +76,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def narrow(monkeypatch):
     """torchvision's network with few maps and units, which `weights` is made to hold for the real one."""
-    monkeypatch.setattr(weights, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
+    monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
     torch.manual_seed(0)
     network = Theirs(*NARROW, classes=7).eval()
     for parameter in network.parameters():
@@ -165,7 +160,7 @@ def test_address_preprocessing_and_classes_are_those_that_torchvision_documents(
     from torchvision.models import AlexNet_Weights
 
     theirs = AlexNet_Weights.IMAGENET1K_V1
-    assert theirs.url == weights.ADDRESS + weights.OFFICIAL[0]
+    assert theirs.url == torchvision.ADDRESS + torchvision.OFFICIAL[0]
     transforms, spec = theirs.transforms(), arch("torchvision").input
     assert (spec.side, spec.crop, spec.channels) == (transforms.resize_size[0], transforms.crop_size[0], "RGB")
     assert spec.mean == pytest.approx([255 * mean for mean in transforms.mean])
@@ -262,7 +257,7 @@ def address(tmp_path, monkeypatch):
     """A folder that a server of this machine hands out, where `weights` looks for torchvision's files."""
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
-    monkeypatch.setattr("alexnet.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("alexnet._runtime.download.time.sleep", lambda seconds: None)
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -273,7 +268,7 @@ def address(tmp_path, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        monkeypatch.setattr(weights, "ADDRESS", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setattr(torchvision, "ADDRESS", f"http://127.0.0.1:{server.server_port}/")
         yield folder
         server.shutdown()
         thread.join()
@@ -284,7 +279,7 @@ def publish(network, folder, monkeypatch) -> Path:
     path = write(network.state_dict(), folder / "unnamed")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     path = path.rename(folder / f"alexnet-owt-{digest[:8]}.pth")
-    monkeypatch.setattr(weights, "OFFICIAL", (path.name, "alexnet-owt-00000000.pth"))
+    monkeypatch.setattr(torchvision, "OFFICIAL", (path.name, "alexnet-owt-00000000.pth"))
     return path
 
 
@@ -314,9 +309,9 @@ def test_another_file_than_the_name_promises_is_thrown_away(narrow, address, mon
 
 
 def test_without_a_network_the_sentence_says_where_to_put_the_file(narrow, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("alexnet.download.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(weights, "ADDRESS", "http://127.0.0.1:1/")  # nobody listens there
-    place = tmp_path / "cache" / "alexnet" / "weights" / weights.OFFICIAL[0]
+    monkeypatch.setattr("alexnet._runtime.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(torchvision, "ADDRESS", "http://127.0.0.1:1/")  # nobody listens there
+    place = tmp_path / "cache" / "alexnet" / "weights" / torchvision.OFFICIAL[0]
     assert command("import", "torchvision", tmp_path / "out") == 2
     assert f"put the file at {place}" in capsys.readouterr().err
     shutil.copy(write(narrow.state_dict(), tmp_path / "net.pth"), place)

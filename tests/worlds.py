@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from alexnet import checkpoint
-from alexnet.config import Arch, Recipe
-from alexnet.distributed import joined
-from alexnet.settings import from_json
-from alexnet.shards import open_packed
-from alexnet.train import Run
+from alexnet.architecture.overrides import from_json
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.packed import open_packed
+from alexnet.models import checkpoint
+from alexnet.training.parallel.strategies import joined
+from alexnet.training.trainer import Run
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from commands import SMALL, Commands
 from ledger import Finding
 from pictures import class_folders
 
-from alexnet import checkpoint
-from alexnet.checkpoint import Checkpoint
-from alexnet.shards import open_packed
+from alexnet.data.packed import open_packed
+from alexnet.models import checkpoint
+from alexnet.models.checkpoint import Checkpoint
 
 ASK_EVERY = 25
 """Of so many damaged checkpoints, one is given to the commands."""

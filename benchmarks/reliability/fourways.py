@@ -24,13 +24,13 @@ from ledger import Finding
 from numpy.typing import NDArray
 from served import Served, ask, post, untrained
 
-from alexnet import images
-from alexnet.datasets import open_dataset
-from alexnet.evaluate import predictions
-from alexnet.export import export
-from alexnet.pack import pack
-from alexnet.predict import load
-from alexnet.weights import open_weights
+from alexnet.data import images
+from alexnet.data.packing import pack
+from alexnet.data.sources.detect import open_dataset
+from alexnet.inference.evaluate import predictions
+from alexnet.inference.predictor import load
+from alexnet.models.formats.onnx import export
+from alexnet.models.formats.torchvision import open_weights
 
 PHOTOGRAPHS = ledger.ROOT.parent / "shared" / "data" / "imagenette.tar"
 """Not part of the repository."""

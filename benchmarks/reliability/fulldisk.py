@@ -24,7 +24,8 @@ from commands import SMALL, Commands, Outcome
 from ledger import Finding
 from pictures import class_folders
 
-from alexnet import checkpoint, shards
+from alexnet.data import packed
+from alexnet.models import checkpoint
 
 DISK_BYTES = 64_000_000
 GO_ON_EVERY = 5
@@ -112,7 +113,7 @@ class Case:
         self.clean()
         with self.disk.left(size):
             done = self.pack()
-        if not done.refuses(self.packed) or shards.is_packed(self.packed):
+        if not done.refuses(self.packed) or packed.is_packed(self.packed):
             return f"{done}"
         again = self.pack() if end else None
         return "" if not again or (again.code == 0 and contents(self.packed) == end) else f"afterwards {again}"

@@ -28,9 +28,12 @@ import numpy as np
 from ledger import Finding
 from pictures import FORMATS, damaged, seeds
 
-from alexnet import caffe, caffeproto, images, shards
-from alexnet.pack import pack
-from alexnet.photos import ArrayPhoto, Dataset
+from alexnet.data import images, shards
+from alexnet.data import manifest as manifest_module
+from alexnet.data import packed as packed_module
+from alexnet.data.dataset import ArrayPhoto, Dataset
+from alexnet.data.packing import pack
+from alexnet.models.formats import caffe, caffe_proto
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
@@ -75,7 +78,7 @@ def packed_folder(data: bytes) -> None:
         if data[0] & 2:
             _vouch_for(folder, name)
         try:
-            read_all(shards.open_packed(folder))
+            read_all(packed_module.open_packed(folder))
         except ValueError as error:
             names_it(str(folder), error)
 
@@ -86,18 +89,18 @@ def _memory() -> str | None:
 
 def _vouch_for(folder: Path, name: str) -> None:
     """Give the file the checksum that the manifest has of it; to a manifest, its own."""
-    path = folder / shards.MANIFEST
+    path = folder / manifest_module.MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        if name != shards.MANIFEST:
+        if name != manifest_module.MANIFEST:
             manifest["files"][name] = shards.describe_file(folder / name)
         manifest.pop("checksum", None)
-        shards.write_json(path, manifest)
+        manifest_module.write_json(path, manifest)
     except (ValueError, AttributeError, TypeError, RecursionError):  # then it stays as it is
         path.with_suffix(".draft").unlink(missing_ok=True)
 
 
-def read_all(packed: shards.Packed) -> None:
+def read_all(packed: packed_module.Packed) -> None:
     """All that a packed folder can be asked."""
     assert packed.mean_HWC.shape == (packed.side, packed.side, 3)
     for what in ("plan", "classes", "wnids", "source", "credits", "notes", "splits", "counts", "quarantined",
@@ -121,8 +124,8 @@ def caffe_files(data: bytes) -> None:
         path = Path(place) / "file"
         path.write_bytes(data[1:])
         read: Callable[[], object] = {
-            0: lambda: caffe.read_caffe(path), 1: lambda: caffeproto.read_prototxt(path),
-            2: lambda: caffeproto.read_binaryproto(path),
+            0: lambda: caffe.read_caffe(path), 1: lambda: caffe_proto.read_prototxt(path),
+            2: lambda: caffe_proto.read_binaryproto(path),
             3: lambda: caffe.read_caffe(_caffemodel(), prototxt=path)}[data[0] % 4]
         try:
             read()

@@ -59,7 +59,7 @@ def mutant(number: int) -> bytes:
 
 def decode(numbers: Iterator[int]) -> None:
     """In a process of its own: a line of JSON for each picture."""
-    from alexnet import images
+    from alexnet.data import images
 
     resource.setrlimit(resource.RLIMIT_AS, (6 * BYTES, 6 * BYTES))  # for the sake of the machine
     for number in numbers:

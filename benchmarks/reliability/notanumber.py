@@ -18,11 +18,11 @@ import numpy as np
 import victims
 from ledger import Finding
 
-from alexnet import checkpoint
-from alexnet.augment import Preprocess
-from alexnet.loader import order
-from alexnet.runlog import logged
-from alexnet.shards import open_packed
+from alexnet.data.loader import order
+from alexnet.data.packed import open_packed
+from alexnet.data.preprocessing import Preprocess
+from alexnet.models import checkpoint
+from alexnet.training.run_folder import logged
 
 EPOCHS, BATCH = 20, 8
 SENTENCE = re.compile(r"alexnet: the loss is \S+ after (?:step )?(\d+).*; the photographs were (\S+)")

@@ -25,7 +25,7 @@ from ledger import Finding
 from pictures import class_folders, encoded, oriented, vast
 from PIL import Image
 
-from alexnet import images
+from alexnet.data import images
 
 # --- Data folders -----------------------------------------------------------------------------------------------------
 

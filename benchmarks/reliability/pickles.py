@@ -27,7 +27,8 @@ from commands import SMALL, Commands, Outcome
 from ledger import Finding
 from pictures import class_folders
 
-from alexnet import shards
+from alexnet.data import manifest as manifest_module
+from alexnet.data import shards
 
 
 class Calls:
@@ -152,10 +153,10 @@ class Ground:
         place = self.work / "packed"
         shutil.copytree(self.data, place)
         (place / name).write_bytes(data)
-        manifest = shards.read_json(place / shards.MANIFEST)
+        manifest = manifest_module.read_json(place / manifest_module.MANIFEST)
         manifest["files"][name] = shards.describe_file(place / name)
-        shards.write_json(place / shards.MANIFEST, manifest)
-        if name != shards.MEAN:  # a trained network has a mean of its own
+        manifest_module.write_json(place / manifest_module.MANIFEST, manifest)
+        if name != manifest_module.MEAN:  # a trained network has a mean of its own
             yield self.alexnet("evaluate", self.run, place, "--split", "train")
         yield self.alexnet("train", place, *SMALL, "--epochs", 1, "--out", self.work / "out")
         shutil.rmtree(place)
@@ -169,7 +170,7 @@ def disguised(ground: Ground, content: object, number: int) -> Iterator[Outcome]
             ("caffemodel", bare), ("tar", zipped))),
         *(partial(ground.folder, hide(content)) for hide in (bare, zipped)),
         *(partial(ground.packed, name, array(content)) for name in (
-            "train-00000.labels.npy", shards.MEAN, "train-00000.npy")),
+            "train-00000.labels.npy", manifest_module.MEAN, "train-00000.npy")),
     ]
     for place in range(3):
         yield from disguises[(3 * number + place) % len(disguises)]()

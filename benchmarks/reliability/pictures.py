@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet.embedded import open_embedded
+from alexnet.data.sources.embedded import open_embedded
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
 PHOTOGRAPHS = Path(__file__).resolve().parents[3] / "shared" / "data" / "imagenet-samples.tar"

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from alexnet import checkpoint
-from alexnet.checkpoint import Checkpoint
-from alexnet.config import arch
-from alexnet.model import AlexNet
-from alexnet.settings import override
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch
+from alexnet.models import checkpoint
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
 
 CORES = sorted(os.sched_getaffinity(0))
 """The server gets the first, whoever asks the last."""

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet import checkpoint, cli
-from alexnet.datasets import open_dataset
-from alexnet.pack import pack
-from alexnet.progress import TrainingBar
-from alexnet.runlog import logged
-from alexnet.shards import Codec
+from alexnet._runtime.progress import TrainingBar
+from alexnet.cli import commands
+from alexnet.data.packing import pack
+from alexnet.data.shards import Codec
+from alexnet.data.sources.detect import open_dataset
+from alexnet.models import checkpoint
+from alexnet.training.run_folder import logged
 
 SIDE = 32
 SMALL = ("--arch", "small", "--set", f"arch.input.side={SIDE}", "--set", "arch.input.crop=28", "--set",
@@ -39,7 +40,7 @@ TRAINING, VALIDATION, STEPS = 96, 40, 12
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["victims", "alexnet.train", "alexnet.report", "torch.utils.tensorboard", "torch._dynamo"])
+    ["victims", "alexnet.training.trainer", "alexnet.reproduce.report", "torch.utils.tensorboard", "torch._dynamo"])
 """The last is what DistributedDataParallel imports."""
 
 
@@ -83,7 +84,7 @@ def begin(
 def _live(arguments: list[str], said: Path, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     import torch
 
-    from alexnet import report
+    from alexnet.reproduce import report
 
     report.report = lambda out, packed: out  # seconds of drawing, of what the run has left already
     os.environ.update(environment)
@@ -93,7 +94,7 @@ def _live(arguments: list[str], said: Path, environment: dict[str, str], before:
         os.dup2(file.fileno(), 2)
     if before:
         before()
-    cli.main(arguments)
+    commands.main(arguments)
 
 
 def world(size: int) -> list[dict[str, str]]:

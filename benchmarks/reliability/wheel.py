@@ -218,7 +218,7 @@ class Seen:
 
 def commands() -> list[str]:
     """The subcommands, of the working tree."""
-    from alexnet.cli import app
+    from alexnet.cli.app import app
 
     return [name for name in app if not name.startswith("-")]
 
@@ -236,7 +236,7 @@ def ask_for_help(seen: Seen, one: Installed, place: Path, seconds: float) -> Non
         seen.slowest = max(seen.slowest, took)
         imported = {line.split()[1] for line in heard if line.startswith("import ")}
         wrong = [f"imports {name}" for name in HEAVY if name in imported]
-        wrong += ["is not heard"] * ("alexnet.cli" not in imported)
+        wrong += ["is not heard"] * ("alexnet.cli.commands" not in imported)
         wrong += ["is no help"] * (f"Usage: {called}" not in printed)
         wrong += [f"takes {took:.1f} s"] * (took >= seconds)
         seen.wrong += [f"{one.where}: {called} --help {what}" for what in (*wrong, *sockets(heard))]

@@ -14,11 +14,11 @@ from attack import FORM, HEADS, STATUSES, chunked, form
 from served import photograph, post, untrained
 from uvicorn.server import ServerState
 
-from alexnet.guard import names_of
-from alexnet.listen import Hurried, server
-from alexnet.look import samples
-from alexnet.predict import load
-from alexnet.serve import Service
+from alexnet.inference.predictor import load
+from alexnet.serving.app import Service
+from alexnet.serving.explanations import samples
+from alexnet.serving.middleware import names_of
+from alexnet.serving.server import Hurried, server
 
 
 class Transport(asyncio.Transport):

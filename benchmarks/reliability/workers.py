@@ -25,7 +25,8 @@ import numpy as np
 import victims
 from ledger import Finding
 
-from alexnet import pack, shards
+from alexnet.data import packed
+from alexnet.data import packing as packing_module
 
 SECONDS = 10.0
 SMALL_SHM = ["unshare", "--mount", "--map-root-user", "sh", "-c",
@@ -41,20 +42,20 @@ class ReadFails:
     mark: Path
 
     def __call__(self) -> None:
-        real, reads = shards.Split._lying, iter(range(10**9))
+        real, reads = packed.Split._lying, iter(range(10**9))
 
-        def lying(split: shards.Split, indices):  # type: ignore[no-untyped-def]
+        def lying(split: packed.Split, indices):  # type: ignore[no-untyped-def]
             if next(reads) >= self.after:
                 self.mark.touch()
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(split.folder / split.shards[0]["file"]))
             return real(split, indices)
 
-        shards.Split._lying = lying  # type: ignore[method-assign]
+        packed.Split._lying = lying  # type: ignore[method-assign]
 
 
 def small_shards() -> None:
     """`alexnet pack` in shards of 8 photographs, so that a kill finds some of them done."""
-    pack.pack_with_bar = partial(pack.pack_with_bar, shard_photographs=8)
+    packing_module.pack_with_bar = partial(packing_module.pack_with_bar, shard_photographs=8)
 
 
 def measure(readers: int, packings: int, processes: int, epochs: int = 20, seed: int = 0) -> Finding:

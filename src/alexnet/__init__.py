@@ -10,12 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alexnet.config import Arch, InputSpec, Recipe, arch, recipe
-    from alexnet.model import AlexNet
-    from alexnet.predict import Model, load
+    from alexnet.architecture.presets import arch, recipe
+    from alexnet.architecture.recipe import Recipe
+    from alexnet.architecture.spec import Arch, InputSpec
+    from alexnet.inference.predictor import Model, load
+    from alexnet.models.alexnet import AlexNet
 
-_HOMES = {"Arch": "config", "InputSpec": "config", "Recipe": "config", "arch": "config", "recipe": "config",
-          "AlexNet": "model", "Model": "predict", "load": "predict"}
+_HOMES = {"Arch": "architecture.spec", "InputSpec": "architecture.spec", "Recipe": "architecture.recipe",
+          "arch": "architecture.presets", "recipe": "architecture.presets", "AlexNet": "models.alexnet",
+          "Model": "inference.predictor", "load": "inference.predictor"}
 
 __all__ = ["AlexNet", "Arch", "InputSpec", "Model", "Recipe", "arch", "load", "recipe"]
 

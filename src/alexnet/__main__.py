@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """As `cli.main`; exits with 130 where there is nothing to stop yet."""
     try:
-        from alexnet.cli import main as command
+        from alexnet.cli.commands import main as command
     except KeyboardInterrupt:
         sys.exit(130)
     command()

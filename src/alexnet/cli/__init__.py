@@ -1,0 +1,1 @@
+"""The `alexnet` command. Each subcommand imports what it needs when it is called."""

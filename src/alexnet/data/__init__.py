@@ -1,0 +1,1 @@
+"""Files on disk -> packed shards -> uint8 batches -> network input."""

@@ -1,0 +1,1 @@
+"""A trained network -> errors, class names, features."""

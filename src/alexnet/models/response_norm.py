@@ -1,0 +1,115 @@
+"""Response normalisation (§3.3) with its own backward pass, by whichever means the maps' device has for it.
+
+    b_i = a_i / s_i^beta,  s_i = k + alpha * (sum of a_j^2 over the n neighbours j of i)
+
+    da_i = db_i / s_i^beta - 2 alpha beta a_i * (sum of db_j a_j / s_j^(beta + 1) over the n neighbours j of i)
+
+Both sums run over the same band, so both passes are the same work twice, and nothing but `a` need be kept. On a CPU the
+compiled kernel does them (kernels.py), on CUDA Triton's (triton_kernels.py); elsewhere, and wherever a graph is traced
+for export, the band is a 1x1 convolution with a matrix of ones and zeros. N photographs, C maps, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alexnet._runtime import kernels
+from alexnet.architecture.spec import LRN
+
+
+class ResponseNorm(nn.Module):
+    """Local response normalisation across maps (§3.3): b = a / (k + alpha * sum of a^2 over n neighbours) ^ beta.
+
+    Where `lrn.within_tower` holds, neighbours in the other tower do not count. Sums are made in fp32 (fp64 for fp64)
+    whatever the maps are in.
+    """
+
+    def __init__(self, lrn: LRN, maps: int, towers: int) -> None:
+        super().__init__()
+        self.lrn = lrn
+        self.towers = towers if lrn.within_tower else 1
+        self.alpha = lrn.alpha / lrn.n if lrn.divide_by_n else lrn.alpha
+        number = torch.arange(maps)
+        near = (number[:, None] - number[None, :]).abs() <= lrn.n // 2
+        tower = number // (maps // self.towers)
+        near &= tower[:, None] == tower[None, :]
+        self.register_buffer("neighbours", near.float()[:, :, None, None], persistent=False)
+        self.neighbours: Tensor
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or maps_NCHW.device.type == "meta":
+            return self.banded(maps_NCHW)
+        return _Normalise.apply(maps_NCHW, self)
+
+    def banded(self, maps_NCHW: Tensor) -> Tensor:
+        """The definition, in operators that every exporter knows."""
+        with in_full_precision(maps_NCHW) as wide:
+            return (wide * self.sums(wide).pow(-self.lrn.beta)).to(maps_NCHW.dtype)
+
+    def sums(self, wide_NCHW: Tensor) -> Tensor:
+        """s: k + alpha * (sum of squares over the neighbours)."""
+        return self.lrn.k + self.alpha * F.conv2d(wide_NCHW.square(), self.neighbours.to(wide_NCHW.dtype))
+
+    def extra_repr(self) -> str:
+        lrn = self.lrn
+        alpha = f"{lrn.alpha:g}/{lrn.n}" if lrn.divide_by_n else f"{lrn.alpha:g}"
+        return f"k={lrn.k:g}, n={lrn.n}, alpha={alpha}, beta={lrn.beta:g}, within_tower={lrn.within_tower}"
+
+
+class _Normalise(torch.autograd.Function):
+    """Forward and backward as the module's head has them; only the maps are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, maps_NCHW: Tensor, norm: ResponseNorm) -> Tensor:
+        ctx.save_for_backward(maps_NCHW)
+        ctx.norm = norm
+        if (fast := _fast(maps_NCHW, norm)) is not None:
+            return fast.norm_forward(maps_NCHW, **_numbers(norm))
+        with in_full_precision(maps_NCHW) as wide:
+            return wide.mul(_power(norm.sums(wide), norm.lrn.beta)).to(maps_NCHW.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, above_NCHW: Tensor) -> tuple[Tensor, None]:
+        (maps_NCHW,), norm = ctx.saved_tensors, ctx.norm
+        if (fast := _fast(maps_NCHW, norm)) is not None:
+            return fast.norm_backward(maps_NCHW, above_NCHW, **_numbers(norm)), None
+        with in_full_precision(maps_NCHW) as wide, in_full_precision(above_NCHW) as above:
+            sums = norm.sums(wide)
+            direct = above.to(wide.dtype) * _power(sums, norm.lrn.beta)
+            through = F.conv2d(direct.mul(wide).div_(sums), norm.neighbours.to(wide.dtype))
+            return direct.sub_(through.mul_(wide), alpha=2 * norm.alpha * norm.lrn.beta).to(maps_NCHW.dtype), None
+
+
+def _fast(maps_NCHW: Tensor, norm: ResponseNorm) -> Any:
+    """The module with kernels for such maps, if there is one."""
+    if kernels.norms(maps_NCHW, norm.towers, norm.lrn.n):
+        return kernels
+    return None
+
+
+def _numbers(norm: ResponseNorm) -> dict[str, Any]:
+    lrn = norm.lrn
+    return {"k": lrn.k, "alpha": norm.alpha, "beta": lrn.beta, "n": lrn.n, "towers": norm.towers}
+
+
+def _power(sums: Tensor, beta: float) -> Tensor:
+    """s^-beta; for the paper's 3/4 by two roots, which are several times as fast as a power."""
+    if beta == 0.75:
+        root = sums.rsqrt()
+        return root.sqrt().mul_(root)
+    return sums.pow(-beta)
+
+
+@contextmanager
+def in_full_precision(maps_NCHW: Tensor) -> Iterator[Tensor]:
+    """The maps in fp32 or better, and autocast off: squares of activations in the hundreds leave 16 bits behind."""
+    device = maps_NCHW.device.type
+    with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
+        yield maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW

@@ -1,0 +1,1 @@
+"""The paper's claims, tables and figures, measured again, and the report of a run."""

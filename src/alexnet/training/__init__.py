@@ -1,0 +1,1 @@
+"""One visible training step, and the loop around it."""
