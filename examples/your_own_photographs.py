@@ -21,7 +21,7 @@ from alexnet.data.open import open_or_pack
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors, wilson
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.torchvision import open_weights
+from alexnet.models.formats.open_weights import open_weights
 from alexnet.training.trainer import Run
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch, recipe
+from alexnet.cli import render
 from alexnet.cli.render import spark
 from alexnet.data.preprocessing import Preprocess
 from alexnet.interpret import activations, health
@@ -236,7 +237,7 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
 
 def test_what_several_networks_share_is_said_once_with_their_names(tiny):
     seen = look(network_of(tiny), some(), rate=1e-3)
-    said = list(runs._said([
+    said = list(render._said([
         runs.Aside("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalise",)),
         runs.Aside("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalise", "all is well")),
         runs.Aside("c", seen, seen, ("all is well",)),

@@ -23,7 +23,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
 from alexnet.models.formats.huggingface import write_hub
-from alexnet.models.formats.torchvision import open_weights
+from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.transfer import begin_from
 from alexnet.training.trainer import Interrupted, Run
 from conftest import draw

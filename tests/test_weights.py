@@ -35,8 +35,10 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
-from alexnet.models.formats.huggingface import read_hub, structure, write_hub
-from alexnet.models.formats.torchvision import open_weights, read_torchvision, write_torchvision
+from alexnet.models.formats.huggingface import read_hub, write_hub
+from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.formats.state_dict import structure
+from alexnet.models.formats.torchvision import read_torchvision, write_torchvision
 from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -30,7 +30,7 @@ from alexnet.data.sources.detect import open_dataset
 from alexnet.inference.evaluate import predictions
 from alexnet.inference.predictor import load
 from alexnet.models.formats.onnx import export
-from alexnet.models.formats.torchvision import open_weights
+from alexnet.models.formats.open_weights import open_weights
 
 PHOTOGRAPHS = ledger.ROOT.parent / "shared" / "data" / "imagenette.tar"
 """Not part of the repository."""

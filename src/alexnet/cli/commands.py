@@ -256,7 +256,7 @@ def train(
     from alexnet._runtime.devices import choose_device, choose_precision
     from alexnet._runtime.native import level
     from alexnet._runtime.progress import TrainingBar
-    from alexnet.models.formats.torchvision import open_weights
+    from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.parallel.strategies import joined
     from alexnet.training.trainer import Run, resumable
 
@@ -515,7 +515,7 @@ def export(
         onnx and torch-export: take stored uint8 photographs, and do the preprocessing too.
     """
     from alexnet.models.formats.onnx import export as write
-    from alexnet.models.formats.torchvision import open_weights
+    from alexnet.models.formats.open_weights import open_weights
 
     endings = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", "": "safetensors"}
     if to is None and out.suffix not in endings:

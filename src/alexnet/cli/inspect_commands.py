@@ -284,7 +284,7 @@ def figure(
     size
         figure 2: side in pixels of the square that is fed.
     """
-    from alexnet.models.formats.torchvision import open_weights
+    from alexnet.models.formats.open_weights import open_weights
     from alexnet.reproduce import paper_figures
 
     takes = {"1": "one or more run folders", "2": "a network's name, a run or a checkpoint", "3": "a checkpoint",

@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from alexnet.architecture.arithmetic import Explanation, Layer, Shape, _worked_size, output_size, smallest_input
+from alexnet.architecture.differences import differences
+from alexnet.architecture.presets import default_recipe
+from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch, Rounding
 from alexnet.errors import nearest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from rich.console import RenderableType
-from typing import TYPE_CHECKING
 
-from alexnet.architecture.arithmetic import smallest_input
-from alexnet.architecture.presets import default_recipe
-from alexnet.architecture.recipe import Recipe
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-from typing import TYPE_CHECKING
-
-from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.runs import Outcome
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-from typing import TYPE_CHECKING
-
-from alexnet.interpret.activations import Look
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-from alexnet.architecture.arithmetic import Explanation, Layer, Shape, _worked_size, output_size
-from alexnet.architecture.differences import differences
-from alexnet.interpret.activations import Histogram
-from alexnet.reproduce.results import ours, papers, value
-from alexnet.reproduce.runs import Aside, _said
-from alexnet.reproduce.tables import REPORTED, VIEWS, Ours
+    from alexnet.interpret.activations import Histogram, Look
+    from alexnet.reproduce.runs import Aside, Outcome
+    from alexnet.reproduce.tables import Ours
 
 # --- For a person -----------------------------------------------------------------------------------------------------
 
@@ -188,6 +160,8 @@ def errors_table(measured: Sequence[Ours], photographs: str) -> RenderableType:
     from rich.markup import escape
     from rich.table import Table
 
+    from alexnet.reproduce.tables import REPORTED
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("system", "views", "photographs", "top-1", "top-5", "source; 95% intervals in %"):
         number = title in ("views", "top-1", "top-5")
@@ -207,6 +181,8 @@ def errors_table(measured: Sequence[Ours], photographs: str) -> RenderableType:
 
 def _remarks(measured: Sequence[Ours]) -> list[str]:
     """What must be known to read the table."""
+    from alexnet.reproduce.tables import VIEWS
+
     remarks = ["* pre-trained on the ImageNet 2011 Fall release, with a sixth convolution (--arch paper-conv6)."]
     if measured and measured[0].errors.photographs != 50_000:
         remarks.append(f"Ours are errors on {measured[0].errors.photographs:,} photographs that are not the paper's "
@@ -227,6 +203,9 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
+
+    from alexnet.reproduce.claims import CLAIMS
+    from alexnet.reproduce.results import ours, papers, value
 
     claim = CLAIMS[outcome.claim]
     what = "epochs to 25% training error" if outcome.unit == "times" else "top-1 error"
@@ -297,3 +276,20 @@ def render_side_by_side(asides: Sequence[Aside], steps: int) -> RenderableType:
         table, "", *_said(asides), "",
         f"Before the first step → after {steps}. Saturated, dead: the layer with most. A ReLU's saturated values are "
         "its zeros. First/last gradient: conv1's weights against the last layer's, root mean squares.")
+
+
+def _said(asides: Sequence[Aside]) -> Iterator[str]:
+    """The verdicts, each with the networks that it is of; a remedy that several share, such as of different layers,
+    once, below them."""
+    shared: dict[str, dict[str, list[str]]] = {}
+    for aside in asides:
+        for verdict in aside.verdicts:
+            seen, _, remedy = verdict.partition("; ")
+            shared.setdefault(remedy, {}).setdefault(seen, []).append(aside.name)
+    for remedy, whose in shared.items():
+        lines = [f"{'; '.join(names)}: {seen}" for seen, names in whose.items()]
+        if len(lines) == 1:
+            yield f"{lines[0]}; {remedy}." if remedy else f"{lines[0]}."
+        else:
+            yield from (f"{line}." for line in lines)
+            yield f"For each of these: {remedy}."

@@ -79,7 +79,7 @@ def serve(
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.predictor import model_of
-    from alexnet.models.formats.torchvision import open_weights
+    from alexnet.models.formats.open_weights import open_weights
     from alexnet.serving.explanations import Among, look, samples
 
     saved = open_weights(checkpoint)

@@ -18,7 +18,7 @@ from alexnet.errors import nearest
 from alexnet.inference.evaluate import probabilities
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.torchvision import open_weights
+from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.quantized import FastNetwork
 
 BATCH = 64

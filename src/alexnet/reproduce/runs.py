@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, islice, pairwise
@@ -406,20 +406,3 @@ def side_by_side(
         said = verdicts(after, arch, steps) if after else [str(loss_verdict(math.nan, arch.classes, step + 1))]
         asides.append(Aside(variant.name, before, after, tuple(said)))
     return asides
-
-
-def _said(asides: Sequence[Aside]) -> Iterator[str]:
-    """The verdicts, each with the networks that it is of; a remedy that several share, such as of different layers,
-    once, below them."""
-    shared: dict[str, dict[str, list[str]]] = {}
-    for aside in asides:
-        for verdict in aside.verdicts:
-            seen, _, remedy = verdict.partition("; ")
-            shared.setdefault(remedy, {}).setdefault(seen, []).append(aside.name)
-    for remedy, whose in shared.items():
-        lines = [f"{'; '.join(names)}: {seen}" for seen, names in whose.items()]
-        if len(lines) == 1:
-            yield f"{lines[0]}; {remedy}." if remedy else f"{lines[0]}."
-        else:
-            yield from (f"{line}." for line in lines)
-            yield f"For each of these: {remedy}."

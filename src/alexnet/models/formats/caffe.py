@@ -35,8 +35,7 @@ from alexnet.models.formats.caffe_proto import (
     read_prototxt,
     without_leading_ones,
 )
-from alexnet.models.formats.huggingface import structure
-from alexnet.models.formats.torchvision import fit, name_classes, provenance
+from alexnet.models.formats.state_dict import fit, name_classes, provenance, structure
 
 Mean = Path | tuple[float, float, float]
 """A mean .binaryproto; or blue, green and red."""

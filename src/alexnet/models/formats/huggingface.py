@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,13 @@ from torch import Tensor
 
 from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import LRN, Arch, InputSpec
+from alexnet.architecture.spec import Arch
 from alexnet.errors import check
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.torchvision import _dtype, _safetensors, _shape, fit, name_classes
+from alexnet.models.formats.state_dict import dtype_of, fit, name_classes, parse_safetensors, shape_of
 
 #: The files of a folder in the layout of the Hugging Face hub.
 CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
-
-
-def structure(arch: Arch) -> Arch:
-    """The network with all that plays no part in what it computes, at test, set to one value."""
-    lrn = arch.lrn if arch.norm == "lrn" else LRN()
-    lrn = replace(lrn, within_tower=lrn.within_tower and arch.towers > 1)
-    return replace(
-        arch, name="", input=InputSpec(), dropout=0.0, dropout_before=False, initialisation="gaussian",
-        output_sigma=0.0, output_bias=0.0, state_keys="names", lrn=lrn,
-        towers=arch.towers if lrn.within_tower or any(conv.within_tower for conv in arch.conv) else 1,
-        conv=tuple(replace(conv, sigma=0.0, bias=0.0, then=" ".join(arch.steps(number)))
-                   for number, conv in enumerate(arch.conv, 1)),
-        dense=tuple(replace(dense, sigma=0.0, bias=0.0) for dense in arch.dense))
 
 
 # --- The Hugging Face hub's layout ------------------------------------------------------------------------------------
@@ -91,7 +77,7 @@ def read_hub(folder: Path) -> Checkpoint:
                          "again, or name a folder that alexnet export wrote") from error
     check(not damaged, f"{folder / ''.join(damaged[:1])} is damaged: it is not the file that {CONFIG} speaks of; "
           "download it again")
-    weights, mean = (_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
+    weights, mean = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
     return Checkpoint(arch=arch, weights=fit(weights, arch, folder / WEIGHTS),
                       mean_HWC=_fitting_mean(mean, arch.input.side, folder / MEAN), **others)
 
@@ -99,7 +85,7 @@ def read_hub(folder: Path) -> Checkpoint:
 def _fitting_mean(tensors: Mapping[str, Tensor], side: int, path: Path) -> Tensor:
     mean_HWC = tensors.get("mean_HWC", torch.empty(0))
     check(mean_HWC.shape in ((1, 1, 3), (side, side, 3)) and mean_HWC.dtype == torch.float32
-          and bool(mean_HWC.isfinite().all()), f"{path}: mean_HWC is {_shape(mean_HWC)} {_dtype(mean_HWC)}, and "
+          and bool(mean_HWC.isfinite().all()), f"{path}: mean_HWC is {shape_of(mean_HWC)} {dtype_of(mean_HWC)}, and "
           f"photographs of {side} pixels want finite float32 of {side}x{side}x3 or 1x1x3")
     return mean_HWC
 
