@@ -3,7 +3,7 @@
     python benchmarks/reliability/ledger.py     write the table anew from docs/reliability.jsonl
 
 A script measures one row in its long form and calls `record`; its short form, called with small numbers, is a test in
-tests/test_reliability_*.py. Every script has one function, `measure(...) -> Finding`, that both go through.
+tests/robustness/test_*.py. Every script has one function, `measure(...) -> Finding`, that both go through.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
-from alexnet.cli.app import app
+from alexnet.cli.commands import app
 from alexnet.models import checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "examples" / "cluster"
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
 

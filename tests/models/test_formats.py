@@ -39,7 +39,7 @@ from alexnet.models.formats.huggingface import read_hub, write_hub
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.state_dict import structure
 from alexnet.models.formats.torchvision import read_torchvision, write_torchvision
-from test_cli import alexnet as command
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,14 +5,14 @@ import re
 
 import numpy as np
 import pytest
+from test_explain import random_arch
 
 from alexnet.architecture import explorer
 from alexnet.architecture.arithmetic import explain, output_size, pooled_size, smallest_input
 from alexnet.architecture.overrides import override, to_json
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
-from test_cli import alexnet as command
-from test_explain import random_arch
+from command_line import alexnet as command
 
 
 class Watched:

@@ -22,9 +22,9 @@ from alexnet.serving.app import Service
 from alexnet.serving.batching import Crowded, Gatherer
 from alexnet.serving.middleware import is_local, names_of
 from alexnet.serving.uploads import Intake
+from command_line import alexnet as command
 from conftest import draw
 from inprocess import Served, encoded, served
-from test_cli import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from alexnet.cli.commands import main
+from command_line import alexnet
 
 SMALL = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16",
          "--set", "recipe.batch_size=16"]
@@ -20,15 +20,6 @@ SMALL = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def alexnet(*arguments: object) -> int:
-    """The exit code of a command."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

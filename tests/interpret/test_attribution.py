@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_weights import saved_as
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
@@ -15,8 +16,7 @@ from alexnet.interpret import attribution, top_patches
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.reproduce import plots
-from test_cli import alexnet as command
-from test_weights import saved_as
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

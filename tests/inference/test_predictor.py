@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from test_weights import saved_as
 
 import alexnet
 from alexnet.architecture.arithmetic import explain
@@ -18,8 +19,7 @@ from alexnet.inference.predictor import Model, expand
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.formats.huggingface import write_hub
-from test_cli import alexnet as command
-from test_weights import saved_as
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

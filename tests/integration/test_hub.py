@@ -16,7 +16,7 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def hub(name, *arguments, **settings):

@@ -6,14 +6,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from test_predict import narrow
 
 from alexnet.data import url_images
 from alexnet.data.images import BadImage
 from alexnet.data.url_images import fetch_photo, is_address
 from alexnet.models import checkpoint
+from command_line import alexnet as command
 from inprocess import encoded
-from test_cli import alexnet as command
-from test_predict import narrow
 
 PHOTO = encoded(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
 

@@ -25,7 +25,7 @@ from alexnet.training.optimizer import Momentum
 from alexnet.training.precision import Arithmetic
 from alexnet.training.run_folder import logged
 from alexnet.training.step import train_step
-from test_cli import alexnet as command
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,7 +18,7 @@ import torch
 from alexnet.cli.commands import main
 from alexnet.models import checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "cluster" / "hosts.sh"
 ADDRESSES = "10.77.0.1", "10.77.0.2"
 

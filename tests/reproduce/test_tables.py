@@ -17,7 +17,7 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.reproduce.tables import REPORTED, Ours, tables, to_json
-from test_cli import alexnet as command
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -178,7 +178,7 @@ MOMENTS = ["photograph 1", "photograph 8", "photograph 21", "photograph 52", "be
 def test_killed_and_resumed_pack_equals_an_uninterrupted_one_byte_for_byte(
     tmp_path: Path, codec: str, moments: list[str],
 ):
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run([sys.executable, "-W", "ignore", "-c", KILLER, tmp_path, codec, *moments], check=True,
                    env=os.environ | {"PYTHONPATH": path})
     expected = contents(pack_drawn(tmp_path / "uninterrupted", drawn(failing(*BAD)), codec=codec).path)

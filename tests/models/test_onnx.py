@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from test_weights import saved_as
 
 from alexnet.architecture.presets import ARCHS
 from alexnet.data import images
@@ -21,8 +22,7 @@ from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.onnx import TOLERANCE, export, parity
-from test_cli import alexnet as command
-from test_weights import saved_as
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

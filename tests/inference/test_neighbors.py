@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_weights import saved_as
 
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_of
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.reproduce import paper_figures, plots
-from test_cli import alexnet as command
-from test_weights import saved_as
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,7 +19,7 @@ from alexnet.reproduce import runs as runs_module
 from alexnet.reproduce.claims import CLAIMS, Claim, Variant, ground, without
 from alexnet.reproduce.runs import Measured, Outcome, Runs, reproduce
 from alexnet.training.run_folder import logged
-from test_cli import alexnet as command
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -248,6 +248,6 @@ def test_a_claims_first_side_is_what_the_others_are_compared_with():
 
 
 def test_the_published_page_is_what_the_results_file_says():
-    docs = Path(__file__).parents[1] / "docs"
+    docs = Path(__file__).parents[2] / "docs"
     published = (docs / "results.md").read_text().partition(results_module.BEGIN)[2].partition(results_module.END)[0]
     assert published == results_module.markdown(results_module.read(docs / "results.jsonl"))

@@ -4,14 +4,16 @@ import ast
 import re
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import alexnet as package
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
-from alexnet.cli.app import app
+from alexnet.cli.commands import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "paper.md").read_text()
 
 
@@ -22,7 +24,7 @@ def rows() -> list[list[str]]:
     return [row for row in cells if len(row) == 5 and row[0] not in ("claim", "---")]
 
 
-TESTS = {node.name for file in (ROOT / "tests").glob("test_*.py") for node in ast.walk(ast.parse(file.read_text()))
+TESTS = {node.name for file in (ROOT / "tests").rglob("test_*.py") for node in ast.walk(ast.parse(file.read_text()))
          if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
@@ -38,10 +40,12 @@ def test_every_claim_has_its_code_and_a_test_or_says_that_it_was_not_run(row):
     names = re.findall(r"`([\w.]+)`", code)
     assert names, claim
     for name in names:
-        module, *path = name.split(".")
-        thing = import_module(f"alexnet.{module}")
-        for part in path:
+        thing = package
+        for part in name.split("."):
             fields = getattr(thing, "__dataclass_fields__", {})
+            if isinstance(thing, ModuleType) and hasattr(thing, "__path__"):
+                thing = import_module(f"{thing.__name__}.{part}")
+                continue
             assert hasattr(thing, part) or part in fields, f"{name} does not exist"
             thing = getattr(thing, part, None)
     assert {*re.findall(r"`(test_\w+)`", test)} <= TESTS

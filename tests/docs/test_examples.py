@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,8 +44,9 @@ def test_the_gradient_dies_in_sigmoids_and_lives_in_relus(capsys, monkeypatch):
 
 def test_your_own_photographs_begin_from_a_trained_network(class_folders, tmp_path, monkeypatch, capsys):
     main = story("your_own_photographs.py")
-    from alexnet.models import checkpoint
     from test_weights import saved_as
+
+    from alexnet.models import checkpoint
 
     checkpoint.save(saved_as("small", "conv.width=16", "input.side=32", "input.crop=28"), tmp_path / "start")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

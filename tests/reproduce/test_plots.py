@@ -8,6 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from test_weights import saved_as
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
@@ -17,8 +18,7 @@ from alexnet.inference.predictor import model_of
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.reproduce import paper_figures, plots
 from alexnet.reproduce.diagram import blueprint
-from test_cli import alexnet as command
-from test_weights import saved_as
+from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_cli import SMALL
+from test_weights import NARROW, Theirs, saved_as, write
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch
@@ -26,10 +28,8 @@ from alexnet.models.formats.huggingface import write_hub
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.transfer import begin_from
 from alexnet.training.trainer import Interrupted, Run
+from command_line import alexnet as command
 from conftest import draw
-from test_cli import SMALL
-from test_cli import alexnet as command
-from test_weights import NARROW, Theirs, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

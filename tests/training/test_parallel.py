@@ -31,7 +31,7 @@ from alexnet.training.parallel.strategies import Lost, World, _meet, check
 from alexnet.training.trainer import Run
 from worlds import precise_batch_norm
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 RECIPE = Recipe("few", epochs=1, batch_size=30, rate=0.02, schedule="linear", view_group=4)
 NETWORKS = {

@@ -16,7 +16,7 @@ from alexnet.data import url_images
 from alexnet.models.alexnet import AlexNet
 from alexnet.serving import server as server_module
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
@@ -84,10 +84,18 @@ def test_the_make_targets_it_names_exist():
     assert named | {"check", "bench", "clean"} <= targets
 
 
-def test_its_tree_names_every_module():
-    named = set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
-    there = {path.name for path in (ROOT / "src" / "alexnet").glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert named == there
+def test_the_tree_in_docs_architecture_names_every_module_at_its_place():
+    package, named, folder = ROOT / "src" / "alexnet", set(), []
+    tree = (ROOT / "docs" / "architecture.md").read_text().split("src/alexnet/\n")[1].split("```")[0]
+    for line in tree.splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folder = folder[:depth - 1]
+        if name.endswith("/"):
+            folder.append(name)
+        elif name.endswith(".py"):
+            named.add("".join([*folder, name]))
+    there = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    assert named == {path for path in there if not path.endswith("__init__.py")}
 
 
 def test_its_table_of_networks_is_right():
