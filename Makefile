@@ -1,8 +1,8 @@
-# make demo    set up, then train, measure and report on the photographs that come with the install (offline, minutes)
+# make demo    set up, then train, measure and report on the images that come with the install (offline, minutes)
 # make test    set up, then lint, type-check and test
 # make check   lint and types alone        make slow   the tests that take minutes
 # make bench   side by side with peers     make clean  remove what these made
-#              (BENCH='--photographs FOLDER' measures on photographs of yours instead of on noise)
+#              (BENCH='--images FOLDER' measures on images of yours instead of on noise)
 #
 # Everything installs into .venv from pyproject.toml, with the versions that constraints.txt pins. A second run
 # installs nothing, unless one of those two files, or the kernels, has changed. Needs Python 3.11 or newer and make.

@@ -1,6 +1,6 @@
-"""How often fast answers (bf16, int8) name the class that the network in fp32 names, on photographs it did not see.
+"""How often fast answers (bf16, int8) name the class that the network in fp32 names, on images it did not see.
 
-    python benchmarks/agreement.py CHECKPOINT DATA [--photographs 500] [--json FILE]
+    python benchmarks/agreement.py CHECKPOINT DATA [--images 500] [--json FILE]
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data")
-    parser.add_argument("--photographs", type=int, default=500, help="spread evenly over the validation split")
+    parser.add_argument("--images", type=int, default=500, help="spread evenly over the validation split")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = load(options.checkpoint, fast=True)
     packed = open_or_pack(options.data, model.preprocess.spec.side, trained_on=model.trained_on)
     split = packed.split("val" if "val" in packed.splits else "train")
-    chosen = np.unique(np.linspace(0, len(split) - 1, options.photographs).astype(np.int64))
+    chosen = np.unique(np.linspace(0, len(split) - 1, options.images).astype(np.int64))
     agree, apart = 0, 0.0
     errors = {"fp32": 0, "fast": 0}
     for first in range(0, len(chosen), 50):
@@ -41,11 +41,11 @@ def main() -> None:
         for name, outputs in (("fp32", exact), ("fast", fast)):
             errors[name] += count_errors(outputs, labels).top1_wrong
     low, high = wilson(agree, len(chosen))
-    print(f"{model.network.arch.name}, {len(chosen):,} photographs: the same first answer on {agree / len(chosen):.2%} "
+    print(f"{model.network.arch.name}, {len(chosen):,} images: the same first answer on {agree / len(chosen):.2%} "
           f"(95% interval {low:.2%} to {high:.2%}); probabilities at most {apart:.4f} apart; top-1 error "
           f"{errors['fp32'] / len(chosen):.2%} in fp32, {errors['fast'] / len(chosen):.2%} fast")
     if options.json:
-        figures = {"photographs": len(chosen), "agree": agree, "apart": apart, **errors}
+        figures = {"images": len(chosen), "agree": agree, "apart": apart, **errors}
         options.json.write_text(json.dumps(figures) + "\n")
 
 

@@ -1,9 +1,9 @@
 """Peer and ours side by side: medians and ratios, which hold where absolute times do not.
 
-    python benchmarks/bench.py [--photographs FOLDER] [--only step] [--rounds 7] [--json FILE] [--page FILE]
+    python benchmarks/bench.py [--images FOLDER] [--only step] [--rounds 7] [--json FILE] [--page FILE]
 
 Each side runs in a process of its own (sides.py), and the sides of a row are asked in turn, round by round, so that all
-see the same machine. A ratio is the median over rounds of peer / ours, with its lowest and highest. --photographs takes
+see the same machine. A ratio is the median over rounds of peer / ours, with its lowest and highest. --images takes
 a folder of JPEG files; without it, pictures of noise are made at ImageNet's usual size, which flatters what decodes.
 --page writes the table as Markdown: `make bench` so makes docs/performance.md.
 """
@@ -69,7 +69,7 @@ ROWS = (
         "ours-loader-raw-bf16", None),
     Row("loader: jpeg shards to float batches", (("torchvision on DataLoader, 2 workers", "peer-loader"),
         ("WebDataset's reader, 2 workers", "peer-webdataset")), "ours-loader-jpeg", 8),
-    Row("photographs to trained step, `torchvision`", (("torchvision's reference pipeline", "peer-end-to-end"),
+    Row("images to trained step, `torchvision`", (("torchvision's reference pipeline", "peer-end-to-end"),
         ("tuned", "tuned-end-to-end")), "ours-end-to-end", 3.1),
     Row("predict, batch 1", (("torchvision, eager fp32", "peer-answer-1"),
         ("tuned", "tuned-answer-1"), ("ONNX Runtime", "onnx-answer-1"),
@@ -91,7 +91,7 @@ class Side:
             [sys.executable, HERE / "sides.py", name, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.seconds: list[float] = []
         self.peak_bytes = 0
-        self.photographs = self._answer()["photographs"]
+        self.images = self._answer()["images"]
 
     def go(self) -> None:
         """Once more."""
@@ -111,7 +111,7 @@ class Side:
 
     @property
     def rates(self) -> list[float]:
-        return [self.photographs / seconds for seconds in self.seconds]
+        return [self.images / seconds for seconds in self.seconds]
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -120,7 +120,7 @@ class Side:
 
 
 def measure(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
-    """The row's figures: photographs a second of each side, and ratios round by round."""
+    """The row's figures: images a second of each side, and ratios round by round."""
     names = [*(side for _, side in row.peers), row.ours, *([row.bound] if row.bound else [])]
     sides = {name: Side(name, folder) for name in names}
     try:
@@ -139,7 +139,7 @@ def measure(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
         figures["peers"].append({"name": called, "rate": spread(peer.rates), "ratio": spread(ratios),
                                  "peak_bytes": peer.peak_bytes})
     if row.bound:
-        # A limit's "photographs" are MFLOP, and a step of torchvision's layout is 4.145 GFLOP a photograph.
+        # A limit's "images" are MFLOP, and a step of torchvision's layout is 4.145 GFLOP an image.
         bound = sides[row.bound]
         figures["limit_gflops"] = spread([rate / 1e3 for rate in bound.rates])
         figures["share_of_limit"] = spread([4.145e3 * o / b for o, b in zip(ours.rates, bound.rates, strict=True)])
@@ -153,30 +153,30 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 # --- What is measured on ----------------------------------------------------------------------------------------------
 
 
-def prepare(photographs: Path | None, folder: Path, count: int) -> None:
-    """photographs/, small/, raw/ and jpeg/ of sides.py, from class folders or from noise."""
-    files = jpegs(photographs) if photographs else []
+def prepare(images: Path | None, folder: Path, count: int) -> None:
+    """images/, small/, raw/ and jpeg/ of sides.py, from class folders or from noise."""
+    files = jpegs(images) if images else []
     for number in range(count):
         name = f"class{number % 4}/{number:05d}.JPEG"
-        for kind in ("photographs", "small"):
+        for kind in ("images", "small"):
             (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
         data = files[number * len(files) // count].read_bytes() if files else noise(number)
-        (folder / "photographs" / name).write_bytes(data)
+        (folder / "images" / name).write_bytes(data)
         pixels_HWC = square(decode(data, name), 256)
         Image.fromarray(pixels_HWC).save(folder / "small" / name, "JPEG", quality=90)
     for codec in ("raw", "jpeg"):
-        pack(open_dataset(str(folder / "photographs"), held_out=0.03), folder / codec, side=256, codec=codec)
+        pack(open_dataset(str(folder / "images"), held_out=0.03), folder / codec, side=256, codec=codec)
 
 
-def jpegs(photographs: Path) -> list[Path]:
-    files = sorted(photographs.rglob("*.[jJ][pP]*[gG]"))
+def jpegs(images: Path) -> list[Path]:
+    files = sorted(images.rglob("*.[jJ][pP]*[gG]"))
     if not files:
-        raise SystemExit(f"{photographs} holds no JPEG files")
+        raise SystemExit(f"{images} holds no JPEG files")
     return files
 
 
 def noise(seed: int) -> bytes:
-    """A JPEG of 500 x 375, about as many bytes as a photograph's."""
+    """A JPEG of 500 x 375, about as many bytes as an image's."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8))
     file = io.BytesIO()
@@ -208,7 +208,7 @@ def line(figures: dict[str, Any]) -> list[str]:
     return cells
 
 
-HEAD = ["what", "peer", "peer, photographs/s", "ours", "ratio (lowest to highest)", "goal"]
+HEAD = ["what", "peer", "peer, images/s", "ours", "ratio (lowest to highest)", "goal"]
 
 
 def table(results: dict[str, Any]) -> str:
@@ -226,16 +226,16 @@ def table(results: dict[str, Any]) -> str:
         text += (f"\n\nPeak memory, {figures['title']}: {figures['ours_peak_bytes'] / 1e6:,.0f} MB against "
                  f"{peer['peak_bytes'] / 1e6:,.0f} MB, {figures['ours_peak_bytes'] / peer['peak_bytes']:.2f} of it.")
     about = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    return f"{text}\n\nMachine: {about}. {results['rounds']} rounds. Photographs: {results['photographs']}."
+    return f"{text}\n\nMachine: {about}. {results['rounds']} rounds. Images: {results['images']}."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--images", type=Path)
     parser.add_argument("--only", default="", help="rows whose sides' names hold this")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=1024,
-                        help="photographs to measure on; those of a smaller folder are repeated")
+                        help="images to measure on; those of a smaller folder are repeated")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--page", type=Path, help="a Markdown file whose table, between two marks, is replaced")
     options = parser.parse_args()
@@ -243,13 +243,13 @@ def main() -> None:
         parser.error(f"--only {options.only} is in none of {', '.join(row.ours for row in ROWS)}")
 
     folder = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
-    results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "photographs":
+    results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "images":
                                f"{options.count} of noise, 500 x 375"}
     try:
-        if options.photographs:
-            found = len(jpegs(options.photographs))
-            results["photographs"] = f"{options.count}, made from {found:,} in a folder"
-        prepare(options.photographs, folder, options.count)
+        if options.images:
+            found = len(jpegs(options.images))
+            results["images"] = f"{options.count}, made from {found:,} in a folder"
+        prepare(options.images, folder, options.count)
         for row in ROWS:
             if options.only in row.ours:
                 began = time.monotonic()

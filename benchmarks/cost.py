@@ -1,8 +1,8 @@
-"""Cost against work: time and memory of training over photographs, side, batch and classes, as picture and numbers.
+"""Cost against work: time and memory of training over images, side, batch and classes, as picture and numbers.
 
     python benchmarks/cost.py [--quick] [--json FILE] [--figure docs/cost.svg]
 
-Each point is a process of its own, so that its peak memory is its own. Photographs: raw shards of 64 pixels, the views
+Each point is a process of its own, so that its peak memory is its own. Images: raw shards of 64 pixels, the views
 of one epoch without the network; the time to the first batch too. Side, batch and classes: a training step of
 torchvision's layout, whose input may be of any side. A line is drawn through the points by least squares: where they
 leave it, the cost is not proportional.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 AXES = {
-    "photographs": (1_000, 3_000, 10_000, 30_000, 100_000),
+    "images": (1_000, 3_000, 10_000, 30_000, 100_000),
     "side": (64, 96, 128, 160, 192, 224),
     "batch": (8, 16, 32, 64, 128, 192),
     "classes": (10, 100, 1_000, 3_000, 10_000),
@@ -29,26 +29,26 @@ AXES = {
 QUICK = {axis: values[:2] for axis, values in AXES.items()}
 
 
-def reading(photographs: int) -> dict[str, float]:
+def reading(images: int) -> dict[str, float]:
     """Seconds to the first batch and for an epoch's views, from raw shards that lie on the disk as holes."""
     import numpy as np
     import torch
 
     from alexnet.architecture.presets import arch, recipe
     from alexnet.data.loader import batches
-    from alexnet.data.packed import Split
+    from alexnet.data.packed import PackedSplit
     from alexnet.data.preprocessing import Preprocess
 
     side = 64
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "train-00000.npy").open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {  # type: ignore[no-untyped-call]
-                "descr": "|u1", "fortran_order": False, "shape": (photographs, side, side, 3)})
-            file.truncate(file.tell() + photographs * side * side * 3)
-        np.save(Path(folder) / "labels.npy", np.zeros(photographs, np.int64))
+                "descr": "|u1", "fortran_order": False, "shape": (images, side, side, 3)})
+            file.truncate(file.tell() + images * side * side * 3)
+        np.save(Path(folder) / "labels.npy", np.zeros(images, np.int64))
         began = time.perf_counter()
-        split = Split(Path(folder), "raw", side, [
-            {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}], 1)
+        split = PackedSplit(Path(folder), "raw", side, [
+            {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "images": images}], 1)
         preprocess = Preprocess(arch("small").input, torch.zeros(1, 1, 3))
         first = 0.0
         for batch in batches(split, 128, shuffle=(0, 0)):
@@ -67,20 +67,20 @@ def step(side: int = 224, batch: int = 64, classes: int = 1000) -> dict[str, flo
     from alexnet._runtime.devices import choose_precision
     from alexnet.architecture.presets import arch, default_recipe
     from alexnet.models.alexnet import AlexNet
-    from alexnet.training.optimizer import Momentum
-    from alexnet.training.precision import Arithmetic
+    from alexnet.training.optimizer import SGD
+    from alexnet.training.precision import MixedPrecision
     from alexnet.training.step import train_step
 
     layout = replace(arch("torchvision"), classes=classes)
-    arithmetic = Arithmetic(choose_precision("auto", "cpu"), torch.device("cpu"))
+    arithmetic = MixedPrecision(choose_precision("auto", "cpu"), torch.device("cpu"))
     network = AlexNet(layout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimiser = Momentum(network, default_recipe(layout))
+    optimizer = SGD(network, default_recipe(layout))
     views = torch.randn(batch, 3, side, side).to(arithmetic.dtype_of_views, memory_format=torch.channels_last)
     labels = torch.randint(0, classes, (batch,))
     seconds = []
     for _ in range(6):
         began = time.perf_counter()
-        train_step(network, optimiser, views, labels, 0.01, arithmetic)
+        train_step(network, optimizer, views, labels, 0.01, arithmetic)
         seconds.append(time.perf_counter() - began)
     return {"seconds": statistics.median(seconds[1:])}
 
@@ -108,7 +108,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(11, 5), layout="constrained")
     for column, (axis, points) in enumerate(results["axes"].items()):
         values = [one["value"] for one in points]
-        # A photograph's cost grows with its area, so that is what lies along the axis.
+        # An image's cost grows with its area, so that is what lies along the axis.
         along = [value**2 for value in values] if axis == "side" else values
         for row, (key, unit, scale) in enumerate((("seconds", "seconds", 1.0), ("peak_bytes", "GB at most", 1e-9))):
             panel = figure.add_subplot(2, len(results["axes"]), row * len(results["axes"]) + column + 1)
@@ -139,7 +139,7 @@ def main() -> None:
 
         set_allocator()
         axis, value = options.point[0], int(options.point[1])
-        cost = reading(value) if axis == "photographs" else step(**{axis: value})
+        cost = reading(value) if axis == "images" else step(**{axis: value})
         print(json.dumps(cost | {"peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
         return
     results: dict[str, Any] = {"axes": {}}

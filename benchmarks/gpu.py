@@ -1,6 +1,6 @@
-"""What one GPU gives, in one command of a few minutes: photographs a second, where the time goes, how far the peak is.
+"""What one GPU gives, in one command of a few minutes: images a second, where the time goes, how far the peak is.
 
-    python benchmarks/gpu.py [--seconds 4] [--photographs 4096] [--json FILE]
+    python benchmarks/gpu.py [--seconds 4] [--images 4096] [--json FILE]
 
 For `paper`, `torchvision` and `cifar`: the training step on views that are on the device already, plain and compiled,
 at several batch sizes; from raw shards and from jpeg shards, by the loader that training uses; the loader alone. The
@@ -32,16 +32,16 @@ from alexnet.architecture.presets import arch, default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.loader import batches
-from alexnet.data.packed import Packed, open_packed
+from alexnet.data.packed import PackedDataset, open_packed
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.optimizer import Momentum
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
 
 FAMILIES = (
     ("matrix products and convolutions", r"gemm|conv|cutlass|xmma|cudnn|mm_|wgrad|dgrad|implicit|nvjet"),
-    ("response normalisation", r"_norm_(forward|backward)|normali"),
+    ("response normalization", r"_norm_(forward|backward)|normali"),
     ("views", r"_views"), ("update", r"_update|foreach|multi_tensor"), ("pooling", r"pool"),
     ("copies between host and device", r"[mM]emcpy"),
     ("dropout and elementwise", r"elementwise|dropout|relu|clamp|copy"),
@@ -53,7 +53,7 @@ class Bench:
 
     def __init__(self, device: torch.device, seconds: float) -> None:
         self.device, self.seconds = device, seconds
-        self.arithmetic = Arithmetic(choose_precision("auto", device), device)
+        self.arithmetic = MixedPrecision(choose_precision("auto", device), device)
         self.peak = self.matrix_product()
 
     def wait(self) -> None:
@@ -81,9 +81,9 @@ class Bench:
     def step(self, layout: Arch, compiled: bool = False) -> Callable[[torch.Tensor, torch.Tensor], Any]:
         """A training step of a fresh network, on views and labels."""
         network = AlexNet(layout).to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        optimiser = Momentum(network, default_recipe(layout))
+        optimizer = SGD(network, default_recipe(layout))
         module = torch.compile(network) if compiled else network
-        return lambda views, labels: train_step(module, optimiser, views, labels, 1e-3, self.arithmetic)
+        return lambda views, labels: train_step(module, optimizer, views, labels, 1e-3, self.arithmetic)
 
     def views(self, layout: Arch, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         crop = layout.input.crop
@@ -93,13 +93,13 @@ class Bench:
 
 
 def flops(layout: Arch) -> float:
-    """Of one photograph's training step: forward, and two products backward; conv1 needs no gradient of pixels."""
+    """Of one image's training step: forward, and two products backward; conv1 needs no gradient of pixels."""
     layers = explain(layout).layers
     multiply_adds = [layer.multiply_adds for layer in layers if layer.multiply_adds]
     return 6.0 * sum(multiply_adds) - 2.0 * multiply_adds[0]
 
 
-def epochs(packed: Packed, layout: Arch, batch: int, device: torch.device, workers: int) -> Iterator[tuple[Any, Any]]:
+def epochs(packed: PackedDataset, layout: Arch, batch: int, device: torch.device, workers: int) -> Iterator[tuple[Any, Any]]:
     """(views, labels) from shards, epoch after epoch, as `train.Run` makes them."""
     split, way = packed.split("train"), default_recipe(layout)
     preprocess = Preprocess.from_data(layout.input, packed.mean_HWC).to(device)
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=4.0, help="to look at each thing")
-    parser.add_argument("--photographs", type=int, default=4096)
+    parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -142,7 +142,7 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("this torch sees no CUDA; --device cpu --quick shows the way without one")
     if options.quick:
-        options.seconds, options.photographs = 0.0, 64
+        options.seconds, options.images = 0.0, 64
     sizes = (16,) if options.quick else (128, 512, 2048)
     bench = Bench(device, options.seconds)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
@@ -153,7 +153,7 @@ def main() -> None:
         share = rate * flops(layout) / bench.peak if layout else None
         results["rows"].append({"network": network, "source": source, "batch": batch, "rate": rate, "share": share})
         told = f", {share:.1%} of the matrix product" if share is not None else ""
-        print(f"{network:12} {source:22} batch {batch:5}: {rate:12,.0f} photographs/s{told}", flush=True)
+        print(f"{network:12} {source:22} batch {batch:5}: {rate:12,.0f} images/s{told}", flush=True)
 
     for network in ("paper", "torchvision", "cifar"):
         layout = arch(network)
@@ -168,8 +168,8 @@ def main() -> None:
 
     folder = Path(tempfile.mkdtemp(prefix="alexnet-gpu-"))
     try:
-        print(f"packing {options.photographs:,} pictures of noise ...", file=sys.stderr, flush=True)
-        prepare(None, folder, options.photographs)
+        print(f"packing {options.images:,} pictures of noise ...", file=sys.stderr, flush=True)
+        prepare(None, folder, options.images)
         for codec in ("raw", "jpeg"):
             packed = open_packed(folder / codec)
             for network in ("paper", "torchvision"):

@@ -31,11 +31,11 @@ from scaling import between
 
 from alexnet._runtime.devices import machine
 from alexnet.architecture.presets import arch, recipe
-from alexnet.data.packed import Packed
+from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
-from alexnet.training.trainer import Event, Run
+from alexnet.training.trainer import Event, Trainer
 
 WARM, SAVED = 2, 4
 """Steps that are left out, and the one after which a save begins."""
@@ -64,7 +64,7 @@ class Timed(checkpoint.Saver):
         Timed.held = time.perf_counter() - began
 
 
-def steps(packed: Packed, options: argparse.Namespace, way: str, out: Path) -> dict[str, float]:
+def steps(packed: PackedDataset, options: argparse.Namespace, way: str, out: Path) -> dict[str, float]:
     """One run of one way: its steps' times, and how long its save held it."""
     saves, waits, slow = WAYS[way]
     done: list[float] = []
@@ -83,7 +83,7 @@ def steps(packed: Packed, options: argparse.Namespace, way: str, out: Path) -> d
 
     Timed.waits, Timed.held = waits, 0.0
     with patch.object(checkpoint, "Saver", Timed), patch.object(os, "fsync", fsync):
-        run = Run(packed, arch(options.arch), replace(recipe("paper"), batch_size=options.batch), out,
+        run = Trainer(packed, arch(options.arch), replace(recipe("paper"), batch_size=options.batch), out,
                   save_minutes=math.inf, on_event=see)
         try:
             run.train()
@@ -99,12 +99,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All ways, all rounds."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        photographs = Path(folder) / "photographs"
+        images = Path(folder) / "images"
         for number in range(options.batch * (options.steps + 1)):
-            path = photographs / ("val" if number < 4 else "train") / f"class{number % 4}" / f"{number}.jpg"
+            path = images / ("val" if number < 4 else "train") / f"class{number % 4}" / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(noise(number))
-        packed = pack(open_dataset(str(photographs)), Path(folder) / "packed", side=arch(options.arch).input.side)
+        packed = pack(open_dataset(str(images)), Path(folder) / "packed", side=arch(options.arch).input.side)
         for turn in range(options.rounds):
             for number, way in enumerate(WAYS):
                 found[way].append(steps(packed, options, way, Path(folder) / f"{turn}-{number}"))

@@ -1,4 +1,4 @@
-"""Photographs a second and bytes a step of 1, 2 and 4 processes in each scheme, beside what scaling.py works out.
+"""Images a second and bytes a step of 1, 2 and 4 processes in each scheme, beside what scaling.py works out.
 
     python benchmarks/scaling.py [--arch paper] [--batch 64] [--steps 5] [--rounds 3] [--json FILE] [--page FILE]
 
@@ -29,9 +29,9 @@ from alexnet._runtime.devices import machine
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import arch, recipe
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.optimizer import Momentum
-from alexnet.training.parallel.strategies import Team, joined
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.parallel.strategies import ParallelModel, joined
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
 
 WAYS = ((1, "data", "a"), (2, "data", "a"), (2, "towers", "a"), (2, "hybrid", "a"), (2, "hybrid", "b"),
@@ -43,10 +43,10 @@ def work(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     with joined("cpu", timeout=300) as world:
         network = AlexNet(arch(options.arch))
-        team = Team(world, network, options.parallel, options.scheme)
+        team = ParallelModel(world, network, options.parallel, options.scheme)
         network.to(memory_format=torch.channels_last)
         team.ready()
-        optimiser, arithmetic = Momentum(network, recipe("paper")), Arithmetic("fp32", torch.device("cpu"))
+        optimizer, arithmetic = SGD(network, recipe("paper")), MixedPrecision("fp32", torch.device("cpu"))
         rank, readers = team.reads
         own = len(range(rank, options.batch, readers))
         crop = network.arch.input.crop
@@ -59,7 +59,7 @@ def work(options: argparse.Namespace) -> None:
             world.wait()
             began = time.perf_counter()
             team.see(options.batch, number)
-            train_step(team.trained, optimiser, views, labels, 1e-4, arithmetic, share=own / options.batch)
+            train_step(team.trained, optimizer, views, labels, 1e-4, arithmetic, share=own / options.batch)
             world.wait()
             seconds.append(time.perf_counter() - began)
         rate = 0.0
@@ -124,7 +124,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def page(measured: dict[str, Any]) -> str:
     """The measurements as a Markdown table."""
-    lines = ["| processes | way | photographs/s | times one | bytes sent a step: counted | worked out | "
+    lines = ["| processes | way | images/s | times one | bytes sent a step: counted | worked out | "
              "step, measured | model: apart to overlapped |", "|---|---|---|---|---|---|---|---|"]
     alone = measured["rows"][0]["seconds"]
     for row in measured["rows"]:
@@ -151,7 +151,7 @@ DEVICES = {
 
 
 def predicted(name: str, own: int = 128) -> str:
-    """Step times on devices that nobody has here: batches of `own` photographs on each, bf16 activities."""
+    """Step times on devices that nobody has here: batches of `own` images on each, bf16 activities."""
     network = arch(name)
     lines = ["| devices | way | sent by each | computing | sending | step: apart to overlapped | share of one device's "
              "speed |", "|---|---|---|---|---|---|---|"]

@@ -21,12 +21,12 @@ FLOAT = 4
 
 
 def sent(
-    arch: Arch, photographs: int, processes: int, parallel: Literal["data", "towers", "hybrid"], *, rank: int = 0,
+    arch: Arch, images: int, processes: int, parallel: Literal["data", "towers", "hybrid"], *, rank: int = 0,
     value_bytes: int = FLOAT,
 ) -> Sent:
     """Bytes that one process sends in one step.
 
-    photographs: of the global batch. value_bytes: of an activity, 4 in fp32 and 2 in bf16; gradients and statistics are
+    images: of the global batch. value_bytes: of an activity, 4 in fp32 and 2 in bf16; gradients and statistics are
     fp32 always. A sum over processes goes round a ring, in which each sends its share of everything twice, less once
     its own: 2 (n - 1) / n of the bytes. Hybrid's three schemes send the same, at other times.
     """
@@ -38,35 +38,35 @@ def sent(
     dense = [layer for layer in layers if layer.name.startswith("fc")]
     trunk = layers[:layers.index(dense[0])]
     summed = {"data": layers, "towers": (), "hybrid": trunk}[parallel]
-    own = len(range(rank, photographs, n))
+    own = len(range(rank, images, n))
     return {
         "gradients": ring * sum(layer.parameters for layer in summed),
         # Sums and sums of squares, forward and backward.
         "statistics": ring * 4 * sum(layer.output_shape[0] for layer in summed if layer.kind.startswith("batch")),
         "activities": float(value_bytes * {
             "data": lambda: 0,
-            "towers": lambda: _towers(photographs, n, trunk, dense),
-            "hybrid": lambda: _hybrid(photographs, own, n, rank, dense),
+            "towers": lambda: _towers(images, n, trunk, dense),
+            "hybrid": lambda: _hybrid(images, own, n, rank, dense),
         }[parallel]()),
     }
 
 
-def _towers(photographs: int, n: int, trunk: tuple[Layer, ...], dense: list[Layer]) -> int:
+def _towers(images: int, n: int, trunk: tuple[Layer, ...], dense: list[Layer]) -> int:
     """Values: a layer that sees both towers has the other's maps sent to it, and sends their gradients back."""
     seeing = [layer for layer in trunk if layer.name.startswith("conv") and layer.groups == 1 and layer.name != "conv1"]
     inputs = sum(math.prod(layer.input_shape) for layer in (*seeing, *dense))
-    return photographs * (n - 1) * (2 * inputs + dense[-1].output_shape[0]) // n
+    return images * (n - 1) * (2 * inputs + dense[-1].output_shape[0]) // n
 
 
-def _hybrid(photographs: int, own: int, n: int, rank: int, dense: list[Layer]) -> int:
-    """Values: one's photographs to the others and their gradients back, units and theirs, and logits."""
+def _hybrid(images: int, own: int, n: int, rank: int, dense: list[Layer]) -> int:
+    """Values: one's images to the others and their gradients back, units and theirs, and logits."""
     others = n - 1
     first, classes = math.prod(dense[0].input_shape), dense[-1].output_shape[0]
-    values = own * first * others + (photographs - own) * first
+    values = own * first * others + (images - own) * first
     for layer in dense[1:]:
         units = chunks(math.prod(layer.input_shape), n)[rank]
-        values += photographs * (units * others + math.prod(layer.input_shape) - units)
-    return values + photographs * chunks(classes, n)[rank] * others + own * classes * others
+        values += images * (units * others + math.prod(layer.input_shape) - units)
+    return values + images * chunks(classes, n)[rank] * others + own * classes * others
 
 
 # --- Time -------------------------------------------------------------------------------------------------------------
@@ -104,17 +104,17 @@ class Step:
 
 
 def step(
-    arch: Arch, photographs: int, processes: int, parallel: Literal["data", "towers", "hybrid"], machine: Machine, *,
+    arch: Arch, images: int, processes: int, parallel: Literal["data", "towers", "hybrid"], machine: Machine, *,
     value_bytes: int = FLOAT,
 ) -> Step:
-    """How long a step of `photographs` takes on that many of such machines.
+    """How long a step of `images` takes on that many of such machines.
 
-    Training is three forward passes' arithmetic, less conv1's gradient for the photograph, which nobody wants.
+    Training is three forward passes' arithmetic, less conv1's gradient for the image, which nobody wants.
     """
     layers = explain(arch).layers
     all_of_it = 3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds
-    computing = photographs * all_of_it / processes / machine.multiply_adds
-    moved = sum(sent(arch, photographs, processes, parallel, value_bytes=value_bytes).values())
+    computing = images * all_of_it / processes / machine.multiply_adds
+    moved = sum(sent(arch, images, processes, parallel, value_bytes=value_bytes).values())
     # A ring has 2 (n - 1) turns; a gathering sends n - 1 messages; each layer that speaks does so there and back.
     dense = sum(layer.name.startswith("fc") for layer in layers)
     turns = 2 * (processes - 1) * (1 if parallel == "data" else dense + 1)

@@ -4,10 +4,10 @@
 
 builds the side called NAME, says so in a line of JSON, then does its work once for each line it reads and answers with
 the seconds that took. `bench.py` starts these and asks them in turn, so that two sides share the machine's every mood
-but neither an allocator nor a pool of threads. FOLDER holds what `bench.py` prepared: photographs/ (class folders),
+but neither an allocator nor a pool of threads. FOLDER holds what `bench.py` prepared: images/ (class folders),
 small/ (the same at 256 pixels, as JPEG files), raw/ and jpeg/ (the same packed).
 
-A side is a function of that folder that returns its work, a function without arguments, and how many photographs it
+A side is a function of that folder that returns its work, a function without arguments, and how many images it
 covers. `peer_...` and `tuned_...` use nothing of ours; `ours_...` uses nothing of theirs.
 """
 
@@ -87,17 +87,17 @@ def peer_step(name: str, tuned: bool = False, times: int = 1, bf16: bool = True)
     network = plain_network(name).train()
     layout = torch.channels_last if tuned else torch.contiguous_format
     network = network.to(memory_format=layout)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
     views, labels = batch(crop_of(name), 10 if name == "cifar" else 1000)
     views = views.contiguous(memory_format=layout)
 
     def step() -> None:
         for _ in range(times):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=tuned and bf16):
                 loss = F.cross_entropy(network(views).float(), labels)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return step, BATCH * times
 
@@ -109,20 +109,20 @@ def ours_step(name: str, precision: str, times: int = 1) -> Work:
     from alexnet._runtime.devices import choose_precision
     from alexnet.architecture.presets import arch, default_recipe
     from alexnet.models.alexnet import AlexNet
-    from alexnet.training.optimizer import Momentum
-    from alexnet.training.precision import Arithmetic
+    from alexnet.training.optimizer import SGD
+    from alexnet.training.precision import MixedPrecision
     from alexnet.training.step import train_step
 
     layout = arch(name)
-    arithmetic = Arithmetic(choose_precision(precision, "cpu"), torch.device("cpu"))
+    arithmetic = MixedPrecision(choose_precision(precision, "cpu"), torch.device("cpu"))
     network = AlexNet(layout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimiser = Momentum(network, default_recipe(layout))
+    optimizer = SGD(network, default_recipe(layout))
     views, labels = batch(layout.input.crop, layout.classes)
     views = views.to(arithmetic.dtype_of_views, memory_format=torch.channels_last)
 
     def step() -> None:
         for _ in range(times):
-            train_step(network, optimiser, views, labels, 0.01, arithmetic)
+            train_step(network, optimizer, views, labels, 0.01, arithmetic)
 
     return step, BATCH * times
 
@@ -157,7 +157,7 @@ def limit(dtype_name: str) -> Work:
     return work, 4 * 2 * BATCH * 13 * 13 * 384 * 256 * 9 // 10**6  # MFLOP
 
 
-# --- Response normalisation -------------------------------------------------------------------------------------------
+# --- Response normalization -------------------------------------------------------------------------------------------
 
 
 def norm_pass(operation: Callable[[Any], Any], layout: str = "contiguous_format", dtype: str = "float32") -> Work:
@@ -205,37 +205,37 @@ def as_train_does() -> None:
     wait_briefly()
 
 
-# --- Photographs ------------------------------------------------------------------------------------------------------
+# --- Images ------------------------------------------------------------------------------------------------------
 
 
 def encoded(folder: Path, count: int = 100) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((folder / "photographs").rglob("*.JPEG"))[:count]]
+    return [path.read_bytes() for path in sorted((folder / "images").rglob("*.JPEG"))[:count]]
 
 
 def peer_packing(folder: Path) -> Work:
-    """What most loaders do: Pillow decodes, rescales the shorter side to 256, crops the centre. One core."""
+    """What most loaders do: Pillow decodes, rescales the shorter side to 256, crops the center. One core."""
     import numpy as np
     from PIL import Image
 
-    photographs = encoded(folder)
+    images = encoded(folder)
 
     def one(data: bytes) -> Any:
-        photograph = Image.open(io.BytesIO(data)).convert("RGB")
-        width, height = photograph.size
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        width, height = image.size
         shorter = min(width, height)
-        photograph = photograph.resize((256 * width // shorter, 256 * height // shorter), Image.Resampling.BILINEAR)
-        left, top = (photograph.width - 256) // 2, (photograph.height - 256) // 2
-        return np.asarray(photograph.crop((left, top, left + 256, top + 256)))
+        image = image.resize((256 * width // shorter, 256 * height // shorter), Image.Resampling.BILINEAR)
+        left, top = (image.width - 256) // 2, (image.height - 256) // 2
+        return np.asarray(image.crop((left, top, left + 256, top + 256)))
 
-    return lambda: [one(data) for data in photographs], len(photographs)
+    return lambda: [one(data) for data in images], len(images)
 
 
 def ours_packing(folder: Path) -> Work:
     keep_pages()
     from alexnet.data.images import decode, square
 
-    photographs = encoded(folder)
-    return lambda: [square(decode(data, "jpeg"), 256) for data in photographs], len(photographs)
+    images = encoded(folder)
+    return lambda: [square(decode(data, "jpeg"), 256) for data in images], len(images)
 
 
 def pipeline(crop: str, tuned: bool) -> Any:
@@ -255,7 +255,7 @@ def pipeline(crop: str, tuned: bool) -> Any:
 
 
 def peer_loader(folder: Path, workers: int = 2, tuned: bool = False) -> Work:
-    """torchvision's reference input pipeline on photographs that are already small: its decoder is Pillow's."""
+    """torchvision's reference input pipeline on images that are already small: its decoder is Pillow's."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -282,7 +282,7 @@ def peer_webdataset(folder: Path) -> Work:
 
 
 def ours_loader(folder: Path, codec: str, dtype: str = "float32", passes: int = 1) -> Work:
-    """Shards to float batches, with crops, mirrors and colour noise besides."""
+    """Shards to float batches, with crops, mirrors and color noise besides."""
     as_train_does()
     import torch
 
@@ -309,7 +309,7 @@ def ours_loader(folder: Path, codec: str, dtype: str = "float32", passes: int = 
 
 
 def peer_end_to_end(folder: Path, tuned: bool = False) -> Work:
-    """torchvision's reference: photographs from files, RandomResizedCrop, flip, its AlexNet, SGD; two workers.
+    """torchvision's reference: images from files, RandomResizedCrop, flip, its AlexNet, SGD; two workers.
 
     Tuned: the second version of its transforms, and the step as in `peer_step`.
     """
@@ -318,35 +318,35 @@ def peer_end_to_end(folder: Path, tuned: bool = False) -> Work:
     from torch.utils.data import DataLoader
 
     vision = torchvision()
-    dataset = vision.datasets.ImageFolder(folder / "photographs", pipeline("RandomResizedCrop", tuned))
+    dataset = vision.datasets.ImageFolder(folder / "images", pipeline("RandomResizedCrop", tuned))
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=2, persistent_workers=True)
     layout = torch.channels_last if tuned else torch.contiguous_format
     network = vision.models.alexnet(num_classes=1000).train().to(memory_format=layout)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
 
     def work() -> None:
         for views, labels in loader:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=tuned):
                 loss = F.cross_entropy(network(views.contiguous(memory_format=layout)).float(), labels)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return work, len(dataset)
 
 
 def ours_end_to_end(folder: Path) -> Work:
-    """`train.Run`'s own epoch on the packed photographs, without its evaluation; torchvision's layout and recipe."""
+    """`train.Run`'s own epoch on the packed images, without its evaluation; torchvision's layout and recipe."""
     as_train_does()
     import tempfile
     from dataclasses import replace
 
     from alexnet.architecture.presets import arch, recipe
     from alexnet.data.packed import open_packed
-    from alexnet.training.trainer import Run
+    from alexnet.training.trainer import Trainer
 
     packed = open_packed(folder / "raw")
-    run = Run(packed, replace(arch("torchvision")), replace(recipe("torchvision"), batch_size=BATCH, epochs=10**6),
+    run = Trainer(packed, replace(arch("torchvision")), replace(recipe("torchvision"), batch_size=BATCH, epochs=10**6),
               Path(tempfile.mkdtemp()), precision="auto")
 
     def work() -> None:
@@ -396,7 +396,7 @@ def ours_answers(count: int, times: int) -> Work:
 
 
 def ours_ten_views(count: int) -> Work:
-    """`evaluate.probabilities` with ten views, from uint8 photographs on: what the peer's ten forwards answer."""
+    """`evaluate.probabilities` with ten views, from uint8 images on: what the peer's ten forwards answer."""
     keep_pages()
     import torch
 
@@ -519,9 +519,9 @@ SIDES: dict[str, Callable[[Path], Work]] = {
 
 def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
-    work, photographs = SIDES[name](folder)
+    work, images = SIDES[name](folder)
     work()  # the first time pays for memory, code and caches
-    print(json.dumps({"photographs": photographs}), flush=True)
+    print(json.dumps({"images": images}), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
         work()

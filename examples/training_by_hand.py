@@ -17,14 +17,14 @@ from alexnet.data.open import open_or_pack
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.evaluate import evaluate
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.optimizer import Momentum
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.schedule import learning_rate
 from alexnet.training.step import train_step
 
 
 def main(photos: str, epochs: int = 3, seed: int = 0) -> float:
-    """Train `small` for a few epochs; returns the validation photographs' top-1 error."""
+    """Train `small` for a few epochs; returns the validation images' top-1 error."""
     data = open_or_pack(photos, side=arch("small").input.side, say=print)
     network_arch = replace(arch("small"), classes=len(data.classes))
     how = replace(recipe("modern"), epochs=epochs)
@@ -32,7 +32,7 @@ def main(photos: str, epochs: int = 3, seed: int = 0) -> float:
     network = AlexNet(network_arch, seed)
     preprocess = Preprocess.from_data(network_arch.input, data.mean_HWC)
     lighting = lighting_basis(data.rgb_covariance, how.lighting_scale)
-    optimiser, arithmetic = Momentum(network, how), Arithmetic("fp32", torch.device("cpu"))
+    optimizer, arithmetic = SGD(network, how), MixedPrecision("fp32", torch.device("cpu"))
     steps = batches_per_epoch(len(data.split("train")), how.batch_size)
 
     error = 1.0
@@ -41,7 +41,7 @@ def main(photos: str, epochs: int = 3, seed: int = 0) -> float:
         for step, batch in enumerate(batches(data.split("train"), how.batch_size, shuffle=(seed, epoch))):
             views = preprocess.training_views(batch.pixels, batch.indices, how, seed, epoch, lighting)
             rate = learning_rate(how, epoch + (step + 0.5) / steps)
-            train_step(network, optimiser, views, batch.labels_N, rate, arithmetic)
+            train_step(network, optimizer, views, batch.labels_N, rate, arithmetic)
         error = evaluate([(network, preprocess)], data.split("val")).top1_error
         print(f"epoch {epoch + 1}: top-1 error {error:.1%}")
     return error

@@ -2,7 +2,7 @@
 
     python examples/why_relu.py [STEPS]
 
-On the photographs that ship inside scikit-image (`pip install "alexnet[demo]"`). A minute or two on
+On the images that ship inside scikit-image (`pip install "alexnet[demo]"`). A minute or two on
 a CPU with nothing else to do.
 
 A bounded unit squeezes all numbers into a finite range. Near a bound it is flat, and a flat unit passes no gradient to
@@ -22,10 +22,10 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.loader import batches
 from alexnet.data.open import open_or_pack
 from alexnet.data.preprocessing import Preprocess
-from alexnet.interpret.activations import Look, look, shown
+from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.optimizer import Momentum
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
 
 UNITS = ("sigmoid", "tanh", "relu")
@@ -44,48 +44,48 @@ def slopes() -> None:
 
 
 def network_of(unit: str, classes: int, **settings: object) -> Arch:
-    """`small`, narrow and without normalisation, Gaussian weights of a size that suits its fan-in, and these units."""
+    """`small`, narrow and without normalization, Gaussian weights of a size that suits its fan-in, and these units."""
     narrow = override(arch("small"), ["conv.width=32", "dense.width=64"])
     return replace(narrow, activation=unit, norm="none", dense_norm=False, dropout=0.0, classes=classes,
                    **settings)
 
 
-def train(what: Arch, data, steps: int, seed: int = 0) -> tuple[Look, Look]:
-    """Some steps at a rate of 0.01; what is seen on 256 photographs before the first and after the last."""
-    how = replace(recipe("cifar"), rate=0.01, crop="centre", mirror=False, weight_decay=0.0)
+def train(what: Arch, data, steps: int, seed: int = 0) -> tuple[ActivationReport, ActivationReport]:
+    """Some steps at a rate of 0.01; what is seen on 256 images before the first and after the last."""
+    how = replace(recipe("cifar"), learning_rate=0.01, crop="center", mirror=False, weight_decay=0.0)
     network, preprocess = AlexNet(what, seed), Preprocess.from_data(what.input, data.mean_HWC)
-    optimiser, arithmetic = Momentum(network, how), Arithmetic("fp32", torch.device("cpu"))
+    optimizer, arithmetic = SGD(network, how), MixedPrecision("fp32", torch.device("cpu"))
     training = data.split("train")
 
-    def seen() -> Look:
-        return look(network, shown(training, preprocess, how, 256), rate=how.rate)
+    def seen() -> ActivationReport:
+        return inspect_activations(network, shown(training, preprocess, how, 256), rate=how.learning_rate)
 
     before = seen()
     network.train()
     source = (batch for epoch in count() for batch in batches(training, how.batch_size, shuffle=(seed, epoch)))
     for batch in islice(source, steps):
         views = preprocess.training_views(batch.pixels, batch.indices, how, seed, 0)
-        train_step(network, optimiser, views, batch.labels_N, how.rate, arithmetic)
+        train_step(network, optimizer, views, batch.labels_N, how.learning_rate, arithmetic)
     return before, seen()
 
 
-def passed(seen: Look) -> float:
+def passed(seen: ActivationReport) -> float:
     """The gradient that reaches conv1, for each that the last layer gets."""
     return seen.weights[0].gradient / seen.weights[-1].gradient
 
 
-def main(steps: int = 100) -> dict[str, tuple[Look, Look]]:
+def main(steps: int = 100) -> dict[str, tuple[ActivationReport, ActivationReport]]:
     """Tells the story; returns what was seen of each network."""
     slopes()
     data = open_or_pack("embedded", side=64, say=print)
     classes = len(data.classes)
-    print(f"2. Six layers of each, on {len(data.split('train')):,} photographs of {classes} classes, untrained.\n")
+    print(f"2. Six layers of each, on {len(data.split('train')):,} images of {classes} classes, untrained.\n")
     looks = {unit: train(network_of(unit, classes), data, steps) for unit in UNITS}
     print("            flattest layer        gradient of conv1 / last layer")
     for unit, (before, _) in looks.items():
         flat = max(before.units, key=lambda one: one.saturated)
         print(f"   {unit:8} {flat.layer:>9} {flat.saturated:5.0%} {passed(before):20.1e}")
-    print("\n   (Half of a ReLU's units are flat, each for other photographs: the rest pass everything.)\n")
+    print("\n   (Half of a ReLU's units are flat, each for other images: the rest pass everything.)\n")
 
     print(f"3. After {steps} steps. Blind guessing has a loss of ln({classes}) = {math.log(classes):.2f}.\n")
     for unit, (before, after) in looks.items():
@@ -102,7 +102,7 @@ def main(steps: int = 100) -> dict[str, tuple[Look, Look]]:
         flat = before.units[0].saturated
         print(f"   {name:18} tanh1 saturated {flat:4.0%}, loss after {steps} steps {after.loss:.2f}")
 
-    print("\n5. Batch normalisation brings what goes into a unit back to where it is steep, whatever the unit.\n")
+    print("\n5. Batch normalization brings what goes into a unit back to where it is steep, whatever the unit.\n")
     normed = replace(network_of("sigmoid", classes), norm="batch", dense_norm=True)
     looks["sigmoid, batch norm"] = train(normed, data, steps)
     for name in ("sigmoid", "sigmoid, batch norm"):

@@ -1,4 +1,4 @@
-/* What torch has no fast operator for on a CPU: response normalisation, a batch's views, the update, the rescaling.
+/* What torch has no fast operator for on a CPU: response normalization, a batch's views, the update, the rescaling.
 
    Plain C with no header of torch's; `alexnet/native.py` calls it through ctypes with addresses of memory. Every
    operation has a twin in torch that means the same (ResponseNorm, Preprocess, Momentum, images.square), and the tests
@@ -6,7 +6,7 @@
 
    The file reads downwards: the arithmetic of one stretch of memory, compiled three times over (AVX-512, AVX2, and what
    every processor has), and below it the loops that OpenMP deals out to the cores.
-   Maps are channels-last, so that a pixel's maps lie side by side and its neighbours in §3.3 are its neighbours here. */
+   Maps are channels-last, so that a pixel's maps lie side by side and its neighbors in §3.3 are its neighbors here. */
 
 #ifndef BODY /* ------------------------------------------------------------------------------ the file's own frame */
 
@@ -23,15 +23,15 @@
 #endif
 
 typedef struct {
-    int width, reach; /* maps that lie side by side and are one another's neighbours; floor(n / 2) of §3.3 */
+    int width, reach; /* maps that lie side by side and are one another's neighbors; floor(n / 2) of §3.3 */
     float k, alpha, beta;
 } Norm;
 
 typedef struct {
-    int side, crop; /* of the stored photograph and of the view, in pixels */
-    int mean_side;  /* side, or 1 where the mean is one colour */
+    int side, crop; /* of the stored image and of the view, in pixels */
+    int mean_side;  /* side, or 1 where the mean is one color */
     int bgr, half;  /* blue first; bf16 instead of float */
-    float inverse_scale[3]; /* in the view's own order of colours, as are the mean and the shifts */
+    float inverse_scale[3]; /* in the view's own order of colors, as are the mean and the shifts */
 } View;
 
 typedef struct {
@@ -221,10 +221,10 @@ void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void
     }
 }
 
-/* photographs: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
+/* images: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
    mirrored. places: int64 [count, 2], top and left. mirrored: [count]. shift: float [count, 3]. views: [count, crop,
    crop, 3]. */
-void alexnet_windows(const View *view, const uint8_t *const *photographs, const float *mean, const float *turned_mean,
+void alexnet_windows(const View *view, const uint8_t *const *images, const float *mean, const float *turned_mean,
                      const int64_t *places, const uint8_t *mirrored, const float *shift, void *views, long count,
                      int threads) {
     long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
@@ -233,7 +233,7 @@ void alexnet_windows(const View *view, const uint8_t *const *photographs, const 
         long top = places[2 * n], left = places[2 * n + 1], from_right = view->side - view->crop - left;
         const float *less = mirrored[n] ? turned_mean : mean;
         if (view->mean_side > 1) less += 3 * (top * view->side + (mirrored[n] ? from_right : left));
-        level->window(view, photographs[n] + 3 * (top * view->side + left), less, shift + 3 * n, mirrored[n],
+        level->window(view, images[n] + 3 * (top * view->side + left), less, shift + 3 * n, mirrored[n],
                       (char *)views + n * bytes);
         settle();
     }
@@ -241,12 +241,12 @@ void alexnet_windows(const View *view, const uint8_t *const *photographs, const 
 
 /* The same of boxes that are rescaled to crop x crop. mean: float [3]. boxes: float [count, 4], top, left, rows, columns
    in pixels. */
-void alexnet_boxes(const View *view, const uint8_t *const *photographs, const float *mean, const float *boxes,
+void alexnet_boxes(const View *view, const uint8_t *const *images, const float *mean, const float *boxes,
                    const uint8_t *mirrored, const float *shift, void *views, long count, int threads) {
     long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long n = 0; n < count; n++) {
-        level->box(view, photographs[n], mean, shift + 3 * n, mirrored[n], boxes + 4 * n, (char *)views + n * bytes);
+        level->box(view, images[n], mean, shift + 3 * n, mirrored[n], boxes + 4 * n, (char *)views + n * bytes);
         settle();
     }
 }
@@ -266,8 +266,8 @@ static int make_axis(Axis *axis, int before, int after, int first, int count) {
     axis->count = count;
     axis->taps = 0;
     for (int i = 0; i < count; i++) {
-        double centre = (first + i + 0.5) * scale;
-        int begin = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
+        double center = (first + i + 0.5) * scale;
+        int begin = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
         int taps = (end < before ? end : before) - (begin > 0 ? begin : 0);
         if (taps > axis->taps) axis->taps = taps;
     }
@@ -276,12 +276,12 @@ static int make_axis(Axis *axis, int before, int after, int first, int count) {
     if (!axis->first || !share) return free(share), 0;
     axis->weight = axis->first + count;
     for (int i = 0; i < count; i++) {
-        double centre = (first + i + 0.5) * scale, sum = 0;
-        int begin = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
+        double center = (first + i + 0.5) * scale, sum = 0;
+        int begin = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
         if (begin < 0) begin = 0;
         if (end > before) end = before;
         for (int tap = 0; tap < end - begin; tap++) {
-            double away = fabs((begin + tap - centre + 0.5) / support);
+            double away = fabs((begin + tap - center + 0.5) / support);
             sum += share[tap] = away < 1 ? 1 - away : 0;
         }
         axis->first[i] = begin + axis->taps > before ? before - axis->taps : begin;
@@ -292,10 +292,10 @@ static int make_axis(Axis *axis, int before, int after, int first, int count) {
     return 1;
 }
 
-/* A photograph of rows x columns, rescaled to new_rows x new_columns, of which only the square at (top, left) is made:
+/* An image of rows x columns, rescaled to new_rows x new_columns, of which only the square at (top, left) is made:
    uint8 [side, side, 3], with one byte to spare. Pillow's two passes and its whole numbers, so its result to the bit.
-   0, or 1 without memory. On one core: photographs are packed side by side. */
-int alexnet_square(const uint8_t *photograph, int rows, int columns, int new_rows, int new_columns, int top, int left,
+   0, or 1 without memory. On one core: images are packed side by side. */
+int alexnet_square(const uint8_t *image, int rows, int columns, int new_rows, int new_columns, int top, int left,
                    int side, uint8_t *out) {
     Axis across = {0}, down = {0};
     uint8_t *narrow = NULL, *final = NULL;
@@ -308,7 +308,7 @@ int alexnet_square(const uint8_t *photograph, int rows, int columns, int new_row
         final = malloc(wide + 1);
         failed = !narrow || !final;
         for (int row = first; !failed && row < last; row++) {
-            const uint8_t *from = photograph + row * wide;
+            const uint8_t *from = image + row * wide;
             if (row == rows - 1) from = memcpy(final, from, wide);
             level->across(&across, from, narrow + (row - first) * width);
         }
@@ -341,7 +341,7 @@ TARGET static inline float NAME(band)(const float *in, int i, int reach) {
 }
 
 /* Pixels of one tower, one after another. `beta` and `reach` are handed in besides, so that the usual ones are constants
-   for the compiler; zeros before and after the squares stand for neighbours that a border map has not. */
+   for the compiler; zeros before and after the squares stand for neighbors that a border map has not. */
 TARGET static inline void NAME(forward_by)(const Norm *norm, const void *restrict x, void *restrict y, long rows,
                                            int half, float beta, int reach) {
     int width = norm->width;
@@ -359,7 +359,7 @@ TARGET static inline void NAME(forward_by)(const Norm *norm, const void *restric
     }
 }
 
-/* dx_i = dy_i s_i^-beta - 2 alpha beta x_i * sum over neighbours j of dy_j x_j s_j^-(beta + 1). */
+/* dx_i = dy_i s_i^-beta - 2 alpha beta x_i * sum over neighbors j of dy_j x_j s_j^-(beta + 1). */
 TARGET static inline void NAME(backward_by)(const Norm *norm, const void *restrict x, const void *restrict dy,
                                             void *restrict dx, long rows, int half, float beta, int reach) {
     int width = norm->width;
@@ -413,7 +413,7 @@ TARGET static inline Sixteen NAME(turned)(const uint8_t *bytes, int mirrored, in
 
 /* A row's pixels from right to left, blue first, or both: five at a time, of which the next five write over the
    sixteenth byte. It is read from left to right always: a processor fetches ahead of that, and hardly of the other.
-   Sixteen bytes about the row's last five would reach out of the photograph, so those come from a copy. */
+   Sixteen bytes about the row's last five would reach out of the image, so those come from a copy. */
 TARGET static inline void NAME(turn)(const uint8_t *row, uint8_t *out, int pixels, int mirrored, int bgr) {
     for (int x = 0; x + 5 < pixels; x += 5) {
         Sixteen five = NAME(turned)(row + 3 * x, mirrored, bgr);
@@ -469,8 +469,8 @@ TARGET static void NAME(window)(const View *view, const uint8_t *row, const floa
 }
 
 /* One view of a box of any size: between the four pixels about each place, as torch's grid_sample with its border mode.
-   Of two rows first, then within what they gave. The mean is one colour. */
-TARGET static void NAME(box)(const View *view, const uint8_t *photograph, const float *mean, const float *shift,
+   Of two rows first, then within what they gave. The mean is one color. */
+TARGET static void NAME(box)(const View *view, const uint8_t *image, const float *mean, const float *shift,
                              int mirrored, const float *box, void *to) {
     int crop = view->crop, numbers = 3 * crop, stride = 3 * view->side;
     float scales[numbers], shifts[numbers], line[numbers], share[numbers], rows[stride];
@@ -478,15 +478,15 @@ TARGET static void NAME(box)(const View *view, const uint8_t *photograph, const 
     NAME(prepare)(view, mean, shift, scales, shifts);
     for (int i = 0; i < numbers; i++) {
         Between place = between(box[1], box[3] / crop, mirrored ? crop - 1 - i / 3 : i / 3, view->side);
-        int colour = view->bgr ? 2 - i % 3 : i % 3;
-        near[i] = 3 * place.before + colour, far[i] = 3 * place.after + colour, share[i] = place.share;
+        int color = view->bgr ? 2 - i % 3 : i % 3;
+        near[i] = 3 * place.before + color, far[i] = 3 * place.after + color, share[i] = place.share;
     }
     int first = 3 * between(box[1], box[3] / crop, 0, view->side).before;
     int end = 3 * between(box[1], box[3] / crop, crop - 1, view->side).after + 3;
     for (int y = 0; y < crop; y++) {
         Between place = between(box[0], box[2] / crop, y, view->side);
-        const uint8_t *restrict above = photograph + (long)place.before * stride;
-        const uint8_t *restrict below = photograph + (long)place.after * stride;
+        const uint8_t *restrict above = image + (long)place.before * stride;
+        const uint8_t *restrict below = image + (long)place.after * stride;
         for (int i = first; i < end; i++) rows[i] = above[i] + place.share * (float)(below[i] - above[i]);
         for (int i = 0; i < numbers; i++) line[i] = rows[near[i]] + share[i] * (rows[far[i]] - rows[near[i]]);
         NAME(finish)(view, line, scales, shifts, y, to);
@@ -512,7 +512,7 @@ TARGET static void NAME(update)(const Rule *rule, float *restrict w, float *rest
     }
 }
 
-/* One row to fewer or more columns: a pixel's three colours, and a fourth byte for nothing, in one register. */
+/* One row to fewer or more columns: a pixel's three colors, and a fourth byte for nothing, in one register. */
 TARGET static inline void NAME(across_by)(const Axis *axis, const uint8_t *row, uint8_t *out, int taps) {
     const uint32_t *weight = (const uint32_t *)axis->weight;
     for (int x = 0; x < axis->count; x++, weight += taps) {

@@ -2,7 +2,7 @@
 
 The forward pass follows Caffe's documentation of each layer, in float64. The writer knows protobuf's encoding and
 nothing else; the field numbers stand here once more, by hand, so that reader and writer share no mistake.
-Shapes: N photographs, C maps, H rows, W columns.
+Shapes: N images, C maps, H rows, W columns.
 """
 
 import struct
@@ -28,7 +28,7 @@ class Spec:
 
 
 def alexnet(
-    widths=(8, 16, 12, 12, 16), hidden=24, classes=10, pool_first=False, seed=0, sigma=None, split=False,
+    widths=(8, 16, 12, 12, 16), hidden=24, classes=10, pool_first=False, seed=0, init_std=None, split=False,
 ) -> list[Spec]:
     """bvlc_alexnet, or with `pool_first` bvlc_reference_caffenet, layer by layer, with random weights."""
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def alexnet(
         blob = top
 
     def draw(*shape: int) -> np.ndarray:
-        deviation = sigma or (2 / np.prod(shape[1:])) ** 0.5
+        deviation = init_std or (2 / np.prod(shape[1:])) ** 0.5
         return (rng.standard_normal(shape, np.float32) * np.float32(deviation)).astype(np.float32)
 
     kernels = ((11, 4, 0, 1), (5, 1, 2, 2), (3, 1, 1, 1), (3, 1, 1, 2), (3, 1, 1, 2))

@@ -1,4 +1,4 @@
-"""Shared by the tests: a small packed data set, where the real photographs lie, and a browser."""
+"""Shared by the tests: a small packed data set, where the real images lie, and a browser."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,35 +13,35 @@ from playwright.sync_api import Browser, sync_playwright
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.packed import Packed
+from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
-from alexnet.training.trainer import Run
+from alexnet.training.trainer import Trainer
 
-PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data"
-"""Real photographs that are not part of the repository."""
+IMAGES = Path(__file__).parents[2] / "shared" / "data"
+"""Real images that are not part of the repository."""
 
 
 @pytest.fixture(scope="session")
-def photographs() -> Path:
-    """The folder of real photographs; tests that need it are skipped where it is missing."""
-    if not PHOTOGRAPHS.is_dir():
-        pytest.skip(f"no photographs in {PHOTOGRAPHS}")
-    return PHOTOGRAPHS
+def images() -> Path:
+    """The folder of real images; tests that need it are skipped where it is missing."""
+    if not IMAGES.is_dir():
+        pytest.skip(f"no images in {IMAGES}")
+    return IMAGES
 
 
 def draw(rng: np.random.Generator, label: int, side: int = 32) -> np.ndarray:
-    """A noisy picture of stripes; their direction and colour tell the class. uint8 [side, side, 3]."""
+    """A noisy picture of stripes; their direction and color tell the class. uint8 [side, side, 3]."""
     y, x = np.mgrid[:side, :side]
     wave = np.sin((x * np.cos(label) + y * np.sin(label)) * 0.8 + rng.uniform(0, 6))
-    colour = np.array([80, 40, -60]) if label % 2 else np.array([-60, 50, 70])
-    return np.clip(128 + wave[..., None] * colour + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
+    color = np.array([80, 40, -60]) if label % 2 else np.array([-60, 50, 70])
+    return np.clip(128 + wave[..., None] * color + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")
 def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/ and val/ of four classes, 30 and 11 photographs each, as PNG files of 32 pixels."""
-    root, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    """train/ and val/ of four classes, 30 and 11 images each, as PNG files of 32 pixels."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for split, count in (("train", 30), ("val", 11)):
         for label, name in enumerate(("ash", "birch", "cedar", "date palm")):
             folder = root / split / name
@@ -52,23 +52,23 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def packed(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+def packed(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
     """The same, packed at 32 pixels."""
     return pack(open_dataset(class_folders), tmp_path_factory.mktemp("packed") / "data", side=32)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Arch:
-    """A network that trains in a second, with dropout, both kinds of layer, and batch normalisation."""
+    """A network that trains in a second, with dropout, both kinds of layer, and batch normalization."""
     return override(arch("small"), [
         "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", "classes=4"])
 
 
 @pytest.fixture(scope="session")
-def trained(packed: Packed, tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(packed: PackedDataset, tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of three epochs."""
     folder = tmp_path_factory.mktemp("run")
-    Run(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder).train()
+    Trainer(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder).train()
     return folder
 
 

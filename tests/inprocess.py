@@ -74,7 +74,7 @@ def form(photos: dict[str, bytes]) -> tuple[bytes, str]:
 
 
 def encoded(pixels_HWC: np.ndarray, kind: str = "PNG") -> bytes:
-    """A photograph's file."""
+    """An image's file."""
     stream = io.BytesIO()
     Image.fromarray(pixels_HWC).save(stream, kind)
     return stream.getvalue()

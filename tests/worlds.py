@@ -18,7 +18,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
 from alexnet.models import checkpoint
 from alexnet.training.parallel.strategies import joined
-from alexnet.training.trainer import Run
+from alexnet.training.trainer import Trainer
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def train(folder: Path) -> None:
             world.sent.clear()
             arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
             out = folder / job["out"]
-            Run(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"], resume=job.get("resume", False),
+            Trainer(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"], resume=job.get("resume", False),
                 world=world, parallel=job["parallel"], scheme=job["scheme"], micro_batch=job.get("micro_batch")).train()
             (folder / f"{job['out']}.sent-{world.rank}.json").write_text(json.dumps(world.sent))
 
@@ -48,10 +48,10 @@ def hold(folder: Path) -> None:
     """Take up a run in each process, and save at once what they hold."""
     with joined("cpu") as world:
         job, = json.loads((folder / "jobs.json").read_text())
-        run = Run(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"]),
+        run = Trainer(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"]),
                   folder / job["out"], seed=job["seed"], resume=True, world=world, parallel=job["parallel"])
         weights = run.team.whole(run.network.state_dict())
-        velocity = run.team.whole(run.optimiser.velocity)
+        velocity = run.team.whole(run.optimizer.velocity)
         if world.first:
             checkpoint.save(checkpoint.Checkpoint(
                 run.arch, run.packed.classes, weights, run.preprocess.mean_HWC, run.recipe, velocity,
@@ -65,8 +65,8 @@ def disagree(folder: Path) -> None:
             mine = job["last"] if world.rank == world.size - 1 else job["others"]
             said = "nothing"
             try:
-                with world.together():
-                    Run(open_packed(Path(mine["packed"])), from_json(Arch, mine["arch"]),
+                with world.error_barrier():
+                    Trainer(open_packed(Path(mine["packed"])), from_json(Arch, mine["arch"]),
                         from_json(Recipe, mine["recipe"]), folder / f"{number}", seed=mine["seed"], world=world,
                         parallel=mine["parallel"])
             except (ValueError, SystemExit) as error:

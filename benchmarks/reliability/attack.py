@@ -21,7 +21,7 @@ from pathlib import Path
 import ledger
 from ledger import Finding
 from PIL import Image
-from served import LOST, Reply, Served, ask, connected, on_the_other_core, photograph, post, reply, untrained
+from served import LOST, Reply, Served, ask, connected, image, on_the_other_core, post, reply, untrained
 
 AT_ONCE = 8
 """Fuzzed requests under way; so few are no load."""
@@ -104,8 +104,8 @@ def fuzzed(rng: random.Random, pictures: list[bytes]) -> bytes:
 def odd_pictures() -> list[bytes]:
     """Small ones of all kinds, and some that are none."""
     kinds = ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]
-    made = [photograph(seed, kind) for seed, kind in enumerate(kinds)]
-    made += [photograph(8, "PNG", (1, 5000)), photograph(9, "PNG", (5000, 1)), b"", b"no picture"]
+    made = [image(seed, kind) for seed, kind in enumerate(kinds)]
+    made += [image(8, "PNG", (1, 5000)), image(9, "PNG", (5000, 1)), b"", b"no picture"]
     return made
 
 
@@ -161,7 +161,7 @@ async def endless(port: int, megabytes: int) -> int:
 
 async def slow(port: int, number: int, seconds: float) -> None:
     """A request that comes byte by byte, from its head or from its body on, until the server has had enough."""
-    request = post(photograph())
+    request = post(image())
     at = request.index(b"\r\n\r\n") + 4 if number % 2 else 0
     until = time.monotonic() + seconds
     with contextlib.suppress(OSError):
@@ -187,7 +187,7 @@ async def good_meanwhile(port: int, trouble: Awaitable[object]) -> tuple[int, in
     task, answered, failed, longest = asyncio.ensure_future(trouble), 0, 0, 0.0
     while True:
         began = time.monotonic()
-        sound = (await ask(port, post(photograph()))).status == 200
+        sound = (await ask(port, post(image()))).status == 200
         answered, failed, longest = answered + sound, failed + (not sound), max(longest, time.monotonic() - began)
         if task.done():
             await task
@@ -203,8 +203,8 @@ def measure(requests: int, megabytes: int, slow_clients: int, seconds: float, bo
 
     async def go(server: Served) -> tuple[float, float, int]:
         port = server.port
-        warm = post(form([('name="p"; filename="x"', photograph())] * 64), "/predict", FORM)
-        for request in [warm, post(photograph(), "/look"), *[post(photograph())] * 50]:
+        warm = post(form([('name="p"; filename="x"', image())] * 64), "/predict", FORM)
+        for request in [warm, post(image(), "/look"), *[post(image())] * 50]:
             await ask(port, request)
         before = server.megabytes()
         seen.update(await fuzz(port, requests))

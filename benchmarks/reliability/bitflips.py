@@ -51,15 +51,15 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
         for mine, theirs in ((one.weights, other.weights), (one.velocity, other.velocity)))
 
 
-class Run:
+class Trainer:
     """A run of three epochs; it as it was after two of them; and what stands in for each checkpoint of that."""
 
     def __init__(self, alexnet: Commands, work: Path) -> None:
         self.alexnet, self.work = alexnet, work
-        self.photographs = class_folders(work / "photographs")
+        self.images = class_folders(work / "images")
         self.data, self.jpeg = work / "raw", work / "jpeg"
         for codec, folder in (("raw", self.data), ("jpeg", self.jpeg)):
-            assert alexnet("pack", self.photographs, folder, "--codec", codec, "--side", 32).code == 0
+            assert alexnet("pack", self.images, folder, "--codec", codec, "--side", 32).code == 0
         self.folder, self.whole = work / "run", work / "whole"
         assert self.train(self.folder, 1) == 0  # so that the second epoch finds a state before
         assert self.train(self.folder, 2) == 0
@@ -98,7 +98,7 @@ class Run:
         copy = self.work / "copy"
         shutil.copytree(self.folder, copy)
         place = copy / path.relative_to(self.folder)
-        photo = next(self.photographs.glob("val/*/*.png"))
+        photo = next(self.images.glob("val/*/*.png"))
         asked = [["evaluate", copy, self.data], ["predict", copy, photo]]
         if name == "last":
             asked = [["evaluate", copy / name, self.data], ["predict", copy / name, photo],
@@ -126,7 +126,7 @@ def measure(flips: int, truncations: int) -> Finding:
     rng = random.Random(0)
     found = stood_in = asked = went_on = 0
     with tempfile.TemporaryDirectory() as work, Commands() as alexnet:
-        run = Run(alexnet, Path(work))
+        run = Trainer(alexnet, Path(work))
         total = flips + truncations
         for number in range(total):
             cut = number >= flips
@@ -152,7 +152,7 @@ def measure(flips: int, truncations: int) -> Finding:
     return Finding(
         "5", f"{flips} bits flipped and {truncations} files cut off in a run's checkpoints and in packed folders",
         "all told by name, the previous checkpoint used, resuming ends bit for bit where it would have",
-        f"{found} of {total} told by name (raw photographs by `alexnet verify`), {stood_in} of {-(-total // 2)} times "
+        f"{found} of {total} told by name (raw images by `alexnet verify`), {stood_in} of {-(-total // 2)} times "
         f"the previous checkpoint or the run's other one used; {went_on} of {asked} times the commands did right",
         found == total and stood_in == -(-total // 2) and went_on == asked and sound)
 

@@ -19,7 +19,7 @@ from typing import Self
 
 SMALL = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=8",
          "--set", "arch.dense.width=16", "--set", "recipe.batch_size=16", "--device", "cpu", "--precision", "fp32"]
-"""Options of `train` for a network that takes an epoch of 40 photographs in no time."""
+"""Options of `train` for a network that takes an epoch of 40 images in no time."""
 
 SECONDS = 120
 """After which a command is taken to hang, and killed."""

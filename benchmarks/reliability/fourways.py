@@ -1,9 +1,9 @@
-"""Row 14: the same photographs through evaluate, predict, ONNX Runtime and the server.
+"""Row 14: the same images through evaluate, predict, ONNX Runtime and the server.
 
-    python benchmarks/reliability/fourways.py --photographs 500
+    python benchmarks/reliability/fourways.py --images 500
 
 evaluate reads what was packed of the files; the other three read the files themselves, ONNX Runtime with nothing of
-ours but the decoder and the square. Imagenette's validation photographs, evenly spaced; a network as it begins, with
+ours but the decoder and the square. Imagenette's validation images, evenly spaced; a network as it begins, with
 weights that make its logits as large as a trained one's.
 """
 
@@ -32,17 +32,17 @@ from alexnet.inference.predictor import load
 from alexnet.models.formats.onnx import export
 from alexnet.models.formats.open_weights import open_weights
 
-PHOTOGRAPHS = ledger.ROOT.parent / "shared" / "data" / "imagenette.tar"
+IMAGES = ledger.ROOT.parent / "shared" / "data" / "imagenette.tar"
 """Not part of the repository."""
 
 TOLERANCE = 1e-4
 IN_A_FORM = 10
-WIDE = ("initialisation=kaiming", "output_sigma=0.003")
+WIDE = ("initialization=kaiming", "output_init_std=0.003")
 
 
 def take(count: int, folder: Path) -> None:
-    """Validation photographs into val/, and one of each class into train/, without which there is no data set."""
-    with tarfile.open(PHOTOGRAPHS) as tar:
+    """Validation images into val/, and one of each class into train/, without which there is no data set."""
+    with tarfile.open(IMAGES) as tar:
         files = sorted((member for member in tar.getmembers() if member.isfile()), key=lambda member: member.name)
         val = [member for member in files if "/val/" in f"/{member.name}"]
         one_of_each = {Path(member.name).parent: member for member in files if "/train/" in f"/{member.name}"}
@@ -65,21 +65,21 @@ async def served(port: int, paths: list[Path]) -> tuple[NDArray[np.float64], lis
     return np.array(logits), best
 
 
-def measure(photographs: int, preset: str = "paper", settings: tuple[str, ...] = ()) -> Finding:
+def measure(samples: int, preset: str = "paper", settings: tuple[str, ...] = ()) -> Finding:
     """Ask that many of a network of that preset."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         run = untrained(folder / "run", preset, (*WIDE, *settings))
         saved, model = open_weights(run), load(run)
-        take(photographs, folder / "photographs")
-        packed = pack(open_dataset(folder / "photographs"), folder / "packed", side=saved.arch.input.side, workers=1)
+        take(samples, folder / "images")
+        packed = pack(open_dataset(folder / "images"), folder / "packed", side=saved.arch.input.side, workers=1)
         split = packed.split("val")
-        paths = [folder / "photographs" / "val" / name.removeprefix("val/") for name in split.names]
+        paths = [folder / "images" / "val" / name.removeprefix("val/") for name in split.names]
 
         members = [(model.network, model.preprocess)]
         probabilities_NK = torch.cat([some for some, _ in predictions(members, split)]).numpy()
         with torch.inference_mode():
-            logits_NK = torch.cat([model.network(model.preprocess.centre(torch.from_numpy(split.read(places))))
+            logits_NK = torch.cat([model.network(model.preprocess.center(torch.from_numpy(split.read(places))))
                                    for places in np.array_split(np.arange(len(split)), -(-len(split) // 64))]).numpy()
 
         guesses = model.predict(paths, top=len(model.classes))
@@ -103,12 +103,12 @@ def measure(photographs: int, preset: str = "paper", settings: tuple[str, ...] =
         "ONNX (logits)": np.abs(onnx_NK - logits_NK).max(), "server (logits)": np.abs(served_NK - logits_NK).max()}
     told = ", ".join(f"{way} {difference:.1e}" for way, difference in differences.items())
     return Finding(
-        "14", f"{len(paths)} photographs through evaluate, predict, ONNX and the server; {preset}",
+        "14", f"{len(paths)} images through evaluate, predict, ONNX and the server; {preset}",
         f"logits, or probabilities, within {TOLERANCE:g} of evaluate's; the same top-1",
         f"at most: {told}; {unequal} of {5 * len(paths):,} top-1 differ, of {len(set(best_N))} classes; logits up to "
         f"{np.abs(logits_NK).max():.1f}",
-        len(paths) == photographs and unequal == 0 and bool(max(differences.values()) <= TOLERANCE))
+        len(paths) == samples and unequal == 0 and bool(max(differences.values()) <= TOLERANCE))
 
 
 if __name__ == "__main__":
-    ledger.main(measure, photographs=500)
+    ledger.main(measure, samples=500)

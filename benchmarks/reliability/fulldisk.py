@@ -78,15 +78,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 class Case:
     """A command that writes, on a disk of its own; `begin` lays out what is there before."""
 
-    def __init__(self, alexnet: Commands, disk: Disk, data: Path, photographs: Path, run: Path) -> None:
-        self.alexnet, self.disk, self.data, self.photographs, self.sound_run = alexnet, disk, data, photographs, run
+    def __init__(self, alexnet: Commands, disk: Disk, data: Path, images: Path, run: Path) -> None:
+        self.alexnet, self.disk, self.data, self.images, self.sound_run = alexnet, disk, data, images, run
         self.run, self.packed = disk.place / "run", disk.place / "packed"
 
     def train(self) -> Outcome:
         return self.alexnet("train", self.data, *LARGER, "--epochs", 2, "--resume", "--out", self.run)
 
     def pack(self) -> Outcome:
-        return self.alexnet("pack", self.photographs, self.packed, "--side", 32, first=ROOM)
+        return self.alexnet("pack", self.images, self.packed, "--side", 32, first=ROOM)
 
     def clean(self) -> None:
         for folder in (self.run, self.packed):
@@ -153,7 +153,7 @@ def read_only(case: Case, work: Path) -> list[str]:
     place = work / "fixed"
     place.mkdir()
     shutil.copytree(case.sound_run, place / "run")
-    photo = next(case.photographs.glob("val/*/*.png"))
+    photo = next(case.images.glob("val/*/*.png"))
     wrong = []
     with mounted(place, "--bind", str(place)):
         subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
@@ -161,7 +161,7 @@ def read_only(case: Case, work: Path) -> list[str]:
         for arguments in (
             ["train", case.data, *LARGER, "--out", place / "new"],
             ["train", case.data, *LARGER, "--epochs", 2, "--resume", "--out", place / "run"],
-            ["pack", case.photographs, place / "packed", "--side", 32], ["import", work / "hub", place / "out"],
+            ["pack", case.images, place / "packed", "--side", 32], ["import", work / "hub", place / "out"],
             ["export", case.sound_run, place / "hub"], ["report", place / "run"],
             ["explain", "paper", "--html", place / "page.html"], ["figure", "2", "paper", "--out", place / "a.png"],
         ):
@@ -180,13 +180,13 @@ def inside(offsets: int, bisections: int) -> Finding:
     """The measurement, in a mount namespace that the script may do with as it likes."""
     with tempfile.TemporaryDirectory() as name, Commands() as alexnet:
         work, disk = Path(name), Disk(Path(name) / "disk")
-        photographs, data, run = class_folders(work / "photographs"), work / "data", work / "run"
-        assert alexnet("pack", photographs, data, "--side", 32).code == 0
+        images, data, run = class_folders(work / "images"), work / "data", work / "run"
+        assert alexnet("pack", images, data, "--side", 32).code == 0
         assert alexnet("train", data, *LARGER, "--epochs", 1, "--out", run).code == 0
         assert alexnet("export", run, work / "hub").code == 0
         disk.place.mkdir()
         with mounted(disk.place, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none"):
-            case = Case(alexnet, disk, data, photographs, run)
+            case = Case(alexnet, disk, data, images, run)
             wrong = full(case, offsets, bisections)
         wrong_here = read_only(case, work)
     for line in (*wrong, *wrong_here):

@@ -31,14 +31,14 @@ from pictures import FORMATS, damaged, seeds
 from alexnet.data import images, shards
 from alexnet.data import manifest as manifest_module
 from alexnet.data import packed as packed_module
-from alexnet.data.dataset import ArrayPhoto, Dataset
+from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.packing import pack
 from alexnet.models.formats import caffe, caffe_proto
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 SIDE = 12
-"""Of the packed photographs that the reader of shards is shown."""
+"""Of the packed images that the reader of shards is shown."""
 
 
 def names_it(what: str, error: Exception) -> None:
@@ -100,7 +100,7 @@ def _vouch_for(folder: Path, name: str) -> None:
         path.with_suffix(".draft").unlink(missing_ok=True)
 
 
-def read_all(packed: packed_module.Packed) -> None:
+def read_all(packed: packed_module.PackedDataset) -> None:
     """All that a packed folder can be asked."""
     assert packed.mean_HWC.shape == (packed.side, packed.side, 3)
     for what in ("plan", "classes", "wnids", "source", "credits", "notes", "splits", "counts", "quarantined",
@@ -150,10 +150,10 @@ def _packed() -> list[Path]:
     """Two small packed folders, raw and jpeg."""
     if "packed" not in _made:
         root, rng = Path(tempfile.mkdtemp(prefix="fuzz")), np.random.default_rng(0)
-        photos = {split: [ArrayPhoto(f"{split}/{n}.png", n % 2, rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+        photos = {split: [ArrayImage(f"{split}/{n}.png", n % 2, rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
                           for n in range(count)] for split, count in (("train", 5), ("val", 2))}
         dataset = Dataset("fuzz", ("ash", "birch"), photos, "made up")
-        _made["packed"] = [pack(dataset, root / codec, side=SIDE, codec=codec, shard_photographs=4, workers=1).path
+        _made["packed"] = [pack(dataset, root / codec, side=SIDE, codec=codec, shard_images=4, workers=1).path
                            for codec in shards.CODECS]
     return _made["packed"]
 

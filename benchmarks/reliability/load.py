@@ -20,7 +20,7 @@ from pathlib import Path
 import ledger
 import numpy as np
 from ledger import Finding
-from served import LOST, Reply, Served, ask, on_the_other_core, photograph, post, reply, untrained
+from served import LOST, Reply, Served, ask, image, on_the_other_core, post, reply, untrained
 
 CLOSED = 16
 """Clients that measure the capacity."""
@@ -130,7 +130,7 @@ async def recovered(port: int, request: bytes, normal: float, within: float) -> 
 def measure(seconds: float, share: float = 0.7, times: float = 2.0, slack: float = 1.0) -> Finding:
     """seconds: of the load below capacity; a tenth of it above. share, times: of capacity. slack: what the limits of
     time are multiplied by."""
-    request = post(photograph())
+    request = post(image())
 
     async def go(port: int) -> tuple[float, Seen, Seen, float]:
         client = Client(port, request)

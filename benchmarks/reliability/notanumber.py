@@ -2,8 +2,8 @@
 
     python benchmarks/reliability/notanumber.py [--rates 8]
 
-By the data: a photograph's view has a NaN from the second epoch on. By the rate: it is far too large, with batch
-normalisation and without. One process and two.
+By the data: an image's view has a NaN from the second epoch on. By the rate: it is far too large, with batch
+normalization and without. One process and two.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from alexnet.models import checkpoint
 from alexnet.training.run_folder import logged
 
 EPOCHS, BATCH = 20, 8
-SENTENCE = re.compile(r"alexnet: the loss is \S+ after (?:step )?(\d+).*; the photographs were (\S+)")
+SENTENCE = re.compile(r"alexnet: the loss is \S+ after (?:step )?(\d+).*; the images were (\S+)")
 
 
 @dataclass(frozen=True)
 class SpoilView:
-    """Puts a NaN into the view of a photograph of the training set, from an epoch on."""
+    """Puts a NaN into the view of an image of the training set, from an epoch on."""
 
     index: int
     epoch: int
@@ -48,7 +48,7 @@ class SpoilView:
 
 
 def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
-    """rates: how many too large ones, with batch normalisation and without in turn. sizes: 2 for two processes too."""
+    """rates: how many too large ones, with batch normalization and without in turn. sizes: 2 for two processes too."""
     rng = np.random.default_rng(seed)
     by_data: list[str | None] = []
     by_rate: list[str | None] = []
@@ -63,14 +63,14 @@ def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
             for number in range(rates):
                 rate, norm = 10 ** rng.uniform(0, 30), ("batch", "none")[number % 2]
                 by_rate.append(_fault(
-                    data, folder / f"rate-{size}-{number}", size, "--set", f"recipe.rate={rate:.3g}",
+                    data, folder / f"rate-{size}-{number}", size, "--set", f"recipe.learning_rate={rate:.3g}",
                     "--set", f"arch.norm={norm}", "--set", "recipe.warmup_epochs=0"))
     faults = [fault for fault in by_data + by_rate if fault]
     return Finding(
-        "12", f"NaN by a photograph {len(by_data)} times, rates of 1 to 1e30 {len(by_rate)} times with "
-              f"batch normalisation and without, in {' and '.join(['one process', 'two'][:sizes])}",
-        "stops within one step, keeps the last good checkpoint, names the photographs of the batch",
-        f"by data {by_data.count('')} of {len(by_data)} stopped at that step and named the photograph; by rate "
+        "12", f"NaN by an image {len(by_data)} times, rates of 1 to 1e30 {len(by_rate)} times with "
+              f"batch normalization and without, in {' and '.join(['one process', 'two'][:sizes])}",
+        "stops within one step, keeps the last good checkpoint, names the images of the batch",
+        f"by data {by_data.count('')} of {len(by_data)} stopped at that step and named the image; by rate "
         f"{by_rate.count('')} stopped at the step after the last finite weights, or sooner, and named the batch's, "
         f"{by_rate.count(None)} came to their end with finite weights; {len(faults)} otherwise"
         + "".join(f" ({one})" for one in faults[:3]),
@@ -81,7 +81,7 @@ def _fault(data: Path, out: Path, size: int, *options: str, named: str = "", at:
            before: SpoilView | None = None) -> str | None:
     """Train. What was not as it should be where it stopped, "" where all was; None where it came to its end.
 
-    named, at: a photograph and the step that must be in the sentence.
+    named, at: an image and the step that must be in the sentence.
     """
     processes = victims.train(data, out, EPOCHS, *options, size=size, before=before)
     for one in processes:
@@ -98,10 +98,10 @@ def _fault(data: Path, out: Path, size: int, *options: str, named: str = "", at:
     sentence = SENTENCE.search(said)
     if codes != [2] * size or not sentence or said.count("alexnet: ") != 1:
         return f"{out.name}: exit codes {codes}, said {said[-300:]!r}"
-    step, photograph = int(sentence[1]), sentence[2].rstrip(",")
+    step, image = int(sentence[1]), sentence[2].rstrip(",")
     warning = [event for event in logged(out) if event["event"] == "warning"][-1]
-    if (named and named not in warning["photographs"]) or (at and step != at):
-        return f"{out.name}: step {step} and not {at}, {photograph} and not {named}"
+    if (named and named not in warning["images"]) or (at and step != at):
+        return f"{out.name}: step {step} and not {at}, {image} and not {named}"
     if not 0 <= step - victims.step_of(out) <= 1:
         return f"{out.name}: stopped after step {step}, and the checkpoint is of {victims.step_of(out)}"
     return ""

@@ -59,28 +59,28 @@ def cifar_of_pickles() -> bytes:
 #: What is wrong, how it is made, and what `alexnet pack` must say of it; "" for what is packed all the same.
 FOLDERS: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("is not there", lambda root: None, "there is no "),
-    ("is empty", lambda root: root.mkdir(), "holds no class folders with photographs"),
+    ("is empty", lambda root: root.mkdir(), "holds no class folders with images"),
     ("is a text file", lambda root: root.write_text("ash, birch"), "cannot be read as CIFAR-10's archive"),
-    ("is one photograph", lambda root: put(root.parent, root.name + ".png"), "is one photograph; name the data"),
+    ("is one image", lambda root: put(root.parent, root.name + ".png"), "is one image; name the data"),
     ("is a broken link", lambda root: root.symlink_to(root / "nowhere"), "there is no "),
-    ("holds photographs and no classes", lambda root: put(root, "a.png", "b.png"), "and no class folders; put the"),
+    ("holds images and no classes", lambda root: put(root, "a.png", "b.png"), "and no class folders; put the"),
     ("holds one class", lambda root: pictures(root, "ash"), "it takes two or more to tell apart"),
     ("is one class among several", lambda root: pictures(root.parent, f"{root.name}", "oak"), "did you mean "),
     ("is a level too high", lambda root: pictures(root, "deep/ash", "deep/birch"), "did you mean "),
-    ("holds classes of no photographs", lambda root: put(root, "ash/a.txt", "birch/b.txt", data=b"x"),
-     "holds no class folders with photographs"),
+    ("holds classes of no images", lambda root: put(root, "ash/a.txt", "birch/b.txt", data=b"x"),
+     "holds no class folders with images"),
     ("has a val/ and no train/", lambda root: pictures(root, "ash", "birch", "val"), "but no train/"),
     ("validates on a class unknown", lambda root: remake(root, lambda r: pictures(r, "val/cedar")),
      "has class 'cedar' and "),
     ("validates on a class misspelt", lambda root: remake(root, lambda r: (r / "val/ash").rename(r / "val/ahs")),
      "did you mean ash?"),
     ("validates on no classes", lambda root: remake(root, lambda r: [shutil.rmtree(r / "val"), put(r, "val/a.png")]),
-     "has no class folders with photographs"),
+     "has no class folders with images"),
     ("holds nothing that decodes", lambda root: put(root, "ash/a.png", "ash/b.png", "birch/c.png", data=b"<html>"),
-     "photographs of "),
+     "images of "),
     ("holds more that does not decode than does", lambda root: remake(
         root, lambda r: put(r, *(f"train/ash/x{n}.jpg" for n in range(9)), data=b"")), "cannot be decoded, as "),
-    ("is a run", lambda root: put(root, "log.jsonl", data=b"{}\n"), "is a run or a checkpoint and no photographs"),
+    ("is a run", lambda root: put(root, "log.jsonl", data=b"{}\n"), "is a run or a checkpoint and no images"),
     ("is a checkpoint", lambda root: put(root, "checkpoint.json", data=b"{}"), "is a run or a checkpoint"),
     ("holds half of ImageNet's archives", lambda root: put(root, "ILSVRC2012_img_train.tar", data=b""), "ILSVRC2012"),
     ("is CIFAR-10 for Python", lambda root: put(root.parent, root.name + ".tar.gz", data=cifar_of_pickles()),
@@ -100,9 +100,9 @@ FOLDERS: tuple[tuple[str, Callable[[Path], object], str], ...] = (
 
 def folder_holds(alexnet: Commands, place: Path, make: Callable[[Path], object], words: str) -> str:
     """Nothing where `alexnet pack` does as the table says; else what it did."""
-    root = place / "photographs"
+    root = place / "images"
     make(root)
-    source = next((path for path in (root, *place.glob("photographs.*")) if path.exists()), root)
+    source = next((path for path in (root, *place.glob("images.*")) if path.exists()), root)
     before = sorted(place.rglob("*"))
     done = alexnet("pack", source, place.parent / "packed", "--side", 16)
     written = (place.parent / "packed" / "manifest.json").exists()
@@ -158,7 +158,7 @@ PICTURES: tuple[tuple[str, str, Callable[[], bytes], tuple[int, int, int] | str]
     ("a PNG called JPEG", "a.jpg", lambda: encoded(red(), "PNG"), RED),
     ("a JPEG called PNG", "b.png", lambda: encoded(red(), "JPEG", quality=95), RED),
     ("a CMYK JPEG, inverted as Adobe's are", "c.jpg", inverted_cmyk, RED),
-    ("16 bits of grey", "d.png", lambda: encoded(deep(128 * 257), "PNG"), GREY),
+    ("16 bits of gray", "d.png", lambda: encoded(deep(128 * 257), "PNG"), GREY),
     ("32 bits of floating point", "e.tif", lambda: encoded(
         Image.fromarray(np.full((30, 40), 0.502, np.float32)), "TIFF"), GREY),
     ("pixels that are not numbers", "f.tif", lambda: encoded(
@@ -173,16 +173,16 @@ PICTURES: tuple[tuple[str, str, Callable[[], bytes], tuple[int, int, int] | str]
     ("a camera on its side", "n.jpg", lambda: encoded(halves(), "JPEG", exif=oriented(6), quality=95), (0, 0, 254)),
     ("an animated GIF", "o.gif", lambda: moving("GIF"), RED),
     ("an animated WebP", "p.webp", lambda: moving("WEBP"), RED),
-    ("a palette with a transparent colour", "q.png", lambda: encoded(red("P"), "PNG", transparency=b"\0" * 256),
+    ("a palette with a transparent color", "q.png", lambda: encoded(red("P"), "PNG", transparency=b"\0" * 256),
      (255, 255, 255)),
-    ("grey and alpha", "r.png", lambda: encoded(Image.new("LA", (40, 30), (0, 128)), "PNG"), (127, 127, 127)),
+    ("gray and alpha", "r.png", lambda: encoded(Image.new("LA", (40, 30), (0, 128)), "PNG"), (127, 127, 127)),
     ("glass over nothing", "s.webp", lambda: encoded(glass(0), "WEBP", lossless=True), (255, 255, 255)),
     ("one bit", "t.tif", lambda: encoded(Image.new("1", (40, 30), 1), "TIFF", compression="group4"), (255, 255, 255)),
     ("half a JPEG", "u.jpg", lambda: encoded(halves(), "JPEG")[:400], "Truncated File Read"),
     ("half a PNG", "v.png", lambda: encoded(halves().resize((400, 300)), "PNG")[:300], "truncated"),
     ("a drawing", "w.svg", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it begins with b\"<svg"),
     ("PostScript", "x.jpg", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it begins with b'%!PS"),
-    ("a photograph of a telephone", "y.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0", "it is HEIC"),
+    ("an image of a telephone", "y.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0", "it is HEIC"),
 )
 
 

@@ -130,7 +130,7 @@ class Ground:
         """A file given where one of weights is taken."""
         path = self.work / name
         path.write_bytes(data)
-        photo = next((self.work / "photographs").glob("val/*/*.png"))
+        photo = next((self.work / "images").glob("val/*/*.png"))
         others = [["evaluate", path, self.data], ["export", path, self.work / "out.onnx"],
                   ["train", self.data, "--init", path, "--out", self.work / "out"]]
         for arguments in (["import", path, self.work / "out"], ["predict", path, photo], others[number % 3]):
@@ -180,8 +180,8 @@ def measure(pickles: int) -> Finding:
     """Give that many pickles to the commands, each in three disguises, and look whether one of them was run."""
     with tempfile.TemporaryDirectory() as place, Commands() as alexnet:
         work = Path(place)
-        photographs, marker = class_folders(work / "photographs"), work / "ran"
-        assert alexnet("pack", photographs, work / "data", "--side", 32).code == 0
+        images, marker = class_folders(work / "images"), work / "ran"
+        assert alexnet("pack", images, work / "data", "--side", 32).code == 0
         assert alexnet("train", work / "data", *SMALL, "--epochs", 1, "--out", work / "run").code == 0
         ground, armed, ran, outcomes = Ground(alexnet, work, work / "run", work / "data"), 0, 0, []
         for number, (name, content) in enumerate([*payloads(marker).items()][:pickles]):

@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet.data.sources.embedded import open_embedded
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
-PHOTOGRAPHS = Path(__file__).resolve().parents[3] / "shared" / "data" / "imagenet-samples.tar"
+IMAGES = Path(__file__).resolve().parents[3] / "shared" / "data" / "imagenet-samples.tar"
 """Real files of ImageNet, where they lie beside the repository."""
 
 
@@ -35,42 +35,42 @@ def oriented(orientation: int) -> Image.Exif:
 
 
 @cache
-def photograph(side: int = 64) -> Image.Image:
-    """One of the embedded photographs' patches, in colour."""
+def image(side: int = 64) -> Image.Image:
+    """One of the embedded images' patches, in color."""
     patch = next(photo for photo in open_embedded().splits["train"] if np.ptp(photo.pixels(), axis=2).max() > 50)
     return Image.fromarray(patch.pixels()).resize((side, side))
 
 
 @cache
 def seeds(kind: str) -> tuple[bytes, ...]:
-    """Whole files of one format: plain, grey, with a palette, transparent, deep, turned, moving, as far as it goes."""
-    colour, small = photograph(), photograph(24)
-    grey, few = colour.convert("L"), colour.quantize(32)
-    glass = colour.convert("RGBA")
-    glass.putalpha(grey)
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    """Whole files of one format: plain, gray, with a palette, transparent, deep, turned, moving, as far as it goes."""
+    color, small = image(), image(24)
+    gray, few = color.convert("L"), color.quantize(32)
+    glass = color.convert("RGBA")
+    glass.putalpha(gray)
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     frames = [small, small.rotate(90), small.rotate(180)]
     moving = {"save_all": True, "append_images": frames[1:]}
     made = {
         "JPEG": lambda: [
-            encoded(colour, kind), encoded(grey, kind), encoded(colour.convert("CMYK"), kind),
-            encoded(colour, kind, progressive=True, exif=oriented(6)), encoded(small, kind, restart_marker_blocks=2),
-            encoded(colour, kind, subsampling=0, icc_profile=b"no profile"), *_real()],
+            encoded(color, kind), encoded(gray, kind), encoded(color.convert("CMYK"), kind),
+            encoded(color, kind, progressive=True, exif=oriented(6)), encoded(small, kind, restart_marker_blocks=2),
+            encoded(color, kind, subsampling=0, icc_profile=b"no profile"), *_real()],
         "PNG": lambda: [
-            encoded(colour, kind), encoded(grey, kind), encoded(few, kind, transparency=3), encoded(glass, kind),
-            encoded(deep, kind), encoded(grey.convert("1"), kind), encoded(colour, kind, exif=oriented(5)),
+            encoded(color, kind), encoded(gray, kind), encoded(few, kind, transparency=3), encoded(glass, kind),
+            encoded(deep, kind), encoded(gray.convert("1"), kind), encoded(color, kind, exif=oriented(5)),
             encoded(small.convert("LA"), kind), encoded(small, kind, **moving)],
-        "GIF": lambda: [encoded(few, kind), encoded(grey, kind), encoded(few, kind, transparency=1),
+        "GIF": lambda: [encoded(few, kind), encoded(gray, kind), encoded(few, kind, transparency=1),
                         encoded(small, kind, **moving)],
         "TIFF": lambda: [
-            *(encoded(colour, kind, compression=way) for way in (
+            *(encoded(color, kind, compression=way) for way in (
                 "raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
-            encoded(grey.convert("1"), kind, compression="group4"), encoded(glass, kind), encoded(deep, kind),
-            encoded(Image.fromarray(np.asarray(grey).astype(np.float32)), kind), encoded(colour.convert("CMYK"), kind),
+            encoded(gray.convert("1"), kind, compression="group4"), encoded(glass, kind), encoded(deep, kind),
+            encoded(Image.fromarray(np.asarray(gray).astype(np.float32)), kind), encoded(color.convert("CMYK"), kind),
             # Pillow's profile holds the time, and mutants must be the same in every process.
-            encoded(colour.convert("LAB"), kind, icc_profile=b""), encoded(small, kind, exif=oriented(8)),
+            encoded(color.convert("LAB"), kind, icc_profile=b""), encoded(small, kind, exif=oriented(8)),
             encoded(small, kind, **moving)],
-        "WEBP": lambda: [encoded(colour, kind), encoded(colour, kind, lossless=True), encoded(glass, kind),
+        "WEBP": lambda: [encoded(color, kind), encoded(color, kind, lossless=True), encoded(glass, kind),
                          encoded(small, kind, exif=oriented(3)), encoded(small, kind, **moving)],
     }
     return tuple(made[kind]())
@@ -94,15 +94,15 @@ def vast(kind: str) -> bytes:
 
 
 def _real() -> list[bytes]:
-    if not PHOTOGRAPHS.is_file():
+    if not IMAGES.is_file():
         return []
-    with tarfile.open(PHOTOGRAPHS) as tar:
+    with tarfile.open(IMAGES) as tar:
         files = sorted((entry for entry in tar if entry.isfile()), key=lambda entry: entry.size)[:4]
         return [tar.extractfile(entry).read() for entry in files]
 
 
 def class_folders(root: Path, train: int = 10, val: int = 3) -> Path:
-    """train/ and val/ of the embedded photographs' first four classes, as PNGs of 32 pixels."""
+    """train/ and val/ of the embedded images' first four classes, as PNGs of 32 pixels."""
     dataset = open_embedded()
     for split, count in (("train", train), ("val", val)):
         for label, name in enumerate(dataset.classes[:4]):

@@ -42,11 +42,11 @@ def untrained(folder: Path, preset: str = "small", settings: tuple[str, ...] = S
     return folder
 
 
-def photograph(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (160, 120)) -> bytes:
-    """A picture that is sound: squares of colours."""
-    colours = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
+def image(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (160, 120)) -> bytes:
+    """A picture that is sound: squares of colors."""
+    colors = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(colours).resize(size, Image.Resampling.NEAREST).save(stream, kind)
+    Image.fromarray(colors).resize(size, Image.Resampling.NEAREST).save(stream, kind)
     return stream.getvalue()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import ledger
 import numpy as np
 from ledger import Finding
-from served import LOST, Reply, Served, connected, on_the_other_core, photograph, post, reply, untrained
+from served import LOST, Reply, Served, connected, image, on_the_other_core, post, reply, untrained
 
 STAYING, LATE, SILENT = 6, 3, 3
 """Clients of each kind; those on connections of their own come 60 times a second."""
@@ -31,7 +31,7 @@ class Crowd:
     """All that ask one server, and what became of it."""
 
     def __init__(self, port: int, seed: int) -> None:
-        self.port, self.request, self.random = port, post(photograph()), np.random.default_rng(seed)
+        self.port, self.request, self.random = port, post(image()), np.random.default_rng(seed)
         self.seen: Counter[str] = Counter()
         self.gone = asyncio.Event()
         """Set once the door is closed."""

@@ -1,7 +1,7 @@
 """Training runs to be killed: begun in milliseconds, looked at after a death, and compared to the last bit.
 
 `alexnet train` is started by forking a process that has imported torch and done nothing else, so that hundreds of kills
-take minutes. All of them train the same few photographs, drawn here, and save after every step.
+take minutes. All of them train the same few images, drawn here, and save after every step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FREQUENT = (*SMALL, "--set", "recipe.batch_size=8", "--save-minutes", "0", "--re
 """Saved after every step, and gone on with where there is something to go on with."""
 
 TRAINING, VALIDATION, STEPS = 96, 40, 12
-"""Photographs, and steps an epoch."""
+"""Images, and steps an epoch."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -51,21 +51,21 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def draw(photographs: Path, training: int = TRAINING, validation: int = VALIDATION) -> Path:
+def draw(images: Path, training: int = TRAINING, validation: int = VALIDATION) -> Path:
     """Class folders of noise whose brightness tells the class; split, as PNG files. Returns where."""
     rng = np.random.default_rng(0)
     for split, count in (("train", training), ("val", validation)):
         for number in range(count):
-            place = photographs / split / ("ash", "birch", "cedar", "date")[number % 4]
+            place = images / split / ("ash", "birch", "cedar", "date")[number % 4]
             place.mkdir(parents=True, exist_ok=True)
             pixels_HWC = rng.normal(60 + 45 * (number % 4), 60, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels_HWC).save(place / f"{number:03}.png")
-    return photographs
+    return images
 
 
 def packed(where: Path, codec: Codec = "raw") -> Path:
     """The same, packed."""
-    return pack(open_dataset(draw(where / "photographs")), where / codec, side=SIDE, codec=codec).path
+    return pack(open_dataset(draw(where / "images")), where / codec, side=SIDE, codec=codec).path
 
 
 # --- Beginning --------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def remains(run: Path) -> dict[str, bytes]:
         for kind in ("weights", "velocity"):
             kept |= {f"{name}/{kind}/{key}": one.numpy().tobytes() for key, one in getattr(saved, kind).items()}
         kept[f"{name}/training"] = json.dumps([saved.training, saved.errors]).encode()
-    events = [{key: value for key, value in event.items() if key not in ("photographs_per_second", "waiting")}
+    events = [{key: value for key, value in event.items() if key not in ("images_per_second", "waiting")}
               for event in logged(run) if event["event"] != "start"]
     return kept | {"log": json.dumps(events).encode()}
 

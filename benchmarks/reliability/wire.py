@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from attack import FORM, HEADS, STATUSES, chunked, form
-from served import photograph, post, untrained
+from served import image, post, untrained
 from uvicorn.server import ServerState
 
 from alexnet.inference.predictor import load
 from alexnet.serving.app import Service
 from alexnet.serving.explanations import samples
 from alexnet.serving.middleware import names_of
-from alexnet.serving.server import Hurried, server
+from alexnet.serving.server import TimeoutProtocol, server
 
 
 class Transport(asyncio.Transport):
@@ -68,7 +68,7 @@ class Wire:
 
     async def _statuses(self, data: bytes) -> list[int]:
         state, transport = ServerState(), Transport()
-        connection = Hurried(self.config, state, self.lifespan.state, self.loop)
+        connection = TimeoutProtocol(self.config, state, self.lifespan.state, self.loop)
         connection.connection_made(transport)
         while data and not transport.closing:
             buffer = connection.get_buffer(-1)
@@ -106,7 +106,7 @@ def answer(data: bytes) -> list[int]:
 
 def seeds() -> list[bytes]:
     """Whole requests."""
-    pictures = [photograph(seed, kind, (40, 30)) for seed, kind in enumerate(["PNG", "JPEG", "GIF"])]
+    pictures = [image(seed, kind, (40, 30)) for seed, kind in enumerate(["PNG", "JPEG", "GIF"])]
     many = form([(HEADS[0], pictures[0]), (HEADS[2], b"text"), (HEADS[0], pictures[1])])
     gets = [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in (
         "/", "/model", "/health", "/samples/0.png", "/metrics")]

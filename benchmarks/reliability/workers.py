@@ -1,4 +1,4 @@
-"""Row 13: what reads the photographs is broken, again and again; and /dev/shm is small.
+"""Row 13: what reads the images is broken, again and again; and /dev/shm is small.
 
     python benchmarks/reliability/workers.py [--readers 30] [--packings 20] [--processes 2]
 
@@ -42,20 +42,20 @@ class ReadFails:
     mark: Path
 
     def __call__(self) -> None:
-        real, reads = packed.Split._lying, iter(range(10**9))
+        real, reads = packed.PackedSplit._locate, iter(range(10**9))
 
-        def lying(split: packed.Split, indices):  # type: ignore[no-untyped-def]
+        def lying(split: packed.PackedSplit, indices):  # type: ignore[no-untyped-def]
             if next(reads) >= self.after:
                 self.mark.touch()
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(split.folder / split.shards[0]["file"]))
             return real(split, indices)
 
-        packed.Split._lying = lying  # type: ignore[method-assign]
+        packed.PackedSplit._locate = lying  # type: ignore[method-assign]
 
 
 def small_shards() -> None:
-    """`alexnet pack` in shards of 8 photographs, so that a kill finds some of them done."""
-    packing_module.pack_with_bar = partial(packing_module.pack_with_bar, shard_photographs=8)
+    """`alexnet pack` in shards of 8 images, so that a kill finds some of them done."""
+    packing_module.pack_with_bar = partial(packing_module.pack_with_bar, shard_images=8)
 
 
 def measure(readers: int, packings: int, processes: int, epochs: int = 20, seed: int = 0) -> Finding:
@@ -118,7 +118,7 @@ def _readers(folder: Path, rng: np.random.Generator, times: int, epochs: int) ->
 
 def _packings(folder: Path, rng: np.random.Generator, kills: int) -> tuple[int, bool]:
     """Kills of a pack at random moments, and whether each pack ends with the bytes of one that nobody killed."""
-    source, killed, alike, number = folder / "photographs", 0, True, 0
+    source, killed, alike, number = folder / "images", 0, True, 0
 
     def packing(dest: Path) -> int | None:
         """Its exit code, where it is not killed."""

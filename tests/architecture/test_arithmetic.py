@@ -15,10 +15,11 @@ from rich.console import Console, RenderableType
 from alexnet.architecture.arithmetic import explain, output_size, pooled_size, smallest_input
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS, arch
-from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
+from alexnet.architecture.spec import Arch, Conv
 from alexnet.cli.render import explanation_table
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.layers import CeilConv2d
+from random_networks import random_arch
 
 
 @pytest.mark.parametrize(("name", "parameters", "million_multiply_adds"), [
@@ -132,7 +133,7 @@ def torch_pooling(side: int, kernel: int, stride: int, rounding: str, device: st
 
 
 def torch_accepts(network: Arch, side: int) -> bool:
-    """Whether torch's own functions carry a photograph of that side to the end of the convolutions."""
+    """Whether torch's own functions carry an image of that side to the end of the convolutions."""
     for number, conv in enumerate(network.conv, 1):
         side = side and torch_convolution(side, conv.kernel, conv.stride, conv.padding, network.conv_rounding,
                                           dilation=conv.dilation)
@@ -191,23 +192,6 @@ def test_explain_agrees_with_a_real_forward_pass(name):
         agrees(arch(name), size)
 
 
-def random_arch(rng: np.random.Generator) -> Arch:
-    towers = int(rng.choice([1, 2, 3]))
-    steps = ["act", "norm act", "act pool", "act norm pool", "norm pool act", "act norm mapnorm pool", "pool"]
-    conv = tuple(
-        Conv(6 * int(rng.integers(1, 4)), int(rng.integers(1, 8)), int(rng.integers(1, 4)), int(rng.integers(0, 4)),
-             bool(number and rng.random() < 0.4), str(rng.choice(steps)), dilation=int(rng.choice([1, 1, 2, 3])))
-        for number in range(rng.integers(1, 7)))
-    return Arch(
-        "random", conv, tuple(Dense(int(rng.integers(2, 20))) for _ in range(rng.integers(0, 4))), classes=5,
-        input=InputSpec(side=512, crop=64), towers=towers, activation=str(rng.choice(["relu", "tanh", "sigmoid"])),
-        norm=str(rng.choice(["lrn", "batch", "none"])), lrn=LRN(within_tower=bool(rng.random() < 0.5)),
-        dense_norm=bool(rng.random() < 0.3), pool_kernel=int(rng.integers(2, 4)), pool_stride=int(rng.integers(1, 4)),
-        conv_rounding=str(rng.choice(["floor", "ceil"])), pool_rounding=str(rng.choice(["floor", "ceil"])),
-        average_pool=int(rng.choice([0, 0, 1, 3])), dropout=float(rng.choice([0, 0.5])),
-        dropout_before=bool(rng.random() < 0.5))
-
-
 def test_a_dilated_kernel_is_told_with_its_gaps():
     dilated = override(arch("paper"), ["conv3.dilation=2", "conv3.padding=2"])
     layer = next(each for each in explain(dilated).layers if each.name == "conv3")
@@ -246,12 +230,12 @@ def test_torch_itself_refuses_one_pixel_less_than_a_presets_smallest_input(name)
     assert not any(torch_accepts(arch(name), side) for side in range(1, least))
 
 
-def test_a_network_for_enormous_photographs_has_a_smallest_input_all_the_same():
+def test_a_network_for_enormous_images_has_a_smallest_input_all_the_same():
     # Each convolution is 200 pixels wide and steps 200: four of them make one unit of 200 ^ 4.
     assert smallest_input(Arch("enormous", (Conv(2, 200, stride=200),) * 4)) == 200**4
 
 
-def test_a_kernel_larger_than_the_padded_photograph_is_refused_by_the_ceiling_too():
+def test_a_kernel_larger_than_the_padded_image_is_refused_by_the_ceiling_too():
     network = Arch("large kernel", (Conv(2, 7, stride=4, padding=1),), conv_rounding="ceil")
     assert smallest_input(network) == 5
     assert output_size(4, 7, 4, 1, "ceil") == 0
@@ -272,7 +256,7 @@ def test_the_preset_that_is_advised_accepts_the_size(size):
 
 
 def test_a_pooling_window_that_would_begin_outside_is_told_of():
-    network = Arch("sparse", (Conv(2, 1, then="pool"),), pool_kernel=1, pool_stride=3, pool_rounding="ceil")
+    network = Arch("sparse", (Conv(2, 1, post_ops="pool"),), pool_kernel=1, pool_stride=3, pool_rounding="ceil")
     assert explain(network, 5).layers[1].worked == "(5 - 1)/3 + 1 = 2.33333, ceil 3, 2 begin inside"
 
 

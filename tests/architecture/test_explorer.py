@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from test_explain import random_arch
 
 from alexnet.architecture import explorer
 from alexnet.architecture.arithmetic import explain, output_size, pooled_size, smallest_input
@@ -13,6 +12,7 @@ from alexnet.architecture.overrides import override, to_json
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
 from command_line import alexnet as command
+from random_networks import random_arch
 
 
 class Watched:
@@ -190,7 +190,7 @@ def test_the_panel_of_a_layer_without_sizes_says_what_it_does(opened, name):
     said = page.inner_text("#panel")
     assert {"norm1": "a / (2 + 0.0001 · Σa²)0.75", "relu1": "max(0, x)", "dropout6": "probability 0.5"}[name] in said
     if name == "norm1":
-        assert "summed over 5 neighbouring maps, of the same tower (§3.3)" in said
+        assert "summed over 5 neighboring maps, of the same tower (§3.3)" in said
 
 
 def test_the_kernel_slides_by_button_and_arrow_key_and_stops_at_the_end(opened):

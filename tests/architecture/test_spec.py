@@ -20,28 +20,28 @@ def test_a_preset_survives_json_unchanged(preset):
 
 def test_paper_recipe_is_section_5():
     paper = recipe("paper")
-    assert (paper.batch_size, paper.momentum, paper.weight_decay, paper.rate) == (128, 0.9, 0.0005, 0.01)
-    assert (paper.schedule, paper.drops, paper.drop_factor, paper.epochs) == ("plateau", 3, 10, 90)
-    assert paper.rate_in_velocity
+    assert (paper.batch_size, paper.momentum, paper.weight_decay, paper.learning_rate) == (128, 0.9, 0.0005, 0.01)
+    assert (paper.schedule, paper.lr_drop_count, paper.drop_factor, paper.epochs) == ("plateau", 3, 10, 90)
+    assert paper.lr_in_velocity
     assert paper.decay_biases
 
 
 def test_paper_biases_are_one_in_conv2_conv4_conv5_and_the_hidden_layers():
     paper = arch("paper")
-    assert [conv.bias for conv in paper.conv] == [0, 1, 0, 1, 1]
-    assert [dense.bias for dense in paper.dense] == [1, 1]
-    assert paper.output_bias == 0
-    assert {layer.sigma for layer in (*paper.conv, *paper.dense)} == {0.01}
+    assert [conv.init_bias for conv in paper.conv] == [0, 1, 0, 1, 1]
+    assert [dense.init_bias for dense in paper.dense] == [1, 1]
+    assert paper.output_init_bias == 0
+    assert {layer.init_std for layer in (*paper.conv, *paper.dense)} == {0.01}
 
 
 def test_override_reaches_every_kind_of_field():
     changed = override(arch("paper"), [
-        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.sigma=0.02", "dense2.width=64",
+        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.init_std=0.02", "dense2.width=64",
         "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
     assert changed.activation == "tanh"
     assert (changed.input.crop, changed.input.side, changed.input.mean) == (128, 144, (1.0, 2.0, 3.0))
     assert [conv.width for conv in changed.conv] == [48, 256, 384, 384, 256]
-    assert {conv.sigma for conv in changed.conv} == {0.02}
+    assert {conv.init_std for conv in changed.conv} == {0.02}
     assert [dense.width for dense in changed.dense] == [4096, 64]
     assert changed.lrn.k == 1.0
     assert override(recipe("paper"), ["drop_epochs=3,4"]).drop_epochs == (3, 4)
@@ -66,7 +66,7 @@ def test_overrides_are_checked_together():
     ("dropout.p=0.5", "has no fields of its own"),
     ("dropout=1", "0 <= p < 1"),
     ("towers=3", "multiple of 3"),
-    ("conv1.then=act flatten", "unknown step 'flatten'"),
+    ("conv1.post_ops=act flatten", "unknown step 'flatten'"),
     ("lrn.n=4", "must be odd"),
 ])
 def test_a_wrong_override_is_one_sentence_with_the_remedy(setting, words):
@@ -83,9 +83,9 @@ def test_unknown_preset_names_the_nearest():
 
 
 def test_only_a_slip_of_the_pen_is_guessed_at_and_a_long_list_is_cut():
-    assert errors.nearest("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
-    assert errors.nearest("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
-    assert errors.nearest("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
+    assert errors.did_you_mean("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
+    assert errors.did_you_mean("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
+    assert errors.did_you_mean("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
 
 
 def test_every_field_of_a_configuration_is_frozen():
@@ -103,12 +103,12 @@ def test_from_json_refuses_unknown_fields():
 def test_fine_tuning_begins_at_a_tenth_of_the_networks_own_rate_and_new_layers_at_all_of_it():
     for name, rate in (("paper", 0.001), ("torchvision", 0.001), ("paper-bn", 0.01), ("small", 0.01)):
         chosen = presets.finetune_recipe(arch(name))
-        assert chosen.rate == pytest.approx(rate)
-        assert chosen.rate * chosen.new_rate == pytest.approx(default_rate(name))
+        assert chosen.learning_rate == pytest.approx(rate)
+        assert chosen.learning_rate * chosen.new_layer_lr_factor == pytest.approx(default_rate(name))
 
 
 def default_rate(name):
-    return presets.default_recipe(arch(name)).rate
+    return presets.default_recipe(arch(name)).learning_rate
 
 
 def test_default_recipe_goes_with_the_network():

@@ -11,10 +11,7 @@ import time
 
 import pytest
 
-from command_line import alexnet
-
-SMALL = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16",
-         "--set", "recipe.batch_size=16"]
+from command_line import SMALL, alexnet
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +45,7 @@ def test_a_run_folder_holds_what_scripts_rely_on(run):
         assert (run / name).is_file(), name
     config = json.loads((run / "config.json").read_text())
     assert config["arch"]["classes"] == 4
-    assert config["data"]["photographs"] == {"train": 120, "val": 44}
+    assert config["data"]["images"] == {"train": 120, "val": 44}
 
 
 def test_a_newcomers_class_folder_gives_a_falling_error(run):
@@ -78,9 +75,9 @@ def test_evaluating_best_gives_the_error_that_training_logged(run, class_folders
 def test_several_checkpoints_are_an_ensemble(run, class_folders, capsys):
     assert alexnet("evaluate", run / "best", run / "last", class_folders) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{run / 'best'}, {run / 'last'}: 44 photographs, 1 view, 2 networks, ")
+    assert said.startswith(f"{run / 'best'}, {run / 'last'}: 44 images, 1 view, 2 networks, ")
     assert alexnet("evaluate", run, class_folders) == 0
-    assert capsys.readouterr().out.startswith(f"{run / 'best'}: 44 photographs, ")
+    assert capsys.readouterr().out.startswith(f"{run / 'best'}: 44 images, ")
 
 
 def test_a_folder_without_a_split_is_measured_whole(run, class_folders, capsys):
@@ -112,7 +109,7 @@ def test_predict_as_text_json_and_csv_agree(run, class_folders, capsys):
     assert best["name"] in text
 
 
-def test_predict_names_a_broken_photograph_and_goes_on(run, class_folders, tmp_path, capsys):
+def test_predict_names_a_broken_image_and_goes_on(run, class_folders, tmp_path, capsys):
     good = class_folders / "val" / "ash" / "000.png"
     broken = tmp_path / "broken.png"
     broken.write_bytes(good.read_bytes()[:200])
@@ -122,7 +119,7 @@ def test_predict_names_a_broken_photograph_and_goes_on(run, class_folders, tmp_p
     assert len(json.loads(printed.out)) == 1
 
 
-def test_predict_asks_about_many_photographs_at_once(run, class_folders, capsys, monkeypatch):
+def test_predict_asks_about_many_images_at_once(run, class_folders, capsys, monkeypatch):
     from alexnet.inference import predictor
 
     asked = []
@@ -206,9 +203,9 @@ def test_the_library_loads_and_predicts_in_three_lines(run, class_folders):
     (["train", "PHOTOS", "--arch", "small", "--freeze", "conv"], "--freeze conv without --init"),
     (["evaluate", "nowhere"], "at least one checkpoint and then the data"),
     (["evaluate", "nowhere", "PHOTOS"], "nowhere does not exist"),
-    (["evaluate", "RUN", "RUN"], "is a run or a checkpoint and no photographs; name the data"),
+    (["evaluate", "RUN", "RUN"], "is a run or a checkpoint and no images; name the data"),
     (["evaluate", "RUN", "PHOTOS", "--batch-size", "0"], "--batch-size 0 must be at least 1"),
-    (["predict", "RUN"], "then photographs"),
+    (["predict", "RUN"], "then images"),
     (["predict", "RUN", "nowhere.jpg"], "nowhere.jpg does not exist"),
     (["report", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
     (["report", "RUN/report.html"], "report.html is no run; give a folder that `alexnet train` made"),

@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def smooth(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A picture of slow colours that no two of its eight turns share: uint8 [height, width, 3]."""
+    """A picture of slow colors that no two of its eight turns share: uint8 [height, width, 3]."""
     y, x = np.mgrid[:height, :width]
     return np.stack([255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 9 + y / 23)], -1).astype(np.uint8)
 
@@ -64,7 +64,7 @@ def test_jpeg_gives_what_pillow_gives(options: dict):
     np.testing.assert_array_equal(decode(data, "smooth"), np.asarray(Image.open(io.BytesIO(data))))
 
 
-def test_real_photographs_give_what_pillow_gives(imagenet_samples: list[bytes]):
+def test_real_images_give_what_pillow_gives(imagenet_samples: list[bytes]):
     for data in imagenet_samples[:40]:
         np.testing.assert_array_equal(decode(data, "x"), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
@@ -80,10 +80,10 @@ def test_png_that_is_called_jpeg_decodes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_grey_becomes_rgb(kind: str):
-    grey = smooth()[..., 0]
-    pixels = decode(encoded(grey, kind), "grey")
-    assert furthest(pixels, np.repeat(grey[..., None], 3, 2)) <= (4 if kind == "JPEG" else 0)
+def test_gray_becomes_rgb(kind: str):
+    gray = smooth()[..., 0]
+    pixels = decode(encoded(gray, kind), "gray")
+    assert furthest(pixels, np.repeat(gray[..., None], 3, 2)) <= (4 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -102,7 +102,7 @@ def test_first_picture_of_a_stereo_pair_is_taken():
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_first_frame_is_taken(kind: str):
-    frames = [Image.new("RGB", (20, 10), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    frames = [Image.new("RGB", (20, 10), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     pixels = decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), "moving")
     assert furthest(pixels, np.full((10, 20, 3), (255, 0, 0), np.uint8)) <= 4
 
@@ -139,7 +139,7 @@ def test_dark_sixteen_bits_stay_dark():
     (np.array([[0, 25700, 65535]]), [0, 100, 255]),
     (np.array([[-100, 0, 100]]), [0, 128, 255]),
 ])
-def test_wide_greys_of_tiff_get_the_scale_that_holds_them(values: np.ndarray, expected: list[int]):
+def test_wide_grays_of_tiff_get_the_scale_that_holds_them(values: np.ndarray, expected: list[int]):
     wide = values.astype(np.float32 if values.dtype == float else np.int32)
     assert decode(encoded(wide, "TIFF"), "wide")[0, :, 1].tolist() == expected
 
@@ -149,10 +149,10 @@ def test_pixels_that_are_not_numbers_are_refused():
         decode(encoded(np.full((4, 4), np.nan, np.float32), "TIFF"), "wide")
 
 
-# --- Palettes, transparency, other colour spaces ----------------------------------------------------------------------
+# --- Palettes, transparency, other color spaces ----------------------------------------------------------------------
 
 
-def test_palette_becomes_its_colours():
+def test_palette_becomes_its_colors():
     picture = Image.fromarray(smooth()).quantize(64)
     np.testing.assert_array_equal(decode(encoded(picture, "PNG"), "few"), np.asarray(picture.convert("RGB")))
 
@@ -192,9 +192,9 @@ def test_every_value_of_every_transparency_is_mixed_with_white_to_the_nearest():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_transparent_grey_is_laid_over_white(kind: str):
-    grey = Image.merge("LA", [Image.new("L", (3, 3), 0), Image.new("L", (3, 3), 128)])
-    assert (decode(encoded(grey, kind), "glass") == 127).all()
+def test_transparent_gray_is_laid_over_white(kind: str):
+    gray = Image.merge("LA", [Image.new("L", (3, 3), 0), Image.new("L", (3, 3), 128)])
+    assert (decode(encoded(gray, kind), "glass") == 127).all()
 
 
 def test_transparent_palette_of_tiff_decodes():
@@ -203,10 +203,10 @@ def test_transparent_palette_of_tiff_decodes():
     assert (images._rgb(picture) == 127).all()
 
 
-def test_transparent_colour_of_png_is_seen_white():
-    colour = np.full((2, 2, 3), (9, 8, 7), np.uint8)
-    colour[0, 0] = (50, 60, 70)
-    pixels = decode(encoded(colour, "PNG", transparency=(9, 8, 7)), "keyed")
+def test_transparent_color_of_png_is_seen_white():
+    color = np.full((2, 2, 3), (9, 8, 7), np.uint8)
+    color[0, 0] = (50, 60, 70)
+    pixels = decode(encoded(color, "PNG", transparency=(9, 8, 7)), "keyed")
     assert pixels[0, 0].tolist() == [50, 60, 70]
     assert (pixels[1] == 255).all()
 
@@ -218,7 +218,7 @@ def test_one_bit_becomes_black_and_white(kind: str):
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "LAB"])
-def test_other_colour_spaces_become_rgb(mode: str):
+def test_other_color_spaces_become_rgb(mode: str):
     picture = Image.fromarray(smooth())
     if mode == "LAB":
         red = Image.new("LAB", (3, 3), (136, 208, 195))  # sRGB's pure red is L* 53, a* 80, b* 67
@@ -228,7 +228,7 @@ def test_other_colour_spaces_become_rgb(mode: str):
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "P", "1", "LA", "CMYK", "I;16", "F"])
-def test_a_photograph_in_strips_is_the_photograph(kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_image_in_strips_is_the_image(kind: str, monkeypatch: pytest.MonkeyPatch):
     """As large ones are converted, whose copies in each of Pillow's modes would be gigabytes."""
     picture = Image.fromarray(smooth())
     if kind in ("I;16", "F"):
@@ -266,7 +266,7 @@ def test_orientation_that_does_not_exist_changes_nothing(orientation: int):
     np.testing.assert_array_equal(decode(oriented("PNG", orientation), "x"), smooth())
 
 
-def test_cmyk_photograph_is_turned_too():
+def test_cmyk_image_is_turned_too():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.fromarray(smooth()).convert("CMYK"), "JPEG", exif=exif, quality=95)
@@ -282,7 +282,7 @@ def torn_exif() -> bytes:
     return encoded(smooth(), "JPEG", exif=b"Exif\x00\x00" + block.getvalue()[:-20])
 
 
-def test_torn_exif_spoils_no_photograph_and_warns_nobody():
+def test_torn_exif_spoils_no_image_and_warns_nobody():
     data = torn_exif()
     with pytest.warns(UserWarning, match="Truncated|Corrupt"):  # Pillow does, here
         Image.open(io.BytesIO(data)).getexif()
@@ -319,7 +319,7 @@ def test_broken_file_is_refused_by_name(data: bytes, reason: str):
     assert refusal.value.__context__ is None
 
 
-def test_photograph_of_too_many_pixels_is_refused_by_its_header():
+def test_image_of_too_many_pixels_is_refused_by_its_header():
     def claims(width: int, height: int) -> bytes:
         """A small PNG that says in its header that it is of that size."""
         header = b"IHDR" + struct.pack(">2I", width, height) + b"\x08\x02\x00\x00\x00"
@@ -349,7 +349,7 @@ def test_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
 
 def test_folder_and_pipe_are_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    for path, words in ((tmp_path, "is a folder; name a photograph in it"), (tmp_path / "pipe.jpg", "is not a file;")):
+    for path, words in ((tmp_path, "is a folder; name an image in it"), (tmp_path / "pipe.jpg", "is not a file;")):
         with pytest.raises(BadImage, match=words):
             read(path)
 
@@ -405,14 +405,14 @@ def test_half_a_file_is_refused(kind: str):
 
 
 @pytest.fixture(scope="module")
-def imagenet_samples(photographs: Path) -> list[bytes]:
-    """Full-size photographs of ImageNet, as files."""
-    with tarfile.open(photographs / "imagenet-samples.tar") as tar:
+def imagenet_samples(samples: Path) -> list[bytes]:
+    """Full-size images of ImageNet, as files."""
+    with tarfile.open(samples / "imagenet-samples.tar") as tar:
         return [tar.extractfile(member).read() for member in tar if member.isfile()]
 
 
 def pillow_square(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The whole photograph rescaled by Pillow, then the central square."""
+    """The whole image rescaled by Pillow, then the central square."""
     height, width, _ = pixels.shape
     rows, columns = side * height // min(height, width), side * width // min(height, width)
     top, left = round((rows - side) / 2), round((columns - side) / 2)
@@ -437,7 +437,7 @@ def test_square_is_ones_own_to_write_to(shape: tuple[int, int]):
     assert pixels.flags.c_contiguous
 
 
-def test_square_of_real_photographs_is_pillows(imagenet_samples: list[bytes]):
+def test_square_of_real_images_is_pillows(imagenet_samples: list[bytes]):
     errors = []
     for data in imagenet_samples[::6]:
         pixels = decode(data, "x")
@@ -452,7 +452,7 @@ def test_square_of_a_long_strip_takes_little_memory():
     assert 126 <= square(strip.transpose(1, 0, 2), 256).mean() <= 129
 
 
-def test_square_of_the_right_size_is_the_photograph():
+def test_square_of_the_right_size_is_the_image():
     pixels = smooth(64, 64)
     np.testing.assert_array_equal(square(pixels, 64), pixels)
 

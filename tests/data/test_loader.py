@@ -1,4 +1,4 @@
-"""Order is arithmetic: each photograph once an epoch, from any start, with any workers, over any world."""
+"""Order is arithmetic: each image once an epoch, from any start, with any workers, over any world."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ def indices(packed, **settings):
     return [batch.indices for batch in batches(packed.split("train"), 32, **settings)]
 
 
-def test_every_photograph_comes_once_an_epoch(packed):
+def test_every_image_comes_once_an_epoch(packed):
     epoch = np.concatenate(indices(packed, shuffle=(0, 0)))
     assert sorted(epoch) == list(range(120))
     assert not np.array_equal(epoch, np.arange(120))
@@ -90,21 +90,22 @@ LIMITED = """
 import resource, sys
 import numpy as np, torch
 from pathlib import Path
-from alexnet.augment import Preprocess
-from alexnet.config import InputSpec, recipe
-from alexnet.loader import batches
-from alexnet.shards import Split
+from alexnet.data.preprocessing import Preprocess
+from alexnet.architecture.presets import recipe
+from alexnet.architecture.spec import InputSpec
+from alexnet.data.loader import batches
+from alexnet.data.packed import PackedSplit
 
-folder, photographs, side, allowed = Path(sys.argv[1]), 40_000, 256, 600_000_000
+folder, images, side, allowed = Path(sys.argv[1]), 40_000, 256, 600_000_000
 now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (now + allowed, now + allowed))
 try:
-    np.empty(photographs * side * side * 3, np.uint8)
+    np.empty(images * side * side * 3, np.uint8)
     sys.exit("the limit does not hold")
 except MemoryError:
     pass
-split = Split(folder, "raw", side, [
-    {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "photographs": photographs}], 1)
+split = PackedSplit(folder, "raw", side, [
+    {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "images": images}], 1)
 preprocess = Preprocess(InputSpec(256, 224), torch.zeros(1, 1, 3))
 seen = []
 for number, batch in enumerate(batches(split, 64, shuffle=(0, 0))):
@@ -112,13 +113,13 @@ for number, batch in enumerate(batches(split, 64, shuffle=(0, 0))):
     seen.extend(batch.indices)
     if number == 40:
         break
-print(len(set(seen)), max(seen) - min(seen) > 0.9 * photographs, tuple(views.shape))
+print(len(set(seen)), max(seen) - min(seen) > 0.9 * images, tuple(views.shape))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit and the measure of memory are Linux's")
 def test_a_set_larger_than_memory_is_read_in_random_order(tmp_path):
-    """7.9 GB of photographs (holes, on the disk) where 0.6 GB may be allocated; the order spans the whole set."""
+    """7.9 GB of images (holes, on the disk) where 0.6 GB may be allocated; the order spans the whole set."""
     with (tmp_path / "train-00000.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {
             "descr": "|u1", "fortran_order": False, "shape": (40_000, 256, 256, 3)})

@@ -52,7 +52,7 @@ def test_a_folder_that_changed_is_packed_anew(class_folders: Path, tmp_path: Pat
     assert len(after.split("train")) == len(before.split("train")) - 1
 
 
-def test_small_photographs_for_a_large_network_are_remarked_upon(class_folders: Path):
+def test_small_images_for_a_large_network_are_remarked_upon(class_folders: Path):
     said: list[str] = []
     open_or_pack(str(class_folders), 64, say=said.append)
     assert any("about 32 pixels and are enlarged to 64; --arch cifar" in line for line in said)
@@ -65,7 +65,7 @@ def test_a_packed_folder_is_taken_as_it_is_and_its_side_checked(packed):
 
 
 def test_a_folder_without_a_split_is_measured_whole_unless_it_was_trained_on(class_folders: Path):
-    folder = class_folders / "val"  # four class folders, 44 photographs
+    folder = class_folders / "val"  # four class folders, 44 images
     own = open_or_pack(str(folder), 32)
     assert {name: len(own.split(name)) for name in own.splits} == {"train": 40, "val": 4}
     trained_on = open_dataset(folder).fingerprint()

@@ -16,13 +16,13 @@ from alexnet.data import images, packing
 from alexnet.data.dataset import Dataset
 from alexnet.data.packed import open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
-from conftest import PHOTOGRAPHS, draw
+from conftest import IMAGES, draw
 
 SIDE, TRAIN, VAL, SHARD = 16, 40, 12, 8
 
 
 class Drawn:
-    """A photograph out of memory; `on_read` may count, fail, or kill."""
+    """An image out of memory; `on_read` may count, fail, or kill."""
 
     def __init__(self, number: int, split: str, on_read: Callable[[str], None]) -> None:
         self.name, self.label, self._number, self._on_read = f"{split}/{number:03}.png", number % 4, number, on_read
@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def pack_drawn(dest: Path, dataset: Dataset | None = None, **options: object):
-    return pack(dataset or drawn(), dest, **{"side": SIDE, "shard_photographs": SHARD, **options})  # type: ignore[arg-type]
+    return pack(dataset or drawn(), dest, **{"side": SIDE, "shard_images": SHARD, **options})  # type: ignore[arg-type]
 
 
 # --- What is kept -----------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_one_worker_and_four_write_the_same_bytes(tmp_path: Path, codec: str):
     assert contents(folders[0]) == contents(folders[1])
 
 
-def test_manifest_says_where_the_photographs_came_from(tmp_path: Path):
+def test_manifest_says_where_the_images_came_from(tmp_path: Path):
     packed = pack_drawn(tmp_path / "data")
     assert (packed.source, packed.credits, packed.notes) == ("drawn", "none due", ("drawn by hand",))
     assert packed.classes[3] == "date palm"
@@ -76,7 +76,7 @@ def test_manifest_says_where_the_photographs_came_from(tmp_path: Path):
     assert packed.splits == ("train", "val")
 
 
-def test_undecodable_photographs_are_quarantined_by_name(tmp_path: Path):
+def test_undecodable_images_are_quarantined_by_name(tmp_path: Path):
     packed = pack_drawn(tmp_path / "data", drawn(failing("train/007.png", "val/003.png")))
     assert packed.counts == {"train": TRAIN - 1, "val": VAL - 1}
     assert packed.quarantined["train"] == [{"name": "train/007.png", "reason": "train/007.png is truncated"}]
@@ -88,7 +88,7 @@ def test_undecodable_photographs_are_quarantined_by_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize("codec", ["raw", "jpeg"])
-def test_a_shard_may_lose_all_its_photographs(tmp_path: Path, codec: str):
+def test_a_shard_may_lose_all_its_images(tmp_path: Path, codec: str):
     broken = failing(*(f"val/{number:03}.png" for number in range(SHARD, VAL)))  # all of the second of two
     packed = pack_drawn(tmp_path / "data", drawn(broken), codec=codec)
     assert packed.split("val").read(np.arange(SHARD)).shape == (SHARD, SIDE, SIDE, 3)
@@ -97,17 +97,17 @@ def test_a_shard_may_lose_all_its_photographs(tmp_path: Path, codec: str):
 
 def test_a_class_that_is_lost_is_warned_of_and_noted(tmp_path: Path):
     lost = [photo.name for photo in drawn().splits["train"] if photo.label == 2]
-    with pytest.warns(UserWarning, match="no train photograph of class cedar could be decoded"):
+    with pytest.warns(UserWarning, match="no train image of class cedar could be decoded"):
         packed = pack_drawn(tmp_path / "data", drawn(failing(*lost)))
     assert "cedar" in packed.notes[-1]
 
 
 def test_more_bad_than_good_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"of the first \d+ train photographs of drawn cannot be decoded, as train/"):
+    with pytest.raises(ValueError, match=r"of the first \d+ train images of drawn cannot be decoded, as train/"):
         pack_drawn(tmp_path / "data", drawn(failing(*(f"train/{n:03}.png" for n in range(TRAIN - 4)))))
 
 
-def test_validation_photographs_alone_are_measured_themselves(tmp_path: Path):
+def test_validation_images_alone_are_measured_themselves(tmp_path: Path):
     dataset = drawn()
     packed = pack_drawn(tmp_path / "data", replace(dataset, splits={"train": [], "val": dataset.splits["val"]}))
     assert packed.splits == ("val",)
@@ -116,7 +116,7 @@ def test_validation_photographs_alone_are_measured_themselves(tmp_path: Path):
     np.testing.assert_allclose(packed.mean_HWC, packed.split("val").read(np.arange(VAL)).mean(0), rtol=1e-6)
 
 
-def test_no_more_than_a_few_hundred_photographs_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_more_than_a_few_hundred_images_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packing, "_AHEAD", 4)
     read: list[str] = []
     distances: list[int] = []
@@ -127,7 +127,7 @@ def test_no_more_than_a_few_hundred_photographs_wait(tmp_path: Path, monkeypatch
 
 def test_progress_without_a_terminal_is_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pack_with_bar(drawn(), tmp_path / "data", side=SIDE)
-    assert "packing: 52 of 52 photographs" in capsys.readouterr().err
+    assert "packing: 52 of 52 images" in capsys.readouterr().err
 
 
 # --- A kill, and going on ---------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ KILLER = """
 import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from test_pack import BAD, drawn, failing, pack_drawn
+from test_packing import BAD, drawn, failing, pack_drawn
 
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 
@@ -150,7 +150,7 @@ def arm(kind, number):
         replace(self, target)
         if (kind, len(calls)) == ("after replace", number): die()
     Path.replace = counted
-    return lambda done, total: die() if (kind, done) == ("photograph", number) else None
+    return lambda done, total: die() if (kind, done) == ("image", number) else None
 
 def in_a_child(work):
     child = os.fork()
@@ -170,11 +170,11 @@ for moment in moments:
 """
 
 # Shards are five of train and two of val; the journal is replaced once before and once after each, the manifest last.
-MOMENTS = ["photograph 1", "photograph 8", "photograph 21", "photograph 52", "before replace 1", "after replace 1",
+MOMENTS = ["image 1", "image 8", "image 21", "image 52", "before replace 1", "after replace 1",
            "before replace 4", "after replace 4", "before replace 9", "after replace 9"]
 
 
-@pytest.mark.parametrize(("codec", "moments"), [("raw", MOMENTS), ("jpeg", ["photograph 21", "after replace 4"])])
+@pytest.mark.parametrize(("codec", "moments"), [("raw", MOMENTS), ("jpeg", ["image 21", "after replace 4"])])
 def test_killed_and_resumed_pack_equals_an_uninterrupted_one_byte_for_byte(
     tmp_path: Path, codec: str, moments: list[str],
 ):
@@ -195,7 +195,7 @@ def interrupt(dest: Path, at: int) -> None:
         pack_drawn(dest, on_progress=stop)
 
 
-def test_resumed_pack_reads_no_photograph_of_a_finished_shard_again(tmp_path: Path):
+def test_resumed_pack_reads_no_image_of_a_finished_shard_again(tmp_path: Path):
     interrupt(tmp_path / "data", at=30)
     with pytest.raises(ValueError, match="not packed to the end"):
         open_packed(tmp_path / "data")
@@ -234,7 +234,7 @@ def test_another_plan_is_refused_and_nothing_overwritten(tmp_path: Path, finishe
     before = contents(dest)
     other = replace(drawn(), splits={"train": drawn().splits["train"][:7], "val": []})
     for change, words in (({"side": 12}, "side 16, not 12"), ({"codec": "jpeg"}, "codec raw, not jpeg"),
-                          ({"dataset": other}, "of other photographs")):
+                          ({"dataset": other}, "of other images")):
         with pytest.raises(ValueError, match=f"holds a pack .*{words}; choose another DEST"):
             pack_drawn(dest, **change)
     assert contents(dest) == before
@@ -289,7 +289,7 @@ def test_full_disk_is_one_sentence_and_finished_shards_are_kept(tmp_path: Path, 
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"codec": "png"}, "no codec 'png'"), ({"side": 0}, "side 0 must"), ({"quality": 101}, "quality 101 must"),
-    ({"shard_photographs": -1}, "-1 photographs a shard must")])
+    ({"shard_images": -1}, "-1 images a shard must")])
 def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, object], words: str):
     with pytest.raises(ValueError, match=words):
         pack_drawn(tmp_path / "data", **options)
@@ -299,7 +299,7 @@ def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, objec
 # --- Sizes ------------------------------------------------------------------------------------------------------------
 
 
-def test_tiny_photographs_keep_their_side_and_others_get_256():
+def test_tiny_images_keep_their_side_and_others_get_256():
     assert choose_side(drawn()) == SIDE + 2
     large = replace(drawn(), splits={"train": [Large(), Large(), *drawn().splits["train"][:1]], "val": []})
     assert choose_side(large) == 256
@@ -316,10 +316,10 @@ def test_packed_size_of_imagenet_is_252_gb():
     assert packed_size_bytes(1_281_167, 256) == pytest.approx(251.9e9, rel=1e-3)
 
 
-def test_real_photographs_take_about_the_estimated_size_as_jpeg(tmp_path: Path):
-    archive = PHOTOGRAPHS / "imagenet-samples.tar"
+def test_real_images_take_about_the_estimated_size_as_jpeg(tmp_path: Path):
+    archive = IMAGES / "imagenet-samples.tar"
     if not archive.is_file():
-        pytest.skip(f"no photographs in {PHOTOGRAPHS}")
+        pytest.skip(f"no images in {IMAGES}")
     with tarfile.open(archive) as tar:
         members = [member for member in tar if member.isfile()][::10]
         photos = [InTar(number, member.name, tar.extractfile(member).read()) for number, member in enumerate(members)]

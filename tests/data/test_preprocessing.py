@@ -1,4 +1,4 @@
-"""Views are arithmetic on (seed, epoch, photograph), and each is the window it says it is."""
+"""Views are arithmetic on (seed, epoch, image), and each is the window it says it is."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_draws_are_uniform_and_independent():
     assert abs(np.corrcoef(u[:, 0], next_epoch[:, 0])[0, 1]) < 0.03
 
 
-def test_a_photograph_gets_the_same_view_in_any_batch():
+def test_a_image_gets_the_same_view_in_any_batch():
     preprocess = Preprocess(SPEC, MEAN)
     lighting = torch.eye(3) * 10
     together = preprocess.training_views(PIXELS, INDICES, Recipe("r"), 1, 4, lighting)
@@ -45,15 +45,15 @@ def test_a_photograph_gets_the_same_view_in_any_batch():
 
 def test_a_training_view_is_a_window_less_the_mean_of_its_place():
     views = Preprocess(SPEC, MEAN).training_views(PIXELS, INDICES, PLAIN, 1, 0)
-    centred = (PIXELS.float() - MEAN).permute(0, 3, 1, 2)
-    for view, photo in zip(views, centred, strict=True):
+    centerd = (PIXELS.float() - MEAN).permute(0, 3, 1, 2)
+    for view, photo in zip(views, centerd, strict=True):
         windows = photo.unfold(1, 12, 1).unfold(2, 12, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
         both_ways = torch.cat([windows, windows.flip(-1)])
         assert (both_ways - view).abs().amax((1, 2, 3)).min() < 1e-4
 
 
 def test_crops_and_mirrors_reach_all_2_x_9_x_9_views_evenly():
-    # 81 places, mirrored or not; a photograph that names its own pixels tells which view was drawn.
+    # 81 places, mirrored or not; an image that names its own pixels tells which view was drawn.
     spec = InputSpec(side=20, crop=12, mean=(0.0, 0.0, 0.0))
     y, x = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
     photo = torch.stack([y, x, y * 0], -1).to(torch.uint8)[None]
@@ -81,20 +81,20 @@ def test_code2012_draws_one_view_for_a_group():
     assert recipe("code2012").view_group == 32
 
 
-def test_ten_views_are_the_corners_the_centre_and_their_mirror_images():
+def test_ten_views_are_the_corners_the_center_and_their_mirror_images():
     views = Preprocess(SPEC, MEAN).ten_views(PIXELS)
     assert views.shape == (6, 10, 3, 12, 12)
-    centred = (PIXELS.float() - MEAN).permute(0, 3, 1, 2)
+    centerd = (PIXELS.float() - MEAN).permute(0, 3, 1, 2)
     for number, (top, left) in enumerate([(0, 0), (0, 8), (8, 0), (8, 8), (4, 4)]):
-        window = centred[:, :, top:top + 12, left:left + 12]
+        window = centerd[:, :, top:top + 12, left:left + 12]
         torch.testing.assert_close(views[:, number], window)
         torch.testing.assert_close(views[:, number + 5], window.flip(-1))
-    torch.testing.assert_close(Preprocess(SPEC, MEAN).centre(PIXELS), views[:, 4])
+    torch.testing.assert_close(Preprocess(SPEC, MEAN).center(PIXELS), views[:, 4])
 
 
 def test_scale_and_channel_order_come_last():
     spec = InputSpec(side=20, crop=20, mean=(10.0, 20.0, 30.0), scale=(2.0, 4.0, 8.0), channels="BGR")
-    view = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3)).centre(PIXELS)
+    view = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3)).center(PIXELS)
     expected = (PIXELS.double().numpy() - [10, 20, 30]) / [2, 4, 8]
     np.testing.assert_allclose(view.numpy(), expected[..., ::-1].transpose(0, 3, 1, 2), rtol=1e-6)
 
@@ -105,32 +105,32 @@ def test_lighting_has_the_covariance_that_section_4_1_asks_for():
     covariance = factor @ factor.T
     spec = InputSpec(side=4, crop=4, mean=(0.0, 0.0, 0.0))
     count = 60_000
-    grey = torch.full((1, 4, 4, 3), 128, dtype=torch.uint8).expand(count, -1, -1, -1)
+    gray = torch.full((1, 4, 4, 3), 128, dtype=torch.uint8).expand(count, -1, -1, -1)
     eigenvalues, vectors = np.linalg.eigh(covariance)
     for scale, lengths in (("deviations", np.sqrt(eigenvalues)), ("eigenvalues", eigenvalues / 255)):
         views = Preprocess(spec, torch.zeros(1, 1, 3)).training_views(
-            grey, np.arange(count), Recipe("l", mirror=False), 0, 0, lighting_basis(covariance, scale))
+            gray, np.arange(count), Recipe("l", mirror=False), 0, 0, lighting_basis(covariance, scale))
         shifts = (views[:, :, 0, 0] - 128).numpy()
-        assert (np.ptp(views.numpy(), axis=(2, 3)) == 0).all(), "one draw for the whole photograph"
+        assert (np.ptp(views.numpy(), axis=(2, 3)) == 0).all(), "one draw for the whole image"
         wanted = vectors @ np.diag((0.1 * lengths) ** 2) @ vectors.T
         np.testing.assert_allclose(np.cov(shifts.T), wanted, atol=0.03 * np.abs(wanted).max())
 
 
-def test_both_scalings_of_lighting_move_a_photograph_as_reported():
-    # cuda-convnet2's (19.7, 37.1, 121.8) are standard deviations; the top component then moves about 12 grey levels,
+def test_both_scalings_of_lighting_move_a_image_as_reported():
+    # cuda-convnet2's (19.7, 37.1, 121.8) are standard deviations; the top component then moves about 12 gray levels,
     # and by the printed text, with pixels in 0..1, about half of that.
     covariance = np.diag([19.7, 37.1, 121.8]) ** 2
     assert 0.1 * lighting_basis(covariance, "deviations").norm(dim=0).max().item() == pytest.approx(12.18, rel=1e-3)
     assert 0.1 * lighting_basis(covariance, "eigenvalues").norm(dim=0).max().item() == pytest.approx(5.8, abs=0.1)
 
 
-def test_resized_crop_with_the_whole_area_is_the_photograph_itself():
+def test_resized_crop_with_the_whole_area_is_the_image_itself():
     spec = InputSpec(side=20, crop=20)
     whole = Recipe("w", crop="resized", crop_area=(1.0, 1.0), mirror=False, lighting=0.0)
     preprocess = Preprocess(spec, MEAN)
     draws = torch.full((6, 4), 0.5, dtype=torch.float64)
-    resized = preprocess.resized(PIXELS, boxes(draws, 20, (1.0, 1.0)))
-    torch.testing.assert_close(resized, preprocess.centre(PIXELS), atol=1e-2, rtol=0)
+    resized = preprocess.random_resized_crop(PIXELS, boxes(draws, 20, (1.0, 1.0)))
+    torch.testing.assert_close(resized, preprocess.center(PIXELS), atol=1e-2, rtol=0)
     views = preprocess.training_views(PIXELS, INDICES, whole, 0, 0)
     assert views.shape == (6, 3, 20, 20)
 
@@ -142,5 +142,5 @@ def test_resized_crop_takes_the_place_that_was_drawn():
     draws = torch.tensor([[0.0, 0.5, 0.0, 0.0]], dtype=torch.float64).expand(6, -1)
     quarter = PIXELS[:, :10, :10].permute(0, 3, 1, 2).float()
     enlarged = torch.nn.functional.interpolate(quarter, size=20, mode="bilinear", align_corners=False)
-    got = preprocess.resized(PIXELS, boxes(draws, 20, (0.25, 1.0)))
+    got = preprocess.random_resized_crop(PIXELS, boxes(draws, 20, (0.25, 1.0)))
     torch.testing.assert_close(got[..., 1:19, 1:19], enlarged[..., 1:19, 1:19], atol=1e-2, rtol=0)

@@ -1,4 +1,4 @@
-"""Claims about photographs that come over a network that drops, cuts, garbles and refuses: each once, unchanged."""
+"""Claims about images that come over a network that drops, cuts, garbles and refuses: each once, unchanged."""
 
 import json
 import re
@@ -23,12 +23,12 @@ from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
 from alexnet.cli.commands import main
 from alexnet.data import loader, manifest
-from alexnet.data.packed import Packed
+from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.remote import FETCHERS, LANES, Streamed, batches, open_stream, order
 from alexnet.data.sources.detect import cache_folder, open_dataset
 from alexnet.models import checkpoint
-from alexnet.training.trainer import Interrupted, Run
+from alexnet.training.trainer import Interrupted, Trainer
 
 FAULTS = ("dropped", "busy", "cut", "garbled", "without ranges")
 """What befalls the first requests for a file, beginning with one that goes by its name; later ones are answered."""
@@ -93,14 +93,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def folder(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """120 training photographs in 18 shards, 44 of validation in 7."""
+def folder(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
+    """120 training images in 18 shards, 44 of validation in 7."""
     dest = tmp_path_factory.mktemp("bucket") / "data"
-    return pack(open_dataset(class_folders), dest, side=32, codec="jpeg", shard_photographs=7)
+    return pack(open_dataset(class_folders), dest, side=32, codec="jpeg", shard_images=7)
 
 
 @pytest.fixture
-def server(folder: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(folder: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def server(folder: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.fixture
-def local(folder: Packed) -> Streamed:
+def local(folder: PackedDataset) -> Streamed:
     return open_stream(folder.path).split("train")
 
 
@@ -125,7 +125,7 @@ def content(path: Path) -> dict[str, tuple[int, bytes]]:
 # --- Over the network -------------------------------------------------------------------------------------------------
 
 
-def test_every_photograph_arrives_once_and_unchanged_whatever_the_network_does(server: Server, folder: Packed):
+def test_every_image_arrives_once_and_unchanged_whatever_the_network_does(server: Server, folder: PackedDataset):
     before = content(folder.path)
     for name in ("train", "val"):
         plain, seen = folder.split(name), []
@@ -139,7 +139,7 @@ def test_every_photograph_arrives_once_and_unchanged_whatever_the_network_does(s
     assert content(folder.path) == before
 
 
-def test_address_may_end_in_a_signature_and_a_slash(server: Server, folder: Packed):
+def test_address_may_end_in_a_signature_and_a_slash(server: Server, folder: PackedDataset):
     stream = open_stream(f"{server.url}/?signature=a/b")
     assert stream.split("val").names == folder.split("val").names
     np.testing.assert_array_equal(stream.mean_HWC, folder.mean_HWC)
@@ -152,7 +152,7 @@ def test_what_was_fetched_is_not_fetched_again(server: Server):
     assert {name for name in known if server.asked[name] > known[name]} == set()
 
 
-def test_mid_epoch_only_what_is_left_is_fetched(server: Server, folder: Packed):
+def test_mid_epoch_only_what_is_left_is_fetched(server: Server, folder: PackedDataset):
     split = open_stream(server.url).split("train")
     rest = list(batches(split, 10, shuffle=(0, 0), start=9))
     left = split.shard_of(np.concatenate([batch.indices for batch in rest]))
@@ -162,15 +162,15 @@ def test_mid_epoch_only_what_is_left_is_fetched(server: Server, folder: Packed):
 
 def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
     sizes = np.full(64, 4)
-    everyone = order(sizes, 32, (0, 0), LANES)
-    lanes = [everyone[lane::LANES] // 4 for lane in range(LANES)]  # all batches are of 32, so a lane is a stride
+    global_indices = order(sizes, 32, (0, 0), LANES)
+    lanes = [global_indices[lane::LANES] // 4 for lane in range(LANES)]  # all batches are of 32, so a lane is a stride
     assert [len(set(lane)) for lane in lanes] == [8] * LANES
     split = open_stream(server.url).split("train")
     list(batches(split, 32, shuffle=(0, 0), rank=1, world=8))
     assert len(server.shards()) <= -(-len(split) // (8 * 7)) + 1
 
 
-def test_cache_stays_within_its_bounds(server: Server, folder: Packed):
+def test_cache_stays_within_its_bounds(server: Server, folder: PackedDataset):
     server.faults = ()
     split = open_stream(server.url, cache_bytes=0).split("train")  # which is as much as is read at once
     largest = max(file.stat().st_size for file in folder.path.glob("*.tar"))
@@ -185,7 +185,7 @@ def test_cache_stays_within_its_bounds(server: Server, folder: Packed):
     assert 18 < sum(server.asked[name] for name in server.shards()) < 4 * 18  # some came again, none in circles
 
 
-def test_several_that_want_a_file_fetch_it_once(server: Server, folder: Packed, tmp_path: Path):
+def test_several_that_want_a_file_fetch_it_once(server: Server, folder: PackedDataset, tmp_path: Path):
     server.faults, name = (), "train-00000.tar"
     known = folder.manifest["files"][name]
     dest, checksum = tmp_path / "once" / name, f"sha256:{known['sha256']}"
@@ -227,7 +227,7 @@ def test_order_is_that_of_dealing_shuffled_shards_out_in_lanes(sizes: list[int],
 
 @pytest.mark.parametrize("shuffle", [None, (1, 0)])
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 8])
-def test_processes_share_global_batches_photograph_by_photograph(
+def test_processes_share_global_batches_image_by_image(
     local: Streamed, world: int, shuffle: tuple[int, int] | None,
 ):
     shares = [list(batches(local, 32, shuffle=shuffle, rank=rank, world=world)) for rank in range(world)]
@@ -236,16 +236,16 @@ def test_processes_share_global_batches_photograph_by_photograph(
         size = (step + 1) * total // steps - step * total // steps
         for rank, batch in enumerate(together):
             assert batch.places.tolist() == list(range(rank, size, world))
-            assert len(batch.everyone) == size
-            np.testing.assert_array_equal(batch.everyone, together[0].everyone)
-            np.testing.assert_array_equal(batch.indices, batch.everyone[batch.places])
+            assert len(batch.global_indices) == size
+            np.testing.assert_array_equal(batch.global_indices, together[0].global_indices)
+            np.testing.assert_array_equal(batch.indices, batch.global_indices[batch.places])
             np.testing.assert_array_equal(batch.pixels_NHWC.numpy(), local.read(batch.indices))
     assert sorted(index for share in shares for batch in share for index in batch.indices) == list(range(total))
 
 
 def test_two_four_and_eight_processes_see_the_batches_of_one(local: Streamed):
     def seen(world: int) -> list[list[int]]:
-        return [batch.everyone.tolist() for batch in batches(local, 32, shuffle=(4, 2), world=world)]
+        return [batch.global_indices.tolist() for batch in batches(local, 32, shuffle=(4, 2), world=world)]
 
     assert seen(1) == seen(2) == seen(4) == seen(8)
 
@@ -272,7 +272,7 @@ def test_from_the_middle_of_an_epoch_the_same_batches_remain(local: Streamed, st
         assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
 
 
-def test_measured_in_one_process_photographs_come_in_the_order_of_the_split(local: Streamed, folder: Packed):
+def test_measured_in_one_process_images_come_in_the_order_of_the_split(local: Streamed, folder: PackedDataset):
     plain = loader.batches(folder.split("train"), 32)
     for a, b in zip(batches(local, 32), plain, strict=True):
         np.testing.assert_array_equal(a.indices, b.indices)
@@ -295,7 +295,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_on_an_address_depends_on_neither_workers_nor_scheme_and_is_measured_as_on_the_folder(
-    server: Server, folder: Packed, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    server: Server, folder: PackedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ):
     settings = ["--arch", "small", "--epochs", "1", "--precision", "fp32", "--device", "cpu", "--set",
                 "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16", "--set",
@@ -322,16 +322,16 @@ def test_a_run_stopped_mid_epoch_ends_where_the_uninterrupted_one_ends(server: S
         if event["event"] == "step" and event["step"] == 3:
             signal.raise_signal(signal.SIGINT)
 
-    Run(open_stream(server.url), tiny, way, tmp_path / "whole").train()
+    Trainer(open_stream(server.url), tiny, way, tmp_path / "whole").train()
     with pytest.raises(Interrupted):
-        Run(open_stream(server.url), tiny, way, tmp_path / "stopped", on_event=stop).train()
+        Trainer(open_stream(server.url), tiny, way, tmp_path / "stopped", on_event=stop).train()
     config = tmp_path / "stopped" / "config.json"
     ours = config.read_text()
     config.write_text(json.dumps(json.loads(ours) | {"readers": 3}))
     with pytest.raises(ValueError, match="an epoch that 3 processes read, and 1 would read the stream"):
-        Run(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True)
+        Trainer(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True)
     config.write_text(ours)
-    Run(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True, workers=1).train()
+    Trainer(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True, workers=1).train()
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
 
 
@@ -358,7 +358,7 @@ def test_manifest_that_is_none_is_refused(server: Server, tmp_path: Path, sent: 
         open_stream(server.url)
 
 
-def test_manifest_cannot_name_a_file_outside_the_cache(server: Server, folder: Packed, tmp_path: Path):
+def test_manifest_cannot_name_a_file_outside_the_cache(server: Server, folder: PackedDataset, tmp_path: Path):
     server.folder, server.faults = tmp_path, ()
     manifest.write_json(tmp_path / manifest.MANIFEST, folder.manifest | {
         "files": folder.manifest["files"] | {"../../escaped": {"bytes": 1, "sha256": ""}}})
@@ -386,7 +386,7 @@ def test_only_http_is_spoken(address: str):
         open_stream(address)
 
 
-def test_a_file_address_is_of_a_folder_here_by_its_whole_path(folder: Packed, tmp_path: Path):
+def test_a_file_address_is_of_a_folder_here_by_its_whole_path(folder: PackedDataset, tmp_path: Path):
     spaced = tmp_path / "my data"
     spaced.symlink_to(folder.path)
     for address in (spaced.as_uri(), f"file://localhost{folder.path}"):
@@ -397,7 +397,7 @@ def test_a_file_address_is_of_a_folder_here_by_its_whole_path(folder: Packed, tm
         open_stream("file:///no/such")
 
 
-def test_raw_shards_are_refused_with_the_remedy(packed: Packed):
+def test_raw_shards_are_refused_with_the_remedy(packed: PackedDataset):
     with pytest.raises(ValueError, match=r"is packed raw, and what is streamed must be jpeg; pack it again"):
         open_stream(packed.path)
 

@@ -13,7 +13,7 @@ import simplejpeg
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.manifest import read_json, write_json
-from alexnet.data.packed import Packed, is_packed, open_packed
+from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import pack
 from alexnet.data.shards import describe_file
 from conftest import draw
@@ -23,7 +23,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 class Drawn:
-    """A photograph out of memory."""
+    """An image out of memory."""
 
     def __init__(self, number: int, split: str) -> None:
         self.name, self.label = f"{split}/{number % 3}/{number:03}.png", number % 3
@@ -43,12 +43,12 @@ def drawn() -> Dataset:
 
 
 @pytest.fixture(params=["raw", "jpeg"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Packed:
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> PackedDataset:
     """A packed folder of each codec, in shards of 10, that a test may damage."""
-    return pack(drawn(), tmp_path / "data", side=SIDE, codec=request.param, shard_photographs=10)
+    return pack(drawn(), tmp_path / "data", side=SIDE, codec=request.param, shard_images=10)
 
 
-def test_a_split_gives_the_photographs_that_were_packed(folder: Packed):
+def test_a_split_gives_the_images_that_were_packed(folder: PackedDataset):
     for name in ("train", "val"):
         split, photos = folder.split(name), {photo.name: photo for photo in drawn().splits[name]}
         assert len(split) == len(split.names) == len(photos) == folder.counts[name]
@@ -62,7 +62,7 @@ def test_a_split_gives_the_photographs_that_were_packed(folder: Packed):
                 assert np.abs(error @ LUMA).mean() < 6  # halved chroma loses what noise it has
 
 
-def test_photographs_come_in_the_order_asked_for_across_shards_and_threads(folder: Packed):
+def test_images_come_in_the_order_asked_for_across_shards_and_threads(folder: PackedDataset):
     split = folder.split("train")
     everything = split.read(np.arange(TRAIN))
     orders = [np.random.default_rng(seed).integers(0, TRAIN, 40) for seed in range(8)]
@@ -75,20 +75,20 @@ def test_photographs_come_in_the_order_asked_for_across_shards_and_threads(folde
             split.read(np.array([0, outside]))
 
 
-def test_training_photographs_are_mixed_and_validation_photographs_in_order(folder: Packed):
+def test_training_images_are_mixed_and_validation_images_in_order(folder: PackedDataset):
     assert list(folder.split("train").names) != sorted(folder.split("train").names)
     assert folder.split("val").names == tuple(photo.name for photo in drawn().splits["val"])
 
 
 @pytest.mark.parametrize("folder", ["raw"], indirect=True)
-def test_numpy_opens_a_raw_shard(folder: Packed):
+def test_numpy_opens_a_raw_shard(folder: PackedDataset):
     shard = np.load(folder.path / "train-00002.npy", mmap_mode="r")
     assert (shard.shape, shard.dtype) == ((6, SIDE, SIDE, 3), np.uint8)
     np.testing.assert_array_equal(shard, folder.split("train").read(np.arange(20, 26)))
 
 
 @pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
-def test_webdataset_reads_a_jpeg_shard(folder: Packed):
+def test_webdataset_reads_a_jpeg_shard(folder: PackedDataset):
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own
@@ -101,16 +101,16 @@ def test_webdataset_reads_a_jpeg_shard(folder: Packed):
     assert np.abs(theirs - split.read(np.arange(TRAIN))).max() <= 1  # another decoder
 
 
-def test_mean_and_covariance_equal_numpys_over_what_is_read_back(folder: Packed):
+def test_mean_and_covariance_equal_numpys_over_what_is_read_back(folder: PackedDataset):
     pixels_NHWC = folder.split("train").read(np.arange(TRAIN)).astype(np.float64)
-    colours = pixels_NHWC.reshape(-1, 3)
+    colors = pixels_NHWC.reshape(-1, 3)
     np.testing.assert_allclose(folder.mean_HWC, pixels_NHWC.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(folder.rgb_mean, colours.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(folder.rgb_covariance, np.cov(colours.T, bias=True), rtol=1e-10)
+    np.testing.assert_allclose(folder.rgb_mean, colors.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(folder.rgb_covariance, np.cov(colors.T, bias=True), rtol=1e-10)
     assert folder.mean_HWC.dtype == np.float32
 
 
-def test_two_codecs_hold_the_same_photographs_in_the_same_order(tmp_path: Path):
+def test_two_codecs_hold_the_same_images_in_the_same_order(tmp_path: Path):
     raw, jpeg = (pack(drawn(), tmp_path / codec, side=SIDE, codec=codec, quality=100) for codec in ("raw", "jpeg"))
     assert raw.split("train").names == jpeg.split("train").names
     assert raw.fingerprint != jpeg.fingerprint
@@ -118,7 +118,7 @@ def test_two_codecs_hold_the_same_photographs_in_the_same_order(tmp_path: Path):
     assert np.abs((both[0] - both[1]) @ LUMA).mean() < 2
 
 
-def test_a_sound_folder_verifies_wherever_it_lies(folder: Packed, tmp_path: Path):
+def test_a_sound_folder_verifies_wherever_it_lies(folder: PackedDataset, tmp_path: Path):
     seen: list[tuple[int, int]] = []
     folder.verify(lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(folder.manifest["files"]),) * 2
@@ -126,18 +126,18 @@ def test_a_sound_folder_verifies_wherever_it_lies(folder: Packed, tmp_path: Path
     assert open_packed(moved).fingerprint == folder.fingerprint
 
 
-def shard(folder: Packed) -> Path:
+def shard(folder: PackedDataset) -> Path:
     return folder.path / folder.manifest["splits"]["train"]["shards"][1]["file"]
 
 
-def test_truncated_shard_is_refused_by_name(folder: Packed):
+def test_truncated_shard_is_refused_by_name(folder: PackedDataset):
     content = shard(folder).read_bytes()
     shard(folder).write_bytes(content[:-1])
     with pytest.raises(ValueError, match=f"{shard(folder).name} is truncated: .* bytes of"):
         open_packed(folder.path)
 
 
-def test_a_shard_that_is_cut_short_while_it_is_open_is_refused_by_name(folder: Packed):
+def test_a_shard_that_is_cut_short_while_it_is_open_is_refused_by_name(folder: PackedDataset):
     """The rest of the last page would read as zeros, and what is beyond it kills the process."""
     split = folder.split("train")
     split.read(np.arange(TRAIN))
@@ -148,13 +148,13 @@ def test_a_shard_that_is_cut_short_while_it_is_open_is_refused_by_name(folder: P
     assert len(split.read(np.array(elsewhere))) == len(elsewhere)
 
 
-def test_missing_file_is_refused_by_name(folder: Packed):
+def test_missing_file_is_refused_by_name(folder: PackedDataset):
     (folder.path / "val-00000.labels.npy").unlink()
     with pytest.raises(ValueError, match=r"val-00000\.labels\.npy is missing"):
         open_packed(folder.path)
 
 
-def test_verify_names_every_file_with_a_flipped_bit(folder: Packed):
+def test_verify_names_every_file_with_a_flipped_bit(folder: PackedDataset):
     damaged = [shard(folder), folder.path / "mean.npy"]
     for path in damaged:
         content = bytearray(path.read_bytes())
@@ -165,7 +165,7 @@ def test_verify_names_every_file_with_a_flipped_bit(folder: Packed):
 
 
 @pytest.mark.parametrize("name", ["mean.npy", "train-00001.labels.npy", "val-00000.names.json"])
-def test_a_flipped_bit_beside_the_photographs_is_found_on_opening(folder: Packed, name: str):
+def test_a_flipped_bit_beside_the_images_is_found_on_opening(folder: PackedDataset, name: str):
     content = bytearray((folder.path / name).read_bytes())
     content[-5] ^= 1
     (folder.path / name).write_bytes(content)
@@ -173,7 +173,7 @@ def test_a_flipped_bit_beside_the_photographs_is_found_on_opening(folder: Packed
         open_packed(folder.path)
 
 
-def test_damaged_manifest_is_refused(folder: Packed):
+def test_damaged_manifest_is_refused(folder: PackedDataset):
     manifest = folder.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"ash"', '"oak"'))
     with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
@@ -183,7 +183,7 @@ def test_damaged_manifest_is_refused(folder: Packed):
         open_packed(folder.path)
 
 
-def test_newer_format_and_names_outside_the_folder_are_refused(folder: Packed):
+def test_newer_format_and_names_outside_the_folder_are_refused(folder: PackedDataset):
     manifest = folder.path / "manifest.json"
     content = read_json(manifest)
     write_json(manifest, content | {"format": 99})
@@ -195,7 +195,7 @@ def test_newer_format_and_names_outside_the_folder_are_refused(folder: Packed):
             open_packed(folder.path)
 
 
-def test_shards_outside_the_checked_files_are_refused(folder: Packed):
+def test_shards_outside_the_checked_files_are_refused(folder: PackedDataset):
     manifest = folder.path / "manifest.json"
     content = json.loads(json.dumps(read_json(manifest)))
     content["splits"]["val"]["shards"][0]["file"] = "../secret"
@@ -211,11 +211,11 @@ def test_shards_outside_the_checked_files_are_refused(folder: Packed):
     (lambda manifest: manifest["plan"].update(codec="zip"), "its codec is 'zip'"),
     (lambda manifest: manifest.update(classes=[1, 2, 3]), "'classes', number 0 is no text"),
     (lambda manifest: manifest.update(rgb_mean=[1.0]), "'rgb_mean' is no list of 3"),
-    (lambda manifest: manifest["splits"]["val"].update(photographs=8), "another number of photographs than its shards"),
-    (lambda manifest: manifest["splits"]["val"]["shards"][0].update(photographs=-1), "'photographs' is no whole"),
+    (lambda manifest: manifest["splits"]["val"].update(images=8), "another number of images than its shards"),
+    (lambda manifest: manifest["splits"]["val"]["shards"][0].update(images=-1), "'images' is no whole"),
     (lambda manifest: manifest.update(wnids=["n01440764"]), "its wnids are not one for each class"),
 ])
-def test_a_manifest_that_cannot_be_is_refused_though_its_checksum_is_right(folder: Packed, change, words: str):
+def test_a_manifest_that_cannot_be_is_refused_though_its_checksum_is_right(folder: PackedDataset, change, words: str):
     content = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
     change(content)
     write_json(folder.path / "manifest.json", content)
@@ -223,7 +223,7 @@ def test_a_manifest_that_cannot_be_is_refused_though_its_checksum_is_right(folde
         open_packed(folder.path)
 
 
-def passed_off(folder: Packed, name: str, content: bytes) -> Packed:
+def passed_off(folder: PackedDataset, name: str, content: bytes) -> PackedDataset:
     """The folder with another file of that name, and a manifest that vouches for it."""
     (folder.path / name).write_bytes(content)
     manifest = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
@@ -244,14 +244,14 @@ def saved(array: np.ndarray) -> bytes:
     (saved(np.array([print] * 10)), "no array of 10 int64"), (saved(np.zeros(10, np.int64))[:-1], "no array of 10"),
     (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "no array"), (b"PK\x03\x04", "no array"), (b"", "no array"),
 ])
-def test_labels_that_cannot_be_are_refused_by_name(folder: Packed, content: bytes, words: str):
+def test_labels_that_cannot_be_are_refused_by_name(folder: PackedDataset, content: bytes, words: str):
     split = passed_off(folder, "train-00001.labels.npy", content).split("train")
     with pytest.raises(ValueError, match=rf"train-00001\.labels\.npy .*{words}"):
         _ = split.labels
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'["a"]', b"[1,1,1,1,1,1,1,1,1,1]", b"\xff" * 9, b"[" * 10_000])
-def test_names_that_cannot_be_are_refused_by_name(folder: Packed, content: bytes):
+def test_names_that_cannot_be_are_refused_by_name(folder: PackedDataset, content: bytes):
     split = passed_off(folder, "train-00001.names.json", content).split("train")
     with pytest.raises(ValueError, match=r"train-00001\.names\.json is damaged: it is no list of 10 names"):
         _ = split.names
@@ -259,21 +259,21 @@ def test_names_that_cannot_be_are_refused_by_name(folder: Packed, content: bytes
 
 @pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
 @pytest.mark.parametrize("place", [(-1, 5), (0, 2**62), (2**62, 2**62), (10**6, 1)])
-def test_an_index_that_points_outside_its_shard_is_refused(folder: Packed, place: tuple[int, int]):
+def test_an_index_that_points_outside_its_shard_is_refused(folder: PackedDataset, place: tuple[int, int]):
     split = passed_off(folder, "val-00000.index.npy", saved(np.full((VAL, 2), place, np.int64))).split("val")
     with pytest.raises(ValueError, match=r"val-00000\.index\.npy points outside val-00000\.tar"):
         split.read_one(0)
 
 
 @pytest.mark.parametrize("folder", ["raw"], indirect=True)
-def test_a_raw_shard_too_short_for_its_photographs_is_refused(folder: Packed):
-    with pytest.raises(ValueError, match=r"val-00000\.npy is too short for 9 photographs"):
+def test_a_raw_shard_too_short_for_its_images_is_refused(folder: PackedDataset):
+    with pytest.raises(ValueError, match=r"val-00000\.npy is too short for 9 images"):
         passed_off(folder, "val-00000.npy", b"\x93NUMPY" + bytes(500))
 
 
 @pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
 @pytest.mark.parametrize("side", [SIDE - 8, SIDE + 8])
-def test_a_jpeg_of_another_side_is_refused(folder: Packed, side: int):
+def test_a_jpeg_of_another_side_is_refused(folder: PackedDataset, side: int):
     jpeg = simplejpeg.encode_jpeg(np.zeros((side, side, 3), np.uint8))
     split = passed_off(folder, "val-00000.tar", jpeg).split("val")
     split.__dict__["_places"] = np.array([[0, 0, len(jpeg)]])
@@ -281,13 +281,13 @@ def test_a_jpeg_of_another_side_is_refused(folder: Packed, side: int):
         split.read_one(0)
 
 
-def test_what_is_no_packed_folder_is_said_to_be_none(folder: Packed, tmp_path: Path):
+def test_what_is_no_packed_folder_is_said_to_be_none(folder: PackedDataset, tmp_path: Path):
     assert is_packed(folder.path)
     assert not is_packed(tmp_path)
     with pytest.raises(ValueError, match=r"no packed folder: it has no manifest\.json"):
         open_packed(tmp_path)
 
 
-def test_unknown_split_names_the_nearest(folder: Packed):
+def test_unknown_split_names_the_nearest(folder: PackedDataset):
     with pytest.raises(ValueError, match="no split 'vla'; did you mean val"):
         folder.split("vla")

@@ -1,4 +1,4 @@
-"""Claims about where photographs come from: folders, archives, a download and the embedded patches."""
+"""Claims about where images come from: folders, archives, a download and the embedded patches."""
 
 import hashlib
 import io
@@ -24,14 +24,14 @@ from alexnet.data.sources import cifar10, embedded
 from alexnet.data.sources.detect import NAMES, cache_folder, open_dataset
 
 
-def jpeg(colour: int = 128, kind: str = "JPEG", mode: str = "RGB") -> bytes:
+def jpeg(color: int = 128, kind: str = "JPEG", mode: str = "RGB") -> bytes:
     file = io.BytesIO()
-    Image.new(mode, (12, 10), (colour,) * len(Image.new(mode, (1, 1)).getbands())).save(file, kind)
+    Image.new(mode, (12, 10), (color,) * len(Image.new(mode, (1, 1)).getbands())).save(file, kind)
     return file.getvalue()
 
 
 def plant(root: Path, *files: str) -> Path:
-    """Photographs of those names under `root`; a trailing slash makes an empty folder."""
+    """Images of those names under `root`; a trailing slash makes an empty folder."""
     for number, name in enumerate(files):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def said(dataset: Dataset) -> str:
 # --- Class folders ----------------------------------------------------------------------------------------------------
 
 
-def test_class_folders_become_sorted_classes_with_readable_photographs(tmp_path: Path):
+def test_class_folders_become_sorted_classes_with_readable_images(tmp_path: Path):
     dataset = open_dataset(trees(trees(tmp_path, under="train/"), count=4, under="val/"))
     assert dataset.classes == ("ash", "birch", "cedar")
     assert per_class(dataset, "train") == [20] * 3
@@ -77,8 +77,8 @@ def test_class_folders_become_sorted_classes_with_readable_photographs(tmp_path:
 
 def test_names_are_unique_within_a_data_set(tmp_path: Path):
     dataset = open_dataset(trees(trees(tmp_path, under="train/"), under="val/"))
-    everyone = names(dataset, "train") + names(dataset, "val")
-    assert len(set(everyone)) == len(everyone)
+    global_indices = names(dataset, "train") + names(dataset, "val")
+    assert len(set(global_indices)) == len(global_indices)
 
 
 @pytest.mark.parametrize("there", [
@@ -97,7 +97,7 @@ def test_share_of_each_class_is_held_out_where_there_is_no_split(tmp_path: Path)
     assert (per_class(dataset, "train"), per_class(dataset, "val")) == ([16] * 3, [4] * 3)
     assert not set(names(dataset, "train")) & set(names(dataset, "val"))
     assert dataset.held_out == 0.2
-    assert "20% of each class was held out (12 photographs" in said(dataset)
+    assert "20% of each class was held out (12 images" in said(dataset)
 
 
 def test_train_folder_alone_is_split_too(tmp_path: Path):
@@ -105,7 +105,7 @@ def test_train_folder_alone_is_split_too(tmp_path: Path):
     assert per_class(dataset, "val") == [2] * 3
 
 
-def test_held_out_photographs_stay_the_same_when_classes_are_added(tmp_path: Path):
+def test_held_out_images_stay_the_same_when_classes_are_added(tmp_path: Path):
     before = set(names(open_dataset(trees(tmp_path)), "val"))
     after = set(names(open_dataset(trees(tmp_path, ("alder", "zelkova"))), "val"))
     assert before < after
@@ -118,7 +118,7 @@ def test_another_seed_holds_out_others(tmp_path: Path):
 
 
 @pytest.mark.parametrize("held_out", [0.01, 0.5, 0.99])
-def test_every_class_keeps_a_training_photograph_and_lends_one_if_it_can(tmp_path: Path, held_out: float):
+def test_every_class_keeps_a_training_image_and_lends_one_if_it_can(tmp_path: Path, held_out: float):
     dataset = open_dataset(plant(tmp_path, "one/a.jpg", "two/a.jpg", "two/b.jpg"), held_out=held_out)
     assert (per_class(dataset, "train"), per_class(dataset, "val")) == ([1, 1], [0, 1])
 
@@ -143,17 +143,17 @@ def test_checkpoint_folders_and_resource_forks_are_no_classes_and_are_named(tmp_
     assert not [name for name in names(dataset, "train") if "/." in name]
 
 
-def test_files_that_are_no_photographs_are_counted(tmp_path: Path):
+def test_files_that_are_no_images_are_counted(tmp_path: Path):
     trees(tmp_path)
     for name in ("readme.txt", "ash/notes.txt", "ash/labels.csv", "birch/.DS_Store"):
-        (tmp_path / name).write_text("not a photograph")
+        (tmp_path / name).write_text("not an image")
     dataset = open_dataset(tmp_path)
     assert "3 files in" in said(dataset)
     assert "2 .txt" in said(dataset)
     assert sum(map(len, dataset.splits.values())) == 60
 
 
-def test_photograph_beside_the_class_folders_is_told(tmp_path: Path):
+def test_image_beside_the_class_folders_is_told(tmp_path: Path):
     assert "1 .jpg" in said(open_dataset(plant(trees(tmp_path), "stray.jpg")))
 
 
@@ -195,7 +195,7 @@ def test_training_class_that_validation_lacks_is_told_and_shifts_no_label(tmp_pa
     trees(trees(tmp_path, under="train/"), ("ash", "cedar"), 2, under="val/")
     dataset = open_dataset(tmp_path)
     assert per_class(dataset, "val") == [2, 0, 2]
-    assert "1 of 3 classes have no validation photographs, such as 'birch'" in said(dataset)
+    assert "1 of 3 classes have no validation images, such as 'birch'" in said(dataset)
 
 
 def test_one_level_too_high_is_refused_with_the_right_level(tmp_path: Path):
@@ -210,9 +210,9 @@ def test_one_level_too_low_is_refused_with_the_right_level(tmp_path: Path):
         open_dataset(tmp_path / "ash")
 
 
-def test_photographs_without_class_folders_are_refused(tmp_path: Path):
+def test_images_without_class_folders_are_refused(tmp_path: Path):
     plant(tmp_path / "loose", *(f"{number}.jpg" for number in range(7)))
-    with pytest.raises(ValueError, match="holds 7 photographs and no class folders; put the photographs of each class"):
+    with pytest.raises(ValueError, match="holds 7 images and no class folders; put the images of each class"):
         open_dataset(tmp_path / "loose")
 
 
@@ -222,7 +222,7 @@ def test_one_class_is_refused(tmp_path: Path):
 
 
 def test_empty_folder_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="no class folders with photographs"):
+    with pytest.raises(ValueError, match="no class folders with images"):
         open_dataset(tmp_path)
 
 
@@ -230,19 +230,19 @@ def test_a_class_may_be_called_train(tmp_path: Path):
     assert open_dataset(trees(tmp_path, ("car", "plane", "train"))).classes == ("car", "plane", "train")
 
 
-def test_validation_photographs_without_class_folders_are_refused(tmp_path: Path):
+def test_validation_images_without_class_folders_are_refused(tmp_path: Path):
     plant(trees(tmp_path, under="train/"), "val/1.jpg", "val/2.jpg")
-    with pytest.raises(ValueError, match="val has no class folders with photographs; sort its photographs into"):
+    with pytest.raises(ValueError, match="val has no class folders with images; sort its images into"):
         open_dataset(tmp_path)
 
 
-def test_unlabelled_test_photographs_are_left_aside(tmp_path: Path):
+def test_unlabeled_test_images_are_left_aside(tmp_path: Path):
     dataset = open_dataset(plant(trees(tmp_path, under="train/"), "test/1.jpg", "test/2.jpg"))
     assert per_class(dataset, "val") == [2] * 3
     assert "test/ is not used: it has no class folders" in said(dataset)
 
 
-def test_a_million_photographs_are_cheap_to_hold(tmp_path: Path):
+def test_a_million_images_are_cheap_to_hold(tmp_path: Path):
     trees(tmp_path, count=0)
     for name in ("n01440764", "n02012849"):
         (tmp_path / name).mkdir()
@@ -261,7 +261,7 @@ def test_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path):
     trees(tmp_path / "flowers")
     with pytest.raises(ValueError, match=rf"there is no .*flower; did you mean {tmp_path}/flowers\?"):
         open_dataset(tmp_path / "flower")
-    with pytest.raises(ValueError, match=r"there is no .*zoo; name a folder with a folder of photographs for each"):
+    with pytest.raises(ValueError, match=r"there is no .*zoo; name a folder with a folder of images for each"):
         open_dataset(tmp_path / "zoo")
     with pytest.raises(ValueError, match=r"there is no cifar-10; did you mean cifar10\?"):
         open_dataset("cifar-10")
@@ -269,10 +269,10 @@ def test_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path):
 
 def test_what_is_no_data_is_called_what_it_is(tmp_path: Path):
     plant(tmp_path, "photo.jpg", "run/log.jsonl", "model/checkpoint.json")
-    with pytest.raises(ValueError, match=r"photo\.jpg is one photograph; name the data, a folder with"):
+    with pytest.raises(ValueError, match=r"photo\.jpg is one image; name the data, a folder with"):
         open_dataset(tmp_path / "photo.jpg")
     for name in ("run", "model"):
-        with pytest.raises(ValueError, match=rf"{name} is a run or a checkpoint and no photographs; name the data"):
+        with pytest.raises(ValueError, match=rf"{name} is a run or a checkpoint and no images; name the data"):
             open_dataset(tmp_path / name)
 
 
@@ -285,7 +285,7 @@ def test_wordnet_folders_get_readable_names(tmp_path: Path):
     assert dataset.wnids == ("n01440764", "n02012849", "n03126707")
 
 
-def test_broken_photograph_is_named_when_it_is_read(tmp_path: Path):
+def test_broken_image_is_named_when_it_is_read(tmp_path: Path):
     (plant(tmp_path, "ash/a.jpg", "birch/b.jpg") / "ash" / "a.jpg").write_bytes(b"<html>")
     photo = open_dataset(tmp_path, held_out=0).splits["train"][0]
     with pytest.raises(BadImage, match=r"ash/a\.jpg cannot be decoded"):
@@ -318,8 +318,8 @@ def test_fingerprint_notices(tmp_path: Path, change: str):
     assert open_dataset(tmp_path).fingerprint() != before
 
 
-def test_real_class_folders_open(tmp_path: Path, photographs: Path):
-    with tarfile.open(photographs / "imagenette.tar") as tar:
+def test_real_class_folders_open(tmp_path: Path, images: Path):
+    with tarfile.open(images / "imagenette.tar") as tar:
         members = (member for member in tar if member.isfile())
         chosen: Counter[str] = Counter()
         for member in members:
@@ -355,7 +355,7 @@ def tar_of(files: dict[str, bytes], kind: str = "w") -> bytes:
 
 @pytest.fixture
 def ilsvrc(tmp_path: Path) -> Path:
-    """A folder laid out like the download, with four classes and two training photographs each."""
+    """A folder laid out like the download, with four classes and two training images each."""
     scipy_io = pytest.importorskip("scipy.io")
     fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height",
               "num_train_images")
@@ -392,7 +392,7 @@ def test_ilsvrc_labels_follow_the_sorted_wordnet_numbers(ilsvrc: Path):
         ("val/ILSVRC2012_val_00000003.JPEG", 3)]
 
 
-def test_ilsvrc_photographs_are_read_in_place(ilsvrc: Path):
+def test_ilsvrc_images_are_read_in_place(ilsvrc: Path):
     dataset = open_dataset(ilsvrc)
     number = {wnid: number for number, wnid, _ in SYNSETS}
     for photo in (*dataset.splits["train"], *dataset.splits["val"]):
@@ -428,7 +428,7 @@ def test_ilsvrc_devkit_that_is_damaged_is_named(ilsvrc: Path):
 
 def test_ilsvrc_validation_archive_of_another_count_is_refused(ilsvrc: Path):
     (ilsvrc / "ILSVRC2012_img_val.tar").write_bytes(tar_of({"ILSVRC2012_val_00000001.JPEG": jpeg()}))
-    with pytest.raises(ValueError, match="holds 1 photographs and the devkit labels 5"):
+    with pytest.raises(ValueError, match="holds 1 images and the devkit labels 5"):
         open_dataset(ilsvrc)
 
 
@@ -645,11 +645,11 @@ def test_the_name_cifar10_fetches_once_into_the_users_cache(
 
 @pytest.fixture(scope="module")
 def patches() -> Dataset:
-    pytest.importorskip("skimage", reason="the embedded photographs come with scikit-image")
+    pytest.importorskip("skimage", reason="the embedded images come with scikit-image")
     return open_dataset("embedded")
 
 
-def test_embedded_patches_are_as_many_of_each_photograph(patches: Dataset):
+def test_embedded_patches_are_as_many_of_each_image(patches: Dataset):
     assert len(patches.classes) >= 14
     for split in ("train", "val"):
         assert len(set(per_class(patches, split))) == 1
@@ -659,12 +659,12 @@ def test_embedded_patches_are_as_many_of_each_photograph(patches: Dataset):
 
 @pytest.mark.parametrize("shape", [(172, 448), (303, 384), (300, 451), (512, 512), (700, 640), (180, 200)])
 def test_training_and_test_patches_share_no_pixel(shape: tuple[int, int]):
-    # A photograph whose every pixel is different: patches tell by their pixels where they were cut out.
+    # An image whose every pixel is different: patches tell by their pixels where they were cut out.
     place = np.arange(shape[0] * shape[1], dtype=np.uint32)
     pixels = np.stack([place >> 16, place >> 8 & 255, place & 255], -1).astype(np.uint8).reshape(*shape, 3)
     seen = []
-    for colour in (0, 1):
-        cut = embedded._patches(pixels, colour, 100, random.Random(0))
+    for color in (0, 1):
+        cut = embedded._patches(pixels, color, 100, random.Random(0))
         assert {patch.shape for patch in cut} == {(64, 64, 3)}
         red, green, blue = np.moveaxis(np.stack(cut).astype(np.uint32), -1, 0)
         seen.append(set(np.unique(red << 16 | green << 8 | blue).tolist()))
@@ -682,12 +682,12 @@ def test_embedded_patches_are_all_different_but_for_black_ones(patches: Dataset)
     assert {max(patch) for patch, count in seen.items() if count > 1} <= {0, 1, 2}
 
 
-def test_embedded_photographs_are_both_grey_and_coloured(patches: Dataset):
-    coloured = {photo.label for photo in patches.splits["train"] if np.ptp(photo.pixels(), axis=2).max() > 20}
-    assert 5 <= len(coloured) <= len(patches.classes) - 5
+def test_embedded_images_are_both_gray_and_colored(patches: Dataset):
+    colored = {photo.label for photo in patches.splits["train"] if np.ptp(photo.pixels(), axis=2).max() > 20}
+    assert 5 <= len(colored) <= len(patches.classes) - 5
 
 
-def test_every_embedded_photograph_is_credited_with_its_terms(patches: Dataset):
+def test_every_embedded_image_is_credited_with_its_terms(patches: Dataset):
     assert all(title in patches.credits for title in patches.classes)
     assert patches.credits.count("CC0") + patches.credits.count("public domain") + patches.credits.count(
         "no known copyright restrictions") >= len(patches.classes)

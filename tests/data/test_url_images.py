@@ -1,4 +1,4 @@
-"""Claims about photographs at an address: fetched whole and within limits, and never from where a redirect should not
+"""Claims about images at an address: fetched whole and within limits, and never from where a redirect should not
 lead."""
 
 import threading
@@ -6,14 +6,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from test_predict import narrow
 
 from alexnet.data import url_images
 from alexnet.data.images import BadImage
-from alexnet.data.url_images import fetch_photo, is_address
+from alexnet.data.url_images import fetch_image, is_address
 from alexnet.models import checkpoint
 from command_line import alexnet as command
 from inprocess import encoded
+from weight_files import narrow
 
 PHOTO = encoded(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
 
@@ -61,10 +61,10 @@ def site():
 
 def refusal(url: str, **options) -> str:
     with pytest.raises(BadImage) as caught:
-        fetch_photo(url, **options)
+        fetch_image(url, **options)
     said = str(caught.value)
     assert said.startswith(f"{url} cannot be fetched: ")
-    assert said.endswith("; check the address, or save the photograph and name the file")
+    assert said.endswith("; check the address, or save the image and name the file")
     return said.removeprefix(f"{url} cannot be fetched: ").rpartition("; check")[0]
 
 
@@ -73,9 +73,9 @@ def test_what_is_an_address():
         True, True, False, False]
 
 
-def test_a_photograph_is_fetched_whole(site):
-    assert fetch_photo(f"{site}/photo.png") == PHOTO
-    assert fetch_photo(f"{site}/garbage truck/Müll%20eimer.png?width=9 0#top") == PHOTO
+def test_a_image_is_fetched_whole(site):
+    assert fetch_image(f"{site}/photo.png") == PHOTO
+    assert fetch_image(f"{site}/garbage truck/Müll%20eimer.png?width=9 0#top") == PHOTO
 
 
 @pytest.mark.parametrize(("path", "reason"), [
@@ -108,7 +108,7 @@ def test_a_redirect_into_a_private_network_is_refused_by_where_it_really_leads(s
     target = f"http://{host}:{port}/photo.png"
     assert "a private address; allow that with --allow-private" in refusal(f"{site}/to/{target}")
     if "ffff" not in host:  # the server hears IPv4
-        assert fetch_photo(f"{site}/to/{target}", allow_private=True) == PHOTO
+        assert fetch_image(f"{site}/to/{target}", allow_private=True) == PHOTO
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1",

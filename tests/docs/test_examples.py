@@ -19,8 +19,8 @@ def story(name):
     return runpy.run_path(str(EXAMPLES / name))["main"]
 
 
-def test_a_photograph_becomes_55x55_by_hand_as_the_networks_own_layers_have_it(capsys):
-    assert story("from_photograph_to_55.py")() < 1e-3  # of values up to 72
+def test_a_image_becomes_55x55_by_hand_as_the_networks_own_layers_have_it(capsys):
+    assert story("from_image_to_55.py")() < 1e-3  # of values up to 72
     told = capsys.readouterr().out
     assert "(224 - 11) / 4 + 1 = 54.25" in told
     assert "(96, 55, 55), of which each of two GPUs has 48x55x55" in told
@@ -42,20 +42,19 @@ def test_the_gradient_dies_in_sigmoids_and_lives_in_relus(capsys, monkeypatch):
     assert "0.25^8 = 2e-05" in capsys.readouterr().out
 
 
-def test_your_own_photographs_begin_from_a_trained_network(class_folders, tmp_path, monkeypatch, capsys):
-    main = story("your_own_photographs.py")
-    from test_weights import saved_as
-
+def test_your_own_images_begin_from_a_trained_network(class_folders, tmp_path, monkeypatch, capsys):
+    main = story("your_own_images.py")
     from alexnet.models import checkpoint
+    from weight_files import saved_as
 
     checkpoint.save(saved_as("small", "conv.width=16", "input.side=32", "input.crop=28"), tmp_path / "start")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     errors = main(str(class_folders), str(tmp_path / "start"), epochs=3)
     assert set(errors) == {"from nothing", "all layers tuned", "convolutions frozen"}
-    assert all(one.photographs == 44 for one in errors.values())
+    assert all(one.images == 44 for one in errors.values())
     assert min(one.top1_error for one in errors.values()) < 0.5  # chance is 0.75
     told = capsys.readouterr().out
-    assert "120 photographs of 4 classes to learn from, 44 to be measured on." in told
+    assert "120 images of 4 classes to learn from, 44 to be measured on." in told
     assert "Best: " in told
 
 
@@ -66,8 +65,8 @@ def test_training_by_hand_learns(class_folders, capsys):
 
 
 @pytest.mark.parametrize(("name", "mistakes"), [
-    ("from_photograph_to_55.py", ["nowhere.jpg"]), ("why_relu.py", ["abc"]), ("training_by_hand.py", []),
-    ("training_by_hand.py", ["nowhere"]), ("your_own_photographs.py", []), ("your_own_photographs.py", ["nowhere"])])
+    ("from_image_to_55.py", ["nowhere.jpg"]), ("why_relu.py", ["abc"]), ("training_by_hand.py", []),
+    ("training_by_hand.py", ["nowhere"]), ("your_own_images.py", []), ("your_own_images.py", ["nowhere"])])
 def test_a_mistake_gets_a_usage_line_and_no_traceback(name, mistakes, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [name, *mistakes])
     with pytest.raises(SystemExit) as stop:

@@ -28,7 +28,7 @@ def commands(start: str) -> list[str]:
 
 @pytest.fixture
 def files(class_folders, tmp_path, monkeypatch):
-    """A folder with all that the README's commands take: photographs, and files as torchvision and Caffe write them."""
+    """A folder with all that the README's commands take: images, and files as torchvision and Caffe write them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "PHOTOS").symlink_to(class_folders)
@@ -42,13 +42,13 @@ def files(class_folders, tmp_path, monkeypatch):
 
 
 def test_its_commands_work(files, capsys, monkeypatch):
-    """In the README's order, on small photographs; training is cut to one epoch, and narrow where it begins anew; a
+    """In the README's order, on small images; training is cut to one epoch, and narrow where it begins anew; a
     server stops as soon as it listens, and an address is a file."""
     async def leave(server):
         assert server.started
 
-    monkeypatch.setattr(server_module.Gentle, "main_loop", leave)
-    monkeypatch.setattr(url_images, "fetch_photo", lambda url, allow_private: (files / "photo.jpg").read_bytes())
+    monkeypatch.setattr(server_module.GracefulServer, "main_loop", leave)
+    monkeypatch.setattr(url_images, "fetch_image", lambda url, allow_private: (files / "photo.jpg").read_bytes())
     ran = []
     for command in commands("alexnet "):
         words = shlex.split(command)[1:]
@@ -68,13 +68,13 @@ def test_its_commands_work(files, capsys, monkeypatch):
     assert ran == ["train", "evaluate", "predict", "report", "explain", "explain", "diagnose",
                    "import", "import", "train", "export", "evaluate", "reproduce", "explain",
                    "reproduce", "reproduce", "diagnose",
-                   "figure", "figure", "figure", "neighbours", "see", "units",
+                   "figure", "figure", "figure", "neighbors", "see", "units",
                    "serve", "serve", "predict"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {
         *(f"figure{number}.{kind}" for number in (2, 3, 4) for kind in ("png", "svg")),
-        "neighbours.png", "see.png", "units.png"}
+        "neighbors.png", "see.png", "units.png"}
 
 
 def test_the_make_targets_it_names_exist():

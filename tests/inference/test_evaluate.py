@@ -1,4 +1,4 @@
-"""Errors are counts of photographs, each once; intervals are Wilson's; ties and NaN never flatter."""
+"""Errors are counts of images, each once; intervals are Wilson's; ties and NaN never flatter."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def test_errors_equal_a_plain_count():
     labels = rng.integers(0, 12, 500)
     errors = count_errors(torch.from_numpy(p), torch.from_numpy(labels))
     ranked = np.argsort(-p, axis=1)
-    assert errors.photographs == 500
+    assert errors.images == 500
     assert errors.top1_wrong == sum(label != row[0] for label, row in zip(labels, ranked, strict=True))
     assert errors.top5_wrong == sum(label not in row[:5] for label, row in zip(labels, ranked, strict=True))
     assert errors.loss == pytest.approx(-np.log(p[np.arange(500), labels]).mean())
@@ -38,11 +38,11 @@ def test_a_tie_and_nan_count_as_wrong():
     assert count_errors(even, labels).top5_wrong == 0  # four classes are all among five
 
 
-def test_evaluation_counts_every_photograph_once_at_any_batch_size(packed, tiny):
+def test_evaluation_counts_every_image_once_at_any_batch_size(packed, tiny):
     network = member(tiny, packed)
     results = [evaluate([network], packed.split("val"), batch_size=size) for size in (1, 7, 44, 1000)]
     for result in results:
-        assert result.photographs == 44
+        assert result.images == 44
         assert result.top1_wrong == results[0].top1_wrong
         assert result.loss == pytest.approx(results[0].loss, rel=1e-5)
     assert network[0].training, "the network is left in the mode it was in"
@@ -54,14 +54,14 @@ def test_shares_of_several_ranks_add_up(packed, tiny):
     assert math.isnan(Errors().top1_error)
 
 
-def test_shares_of_more_ranks_than_a_batch_has_photographs_add_up(packed, tiny):
+def test_shares_of_more_ranks_than_a_batch_has_images_add_up(packed, tiny):
     members = [(AlexNet(tiny, 1), Preprocess.from_data(tiny.input, packed.mean_HWC))]
     told, split = [], packed.split("val")
     shares = [evaluate(members, split, batch_size=3, share=(rank, 5), on_progress=lambda *done: told.append(done))
               for rank in range(5)]
     whole, added = evaluate(members, split), sum(shares, Errors())
-    assert (added.photographs, added.top1_wrong, added.top5_wrong) == (
-        whole.photographs, whole.top1_wrong, whole.top5_wrong)
+    assert (added.images, added.top1_wrong, added.top5_wrong) == (
+        whole.images, whole.top1_wrong, whole.top5_wrong)
     assert added.loss == pytest.approx(whole.loss, rel=1e-6)
     assert told.count((len(split), len(split))) == 5
 
@@ -73,8 +73,8 @@ def test_ten_views_average_ten_softmaxes(packed, tiny):
     with torch.inference_mode():
         ours = probabilities([(network, preprocess)], pixels, views=10)
         views = preprocess.ten_views(pixels)
-        one_by_one = torch.stack([network(views[:, v]).softmax(1) for v in range(10)]).mean(0)
-    torch.testing.assert_close(ours, one_by_one)
+        local_rank0_first = torch.stack([network(views[:, v]).softmax(1) for v in range(10)]).mean(0)
+    torch.testing.assert_close(ours, local_rank0_first)
 
 
 def test_an_ensemble_averages_its_members(packed, tiny):

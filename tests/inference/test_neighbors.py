@@ -1,4 +1,4 @@
-"""Neighbours are the nearest by plain arithmetic, whatever finds them, and what was asked once is kept."""
+"""Neighbors are the nearest by plain arithmetic, whatever finds them, and what was asked once is kept."""
 
 import json
 import sys
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_weights import saved_as
 
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_of
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.reproduce import paper_figures, plots
 from command_line import alexnet as command
+from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,42 +28,42 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def by_loops(asked, among, count):
-    """Distances summed one by one; the earlier photograph where two are as far."""
+def by_loops(asked, reference_set, count):
+    """Distances summed one by one; the earlier image where two are as far."""
     far = [(sum((float(a) - float(b)) ** 2 for a, b in zip(asked, row, strict=True)) ** 0.5, place)
-           for place, row in enumerate(among)]
+           for place, row in enumerate(reference_set)]
     return [place for _, place in sorted(far)[:count]]
 
 
 def test_nearest_agrees_with_a_loop_over_every_pair(monkeypatch):
     monkeypatch.setattr(nb, "BLOCK", 7)  # so that blocks meet
     rng = np.random.default_rng(0)
-    among, asked = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(3, 5)).astype(np.float32)
-    places, distances = nb.nearest(asked, among, 6)
-    assert places.tolist() == [by_loops(row, among, 6) for row in asked]
-    np.testing.assert_allclose(distances, np.linalg.norm(among[places] - asked[:, None], axis=2), rtol=1e-6)
+    reference_set, asked = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(3, 5)).astype(np.float32)
+    places, distances = nb.nearest(asked, reference_set, 6)
+    assert places.tolist() == [by_loops(row, reference_set, 6) for row in asked]
+    np.testing.assert_allclose(distances, np.linalg.norm(reference_set[places] - asked[:, None], axis=2), rtol=1e-6)
 
 
-def test_a_photograph_of_the_set_is_its_own_nearest_at_distance_zero():
+def test_a_image_of_the_set_is_its_own_nearest_at_distance_zero():
     """Far from the origin |a|^2 - 2ab + |b|^2 would give rounding errors instead."""
-    among = 1000 + np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
-    places, distances = nb.nearest(among[[7]], among, 2)
+    reference_set = 1000 + np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
+    places, distances = nb.nearest(reference_set[[7]], reference_set, 2)
     assert (places[0, 0], distances[0, 0]) == (7, 0.0)
 
 
-def test_of_equal_photographs_the_earlier_comes_first_and_no_more_than_there_are():
-    among = np.zeros((3, 4), np.float32)
-    assert nb.nearest(among[:1], among, 6)[0].tolist() == [[0, 1, 2]]
+def test_of_equal_images_the_earlier_comes_first_and_no_more_than_there_are():
+    reference_set = np.zeros((3, 4), np.float32)
+    assert nb.nearest(reference_set[:1], reference_set, 6)[0].tolist() == [[0, 1, 2]]
 
 
 def test_beyond_the_limit_faiss_finds_the_same(monkeypatch):
     rng = np.random.default_rng(2)
-    centres = rng.normal(size=(30, 16)) * 4
-    among = (centres[rng.integers(0, 30, 6000)] + rng.normal(size=(6000, 16))).astype(np.float32)
-    asked = among[::1000] + 0.01
-    exact, far = nb.nearest(asked, among, 6)
+    centers = rng.normal(size=(30, 16)) * 4
+    reference_set = (centers[rng.integers(0, 30, 6000)] + rng.normal(size=(6000, 16))).astype(np.float32)
+    asked = reference_set[::1000] + 0.01
+    exact, far = nb.nearest(asked, reference_set, 6)
     monkeypatch.setattr(nb, "EXACT", 1000)
-    found, distances = nb.nearest(asked, among, 6)
+    found, distances = nb.nearest(asked, reference_set, 6)
     same = np.mean([len(set(a) & set(b)) / 6 for a, b in zip(exact, found, strict=True)])
     assert same > 0.9
     assert (found[:, 0] == exact[:, 0]).all()
@@ -73,11 +73,11 @@ def test_beyond_the_limit_faiss_finds_the_same(monkeypatch):
 def test_without_faiss_a_larger_set_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(nb, "EXACT", 10)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ValueError, match=r"11 photographs are more than the 10 .*pip install 'alexnet\[neighbours\]'"):
+    with pytest.raises(ValueError, match=r"11 images are more than the 10 .*pip install 'alexnet\[neighbors\]'"):
         nb.nearest(np.zeros((1, 4), np.float32), np.zeros((11, 4), np.float32), 3)
 
 
-def test_features_of_a_split_are_those_of_its_photographs_and_are_kept(saved, packed, cache, monkeypatch):
+def test_features_of_a_split_are_those_of_its_images_and_are_kept(saved, packed, cache, monkeypatch):
     model, split = model_of(saved), packed.split("train")
     monkeypatch.setattr(nb, "BATCH", 50)
     kept = nb.features_of(model, split, keep_as="these")
@@ -97,7 +97,7 @@ def test_features_of_a_split_are_those_of_its_photographs_and_are_kept(saved, pa
 def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tmp_path, capsys):
     write_hub(saved, tmp_path / "model")
     photo = class_folders / "train" / "birch" / "004.png"
-    arguments = ["neighbours", str(tmp_path / "model"), str(photo), "--among", str(class_folders),
+    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--among", str(class_folders),
                  "--out", str(tmp_path / "near.png"), "--count", "3"]
     command(*arguments, "--json")
     found = json.loads(capsys.readouterr().out)[0]
@@ -110,14 +110,14 @@ def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tm
     assert "birch" in capsys.readouterr().out
 
 
-def test_a_photographs_class_is_its_folders_by_name_or_wordnets_number_and_else_unknown():
+def test_a_images_class_is_its_folders_by_name_or_wordnets_number_and_else_unknown():
     classes = ("tench", "my own")
     for folder, name in (("n01440764", "tench"), ("tench", "tench"), ("my own", "my own"), ("photos", ""), ("", "")):
         assert nb.class_of(Path("val") / folder / "1.jpg", classes) == name
 
 
 def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
-    near = [nb.Neighbour(3, "train/ash/003.png", "ash", 1.25), nb.Neighbour(40, "train/birch/010.png", "birch", 12.0)]
+    near = [nb.Neighbor(3, "train/ash/003.png", "ash", 1.25), nb.Neighbor(40, "train/birch/010.png", "birch", 12.0)]
     pixels = np.zeros((32, 32, 3), np.uint8)
     rows = paper_figures.rows_beside(
         [pixels, pixels], ["birch", ""], [near, near], packed.split("train"), ["a_1", "a_2"])
@@ -133,12 +133,12 @@ def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys
     write_hub(saved, tmp_path / "model")
     (tmp_path / "empty").mkdir()
     for words, sentence in (
-            ([str(tmp_path / "empty"), "--among", str(class_folders)], "empty holds no files; name a photograph"),
+            ([str(tmp_path / "empty"), "--among", str(class_folders)], "empty holds no files; name an image"),
             ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "51"], "at most 50"),
             ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
-            (["--among", str(class_folders)], "neighbours takes a checkpoint and then photographs"),
+            (["--among", str(class_folders)], "neighbors takes a checkpoint and then images"),
             ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "0"], "--count 0 must be"),
             ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--layer", "fc9"], "did you mean")):
-        assert command("neighbours", str(tmp_path / "model"), *words) == 2
+        assert command("neighbors", str(tmp_path / "model"), *words) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert sentence in error

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from test_weights import saved_as
 
 import alexnet
 from alexnet.architecture.arithmetic import explain
@@ -20,15 +19,9 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.formats.huggingface import write_hub
 from command_line import alexnet as command
+from weight_files import narrow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-NARROW = ("conv.width=16", "dense.width=32")
-
-
-def narrow(name: str, *settings: str):
-    return saved_as(name, *NARROW[: 2 if ARCHS[name].dense else 1], *settings)
-
 
 def model_of(saved) -> Model:
     return Model(saved.network(), saved.preprocess(), saved.classes)
@@ -48,14 +41,14 @@ def run(saved, tmp_path_factory):
 
 @pytest.fixture
 def photo(tmp_path):
-    """A photograph of 300 x 260 pixels."""
+    """An image of 300 x 260 pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (13, 15, 3), np.uint8).repeat(20, 0).repeat(20, 1)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
 def by_hand(saved, pixels_HWC: np.ndarray) -> torch.Tensor:
-    """The network's input, from a photograph of the stored side: the middle, less the mean, as torch wants it."""
+    """The network's input, from an image of the stored side: the middle, less the mean, as torch wants it."""
     spec = saved.arch.input
     cut = slice((spec.side - spec.crop) // 2, (spec.side - spec.crop) // 2 + spec.crop)
     mean = np.broadcast_to(saved.mean_HWC.numpy(), pixels_HWC.shape)
@@ -67,7 +60,7 @@ def by_hand(saved, pixels_HWC: np.ndarray) -> torch.Tensor:
 # --- Loading ----------------------------------------------------------------------------------------------------------
 
 
-def test_five_lines_name_a_photograph_and_give_its_features(run, photo):
+def test_five_lines_name_a_image_and_give_its_features(run, photo):
     model = alexnet.load(run)
     guess = model.predict(photo)[0][0]
     fc7 = model.features(photo, "fc7")
@@ -85,8 +78,8 @@ def test_a_run_a_checkpoint_and_a_model_of_the_hub_load_alike(saved, run, photo,
 
 
 @pytest.mark.parametrize("name", ["paper", "caffe", "torchvision", "small"])
-def test_a_photograph_goes_in_as_the_preset_wants_it(name):
-    """A mean image, blue first, given mean and scale, mean colour."""
+def test_a_image_goes_in_as_the_preset_wants_it(name):
+    """A mean image, blue first, given mean and scale, mean color."""
     saved = narrow(name)
     side = saved.arch.input.side
     pixels = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
@@ -101,7 +94,7 @@ def test_a_photograph_goes_in_as_the_preset_wants_it(name):
 # --- Predicting -------------------------------------------------------------------------------------------------------
 
 
-def test_paths_bytes_and_arrays_one_or_many_are_the_same_photograph(saved, photo):
+def test_paths_bytes_and_arrays_one_or_many_are_the_same_image(saved, photo):
     model = model_of(saved)
     pixels = np.array(Image.open(photo))
     once = model.predict(photo)
@@ -126,7 +119,7 @@ def test_guesses_are_ranked_and_as_many_as_asked_for(saved, photo):
 
 
 def test_ten_views_are_averaged(saved, photo):
-    """Corners, centre and mirror images, cut out by hand."""
+    """Corners, center and mirror images, cut out by hand."""
     model = model_of(saved)
     pixels, spec = model.pixels(photo), saved.arch.input
     less_mean, last = pixels.astype(np.float32) - saved.mean_HWC.numpy(), spec.side - spec.crop
@@ -141,14 +134,14 @@ def test_ten_views_are_averaged(saved, photo):
 
 
 @pytest.mark.parametrize("views", [1, 10])
-def test_any_number_of_photographs_is_read_few_at_a_time_and_each_answered_once(views):
+def test_any_number_of_images_is_read_few_at_a_time_and_each_answered_once(views):
     model = model_of(narrow("cifar"))
     photos = list(np.random.default_rng(4).integers(0, 256, (150, 32, 32, 3), np.uint8))
-    one_by_one = [model.predict(photo, views=views)[0] for photo in photos]
+    local_rank0_first = [model.predict(photo, views=views)[0] for photo in photos]
     features = torch.cat([model.features(photo) for photo in photos])
     sizes = []
     model.network.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
-    for guesses, expected in zip(model.predict(iter(photos), views=views), one_by_one, strict=True):
+    for guesses, expected in zip(model.predict(iter(photos), views=views), local_rank0_first, strict=True):
         assert [guess.name for guess in guesses] == [guess.name for guess in expected]
         assert guesses[0].probability == pytest.approx(expected[0].probability, abs=1e-5)
     torch.testing.assert_close(model.features(iter(photos)), features, rtol=1e-4, atol=1e-4)
@@ -269,25 +262,25 @@ def test_grad_cam_finds_the_corner_that_the_class_depends_on():
     (np.zeros((8, 8, 4), np.uint8), r"shape \(8, 8, 4\)"),
     (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\)"),
     (np.zeros((0, 8, 3), np.uint8), "8 x 0 pixels cannot be made a square"),
-    (Image.new("RGB", (8, 8)), r"not of .*Image.*; make it one with numpy.array\(photograph\)"),
+    (Image.new("RGB", (8, 8)), r"not of .*Image.*; make it one with numpy.array\(image\)"),
     (torch.zeros(2, 8, 8, 3), "not of .*Tensor"),
     (None, "not of .*NoneType"), (7, "not of .*int"), ([None], "not of .*NoneType")])
-def test_what_is_no_photograph_is_said_with_what_it_is(saved, photo, words):
+def test_what_is_no_image_is_said_with_what_it_is(saved, photo, words):
     for ask in (model_of(saved).predict, model_of(saved).features):
         with pytest.raises(ValueError, match=words):
             ask(photo)
 
 
-@pytest.mark.parametrize("data", [b"", b"not a photograph", b"\x89PNG\r\n\x1a\n"])
-def test_a_broken_photograph_is_named(saved, data, tmp_path):
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_a_broken_image_is_named(saved, data, tmp_path):
     (tmp_path / "broken.png").write_bytes(data)
     with pytest.raises(BadImage, match=r"broken\.png cannot be decoded"):
         model_of(saved).predict(tmp_path / "broken.png")
-    with pytest.raises(BadImage, match="photograph cannot be decoded"):
+    with pytest.raises(BadImage, match="image cannot be decoded"):
         model_of(saved).predict(data)
 
 
-def test_a_cut_off_photograph_is_named(saved, photo, tmp_path):
+def test_a_cut_off_image_is_named(saved, photo, tmp_path):
     file = io.BytesIO()
     Image.open(photo).save(file, "JPEG")
     (tmp_path / "half.jpg").write_bytes(file.getvalue()[:-2000])

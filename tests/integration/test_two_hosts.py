@@ -146,7 +146,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 
 ONE = ("--arch", "cifar", "--epochs", "1", "--set", "recipe.batch_size=120", "--device", "cpu", "--precision", "fp32")
-"""One step of all photographs: in a second one, weights that differ in the ninth digit may tip a maximum of pooling."""
+"""One step of all images: in a second one, weights that differ in the ninth digit may tip a maximum of pooling."""
 MANY = ("--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--epochs", "8",
         "--set", "recipe.batch_size=3", "--device", "cpu", "--precision", "fp32", "--timeout", "10")
 """Eight epochs of forty steps."""

@@ -16,13 +16,20 @@ from alexnet.cli import render
 from alexnet.cli.render import spark
 from alexnet.data.preprocessing import Preprocess
 from alexnet.interpret import activations, health
-from alexnet.interpret.activations import Glimpse, effective_rank, histogram, look, saturated, shown
+from alexnet.interpret.activations import (
+    ActivationProbe,
+    effective_rank,
+    histogram,
+    inspect_activations,
+    saturated,
+    shown,
+)
 from alexnet.interpret.health import verdicts
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, runs
 from alexnet.training import trainer
-from alexnet.training.optimizer import Momentum
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.run_folder import logged
 from alexnet.training.step import train_step
 from command_line import alexnet as command
@@ -70,21 +77,21 @@ def test_a_histogram_counts_every_finite_value():
 def test_looking_changes_nothing(tiny, norm):
     network = network_of(tiny, f"norm={norm}").eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    look(network, some(), rate=0.1)
+    inspect_activations(network, some(), rate=0.1)
     assert not network.training
     assert all(parameter.grad is None for parameter in network.parameters())
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 
 
-def test_gradients_and_updates_are_those_of_one_batch_of_all_photographs(tiny):
+def test_gradients_and_updates_are_those_of_one_batch_of_all_images(tiny):
     network, parts = network_of(tiny, "norm=none", "dense_norm=false"), some()
-    seen = look(network, parts, rate=0.01, decay=0.001)
+    seen = inspect_activations(network, parts, rate=0.01, decay=0.001)
     views, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     loss = F.cross_entropy(network(views), labels)
     loss.backward()
     assert seen.loss == pytest.approx(loss.item(), rel=1e-5)
-    assert seen.photographs == 12
+    assert seen.images == 12
     for own, (name, layer) in zip(seen.weights, network.weight_layers(), strict=True):
         assert own.layer == name
         assert own.gradient == pytest.approx(layer.weight.grad.pow(2).mean().sqrt().item(), rel=1e-3)
@@ -99,15 +106,15 @@ def test_gradients_and_updates_are_those_of_one_batch_of_all_photographs(tiny):
 def test_units_that_are_pushed_to_a_bound_are_saturated_and_dead(tiny, activation, bias, share):
     network = network_of(tiny, f"activation={activation}", "norm=none", "dense_norm=false")
     network.named_layer("conv3").bias.data.fill_(bias)
-    units = {one.layer: one for one in look(network, some(), rate=0.1).units}
+    units = {one.layer: one for one in inspect_activations(network, some(), rate=0.1).units}
     assert units[f"{activation}3"].saturated == share
     assert units[f"{activation}3"].dead == share
 
 
-def test_a_unit_that_answers_one_photograph_of_many_is_not_dead(tiny):
+def test_a_unit_that_answers_one_image_of_many_is_not_dead(tiny):
     network = network_of(tiny, "norm=none", "dense_norm=false")
     parts = some(count=3)
-    seen = {one.layer: one for one in look(network, parts, rate=0.1).units}["relu6"]
+    seen = {one.layer: one for one in inspect_activations(network, parts, rate=0.1).units}["relu6"]
     outputs = []
     network.named_layer("relu6").register_forward_hook(lambda *call: outputs.append(call[-1].detach()))
     for views, _ in parts:
@@ -121,7 +128,7 @@ def test_a_unit_that_answers_one_photograph_of_many_is_not_dead(tiny):
 
 
 def test_verdicts_name_the_layer_and_the_remedy(tiny):
-    seen = look(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
+    seen = inspect_activations(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
     seen = replace(seen, units=tuple(replace(one, dead=0.0) for one in seen.units))
     relu, tanh = override(tiny, ["norm=none"]), override(tiny, ["norm=none", "activation=tanh"])
     assert verdicts(seen, relu, 500) == [health.HEALTHY]
@@ -135,7 +142,7 @@ def test_verdicts_name_the_layer_and_the_remedy(tiny):
         return replace(seen, weights=tuple(changed))
 
     (said,) = verdicts(units(dead=0.6), relu, 500)
-    assert said.startswith("dying: 60% of relu2's units are zero for every photograph")
+    assert said.startswith("dying: 60% of relu2's units are zero for every image")
     (said,) = verdicts(units(saturated=0.8), tanh, 500)
     assert said.startswith("saturating: 80% of relu2's values lie where tanh is almost flat")
     (said,) = verdicts(weights(1, update=seen.weights[1].weight), relu, 500)
@@ -158,7 +165,7 @@ def test_verdicts_name_the_layer_and_the_remedy(tiny):
 
 @pytest.mark.parametrize("change", [{"gradient": math.inf}, {"gradient": math.nan}, {"gradient": 1e30}])
 def test_of_a_network_that_has_exploded_nothing_else_is_said(tiny, change):
-    seen = look(network_of(tiny), some(), rate=1e-3)
+    seen = inspect_activations(network_of(tiny), some(), rate=1e-3)
     wild = replace(seen, weights=(*seen.weights[:-1], replace(seen.weights[-1], update=math.inf, **change)))
     (said,) = verdicts(wild, tiny, 8)
     assert said.startswith("the gradient of fc7's weights is ")
@@ -170,11 +177,11 @@ def test_of_a_network_that_has_exploded_nothing_else_is_said(tiny, change):
 
 def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
     network = network_of(tiny).train()
-    optimiser = Momentum(network, recipe("paper"))
+    optimizer = SGD(network, recipe("paper"))
     ((views, labels),) = some(count=1)
     before = {name: layer.weight.detach().clone() for name, layer in network.weight_layers()}
-    with Glimpse(network) as glimpse:
-        train_step(network, optimiser, views, labels, 0.1, Arithmetic("fp32", torch.device("cpu")))
+    with ActivationProbe(network) as glimpse:
+        train_step(network, optimizer, views, labels, 0.1, MixedPrecision("fp32", torch.device("cpu")))
     signals = glimpse.signals()
     for name, layer in network.weight_layers():
         change = (layer.weight.detach() - before[name]).abs().mean() / before[name].abs().mean()
@@ -185,7 +192,7 @@ def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
     assert not network.named_layer("relu1")._forward_hooks
 
 
-def test_photographs_are_shown_as_training_shows_them(packed, tiny):
+def test_images_are_shown_as_training_shows_them(packed, tiny):
     preprocess, way = Preprocess.from_data(tiny.input, packed.mean_HWC), recipe("modern")
     parts = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70))
     assert [len(labels) for _, labels in parts] == [40, 40]
@@ -202,7 +209,7 @@ def test_sigmoids_pass_less_gradient_than_relus():
     def first_to_last(activation: str) -> float:
         network = AlexNet(override(arch("small"), [f"activation={activation}", "norm=none", "dense_norm=false",
                                                    "input.side=32", "input.crop=28"]), seed=0)
-        seen = look(network, some(classes=10), rate=0.01)
+        seen = inspect_activations(network, some(classes=10), rate=0.01)
         return seen.weights[0].gradient / seen.weights[-1].gradient
 
     assert first_to_last("sigmoid") < 0.01 * first_to_last("relu")
@@ -213,10 +220,10 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
     settings = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--epochs", 1]
     assert command("train", packed.path, *settings, "--out", run) == 0
     capsys.readouterr()
-    assert command("diagnose", run, packed.path, "--photographs", 50) == 0
+    assert command("diagnose", run, packed.path, "--images", 50) == 0
     printed = capsys.readouterr().out
     for word in ("relu1", "conv5", "fc7", "saturated", "update/weight",
-                 "80 of 120 training photographs, in whole batches; loss"):
+                 "80 of 120 training images, in whole batches; loss"):
         assert word in printed
     assert command("diagnose", run, packed.path, "--json") == 0
     tree = json.loads(capsys.readouterr().out)
@@ -225,10 +232,10 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
     assert command("diagnose") == 2
     assert "alexnet diagnose runs/mine DATA" in capsys.readouterr().err
     for words, sentence in (
-            ([run], f"{run} is a run or a checkpoint and no photographs; name the data"),
+            ([run], f"{run} is a run or a checkpoint and no images; name the data"),
             ([run, packed.path, "--steps", 5], "diagnose of a checkpoint takes no --steps"),
-            ([packed.path, "--photographs", 9], "diagnose without a checkpoint takes no --photographs"),
-            ([run, packed.path, "--photographs", 0], "--photographs 0 must be at least 2\n"),
+            ([packed.path, "--images", 9], "diagnose without a checkpoint takes no --images"),
+            ([run, packed.path, "--images", 0], "--images 0 must be at least 2\n"),
             ([packed.path, "--steps", 0], "--steps 0 must be at least 1\n"),
             ([packed.path, "--side", 0], "--side 0 must be 32 or 64")):
         assert command("diagnose", *words) == 2
@@ -236,14 +243,14 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
 
 
 def test_what_several_networks_share_is_said_once_with_their_names(tiny):
-    seen = look(network_of(tiny), some(), rate=1e-3)
+    seen = inspect_activations(network_of(tiny), some(), rate=1e-3)
     said = list(render._said([
-        runs.Aside("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalise",)),
-        runs.Aside("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalise", "all is well")),
-        runs.Aside("c", seen, seen, ("all is well",)),
-        runs.Aside("d", seen, seen, ("too fast: fc7; lower the rate",))]))
+        runs.BeforeAfter("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalize",)),
+        runs.BeforeAfter("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalize", "all is well")),
+        runs.BeforeAfter("c", seen, seen, ("all is well",)),
+        runs.BeforeAfter("d", seen, seen, ("too fast: fc7; lower the rate",))]))
     assert said == ["a: saturating: 60% of tanh1's values are flat.", "b: saturating: 70% of tanh2's values are flat.",
-                    "For each of these: normalise.", "b; c: all is well.", "d: too fast: fc7; lower the rate."]
+                    "For each of these: normalize.", "b; c: all is well.", "d: too fast: fc7; lower the rate."]
 
 
 def test_networks_side_by_side(packed, capsys, monkeypatch):
@@ -266,10 +273,10 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "GLIMPSES", 2)
     monkeypatch.setattr(trainer, "EARLY", 4)
-    network = override(tiny, ["norm=none", "dense_norm=false", "conv3.bias=-1e4", "initialisation=gaussian"])
+    network = override(tiny, ["norm=none", "dense_norm=false", "conv3.init_bias=-1e4", "initialization=gaussian"])
     events = []
-    way = replace(recipe("modern"), epochs=2, batch_size=20, rate=1e-6)
-    trainer.Run(packed, network, way, tmp_path, on_event=events.append).train()
+    way = replace(recipe("modern"), epochs=2, batch_size=20, learning_rate=1e-6)
+    trainer.Trainer(packed, network, way, tmp_path, on_event=events.append).train()
     signals = [event for event in logged(tmp_path) if event["event"] == "signals"]
     assert [event["step"] for event in signals] == [1, 3, 5, 7, 9, 11]
     for event in signals:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_weights import saved_as
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
@@ -17,6 +16,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.reproduce import plots
 from command_line import alexnet as command
+from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -199,15 +199,15 @@ def test_a_network_of_tanh_has_no_guided_gradients():
     assert seen.deconvnet_HWC is None
 
 
-def test_the_picture_of_what_an_answer_rests_on_explains_its_colours_and_stands_flush():
+def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_flush():
     heat = np.linspace(-1, 1, 64).reshape(8, 8)
-    figure = plots.rests_on(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
+    figure = plots.attribution_figure(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
                               {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
     title, *said = figure.texts
     assert title.get_text() == "tench, 96%"
     assert title.get_position()[0] == min(axes.get_position().x0 for axes in figure.get_axes()) == 0
     assert [text.get_text() for text in said] == [
-        "speaks against it", "speaks for it", "no effect", "speaks for it", "grey: no effect"]
+        "speaks against it", "speaks for it", "no effect", "speaks for it", "gray: no effect"]
     keys = [axes for axes in figure.get_axes() if len(axes.get_images()) == 2 and axes.get_position().height < 0.1]
     for key, left in zip(keys, ("blue", "neither"), strict=True):
         first, *_, last = key.get_images()[1].get_array()[0]
@@ -269,8 +269,8 @@ def test_the_commands_draw_and_tell(files, capsys):
     (["units", "model", "photos", "--layer", "relu5", "--count", "613"], "--count 613 must be at most 50"),
     (["units", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif; let it be .png or .svg"),
     (["see", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
-    (["see", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name a photograph"),
-    (["see", "model", "photos"], "photos is a folder; name a photograph in it")])
+    (["see", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
+    (["see", "model", "photos"], "photos is a folder; name an image in it")])
 def test_mistakes_are_one_sentence(files, capsys, words, sentence):
     assert command(*words) == 2
     assert sentence in capsys.readouterr().err.strip().splitlines()[-1]

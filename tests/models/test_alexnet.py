@@ -62,7 +62,7 @@ def test_no_activation_works_in_place(name):
     assert not [layer for layer in network.modules() if getattr(layer, "inplace", False)]
 
 
-def test_a_photograph_too_small_is_refused_before_any_tensor_is_made(monkeypatch):
+def test_a_image_too_small_is_refused_before_any_tensor_is_made(monkeypatch):
     monkeypatch.setattr(nn.Conv2d, "__init__", lambda *a, **k: pytest.fail("a layer was made"))
     with pytest.raises(ValueError, match="needs 63 or more") as error:
         AlexNet(override(arch("torchvision"), ["input.crop=32"]))

@@ -77,17 +77,17 @@ def test_the_full_network_is_the_preset_of_its_name(tmp_path, pool_first, preset
 
 
 @pytest.mark.parametrize("form", ["legacy", "current"])
-def test_from_a_photograph_on_it_does_what_caffe_does(tmp_path, form):
-    """RGB photograph -> blue, green, red; less the mean image at the window's place; the central 227x227."""
+def test_from_a_image_on_it_does_what_caffe_does(tmp_path, form):
+    """RGB image -> blue, green, red; less the mean image at the window's place; the central 227x227."""
     rng, layers = np.random.default_rng(1), alexnet()
     mean_BGR = rng.uniform(60, 180, (3, 256, 256)).astype(np.float32)
     path = write(tmp_path, net_bytes([*data_layers(crop_size=227, mean_file="x.binaryproto"), *layers]))
     saved = read_caffe(path, mean=write(tmp_path, blob(mean_BGR, form), "mean.binaryproto"))
-    photographs_NHWC = rng.integers(0, 256, (2, 256, 256, 3), np.uint8)
+    images_NHWC = rng.integers(0, 256, (2, 256, 256, 3), np.uint8)
     at = (256 - 227) // 2
-    data = (photographs_NHWC[..., ::-1].transpose(0, 3, 1, 2) - mean_BGR.astype(np.float64))
+    data = (images_NHWC[..., ::-1].transpose(0, 3, 1, 2) - mean_BGR.astype(np.float64))
     data = data[:, :, at:at + 227, at:at + 227]
-    ours = saved.preprocess().centre(torch.from_numpy(photographs_NHWC)).numpy()
+    ours = saved.preprocess().center(torch.from_numpy(images_NHWC)).numpy()
     np.testing.assert_allclose(ours, data, atol=1e-4)
     assert_close(logits(saved, ours), forward(layers, data))
 
@@ -97,13 +97,13 @@ def test_three_numbers_are_blue_green_and_red(tmp_path):
     given, said = read_caffe(path, mean=(104.0, 117.0, 123.0)), write(tmp_path, net_bytes([*MEAN_VALUES, *alexnet()]))
     for saved in (given, read_caffe(said)):
         assert saved.arch.input.mean == (123.0, 117.0, 104.0)
-        pixel = saved.preprocess().centre(torch.full((1, 256, 256, 3), 200, dtype=torch.uint8))[0, :, 0, 0]
+        pixel = saved.preprocess().center(torch.full((1, 256, 256, 3), 200, dtype=torch.uint8))[0, :, 0, 0]
         assert pixel.tolist() == [96, 83, 77]
 
 
 def test_scale_divides(tmp_path):
     path = write(tmp_path, net_bytes([*data_layers(crop_size=227, mean_value=(10.0,), scale=0.0125), *alexnet()]))
-    view = read_caffe(path).preprocess().centre(torch.full((1, 256, 256, 3), 90, dtype=torch.uint8))
+    view = read_caffe(path).preprocess().center(torch.full((1, 256, 256, 3), 90, dtype=torch.uint8))
     torch.testing.assert_close(view, torch.full_like(view, 1.0))
 
 
@@ -257,7 +257,7 @@ def changed(change: str) -> bytes | str:
         whole = net_bytes([*MEAN_VALUES, *layers])
         return whole.replace(put(1, b"".join(map(varint, (12,)))), put(1, b"".join(map(varint, (11,)))), 1)
     whole = net_bytes([*MEAN_VALUES, *layers])
-    return {"empty": b"", "a photograph": b"\xff\xd8\xff\xe0" + bytes(range(200)), "text": net_text(layers),
+    return {"empty": b"", "an image": b"\xff\xd8\xff\xe0" + bytes(range(200)), "text": net_text(layers),
             "half": whole[:len(whole) // 2]}.get(change, whole)
 
 
@@ -265,7 +265,7 @@ def changed(change: str) -> bytes | str:
     ("batch norm", "layer 'bn1' is of the type BatchNorm, which no AlexNet here has"),
     ("branches", "networks that branch are not read"),
     ("two norms", "a network here has one setting for all"),
-    ("within a map", "'norm1' normalises within a map"),
+    ("within a map", "'norm1' normalizes within a map"),
     ("leaky", "'relu3' is a leaky ReLU"),
     ("average", "'pool2' is not the plain maximum"),
     ("padded pooling", "'pool2' is not the plain maximum"),
@@ -290,7 +290,7 @@ def changed(change: str) -> bytes | str:
     ("V0", "layers in the form of 2013 (V0)"),
     ("lies of its size", "the bias of layer 'conv3' has 12 numbers and is said to be 11; the file is damaged"),
     ("empty", "holds no layers"),
-    ("a photograph", "is cut off, or no .caffemodel; download it again"),
+    ("an image", "is cut off, or no .caffemodel; download it again"),
     ("text", "is cut off, or no .caffemodel; download it again"),
     ("half", "is cut off, or no .caffemodel; download it again"),
 ])
@@ -311,7 +311,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, w
     (["--prototxt", "ESCAPE"], "is no .prototxt of a network"),
     (["--mean", "nowhere.binaryproto"], "nowhere.binaryproto is not a file"),
     (["--mean", "NET"], "the mean has 0 numbers"),
-    (["--mean", "FLAT"], "holds 3x227x256 numbers, and a mean image has 3 colours and as many rows as columns"),
+    (["--mean", "FLAT"], "holds 3x227x256 numbers, and a mean image has 3 colors and as many rows as columns"),
     (["--mean", "SMALL"], "has 100 pixels a side and the network takes 227"),
     (["--mean", "HALF"], "is cut off, or no mean .binaryproto"),
     (["--mean", "NAN"], "not finite"),

@@ -40,55 +40,11 @@ from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.state_dict import structure
 from alexnet.models.formats.torchvision import read_torchvision, write_torchvision
 from command_line import alexnet as command
+from weight_files import NARROW, Theirs, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FULL = ((64, 192, 384, 256, 256), 4096)
-NARROW = ((8, 8, 8, 8, 8), 16)
-
 zip_or_old = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old pickle"])
-
-
-class Theirs(nn.Module):
-    """torchvision's alexnet as its printed form has it (documented in pytorch/vision, models/alexnet.py)."""
-
-    def __init__(self, widths=FULL[0], hidden=4096, classes=1000):
-        super().__init__()
-        a, b, c, d, e = widths
-        self.features = nn.Sequential(
-            nn.Conv2d(3, a, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(a, b, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(b, c, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(c, d, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(d, e, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
-        self.avgpool = nn.AdaptiveAvgPool2d(6)
-        self.classifier = nn.Sequential(
-            nn.Dropout(), nn.Linear(e * 36, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(),
-            nn.Linear(hidden, classes))
-
-    def forward(self, x):
-        return self.classifier(self.avgpool(self.features(x)).flatten(1))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def narrow(monkeypatch):
-    """torchvision's network with few maps and units, which `weights` is made to hold for the real one."""
-    monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
-    torch.manual_seed(0)
-    network = Theirs(*NARROW, classes=7).eval()
-    for parameter in network.parameters():
-        parameter.data *= 3  # outputs as far apart as a trained network's
-    return network
-
-
-def write(content, path, zipped=True):
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    return path
 
 
 def same(one: Checkpoint, other: Checkpoint) -> None:
@@ -100,22 +56,6 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
         assert tensor.dtype == other.weights[key].dtype
         assert torch.equal(tensor, other.weights[key]), key
     assert torch.equal(one.mean_HWC, other.mean_HWC)
-
-
-def saved_as(name: str, *settings: str, classes: tuple[str, ...] = tuple("abcdefg"), seed: int = 3) -> Checkpoint:
-    """A checkpoint of a preset with narrow fully connected layers, its statistics and mean like a trained one's."""
-    network = arch(name)
-    network = override(network, [f"classes={len(classes)}", *(["dense.width=64"] if network.dense else []), *settings])
-    generator = torch.Generator().manual_seed(seed)
-    state = AlexNet(network, seed).state_dict()
-    for key in state:
-        if "running" in key:
-            state[key] = torch.rand(state[key].shape, generator=generator) / 2 + (0.75 if "var" in key else -0.25)
-    side = network.input.side if network.input.mean == "pixel" else 1
-    mean_HWC = torch.rand(side, side, 3, generator=generator) * 255
-    if isinstance(network.input.mean, tuple):
-        mean_HWC = torch.tensor(network.input.mean).reshape(1, 1, 3)
-    return Checkpoint(network, classes, state, mean_HWC)
 
 
 # --- torchvision, in --------------------------------------------------------------------------------------------------
@@ -173,7 +113,7 @@ def test_address_preprocessing_and_classes_are_those_that_torchvision_documents(
 
 
 @zip_or_old
-def test_a_photograph_goes_the_way_that_torchvision_documents(narrow, zipped, tmp_path):
+def test_a_image_goes_the_way_that_torchvision_documents(narrow, zipped, tmp_path):
     """Resize 256, crop 224, ToTensor, Normalize, in NumPy and Pillow; then softmax."""
     path = write(narrow.state_dict(), tmp_path / "net.pth", zipped)
     for number, size in enumerate(((301, 257), (256, 400), (640, 480), (97, 120))):
@@ -243,8 +183,8 @@ def test_imagenets_classes_are_in_the_challenges_order():
     assert len(set(WNIDS)) == len(set(CLASSES)) == 1000
 
 
-def test_imagenets_names_agree_with_the_file_names_of_250_photographs(photographs):
-    with tarfile.open(photographs / "imagenet-samples.tar") as archive:
+def test_imagenets_names_agree_with_the_file_names_of_250_images(images):
+    with tarfile.open(images / "imagenet-samples.tar") as archive:
         files = [Path(name).stem.split("_", 1) for name in archive.getnames() if name.endswith(".JPEG")]
     assert len(files) == 250
     for wnid, label in files:
@@ -601,16 +541,16 @@ def test_other_networks_have_no_place_in_torchvisions_state_dict(name, tmp_path)
 
 @pytest.mark.parametrize("settings", [
     ["activation=tanh"], ["conv1.padding=3"], ["average_pool=0"], ["pool_rounding=ceil"],
-    ["norm=lrn", "conv1.then=act norm"], ["conv3.width=256"], ["dense1.width=512"], ["conv_rounding=ceil"],
-    ["dense_norm=true"], ["conv2.then=pool act"], ["pool_stride=3"], ["towers=2", "conv2.within_tower=true"]])
+    ["norm=lrn", "conv1.post_ops=act norm"], ["conv3.width=256"], ["dense1.width=512"], ["conv_rounding=ceil"],
+    ["dense_norm=true"], ["conv2.post_ops=pool act"], ["pool_stride=3"], ["towers=2", "conv2.grouped=true"]])
 def test_what_changes_the_answer_makes_another_structure(settings):
     assert structure(override(arch("torchvision"), settings)) != structure(arch("torchvision"))
 
 
 @pytest.mark.parametrize("settings", [
-    ["dropout=0.2"], ["dropout_before=false"], ["initialisation=kaiming"], ["conv1.sigma=1", "conv2.bias=1"],
-    ["output_bias=-7"], ["lrn.n=3"], ["towers=2"], ["input.mean=1,2,3"], ["state_keys=names"],
-    ["conv1.then=act norm pool"]])
+    ["dropout=0.2"], ["dropout_before=false"], ["initialization=kaiming"], ["conv1.init_std=1", "conv2.init_bias=1"],
+    ["output_init_bias=-7"], ["lrn.n=3"], ["towers=2"], ["input.mean=1,2,3"], ["state_keys=names"],
+    ["conv1.post_ops=act norm pool"]])
 def test_what_changes_only_training_or_preprocessing_leaves_the_structure(settings):
     assert structure(override(arch("torchvision"), settings)) == structure(arch("torchvision"))
 
@@ -618,7 +558,7 @@ def test_what_changes_only_training_or_preprocessing_leaves_the_structure(settin
 def test_towers_count_where_a_norm_ends_at_them_and_nowhere_else():
     def of(towers: int, within: str):
         return structure(override(arch("one-gpu"), [f"towers={towers}", f"lrn.within_tower={within}", *(
-            f"conv{number}.within_tower=false" for number in (2, 4, 5))]))
+            f"conv{number}.grouped=false" for number in (2, 4, 5))]))
 
     assert of(2, "true") != of(4, "true")
     assert of(2, "true") != of(2, "false") == of(4, "false")
@@ -698,7 +638,7 @@ def test_the_model_card_says_what_was_measured_where_it_comes_from_and_what_it_c
     assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [
         ("top-1 accuracy", 0.875), ("top-5 accuracy", 0.99)]
     # Wilson's interval of 50 in 400 and of 4 in 400, by hand.
-    assert "On 400 validation photographs" in body
+    assert "On 400 validation images" in body
     assert "| top-1 | 12.50% | 9.61% to 16.10% |" in body
     assert "| top-5 | 1.00% | 0.39% to 2.54% |" in body
     for words in ("ash, birch, cedar, date palm", "28x28", 'alexnet.load("trees")', "recipe `finetune`", "## Limits",
@@ -786,7 +726,7 @@ def forge(folder: Path, name: str, tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize(("tensors", "words"), [
-    ({}, "is 0 float32"), ({"mean_HWC": torch.zeros(224, 224, 3)}, "224x224x3 float32, and photographs of 32 pixels"),
+    ({}, "is 0 float32"), ({"mean_HWC": torch.zeros(224, 224, 3)}, "224x224x3 float32, and images of 32 pixels"),
     ({"mean_HWC": torch.zeros(1, 1, 3, dtype=torch.float16)}, "1x1x3 float16"),
     ({"mean_HWC": torch.full((1, 1, 3), torch.nan)}, "finite")])
 def test_a_mean_that_does_not_fit_is_refused_with_both_values(model, tensors, words):

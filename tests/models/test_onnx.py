@@ -1,4 +1,4 @@
-"""What is written for other runtimes answers as the network does, for any number of photographs, or is not written."""
+"""What is written for other runtimes answers as the network does, for any number of images, or is not written."""
 
 import json
 import logging
@@ -14,7 +14,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from test_weights import saved_as
 
 from alexnet.architecture.presets import ARCHS
 from alexnet.data import images
@@ -23,6 +22,7 @@ from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.onnx import TOLERANCE, export, parity
 from command_line import alexnet as command
+from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,7 +32,7 @@ NARROW = ("conv.width=16", "dense.width=32")
 def trained(name: str, *settings: str) -> Checkpoint:
     """A network whose activations are as large as a trained one's: in the hundreds, where LRN bends them, and outputs
     that are far apart."""
-    return saved_as(name, "initialisation=kaiming", "output_sigma=0.03", *settings)
+    return saved_as(name, "initialization=kaiming", "output_init_std=0.03", *settings)
 
 
 @cache
@@ -71,7 +71,7 @@ def agree(expected: np.ndarray, got: np.ndarray) -> None:
 
 
 def noise(saved: Checkpoint, count: int) -> torch.Tensor:
-    """Stored photographs of nothing: uint8 [count, side, side, 3]."""
+    """Stored images of nothing: uint8 [count, side, side, 3]."""
     side = saved.arch.input.side
     return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 
@@ -83,7 +83,7 @@ def noise(saved: Checkpoint, count: int) -> torch.Tensor:
 def test_onnx_of_every_preset_answers_as_the_network_at_any_batch(name, folder):
     saved, path, sentence = written(name, "onnx", folder)
     network = saved.network()
-    x = saved.preprocess().centre(noise(saved, 7)).contiguous()
+    x = saved.preprocess().center(noise(saved, 7)).contiguous()
     with torch.inference_mode():
         expected = network(x).numpy()
     for count in (1, 2, 7):
@@ -98,15 +98,15 @@ def test_onnx_of_every_preset_answers_as_the_network_at_any_batch(name, folder):
 
 
 @pytest.fixture(scope="module")
-def samples(photographs):
-    """Seven photographs as they come."""
-    with tarfile.open(photographs / "imagenet-samples.tar") as archive:
+def samples(samples):
+    """Seven images as they come."""
+    with tarfile.open(samples / "imagenet-samples.tar") as archive:
         names = sorted(name for name in archive.getnames() if name.endswith(".JPEG"))[:7]
         return [images.decode(archive.extractfile(name).read(), name) for name in names]
 
 
 @pytest.mark.parametrize("name", ARCHS)
-def test_onnx_of_every_preset_answers_as_the_network_on_photographs(name, folder, samples):
+def test_onnx_of_every_preset_answers_as_the_network_on_images(name, folder, samples):
     saved, path, _ = written(name, "onnx", folder)
     model = Model(saved.network(), saved.preprocess(), saved.classes)
     x = model.views(samples).contiguous()
@@ -133,14 +133,14 @@ def test_torch_export_of_every_preset_answers_as_the_network_at_any_batch(name, 
     saved, path, _ = written(name, "torch-export", folder, settings=NARROW[: 2 if ARCHS[name].dense else 1])
     network = saved.network()
     for count in (1, 2, 5):
-        x = saved.preprocess().centre(noise(saved, count))
+        x = saved.preprocess().center(noise(saved, count))
         with torch.inference_mode():
             agree(network(x).numpy(), by_torch_export(path, x))
 
 
 def test_a_program_runs_where_this_package_is_not(folder, tmp_path):
     saved, path, _ = written("paper", "torch-export", folder, settings=NARROW)
-    x = saved.preprocess().centre(noise(saved, 3))
+    x = saved.preprocess().center(noise(saved, 3))
     torch.save(x, tmp_path / "x.pt")
     code = ("import sys, torch; files = {'classes.json': ''}\n"
             "program = torch.export.load(sys.argv[1], extra_files=files)\n"
@@ -159,8 +159,8 @@ def test_a_program_runs_where_this_package_is_not(folder, tmp_path):
 
 @pytest.mark.parametrize(("to", "answer"), [("onnx", by_onnxruntime), ("torch-export", by_torch_export)])
 @pytest.mark.parametrize("name", ["paper", "caffe", "torchvision", "small"])
-def test_from_pixels_takes_stored_photographs_and_names_what_predict_names(name, to, answer, folder):
-    """A mean image, blue first, given numbers, a mean colour: the centre is cut and the mean is taken off inside."""
+def test_from_pixels_takes_stored_images_and_names_what_predict_names(name, to, answer, folder):
+    """A mean image, blue first, given numbers, a mean color: the center is cut and the mean is taken off inside."""
     saved, path, sentence = written(name, to, folder, from_pixels=True, settings=NARROW)
     model = Model(saved.network(), saved.preprocess(), saved.classes)
     pixels = noise(saved, 3)
@@ -169,8 +169,8 @@ def test_from_pixels_takes_stored_photographs_and_names_what_predict_names(name,
         for guess in guesses:
             assert guess.probability == pytest.approx(row["abcdefg".index(guess.name)].item(), abs=1e-5)
     with torch.inference_mode():
-        agree(model.network(model.preprocess.centre(pixels)).numpy(), logits.numpy())
-    assert "uint8 photographs" in sentence
+        agree(model.network(model.preprocess.center(pixels)).numpy(), logits.numpy())
+    assert "uint8 images" in sentence
 
 
 # --- Files that answer otherwise, and mistakes ------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize(("theirs", "words"), [
     ([8.0, 4.0, 1.0], None), ([8.0, 4.0, 1.0005], None), ([8.0, 4.0, 1.008], "differs from the network by 1.0e-03"),
     ([4.0, 8.0, 1.0], "differs from the network by 5.0e-01"), ([8.0, 4.0, np.nan], "differs from the network by nan"),
-    ([8.0, 4.0], r"answers 1 photographs with \(1, 2\), and the network with \(1, 3\)")])
+    ([8.0, 4.0], r"answers 1 images with \(1, 2\), and the network with \(1, 3\)")])
 def test_a_file_passes_only_within_a_ten_thousandth_of_the_largest_output(theirs, words):
     saved = saved_as("cifar", *NARROW[:1])
 
@@ -322,7 +322,7 @@ def test_a_file_that_is_there_is_replaced(run, tmp_path):
     (tmp_path / "net.onnx").write_text("mine")
     saved = checkpoint.load(run)
     export(saved, tmp_path / "net.onnx", "onnx")
-    x = saved.preprocess().centre(noise(saved, 2))
+    x = saved.preprocess().center(noise(saved, 2))
     with torch.inference_mode():
         expected = saved.network()(x).numpy()
     np.testing.assert_allclose(by_onnxruntime(tmp_path / "net.onnx", x), expected, rtol=1e-4, atol=1e-6)

@@ -64,7 +64,7 @@ def test_a_model_that_is_fast_evaluates_as_the_other_does(packed, tiny):
     assert model.answering is model.fast
     split = packed.split("val")
     exact, quick = (evaluate([(one, preprocess)], split) for one in (network, model.answering))
-    assert quick.photographs == exact.photographs
+    assert quick.images == exact.images
     assert quick.loss == pytest.approx(exact.loss, rel=1e-2)
 
 

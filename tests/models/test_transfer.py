@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_cli import SMALL
-from test_weights import NARROW, Theirs, saved_as, write
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch
@@ -27,13 +25,15 @@ from alexnet.models.formats import torchvision
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.transfer import begin_from
-from alexnet.training.trainer import Interrupted, Run
+from alexnet.training.trainer import Interrupted, Trainer
+from command_line import SMALL
 from command_line import alexnet as command
 from conftest import draw
+from weight_files import NARROW, Theirs, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = Recipe("quick", epochs=2, batch_size=16, rate=0.05, schedule="linear", decay_biases=False)
+QUICK = Recipe("quick", epochs=2, batch_size=16, learning_rate=0.05, schedule="linear", decay_biases=False)
 LETTERS = tuple("abcdefg")
 
 
@@ -46,7 +46,7 @@ def cache(tmp_path, monkeypatch):
 def before(packed, tiny, tmp_path_factory):
     """What a run on the four trees ended with."""
     folder = tmp_path_factory.mktemp("before") / "run"
-    Run(packed, tiny, replace(QUICK, epochs=8), folder).train()
+    Trainer(packed, tiny, replace(QUICK, epochs=8), folder).train()
     return checkpoint.load(folder / "last")
 
 
@@ -56,11 +56,11 @@ def others(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("others"), np.random.default_rng(1)
     for split, count in (("train", 12), ("val", 20)):
         for label in range(4, 9):
-            folder = root / "photographs" / split / f"stripes {label}"
+            folder = root / "images" / split / f"stripes {label}"
             folder.mkdir(parents=True)
             for number in range(count):
                 Image.fromarray(draw(rng, label)).save(folder / f"{number:03}.png")
-    return root / "photographs", pack(open_dataset(root / "photographs"), root / "packed", side=32)
+    return root / "images", pack(open_dataset(root / "images"), root / "packed", side=32)
 
 
 def narrow(name: str, *settings: str, classes: tuple[str, ...] = LETTERS, seed: int = 3) -> Checkpoint:
@@ -71,7 +71,7 @@ def bits(state: dict[str, torch.Tensor]) -> dict[str, bytes]:
     return {key: tensor.contiguous().numpy().tobytes() for key, tensor in state.items()}
 
 
-def started(run: Run) -> dict[str, bytes]:
+def started(run: Trainer) -> dict[str, bytes]:
     return bits(run.network.state_dict())
 
 
@@ -103,7 +103,7 @@ def test_imagenets_classes_are_the_same_by_number_as_by_name():
     assert begin_from(AlexNet(saved.arch, seed=9), saved, tuple(reversed(WNIDS)))[1] == ["fc4"]
 
 
-def test_batch_normalisation_comes_along_with_its_statistics():
+def test_batch_normalization_comes_along_with_its_statistics():
     saved = narrow("paper-bn")
     network = AlexNet(replace(saved.arch, classes=2), seed=9)
     taken, drawn = begin_from(network, saved, ("a", "b"))
@@ -122,9 +122,9 @@ def six_from_five(saved: Checkpoint, classes: tuple[str, ...] = LETTERS, *settin
     return network, begin_from(network, saved, classes)[1]
 
 
-@pytest.mark.parametrize("settings", [[], ["initialisation=fan-in"]], ids=["as the preset has it", "biases drawn"])
+@pytest.mark.parametrize("settings", [[], ["initialization=fan-in"]], ids=["as the preset has it", "biases drawn"])
 def test_with_a_sixth_convolution_the_network_begins_as_the_same_function(settings):
-    saved = narrow("paper", "initialisation=kaiming", "output_sigma=0.03")
+    saved = narrow("paper", "initialization=kaiming", "output_init_std=0.03")
     network, drawn = six_from_five(saved, LETTERS, *settings)
     assert drawn == ["conv6"]
     x = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 60
@@ -135,7 +135,7 @@ def test_with_a_sixth_convolution_the_network_begins_as_the_same_function(settin
 
 
 def test_with_a_sixth_convolution_and_other_classes_fc7_gives_what_fc6_gave():
-    saved = narrow("paper", "initialisation=kaiming")
+    saved = narrow("paper", "initialization=kaiming")
     network, drawn = six_from_five(saved, ("a", "b"))
     assert drawn == ["conv6", "fc9"]
     x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 60
@@ -152,12 +152,12 @@ def test_the_sixth_convolution_learns(others, tiny, tmp_path):
     five = override(tiny, ["norm=none", "dense_norm=false"])
     saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.full((1, 1, 3), 120.0))
     six = replace(five, conv=(*five.conv, Conv(16, 3, padding=1)))
-    run = Run(others[1], six, replace(QUICK, rate=0.01), tmp_path / "run", init=saved)
+    run = Trainer(others[1], six, replace(QUICK, learning_rate=0.01), tmp_path / "run", init=saved)
     kernel = run.network.named_layer("conv6").weight
     first = kernel.detach().clone()
     assert torch.equal(first, torch.nn.init.dirac_(torch.empty(16, 16, 3, 3)))
     run.train()
-    middle = kernel[:, :, 1, 1]  # these photographs are so small that the last maps are a single unit
+    middle = kernel[:, :, 1, 1]  # these images are so small that the last maps are a single unit
     assert (middle[~torch.eye(16, dtype=torch.bool)] != 0).float().mean() > 0.9
 
 
@@ -198,8 +198,8 @@ def test_behind_batch_norm_or_tanh_the_sixth_convolution_stays_as_drawn(tiny, se
     ("one-gpu", [], r"conv2 of paper has weight of shape \[16, 8, 5, 5\], and the checkpoint's \(one-gpu\) "
      r"\[16, 16, 5, 5\]"),
     ("paper-conv6", [], r"the checkpoint \(paper-conv6\) has conv6, for which paper has no place"),
-    ("caffe", [], r"paper takes photographs with channels RGB, and the checkpoint \(caffe\) with BGR"),
-    ("paper-bn", [], r"paper takes photographs with scale \(1.0, 1.0, 1.0\), and the checkpoint \(paper-bn\) with "
+    ("caffe", [], r"paper takes images with channels RGB, and the checkpoint \(caffe\) with BGR"),
+    ("paper-bn", [], r"paper takes images with scale \(1.0, 1.0, 1.0\), and the checkpoint \(paper-bn\) with "
      r"\(58.0, 58.0, 58.0\)"),
     ("paper-bn", ["input.scale=1,1,1"], r"the checkpoint \(paper-bn\) has norm1, norm2, norm3, norm4, norm5, norm6, "
      "norm7, for which paper has no place"),
@@ -215,7 +215,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_both_values(theirs, sett
 def test_fine_tuning_learns_faster_than_from_scratch(others, tiny, before, tmp_path):
     for seed in range(3):
         scratch, tuned, frozen = (
-            Run(others[1], tiny, replace(QUICK, epochs=3, freeze=freeze), tmp_path / f"{seed}{place}", seed=seed,
+            Trainer(others[1], tiny, replace(QUICK, epochs=3, freeze=freeze), tmp_path / f"{seed}{place}", seed=seed,
                 init=init).train()
             for place, (init, freeze) in enumerate([(None, ""), (before, ""), (before, "conv")]))
         # Elsewhere: 1.1 to 3.4 from scratch, 0.46 to 0.57 begun from the trees.
@@ -229,8 +229,8 @@ def test_fine_tuning_learns_faster_than_from_scratch(others, tiny, before, tmp_p
     ("conv fc6", {"conv1", "conv2", "conv3", "conv4", "conv5", "norm1", "norm2", "norm3", "norm4", "norm5", "fc6",
                   "norm6"})])
 def test_frozen_layers_stay_as_they_were_bit_for_bit(others, tiny, before, freeze, frozen, tmp_path):
-    """Weights, biases, and the statistics of batch normalisation, which no gradient moves."""
-    Run(others[1], tiny, replace(QUICK, freeze=freeze), tmp_path / "run", init=before).train()
+    """Weights, biases, and the statistics of batch normalization, which no gradient moves."""
+    Trainer(others[1], tiny, replace(QUICK, freeze=freeze), tmp_path / "run", init=before).train()
     then, now = bits(before.weights), bits(checkpoint.load(tmp_path / "run" / "last").weights)
     assert {key.split(".")[1] for key in then if "fc7" not in key and now[key] == then[key]} == frozen
     still = {key for key in then if now[key] == then[key]}
@@ -240,16 +240,16 @@ def test_frozen_layers_stay_as_they_were_bit_for_bit(others, tiny, before, freez
 def test_a_resumed_fine_tuning_ends_where_an_uninterrupted_one_ends(others, tiny, before, tmp_path):
     """Stopped by a signal in the midst of an epoch; the second time, another checkpoint is named, and not read."""
     recipe = replace(QUICK, epochs=3, freeze="conv")
-    Run(others[1], tiny, recipe, tmp_path / "whole", init=before).train()
+    Trainer(others[1], tiny, recipe, tmp_path / "whole", init=before).train()
 
     def stop(event):
         if event["event"] == "step" and event["step"] == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        Run(others[1], tiny, recipe, tmp_path / "halves", init=before, on_event=stop).train()
+        Trainer(others[1], tiny, recipe, tmp_path / "halves", init=before, on_event=stop).train()
     elsewhere = replace(before, weights={key: torch.zeros_like(t) for key, t in before.weights.items()})
-    Run(others[1], tiny, recipe, tmp_path / "halves", init=elsewhere, resume=True).train()
+    Trainer(others[1], tiny, recipe, tmp_path / "halves", init=elsewhere, resume=True).train()
     whole, halves = (checkpoint.load(tmp_path / name / "last", with_velocity=True) for name in ("whole", "halves"))
     assert bits(whole.weights) == bits(halves.weights)
     assert bits(whole.velocity) == bits(halves.velocity)
@@ -258,17 +258,17 @@ def test_a_resumed_fine_tuning_ends_where_an_uninterrupted_one_ends(others, tiny
     assert whole.provenance == halves.provenance
 
 
-def test_the_mean_is_that_of_the_weights_where_photographs_go_in_the_same_way(others, tiny, before, tmp_path):
-    same = Run(others[1], tiny, QUICK, tmp_path / "same", init=before)
+def test_the_mean_is_that_of_the_weights_where_images_go_in_the_same_way(others, tiny, before, tmp_path):
+    same = Trainer(others[1], tiny, QUICK, tmp_path / "same", init=before)
     assert torch.equal(same.preprocess.mean_HWC, before.mean_HWC)
-    smaller = Run(others[1], override(tiny, ["input.crop=27"]), QUICK, tmp_path / "smaller", init=before)
-    own = Run(others[1], tiny, QUICK, tmp_path / "own")
+    smaller = Trainer(others[1], override(tiny, ["input.crop=27"]), QUICK, tmp_path / "smaller", init=before)
+    own = Trainer(others[1], tiny, QUICK, tmp_path / "own")
     assert torch.equal(smaller.preprocess.mean_HWC, own.preprocess.mean_HWC)
     assert not torch.equal(own.preprocess.mean_HWC, before.mean_HWC)
 
 
 def test_a_checkpoint_remembers_what_its_training_began_from(others, tiny, before, tmp_path):
-    Run(others[1], tiny, QUICK, tmp_path / "run", init=before).train()
+    Trainer(others[1], tiny, QUICK, tmp_path / "run", init=before).train()
     init = checkpoint.load(tmp_path / "run" / "best").provenance["init"]
     assert (init["arch"], init["classes"], init["drawn"]) == ("small", 4, ["fc7"])
     assert init["sha256"] == before.describe()["sha256"]
@@ -335,8 +335,8 @@ def test_train_begins_from_torchvisions_weights_and_from_a_model_of_the_hub(
     (["--init", "before", "--freeze", "conv,fc6,fc7"], "leaves nothing to train"),
     ([*SMALL, "--init", "before", "--set", "arch.dense.width=7"],
      "fc6 of small has weight of shape [7, 16], and the checkpoint's (small) [32, 16]"),
-    ([*SMALL, "--init", "before", "--set", "arch.input.scale=1,1,1"], "takes photographs with scale (1.0, 1.0, 1.0)"),
-    (["--init", "before", "--arch", "cifar"], "cifar takes photographs with scale (1.0, 1.0, 1.0)"),
+    ([*SMALL, "--init", "before", "--set", "arch.input.scale=1,1,1"], "takes images with scale (1.0, 1.0, 1.0)"),
+    (["--init", "before", "--arch", "cifar"], "cifar takes images with scale (1.0, 1.0, 1.0)"),
     (["--init", "before", "--set", "arch.input.side=64"], "is packed at 32 pixels and 64 are wanted"),
 ])
 def test_a_mistake_is_one_sentence_and_nothing_is_written(others, run, arguments, words, tmp_path, monkeypatch, capsys):

@@ -3,7 +3,7 @@
 The references work in float64 and know nothing of torch. Each gives its output and its way back: a function from the
 gradient of the output to the gradients of all that went in. Relative error is the largest difference over the largest
 value of the reference. Sources: §N, a section of the paper; code2012, the configuration and code of 2012; Caffe and
-torchvision, their models. Shapes: N photographs, C maps or channels, H rows, W columns, O kernels or units,
+torchvision, their models. Shapes: N images, C maps or channels, H rows, W columns, O kernels or units,
 K classes, V views.
 """
 
@@ -36,7 +36,7 @@ from alexnet.inference.evaluate import probabilities
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.layers import CeilConv2d, MapNorm
 from alexnet.models.response_norm import ResponseNorm
-from alexnet.training.optimizer import Momentum
+from alexnet.training.optimizer import SGD
 from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
 
 Array = NDArray[np.float64]
@@ -73,9 +73,9 @@ def convolution(
     i runs over the maps of o's group; beyond its edges x is 0. A side has (side + 2 padding - kernel) / stride + 1,
     rounded, outputs.
     """
-    (photographs, maps, height, width), (kernels, _, kernel, _) = x.shape, w.shape
+    (samples, maps, height, width), (kernels, _, kernel, _) = x.shape, w.shape
     rows, columns = (1 + ROUND[rounding]((side + 2 * padding - kernel) / stride) for side in (height, width))
-    canvas = np.zeros((photographs, maps, height + 2 * padding + stride, width + 2 * padding + stride))
+    canvas = np.zeros((samples, maps, height + 2 * padding + stride, width + 2 * padding + stride))
     inside = np.s_[:, :, padding:padding + height, padding:padding + width]
     canvas[inside] = x
     w_GOCUV = w.reshape(groups, kernels // groups, -1, kernel, kernel)
@@ -84,9 +84,9 @@ def convolution(
         return np.s_[:, :, u:u + stride * rows:stride, v:v + stride * columns:stride]
 
     def by_group(a: Array) -> Array:
-        return a.reshape(photographs, groups, -1, rows, columns)
+        return a.reshape(samples, groups, -1, rows, columns)
 
-    y = np.zeros((photographs, kernels, rows, columns)) + b[:, None, None]
+    y = np.zeros((samples, kernels, rows, columns)) + b[:, None, None]
     for u, v in np.ndindex(kernel, kernel):
         tap = np.einsum("ngcrs,goc->ngors", by_group(canvas[seen_through(u, v)]), w_GOCUV[..., u, v])
         y += tap.reshape(y.shape)
@@ -95,7 +95,7 @@ def convolution(
         dcanvas, dw = np.zeros_like(canvas), np.zeros_like(w_GOCUV)
         for u, v in np.ndindex(kernel, kernel):
             dtap = np.einsum("ngors,goc->ngcrs", by_group(dy), w_GOCUV[..., u, v])
-            dcanvas[seen_through(u, v)] += dtap.reshape(photographs, maps, rows, columns)
+            dcanvas[seen_through(u, v)] += dtap.reshape(samples, maps, rows, columns)
             dw[..., u, v] = np.einsum("ngors,ngcrs->goc", by_group(dy), by_group(canvas[seen_through(u, v)]))
         return dcanvas[inside], dw.reshape(w.shape), dy.sum((0, 2, 3))
 
@@ -104,18 +104,18 @@ def convolution(
 
 def max_pooling(x: Array, kernel: int, stride: int, rounding: str) -> tuple[Array, Back]:
     """The largest of each window (§3.4). By the ceiling a window may be cut off at the edge, but begins inside."""
-    photographs, maps, *sides = x.shape
+    samples, maps, *sides = x.shape
     rows, columns = (min(1 + ROUND[rounding]((side - kernel) / stride), len(range(0, side, stride))) for side in sides)
     windows = {(r, c): np.s_[:, :, r * stride:r * stride + kernel, c * stride:c * stride + kernel]
                for r, c in np.ndindex(rows, columns)}
-    y = np.empty((photographs, maps, rows, columns))
+    y = np.empty((samples, maps, rows, columns))
     for (r, c), window in windows.items():
         y[:, :, r, c] = x[window].max((2, 3))
 
     def back(dy: Array) -> tuple[Array, ...]:
         dx = np.zeros_like(x)
         for (r, c), window in windows.items():
-            flat = x[window].reshape(photographs, maps, -1)
+            flat = x[window].reshape(samples, maps, -1)
             largest = np.arange(flat.shape[-1]) == flat.argmax(-1)[..., None]
             dx[window] += largest.reshape(x[window].shape) * dy[:, :, r, c, None, None]
         return (dx,)
@@ -201,7 +201,7 @@ class Published:
     pool_rounding: str = "ceil"
     norm: dict[str, float] = field(default_factory=dict)
     towers: int = 1
-    """Towers in which response normalisation stays."""
+    """Towers in which response normalization stays."""
     side: int = 74
     """An input at which all roundings matter that the network has."""
 
@@ -421,7 +421,7 @@ def test_gradcheck_passes_for_convolution(layer, groups, stride, padding):
 
 
 def small_network(name: str, rng: np.random.Generator, *changes: str) -> tuple[AlexNet, list[Array]]:
-    """The preset with few maps and small photographs, in float64, and the weights that it was given.
+    """The preset with few maps and small images, in float64, and the weights that it was given.
 
     The weights are larger than §5's 0.01, so that after eight layers of few units there is something left to compare.
     """
@@ -510,12 +510,12 @@ def test_dropout_keeps_half_of_the_units_each_by_its_own_coin(name):
                          for layer in ours.classifier if isinstance(layer, nn.Dropout))
     for coins in (first, second):
         assert abs(coins.mean().item() - 0.5) < 5 * 0.5 / math.sqrt(coins.numel())
-    # Neighbours in a layer, photographs in a batch, and one layer and the next fall alike half of the time.
+    # Neighbors in a layer, images in a batch, and one layer and the next fall alike half of the time.
     for one, other in ((first[:, 1:], first[:, :-1]), (first[1:], first[:-1]), (first, second)):
         assert abs((one == other).double().mean().item() - 0.5) < 5 * 0.5 / math.sqrt(one.numel())
 
 
-# --- Initialisation ---
+# --- Initialization ---
 
 #: Deviation of the weights and value of the biases, conv1 to the last layer (§5; code2012; Caffe's two models; the
 #: CIFAR-10 network is cuda-convnet's).
@@ -554,8 +554,8 @@ def assert_drawn(sample: Array, deviation: float, kurtosis: float, distribution:
 
 @pytest.mark.parametrize("name", GAUSSIAN)
 def test_each_layer_is_drawn_with_the_published_sigma_and_biases(name):
-    for (layer, weights, biases), sigma, bias in zip(drawn_layers(name), *GAUSSIAN[name], strict=True):
-        assert_drawn(weights, sigma, 3.0, normal)
+    for (layer, weights, biases), init_std, bias in zip(drawn_layers(name), *GAUSSIAN[name], strict=True):
+        assert_drawn(weights, init_std, 3.0, normal)
         assert (biases == np.float32(bias)).all(), layer
 
 
@@ -592,7 +592,7 @@ def test_networks_with_batch_norm_are_drawn_with_variance_two_over_the_fan_in(na
     assert (output_biases == 0).all()
 
 
-def test_every_preset_has_a_stated_initialisation():
+def test_every_preset_has_a_stated_initialization():
     assert {*GAUSSIAN, "torchvision", "paper-bn", "torchvision-bn", "small"} == set(ARCHS)
 
 
@@ -627,22 +627,22 @@ def changes_by_training(name: str, rates: list[tuple[float, float]]) -> Iterator
 
     rates: of conv1, and of the other layers. Gives each weight's name and its two changes.
     """
-    rng, (rule, decay, bias_rate, bias_decay) = np.random.default_rng(0), RULES[name]
+    rng, (rule, decay, bias_lr_factor, bias_decay) = np.random.default_rng(0), RULES[name]
     ours, first = small_network("paper", rng, "dropout=0")
     weights, velocity = first, [np.zeros_like(w) for w in first]
-    optimiser = Momentum(ours, recipe(name))
+    optimizer = SGD(ours, recipe(name))
     for of_conv1, of_others in rates:
         x, labels = numbers(rng, 4, 3, 74, 74, scale=20), rng.integers(0, 5, 4)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(ours(torch.from_numpy(x)), torch.from_numpy(labels)).backward()
-        optimiser.step(of_others, None if of_conv1 == of_others else of_conv1)
+        optimizer.step(of_others, None if of_conv1 == of_others else of_conv1)
 
         logits, back = network("paper", x, weights)
         _, *gradients = back((softmax(logits) - np.eye(5)[labels]) / 4)  # of the mean of -log p(label)
         steps = []
         for number, (w, v, g) in enumerate(zip(weights, velocity, gradients, strict=True)):
             eps = of_conv1 if number < 2 else of_others
-            eps, own_decay = (eps, decay) if w.ndim > 1 else (eps * bias_rate, bias_decay)
+            eps, own_decay = (eps, decay) if w.ndim > 1 else (eps * bias_lr_factor, bias_decay)
             steps.append(updated(rule, w, v, g, eps, own_decay) if eps else (w, v))  # a rate of 0 stops a layer dead
         weights, velocity = [w for w, _ in steps], [v for _, v in steps]
     for (key, parameter), before, after in zip(ours.named_parameters(), first, weights, strict=True):
@@ -683,7 +683,7 @@ def plateau_drops(errors: list[float], patience: int, limit: int) -> int:
 @given(errors=st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), max_size=40), patience=st.integers(1, 5),
        limit=st.integers(1, 4))
 def test_the_plateau_rule_drops_the_rate_after_every_wait_in_vain(errors, patience, limit):
-    chosen, plateau = replace(recipe("paper"), patience=patience, drops=limit), Plateau()
+    chosen, plateau = replace(recipe("paper"), patience=patience, lr_drop_count=limit), Plateau()
     for epoch, error in enumerate(errors, 1):
         plateau.see(error, chosen)
         drops = plateau_drops(errors[:epoch], patience, limit)
@@ -704,21 +704,21 @@ def test_the_paper_waits_three_epochs_and_divides_by_ten_three_times():
 # --- Views: lighting and the ten ---
 
 _turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
-COLOURS = _turn @ np.diag(np.square([19.7, 37.1, 121.8])) @ _turn.T
+COLORS = _turn @ np.diag(np.square([19.7, 37.1, 121.8])) @ _turn.T
 """An RGB covariance with cuda-convnet2's deviations, along axes of no importance."""
 
 COUNT = 20_000
 
 
 def lighting_shifts(chosen: Recipe, epoch: int = 0) -> Array:
-    """What lighting adds to COUNT photographs, [N, C, H, W], in RGB and grey levels: views with less views without.
+    """What lighting adds to COUNT images, [N, C, H, W], in RGB and gray levels: views with less views without.
 
     Through a scale and BGR, since the noise is added before them.
     """
     spec = InputSpec(side=6, crop=4, mean=(120.0, 110.0, 100.0), scale=(58.0, 57.0, 29.0), channels="BGR")
     preprocess = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3))
     photos = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (COUNT, 6, 6, 3), np.uint8))
-    basis = lighting_basis(COLOURS, chosen.lighting_scale)
+    basis = lighting_basis(COLORS, chosen.lighting_scale)
     with_, without = (preprocess.training_views(photos, np.arange(COUNT), chosen, 3, epoch, lighting).double()
                       for lighting in (basis, None))
     return (with_ - without).flip(1).numpy() * np.array(spec.scale)[:, None, None]
@@ -728,7 +728,7 @@ def lighting_shifts(chosen: Recipe, epoch: int = 0) -> Array:
 def test_lighting_has_in_effect_the_covariance_of_section_4_1(scale):
     # [p1 p2 p3][a1 l1, a2 l2, a3 l3]^T with a ~ N(0, 0.1) has the covariance P diag((0.1 l)^2) P^T.
     shifts = lighting_shifts(Recipe("l", lighting_scale=scale)).mean((2, 3))
-    axes, eigenvalues, _ = np.linalg.svd(COLOURS)
+    axes, eigenvalues, _ = np.linalg.svd(COLORS)
     lengths = 0.1 * (np.sqrt(eigenvalues) if scale == "deviations" else eigenvalues / 255)
     wanted = axes @ np.diag(lengths**2) @ axes.T
     variances = np.outer(np.diag(wanted), np.diag(wanted))
@@ -739,14 +739,14 @@ def test_lighting_has_in_effect_the_covariance_of_section_4_1(scale):
         assert ks_distance(component, normal) < 2.4 / math.sqrt(COUNT)
 
 
-def test_lighting_moves_a_whole_photograph_by_one_colour():
+def test_lighting_moves_a_whole_image_by_one_color():
     shifts = lighting_shifts(Recipe("l"))
     assert np.ptp(shifts, axis=(2, 3)).max() < 1e-3  # float32's rounding of values to 255
     assert np.abs(shifts).mean() > 1
 
 
-@pytest.mark.parametrize("name", ["paper", "code2012"])  # code2012 shares crop and mirror among 32, not the colour
-def test_lighting_is_drawn_anew_for_each_photograph_and_epoch(name):
+@pytest.mark.parametrize("name", ["paper", "code2012"])  # code2012 shares crop and mirror among 32, not the color
+def test_lighting_is_drawn_anew_for_each_image_and_epoch(name):
     shifts, later = (lighting_shifts(recipe(name), epoch).mean((2, 3)) for epoch in (0, 1))
     deviations = shifts.std(0)
     for one, other in ((shifts[1:], shifts[:-1]), (shifts[32:], shifts[:-32]), (shifts, later)):
@@ -755,18 +755,18 @@ def test_lighting_is_drawn_anew_for_each_photograph_and_epoch(name):
 
 
 def ten_views(pixels_NHWC: NDArray[np.uint8], mean_HWC: Array, crop: int) -> Array:
-    """Top left, top right, bottom left, bottom right, centre; then each mirrored (§4.1): [N, V, C, crop, crop].
+    """Top left, top right, bottom left, bottom right, center; then each mirrored (§4.1): [N, V, C, crop, crop].
 
-    Of an odd margin the centre leaves the larger half on the right and at the bottom.
+    Of an odd margin the center leaves the larger half on the right and at the bottom.
     """
-    centred, last = pixels_NHWC.astype(np.float64) - mean_HWC, pixels_NHWC.shape[1] - crop
-    five = [centred[:, top:top + crop, left:left + crop] for top, left in (
+    centerd, last = pixels_NHWC.astype(np.float64) - mean_HWC, pixels_NHWC.shape[1] - crop
+    five = [centerd[:, top:top + crop, left:left + crop] for top, left in (
         (0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2))]
     return np.stack([*five, *(view[:, :, ::-1] for view in five)], axis=1).transpose(0, 1, 4, 2, 3)
 
 
-def photographs_and_mean(rng: np.random.Generator, side: int) -> tuple[NDArray[np.uint8], Array]:
-    """Three photographs of noise, and a mean of each pixel that float32 holds."""
+def images_and_mean(rng: np.random.Generator, side: int) -> tuple[NDArray[np.uint8], Array]:
+    """Three images of noise, and a mean of each pixel that float32 holds."""
     return rng.integers(0, 256, (3, side, side, 3), np.uint8), np.abs(numbers(rng, side, side, 3, scale=100))
 
 
@@ -774,20 +774,20 @@ def photographs_and_mean(rng: np.random.Generator, side: int) -> tuple[NDArray[n
 @given(crop=st.integers(1, 9), margin=st.integers(0, 9))
 def test_ten_views_are_windows_less_the_mean_of_their_place(crop, margin):
     rng, side = np.random.default_rng([crop, margin]), crop + margin
-    pixels, mean = photographs_and_mean(rng, side)
+    pixels, mean = images_and_mean(rng, side)
     preprocess = Preprocess(InputSpec(side, crop), torch.tensor(mean, dtype=torch.float32))
     reference = ten_views(pixels, mean, crop)
     views = preprocess.ten_views(torch.from_numpy(pixels))
     assert views.shape == (3, 10, 3, crop, crop)
     assert_agrees(views, reference, 1e-6)
-    assert_agrees(preprocess.centre(torch.from_numpy(pixels)), reference[:, 4], 1e-6)
+    assert_agrees(preprocess.center(torch.from_numpy(pixels)), reference[:, 4], 1e-6)
 
 
 @pytest.mark.parametrize("margin", [0, 7, 8])
 def test_the_answer_to_ten_views_is_the_mean_of_their_softmax_outputs(margin):
     rng = np.random.default_rng(margin)
     members, answers = [], []
-    pixels, mean = photographs_and_mean(rng, 74 + margin)
+    pixels, mean = images_and_mean(rng, 74 + margin)
     for _ in range(2):  # §6 averages over networks too
         ours, weights = small_network("paper", rng, f"input.side={74 + margin}", "input.scale=64,64,64")
         members.append((ours.float().eval(), Preprocess(ours.arch.input, torch.tensor(mean, dtype=torch.float32))))
@@ -846,7 +846,7 @@ def test_torchvisions_layers_are_ours_but_for_working_in_place(torchvision_pair)
 def test_torchvisions_ten_crop_gives_our_ten_views(side, crop):
     pixels_NHWC = torch.from_numpy(np.random.default_rng(side).integers(0, 256, (1, side, side, 3), np.uint8))
     ours = Preprocess(InputSpec(side, crop, (0.0, 0.0, 0.0)), torch.zeros(1, 1, 3)).ten_views(pixels_NHWC)[0]
-    # It cuts the mirrored photograph by the same plan, so that its sixth view is our second one mirrored.
+    # It cuts the mirrored image by the same plan, so that its sixth view is our second one mirrored.
     theirs = torch.stack(peers.torchvision().transforms.TenCrop(crop)(pixels_NHWC[0].permute(2, 0, 1))).float()
     theirs = theirs[[0, 1, 2, 3, 4, 6, 5, 8, 7, 9]]
     corners = [0, 1, 2, 3, 5, 6, 7, 8]
@@ -854,38 +854,38 @@ def test_torchvisions_ten_crop_gives_our_ten_views(side, crop):
     if (side - crop) % 2 == 0:
         assert torch.equal(ours, theirs)
         return
-    # Half a pixel: we and Caffe take the floor, torchvision rounds to even, and again in the mirrored photograph.
+    # Half a pixel: we and Caffe take the floor, torchvision rounds to even, and again in the mirrored image.
     place = round((side - crop) / 2)
     assert torch.equal(theirs[4], pixels_NHWC[0, place:place + crop, place:place + crop].permute(2, 0, 1).float())
     assert torch.equal(ours[9], ours[4].flip(-1))
     assert not torch.equal(theirs[9], theirs[4].flip(-1))
 
 
-def photograph(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+def sample(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     """Waves of all lengths and some noise, so that rescaling has edges and texture to differ in."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1) + rng.uniform(0, 6)) for _ in range(9)]
-    colours = np.tensordot(rng.normal(0, 30, (3, 9)), np.array(waves), 1).transpose(1, 2, 0)
-    return np.clip(128 + colours + rng.normal(0, 20, colours.shape), 0, 255).astype(np.uint8)
+    colors = np.tensordot(rng.normal(0, 30, (3, 9)), np.array(waves), 1).transpose(1, 2, 0)
+    return np.clip(128 + colors + rng.normal(0, 20, colors.shape), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("height", "width"), [
     (375, 500), (500, 375), (256, 256), (224, 299), (600, 257), (301, 902), (333, 334), (120, 161)])
 def test_torchvisions_preprocessing_gives_our_input(height, width):
-    pixels = photograph(np.random.default_rng([height, width]), height, width)
+    pixels = sample(np.random.default_rng([height, width]), height, width)
     transforms = peers.torchvision().models.AlexNet_Weights.IMAGENET1K_V1.transforms()
     spec = arch("torchvision").input
     square = torch.from_numpy(images.square(pixels, spec.side).copy())[None]
-    ours = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3)).centre(square)
+    ours = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3)).center(square)
     # Both let Pillow rescale, so what is left is rounding: they divide by 255 first, we take mean and scale on 0..255.
     assert_agrees(ours[0], transforms(Image.fromarray(pixels)).double().numpy(), 1e-6)
-    # Its other way, torch's kernel for uint8 tensors, rounds a value in five otherwise, by a grey level, rarely two.
+    # Its other way, torch's kernel for uint8 tensors, rounds a value in five otherwise, by a gray level, rarely two.
     of_tensor = transforms(torch.from_numpy(pixels).permute(2, 0, 1))
     assert ((ours[0] - of_tensor).abs() * torch.tensor(spec.scale)[:, None, None]).max() < 2.01
 
 
 @pytest.mark.parametrize(("side", "crop"), [(20, 12), (21, 14)])
-def test_kornias_crops_mirrors_and_normalisation_give_our_ten_views(side, crop):
+def test_kornias_crops_mirrors_and_normalization_give_our_ten_views(side, crop):
     kornia, spec = peers.kornia(), replace(arch("torchvision").input, side=side, crop=crop)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8))
     preprocess = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3))
@@ -900,16 +900,16 @@ def test_kornias_crops_mirrors_and_normalisation_give_our_ten_views(side, crop):
     theirs = torch.stack([*five, *(kornia.geometry.transform.hflip(view) for view in five)], dim=1)
     assert_agrees(preprocess.ten_views(pixels), theirs.double().numpy(), 1e-6)
     if last % 2 == 0:
-        centre = kornia.augmentation.CenterCrop(crop, cropping_mode="slice")(x)
-        assert_agrees(preprocess.centre(pixels), centre.double().numpy(), 1e-6)
+        center = kornia.augmentation.CenterCrop(crop, cropping_mode="slice")(x)
+        assert_agrees(preprocess.center(pixels), center.double().numpy(), 1e-6)
 
 
-def test_kornias_whitening_undoes_the_lighting_of_the_same_colours():
+def test_kornias_whitening_undoes_the_lighting_of_the_same_colors():
     # ZCA's inverse is the root of the covariance, P diag(l) P^T; lighting's columns are P diag(l), which has the same
     # square. So its shifts, whitened, are 0.1 of white noise.
-    colours = np.random.default_rng(0).multivariate_normal([120, 110, 100], COLOURS, 5000)
-    whiten, _, root = peers.kornia().enhance.zca_mean(torch.from_numpy(colours), unbiased=False, return_inverse=True)
-    basis = lighting_basis(np.cov(colours.T, ddof=0), "deviations").double()
+    colors = np.random.default_rng(0).multivariate_normal([120, 110, 100], COLORS, 5000)
+    whiten, _, root = peers.kornia().enhance.zca_mean(torch.from_numpy(colors), unbiased=False, return_inverse=True)
+    basis = lighting_basis(np.cov(colors.T, ddof=0), "deviations").double()
     assert_agrees(basis @ basis.T, (root @ root).numpy(), 1e-5)
     assert_agrees(whiten @ (basis @ basis.T) @ whiten.T, np.eye(3), 1e-5)
 
@@ -928,7 +928,7 @@ def test_torchinfo_counts_the_parameters_and_multiply_adds_that_explain_does(nam
         info = theirs[id(ours.named_layer(layer.name))]
         assert tuple(info.output_size[1:]) == layer.output_shape, layer.name
         assert info.num_params == layer.parameters, layer.name
-        # It counts a bias as one more multiply-add for each output, and batch norm's numbers once a photograph.
+        # It counts a bias as one more multiply-add for each output, and batch norm's numbers once an image.
         counted_besides = layer.neurons if layer.multiply_adds else layer.parameters
         assert info.macs == layer.multiply_adds + counted_besides, layer.name
         extra += counted_besides

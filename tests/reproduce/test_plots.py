@@ -1,4 +1,4 @@
-"""The paper's figures show what the numbers say: every size, every kernel's tower, every nearest photograph."""
+"""The paper's figures show what the numbers say: every size, every kernel's tower, every nearest image."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -8,7 +8,6 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from test_weights import saved_as
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
@@ -17,8 +16,9 @@ from alexnet.architecture.spec import Arch
 from alexnet.inference.predictor import model_of
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.reproduce import paper_figures, plots
-from alexnet.reproduce.diagram import blueprint
+from alexnet.reproduce.diagram import network_diagram
 from command_line import alexnet as command
+from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +74,7 @@ def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
 @pytest.mark.parametrize("name", ARCHS)
 def test_every_size_that_explain_gives_stands_in_the_drawing(name):
     arch = ARCHS[name]
-    drawn = texts(blueprint(arch))
+    drawn = texts(network_diagram(arch))
     for layer in explain(arch).layers:
         first, *rest = layer.output_shape
         if layer.kind == "convolution":
@@ -89,7 +89,7 @@ def test_every_size_that_explain_gives_stands_in_the_drawing(name):
 
 
 def test_the_papers_drawing_has_the_papers_numbers():
-    drawn = texts(blueprint(ARCHS["paper"]))
+    drawn = texts(network_diagram(ARCHS["paper"]))
     for text in ("3×224×224", "2 × 48×55×55", "2 × 128×27×27", "2 × 192×13×13", "2 × 128×13×13", "2 × 2048", "1000",
                  "11×11×3, step 4", "5×5×48", "3×3×256", "3×3×192"):
         assert text in drawn
@@ -97,7 +97,7 @@ def test_the_papers_drawing_has_the_papers_numbers():
 
 def crossings(arch):
     """Lines of the drawing that end in another tower than they began, by the layer in which they end."""
-    figure = blueprint(arch)
+    figure = network_diagram(arch)
     axes = figure.get_axes()[0]
     middle = (axes.get_ylim()[1]) / 2
     names = {text.get_position()[0]: text.get_text() for text in axes.texts
@@ -113,8 +113,8 @@ def crossings(arch):
 
 def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
     assert crossings(ARCHS["paper"]) == {"conv3", "fc6", "fc7"}
-    assert crossings(override(ARCHS["paper"], ["conv3.within_tower=true"])) == {"fc6", "fc7"}
-    assert crossings(override(ARCHS["paper"], ["conv2.within_tower=false"])) == {"conv2", "conv3", "fc6", "fc7"}
+    assert crossings(override(ARCHS["paper"], ["conv3.grouped=true"])) == {"fc6", "fc7"}
+    assert crossings(override(ARCHS["paper"], ["conv2.grouped=false"])) == {"conv2", "conv3", "fc6", "fc7"}
 
 
 @pytest.mark.parametrize(("arch", "size"), [
@@ -122,7 +122,7 @@ def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
     (ARCHS["paper"], 100_000), (override(ARCHS["one-gpu"], ["classes=1000000000000000000"]), 10_000_000)],
     ids=lambda value: f"{value.name}-{value.towers}" if isinstance(value, Arch) else value)
 def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
-    figure = blueprint(arch, size)
+    figure = network_diagram(arch, size)
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.get_axes()[0].texts if text.get_text()]
     for one, other in combinations(boxes, 2):
@@ -136,14 +136,14 @@ def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
 
 def test_a_kernel_can_be_seen_on_any_input():
     for size in (224, 2_000, 100_000):
-        kernels = [patch for patch in blueprint(ARCHS["paper"], size).get_axes()[0].patches if not patch.get_gid()]
+        kernels = [patch for patch in network_diagram(ARCHS["paper"], size).get_axes()[0].patches if not patch.get_gid()]
         tall = [corners[2][1] - corners[1][1] for corners in (patch.get_xy() for patch in kernels)]
         assert len(kernels) == 9  # on the input, and on conv1 to conv4 of both towers
         assert min(tall) >= 0.17
 
 
 def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
-    once, again = (paper_figures.save(blueprint(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
+    once, again = (paper_figures.save(network_diagram(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
     assert [path.name for path in once] == ["net.png", "net.svg"]
     assert ET.fromstring(once[1].read_text()).tag.endswith("svg")
@@ -152,22 +152,22 @@ def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
 # --- Figure 3 ---------------------------------------------------------------------------------------------------------
 
 
-def test_colourfulness_is_zero_for_grey_one_for_pure_colour_and_two_thirds_for_random_numbers():
+def test_colorfulness_is_zero_for_gray_one_for_pure_color_and_two_thirds_for_random_numbers():
     rng = np.random.default_rng(0)
-    grey = rng.normal(size=(8, 1, 11, 11)).repeat(3, 1)
-    colour = rng.normal(size=(8, 3, 11, 11))
-    colour -= colour.mean(1, keepdims=True)
-    assert plots.colourfulness(np.concatenate([grey, colour]), towers=2) == pytest.approx([0, 1])
-    assert plots.colourfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
-    assert plots.colourfulness(np.concatenate([grey, 100 * colour]))[0] == pytest.approx(0.5)  # a strong one is one
+    gray = rng.normal(size=(8, 1, 11, 11)).repeat(3, 1)
+    color = rng.normal(size=(8, 3, 11, 11))
+    color -= color.mean(1, keepdims=True)
+    assert plots.colorfulness(np.concatenate([gray, color]), towers=2) == pytest.approx([0, 1])
+    assert plots.colorfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
+    assert plots.colorfulness(np.concatenate([gray, 100 * color]))[0] == pytest.approx(0.5)  # a strong one is one
 
 
 def test_figure3_has_a_plate_for_each_tower_with_its_index():
     saved = saved_as("paper", "dense.width=8")
     axes = paper_figures.figure3(saved).get_axes()
-    shares = plots.colourfulness(saved.weights["features.conv1.weight"].numpy(), 2)
+    shares = plots.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
     assert [one.get_title(loc="left") for one in axes] == [
-        f"Tower {number}: {share:.0%} of a kernel is colour; of random numbers, 67%"
+        f"Tower {number}: {share:.0%} of a kernel is color; of random numbers, 67%"
         for number, share in enumerate(shares, 1)]
 
 
@@ -185,7 +185,7 @@ def test_smoothness_is_zero_for_random_numbers_one_for_a_flat_kernel_and_minus_o
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
 
 
-def test_figure4_shows_the_nearest_of_all_training_photographs(packed, tmp_path, monkeypatch):
+def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, train, val = model_of(saved), packed.split("train"), packed.split("val")
@@ -194,9 +194,9 @@ def test_figure4_shows_the_nearest_of_all_training_photographs(packed, tmp_path,
     assert len(pictures) == 8 + 5 * (1 + 6)
     shown = np.linspace(0, len(val) - 1, 8).astype(int)
     np.testing.assert_array_equal(pictures[0], val.read_one(shown[0]))
-    among = model.features(list(train.read(np.arange(len(train))))).numpy()
+    reference_set = model.features(list(train.read(np.arange(len(train))))).numpy()
     asked = model.features(val.read_one(shown[2])).numpy()
-    best = np.argsort(np.linalg.norm(among - asked, axis=1), kind="stable")[:6]
+    best = np.argsort(np.linalg.norm(reference_set - asked, axis=1), kind="stable")[:6]
     row = pictures[8 + 2 * 7 : 8 + 3 * 7]
     np.testing.assert_array_equal(row[0], val.read_one(shown[2]))
     for picture, place in zip(row[1:], best, strict=True):

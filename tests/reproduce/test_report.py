@@ -21,7 +21,7 @@ from alexnet.architecture.overrides import override, to_json
 from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch, InputSpec
-from alexnet.data.packed import Split
+from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.metrics import wilson
 from alexnet.inference.predictor import model_of
@@ -40,8 +40,8 @@ EVALUATION = {
 
 
 @dataclass
-class Photographs:
-    """What the report asks of `shards.Packed` and its `Split`, in memory."""
+class Images:
+    """What the report asks of `shards.Packed` and its `PackedSplit`, in memory."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -52,12 +52,12 @@ class Photographs:
 
     fingerprint: str = "f" * 64
 
-    def split(self, name: str) -> "Photographs":
+    def split(self, name: str) -> "Images":
         assert name in self.splits
         return self
 
     def sample(self, count: int) -> np.ndarray:
-        return Split.sample(self, count)
+        return PackedSplit.sample(self, count)
 
     def read_one(self, index: int) -> np.ndarray:
         return self.pixels[index]
@@ -78,9 +78,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def photographs() -> Photographs:
+def images() -> Images:
     rng = np.random.default_rng(0)
-    return Photographs(
+    return Images(
         rng.integers(0, 256, (30, SIDE, SIDE, 3), np.uint8), np.arange(30) % len(CLASSES),
         tuple(f"{HOSTILE_FILE}{number}.jpg" for number in range(30)))
 
@@ -99,15 +99,15 @@ def write_run(folder: Path, *, events: list[dict] = (), epochs: int = 3) -> Path
              folder / which)
     log = [{"event": "start", "step": 0}]
     for epoch in range(1, epochs + 1):
-        log += [{"event": "step", "step": 10 * epoch, "epoch": epoch, "photographs_per_second": 100.0 * epoch},
-                {"event": "epoch", "step": 10 * epoch, "epoch": epoch, "train_loss": 2 / epoch, "rate": 0.1 / epoch,
+        log += [{"event": "step", "step": 10 * epoch, "epoch": epoch, "images_per_second": 100.0 * epoch},
+                {"event": "epoch", "step": 10 * epoch, "epoch": epoch, "train_loss": 2 / epoch, "learning_rate": 0.1 / epoch,
                  "train_error": 0.8 / epoch, "val_loss": 1.9 / epoch, "val_top1_error": 0.75 / epoch,
                  "val_top5_error": 0.2 / epoch}]
     (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [*log, *events]))
     (folder / "config.json").write_text(json.dumps({
         "arch": to_json(network), "recipe": to_json(chosen), "seed": 7, "precision": "fp32", "device": "a CPU",
         "data": {"source": "/photos/trees <b>", "fingerprint": "f" * 64, "side": SIDE, "classes": CLASSES,
-                 "photographs": {"train": 300, "val": 40}},
+                 "images": {"train": 300, "val": 40}},
         "versions": {"python": "3.11", "torch": "2.13"}, "threads": 2}))
     return folder
 
@@ -120,8 +120,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(run: Path, photographs: Photographs) -> str:
-    return report(run, photographs, note="A stand-in, <no more>.").read_text(encoding="utf-8")
+def page(run: Path, images: Images) -> str:
+    return report(run, images, note="A stand-in, <no more>.").read_text(encoding="utf-8")
 
 
 class Elements(html.parser.HTMLParser):
@@ -149,7 +149,7 @@ def words(page: str) -> str:
 
 def test_report_states_error_and_interval_of_the_log(page: str):
     said = words(page)
-    assert "Of 1,234 validation photographs, small names 732 rightly at the first guess, and 1,009 within" in said
+    assert "Of 1,234 validation images, small names 732 rightly at the first guess, and 1,009 within" in said
     assert "One view top-1 error 40.7% 38.0% to 43.5% top-5 error 18.2% 16.2% to 20.5%" in said
     assert "Ten views top-1 error 39.1%" in said
     assert "90.0%" not in said  # the earlier evaluation of one view
@@ -163,7 +163,7 @@ def test_note_and_warning_stand_in_the_page_as_text(page: str):
 
 def test_report_without_evaluation_takes_the_last_epoch(tmp_path: Path):
     said = words(report(write_run(tmp_path)).read_text(encoding="utf-8"))
-    assert "Of 40 validation photographs, small names 30 rightly" in said
+    assert "Of 40 validation images, small names 30 rightly" in said
     assert "top-1 error 25.0% 14.2% to 40.2%" in said  # Wilson's interval for 10 of 40
     assert "Measured at the end of the last epoch" in said
     assert "epoch 3 of 4: it was stopped" in said
@@ -189,29 +189,29 @@ def test_every_link_of_the_page_leads_somewhere(page: str):
     assert len(ids) == len(set(ids))
 
 
-def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, photographs: Photographs):
+def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, images: Images):
     network = AlexNet(small_network(), seed=2).eval()  # what write_run saved as `last`; `best` has seed 1
     preprocess = Preprocess(network.arch.input, torch.full((1, 1, 3), 120.0))
     with torch.inference_mode():
-        guesses = network(preprocess.centre(torch.from_numpy(photographs.pixels))).argmax(1).numpy()
-    answers = read(run, photographs).answers
+        guesses = network(preprocess.center(torch.from_numpy(images.pixels))).argmax(1).numpy()
+    answers = read(run, images).answers
     expected = np.zeros((6, 6), int)
-    for true, taken in zip(photographs.labels, guesses, strict=True):
+    for true, taken in zip(images.labels, guesses, strict=True):
         expected[true, taken] += 1
     assert (answers.matrix_KK == expected).all()
     wrong = answers.mistakes
-    assert sorted(wrong) == np.flatnonzero(photographs.labels != guesses).tolist()
+    assert sorted(wrong) == np.flatnonzero(images.labels != guesses).tolist()
     assert (np.diff(answers.probabilities_MK[wrong].max(axis=1)) <= 0).all()
 
 
-def test_of_more_photographs_than_the_limit_evenly_spaced_ones_are_asked(run, photographs, monkeypatch):
+def test_of_more_images_than_the_limit_evenly_spaced_ones_are_asked(run, images, monkeypatch):
     monkeypatch.setattr("alexnet.inference.validation.ASKED", 10)
-    assert read(run, photographs).answers.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
+    assert read(run, images).answers.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
 
 
-def test_classes_are_matched_by_name(run: Path, photographs: Photographs):
-    turned = replace(photographs, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - photographs.labels)
-    assert (read(run, turned).answers.matrix_KK == read(run, photographs).answers.matrix_KK).all()
+def test_classes_are_matched_by_name(run: Path, images: Images):
+    turned = replace(images, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - images.labels)
+    assert (read(run, turned).answers.matrix_KK == read(run, images).answers.matrix_KK).all()
 
 
 def test_command_in_the_report_makes_the_same_network_and_recipe(run: Path):
@@ -223,10 +223,10 @@ def test_command_in_the_report_makes_the_same_network_and_recipe(run: Path):
     assert replace(override(arch("small"), settings), classes=len(CLASSES)) == small_network()
 
 
-@pytest.mark.parametrize("setting", ["drop_epochs=[10, 20]", "nesterov=false", "crop=centre", "lighting=0.0"])
+@pytest.mark.parametrize("setting", ["drop_epochs=[10, 20]", "nesterov=false", "crop=center", "lighting=0.0"])
 def test_command_repeats_every_kind_of_setting(setting: str):
     chosen: Recipe = override(recipe("modern"), [setting])
-    config = {"arch": to_json(arch("small")), "recipe": to_json(chosen), "data": {"source": "photographs inside"}}
+    config = {"arch": to_json(arch("small")), "recipe": to_json(chosen), "data": {"source": "images inside"}}
     quoted = shlex.quote(f"recipe.{setting}")
     assert command(config) == f"alexnet train DATA --arch small --recipe modern --seed 0 --set {quoted}"
 
@@ -293,12 +293,12 @@ def test_a_hostile_class_name_stays_text(page: str):
         assert not [name for name in attributes if name.startswith("on")]
 
 
-def test_same_run_gives_the_same_page_and_figures(run: Path, photographs: Photographs, page: str):
+def test_same_run_gives_the_same_page_and_figures(run: Path, images: Images, page: str):
     figures_before = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
     assert set(figures_before) == {
         *(f"{name}.{kind}" for name in ("learning_curves", "architecture", "confusion", "class_errors")
           for kind in ("png", "svg")), "kernels.png", "strips.png", "mistakes.png", "nearest.png"}
-    assert report(run, photographs, note="A stand-in, <no more>.").read_text(encoding="utf-8") == page
+    assert report(run, images, note="A stand-in, <no more>.").read_text(encoding="utf-8") == page
     assert {path.name: path.read_bytes() for path in (run / "figures").iterdir()} == figures_before
     assert not list(run.glob("*.new"))
 
@@ -333,11 +333,11 @@ def test_a_run_that_is_writing_its_log_can_be_read(tmp_path: Path):
     assert len(read(run).logged("epoch")) == 3
 
 
-def test_data_of_another_side_or_other_classes_is_refused(run: Path, photographs: Photographs):
+def test_data_of_another_side_or_other_classes_is_refused(run: Path, images: Images):
     with pytest.raises(ValueError, match="packed at 64 pixels and the network takes 32"):
-        read(run, replace(photographs, side=64))
+        read(run, replace(images, side=64))
     with pytest.raises(ValueError, match="not trained on"):
-        read(run, replace(photographs, classes=("oak", *CLASSES[1:])))
+        read(run, replace(images, classes=("oak", *CLASSES[1:])))
 
 
 # --- Figures ----------------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def test_svg_alone_is_xml_that_knows_light_and_dark():
 
 @pytest.mark.parametrize("rates", [(0.05, 0.0003), (0.02, 0.0009), (0.01, 0.001, 0.0001), (0.1, 0.004)])
 def test_a_steep_learning_rate_has_two_powers_of_ten_at_least_to_be_read_by(rates: tuple[float, ...]):
-    figure = plots.learning_curves([{"epoch": n, "rate": rate} for n, rate in enumerate(rates, 1)], ["rate"])
+    figure = plots.learning_curves([{"epoch": n, "learning_rate": rate} for n, rate in enumerate(rates, 1)], ["learning_rate"])
     axes = figure.get_axes()[0]
     low, high = axes.get_ylim()
     assert low < min(rates)
@@ -414,14 +414,14 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
-    browser, whole_run: Path, photographs: Photographs, width: int,
+    browser, whole_run: Path, images: Images, width: int,
 ):
     page = browser.new_page(viewport={"width": width, "height": 800})
     asked, said = [], []
     page.on("request", lambda request: asked.append(request.url.split(":")[0]))
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"file://{report(whole_run, photographs)}")
+    page.goto(f"file://{report(whole_run, images)}")
     assert set(asked) <= {"file", "data"}
     assert asked.count("file") == 1
     assert said == []
@@ -432,11 +432,11 @@ def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_all_photographs_of_a_row_of_neighbours_are_as_wide(
-    browser, whole_run: Path, photographs: Photographs, width: int,
+def test_all_images_of_a_row_of_neighbors_are_as_wide(
+    browser, whole_run: Path, images: Images, width: int,
 ):
     page = browser.new_page(viewport={"width": width, "height": 800})
-    page.goto(f"file://{report(whole_run, photographs)}")
+    page.goto(f"file://{report(whole_run, images)}")
     widths = [photo.bounding_box()["width"] for photo in page.locator(".near img").all()]
     assert max(widths) - min(widths) < 0.1
     distances = page.locator(".near .number").all_inner_texts()
@@ -444,9 +444,9 @@ def test_all_photographs_of_a_row_of_neighbours_are_as_wide(
     page.close()
 
 
-def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path, photographs: Photographs):
+def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path, images: Images):
     page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(f"file://{report(whole_run, photographs)}")
+    page.goto(f"file://{report(whole_run, images)}")
     for row in page.locator(".classes li").all():
         bar = row.locator(".range").bounding_box()
         for text in (row.locator(".name"), row.locator(".number")):
@@ -456,10 +456,10 @@ def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path,
 
 
 def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_not(
-    browser, whole_run: Path, photographs: Photographs,
+    browser, whole_run: Path, images: Images,
 ):
     page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(f"file://{report(whole_run, photographs)}")
+    page.goto(f"file://{report(whole_run, images)}")
     drawing = page.locator(".scroll[aria-label='The network, drawn']")
 
     def edges() -> tuple[int, int]:
@@ -498,19 +498,19 @@ def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, wh
 
 
 def test_it_is_dark_where_the_reader_wants_it_dark(browser, whole_run: Path):
-    colours = []
+    colors = []
     for scheme in ("light", "dark"):
         page = browser.new_page(color_scheme=scheme)
         page.goto(f"file://{report(whole_run)}")
-        colours.append([page.evaluate(f"getComputedStyle({place}).{what}") for place, what in (
+        colors.append([page.evaluate(f"getComputedStyle({place}).{what}") for place, what in (
             ("document.documentElement", "backgroundColor"), ("document.querySelector('.panels svg text')", "fill"))])
         page.close()
-    assert all(light != dark for light, dark in zip(*colours, strict=True))
+    assert all(light != dark for light, dark in zip(*colors, strict=True))
 
 
 def test_the_diagnosis_is_the_logs_in_words(whole_run: Path):
     said = words(report(whole_run).read_text(encoding="utf-8"))
-    assert "Dying: 50% of relu5's units are zero for every photograph looked at" in said
+    assert "Dying: 50% of relu5's units are zero for every image looked at" in said
     assert "What was seen at step 225" in said
 
 
@@ -528,18 +528,18 @@ def test_it_says_which_checkpoint_its_numbers_are_of(run: Path, page: str, tmp_p
     assert "The checkpoint is best." in words(report(tmp_path).read_text(encoding="utf-8"))
 
 
-def test_the_nearest_are_of_the_training_photographs_and_none_is_nearer(whole_run: Path, photographs: Photographs):
-    material = read(whole_run, photographs)
+def test_the_nearest_are_of_the_training_images_and_none_is_nearer(whole_run: Path, images: Images):
+    material = read(whole_run, images)
     model = model_of(material.checkpoint)
-    features = model.features(list(photographs.pixels)).numpy()
+    features = model.features(list(images.pixels)).numpy()
     for row, near in zip(material.answers.spread, material.near, strict=False):
         far = np.linalg.norm(features - features[material.answers.indices_M[row]], axis=1)
         assert [one.index for one in near] == np.argsort(far, kind="stable")[:6].tolist()
 
 
-def test_each_classs_error_has_its_interval(whole_run: Path, photographs: Photographs):
-    answers = read(whole_run, photographs).answers
-    said = words(report(whole_run, photographs).read_text(encoding="utf-8"))
+def test_each_classs_error_has_its_interval(whole_run: Path, images: Images):
+    answers = read(whole_run, images).answers
+    said = words(report(whole_run, images).read_text(encoding="utf-8"))
     for label, name in enumerate(CLASSES):
         asked = int((answers.labels_M == label).sum())
         wrong = asked - int(answers.matrix_KK[label, label])

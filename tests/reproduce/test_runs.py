@@ -64,7 +64,7 @@ def test_a_layer_taken_out_leaves_its_pooling_behind():
     arch, _ = ground(CLAIMS["depth"], 64, 12)
     less = without(arch, "conv5")
     assert len(less.conv) == 4
-    assert less.conv[3].then == "act pool"
+    assert less.conv[3].post_ops == "act pool"
     assert explain(less).layers[-1].output_shape == explain(arch).layers[-1].output_shape
 
 
@@ -135,7 +135,7 @@ def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
                 if event["event"] == "epoch" else None)
     arch, way = ground(CLAIMS["figure1"], 32, 20)
-    arch, way = replace(arch, classes=4), replace(way, rate=1e-12)
+    arch, way = replace(arch, classes=4), replace(way, learning_rate=1e-12)
     for _ in range(2):  # the second time nothing is trained
         told_ = runs.until(arch, way, 0, "ReLU", 0.25)
         assert (told_["reached"], told_["epochs"], len(epochs)) == (False, 20, 3)
@@ -212,8 +212,8 @@ def test_the_command_prints_the_papers_number_beside_ours(class_folders, tmp_pat
     assert command("reproduce", "lighting", "--data", class_folders, "--side", 32, "--quick", "--out", out) == 0
     printed = capsys.readouterr()
     assert "the paper: -1.0 points; ours: " in printed.out
-    assert "120 photographs for training and 44 for measuring, 2 epochs, seeds 0" in " ".join(printed.out.split())
-    assert "colour noise, seed 0: training error" in printed.err
+    assert "120 images for training and 44 for measuring, 2 epochs, seeds 0" in " ".join(printed.out.split())
+    assert "color noise, seed 0: training error" in printed.err
     assert f"written: a line of {out / 'results.jsonl'}\n" in printed.err
     assert printed.err.splitlines()[-1].startswith("note: --quick is for seeing it work")
     (line,) = (out / "results.jsonl").read_text().splitlines()

@@ -40,7 +40,7 @@ def members(packed, tiny):
 
 
 def same(one: Errors, other: Errors) -> None:
-    assert (one.photographs, one.top1_wrong, one.top5_wrong) == (other.photographs, other.top1_wrong, other.top5_wrong)
+    assert (one.images, one.top1_wrong, one.top5_wrong) == (other.images, other.top1_wrong, other.top5_wrong)
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
 
 
@@ -58,11 +58,11 @@ def test_every_line_is_what_evaluation_measures(packed, members):
 
 
 @pytest.mark.parametrize("batch_size", [1, 70, 1000])
-def test_every_photograph_counts_once_at_any_batch_size(packed, members, batch_size):
+def test_every_image_counts_once_at_any_batch_size(packed, members, batch_size):
     measured = tables(members, packed.split("val"), label_map=torch.arange(4), batch_size=batch_size)
     expected = tables(members, packed.split("val"), label_map=torch.arange(4))
     for row, other in zip(measured, expected, strict=True):
-        assert row.errors.photographs == 44
+        assert row.errors.images == 44
         same(row.errors, other.errors)
 
 
@@ -77,12 +77,12 @@ def test_one_network_has_no_average_and_two_of_one_name_are_two(packed, members)
     split = packed.split("val")
     assert [row.views for row in tables(members[:1], split, label_map=torch.arange(4))] == [1, 10]
     twice = tables([("net", members[0][1]), ("net", members[1][1])], split, label_map=torch.arange(4))
-    assert [row.errors.photographs for row in twice] == [44] * 6
+    assert [row.errors.images for row in twice] == [44] * 6
     same(twice[0].errors, evaluate([members[0][1]], split))
     same(twice[2].errors, evaluate([members[1][1]], split))
 
 
-def test_progress_ends_at_the_number_of_photographs(packed, members):
+def test_progress_ends_at_the_number_of_images(packed, members):
     seen = []
     tables(members[:1], packed.split("val"), label_map=torch.arange(4), on_progress=lambda *call: seen.append(call))
     assert len(seen) > 1
@@ -102,15 +102,15 @@ def test_the_papers_numbers_are_those_it_prints():
     for row in REPORTED:
         ours.setdefault((row.where, row.system), []).append((row.top1_error, row.top5_error))
     assert ours == printed
-    assert all(row.photographs == "ILSVRC-2010 test" for row in REPORTED if row.where in ("Table 1", "§6, footnote"))
-    assert all((row.photographs == "ILSVRC-2012 val") == (row.top1_error is not None)
+    assert all(row.images == "ILSVRC-2010 test" for row in REPORTED if row.where in ("Table 1", "§6, footnote"))
+    assert all((row.images == "ILSVRC-2012 val") == (row.top1_error is not None)
                for row in REPORTED if row.where == "Table 2")
     assert {row.views for row in REPORTED if "CNN" in row.system and row.where.startswith("Table")} == {10}
 
 
 def test_json_holds_both_sides_as_fractions():
     tree = json.loads(json.dumps(to_json([Ours("a", 1, 10, Errors(200, 300.0, 50, 10))])))
-    assert {"system": "5 CNNs", "views": 10, "photographs": "ILSVRC-2012 val", "where": "Table 2", "top1_error": 0.381,
+    assert {"system": "5 CNNs", "views": 10, "images": "ILSVRC-2012 val", "where": "Table 2", "top1_error": 0.381,
             "top5_error": 0.164} in tree["paper"]
     (ours,) = tree["ours"]
     assert (ours["system"], ours["networks"], ours["views"], ours["photographs"]) == ("a", 1, 10, 200)
@@ -118,9 +118,9 @@ def test_json_holds_both_sides_as_fractions():
     assert ours["interval"]["top1_error"] == pytest.approx([0.1951, 0.3144], abs=1e-4)  # Wilson's, by hand
 
 
-def printed(measured, photographs="44 of trees, 4 classes", width=100) -> list[str]:
+def printed(measured, images="44 of trees, 4 classes", width=100) -> list[str]:
     file = io.StringIO()
-    Console(file=file, width=width, highlight=False).print(errors_table(measured, photographs))
+    Console(file=file, width=width, highlight=False).print(errors_table(measured, images))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
@@ -142,7 +142,7 @@ def test_remarks_say_what_averaging_changed_and_what_must_not_be_compared():
              ("2 CNNs averaged", 10): 12}
     text = " ".join(printed([Ours(name, 2 if "CNNs" in name else 1, views, Errors(100, 1.0, top1, 1))
                              for (name, views), top1 in wrong.items()]))
-    assert "errors on 100 photographs that are not the paper's 50,000" in text
+    assert "errors on 100 images that are not the paper's 50,000" in text
     assert "One view: single networks 20.0% to 30.0%, mean 25.0%; averaging their outputs, -3.0 points." in text
     assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs, +2.0 points (Table" in text
 

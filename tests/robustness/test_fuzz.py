@@ -17,7 +17,7 @@ from PIL import Image
 
 from alexnet.data import images, shards
 from alexnet.data import packed as packed_module
-from alexnet.data.dataset import ArrayPhoto, Dataset
+from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.packing import pack
 from alexnet.models.formats.caffe_proto import read_binaryproto
 from caffefiles import blob, write
@@ -76,10 +76,10 @@ def test_a_picture_without_loss_comes_back(height: int, width: int, seed: int):
        shard=st.integers(1, 4), side=st.integers(1, 20))
 def test_a_pack_is_read_back_whatever_its_sizes(tmp_path_factory, codec, counts, shard, side):
     rng = np.random.default_rng(side)
-    photos = {split: [ArrayPhoto(f"{split}{n}", n % 2, rng.integers(0, 256, (side, side, 3), np.uint8))
+    photos = {split: [ArrayImage(f"{split}{n}", n % 2, rng.integers(0, 256, (side, side, 3), np.uint8))
                       for n in range(count)] for split, count in zip(("train", "val"), counts, strict=True)}
     packed = pack(Dataset("x", ("ash", "birch"), photos, "x"), tmp_path_factory.mktemp("pack") / "data", side=side,
-                  codec=codec, shard_photographs=shard, workers=1)
+                  codec=codec, shard_images=shard, workers=1)
     packed.verify()
     for name, there in photos.items():
         split, by_name = packed.split(name), {photo.name: photo for photo in there}

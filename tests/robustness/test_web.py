@@ -24,6 +24,6 @@ def test_no_accepted_request_is_lost_to_sigterm():
     assert found.holds, found
 
 
-def test_evaluate_predict_onnx_and_the_server_say_the_same(photographs):
-    found = fourways.measure(photographs=12, preset="small", settings=("output_sigma=0.1",))
+def test_evaluate_predict_onnx_and_the_server_say_the_same(images):
+    found = fourways.measure(images=12, preset="small", settings=("output_init_std=0.1",))
     assert found.holds, found

@@ -22,8 +22,8 @@ from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
-from alexnet.training.optimizer import Momentum
-from alexnet.training.trainer import Run
+from alexnet.training.optimizer import SGD
+from alexnet.training.trainer import Trainer
 
 LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
 
@@ -58,7 +58,7 @@ NORMS = [LRN(), LRN(divide_by_n=True), LRN(within_tower=True), LRN(k=1.0, n=3, a
 @pytest.mark.parametrize("lrn", NORMS, ids=str)
 @pytest.mark.parametrize("shape", [(3, 96, 7, 5), (1, 2, 1, 1), (2, 34, 3, 3), (0, 16, 4, 4)])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_normalisation_and_its_gradient_equal_the_banded_convolution_in_double_precision(lrn, shape, channels_last):
+def test_normalization_and_its_gradient_equal_the_banded_convolution_in_double_precision(lrn, shape, channels_last):
     norm, maps = ResponseNorm(lrn, shape[1], 2), maps_of(shape, 30, channels_last=channels_last).requires_grad_()
     above = maps_of(shape, 1, seed=1)
     assert kernels.norms(maps, norm.towers, lrn.n)
@@ -72,14 +72,14 @@ def test_normalisation_and_its_gradient_equal_the_banded_convolution_in_double_p
 
 
 @pytest.mark.usefixtures("instructions")
-def test_normalisation_in_bf16_is_fp32_rounded_once():
+def test_normalization_in_bf16_is_fp32_rounded_once():
     norm, maps = ResponseNorm(LRN(), 48, 1), maps_of((2, 48, 6, 6), 50, dtype=torch.bfloat16)
     torch.testing.assert_close(norm(maps), norm(maps.float()).bfloat16(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e8, 3e18, float("inf"), float("nan")])
 @pytest.mark.usefixtures("instructions")
-def test_normalisation_of_extreme_values_is_what_torch_makes_of_them(value):
+def test_normalization_of_extreme_values_is_what_torch_makes_of_them(value):
     """A run that diverges must be seen to: no kernel may hide a NaN."""
     maps = torch.full((1, 16, 1, 1), value)
     norm = ResponseNorm(LRN(), 16, 1)
@@ -107,8 +107,8 @@ def test_the_twin_in_torch_keeps_only_the_maps_and_has_the_same_gradient():
 def test_views_equal_the_twin_in_torch(data):
     side = data.draw(st.integers(1, 40))
     crop = data.draw(st.integers(1, side))
-    crop_by = data.draw(st.sampled_from(["window", "centre", "resized"]))
-    count = data.draw(st.integers(crop_by == "resized", 5))  # torch has no grid for no photograph
+    crop_by = data.draw(st.sampled_from(["window", "center", "resized"]))
+    count = data.draw(st.integers(crop_by == "resized", 5))  # torch has no grid for no image
     channels = data.draw(st.sampled_from(["RGB", "BGR"]))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     mean_side = data.draw(st.sampled_from([1, side]))
@@ -140,14 +140,14 @@ def test_updates_equal_the_twin_in_torch(name):
 
     def trained():
         network = AlexNet(arch("cifar"), seed=1).to(memory_format=torch.channels_last)
-        optimiser = Momentum(network, way)
+        optimizer = SGD(network, way)
         for step in range(3):
             generator = torch.Generator().manual_seed(step)
             for parameter in network.parameters():
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.grad = torch.empty_like(parameter).copy_(noise)
-            optimiser.step(0.1 / (step + 1))
-        return [parameter.detach() for parameter in network.parameters()], optimiser.velocity
+            optimizer.step(0.1 / (step + 1))
+        return [parameter.detach() for parameter in network.parameters()], optimizer.velocity
 
     weights, velocity = trained()
     twin_weights, twin_velocity = without_kernels(trained)
@@ -169,7 +169,7 @@ def test_rescaling_equals_pillow_to_the_bit(height, width, side, seed):
         np.testing.assert_array_equal(images.square(pixels, side), theirs[top:top + side, left:left + side])
 
 
-def test_photographs_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
+def test_images_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
     split = packed.split("train")
     indices = np.array([5, 0, 5, len(split) - 1])
     spec = InputSpec(packed.side, packed.side - 3, "channel")
@@ -178,8 +178,8 @@ def test_photographs_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
     np.testing.assert_array_equal(mapped.read(), split.read(indices))
     copied = torch.from_numpy(split.read(indices))
     assert torch.equal(preprocess.ten_views(mapped), preprocess.ten_views(copied))
-    assert torch.equal(without_kernels(lambda: preprocess.centre(mapped)), without_kernels(
-        lambda: preprocess.centre(copied)))
+    assert torch.equal(without_kernels(lambda: preprocess.center(mapped)), without_kernels(
+        lambda: preprocess.center(copied)))
 
 
 def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
@@ -217,6 +217,6 @@ def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tm
     way = replace(recipe("modern"), epochs=2, batch_size=32)
 
     def loss(name):
-        return Run(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32").train().loss
+        return Trainer(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32").train().loss
 
     assert loss("with") == pytest.approx(without_kernels(lambda: loss("without")), rel=1e-3)

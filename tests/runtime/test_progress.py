@@ -11,7 +11,7 @@ from alexnet._runtime.progress import Bar, ClaimBar, TrainingBar
 
 START = {"event": "start", "steps_per_epoch": 74, "classes": 10, "epochs": 100, "run": "ReLU, rate 0.0003, seed 0"}
 STEP = {"event": "step", "epoch": 100, "step": 7_399, "loss": 2.3026, "train_error": 0.999,
-        "photographs_per_second": 12_345.0, "waiting": 0.19}
+        "images_per_second": 12_345.0, "waiting": 0.19}
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -29,7 +29,7 @@ def test_training_fits_a_terminal(columns):
     lines = file.getvalue().splitlines()
     assert any("epoch 100/100" in line and "7399/7400" in line for line in lines)
     assert any("waiting for data 19%, network-bound" in line and "loss 2.303" in line for line in lines)
-    assert any("validating: 3,798 of 3,925 photographs" in line for line in lines)
+    assert any("validating: 3,798 of 3,925 images" in line for line in lines)
 
 
 def test_what_waits_for_data_is_bound_by_reading(monkeypatch):

@@ -29,7 +29,7 @@ def on_the_device():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lrn", [LRN(), LRN(k=1.0, n=3, alpha=0.1, beta=0.5, within_tower=True)], ids=str)
-def test_normalisation_and_its_gradient(lrn, dtype):
+def test_normalization_and_its_gradient(lrn, dtype):
     norm = ResponseNorm(lrn, 12, 2)  # on the device, as all else is
     maps = (torch.randn(2, 12, 3, 5) * 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
     above = torch.randn(2, 12, 3, 5).to(dtype)
@@ -53,14 +53,14 @@ def test_views(mean_side, channels):
     shift, photo = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
     seen = triton_kernels.windows(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
                                 bgr=channels == "BGR", dtype=torch.float32, photo_V=photo)
-    expected = preprocess.finish(preprocess.window(pixels, *places.unbind(1), photo), mirrored, shift)
+    expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), photo), mirrored, shift)
     torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rate_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
-def test_updates(rate_in_velocity, nesterov):
+@pytest.mark.parametrize(("lr_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
+def test_updates(lr_in_velocity, nesterov):
     ours, twin = ([torch.linspace(-1, 1, 1500).roll(place) for place in range(3)] for _ in range(2))
-    numbers = {"momentum": 0.9, "decay": 0.01, "rate": 0.1, "rate_in_velocity": rate_in_velocity, "nesterov": nesterov}
+    numbers = {"momentum": 0.9, "decay": 0.01, "rate": 0.1, "lr_in_velocity": lr_in_velocity, "nesterov": nesterov}
     triton_kernels.update(*ours, **numbers)
     kernels.update(*twin, **numbers)
     torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-6)

@@ -19,7 +19,7 @@ from alexnet.inference.evaluate import predictions
 from alexnet.inference.predictor import Model, load
 from alexnet.serving import explanations, server
 from alexnet.serving.app import Service
-from alexnet.serving.batching import Crowded, Gatherer
+from alexnet.serving.batching import DynamicBatcher, Overloaded
 from alexnet.serving.middleware import is_local, names_of
 from alexnet.serving.uploads import Intake
 from command_line import alexnet as command
@@ -38,8 +38,8 @@ def model(trained) -> Model:
 
 @pytest.fixture(scope="module")
 def open_server(model, packed):
-    """Of the whole: with data to click, neighbours, and no token."""
-    with served(Service(model, metrics={"top1_error": 0.25}, among=explanations.Among.of(model, packed),
+    """Of the whole: with data to click, neighbors, and no token."""
+    with served(Service(model, metrics={"top1_error": 0.25}, reference_set=explanations.ReferenceSet.of(model, packed),
                         samples=explanations.samples(packed), hosts=names_of("127.0.0.1"))) as one:
         yield one
 
@@ -63,7 +63,7 @@ def test_served_answer_equals_evaluated_answer(open_server, packed, model):
                          for name in model.classes] for answer in said])
     np.testing.assert_allclose(by_name, expected, atol=1e-4)
     with torch.inference_mode():
-        logits = model.network(model.preprocess.centre(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
+        logits = model.network(model.preprocess.center(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
     np.testing.assert_allclose([answer["photos"][0]["logits"] for answer in said], logits, atol=1e-4)
 
 
@@ -77,11 +77,11 @@ def test_ten_views_are_averaged_as_evaluate_does(open_server, packed, model):
         assert one["classes"][0]["probability"] == pytest.approx(row.max(), abs=1e-4)
 
 
-def test_answers_keep_the_order_of_the_photographs_and_broken_ones_are_named(open_server, photo):
-    status, _, said = open_server.send({"a.png": photo, "b.jpg": b"no photograph", "c.png": photo})
+def test_answers_keep_the_order_of_the_images_and_broken_ones_are_named(open_server, photo):
+    status, _, said = open_server.send({"a.png": photo, "b.jpg": b"no image", "c.png": photo})
     assert status == 200
     assert [one["photo"] for one in said["photos"]] == ["a.png", "b.jpg", "c.png"]
-    assert said["photos"][1]["error"].startswith("b.jpg cannot be decoded: it begins with b'no photograph'")
+    assert said["photos"][1]["error"].startswith("b.jpg cannot be decoded: it begins with b'no image'")
     assert len(said["photos"][0]["classes"]) == 4
     assert said["photos"][0]["classes"] == said["photos"][2]["classes"]
     probabilities = [one["probability"] for one in said["photos"][0]["classes"]]
@@ -95,11 +95,11 @@ def test_more_classes_than_there_are_are_all_of_them(open_server, photo, model):
 
 def test_the_model_tells_what_it_is(open_server, model):
     status, _, said = open_server.ask("/model")
-    assert (status, said["name"], said["classes"], said["neighbours"]) == (200, "small", list(model.classes), True)
+    assert (status, said["name"], said["classes"], said["neighbors"]) == (200, "small", list(model.classes), True)
     assert said["metrics"] == {"top1_error": 0.25}
     assert said["input"]["crop"] == 28
     assert said["parameters"] == sum(p.numel() for p in model.network.parameters())
-    assert said["limits"] == {"bytes": 20_000_000, "pixels": 50_000_000, "photographs": 64}
+    assert said["limits"] == {"bytes": 20_000_000, "pixels": 50_000_000, "images": 64}
     picture = open_server.ask(said["samples"][0]["picture"])
     assert (picture[0], picture[1]["content-type"], picture[2][:4]) == (200, "image/png", b"\x89PNG")
     assert {one["class"] for one in said["samples"]} == {"ash", "birch", "cedar", "date palm"}
@@ -120,7 +120,7 @@ def test_look_tells_what_an_answer_rests_on(open_server, photo, model):
     assert other["grad_cam"] != said["grad_cam"] or said["class"] == "date palm"
     assert open_server.send({"a.png": photo}, "/look?class=palm")[0] == 400
     assert open_server.send({"a.png": photo, "b.png": photo}, "/look")[2] == {
-        "error": "look is for one photograph, and 2 were sent"}
+        "error": "look is for one image, and 2 were sent"}
 
 
 def test_without_data_the_pictures_to_click_are_drawn():
@@ -138,9 +138,9 @@ def test_health_readiness_and_counts(open_server, photo):
     _, headers, text = open_server.ask("/metrics")
     counts = text.decode()
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
-    for line in ('alexnet_requests_total{path="/predict",status="200"}', "alexnet_photographs_total",
-                 'alexnet_request_seconds_bucket{le="0.1",path="/predict"}', "alexnet_batch_photographs_sum",
-                 "alexnet_waiting_photographs 0.0", 'alexnet_requests_total{path="other",status="404"}'):
+    for line in ('alexnet_requests_total{path="/predict",status="200"}', "alexnet_images_total",
+                 'alexnet_request_seconds_bucket{le="0.1",path="/predict"}', "alexnet_batch_images_sum",
+                 "alexnet_waiting_images 0.0", 'alexnet_requests_total{path="other",status="404"}'):
         assert line in counts
     assert "/nowhere" not in counts
 
@@ -163,13 +163,13 @@ def test_a_wrong_parameter_is_named_with_its_rule(open_server, photo, query, sen
 
 
 @pytest.mark.parametrize(("path", "options", "status", "words"), [
-    ("/predict", {"body": b"x", "Content_Type": "text/html"}, 415, "content of type text/html is no photograph"),
-    ("/predict", {"body": b"x"}, 415, "content of type none is no photograph"),
-    ("/predict", {"body": b"", "Content_Type": "image/png"}, 400, "there is no photograph in the request"),
+    ("/predict", {"body": b"x", "Content_Type": "text/html"}, 415, "content of type text/html is no image"),
+    ("/predict", {"body": b"x"}, 415, "content of type none is no image"),
+    ("/predict", {"body": b"", "Content_Type": "image/png"}, 400, "there is no image in the request"),
     ("/predict", {"body": b"torn", "Content_Type": f"{FORM}; boundary=cut"}, 400, "the form cannot be read"),
     ("/predict", {"body": b"torn", "Content_Type": FORM}, 400, "its boundary is missing"),
-    ("/predict", {"body": b"--cut--\r\n", "Content_Type": f"{FORM}; boundary=cut"}, 400, "no photograph"),
-    ("/predict", {"body": b"<html>", "Content_Type": "image/png"}, 422, "the photograph cannot be decoded"),
+    ("/predict", {"body": b"--cut--\r\n", "Content_Type": f"{FORM}; boundary=cut"}, 400, "no image"),
+    ("/predict", {"body": b"<html>", "Content_Type": "image/png"}, 422, "the image cannot be decoded"),
     ("/predict", {}, 405, "/predict takes POST"),
     ("/../../etc/passwd", {}, 404, "there is nothing here"),
     ("/samples/99.png", {}, 404, "there is no such picture"),
@@ -247,16 +247,16 @@ def test_a_body_above_the_limit_is_refused_by_its_length_and_by_what_arrives(mod
     with served(Service(model, intake=Intake(body=10_000))) as one:
         status, _, said = one.predict(bytes(20_000))
         assert (status, said["error"]) == (
-            413, "the request is larger than 0.01 MB; send a smaller photograph, or fewer at once")
+            413, "the request is larger than 0.01 MB; send a smaller image, or fewer at once")
         chunks = (bytes(1000) for _ in range(100))
         status, _, _ = one.ask("/predict", chunks, Content_Type="image/png")
         assert status == 413
         assert one.service.intake.holding == 0
 
 
-def test_more_photographs_than_a_request_may_hold_are_refused(open_server, photo):
+def test_more_images_than_a_request_may_hold_are_refused(open_server, photo):
     status, _, said = open_server.send({f"{number}.png": b"x" for number in range(65)})
-    assert (status, said["error"]) == (400, "65 photographs are more than 64; send them in several requests")
+    assert (status, said["error"]) == (400, "65 images are more than 64; send them in several requests")
 
 
 def test_a_slow_body_is_given_up_and_its_bytes_are_forgotten(model):
@@ -318,7 +318,7 @@ def gate(service):
     return lock
 
 
-def test_photographs_that_wait_together_go_together(model, photo):
+def test_images_that_wait_together_go_together(model, photo):
     sizes = []
     service = Service(model)
     service.gatherer.on_batch = sizes.append
@@ -348,7 +348,7 @@ def test_a_crowded_server_says_so_at_once_and_is_as_before_afterwards(model, pho
                 time.sleep(0.01)
             status, headers, said = one.predict(photo)
             assert (status, headers["retry-after"]) == (503, "1")
-            assert said == {"error": "too many photographs wait already; try again in a second"}
+            assert said == {"error": "too many images wait already; try again in a second"}
         assert [future.result()[0] for future in waiting] == [200, 200]
         assert service.gatherer.decodes.inside == 0
         assert one.predict(photo)[0] == 200
@@ -361,9 +361,9 @@ def test_the_first_who_come_are_told_how_long_it_takes(model):
 
 
 def test_whoever_finds_nobody_inside_is_let_in():
-    gatherer = Gatherer(lambda pixels, views: [], patience=0.1)
+    gatherer = DynamicBatcher(lambda pixels, views: [], patience=0.1)
     gatherer.decodes.seconds_each = 100
-    with gatherer.admitted(1), pytest.raises(Crowded), gatherer.admitted(1):
+    with gatherer.admitted(1), pytest.raises(Overloaded), gatherer.admitted(1):
         pass
     assert gatherer.decodes.inside == 0
 
@@ -375,7 +375,7 @@ def test_schemathesis_accepts_the_document(open_server):
     """Requests that the document allows and forbids, of each kind that it knows: every answer is one it promises."""
     done = subprocess.run(
         [Path(sys.executable).with_name("schemathesis"), "run", f"{open_server.url}openapi.json", "--checks", "all",
-         # Any bytes are a photograph to the document, and to the server only those that can be decoded: 422.
+         # Any bytes are an image to the document, and to the server only those that can be decoded: 422.
          "--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing", "--max-examples", "10",
          "--seed", "1", "--no-color"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from alexnet.serving.batching import Crowded, Gatherer, Work
+from alexnet.serving.batching import DynamicBatcher, Overloaded, Work
 
 
-def gatherer(**seconds_each: float) -> Gatherer:
-    made = Gatherer(lambda pixels, views: [], patience=1.0)
+def gatherer(**seconds_each: float) -> DynamicBatcher:
+    made = DynamicBatcher(lambda pixels, views: [], patience=1.0)
     for kind, seconds in seconds_each.items():
         getattr(made, kind).seconds_each = seconds
     return made
@@ -25,7 +25,7 @@ def test_each_kind_of_work_counts_by_what_it_takes(seconds_each, more, let_in):
             with crowd.admitted(*more):
                 assert crowd.decodes.inside == 1 + more[0]
         else:
-            with pytest.raises(Crowded), crowd.admitted(*more):
+            with pytest.raises(Overloaded), crowd.admitted(*more):
                 pass
         assert crowd.decodes.inside == 1
     with crowd.admitted(*more):  # an empty house lets anybody in

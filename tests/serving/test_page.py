@@ -25,8 +25,8 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def server(model, packed):
-    among = explanations.Among.of(model, packed)
-    with served(Service(model, metrics={"top1_error": 0.25, "photographs": 1200}, among=among,
+    reference_set = explanations.ReferenceSet.of(model, packed)
+    with served(Service(model, metrics={"top1_error": 0.25, "photographs": 1200}, reference_set=reference_set,
                         samples=explanations.samples(packed), hosts=names_of("127.0.0.1"))) as one:
         yield one
 
@@ -78,7 +78,7 @@ def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
     assert page.inner_text("#verdict") == said["photos"][0]["classes"][0]["name"]
     assert page.inner_text("#sure") == bars[0].split("\n")[1]
     assert page.inner_text("#whose") == "stripes.png"
-    # The photograph itself is shown, as far as the network sees it, and beside it what the network gets of it.
+    # The image itself is shown, as far as the network sees it, and beside it what the network gets of it.
     assert page.locator("#view").evaluate("image => image.naturalWidth") == 200
     assert page.locator("#view").evaluate("image => image.style.getPropertyValue('--zoom')") == str(32 / 28)
     assert "28 × 28 pixels" in page.inner_text("#small-text")
@@ -100,7 +100,7 @@ def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
 def test_a_sample_is_clicked_and_its_class_is_marked(opened, server):
     page = opened(server)
     page.wait_for_selector("#samples img")
-    assert "took 25.0% of its 1,200 validation photographs for another." in page.inner_text("#about")
+    assert "took 25.0% of its 1,200 validation images for another." in page.inner_text("#about")
     label = page.locator("#samples li").nth(4).inner_text()
     page.locator("#samples button").nth(4).click()
     answered(page)
@@ -155,14 +155,14 @@ def test_with_the_keyboard_alone(opened, server):
     assert page.evaluate("document.activeElement.id") == "result"
 
 
-def test_many_photographs_at_once_each_with_its_answer(opened, server, photo, tmp_path):
+def test_many_images_at_once_each_with_its_answer(opened, server, photo, tmp_path):
     broken, other = tmp_path / "broken.jpg", tmp_path / "other.png"
-    broken.write_bytes(b"no photograph")
+    broken.write_bytes(b"no image")
     other.write_bytes(encoded(draw(np.random.default_rng(5), 1, 100)))
     page = opened(server)
     page.set_input_files("#file", [broken, photo, other])
     page.wait_for_selector("#conv1:not([hidden])")
-    assert page.inner_text("#problem").startswith("broken.jpg cannot be decoded: it begins with b'no photograph'")
+    assert page.inner_text("#problem").startswith("broken.jpg cannot be decoded: it begins with b'no image'")
     shown = page.locator("#many li").all_inner_texts()
     assert [text.split("\n")[-2] for text in shown] == ["broken.jpg", "stripes.png", "other.png"]
     assert "cannot be read" in shown[0]
@@ -231,7 +231,7 @@ def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model
         service.gatherer.answer = lambda *call: (time.sleep(3.2), answer(*call))[1]
         page.set_input_files("#file", photo)
         page.locator("#status", has_text=" s so far.").wait_for()
-        assert page.inner_text("#status").startswith("Asking the network about the photograph.")
+        assert page.inner_text("#status").startswith("Asking the network about the image.")
         answered(page)
         assert page.inner_text("#status") == ""
     page.set_input_files("#file", photo)
@@ -281,10 +281,10 @@ def test_nothing_is_wider_than_the_window_and_text_stands_out(opened, server, ph
     page.set_input_files("#file", photo)
     answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("#photograph").is_visible() == (width < 400)
+    assert page.locator("#image").is_visible() == (width < 400)
     paper, ink = page.evaluate("[getComputedStyle(document.documentElement).backgroundColor, "
                                "getComputedStyle(document.body).color]")
-    light = [sum(map(int, colour[4:-1].split(","))) / 765 for colour in (paper, ink)]
+    light = [sum(map(int, color[4:-1].split(","))) / 765 for color in (paper, ink)]
     assert abs(light[0] - light[1]) > 0.7
     assert (light[0] < 0.5) == (scheme == "dark")
     first = page.locator("#verdict").bounding_box()["y"] < page.locator("#view").bounding_box()["y"]

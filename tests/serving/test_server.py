@@ -7,7 +7,7 @@ import pytest
 import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from served import photograph, post
+from served import image, post
 from uvicorn.server import ServerState
 
 from alexnet.serving import server
@@ -32,8 +32,8 @@ def test_a_damaged_request_is_answered_as_promised_or_not_at_all(request_, data)
 
 
 def test_whoever_says_that_no_more_comes_is_answered():
-    assert wire.answer(post(photograph())) == [200]
-    assert wire.answer(post(photograph())[:-1]) == []
+    assert wire.answer(post(image())) == [200]
+    assert wire.answer(post(image())[:-1]) == []
 
 
 def test_noise_after_a_head_request_ends_the_connection():
@@ -59,7 +59,7 @@ def test_a_client_who_takes_no_answer_is_cut_off(monkeypatch):
 
     async def cut_off(taken: bool) -> bool:
         transport = wire.Transport()
-        connection = server.Hurried(wire.wire().config, ServerState(), {}, asyncio.get_running_loop())
+        connection = server.TimeoutProtocol(wire.wire().config, ServerState(), {}, asyncio.get_running_loop())
         connection.connection_made(transport)
         connection.cycle = type("Cycle", (), {"response_complete": False, "disconnected": False})()
         connection._watch()

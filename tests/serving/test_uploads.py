@@ -71,7 +71,7 @@ def test_bodies_that_never_end_give_way_to_one_that_does():
 
     async def unfinished():
         try:
-            async with intake.photographs(sent_in(b"x" * 90, ends=False)):
+            async with intake.images(sent_in(b"x" * 90, ends=False)):
                 pass
         except HTTPException as refusal:
             statuses.append(refusal.status_code)
@@ -80,7 +80,7 @@ def test_bodies_that_never_end_give_way_to_one_that_does():
         stuck = [asyncio.create_task(unfinished()) for _ in range(2)]
         await asyncio.sleep(0.05)
         assert intake.holding == 180
-        async with intake.photographs(sent_in(b"y" * 50, b"y" * 40)) as uploads:
+        async with intake.images(sent_in(b"y" * 50, b"y" * 40)) as uploads:
             assert uploads[0].data == b"y" * 90
             await asyncio.sleep(0.05)
             assert statuses == [503]
@@ -96,7 +96,7 @@ def test_bodies_that_never_end_give_way_to_one_that_does():
 def test_many_who_come_at_once_to_a_full_house_leave_room_for_one_another():
     async def one(intake: Intake, pieces: int) -> int:
         try:
-            async with intake.photographs(sent_in(*[b"x" * 10] * pieces, ends=False)):
+            async with intake.images(sent_in(*[b"x" * 10] * pieces, ends=False)):
                 return 200
         except HTTPException as refusal:
             return refusal.status_code

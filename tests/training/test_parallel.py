@@ -1,4 +1,4 @@
-"""Several processes give what one gives: equal steps, each photograph once, one sentence about what is wrong."""
+"""Several processes give what one gives: equal steps, each image once, one sentence about what is wrong."""
 
 import json
 import os
@@ -27,19 +27,19 @@ from alexnet.data.loader import batches
 from alexnet.models import checkpoint
 from alexnet.reproduce.claims import PAPER_SMALL
 from alexnet.training.parallel.plan import chunks
-from alexnet.training.parallel.strategies import Lost, World, _meet, check
-from alexnet.training.trainer import Run
+from alexnet.training.parallel.strategies import PeerLostError, ProcessGroup, _meet, check
+from alexnet.training.trainer import Trainer
 from worlds import precise_batch_norm
 
 HERE = Path(__file__).parents[1]
 
-RECIPE = Recipe("few", epochs=1, batch_size=30, rate=0.02, schedule="linear", view_group=4)
+RECIPE = Recipe("few", epochs=1, batch_size=30, learning_rate=0.02, schedule="linear", view_group=4)
 NETWORKS = {
     "norm": replace(PAPER_SMALL, name="norm", classes=4),
     "batch": override(PAPER_SMALL, ["norm=batch", "dense_norm=true", "classes=4"]),
     "before": override(PAPER_SMALL, ["dropout_before=true", "towers=1", "classes=4"]),
 }
-"""Response normalisation, batch normalisation everywhere, and dropout where torchvision's has it."""
+"""Response normalization, batch normalization everywhere, and dropout where torchvision's has it."""
 
 SHARED = {
     2: [("norm", "data", "a"), ("batch", "data", "a"), ("norm", "towers", "a"), ("batch", "towers", "a"),
@@ -86,7 +86,7 @@ def runs(packed, one_thread, tmp_path_factory):
     """The folder with every network trained by one process, and shared in every way."""
     folder = tmp_path_factory.mktemp("worlds")
     for network, made in NETWORKS.items():
-        Run(packed, made, RECIPE, folder / network, seed=3).train()
+        Trainer(packed, made, RECIPE, folder / network, seed=3).train()
     for size, ways in SHARED.items():
         launch("train", folder, [job(packed, name(*way, size), *way) for way in ways], size)
     return folder
@@ -122,8 +122,8 @@ def test_the_bytes_that_a_process_sends_are_those_worked_out(packed, runs, netwo
     for rank in range(size):
         counted = json.loads((runs / f"{name(network, parallel, scheme, size)}.sent-{rank}.json").read_text())
         expected = Counter()
-        for photographs in steps:
-            expected.update(sent(NETWORKS[network], photographs, size, parallel, rank=rank))
+        for images in steps:
+            expected.update(sent(NETWORKS[network], images, size, parallel, rank=rank))
         assert counted == pytest.approx({what: count for what, count in expected.items() if count}, rel=1e-9)
 
 
@@ -136,7 +136,7 @@ def test_one_weird_trick_sends_a_tenth_of_what_data_parallel_sends():
 
 
 @pytest.mark.parametrize(("world", "size"), list(product((1, 2, 3, 4, 7), (30, 128))))
-def test_each_photograph_is_seen_once_an_epoch_at_any_world_size(packed, world, size):
+def test_each_image_is_seen_once_an_epoch_at_any_world_size(packed, world, size):
     split = packed.split("train")
     seen = Counter(int(place) for rank in range(world)
                    for batch in batches(split, size, shuffle=(3, 1), rank=rank, world=world) for place in batch.indices)
@@ -146,20 +146,20 @@ def test_each_photograph_is_seen_once_an_epoch_at_any_world_size(packed, world, 
 def test_a_share_knows_its_place_in_the_global_batch(packed):
     split = packed.split("train")
     (whole, *_), (share, *_) = batches(split, 30, shuffle=(3, 1)), batches(split, 30, shuffle=(3, 1), rank=1, world=3)
-    np.testing.assert_array_equal(whole.indices, share.everyone)
-    np.testing.assert_array_equal(share.everyone[share.places], share.indices)
-    np.testing.assert_array_equal(share.leaders(4), whole.leaders(4)[share.places])
+    np.testing.assert_array_equal(whole.indices, share.global_indices)
+    np.testing.assert_array_equal(share.global_indices[share.places], share.indices)
+    np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.places])
 
 
 def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
     """1 -> 2 -> 4 -> 1, an epoch in each, is one process's four epochs."""
-    # At a larger rate, four epochs of batch normalisation would make of another processor's rounding what they like.
-    recipe = replace(RECIPE, epochs=4, schedule="constant", rate=0.004)
-    Run(packed, NETWORKS["batch"], recipe, tmp_path / "straight", seed=3).train()
+    # At a larger rate, four epochs of batch normalization would make of another processor's rounding what they like.
+    recipe = replace(RECIPE, epochs=4, schedule="constant", learning_rate=0.004)
+    Trainer(packed, NETWORKS["batch"], recipe, tmp_path / "straight", seed=3).train()
     for epochs, (size, parallel) in enumerate([(1, "data"), (2, "hybrid"), (4, "data"), (1, "data")], 1):
         part = replace(recipe, epochs=epochs)
         if size == 1:
-            Run(packed, NETWORKS["batch"], part, tmp_path / "run", seed=3, resume=True).train()
+            Trainer(packed, NETWORKS["batch"], part, tmp_path / "run", seed=3, resume=True).train()
         else:
             launch("train", tmp_path, [job(packed, "run", "batch", parallel, recipe=part, resume=True)], size)
     straight, changed = (checkpoint.load(tmp_path / run / "last") for run in ("straight", "run"))
@@ -170,7 +170,7 @@ def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
 @pytest.mark.parametrize("parallel", ["data", "towers", "hybrid"])
 def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, parallel):
     """A finished run that two processes take up to no more epochs is saved by nobody; what they hold is what it was."""
-    Run(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3).train()
+    Trainer(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3).train()
     launch("hold", tmp_path, [job(packed, "run", "norm", parallel, resume=True)], 2)
     before, held = checkpoint.load(tmp_path / "run" / "last", with_velocity=True), checkpoint.load(
         tmp_path / "held", with_velocity=True)
@@ -181,9 +181,9 @@ def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, paralle
 
 
 def test_parts_of_a_batch_add_up_to_it_under_lars_in_one_process_and_in_two(packed, one_thread, tmp_path):
-    lars = replace(RECIPE, trust=0.01, rate=1.0)
-    Run(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3).train()
-    Run(packed, NETWORKS["norm"], lars, tmp_path / "parts", seed=3, micro_batch=7).train()
+    lars = replace(RECIPE, lars_trust=0.01, learning_rate=1.0)
+    Trainer(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3).train()
+    Trainer(packed, NETWORKS["norm"], lars, tmp_path / "parts", seed=3, micro_batch=7).train()
     ways = {"data": 4, "towers": 9, "hybrid": 5}
     launch("train", tmp_path, [job(packed, way, "norm", way, "b" if way == "hybrid" else "a", recipe=lars,
                                    micro_batch=most) for way, most in ways.items()], 2)
@@ -208,7 +208,7 @@ def test_processes_that_disagree_all_stop_and_the_first_says_why(packed, tmp_pat
     base = job(packed, "run", "norm")
     cases = {
         "recipe than process 0 (rate: 0.1 there, 0.02 here)":
-            base | {"recipe": to_json(replace(RECIPE, rate=0.1))},
+            base | {"recipe": to_json(replace(RECIPE, learning_rate=0.1))},
         "seed than process 0 (4 there, 3 here)": base | {"seed": 4},
         "network than process 0 (norm: 'batch' there, 'lrn' here)":
             base | {"arch": to_json(replace(NETWORKS["norm"], norm="batch"))},
@@ -219,7 +219,7 @@ def test_processes_that_disagree_all_stop_and_the_first_says_why(packed, tmp_pat
         first, last = ((tmp_path / f"{number}.said-{rank}").read_text() for rank in (0, 1))
         assert "process 1 of 2 was started with another" in first
         assert what in first
-        assert last == "Elsewhere 2"
+        assert last == "SilentExit 2"
         assert not (tmp_path / f"{number}").exists()
 
 
@@ -229,13 +229,13 @@ def test_what_one_process_alone_lacks_is_said_by_the_first(packed, tmp_path):
     first, last = ((tmp_path / f"0.said-{rank}").read_text() for rank in (0, 1))
     assert "absent" in first
     assert first.endswith("(in process 1 of 2)")
-    assert last == "Elsewhere 2"
+    assert last == "SilentExit 2"
 
 
 @pytest.mark.parametrize(("network", "settings", "size", "parallel", "words"), [
     ("paper", [], 3, "towers", "gives each process a tower, and paper has 2 while there are 3"),
     ("torchvision", [], 2, "towers", "wants a network of towers, and torchvision has one"),
-    ("paper", ["lrn.within_tower=false"], 2, "towers", "normalises across its towers"),
+    ("paper", ["lrn.within_tower=false"], 2, "towers", "normalizes across its towers"),
     ("paper-bn", [], 2, "hybrid", "wants the whole batch at once"),
 ])
 def test_a_world_that_a_scheme_cannot_use_is_refused_with_the_remedy(network, settings, size, parallel, words):
@@ -244,7 +244,7 @@ def test_a_world_that_a_scheme_cannot_use_is_refused_with_the_remedy(network, se
     assert any(remedy in str(refusal.value) for remedy in ("start", "take", "--set"))
 
 
-def test_more_processes_than_a_batch_has_photographs_are_refused(packed, tmp_path):
+def test_more_processes_than_a_batch_has_images_are_refused(packed, tmp_path):
     base = job(packed, "run", "norm", recipe=replace(RECIPE, batch_size=2))
     launch("disagree", tmp_path, [{"others": base, "last": base}], 3)
     assert "leave some of 3 processes without any" in (tmp_path / "0.said-0").read_text()
@@ -259,7 +259,7 @@ def test_units_are_cut_as_dtensor_cuts_them(whole, size):
 def two_worlds():
     """Two processes' worlds, which share a store, as far as one process can have them."""
     store = torch.distributed.HashStore()
-    return [World(rank, 2, store=store) for rank in (0, 1)]
+    return [ProcessGroup(rank, 2, store=store) for rank in (0, 1)]
 
 
 def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
@@ -269,8 +269,8 @@ def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
     with first.live():
         with second.live():
             time.sleep(0.1)
-        with pytest.raises(Lost, match="process 1 of 2 has given no sign of life"):
-            first.everyones("")
+        with pytest.raises(PeerLostError, match="process 1 of 2 has given no sign of life"):
+            first.all_gather_text("")
 
 
 def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
@@ -278,15 +278,15 @@ def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
     monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 0.05)
     first, second = two_worlds()
     with first.live(), second.live(), ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(first.everyones, "one")
+        waiting = pool.submit(first.all_gather_text, "one")
         time.sleep(1.5)  # packing, say
-        assert second.everyones("two") == waiting.result() == ["one", "two"]
+        assert second.all_gather_text("two") == waiting.result() == ["one", "two"]
 
 
 @pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}, {"scheme": "b"}])
 def test_a_way_to_share_is_refused_where_there_is_nobody_to_share_with(packed, tmp_path, options):
     with pytest.raises(ValueError, match="leave it out"):
-        Run(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", **options)
+        Trainer(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
@@ -308,15 +308,15 @@ def test_whoever_waits_has_said_that_he_lives_and_waits_for_no_sign_that_is_not_
             assert name in self.said, "would wait"
             return self.said[name].encode()
 
-    world = World(0, 2, store=Store())
+    world = ProcessGroup(0, 2, store=Store())
     monkeypatch.setattr("alexnet.training.parallel.strategies.SILENCE", 0.2)
     monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 100.0)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # as long as it has no turn
     monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
     with world.live():
         assert world.store.get("life/0") == b"0"
-        with pytest.raises(Lost, match="process 1 of 2 has given no sign of life"):
-            world.everyones("")
+        with pytest.raises(PeerLostError, match="process 1 of 2 has given no sign of life"):
+            world.all_gather_text("")
 
 
 @pytest.mark.parametrize("early", [False, True])

@@ -25,12 +25,12 @@ from alexnet.inference.metrics import Errors
 from alexnet.interpret.health import loss_verdict
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.optimizer import Momentum
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
-from alexnet.training.trainer import Diverged, Interrupted, Run
+from alexnet.training.trainer import Diverged, Interrupted, Trainer
 
-QUICK = Recipe("quick", epochs=3, batch_size=16, rate=0.05, schedule="linear", decay_biases=False)
+QUICK = Recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, schedule="linear", decay_biases=False)
 
 
 # --- The update rule ---
@@ -56,10 +56,10 @@ def test_the_update_rule_is_the_formula_across_a_drop_of_the_rate(rule):
     rates = [0.1] * 6 + [0.01] * 6
     layer = nn.Linear(3, 4, bias=False).double()
     layer.weight.data = torch.from_numpy(w.copy())
-    optimiser = Momentum(layer, Recipe("r", rate_in_velocity=rule == "paper", nesterov=rule == "nesterov"))
+    optimizer = SGD(layer, Recipe("r", lr_in_velocity=rule == "paper", nesterov=rule == "nesterov"))
     for g, eps in zip(gradients, rates, strict=True):
         layer.weight.grad = torch.from_numpy(g.copy())
-        optimiser.step(eps)
+        optimizer.step(eps)
     np.testing.assert_allclose(layer.weight.detach().numpy(), reference_steps(rule, w, gradients, rates), rtol=1e-12)
 
 
@@ -68,11 +68,11 @@ def test_lars_gives_each_layer_the_rate_of_its_weights_size_over_its_gradients()
     layer = nn.Linear(3, 4).double()
     w, b, v, u = rng.normal(size=(4, 3)), rng.normal(size=4), np.zeros((4, 3)), np.zeros(4)
     layer.weight.data, layer.bias.data = torch.from_numpy(w.copy()), torch.from_numpy(b.copy())
-    optimiser = Momentum(layer, Recipe("r", trust=0.01, decay_biases=False))
+    optimizer = SGD(layer, Recipe("r", lars_trust=0.01, decay_biases=False))
     for _ in range(5):
         g, h = rng.normal(size=(4, 3)), rng.normal(size=4)
         layer.weight.grad, layer.bias.grad = torch.from_numpy(g.copy()), torch.from_numpy(h.copy())
-        optimiser.step(2.0)
+        optimizer.step(2.0)
         own = 2.0 * 0.01 * np.linalg.norm(w) / (np.linalg.norm(g) + 0.0005 * np.linalg.norm(w))
         v = 0.9 * v - own * (g + 0.0005 * w)
         u = 0.9 * u - 2.0 * h  # biases learn at the rate as it is
@@ -96,8 +96,8 @@ def test_pytorchs_rule_equals_torch_optim_sgd(nesterov):
     torch.manual_seed(0)
     ours, theirs = nn.Linear(6, 5), nn.Linear(6, 5)
     theirs.load_state_dict(ours.state_dict())
-    settings = Recipe("r", rate_in_velocity=False, nesterov=nesterov, weight_decay=0.01)
-    optimiser = Momentum(ours, settings)
+    settings = Recipe("r", lr_in_velocity=False, nesterov=nesterov, weight_decay=0.01)
+    optimizer = SGD(ours, settings)
     reference = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
     for step in range(8):
         rate = 0.1 / (1 + step)
@@ -105,7 +105,7 @@ def test_pytorchs_rule_equals_torch_optim_sgd(nesterov):
         for network in (ours, theirs):
             network.zero_grad()
             network(x).square().sum().backward()
-        optimiser.step(rate)
+        optimizer.step(rate)
         reference.param_groups[0]["lr"] = rate
         reference.step()
         torch.testing.assert_close(ours.weight, theirs.weight)
@@ -115,19 +115,19 @@ def test_pytorchs_rule_equals_torch_optim_sgd(nesterov):
 def test_biases_may_learn_at_twice_the_rate_and_undecayed():
     layer = nn.Linear(2, 2)
     before = layer.bias.detach().clone()
-    optimiser = Momentum(layer, Recipe("r", bias_rate=2.0, decay_biases=False, momentum=0.0))
+    optimizer = SGD(layer, Recipe("r", bias_lr_factor=2.0, decay_biases=False, momentum=0.0))
     layer.weight.grad, layer.bias.grad = torch.zeros(2, 2), torch.ones(2)
-    optimiser.step(0.1)
+    optimizer.step(0.1)
     torch.testing.assert_close(layer.bias.detach(), before - 0.2)
 
 
 def test_layers_that_begin_anew_learn_at_their_own_rate():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    optimiser = Momentum(network, Recipe("r", new_rate=10.0, bias_rate=2.0, weight_decay=0.0), anew=[network[1]])
+    optimizer = SGD(network, Recipe("r", new_layer_lr_factor=10.0, bias_lr_factor=2.0, weight_decay=0.0), anew=[network[1]])
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimiser.step(1e-3)
+    optimizer.step(1e-3)
     moved = [(old - new).mean().item() for old, new in zip(before, network.parameters(), strict=True)]
     assert moved == pytest.approx([1e-3, 2e-3, 1e-2, 2e-2], rel=1e-3)
 
@@ -138,13 +138,13 @@ def test_late_in_code2012_conv1_slows_and_stops_and_the_others_go_on():
         1e-3, 1e-3, 1e-5, 1e-5, 0.0, 0.0]
     assert conv1_rate(chosen, 70, 1e-6) == 1e-6, "slowing never speeds up"
     network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Conv2d(2, 2, 1))
-    optimiser = Momentum(network, replace(chosen, weight_decay=0.0))
+    optimizer = SGD(network, replace(chosen, weight_decay=0.0))
 
     def moved(rate, first):
         before = [parameter.detach().clone() for parameter in network.parameters()]
         for parameter in network.parameters():
             parameter.grad = torch.ones_like(parameter)
-        optimiser.step(rate, first)
+        optimizer.step(rate, first)
         return [(old - new).detach().mean().item() for old, new in zip(before, network.parameters(), strict=True)]
 
     # Weights and biases of either layer; biases learn at twice the rate.
@@ -152,15 +152,15 @@ def test_late_in_code2012_conv1_slows_and_stops_and_the_others_go_on():
     assert moved(1e-2, 0.0) == pytest.approx([0, 0, 1.9e-2, 3.8e-2], rel=1e-3)
 
 
-def test_colour_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
+def test_color_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
     seen = []
 
     def watch(self, pixels, indices, recipe, seed, epoch, lighting_CC=None, dtype=None, leaders=None):
         seen.append((epoch, lighting_CC is not None))
-        return self.centre(pixels)
+        return self.center(pixels)
 
     monkeypatch.setattr("alexnet.data.preprocessing.Preprocess.training_views", watch)
-    Run(packed, tiny, replace(QUICK, lighting_stops=2), tmp_path / "run").train()
+    Trainer(packed, tiny, replace(QUICK, lighting_stop_epoch=2), tmp_path / "run").train()
     assert set(seen) == {(0, True), (1, True), (2, False)}
 
 
@@ -182,12 +182,12 @@ def test_the_plateau_divides_by_ten_three_times_and_no_more():
 
 @pytest.mark.parametrize(("changes", "expected"), [
     ({"schedule": "steps", "drop_epochs": (2, 4)}, [1, 1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]),
-    ({"schedule": "exponential", "drops": 3, "drop_factor": 8.0}, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
+    ({"schedule": "exponential", "lr_drop_count": 3, "drop_factor": 8.0}, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
     ({"schedule": "linear"}, [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
     ({"schedule": "constant", "warmup_epochs": 2.0}, [0, 0.5, 1, 1, 1, 1, 1, 1]),
 ])
 def test_schedules_follow_their_definitions(changes, expected):
-    chosen = replace(Recipe("r", epochs=8, rate=1.0), **changes)
+    chosen = replace(Recipe("r", epochs=8, learning_rate=1.0), **changes)
     assert [learning_rate(chosen, epoch) for epoch in range(8)] == pytest.approx(expected)
 
 
@@ -195,7 +195,7 @@ def test_schedules_follow_their_definitions(changes, expected):
 
 def test_auto_is_bf16_where_the_processor_has_it_and_fp32_elsewhere(monkeypatch):
     for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("alexnet.optimise._cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("alexnet._runtime.devices._cpu_has_bf16", lambda has=has: has)
         assert choose_precision("auto", "cpu") == expected
         assert choose_precision("fp32", "cpu") == "fp32"
     with pytest.raises(ValueError, match="fp16 on a CPU has no fast instructions and no range; use"):
@@ -208,7 +208,7 @@ def test_a_loss_that_is_read_a_step_late_is_the_same_loss(packed, tiny, tmp_path
     """On a GPU a loss is read when the next step is in the queue; played here on a CPU."""
     def losses(name):
         events = []
-        Run(packed, tiny, QUICK, tmp_path / name, on_event=events.append).train()
+        Trainer(packed, tiny, QUICK, tmp_path / name, on_event=events.append).train()
         return [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
 
     at_once = losses("at-once")
@@ -218,12 +218,12 @@ def test_a_loss_that_is_read_a_step_late_is_the_same_loss(packed, tiny, tmp_path
 
 def test_fp16_on_a_cpu_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="use --precision bf16 or fp32"):
-        Arithmetic("fp16", torch.device("cpu"))
+        MixedPrecision("fp16", torch.device("cpu"))
 
 
 def test_a_scaled_loss_gives_the_same_gradients_and_an_overflow_leaves_the_step_out():
     layer = nn.Linear(3, 2)
-    arithmetic = Arithmetic("fp32", torch.device("cpu"))
+    arithmetic = MixedPrecision("fp32", torch.device("cpu"))
     arithmetic.dtype, arithmetic.scale = torch.float16, 1024.0  # fp16's rule, in arithmetic that a CPU has
     x = torch.randn(5, 3)
     (layer(x).square().mean() * arithmetic.scale).backward()
@@ -268,21 +268,21 @@ def assert_same_run(one: Path, other: Path) -> None:
 def logged(run: Path) -> list[dict]:
     """The log without what a clock or the number of starts decides."""
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in event.items() if key not in ("photographs_per_second", "waiting")}
+    return [{key: value for key, value in event.items() if key not in ("images_per_second", "waiting")}
             for event in events if event["event"] != "start"]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(packed, tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
-    Run(packed, tiny, QUICK, out, seed=5).train()
+    Trainer(packed, tiny, QUICK, out, seed=5).train()
     return out
 
 
 def test_a_run_learns(packed, tiny, tmp_path):
-    run = Run(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run")
+    run = Trainer(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run")
     errors = run.train()
-    assert errors.photographs == 44
+    assert errors.images == 44
     assert errors.top1_error < 0.2  # chance is 0.75
     log = logged(tmp_path / "run")
     epochs = [event for event in log if event["event"] == "epoch"]
@@ -292,9 +292,9 @@ def test_a_run_learns(packed, tiny, tmp_path):
 
 
 def test_two_runs_with_one_seed_are_the_same_and_with_two_are_not(packed, tiny, uninterrupted, tmp_path):
-    Run(packed, tiny, QUICK, tmp_path / "again", seed=5).train()
+    Trainer(packed, tiny, QUICK, tmp_path / "again", seed=5).train()
     assert_same_run(uninterrupted, tmp_path / "again")
-    Run(packed, tiny, replace(QUICK, epochs=1), tmp_path / "other", seed=6).train()
+    Trainer(packed, tiny, replace(QUICK, epochs=1), tmp_path / "other", seed=6).train()
     assert not torch.equal(weights(tmp_path / "other" / "last")["features.conv1.weight"],
                            weights(uninterrupted / "last")["features.conv1.weight"])
 
@@ -307,7 +307,7 @@ class Killed(BaseException):
 def test_resumed_run_matches_uninterrupted_run_bit_for_bit(packed, tiny, tmp_path, precision, workers):
     """Stopped dead at steps in the middle of an epoch, at its end, and while validating; resumed with other workers."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Run(packed, tiny, QUICK, whole, seed=5, precision=precision).train()
+    Trainer(packed, tiny, QUICK, whole, seed=5, precision=precision).train()
 
     def die(when):
         def on_event(event):
@@ -324,9 +324,9 @@ def test_resumed_run_matches_uninterrupted_run_bit_for_bit(packed, tiny, tmp_pat
     ]
     for number, when in enumerate(deaths):
         with pytest.raises(Killed):
-            Run(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=number > 0,
+            Trainer(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=number > 0,
                 workers=(workers + number) % 3, save_minutes=0.0, on_event=die(when)).train()
-    Run(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=True, workers=workers).train()
+    Trainer(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=True, workers=workers).train()
     assert_same_run(whole, broken)
 
 
@@ -361,47 +361,47 @@ def test_a_signal_leaves_a_checkpoint_and_its_exit_code(packed, tiny, uninterrup
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match="--resume") as stopped:
-        Run(packed, tiny, QUICK, tmp_path / "run", seed=5, on_event=on_event).train()
+        Trainer(packed, tiny, QUICK, tmp_path / "run", seed=5, on_event=on_event).train()
     assert stopped.value.exit_code == 128 + number
     assert checkpoint.load(tmp_path / "run" / "last").training["step"] == 5
-    Run(packed, tiny, QUICK, tmp_path / "run", seed=5, resume=True).train()
+    Trainer(packed, tiny, QUICK, tmp_path / "run", seed=5, resume=True).train()
     assert_same_run(uninterrupted, tmp_path / "run")
 
 
 def test_a_finished_run_is_not_overwritten_and_resuming_it_does_nothing(packed, tiny, uninterrupted):
     before = (uninterrupted / "log.jsonl").read_text()
     with pytest.raises(ValueError, match="already holds a run"):
-        Run(packed, tiny, QUICK, uninterrupted, seed=5)
-    Run(packed, tiny, QUICK, uninterrupted, seed=5, resume=True).train()
+        Trainer(packed, tiny, QUICK, uninterrupted, seed=5)
+    Trainer(packed, tiny, QUICK, uninterrupted, seed=5, resume=True).train()
     assert [e for e in logged(uninterrupted) if e["event"] == "step"] == [
         e for e in map(json.loads, before.splitlines()) if e["event"] == "step" and
-        e.pop("waiting") is not None and e.pop("photographs_per_second")]
+        e.pop("waiting") is not None and e.pop("images_per_second")]
 
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"seed": 6}, "another seed"), ({"precision": "bf16"}, "another precision"),
-    ({"recipe": replace(QUICK, rate=0.1)}, "another recipe"),
+    ({"recipe": replace(QUICK, learning_rate=0.1)}, "another recipe"),
 ])
 def test_resuming_with_something_else_is_refused(packed, tiny, uninterrupted, change, words):
     settings = {"seed": 5, "recipe": QUICK} | change
     chosen = settings.pop("recipe")
     with pytest.raises(ValueError, match=words):
-        Run(packed, tiny, chosen, uninterrupted, resume=True, **settings)
+        Trainer(packed, tiny, chosen, uninterrupted, resume=True, **settings)
 
 
 def test_resuming_with_another_network_is_refused(packed, tiny, uninterrupted):
     with pytest.raises(ValueError, match=r"another network \(activation: 'relu' then, 'tanh' now\)"):
-        Run(packed, override(tiny, ["activation=tanh"]), QUICK, uninterrupted, seed=5, resume=True)
+        Trainer(packed, override(tiny, ["activation=tanh"]), QUICK, uninterrupted, seed=5, resume=True)
 
 
 def test_a_side_that_does_not_fit_is_refused_with_both_values(packed, tmp_path):
     with pytest.raises(ValueError, match="packed at 32 pixels and small takes 64"):
-        Run(packed, arch("small"), QUICK, tmp_path / "run")
+        Trainer(packed, arch("small"), QUICK, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(packed, tiny, tmp_path):
-    run = Run(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
+    run = Trainer(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
 
     told = []
 
@@ -418,12 +418,12 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
     assert all(torch.isfinite(weight).all() for weight in saved.weights.values())
     warning, = (event for event in logged(tmp_path / "run") if event["event"] == "warning")
     names = [packed.split("train").names[index] for index in order(120, 0, 0)[45:60]]
-    assert warning["photographs"] == names
-    assert f"the photographs were {', '.join(names[:3])} and 12 more, all of them in {tmp_path}" in str(stopped.value)
+    assert warning["images"] == names
+    assert f"the images were {', '.join(names[:3])} and 12 more, all of them in {tmp_path}" in str(stopped.value)
     assert "warning" not in told  # which would print the sentence twice
 
 
-def test_a_photograph_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
+def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
         packed, tiny, tmp_path, monkeypatch):
     real = Preprocess.training_views
 
@@ -436,15 +436,15 @@ def test_a_photograph_that_is_shown_as_no_number_is_named_and_the_rate_is_not_bl
     first = int(np.isin(order(120, 0, 0), [7, 50]).argmax()) // 15
     names = [packed.split("train").names[index] for index in (7, 50) if index in order(120, 0, 0)[:15 * (first + 1)]]
     with pytest.raises(Diverged, match=f"after step {first + 1}: the network was shown numbers that") as stopped:
-        Run(packed, tiny, QUICK, tmp_path / "run").train()
-    assert stopped.value.photographs == names
+        Trainer(packed, tiny, QUICK, tmp_path / "run").train()
+    assert stopped.value.images == names
     assert "rate" not in str(stopped.value)
-    assert str(stopped.value).endswith(f"the photographs were {', '.join(names)}")
+    assert str(stopped.value).endswith(f"the images were {', '.join(names)}")
 
 
 def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path):
     """Training goes by the batch's own, and would not notice; the loss stays a number."""
-    run = Run(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
+    run = Trainer(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
 
     def overflow(event):
         if event["event"] == "step" and event["step"] == 4:
@@ -459,7 +459,7 @@ def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path
 def test_a_validation_loss_that_is_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, math.nan, 44, 44))
     with pytest.raises(Diverged, match="lower the rate"):
-        Run(packed, tiny, QUICK, tmp_path / "run").train()
+        Trainer(packed, tiny, QUICK, tmp_path / "run").train()
     assert not (tmp_path / "run" / "best").exists()
 
 
@@ -468,7 +468,7 @@ def test_a_run_is_not_trained_into_a_checkpoint_that_is_none(packed, tiny, tmp_p
     checkpoint.save(checkpoint.Checkpoint(tiny, tuple("abcd"), network.state_dict(), torch.zeros(1, 1, 3)), tmp_path)
     for resume in (False, True):
         with pytest.raises(ValueError, match="no run, such as an import; choose another --out"):
-            Run(packed, tiny, QUICK, tmp_path, resume=resume)
+            Trainer(packed, tiny, QUICK, tmp_path, resume=resume)
 
 
 def test_a_stuck_loss_is_named_and_a_healthy_one_is_not():
@@ -494,11 +494,11 @@ def test_code2012_and_caffe_presets_take_a_step(packed, tmp_path):
             "input.side=32", "input.crop=32", "conv1.kernel=5", "conv1.stride=1", "conv1.padding=2", "conv.width=16",
             "dense.width=16"])
         chosen = replace(recipe(name if name != "caffenet" else "paper"), epochs=1)
-        assert Run(packed, shrunk, chosen, tmp_path / name).train().photographs == 44
+        assert Trainer(packed, shrunk, chosen, tmp_path / name).train().images == 44
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_gpu_learns_in_every_precision(packed, tiny, tmp_path, precision):
-    errors = Run(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run", device="cuda", precision=precision).train()
+    errors = Trainer(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run", device="cuda", precision=precision).train()
     assert errors.top1_error < 0.3

@@ -1,6 +1,6 @@
 """Tensors through the kernels, C's on a CPU and Triton's on CUDA: which they take, and what comes out. No network.
 
-Shapes: N photographs, C channels or maps, H rows, W columns.
+Shapes: N images, C channels or maps, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime import native
-from alexnet._runtime.mmap_batch import Mapped
+from alexnet._runtime.mmap_batch import MmapBatch
 
 WIDEST, REACH = 4096, 16
-"""What the kernels' row buffers hold: maps of one tower, and neighbours to one side of a map."""
+"""What the kernels' row buffers hold: maps of one tower, and neighbors to one side of a map."""
 
 _int, _float, _address = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 
@@ -50,7 +50,7 @@ class _View(ctypes.Structure):
 
 
 class _Rule(ctypes.Structure):
-    _fields_ = (("momentum", _float), ("decay", _float), ("rate", _float), ("rate_in_velocity", _int),
+    _fields_ = (("momentum", _float), ("decay", _float), ("rate", _float), ("lr_in_velocity", _int),
                 ("nesterov", _int))
 
 
@@ -59,7 +59,7 @@ def _threads(numbers: int) -> int:
     return torch.get_num_threads() if numbers > 20_000 else 1
 
 
-# --- Response normalisation -------------------------------------------------------------------------------------------
+# --- Response normalization -------------------------------------------------------------------------------------------
 
 
 def norms(maps_NCHW: Tensor, towers: int, n: int) -> bool:
@@ -69,7 +69,7 @@ def norms(maps_NCHW: Tensor, towers: int, n: int) -> bool:
 
 
 def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
-    """x / (k + alpha * sum of x^2 over n neighbours of the same tower) ^ beta, channels-last, in the maps' own type."""
+    """x / (k + alpha * sum of x^2 over n neighbors of the same tower) ^ beta, channels-last, in the maps' own type."""
     if maps_NCHW.is_cuda:
         return _triton().norm_forward(maps_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
@@ -82,7 +82,7 @@ def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: i
 def norm_backward(
     maps_NCHW: Tensor, above_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
 ) -> Tensor:
-    """The gradient by the maps, from that by the normalised maps."""
+    """The gradient by the maps, from that by the normalized maps."""
     if maps_NCHW.is_cuda:
         return _triton().norm_backward(maps_NCHW, above_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
@@ -103,13 +103,13 @@ def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -
 
 
 def windows(
-    pixels_NHWC: Tensor | Mapped, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
+    pixels_NHWC: Tensor | MmapBatch, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
 ) -> Tensor:
     """(pixels - mean + shift) / scale in windows of crop x crop at `places`, mirrored where asked, blue first if `bgr`.
 
     pixels_NHWC: uint8, in a tensor or where the memory map has them. mean_HWC: float [side, side, 3] or [1, 1, 3].
-    places_V2: top and left. photo_V: the photograph of each view, where they are not one each. dtype: float32 or
+    places_V2: top and left. photo_V: the image of each view, where they are not one each. dtype: float32 or
     bfloat16. Returns [V, 3, crop, crop], channels-last.
     """
     if isinstance(pixels_NHWC, Tensor) and pixels_NHWC.is_cuda:
@@ -120,8 +120,8 @@ def windows(
     pixels = _contiguous(pixels_NHWC)
     view, addresses, mean, mirrored, shift, out = _prepared(
         pixels, photo, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
-    if count:  # what reaches out of its photograph, torch would refuse too
-        assert 0 <= int(places.min()) <= int(places.max()) <= view.side - crop, "a window outside its photograph"
+    if count:  # what reaches out of its image, torch would refuse too
+        assert 0 <= int(places.min()) <= int(places.max()) <= view.side - crop, "a window outside its image"
     turned_mean = mean.flip(1).contiguous()
     native.call("alexnet_windows", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(turned_mean),
                 _at(places), _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
@@ -129,12 +129,12 @@ def windows(
 
 
 def boxes(
-    pixels_NHWC: Tensor | Mapped, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
+    pixels_NHWC: Tensor | MmapBatch, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
     shift_NC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
 ) -> Tensor:
-    """As `windows`, one of each photograph, of boxes (top, left, rows, columns, in pixels) rescaled to crop x crop.
+    """As `windows`, one of each image, of boxes (top, left, rows, columns, in pixels) rescaled to crop x crop.
 
-    On a CPU only. mean_C: one colour.
+    On a CPU only. mean_C: one color.
     """
     count, places = len(boxes_N4), boxes_N4.float().contiguous()
     pixels = _contiguous(pixels_NHWC)
@@ -145,25 +145,25 @@ def boxes(
     return out.permute(0, 3, 1, 2)
 
 
-def _contiguous(pixels_NHWC: Tensor | Mapped) -> Tensor | Mapped:
+def _contiguous(pixels_NHWC: Tensor | MmapBatch) -> Tensor | MmapBatch:
     """What the caller must hold until the kernel has read it, since the kernel is told addresses alone."""
-    return pixels_NHWC if isinstance(pixels_NHWC, Mapped) else pixels_NHWC.contiguous()
+    return pixels_NHWC if isinstance(pixels_NHWC, MmapBatch) else pixels_NHWC.contiguous()
 
 
 def _prepared(
-    pixels: Tensor | Mapped, photo_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
+    pixels: Tensor | MmapBatch, photo_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
     mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, bgr: bool, dtype: torch.dtype,
 ) -> tuple[_View, NDArray[np.uintp], Tensor, Tensor, Tensor, Tensor]:
-    """What both kernels are told: the view, where each photograph is, mean, mirrored, shift, and memory for the views.
+    """What both kernels are told: the view, where each image is, mean, mirrored, shift, and memory for the views.
 
-    The kernels speak of colours in the view's own order.
+    The kernels speak of colors in the view's own order.
     """
     count, scale, mean = len(photo_V), scale_C.double(), mean_HWC.float()
     mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
     shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
     if bgr:
         mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
-    if isinstance(pixels, Mapped):
+    if isinstance(pixels, MmapBatch):
         side, first = pixels.store.side, pixels.addresses
     else:
         side = pixels.shape[1]
@@ -174,9 +174,9 @@ def _prepared(
     return view, first[photo_V], mean.contiguous(), mirrored, shift.contiguous(), out
 
 
-def makes_views(pixels_NHWC: Tensor | Mapped, dtype: torch.dtype) -> bool:
-    """Whether `windows` takes such photographs."""
-    here = bool(native.level()) if isinstance(pixels_NHWC, Mapped) else _any_for(pixels_NHWC, (torch.uint8,))
+def makes_views(pixels_NHWC: Tensor | MmapBatch, dtype: torch.dtype) -> bool:
+    """Whether `windows` takes such images."""
+    here = bool(native.level()) if isinstance(pixels_NHWC, MmapBatch) else _any_for(pixels_NHWC, (torch.uint8,))
     return here and dtype in (torch.float32, torch.bfloat16)
 
 
@@ -190,15 +190,15 @@ def updates(w: Tensor, v: Tensor, g: Tensor) -> bool:
 
 
 def update(
-    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, decay: float, rate: float, rate_in_velocity: bool,
+    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, decay: float, rate: float, lr_in_velocity: bool,
     nesterov: bool,
 ) -> None:
-    """Change weights and velocity in place by §5's rule or PyTorch's (`optimise.Momentum`), in one pass."""
+    """Change weights and velocity in place by §5's rule or PyTorch's (`optimize.Momentum`), in one pass."""
     if w.is_cuda:
-        _triton().update(w, v, g, momentum=momentum, decay=decay, rate=rate, rate_in_velocity=rate_in_velocity,
+        _triton().update(w, v, g, momentum=momentum, decay=decay, rate=rate, lr_in_velocity=lr_in_velocity,
                          nesterov=nesterov)
         return
-    rule = _Rule(momentum, decay, rate, rate_in_velocity, nesterov)
+    rule = _Rule(momentum, decay, rate, lr_in_velocity, nesterov)
     native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
                 torch.get_num_threads())
 

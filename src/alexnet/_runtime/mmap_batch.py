@@ -20,7 +20,7 @@ class ImageStore(Protocol):
 
 
 @dataclass(frozen=True)
-class Mapped:
+class MmapBatch:
     """A batch of uint8 images [B, side, side, 3] that has not been copied out of the memory map."""
 
     addresses: NDArray[np.uintp]
@@ -32,8 +32,8 @@ class Mapped:
     def __len__(self) -> int:
         return len(self.addresses)
 
-    def __getitem__(self, part: slice) -> Mapped:
-        return Mapped(self.addresses[part], self.indices[part], self.store)
+    def __getitem__(self, part: slice) -> MmapBatch:
+        return MmapBatch(self.addresses[part], self.indices[part], self.store)
 
     def read(self) -> NDArray[np.uint8]:
         """Copy the images: uint8 [B, side, side, 3]."""

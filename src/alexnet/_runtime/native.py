@@ -1,7 +1,7 @@
 """The compiled kernels of native/kernels.c: found, loaded and called, if they were built. Knows no torch, no network.
 
 They do what neither torch nor Pillow does fast on a CPU. Each has a twin in Python that means the same, and whoever
-calls one has that twin at hand: images.py for photographs, kernels.py's callers for tensors. Nothing is compiled at run
+calls one has that twin at hand: images.py for images, kernels.py's callers for tensors. Nothing is compiled at run
 time.
 """
 
@@ -71,7 +71,7 @@ def call(function: str, *arguments: object) -> int:
     return getattr(library, function)(*arguments)
 
 
-def last_words(sentence: str) -> None:
+def set_sigbus_message(sentence: str) -> None:
     """What this process is to say, before it exits with 2, should a file be cut short while its memory map is read."""
     if level():
         call("alexnet_last_words", f"{sentence}\n".encode())
@@ -91,5 +91,5 @@ def square(
     out = np.empty(side * side * 3 + 1, np.uint8)  # the kernel writes a pixel as four bytes
     if call("alexnet_square", ctypes.c_void_p(pixels.ctypes.data), height, width, rows, columns, top, left, side,
             ctypes.c_void_p(out.ctypes.data)):
-        raise MemoryError(f"no memory to rescale a photograph of {width} x {height} pixels")
+        raise MemoryError(f"no memory to rescale an image of {width} x {height} pixels")
     return out[:-1].reshape(side, side, 3)

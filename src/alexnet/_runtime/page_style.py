@@ -13,11 +13,11 @@ PALETTE = {
     "blue": ("#2a6a9c", "#79b2de"),
     "red": ("#b8452f", "#f08b73"),
 }
-"""Name -> colour on light paper, colour on dark; pages take theirs from here, and so figures belong to them."""
+"""Name -> color on light paper, color on dark; pages take theirs from here, and so figures belong to them."""
 
 
 def stylesheet(selector: str) -> str:
-    """CSS that gives `selector` each colour of the palette as `--ink` and so on, for light paper and for dark."""
+    """CSS that gives `selector` each color of the palette as `--ink` and so on, for light paper and for dark."""
     light, dark = (" ".join(f"--{name}: {pair[dark]};" for name, pair in PALETTE.items()) for dark in (0, 1))
     return f"{selector} {{ {light} }}\n@media (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}"
 

@@ -29,7 +29,7 @@ class _WithText(Progress):
 
 
 class Bar:
-    """`with Bar("packing", "photographs") as bar: bar(done, total)`; `bar(done, total, "loss 2.31")` adds a text."""
+    """`with Bar("packing", "images") as bar: bar(done, total)`; `bar(done, total, "loss 2.31")` adds a text."""
 
     shows_rate = True
 
@@ -85,7 +85,7 @@ class Bar:
 class TrainingBar(Bar):
     """A training run's events (`train.Run`) as a bar, with a line of its own for each epoch and each warning."""
 
-    shows_rate = False  # of steps, beside that of photographs: one speed is enough
+    shows_rate = False  # of steps, beside that of images: one speed is enough
 
     def __init__(self, epochs: int) -> None:
         super().__init__("training", "steps", plain_seconds=15)
@@ -98,17 +98,17 @@ class TrainingBar(Bar):
         if kind == "start":
             self.steps, self.classes = event["steps_per_epoch"], event["classes"]
         elif kind == "step":
-            for key in ("loss", "train_error", "photographs_per_second", "waiting"):
+            for key in ("loss", "train_error", "images_per_second", "waiting"):
                 # Smoothed for the eye; the log has each step's own.
                 self.smooth[key] = 0.9 * self.smooth.get(key, event[key]) + 0.1 * event[key]
             # Threads read ahead, so a step that waits waits for all of them: they, not the network, set the pace.
             bottleneck = "reading" if self.smooth["waiting"] > 0.2 else "network"
-            text = ("loss {loss:.3f}, error {train_error:.1%}, {photographs_per_second:,.0f} photos/s, "
+            text = ("loss {loss:.3f}, error {train_error:.1%}, {images_per_second:,.0f} photos/s, "
                     "waiting for data {waiting:.0%}, {}-bound").format(bottleneck, **self.smooth)
             title = f"{self.run}, epoch" if self.run else "epoch"
             self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
         elif kind == "validating" and self.progress:
-            self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} photographs")
+            self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} images")
         elif kind == "epoch":
             # Five guesses name all of five classes, so there is no such error to tell.
             top5 = f", top-5 {event['val_top5_error']:.1%}" if self.classes > 5 else ""

@@ -2,7 +2,7 @@
 
 Nothing here needs a GPU to be right: with TRITON_INTERPRET=1 in the environment, Triton runs these functions on a CPU,
 number by number, and so the tests compare them with their twins in torch.
-Shapes: N photographs, V views, C channels or maps, H rows, W columns.
+Shapes: N images, V views, C channels or maps, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# --- Response normalisation (§3.3) ------------------------------------------------------------------------------------
-# A row is one pixel's maps of one tower, as in C. Neighbours are read again rather than kept: they lie in the cache.
+# --- Response normalization (§3.3) ------------------------------------------------------------------------------------
+# A row is one pixel's maps of one tower, as in C. Neighbors are read again rather than kept: they lie in the cache.
 
 
 @triton.jit
 def _sums(x, at, map_, inside, k, alpha, WIDTH: tl.constexpr, REACH: tl.constexpr):
-    """k + alpha * (sum of squares over the neighbours) at every place."""
+    """k + alpha * (sum of squares over the neighbors) at every place."""
     total = tl.zeros(at.shape, tl.float32)
     for away in tl.static_range(-REACH, REACH + 1):
         near = map_ + away
@@ -121,7 +121,7 @@ def windows(
     pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
 ) -> Tensor:
-    """As `kernels.windows`, of photographs in a tensor."""
+    """As `kernels.windows`, of images in a tensor."""
     count, side, device = len(places_V2), pixels_NHWC.shape[1], pixels_NHWC.device
     mirrored = torch.zeros(count, device=device) if mirrored_V is None else mirrored_V
     shift = torch.zeros(count, 3, device=device) if shift_VC is None else shift_VC
@@ -158,10 +158,10 @@ def _update(w, v, g, count, momentum, decay, rate, IN_VELOCITY: tl.constexpr, NE
 
 
 def update(
-    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, decay: float, rate: float, rate_in_velocity: bool,
+    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, decay: float, rate: float, lr_in_velocity: bool,
     nesterov: bool,
 ) -> None:
     """As `kernels.update`."""
     block = 1024
-    _update[(triton.cdiv(w.numel(), block),)](w, v, g, w.numel(), momentum, decay, rate, IN_VELOCITY=rate_in_velocity,
+    _update[(triton.cdiv(w.numel(), block),)](w, v, g, w.numel(), momentum, decay, rate, IN_VELOCITY=lr_in_velocity,
                                               NESTEROV=nesterov, BLOCK=block)

@@ -25,7 +25,7 @@ _ACTIVATIONS = {"relu": "max(0, x) (§3.1)", "tanh": "tanh(x)", "sigmoid": "1 / 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer, and what one photograph costs in it."""
+    """One layer, and what one image costs in it."""
 
     name: str
     kind: str
@@ -57,7 +57,7 @@ class Layer:
 
     @property
     def activation_bytes(self) -> int:
-        """The output of one photograph in fp32."""
+        """The output of one image in fp32."""
         return 4 * self.neurons
 
 
@@ -106,7 +106,7 @@ class Explanation:
 def output_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding) -> int:
     """Side of a convolution's output: (side + 2 padding - kernel) / stride + 1, rounded; 0 where nothing fits.
 
-    kernel: what it covers, `Conv.reach`, where it is dilated. The ceiling means zeros beyond the right and bottom edge,
+    kernel: what it covers, `Conv.effective_kernel`, where it is dilated. The ceiling means zeros beyond the right and bottom edge,
     until the kernel's last step has all it needs. They complete a last step, never the first: cuda-convnet's layer.py
     refuses a kernel larger than the padded input.
     """
@@ -149,7 +149,7 @@ def smallest_input(arch: Arch) -> int:
         if "pool" in arch.steps(number):
             begins = (side - 1) * arch.pool_stride + 1  # the pixel, counted from 1, at which the last window begins
             side = max(begins, _least_side(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding))
-        least = max(conv.reach, _least_side(side, conv.reach, conv.stride, arch.conv_rounding))
+        least = max(conv.effective_kernel, _least_side(side, conv.effective_kernel, conv.stride, arch.conv_rounding))
         side = max(1, least - 2 * conv.padding)
     return side
 
@@ -168,14 +168,14 @@ def check_size(arch: Arch, size: int) -> None:
         close = min(fitting, key=lambda other: abs(other.input.crop - size), default=None)
         preset = f"--arch {close.name}, made for {close.input.crop}, or " if close else ""
         raise ValueError(f"an input of {size} pixels is too small for {arch.name}, which needs {least} or more; "
-                         f"use {preset}larger photographs")
+                         f"use {preset}larger images")
 
 
 # --- Layers -----------------------------------------------------------------------------------------------------------
 
 
 def explain(arch: Arch, size: int | None = None) -> Explanation:
-    """Every layer of the network for square photographs of `size` pixels, the preset's own crop unless said.
+    """Every layer of the network for square images of `size` pixels, the preset's own crop unless said.
 
     Raises ValueError if that is too small, with the least size and a preset to use.
     """
@@ -214,10 +214,10 @@ def _seeing(layer: Layer, field: int, jump: int, window: int) -> Layer:
 def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
     conv, groups = arch.conv[number - 1], arch.groups(number)
     maps, side = shape[0], shape[1]
-    out = output_size(side, conv.reach, conv.stride, conv.padding, arch.conv_rounding)
+    out = output_size(side, conv.effective_kernel, conv.stride, conv.padding, arch.conv_rounding)
     taps = maps // groups * conv.kernel**2
     notes = []
-    if rest := (side + 2 * conv.padding - conv.reach) % conv.stride:
+    if rest := (side + 2 * conv.padding - conv.effective_kernel) % conv.stride:
         notes.append(_rest(conv, side, rest, out, arch.conv_rounding))
     if groups > 1:
         notes.append(f"each of {groups} towers sees its own {maps // groups} of the {maps} maps")
@@ -261,17 +261,17 @@ def _step(arch: Arch, step: str, number: int, shape: Shape) -> Layer:
     if step == "act":
         return _activation(arch, number, shape)
     if step == "mapnorm":
-        return Layer(f"mapnorm{number}", "normalisation over 5x5 within a map", shape, shape, kernel=5,
+        return Layer(f"mapnorm{number}", "normalization over 5x5 within a map", shape, shape, kernel=5,
                      notes=("in code2012, which made Table 2; the paper does not mention it",))
     if arch.norm == "batch":
-        return Layer(f"norm{number}", "batch normalisation", shape, shape, parameters=2 * maps,
+        return Layer(f"norm{number}", "batch normalization", shape, shape, parameters=2 * maps,
                      parameters_worked=f"2 x {maps} = {2 * maps:,}")
     lrn = arch.lrn
     share = f" / {lrn.n}" if lrn.divide_by_n else ""
     reach = ", of the same tower" if lrn.within_tower and arch.towers > 1 else ""
-    return Layer(f"norm{number}", "local response normalisation", shape, shape, notes=(
+    return Layer(f"norm{number}", "local response normalization", shape, shape, notes=(
         f"each unit's a becomes a / ({lrn.k:g} + {lrn.alpha:g}{share} x the sum of a^2) ^ {lrn.beta:g}, summed over "
-        f"{lrn.n} neighbouring maps{reach} (§3.3)",))
+        f"{lrn.n} neighboring maps{reach} (§3.3)",))
 
 
 def _activation(arch: Arch, number: int, shape: Shape) -> Layer:
@@ -280,7 +280,7 @@ def _activation(arch: Arch, number: int, shape: Shape) -> Layer:
 
 
 def _head(arch: Arch, shape: Shape, whole: int) -> Iterator[Layer]:
-    """The fully connected layers, from the last maps' shape on. Every unit sees the whole photograph."""
+    """The fully connected layers, from the last maps' shape on. Every unit sees the whole image."""
     number = len(arch.conv)
     dropout = f"in training each unit is zeroed with probability {arch.dropout:g}, at test none (§4.2)"
     for dense in arch.dense:
@@ -293,7 +293,7 @@ def _head(arch: Arch, shape: Shape, whole: int) -> Iterator[Layer]:
         shape = layer.output_shape
         yield layer
         if arch.dense_norm:
-            yield Layer(f"norm{number}", "batch normalisation", shape, shape, parameters=2 * dense.width,
+            yield Layer(f"norm{number}", "batch normalization", shape, shape, parameters=2 * dense.width,
                         parameters_worked=f"2 x {dense.width} = {2 * dense.width:,}", receptive_field=whole)
         yield replace(_activation(arch, number, shape), receptive_field=whole)
         if arch.dropout and not arch.dropout_before:

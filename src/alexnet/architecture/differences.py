@@ -44,7 +44,7 @@ class Difference:
 #: Where each preset's facts come from, by topic; `else` for all others. Short names as at the head of config.py.
 SOURCES: dict[str, dict[str, str]] = {
     "paper": {"input": "§2, §4.1", "size": "Figure 2; code2012's ceiling", "norm": "§3.3", "order": "§3.1, §3.3, §3.4",
-              "pool": "§3.4", "rounding": "code2012", "dropout": "§4.2", "initialisation": "§5", "recipe": "§5",
+              "pool": "§3.4", "rounding": "code2012", "dropout": "§4.2", "initialization": "§5", "recipe": "§5",
               "views": "§4.1", "noise": "§4.1; cuda-convnet2", "else": "§3.5"},
     "paper-conv6": {"else": "§6, whose size and biases are ours"},
     "code2012": {"input": "code2012", "views": "code2012", "recipe": "code2012, the 2010 run's log",
@@ -57,9 +57,9 @@ SOURCES: dict[str, dict[str, str]] = {
                     "views": "torchvision, references/classification",
                     "input": "torchvision, AlexNet_Weights", "else": "torchvision, models/alexnet.py; owt"},
     "one-gpu": {"towers": "§3.5, one GPU", "else": "paper"},
-    "paper-bn": {"input": "ours", "order": "cvjena/cnn-models", "norm": "cvjena/cnn-models", "initialisation": "ours",
+    "paper-bn": {"input": "ours", "order": "cvjena/cnn-models", "norm": "cvjena/cnn-models", "initialization": "ours",
                  "else": "paper"},
-    "torchvision-bn": {"initialisation": "ours", "order": "ours, after cvjena/cnn-models", "norm": "ours, after "
+    "torchvision-bn": {"initialization": "ours", "order": "ours, after cvjena/cnn-models", "norm": "ours, after "
                        "cvjena/cnn-models", "else": "torchvision"},
     "cifar": {"recipe": "cuda-convnet", "else": "Figure 1; cuda-convnet, layers-18pct"},
     "small": {"else": "ours"},
@@ -75,7 +75,7 @@ _NORMS = {"lrn": "response norm", "batch": "batch norm", "none": ""}
 
 
 def network_facts(arch: Arch) -> dict[Place, Fact]:
-    """What the network is, from the photograph to the logits, and in all."""
+    """What the network is, from the image to the logits, and in all."""
     explanation = explain(arch)
     layers = {layer.name: layer for layer in explanation.layers}
     facts: dict[Place, Fact] = {}
@@ -92,10 +92,10 @@ def network_facts(arch: Arch) -> dict[Place, Fact]:
             (name, "side"): Fact(layer.worked, "size"),
             (name, "sees"): Fact("the maps of its own tower" if layer.groups > 1 else "all maps", "towers"),
             (name, "then"): Fact(_order(arch, number), "order"),
-            (name, "drawn"): Fact(_drawn(arch, conv.sigma, conv.bias), "initialisation"),
+            (name, "drawn"): Fact(_drawn(arch, conv.init_std, conv.init_bias), "initialization"),
         }
     for layer in explanation.layers:
-        if layer.kind == "local response normalisation":
+        if layer.kind == "local response normalization":
             reach = "maps of its own tower" if arch.lrn.within_tower and arch.towers > 1 else "maps"
             share = f" / {arch.lrn.n}" if arch.lrn.divide_by_n else ""
             facts["norm", "formula"] = Fact(
@@ -134,11 +134,11 @@ def _order(arch: Arch, number: int) -> str:
     return ", ".join(words[step] for step in arch.steps(number)) or "nothing"
 
 
-def _drawn(arch: Arch, sigma: float, bias: float) -> str:
+def _drawn(arch: Arch, init_std: float, bias: float) -> str:
     """How a layer's weights begin."""
-    if arch.initialisation == "fan-in":
+    if arch.initialization == "fan-in":
         return "uniform, variance 1/(3 fan-in), biases too"
-    weights = "N(0, 2/fan-in)" if arch.initialisation == "kaiming" else f"N(0, {sigma:g}^2)"
+    weights = "N(0, 2/fan-in)" if arch.initialization == "kaiming" else f"N(0, {init_std:g}^2)"
     return f"{weights}, biases {bias:g}"
 
 
@@ -150,14 +150,14 @@ def _dense_facts(arch: Arch, layers: dict[str, Any], facts: dict[Place, Fact]) -
             (name, "units"): Fact(f"{dense.width:,}", "layers"),
             (name, "then"): Fact(", ".join([*(["batch norm"] if arch.dense_norm else []), _STEPS[arch.activation]]),
                                  "order"),
-            (name, "drawn"): Fact(_drawn(arch, dense.sigma, dense.bias), "initialisation"),
+            (name, "drawn"): Fact(_drawn(arch, dense.init_std, dense.init_bias), "initialization"),
         }
     # Where the others are drawn by their fan-in, as for ReLU, the output layer keeps its own sigma.
-    by_sigma = replace(arch, initialisation="gaussian") if arch.initialisation == "kaiming" else arch
+    by_sigma = replace(arch, initialization="gaussian") if arch.initialization == "kaiming" else arch
     facts |= {
         ("output", "inputs"): Fact(layers[_called("output", arch)].worked, "size"),
         ("output", "units"): Fact(f"{arch.classes:,}", "layers"),
-        ("output", "drawn"): Fact(_drawn(by_sigma, arch.output_sigma, arch.output_bias), "initialisation"),
+        ("output", "drawn"): Fact(_drawn(by_sigma, arch.output_init_std, arch.output_init_bias), "initialization"),
     }
     if arch.dense and arch.dropout:
         side = "inputs" if arch.dropout_before else "outputs"
@@ -176,28 +176,28 @@ def _called(where: str, arch: Arch) -> str:
 
 def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
     """How the network is trained. What a recipe sets but does not use is left out."""
-    rule = ("v <- m v - eps (decay w + g); w <- w + v" if recipe.rate_in_velocity else
+    rule = ("v <- m v - eps (decay w + g); w <- w + v" if recipe.lr_in_velocity else
             "v <- m v + decay w + g; w <- w - eps v" + (", Nesterov's form" if recipe.nesterov else ""))
-    views = {"window": "a random window, nothing rescaled", "centre": "the centre",
+    views = {"window": "a random window, nothing rescaled", "center": "the center",
              "resized": f"a random {recipe.crop_area[0]:g} to {recipe.crop_area[1]:g} of the area, rescaled"}
     noise = "none" if not recipe.lighting else (
         f"{recipe.lighting:g} x " + ("standard deviations" if recipe.lighting_scale == "deviations" else "eigenvalues")
-        + (f", until epoch {recipe.lighting_stops}" if recipe.lighting_stops else ""))
-    conv1 = " and ".join([*([f"1e-5 from epoch {recipe.conv1_slows}"] if recipe.conv1_slows else []),
-                          *([f"0 from epoch {recipe.conv1_stops}"] if recipe.conv1_stops else [])])
+        + (f", until epoch {recipe.lighting_stop_epoch}" if recipe.lighting_stop_epoch else ""))
+    conv1 = " and ".join([*([f"1e-5 from epoch {recipe.conv1_slow_epoch}"] if recipe.conv1_slow_epoch else []),
+                          *([f"0 from epoch {recipe.conv1_stop_epoch}"] if recipe.conv1_stop_epoch else [])])
     said = {
-        "epochs": str(recipe.epochs), "batch": str(recipe.batch_size), "rate": f"{recipe.rate:g}",
+        "epochs": str(recipe.epochs), "batch": str(recipe.batch_size), "rate": f"{recipe.learning_rate:g}",
         "rate falls": _schedule(recipe), "momentum": f"{recipe.momentum:g}", "update": rule,
         "weight decay": f"{recipe.weight_decay:g}, biases {'too' if recipe.decay_biases else 'not'}",
-        "rate of biases": f"x {recipe.bias_rate:g}", "rate of new layers": f"x {recipe.new_rate:g}",
+        "rate of biases": f"x {recipe.bias_lr_factor:g}", "rate of new layers": f"x {recipe.new_layer_lr_factor:g}",
         "rate of conv1": conv1 or "that of all",
         "label smoothing": f"{recipe.label_smoothing:g}",
         "frozen": recipe.freeze or "nothing",
     }
     seen = {"view": views[recipe.crop], "mirror": "half of them" if recipe.mirror else "none",
-            "one view for": "each photograph" if recipe.view_group == 1 else f"{recipe.view_group} photographs"}
+            "one view for": "each image" if recipe.view_group == 1 else f"{recipe.view_group} images"}
     return {("recipe", what): Fact(value, topic)
-            for topic, facts in (("recipe", said), ("views", seen), ("noise", {"colour noise": noise}))
+            for topic, facts in (("recipe", said), ("views", seen), ("noise", {"color noise": noise}))
             for what, value in facts.items()}
 
 
@@ -205,9 +205,9 @@ def _schedule(recipe: Recipe) -> str:
     by = f"by {recipe.drop_factor:g}"
     warm = f"after a rise to epoch {recipe.warmup_epochs:g}, " if recipe.warmup_epochs else ""
     return warm + {
-        "plateau": f"{by} after {recipe.patience} epochs without a better error, {recipe.drops} times",
+        "plateau": f"{by} after {recipe.patience} epochs without a better error, {recipe.lr_drop_count} times",
         "steps": f"{by} at epochs {', '.join(map(str, recipe.drop_epochs))}",
-        "exponential": f"in {recipe.drops} equal steps, {by} in all", "cosine": "as a cosine, to 0",
+        "exponential": f"in {recipe.lr_drop_count} equal steps, {by} in all", "cosine": "as a cosine, to 0",
         "linear": "evenly, to 0", "constant": "never"}[recipe.schedule]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch, InputSpec
-from alexnet.errors import check, nearest
+from alexnet.errors import did_you_mean, require
 
 Config = typing.TypeVar("Config", Arch, Recipe, InputSpec)
 
@@ -29,7 +29,7 @@ def override(config: Config, settings: Iterable[str]) -> Config:
     tree = to_json(config)
     for setting in settings:
         path, equals, text = setting.partition("=")
-        check(bool(equals), f"{setting!r} is not a setting; write it as field=value")
+        require(bool(equals), f"{setting!r} is not a setting; write it as field=value")
         _set(tree, type(config), path.strip().split("."), text.strip(), path)
     return from_json(type(config), tree)
 
@@ -47,18 +47,18 @@ def _set(tree: dict[str, Any], kind: type, keys: list[str], text: str, path: str
     key, rest = keys[0], keys[1:]
     if (stem := key.rstrip("0123456789")) != key and stem in hints and _items(hints[stem]):
         number = int(key[len(stem):])
-        check(1 <= number <= len(tree[stem]),
+        require(1 <= number <= len(tree[stem]),
                f"{path}: there is no {key}; {stem}1 to {stem}{len(tree[stem])} are there")
         chosen = [tree[stem][number - 1]]
     else:
-        check(key in hints, f"there is no setting {path!r}; {nearest(key, hints)}")
+        require(key in hints, f"there is no setting {path!r}; {did_you_mean(key, hints)}")
         if not rest:
-            check(not _items(hints[key]), f"{path} is made of layers; set one of their fields, as in {path}1.width=64")
+            require(not _items(hints[key]), f"{path} is made of layers; set one of their fields, as in {path}1.width=64")
             tree[key] = _convert(_parse(text, hints[key]), hints[key], path)
             return
         chosen = tree[key] if _items(hints[key]) else [tree[key]]
-        check(all(isinstance(branch, dict) for branch in chosen), f"{path}: {key} has no fields of its own")
-    check(bool(rest), f"{path} is a layer; set one of its fields, as in {path}.width=64")
+        require(all(isinstance(branch, dict) for branch in chosen), f"{path}: {key} has no fields of its own")
+    require(bool(rest), f"{path} is a layer; set one of its fields, as in {path}.width=64")
     for branch in chosen:
         _set(branch, _items(hints[stem if stem in hints else key]) or hints[key], rest, text, path)
 
@@ -98,7 +98,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:  # a hint is a type, a un
         if not isinstance(value, dict):
             raise wrong
         for key in value:
-            check(key in hints, f"{path} has no field {key!r}; {nearest(key, hints)}")
+            require(key in hints, f"{path} has no field {key!r}; {did_you_mean(key, hints)}")
         return hint(**{key: _convert(item, hints[key], f"{path}.{key}") for key, item in value.items()})
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):

@@ -15,16 +15,16 @@ from typing import Any
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
-from alexnet.errors import nearest
+from alexnet.errors import did_you_mean
 
 # --- The networks -----------------------------------------------------------------------------------------------------
 
 _PAPER_CONV = (  # §3.5; biases and sigma: §5
-    Conv(96, 11, stride=4, then="act norm pool"),
-    Conv(256, 5, padding=2, within_tower=True, then="act norm pool", bias=1.0),
+    Conv(96, 11, stride=4, post_ops="act norm pool"),
+    Conv(256, 5, padding=2, grouped=True, post_ops="act norm pool", init_bias=1.0),
     Conv(384, 3, padding=1),
-    Conv(384, 3, padding=1, within_tower=True, bias=1.0),
-    Conv(256, 3, padding=1, within_tower=True, then="act pool", bias=1.0),
+    Conv(384, 3, padding=1, grouped=True, init_bias=1.0),
+    Conv(256, 3, padding=1, grouped=True, post_ops="act pool", init_bias=1.0),
 )
 
 #: The paper, as printed: two towers, 224 pixels with the ceiling that makes 55 of them, LRN by its formula.
@@ -40,37 +40,37 @@ def _each(layers: tuple[Conv, ...], **columns: tuple[Any, ...]) -> tuple[Conv, .
 #: §6's network, with a sixth convolution behind the last pooling, which was pre-trained on all of ImageNet. The paper
 #: gives neither its size nor its biases: here it is conv5 again, with the biases at 0.
 PAPER_CONV6 = replace(
-    PAPER, name="paper-conv6", conv=(*_PAPER_CONV, Conv(256, 3, padding=1, within_tower=True)))
+    PAPER, name="paper-conv6", conv=(*_PAPER_CONV, Conv(256, 3, padding=1, grouped=True)))
 
 #: code2012, layers-145: what made Table 2. ReLU after conv1's pooling, alpha / n, a second norm, sigma 0.03 in conv3-5.
 CODE2012 = replace(
     PAPER, name="code2012", lrn=LRN(divide_by_n=True, within_tower=True),
-    conv=_each(_PAPER_CONV, sigma=(0.01, 0.01, 0.03, 0.03, 0.03),
-               then=("norm pool act", "act norm mapnorm pool", "act", "act", "act pool")))
+    conv=_each(_PAPER_CONV, init_std=(0.01, 0.01, 0.03, 0.03, 0.03),
+               post_ops=("norm pool act", "act norm mapnorm pool", "act", "act", "act pool")))
 
 _CAFFE_INPUT = InputSpec(side=256, crop=227, mean="pixel", channels="BGR")
 
 #: Caffe's bvlc_alexnet: k = 1, LRN across the towers, biases 0.1 ("1 gave flat loss"), fc6 and fc7 sigma 0.005.
 CAFFE = replace(
     PAPER, name="caffe", input=_CAFFE_INPUT, lrn=LRN(k=1.0, divide_by_n=True), conv_rounding="floor",
-    conv=_each(_PAPER_CONV, bias=(0.0, 0.1, 0.0, 0.1, 0.1)), dense=(Dense(sigma=0.005, bias=0.1),) * 2)
+    conv=_each(_PAPER_CONV, init_bias=(0.0, 0.1, 0.0, 0.1, 0.1)), dense=(Dense(init_std=0.005, init_bias=0.1),) * 2)
 
-#: Caffe's bvlc_reference_caffenet: pooling before normalisation; biases 1.
+#: Caffe's bvlc_reference_caffenet: pooling before normalization; biases 1.
 CAFFENET = replace(
-    CAFFE, name="caffenet", dense=(Dense(sigma=0.005, bias=1.0),) * 2,
-    conv=_each(_PAPER_CONV, then=("act pool norm", "act pool norm", "act", "act", "act pool")))
+    CAFFE, name="caffenet", dense=(Dense(init_std=0.005, init_bias=1.0),) * 2,
+    conv=_each(_PAPER_CONV, post_ops=("act pool norm", "act pool norm", "act", "act", "act pool")))
 
 _TORCHVISION_CONV = (
-    Conv(64, 11, stride=4, padding=2, then="act pool"),
-    Conv(192, 5, padding=2, then="act pool"),
+    Conv(64, 11, stride=4, padding=2, post_ops="act pool"),
+    Conv(192, 5, padding=2, post_ops="act pool"),
     Conv(384, 3, padding=1),
     Conv(256, 3, padding=1),  # the owt text says 384; its one-GPU code, and so torchvision, 256
-    Conv(256, 3, padding=1, then="act pool"),
+    Conv(256, 3, padding=1, post_ops="act pool"),
 )
 
 #: torchvision's alexnet: the one-GPU network of owt. Mean and scale are ImageNet's, on 0..255.
 TORCHVISION = Arch(
-    "torchvision", _TORCHVISION_CONV, norm="none", average_pool=6, dropout_before=True, initialisation="fan-in",
+    "torchvision", _TORCHVISION_CONV, norm="none", average_pool=6, dropout_before=True, initialization="fan-in",
     input=InputSpec(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375)), state_keys="torchvision")
 
 #: §3.5's one-tower network at the paper's full widths: every convolution sees every map.
@@ -78,40 +78,40 @@ ONE_GPU = replace(PAPER, name="one-gpu", towers=1)
 
 _UNIT_INPUT = InputSpec(mean="channel", scale=(58.0, 58.0, 58.0))
 
-#: What follows each convolution where batch normalisation stands before every activation.
+#: What follows each convolution where batch normalization stands before every activation.
 _BATCH_NORM = ("norm act pool", "norm act pool", "norm act", "norm act", "norm act pool")
 
-#: The paper's layout with batch normalisation before every activation instead of LRN (after cvjena/cnn-models).
+#: The paper's layout with batch normalization before every activation instead of LRN (after cvjena/cnn-models).
 PAPER_BN = replace(
-    PAPER, name="paper-bn", norm="batch", dense_norm=True, initialisation="kaiming", input=_UNIT_INPUT,
-    conv=_each(_PAPER_CONV, then=_BATCH_NORM, bias=(0.0,) * 5),
-    dense=(Dense(bias=0.0),) * 2)
+    PAPER, name="paper-bn", norm="batch", dense_norm=True, initialization="kaiming", input=_UNIT_INPUT,
+    conv=_each(_PAPER_CONV, post_ops=_BATCH_NORM, init_bias=(0.0,) * 5),
+    dense=(Dense(init_bias=0.0),) * 2)
 
-#: torchvision's layout with batch normalisation before every activation.
+#: torchvision's layout with batch normalization before every activation.
 TORCHVISION_BN = replace(
-    TORCHVISION, name="torchvision-bn", norm="batch", dense_norm=True, initialisation="kaiming", state_keys="names",
-    conv=_each(_TORCHVISION_CONV, then=_BATCH_NORM),
-    dense=(Dense(bias=0.0),) * 2)
+    TORCHVISION, name="torchvision-bn", norm="batch", dense_norm=True, initialization="kaiming", state_keys="names",
+    conv=_each(_TORCHVISION_CONV, post_ops=_BATCH_NORM),
+    dense=(Dense(init_bias=0.0),) * 2)
 
 #: Figure 1's four-layer network for CIFAR-10. The paper does not print it; widths and kernels are those of
 #: cuda-convnet's 18% network by the same author. The sigmas are its 0.0001, 0.01, 0.01 and 0.1, on inputs in 0..255.
 CIFAR = Arch(
     "cifar",
-    (Conv(32, 5, padding=2, then="act pool norm", sigma=0.0001),
-     Conv(32, 5, padding=2, then="act pool norm"),
-     Conv(64, 5, padding=2, then="act pool")),
-    dense=(), classes=10, dropout=0.0, output_sigma=0.1, lrn=LRN(k=1.0, n=9, alpha=5e-5), pool_rounding="ceil",
+    (Conv(32, 5, padding=2, post_ops="act pool norm", init_std=0.0001),
+     Conv(32, 5, padding=2, post_ops="act pool norm"),
+     Conv(64, 5, padding=2, post_ops="act pool")),
+    dense=(), classes=10, dropout=0.0, output_init_std=0.1, lrn=LRN(k=1.0, n=9, alpha=5e-5), pool_rounding="ceil",
     input=InputSpec(side=32, crop=28, mean="pixel"))
 
-#: For photographs of 64 pixels and less: the paper's five convolutions and 3/2 pooling, at a size that suits them.
+#: For images of 64 pixels and less: the paper's five convolutions and 3/2 pooling, at a size that suits them.
 SMALL = Arch(
     "small",
-    (Conv(48, 5, stride=2, padding=2, then="norm act pool"),
-     Conv(96, 3, padding=1, then="norm act pool"),
-     Conv(128, 3, padding=1, then="norm act"),
-     Conv(128, 3, padding=1, then="norm act"),
-     Conv(128, 3, padding=1, then="norm act pool")),
-    dense=(Dense(256, bias=0.0),), classes=10, norm="batch", dense_norm=True, initialisation="kaiming",
+    (Conv(48, 5, stride=2, padding=2, post_ops="norm act pool"),
+     Conv(96, 3, padding=1, post_ops="norm act pool"),
+     Conv(128, 3, padding=1, post_ops="norm act"),
+     Conv(128, 3, padding=1, post_ops="norm act"),
+     Conv(128, 3, padding=1, post_ops="norm act pool")),
+    dense=(Dense(256, init_bias=0.0),), classes=10, norm="batch", dense_norm=True, initialization="kaiming",
     pool_rounding="ceil",  # so that 32 pixels, cropped to 28, are enough
     input=InputSpec(side=64, crop=56, mean="channel", scale=(58.0, 58.0, 58.0)))
 
@@ -124,30 +124,30 @@ RECIPES = {recipe.name: recipe for recipe in (
     # §5 to the letter, with §4.1's augmentation; the plateau's patience is ours.
     Recipe("paper"),
     # The 2010 run's drops at epochs 23, 51 and 78 of 93; biases at twice the rate, undecayed; one crop for 32. Late,
-    # at "about 67 to 72", conv1's rate fell to 1e-5 and then 0, and the colour noise to 0.
-    Recipe("code2012", epochs=93, schedule="steps", drop_epochs=(23, 51, 78), bias_rate=2.0, decay_biases=False,
-           view_group=32, conv1_slows=67, conv1_stops=72, lighting_stops=67),
+    # at "about 67 to 72", conv1's rate fell to 1e-5 and then 0, and the color noise to 0.
+    Recipe("code2012", epochs=93, schedule="steps", drop_epochs=(23, 51, 78), bias_lr_factor=2.0, decay_biases=False,
+           view_group=32, conv1_slow_epoch=67, conv1_stop_epoch=72, lighting_stop_epoch=67),
     # models/bvlc_alexnet/solver.prototxt: a drop every 100,000 of 450,000 steps of 256, which is 20 epochs of ImageNet.
-    Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_rate=2.0, decay_biases=False,
+    Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_lr_factor=2.0, decay_biases=False,
            lighting=0.0),
     # references/classification: 8 GPUs x 32, step 30, no lighting, the rate outside the velocity.
-    Recipe("torchvision", batch_size=256, weight_decay=1e-4, rate_in_velocity=False, schedule="steps",
+    Recipe("torchvision", batch_size=256, weight_decay=1e-4, lr_in_velocity=False, schedule="steps",
            drop_epochs=(30, 60), crop="resized", lighting=0.0),
     # What gets the lowest error today in few epochs; made for the batch-norm forms.
-    Recipe("modern", epochs=30, rate=0.1, weight_decay=5e-4, decay_biases=False, rate_in_velocity=False, nesterov=True,
+    Recipe("modern", epochs=30, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False, nesterov=True,
            schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized", crop_area=(0.25, 1.0)),
     # Large batches: LARS, with 1709.05011's five epochs of warm-up and its decay by the square. Made for the batch-norm
     # forms. The rate is ours: `small` learns Imagenette by it at 1,024 (24.9% after 15 epochs, one seed); at the batch
     # that stands here it has not been run.
-    Recipe("lars", batch_size=8192, rate=10.0, trust=0.001, decay_biases=False, schedule="poly", warmup_epochs=5.0,
+    Recipe("lars", batch_size=8192, learning_rate=10.0, lars_trust=0.001, decay_biases=False, schedule="poly", warmup_epochs=5.0,
            lighting=0.0),
     # Fine-tuning (`--init`): a tenth of §5's rate, so that weights which know much are not shaken, and §5's own for
-    # the layers that know nothing; falling to nothing. Small batches, since photographs are few. `finetune_recipe`
+    # the layers that know nothing; falling to nothing. Small batches, since images are few. `finetune_recipe`
     # fits the rate to the network.
-    Recipe("finetune", epochs=30, batch_size=32, rate=0.001, new_rate=10.0, schedule="cosine", lighting=0.0),
-    # cuda-convnet's CIFAR-10 settings in kind: plain momentum, no colour noise, two drops.
-    Recipe("cifar", epochs=60, rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55), lighting=0.0,
-           bias_rate=2.0, decay_biases=False),
+    Recipe("finetune", epochs=30, batch_size=32, learning_rate=0.001, new_layer_lr_factor=10.0, schedule="cosine", lighting=0.0),
+    # cuda-convnet's CIFAR-10 settings in kind: plain momentum, no color noise, two drops.
+    Recipe("cifar", epochs=60, learning_rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55), lighting=0.0,
+           bias_lr_factor=2.0, decay_biases=False),
 )}
 
 
@@ -159,18 +159,18 @@ def default_recipe(arch: Arch) -> Recipe:
 
 def finetune_recipe(arch: Arch) -> Recipe:
     """`finetune` at a tenth of the rate at which that network is trained from nothing."""
-    return replace(RECIPES["finetune"], rate=default_recipe(arch).rate / 10)
+    return replace(RECIPES["finetune"], learning_rate=default_recipe(arch).learning_rate / 10)
 
 
 def arch(name: str) -> Arch:
     """The preset network of that name. Raises ValueError naming the nearest."""
     if name not in ARCHS:
-        raise ValueError(f"there is no network {name!r}; {nearest(name, ARCHS)}")
+        raise ValueError(f"there is no network {name!r}; {did_you_mean(name, ARCHS)}")
     return ARCHS[name]
 
 
 def recipe(name: str) -> Recipe:
     """The preset recipe of that name. Raises ValueError naming the nearest."""
     if name not in RECIPES:
-        raise ValueError(f"there is no recipe {name!r}; {nearest(name, RECIPES)}")
+        raise ValueError(f"there is no recipe {name!r}; {did_you_mean(name, RECIPES)}")
     return RECIPES[name]

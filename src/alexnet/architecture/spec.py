@@ -9,20 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from alexnet.errors import check
+from alexnet.errors import require
 
 Activation = Literal["relu", "tanh", "sigmoid"]
 Norm = Literal["lrn", "batch", "none"]
 Rounding = Literal["floor", "ceil"]
-Initialisation = Literal["gaussian", "fan-in", "kaiming"]
+Initialization = Literal["gaussian", "fan-in", "kaiming"]
 
-#: What may follow a convolution, in the order in which `Conv.then` names it.
+#: What may follow a convolution, in the order in which `Conv.post_ops` names it.
 STEPS = ("act", "norm", "mapnorm", "pool")
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The way from a stored photograph to the network's input; travels with the weights."""
+    """The way from a stored image to the network's input; travels with the weights."""
 
     side: int = 256
     """Side in pixels of the square that is stored (§2: shorter side to 256, then the central 256x256)."""
@@ -36,15 +36,15 @@ class InputSpec:
     """Order in which the network takes them (Caffe: BGR). Mean and scale are given in RGB all the same."""
 
     def __post_init__(self) -> None:
-        check(self.crop >= 1, f"crop {self.crop} must be at least 1 pixel")
-        check(self.crop <= self.side, f"crop {self.crop} exceeds photo side {self.side}; "
+        require(self.crop >= 1, f"crop {self.crop} must be at least 1 pixel")
+        require(self.crop <= self.side, f"crop {self.crop} exceeds photo side {self.side}; "
                f"set arch.input.side to {self.crop} or more and pack with that --side")
-        check(all(s > 0 for s in self.scale), f"scale {self.scale} must be positive in each channel")
+        require(all(s > 0 for s in self.scale), f"scale {self.scale} must be positive in each channel")
 
 
 @dataclass(frozen=True)
 class LRN:
-    """Local response normalisation (§3.3): b = a / (k + alpha * sum over n neighbouring maps of a^2) ^ beta."""
+    """Local response normalization (§3.3): b = a / (k + alpha * sum over n neighboring maps of a^2) ^ beta."""
 
     k: float = 2.0
     n: int = 5
@@ -53,11 +53,11 @@ class LRN:
     divide_by_n: bool = False
     """The printed formula multiplies the sum by alpha; code2012, Caffe and PyTorch multiply it by alpha / n."""
     within_tower: bool = False
-    """Whether a map's neighbours end at its own GPU: §3.2 lets the towers meet only from conv2 to conv3 and later."""
+    """Whether a map's neighbors end at its own GPU: §3.2 lets the towers meet only from conv2 to conv3 and later."""
 
     def __post_init__(self) -> None:
-        check(self.n >= 1 and self.n % 2 == 1, f"LRN over n={self.n} maps has no middle; n must be odd")
-        check(self.k > 0, f"LRN's k={self.k} must be positive, or a dark picture divides by zero")
+        require(self.n >= 1 and self.n % 2 == 1, f"LRN over n={self.n} maps has no middle; n must be odd")
+        require(self.k > 0, f"LRN's k={self.k} must be positive, or a dark picture divides by zero")
 
 
 @dataclass(frozen=True)
@@ -69,27 +69,27 @@ class Conv:
     kernel: int
     stride: int = 1
     padding: int = 0
-    within_tower: bool = False
+    grouped: bool = False
     """True: each tower sees only its own maps (§3.5: conv2, conv4, conv5), a grouped convolution. False: all maps."""
-    then: str = "act"
-    """What follows, in order, of `act norm mapnorm pool`; `mapnorm` is code2012's 5x5 normalisation within a map."""
-    sigma: float = 0.01
-    bias: float = 0.0
+    post_ops: str = "act"
+    """What follows, in order, of `act norm mapnorm pool`; `mapnorm` is code2012's 5x5 normalization within a map."""
+    init_std: float = 0.01
+    init_bias: float = 0.0
     dilation: int = 1
     """Pixels from one of the kernel's to the next; 1 in every AlexNet."""
 
     @property
-    def reach(self) -> int:
+    def effective_kernel(self) -> int:
         """Side of what the kernel covers, the gaps of its dilation included."""
         return self.dilation * (self.kernel - 1) + 1
 
     def __post_init__(self) -> None:
         for name in ("width", "kernel", "stride", "dilation"):
-            check(getattr(self, name) >= 1, f"a convolution's {name} {getattr(self, name)} must be at least 1")
-        check(self.padding >= 0, f"a convolution's padding {self.padding} must be at least 0")
-        unknown = [step for step in self.then.split() if step not in STEPS]
-        check(not unknown, f"unknown step {' '.join(unknown)!r} after a convolution; steps are {', '.join(STEPS)}")
-        check(len(set(self.then.split())) == len(self.then.split()), f"a step stands twice in {self.then!r}")
+            require(getattr(self, name) >= 1, f"a convolution's {name} {getattr(self, name)} must be at least 1")
+        require(self.padding >= 0, f"a convolution's padding {self.padding} must be at least 0")
+        unknown = [step for step in self.post_ops.split() if step not in STEPS]
+        require(not unknown, f"unknown step {' '.join(unknown)!r} after a convolution; steps are {', '.join(STEPS)}")
+        require(len(set(self.post_ops.split())) == len(self.post_ops.split()), f"a step stands twice in {self.post_ops!r}")
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ class Dense:
     """One hidden fully connected layer."""
 
     width: int = 4096
-    sigma: float = 0.01
-    bias: float = 1.0
+    init_std: float = 0.01
+    init_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self.width >= 1, f"a fully connected layer's width {self.width} must be at least 1")
+        require(self.width >= 1, f"a fully connected layer's width {self.width} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class Arch:
     towers: int = 1
     activation: Activation = "relu"
     norm: Norm = "lrn"
-    """What `norm` stands for in each `Conv.then`."""
+    """What `norm` stands for in each `Conv.post_ops`."""
     lrn: LRN = LRN()
     dense_norm: bool = False
-    """Batch normalisation between each hidden fully connected layer and its activation."""
+    """Batch normalization between each hidden fully connected layer and its activation."""
     pool_kernel: int = 3
     pool_stride: int = 2
     """§3.4: 3 and 2, so that windows overlap; 2 and 2 do not."""
@@ -136,36 +136,36 @@ class Arch:
     """Probability of zero in training; what is kept is scaled by 1 / (1 - p), which equals §4.2's 0.5 at test."""
     dropout_before: bool = False
     """False: on the outputs of the hidden layers (§4.2). True: on the inputs (torchvision)."""
-    initialisation: Initialisation = "gaussian"
+    initialization: Initialization = "gaussian"
     """`gaussian`: each layer's own sigma; `fan-in`: torch's default; `kaiming`: normal, variance 2 / fan-in."""
-    output_sigma: float = 0.01
-    output_bias: float = 0.0
+    output_init_std: float = 0.01
+    output_init_bias: float = 0.0
     state_keys: Literal["names", "torchvision"] = "names"
     """Keys of the state dict: features.conv1.weight, or torchvision's features.0.weight."""
 
     def __post_init__(self) -> None:
-        check(len(self.conv) >= 1, f"{self.name} has no convolution; give at least one")
-        check(self.classes >= 2, f"classes {self.classes} must be at least 2: one class leaves nothing to tell apart")
-        check(self.towers >= 1, f"towers {self.towers} must be at least 1")
-        check(0 <= self.dropout < 1, f"dropout {self.dropout} must lie in 0 <= p < 1")
-        check(self.pool_kernel >= 1 and self.pool_stride >= 1,
+        require(len(self.conv) >= 1, f"{self.name} has no convolution; give at least one")
+        require(self.classes >= 2, f"classes {self.classes} must be at least 2: one class leaves nothing to tell apart")
+        require(self.towers >= 1, f"towers {self.towers} must be at least 1")
+        require(0 <= self.dropout < 1, f"dropout {self.dropout} must lie in 0 <= p < 1")
+        require(self.pool_kernel >= 1 and self.pool_stride >= 1,
                f"pooling {self.pool_kernel}/{self.pool_stride} must be at least 1 in kernel and stride")
-        check(self.average_pool >= 0, f"average_pool {self.average_pool} must be 0 (none) or a side in pixels")
+        require(self.average_pool >= 0, f"average_pool {self.average_pool} must be 0 (none) or a side in pixels")
         for number, conv in enumerate(self.conv, 1):
-            check(not conv.within_tower or number > 1, "conv1 sees the photograph whole; within_tower cannot be true")
+            require(not conv.grouped or number > 1, "conv1 sees the image whole; grouped cannot be true")
             for width in (conv.width, self.conv[max(number - 2, 0)].width):
-                check(not conv.within_tower or width % self.towers == 0,
+                require(not conv.grouped or width % self.towers == 0,
                        f"conv{number} splits {width} maps over {self.towers} towers, which does not go up; "
                        f"make the width a multiple of {self.towers}")
         if self.lrn.within_tower and self.norm == "lrn":
             for number, conv in enumerate(self.conv, 1):
-                check("norm" not in conv.then.split() or conv.width % self.towers == 0,
+                require("norm" not in conv.post_ops.split() or conv.width % self.towers == 0,
                        f"norm{number} splits {conv.width} maps over {self.towers} towers, which does not go up")
 
     def groups(self, number: int) -> int:
         """Groups of convolution `number`, counted from 1."""
-        return self.towers if self.conv[number - 1].within_tower else 1
+        return self.towers if self.conv[number - 1].grouped else 1
 
     def steps(self, number: int) -> list[str]:
         """What follows convolution `number`, counted from 1, with a norm of `none` left out."""
-        return [step for step in self.conv[number - 1].then.split() if step != "norm" or self.norm != "none"]
+        return [step for step in self.conv[number - 1].post_ops.split() if step != "norm" or self.norm != "none"]

@@ -24,7 +24,7 @@ from alexnet.architecture.spec import Arch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from alexnet.data.packed import Packed, Split
+    from alexnet.data.packed import PackedDataset, PackedSplit
     from alexnet.inference.predictor import Model
 
 
@@ -44,12 +44,12 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
 
 
 WORK, NUMBERS, LOOK, WEIGHTS = (Group(name, sort_key=place) for place, name in enumerate((
-    "From photographs to answers", "The paper and its numbers", "Inside a network", "Weights and data")))
+    "From images to answers", "The paper and its numbers", "Inside a network", "Weights and data")))
 """What `alexnet --help` lists together, in that order; a command stands where its `sort_key` puts it."""
 
 app = App(
     name="alexnet",
-    help="AlexNet, the 2012 paper as working software: train it on your photographs, measure it, see into it.",
+    help="AlexNet, the 2012 paper as working software: train it on your images, measure it, see into it.",
     help_format="markdown",
     default_parameter=Parameter(negative=(), converter=_convert),
 )
@@ -171,26 +171,26 @@ def configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | No
     return network, override(chosen or default_recipe(network), wanted["recipe"])
 
 
-def open_data(data: str, side: int) -> Packed:
+def open_data(data: str, side: int) -> PackedDataset:
     """The packed form of DATA at that side; what is not packed yet is packed into the user's cache, saying so."""
     from alexnet.data.open import open_or_stream
 
     return _watched(open_or_stream(data, side, say=say))
 
 
-def _watched(packed: Packed) -> Packed:
+def _watched(packed: PackedDataset) -> PackedDataset:
     """The same; should one of its files be cut short from now on, a sentence says so before the process ends."""
-    from alexnet._runtime.native import last_words
+    from alexnet._runtime.native import set_sigbus_message
 
-    last_words(f"alexnet: a file of {packed.path} was cut short while it was read, or its disk fails; mend that and "
+    set_sigbus_message(f"alexnet: a file of {packed.path} was cut short while it was read, or its disk fails; mend that and "
                "run the same command again, training with --resume")
     return packed
 
 
 def measurable(
     paths: Sequence[str], split: str | None, device: str, fast: bool = False,
-) -> tuple[list[Model], Split, Tensor, Packed]:
-    """The networks of CHECKPOINT... DATA, the photographs to measure them on, and the way from its classes to theirs.
+) -> tuple[list[Model], PackedSplit, Tensor, PackedDataset]:
+    """The networks of CHECKPOINT... DATA, the images to measure them on, and the way from its classes to theirs.
 
     Raises ValueError for networks that cannot be averaged, with both values.
     """
@@ -209,9 +209,9 @@ def measurable(
                         for a, b in zip(model.classes, first.classes, strict=True) if a != b))
             raise ValueError(f"{path} knows {what}; an ensemble must agree on its classes")
         if model.preprocess.spec.side != first.preprocess.spec.side:
-            raise ValueError(f"{path} takes photographs of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
+            raise ValueError(f"{path} takes images of {model.preprocess.spec.side} pixels and {checkpoints[0]} of "
                              f"{first.preprocess.spec.side}; an ensemble must agree on them")
     packed = _watched(open_or_stream(
         data, first.preprocess.spec.side, say=say, trained_on=first.trained_on or "unknown"))
-    photographs = packed.split(split or ("val" if "val" in packed.splits else "train"))
-    return models, photographs, match_classes(first.classes, packed.classes), packed
+    images = packed.split(split or ("val" if "val" in packed.splits else "train"))
+    return models, images, match_classes(first.classes, packed.classes), packed

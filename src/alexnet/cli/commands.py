@@ -43,7 +43,7 @@ from alexnet.cli.app import (
 )
 
 if TYPE_CHECKING:
-    from alexnet.data.packed import Packed
+    from alexnet.data.packed import PackedDataset
 
 
 __all__ = ["app", "main"]
@@ -52,7 +52,7 @@ __all__ = ["app", "main"]
 def demo(
     *, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = None,
 ) -> None:
-    """Train, measure and report on photographs that come with the install; offline, a few minutes.
+    """Train, measure and report on images that come with the install; offline, a few minutes.
 
     A demo that was interrupted goes on by itself; a finished one is kept.
 
@@ -129,7 +129,7 @@ def pack(
     source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
     held_out: float = 0.1, workers: int | None = None, allocator: Memory = "keep",
 ) -> None:
-    """Prepare photographs once: rescale, crop, and write them into shards that training reads fast.
+    """Prepare images once: rescale, crop, and write them into shards that training reads fast.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def pack(
     dest
         Folder to write; unfinished packing there is gone on with.
     side
-        Side of the stored square: 256 as in the paper, unless the photographs are tiny.
+        Side of the stored square: 256 as in the paper, unless the images are tiny.
     codec
         raw (uint8, a plain .npy) or jpeg (a WebDataset tar, a tenth of the size).
     quality
@@ -149,7 +149,7 @@ def pack(
     workers
         Threads; all cores unless said.
     allocator
-        keep: memory of one photograph serves for the next (Linux); system: as it was.
+        keep: memory of one image serves for the next (Linux); system: as it was.
     """
     at_least_1(side=side, workers=workers)
     set_allocator(allocator)
@@ -169,7 +169,7 @@ def pack(
 def verify(data: str, /) -> None:
     """Read every byte of a packed folder, and name the files that are missing, cut off or damaged.
 
-    Other commands check all but the photographs themselves, whose bytes would take as long to check as to read.
+    Other commands check all but the images themselves, whose bytes would take as long to check as to read.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def verify(data: str, /) -> None:
     print(f"{data}: all {len(packed.manifest['files']):,} files are as they were written")
 
 
-def _describe(packed: Packed) -> None:
+def _describe(packed: PackedDataset) -> None:
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
 
@@ -213,7 +213,7 @@ def train(
         A folder of class folders, a packed folder, the name cifar10 or embedded, or the URL (http, https or file) of a
         folder that `alexnet pack SOURCE DEST --codec jpeg` made, which is then streamed.
     arch_
-        paper unless said; `alexnet presets` lists them. For photographs of 64 pixels and less, and for an answer within
+        paper unless said; `alexnet presets` lists them. For images of 64 pixels and less, and for an answer within
         minutes: small; for 32 pixels: cifar.
     recipe_
         paper, code2012, caffe, torchvision, modern, cifar, lars or finetune; unless said, the one that goes with the
@@ -242,13 +242,13 @@ def train(
         Under torchrun. data: each process has its share of every batch; towers: each has one of the paper's towers;
         hybrid: "one weird trick", each has its share of every batch and of the fully connected layers' units.
     scheme
-        For hybrid: how photographs come to the fully connected layers: a all at once, b one process's after another's,
+        For hybrid: how images come to the fully connected layers: a all at once, b one process's after another's,
         c a part of each process's after another.
     timeout
         Under torchrun: seconds that a process waits for the others before it takes one of them for lost.
     micro_batch
-        Photographs that a device works on at a time, where its memory does not hold its share of a batch. Their
-        gradients add up to the batch's; only batch normalisation notices.
+        Images that a device works on at a time, where its memory does not hold its share of a batch. Their
+        gradients add up to the batch's; only batch normalization notices.
     """
     memory = set_allocator(allocator)  # before torch is imported, as is the next
     wait_briefly()
@@ -258,14 +258,14 @@ def train(
     from alexnet._runtime.progress import TrainingBar
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.parallel.strategies import joined
-    from alexnet.training.trainer import Run, resumable
+    from alexnet.training.trainer import Trainer, resumable
 
     what = arch_ or ("finetune" if init else "paper")
     called = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
     out = out or Path("runs") / f"{what}-{called}"
     device = choose_device(device)
     with joined(device, timeout) as world:
-        with world.together():
+        with world.error_barrier():
             resume = resume or world.restarted
             begun = world.from_first(lambda: resumable(out) if resume else None)
             start = open_weights(init) if init and not begun else None
@@ -281,17 +281,17 @@ def train(
                                  "--init CHECKPOINT, or leave it out")
             chosen = replace(chosen, epochs=epochs) if epochs is not None else chosen
             chosen = replace(chosen, freeze=freeze.replace(",", " ")) if freeze is not None else chosen
-            packed = world.one_by_one(lambda: open_data(data, network.input.side))
+            packed = world.local_rank0_first(lambda: open_data(data, network.input.side))
             arithmetic = choose_precision(begun[2].precision if begun and precision == "auto" else precision, device)
             watch = TrainingBar(chosen.epochs)
-            run = Run(packed, network, chosen, out, seed=seed, device=str(world.device), precision=arithmetic,
+            run = Trainer(packed, network, chosen, out, seed=seed, device=str(world.device), precision=arithmetic,
                       resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
                       about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory},
                       world=world, parallel=parallel, scheme=scheme, micro_batch=micro_batch)
         if start:
             say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
         say(f"{network.name}, {run.team.parameters:,} parameters, recipe {chosen.name}, "
-            f"{len(run.training):,} photographs of {len(packed.classes)} classes; writing {out}")
+            f"{len(run.training):,} images of {len(packed.classes)} classes; writing {out}")
         say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}"
             + (f"; {world.size} processes, {parallel}" if world.size > 1 else ""))
         if begun and run.state.epoch >= chosen.epochs:
@@ -319,7 +319,7 @@ def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Literal["1", "10"] = "1",
     split: str | None = None, batch_size: int = 128, device: Device = "auto", fast: Fast = False, json_: Json = False,
 ) -> None:
-    """Measure top-1 and top-5 error of a checkpoint, or of several as an ensemble, on the validation photographs.
+    """Measure top-1 and top-5 error of a checkpoint, or of several as an ensemble, on the validation images.
 
     Under torchrun each process measures its share of them.
 
@@ -329,7 +329,7 @@ def evaluate(
         One or more checkpoints (or run folders), then the data: class folders, a packed folder or its
         URL (http, https or file), or a name.
     views
-        1, the centre; 10, four corners and the centre with their mirror images, averaged (paper, section 4.1).
+        1, the center; 10, four corners and the center with their mirror images, averaged (paper, section 4.1).
     split
         val unless said. A folder that has no split, and is not the one trained on, is measured whole.
     """
@@ -345,13 +345,13 @@ def evaluate(
     if len(paths) < 2:
         raise ValueError("evaluate takes at least one checkpoint and then the data: alexnet evaluate runs/demo DATA")
     with joined(choose_device(device)) as world:
-        with world.together():
-            models, photographs, label_map, _ = world.one_by_one(
+        with world.error_barrier():
+            models, images, label_map, _ = world.local_rank0_first(
                 lambda: measurable(paths, split, str(world.device), fast))
-        bar = Bar(f"evaluating, {views} view{'s' * (views != '1')}", "photographs")
+        bar = Bar(f"evaluating, {views} view{'s' * (views != '1')}", "images")
         with bar if world.first else nullcontext():
             errors = world.errors(measure(
-                [(model.answering, model.preprocess) for model in models], photographs, views=int(views),
+                [(model.answering, model.preprocess) for model in models], images, views=int(views),
                 batch_size=batch_size, device=world.device, on_progress=bar if world.first else None,
                 label_map=label_map, share=(world.rank, world.size)))
     if not world.first:
@@ -370,7 +370,7 @@ def predict(
     fast: Fast = False, allow_private: bool = False, json_: Json = False,
     csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Name what is in photographs.
+    """Name what is in images.
 
     Parameters
     ----------
@@ -381,7 +381,7 @@ def predict(
     top
         How many classes to name, the likeliest first.
     views
-        1: the centre. 10: corners, centre and their mirror images, averaged, as the paper does (§4.1).
+        1: the center. 10: corners, center and their mirror images, averaged, as the paper does (§4.1).
     allow_private
         Follow an address's redirect into a private network too.
     """
@@ -389,11 +389,11 @@ def predict(
 
     from alexnet._runtime.devices import choose_device
     from alexnet.data.images import BadImage
-    from alexnet.data.url_images import fetch_photo, is_address
+    from alexnet.data.url_images import fetch_image, is_address
     from alexnet.inference.predictor import BATCH, expand, load
 
     if not photos:
-        raise ValueError("predict takes a checkpoint and then photographs: alexnet predict runs/demo PHOTO...")
+        raise ValueError("predict takes a checkpoint and then images: alexnet predict runs/demo PHOTO...")
     if json_ and csv_:
         raise ValueError("--json and --csv are two forms of the same; give one of them")
     model = load(checkpoint, choose_device(device), fast)
@@ -406,7 +406,7 @@ def predict(
         for path in some:
             try:
                 read.append((path, model.pixels(
-                    fetch_photo(path, allow_private) if is_address(path) else path, name=path)))
+                    fetch_image(path, allow_private) if is_address(path) else path, name=path)))
             except BadImage as error:
                 broken += 1
                 say(f"alexnet: {error}")
@@ -512,7 +512,7 @@ def export(
         safetensors, a folder in the layout of the Hugging Face hub: config, weights, model card. Unless said, the
         ending tells: .onnx, .pt2, .pth, or none.
     from_pixels
-        onnx and torch-export: take stored uint8 photographs, and do the preprocessing too.
+        onnx and torch-export: take stored uint8 images, and do the preprocessing too.
     """
     from alexnet.models.formats.onnx import export as write
     from alexnet.models.formats.open_weights import open_weights

@@ -1,4 +1,4 @@
-"""The commands that look inside: the paper's claims and figures, a network at work, units, neighbours, the report."""
+"""The commands that look inside: the paper's claims and figures, a network at work, units, neighbors, the report."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from alexnet.cli.app import (
 )
 
 ROWS_SHOWN = 20
-"""Photographs, at most, that a picture of neighbours shows."""
+"""Images, at most, that a picture of neighbors shows."""
 
 COLUMNS = 50
-"""Patches or neighbours in a row of a picture, at most: as wide as 10,000 pixels."""
+"""Patches or neighbors in a row of a picture, at most: as wide as 10,000 pixels."""
 
 ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "towers", "depth",
                     "ten-views", "ensemble", "batch-norm", "saturation", "table"]
@@ -55,7 +55,7 @@ def reproduce(
 ) -> None:
     """See one of the paper's claims happen: train what it compares, and print the paper's number beside ours.
 
-    Small networks of the paper's layers on your photographs, a few minutes a run on a CPU. Finished runs are kept and
+    Small networks of the paper's layers on your images, a few minutes a run on a CPU. Finished runs are kept and
     never trained again; stopped ones go on.
 
     Parameters
@@ -66,9 +66,9 @@ def reproduce(
     paths
         For table: one or more checkpoints (or run folders), then the data.
     data
-        Photographs to train on: class folders, a packed folder, or a name.
+        Images to train on: class folders, a packed folder, or a name.
     side
-        32 or 64, at which the photographs are packed; 32 unless said for cifar10, else 64.
+        32 or 64, at which the images are packed; 32 unless said for cifar10, else 64.
     epochs
         Of each run: 12 unless said, 40 at the most for figure1.
     seeds
@@ -154,34 +154,34 @@ def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, d
         raise ValueError("reproduce table takes checkpoints and then the data: "
                          "alexnet reproduce table runs/a runs/b DATA")
     device = choose_device(device)
-    models, photographs, label_map, packed = measurable(paths, split, device)
+    models, images, label_map, packed = measurable(paths, split, device)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(paths, models, strict=False)]
-    with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "photographs") as bar:
-        measured = tables.tables(members, photographs, label_map=label_map, batch_size=batch_size,
+    with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:
+        measured = tables.tables(members, images, label_map=label_map, batch_size=batch_size,
                                  device=torch.device(device), on_progress=bar)
     if json_:
         print(json.dumps(tables.to_json(measured), indent=2))
     else:
-        what = f"{len(photographs):,} of {Path(packed.source).name}, {len(packed.classes)} classes"
+        what = f"{len(images):,} of {Path(packed.source).name}, {len(packed.classes)} classes"
         Console(highlight=False).print(render.errors_table(measured, what))
 
 
 @app.command(group=LOOK, sort_key=0)
 def diagnose(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], photographs: int | None = None,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], images: int | None = None,
     steps: int | None = None, side: int | None = None, device: Device = "auto", json_: Json = False,
 ) -> None:
     """Look into a network at work: saturated and dead units, gradients, updates, and in words what is wrong.
 
-    With a checkpoint, that network over training photographs. With DATA alone, networks of sigmoid, tanh and ReLU
-    units, with and without normalisation, side by side, before and after some steps: why ReLU.
+    With a checkpoint, that network over training images. With DATA alone, networks of sigmoid, tanh and ReLU
+    units, with and without normalization, side by side, before and after some steps: why ReLU.
 
     Parameters
     ----------
     paths
         A checkpoint or run folder, and the data it was trained on; or the data alone.
-    photographs
-        How many training photographs the checkpoint's network is shown, in whole batches: 512 unless said.
+    images
+        How many training images the checkpoint's network is shown, in whole batches: 512 unless said.
     steps
         Without a checkpoint: of training, between the two looks; 150 unless said.
     side
@@ -192,20 +192,20 @@ def diagnose(
     if len(paths) not in (1, 2):
         raise ValueError("diagnose takes a checkpoint and its data, or data alone: alexnet diagnose runs/mine DATA")
     at_least_1(steps=steps)
-    if photographs is not None and photographs < 2:
-        raise ValueError(f"--photographs {photographs} must be at least 2")
+    if images is not None and images < 2:
+        raise ValueError(f"--images {images} must be at least 2")
     console = Console(highlight=False)
     if len(paths) == 1:
         from alexnet._runtime.progress import Bar
         from alexnet.cli import render
         from alexnet.reproduce import runs as runs_module
 
-        takes_no("diagnose without a checkpoint", photographs=photographs,
+        takes_no("diagnose without a checkpoint", images=images,
                  device=None if device in ("auto", "cpu") else device)
         steps = steps or 150
         packed = open_data(paths[0], _claims_side(paths[0], side))
         with Bar("training side by side", "steps") as bar:
-            asides = runs_module.side_by_side(packed, steps=steps, on_progress=bar)
+            asides = runs_module.compare_networks(packed, steps=steps, on_progress=bar)
         if json_:
             print(json.dumps([{"name": one.name, "before": one.before.to_json(),
                                "after": one.after.to_json() if one.after else None, "verdicts": list(one.verdicts)}
@@ -225,26 +225,26 @@ def diagnose(
     from alexnet.training.schedule import learning_rate
 
     takes_no("diagnose of a checkpoint", steps=steps, side=side)
-    photographs = photographs or 512
+    images = images or 512
     saved = checkpoint.load(Path(paths[0]))
     packed = open_data(paths[1], saved.arch.input.side)
     where = torch.device(choose_device(device))
     network = saved.network().to(where)
     way = saved.recipe or default_recipe(saved.arch)
     torch.manual_seed(0)
-    shown = activations.shown(packed.split("train"), saved.preprocess().to(where), way, photographs, device=where,
+    shown = activations.shown(packed.split("train"), saved.preprocess().to(where), way, images, device=where,
                               lighting_CC=lighting_basis(packed.rgb_covariance, way.lighting_scale).to(where),
                               label_map=match_classes(saved.classes, packed.classes))
-    rate = way.rate
+    rate = way.learning_rate
     if saved.training:  # of the epoch that it has last been through
         rate = learning_rate(way, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
-    seen = activations.look(network, shown, rate=rate, decay=way.weight_decay)
+    seen = activations.inspect_activations(network, shown, rate=rate, decay=way.weight_decay)
     said = health.verdicts(seen, saved.arch, saved.training.get("step"))
     if json_:
         print(json.dumps(seen.to_json() | {"verdicts": said}, indent=2))
         return
     console.print(render.activations_table(seen))
-    console.print(f"\n{seen.photographs:,} of {len(packed.split('train')):,} training photographs, in whole batches; "
+    console.print(f"\n{seen.images:,} of {len(packed.split('train')):,} training images, in whole batches; "
                   f"loss {seen.loss:.3f}; updates at a rate of {rate:.3g}, "
                   f"{'that of its last epoch' if saved.training else 'where its recipe begins'}, without momentum.")
     for sentence in said:
@@ -252,7 +252,7 @@ def diagnose(
 
 
 def _claims_side(data: str, side: int | None) -> int:
-    """At which the claims' networks take DATA's photographs."""
+    """At which the claims' networks take DATA's images."""
     if side is None:
         side = 32 if "cifar" in Path(data).name else 64
     if side not in (32, 64):
@@ -266,12 +266,12 @@ def figure(
     out: Path | None = None, name: Annotated[list[str] | None, Parameter(negative=())] = None, size: int | None = None,
     set_: Set = None,
 ) -> None:
-    """Draw one of the paper's figures from your own runs and photographs, as PNG and SVG.
+    """Draw one of the paper's figures from your own runs and images, as PNG and SVG.
 
     figure 1 RUN RUN         training error over epochs, solid and dashed
     figure 2 ARCH            the network, drawn from its numbers: any preset, run or checkpoint
     figure 3 CHECKPOINT      the first layer's kernels, tower 1 above tower 2
-    figure 4 CHECKPOINT DATA photographs with their five likeliest classes, and those nearest to them
+    figure 4 CHECKPOINT DATA images with their five likeliest classes, and those nearest to them
 
     Parameters
     ----------
@@ -304,11 +304,11 @@ def figure(
     if number == "1":
         made = paper_figures.figure1([Path(source) for source in sources], name or ())
     elif number == "2":
-        from alexnet.reproduce.diagram import blueprint
+        from alexnet.reproduce.diagram import network_diagram
 
         is_preset = sources[0] in ARCHS or not Path(sources[0]).exists()
         network = arch(sources[0]) if is_preset else open_weights(sources[0]).arch
-        made = blueprint(configure(network, None, set_)[0], size)
+        made = network_diagram(configure(network, None, set_)[0], size)
     elif number == "3":
         made = paper_figures.figure3(open_weights(sources[0]))
     else:
@@ -316,7 +316,7 @@ def figure(
 
         saved = open_weights(sources[0])
         packed = open_data(sources[1], saved.arch.input.side)
-        with Bar("features of the training photographs", "photographs") as bar:
+        with Bar("features of the training images", "images") as bar:
             made = paper_figures.figure4(saved, packed, bar)
     for path in paper_figures.save(made, out):
         print(path)
@@ -327,7 +327,7 @@ def see(
     checkpoint: Path, photo: Path, /, *, label: Annotated[str | None, Parameter(name="--class")] = None,
     layer: str | None = None, out: Path = Path("figures/see.png"), device: Device = "auto", json_: Json = False,
 ) -> None:
-    """Show what the answer for a photograph rests on: occlusion map, Grad-CAM, guided gradients, deconvnet.
+    """Show what the answer for an image rests on: occlusion map, Grad-CAM, guided gradients, deconvnet.
 
     Parameters
     ----------
@@ -350,10 +350,10 @@ def see(
     from alexnet.reproduce import paper_figures, plots
 
     if not photo.exists():
-        raise ValueError(f"{photo} does not exist; name a photograph")
+        raise ValueError(f"{photo} does not exist; name an image")
     seen = attribution.see(load(checkpoint, choose_device(device)), photo, label=label, layer=layer)
     slopes = {"guided gradients": seen.guided_HWC, "deconvnet": seen.deconvnet_HWC}
-    made = plots.rests_on(
+    made = plots.attribution_figure(
         seen.view_HWC, {"occlusion": seen.occlusion_HW, f"Grad-CAM, {seen.layer}": seen.grad_cam_HW},
         {name: slope for name, slope in slopes.items() if slope is not None}, f"{seen.label}, {seen.probability:.0%}")
     paths = paper_figures.save(made, out)
@@ -365,7 +365,7 @@ def see(
         return
     row, column = divmod(int(seen.occlusion_HW.argmax()), seen.occlusion_HW.shape[1])
     print(f"{photo}: {seen.label}, {seen.probability:.1%}")
-    print(f"a grey square of {seen.window} pixels costs it most around row {row}, column {column} of the "
+    print(f"a gray square of {seen.window} pixels costs it most around row {row}, column {column} of the "
           f"{len(seen.view_HWC)}x{len(seen.view_HWC)} view: {100 * seen.occlusion_HW.max():.1f} percentage points, "
           "averaged over the squares that hide that place")
     if seen.guided_HWC is None:
@@ -386,7 +386,7 @@ def units(
     checkpoint
         A checkpoint or a run's folder.
     data
-        Photographs to look through: class folders, a packed folder, or a name.
+        Images to look through: class folders, a packed folder, or a name.
     layer
         conv1, relu5, fc6, ...; see `alexnet explain`.
     unit
@@ -409,15 +409,15 @@ def units(
 
     model = load(checkpoint, choose_device(device))
     packed = open_data(data, model.preprocess.spec.side)
-    photographs = packed.split(split)
-    with Bar(f"looking through {layer}", "photographs") as bar:
-        found = top_patches.strongest(model, photographs, packed.classes, layer, unit or (), count, on_progress=bar)
+    images = packed.split(split)
+    with Bar(f"looking through {layer}", "images") as bar:
+        found = top_patches.strongest(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
     side = top_patches.field(model.network.arch, layer)[1]
     outputs = iter(plots.alike([patch.output for best in found.values() for patch in best]))
     # The last layer's units are the classes.
     names = model.classes if layer == model.network.layer_names()[-1] else ()
     cut = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
-        (top_patches.cut_out(photographs.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
+        (top_patches.cut_out(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
          next(outputs))
         for patch in best] for number, best in found.items()}
     paths = paper_figures.save(plots.patches(cut, count), out)
@@ -437,15 +437,15 @@ def units(
     print(f"picture: {paths[0]}")
 
 
-@app.command(name="neighbours", group=LOOK, sort_key=3)
-def neighbours_(
-    checkpoint: Path, /, *photos: Path, among: str, count: int = 6, split: str = "train", layer: str | None = None,
-    out: Path = Path("figures/neighbours.png"), device: Device = "auto", json_: Json = False,
+@app.command(name="neighbors", group=LOOK, sort_key=3)
+def neighbors_(
+    checkpoint: Path, /, *photos: Path, reference_set: str, count: int = 6, split: str = "train", layer: str | None = None,
+    out: Path = Path("figures/neighbors.png"), device: Device = "auto", json_: Json = False,
 ) -> None:
-    """Find the photographs of a data set that lie nearest to yours in the last hidden layer (Figure 4, right).
+    """Find the images of a data set that lie nearest to yours in the last hidden layer (Figure 4, right).
 
-    Every distance is worked out for up to 100,000 photographs; for more, install faiss: pip install
-    'alexnet[neighbours]'. The set goes through the network once: what comes out is kept in ~/.cache/alexnet/features.
+    Every distance is worked out for up to 100,000 images; for more, install faiss: pip install
+    'alexnet[neighbors]'. The set goes through the network once: what comes out is kept in ~/.cache/alexnet/features.
 
     Parameters
     ----------
@@ -454,7 +454,7 @@ def neighbours_(
     photos
         Files, or folders of them.
     among
-        Photographs to search: class folders, a packed folder, or a name.
+        Images to search: class folders, a packed folder, or a name.
     count
         How many of them to name for each.
     split
@@ -469,21 +469,21 @@ def neighbours_(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.inference.neighbors import class_of, features_of, neighbours
+    from alexnet.inference.neighbors import class_of, features_of, neighbors
     from alexnet.inference.predictor import expand, load
     from alexnet.reproduce import paper_figures, plots
 
     if not photos:
-        raise ValueError("neighbours takes a checkpoint and then photographs: "
-                         "alexnet neighbours runs/mine PHOTO... --among DATA")
+        raise ValueError("neighbors takes a checkpoint and then images: "
+                         "alexnet neighbors runs/mine PHOTO... --among DATA")
     model = load(checkpoint, choose_device(device))
     paths = expand(photos)
     asked = [model.pixels(path) for path in paths]
-    packed = open_data(among, model.preprocess.spec.side)
-    photographs = packed.split(split)
-    with Bar("features of the set", "photographs") as bar:
-        features_ND = features_of(model, photographs, layer, keep_as=f"{packed.fingerprint} {split}", on_progress=bar)
-    found = neighbours(model.features(asked, layer), features_ND, photographs, packed.classes, count)
+    packed = open_data(reference_set, model.preprocess.spec.side)
+    images = packed.split(split)
+    with Bar("features of the set", "images") as bar:
+        features_ND = features_of(model, images, layer, keep_as=f"{packed.fingerprint} {split}", on_progress=bar)
+    found = neighbors(model.features(asked, layer), features_ND, images, packed.classes, count)
     if json_:
         print(json.dumps([{"photo": str(path), "nearest": [one.to_json() for one in near]}
                           for path, near in zip(paths, found, strict=True)], indent=2))
@@ -495,7 +495,7 @@ def neighbours_(
     shown = slice(ROWS_SHOWN)
     truths = [class_of(path, packed.classes) for path in paths[shown]]
     pictures = paper_figures.save(plots.beside(paper_figures.rows_beside(
-        asked[shown], truths, found[shown], photographs, [path.stem for path in paths[shown]])), out)
+        asked[shown], truths, found[shown], images, [path.stem for path in paths[shown]])), out)
     if not json_:
         print(f"picture: {pictures[0]}" + (f", the first {ROWS_SHOWN}" if len(paths) > ROWS_SHOWN else ""))
 
@@ -516,7 +516,7 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     run
         A folder that `alexnet train` made.
     data
-        The data trained on, for the photographs in the report, if it has moved since.
+        The data trained on, for the images in the report, if it has moved since.
     """
     from alexnet.models import checkpoint
     from alexnet.reproduce.report import packed_data
@@ -526,5 +526,5 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     read_log(run)  # which says so where it is no run
     packed = open_data(data, checkpoint.load(run).arch.input.side) if data else packed_data(run)
     if packed is None:
-        say("note: the data is not where it was, so the report shows no photographs; name it with --data")
+        say("note: the data is not where it was, so the report shows no images; name it with --data")
     print(f"report: {write_report(run, packed)}")

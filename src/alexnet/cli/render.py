@@ -11,13 +11,13 @@ from alexnet.architecture.differences import differences
 from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch, Rounding
-from alexnet.errors import nearest
+from alexnet.errors import did_you_mean
 
 if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from rich.console import RenderableType
 
-    from alexnet.interpret.activations import Histogram, Look
-    from alexnet.reproduce.runs import Aside, Outcome
+    from alexnet.interpret.activations import ActivationReport, Histogram
+    from alexnet.reproduce.runs import BeforeAfter, Outcome
     from alexnet.reproduce.tables import Ours
 
 # --- For a person -----------------------------------------------------------------------------------------------------
@@ -29,12 +29,12 @@ def explanation_table(explanation: Explanation, layer: str | None = None) -> Ren
         return _layer_table(explanation)
     found = {each.name: each for each in explanation.layers}
     if layer not in found:
-        raise ValueError(f"{explanation.arch.name} has no layer {layer!r}; {nearest(layer, found)}")
+        raise ValueError(f"{explanation.arch.name} has no layer {layer!r}; {did_you_mean(layer, found)}")
     return _story(explanation, found[layer])
 
 
 def _shown(arch: Arch, shape: Shape) -> str:
-    """96x55x55 of a net with two towers as 2 x 48x55x55, for that is what Figure 2 shows; colours are of no tower."""
+    """96x55x55 of a net with two towers as 2 x 48x55x55, for that is what Figure 2 shows; colors are of no tower."""
     if arch.towers > 1 and len(shape) == 3 and shape[0] > 3 and shape[0] % arch.towers == 0:
         return f"{arch.towers} x {shape[0] // arch.towers}x{shape[1]}x{shape[2]}"
     return "x".join(map(str, shape))
@@ -59,7 +59,7 @@ def _layer_table(explanation: Explanation) -> RenderableType:
                       f"{layer.multiply_adds / 1e6:.1f} M" if layer.multiply_adds else "", f"{layer.receptive_field}",
                       style="" if weighty or layer.worked else "dim")
     totals = (f"{arch.name}: {explanation.parameters:,} parameters, {explanation.multiply_adds / 1e6:,.1f} million "
-              f"multiply-adds a photograph (convolutions and fully connected layers), "
+              f"multiply-adds an image (convolutions and fully connected layers), "
               f"{explanation.activation_bytes / 1e6:.1f} MB of activations in fp32. Smallest input: "
               f"{smallest_input(arch)} pixels.")
     notes = [Padding(f"{layer.name}: {note}.", (0, 0, 0, 2), expand=False)
@@ -85,7 +85,7 @@ def _story(explanation: Explanation, layer: Layer) -> RenderableType:
         per_unit = layer.multiply_adds // layer.neurons
         lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} taps = {layer.multiply_adds:,} multiply-adds")
     apart = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
-    lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {_memory(layer.activation_bytes)} a photograph",
+    lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {_memory(layer.activation_bytes)} an image",
               f"  sees    {layer.receptive_field}x{layer.receptive_field} input pixels{apart}"]
     if layer.receptive_field_worked:
         lines.append(f"          field before + (kernel - 1) x jump before: {layer.receptive_field_worked}")
@@ -154,8 +154,8 @@ def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> R
                  Text("  § a section of the paper", "dim"), *legend)
 
 
-def errors_table(measured: Sequence[Ours], photographs: str) -> RenderableType:
-    """The paper's lines and ours in one table; ours with their 95% intervals. photographs: ours, in words."""
+def errors_table(measured: Sequence[Ours], images: str) -> RenderableType:
+    """The paper's lines and ours in one table; ours with their 95% intervals. images: ours, in words."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -163,17 +163,17 @@ def errors_table(measured: Sequence[Ours], photographs: str) -> RenderableType:
     from alexnet.reproduce.tables import REPORTED
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("system", "views", "photographs", "top-1", "top-5", "source; 95% intervals in %"):
+    for title in ("system", "views", "images", "top-1", "top-5", "source; 95% intervals in %"):
         number = title in ("views", "top-1", "top-5")
         table.add_column(title, justify="right" if number else "left", no_wrap=number)
     table.add_row("the paper's", style="bold")
     for row in REPORTED:
-        table.add_row(f"  {row.system}", str(row.views or ""), row.photographs, *(
+        table.add_row(f"  {row.system}", str(row.views or ""), row.images, *(
             "-" if error is None else f"{error:.1f}%" for error in (row.top1_error, row.top5_error)), row.where)
     table.add_row("ours", style="bold")
     for own in measured:
         errors = own.errors.to_json()
-        table.add_row(f"  {escape(own.system)}", str(own.views), escape(photographs),
+        table.add_row(f"  {escape(own.system)}", str(own.views), escape(images),
                       f"{errors['top1_error']:.1%}", f"{errors['top5_error']:.1%}", ", ".join(
                           f"{100 * low:.1f} to {100 * high:.1f}" for low, high in errors["interval"].values()))
     return Group(table, "", *_remarks(measured))
@@ -184,8 +184,8 @@ def _remarks(measured: Sequence[Ours]) -> list[str]:
     from alexnet.reproduce.tables import VIEWS
 
     remarks = ["* pre-trained on the ImageNet 2011 Fall release, with a sixth convolution (--arch paper-conv6)."]
-    if measured and measured[0].errors.photographs != 50_000:
-        remarks.append(f"Ours are errors on {measured[0].errors.photographs:,} photographs that are not the paper's "
+    if measured and measured[0].errors.images != 50_000:
+        remarks.append(f"Ours are errors on {measured[0].errors.images:,} images that are not the paper's "
                        "50,000 of ILSVRC-2012: they are to be compared with each other, and not with the paper's.")
     for views in VIEWS:
         single = [row.errors.top1_error for row in measured if row.networks == 1 and row.views == views]
@@ -219,12 +219,12 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     return Group(
         f"{claim.name} ({escape(claim.where)}): {escape(claim.says)}.", "", table, "", *notes, "",
         f"the paper: {papers(outcome)}; ours: {ours(outcome, outcome.differences[0])}: {outcome.verdict}.",
-        f"{escape(outcome.data)} at {outcome.side} pixels, {outcome.photographs[0]:,} photographs for training and "
-        f"{outcome.photographs[1]:,} for measuring, {outcome.epochs} epochs, seeds "
+        f"{escape(outcome.data)} at {outcome.side} pixels, {outcome.images[0]:,} images for training and "
+        f"{outcome.images[1]:,} for measuring, {outcome.epochs} epochs, seeds "
         f"{', '.join(map(str, outcome.seeds))}; brackets: 95% intervals over seeds.")
 
 
-def activations_table(seen: Look) -> RenderableType:
+def activations_table(seen: ActivationReport) -> RenderableType:
     """Two tables for the terminal: activations with their histograms, and weights with their updates."""
     from rich.console import Group
     from rich.table import Table
@@ -254,7 +254,7 @@ def spark(values: Histogram, wide: int = 20) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * bar / top)] for bar in bars)
 
 
-def render_side_by_side(asides: Sequence[Aside], steps: int) -> RenderableType:
+def render_side_by_side(asides: Sequence[BeforeAfter], steps: int) -> RenderableType:
     """A line for each network: what its units and gradients do before the first step and after the last."""
     from rich.console import Group
     from rich.table import Table
@@ -263,7 +263,7 @@ def render_side_by_side(asides: Sequence[Aside], steps: int) -> RenderableType:
     for title in ("", "saturated", "dead", "first/last gradient", "loss"):
         table.add_column(title, justify="left" if not title else "right", no_wrap=True)
 
-    def change(aside: Aside, form: Callable[[Look], str]) -> str:
+    def change(aside: BeforeAfter, form: Callable[[ActivationReport], str]) -> str:
         return f"{form(aside.before)} → {form(aside.after) if aside.after else 'nan'}"
 
     for aside in asides:
@@ -278,7 +278,7 @@ def render_side_by_side(asides: Sequence[Aside], steps: int) -> RenderableType:
         "its zeros. First/last gradient: conv1's weights against the last layer's, root mean squares.")
 
 
-def _said(asides: Sequence[Aside]) -> Iterator[str]:
+def _said(asides: Sequence[BeforeAfter]) -> Iterator[str]:
     """The verdicts, each with the networks that it is of; a remedy that several share, such as of different layers,
     once, below them."""
     shared: dict[str, dict[str, list[str]]] = {}

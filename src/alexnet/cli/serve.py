@@ -12,7 +12,7 @@ from alexnet._runtime.cpu_threads import wait_briefly
 from alexnet.cli.app import WORK, Device, Fast, app, at_least_1, open_data, say
 
 if TYPE_CHECKING:
-    from alexnet.data.packed import Packed
+    from alexnet.data.packed import PackedDataset
 
 
 TOKEN = "ALEXNET_TOKEN"
@@ -20,13 +20,13 @@ TOKEN = "ALEXNET_TOKEN"
 
 @app.command(group=WORK, sort_key=5)
 def serve(
-    checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, among: str | None = None,
+    checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, patience: float = 1.0, device: Device = "auto", fast: Fast = False,
     no_samples: bool = False, log: bool = False,
 ) -> None:
-    """Answer over HTTP what is in photographs, with a page to drop them on.
+    """Answer over HTTP what is in images, with a page to drop them on.
 
-    The page is at /. For programs, POST /predict takes a photograph's bytes, or several as multipart/form-data, and
+    The page is at /. For programs, POST /predict takes an image's bytes, or several as multipart/form-data, and
     gives JSON; /openapi.json describes it, /look, /model, /health, /ready and /metrics.
 
     $ curl -F photo=@cat.jpg 127.0.0.1:8000/predict
@@ -42,7 +42,7 @@ def serve(
     port
         0 for any that is free.
     among
-        Photographs in which the nearest are looked for: class folders, a packed folder, or a name.
+        Images in which the nearest are looked for: class folders, a packed folder, or a name.
     token
         Whoever asks must send it: Authorization: Bearer TOKEN. Better put into the environment as ALEXNET_TOKEN, where
         other users of the machine do not see it.
@@ -51,7 +51,7 @@ def serve(
     patience
         Seconds of work that may wait; who would wait longer is answered 503 at once.
     no_samples
-        Offer drawn pictures to click, and not photographs of the run's data.
+        Offer drawn pictures to click, and not images of the run's data.
     log
         Print a line for each request.
     """
@@ -80,20 +80,20 @@ def serve(
     from alexnet._runtime.progress import Bar
     from alexnet.inference.predictor import model_of
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.serving.explanations import Among, look, samples
+    from alexnet.serving.explanations import ReferenceSet, explain_image, samples
 
     saved = open_weights(checkpoint)
     model = model_of(saved, choose_device(device), fast)
-    packed = open_data(among, model.preprocess.spec.side) if among else _own_data(checkpoint)
+    packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _own_data(checkpoint)
     nearby = None
-    if among and packed:
-        with Bar("features of the set", "photographs") as bar:
-            nearby = Among.of(model, packed, bar)
+    if reference_set and packed:
+        with Bar("features of the set", "images") as bar:
+            nearby = ReferenceSet.of(model, packed, bar)
     service = Service(
-        model, metrics=saved.errors, among=nearby, samples=samples(None if no_samples else packed), token=token or "",
+        model, metrics=saved.errors, reference_set=nearby, samples=samples(None if no_samples else packed), token=token or "",
         hosts=names_of(host), patience=patience,
         intake=Intake(body=1_000_000 * max_mb, held=max(64_000_000, 2_000_000 * max_mb)))
-    look(model, model.pixels(service.samples[0].data), nearby)  # the first is slow, and says what is not installed
+    explain_image(model, model.pixels(service.samples[0].data), nearby)  # the first is slow, and says what is not installed
 
     def started() -> None:
         named = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -112,7 +112,7 @@ def serve(
     server(service.app(), on_start=started, on_stop=stopping, log_requests=log).run(sockets=[door])
 
 
-def _own_data(checkpoint: Path) -> Packed | None:
+def _own_data(checkpoint: Path) -> PackedDataset | None:
     """The data a run was trained on, for pictures to click, if both are still where they were."""
     from alexnet.reproduce.report import packed_data
 

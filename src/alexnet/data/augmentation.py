@@ -28,7 +28,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def boxes(draws_N4: Tensor, side: int, area: tuple[float, float]) -> Tensor:
     """torchvision's random-resized crop: [N, 4] (top, left, rows, columns) of a random area, ratio (3/4 to 4/3), place.
 
-    draws_N4: numbers in 0 < u < 1. area: as a share of the stored photograph's.
+    draws_N4: numbers in 0 < u < 1. area: as a share of the stored image's.
     """
     log_ratio = (draws_N4[:, 1] * 2 - 1) * float(np.log(4 / 3))
     share = (area[0] + draws_N4[:, 0] * (area[1] - area[0])).sqrt()
@@ -37,10 +37,10 @@ def boxes(draws_N4: Tensor, side: int, area: tuple[float, float]) -> Tensor:
 
 
 def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:
-    """Columns p_i * l_i of §4.1's colour noise, float [3, 3], from the RGB covariance of pixels on 0..255.
+    """Columns p_i * l_i of §4.1's color noise, float [3, 3], from the RGB covariance of pixels on 0..255.
 
     scale `deviations`: l_i are the principal standard deviations, as cuda-convnet2's (19.7, 37.1, 121.8) are.
-    scale `eigenvalues`: the printed text, with pixels in 0..1, which moves a photograph by half as much.
+    scale `eigenvalues`: the printed text, with pixels in 0..1, which moves an image by half as much.
     """
     eigenvalues, vectors = np.linalg.eigh(covariance_CC)
     eigenvalues = eigenvalues.clip(min=0)

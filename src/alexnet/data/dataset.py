@@ -1,4 +1,4 @@
-"""What a data set is made of: photographs that know their class and how to become pixels, and the set of them."""
+"""What a data set is made of: images that know their class and how to become pixels, and the set of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from alexnet.data import images
 
 
-class Photo(Protocol):
-    """A photograph that is cheap to hold, a million at a time, and reads itself when asked."""
+class SourceImage(Protocol):
+    """An image that is cheap to hold, a million at a time, and reads itself when asked."""
 
     @property
     def name(self) -> str:
@@ -35,7 +35,7 @@ class Photo(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FilePhoto:
+class FileImage:
     """A file of its own, at `name` under `root`: no path is kept for each, which would take four times the memory."""
 
     name: str
@@ -54,7 +54,7 @@ class FilePhoto:
 
 
 @dataclass(frozen=True, slots=True)
-class TarPhoto:
+class TarImage:
     """Bytes somewhere in an archive, read in place: ImageNet's tar of tars needs no unpacking."""
 
     name: str
@@ -76,7 +76,7 @@ class TarPhoto:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ArrayPhoto:
+class ArrayImage:
     """Pixels that are in memory already: CIFAR-10, the embedded patches."""
 
     name: str
@@ -97,19 +97,19 @@ def _stamp(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Photographs in splits, and what their labels mean."""
+    """Images in splits, and what their labels mean."""
 
     name: str
     classes: tuple[str, ...]
     """Readable names, all different; a label is a place in it."""
-    splits: Mapping[str, Sequence[Photo]]
-    """`train`, and `val` where there are photographs to validate on."""
+    splits: Mapping[str, Sequence[SourceImage]]
+    """`train`, and `val` where there are images to validate on."""
     source: str
     """Where they come from, in words or as a path."""
     wnids: tuple[str, ...] | None = None
     """WordNet's numbers of the classes, where the source goes by them."""
     notes: tuple[str, ...] = ()
-    """What a user should know: folders passed over, photographs held out."""
+    """What a user should know: folders passed over, images held out."""
     credits: str = ""
     held_out: float = 0.0
     """The share of each class that was held out as `val`, where the source has no split of its own."""

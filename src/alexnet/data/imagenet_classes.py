@@ -1,7 +1,7 @@
 """ILSVRC-2012's 1,000 classes: WordNet's numbers, in the order that every trained network has, and readable names.
 
 The numbers are those of the challenge, sorted, so that place 0 is n01440764, tench; the names are WordNet 3.0's first
-words for them. Folders of ImageNet photographs bear the numbers, networks the names, and both find each other here.
+words for them. Folders of ImageNet images bear the numbers, networks the names, and both find each other here.
 """
 
 from __future__ import annotations

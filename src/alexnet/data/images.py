@@ -1,7 +1,7 @@
 """File or bytes -> RGB uint8 HWC: the only decoder, and §2's square. Writes nothing.
 
-Every photograph goes the same way, in training, evaluation and serving: the first frame, turned upright as its EXIF
-orientation says, transparency laid over white, greys and palettes as RGB, colour profiles not applied (Caffe and
+Every image goes the same way, in training, evaluation and serving: the first frame, turned upright as its EXIF
+orientation says, transparency laid over white, grays and palettes as RGB, color profiles not applied (Caffe and
 torchvision ignore them too). What cannot be decoded whole is refused by name. Safe to call from many threads.
 """
 
@@ -31,7 +31,7 @@ SCAN_LIMIT = 32
 would take minutes."""
 
 WEBP_LIMIT = 40_000_000
-"""The same for WebP, of which Pillow holds five copies at a time: so no photograph takes a gigabyte."""
+"""The same for WebP, of which Pillow holds five copies at a time: so no image takes a gigabyte."""
 
 BYTE_LIMIT = 256_000_000
 """Larger files are not read."""
@@ -44,18 +44,18 @@ NOT_READ = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC", b"fty
 
 
 class BadImage(ValueError):
-    """A photograph that cannot be decoded; the message is one sentence that names it and says why."""
+    """An image that cannot be decoded; the message is one sentence that names it and says why."""
 
 
 def read(path: str | Path) -> NDArray[np.uint8]:
-    """The photograph in a file: RGB, uint8 [height, width, 3].
+    """The image in a file: RGB, uint8 [height, width, 3].
 
-    Raises BadImage for what is wrong with the photograph, OSError for what is wrong with the disk or the path.
+    Raises BadImage for what is wrong with the image, OSError for what is wrong with the disk or the path.
     """
     path = Path(path)
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
-        raise BadImage(f"{path} is a folder; name a photograph in it")
+        raise BadImage(f"{path} is a folder; name an image in it")
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
         raise BadImage(f"{path} cannot be decoded: it is not a file; replace it, or leave it out")
     if found.st_size > BYTE_LIMIT:
@@ -64,7 +64,7 @@ def read(path: str | Path) -> NDArray[np.uint8]:
 
 
 def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.uint8]:
-    """The photograph in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
+    """The image in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
     try:
         return _decode(data, pixel_limit)
     except UnidentifiedImageError:
@@ -78,7 +78,7 @@ def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) 
 
 
 def pixels_in(data: bytes | memoryview) -> int:
-    """How many its header says that a photograph has; 0 where there is no header that `decode` would take."""
+    """How many its header says that an image has; 0 where there is no header that `decode` would take."""
     _quiet_pillow()
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return image.width * image.height
@@ -182,7 +182,7 @@ def _upright(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint
 
 
 _STRIP = 250_000
-"""Pixels that are converted at a time: copies of a whole photograph in each of Pillow's modes would be gigabytes, and
+"""Pixels that are converted at a time: copies of a whole image in each of Pillow's modes would be gigabytes, and
 those of a strip stay in the processor's cache, which makes it twice as fast."""
 
 
@@ -201,7 +201,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """A photograph from top to bottom, some rows at a time."""
+    """An image from top to bottom, some rows at a time."""
     rows = max(1, _STRIP // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
@@ -209,10 +209,10 @@ def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Greys of more than 8 bits, scaled and not cut off (Pillow's own conversion shows them white).
+    """Grays of more than 8 bits, scaled and not cut off (Pillow's own conversion shows them white).
 
     Sixteen bits have the full scale 65535. TIFF's 32-bit whole numbers and fractions have none: theirs is the smallest
-    of 1 (fractions only), 255 and 65535 that holds the photograph, else the range from its darkest to its brightest.
+    of 1 (fractions only), 255 and 65535 that holds the image, else the range from its darkest to its brightest.
     """
     extremes = np.array([(values.min(), values.max()) for _, strip in _strips(image) for values in [np.asarray(strip)]])
     low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())  # no number, where one of them is none
@@ -222,13 +222,13 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     scales = [65535.0] if deep else [1.0, 255.0, 65535.0][image.mode == "I" :]
     if low >= 0 and high <= scales[-1]:
         low, high = 0.0, next(scale for scale in scales if high <= scale)
-    grey_HW = np.empty((image.height, image.width), np.uint8)
+    gray_HW = np.empty((image.height, image.width), np.uint8)
     for rows, strip in _strips(image):
         values_HW = np.asarray(strip).astype(np.float32)
         values_HW -= np.float32(low)
         values_HW *= np.float32(255 / ((high - low) or 1))
-        grey_HW[rows] = np.rint(values_HW, out=values_HW)
-    return grey_HW
+        gray_HW[rows] = np.rint(values_HW, out=values_HW)
+    return gray_HW
 
 
 # --- To a square ------------------------------------------------------------------------------------------------------
@@ -238,27 +238,27 @@ def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """The shorter side rescaled to `side`, then the central square (§2): uint8 [side, side, 3].
 
     Bilinear, antialiased, as Pillow does it to the bit; the longer side is rounded down and the square's corner to the
-    nearest pixel, as torchvision does. Raises ValueError for a photograph without pixels.
+    nearest pixel, as torchvision does. Raises ValueError for an image without pixels.
     """
     height, width, _ = pixels_HWC.shape
     shorter = min(height, width)
     if not shorter:
-        raise ValueError(f"a photograph of {width} x {height} pixels cannot be made a square")
+        raise ValueError(f"an image of {width} x {height} pixels cannot be made a square")
     rows, columns = side * height // shorter, side * width // shorter
     top, left = round((rows - side) / 2), round((columns - side) / 2)
     if (rows, columns) != (height, width) and height <= 2 * width <= 8 * height:
-        # Pillow goes across before it goes down, as the kernel does, unless a photograph is tall.
+        # Pillow goes across before it goes down, as the kernel does, unless an image is tall.
         made = native.square(pixels_HWC, rows, columns, top, left, side)
         if made is not None:
             return made
-    photograph = Image.fromarray(np.ascontiguousarray(pixels_HWC))
+    image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
     if max(height, width) > 4 * shorter:
         # No more than the square is rescaled: a strip of 1 x 5000 would otherwise become one of 256 x 1,280,000.
         across, down = width / columns, height / rows
         right, bottom = min((left + side) * across, width), min((top + side) * down, height)
-        return np.array(photograph.resize(
+        return np.array(image.resize(
             (side, side), Image.Resampling.BILINEAR, (left * across, top * down, right, bottom)))
     if (rows, columns) != (height, width):
-        photograph = photograph.resize((columns, rows), Image.Resampling.BILINEAR)
+        image = image.resize((columns, rows), Image.Resampling.BILINEAR)
     # A copy, since Pillow's own pixels may only be read, which torch warns of.
-    return np.asarray(photograph)[top:top + side, left:left + side].copy()
+    return np.asarray(image)[top:top + side, left:left + side].copy()

@@ -1,6 +1,6 @@
 """(split, seed, epoch, rank, world, start) -> uint8 batches on a device, read ahead by threads.
 
-Order is arithmetic, never replayed: which photographs stand in batch b is a function of seed, epoch and b, so a run
+Order is arithmetic, never replayed: which images stand in batch b is a function of seed, epoch and b, so a run
 resumes in the middle of an epoch at no cost, and any number of workers or ranks sees the same global batches.
 """
 
@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet._runtime.mmap_batch import Mapped
-from alexnet.data.packed import Split
+from alexnet._runtime.mmap_batch import MmapBatch
+from alexnet.data.packed import PackedSplit
 
 CPU = torch.device("cpu")
 
@@ -27,14 +27,14 @@ CPU = torch.device("cpu")
 class Batch:
     """A rank's share of one global batch."""
 
-    pixels: Tensor | Mapped
-    """uint8 [N, side, side, 3]; on a CPU, photographs of raw shards stay where the memory map has them."""
+    pixels: Tensor | MmapBatch
+    """uint8 [N, side, side, 3]; on a CPU, images of raw shards stay where the memory map has them."""
     labels_N: Tensor
     """int64 [N]"""
     indices: NDArray[np.int64]
-    """Each photograph's place in its split."""
-    everyone: NDArray[np.int64]
-    """The same of all photographs of the global batch."""
+    """Each image's place in its split."""
+    global_indices: NDArray[np.int64]
+    """The same of all images of the global batch."""
     places: NDArray[np.int64]
     """Where in the global batch each of these stands: indices = everyone[places]."""
 
@@ -47,51 +47,51 @@ class Batch:
                         places=self.places[cut])
                 for cut in (slice(piece * count // pieces, (piece + 1) * count // pieces) for piece in range(pieces))]
 
-    def leaders(self, group: int) -> NDArray[np.int64]:
-        """The first photograph of each one's group, where the global batch is cut into groups of that many."""
-        return self.everyone[self.places // group * group]
+    def group_leaders(self, group: int) -> NDArray[np.int64]:
+        """The first image of each one's group, where the global batch is cut into groups of that many."""
+        return self.global_indices[self.places // group * group]
 
     @property
     def pixels_NHWC(self) -> Tensor:
-        """The photographs in a tensor."""
-        return torch.from_numpy(self.pixels.read()) if isinstance(self.pixels, Mapped) else self.pixels
+        """The images in a tensor."""
+        return torch.from_numpy(self.pixels.read()) if isinstance(self.pixels, MmapBatch) else self.pixels
 
 
-def batches_per_epoch(photographs: int, batch_size: int) -> int:
-    """Steps that show each photograph once. No batch is dropped, and none is larger than `batch_size`."""
-    return -(-photographs // batch_size)
+def batches_per_epoch(images: int, batch_size: int) -> int:
+    """Steps that show each image once. No batch is dropped, and none is larger than `batch_size`."""
+    return -(-images // batch_size)
 
 
-def order(photographs: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The epoch's permutation of all photographs."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(photographs)
+def order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The epoch's permutation of all images."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(images)
 
 
 def batches(
-    split: Split, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
+    split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
     rank: int = 0, world: int = 1, workers: int = 2, ahead: int = 4, device: torch.device = CPU,
 ) -> Generator[Batch]:
     """This rank's share of the global batches of one epoch, from batch `start` on, in order.
 
     shuffle: (seed, epoch), or None for the order of the split. An epoch is cut into batches as equal as can be, so
-    that none is a remnant of one or two photographs: 1,000 in batches of 128 are eight of 125.
+    that none is a remnant of one or two images: 1,000 in batches of 128 are eight of 125.
     workers: threads that read; ahead: batches that are held ready. Neither changes what comes out.
     device: where the batches will be. On CUDA they go through pinned memory, each copied while the one before is used.
     """
-    everyone = order(len(split), *shuffle) if shuffle else np.arange(len(split))
-    return in_order(split, everyone, batch_size, start, rank, world, workers, ahead, device)
+    global_indices = order(len(split), *shuffle) if shuffle else np.arange(len(split))
+    return in_order(split, global_indices, batch_size, start, rank, world, workers, ahead, device)
 
 
 def in_order(
-    split: Split, everyone: NDArray[np.int64], batch_size: int, start: int, rank: int, world: int, workers: int,
+    split: PackedSplit, global_indices: NDArray[np.int64], batch_size: int, start: int, rank: int, world: int, workers: int,
     ahead: int, device: torch.device,
 ) -> Generator[Batch]:
-    """The same of photographs in a given order: int64 [N]."""
-    total = len(everyone)
+    """The same of images in a given order: int64 [N]."""
+    total = len(global_indices)
     steps = batches_per_epoch(total, batch_size)
 
     def read(step: int) -> Batch:
-        whole = everyone[step * total // steps : (step + 1) * total // steps]
+        whole = global_indices[step * total // steps : (step + 1) * total // steps]
         places = np.arange(rank, len(whole), world)
         share = whole[places]
         labels_N = torch.from_numpy(split.labels[share])
@@ -121,7 +121,7 @@ def _read_ahead(read: Callable[[int], Batch], steps: range, workers: int, ahead:
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # A consumer that stops early must not wait for photographs that nobody will see.
+        # A consumer that stops early must not wait for images that nobody will see.
         pool.shutdown(wait=True, cancel_futures=True)
 
 

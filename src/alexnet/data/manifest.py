@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_SHARD = {"file": str, "labels": str, "names": str, "photographs": int}
+_SHARD = {"file": str, "labels": str, "names": str, "images": int}
 _THREE = (float, float, float)
 
 #: A type; {name: form} of fields that must be there, others being allowed; {str: form} and [form] of any number; a
 #: tuple of as many. What may be missing or null is checked where it is used.
 _FORM = {
-    "plan": {"dataset": str, "side": int, "codec": str, "shard_photographs": int},
+    "plan": {"dataset": str, "side": int, "codec": str, "shard_images": int},
     "source": str, "credits": str, "notes": [str], "classes": [str],
     "rgb_mean": _THREE, "rgb_covariance": (_THREE, _THREE, _THREE),
-    "splits": {str: {"photographs": int, "shards": [_SHARD], "quarantined": [{"name": str, "reason": str}]}},
+    "splits": {str: {"images": int, "shards": [_SHARD], "quarantined": [{"name": str, "reason": str}]}},
     "files": {str: {"bytes": int, "sha256": str}},
 }
 
@@ -37,14 +37,14 @@ def fault(manifest: dict[str, Any]) -> str:
     if wnids is not None and (_unlike(wnids, [str], "wnids") or len(wnids) != len(manifest["classes"])):
         return "its wnids are not one for each class"
     for name, record in manifest["splits"].items():
-        if record["photographs"] != sum(shard["photographs"] for shard in record["shards"]):
-            return f"its split {name} has another number of photographs than its shards"
+        if record["images"] != sum(shard["images"] for shard in record["shards"]):
+            return f"its split {name} has another number of images than its shards"
         for shard in record["shards"]:
             if plan["codec"] == "jpeg" and not isinstance(shard.get("index"), str):
                 return f"its shard {shard['file']} has no index"
-            least = shard["photographs"] * plan["side"] ** 2 * 3
+            least = shard["images"] * plan["side"] ** 2 * 3
             if plan["codec"] == "raw" and files.get(shard["file"], {"bytes": least})["bytes"] < least:
-                return f"its shard {shard['file']} is too short for {shard['photographs']} photographs"
+                return f"its shard {shard['file']} is too short for {shard['images']} images"
     return ""
 
 

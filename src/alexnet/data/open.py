@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alexnet.data.manifest import JOURNAL
-from alexnet.data.packed import Packed, is_packed, open_packed
+from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import cache_folder, open_dataset
@@ -15,8 +15,8 @@ from alexnet.data.url_images import is_address
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
-) -> Packed:
-    """The packed form of DATA with photographs of `side` pixels.
+) -> PackedDataset:
+    """The packed form of DATA with images of `side` pixels.
 
     The cache goes by a fingerprint of names, sizes and dates, so a folder that has changed is packed anew.
     trained_on: the fingerprint of the data a network was trained on. A folder without a split of its own is then taken
@@ -34,16 +34,16 @@ def open_or_pack(
     if is_packed(dest):  # the name says of what, so it need not be locked and compared
         return open_packed(dest)
     if (own := choose_side(dataset)) < side:
-        say(f"note: these photographs have about {own} pixels and are enlarged to {side}; "
+        say(f"note: these images have about {own} pixels and are enlarged to {side}; "
             f"--arch {'cifar' if own <= 40 else 'small'} is made for such")
-    photographs = sum(map(len, dataset.splits.values()))
-    say(f"packing {photographs:,} photographs once, at {side} pixels, into {dest} "
-        f"({packed_size_bytes(photographs, side) / 1e6:,.0f} MB)")
+    images = sum(map(len, dataset.splits.values()))
+    say(f"packing {images:,} images once, at {side} pixels, into {dest} "
+        f"({packed_size_bytes(images, side) / 1e6:,.0f} MB)")
     return pack_with_bar(dataset, dest, side=side)
 
 
-def with_side(packed: Packed, side: int, data: str) -> Packed:
-    """The same. Raises ValueError where its photographs are of another side."""
+def with_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:
+    """The same. Raises ValueError where its images are of another side."""
     if packed.side != side:
         made = {64: "--arch small or ", 32: "--arch cifar or "}.get(packed.side, "")
         raise ValueError(
@@ -57,7 +57,7 @@ def with_side(packed: Packed, side: int, data: str) -> Packed:
 
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
-) -> Packed:
+) -> PackedDataset:
     """`cache.open_or_pack`, where DATA may be an address too."""
     if is_address(data):
         return with_side(open_stream(data), side, data)

@@ -1,17 +1,17 @@
-"""The packed form on disk: photographs in shards, written once, read at random, verified. Reads no source photographs.
+"""The packed form on disk: images in shards, written once, read at random, verified. Reads no source images.
 
 A packed folder:
 
   manifest.json             written last, so a folder that has one is complete: classes, splits, statistics, checksums
   mean.npy                  float32 [side, side, 3], RGB on 0..255: the training set's mean of every pixel (§2)
   train-00000.npy           codec raw: uint8 [n, side, side, 3], a plain array that numpy.load opens
-  train-00000.tar           codec jpeg: `000000012.jpg` and `.cls` for each photograph; any WebDataset client reads it
+  train-00000.tar           codec jpeg: `000000012.jpg` and `.cls` for each image; any WebDataset client reads it
   train-00000.index.npy     codec jpeg: int64 [n, 2], offset and length of each JPEG in the tar
   train-00000.labels.npy    int64 [n]
   train-00000.names.json    n names
   quarantine.txt            what could not be decoded, and why; only where there is something to name
 
-Shapes: N photographs of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
+Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.mmap_batch import Mapped
+from alexnet._runtime.mmap_batch import MmapBatch
 from alexnet.data import images
 from alexnet.data.manifest import (
     _REMEDY,
@@ -46,7 +46,7 @@ from alexnet.data.manifest import (
     read_json,
 )
 from alexnet.data.shards import Codec
-from alexnet.errors import nearest
+from alexnet.errors import did_you_mean
 
 OnProgress = Callable[[int, int], object]
 """Called with (done, total)."""
@@ -74,9 +74,9 @@ def read_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> ND
 def _read_names(path: Path, shard: dict[str, Any]) -> list[str]:
     with contextlib.suppress(ValueError, RecursionError):
         names = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(names, list) and len(names) == shard["photographs"] and {*map(type, names)} <= {str}:
+        if isinstance(names, list) and len(names) == shard["images"] and {*map(type, names)} <= {str}:
             return names
-    raise ValueError(f"{path} is damaged: it is no list of {shard['photographs']} names; {_REMEDY}")
+    raise ValueError(f"{path} is damaged: it is no list of {shard['images']} names; {_REMEDY}")
 
 
 def _wrong_content(folder: Path, file: tuple[str, dict[str, Any]]) -> str:
@@ -96,8 +96,8 @@ def is_packed(path: Path | str) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
-def open_packed(path: Path | str) -> Packed:
-    """A packed folder, checked but for the photographs, of which only the size is; `Packed.verify` checks every byte.
+def open_packed(path: Path | str) -> PackedDataset:
+    """A packed folder, checked but for the images, of which only the size is; `Packed.verify` checks every byte.
 
     Raises ValueError for what is no packed folder, an unfinished one, and a missing or truncated file, by name.
     """
@@ -111,14 +111,14 @@ def open_packed(path: Path | str) -> Packed:
     manifest = read_json(path / MANIFEST)
     check_manifest(manifest, path / MANIFEST)
     check_sizes(path, manifest["files"])
-    packed = Packed(path, manifest)
+    packed = PackedDataset(path, manifest)
     shards = {shard["file"] for record in manifest["splits"].values() for shard in record["shards"]}
     packed.verify(only=manifest["files"].keys() - shards)  # of ImageNet a thousandth
     return packed
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedDataset:
     """A packed folder. `open_packed` makes one."""
 
     path: Path
@@ -126,7 +126,7 @@ class Packed:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What the pack was asked for: the dataset's fingerprint, side, codec, quality, photographs a shard."""
+        """What the pack was asked for: the dataset's fingerprint, side, codec, quality, images a shard."""
         return self.manifest["plan"]
 
     @property
@@ -150,7 +150,7 @@ class Packed:
 
     @property
     def source(self) -> str:
-        """Where the photographs came from."""
+        """Where the images came from."""
         return self.manifest["source"]
 
     @property
@@ -164,17 +164,17 @@ class Packed:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that hold photographs."""
-        return tuple(name for name, photographs in self.counts.items() if photographs)
+        """The splits that hold images."""
+        return tuple(name for name, samples in self.counts.items() if samples)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Photographs of each split."""
-        return {name: record["photographs"] for name, record in self.manifest["splits"].items()}
+        """Images of each split."""
+        return {name: record["images"] for name, record in self.manifest["splits"].items()}
 
     @property
     def quarantined(self) -> dict[str, list[dict[str, str]]]:
-        """By split, the name of each photograph that could not be decoded, and the reason."""
+        """By split, the name of each image that could not be decoded, and the reason."""
         return {name: record["quarantined"] for name, record in self.manifest["splits"].items()}
 
     @property
@@ -184,7 +184,7 @@ class Packed:
 
     @property
     def rgb_mean(self) -> NDArray[np.float64]:
-        """The training set's mean colour, [3] on 0..255."""
+        """The training set's mean color, [3] on 0..255."""
         return np.array(self.manifest["rgb_mean"])
 
     @property
@@ -194,15 +194,15 @@ class Packed:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the data: equal for equal classes, photographs, order and pixels, wherever the folder is."""
+        """Identifies the data: equal for equal classes, images, order and pixels, wherever the folder is."""
         return _digest({key: self.manifest[key] for key in ("classes", "files")})
 
-    def split(self, name: str) -> Split:
-        """The photographs of `train` or `val`. Raises ValueError naming the nearest for another word."""
+    def split(self, name: str) -> PackedSplit:
+        """The images of `train` or `val`. Raises ValueError naming the nearest for another word."""
         records = self.manifest["splits"]
         if name not in records:
-            raise ValueError(f"{self.path} has no split {name!r}; {nearest(name, records)}")
-        return Split(self.path, self.codec, self.side, records[name]["shards"], len(self.classes))
+            raise ValueError(f"{self.path} has no split {name!r}; {did_you_mean(name, records)}")
+        return PackedSplit(self.path, self.codec, self.side, records[name]["shards"], len(self.classes))
 
     def verify(self, on_progress: OnProgress | None = None, only: Collection[str] | None = None) -> None:
         """Read every byte, and raise ValueError naming all files that are missing, truncated or damaged.
@@ -220,8 +220,8 @@ class Packed:
             raise ValueError(f"{self.path}: {'; '.join(faults)}; {_REMEDY}")
 
 
-class Split:
-    """The photographs of one split, read at random from memory-mapped shards; any number of threads may read."""
+class PackedSplit:
+    """The images of one split, read at random from memory-mapped shards; any number of threads may read."""
 
     def __init__(
         self, folder: Path, codec: Codec, side: int, shards: Sequence[dict[str, Any]], classes: int,
@@ -229,14 +229,14 @@ class Split:
         self.folder, self.codec, self.side, self.shards, self.classes = folder, codec, side, shards, classes
 
     def __len__(self) -> int:
-        return sum(shard["photographs"] for shard in self.shards)
+        return sum(shard["images"] for shard in self.shards)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """[N]. Raises ValueError naming the file with a label of no class."""
         labels_N = [np.empty(0, np.int64)]
         for shard in self.shards:
-            labels_N.append(read_array(self.folder / shard["labels"], (shard["photographs"],), np.int64))
+            labels_N.append(read_array(self.folder / shard["labels"], (shard["images"],), np.int64))
             if not ((labels_N[-1] >= 0) & (labels_N[-1] < self.classes)).all():
                 raise ValueError(f"{self.folder / shard['labels']} has a label that is not in 0..{self.classes - 1}; "
                                  f"{_REMEDY}")
@@ -244,15 +244,15 @@ class Split:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """[N], each photograph's name in its source."""
+        """[N], each image's name in its source."""
         return tuple(name for shard in self.shards for name in _read_names(self.folder / shard["names"], shard))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The photographs of those numbers in that order: int64 [B] -> uint8 [B, side, side, 3].
+        """The images of those numbers in that order: int64 [B] -> uint8 [B, side, side, 3].
 
         Raises IndexError for a number that is not in 0..N-1, ValueError naming a JPEG that is damaged.
         """
-        places = self._summoned(indices)
+        places = self._prefetch(indices)
         pixels_BHWC = np.empty((len(places), self.side, self.side, 3), np.uint8)
         if self.codec == "raw":
             for row_HWC, (memory, begin, length) in zip(pixels_BHWC, places, strict=True):
@@ -273,28 +273,28 @@ class Split:
         return pixels_BHWC
 
     def read_one(self, index: int) -> NDArray[np.uint8]:
-        """One photograph: uint8 [side, side, 3]."""
+        """One image: uint8 [side, side, 3]."""
         return self.read(np.array([index], np.int64))[0]
 
     def sample(self, count: int) -> NDArray[np.int64]:
-        """The numbers of `count` photographs, or all there are: evenly spaced."""
+        """The numbers of `count` images, or all there are: evenly spaced."""
         return np.unique(np.linspace(0, len(self) - 1, min(len(self), count)).astype(np.int64))
 
-    def mapped(self, indices: NDArray[np.int64]) -> Mapped:
+    def mapped(self, indices: NDArray[np.int64]) -> MmapBatch:
         """The same, uncopied, of codec raw only. The kernel is asked to have them in memory soon."""
         assert self.codec == "raw"
-        self._summoned(indices)
-        shards_B, begins_B, _ = self._places[indices].T
-        return Mapped(self._bases[shards_B] + begins_B.astype(np.uintp), indices, self)
+        self._prefetch(indices)
+        shards_B, begins_B, _ = self._extents[indices].T
+        return MmapBatch(self._bases[shards_B] + begins_B.astype(np.uintp), indices, self)
 
-    def _summoned(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
-        """Where each photograph lies: memory, first byte, bytes; on their way from the disk, if they are not here."""
+    def _prefetch(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
+        """Where each image lies: memory, first byte, bytes; on their way from the disk, if they are not here."""
         if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
-            raise IndexError(f"photographs {min(indices)} to {max(indices)} exceed a split of {len(self)}")
-        places = self._lying(indices)
+            raise IndexError(f"images {min(indices)} to {max(indices)} exceed a split of {len(self)}")
+        places = self._locate(indices)
         for (memory, begin, length), index in zip(places, indices.tolist(), strict=True):
             if memory.size() < begin + length:  # the file has been cut short since it was opened
-                ends = np.cumsum([shard["photographs"] for shard in self.shards])
+                ends = np.cumsum([shard["images"] for shard in self.shards])
                 path = self.folder / self.shards[int(np.searchsorted(ends, index, side="right"))]["file"]
                 raise ValueError(f"{path} {_wrong_size(path, len(memory))}; {_REMEDY}")
         if hasattr(mmap, "MADV_WILLNEED"):
@@ -304,8 +304,8 @@ class Split:
                 memory.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
         return places
 
-    def _lying(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
-        return [(self._memories[shard], begin, length) for shard, begin, length in self._places[indices].tolist()]
+    def _locate(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
+        return [(self._memories[shard], begin, length) for shard, begin, length in self._extents[indices].tolist()]
 
     @cached_property
     def _bases(self) -> NDArray[np.uintp]:
@@ -321,19 +321,19 @@ class Split:
         return [open_map(shard["file"]) for shard in self.shards]
 
     @cached_property
-    def _places(self) -> NDArray[np.int64]:
-        """[N, 3]: the shard of each photograph, its first byte there, and how many."""
+    def _extents(self) -> NDArray[np.int64]:
+        """[N, 3]: the shard of each image, its first byte there, and how many."""
         places = [np.empty((0, 3), np.int64)]
         for number, shard in enumerate(self.shards):
-            photographs = shard["photographs"]
+            samples = shard["images"]
             if self.codec == "raw":
                 size = self.side * self.side * 3
-                header = (self.folder / shard["file"]).stat().st_size - photographs * size
-                extents = np.stack([header + np.arange(photographs) * size, np.full(photographs, size)], axis=1)
+                header = (self.folder / shard["file"]).stat().st_size - samples * size
+                extents = np.stack([header + np.arange(samples) * size, np.full(samples, size)], axis=1)
             else:
-                extents = read_array(self.folder / shard["index"], (photographs, 2), np.int64)
+                extents = read_array(self.folder / shard["index"], (samples, 2), np.int64)
                 ends, size = extents.sum(1), (self.folder / shard["file"]).stat().st_size
-                if photographs and not (extents.min() >= 0 and extents.max() <= size and ends.max() <= size):
+                if samples and not (extents.min() >= 0 and extents.max() <= size and ends.max() <= size):
                     raise ValueError(f"{self.folder / shard['index']} points outside {shard['file']}; {_REMEDY}")
-            places.append(np.column_stack([np.full(photographs, number), extents]))
+            places.append(np.column_stack([np.full(samples, number), extents]))
         return np.concatenate(places)

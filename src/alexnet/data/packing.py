@@ -1,6 +1,6 @@
-"""Photographs -> shards, on all cores, with a progress bar, a quarantine list, and restart after a kill at any moment.
+"""Images -> shards, on all cores, with a progress bar, a quarantine list, and restart after a kill at any moment.
 
-Shard k holds the photographs k*n to (k+1)*n of a fixed order, less those that cannot be decoded, so no shard depends
+Shard k holds the images k*n to (k+1)*n of a fixed order, less those that cannot be decoded, so no shard depends
 on another. After each shard the journal is replaced in one step; what it does not name is written again. So an
 interrupted pack goes on where it stood and ends byte for byte as if it had never stopped.
 """
@@ -31,37 +31,37 @@ from numpy.typing import NDArray
 from alexnet._runtime.progress import Bar
 from alexnet.data import images, manifest, shards
 from alexnet.data import packed as packed_module
-from alexnet.data.dataset import Dataset, Photo
-from alexnet.data.packed import OnProgress, Packed
+from alexnet.data.dataset import Dataset, SourceImage
+from alexnet.data.packed import OnProgress, PackedDataset
 from alexnet.data.shards import Codec, Stored
-from alexnet.errors import nearest
+from alexnet.errors import did_you_mean
 
-SHARD_PHOTOGRAPHS = 5_000
+SHARD_IMAGES = 5_000
 """At 256 pixels about 1 GB raw, 0.1 GB as JPEG: ImageNet is 267 shards, few enough to hold all of them open."""
 
 SUBSAMPLING = "420"
 """As in ImageNet's own files. At quality 90 a fifth smaller and 1.4 times as fast to decode as 444; the mean error is
-2.7 grey levels instead of 2.3 (80 photographs of ImageNet at 256 pixels)."""
+2.7 gray levels instead of 2.3 (80 images of ImageNet at 256 pixels)."""
 
 _JPEG_BYTES_PER_PIXEL = ((50, 75, 90, 95, 100), (0.14, 0.20, 0.34, 0.48, 0.91))
-"""Measured on the same photographs, by quality."""
+"""Measured on the same images, by quality."""
 
 _AHEAD = 256
-"""Photographs that are decoded ahead of the one that is written: 50 MB at 256 pixels."""
+"""Images that are decoded ahead of the one that is written: 50 MB at 256 pixels."""
 
-_Result = tuple["Photo", "_Prepared | images.BadImage"]
-"""A photograph, ready for its shard or with the reason why it is not."""
+_Result = tuple["SourceImage", "_Prepared | images.BadImage"]
+"""An image, ready for its shard or with the reason why it is not."""
 
 
-def packed_size_bytes(photographs: int, side: int, codec: Codec = "raw", quality: int = 90) -> int:
+def packed_size_bytes(samples: int, side: int, codec: Codec = "raw", quality: int = 90) -> int:
     """What the shards take on disk: exact to 0.1% for raw, an estimate for jpeg."""
     per_pixel = 3.0 if codec == "raw" else float(np.interp(quality, *_JPEG_BYTES_PER_PIXEL))
     tar_blocks = 0 if codec == "raw" else 2_304  # two headers, the label, padding
-    return round(photographs * (side * side * per_pixel + tar_blocks))
+    return round(samples * (side * side * per_pixel + tar_blocks))
 
 
 def choose_side(dataset: Dataset) -> int:
-    """256 (§2), unless the photographs are tiny: 128 pixels or less, at the median shorter side of a sample of 50."""
+    """256 (§2), unless the images are tiny: 128 pixels or less, at the median shorter side of a sample of 50."""
     photos = next((photos for photos in dataset.splits.values() if len(photos)), ())
     sides = []
     for index in np.linspace(0, len(photos) - 1, min(50, len(photos))).astype(int).tolist():
@@ -71,27 +71,27 @@ def choose_side(dataset: Dataset) -> int:
     return median if median <= 128 else 256
 
 
-def pack_with_bar(dataset: Dataset, dest: Path | str, **options: Any) -> Packed:
+def pack_with_bar(dataset: Dataset, dest: Path | str, **options: Any) -> PackedDataset:
     """`pack`, with a bar on a terminal and plain lines elsewhere."""
-    with Bar("packing", "photographs") as bar:
+    with Bar("packing", "images") as bar:
         return pack(dataset, dest, on_progress=bar, **options)
 
 
 def pack(
     dataset: Dataset, dest: Path | str, *, side: int = 256, codec: Codec = "raw", quality: int = 90,
-    workers: int | None = None, shard_photographs: int = SHARD_PHOTOGRAPHS, on_progress: OnProgress | None = None,
-) -> Packed:
+    workers: int | None = None, shard_images: int = SHARD_IMAGES, on_progress: OnProgress | None = None,
+) -> PackedDataset:
     """Pack a dataset into the folder `dest`, or go on with the pack that was interrupted there (§2).
 
-    Each photograph's shorter side becomes `side` and its central square is kept. Training photographs are stored in an
-    order that mixes the classes, validation photographs in theirs. workers: threads, all cores unless said; the result
+    Each image's shorter side becomes `side` and its central square is kept. Training images are stored in an
+    order that mixes the classes, validation images in theirs. workers: threads, all cores unless said; the result
     does not depend on them. What cannot be decoded is quarantined: named in the manifest and in quarantine.txt.
     A finished pack of the same plan is returned as it is; the source is never written to.
     Raises ValueError where `dest` holds anything else, the disk is too small or cannot be written, or more than half
-    of the photographs are bad.
+    of the images are bad.
     """
     dest = Path(dest)
-    plan = _plan(dataset, side, codec, quality, shard_photographs)
+    plan = _plan(dataset, side, codec, quality, shard_images)
     _check_places(dataset, dest)
     with _saying_why(dest), _alone(dest):
         if not packed_module.is_packed(dest):
@@ -106,19 +106,19 @@ def pack(
     return packed
 
 
-def _plan(dataset: Dataset, side: int, codec: Codec, quality: int, shard_photographs: int) -> dict[str, Any]:
+def _plan(dataset: Dataset, side: int, codec: Codec, quality: int, shard_images: int) -> dict[str, Any]:
     """All that the bytes of a pack depend on."""
     for holds, message in (
-        (codec in shards.CODECS, f"there is no codec {codec!r}; {nearest(codec, shards.CODECS)}"),
+        (codec in shards.CODECS, f"there is no codec {codec!r}; {did_you_mean(codec, shards.CODECS)}"),
         (side >= 1, f"side {side} must be at least 1 pixel"),
         (1 <= quality <= 100, f"quality {quality} must lie in 1..100"),
-        (shard_photographs >= 1, f"{shard_photographs} photographs a shard must be at least 1"),
-        (any(map(len, dataset.splits.values())), f"{dataset.source} has no photographs; name a folder of classes"),
+        (shard_images >= 1, f"{shard_images} images a shard must be at least 1"),
+        (any(map(len, dataset.splits.values())), f"{dataset.source} has no images; name a folder of classes"),
     ):
         if not holds:
             raise ValueError(message)
     return {"dataset": dataset.fingerprint(), "side": side, "codec": codec,
-            "quality": quality if codec == "jpeg" else None, "shard_photographs": shard_photographs}
+            "quality": quality if codec == "jpeg" else None, "shard_images": shard_images}
 
 
 # --- The journal: what is finished ------------------------------------------------------------------------------------
@@ -132,18 +132,18 @@ class _Journal:
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     products: NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 3), np.int64))
-    """Sums of colour times colour: ImageNet's are 5.5e15, int64 holds 9.2e18."""
+    """Sums of color times color: ImageNet's are 5.5e15, int64 holds 9.2e18."""
     sums_HWC: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         self.sums_HWC = np.zeros((self.plan["side"], self.plan["side"], 3), np.int64)
 
     def stored(self, split: str) -> int:
-        """Photographs in the split's finished shards."""
-        return sum(shard["photographs"] for shard in self.splits[split]["shards"])
+        """Images in the split's finished shards."""
+        return sum(shard["images"] for shard in self.splits[split]["shards"])
 
     def seen(self, split: str) -> int:
-        """Photographs that were read, good and bad."""
+        """Images that were read, good and bad."""
         return self.stored(split) + len(self.splits[split]["quarantined"])
 
     def commit(self, dest: Path) -> None:
@@ -192,7 +192,7 @@ def _write_shards(
     if not journal.splits:
         journal.splits = {split: {"shards": [], "quarantined": []} for split in ("train", "val", *dataset.splits)}
         journal.commit(dest)
-    size = journal.plan["shard_photographs"]
+    size = journal.plan["shard_images"]
     total = sum(map(len, dataset.splits.values()))
     done = sum(map(journal.seen, journal.splits))
 
@@ -215,17 +215,17 @@ def _write_shards(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _order(split: str, photos: Sequence[Photo]) -> list[int]:
-    """Training photographs by a hash of their names: mixed, and in the same order on any machine and NumPy."""
+def _order(split: str, photos: Sequence[SourceImage]) -> list[int]:
+    """Training images by a hash of their names: mixed, and in the same order on any machine and NumPy."""
     if split != "train":
         return list(range(len(photos)))
     hashes = [hashlib.sha256(photo.name.encode("utf-8", "surrogateescape")).digest() for photo in photos]
     return sorted(range(len(photos)), key=hashes.__getitem__)
 
 
-def _read_ahead(pool: ThreadPoolExecutor, photos: Iterable[Photo], plan: dict[str, Any]) -> Iterator[_Result]:
-    """Each photograph, prepared or with the reason why not, in order; a bounded number stands in memory."""
-    waiting: deque[tuple[Photo, Future[_Prepared | images.BadImage]]] = deque()
+def _read_ahead(pool: ThreadPoolExecutor, photos: Iterable[SourceImage], plan: dict[str, Any]) -> Iterator[_Result]:
+    """Each image, prepared or with the reason why not, in order; a bounded number stands in memory."""
+    waiting: deque[tuple[SourceImage, Future[_Prepared | images.BadImage]]] = deque()
     for photo in photos:
         waiting.append((photo, pool.submit(_prepare, photo, plan["side"], plan["codec"], plan["quality"])))
         if len(waiting) > _AHEAD:
@@ -236,7 +236,7 @@ def _read_ahead(pool: ThreadPoolExecutor, photos: Iterable[Photo], plan: dict[st
         yield first, future.result()
 
 
-def _prepare(photo: Photo, side: int, codec: Codec, quality: int) -> _Prepared | images.BadImage:
+def _prepare(photo: SourceImage, side: int, codec: Codec, quality: int) -> _Prepared | images.BadImage:
     try:
         pixels_HWC = np.ascontiguousarray(images.square(photo.pixels(), side))
     except images.BadImage as reason:
@@ -247,8 +247,8 @@ def _prepare(photo: Photo, side: int, codec: Codec, quality: int) -> _Prepared |
     if codec == "jpeg":
         payload = simplejpeg.encode_jpeg(pixels_HWC, quality, "RGB", SUBSAMPLING)
         pixels_HWC = images.decode(payload, photo.name)
-    colours = pixels_HWC.reshape(-1, 3).astype(np.float64)  # exact: a photograph's sums stay far below 2**53
-    return _Prepared(payload, pixels_HWC, (colours.T @ colours).astype(np.int64))
+    colors = pixels_HWC.reshape(-1, 3).astype(np.float64)  # exact: an image's sums stay far below 2**53
+    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64))
 
 
 def _write_shard(dataset: Dataset, dest: Path, journal: _Journal, split: str, results: Iterator[_Result]) -> None:
@@ -273,7 +273,7 @@ def _write_shard(dataset: Dataset, dest: Path, journal: _Journal, split: str, re
     # Soon rather than at the end: the first shard of a mixed order tells as much as all of them.
     if 2 * len(bad) > max(journal.seen(split), min(1_000, len(dataset.splits[split]))):
         raise ValueError(
-            f"{len(bad):,} of the first {journal.seen(split):,} {split} photographs of {dataset.source} cannot be "
+            f"{len(bad):,} of the first {journal.seen(split):,} {split} images of {dataset.source} cannot be "
             f"decoded, as {bad[0]['name']} ({bad[0]['reason']}); mend the source and pack again")
     journal.commit(dest)
 
@@ -287,12 +287,12 @@ def _finish(dataset: Dataset, dest: Path, journal: _Journal) -> None:
     """The mean, the quarantine list, and last of all the manifest."""
     measured, notes, splits = _measured(dataset), [*dataset.notes], {}
     if measured != "train":
-        notes.append(f"there are no training photographs, so mean and covariance are those of {measured}")
+        notes.append(f"there are no training images, so mean and covariance are those of {measured}")
     for split, record in journal.splits.items():
-        labels = packed_module.Split(
+        labels = packed_module.PackedSplit(
             dest, journal.plan["codec"], journal.plan["side"], record["shards"], len(dataset.classes)).labels
         per_class = np.bincount(labels, minlength=len(dataset.classes))
-        splits[split] = {"photographs": len(labels), "per_class": per_class.tolist(), **record}
+        splits[split] = {"images": len(labels), "per_class": per_class.tolist(), **record}
         notes += _lost_classes(dataset, split, per_class) if record["quarantined"] else []
     np.save(dest / manifest.MEAN, (journal.sums_HWC / journal.stored(measured)).astype(np.float32))
     journal.files[manifest.MEAN] = shards.describe_file(dest / manifest.MEAN)
@@ -304,22 +304,22 @@ def _finish(dataset: Dataset, dest: Path, journal: _Journal) -> None:
         "format": manifest.FORMAT, "plan": journal.plan,
         "source": dataset.source, "credits": dataset.credits, "notes": notes,
         "classes": list(dataset.classes), "wnids": list(dataset.wnids) if dataset.wnids else None,
-        **_colours(journal, journal.stored(measured)),
+        **_colors(journal, journal.stored(measured)),
         "splits": splits, "files": journal.files, "software": _software()})
 
 
-def _colours(journal: _Journal, photographs: int) -> dict[str, Any]:
-    """Mean [3] and covariance [3, 3] of the colours, on 0..255, in Python's integers: rounded once, at the division."""
-    n, rgb = photographs * journal.plan["side"] ** 2, range(3)
+def _colors(journal: _Journal, samples: int) -> dict[str, Any]:
+    """Mean [3] and covariance [3, 3] of the colors, on 0..255, in Python's integers: rounded once, at the division."""
+    n, rgb = samples * journal.plan["side"] ** 2, range(3)
     sums, products = journal.sums_HWC.sum((0, 1)).tolist(), journal.products.tolist()
     return {"rgb_mean": [total / n for total in sums],
             "rgb_covariance": [[(n * products[a][b] - sums[a] * sums[b]) / n**2 for b in rgb] for a in rgb]}
 
 
 def _lost_classes(dataset: Dataset, split: str, per_class: NDArray[np.int64]) -> list[str]:
-    """A warning for each class of which no photograph could be decoded."""
+    """A warning for each class of which no image could be decoded."""
     there = np.bincount([photo.label for photo in dataset.splits[split]], minlength=len(dataset.classes))
-    lost = [f"no {split} photograph of class {dataset.classes[label]} could be decoded; see {manifest.QUARANTINE}"
+    lost = [f"no {split} image of class {dataset.classes[label]} could be decoded; see {manifest.QUARANTINE}"
             for label in np.flatnonzero((per_class == 0) & (there > 0))]
     for message in lost:
         warnings.warn(message, stacklevel=4)
@@ -351,7 +351,7 @@ def _check_places(dataset: Dataset, dest: Path) -> None:
 def _check_plan(dest: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
     for key, value in wanted.items():
         if there[key] != value:
-            what = "of other photographs" if key == "dataset" else f"with {key} {there[key]}, not {value}"
+            what = "of other images" if key == "dataset" else f"with {key} {there[key]}, not {value}"
             raise ValueError(f"{dest} holds a pack {what}; choose another DEST, or delete it first")
 
 

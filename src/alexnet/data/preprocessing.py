@@ -1,7 +1,7 @@
 """Turns packed uint8 batches into network inputs (§4.1), on whatever device they are. Reads nothing from disk.
 
-Every random choice is arithmetic on (seed, epoch, photograph): no state is kept, so any worker, rank or resumed run
-gives a photograph the same view. Shapes: N photographs, H rows, W columns, C channels, V views.
+Every random choice is arithmetic on (seed, epoch, image): no state is kept, so any worker, rank or resumed run
+gives an image the same view. Shapes: N images, H rows, W columns, C channels, V views.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime import kernels
-from alexnet._runtime.mmap_batch import Mapped
+from alexnet._runtime.mmap_batch import MmapBatch
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import boxes, uniform
 
-Pixels = Tensor | Mapped
-"""Stored photographs, uint8 [N, side, side, C]: in a tensor on any device, or where the memory map has them."""
+Pixels = Tensor | MmapBatch
+"""Stored images, uint8 [N, side, side, C]: in a tensor on any device, or where the memory map has them."""
 
 
 def in_a_tensor(pixels: Pixels) -> Tensor:
-    """The photographs as a tensor [N, side, side, C]."""
-    return torch.from_numpy(pixels.read()) if isinstance(pixels, Mapped) else pixels
+    """The images as a tensor [N, side, side, C]."""
+    return torch.from_numpy(pixels.read()) if isinstance(pixels, MmapBatch) else pixels
 
 
 def _side_and_device(pixels: Pixels) -> tuple[int, torch.device]:
-    if isinstance(pixels, Mapped):
+    if isinstance(pixels, MmapBatch):
         return pixels.store.side, torch.device("cpu")
     return pixels.shape[1], pixels.device
 
@@ -59,19 +59,19 @@ class Preprocess:
         moved.scale_C = self.scale_C.to(device)
         return moved
 
-    def centre(self, pixels: Pixels) -> Tensor:
+    def center(self, pixels: Pixels) -> Tensor:
         """The central view: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
         side, device = _side_and_device(pixels)
-        return self.cut(pixels, torch.full((len(pixels), 2), (side - self.spec.crop) // 2, device=device))
+        return self.crop_normalize(pixels, torch.full((len(pixels), 2), (side - self.spec.crop) // 2, device=device))
 
     def ten_views(self, pixels: Pixels) -> Tensor:
-        """Four corners, the centre, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
+        """Four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
         (side, device), count = _side_and_device(pixels), len(pixels)
         last = side - self.spec.crop
         places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
         places_V2 = torch.tensor(places * 2, device=device)
         mirrored_V = torch.arange(10, device=device) >= 5
-        views = self.cut(pixels, places_V2.repeat(count, 1), mirrored_V.repeat(count),
+        views = self.crop_normalize(pixels, places_V2.repeat(count, 1), mirrored_V.repeat(count),
                          photo_N=torch.arange(count, device=device).repeat_interleave(10))
         return views.unflatten(0, (count, 10))
 
@@ -80,15 +80,15 @@ class Preprocess:
         lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
         leaders: NDArray[np.int64] | None = None,
     ) -> Tensor:
-        """One random view of each photograph (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
+        """One random view of each image (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
-        indices: each photograph's place in the training set; with seed and epoch they decide the view.
-        lighting_CC: columns p_i * l_i of the colour noise, from `lighting_basis`; None leaves the colours alone.
+        indices: each image's place in the training set; with seed and epoch they decide the view.
+        lighting_CC: columns p_i * l_i of the color noise, from `lighting_basis`; None leaves the colors alone.
         dtype: float32, or bfloat16 where the network would round to it anyway.
-        leaders: the first of each one's `recipe.view_group` photographs, where these are a share of a batch.
+        leaders: the first of each one's `recipe.view_group` images, where these are a share of a batch.
         """
         (side, device), count = _side_and_device(pixels), len(pixels)
-        # code2012 drew crop and mirror once for 32 photographs: the first of each group draws for it.
+        # code2012 drew crop and mirror once for 32 images: the first of each group draws for it.
         if leaders is None:
             leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
         draws = torch.from_numpy(uniform(seed, epoch, leaders, 5)).to(device)
@@ -98,30 +98,30 @@ class Preprocess:
             noise = torch.special.ndtri(torch.from_numpy(uniform(seed, epoch, indices, 8)[:, 5:])) * recipe.lighting
             shift_NC = noise.float().to(device) @ lighting_CC.T
         if recipe.crop == "resized":
-            return self.resized(pixels, boxes(draws[:, :4], side, recipe.crop_area), mirrored_N, shift_NC, dtype)
+            return self.random_resized_crop(pixels, boxes(draws[:, :4], side, recipe.crop_area), mirrored_N, shift_NC, dtype)
         room = side - self.spec.crop
         if recipe.crop == "window":
             places_N2 = (draws[:, :2] * (room + 1)).long().clamp(max=room)
         else:
             places_N2 = torch.full((count, 2), room // 2, device=device)
-        return self.cut(pixels, places_N2, mirrored_N, shift_NC, dtype)
+        return self.crop_normalize(pixels, places_N2, mirrored_N, shift_NC, dtype)
 
-    def cut(
+    def crop_normalize(
         self, pixels: Pixels, places_N2: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32, photo_N: Tensor | None = None,
     ) -> Tensor:
-        """Windows at `places` (top, left), less the mean there, mirrored where asked, colours shifted, scaled.
+        """Windows at `places` (top, left), less the mean there, mirrored where asked, colors shifted, scaled.
 
-        photo_N: the photograph that each window is of, where it is not one window each. The compiled kernel does all of
+        photo_N: the image that each window is of, where it is not one window each. The compiled kernel does all of
         it in one pass over the pixels, where there is one.
         """
         if kernels.makes_views(pixels, dtype):
             return kernels.windows(pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
                                    self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
-        views = self.window(in_a_tensor(pixels), places_N2[:, 0], places_N2[:, 1], photo_N)
-        return self.finish(views, mirrored_N, shift_NC, dtype)
+        views = self.crop(in_a_tensor(pixels), places_N2[:, 0], places_N2[:, 1], photo_N)
+        return self.normalize(views, mirrored_N, shift_NC, dtype)
 
-    def window(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor, photo_N: Tensor | None = None) -> Tensor:
+    def crop(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor, photo_N: Tensor | None = None) -> Tensor:
         """Windows of crop x crop at the given places, less the mean of those places: float [N, C, crop, crop]."""
         crop, (_, height, width, channels) = self.spec.crop, pixels_NHWC.shape
         photo = torch.arange(len(pixels_NHWC), device=pixels_NHWC.device) if photo_N is None else photo_N
@@ -131,7 +131,7 @@ class Preprocess:
         means = mean_1HWC.unfold(1, crop, 1).unfold(2, crop, 1)[torch.zeros_like(photo), top_N, left_N]
         return views.float() - means
 
-    def resized(
+    def random_resized_crop(
         self, pixels: Pixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
@@ -140,7 +140,7 @@ class Preprocess:
         if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.makes_views(pixels, dtype):
             return kernels.boxes(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
                                  bgr=self.spec.channels == "BGR", dtype=dtype)
-        # affine_grid speaks of -1..1 over the picture: half sizes on the diagonal, then the centre.
+        # affine_grid speaks of -1..1 over the picture: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)
         theta_N23 = torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
@@ -148,13 +148,13 @@ class Preprocess:
         views = (in_a_tensor(pixels).float() - self.mean_HWC).permute(0, 3, 1, 2)
         grid = F.affine_grid(theta_N23, [len(views), views.shape[1], crop, crop], align_corners=False)
         views = F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return self.finish(views, mirrored_N, shift_NC, dtype)
+        return self.normalize(views, mirrored_N, shift_NC, dtype)
 
-    def finish(
+    def normalize(
         self, views_NCHW: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Mirror, colour noise, scale and channel order, on views that are cut out already."""
+        """Mirror, color noise, scale and channel order, on views that are cut out already."""
         views = views_NCHW
         if mirrored_N is not None:
             views = torch.where(mirrored_N[:, None, None, None], views.flip(-1), views)

@@ -1,12 +1,12 @@
 """Jpeg shards at an address, or in a folder -> the loader's batches: fetched whole, ahead, into a bounded cache.
 
 The shards are WebDataset's tars, and any WebDataset client reads them; here they are read by their index and not by the
-webdataset library, which knows no photograph's number and can only begin an epoch at its beginning.
+webdataset library, which knows no image's number and can only begin an epoch at its beginning.
 
 An epoch is arithmetic here too. Its shards, in an order of (seed, epoch) and each shuffled within, make a row that is
-cut into lanes; a batch takes its photographs from all lanes in turn. So photographs are mixed as by a shuffle buffer of
+cut into lanes; a batch takes its images from all lanes in turn. So images are mixed as by a shuffle buffer of
 LANES shards, a process reads lanes of its own, and at any number of processes that divides LANES batches are the same.
-With another number they differ: only at an epoch's end may a run then go on with more processes, or fewer, and `Run`
+With another number they differ: only at an epoch's end may a run then go on with more processes, or fewer, and `Trainer`
 sees to it.
 """
 
@@ -37,13 +37,13 @@ from alexnet.data import loader, packed
 from alexnet.data import manifest as manifest_module
 from alexnet.data.loader import CPU, Batch, batches_per_epoch
 from alexnet.data.manifest import MANIFEST, MEAN
-from alexnet.data.packed import Packed, Split
+from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.shards import Codec
 from alexnet.data.sources.detect import cache_folder
 from alexnet.data.url_images import is_address
 
 LANES = 8
-"""The shuffle buffer, in shards: of 5,000 photographs, as `pack` makes them, it holds 40,000."""
+"""The shuffle buffer, in shards: of 5,000 images, as `pack` makes them, it holds 40,000."""
 
 FETCHERS = 4
 """Shards that are fetched at a time, ahead of those that are read."""
@@ -72,7 +72,7 @@ def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream
     files = manifest["files"]
     if not url:
         return Stream(Path(source), manifest, Store(Path(source), files))
-    folder = cache_folder() / "streamed" / Packed(Path(), manifest).fingerprint[:12]
+    folder = cache_folder() / "streamed" / PackedDataset(Path(), manifest).fingerprint[:12]
     largest = max((known["bytes"] for name, known in files.items() if name.endswith(".tar")), default=0)
     store = Store(folder, files, url, max(cache_bytes, (LANES + FETCHERS) * largest))
     store.bring(MEAN)
@@ -168,14 +168,14 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Stream(Packed):
+class Stream(PackedDataset):
     """A packed folder whose shards come when they are read. `open_stream` makes one."""
 
     store: Store
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the data and of how it is read: a run does not go on with another order of photographs."""
+        """Of the data and of how it is read: a run does not go on with another order of images."""
         return f"{super().fingerprint}-streamed"
 
     def split(self, name: str) -> Streamed:
@@ -186,23 +186,23 @@ class Stream(Packed):
 
 
 class _Stopped(Exception):
-    """Nobody waits for these photographs any more."""
+    """Nobody waits for these images any more."""
 
 
-class Streamed(Split):
-    """The photographs of one split, each shard fetched when one of its photographs is asked for."""
+class Streamed(PackedSplit):
+    """The images of one split, each shard fetched when one of its images is asked for."""
 
     def __init__(
         self, store: Store, codec: Codec, side: int, shards: Sequence[dict[str, Any]], classes: int,
     ) -> None:
         super().__init__(store.folder, codec, side, shards, classes)
         self.store = store
-        self.sizes = np.array([shard["photographs"] for shard in shards], np.int64)
+        self.sizes = np.array([shard["images"] for shard in shards], np.int64)
         self.firsts = self.sizes.cumsum() - self.sizes
         self._begin()
 
     def _begin(self) -> None:
-        self._open: dict[int, Split] = {}
+        self._open: dict[int, PackedSplit] = {}
         self._locks = [threading.Lock() for _ in self.shards]
         self._stop = threading.Event()
 
@@ -224,19 +224,19 @@ class Streamed(Split):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """[N], each photograph's name in its source."""
+        """[N], each image's name in its source."""
         self._bring_all("names")
         return super().names
 
     def sample(self, count: int) -> NDArray[np.int64]:
-        """The first ones, so that few shards are fetched; training photographs are packed in a mixed order."""
+        """The first ones, so that few shards are fetched; training images are packed in a mixed order."""
         return np.arange(min(len(self), count))
 
     def shard_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of each photograph's shard."""
+        """The number of each image's shard."""
         return np.searchsorted(self.firsts, indices, side="right") - 1
 
-    def shard(self, number: int) -> Split:
+    def shard(self, number: int) -> PackedSplit:
         """One shard, open, from wherever it is."""
         record = self.shards[number]
         with self._locks[number]:
@@ -245,8 +245,8 @@ class Streamed(Split):
                 for role in ("index", "file"):
                     self._bring(record[role])
                 with suppress(FileNotFoundError):  # another process needed the room
-                    fresh = Split(self.folder, self.codec, self.side, [record], self.classes)
-                    fresh._lying(np.zeros(1, np.int64))  # which opens it, before the file may go
+                    fresh = PackedSplit(self.folder, self.codec, self.side, [record], self.classes)
+                    fresh._locate(np.zeros(1, np.int64))  # which opens it, before the file may go
                     one = fresh
             self._open[number] = one
         if self.store.url:
@@ -272,12 +272,12 @@ class Streamed(Split):
             if not (self.folder / self.shards[number]["file"]).exists():
                 self._open.pop(number, None)
 
-    def _lying(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
+    def _locate(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
         numbers = self.shard_of(indices)
         at_hand = {number: self.shard(number) for number in np.unique(numbers).tolist()}
         within = (indices - self.firsts[numbers])[:, None]
         return [place for number, index in zip(numbers.tolist(), within, strict=True)
-                for place in at_hand[number]._lying(index)]
+                for place in at_hand[number]._locate(index)]
 
 
 # --- Batches ----------------------------------------------------------------------------------------------------------
@@ -291,9 +291,9 @@ def lanes(world: int) -> int:
 def order(
     sizes: NDArray[np.int64], batch_size: int, shuffle: tuple[int, int] | None = None, lanes: int = LANES,
 ) -> NDArray[np.int64]:
-    """The epoch's order of all photographs, in shards of those sizes: int64 [N].
+    """The epoch's order of all images, in shards of those sizes: int64 [N].
 
-    The row of shuffled shards is cut into lanes, and the photograph at place p of its batch is the next one of lane
+    The row of shuffled shards is cut into lanes, and the image at place p of its batch is the next one of lane
     p % lanes. Without shuffle and with one lane it is the order of the split.
     """
     total, firsts = int(sizes.sum()), sizes.cumsum() - sizes
@@ -302,13 +302,13 @@ def order(
         rng = np.random.Generator(np.random.Philox(key=shuffle))
         row = np.concatenate([row[:0], *(firsts[one] + rng.permutation(sizes[one])
                                          for one in rng.permutation(len(sizes)))])
-    everyone = np.empty_like(row)
-    everyone[np.argsort(_places(total, batch_size)[1] % lanes, kind="stable")] = row
-    return everyone
+    global_indices = np.empty_like(row)
+    global_indices[np.argsort(_extents(total, batch_size)[1] % lanes, kind="stable")] = row
+    return global_indices
 
 
-def _places(total: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each photograph of an epoch, its batch and its place there: two of [N]."""
+def _extents(total: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each image of an epoch, its batch and its place there: two of [N]."""
     steps = batches_per_epoch(total, batch_size)
     bounds = np.arange(steps + 1) * total // max(steps, 1)
     step_N = np.repeat(np.arange(steps), np.diff(bounds))
@@ -316,10 +316,10 @@ def _places(total: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def batches(
-    split: Split, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
+    split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
     rank: int = 0, world: int = 1, workers: int = 2, ahead: int = 4, device: torch.device = CPU,
 ) -> Generator[Batch]:
-    """`loader.batches`; of a streamed split each process fetches the shards that its own photographs are in.
+    """`loader.batches`; of a streamed split each process fetches the shards that its own images are in.
 
     No shard is fetched again for what came before `start`. Raises ValueError where a shard cannot be had.
     """
@@ -327,10 +327,10 @@ def batches(
         yield from loader.batches(split, batch_size, shuffle=shuffle, start=start, rank=rank, world=world,
                                   workers=workers, ahead=ahead, device=device)
         return
-    everyone = order(split.sizes, batch_size, shuffle, lanes(world) if shuffle else world)
-    step_N, place_N = _places(len(everyone), batch_size)
+    global_indices = order(split.sizes, batch_size, shuffle, lanes(world) if shuffle else world)
+    step_N, place_N = _extents(len(global_indices), batch_size)
     mine = np.flatnonzero((step_N >= start) & (place_N % world == rank))
-    numbers = split.shard_of(everyone[mine])
+    numbers = split.shard_of(global_indices[mine])
     first = np.sort(np.unique(numbers, return_index=True)[1])
     wanted, wanted_at = numbers[first].tolist(), step_N[mine][first]
     reader, pool, asked = split.reader(), ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetcher"), 0
@@ -347,7 +347,7 @@ def batches(
     try:
         ask(start)
         for step, batch in enumerate(
-                loader.in_order(reader, everyone, batch_size, start, rank, world, workers, ahead, device), start + 1):
+                loader.in_order(reader, global_indices, batch_size, start, rank, world, workers, ahead, device), start + 1):
             ask(step)
             yield batch
     finally:

@@ -28,7 +28,7 @@ _TAR_BLOCK = 512
 
 
 class Stored(NamedTuple):
-    """A photograph as a shard takes it."""
+    """An image as a shard takes it."""
 
     payload: bytes | memoryview
     """Codec raw: the bytes of uint8 [side, side, 3]; codec jpeg: a JPEG file's."""
@@ -41,18 +41,18 @@ def write_shard(
 ) -> dict[str, Any]:
     """Write one shard and its companions, and return its record for the manifest.
 
-    first: the number of its first photograph in the split, which names the tar's members.
-    The stream is consumed one photograph at a time, so a shard never stands in memory. Raises OSError where the disk
+    first: the number of its first image in the split, which names the tar's members.
+    The stream is consumed one image at a time, so a shard never stands in memory. Raises OSError where the disk
     is full; a memory map would kill the process with SIGBUS.
     """
     labels: list[int] = []
     names: list[str] = []
 
     def noting() -> Iterator[Stored]:
-        for photograph in stored:
-            labels.append(photograph.label)
-            names.append(photograph.name)
-            yield photograph
+        for image in stored:
+            labels.append(image.label)
+            names.append(image.name)
+            yield image
 
     record: dict[str, Any] = {"file": stem + SHARD_SUFFIX[codec]}
     if codec == "raw":
@@ -60,29 +60,29 @@ def write_shard(
     else:
         record["index"] = f"{stem}.index.npy"
         np.save(folder / record["index"], _write_tar(folder / record["file"], first, noting()))
-    record |= {"labels": f"{stem}.labels.npy", "names": f"{stem}.names.json", "photographs": len(labels)}
+    record |= {"labels": f"{stem}.labels.npy", "names": f"{stem}.names.json", "images": len(labels)}
     np.save(folder / record["labels"], np.array(labels, np.int64))
     (folder / record["names"]).write_text(json.dumps(names), encoding="utf-8")
     return record
 
 
 def _write_array(path: Path, side: int, stored: Iterator[Stored]) -> None:
-    def header(photographs: int) -> None:
-        shape = (photographs, side, side, 3)
+    def header(images: int) -> None:
+        shape = (images, side, side, 3)
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
     count = 0
     with path.open("wb") as file:
         header(0)
-        for count, photograph in enumerate(stored, 1):  # noqa: B007
-            file.write(photograph.payload)
+        for count, image in enumerate(stored, 1):  # noqa: B007
+            file.write(image.payload)
         # How many can be decoded is known only now. NumPy pads the header so that the first axis may change in place.
         file.seek(0)
         header(count)
 
 
 def _write_tar(path: Path, first: int, stored: Iterator[Stored]) -> NDArray[np.int64]:
-    """The tar, without dates or owners so that equal photographs give equal bytes. Returns its index, [n, 2]."""
+    """The tar, without dates or owners so that equal images give equal bytes. Returns its index, [n, 2]."""
     places: list[tuple[int, int]] = []
 
     def add(name: str, content: bytes) -> int:
@@ -93,10 +93,10 @@ def _write_tar(path: Path, first: int, stored: Iterator[Stored]) -> NDArray[np.i
         return begin
 
     with path.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, photograph in enumerate(stored, first):
-            content = bytes(photograph.payload)
+        for number, image in enumerate(stored, first):
+            content = bytes(image.payload)
             places.append((add(f"{number:09}.jpg", content), len(content)))
-            add(f"{number:09}.cls", str(photograph.label).encode())
+            add(f"{number:09}.cls", str(image.label).encode())
     return np.array(places, np.int64).reshape(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""A photograph at an http or https address -> its bytes, where a user names one: within limits, and led nowhere else.
+"""An image at an http or https address -> its bytes, where a user names one: within limits, and led nowhere else.
 
 An address that a user types is theirs to choose, also in their own network. Where its server sends on to, it is not:
 a redirect to a private address is refused, by the address that was really connected to, so that no name can lie.
@@ -29,7 +29,7 @@ def is_address(name: str) -> bool:
     return "://" in name
 
 
-def fetch_photo(url: str, allow_private: bool = False) -> bytes:
+def fetch_image(url: str, allow_private: bool = False) -> bytes:
     """What stands at an address. allow_private: also where a redirect leads to a private one.
 
     Raises BadImage, in one sentence, for what cannot be fetched.
@@ -49,7 +49,7 @@ def fetch_photo(url: str, allow_private: bool = False) -> bytes:
         reason = str(problem.reason)
     except (ValueError, OSError, http.client.HTTPException) as problem:
         reason = str(problem) or type(problem).__name__
-    raise BadImage(f"{url} cannot be fetched: {' '.join(reason.split())}; check the address, or save the photograph "
+    raise BadImage(f"{url} cannot be fetched: {' '.join(reason.split())}; check the address, or save the image "
                    "and name the file")
 
 

@@ -1,6 +1,6 @@
-"""Loss and top-k errors as sums and counts: every photograph exactly once, one view or ten, one network or several.
+"""Loss and top-k errors as sums and counts: every image exactly once, one view or ten, one network or several.
 
-Shapes: N photographs, K classes, V views.
+Shapes: N images, K classes, V views.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet.data.imagenet_classes import readable
-from alexnet.data.packed import Split
+from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Pixels, Preprocess
 from alexnet.data.remote import batches
-from alexnet.errors import nearest
+from alexnet.errors import did_you_mean
 from alexnet.inference.metrics import Errors, count_errors
 
-Member = tuple[nn.Module, Preprocess]
+ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing; several make an ensemble."""
 
 
-def probabilities(members: Sequence[Member], pixels: Pixels, views: int = 1) -> Tensor:
+def probabilities(members: Sequence[ModelWithInput], pixels: Pixels, views: int = 1) -> Tensor:
     """Softmax outputs averaged over the views and then over the networks (§4.1, §6), float32 [N, K].
 
     pixels: uint8 [N, side, side, 3], at the side that the networks' preprocessing expects; on their device.
-    views: 1 (the centre) or 10 (four corners and the centre, and their mirror images).
+    views: 1 (the center) or 10 (four corners and the center, and their mirror images).
     """
     total: Tensor | None = None
     for network, preprocess in members:
@@ -37,7 +37,7 @@ def probabilities(members: Sequence[Member], pixels: Pixels, views: int = 1) -> 
             logits = network(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
             outputs_NK = logits.softmax(-1).mean(1)
         elif views == 1:
-            outputs_NK = network(preprocess.centre(pixels)).float().softmax(-1)
+            outputs_NK = network(preprocess.center(pixels)).float().softmax(-1)
         else:
             raise ValueError(f"views {views} must be 1 or 10")
         total = outputs_NK if total is None else total + outputs_NK
@@ -47,13 +47,13 @@ def probabilities(members: Sequence[Member], pixels: Pixels, views: int = 1) -> 
 
 
 def predictions(
-    members: Sequence[Member], split: Split, *, views: int = 1, batch_size: int = 128,
+    members: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Probabilities [N, K] and places in the split, batch by batch, every photograph once, in order.
+    """Probabilities [N, K] and places in the split, batch by batch, every image once, in order.
 
-    share: (rank, world), of whose batches these are; progress is told of all photographs.
+    share: (rank, world), of whose batches these are; progress is told of all images.
     """
     device = device or torch.device("cpu")
     modes = [network.training for network, _ in members]
@@ -62,11 +62,11 @@ def predictions(
         for network, _ in members:
             network.eval()
         for batch in batches(split, max(1, batch_size // views), device=device, rank=share[0], world=share[1]):
-            if len(batch.indices):  # a share of a few photographs may be none
+            if len(batch.indices):  # a share of a few images may be none
                 with torch.inference_mode():
                     outputs_NK = probabilities(members, batch.pixels, views)
                 yield outputs_NK, batch.indices
-            done += len(batch.everyone)
+            done += len(batch.global_indices)
             if on_progress:
                 on_progress(done, len(split))
     finally:
@@ -75,7 +75,7 @@ def predictions(
 
 
 def evaluate(
-    members: Sequence[Member], split: Split, *, views: int = 1, batch_size: int = 128, label_map: Tensor | None = None,
+    members: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128, label_map: Tensor | None = None,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> Errors:
@@ -106,5 +106,5 @@ def match_classes(known: Sequence[str], asked: Sequence[str]) -> Tensor:
     if strangers:
         raise ValueError(
             f"the network was not trained on {len(strangers)} of the data's {len(asked)} classes, such as "
-            f"{strangers[0]!r} ({nearest(strangers[0], known[:20])}); evaluate on data with the classes it knows")
+            f"{strangers[0]!r} ({did_you_mean(strangers[0], known[:20])}); evaluate on data with the classes it knows")
     return torch.tensor(found)

@@ -13,37 +13,37 @@ from torch import Tensor
 class Errors:
     """What was counted. Sums, so that shares of several ranks add up; `+` adds them."""
 
-    photographs: int = 0
+    images: int = 0
     loss_sum: float = 0.0
     top1_wrong: int = 0
     top5_wrong: int = 0
 
     def __add__(self, other: Errors) -> Errors:
-        return replace(self, photographs=self.photographs + other.photographs, loss_sum=self.loss_sum + other.loss_sum,
+        return replace(self, images=self.images + other.images, loss_sum=self.loss_sum + other.loss_sum,
                        top1_wrong=self.top1_wrong + other.top1_wrong, top5_wrong=self.top5_wrong + other.top5_wrong)
 
     @property
     def loss(self) -> float:
         """Mean negative log-probability of the true class, in nats."""
-        return self.loss_sum / self.photographs if self.photographs else math.nan
+        return self.loss_sum / self.images if self.images else math.nan
 
     @property
     def top1_error(self) -> float:
         """The fraction whose likeliest class is wrong."""
-        return self.top1_wrong / self.photographs if self.photographs else math.nan
+        return self.top1_wrong / self.images if self.images else math.nan
 
     @property
     def top5_error(self) -> float:
         """The fraction whose true class is not among the five likeliest (§2)."""
-        return self.top5_wrong / self.photographs if self.photographs else math.nan
+        return self.top5_wrong / self.images if self.images else math.nan
 
     def to_json(self) -> dict[str, Any]:
-        """`photographs`, `loss`, `top1_error`, `top5_error` (fractions) and the 95% `interval` of each error."""
+        """`images`, `loss`, `top1_error`, `top5_error` (fractions) and the 95% `interval` of each error."""
         return {
-            "photographs": self.photographs, "loss": self.loss,
+            "photographs": self.images, "loss": self.loss,
             "top1_error": self.top1_error, "top5_error": self.top5_error,
-            "interval": {"top1_error": wilson(self.top1_wrong, self.photographs),
-                         "top5_error": wilson(self.top5_wrong, self.photographs)},
+            "interval": {"top1_error": wilson(self.top1_wrong, self.images),
+                         "top5_error": wilson(self.top5_wrong, self.images)},
         }
 
     def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
@@ -51,23 +51,23 @@ class Errors:
         def plural(number: int, thing: str) -> str:
             return f"{number:,} {thing}{'s' * (number != 1)}"
 
-        lines = [f"{plural(self.photographs, 'photograph')}, {plural(views, 'view')}, {plural(networks, 'network')}, "
+        lines = [f"{plural(self.images, 'image')}, {plural(views, 'view')}, {plural(networks, 'network')}, "
                  f"loss {self.loss:.4f}"]
         counted = [("top-1 error", self.top1_wrong), ("top-5 error", self.top5_wrong)]
         for name, wrong in counted[: 1 if classes and classes <= 5 else 2]:
-            low, high = wilson(wrong, self.photographs)
-            lines.append(f"{name} {wrong / max(self.photographs, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
+            low, high = wilson(wrong, self.images)
+            lines.append(f"{name} {wrong / max(self.images, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
         return "\n".join(lines)
 
 
-def wilson(wrong: int, photographs: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(wrong: int, images: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's interval for a fraction, 95% unless z says otherwise; (0, 1) where nothing was counted.
 
-    It covers the chance of which photographs were drawn, not that of the training seed.
+    It covers the chance of which images were drawn, not that of the training seed.
     """
-    if not photographs:
+    if not images:
         return 0.0, 1.0
-    p, n = wrong / photographs, photographs
+    p, n = wrong / images, images
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -79,5 +79,5 @@ def count_errors(probabilities_NK: Tensor, labels_N: Tensor) -> Errors:
     # How many other classes are not strictly less likely than the true one; itself is taken off again.
     ahead_N = (~(own > probabilities_NK)).sum(1) - 1
     return Errors(
-        photographs=len(labels_N), loss_sum=-own.double().clamp(min=1e-45).log().sum().item(),
+        images=len(labels_N), loss_sum=-own.double().clamp(min=1e-45).log().sum().item(),
         top1_wrong=int((ahead_N >= 1).sum()), top5_wrong=int((ahead_N >= 5).sum()))

@@ -1,9 +1,9 @@
-"""Which photographs of a set lie nearest to a given one, by the distance of their last hidden layers (§6.1, Figure 4).
+"""Which images of a set lie nearest to a given one, by the distance of their last hidden layers (§6.1, Figure 4).
 
 `features_of` runs a whole split through a network once and keeps what comes out in the user's cache. `nearest` compares
-what is asked about with every photograph of up to EXACT; of more, faiss chooses candidates that are then compared.
+what is asked about with every image of up to EXACT; of more, faiss chooses candidates that are then compared.
 
-Shapes: N photographs of the set, Q asked about, D units of the layer, M nearest.
+Shapes: N images of the set, Q asked about, D units of the layer, M nearest.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from alexnet.data.sources.detect import cache_folder
 from alexnet.inference.predictor import BATCH, Model
 
 if TYPE_CHECKING:
-    from alexnet.data.packed import Split
+    from alexnet.data.packed import PackedSplit
 
 
 Features = NDArray[np.float32]
 
 EXACT = 100_000
-"""Photographs up to which every distance is worked out; beyond, faiss looks for candidates."""
+"""Images up to which every distance is worked out; beyond, faiss looks for candidates."""
 
 BLOCK = 8192
-"""Photographs whose distances are worked out at once: 134 MB of 4,096 features each."""
+"""Images whose distances are worked out at once: 134 MB of 4,096 features each."""
 
 
 @dataclass(frozen=True)
-class Neighbour:
-    """A photograph of the set, and how far it is."""
+class Neighbor:
+    """An image of the set, and how far it is."""
 
     index: int
     """Its place in the split."""
@@ -55,14 +55,14 @@ class Neighbour:
 
 
 def features_of(
-    model: Model, split: Split, layer: str | None = None, *, keep_as: str = "",
+    model: Model, split: PackedSplit, layer: str | None = None, *, keep_as: str = "",
     indices: NDArray[np.int64] | None = None, on_progress: Callable[[int, int], object] | None = None,
 ) -> Features:
-    """What a layer gives for the central view of every photograph of a split: float32 [N, D], a map's values in a row.
+    """What a layer gives for the central view of every image of a split: float32 [N, D], a map's values in a row.
 
     layer: as for `Model.features`, the last hidden layer's outputs unless said. indices: of some of the split's
-    photographs. keep_as: what the photographs are known by; with it the answer is kept in the cache, by network, layer
-    and photographs, and found there the next time.
+    images. keep_as: what the images are known by; with it the answer is kept in the cache, by network, layer
+    and images, and found there the next time.
     """
     layer = layer or model.feature_layer
     place = cache_folder() / "features" / f"{_fingerprint(model, layer, keep_as)}.npy" if keep_as else None
@@ -87,9 +87,9 @@ def features_of(
     return features_ND
 
 
-def _fingerprint(model: Model, layer: str, photographs: str) -> str:
+def _fingerprint(model: Model, layer: str, images: str) -> str:
     """Of everything that decides the features."""
-    digest = hashlib.sha256(f"{layer} {photographs} {model.preprocess.spec}".encode())
+    digest = hashlib.sha256(f"{layer} {images} {model.preprocess.spec}".encode())
     for name, tensor in [*model.network.state_dict().items(), ("mean", model.preprocess.mean_HWC)]:
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy())
@@ -99,7 +99,7 @@ def _fingerprint(model: Model, layer: str, photographs: str) -> str:
 def nearest(asked_QD: Features, among_ND: Features, count: int) -> tuple[NDArray[np.int64], Features]:
     """The `count` nearest of each, nearest first: their places [Q, M] and Euclidean distances [Q, M].
 
-    Exact for up to EXACT photographs. Raises ValueError for more where faiss is not installed.
+    Exact for up to EXACT images. Raises ValueError for more where faiss is not installed.
     """
     count = min(count, len(among_ND))
     if len(among_ND) <= EXACT:
@@ -119,19 +119,19 @@ def _best(
         # Differences, not |a|^2 - 2ab + |b|^2, which loses the small distances that matter here to rounding.
         distances_N = np.concatenate([np.linalg.norm(among_ND[block] - asked_D, axis=1) for block in blocks])
         places_N = np.concatenate(blocks)
-        best = np.lexsort((places_N, distances_N))[:count]  # the earlier photograph where two are as far
+        best = np.lexsort((places_N, distances_N))[:count]  # the earlier image where two are as far
         places_QM[row], distances_QM[row] = places_N[best], distances_N[best]
     return places_QM, distances_QM
 
 
 def _candidates(asked_QD: Features, among_ND: Features, count: int) -> NDArray[np.int64]:
-    """Places of about the nearest, by 128 principal axes in a byte each: 1.28 million photographs take 164 MB, not 21
+    """Places of about the nearest, by 128 principal axes in a byte each: 1.28 million images take 164 MB, not 21
     GB."""
     try:
         import faiss
     except ImportError:
-        raise ValueError(f"{len(among_ND):,} photographs are more than the {EXACT:,} that are compared one by one; "
-                         "install faiss (pip install 'alexnet[neighbours]'), or name a smaller set") from None
+        raise ValueError(f"{len(among_ND):,} images are more than the {EXACT:,} that are compared one by one; "
+                         "install faiss (pip install 'alexnet[neighbors]'), or name a smaller set") from None
     faiss.omp_set_num_threads(torch.get_num_threads())
     generator = np.random.default_rng(0)
     lists = int(4 * len(among_ND) ** 0.5)
@@ -145,11 +145,11 @@ def _candidates(asked_QD: Features, among_ND: Features, count: int) -> NDArray[n
     return index.search(np.ascontiguousarray(asked_QD), min(count, len(among_ND)))[1]
 
 
-def neighbours(
-    asked_QD: Tensor, among_ND: Features, split: Split, classes: Sequence[str], count: int = 6,
+def neighbors(
+    asked_QD: Tensor, among_ND: Features, split: PackedSplit, classes: Sequence[str], count: int = 6,
     indices: NDArray[np.int64] | None = None,
-) -> list[list[Neighbour]]:
-    """The nearest photographs of a split to each of Q; six in Figure 4.
+) -> list[list[Neighbor]]:
+    """The nearest images of a split to each of Q; six in Figure 4.
 
     asked: as `Model.features` gives it. among: as `features_of` gives it, of all the split or of `indices`.
     """
@@ -158,12 +158,12 @@ def neighbours(
     places_QM, distances_QM = nearest(asked_QD.flatten(1).float().cpu().numpy(), among_ND, count)
     if indices is not None:
         places_QM = indices[places_QM]
-    return [[Neighbour(int(place), split.names[place], classes[split.labels[place]], float(distance))
+    return [[Neighbor(int(place), split.names[place], classes[split.labels[place]], float(distance))
              for place, distance in zip(places_M, distances_M, strict=True)]
             for places_M, distances_M in zip(places_QM, distances_QM, strict=True)]
 
 
 def class_of(photo: Path, classes: Sequence[str]) -> str:
-    """The class that a photograph's folder is called after, by name or WordNet's number; "" where it is none."""
+    """The class that an image's folder is called after, by name or WordNet's number; "" where it is none."""
     name = readable(photo.resolve().parent.name)
     return name if name in classes else ""

@@ -1,6 +1,6 @@
-"""What a network says to validation photographs, with the places of what it is right, wrong and surest about.
+"""What a network says to validation images, with the places of what it is right, wrong and surest about.
 
-Shapes: M photographs that were asked about, K classes.
+Shapes: M images that were asked about, K classes.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alexnet.data.packed import Packed, Split
+from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.inference.evaluate import match_classes, probabilities
 from alexnet.models import checkpoint as ckpt
 
 ASKED = 2000
-"""At most so many validation photographs are asked about: enough for a page, and a minute or two on a CPU."""
+"""At most so many validation images are asked about: enough for a page, and a minute or two on a CPU."""
 
 SHOWN = 8
-"""Photographs in Figure 4's manner, and mistakes."""
+"""Images in Figure 4's manner, and mistakes."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the network says to validation photographs, one central view of each."""
+class ValidationPredictions:
+    """What the network says to validation images, one central view of each."""
 
-    split: Split
+    split: PackedSplit
     classes: tuple[str, ...]
     indices_M: NDArray[np.int64]
     """Places in the split."""
@@ -42,14 +42,14 @@ class Answers:
 
     @cached_property
     def matrix_KK(self) -> NDArray[np.int64]:
-        """How many photographs of each class (row) were taken for each (column)."""
+        """How many images of each class (row) were taken for each (column)."""
         matrix = np.zeros((len(self.classes),) * 2, np.int64)
         np.add.at(matrix, (self.labels_M, self.guesses_M), 1)
         return matrix
 
     @property
     def spread(self) -> NDArray[np.int64]:
-        """Rows of eight photographs, evenly spaced: nobody picked them."""
+        """Rows of eight images, evenly spaced: nobody picked them."""
         return np.unique(np.linspace(0, len(self.indices_M) - 1, min(SHOWN, len(self.indices_M))).astype(np.int64))
 
     @property
@@ -65,8 +65,8 @@ class Answers:
         return wrong[np.argsort(-self.probabilities_MK[wrong].max(axis=1, initial=0), kind="stable")]
 
 
-def ask(checkpoint: ckpt.Checkpoint, packed: Packed, at_most: int | None = None) -> Answers | None:
-    """The network's answers to validation photographs, ASKED or `at_most` of them, evenly spaced, where there are more.
+def ask(checkpoint: ckpt.Checkpoint, packed: PackedDataset, at_most: int | None = None) -> ValidationPredictions | None:
+    """The network's answers to validation images, ASKED or `at_most` of them, evenly spaced, where there are more.
 
     None where there are none. Raises ValueError for data of another side, or of classes that the network does not know.
     """
@@ -81,7 +81,7 @@ def ask(checkpoint: ckpt.Checkpoint, packed: Packed, at_most: int | None = None)
         outputs = [probabilities([member], torch.from_numpy(split.read(share))).numpy()
                    for share in np.array_split(indices, -(-len(indices) // 64))]
     to_network = match_classes(checkpoint.classes, packed.classes).numpy()
-    return Answers(split, tuple(map(plain, checkpoint.classes)), indices, to_network[split.labels[indices]],
+    return ValidationPredictions(split, tuple(map(plain, checkpoint.classes)), indices, to_network[split.labels[indices]],
                    np.concatenate(outputs))
 
 

@@ -1,9 +1,9 @@
 """Looks into a network at work, and names what is wrong: units that saturate or die, updates, a stuck loss. (§3.1, §5)
 
-`look` runs batches forward and backward and changes nothing. `Glimpse` takes the cheap part of it from a training step
+`look` runs batches forward and backward and changes nothing. `ActivationProbe` takes the cheap part of it from a training step
 that happens anyway. `verdicts` says in words what either saw, with the remedy.
 
-Shapes: N photographs, U units or maps, P places of a map (1 in a fully connected layer).
+Shapes: N images, U units or maps, P places of a map (1 in a fully connected layer).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.loader import CPU
-from alexnet.data.packed import Split
+from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.data.remote import batches
 from alexnet.models.alexnet import AlexNet
@@ -37,7 +37,7 @@ SAMPLE = 20_000
 """Values of a layer that make its histogram."""
 
 ROWS = 512
-"""Photographs, at most, whose activations make a layer's effective rank."""
+"""Images, at most, whose activations make a layer's effective rank."""
 
 
 def saturated(outputs: Tensor, activation: str) -> Tensor:
@@ -69,16 +69,16 @@ class Units:
     saturated: float
     """Share of all values."""
     dead: float
-    """Share of units that were saturated for every photograph and place."""
+    """Share of units that were saturated for every image and place."""
     mean: float
     deviation: float
     rank: float
-    """Effective rank over the photographs: e to the entropy of the shares of variance along principal axes."""
+    """Effective rank over the images: e to the entropy of the shares of variance along principal axes."""
     most: int
-    """What the rank can be at the most: units, or photographs less one."""
+    """What the rank can be at the most: units, or images less one."""
     values: Histogram
     gradient: float
-    """Root mean square of the loss's gradient by these outputs, for one photograph."""
+    """Root mean square of the loss's gradient by these outputs, for one image."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Look:
+class ActivationReport:
     """Everything that was seen of a network over some batches."""
 
-    photographs: int
+    images: int
     loss: float
     units: tuple[Units, ...]
     weights: tuple[Weights, ...]
@@ -117,9 +117,9 @@ class Look:
         return tree
 
 
-def look(
+def inspect_activations(
     network: AlexNet, shows: Iterable[tuple[Tensor, Tensor]], *, rate: float, decay: float = 0.0,
-) -> Look:
+) -> ActivationReport:
     """Run batches of (views [N, 3, crop, crop], labels [N]) forward and backward, as in training; tell what is seen.
 
     rate, decay: of the update that the mean gradient over all the batches would make, without momentum.
@@ -143,30 +143,30 @@ def look(
             count += len(labels_N)
             loss_sum += float(loss.detach())
         if not count:
-            raise ValueError("there is no photograph to look at")
+            raise ValueError("there is no image to look at")
         weights = tuple(_weights(name, layer, count, rate, decay) for name, layer in network.weight_layers())
     finally:
         network.zero_grad()
         network.train(mode)
         for name, buffer in network.named_buffers():
-            buffer.copy_(buffers[name])  # batch norm has seen these photographs, and forgets them
-    return Look(count, loss_sum / count, tuple(tally.units(name) for name, tally in tallies.items()), weights)
+            buffer.copy_(buffers[name])  # batch norm has seen these images, and forgets them
+    return ActivationReport(count, loss_sum / count, tuple(tally.units(name) for name, tally in tallies.items()), weights)
 
 
 def shown(
-    split: Split, preprocess: Preprocess, way: Recipe, photographs: int, *, seed: int = 0,
+    split: PackedSplit, preprocess: Preprocess, way: Recipe, images: int, *, seed: int = 0,
     lighting_CC: Tensor | None = None, label_map: Tensor | None = None, device: torch.device = CPU,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches for `look`: so many photographs of a split, or one batch's rest more, as a recipe shows them in training.
+    """Batches for `look`: so many images of a split, or one batch's rest more, as a recipe shows them in training.
 
     seed: decides which and what views. label_map: from the data's classes to the network's, where they differ.
     """
     epoch, seen = 10**6, 0  # one that training does not reach
-    for batch in batches(split, min(way.batch_size, photographs), shuffle=(seed, epoch), device=device):
+    for batch in batches(split, min(way.batch_size, images), shuffle=(seed, epoch), device=device):
         labels_N = batch.labels_N if label_map is None else label_map.to(device)[batch.labels_N]
         yield preprocess.training_views(batch.pixels, batch.indices, way, seed, epoch, lighting_CC), labels_N
         seen += len(labels_N)
-        if seen >= photographs:
+        if seen >= images:
             return
 
 
@@ -211,7 +211,7 @@ class _Tally:
         always_U = flat.transpose(0, 1).flatten(1).all(1)
         self.always = always_U if self.always is None else self.always & always_U
         self.sample.append(outputs.flatten()[:: max(1, outputs.numel() // SAMPLE)])
-        # One place of each photograph's maps, another for the next, so that no place stands for all.
+        # One place of each image's maps, another for the next, so that no place stands for all.
         places = outputs.flatten(2) if outputs.ndim == 4 else outputs[..., None]
         number = torch.arange(len(outputs), device=outputs.device)
         self.rows.append(places[number, :, (number * 7919) % places.shape[2]])
@@ -261,7 +261,7 @@ def _weights(name: str, layer: nn.Conv2d | nn.Linear, count: int, rate: float, d
 # --- A glimpse in training --------------------------------------------------------------------------------------------
 
 
-class Glimpse:
+class ActivationProbe:
     """The cheap part, taken from a step of training: saturated and dead shares, and update to weight.
 
         with Glimpse(network) as glimpse:
@@ -274,7 +274,7 @@ class Glimpse:
         self.activation = network.arch.activation
         self.units: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def __enter__(self) -> Glimpse:
+    def __enter__(self) -> ActivationProbe:
         self.before = {name: layer.weight.detach().clone() for name, layer in self.network.weight_layers()}
         names = [name for name in self.network.layer_names() if name.startswith(self.activation)]
         self.hooks = [self.network.named_layer(name).register_forward_hook(self._see(name)) for name in names]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
-from alexnet.errors import nearest
+from alexnet.errors import did_you_mean
 from alexnet.inference.predictor import BATCH, Model
 
 # --- What an answer rests on ------------------------------------------------------------------------------------------
@@ -21,13 +21,13 @@ from alexnet.inference.predictor import BATCH, Model
 
 @dataclass(frozen=True)
 class Seen:
-    """Maps over the central view of one photograph, for one class. H = W = crop."""
+    """Maps over the central view of one image, for one class. H = W = crop."""
 
     label: str
     probability: float
     view_HWC: NDArray[np.uint8]
     occlusion_HW: NDArray[np.float32]
-    """By how much the class's probability falls where a grey square hides a place, over all squares that hide it."""
+    """By how much the class's probability falls where a gray square hides a place, over all squares that hide it."""
     window: int
     """The square's side in pixels."""
     grad_cam_HW: NDArray[np.float32]
@@ -41,7 +41,7 @@ class Seen:
 
 
 def see(model: Model, photo: object, *, label: str | None = None, layer: str | None = None) -> Seen:
-    """What the answer for one photograph rests on.
+    """What the answer for one image rests on.
 
     photo: as for `Model.predict`. label: the class asked about, the likeliest unless said. layer: whose maps Grad-CAM
     weighs, the last convolution's activations unless said.
@@ -54,7 +54,7 @@ def see(model: Model, photo: object, *, label: str | None = None, layer: str | N
     with torch.inference_mode():
         probabilities_K = network(view_NCHW).float().softmax(1)[0]
     if label is not None and label not in model.classes:
-        raise ValueError(f"the network knows no class {label!r}; {nearest(label, model.classes)}")
+        raise ValueError(f"the network knows no class {label!r}; {did_you_mean(label, model.classes)}")
     target = model.classes.index(label) if label is not None else int(probabilities_K.argmax())
     layer = layer or last_maps(arch)
     cam_HW = grad_cam(model, view_NCHW, target, layer)
@@ -66,7 +66,7 @@ def see(model: Model, photo: object, *, label: str | None = None, layer: str | N
         with torch.no_grad():
             return network(views_NCHW).float().softmax(1)
 
-    # After the mean is taken off, zero is the mean colour: a grey square.
+    # After the mean is taken off, zero is the mean color: a gray square.
     occlusion = attr.Occlusion(probability).attribute(
         view_NCHW, (3, window, window), (3, stride, stride), target=target, baselines=0.0, perturbations_per_eval=BATCH)
     with warnings.catch_warnings():
@@ -90,7 +90,7 @@ def grad_cam(model: Model, view_NCHW: Tensor, target: int, layer: str) -> NDArra
     attr, network = _captum(), model.network
     maps = [each.name for each in explain(network.arch).layers if len(each.output_shape) == 3]
     if layer not in maps:
-        raise ValueError(f"{network.arch.name} has no maps called {layer!r} to weigh; {nearest(layer, maps)}")
+        raise ValueError(f"{network.arch.name} has no maps called {layer!r} to weigh; {did_you_mean(layer, maps)}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting .*hooks")  # captum says so each time; they are removed again
         cam = attr.LayerGradCam(network, network.named_layer(layer)).attribute(

@@ -9,7 +9,7 @@ from alexnet.architecture.spec import Arch
 
 if TYPE_CHECKING:
     pass
-from alexnet.interpret.activations import Look
+from alexnet.interpret.activations import ActivationReport
 
 # --- In words ---------------------------------------------------------------------------------------------------------
 
@@ -39,28 +39,28 @@ def unit_verdicts(
     norm: the network's `Arch.norm`, where it is known, so that nobody is told to take what is there.
     """
     said = []
-    normalise = "" if norm == "batch" else "normalise (arch.norm=batch), "
+    normalize = "" if norm == "batch" else "normalize (arch.norm=batch), "
     worst = max(saturated, key=lambda name: saturated[name], default="")
     if activation != "relu" and worst and saturated[worst] > SATURATING:
         said.append(f"saturating: {saturated[worst]:.0%} of {worst}'s values lie where {activation} is almost flat and "
                     "passes no gradient; bring the inputs to a deviation of 1 (arch.input.scale), draw smaller "
-                    f"weights, {normalise}or take ReLUs (arch.activation=relu)")
+                    f"weights, {normalize}or take ReLUs (arch.activation=relu)")
     worst = max(dead, key=lambda name: dead[name], default="")
     if activation == "relu" and worst and dead[worst] > DYING:
-        said.append(f"dying: {dead[worst]:.0%} of {worst}'s units are zero for every photograph looked at, and get no "
-                    f"gradient; lower the rate, {normalise}or give biases of 0.1 to 1 (conv.bias)")
+        said.append(f"dying: {dead[worst]:.0%} of {worst}'s units are zero for every image looked at, and get no "
+                    f"gradient; lower the rate, {normalize}or give biases of 0.1 to 1 (conv.bias)")
     if ratio:
         fast, slow = max(ratio, key=lambda name: ratio[name]), min(ratio, key=lambda name: ratio[name])
         if ratio[fast] > TOO_FAST:
             said.append(f"too fast: a step changes {fast}'s weights by {ratio[fast]:.1%}, and a thousandth is usual; "
-                        "lower the rate (--set recipe.rate=...)")
+                        "lower the rate (--set recipe.learning_rate=...)")
         if ratio[slow] < TOO_SLOW:
             said.append(f"standing still: a step changes {slow}'s weights by {ratio[slow]:.1g} of their size; raise "
-                        "the rate, or draw weights by fan-in (arch.initialisation=kaiming)")
+                        "the rate, or draw weights by fan-in (arch.initialization=kaiming)")
     return said
 
 
-def verdicts(seen: Look, arch: Arch, steps: int | None) -> list[str]:
+def verdicts(seen: ActivationReport, arch: Arch, steps: int | None) -> list[str]:
     """What a look says, in words: that all has exploded and nothing else, or all that is wrong, or that all is well.
 
     steps: how many the network has taken; None where nobody knows, as of weights from elsewhere.
@@ -69,7 +69,7 @@ def verdicts(seen: Look, arch: Arch, steps: int | None) -> list[str]:
         return [loss]
     if wild := next((one for one in seen.weights if not one.gradient < EXPLODED), None):
         return [f"the gradient of {wild.layer}'s weights is {wild.gradient:.1g}{_after(steps)}: it is exploding; lower "
-                "the rate (--set recipe.rate=...)"]
+                "the rate (--set recipe.learning_rate=...)"]
     said = [loss] if (loss := loss_verdict(seen.loss, arch.classes, steps, arch.norm)) else []
     said += unit_verdicts(
         arch.activation, {one.layer: one.saturated for one in seen.units}, {one.layer: one.dead for one in seen.units},
@@ -77,7 +77,7 @@ def verdicts(seen: Look, arch: Arch, steps: int | None) -> list[str]:
     first, largest = seen.weights[0], max(one.gradient for one in seen.weights)
     if first.gradient < VANISHING * largest:
         remedies = ["units that do not saturate (arch.activation=relu)"] * (arch.activation != "relu") + [
-            "normalisation (arch.norm=batch)"] * (arch.norm != "batch")
+            "normalization (arch.norm=batch)"] * (arch.norm != "batch")
         said.append(f"vanishing: the gradient of {first.layer}'s weights is {first.gradient:.1g}, the largest "
                     f"{largest:.1g}; {' or '.join(remedies) or 'fewer layers'} would let it pass")
     return said or [HEALTHY]
@@ -106,11 +106,11 @@ def exploding(loss: float, classes: int, steps: int | None) -> str | None:
     """The part of `loss_verdict` after which nothing else is worth saying."""
     if not math.isfinite(loss):
         return (f"the loss is {loss}{_after(steps)}: the weights have exploded; lower the rate "
-                "(--set recipe.rate=...), or train in fp32 if this was fp16")
+                "(--set recipe.learning_rate=...), or train in fp32 if this was fp16")
     chance = math.log(classes)
     if (steps is None or steps >= 20) and loss > 3 * chance + 3:
         return (f"the loss is {loss:.3g}, far above ln({classes}) = {chance:.3f}{_after(steps)}: it is exploding; "
-                "lower the rate (--set recipe.rate=...)")
+                "lower the rate (--set recipe.learning_rate=...)")
     return None
 
 

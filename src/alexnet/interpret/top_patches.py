@@ -1,9 +1,9 @@
 """What a unit answers to and what an answer rests on: strongest patches; occlusion, Grad-CAM, guided gradients.
 
-Patches are cut out where `explain` says that a unit looks. The maps of one photograph come from captum, whose names
+Patches are cut out where `explain` says that a unit looks. The maps of one image come from captum, whose names
 for them are kept (Zeiler and Fergus, arXiv 1311.2901; Springenberg et al., 1412.6806; Selvaraju et al., 1610.02391).
 
-Shapes: N photographs, U units, P places of a map, M strongest; views are float [N, 3, crop, crop].
+Shapes: N images, U units, P places of a map, M strongest; views are float [N, 3, crop, crop].
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
-from alexnet.data.packed import Split
-from alexnet.errors import nearest
+from alexnet.data.packed import PackedSplit
+from alexnet.errors import did_you_mean
 from alexnet.inference.predictor import BATCH, Model
 
 # --- A unit's strongest patches ---------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ class Patch:
     """Where in a set a unit's output is large."""
 
     index: int
-    """The photograph's place in the split."""
+    """The image's place in the split."""
     name: str
     label: str
     output: float
@@ -48,27 +48,27 @@ def field(arch: Arch, layer: str) -> tuple[int, int, int]:
         if len(each.output_shape) != 3 or each.kind == "adaptive average pooling":
             break
         jump = each.jump // each.stride
-        # A normalisation within a map (kernel 5, nothing padded, no side lost) is centred on its unit.
-        centred = each.kernel // 2 if each.stride == 1 and each.input_shape[1:] == each.output_shape[1:] else 0
-        begin -= jump * (each.padding if each.kind == "convolution" else centred if each.kind != "max pooling" else 0)
+        # A normalization within a map (kernel 5, nothing padded, no side lost) is centerd on its unit.
+        centerd = each.kernel // 2 if each.stride == 1 and each.input_shape[1:] == each.output_shape[1:] else 0
+        begin -= jump * (each.padding if each.kind == "convolution" else centerd if each.kind != "max pooling" else 0)
         if each.name == layer:
             return begin, each.receptive_field, each.jump
     return 0, arch.input.crop, 0
 
 
 def strongest(
-    model: Model, split: Split, classes: Sequence[str], layer: str, units: Sequence[int] = (), count: int = 9, *,
+    model: Model, split: PackedSplit, classes: Sequence[str], layer: str, units: Sequence[int] = (), count: int = 9, *,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> dict[int, list[Patch]]:
-    """Unit -> the places of a split where its output is largest, one at most of each photograph, largest first.
+    """Unit -> the places of a split where its output is largest, one at most of each image, largest first.
 
     layer: any of `network.layer_names()`. units: maps of it, or units of a fully connected layer, counted from 0; a
-    dozen, evenly spaced, unless said. A unit that is zero everywhere in all but a few photographs has fewer patches.
+    dozen, evenly spaced, unless said. A unit that is zero everywhere in all but a few images has fewer patches.
     Raises ValueError for a layer or unit that is not there.
     """
     names, arch = model.network.layer_names(), model.network.arch
     if layer not in names:
-        raise ValueError(f"{arch.name} has no layer {layer!r}; {nearest(layer, names)}")
+        raise ValueError(f"{arch.name} has no layer {layer!r}; {did_you_mean(layer, names)}")
     width = next(each.output_shape[0] for each in explain(arch).layers if each.name == layer)
     units = list(units) or sorted({int(unit) for unit in np.linspace(0, width - 1, min(12, width))})
     if wrong := [unit for unit in units if not 0 <= unit < width]:
@@ -97,7 +97,7 @@ def strongest(
     for unit, best_M, where_M in zip(units, best_UM.tolist(), where_UM.tolist(), strict=True):
         found[unit] = []
         for output, (index, place) in zip(best_M, where_M, strict=True):
-            if output == 0:  # a ReLU's, for every place of the photograph
+            if output == 0:  # a ReLU's, for every place of the image
                 continue
             top, left = (begin + jump * step for step in divmod(place, wide))
             crop = arch.input.crop  # beyond it the unit sees padding
@@ -110,7 +110,7 @@ def strongest(
 def cut_out(
     pixels_HWC: NDArray[np.uint8], crop: int, box: tuple[int, int, int, int], side: int = 0,
 ) -> NDArray[np.uint8]:
-    """A patch of a stored photograph's central view.
+    """A patch of a stored image's central view.
 
     side: of the unit's whole field. With it a patch that the view's edge cuts short is a square like all others of its
     layer, enlarged within the view, and what the unit does not see of it is pale.

@@ -1,6 +1,6 @@
-"""The networks: one module that any `Arch` describes, its layers of 2012, and its initialisation.
+"""The networks: one module that any `Arch` describes, its layers of 2012, and its initialization.
 
-Read it top to bottom: `AlexNet`, then the layers that torch does not have. Shapes: N photographs, C maps, H rows,
+Read it top to bottom: `AlexNet`, then the layers that torch does not have. Shapes: N images, C maps, H rows,
 W columns, K classes.
 """
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from alexnet.architecture.arithmetic import check_size, explain
 from alexnet.architecture.spec import Arch
-from alexnet.errors import nearest
-from alexnet.models.initialisation import initialise
+from alexnet.errors import did_you_mean
+from alexnet.models.initialization import initialize
 from alexnet.models.layers import ACTIVATIONS, CeilConv2d, MapNorm
 from alexnet.models.response_norm import ResponseNorm
 
@@ -23,7 +23,7 @@ class AlexNet(nn.Module):
     """The network that `arch` describes, untrained: float pixels NCHW to logits NK (§3.5, Figure 2).
 
     The state dict's keys are `features.conv1.weight` ... `classifier.fc8.bias`, or torchvision's own where
-    `arch.state_keys` says so. Weights are drawn by `initialise`; `seed` alone decides them.
+    `arch.state_keys` says so. Weights are drawn by `initialize`; `seed` alone decides them.
     Raises ValueError if `arch.input.crop` is too small for the layers, before any tensor is made.
     """
 
@@ -72,7 +72,7 @@ class AlexNet(nn.Module):
         self.features = _sequential(features, arch)
         self.avgpool = next(iter(average.values()), nn.Identity())
         self.classifier = _sequential(classifier, arch)
-        initialise(self.weight_layers(), arch, seed)
+        initialize(self.weight_layers(), arch, seed)
 
     def forward(self, pixels_NCHW: Tensor) -> Tensor:
         """Logits NK from what `augment.Preprocess` makes. No softmax: the loss and the predictions have it.
@@ -95,7 +95,7 @@ class AlexNet(nn.Module):
     def freeze(self, layers: str) -> None:
         """Let `layers` stay as they are in training: `conv`, which means all convolutions, or names such as conv1 fc6.
 
-        What bears a layer's number freezes along with it: batch normalisation keeps its statistics.
+        What bears a layer's number freezes along with it: batch normalization keeps its statistics.
         Raises ValueError for a name that has no weights, and where nothing would be left to train.
         """
         weighty = [name for name, _ in self.weight_layers()]
@@ -103,7 +103,7 @@ class AlexNet(nn.Module):
             [name for name in weighty if name.startswith("conv")] if word == "conv" else [word])]
         for name in chosen:
             if name not in weighty:
-                raise ValueError(f"{self.arch.name} has no weights called {name!r} to freeze; {nearest(name, weighty)}")
+                raise ValueError(f"{self.arch.name} has no weights called {name!r} to freeze; {did_you_mean(name, weighty)}")
         if set(chosen) == set(weighty):
             raise ValueError(f"freezing {layers} leaves nothing to train; leave out {weighty[-1]}")
         numbers = {_number(name) for name in chosen}

@@ -13,7 +13,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "si
 class CeilConv2d(nn.Conv2d):
     """A convolution that takes the ceiling of its output size, as code2012 did: 1 + ceil((224 - 11) / 4) = 55.
 
-    The kernel's last step may reach past the photograph; zeros stand there, on the right and at the bottom.
+    The kernel's last step may reach past the image; zeros stand there, on the right and at the bottom.
     """
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class CeilConv2d(nn.Conv2d):
 
 
 class MapNorm(nn.Module):
-    """code2012's second normalisation after conv2: over a 5x5 window of the same map, scale 0.001, divided by 25.
+    """code2012's second normalization after conv2: over a 5x5 window of the same map, scale 0.001, divided by 25.
 
     b = a / (1 + 0.001 / 25 * sum of a^2 over the window) ^ 0.75; windows at the border sum what they have. The 1 is
     cuda-convnet2's for a norm whose configuration gives no k (its minDiv; scale is divided by the window's 25 there).

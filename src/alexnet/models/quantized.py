@@ -1,9 +1,9 @@
 """A trained network made ready to answer fast on a CPU: bf16 convolutions, int8 fully connected layers. Trains nothing.
 
-One photograph's answer is bound by reading the weights, nine in ten of which stand in the fully connected layers: a
-quarter of the bytes is a quarter of the time. Many photographs' answer is bound by the convolutions' arithmetic, which
+One image's answer is bound by reading the weights, nine in ten of which stand in the fully connected layers: a
+quarter of the bytes is a quarter of the time. Many images' answer is bound by the convolutions' arithmetic, which
 bf16 halves. Logits move by a percent or so; `benchmarks/` counts how often the first answer does.
-Shapes: N photographs, C maps, H rows, W columns, K classes.
+Shapes: N images, C maps, H rows, W columns, K classes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Response normalisation (§3.3) with its own backward pass, by whichever means the maps' device has for it.
+"""Response normalization (§3.3) with its own backward pass, by whichever means the maps' device has for it.
 
-    b_i = a_i / s_i^beta,  s_i = k + alpha * (sum of a_j^2 over the n neighbours j of i)
+    b_i = a_i / s_i^beta,  s_i = k + alpha * (sum of a_j^2 over the n neighbors j of i)
 
-    da_i = db_i / s_i^beta - 2 alpha beta a_i * (sum of db_j a_j / s_j^(beta + 1) over the n neighbours j of i)
+    da_i = db_i / s_i^beta - 2 alpha beta a_i * (sum of db_j a_j / s_j^(beta + 1) over the n neighbors j of i)
 
 Both sums run over the same band, so both passes are the same work twice, and nothing but `a` need be kept. On a CPU the
 compiled kernel does them (kernels.py), on CUDA Triton's (triton_kernels.py); elsewhere, and wherever a graph is traced
-for export, the band is a 1x1 convolution with a matrix of ones and zeros. N photographs, C maps, H rows, W columns.
+for export, the band is a 1x1 convolution with a matrix of ones and zeros. N images, C maps, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from alexnet.architecture.spec import LRN
 
 
 class ResponseNorm(nn.Module):
-    """Local response normalisation across maps (§3.3): b = a / (k + alpha * sum of a^2 over n neighbours) ^ beta.
+    """Local response normalization across maps (§3.3): b = a / (k + alpha * sum of a^2 over n neighbors) ^ beta.
 
-    Where `lrn.within_tower` holds, neighbours in the other tower do not count. Sums are made in fp32 (fp64 for fp64)
+    Where `lrn.within_tower` holds, neighbors in the other tower do not count. Sums are made in fp32 (fp64 for fp64)
     whatever the maps are in.
     """
 
@@ -39,13 +39,13 @@ class ResponseNorm(nn.Module):
         near = (number[:, None] - number[None, :]).abs() <= lrn.n // 2
         tower = number // (maps // self.towers)
         near &= tower[:, None] == tower[None, :]
-        self.register_buffer("neighbours", near.float()[:, :, None, None], persistent=False)
-        self.neighbours: Tensor
+        self.register_buffer("neighbors", near.float()[:, :, None, None], persistent=False)
+        self.neighbors: Tensor
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or maps_NCHW.device.type == "meta":
             return self.banded(maps_NCHW)
-        return _Normalise.apply(maps_NCHW, self)
+        return _Normalize.apply(maps_NCHW, self)
 
     def banded(self, maps_NCHW: Tensor) -> Tensor:
         """The definition, in operators that every exporter knows."""
@@ -53,8 +53,8 @@ class ResponseNorm(nn.Module):
             return (wide * self.sums(wide).pow(-self.lrn.beta)).to(maps_NCHW.dtype)
 
     def sums(self, wide_NCHW: Tensor) -> Tensor:
-        """s: k + alpha * (sum of squares over the neighbours)."""
-        return self.lrn.k + self.alpha * F.conv2d(wide_NCHW.square(), self.neighbours.to(wide_NCHW.dtype))
+        """s: k + alpha * (sum of squares over the neighbors)."""
+        return self.lrn.k + self.alpha * F.conv2d(wide_NCHW.square(), self.neighbors.to(wide_NCHW.dtype))
 
     def extra_repr(self) -> str:
         lrn = self.lrn
@@ -62,7 +62,7 @@ class ResponseNorm(nn.Module):
         return f"k={lrn.k:g}, n={lrn.n}, alpha={alpha}, beta={lrn.beta:g}, within_tower={lrn.within_tower}"
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """Forward and backward as the module's head has them; only the maps are kept."""
 
     @staticmethod
@@ -83,7 +83,7 @@ class _Normalise(torch.autograd.Function):
         with in_full_precision(maps_NCHW) as wide, in_full_precision(above_NCHW) as above:
             sums = norm.sums(wide)
             direct = above.to(wide.dtype) * _power(sums, norm.lrn.beta)
-            through = F.conv2d(direct.mul(wide).div_(sums), norm.neighbours.to(wide.dtype))
+            through = F.conv2d(direct.mul(wide).div_(sums), norm.neighbors.to(wide.dtype))
             return direct.sub_(through.mul_(wide), alpha=2 * norm.alpha * norm.lrn.beta).to(maps_NCHW.dtype), None
 
 

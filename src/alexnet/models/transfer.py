@@ -12,7 +12,7 @@ from torch import nn
 
 from alexnet.architecture.spec import Arch
 from alexnet.data.imagenet_classes import readable
-from alexnet.errors import check
+from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 
@@ -24,12 +24,12 @@ def begin_from(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) ->
     classes: what the network's outputs will stand for. A convolution that the checkpoint does not have, and that keeps
     maps and sides as they are, begins as the identity: behind a ReLU, the network then computes what the
     checkpoint's did. (§6 does not say how the sixth layer began.)
-    Raises ValueError for a layer of another shape, or photographs taken otherwise, with both; and for a layer that the
+    Raises ValueError for a layer of another shape, or images taken otherwise, with both; and for a layer that the
     network has no place for.
     """
-    for what in ("channels", "scale"):  # conv1 would see other colours, or numbers a hundred times as large
+    for what in ("channels", "scale"):  # conv1 would see other colors, or numbers a hundred times as large
         ours, others = (getattr(arch.input, what) for arch in (network.arch, saved.arch))
-        check(ours == others, f"{network.arch.name} takes photographs with {what} {ours}, and the checkpoint "
+        require(ours == others, f"{network.arch.name} takes images with {what} {ours}, and the checkpoint "
               f"({saved.arch.name}) with {others}; leave out --arch to take the checkpoint's own")
     other_classes = list(map(readable, saved.classes)) != list(map(readable, classes))
     theirs = _parts(saved.network())
@@ -42,14 +42,14 @@ def begin_from(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) ->
             continue
         state = theirs.pop(part)[1].state_dict()
         for key, tensor in layer.state_dict().items():
-            check(key in state and state[key].shape == tensor.shape,
+            require(key in state and state[key].shape == tensor.shape,
                   f"{name} of {network.arch.name} has {key} of shape {list(tensor.shape)}, and the checkpoint's "
                   f"({saved.arch.name}) {list(state[key].shape) if key in state else 'none'}; begin from a network "
                   "with the same layers, or leave out --arch to take the checkpoint's own")
         layer.load_state_dict(state)
         taken.append(name)
     theirs.pop("output", None)
-    check(not theirs, f"the checkpoint ({saved.arch.name}) has {', '.join(name for name, _ in theirs.values())}, for "
+    require(not theirs, f"the checkpoint ({saved.arch.name}) has {', '.join(name for name, _ in theirs.values())}, for "
           f"which {network.arch.name} has no place; leave out --arch to take the checkpoint's own network")
     return taken, drawn
 

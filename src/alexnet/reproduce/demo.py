@@ -1,4 +1,4 @@
-"""`alexnet demo`: the whole way of a photograph, on photographs that come with the install, offline, in minutes."""
+"""`alexnet demo`: the whole way of an image, on images that come with the install, offline, in minutes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from alexnet.data.packing import pack_with_bar
 from alexnet.data.sources.detect import open_dataset
 from alexnet.inference.evaluate import evaluate
 from alexnet.reproduce.report import report
-from alexnet.training.trainer import Interrupted, Run
+from alexnet.training.trainer import Interrupted, Trainer
 
 EPOCHS = 15
 
 NOTE = (
-    "This is texture recognition: which of the photographs was a small patch cut from? Training patches come from the "
-    "black tiles of a checkerboard laid over each photograph, test patches from the white ones; they share no pixel, "
-    "but they do share a photograph, and test patches may overlap one another, so that the interval is somewhat too "
-    "narrow. It shows that the machinery works, and stands in until you bring photographs of your own: alexnet train "
+    "This is texture recognition: which of the images was a small patch cut from? Training patches come from the "
+    "black tiles of a checkerboard laid over each image, test patches from the white ones; they share no pixel, "
+    "but they do share an image, and test patches may overlap one another, so that the interval is somewhat too "
+    "narrow. It shows that the machinery works, and stands in until you bring images of your own: alexnet train "
     "FOLDER.")
 
 
@@ -31,7 +31,7 @@ def demo(
     out: Path, *, seed: int = 0, epochs: int | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Path:
-    """Pack the embedded photographs, train `small`, measure one view and ten, and write the report.
+    """Pack the embedded images, train `small`, measure one view and ten, and write the report.
 
     A demo that was interrupted in `out` goes on. Returns the report's path. Raises ValueError where `out` holds a
     finished demo, or anything else.
@@ -40,13 +40,13 @@ def demo(
     chosen = replace(recipe("modern"), epochs=EPOCHS if epochs is None else epochs)
     _check_place(out)
     dataset = open_dataset("embedded")
-    say(f"{len(dataset.classes)} photographs from scikit-image, cut into patches: which one does a patch come from?")
+    say(f"{len(dataset.classes)} images from scikit-image, cut into patches: which one does a patch come from?")
     packed = pack_with_bar(dataset, out / "data", side=arch("small").input.side)
     with TrainingBar(chosen.epochs) as bar:
         command = ["alexnet", "demo", "--out", str(out), "--seed", str(seed)]
         command += ["--epochs", str(epochs)] if epochs is not None else []
         about = {"title": "AlexNet demo", "note": NOTE, "command": shlex.join(command)}
-        run = Run(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.see, about=about)
+        run = Trainer(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.see, about=about)
         try:
             run.train()
         except Interrupted as stop:

@@ -47,7 +47,7 @@ class _Box:
     width: float
     height: float
     depth: float
-    colour: str
+    color: str
 
     @property
     def slant(self) -> Point:
@@ -90,7 +90,7 @@ class _Column:
 
 
 @matplotlib.rc_context(STYLE)
-def blueprint(arch: Arch, size: int | None = None) -> Figure:
+def network_diagram(arch: Arch, size: int | None = None) -> Figure:
     """The network at an input of `size` pixels, the preset's own unless said, as the paper's Figure 2 draws its own.
 
     Raises ValueError for an input that is too small.
@@ -108,14 +108,14 @@ def blueprint(arch: Arch, size: int | None = None) -> Figure:
     def box(column: _Column, x: float, tower: int) -> _Box:
         share = column.shape[0] / column.towers
         shared = column.towers == 1 and (most > 1 or x == 0)
-        colour = QUIET if shared else (BLUE, RED)[tower % 2]
+        color = QUIET if shared else (BLUE, RED)[tower % 2]
         middle = high * (0.5 if column.towers == 1 else 1 - (tower + 0.5) / most)
         if len(column.shape) == 1:
             height = max(0.25, tall * math.sqrt(share / units)) * (0.9 if column.towers > 1 else 1.0)
-            return _Box(x, middle - height / 2, THIN, height, 0.0, colour)
+            return _Box(x, middle - height / 2, THIN, height, 0.0, color)
         height = max(0.10, tall * math.sqrt(column.shape[1] / side))
         width = max(0.05, WIDE * math.sqrt(share / maps))
-        return _Box(x, middle - height * (1 + SLANT[1]) / 2, width, height, height, colour)
+        return _Box(x, middle - height * (1 + SLANT[1]) / 2, width, height, height, color)
 
     boxes: list[list[_Box]] = []
     places: list[float] = []
@@ -156,7 +156,7 @@ def _inches(words: str, line: int) -> float:
 def _draw(axes: Axes, box: _Box, name: str) -> None:
     for face, strength in box.faces:
         # The name lets a page tell which layer is pointed at: data-layer="conv1".
-        axes.add_patch(Polygon(face, facecolor=to_rgba(box.colour, strength), edgecolor=box.colour, linewidth=0.8,
+        axes.add_patch(Polygon(face, facecolor=to_rgba(box.color, strength), edgecolor=box.color, linewidth=0.8,
                                zorder=3, gid=f"layer-{name}"))
 
 
@@ -176,7 +176,7 @@ def _connect(axes: Axes, column: _Column, row: Sequence[_Box], following: _Colum
         low, front = max(0.0, 0.85 - share), max(0.0, 0.8 - share)
         corners = [source.side(low, front), source.side(low, front + share), source.side(low + share, front + share),
                    source.side(low + share, front)]
-        axes.add_patch(Polygon(corners, facecolor=to_rgba(source.colour, 0.45), edgecolor=INK, linewidth=0.9, zorder=4))
+        axes.add_patch(Polygon(corners, facecolor=to_rgba(source.color, 0.45), edgecolor=INK, linewidth=0.9, zorder=4))
         for target in seeing:
             for corner in corners:
                 axes.plot(*zip(corner, target.entrance, strict=True), color=INK, linewidth=0.5,

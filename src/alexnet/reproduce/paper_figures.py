@@ -1,4 +1,4 @@
-"""Runs, networks, checkpoints and photographs -> the paper's four figures, from what those hold and nothing else."""
+"""Runs, networks, checkpoints and images -> the paper's four figures, from what those hold and nothing else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alexnet.architecture.spec import Arch
-from alexnet.data.packed import Packed, Split
-from alexnet.inference.neighbors import Neighbour, features_of, neighbours
+from alexnet.data.packed import PackedDataset, PackedSplit
+from alexnet.inference.neighbors import Neighbor, features_of, neighbors
 from alexnet.inference.predictor import Model, model_of
 from alexnet.inference.validation import SHOWN, ask, plain
 from alexnet.models import checkpoint as ckpt
@@ -21,10 +21,10 @@ from alexnet.reproduce import plots
 from alexnet.training.run_folder import read_config, read_log
 
 NEAR = 6
-"""Photographs beside each in Figure 4."""
+"""Images beside each in Figure 4."""
 
 BESIDE = 5
-"""Photographs of Figure 4 that have others beside them."""
+"""Images of Figure 4 that have others beside them."""
 
 
 def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
@@ -52,7 +52,7 @@ def _epochs(run: Path) -> list[tuple[float, float]]:
 
 
 def figure3(saved: ckpt.Checkpoint) -> Figure:
-    """conv1's kernels, tower by tower, with the share of them that is colour."""
+    """conv1's kernels, tower by tower, with the share of them that is color."""
     return plots.kernel_plate(conv1_in_rgb(saved), towers_of_conv1(saved.arch))
 
 
@@ -68,15 +68,15 @@ def towers_of_conv1(arch: Arch) -> int:
 
 
 def figure4(
-    saved: ckpt.Checkpoint, packed: Packed, on_progress: Callable[[int, int], object] | None = None,
+    saved: ckpt.Checkpoint, packed: PackedDataset, on_progress: Callable[[int, int], object] | None = None,
 ) -> Figure:
-    """Eight validation photographs with their likeliest classes, and the training photographs nearest to five of them.
+    """Eight validation images with their likeliest classes, and the training images nearest to five of them.
 
-    Evenly spaced, not picked. Raises ValueError where the data has no validation photographs.
+    Evenly spaced, not picked. Raises ValueError where the data has no validation images.
     """
     answers = ask(saved, packed, SHOWN)
     if answers is None:
-        raise ValueError("the data has no validation photographs to show; give data with a val/ folder")
+        raise ValueError("the data has no validation images to show; give data with a val/ folder")
     rows = answers.spread
     pixels_NHWC = answers.split.read(answers.indices_M[rows])
     near = nearest_in_training(model_of(saved), packed, list(pixels_NHWC[:BESIDE]), on_progress=on_progress)
@@ -88,10 +88,10 @@ def figure4(
 
 
 def rows_beside(
-    asked: Sequence[NDArray[np.uint8]], truths: Sequence[str], near: Sequence[Sequence[Neighbour]], split: Split,
+    asked: Sequence[NDArray[np.uint8]], truths: Sequence[str], near: Sequence[Sequence[Neighbor]], split: PackedSplit,
     files: Sequence[str] = (),
 ) -> list[plots.Row]:
-    """What `figures.beside` draws: each photograph under its true class, and those nearest to it with their distances.
+    """What `figures.beside` draws: each image under its true class, and those nearest to it with their distances.
 
     truths: "" where the class is not known; then its file stands there.
     """
@@ -105,18 +105,18 @@ def rows_beside(
 
 
 def nearest_in_training(
-    model: Model, packed: Packed, photographs: Sequence[NDArray[np.uint8]], *, among: int | None = None,
+    model: Model, packed: PackedDataset, images: Sequence[NDArray[np.uint8]], *, reference_set: int | None = None,
     on_progress: Callable[[int, int], object] | None = None,
-) -> list[list[Neighbour]]:
-    """The NEAR training photographs nearest to each in the last hidden layer, of all or of a `sample` of `among`.
+) -> list[list[Neighbor]]:
+    """The NEAR training images nearest to each in the last hidden layer, of all or of a `sample` of `among`.
 
     Without `among` the features are kept in the cache; with it, as a report looks at them once, they are not.
     """
     split = packed.split("train")
-    indices = split.sample(among or len(split))
-    kept = "" if among else f"{packed.fingerprint} train"
+    indices = split.sample(reference_set or len(split))
+    kept = "" if reference_set else f"{packed.fingerprint} train"
     features_ND = features_of(model, split, keep_as=kept, indices=indices, on_progress=on_progress)
-    return neighbours(model.features(list(photographs)), features_ND, split, packed.classes, NEAR, indices)
+    return neighbors(model.features(list(images)), features_ND, split, packed.classes, NEAR, indices)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 Each function draws plain data and reads nothing. What comes out is the same, byte for byte, whenever the same goes in.
 Most are matplotlib figures, which `svg` and `png` turn into files; a sheet of kernels is pixels already.
 
-Shapes: O kernels, I their channels, H rows, W columns, N photographs, M beside each, K classes.
+Shapes: O kernels, I their channels, H rows, W columns, N images, M beside each, K classes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STYLE: Any = {  # Any: matplotlib's newer type stubs list every key there is
 PANELS: dict[str, tuple[str, str, str | None, bool]] = {
     "loss": ("Loss (nats)", "train_loss", "val_loss", False),
     "error": ("Top-1 error", "train_error", "val_top1_error", True),
-    "rate": ("Learning rate", "rate", None, False),
+    "learning_rate": ("Learning rate", "learning_rate", None, False),
 }
 
 
@@ -77,7 +77,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], panels: Sequence[str]
             axes.plot(number, [event[dashed] for event in epochs], color=RED, marker=dots, linestyle=(0, (3.2, 1.6)),
                       label="validation")
             axes.legend(loc="best", labelcolor=INK)
-        _scale(axes, [event[key] for event in epochs for key in (solid, dashed) if key], steep=panel == "rate")
+        _scale(axes, [event[key] for event in epochs for key in (solid, dashed) if key], steep=panel == "learning_rate")
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
@@ -136,11 +136,11 @@ def kernels(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1, scale: int 
     """The first layer's kernels as Figure 3 lays them out: 16 in a row, tower 1 above tower 2.
 
     weight_OIHW: float [O, 3, H, W], RGB, O a multiple of towers. Each kernel is stretched to the full range on its own,
-    over its three colours together, so that grey stays grey. scale: pixels a side for each weight.
+    over its three colors together, so that gray stays gray. scale: pixels a side for each weight.
     Returns RGBA uint8, transparent between the kernels.
     """
     if weight_OIHW.shape[1] != 3:
-        raise ValueError(f"kernels of {weight_OIHW.shape[1]} channels have no colours to show; give those of conv1")
+        raise ValueError(f"kernels of {weight_OIHW.shape[1]} channels have no colors to show; give those of conv1")
     low = weight_OIHW.min(axis=(1, 2, 3), keepdims=True)
     span = weight_OIHW.max(axis=(1, 2, 3), keepdims=True) - low
     pixels_OHWI = ((weight_OIHW - low) / np.where(span > 0, span, 1) * 255).round().transpose(0, 2, 3, 1)
@@ -159,30 +159,30 @@ def kernels(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1, scale: int 
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-RANDOM_COLOUR = 2 / 3
-"""`colourfulness` of random numbers: of three numbers' squares, the square of their mean takes a third."""
+RANDOM_COLOR = 2 / 3
+"""`colorfulness` of random numbers: of three numbers' squares, the square of their mean takes a third."""
 
 RANDOM_LOOKS = 0.15
 """`smoothness` up to which kernels look like random numbers; those of 16 random kernels of 3x3 reach 0.13 by chance."""
 
 
-def colourfulness(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> list[float]:
-    """Of each tower, the share of its kernels' energy that is colour: 0 where all are grey, and 2/3 for random numbers.
+def colorfulness(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> list[float]:
+    """Of each tower, the share of its kernels' energy that is color: 0 where all are gray, and 2/3 for random numbers.
 
-    A kernel's grey is the mean of its three colours at each place; what differs from it is colour. The mean is over
-    kernels, so that a strong one counts no more than a weak one. Figure 3's towers are called colour-agnostic and
-    colour-specific by §6.1, which gives no number for it.
+    A kernel's gray is the mean of its three colors at each place; what differs from it is color. The mean is over
+    kernels, so that a strong one counts no more than a weak one. Figure 3's towers are called color-agnostic and
+    color-specific by §6.1, which gives no number for it.
     """
-    grey_OIHW = weight_OIHW.mean(axis=1, keepdims=True)
-    colour_O = ((weight_OIHW - grey_OIHW) ** 2).sum(axis=(1, 2, 3))
-    share_O = colour_O / np.maximum((weight_OIHW**2).sum(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
+    gray_OIHW = weight_OIHW.mean(axis=1, keepdims=True)
+    color_O = ((weight_OIHW - gray_OIHW) ** 2).sum(axis=(1, 2, 3))
+    share_O = color_O / np.maximum((weight_OIHW**2).sum(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
     return [float(tower.mean()) for tower in np.split(share_O, towers)]
 
 
 def smoothness(weight_OIHW: NDArray[np.floating[Any]]) -> float:
     """How far a kernel's weights agree with those beside and below them: 0 for random numbers, 1 where all are equal.
 
-    The mean product of neighbours over the mean square; mean over kernels. An edge or a blob has neighbours alike.
+    The mean product of neighbors over the mean square; mean over kernels. An edge or a blob has neighbors alike.
     """
     square_O = np.maximum((weight_OIHW**2).mean(axis=(1, 2, 3)), np.finfo(np.float32).tiny)
     pairs = [(weight_OIHW[:, :, 1:], weight_OIHW[:, :, :-1]), (weight_OIHW[..., 1:], weight_OIHW[..., :-1])]
@@ -192,48 +192,48 @@ def smoothness(weight_OIHW: NDArray[np.floating[Any]]) -> float:
 
 @matplotlib.rc_context(STYLE)
 def kernel_plate(weight_OIHW: NDArray[np.floating[Any]], towers: int = 1) -> Figure:
-    """Figure 3: conv1's kernels, tower 1 above tower 2, with each tower's colourfulness. As `kernels` takes them."""
+    """Figure 3: conv1's kernels, tower 1 above tower 2, with each tower's colorfulness. As `kernels` takes them."""
     parts = np.split(weight_OIHW, towers)
     sheets = [kernels(part, scale=1) for part in parts]
     wide = 5.6
     heights = [wide * sheet.shape[0] / sheet.shape[1] for sheet in sheets]
     figure = Figure(figsize=(wide, sum(heights) + 0.32 * towers), layout="constrained")
     plates = np.atleast_1d(figure.subplots(towers, 1, gridspec_kw={"height_ratios": heights}))
-    for number, (axes, sheet, share) in enumerate(zip(plates, sheets, colourfulness(weight_OIHW, towers), strict=True)):
+    for number, (axes, sheet, share) in enumerate(zip(plates, sheets, colorfulness(weight_OIHW, towers), strict=True)):
         axes.imshow(sheet, interpolation="nearest")
         axes.set_axis_off()
         title = f"Tower {number + 1}" if towers > 1 else f"{len(weight_OIHW)} kernels"
-        axes.set_title(f"{title}: {share:.0%} of a kernel is colour; of random numbers, {RANDOM_COLOUR:.0%}",
+        axes.set_title(f"{title}: {share:.0%} of a kernel is color; of random numbers, {RANDOM_COLOR:.0%}",
                        fontsize=9, fontweight="normal")
     return figure
 
 
-# --- Guesses under photographs ----------------------------------------------------------------------------------------
+# --- Guesses under images ----------------------------------------------------------------------------------------
 
 
 @matplotlib.rc_context(STYLE)
-def strips(
-    photographs_NHWC: NDArray[np.uint8], probabilities_NK: NDArray[np.floating[Any]], labels_N: Sequence[int],
+def prediction_grid(
+    images_NHWC: NDArray[np.uint8], probabilities_NK: NDArray[np.floating[Any]], labels_N: Sequence[int],
     classes: Sequence[str],
 ) -> Figure:
-    """Figure 4, left: photographs, the true class under each, and the five likeliest as bars, the true one's blue.
+    """Figure 4, left: images, the true class under each, and the five likeliest as bars, the true one's blue.
 
-    photographs_NHWC: uint8 RGB; labels_N: each one's true class, a place in `classes`. Four photographs in a row.
+    images_NHWC: uint8 RGB; labels_N: each one's true class, a place in `classes`. Four images in a row.
     """
-    figure = Figure(figsize=_strips_size(len(photographs_NHWC), len(classes)), layout="constrained")
-    _draw_strips(figure, photographs_NHWC, probabilities_NK, labels_N, classes)
+    figure = Figure(figsize=_prediction_grid_size(len(images_NHWC), len(classes)), layout="constrained")
+    _draw_prediction_grid(figure, images_NHWC, probabilities_NK, labels_N, classes)
     return figure
 
 
-def _strips_size(count: int, classes: int) -> tuple[float, float]:
+def _prediction_grid_size(count: int, classes: int) -> tuple[float, float]:
     return 2.1 * min(count, 4), (2.4 + 0.25 * min(5, classes)) * -(-count // 4)
 
 
-def _draw_strips(
-    figure: FigureBase, photographs_NHWC: NDArray[np.uint8], probabilities_NK: NDArray[np.floating[Any]],
+def _draw_prediction_grid(
+    figure: FigureBase, images_NHWC: NDArray[np.uint8], probabilities_NK: NDArray[np.floating[Any]],
     labels_N: Sequence[int], classes: Sequence[str],
 ) -> None:
-    count, guesses = len(photographs_NHWC), min(5, len(classes))
+    count, guesses = len(images_NHWC), min(5, len(classes))
     rows, columns = -(-count // 4), min(count, 4)
     heights = [2.0, 0.25 * guesses] * rows
     grid = figure.subplots(2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
@@ -242,13 +242,13 @@ def _draw_strips(
     for number in range(count):
         row, column = divmod(number, columns)
         picture, bars = grid[2 * row, column], grid[2 * row + 1, column]
-        picture.imshow(photographs_NHWC[number], interpolation="lanczos")
+        picture.imshow(images_NHWC[number], interpolation="lanczos")
         truth = int(labels_N[number])
         picture.set_title(_short(classes[truth], 24), loc="center", y=-0.04, va="top", pad=0, fontsize=10)
         likeliest = np.argsort(-probabilities_NK[number], kind="stable")[:guesses]
         for place, k in enumerate(likeliest):
-            p, colour = float(probabilities_NK[number, k]), BLUE if k == truth else QUIET
-            bars.barh(-place, p, height=0.84, color=colour, alpha=0.32, linewidth=0)
+            p, color = float(probabilities_NK[number, k]), BLUE if k == truth else QUIET
+            bars.barh(-place, p, height=0.84, color=color, alpha=0.32, linewidth=0)
             bars.text(0.02, -place, _short(classes[k], 21), va="center", fontsize=8.5)
             bars.text(1.0, -place, f"{p:.0%}", va="center", ha="right", fontsize=8.5)
         bars.set(xlim=(0, 1), ylim=(0.5 - guesses, 0.5))
@@ -256,7 +256,7 @@ def _draw_strips(
 
 @dataclass(frozen=True)
 class Shown:
-    """A photograph, and what stands under it."""
+    """An image, and what stands under it."""
 
     pixels_HWC: NDArray[np.uint8]
     name: str
@@ -272,7 +272,7 @@ Row = tuple[Shown, Sequence[Shown]]
 
 @matplotlib.rc_context(STYLE)
 def beside(rows: Sequence[Row]) -> Figure:
-    """Figure 4, right: in each row a photograph, and the photographs nearest to it."""
+    """Figure 4, right: in each row an image, and the images nearest to it."""
     figure = Figure(figsize=_beside_size(rows), layout="constrained")
     _draw_beside(figure, rows)
     return figure
@@ -302,12 +302,12 @@ def _draw_beside(figure: FigureBase, rows: Sequence[Row]) -> None:
 def figure4(
     guessed: tuple[NDArray[np.uint8], NDArray[np.floating[Any]], Sequence[int], Sequence[str]], near: Sequence[Row],
 ) -> Figure:
-    """Figure 4 whole: `strips` of the first, `beside` of the second."""
-    left, right = _strips_size(len(guessed[0]), len(guessed[3])), _beside_size(near)
+    """Figure 4 whole: `prediction_grid` of the first, `beside` of the second."""
+    left, right = _prediction_grid_size(len(guessed[0]), len(guessed[3])), _beside_size(near)
     wide = right[0] * left[1] / right[1]  # both as high
     figure = Figure(figsize=(left[0] + 0.3 + wide, left[1]), layout="constrained")
     halves = np.asarray(figure.subfigures(1, 3, width_ratios=[left[0], 0.3, wide]))
-    _draw_strips(halves[0], *guessed)
+    _draw_prediction_grid(halves[0], *guessed)
     _draw_beside(halves[2], near)
     return figure
 
@@ -343,13 +343,13 @@ def patches(rows: Mapping[str, Sequence[tuple[NDArray[np.uint8], str]]], columns
 
 
 @matplotlib.rc_context(STYLE)
-def rests_on(
+def attribution_figure(
     view_HWC: NDArray[np.uint8], heats: Mapping[str, NDArray[np.floating[Any]]],
     slopes: Mapping[str, NDArray[np.floating[Any]]], title: str,
 ) -> Figure:
-    """A photograph; maps laid over it, red for and blue against; and gradients by its pixels, grey for none.
+    """An image; maps laid over it, red for and blue against; and gradients by its pixels, gray for none.
 
-    heats: title -> [H, W]; slopes: title -> [H, W, 3]. Under each map a key of its colours.
+    heats: title -> [H, W]; slopes: title -> [H, W, 3]. Under each map a key of its colors.
     """
     side, gap, top, foot = 2.1, 0.12, 0.48, 0.34  # inches
     count = 1 + len(heats) + len(slopes)
@@ -369,10 +369,10 @@ def rests_on(
                     ha=("left", "center", "right")[round(2 * along)], fontsize=8, color=QUIET)
 
     panel(0, "the view").imshow(view_HWC, interpolation="lanczos")
-    grey_HWC = (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
+    gray_HWC = (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
     for place, (name, heat_HW) in enumerate(heats.items(), 1):
         axes = panel(place, name)
-        axes.imshow(grey_HWC, interpolation="lanczos")
+        axes.imshow(gray_HWC, interpolation="lanczos")
         axes.imshow(_tint(heat_HW / (np.abs(heat_HW).max() or 1.0)), interpolation="bilinear")
         signed = bool(heat_HW.min() < 0)
         key = figure.add_axes((place * (side + gap) / wide, (foot - 0.13) / high, side / wide, 0.07 / high))
@@ -382,17 +382,17 @@ def rests_on(
         say(place, 0.0, "speaks against it" if signed else "no effect")
         say(place, 1.0, "speaks for it")
     for place, (name, slope_HWC) in enumerate(slopes.items(), 1 + len(heats)):
-        # The strongest thousandth would leave all else grey.
+        # The strongest thousandth would leave all else gray.
         top_slope = float(np.quantile(np.abs(slope_HWC), 0.999)) or 1.0
         panel(place, name).imshow(np.clip(0.5 + 0.5 * slope_HWC / top_slope, 0, 1), interpolation="lanczos")
-        say(place, 0.0, "grey: no effect")
+        say(place, 0.0, "gray: no effect")
     return figure
 
 
 def _tint(strength: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """-1..1 -> RGBA: blue below 0, red above, and the fainter the nearer to it."""
-    colour = np.where(strength[..., None] > 0, to_rgba(RED)[:3], to_rgba(BLUE)[:3])
-    return np.dstack([colour, 0.85 * np.abs(strength)])
+    color = np.where(strength[..., None] > 0, to_rgba(RED)[:3], to_rgba(BLUE)[:3])
+    return np.dstack([color, 0.85 * np.abs(strength)])
 
 
 # --- Errors of classes ------------------------------------------------------------------------------------------------
@@ -424,7 +424,7 @@ def class_errors(names: Sequence[str], errors: Sequence[float], intervals: Seque
 def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """How often each class (row) was taken for each (column): what is right in blue, what is wrong in red.
 
-    matrix_KK: counts of photographs. A square's strength is its share of the row; its number is the count.
+    matrix_KK: counts of images. A square's strength is its share of the row; its number is the count.
     """
     count = len(classes)
     side = count * (0.31 if count <= 20 else 0.22)  # inches; of up to 20 classes a number finds room in each square
@@ -477,7 +477,7 @@ def _ending(name: str, letters: int) -> str:
 
 
 def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
-    """The figure as one <svg> element whose colours are the page's variables, `--ink` and so on.
+    """The figure as one <svg> element whose colors are the page's variables, `--ink` and so on.
 
     name: distinguishes the ids of one figure in a page from another's. standalone: as a file of its own, which brings
     the namespace and both palettes with it.
@@ -488,8 +488,8 @@ def svg(figure: Figure, name: str, *, standalone: bool = False) -> str:
     text = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_\d+"', "", text)  # the same in every figure, and never referred to
     text = re.sub(r' id="layer-([a-z0-9_]+)"', r' data-layer="\1"', text)  # several parts may belong to one layer
     text = re.sub(r" font-family: [^;\"]*;", "", text)  # the page's own
-    for colour, (light, _) in PALETTE.items():
-        text = re.sub(rf"((?:fill|stroke): ){light}", rf"\1var(--{colour})", text)
+    for color, (light, _) in PALETTE.items():
+        text = re.sub(rf"((?:fill|stroke): ){light}", rf"\1var(--{color})", text)
     if standalone:
         return text.replace(">", f">\n<style>{stylesheet('svg')} text {{ font-family: sans-serif }}</style>", 1)
     return re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
@@ -503,7 +503,7 @@ def png(picture: Figure | NDArray[np.uint8], dpi: int = 160) -> bytes:
 
 
 def image_file(pixels: NDArray[np.uint8], kind: str) -> bytes:
-    """Pixels HWC as a file; kind: PNG, or JPEG for photographs, at a tenth of the size."""
+    """Pixels HWC as a file; kind: PNG, or JPEG for images, at a tenth of the size."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
     return file.getvalue()
@@ -512,7 +512,7 @@ def image_file(pixels: NDArray[np.uint8], kind: str) -> bytes:
 def save(picture: Figure | NDArray[np.uint8], stem: Path, *, lines: bool = True) -> None:
     """Write STEM.png, and of a figure that is all lines and letters STEM.svg, which follows the reader's light or dark.
 
-    Photographs (lines=False) gain nothing from an SVG, and are shown at 120 dots an inch, since more adds only bytes.
+    Images (lines=False) gain nothing from an SVG, and are shown at 120 dots an inch, since more adds only bytes.
     """
     pixels = png(picture, dpi=160 if lines else 120)
     replace_file(stem.with_suffix(".png"), lambda path: path.write_bytes(pixels))

@@ -1,10 +1,10 @@
-"""A run's folder, and its photographs where they are at hand -> one offline page, RUN/report.html, and RUN/figures/.
+"""A run's folder, and its images where they are at hand -> one offline page, RUN/report.html, and RUN/figures/.
 
 A section of the page is one function: from `Material` to what the template `report.html` shows under the same name, or
 None where there is nothing to show. The page asks nobody: pictures are inlined, it has no script, and its own policy
 forbids requests. The same run gives the same page, byte for byte. A run is read from its files, never through `train`.
 
-Shapes: M photographs that were asked about, K classes.
+Shapes: M images that were asked about, K classes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from alexnet._runtime.page_style import data_uri, stylesheet
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
-from alexnet.data.packed import Packed, Split, is_packed, open_packed
+from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
 from alexnet.inference.metrics import wilson
-from alexnet.inference.neighbors import Neighbour
+from alexnet.inference.neighbors import Neighbor
 from alexnet.inference.predictor import model_of
-from alexnet.inference.validation import SHOWN, Answers, ask, plain
+from alexnet.inference.validation import SHOWN, ValidationPredictions, ask, plain
 from alexnet.interpret.health import EARLY, HEALTHY, loss_verdict, unit_verdicts
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce import plots
-from alexnet.reproduce.diagram import blueprint
+from alexnet.reproduce.diagram import network_diagram
 from alexnet.reproduce.paper_figures import BESIDE, conv1_in_rgb, nearest_in_training, rows_beside, towers_of_conv1
 from alexnet.training.run_folder import read_config, read_log
 
@@ -47,16 +47,16 @@ MATRIX_CLASSES = 40
 """A confusion matrix of more classes cannot be read."""
 
 AMONG = 4000
-"""At most so many training photographs are searched for the nearest: a quarter of a minute on a CPU."""
+"""At most so many training images are searched for the nearest: a quarter of a minute on a CPU."""
 
 WORST = 20
 """Classes whose errors are listed, where there are too many for a matrix."""
 
 
-def report(run: Path, packed: Packed | None = None, *, title: str | None = None, note: str = "") -> Path:
+def report(run: Path, packed: PackedDataset | None = None, *, title: str | None = None, note: str = "") -> Path:
     """Write RUN/report.html, whole or not at all, and its figures as files beside it; returns the page's path.
 
-    packed: the data, for the sections that show photographs. note: a plain-spoken caveat that stands with the result.
+    packed: the data, for the sections that show images. note: a plain-spoken caveat that stands with the result.
     Raises ValueError naming what is missing: the run, a finished epoch, a checkpoint, or data of its classes and side.
     """
     material = read(run, packed)
@@ -74,7 +74,7 @@ def report(run: Path, packed: Packed | None = None, *, title: str | None = None,
     return run / "report.html"
 
 
-def packed_data(run: Path) -> Packed | None:
+def packed_data(run: Path) -> PackedDataset | None:
     """The data that the run was trained on, if it is still where it was."""
     place = read_config(run)["data"].get("packed")
     return open_packed(place) if place and is_packed(place) else None
@@ -92,11 +92,11 @@ class Material:
     checkpoint: ckpt.Checkpoint
     which: str
     """The checkpoint's name: what was evaluated, else `last`."""
-    answers: Answers | None
-    near: Sequence[Sequence[Neighbour]] = ()
-    """The training photographs nearest to the first of `answers.spread`."""
-    training: Split | None = None
-    """Those photographs' split."""
+    answers: ValidationPredictions | None
+    near: Sequence[Sequence[Neighbor]] = ()
+    """The training images nearest to the first of `answers.spread`."""
+    training: PackedSplit | None = None
+    """Those images' split."""
 
     def logged(self, kind: str) -> list[Event]:
         """The log's events of one kind, in order."""
@@ -109,7 +109,7 @@ class Material:
         return plain(source.name if source.is_absolute() else str(source))
 
 
-def read(run: Path, packed: Packed | None = None) -> Material:
+def read(run: Path, packed: PackedDataset | None = None) -> Material:
     """Everything that the page needs. Raises ValueError naming what is missing or damaged."""
     events = read_log(run)
     if not any(event["event"] == "epoch" for event in events):
@@ -123,20 +123,20 @@ def read(run: Path, packed: Packed | None = None) -> Material:
     if packed is None or answers is None or "train" not in packed.splits:
         return Material(config, events, checkpoint, which, answers)
     shown = answers.split.read(answers.indices_M[answers.spread[:BESIDE]])
-    near = nearest_in_training(model_of(checkpoint), packed, list(shown), among=AMONG)
+    near = nearest_in_training(model_of(checkpoint), packed, list(shown), reference_set=AMONG)
     return Material(config, events, checkpoint, which, answers, near, packed.split("train"))
 
 
 def save_figures(material: Material, folder: Path) -> None:
-    """The page's pictures as files of their own: curves, network, kernels, and with data, photographs and errors."""
+    """The page's pictures as files of their own: curves, network, kernels, and with data, images and errors."""
     plots.save(plots.learning_curves(material.logged("epoch")), folder / "learning_curves")
-    plots.save(blueprint(material.checkpoint.arch), folder / "architecture")
+    plots.save(network_diagram(material.checkpoint.arch), folder / "architecture")
     plots.save(_kernel_sheet(material.checkpoint), folder / "kernels")
     if answers := material.answers:
         rows = answers.spread
         for name, shown in (("strips", rows), ("mistakes", answers.mistakes[:SHOWN])):
             if len(shown):
-                plots.save(plots.strips(
+                plots.save(plots.prediction_grid(
                     answers.split.read(answers.indices_M[shown]), answers.probabilities_MK[shown],
                     answers.labels_M[shown].tolist(), answers.classes), folder / name, lines=False)
         if material.near:
@@ -168,8 +168,8 @@ def result(material: Material) -> Section:
     top5_says = arch.classes > 5  # of five classes or fewer, five guesses name them all
     return {
         "arch": arch.name, "parameters": explain(arch).parameters, "data": material.data, "side": data["side"],
-        "classes": arch.classes, "counts": data["photographs"], "which": material.which,
-        "photographs": first["photographs"], "is_from_epoch": not evaluations, "top5_says": top5_says,
+        "classes": arch.classes, "counts": data["images"], "which": material.which,
+        "images": first["photographs"], "is_from_epoch": not evaluations, "top5_says": top5_says,
         "epoch": last["epoch"], "epochs": material.config["recipe"]["epochs"],
         "right": {top: round((1 - first[f"{top}_error"]) * first["photographs"]) for top in ("top1", "top5")},
         "by_chance": {"top1": 1 - 1 / arch.classes, "top5": 1 - min(5, arch.classes) / arch.classes},
@@ -184,9 +184,9 @@ def result(material: Material) -> Section:
 
 def _errors_of_epoch(epoch: Event, data: dict[str, Any]) -> Event:
     """What the checkpoint lacks where it was saved in the middle of the next epoch."""
-    count = data["photographs"]["val"]
+    count = data["images"]["val"]
     errors = {name: epoch[f"val_{name}"] for name in ("top1_error", "top5_error")}
-    return {"photographs": count, **errors,
+    return {"images": count, **errors,
             "interval": {name: wilson(round(error * count), count) for name, error in errors.items()}}
 
 
@@ -212,8 +212,8 @@ def kernels(material: Material) -> Section:
     weight_OIHW = conv1_in_rgb(material.checkpoint)
     smoothness = plots.smoothness(weight_OIHW)
     return {"image": data_uri(plots.png(_kernel_sheet(material.checkpoint)), "png"), "count": conv1.width,
-            "side": conv1.kernel, "towers": towers, "colour": plots.colourfulness(weight_OIHW, towers),
-            "random_colour": plots.RANDOM_COLOUR, "smoothness": smoothness,
+            "side": conv1.kernel, "towers": towers, "color": plots.colorfulness(weight_OIHW, towers),
+            "random_color": plots.RANDOM_COLOR, "smoothness": smoothness,
             "looks_random": smoothness < plots.RANDOM_LOOKS}
 
 
@@ -224,31 +224,31 @@ def _kernel_sheet(checkpoint: ckpt.Checkpoint) -> NDArray[np.uint8]:
 
 
 def strip(material: Material) -> Section | None:
-    """Photographs with their five likeliest classes, as in Figure 4."""
+    """Images with their five likeliest classes, as in Figure 4."""
     if not (answers := material.answers):
         return None
-    photographs = []
-    for row, photograph in zip(answers.spread, _photographs(answers, answers.spread), strict=True):
+    images = []
+    for row, image in zip(answers.spread, _images(answers, answers.spread), strict=True):
         likeliest = np.argsort(-answers.probabilities_MK[row], kind="stable")[:5]
         guesses = [{"name": answers.classes[k], "probability": float(answers.probabilities_MK[row, k]),
                     "is_true": bool(k == answers.labels_M[row])} for k in likeliest]
-        photographs.append({**photograph, "guesses": guesses})
-    return {"photographs": photographs, "which": material.which}
+        images.append({**image, "guesses": guesses})
+    return {"images": images, "which": material.which}
 
 
 def nearest(material: Material) -> Section | None:
-    """The training photographs nearest to some of validation in the last hidden layer, as on Figure 4's right."""
+    """The training images nearest to some of validation in the last hidden layer, as on Figure 4's right."""
     if not (answers := material.answers) or not material.near:
         return None
     assert material.training is not None
     split, rows = material.training, answers.spread[:BESIDE]
     distances = iter(plots.alike([one.distance for found in material.near for one in found]))
     return {"among": min(len(split), AMONG), "of": len(split), "rows": [{
-        **photograph, "near": [{
+        **image, "near": [{
             "image": data_uri(plots.image_file(split.read_one(one.index), "JPEG"), "jpeg"),
             "name": plain(one.label), "distance": next(distances),
-            "is_true": plain(one.label) == photograph["truth"]} for one in found],
-    } for photograph, found in zip(_photographs(answers, rows), material.near, strict=True)]}
+            "is_true": plain(one.label) == image["truth"]} for one in found],
+    } for image, found in zip(_images(answers, rows), material.near, strict=True)]}
 
 
 def mistakes(material: Material) -> Section | None:
@@ -256,7 +256,7 @@ def mistakes(material: Material) -> Section | None:
     if not (answers := material.answers):
         return None
     asked_K, right_K = answers.matrix_KK.sum(axis=1), answers.matrix_KK.diagonal()
-    classes = [{"name": name, "wrong": int(asked - right), "photographs": int(asked), "error": 1 - right / asked,
+    classes = [{"name": name, "wrong": int(asked - right), "images": int(asked), "error": 1 - right / asked,
                 "interval": wilson(int(asked - right), int(asked))}
                for name, asked, right in zip(answers.classes, asked_K, right_K, strict=True) if asked]
     classes.sort(key=lambda each: -each["error"])
@@ -267,7 +267,7 @@ def mistakes(material: Material) -> Section | None:
         "confusion": Markup(plots.svg(plots.confusion(answers.matrix_KK, answers.classes), "confusion"))
         if has_matrix else None,
         "classes": classes if has_matrix else classes[:WORST], "left_out": 0 if has_matrix else len(classes[WORST:]),
-        "surest": _photographs(answers, surest), "best": _photographs(answers, answers.best[:SHOWN // 2]),
+        "surest": _images(answers, surest), "best": _images(answers, answers.best[:SHOWN // 2]),
     }
 
 
@@ -289,8 +289,8 @@ def diagnosis(material: Material) -> Section | None:
             "activation": arch.activation}
 
 
-def _photographs(answers: Answers, rows: NDArray[np.int64]) -> list[Section]:
-    """Each photograph as an image, with its name, its true class, and what it was taken for."""
+def _images(answers: ValidationPredictions, rows: NDArray[np.int64]) -> list[Section]:
+    """Each image as an image, with its name, its true class, and what it was taken for."""
     indices = answers.indices_M[rows]
     return [{
         "image": data_uri(plots.image_file(pixels_HWC, "JPEG"), "jpeg"), "file": plain(answers.split.names[index]),
@@ -303,7 +303,7 @@ def _photographs(answers: Answers, rows: NDArray[np.int64]) -> list[Section]:
 def architecture(material: Material) -> Section:
     """Every layer with the arithmetic of its size and of its parameters."""
     explanation = explain(material.checkpoint.arch)
-    drawn = plots.svg(blueprint(material.checkpoint.arch), "blueprint")
+    drawn = plots.svg(network_diagram(material.checkpoint.arch), "blueprint")
     told = {layer.name: layer for layer in explanation.layers}
     # The first part of each layer that is drawn can be reached by keyboard, and tells who cannot see it.
     for name, layer in told.items():
@@ -320,11 +320,11 @@ def recipe(material: Material) -> Section:
     """How it was trained, on what, and the command that does it again."""
     config, steps = material.config, material.logged("step")
     arch, data = config["arch"], config["data"]
-    speed = [event["photographs_per_second"] for event in steps if "photographs_per_second" in event]
+    speed = [event["images_per_second"] for event in steps if "images_per_second" in event]
     environment = {
         "device": config.get("device"), "precision": config.get("precision"), "threads": config.get("threads"),
         **config.get("versions", {}), "seed": config.get("seed"),
-        "speed": f"{median(speed):,.0f} photographs a second (median step)" if speed else None,
+        "speed": f"{median(speed):,.0f} images a second (median step)" if speed else None,
         "begun from": _begun_from(material.checkpoint.provenance),
         "data": data["source"], "data's fingerprint": str(data.get("fingerprint", ""))[:12],
     }
@@ -371,7 +371,7 @@ SECTIONS: dict[str, Callable[[Material], Section | None]] = {
 def command(config: dict[str, Any]) -> str | None:
     """The command line that trains this again; None where the network or the recipe is no preset with settings.
 
-    Photographs that are no folder of the user's are written DATA.
+    Images that are no folder of the user's are written DATA.
     """
     if said := config.get("command"):
         return said if isinstance(said, str) else shlex.join(said)
@@ -406,32 +406,32 @@ def _changed(preset: Any, chosen: Any, path: str = "") -> dict[str, Any]:
 
 
 MEANINGS = {
-    "name": "the preset that it was made from", "epochs": "times through the training photographs",
-    "batch_size": "photographs in a step", "rate": "the learning rate to begin with",
+    "name": "the preset that it was made from", "epochs": "times through the training images",
+    "batch_size": "images in a step", "learning_rate": "the learning rate to begin with",
     "momentum": "share of a step that the next one keeps", "weight_decay": "pull of the weights towards zero",
-    "decay_biases": "whether it pulls at biases too", "bias_rate": "the biases' rate, in multiples of the rate",
-    "new_rate": "that of layers begun anew beside imported ones",
-    "trust": "LARS, by which each layer has a rate of its own; 0: one for all",
-    "rate_in_velocity": "yes: as §5 has it; no: as PyTorch has it",
+    "decay_biases": "whether it pulls at biases too", "bias_lr_factor": "the biases' rate, in multiples of the rate",
+    "new_layer_lr_factor": "that of layers begun anew beside imported ones",
+    "lars_trust": "LARS, by which each layer has a rate of its own; 0: one for all",
+    "lr_in_velocity": "yes: as §5 has it; no: as PyTorch has it",
     "nesterov": "momentum that looks a step ahead", "schedule": "how the rate falls",
-    "drops": "how often it falls, by plateau or steps", "drop_factor": "what it is divided by then",
+    "lr_drop_count": "how often it falls, by plateau or steps", "drop_factor": "what it is divided by then",
     "drop_epochs": "after which it falls, by steps", "patience": "epochs without a better error, by plateau",
     "warmup_epochs": "over which the rate rises first", "label_smoothing": "share of the truth spread over all classes",
     "crop": "what a view is cut out as", "crop_area": "least and largest share, if resized",
-    "mirror": "left to right, every other view", "lighting": "strength of the colour noise (§4.1)",
-    "lighting_scale": "what that is a multiple of", "view_group": "photographs that share one crop and mirror",
-    "conv1_slows": "epoch from which conv1 hardly learns", "conv1_stops": "epoch from which conv1 stays as it is",
-    "lighting_stops": "epoch from which colours have no noise", "freeze": "layers that stay as they are",
+    "mirror": "left to right, every other view", "lighting": "strength of the color noise (§4.1)",
+    "lighting_scale": "what that is a multiple of", "view_group": "images that share one crop and mirror",
+    "conv1_slow_epoch": "epoch from which conv1 hardly learns", "conv1_stop_epoch": "epoch from which conv1 stays as it is",
+    "lighting_stop_epoch": "epoch from which colors have no noise", "freeze": "layers that stay as they are",
 }
 """What each setting of a recipe is, in a few words."""
 
 INPUT_MEANINGS = {
-    "side": "pixels that a photograph is stored at", "crop": "pixels a side that the network sees",
+    "side": "pixels that an image is stored at", "crop": "pixels a side that the network sees",
     "mean": "what is taken off: each pixel's mean or each channel's", "scale": "what each channel is divided by",
-    "channels": "the order of the colours",
+    "channels": "the order of the colors",
 }
 
-ABSENT = {"conv1_slows": "never", "conv1_stops": "never", "lighting_stops": "never", "freeze": "nothing"}
+ABSENT = {"conv1_slow_epoch": "never", "conv1_stop_epoch": "never", "lighting_stop_epoch": "never", "freeze": "nothing"}
 """What an empty value or zero means."""
 
 

@@ -23,19 +23,19 @@ import torch
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.packed import Packed, Split
+from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.data.remote import batches
-from alexnet.inference.evaluate import Member, evaluate
-from alexnet.interpret.activations import Look, look, shown
+from alexnet.inference.evaluate import ModelWithInput, evaluate
+from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
 from alexnet.interpret.health import loss_verdict, verdicts
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.optimizer import Momentum
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.run_folder import logged
 from alexnet.training.step import train_step
-from alexnet.training.trainer import Run
+from alexnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
     pass
@@ -59,7 +59,7 @@ LOST = 5
 class Runs:
     """Runs on one set in one folder, trained when they are asked for and not there yet."""
 
-    packed: Packed
+    packed: PackedDataset
     folder: Path
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
@@ -111,7 +111,7 @@ class Runs:
                 raise _Reached
 
         with suppress(_Reached):
-            Run(self.packed, arch, way, folder, seed=seed, device=self.device, precision=self.precision, resume=True,
+            Trainer(self.packed, arch, way, folder, seed=seed, device=self.device, precision=self.precision, resume=True,
                 on_event=watch).train()
         return folder
 
@@ -135,12 +135,12 @@ def _is_lost(events: Sequence[Event], classes: int) -> bool:
     return len(errors) >= LOST and min(errors) > 0.95 * (1 - 1 / classes)
 
 
-def _seconds(folder: Path, photographs: int) -> float:
+def _seconds(folder: Path, images: int) -> float:
     """Of a run's training, by its median speed; 0 where it was too short to tell one."""
     events = logged(folder)
-    rates = [event["photographs_per_second"] for event in events if event["event"] == "step"]
+    rates = [event["images_per_second"] for event in events if event["event"] == "step"]
     epochs = max((event["epoch"] for event in events if event["event"] == "epoch"), default=0)
-    return epochs * photographs / statistics.median(rates) if rates else 0.0
+    return epochs * images / statistics.median(rates) if rates else 0.0
 
 
 # --- What came out ----------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Outcome:
     claim: str
     data: str
     side: int
-    photographs: tuple[int, int]
+    images: tuple[int, int]
     """For training and for measuring."""
     epochs: int
     seeds: tuple[int, ...]
@@ -235,7 +235,7 @@ class Outcome:
         claim = CLAIMS[self.claim]
         return {
             "claim": self.claim, "where": claim.where, "says": claim.says, "data": self.data, "side": self.side,
-            "photographs": list(self.photographs), "epochs": self.epochs, "seeds": list(self.seeds),
+            "images": list(self.images), "epochs": self.epochs, "seeds": list(self.seeds),
             "precision": self.precision, "paper": claim.paper, "unit": self.unit,
             "measured": [{"name": one.name, "values": list(one.values), "note": one.note, "runs": list(one.runs)}
                          for one in self.measured],
@@ -246,7 +246,7 @@ class Outcome:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Outcome:
-        return cls(tree["claim"], tree["data"], tree["side"], tuple(tree["photographs"]), tree["epochs"],
+        return cls(tree["claim"], tree["data"], tree["side"], tuple(tree["images"]), tree["epochs"],
                    tuple(tree["seeds"]), tree["precision"],
                    tuple(Measured(one["name"], tuple(one["values"]), one["note"], tuple(one.get("runs", ())))
                          for one in tree["measured"]))
@@ -328,7 +328,7 @@ def _epochs(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[i
 
         def at(rate: float, seed: int, most: float = math.inf, network: Arch = network, way: Recipe = recipe_,
                name: str = variant.name) -> dict[str, float]:
-            return runs.until(network, replace(way, rate=rate), seed, f"{name}, rate {rate:g}", TARGET, most)
+            return runs.until(network, replace(way, learning_rate=rate), seed, f"{name}, rate {rate:g}", TARGET, most)
 
         tried: dict[float, dict[str, float]] = {}
         for rate in RATES:
@@ -342,16 +342,16 @@ def _epochs(claim: Claim, runs: Runs, arch: Arch, way: Recipe, seeds: Sequence[i
             f"rate {best:g} of {', '.join(f'{rate:g}' for rate in sorted(RATES))}"
             + (f"; {seconds:.0f} s of training" if math.isfinite(seconds) else "")
             + (f"; {missed} of {len(reached)} did not get there" if missed else "")),
-            tuple(runs.name(network, replace(recipe_, rate=best), seed) for seed in seeds)))
+            tuple(runs.name(network, replace(recipe_, learning_rate=best), seed) for seed in seeds)))
     return measured
 
 
-def _member(runs: Runs, arch: Arch, way: Recipe, seed: int) -> Member:
+def _member(runs: Runs, arch: Arch, way: Recipe, seed: int) -> ModelWithInput:
     saved = ckpt.load(runs.trained(arch, way, seed, _PAPERS.name) / "last")
     return saved.network(), saved.preprocess()
 
 
-def _top1(runs: Runs, members: Sequence[Member], views: int) -> float:
+def _top1(runs: Runs, members: Sequence[ModelWithInput], views: int) -> float:
     device = torch.device(runs.device)
     there = [(network.to(device), preprocess.to(device)) for network, preprocess in members]
     return evaluate(there, runs.packed.split("val"), views=views, device=device).top1_error
@@ -361,34 +361,34 @@ def _top1(runs: Runs, members: Sequence[Member], views: int) -> float:
 
 
 @dataclass(frozen=True)
-class Aside:
+class BeforeAfter:
     """One network of COMPARED, before its first step and after some."""
 
     name: str
-    before: Look
-    after: Look | None
+    before: ActivationReport
+    after: ActivationReport | None
     """None where a step gave no number."""
     verdicts: tuple[str, ...]
 
 
-def side_by_side(
-    packed: Packed, *, steps: int = 150, seed: int = 0, on_progress: Callable[[int, int], object] | None = None,
-) -> list[Aside]:
+def compare_networks(
+    packed: PackedDataset, *, steps: int = 150, seed: int = 0, on_progress: Callable[[int, int], object] | None = None,
+) -> list[BeforeAfter]:
     """Each network of COMPARED, on `ground`'s recipe at its first rate, for a number of steps, looked at before and
-    after on the same 512 photographs."""
+    after on the same 512 images."""
     asides = []
     for place, variant in enumerate(COMPARED):
         arch, way = variant.of(*ground(CLAIMS["lrn"], packed.side, 1))
         arch = replace(arch, classes=len(packed.classes))
         network, preprocess = AlexNet(arch, seed), Preprocess.from_data(arch.input, packed.mean_HWC)
-        optimiser, arithmetic = Momentum(network, way), Arithmetic("fp32", torch.device("cpu"))
+        optimizer, arithmetic = SGD(network, way), MixedPrecision("fp32", torch.device("cpu"))
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         split, plain = packed.split("train"), replace(way, lighting=0.0)
 
         def seen(network: AlexNet = network, way: Recipe = plain, preprocess: Preprocess = preprocess,
-                 split: Split = split) -> Look:
+                 split: PackedSplit = split) -> ActivationReport:
             torch.manual_seed(seed)
-            return look(network, shown(split, preprocess, way, 512, seed=seed), rate=way.rate, decay=way.weight_decay)
+            return inspect_activations(network, shown(split, preprocess, way, 512, seed=seed), rate=way.learning_rate, decay=way.weight_decay)
 
         before = seen()
         source = (batch for epoch in count() for batch in batches(split, way.batch_size, shuffle=(seed, epoch)))
@@ -397,12 +397,12 @@ def side_by_side(
         for step, batch in enumerate(islice(source, steps)):
             torch.manual_seed(step)
             views_NCHW = preprocess.training_views(batch.pixels, batch.indices, plain, seed, 0)
-            loss, _ = train_step(network, optimiser, views_NCHW, batch.labels_N, way.rate, arithmetic)
+            loss, _ = train_step(network, optimizer, views_NCHW, batch.labels_N, way.learning_rate, arithmetic)
             if not (finite := bool(torch.isfinite(loss))):
                 break
             if on_progress:
                 on_progress(place * steps + step + 1, len(COMPARED) * steps)
         after = seen() if finite else None
         said = verdicts(after, arch, steps) if after else [str(loss_verdict(math.nan, arch.classes, step + 1))]
-        asides.append(Aside(variant.name, before, after, tuple(said)))
+        asides.append(BeforeAfter(variant.name, before, after, tuple(said)))
     return asides

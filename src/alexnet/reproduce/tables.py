@@ -1,4 +1,4 @@
-"""The tables of §6 beside ours, for whatever networks and photographs are given.
+"""The tables of §6 beside ours, for whatever networks and images are given.
 
 Each of the paper's numbers stands once, with its place; ours are measured, never kept.
 """
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from alexnet.data.packed import Split
+from alexnet.data.packed import PackedSplit
 from alexnet.data.remote import batches
-from alexnet.inference.evaluate import Member, probabilities
+from alexnet.inference.evaluate import ModelWithInput, probabilities
 from alexnet.inference.metrics import Errors, count_errors
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Reported:
     system: str
     views: int | None
     """None where the system has none, or the paper does not say."""
-    photographs: str
+    images: str
     top1_error: float | None
     top5_error: float | None
     where: str
@@ -63,10 +63,10 @@ class Ours:
 
 
 def tables(
-    members: Sequence[tuple[str, Member]], split: Split, *, label_map: Tensor, batch_size: int = 128,
+    members: Sequence[tuple[str, ModelWithInput]], split: PackedSplit, *, label_map: Tensor, batch_size: int = 128,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
 ) -> list[Ours]:
-    """Each network at one view and at ten, and all of them averaged (§6): every photograph once for each.
+    """Each network at one view and at ten, and all of them averaged (§6): every image once for each.
 
     members: the networks with their names; they are left in evaluation mode. label_map: from the data's classes to the
     networks'.
@@ -100,7 +100,7 @@ def to_json(measured: Sequence[Ours]) -> dict[str, Any]:
         return None if percent is None else round(percent / 100, 4)
 
     return {
-        "paper": [{"system": row.system, "views": row.views, "photographs": row.photographs, "where": row.where,
+        "paper": [{"system": row.system, "views": row.views, "images": row.images, "where": row.where,
                    "top1_error": fraction(row.top1_error), "top5_error": fraction(row.top5_error)} for row in REPORTED],
         "ours": [{"system": row.system, "networks": row.networks, "views": row.views} | row.errors.to_json()
                  for row in measured]}

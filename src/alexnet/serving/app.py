@@ -1,6 +1,6 @@
 """A network behind HTTP: /predict, /look, /model, /health, /ready, /metrics, and the page in web/.
 
-Photographs are decoded in threads, gathered into batches (gather.py), and go through the preprocessing and the network
+Images are decoded in threads, gathered into batches (gather.py), and go through the preprocessing and the network
 that evaluate and predict use. Bodies are limited in intake.py, connections in listen.py. Nothing in a request is taken
 for a path, an address or a pickle; nothing is fetched; an answer tells no more of an error than one sentence.
 """
@@ -36,10 +36,10 @@ from alexnet.inference.evaluate import probabilities
 from alexnet.inference.predictor import Model
 from alexnet.inference.validation import plain
 from alexnet.serving import openapi
-from alexnet.serving.batching import Crowded, Gatherer
-from alexnet.serving.explanations import Among, Sample, look, png
+from alexnet.serving.batching import DynamicBatcher, Overloaded
+from alexnet.serving.explanations import ReferenceSet, Sample, explain_image, png
 from alexnet.serving.middleware import Guard, Json, failed, gone, refused
-from alexnet.serving.uploads import BUSY, MOST_PHOTOGRAPHS, PIXELS, Intake, Upload
+from alexnet.serving.uploads import BUSY, MOST_IMAGES, PIXELS, Intake, Upload
 
 WEB = Path(__file__).parent / "web"
 PAGES = {"/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
@@ -48,7 +48,7 @@ OPEN = {*PAGES, "/palette.css", "/openapi.json", "/health", "/ready"}
 """What needs no token: the page and the document, which tell nothing of the network, and whether the server lives."""
 
 LARGE, LARGE_WAITING = 16_000_000, 4
-"""Pixels above which a photograph is decoded alone, and how many may wait for that."""
+"""Pixels above which an image is decoded alone, and how many may wait for that."""
 
 DECODERS = max(2, min(8, os.cpu_count() or 1))
 
@@ -63,7 +63,7 @@ class Service:
     model: Model
     metrics: dict[str, Any] = field(default_factory=dict)
     """Validation errors that came with the checkpoint."""
-    among: Among | None = None
+    reference_set: ReferenceSet | None = None
     samples: Sequence[Sample] = ()
     token: str = ""
     hosts: frozenset[str] = frozenset()
@@ -74,26 +74,26 @@ class Service:
 
     def __post_init__(self) -> None:
         self.counts = Counts()
-        self.gatherer = Gatherer(self.answer, patience=self.patience, on_batch=self.counts.batch.observe)
+        self.gatherer = DynamicBatcher(self.answer, patience=self.patience, on_batch=self.counts.batch.observe)
         self.counts.waiting.set_function(lambda: self.gatherer.decodes.inside)
         self.decoders = ThreadPoolExecutor(DECODERS, "decode", give_way)
         self.alone = ThreadPoolExecutor(1, "large", give_way)
-        """One large photograph at a time: many take no more memory than one, and keep no small one waiting."""
+        """One large image at a time: many take no more memory than one, and keep no small one waiting."""
         self.large = 0
-        """Large photographs that wait or are decoded."""
+        """Large images that wait or are decoded."""
 
     def answer(self, pixels_NHWC: NDArray[np.uint8], views: int) -> list[tuple[NDArray[np.float32], ...]]:
-        """The probabilities of each photograph and, of one view, its logits; in the network's thread."""
+        """The probabilities of each image and, of one view, its logits; in the network's thread."""
         network, preprocess = self.model.answering, self.model.preprocess
         with torch.inference_mode():
             pixels = torch.from_numpy(pixels_NHWC).to(preprocess.mean_HWC.device)
             if views != 1:
                 return [(row,) for row in probabilities([(network, preprocess)], pixels, views).cpu().numpy()]
-            logits_NK = network(preprocess.centre(pixels)).float()
+            logits_NK = network(preprocess.center(pixels)).float()
             return list(zip(logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True))
 
     async def pixels(self, uploads: Sequence[Upload]) -> list[NDArray[np.uint8] | str]:
-        """Each photograph as the network's data is stored, or the sentence that says why it is none.
+        """Each image as the network's data is stored, or the sentence that says why it is none.
 
         Raises Crowded where large ones would have to wait for those of others.
         """
@@ -113,12 +113,12 @@ class Service:
 
         async def one(number: int, upload: Upload) -> NDArray[np.uint8] | str:
             nonlocal waiting
-            name = upload.name or (f"photograph {number}" if len(uploads) > 1 else "the photograph")
+            name = upload.name or (f"image {number}" if len(uploads) > 1 else "the image")
             pixels = await loop.run_in_executor(self.decoders, made_unless_large, name, upload.data)
             if pixels is not None:
                 return pixels
             if self.large >= LARGE_WAITING and not waiting:
-                raise Crowded
+                raise Overloaded
             waiting, self.large = True, self.large + 1
             try:
                 return await loop.run_in_executor(self.alone, made, name, upload.data)
@@ -138,15 +138,15 @@ class Service:
         if logits and views != 1:
             raise HTTPException(400, "logits=true goes with views=1: ten views are averaged after the softmax")
         with self.admitted(1, views):
-            pass  # whoever would have to wait too long hears of it before the photograph is read
-        async with self.intake.photographs(request) as uploads:
+            pass  # whoever would have to wait too long hears of it before the image is read
+        async with self.intake.images(request) as uploads:
             with self.admitted(len(uploads), len(uploads) * views):
                 made = await self.pixels(uploads)
                 sound = [one for one in made if not isinstance(one, str)]
                 if not sound:
                     raise HTTPException(422, str(made[0]))
                 said = iter(await self.gatherer.ask(sound, views))
-        self.counts.photographs.inc(len(sound))
+        self.counts.images.inc(len(sound))
         photos: list[dict[str, Any]] = []
         for upload, one in zip(uploads, made, strict=True):
             if isinstance(one, str):
@@ -160,42 +160,42 @@ class Service:
                 photos[-1]["logits"] = answer[1].tolist()
         return Json({"photos": photos})
 
-    async def look(self, request: Request) -> Response:
+    async def explain_image(self, request: Request) -> Response:
         _only(request, "class")
         label = request.query_params.get("class")
         with self.admitted(1, others=1):
             pass
-        async with self.intake.photographs(request) as uploads:
+        async with self.intake.images(request) as uploads:
             if len(uploads) > 1:
-                raise HTTPException(400, f"look is for one photograph, and {len(uploads)} were sent")
+                raise HTTPException(400, f"look is for one image, and {len(uploads)} were sent")
             with self.admitted(1, others=1):
                 [pixels] = await self.pixels(uploads)
                 if isinstance(pixels, str):
                     raise HTTPException(422, pixels)
                 try:
-                    shown = await self.gatherer.alone(lambda: look(self.model, pixels, self.among, label))
+                    shown = await self.gatherer.alone(lambda: explain_image(self.model, pixels, self.reference_set, label))
                 except ValueError as problem:
                     raise HTTPException(400, str(problem)) from None
         return Json(shown)
 
     @contextlib.contextmanager
-    def admitted(self, photographs: int, views: int = 0, others: int = 0):  # type: ignore[no-untyped-def]
+    def admitted(self, images: int, views: int = 0, others: int = 0):  # type: ignore[no-untyped-def]
         """As the gatherer lets in; 503 for who would wait too long."""
         try:
-            with self.gatherer.admitted(photographs, views, others):
+            with self.gatherer.admitted(images, views, others):
                 yield
-        except Crowded:
-            raise HTTPException(503, "too many photographs wait already; try again in a second", BUSY) from None
+        except Overloaded:
+            raise HTTPException(503, "too many images wait already; try again in a second", BUSY) from None
 
     async def about(self, request: Request) -> Response:
         arch, spec = self.model.network.arch, self.model.preprocess.spec
         return Json({
             "name": arch.name, "classes": [plain(name) for name in self.model.classes], "input": asdict(spec),
             "parameters": sum(parameter.numel() for parameter in self.model.network.parameters()),
-            "metrics": self.metrics, "neighbours": self.among is not None, "version": version("alexnet"),
+            "metrics": self.metrics, "neighbors": self.reference_set is not None, "version": version("alexnet"),
             "samples": [{"name": sample.name, "class": sample.label, "picture": f"/samples/{number}.png"}
                         for number, sample in enumerate(self.samples)],
-            "limits": {"bytes": self.intake.body, "pixels": PIXELS, "photographs": MOST_PHOTOGRAPHS}})
+            "limits": {"bytes": self.intake.body, "pixels": PIXELS, "images": MOST_IMAGES}})
 
     async def sample(self, request: Request) -> Response:
         number = request.path_params["number"]
@@ -230,10 +230,10 @@ class Service:
             self.gatherer.forget()
             upload = Upload("", self.samples[0].data if self.samples else png(pixels_HWC))
             await self.gatherer.rehearse([one for one in await self.pixels([upload]) if not isinstance(one, str)], 10)
-            await self.gatherer.alone(lambda: look(self.model, pixels_HWC, self.among))
+            await self.gatherer.alone(lambda: explain_image(self.model, pixels_HWC, self.reference_set))
 
     async def tidy(self) -> None:
-        """While nobody asks, memory goes back to the system: a single large photograph takes hundreds of megabytes."""
+        """While nobody asks, memory goes back to the system: a single large image takes hundreds of megabytes."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             if not self.gatherer.decodes.inside:
@@ -253,7 +253,7 @@ class Service:
                 threads.shutdown(cancel_futures=True)
 
         routes = [
-            Route("/predict", self.predict, methods=["POST"]), Route("/look", self.look, methods=["POST"]),
+            Route("/predict", self.predict, methods=["POST"]), Route("/look", self.explain_image, methods=["POST"]),
             Route("/model", self.about), Route("/samples/{number}.png", self.sample),
             Route("/health", self.health), Route("/ready", self.ready), Route("/metrics", self.measures),
             Route("/openapi.json", self.described), Route("/palette.css", self.palette),
@@ -278,10 +278,10 @@ class Counts:
                                            registry=self.registry)
         self.seconds = prometheus.Histogram("alexnet_request_seconds", "From the head of a request to its answer.",
                                             ["path"], buckets=times, registry=self.registry)
-        self.photographs = prometheus.Counter("alexnet_photographs", "Classified.", registry=self.registry)
-        self.batch = prometheus.Histogram("alexnet_batch_photographs", "That went through the network together.",
+        self.images = prometheus.Counter("alexnet_images", "Classified.", registry=self.registry)
+        self.batch = prometheus.Histogram("alexnet_batch_images", "That went through the network together.",
                                           buckets=(1, 2, 4, 8, 16, 32), registry=self.registry)
-        self.waiting = prometheus.Gauge("alexnet_waiting_photographs", "Let in and not answered yet.",
+        self.waiting = prometheus.Gauge("alexnet_waiting_images", "Let in and not answered yet.",
                                         registry=self.registry)
 
     def answered(self, path: str, status: int, seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""Photographs of many requests -> batches for one network, and each answer to whom it belongs. Knows nothing of HTTP.
+"""Images of many requests -> batches for one network, and each answer to whom it belongs. Knows nothing of HTTP.
 
-A network answers 32 photographs in a few times what it takes for one, so those that wait together go through it
+A network answers 32 images in a few times what it takes for one, so those that wait together go through it
 together. An idle network waits a few milliseconds for company; a busy one takes whatever has come meanwhile. Answers
-come in the order of the questions. Who would have to wait too long is turned away at once (`Crowded`): the wait is
+come in the order of the questions. Who would have to wait too long is turned away at once (`Overloaded`): the wait is
 worked out of all that is inside, and of what each kind of work took lately.
 """
 
@@ -28,8 +28,8 @@ Answer = Callable[[NDArray[np.uint8], int], Sequence[Any]]
 """uint8 [N, side, side, 3] and the number of views (1 or 10) -> what is said to each of N."""
 
 
-class Crowded(Exception):
-    """More photographs are waiting than can be answered in the time that is set."""
+class Overloaded(Exception):
+    """More images are waiting than can be answered in the time that is set."""
 
 
 @dataclass
@@ -52,20 +52,20 @@ class Work:
             self.seconds_each += (0.2 if self.seconds_each else 1.0) * (each - self.seconds_each)
 
 
-class Gatherer:
+class DynamicBatcher:
     """Batches for one network, which answers in a thread of its own.
 
-    most: photographs in a batch, of one view each; of ten views a tenth as many.
+    most: images in a batch, of one view each; of ten views a tenth as many.
     linger: seconds that an idle network waits for company.
     patience: seconds of work inside beyond which nobody is let in.
     on_batch: told the size of each batch.
     """
 
-    def __init__(self, answer: Answer, *, most: int = 32, linger: float = 0.003, patience: float = 1.0,
+    def __init__(self, answer: Answer, *, most: int = 32, max_delay: float = 0.003, patience: float = 1.0,
                  on_batch: Callable[[int], object] = lambda size: None) -> None:
-        self.answer, self.most, self.linger, self.patience, self.on_batch = answer, most, linger, patience, on_batch
+        self.answer, self.most, self.max_delay, self.patience, self.on_batch = answer, most, max_delay, patience, on_batch
         self.decodes, self.views, self.others = Work(), Work(), Work()
-        """Photographs, whose decoding whoever asks has to time; views of them; and what is done `alone`."""
+        """Images, whose decoding whoever asks has to time; views of them; and what is done `alone`."""
         self._waiting: deque[tuple[NDArray[np.uint8], int, asyncio.Future[Any]]] = deque()
         self._something = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "network", give_way)
@@ -75,20 +75,20 @@ class Gatherer:
         for work in (self.decodes, self.views, self.others):
             work.seconds_each = 0.0
 
-    async def rehearse(self, photographs: Sequence[NDArray[np.uint8]], views: int) -> None:
+    async def rehearse(self, images: Sequence[NDArray[np.uint8]], views: int) -> None:
         """A batch that nobody asked for, to see how long one takes."""
-        await self._in_thread(self._answer, list(photographs), views)
+        await self._in_thread(self._answer, list(images), views)
 
     @contextlib.contextmanager
-    def admitted(self, photographs: int, views: int = 0, others: int = 0) -> Iterator[None]:
+    def admitted(self, images: int, views: int = 0, others: int = 0) -> Iterator[None]:
         """Counted among those inside while their answer is worked out. Raises Crowded where the wait would be long.
 
         Whoever finds nobody inside is let in, however slow the network is.
         """
-        asked = ((self.decodes, photographs), (self.views, views), (self.others, others))
+        asked = ((self.decodes, images), (self.views, views), (self.others, others))
         wait = sum((work.inside + more) * work.seconds_each for work, more in asked)
         if self.decodes.inside and wait > self.patience:
-            raise Crowded
+            raise Overloaded
         for work, more in asked:
             work.inside += more
         try:
@@ -97,11 +97,11 @@ class Gatherer:
             for work, more in asked:
                 work.inside -= more
 
-    async def ask(self, photographs: Sequence[NDArray[np.uint8]], views: int = 1) -> list[Any]:
+    async def ask(self, images: Sequence[NDArray[np.uint8]], views: int = 1) -> list[Any]:
         """What the network says to each, in order."""
         loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in photographs]
-        self._waiting.extend((pixels, views, future) for pixels, future in zip(photographs, futures, strict=True))
+        futures = [loop.create_future() for _ in images]
+        self._waiting.extend((pixels, views, future) for pixels, future in zip(images, futures, strict=True))
         self._something.set()
         return await asyncio.gather(*futures)
 
@@ -114,9 +114,9 @@ class Gatherer:
 
         return await self._in_thread(timed)
 
-    def _answer(self, photographs: list[NDArray[np.uint8]], views: int) -> Sequence[Any]:
-        with self.views.timed(len(photographs) * views):
-            return self.answer(np.stack(photographs), views)
+    def _answer(self, images: list[NDArray[np.uint8]], views: int) -> Sequence[Any]:
+        with self.views.timed(len(images) * views):
+            return self.answer(np.stack(images), views)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -138,7 +138,7 @@ class Gatherer:
             if not self._waiting:
                 self._something.clear()
                 await self._something.wait()
-                await asyncio.sleep(self.linger)
+                await asyncio.sleep(self.max_delay)
             batch = self._next()
             try:
                 said = await self._in_thread(self._answer, [pixels for pixels, _, _ in batch], batch[0][1])

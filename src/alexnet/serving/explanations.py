@@ -1,6 +1,6 @@
-"""What the served page shows of one photograph beside its classes: Grad-CAM, conv1's responses, nearest photographs.
+"""What the served page shows of one image beside its classes: Grad-CAM, conv1's responses, nearest images.
 
-Also the pictures that may be clicked where somebody has none at hand: of the data's validation photographs, or drawn.
+Also the pictures that may be clicked where somebody has none at hand: of the data's validation images, or drawn.
 Pictures are PNG in `data:` addresses, so that an answer is whole.
 """
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet._runtime.page_style import PALETTE, data_uri
-from alexnet.data.packed import Packed, Split
-from alexnet.errors import nearest
+from alexnet.data.packed import PackedDataset, PackedSplit
+from alexnet.errors import did_you_mean
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model
 from alexnet.inference.validation import plain
@@ -31,15 +31,15 @@ _RED = np.frombuffer(bytes.fromhex(PALETTE["red"][0][1:]), np.uint8)
 
 
 @dataclass(frozen=True)
-class Among:
-    """The photographs in which neighbours are looked for, and what the network's last hidden layer says to each."""
+class ReferenceSet:
+    """The images in which neighbors are looked for, and what the network's last hidden layer says to each."""
 
-    split: Split
+    split: PackedSplit
     classes: tuple[str, ...]
     features_ND: neighbors.Features
 
     @classmethod
-    def of(cls, model: Model, packed: Packed, on_progress: Callable[[int, int], object] | None = None) -> Among:
+    def of(cls, model: Model, packed: PackedDataset, on_progress: Callable[[int, int], object] | None = None) -> ReferenceSet:
         """Those of the training split; their features are kept in the user's cache."""
         split = packed.split("train")
         features_ND = neighbors.features_of(
@@ -47,9 +47,9 @@ class Among:
         return cls(split, tuple(packed.classes), features_ND)
 
 
-def look(model: Model, pixels_HWC: NDArray[np.uint8], among: Among | None = None,
+def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: ReferenceSet | None = None,
          label: str | None = None) -> dict[str, Any]:
-    """Why the network takes a photograph for a class, the likeliest unless `label` says which.
+    """Why the network takes an image for a class, the likeliest unless `label` says which.
 
     pixels: as `Model.pixels` gives them. Keys: class, probability, view (what the network sees), grad_cam (a red layer
     over the view, the more opaque the more a place speaks for the class) and its layer, conv1 (the maps in a grid:
@@ -57,7 +57,7 @@ def look(model: Model, pixels_HWC: NDArray[np.uint8], among: Among | None = None
     Raises ValueError for a class that the network does not know.
     """
     if label is not None and label not in model.classes:
-        raise ValueError(f"the network knows no class {label[:100]!r}; {nearest(label[:100], model.classes)}")
+        raise ValueError(f"the network knows no class {label[:100]!r}; {did_you_mean(label[:100], model.classes)}")
     network, arch = model.network, model.network.arch
     view_NCHW = model.views(pixels_HWC)
     with torch.inference_mode():
@@ -70,10 +70,10 @@ def look(model: Model, pixels_HWC: NDArray[np.uint8], among: Among | None = None
     maps_CHW = model.features(pixels_HWC, responses)[0].float().cpu().numpy()
     columns = 16 if len(maps_CHW) % 16 == 0 else 8
     near = []
-    if among:
-        found = neighbors.neighbours(model.features(pixels_HWC), among.features_ND, among.split, among.classes, NEAR)
+    if reference_set:
+        found = neighbors.neighbors(model.features(pixels_HWC), reference_set.features_ND, reference_set.split, reference_set.classes, NEAR)
         near = [{"photo": plain(one.name), "class": plain(one.label), "distance": one.distance,
-                 "picture": _png(among.split.read_one(one.index))} for one in found[0]]
+                 "picture": _png(reference_set.split.read_one(one.index))} for one in found[0]]
     return {
         "class": model.classes[target], "probability": float(probabilities_K[target]),
         "view": _png(pixels_HWC[first : first + arch.input.crop, first : first + arch.input.crop]),
@@ -85,7 +85,7 @@ def look(model: Model, pixels_HWC: NDArray[np.uint8], among: Among | None = None
 
 
 def _overlay(cam_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """RGBA: one colour, as opaque as the map is large, and never quite."""
+    """RGBA: one color, as opaque as the map is large, and never quite."""
     alpha_HW = (cam_HW.clip(0, 1) ** 0.7 * 190).astype(np.uint8)
     return np.dstack([np.broadcast_to(_RED, (*cam_HW.shape, 3)), alpha_HW])
 
@@ -95,16 +95,16 @@ def _grid(maps_CHW: NDArray[np.float32], columns: int) -> NDArray[np.uint8]:
     count, height, width = maps_CHW.shape
     rows = -(-count // columns)
     low, high = min(0.0, float(maps_CHW.min())), float(np.percentile(maps_CHW, 99.5))
-    grey = ((maps_CHW - low) / ((high - low) or 1.0)).clip(0, 1) * 255
+    gray = ((maps_CHW - low) / ((high - low) or 1.0)).clip(0, 1) * 255
     grid = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1), np.uint8)
-    for number, one_HW in enumerate(grey):
+    for number, one_HW in enumerate(gray):
         top, left = (number // columns) * (height + 1), (number % columns) * (width + 1)
         grid[top : top + height, left : left + width] = one_HW
     return grid
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture of grey values [H, W], RGB or RGBA [H, W, 3 or 4]."""
+    """A picture of gray values [H, W], RGB or RGBA [H, W, 3 or 4]."""
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=3)
     return stream.getvalue()
@@ -128,8 +128,8 @@ class Sample:
     """PNG."""
 
 
-def samples(packed: Packed | None) -> list[Sample]:
-    """Evenly spaced photographs of the validation split, which nobody picked; without data, three drawn ones."""
+def samples(packed: PackedDataset | None) -> list[Sample]:
+    """Evenly spaced images of the validation split, which nobody picked; without data, three drawn ones."""
     if packed is None or "val" not in packed.splits:
         return [Sample(name, "", png(picture)) for name, picture in _drawn().items()]
     split = packed.split("val")
@@ -140,7 +140,7 @@ def samples(packed: Packed | None) -> list[Sample]:
 
 
 def _drawn(side: int = 256) -> dict[str, NDArray[np.uint8]]:
-    """Pictures made of arithmetic: what conv1's kernels are known to answer to, stripes, colours and edges."""
+    """Pictures made of arithmetic: what conv1's kernels are known to answer to, stripes, colors and edges."""
     y_HW, x_HW = np.mgrid[0:side, 0:side].astype(np.float32) / side
 
     def mix(share_HW: NDArray[Any], one: tuple[int, int, int], other: tuple[int, int, int]) -> NDArray[np.float32]:

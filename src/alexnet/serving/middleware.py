@@ -136,7 +136,7 @@ async def refused(request: Request, problem: Exception) -> Response:
 
 async def gone(request: Request, problem: Exception) -> Response:
     """For the log alone: nobody is there to read it."""
-    return error(400, "the connection was closed before the photograph had arrived")
+    return error(400, "the connection was closed before the image had arrived")
 
 
 async def failed(request: Request, problem: Exception) -> Response:

@@ -11,22 +11,22 @@ def document(version: str, secured: bool) -> Schema:
     """OpenAPI 3.1, the same for any network. secured: whether the server asks for a token."""
     top = _query("top", "How many classes to name, the likeliest first; all, where there are fewer.",
                  {"type": "integer", "minimum": 1, "maximum": 99_999_999, "default": 5})
-    views = _query("views", "1: the central view. 10: corners, centre and their mirror images, averaged (§4.1).",
+    views = _query("views", "1: the central view. 10: corners, center and their mirror images, averaged (§4.1).",
                    {"type": "integer", "enum": [1, 10], "default": 1})
     logits = _query("logits", "Give every class's logit too, in the order of /model's classes; of one view only.",
                     {"type": "boolean", "default": False})
     label = _query("class", "The class to ask about; the likeliest unless said.", {"type": "string"})
     predict = {
-        "operationId": "predict", "summary": "Name what is in photographs.", "parameters": [top, views, logits],
-        "requestBody": _body(many=True), "responses": {"200": _json("The classes of each photograph, in order.",
+        "operationId": "predict", "summary": "Name what is in images.", "parameters": [top, views, logits],
+        "requestBody": _body(many=True), "responses": {"200": _json("The classes of each image, in order.",
                                                                     _ref("Answers"))} | _refusals("413")}
-    look = {
-        "operationId": "look", "summary": "Why: Grad-CAM, conv1's responses, the nearest photographs.",
+    explain_image = {
+        "operationId": "look", "summary": "Why: Grad-CAM, conv1's responses, the nearest images.",
         "parameters": [label], "requestBody": _body(many=False),
-        "responses": {"200": _json("Pictures of one photograph, as data: addresses.", _ref("Look"))} | _refusals("413")}
+        "responses": {"200": _json("Pictures of one image, as data: addresses.", _ref("Look"))} | _refusals("413")}
     paths: Schema = {
         "/predict": {"post": predict},
-        "/look": {"post": look},
+        "/look": {"post": explain_image},
         "/model": {"get": _get("model", "The network: classes, preset, input, measured errors.", _ref("Model"))},
         "/samples/{number}.png": {"get": {
             "operationId": "sample", "summary": "A picture to try, as /model lists them.",
@@ -77,8 +77,8 @@ def _denied() -> Schema:
 
 def _refusals(large: str) -> Schema:
     said = {"400": "A parameter or the form is wrong.", "408": "The body did not arrive in time.",
-            large: "The body is too large.", "415": "The content is no photograph.",
-            "422": "No photograph of the request can be decoded.", "500": "An error of the server's.",
+            large: "The body is too large.", "415": "The content is no image.",
+            "422": "No image of the request can be decoded.", "500": "An error of the server's.",
             "503": "Too many wait already."}
     return {code: _json(words, _ref("Error")) for code, words in said.items()} | _denied()
 
@@ -118,5 +118,5 @@ _SCHEMAS: Schema = {
         "name": {"type": "string", "description": "The preset."}, "classes": {"type": "array", "items": _TEXT},
         "input": {"type": "object"}, "parameters": {"type": "integer"}, "metrics": {"type": "object"},
         "samples": {"type": "array", "items": _object({"name": _TEXT, "class": _TEXT, "picture": _TEXT})},
-        "neighbours": {"type": "boolean"}, "limits": {"type": "object"}, "version": _TEXT}),
+        "neighbors": {"type": "boolean"}, "limits": {"type": "object"}, "version": _TEXT}),
 }

@@ -35,7 +35,7 @@ READ_BYTES = 16_384
 all other connections wait meanwhile."""
 
 PARSE_SECONDS, PARSE_SECONDS_PER_BYTE = 0.25, 5e-8
-"""Of the processor, for the bytes of one request, at most: ten times what a photograph takes, and a tenth of what
+"""Of the processor, for the bytes of one request, at most: ten times what an image takes, and a tenth of what
 chunks of one byte would."""
 
 
@@ -51,7 +51,7 @@ LOG = {
 """A line for each request, and the tracebacks of what fails: each with its time, on the standard error."""
 
 
-class Hurried(H11Protocol, asyncio.BufferedProtocol):
+class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
     """HTTP/1.1 whose client has HEAD_SECONDS for a head, and for an answer. A body has its own limit (intake.py)."""
 
     _deadline: asyncio.TimerHandle | None = None
@@ -145,7 +145,7 @@ async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, receive, send)
 
 
-class Gentle(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """Told to stop, it says so (`on_stop`), goes on accepting for a moment, and then answers what it has accepted."""
 
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], object], on_start: Callable[[], object]) -> None:
@@ -178,7 +178,7 @@ class Gentle(uvicorn.Server):
             for connection in waiting:
                 connection.setblocking(False)
                 await loop.connect_accepted_socket(
-                    lambda: Hurried(self.config, self.server_state, self.lifespan.state), connection)
+                    lambda: TimeoutProtocol(self.config, self.server_state, self.lifespan.state), connection)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -204,13 +204,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def server(app: Any, *, on_start: Callable[[], object], on_stop: Callable[[], object],
-           log_requests: bool = False) -> Gentle:
+           log_requests: bool = False) -> GracefulServer:
     """What serves an application: `run(sockets=[door])` until a signal, or until its `should_exit` is set.
 
     What was accepted is answered first, for 30 seconds at most. It ends by the signal itself: KeyboardInterrupt for
     SIGINT, death for SIGTERM.
     """
-    return Gentle(uvicorn.Config(
-        app, http=Hurried, ws="none", lifespan="on", interface="asgi3", log_config=LOG, access_log=log_requests,
+    return GracefulServer(uvicorn.Config(
+        app, http=TimeoutProtocol, ws="none", lifespan="on", interface="asgi3", log_config=LOG, access_log=log_requests,
         server_header=False, proxy_headers=False, timeout_keep_alive=5, timeout_graceful_shutdown=30,
         backlog=CONNECTIONS, h11_max_incomplete_event_size=32768), on_stop, on_start)

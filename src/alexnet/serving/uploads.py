@@ -1,8 +1,8 @@
-"""The body of a request -> the photographs in it, within limits of bytes, seconds and pixels. Asks no network.
+"""The body of a request -> the images in it, within limits of bytes, seconds and pixels. Asks no network.
 
 Nothing of a body reaches the disk, and none of its names is taken for a path. What is refused is refused as early as
 it can be: by its declared length before a byte is read, by what has arrived as soon as that is too much, by a
-photograph's header before it is decoded.
+image's header before it is decoded.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from urllib.parse import unquote
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-MOST_PHOTOGRAPHS = 64
+MOST_IMAGES = 64
 """In one request."""
 
-MOST_PARTS = 10 * MOST_PHOTOGRAPHS
+MOST_PARTS = 10 * MOST_IMAGES
 """Of a form; it may have fields of text, which are let lie."""
 
 HEAD_BYTES = 4096
-"""Of a part of a form, before its photograph."""
+"""Of a part of a form, before its image."""
 
 PIXELS = 50_000_000
-"""Of a photograph; the cameras of telephones make up to so many. They take 150 MB while they are made a square."""
+"""Of an image; the cameras of telephones make up to so many. They take 150 MB while they are made a square."""
 
 BUSY = {"Retry-After": "1"}
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A photograph as it was sent."""
+    """An image as it was sent."""
 
     name: str
     data: bytes | memoryview
@@ -64,25 +64,25 @@ class Intake:
         self._arriving: set[Arrival] = set()
 
     @contextlib.asynccontextmanager
-    async def photographs(self, request: Request) -> AsyncIterator[list[Upload]]:
+    async def images(self, request: Request) -> AsyncIterator[list[Upload]]:
         """The files of a form, or the body itself. Their bytes count as held for as long as this lasts.
 
-        Raises HTTPException: 400 for no photograph or a torn form, 408 for a slow client, 413 by length, 415 for
+        Raises HTTPException: 400 for no image or a torn form, 408 for a slow client, 413 by length, 415 for
         another kind of content, 503 where too much is held already.
         """
         content_type = request.headers.get("content-type", "")
         kind = content_type.partition(";")[0].strip().lower()
         if kind not in ("multipart/form-data", "application/octet-stream") and not kind.startswith("image/"):
-            raise HTTPException(415, f"content of type {kind[:100] or 'none'} is no photograph; send the file itself "
+            raise HTTPException(415, f"content of type {kind[:100] or 'none'} is no image; send the file itself "
                                      "as image/jpeg or the like, or several as multipart/form-data")
         body = await self._read(request)
         try:
             uploads = of_form(body, content_type) if kind == "multipart/form-data" else [Upload("", body)]
-            if len(uploads) > MOST_PHOTOGRAPHS:
-                raise HTTPException(400, f"{len(uploads)} photographs are more than {MOST_PHOTOGRAPHS}; send them in "
+            if len(uploads) > MOST_IMAGES:
+                raise HTTPException(400, f"{len(uploads)} images are more than {MOST_IMAGES}; send them in "
                                          "several requests")
             if not any(upload.data for upload in uploads):
-                raise HTTPException(400, "there is no photograph in the request; send its bytes as the body, or files "
+                raise HTTPException(400, "there is no image in the request; send its bytes as the body, or files "
                                          "as multipart/form-data")
             yield uploads
         finally:
@@ -109,10 +109,10 @@ class Intake:
         except BaseException as problem:
             self.holding -= arrival.size
             if arrival.gave_way:
-                raise HTTPException(503, "the server holds as many photographs as it can; try again in a second",
+                raise HTTPException(503, "the server holds as many images as it can; try again in a second",
                                     BUSY) from None
             if isinstance(problem, TimeoutError):
-                raise HTTPException(408, f"the photograph did not arrive within {self.seconds:g} seconds; send a "
+                raise HTTPException(408, f"the image did not arrive within {self.seconds:g} seconds; send a "
                                          "smaller one, or over a faster connection") from None
             raise
         finally:
@@ -130,7 +130,7 @@ class Intake:
             largest.limit.reschedule(now)
 
     def _too_large(self) -> str:
-        return f"the request is larger than {self.body / 1e6:g} MB; send a smaller photograph, or fewer at once"
+        return f"the request is larger than {self.body / 1e6:g} MB; send a smaller image, or fewer at once"
 
 
 def of_form(body: bytes, content_type: str) -> list[Upload]:
@@ -162,8 +162,8 @@ def of_form(body: bytes, content_type: str) -> list[Upload]:
             data = whole[min(head_end + 4, end):end]
             uploads.append(Upload(_called(named[1] or named[2] or unquote(named[3] or "")), data))
         place = end + 2
-    raise HTTPException(413, f"the form has more than {MOST_PARTS} parts; send photographs alone, "
-                             f"{MOST_PHOTOGRAPHS} at most")
+    raise HTTPException(413, f"the form has more than {MOST_PARTS} parts; send images alone, "
+                             f"{MOST_IMAGES} at most")
 
 
 #: A quoted string, or a token; in a name, browsers and curl write a quote as %22 or with a backslash.

@@ -11,15 +11,15 @@ from alexnet._runtime import kernels
 from alexnet.architecture.recipe import Recipe
 
 
-class Momentum:
-    """Gradient descent with momentum and weight decay, by §5's rule or PyTorch's (`Recipe.rate_in_velocity`).
+class SGD:
+    """Gradient descent with momentum and weight decay, by §5's rule or PyTorch's (`Recipe.lr_in_velocity`).
 
     §5, with the rate eps inside the velocity, so that after a drop of eps old velocity keeps its old rate:
         v <- 0.9 v - 0.0005 eps w - eps dL/dw;   w <- w + v
     PyTorch, with the rate outside:
         v <- 0.9 v + dL/dw + 0.0005 w;           w <- w - eps v
     With `Recipe.trust` the rate of each kernel and matrix is LARS's, and the momentum the first of the two.
-    anew: layers that learn at `Recipe.new_rate` times the rate, since they begin anew in a network that does not.
+    anew: layers that learn at `Recipe.new_layer_lr_factor` times the rate, since they begin anew in a network that does not.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, anew: Collection[nn.Module] = ()) -> None:
@@ -36,9 +36,9 @@ class Momentum:
         for name, parameter in named.items():
             # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.
             bias = parameter.ndim == 1
-            factor = (recipe.bias_rate if bias else 1.0) * (recipe.new_rate if id(parameter) in new else 1.0)
+            factor = (recipe.bias_lr_factor if bias else 1.0) * (recipe.new_layer_lr_factor if id(parameter) in new else 1.0)
             decay = recipe.weight_decay if recipe.decay_biases or not bias else 0.0
-            adaptive = recipe.trust > 0 and not bias
+            adaptive = recipe.lars_trust > 0 and not bias
             names, w, v = self._groups.setdefault((factor, decay, id(parameter) in conv1, adaptive), ([], [], []))
             names.append(name)
             w.append(parameter)
@@ -60,7 +60,7 @@ class Momentum:
             if all(map(kernels.updates, w, v, g)):
                 for one, own in zip(zip(w, v, g, strict=True), rates, strict=True):
                     kernels.update(*one, momentum=recipe.momentum, decay=decay, rate=own,
-                                   rate_in_velocity=recipe.rate_in_velocity, nesterov=recipe.nesterov)
+                                   lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
             elif adaptive:
                 for one_w, one_v, one_g, own in zip(w, v, g, rates, strict=True):
                     self._update([one_w], [one_v], [one_g], own, decay)
@@ -71,7 +71,7 @@ class Momentum:
         """The rule, in torch's operators."""
         recipe = self.recipe
         torch._foreach_mul_(v, recipe.momentum)
-        if recipe.rate_in_velocity:
+        if recipe.lr_in_velocity:
             torch._foreach_add_(v, w, alpha=-decay * eps)
             torch._foreach_add_(v, g, alpha=-eps)
             torch._foreach_add_(w, v)
@@ -86,7 +86,7 @@ class Momentum:
         """LARS (arXiv 1708.03888): each tensor's rate, by the size of its weights over that of its gradient."""
         squares = torch.stack([torch.stack([one.square().sum() for one in kind]) for kind in (w, g)])
         weight_T, gradient_T = self.squares(names, squares).sqrt()
-        own_T = eps * self.recipe.trust * weight_T / (gradient_T + decay * weight_T)
+        own_T = eps * self.recipe.lars_trust * weight_T / (gradient_T + decay * weight_T)
         return torch.where((weight_T > 0) & (gradient_T > 0), own_T, eps).tolist()
 
     def zero_grad(self) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from alexnet._runtime.devices import Precision, choose_precision
 
 
-class Arithmetic:
+class MixedPrecision:
     """fp32, bf16 by autocast, or fp16 by autocast with a scaled loss; weights and velocity stay in fp32."""
 
     def __init__(self, precision: Precision, device: torch.device) -> None:

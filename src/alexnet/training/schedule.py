@@ -22,7 +22,7 @@ class Plateau:
             self.best, self.waited = error, 0
             return
         self.waited += 1
-        if self.waited >= recipe.patience and self.drops < recipe.drops:
+        if self.waited >= recipe.patience and self.drops < recipe.lr_drop_count:
             self.drops, self.waited = self.drops + 1, 0
 
 
@@ -35,16 +35,16 @@ def learning_rate(recipe: Recipe, epochs_done: float, plateau_drops: int = 0) ->
         "plateau": recipe.drop_factor**-plateau_drops,
         "steps": recipe.drop_factor ** -sum(epochs_done >= epoch for epoch in recipe.drop_epochs),
         # owt: four equal stretches, by drop_factor in all.
-        "exponential": recipe.drop_factor ** -(min(recipe.drops, int(share * (recipe.drops + 1))) / recipe.drops),
+        "exponential": recipe.drop_factor ** -(min(recipe.lr_drop_count, int(share * (recipe.lr_drop_count + 1))) / recipe.lr_drop_count),
         "cosine": (1 + math.cos(math.pi * share)) / 2,
         "linear": 1 - share,
         "poly": (1 - share) ** 2,  # LARS
     }
-    return recipe.rate * warm * factors[recipe.schedule]
+    return recipe.learning_rate * warm * factors[recipe.schedule]
 
 
 def conv1_rate(recipe: Recipe, epochs_done: float, rate: float) -> float:
     """The first convolution's rate when the others' is `rate`: code2012 slowed it late, and then stopped it."""
-    if recipe.conv1_stops and epochs_done >= recipe.conv1_stops:
+    if recipe.conv1_stop_epoch and epochs_done >= recipe.conv1_stop_epoch:
         return 0.0
-    return min(rate, 1e-5) if recipe.conv1_slows and epochs_done >= recipe.conv1_slows else rate
+    return min(rate, 1e-5) if recipe.conv1_slow_epoch and epochs_done >= recipe.conv1_slow_epoch else rate

@@ -1,6 +1,6 @@
 """One visible training step, and the loop around it (§5).
 
-All that a run is at a step is in `State`; everything random is a function of (seed, epoch, photograph) or (seed, step).
+All that a run is at a step is in `State`; everything random is a function of (seed, epoch, image) or (seed, step).
 So a run that is killed and resumed ends, on a CPU, bit for bit where the uninterrupted run ends.
 """
 
@@ -30,19 +30,19 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.loader import Batch, batches_per_epoch
-from alexnet.data.packed import Packed
+from alexnet.data.packed import PackedDataset
 from alexnet.data.preprocessing import Preprocess
 from alexnet.data.remote import Streamed, batches, lanes
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
-from alexnet.interpret.activations import Glimpse
+from alexnet.interpret.activations import ActivationProbe
 from alexnet.interpret.health import EARLY, loss_verdict, unit_verdicts
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.transfer import begin_from
-from alexnet.training.optimizer import Momentum
-from alexnet.training.parallel.strategies import ALONE, Elsewhere, Parallel, Scheme, Team, World
-from alexnet.training.precision import Arithmetic
+from alexnet.training.optimizer import SGD
+from alexnet.training.parallel.strategies import ALONE, Parallel, ParallelModel, ProcessGroup, Scheme, SilentExit
+from alexnet.training.precision import MixedPrecision
 from alexnet.training.run_folder import read_config, whole_lines
 from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
 from alexnet.training.step import train_step
@@ -61,7 +61,7 @@ class State:
     data: str
     """Fingerprint of the packed data."""
     source: str
-    """Fingerprint of the photographs that were packed."""
+    """Fingerprint of the images that were packed."""
     precision: str
     step: int = 0
     epoch: int = 0
@@ -90,19 +90,19 @@ class Interrupted(Exception):
 class Diverged(ValueError):
     """The loss or the weights are no numbers any more. The checkpoints are those from before."""
 
-    def __init__(self, verdict: str, photographs: Sequence[str], log: Path) -> None:
-        """photographs: of the step; all of them go into the log, and the first into the sentence."""
-        more = f" and {len(photographs) - 3} more, all of them in {log}" if len(photographs) > 3 else ""
-        named = f"; the photographs were {', '.join(photographs[:3])}{more}" if photographs else ""
+    def __init__(self, verdict: str, images: Sequence[str], log: Path) -> None:
+        """images: of the step; all of them go into the log, and the first into the sentence."""
+        more = f" and {len(images) - 3} more, all of them in {log}" if len(images) > 3 else ""
+        named = f"; the images were {', '.join(images[:3])}{more}" if images else ""
         super().__init__(verdict + named)
-        self.photographs = list(photographs)
+        self.images = list(images)
 
 
 class _Launched(NamedTuple):
     """A step that the device has been given, and may not have done."""
 
     step: int
-    told: Tensor
+    metrics: Tensor
     """Over all processes: mean loss, wrong guesses, how many were signalled to stop by each of STOPS, save now."""
     batch: Batch
     rate: float
@@ -191,27 +191,27 @@ GLIMPSES = 100
 """Steps from one look at units and weights to the next (diagnostics.Glimpse)."""
 
 
-class Run:
+class Trainer:
     """One training run: `Run(...).train()`. Its folder holds best/, last/, log.jsonl, config.json and tensorboard/.
 
     out: the run's folder; with `resume` it goes on where out/last stands, or starts where there is none.
     on_event: called with every step, epoch and warning: a dictionary with an `event`: what log.jsonl holds, and more.
-    init: a checkpoint to begin from (finetune.py), with its mean where it takes photographs the same way.
+    init: a checkpoint to begin from (finetune.py), with its mean where it takes images the same way.
     about: more for config.json, where the report finds it: `command`, `title`, `note`.
     save_minutes: how often, besides at every epoch's end, out/last is written.
     world, parallel, scheme: the processes that train it together, and how (distributed.py). The first of them logs and
     saves; `out` need not be there for the others.
-    micro_batch: photographs that a process works on at a time, where memory does not hold its share of a batch. Their
-    gradients add up to the batch's; only batch normalisation notices, whose statistics are then of a part.
+    micro_batch: images that a process works on at a time, where memory does not hold its share of a batch. Their
+    gradients add up to the batch's; only batch normalization notices, whose statistics are then of a part.
     Raises ValueError for data, network and recipe that do not go together, with nothing written.
     """
 
     def __init__(
-        self, packed: Packed, arch: Arch, recipe: Recipe, out: Path, *, seed: int = 0, device: str = "cpu",
+        self, packed: PackedDataset, arch: Arch, recipe: Recipe, out: Path, *, seed: int = 0, device: str = "cpu",
         precision: Precision | Literal["auto"] = "fp32", resume: bool = False, workers: int = 2,
         save_minutes: float = 10.0,
         init: ckpt.Checkpoint | None = None, on_event: Callable[[Event], None] = lambda event: None,
-        about: dict[str, Any] | None = None, world: World = ALONE, parallel: Parallel = "data", scheme: Scheme = "a",
+        about: dict[str, Any] | None = None, world: ProcessGroup = ALONE, parallel: Parallel = "data", scheme: Scheme = "a",
         micro_batch: int | None = None,
     ) -> None:
         if packed.side != arch.input.side:
@@ -221,19 +221,19 @@ class Run:
         if seed < 0:
             raise ValueError(f"seed {seed} must be 0 or more")
         if micro_batch is not None and micro_batch < 2:
-            raise ValueError(f"micro_batch {micro_batch} must be at least 2 photographs")
+            raise ValueError(f"micro_batch {micro_batch} must be at least 2 images")
         self.micro_batch = micro_batch
         self.arch = replace(arch, classes=len(packed.classes))
         self.recipe, self.packed, self.out = recipe, packed, out
         self.device, self.workers, self.save_minutes = torch.device(device), workers, save_minutes
         precision = choose_precision(precision, self.device)
-        self.arithmetic = Arithmetic(precision, self.device)
+        self.arithmetic = MixedPrecision(precision, self.device)
         self.on_event, self.about, self.world = on_event, about or {}, world
         self.state = State(seed, packed.fingerprint, packed.plan["dataset"], precision)
         self.training, self.validation = packed.split("train"), packed.split("val")
         for name, split in (("training", self.training), ("validation", self.validation)):
             if not len(split):
-                raise ValueError(f"the data has no {name} photographs; pack it with a train/ and a val/ folder, or "
+                raise ValueError(f"the data has no {name} images; pack it with a train/ and a val/ folder, or "
                                  "with --held-out 0.1")
         self.steps = batches_per_epoch(len(self.training), recipe.batch_size)
         self.preprocess = Preprocess.from_data(self.arch.input, packed.mean_HWC).to(self.device)
@@ -247,14 +247,14 @@ class Run:
             self._begin_from(init)
         if saved:
             self.network.load_state_dict(saved.weights)
-        self.team = Team(world, self.network, parallel, scheme, pieces=micro_batch is not None)
+        self.team = ParallelModel(world, self.network, parallel, scheme, pieces=micro_batch is not None)
         self.network.freeze(recipe.freeze)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.team.ready()
         self.arithmetic.everywhere = self.team.everywhere
         drawn = self.provenance.get("init", {}).get("drawn", [])
-        self.optimiser = Momentum(self.network, recipe, anew=[self.network.named_layer(name) for name in drawn])
-        self.optimiser.squares = self.team.squares
+        self.optimizer = SGD(self.network, recipe, anew=[self.network.named_layer(name) for name in drawn])
+        self.optimizer.squares = self.team.squares
         if saved:
             self._restore(saved)
         self._latest: _Launched | None = None
@@ -277,7 +277,7 @@ class Run:
 
     def _train(self) -> Errors:
         log = None
-        with self.world.together():
+        with self.world.error_barrier():
             if self.world.first:
                 self.out.mkdir(parents=True, exist_ok=True)
                 self._write_config()
@@ -292,7 +292,7 @@ class Run:
         try:
             with _signals(patient=self.world.size > 1) as caught:
                 tell(event="start", step=self.state.step, epoch=self.state.epoch, steps_per_epoch=self.steps,
-                     photographs=len(self.training), classes=self.arch.classes, epochs=self.recipe.epochs)
+                     images=len(self.training), classes=self.arch.classes, epochs=self.recipe.epochs)
                 while self.state.epoch < self.recipe.epochs:
                     self._train_epoch(tell, caught)
                     errors = self._close_epoch(tell, caught)
@@ -301,9 +301,9 @@ class Run:
         except Diverged as verdict:
             if log:  # and no one else is told: the exception says it
                 log.write({"event": "warning", "step": self.state.step, "text": str(verdict),
-                           "photographs": verdict.photographs})
+                           "images": verdict.images})
             if not self.world.first:  # all of them saw it, and one says so
-                raise Elsewhere(2) from verdict
+                raise SilentExit(2) from verdict
             raise
         finally:
             if log:
@@ -334,7 +334,7 @@ class Run:
             save = False
             while len(launched) > left:
                 done = launched.popleft()
-                stopped, due = self._settle(tell, done, latest)
+                stopped, due = self._consume(tell, done, latest)
                 stop, save = stop or stopped, save or due
             return save
 
@@ -346,7 +346,7 @@ class Run:
             waited = time.perf_counter() - began
             moment = (state.step + 0.5) / self.steps
             rate = learning_rate(recipe, moment, state.plateau.drops)
-            with Glimpse(self.network) if state.step % GLIMPSES == 0 else nullcontext() as glimpse:
+            with ActivationProbe(self.network) if state.step % GLIMPSES == 0 else nullcontext() as glimpse:
                 loss, wrong = self._step(batch, rate, conv1_rate(recipe, moment, rate))
             state.step += 1
             if glimpse:
@@ -368,11 +368,11 @@ class Run:
 
     def _told(self, loss: Tensor, wrong: Tensor, batch: Batch, caught: int) -> Tensor:
         """What a step gave and what is asked of the run, over all processes, so that all of them do the same."""
-        share = len(batch.indices) / len(batch.everyone)
+        share = len(batch.indices) / len(batch.global_indices)
         due = self.world.first and time.monotonic() - self._saved_at > 60 * self.save_minutes
         asked = torch.tensor([*(float(caught == number) for number in STOPS), float(due)])
         gave = torch.stack([loss * share, wrong.float()]) * self.team.counts
-        return self.world.total(torch.cat([gave, asked.to(gave.device)]))
+        return self.world.all_reduce_sum(torch.cat([gave, asked.to(gave.device)]))
 
     def _stop(self, number: int) -> NoReturn:
         """Save, and end by a signal: the step is done, or the epoch is trained and will be evaluated again."""
@@ -381,17 +381,17 @@ class Run:
         self.world.wait()  # a launcher ends the others when one has ended, and the first may not have saved
         raise Interrupted(number, self.out / "last")
 
-    def _settle(self, tell: Callable[..., None], done: _Launched, latest: list[float]) -> tuple[int, bool]:
+    def _consume(self, tell: Callable[..., None], done: _Launched, latest: list[float]) -> tuple[int, bool]:
         """Read what a step gave, count it, tell it, judge it. The signal to stop by, and whether to save."""
-        state, (loss, wrong_, *stops, due) = self.state, done.told.tolist()
-        wrong, photographs = int(wrong_), len(done.batch.everyone)
-        state.seen += photographs
-        state.loss_sum += loss * photographs
+        state, (loss, wrong_, *stops, due) = self.state, done.metrics.tolist()
+        wrong, images = int(wrong_), len(done.batch.global_indices)
+        state.seen += images
+        state.loss_sum += loss * images
         state.wrong += wrong
         self._latest = done
         seconds = time.perf_counter() - done.began
-        tell(event="step", step=done.step, epoch=state.epoch + 1, loss=loss, rate=done.rate,
-             train_error=wrong / photographs, photographs_per_second=photographs / seconds,
+        tell(event="step", step=done.step, epoch=state.epoch + 1, loss=loss, learning_rate=done.rate,
+             train_error=wrong / images, images_per_second=images / seconds,
              waiting=done.waited / seconds)
         latest.append(loss)
         del latest[:-200]
@@ -403,46 +403,46 @@ class Run:
         state = self.state
         # Dropout draws from torch's global generator; seeding it by the step makes it arithmetic like all else.
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
-        pieces = self.team.pieces(len(batch.everyone), self.micro_batch)
+        pieces = self.team.pieces(len(batch.global_indices), self.micro_batch)
         losses, wrongs = [], []
         for piece, part in enumerate(batch.parts(pieces)):
-            self.team.see(len(batch.everyone), state.step, piece, pieces)
+            self.team.see(len(batch.global_indices), state.step, piece, pieces)
             views_NCHW = self._views(part)
             last = piece == pieces - 1
             with self.team.adding(last):
                 loss, wrong = train_step(
-                    self.team.trained, self.optimiser, views_NCHW.contiguous(memory_format=torch.channels_last),
-                    part.labels_N, rate, self.arithmetic, conv1_rate, len(part.indices) / len(batch.everyone), last)
+                    self.team.trained, self.optimizer, views_NCHW.contiguous(memory_format=torch.channels_last),
+                    part.labels_N, rate, self.arithmetic, conv1_rate, len(part.indices) / len(batch.global_indices), last)
             losses.append(loss * (len(part.indices) / len(batch.indices)))
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
 
     def _views(self, part: Batch) -> Tensor:
-        """What the network is shown of those photographs in this epoch."""
-        state, stops = self.state, self.recipe.lighting_stops
+        """What the network is shown of those images in this epoch."""
+        state, stops = self.state, self.recipe.lighting_stop_epoch
         lighting = self.lighting if not stops or state.epoch < stops else None
         return self.preprocess.training_views(
             part.pixels, part.indices, self.recipe, state.seed, state.epoch, lighting, self.arithmetic.dtype_of_views,
-            part.leaders(self.recipe.view_group))
+            part.group_leaders(self.recipe.view_group))
 
     def _diverged(self, loss: float) -> Diverged:
-        """What to raise, in all processes at once, where a loss is no number: the likely cause, and the photographs.
+        """What to raise, in all processes at once, where a loss is no number: the likely cause, and the images.
 
         The views of the latest step are made anew: where some are no numbers, it is they and not the rate.
         """
         own: list[int] = []
         if self._latest:
             batch = self._latest.batch
-            for part in batch.parts(self.team.pieces(len(batch.everyone), self.micro_batch)):
+            for part in batch.parts(self.team.pieces(len(batch.global_indices), self.micro_batch)):
                 fit_N = self._views(part).isfinite().flatten(1).all(1).numpy(force=True)
                 own += part.indices[~fit_N].tolist()
-        unfit = sorted({index for text in self.world.everyones(json.dumps(own)) for index in json.loads(text)})
+        unfit = sorted({index for text in self.world.all_gather_text(json.dumps(own)) for index in json.loads(text)})
         step = self._latest.step if self._latest else self.state.step
         verdict = str(loss_verdict(loss, self.arch.classes, step, self.arch.norm))
         if unfit:
             verdict = (f"the loss is {loss} after step {step}: the network was shown numbers that are not finite; see "
                        "that arch.input.scale and arch.input.mean are right, and pack the data again")
-        shown = (unfit or self._latest.batch.everyone.tolist()) if self._latest and self.world.first else []
+        shown = (unfit or self._latest.batch.global_indices.tolist()) if self._latest and self.world.first else []
         return Diverged(verdict, [self.training.names[index] for index in shown], self.out / "log.jsonl")
 
     def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
@@ -454,7 +454,7 @@ class Run:
             if verdict := loss_verdict(mean, self.arch.classes, step, self.arch.norm):
                 tell(event="warning", step=step, text=verdict)
 
-    def _judge_units(self, tell: Callable[..., None], glimpse: Glimpse) -> None:
+    def _judge_units(self, tell: Callable[..., None], glimpse: ActivationProbe) -> None:
         """Log what the units and the weights did in a step; say in words, once, what is wrong when there was time."""
         signals, step = glimpse.signals(), self.state.step
         tell(event="signals", step=step, **signals)
@@ -471,7 +471,7 @@ class Run:
         def check(done: int, total: int) -> None:
             if self.world.first:
                 self.on_event({"event": "validating", "done": done, "total": total})
-            if stop := self.world.most(caught()):
+            if stop := self.world.all_reduce_max(caught()):
                 self._stop(stop)
 
         errors = self.team.errors(evaluate(
@@ -484,7 +484,7 @@ class Run:
         state.epoch += 1
         tell(event="epoch", step=state.step, epoch=state.epoch, train_loss=state.loss_sum / state.seen,
              train_error=state.wrong / state.seen, val_loss=errors.loss, val_top1_error=errors.top1_error,
-             val_top5_error=errors.top5_error, rate=rate)
+             val_top5_error=errors.top5_error, learning_rate=rate)
         state.seen, state.loss_sum, state.wrong = 0, 0.0, 0
         if errors.top1_error < state.best_error:
             state.best_error = errors.top1_error
@@ -501,11 +501,11 @@ class Run:
             ("recipe", to_json(self.recipe)), ("data", self.state.data), ("seed", self.state.seed),
             ("precision", self.state.precision), ("way to share it", [parallel, scheme, self.micro_batch]),
         ):
-            self.world.agree(what, value)
+            self.world.require_same_on_all_ranks(what, value)
         for split, size in ((self.training, self.recipe.batch_size), (self.validation, 128)):
             smallest = len(split) // batches_per_epoch(len(split), size)
             if smallest < self.world.size and parallel != "towers":
-                raise ValueError(f"batches of {smallest} photographs leave some of {self.world.size} processes without "
+                raise ValueError(f"batches of {smallest} images leave some of {self.world.size} processes without "
                                  "any; start fewer, or take larger batches (--set recipe.batch_size=...)")
 
     def _begin_from(self, init: ckpt.Checkpoint) -> None:
@@ -516,15 +516,15 @@ class Run:
 
     def _save(self, errors: Errors | None, name: str, *, resumable: bool) -> None:
         """Begin to write out/name, for which all processes give what they have."""
-        # The update after a finite loss can be the one that explodes, and no save may keep that. Batch normalisation's
+        # The update after a finite loss can be the one that explodes, and no save may keep that. Batch normalization's
         # running variance can overflow alone: its layers go on by the batch's, and would measure by infinity.
-        kept = (*self.network.state_dict().values(), *self.optimiser.velocity.values())
+        kept = (*self.network.state_dict().values(), *self.optimizer.velocity.values())
         if not self.team.everywhere(all(bool(tensor.isfinite().all()) for tensor in kept)):
             raise self._diverged(math.nan)
         self.state.loss_scale = self.arithmetic.scale
         self.state.steps_since_overflow = self.arithmetic.steps_since_overflow
         weights = self.team.whole(self.network.state_dict())
-        velocity = self.team.whole(self.optimiser.velocity) if resumable else {}
+        velocity = self.team.whole(self.optimizer.velocity) if resumable else {}
         if self.world.first:
             self._saver.save(ckpt.Checkpoint(
                 arch=self.arch, classes=self.packed.classes, recipe=self.recipe, weights=weights,
@@ -567,7 +567,7 @@ class Run:
         self.state = State.from_json(saved.training)
         self.preprocess = saved.preprocess().to(self.device)
         own = self.team.own(saved.velocity)
-        for name, velocity in self.optimiser.velocity.items():
+        for name, velocity in self.optimizer.velocity.items():
             velocity.copy_(own[name])
         self.arithmetic.scale = self.state.loss_scale
         self.arithmetic.steps_since_overflow = self.state.steps_since_overflow
@@ -579,7 +579,7 @@ class Run:
             "data": {"source": self.packed.source, "packed": str(self.packed.path.resolve()),
                      "fingerprint": self.packed.fingerprint, "side": self.packed.side,
                      "classes": list(self.packed.classes),
-                     "photographs": {"train": len(self.training), "val": len(self.validation)}},
+                     "images": {"train": len(self.training), "val": len(self.validation)}},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "threads": torch.get_num_threads(), "processes": self.world.size,
             "readers": self.team.reads[1],

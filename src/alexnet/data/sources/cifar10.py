@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet._runtime.download import fetch
 from alexnet._runtime.progress import Bar
-from alexnet.data.dataset import ArrayPhoto, Dataset
+from alexnet.data.dataset import ArrayImage, Dataset
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as that page prints it
@@ -25,7 +25,7 @@ def fetch_cifar10(cache: Path) -> Path:
 
 
 def open_cifar10(archive: Path) -> Dataset:
-    """50,000 training and 10,000 test photographs of 32x32 pixels in ten classes.
+    """50,000 training and 10,000 test images of 32x32 pixels in ten classes.
 
     Raises ValueError for the Python version (pickles), or where the archive is not whole.
     """
@@ -60,7 +60,7 @@ def open_cifar10(archive: Path) -> Dataset:
             raise ValueError(f"{archive} is damaged: it has label {records[:, 0].max()} and {len(classes)} classes; "
                              "download it again")
         pixels_NHWC = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        splits[split] = [ArrayPhoto(f"{split}/{classes[label]}/{number:05}", int(label), pixels_HWC)
+        splits[split] = [ArrayImage(f"{split}/{classes[label]}/{number:05}", int(label), pixels_HWC)
                          for number, (label, pixels_HWC) in enumerate(zip(records[:, 0], pixels_NHWC, strict=True))]
     return Dataset("cifar10", classes, splits, "CIFAR-10, binary version",
                    credits="CIFAR-10: A. Krizhevsky, V. Nair, G. Hinton")

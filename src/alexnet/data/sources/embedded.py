@@ -1,7 +1,7 @@
-"""Photographs that ship inside scikit-image, cut into a task: which photograph is this patch from?
+"""Images that ship inside scikit-image, cut into a task: which image is this patch from?
 
-A checkerboard is laid over each photograph. Training patches lie within its black tiles and test patches within the
-white ones, so that no pixel is in both. It is texture recognition, a stand-in for photographs of the user's own.
+A checkerboard is laid over each image. Training patches lie within its black tiles and test patches within the
+white ones, so that no pixel is in both. It is texture recognition, a stand-in for images of the user's own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data import images
-from alexnet.data.dataset import ArrayPhoto, Dataset
+from alexnet.data.dataset import ArrayImage, Dataset
 
 
 @dataclass(frozen=True)
 class Credit:
-    """One photograph and its terms, as scikit-image's documentation states them."""
+    """One image and its terms, as scikit-image's documentation states them."""
 
     file: str
     title: str
@@ -29,7 +29,7 @@ class Credit:
     terms: str
 
 
-PHOTOGRAPHS = (
+IMAGES = (
     Credit("astronaut.png", "astronaut", "NASA Great Images", "public domain"),
     Credit("brick.png", "brick wall", "CC0Textures, Bricks25", "CC0"),
     Credit("camera.png", "photographer", "Lav Varshney", "CC0"),
@@ -50,50 +50,50 @@ PHOTOGRAPHS = (
 SIDE = 64
 """Pixels of a patch."""
 LEAST_CONTRAST = 16
-"""Grey levels between a patch's darkest and brightest value."""
+"""Gray levels between a patch's darkest and brightest value."""
 TILE = 96
-"""Pixels of a checkerboard's tile, about: as many as fit go into a photograph, so that patches have room to move."""
+"""Pixels of a checkerboard's tile, about: as many as fit go into an image, so that patches have room to move."""
 
 
 def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
-    """`train` and `test` patches of each photograph, drawn from `seed`.
+    """`train` and `test` patches of each image, drawn from `seed`.
 
     Raises ValueError where scikit-image is not installed.
     """
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError('the embedded photographs come with scikit-image: pip install "alexnet[demo]"')
+        raise ValueError('the embedded images come with scikit-image: pip install "alexnet[demo]"')
     folder = Path(next(iter(spec.submodule_search_locations))) / "data"
-    splits: dict[str, list[ArrayPhoto]] = {"train": [], "val": []}
-    for label, photograph in enumerate(PHOTOGRAPHS):
-        pixels_HWC = images.read(folder / photograph.file)
-        for split, colour, count in (("train", 0, train), ("val", 1, test)):
-            rng = random.Random(f"{seed}/{photograph.title}/{split}")  # the same on any machine and NumPy
-            splits[split] += [ArrayPhoto(f"{split}/{photograph.title}/{number:04}", label, patch)
-                              for number, patch in enumerate(_patches(pixels_HWC, colour, count, rng))]
-    credit = "; ".join(f"{each.title}: {each.credit} ({each.terms})" for each in PHOTOGRAPHS)
-    return Dataset("embedded", tuple(each.title for each in PHOTOGRAPHS), splits,
-                   "photographs that ship inside scikit-image, cut into patches", credits=credit)
+    splits: dict[str, list[ArrayImage]] = {"train": [], "val": []}
+    for label, sample in enumerate(IMAGES):
+        pixels_HWC = images.read(folder / sample.file)
+        for split, color, count in (("train", 0, train), ("val", 1, test)):
+            rng = random.Random(f"{seed}/{sample.title}/{split}")  # the same on any machine and NumPy
+            splits[split] += [ArrayImage(f"{split}/{sample.title}/{number:04}", label, patch)
+                              for number, patch in enumerate(_patches(pixels_HWC, color, count, rng))]
+    credit = "; ".join(f"{each.title}: {each.credit} ({each.terms})" for each in IMAGES)
+    return Dataset("embedded", tuple(each.title for each in IMAGES), splits,
+                   "images that ship inside scikit-image, cut into patches", credits=credit)
 
 
 def _patches(
-    pixels_HWC: NDArray[np.uint8], colour: int, count: int, rng: random.Random,
+    pixels_HWC: NDArray[np.uint8], color: int, count: int, rng: random.Random,
 ) -> list[NDArray[np.uint8]]:
-    """Patches within the checkerboard's tiles of one colour, each from another place. They may overlap.
+    """Patches within the checkerboard's tiles of one color, each from another place. They may overlap.
 
-    What is all of one grey, such as the black corners around the retina, is no texture, and is passed over.
+    What is all of one gray, such as the black corners around the retina, is no texture, and is passed over.
     """
     height, width, _ = pixels_HWC.shape
-    places = [(y, x) for top, bottom, left, right in checkerboard(height, width, colour)
+    places = [(y, x) for top, bottom, left, right in checkerboard(height, width, color)
               for y in range(top, bottom - SIDE + 1) for x in range(left, right - SIDE + 1)]
     drawn = (pixels_HWC[y : y + SIDE, x : x + SIDE] for y, x in rng.sample(places, len(places)))
     return list(islice((patch for patch in drawn if np.ptp(patch) >= LEAST_CONTRAST), count))
 
 
-def checkerboard(height: int, width: int, colour: int) -> list[tuple[int, int, int, int]]:
-    """(top, bottom, left, right) of the tiles of a colour, 0 black or 1 white; every tile has room for a patch."""
+def checkerboard(height: int, width: int, color: int) -> list[tuple[int, int, int, int]]:
+    """(top, bottom, left, right) of the tiles of a color, 0 black or 1 white; every tile has room for a patch."""
     rows, columns = (
         np.linspace(0, side, 1 + max(2, min(round(side / TILE), side // SIDE))).astype(int) for side in (height, width))
     return [(int(top), int(bottom), int(left), int(right))
             for row, (top, bottom) in enumerate(pairwise(rows))
-            for column, (left, right) in enumerate(pairwise(columns)) if (row + column) % 2 == colour]
+            for column, (left, right) in enumerate(pairwise(columns)) if (row + column) % 2 == color]

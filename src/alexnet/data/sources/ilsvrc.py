@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from alexnet.data.dataset import Dataset, TarPhoto, distinct
+from alexnet.data.dataset import Dataset, TarImage, distinct
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12"
 
@@ -20,7 +20,7 @@ def is_ilsvrc(folder: Path) -> bool:
 
 
 def open_ilsvrc(folder: Path) -> Dataset:
-    """The photographs inside the archives, 1,281,167 and 50,000 of them in 1,000 classes.
+    """The images inside the archives, 1,281,167 and 50,000 of them in 1,000 classes.
 
     Labels are places among the sorted WordNet numbers, as Caffe and torchvision have them, and not the devkit's own
     ILSVRC2012_ID. Raises ValueError naming an archive that is missing or does not hold what it should.
@@ -35,18 +35,18 @@ def open_ilsvrc(folder: Path) -> Dataset:
     label = {wnid: place for place, wnid in enumerate(wnids)}
     train = _training(folder / TRAIN, label)
     if unknown := set(truth) - set(by_id):
-        raise ValueError(f"{DEVKIT} in {folder} gives a validation photograph class {min(unknown)}, which its meta.mat "
+        raise ValueError(f"{DEVKIT} in {folder} gives a validation image class {min(unknown)}, which its meta.mat "
                          "does not have; download it again")
     val = _validation(folder / VAL, [label[by_id[number][0]] for number in truth])
     if len(val) != len(truth):
-        raise ValueError(f"{folder / VAL} holds {len(val):,} photographs and the devkit labels {len(truth):,}; "
+        raise ValueError(f"{folder / VAL} holds {len(val):,} images and the devkit labels {len(truth):,}; "
                          "download it again")
     classes = distinct([names[wnid].split(",")[0] for wnid in wnids], wnids)
     return Dataset("ilsvrc2012", classes, {"train": train, "val": val}, str(folder.resolve()), tuple(wnids),
                    credits="ImageNet: for research and education, not commercial")
 
 
-def _training(archive: Path, label: dict[str, int]) -> list[TarPhoto]:
+def _training(archive: Path, label: dict[str, int]) -> list[TarImage]:
     """Members of the inner tars, by their offsets in the outer one."""
     photos = []
     try:
@@ -56,7 +56,7 @@ def _training(archive: Path, label: dict[str, int]) -> list[TarPhoto]:
                 if not inner.name.endswith(".tar") or wnid not in label:
                     raise ValueError(f"{archive} holds {inner.name}, which the devkit does not know as a class")
                 with tarfile.open(fileobj=outer.extractfile(inner), mode="r:") as members:
-                    photos += [TarPhoto(f"train/{wnid}/{member.name}", label[wnid], archive,
+                    photos += [TarImage(f"train/{wnid}/{member.name}", label[wnid], archive,
                                         inner.offset_data + member.offset_data, member.size)
                                for member in members if member.isfile()]
     except tarfile.TarError as error:
@@ -64,15 +64,15 @@ def _training(archive: Path, label: dict[str, int]) -> list[TarPhoto]:
     return photos
 
 
-def _validation(archive: Path, labels: list[int]) -> list[TarPhoto]:
-    """Photograph i of the archive has the devkit's i-th label; the number is in its name."""
+def _validation(archive: Path, labels: list[int]) -> list[TarImage]:
+    """Image i of the archive has the devkit's i-th label; the number is in its name."""
     photos = []
     try:
         with tarfile.open(archive, "r:") as members:
             for member in members:
                 number = re.search(r"_(\d{8})\.JPEG$", member.name)
                 if number and 1 <= int(number[1]) <= len(labels):
-                    photos.append(TarPhoto(f"val/{Path(member.name).name}", labels[int(number[1]) - 1], archive,
+                    photos.append(TarImage(f"val/{Path(member.name).name}", labels[int(number[1]) - 1], archive,
                                            member.offset_data, member.size))
     except tarfile.TarError as error:
         raise ValueError(f"{archive} is not whole: {error}; compare its size with the download's") from error
@@ -80,7 +80,7 @@ def _validation(archive: Path, labels: list[int]) -> list[TarPhoto]:
 
 
 def _devkit(folder: Path) -> tuple[list[tuple[int, tuple[str, str]]], list[int]]:
-    """(ILSVRC2012_ID, (WNID, words)) of the classes, and the IDs of the validation photographs."""
+    """(ILSVRC2012_ID, (WNID, words)) of the classes, and the IDs of the validation images."""
     packed, plain = folder / f"{DEVKIT}.tar.gz", folder / DEVKIT
     if packed.is_file():
         try:

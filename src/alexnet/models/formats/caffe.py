@@ -1,8 +1,8 @@
 """Caffe's trained networks -> a `Checkpoint`. What Caffe does otherwise than torch, and what becomes of it here:
 
   pooling takes the ceiling of its output's side         Arch.pool_rounding = "ceil"; convolutions take the floor
-  LRN divides alpha by n; k = 1 unless said              LRN.divide_by_n, and its neighbours reach across the towers
-  pool before norm (caffenet) or after it (bvlc_alexnet) Conv.then, in the order of the layers
+  LRN divides alpha by n; k = 1 unless said              LRN.divide_by_n, and its neighbors reach across the towers
+  pool before norm (caffenet) or after it (bvlc_alexnet) Conv.post_ops, in the order of the layers
   blue, green, red on 0..255, less a mean 3x256x256      InputSpec.channels = "BGR"; the mean is turned into RGB, HWC
   group: output maps in blocks, each of its own inputs   as torch's groups, so that weights need no reordering
   fully connected: maps, rows, columns in a row          as torch's flatten
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from alexnet.architecture.presets import CAFFE, CAFFENET
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
-from alexnet.errors import check
+from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.caffe_proto import (
@@ -65,7 +65,7 @@ def read_caffe(
     shape, with both.
     """
     trained = read_caffemodel(path)
-    check(any(layer.blobs for layer in trained.layers), f"{path} holds no weights; name the trained .caffemodel, and "
+    require(any(layer.blobs for layer in trained.layers), f"{path} holds no weights; name the trained .caffemodel, and "
           "its description with --prototxt")
     described, source = (read_prototxt(prototxt), prototxt) if prototxt else (trained, path)
     blocks = _blocks(_chain(described, source), source)
@@ -95,7 +95,7 @@ def _named(source: Path, *others: object) -> Iterator[None]:
 
 
 def _chain(net: Net, source: Path) -> list[Layer]:
-    """The layers from the photograph to the last fully connected one, each fed by the one before.
+    """The layers from the image to the last fully connected one, each fed by the one before.
 
     Raises ValueError for a layer that we do not have, and for a network that branches.
     """
@@ -108,10 +108,10 @@ def _chain(net: Net, source: Path) -> list[Layer]:
         if layer.type == "Split":
             copies |= dict.fromkeys(layer.top, fed_by[0] if fed_by else "")
             continue
-        check(layer.type in _KNOWN, f"{source}: layer {layer.name!r} is of the type {layer.type}, which no AlexNet "
+        require(layer.type in _KNOWN, f"{source}: layer {layer.name!r} is of the type {layer.type}, which no AlexNet "
               f"here has; known are {', '.join(_KNOWN)}")
         there = chain[-1].top[0] if chain else None
-        check(len(fed_by) == len(layer.top) == 1 and fed_by[0] == (there or fed_by[0]),
+        require(len(fed_by) == len(layer.top) == 1 and fed_by[0] == (there or fed_by[0]),
               f"{source}: layer {layer.name!r} takes {' and '.join(fed_by) or 'nothing'} where {there or 'one blob'} "
               "was to be expected; networks that branch are not read")
         chain.append(layer)
@@ -125,10 +125,10 @@ def _blocks(chain: Sequence[Layer], source: Path) -> list[Block]:
         if layer.type in ("Convolution", "InnerProduct"):
             blocks.append((layer, []))
         else:
-            check(bool(blocks), f"{source}: layer {layer.name!r} ({layer.type}) stands before any convolution")
+            require(bool(blocks), f"{source}: layer {layer.name!r} ({layer.type}) stands before any convolution")
             blocks[-1][1].append(layer)
     kinds = [layer.type for layer, _ in blocks]
-    check(kinds == sorted(kinds) and len(set(kinds)) == 2,  # C comes before I
+    require(kinds == sorted(kinds) and len(set(kinds)) == 2,  # C comes before I
           f"{source} has {', '.join(kinds) or 'no layer with weights'}; an AlexNet has convolutions and then fully "
           "connected layers")
     for layer, following in blocks:
@@ -137,7 +137,7 @@ def _blocks(chain: Sequence[Layer], source: Path) -> list[Block]:
             allowed = "dropout" not in then and len(set(then)) == len(then)
         else:
             allowed = then == [] if layer is blocks[-1][0] else then in (["act"], ["act", "dropout"])
-        check(allowed, f"{source}: behind layer {layer.name!r} stand {', '.join(e.type for e in following) or 'none'}, "
+        require(allowed, f"{source}: behind layer {layer.name!r} stand {', '.join(e.type for e in following) or 'none'}, "
               "which no AlexNet here has in this place")
     return blocks
 
@@ -148,16 +148,16 @@ def _arch(name: str, blocks: Sequence[Block], source: Path) -> Arch:
     *hidden, output = (_width(layer, "inner_product_param", source) for layer, _ in blocks[len(convolutions):])
     groups = [layer.option("convolution_param", "group", 1) for layer, _ in convolutions]
     towers = max(groups)
-    check({*groups} <= {1, towers}, f"{source} has convolutions of {', '.join(map(str, groups))} groups; here all that "
+    require({*groups} <= {1, towers}, f"{source} has convolutions of {', '.join(map(str, groups))} groups; here all that "
           "have groups have the same number of them")
     layers = [each for _, following in blocks for each in following]
     kernel, stride = _one("Pooling", layers, _pooling, source, (3, 2))
     lrn = _one("LRN", layers, _lrn, source, None)
     for layer in layers:
-        check(layer.option("relu_param", "negative_slope", 0.0) == 0,
+        require(layer.option("relu_param", "negative_slope", 0.0) == 0,
               f"{source}: layer {layer.name!r} is a leaky ReLU, which no AlexNet here has")
     activations = {_ACTIVATIONS[layer.type] for layer in layers if layer.type in _ACTIVATIONS}
-    check(len(activations) == 1, f"{source} has {' and '.join(sorted(activations)) or 'no activation'}; a network here "
+    require(len(activations) == 1, f"{source} has {' and '.join(sorted(activations)) or 'no activation'}; a network here "
           "has one activation throughout")
     word = "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
     return Arch(
@@ -177,7 +177,7 @@ def _one(
     """What all layers of a kind are set to. Raises ValueError where they differ: a network here has one setting."""
     found = [(layer, read(layer, source)) for layer in layers if layer.type == kind]
     for (layer, value), (other, its_value) in pairwise(found):
-        check(value == its_value, f"{source}: {kind} {layer.name!r} has {value}, and {other.name!r} {its_value}; a "
+        require(value == its_value, f"{source}: {kind} {layer.name!r} has {value}, and {other.name!r} {its_value}; a "
               "network here has one setting for all")
     return found[0][1] if found else absent
 
@@ -185,7 +185,7 @@ def _one(
 def _width(layer: Layer, parameter: str, source: Path) -> int:
     plain = parameter != "inner_product_param" or (
         layer.option(parameter, "axis", 1) == 1 and not layer.option(parameter, "transpose", False))
-    check(plain, f"{source}: layer {layer.name!r} is transposed, or flattens along another axis, which no AlexNet does")
+    require(plain, f"{source}: layer {layer.name!r} is transposed, or flattens along another axis, which no AlexNet does")
     return layer.option(parameter, "num_output", 0)
 
 
@@ -193,19 +193,19 @@ def _convolution(layer: Layer, following: Sequence[Layer], group: int, source: P
     def square(name: str, short: str, default: int) -> int:
         both = layer.option("convolution_param", name, default)
         high, wide = (layer.option("convolution_param", f"{short}_{way}", both) for way in "hw")
-        check(high == wide, f"{source}: layer {layer.name!r} has a {name} of {high}x{wide}; here it must be square")
+        require(high == wide, f"{source}: layer {layer.name!r} has a {name} of {high}x{wide}; here it must be square")
         return high
 
-    check(layer.option("convolution_param", "dilation", 1) == 1,
+    require(layer.option("convolution_param", "dilation", 1) == 1,
           f"{source}: layer {layer.name!r} is dilated, which no AlexNet here is")
     return Conv(
         _width(layer, "convolution_param", source), square("kernel_size", "kernel", 0), square("stride", "stride", 1),
-        square("pad", "pad", 0), within_tower=group > 1, then=" ".join(_STEPS[each.type] for each in following))
+        square("pad", "pad", 0), grouped=group > 1, post_ops=" ".join(_STEPS[each.type] for each in following))
 
 
 def _lrn(layer: Layer, source: Path) -> LRN:
-    check(layer.option("lrn_param", "norm_region", 0) == 0,
-          f"{source}: layer {layer.name!r} normalises within a map, which no AlexNet of Caffe's does")
+    require(layer.option("lrn_param", "norm_region", 0) == 0,
+          f"{source}: layer {layer.name!r} normalizes within a map, which no AlexNet of Caffe's does")
     return LRN(k=_exact(layer.option("lrn_param", "k", 1.0)), n=layer.option("lrn_param", "local_size", 5),
                alpha=_exact(layer.option("lrn_param", "alpha", 1.0)),
                beta=_exact(layer.option("lrn_param", "beta", 0.75)), divide_by_n=True)
@@ -217,7 +217,7 @@ def _pooling(layer: Layer, source: Path) -> tuple[int, int]:
     special = any(layer.option("pooling_param", name, 0) for name in (
         "pool", "pad", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "global_pooling"))
     # With a stride beyond the kernel Caffe may begin a window outside the map, and torch never does.
-    check(not special and 1 <= stride <= kernel, f"{source}: pooling {layer.name!r} is not the plain maximum over "
+    require(not special and 1 <= stride <= kernel, f"{source}: pooling {layer.name!r} is not the plain maximum over "
           "square windows, without padding, that an AlexNet has")
     return kernel, stride
 
@@ -231,19 +231,19 @@ def _exact(value: float) -> float:
 
 
 def _input(trained: Net, described: Net, source: Path, mean: Mean | None) -> tuple[InputSpec, Tensor]:
-    """How photographs are brought to it, and the mean, RGB: float [side, side, 3], or [1, 1, 3] for three numbers.
+    """How images are brought to it, and the mean, RGB: float [side, side, 3], or [1, 1, 3] for three numbers.
 
     What the description leaves out (a deploy.prototxt has no mean) the .caffemodel may say.
     """
     said = _said_of_input(trained) | _said_of_input(described)
     crop, scale = said.get("crop_size", 0), _exact(said.get("scale", 1.0))
-    check(crop > 0, f"{source} tells no size of its input, as crop_size, input_dim or a layer of the type Input; give "
+    require(crop > 0, f"{source} tells no size of its input, as crop_size, input_dim or a layer of the type Input; give "
           "a description that does with --prototxt")
-    check(scale > 0, f"{source} scales its input by {scale:g}, which must be positive")
+    require(scale > 0, f"{source} scales its input by {scale:g}, which must be positive")
     divisor = (1 / scale,) * 3
     if isinstance(mean, Path):
         mean_HWC = torch.from_numpy(np.ascontiguousarray(read_binaryproto(mean)[::-1].transpose(1, 2, 0)))
-        check(len(mean_HWC) >= crop, f"{mean} has {len(mean_HWC)} pixels a side and the network takes {crop}; it "
+        require(len(mean_HWC) >= crop, f"{mean} has {len(mean_HWC)} pixels a side and the network takes {crop}; it "
               "belongs to another network")
         return InputSpec(len(mean_HWC), crop, "pixel", divisor, "BGR"), mean_HWC
     values = mean or said.get("mean_value")
@@ -251,7 +251,7 @@ def _input(trained: Net, described: Net, source: Path, mean: Mean | None) -> tup
         wanted = f"subtracts {said['mean_file']}" if "mean_file" in said else "does not tell its mean"
         raise ValueError(f"{source} {wanted}; give it with --mean FILE.binaryproto, or as blue, green and red: "
                          "--mean 104,117,123")
-    check(len(values) in (1, 3), f"{source} has {len(values)} mean values, and a photograph has 3 colours")
+    require(len(values) in (1, 3), f"{source} has {len(values)} mean values, and an image has 3 colors")
     blue, green, red = (_exact(value) for value in (values if len(values) == 3 else [*values] * 3))
     return (InputSpec(max(256, crop), crop, (red, green, blue), divisor, "BGR"),
             torch.tensor([red, green, blue]).reshape(1, 1, 3))
@@ -284,12 +284,12 @@ def _state(blocks: Sequence[Block], trained: Net, arch: Arch, path: Path) -> dic
     blobs = {layer.name: layer.blobs for layer in trained.layers if layer.blobs}
     state = {}
     for number, (layer, _) in enumerate(blocks, 1):
-        check(layer.name in blobs, f"{path} has no weights for layer {layer.name!r}; it belongs to another description "
+        require(layer.name in blobs, f"{path} has no weights for layer {layer.name!r}; it belongs to another description "
               f"(it has {', '.join(blobs)})")
         part, parameter = (("features.conv", "convolution_param") if layer.type == "Convolution"
                            else ("classifier.fc", "inner_product_param"))
         biased = layer.option(parameter, "bias_term", True)
-        check(len(blobs[layer.name]) == 1 + biased, f"{path}: layer {layer.name!r} has {len(blobs[layer.name])} blobs, "
+        require(len(blobs[layer.name]) == 1 + biased, f"{path}: layer {layer.name!r} has {len(blobs[layer.name])} blobs, "
               f"and is described as one with {1 + biased}")
         # A single zero, seen as many: how many there are is only a claim of the file's yet.
         state[f"{part}{number}.bias"] = torch.zeros(()).expand(wanted[f"{part}{number}.bias"].shape)

@@ -19,7 +19,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from alexnet.errors import check
+from alexnet.errors import require
 
 Message = Any
 """A protobuf message of a class that is made when it is needed."""
@@ -111,20 +111,20 @@ class Net:
     name: str
     layers: tuple[Layer, ...]
     input_dims: tuple[int, ...]
-    """Photographs, channels, rows and columns, where they stand outside the layers; else nothing."""
+    """Images, channels, rows and columns, where they stand outside the layers; else nothing."""
 
 
 def read_caffemodel(path: Path) -> Net:
     """The network of a .caffemodel. Raises ValueError for a file that is cut off or something else."""
-    check(path.is_file(), f"{path} is not a file; name a .caffemodel")
+    require(path.is_file(), f"{path} is not a file; name a .caffemodel")
     for ending, option in ((".prototxt", "--prototxt"), (".binaryproto", "--mean")):
-        check(path.suffix != ending, f"{path} holds no weights; name the .caffemodel, and this file with {option}")
+        require(path.suffix != ending, f"{path} holds no weights; name the .caffemodel, and this file with {option}")
     return _net(_parse("NetParameter", path, ".caffemodel"), path)
 
 
 def read_prototxt(path: Path) -> Net:
     """The network of a .prototxt, train_val or deploy. Raises ValueError, with the line, for what is none."""
-    check(path.is_file(), f"{path} is not a file; name a .prototxt")
+    require(path.is_file(), f"{path} is not a file; name a .prototxt")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an escape in a string that Python may not know some day
@@ -137,11 +137,11 @@ def read_prototxt(path: Path) -> Net:
 
 def read_binaryproto(path: Path) -> NDArray[np.float32]:
     """The mean image of a .binaryproto, [3, rows, columns], blue, green and red, on 0..255."""
-    check(path.is_file(), f"{path} is not a file; name a mean .binaryproto, or blue, green and red: 104,117,123")
+    require(path.is_file(), f"{path} is not a file; name a mean .binaryproto, or blue, green and red: 104,117,123")
     mean = without_leading_ones(array(_parse("BlobProto", path, "mean .binaryproto"), path, "the mean"), 3)
-    check(mean.ndim == 3 and mean.shape[0] == 3 and mean.shape[1] == mean.shape[2],
-          f"{path} holds {by(mean.shape)} numbers, and a mean image has 3 colours and as many rows as columns")
-    check(bool(np.isfinite(mean).all()), f"{path} holds numbers that are not finite; compute the mean again")
+    require(mean.ndim == 3 and mean.shape[0] == 3 and mean.shape[1] == mean.shape[2],
+          f"{path} holds {by(mean.shape)} numbers, and a mean image has 3 colors and as many rows as columns")
+    require(bool(np.isfinite(mean).all()), f"{path} holds numbers that are not finite; compute the mean again")
     return mean
 
 
@@ -150,7 +150,7 @@ def array(blob: Message, path: Path, what: str) -> NDArray[np.float32]:
     packed, width = (b"".join(blob.data), 4) if blob.data else (b"".join(blob.double_data), 8)
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
     count = len(packed) // width
-    check(len(packed) % width == 0 and min(shape, default=1) > 0 and math.prod(shape) == count,
+    require(len(packed) % width == 0 and min(shape, default=1) > 0 and math.prod(shape) == count,
           f"{path}: {what} has {count:,} numbers and is said to be {by(shape)}; the file is damaged")
     with np.errstate(over="ignore"):  # a double that is no float becomes infinite, and is refused as such
         return np.frombuffer(packed, f"<f{width}").astype(np.float32).reshape(shape)
@@ -180,7 +180,7 @@ def _parse(name: str, path: Path, what: str) -> Message:
 
 def _net(message: Message, path: Path) -> Net:
     layers = (*message.layers, *message.layer)
-    check(bool(layers), f"{path} holds no layers; name a trained .caffemodel, or a train_val or deploy .prototxt")
+    require(bool(layers), f"{path} holds no layers; name a trained .caffemodel, or a train_val or deploy .prototxt")
     dims = message.input_shape[0].dim if message.input_shape else message.input_dim[:4]
     return Net(_text(message.name), tuple(_layer(layer, path) for layer in layers), tuple(dims))
 
@@ -188,7 +188,7 @@ def _net(message: Message, path: Path) -> Net:
 def _layer(message: Message, path: Path) -> Layer:
     kind = message.type
     if isinstance(kind, int):
-        check(not message.HasField("layer"), f"{path} has layers in the form of 2013 (V0); bring it up to date with "
+        require(not message.HasField("layer"), f"{path} has layers in the form of 2013 (V0); bring it up to date with "
               "Caffe's upgrade_net_proto_binary or upgrade_net_proto_text first")
         old = message.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[kind].name
         kind = _NEW_NAMES.get(old, old)

@@ -15,7 +15,7 @@ from torch import Tensor
 from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
-from alexnet.errors import check
+from alexnet.errors import require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.state_dict import dtype_of, fit, name_classes, parse_safetensors, shape_of
 
@@ -31,7 +31,7 @@ def write_hub(saved: Checkpoint, folder: Path) -> None:
 
     A model that is there already is replaced. Raises ValueError for a folder that holds something else.
     """
-    check(not folder.exists() or (folder.is_dir() and ((folder / WEIGHTS).is_file() or not any(folder.iterdir()))),
+    require(not folder.exists() or (folder.is_dir() and ((folder / WEIGHTS).is_file() or not any(folder.iterdir()))),
           f"{folder} holds something else; name a new folder")
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.weights.items()}
     files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
@@ -59,7 +59,7 @@ def write_hub(saved: Checkpoint, folder: Path) -> None:
 def read_hub(folder: Path) -> Checkpoint:
     """What `write_hub` wrote. Raises ValueError naming the file that is missing, damaged or not ours."""
     for name in (CONFIG, WEIGHTS, MEAN):
-        check((folder / name).is_file(), f"{folder} has no {name}; it is not a model that alexnet exported, or a "
+        require((folder / name).is_file(), f"{folder} has no {name}; it is not a model that alexnet exported, or a "
               "download that was cut off")
     tensors = {name: (folder / name).read_bytes() for name in (WEIGHTS, MEAN)}
     try:
@@ -75,7 +75,7 @@ def read_hub(folder: Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG} does not describe a network of this package ({error}); download it "
                          "again, or name a folder that alexnet export wrote") from error
-    check(not damaged, f"{folder / ''.join(damaged[:1])} is damaged: it is not the file that {CONFIG} speaks of; "
+    require(not damaged, f"{folder / ''.join(damaged[:1])} is damaged: it is not the file that {CONFIG} speaks of; "
           "download it again")
     weights, mean = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
     return Checkpoint(arch=arch, weights=fit(weights, arch, folder / WEIGHTS),
@@ -84,23 +84,23 @@ def read_hub(folder: Path) -> Checkpoint:
 
 def _fitting_mean(tensors: Mapping[str, Tensor], side: int, path: Path) -> Tensor:
     mean_HWC = tensors.get("mean_HWC", torch.empty(0))
-    check(mean_HWC.shape in ((1, 1, 3), (side, side, 3)) and mean_HWC.dtype == torch.float32
+    require(mean_HWC.shape in ((1, 1, 3), (side, side, 3)) and mean_HWC.dtype == torch.float32
           and bool(mean_HWC.isfinite().all()), f"{path}: mean_HWC is {shape_of(mean_HWC)} {dtype_of(mean_HWC)}, and "
-          f"photographs of {side} pixels want finite float32 of {side}x{side}x3 or 1x1x3")
+          f"images of {side} pixels want finite float32 of {side}x{side}x3 or 1x1x3")
     return mean_HWC
 
 
 def model_card(saved: Checkpoint, name: str) -> str:
     """The README.md of a model on the hub: what it is, how to ask it, what was measured, what it cannot do."""
     arch, spec, errors = saved.arch, saved.arch.input, saved.errors
-    mean = {"pixel": "its training set's mean of each pixel", "channel": "its training set's mean colour"}.get(
+    mean = {"pixel": "its training set's mean of each pixel", "channel": "its training set's mean color"}.get(
         str(spec.mean), f"the mean {spec.mean}")
     head: dict[str, Any] = {
         "library_name": "alexnet", "pipeline_tag": "image-classification", "tags": ["alexnet", "image-classification"]}
     if errors:
         head["model-index"] = [{"name": name, "results": [{
             "task": {"type": "image-classification"},
-            "dataset": {"name": f"validation photographs of {len(saved.classes)} classes", "type": "imagefolder"},
+            "dataset": {"name": f"validation images of {len(saved.classes)} classes", "type": "imagefolder"},
             "metrics": [{"type": "accuracy", "name": f"top-{k} accuracy",
                          "value": round(1 - errors[f"top{k}_error"], 6)} for k in (1, 5)]}]}]
     lines = [
@@ -119,9 +119,9 @@ def model_card(saved: Checkpoint, name: str) -> str:
         "## Limits", "",
         "- It knows the classes above and no others: whatever it is shown, it names one of them.",
         "- Its probabilities are a softmax, not calibrated: 99% does not mean right 99 times in 100.",
-        "- It was measured on photographs like those it was trained on; expect more errors on others, such as "
-        "drawings, screenshots, or photographs from another camera or country.",
-        "- What its training photographs leave out or get wrong about people and places, it does too; it is no basis "
+        "- It was measured on images like those it was trained on; expect more errors on others, such as "
+        "drawings, screenshots, or images from another camera or country.",
+        "- What its training images leave out or get wrong about people and places, it does too; it is no basis "
         "for a decision about a person.", ""]
     return "\n".join(lines)
 
@@ -132,7 +132,7 @@ def _measured(saved: Checkpoint) -> list[str]:
         return ["Nothing was measured by the one who exported it."]
     rows = [f"| top-{k} | {errors[f'top{k}_error']:.2%} | {low:.2%} to {high:.2%} |"
             for k in (1, 5) for low, high in (errors["interval"][f"top{k}_error"],)]
-    return [f"On {errors['photographs']:,} validation photographs, one central view:", "",
+    return [f"On {errors['photographs']:,} validation images, one central view:", "",
             "| | error | 95% interval |", "|---|---|---|", *rows]
 
 
@@ -147,6 +147,6 @@ def _origin(saved: Checkpoint) -> list[str]:
                      f"`{init['sha256']}`).")
     if recipe:
         lines.append(f"Trained by the recipe `{recipe.name}`: {recipe.epochs} epochs at most, batches of "
-                     f"{recipe.batch_size}, rate {recipe.rate:g} ({recipe.schedule}), momentum {recipe.momentum:g}, "
+                     f"{recipe.batch_size}, rate {recipe.learning_rate:g} ({recipe.schedule}), momentum {recipe.momentum:g}, "
                      f"weight decay {recipe.weight_decay:g}. Who trained it decides on a licence; none is stated here.")
     return ["\n\n".join(lines) or "Its origin was not recorded."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alexnet.errors import check
+from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_hub
@@ -26,11 +26,11 @@ def open_weights(path_or_name: str | Path) -> Checkpoint:
         return read_hub(path)
     if path.is_file() and path.suffix in (*TORCH_SUFFIXES, ".safetensors"):
         return read_torchvision(path)
-    check(not (path.is_file() and path.suffix == ".caffemodel"),
+    require(not (path.is_file() and path.suffix == ".caffemodel"),
           f"{path} wants its mean image too; make a checkpoint of them with alexnet import {path} OUT --mean FILE")
     if not path.exists():
         official = official_name(str(path_or_name))
-        check(bool(official), f"{path} does not exist; give a run's folder, a checkpoint, a file or folder of weights, "
+        require(bool(official), f"{path} does not exist; give a run's folder, a checkpoint, a file or folder of weights, "
               "or the name torchvision")
         return read_torchvision(fetch_torchvision(str(official)))
     return checkpoint.load(path)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alexnet.architecture.spec import LRN, Arch, InputSpec
 from alexnet.data.imagenet_classes import CLASSES
-from alexnet.errors import check
+from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
@@ -24,7 +24,7 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, by name. Raises ValueError, in one sentence, whatever is wrong with the file."""
-    check(path.is_file(), f"{path} is not a file; name a state dict, such as model.pth")
+    require(path.is_file(), f"{path} is not a file; name a state dict, such as model.pth")
     if path.suffix == ".safetensors":
         return parse_safetensors(path.read_bytes(), path)
     with path.open("rb") as file, warnings.catch_warnings():
@@ -39,7 +39,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    check(isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()),
+    require(isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()),
           f"{path} holds a {type(content).__name__} that is no state dict; save one with "
           "torch.save(network.state_dict(), FILE)")
     return {str(key).replace("module.", ""): tensor for key, tensor in content.items()}
@@ -78,13 +78,13 @@ def fit(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dict[str, Tensor
     fitted = {}
     for key, place in wanted.items():
         tensor = state[key]
-        check(tensor.shape == place.shape, f"{path}: {key} is {shape_of(tensor)}, and {arch.name} with {arch.classes} "
+        require(tensor.shape == place.shape, f"{path}: {key} is {shape_of(tensor)}, and {arch.name} with {arch.classes} "
               f"classes has {shape_of(place)} there; it holds another network")
-        check(tensor.dtype in (place.dtype, torch.float16, torch.bfloat16),
+        require(tensor.dtype in (place.dtype, torch.float16, torch.bfloat16),
               f"{path}: {key} is {dtype_of(tensor)}, and {arch.name} has {dtype_of(place)} there; convert it first")
-        check(tensor.layout == torch.strided and not tensor.is_meta, f"{path}: {key} is sparse or has no values, and "
+        require(tensor.layout == torch.strided and not tensor.is_meta, f"{path}: {key} is sparse or has no values, and "
               f"{arch.name} has them all there; save it as a plain tensor")
-        check(not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()),
+        require(not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()),
               f"{path}: {key} holds values that are not finite; the training that wrote it had diverged")
         fitted[key] = tensor.to(place.dtype).contiguous()
     return fitted
@@ -102,9 +102,9 @@ def name_classes(count: int, classes: Sequence[str] | None) -> tuple[str, ...]:
     """The names given, or ImageNet's where there are 1,000 outputs, or numbers. Raises ValueError for another count."""
     if classes is None:
         return CLASSES if count == len(CLASSES) else tuple(map(str, range(count)))
-    check(len(classes) == count, f"{len(classes)} names of classes were given, and the network has {count} outputs")
+    require(len(classes) == count, f"{len(classes)} names of classes were given, and the network has {count} outputs")
     twice = next((name for place, name in enumerate(classes) if name in classes[:place]), None)
-    check(twice is None, f"two classes are named {twice!r}; each needs a name of its own")
+    require(twice is None, f"two classes are named {twice!r}; each needs a name of its own")
     return tuple(classes)
 
 
@@ -119,9 +119,9 @@ def structure(arch: Arch) -> Arch:
     lrn = arch.lrn if arch.norm == "lrn" else LRN()
     lrn = replace(lrn, within_tower=lrn.within_tower and arch.towers > 1)
     return replace(
-        arch, name="", input=InputSpec(), dropout=0.0, dropout_before=False, initialisation="gaussian",
-        output_sigma=0.0, output_bias=0.0, state_keys="names", lrn=lrn,
-        towers=arch.towers if lrn.within_tower or any(conv.within_tower for conv in arch.conv) else 1,
-        conv=tuple(replace(conv, sigma=0.0, bias=0.0, then=" ".join(arch.steps(number)))
+        arch, name="", input=InputSpec(), dropout=0.0, dropout_before=False, initialization="gaussian",
+        output_init_std=0.0, output_init_bias=0.0, state_keys="names", lrn=lrn,
+        towers=arch.towers if lrn.within_tower or any(conv.grouped for conv in arch.conv) else 1,
+        conv=tuple(replace(conv, init_std=0.0, init_bias=0.0, post_ops=" ".join(arch.steps(number)))
                    for number, conv in enumerate(arch.conv, 1)),
-        dense=tuple(replace(dense, sigma=0.0, bias=0.0) for dense in arch.dense))
+        dense=tuple(replace(dense, init_std=0.0, init_bias=0.0) for dense in arch.dense))

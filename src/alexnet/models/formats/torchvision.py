@@ -18,7 +18,7 @@ from alexnet._runtime.download import fetch
 from alexnet._runtime.progress import Bar
 from alexnet.architecture.presets import TORCHVISION
 from alexnet.data.sources.detect import cache_folder
-from alexnet.errors import check
+from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.state_dict import fit, name_classes, provenance, read_state_dict, structure
@@ -54,7 +54,7 @@ def read_torchvision(path: Path, classes: Sequence[str] | None = None) -> Checkp
     """
     state = read_state_dict(path)
     last = state.get("classifier.6.weight")
-    check(last is not None and last.ndim > 0, f"{path} has no matrix classifier.6.weight; it is not a state dict of "
+    require(last is not None and last.ndim > 0, f"{path} has no matrix classifier.6.weight; it is not a state dict of "
           "torchvision's alexnet" + (f", but begins with {next(iter(state))}" if state else ""))
     assert last is not None
     arch = replace(TORCHVISION, classes=max(2, len(last)))
@@ -73,7 +73,7 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
     Raises ValueError for a network that is not torchvision's.
     """
     arch = replace(TORCHVISION, classes=saved.arch.classes)
-    check(structure(saved.arch) == structure(arch),
+    require(structure(saved.arch) == structure(arch),
           f"{saved.arch.name} is not torchvision's network, whose state dict has no place for it; export it to "
           "safetensors, onnx or torch-export")
     with torch.device("meta"):

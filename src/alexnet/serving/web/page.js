@@ -1,12 +1,12 @@
 "use strict";
-// The page of `alexnet serve`: a photograph in, its likeliest classes out, and what they rest on. No request leaves this
+// The page of `alexnet serve`: an image in, its likeliest classes out, and what they rest on. No request leaves this
 // host; every text from outside goes in as text, never as markup.
 
 const at = (id) => document.getElementById(id);
 const SECONDS = 60; // until an answer is given up
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token") || "";
-let limits = { bytes: Infinity, photographs: 64 };
-let crop = 0, zoom = 1; // pixels that the network sees, and how much smaller they are than the square of a photograph
+let limits = { bytes: Infinity, images: 64 };
+let crop = 0, zoom = 1; // pixels that the network sees, and how much smaller they are than the square of an image
 let photos = []; // what is shown: {photo, file, address, truth, classes, error}
 let current = null;
 let asked = 0; // counts the questions, so that a late answer to an old one is not shown
@@ -69,7 +69,7 @@ function fail(sentence) {
   at("problem").hidden = !sentence;
 }
 
-// --- Photographs in --------------------------------------------------------------------------------------------------
+// --- Images in --------------------------------------------------------------------------------------------------
 
 function take(files, truth = "") {
   const pictures = [...files];
@@ -78,7 +78,7 @@ function take(files, truth = "") {
   const found = photos = pictures.map((file) => ({
     photo: file.name || "", file, truth, address: URL.createObjectURL(file) }));
   at("result").hidden = at("skip").hidden = true; // an old answer under a new problem would be taken for its answer
-  const many = pictures.length > 1 ? `${pictures.length} photographs` : "the photograph";
+  const many = pictures.length > 1 ? `${pictures.length} images` : "the image";
   waiting(`Asking the network about ${many}.`, async (isStale, say) => {
     for (const some of batches(found)) {
       const done = found.indexOf(some[0]);
@@ -107,7 +107,7 @@ function batches(found) {
     if (photo.file.size > limits.bytes) {
       photo.error = `${photo.photo || "the picture"} has ${(photo.file.size / 1e6).toFixed(1)} MB, more than the `
         + `${limits.bytes / 1e6} MB that this server takes; send a smaller copy`;
-    } else if (made.length && made.at(-1).length < limits.photographs && size + bytes <= limits.bytes) {
+    } else if (made.length && made.at(-1).length < limits.images && size + bytes <= limits.bytes) {
       made.at(-1).push(photo);
       size += bytes;
     } else {
@@ -179,7 +179,7 @@ function show(photo) {
   [...at("many").children].forEach((item, place) => item.setAttribute("aria-current", photos[place] === photo));
   at("view").style.setProperty("--zoom", zoom);
   at("view").src = photo.address;
-  at("view").alt = photo.photo ? `Your photograph, ${photo.photo}` : "Your photograph";
+  at("view").alt = photo.photo ? `Your image, ${photo.photo}` : "Your image";
   for (const id of ["cam", "strength", "gets", "near", "conv1"]) at(id).hidden = true;
   at("whose").textContent = photo.photo;
   at("cam-text").textContent = "";
@@ -243,10 +243,10 @@ async function begin() {
   limits = model.limits;
   crop = model.input.crop;
   zoom = model.input.side / crop;
-  const { top1_error: error, photographs } = model.metrics;
-  const counted = photographs ? ` ${photographs.toLocaleString("en")}` : "";
+  const { top1_error: error, photographs: images } = model.metrics;
+  const counted = images ? ` ${images.toLocaleString("en")}` : "";
   at("about").textContent = `The network ${model.name} knows ${model.classes.length} classes`
-    + (error == null ? "." : `, and took ${percent(error)} of its${counted} validation photographs for another.`);
+    + (error == null ? "." : `, and took ${percent(error)} of its${counted} validation images for another.`);
   const pictures = await Promise.all(model.samples.map(async (sample) => {
     const data = await (await ask(sample.picture.slice(1))).blob();
     return { ...sample, file: new File([data], sample.name.split("/").pop(), { type: "image/png" }) };
@@ -264,7 +264,7 @@ at("entry").addEventListener("submit", (event) => {
   sessionStorage.setItem("token", token);
   waiting("Asking with that token.", begin);
 });
-at("photograph").hidden = at("camera").hidden = !navigator.maxTouchPoints; // where there is a finger, there is a camera
+at("image").hidden = at("camera").hidden = !navigator.maxTouchPoints; // where there is a finger, there is a camera
 at("curl").textContent = `curl -F photo=@cat.jpg ${location.origin}/predict`;
 for (const id of ["file", "camera"]) at(id).addEventListener("change", () => {
   take(at(id).files);

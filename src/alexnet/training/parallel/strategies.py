@@ -4,10 +4,10 @@
     towers  each has one of the paper's two towers and the whole of every batch (§3.5); they speak where a layer sees
             both: conv3, and the fully connected ones.
     hybrid  "one weird trick" (arXiv 1404.5997): convolutions as in `data`; in the fully connected layers, which have
-            nineteen in twenty weights, each has its share of the units and sees all photographs, as in `towers`.
+            nineteen in twenty weights, each has its share of the units and sees all images, as in `towers`.
 
-Each gives what one process gives, but for rounding, since nothing in a step asks which process it is in: a photograph's
-view is a function of its number, and dropout's mask is drawn for the global batch everywhere. Shapes: N photographs, C
+Each gives what one process gives, but for rounding, since nothing in a step asks which process it is in: an image's
+view is a function of its number, and dropout's mask is drawn for the global batch everywhere. Shapes: N images, C
 maps, D units.
 """
 
@@ -70,17 +70,17 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-class Lost(Exception):
+class PeerLostError(Exception):
     """Another process has ended, or does not answer."""
 
     exit_code = 1
 
 
-class Elsewhere(SystemExit):
+class SilentExit(SystemExit):
     """Another process says what was wrong; this one only ends."""
 
 
-class _Told(ValueError):
+class AlreadyReported(ValueError):
     """All processes know of it already."""
 
 
@@ -88,7 +88,7 @@ class _Told(ValueError):
 
 
 @dataclass
-class World:
+class ProcessGroup:
     """This process among the others. `ALONE` is the world of one, in which nothing is ever sent."""
 
     rank: int = 0
@@ -114,12 +114,12 @@ class World:
         """Whether torchrun has started these processes anew, after one was lost."""
         return self.size > 1 and (self.start > 1 or _restarts() > 0)
 
-    def everyones(self, text: str, *, wrong: bool = False) -> list[str]:
-        """What each process has to say, by rank. Waits as long as they live: one may be packing photographs. Raises
+    def all_gather_text(self, text: str, *, wrong: bool = False) -> list[str]:
+        """What each process has to say, by rank. Waits as long as they live: one may be packing images. Raises
         Lost where one has given no sign of life.
 
         Whoever has run into something `wrong` says so in its next turn, wherever in the code the others have theirs.
-        Then all of them end: rank 0 by a ValueError with the first such sentence, the others by `Elsewhere`.
+        Then all of them end: rank 0 by a ValueError with the first such sentence, the others by `SilentExit`.
         """
         if self.size == 1:
             return [text]
@@ -131,8 +131,8 @@ class World:
         for rank, one in enumerate(said):
             if one.startswith("wrong"):
                 if self.rank:
-                    raise Elsewhere(2)
-                raise _Told(f"{one[5:]} (in process {rank} of {self.size})" if rank else one[5:])
+                    raise SilentExit(2)
+                raise AlreadyReported(f"{one[5:]} (in process {rank} of {self.size})" if rank else one[5:])
         return [one[5:] for one in said]
 
     def _await(self, names: Sequence[str]) -> None:
@@ -145,7 +145,7 @@ class World:
                 if (beat := self.store.get(_life(rank)).decode() if there else "") != beats[rank]:
                     beats[rank], since[rank] = beat, time.monotonic()
                 elif time.monotonic() - since[rank] > SILENCE:
-                    raise Lost(f"process {rank} of {self.size} has given no sign of life for {SILENCE:.0f} seconds; "
+                    raise PeerLostError(f"process {rank} of {self.size} has given no sign of life for {SILENCE:.0f} seconds; "
                                "see whether its host is up, and start again")
             time.sleep(0.02)
 
@@ -171,38 +171,38 @@ class World:
             thread.join()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def error_barrier(self) -> Iterator[None]:
         """A stretch that all processes pass, or none: what stops one of them stops all, with one sentence from rank 0.
 
-        Raises that ValueError in rank 0, `Elsewhere` in the others.
+        Raises that ValueError in rank 0, `SilentExit` in the others.
         """
         try:
             yield
-        except _Told:
+        except AlreadyReported:
             raise
         except (ValueError, OSError) as error:
             if self.size > 1:
-                self.everyones(" ".join(str(error).split()) or type(error).__name__, wrong=True)
+                self.all_gather_text(" ".join(str(error).split()) or type(error).__name__, wrong=True)
             raise
-        self.everyones("")
+        self.all_gather_text("")
 
-    def agree(self, what: str, tree: Any) -> None:
+    def require_same_on_all_ranks(self, what: str, tree: Any) -> None:
         """Raises ValueError, in all processes at once, where one has another tree of JSON than rank 0."""
-        first, *others = [json.loads(text) for text in self.everyones(json.dumps(tree))]
+        first, *others = [json.loads(text) for text in self.all_gather_text(json.dumps(tree))]
         for rank, other in enumerate(others, 1):
             if other != first:
                 raise ValueError(f"process {rank} of {self.size} was started with another {what} than process 0 "
                                  f"({difference(other, first, ('there', 'here'))}); start all with the same data, "
                                  "options and version")
 
-    def one_by_one(self, do: Callable[[], Any]) -> Any:
+    def local_rank0_first(self, do: Callable[[], Any]) -> Any:
         """What `do` gives, in the first process of each host before the others: it may pack what they then find."""
         first = int(os.environ.get("LOCAL_RANK", self.rank)) == 0
         done = do() if first else None
-        self.everyones("")
+        self.all_gather_text("")
         return done if first else do()
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over processes, in each of them."""
         if self.size > 1:
             dist.all_reduce(values)
@@ -212,11 +212,11 @@ class World:
         """The sum of everyone's."""
         if self.size == 1:
             return own
-        counted = self.total(torch.tensor(astuple(own), dtype=torch.float64, device=self.device))
-        photographs, loss_sum, top1, top5 = counted.tolist()
-        return Errors(int(photographs), loss_sum, int(top1), int(top5))
+        counted = self.all_reduce_sum(torch.tensor(astuple(own), dtype=torch.float64, device=self.device))
+        images, loss_sum, top1, top5 = counted.tolist()
+        return Errors(int(images), loss_sum, int(top1), int(top5))
 
-    def most(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of all processes' numbers."""
         if self.size == 1:
             return number
@@ -228,7 +228,7 @@ class World:
         """What rank 0 makes, in each process. It travels pickled, from one process of this run to another."""
         if self.size == 1:
             return make()
-        with self.together():
+        with self.error_barrier():
             box = [make() if self.first else None]
         dist.broadcast_object_list(box, 0, device=self.device)
         return box[0]
@@ -243,18 +243,18 @@ class World:
         self.sent[what] += 2 * (self.size - 1) / self.size * values.numel() * values.element_size()
 
 
-ALONE = World()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
+def joined(device: str, timeout: float = TIMEOUT) -> Iterator[ProcessGroup]:
     """The world that torchrun's variables describe, gloo between CPUs and NCCL between GPUs; or ALONE, without them.
 
     Each process of a host takes the GPU of its own number. Raises ValueError, in all of them, where one is absent.
     """
     where = torch.device(device)
     if not launched():
-        yield World(device=where)
+        yield ProcessGroup(device=where)
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local = int(os.environ.get("LOCAL_RANK", rank))
@@ -262,13 +262,13 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
     try:
         start = _meet(dist.PrefixStore("alexnet", store), rank, size)
     except dist.DistError as error:
-        raise Lost(f"process {rank} of {size} has met no others for {MEETING.seconds // 60} minutes; see whether all "
+        raise PeerLostError(f"process {rank} of {size} has met no others for {MEETING.seconds // 60} minutes; see whether all "
                    "hosts were started and reach each other") from error
     store = dist.PrefixStore(f"alexnet/{start}", store)
-    world = World(rank, size, where, store=dist.PrefixStore("said", store), start=start)
+    world = ProcessGroup(rank, size, where, store=dist.PrefixStore("said", store), start=start)
     try:
         with world.live():
-            with world.together():
+            with world.error_barrier():
                 world.device = _own_device(where, local)
             dist.init_process_group("nccl" if where.type == "cuda" else "gloo", store=dist.PrefixStore("group", store),
                                     rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
@@ -277,7 +277,7 @@ def joined(device: str, timeout: float = TIMEOUT) -> Iterator[World]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise Lost(f"process {rank} of {size} waited for another that is gone or has not answered for {timeout:g} "
+        raise PeerLostError(f"process {rank} of {size} waited for another that is gone or has not answered for {timeout:g} "
                    "seconds; go on from the last checkpoint with --resume, which torchrun --max-restarts does by "
                    "itself, unless the host they meet at is lost: then start the same command again on all") from error
     finally:
@@ -341,7 +341,7 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, world: World, dim: int, lengths: Sequence[int], as_one: bool) -> Tensor:
+    def forward(ctx: Any, own: Tensor, world: ProcessGroup, dim: int, lengths: Sequence[int], as_one: bool) -> Tensor:
         ctx.world, ctx.dim, ctx.lengths, ctx.as_one = world, dim, lengths, as_one
         block = own.movedim(dim, 0).contiguous()
         parts = _exchange(world, [block] * world.size, lengths)
@@ -364,7 +364,7 @@ class _Own(torch.autograd.Function):
     """This process's rows of what all processes have. Backward: everyone's gradients of their own rows, together."""
 
     @staticmethod
-    def forward(ctx: Any, whole: Tensor, world: World, lengths: Sequence[int]) -> Tensor:
+    def forward(ctx: Any, whole: Tensor, world: ProcessGroup, lengths: Sequence[int]) -> Tensor:
         ctx.world, ctx.lengths = world, lengths
         return whole.split(lengths)[world.rank].contiguous()
 
@@ -379,19 +379,19 @@ class _Sum(torch.autograd.Function):
     """The sum over processes, forward and backward."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, world: World) -> Tensor:
+    def forward(ctx: Any, own: Tensor, world: ProcessGroup) -> Tensor:
         ctx.world = world
         world.all_reduced("statistics", own)
-        return world.total(own.clone())
+        return world.all_reduce_sum(own.clone())
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
         ctx.world.all_reduced("statistics", above)
-        return ctx.world.total(above.clone()), None
+        return ctx.world.all_reduce_sum(above.clone()), None
 
 
-def _exchange(world: World, blocks: Sequence[Tensor], lengths: Sequence[int]) -> list[Tensor]:
+def _exchange(world: ProcessGroup, blocks: Sequence[Tensor], lengths: Sequence[int]) -> list[Tensor]:
     """blocks[r] to process r, and from each process r the `lengths[r]` rows that it sent here."""
     row = blocks[0].shape[1:]
     got = blocks[0].new_empty((sum(lengths), *row))
@@ -410,15 +410,15 @@ def _format(maps: Tensor) -> torch.memory_format:
 
 
 @dataclass
-class Sight:
-    """Which photographs of the global batch a layer has before it."""
+class BatchSlice:
+    """Which images of the global batch a layer has before it."""
 
-    photographs: int = 0
+    images: int = 0
     """In the global batch."""
     rows: NDArray[np.int64] | None = None
     """Their places in it; None for all, in order."""
-    together: int = 0
-    """How many all processes have before them: those that batch normalisation's statistics are of."""
+    rows_together: int = 0
+    """How many all processes have before them: those that batch normalization's statistics are of."""
     step: int = 0
     """Counts up, so that a layer which sees one batch in parts knows that it is the same."""
 
@@ -426,7 +426,7 @@ class Sight:
 class Dropout(nn.Dropout):
     """The mask that one process would draw for the global batch, and of it the rows and units that are here."""
 
-    def __init__(self, p: float, sight: Sight, units: slice = slice(None), of: int = 0) -> None:
+    def __init__(self, p: float, sight: BatchSlice, units: slice = slice(None), of: int = 0) -> None:
         super().__init__(p)
         self.sight, self.units, self.of = sight, units, of
         self.step, self.mask = -1, torch.empty(0)
@@ -436,7 +436,7 @@ class Dropout(nn.Dropout):
             return own_ND
         sight = self.sight
         if self.step != sight.step:
-            shape = sight.photographs, self.of or own_ND.shape[1]
+            shape = sight.images, self.of or own_ND.shape[1]
             mask = torch.empty(shape, dtype=own_ND.dtype, device=own_ND.device).bernoulli_(1 - self.p)
             self.step, self.mask = sight.step, mask[:, self.units].div_(1 - self.p)
         mask = self.mask if sight.rows is None else self.mask[torch.from_numpy(sight.rows).to(own_ND.device)]
@@ -444,9 +444,9 @@ class Dropout(nn.Dropout):
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation by the statistics of the global batch, whose photographs are spread over the processes."""
+    """Batch normalization by the statistics of the global batch, whose images are spread over the processes."""
 
-    def __init__(self, layer: nn.modules.batchnorm._BatchNorm, world: World, sight: Sight) -> None:
+    def __init__(self, layer: nn.modules.batchnorm._BatchNorm, world: ProcessGroup, sight: BatchSlice) -> None:
         super().__init__(layer.num_features, layer.eps, layer.momentum)
         self.load_state_dict(layer.state_dict())
         self.world, self.sight = world, sight
@@ -460,7 +460,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         wide = maps.float()
         others = [dim for dim in range(maps.ndim) if dim != 1]
         across = (1, -1, *[1] * (maps.ndim - 2))
-        count = self.sight.together * maps[0, 0].numel()
+        count = self.sight.rows_together * maps[0, 0].numel()
         mean_C = _Sum.apply(wide.sum(others), self.world) / count
         apart = wide - mean_C.view(across)
         variance_C = _Sum.apply(apart.square().sum(others), self.world) / count
@@ -478,22 +478,22 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 # --- Sharing a network ------------------------------------------------------------------------------------------------
 
 
-class Team:
+class ParallelModel:
     """A network made one of a team's, in place: `Team(world, network, "data")`, and then, when it is on its device and
     frozen as it should be, `team.ready()`.
 
-    The network's layers keep their names, so that optimiser, log and checkpoint know them as ever. In `towers` and
+    The network's layers keep their names, so that optimizer, log and checkpoint know them as ever. In `towers` and
     `hybrid` some parameters are slices along their first dimension: `own` makes slices of whole tensors, `whole` the
     other way round. pieces: whether a batch is worked on in parts, which dropout has to know.
     Raises ValueError for a scheme that this network cannot have in a world of this size.
     """
 
-    def __init__(self, world: World, network: AlexNet, parallel: Parallel = "data", scheme: Scheme = "a",
+    def __init__(self, world: ProcessGroup, network: AlexNet, parallel: Parallel = "data", scheme: Scheme = "a",
                  pieces: bool = False) -> None:
         self.world, self.network, self.parallel, self.scheme = world, network, parallel, scheme
         self.shares: list[range] = []
-        """Which of its photographs each process has at hand, in training."""
-        self.sight, self.sees_all = Sight(), Sight()
+        """Which of its images each process has at hand, in training."""
+        self.sight, self.sees_all = BatchSlice(), BatchSlice()
         self.sliced: dict[str, torch.Size] = {}
         """The whole shape of each tensor of the state dict of which this process has a slice."""
         self.mesh: DeviceMesh | None = None
@@ -534,10 +534,10 @@ class Team:
 
     def everywhere(self, holds: bool) -> bool:
         """Whether it holds in all processes."""
-        return not self.world.most(not holds)
+        return not self.world.all_reduce_max(not holds)
 
     def errors(self, own: Errors) -> Errors:
-        """The sum of everyone's, each photograph counted once."""
+        """The sum of everyone's, each image counted once."""
         return self.world.errors(own if self.counts else Errors())
 
     @property
@@ -550,18 +550,18 @@ class Team:
         """Of the whole network, wherever they are."""
         return sum(self.sliced.get(name, one.shape).numel() for name, one in self.network.named_parameters())
 
-    def pieces(self, photographs: int, most: int | None) -> int:
-        """Parts of at most `most` photographs in which the largest share of a batch is worked on."""
-        return -(-len(range(0, photographs, self.reads[1])) // most) if most else 1
+    def pieces(self, images: int, most: int | None) -> int:
+        """Parts of at most `most` images in which the largest share of a batch is worked on."""
+        return -(-len(range(0, images, self.reads[1])) // most) if most else 1
 
-    def see(self, photographs: int, step: int, piece: int = 0, pieces: int = 1) -> None:
-        """Before a step, or a part of it: how many photographs the global batch has, and so which are at hand."""
+    def see(self, images: int, step: int, piece: int = 0, pieces: int = 1) -> None:
+        """Before a step, or a part of it: how many images the global batch has, and so which are at hand."""
         size = self.reads[1]
-        counts = [len(range(rank, photographs, size)) for rank in range(size)]
+        counts = [len(range(rank, images, size)) for rank in range(size)]
         self.shares = [range(piece * count // pieces, (piece + 1) * count // pieces) for count in counts]
         for sight in (self.sight, self.sees_all):
-            sight.photographs, sight.step, sight.together = photographs, step, sum(map(len, self.shares))
-        # Process r's i-th photograph stands at place r + i * size of the global batch.
+            sight.images, sight.step, sight.rows_together = images, step, sum(map(len, self.shares))
+        # Process r's i-th image stands at place r + i * size of the global batch.
         self.sight.rows = self.sees_all.rows = self.reads[0] + np.array(self.shares[self.reads[0]], np.int64) * size
 
     @contextmanager
@@ -576,7 +576,7 @@ class Team:
         if not self.sliced:
             return own_PT
         sliced_T = torch.tensor([name in self.sliced for name in names], device=own_PT.device)
-        return torch.where(sliced_T, self.world.total(own_PT.clone()), own_PT)
+        return torch.where(sliced_T, self.world.all_reduce_sum(own_PT.clone()), own_PT)
 
     def own(self, whole: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's slices of whole tensors; the others as they are."""
@@ -618,7 +618,7 @@ class Team:
             self._slice_parameters(layer)
             layer.num_features = len(layer.running_mean)  # type: ignore[arg-type]
         elif isinstance(layer, ResponseNorm):
-            self._replace(layer, ResponseNorm(layer.lrn, len(layer.neighbours) // self.world.size, 1))
+            self._replace(layer, ResponseNorm(layer.lrn, len(layer.neighbors) // self.world.size, 1))
         elif isinstance(layer, nn.Dropout):
             self._slice_dropout(name, layer)
 
@@ -701,7 +701,7 @@ class Team:
         return summed
 
 
-def _sum_gradients(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _sum_gradients(world: ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """A bucket of gradients, summed and not averaged: each process has weighted its loss by its share of the batch."""
     world.all_reduced("gradients", bucket.buffer())
     work = dist.all_reduce(bucket.buffer(), async_op=True)
@@ -710,15 +710,15 @@ def _sum_gradients(world: World, bucket: dist.GradBucket) -> torch.futures.Futur
 
 
 class _Hybrid(nn.Module):
-    """Convolutions over one's own photographs, fully connected layers over everyone's; logits of one's own.
+    """Convolutions over one's own images, fully connected layers over everyone's; logits of one's own.
 
-    What §4 of arXiv 1404.5997 leaves open is how photographs come to the fully connected layers:
+    What §4 of arXiv 1404.5997 leaves open is how images come to the fully connected layers:
         a  all at once: every process sends its activities to all, and a batch of all of them is worked on.
         b  one process after another sends its, and its batch is worked on everywhere; less memory, and only one sends.
         c  every process sends the same part of its activities, part after part: little memory, and all send.
     """
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, team: ParallelModel) -> None:
         super().__init__()
         self.team, self.world, network = team, team.world, team.network
         self.convolutions = team._summing(nn.Sequential(network.features, network.avgpool, nn.Flatten()))
@@ -748,10 +748,10 @@ class _Hybrid(nn.Module):
         """What each process has in evaluation, where nobody was told."""
         counts = torch.zeros(self.world.size, dtype=torch.int64, device=self.world.device)
         counts[self.world.rank] = own
-        return [range(count) for count in self.world.total(counts).tolist()]
+        return [range(count) for count in self.world.all_reduce_sum(counts).tolist()]
 
     def _rounds(self, shares: Sequence[range]) -> list[list[range]]:
-        """For each round, which of its photographs each process sends."""
+        """For each round, which of its images each process sends."""
         size = len(shares)
         if self.team.scheme == "a" or not self.training:
             return [list(shares)]
@@ -770,7 +770,7 @@ def check(arch: Arch, size: int, parallel: Parallel, scheme: Scheme = "a") -> No
     if scheme != "a" and parallel != "hybrid":
         raise ValueError(f"--scheme {scheme} is of --parallel hybrid; take that, or leave it out")
     if parallel == "hybrid" and scheme != "a" and arch.dense_norm:
-        raise ValueError(f"{arch.name} has batch normalisation in its fully connected layers, which wants the whole "
+        raise ValueError(f"{arch.name} has batch normalization in its fully connected layers, which wants the whole "
                          f"batch at once, and --scheme {scheme} brings it in parts; take --scheme a")
     if parallel == "towers":
         if arch.towers != size:
@@ -778,6 +778,6 @@ def check(arch: Arch, size: int, parallel: Parallel, scheme: Scheme = "a") -> No
                              f"there are {size} processes; start {arch.towers}, or take --parallel data" if
                              arch.towers > 1 else f"--parallel towers wants a network of towers, and {arch.name} has "
                              "one; take --arch paper, or --parallel data")
-        if arch.norm == "lrn" and not arch.lrn.within_tower and any("norm" in conv.then for conv in arch.conv):
-            raise ValueError(f"{arch.name} normalises across its towers, which would send every map to every process; "
+        if arch.norm == "lrn" and not arch.lrn.within_tower and any("norm" in conv.post_ops for conv in arch.conv):
+            raise ValueError(f"{arch.name} normalizes across its towers, which would send every map to every process; "
                              "--set arch.lrn.within_tower=true, or take --parallel data")

@@ -1,10 +1,10 @@
-"""From a photograph to 55x55 by hand: the paper's first layer in NumPy, every size worked out as it comes.
+"""From an image to 55x55 by hand: the paper's first layer in NumPy, every size worked out as it comes.
 
-    python examples/from_photograph_to_55.py [PHOTO]
+    python examples/from_image_to_55.py [PHOTO]
 
 Without PHOTO it takes the cat that ships inside scikit-image (`pip install "alexnet[demo]"`). A few seconds.
 
-Shapes: H rows, W columns, C colours, O maps.
+Shapes: H rows, W columns, C colors, O maps.
 """
 
 import argparse
@@ -26,20 +26,20 @@ def main(photo: str | None = None) -> float:
             raise ValueError('the cat comes with scikit-image: pip install "alexnet[demo]", or name a PHOTO')
         photo = Path(skimage.origin).parent / "data" / "chelsea.png"
 
-    print("1. The photograph (§2). The shorter side becomes 256 pixels, and the central 256x256 is kept.")
+    print("1. The image (§2). The shorter side becomes 256 pixels, and the central 256x256 is kept.")
     original_HWC = images.read(photo)
     stored_HWC = images.square(original_HWC, 256)
     print(f"   {original_HWC.shape} -> {stored_HWC.shape}, values {stored_HWC.min()} to {stored_HWC.max()}\n")
 
     print("2. A 224x224 view of it (§4.1), less a mean. The paper takes the mean of every pixel over the training set;")
-    print("   one photograph has only its own.")
+    print("   one image has only its own.")
     edge = (256 - 224) // 2
     view_HWC = stored_HWC[edge : edge + 224, edge : edge + 224].astype(np.float32)
     view_HWC -= view_HWC.mean(axis=(0, 1))
     print(f"   (256 - 224) / 2 = {edge} pixels are left out on each side; values {view_HWC.min():.0f} to "
           f"{view_HWC.max():.0f}\n")
 
-    print("3. A kernel of 11x11 pixels and 3 colours is laid on the view at every fourth pixel (§3.5).")
+    print("3. A kernel of 11x11 pixels and 3 colors is laid on the view at every fourth pixel (§3.5).")
     exact = (224 - 11) / 4 + 1
     print(f"   (224 - 11) / 4 + 1 = {exact}: 54 places, and a quarter of a step is left. The paper prints 55, and")
     print("   the code behind it takes the ceiling: the last kernel reaches over the edge, where there are zeros.")
@@ -66,10 +66,10 @@ def main(photo: str | None = None) -> float:
     active_OHW = np.maximum(maps_OHW, 0)
     print(f"   {(active_OHW == 0).mean():.0%} of {active_OHW.size:,} units are zero\n")
 
-    print("6. Response normalisation (§3.3): a / (2 + 0.0001 x the sum of a^2 over five neighbouring maps) ^ 0.75.")
+    print("6. Response normalization (§3.3): a / (2 + 0.0001 x the sum of a^2 over five neighboring maps) ^ 0.75.")
     normal_OHW = np.empty_like(active_OHW)
     for number in range(96):
-        first = 48 * (number // 48)  # a map's neighbours end at its own GPU
+        first = 48 * (number // 48)  # a map's neighbors end at its own GPU
         near_OHW = active_OHW[max(first, number - 2) : min(first + 48, number + 3)]
         normal_OHW[number] = active_OHW[number] / (2 + 0.0001 * (near_OHW**2).sum(axis=0)) ** 0.75
     print(f"   the largest value, {active_OHW.max():.3f}, becomes {normal_OHW.max():.3f}; where all is small, "
