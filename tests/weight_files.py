@@ -34,22 +34,6 @@ class Theirs(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def narrow(monkeypatch):
-    """torchvision's network with few maps and units, which `weights` is made to hold for the real one."""
-    monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
-    torch.manual_seed(0)
-    network = Theirs(*NARROW, classes=7).eval()
-    for parameter in network.parameters():
-        parameter.data *= 3  # outputs as far apart as a trained network's
-    return network
-
-
 def write(content, path, zipped=True):
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     return path

@@ -47,6 +47,22 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 zip_or_old = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old pickle"])
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """torchvision's network with few maps and units, which `weights` is made to hold for the real one."""
+    monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
+    torch.manual_seed(0)
+    network = Theirs(*NARROW, classes=7).eval()
+    for parameter in network.parameters():
+        parameter.data *= 3  # outputs as far apart as a trained network's
+    return network
+
+
 def same(one: Checkpoint, other: Checkpoint) -> None:
     """Bit for bit, in all that a network is."""
     assert one.arch == other.arch
