@@ -30,7 +30,8 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import arch, recipe
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.optimizer import SGD
-from alexnet.training.parallel.strategies import ParallelModel, joined
+from alexnet.training.parallel.process_group import init_distributed
+from alexnet.training.parallel.strategies import ParallelModel
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
 
@@ -41,7 +42,7 @@ WAYS = ((1, "data", "a"), (2, "data", "a"), (2, "towers", "a"), (2, "hybrid", "a
 def work(options: argparse.Namespace) -> None:
     """One process's steps; rank 0 prints them."""
     torch.set_num_threads(1)
-    with joined("cpu", timeout=300) as world:
+    with init_distributed("cpu", timeout=300) as world:
         network = AlexNet(arch(options.arch))
         team = ParallelModel(world, network, options.parallel, options.scheme)
         network.to(memory_format=torch.channels_last)

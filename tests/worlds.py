@@ -17,7 +17,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
 from alexnet.models import checkpoint
-from alexnet.training.parallel.strategies import joined
+from alexnet.training.parallel.process_group import init_distributed
 from alexnet.training.trainer import Trainer
 
 
@@ -34,7 +34,7 @@ def precise_batch_norm() -> Iterator[None]:
 
 def train(folder: Path) -> None:
     """Each of the jobs, one after the other, in one world; beside each run, what each process has sent."""
-    with joined("cpu") as world:
+    with init_distributed("cpu") as world:
         for job in json.loads((folder / "jobs.json").read_text()):
             world.sent.clear()
             arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
@@ -46,7 +46,7 @@ def train(folder: Path) -> None:
 
 def hold(folder: Path) -> None:
     """Take up a run in each process, and save at once what they hold."""
-    with joined("cpu") as world:
+    with init_distributed("cpu") as world:
         job, = json.loads((folder / "jobs.json").read_text())
         run = Trainer(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"]),
                   folder / job["out"], seed=job["seed"], resume=True, world=world, parallel=job["parallel"])
@@ -60,7 +60,7 @@ def hold(folder: Path) -> None:
 
 def disagree(folder: Path) -> None:
     """Begin a run that differs in one thing in the last process; write what each is told."""
-    with joined("cpu") as world:
+    with init_distributed("cpu") as world:
         for number, job in enumerate(json.loads((folder / "jobs.json").read_text())):
             mine = job["last"] if world.rank == world.size - 1 else job["others"]
             said = "nothing"

@@ -27,7 +27,8 @@ from alexnet.data.loader import batches
 from alexnet.models import checkpoint
 from alexnet.reproduce.claims import PAPER_SMALL
 from alexnet.training.parallel.plan import chunks
-from alexnet.training.parallel.strategies import PeerLostError, ProcessGroup, _meet, check
+from alexnet.training.parallel.process_group import PeerLostError, ProcessGroup, _meet
+from alexnet.training.parallel.strategies import check
 from alexnet.training.trainer import Trainer
 from worlds import precise_batch_norm
 
@@ -263,8 +264,8 @@ def two_worlds():
 
 
 def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
-    monkeypatch.setattr("alexnet.training.parallel.strategies.SILENCE", 0.5)
-    monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 0.05)
+    monkeypatch.setattr("alexnet.training.parallel.process_group.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.training.parallel.process_group.BEAT", 0.05)
     first, second = two_worlds()
     with first.live():
         with second.live():
@@ -274,8 +275,8 @@ def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
 
 
 def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
-    monkeypatch.setattr("alexnet.training.parallel.strategies.SILENCE", 0.5)
-    monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 0.05)
+    monkeypatch.setattr("alexnet.training.parallel.process_group.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.training.parallel.process_group.BEAT", 0.05)
     first, second = two_worlds()
     with first.live(), second.live(), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(first.all_gather_text, "one")
@@ -309,8 +310,8 @@ def test_whoever_waits_has_said_that_he_lives_and_waits_for_no_sign_that_is_not_
             return self.said[name].encode()
 
     world = ProcessGroup(0, 2, store=Store())
-    monkeypatch.setattr("alexnet.training.parallel.strategies.SILENCE", 0.2)
-    monkeypatch.setattr("alexnet.training.parallel.strategies.BEAT", 100.0)
+    monkeypatch.setattr("alexnet.training.parallel.process_group.SILENCE", 0.2)
+    monkeypatch.setattr("alexnet.training.parallel.process_group.BEAT", 100.0)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # as long as it has no turn
     monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
     with world.live():

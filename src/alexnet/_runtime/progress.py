@@ -14,6 +14,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from alexnet.errors import Finding
+
 PLAIN_SECONDS = 5.0
 """How often a plain line is printed where there is no terminal."""
 
@@ -116,7 +118,7 @@ class TrainingBar(Bar):
                      f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "
                      f"{event['val_top1_error']:.1%}{top5}")
         elif kind == "warning":
-            self.say(f"warning: {event['text']}")
+            self.say("warning: " + str(Finding(event["kind"], event["subject"], event["problem"], event["remedy"])))
 
 
 class ClaimBar(TrainingBar):

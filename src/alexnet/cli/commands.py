@@ -257,14 +257,14 @@ def train(
     from alexnet._runtime.native import level
     from alexnet._runtime.progress import TrainingBar
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.training.parallel.strategies import joined
+    from alexnet.training.parallel.process_group import init_distributed
     from alexnet.training.trainer import Trainer, resumable
 
     what = arch_ or ("finetune" if init else "paper")
     called = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
     out = out or Path("runs") / f"{what}-{called}"
     device = choose_device(device)
-    with joined(device, timeout) as world:
+    with init_distributed(device, timeout) as world:
         with world.error_barrier():
             resume = resume or world.restarted
             begun = world.from_first(lambda: resumable(out) if resume else None)
@@ -340,11 +340,11 @@ def evaluate(
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.evaluate import evaluate as measure
-    from alexnet.training.parallel.strategies import joined
+    from alexnet.training.parallel.process_group import init_distributed
 
     if len(paths) < 2:
         raise ValueError("evaluate takes at least one checkpoint and then the data: alexnet evaluate runs/demo DATA")
-    with joined(choose_device(device)) as world:
+    with init_distributed(choose_device(device)) as world:
         with world.error_barrier():
             models, images, label_map, _ = world.local_rank0_first(
                 lambda: measurable(paths, split, str(world.device), fast))

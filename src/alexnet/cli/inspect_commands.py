@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Literal
@@ -208,7 +209,7 @@ def diagnose(
             asides = runs_module.compare_networks(packed, steps=steps, on_progress=bar)
         if json_:
             print(json.dumps([{"name": one.name, "before": one.before.to_json(),
-                               "after": one.after.to_json() if one.after else None, "verdicts": list(one.verdicts)}
+                               "after": one.after.to_json() if one.after else None, "findings": [asdict(finding) for finding in one.findings]}
                               for one in asides], indent=2))
         else:
             console.print(render.render_side_by_side(asides, steps))
@@ -239,15 +240,15 @@ def diagnose(
     if saved.training:  # of the epoch that it has last been through
         rate = learning_rate(way, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
     seen = activations.inspect_activations(network, shown, rate=rate, decay=way.weight_decay)
-    said = health.verdicts(seen, saved.arch, saved.training.get("step"))
+    found = health.findings(seen, saved.arch, saved.training.get("step"))
     if json_:
-        print(json.dumps(seen.to_json() | {"verdicts": said}, indent=2))
+        print(json.dumps(seen.to_json() | {"findings": [asdict(finding) for finding in found]}, indent=2))
         return
     console.print(render.activations_table(seen))
     console.print(f"\n{seen.images:,} of {len(packed.split('train')):,} training images, in whole batches; "
                   f"loss {seen.loss:.3f}; updates at a rate of {rate:.3g}, "
                   f"{'that of its last epoch' if saved.training else 'where its recipe begins'}, without momentum.")
-    for sentence in said:
+    for sentence in [*map(str, found)] or [health.HEALTHY]:
         console.print(sentence)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alexnet.architecture.arithmetic import Explanation, Layer, Shape, _worked_size, output_size, smallest_input
@@ -11,7 +12,7 @@ from alexnet.architecture.differences import differences
 from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch, Rounding
-from alexnet.errors import did_you_mean
+from alexnet.errors import Finding, did_you_mean
 
 if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from rich.console import RenderableType
@@ -279,13 +280,14 @@ def render_side_by_side(asides: Sequence[BeforeAfter], steps: int) -> Renderable
 
 
 def _said(asides: Sequence[BeforeAfter]) -> Iterator[str]:
-    """The verdicts, each with the networks that it is of; a remedy that several share, such as of different layers,
-    once, below them."""
+    """The findings, each with the networks it is about; a remedy that several share is printed once, below them."""
+    from alexnet.interpret.health import HEALTHY
+
     shared: dict[str, dict[str, list[str]]] = {}
     for aside in asides:
-        for verdict in aside.verdicts:
-            seen, _, remedy = verdict.partition("; ")
-            shared.setdefault(remedy, {}).setdefault(seen, []).append(aside.name)
+        for finding in aside.findings or [Finding("healthy", "", HEALTHY)]:
+            seen = str(replace(finding, remedy=""))
+            shared.setdefault(finding.remedy, {}).setdefault(seen, []).append(aside.name)
     for remedy, whose in shared.items():
         lines = [f"{'; '.join(names)}: {seen}" for seen, names in whose.items()]
         if len(lines) == 1:

@@ -1,116 +1,141 @@
-"""Diagnoses from measurements: saturated or dead units, updates of the wrong size, a loss that does not fall."""
+"""Findings from measurements: saturated or dead units, updates of the wrong size, a loss that does not fall."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from alexnet.architecture.spec import Arch
-
-if TYPE_CHECKING:
-    pass
+from alexnet.errors import Finding
 from alexnet.interpret.activations import ActivationReport
 
-# --- In words ---------------------------------------------------------------------------------------------------------
+SATURATED_SHARE = 0.5
+"""Share of a layer's values in the flat part of tanh or sigmoid, above which the layer is reported."""
 
-SATURATING, DYING, VANISHING = 0.5, 0.3, 1e-3
-"""Share of values, share of units, and the ratio of two gradients, beyond which something is said."""
+DEAD_SHARE = 0.3
+"""Share of a layer's ReLUs that are zero for every image, above which the layer is reported."""
 
-TOO_FAST, TOO_SLOW = 0.03, 1e-6
-"""Update to weight. About 0.001 is usual at a schedule's first rate, and less as the rate falls."""
+VANISHING_RATIO = 1e-3
+"""Gradient of the first layer over the largest gradient, below which gradients are reported as vanishing."""
 
-EXPLODED = 1e6
-"""Root mean square of a layer's gradient beyond which there is nothing else to say."""
+FAST_UPDATE, SLOW_UPDATE = 0.03, 1e-6
+"""Update over weight, mean absolute values. About 0.001 is usual at a schedule's first learning rate."""
 
-EARLY = 200
-"""Steps up to which a look at units and updates tells nothing: weights have yet to find their size."""
+EXPLODED_GRADIENT = 1e6
+"""Root mean square of a layer's gradient, above which nothing else is worth reporting."""
 
-PATIENCE = 400
-"""Steps that a loss may take to leave ln(classes)."""
+WARM_UP_STEPS = 200
+"""Steps before which units and updates tell nothing: the weights have not found their size yet."""
 
-HEALTHY = "healthy: units answer, gradients arrive, and no step is far too large or too small"
+PLATEAU_STEPS = 400
+"""Steps that a healthy loss may need to leave ln(classes)."""
+
+HEALTHY = "healthy: units respond, gradients reach the first layer, and no update is far too large or too small"
+
+LOWER_RATE = "lower the learning rate (--set recipe.learning_rate=...)"
 
 
-def unit_verdicts(
-    activation: str, saturated: dict[str, float], dead: dict[str, float], ratio: dict[str, float], norm: str = "",
-) -> list[str]:
-    """What layers say, a sentence with the remedy for each thing that is wrong; none where all is well.
+def layer_findings(
+    activation: str, saturated: Mapping[str, float], dead: Mapping[str, float], update_ratio: Mapping[str, float],
+    norm: str = "",
+) -> list[Finding]:
+    """Report the worst layer of each kind of problem.
 
-    norm: the network's `Arch.norm`, where it is known, so that nobody is told to take what is there.
+    Args:
+        activation: `Arch.activation`.
+        saturated: layer -> share of its values where the activation is almost flat.
+        dead: layer -> share of its units that are zero for every image.
+        update_ratio: layer -> mean absolute update over mean absolute weight; empty if it was not measured.
+        norm: `Arch.norm`, if known, so that a network with batch normalization is not told to use it.
+
+    Returns:
+        At most one finding each of the kinds "saturated", "dead", "update_too_large", "update_too_small".
     """
-    said = []
-    normalize = "" if norm == "batch" else "normalize (arch.norm=batch), "
-    worst = max(saturated, key=lambda name: saturated[name], default="")
-    if activation != "relu" and worst and saturated[worst] > SATURATING:
-        said.append(f"saturating: {saturated[worst]:.0%} of {worst}'s values lie where {activation} is almost flat and "
-                    "passes no gradient; bring the inputs to a deviation of 1 (arch.input.scale), draw smaller "
-                    f"weights, {normalize}or take ReLUs (arch.activation=relu)")
-    worst = max(dead, key=lambda name: dead[name], default="")
-    if activation == "relu" and worst and dead[worst] > DYING:
-        said.append(f"dying: {dead[worst]:.0%} of {worst}'s units are zero for every image looked at, and get no "
-                    f"gradient; lower the rate, {normalize}or give biases of 0.1 to 1 (conv.bias)")
-    if ratio:
-        fast, slow = max(ratio, key=lambda name: ratio[name]), min(ratio, key=lambda name: ratio[name])
-        if ratio[fast] > TOO_FAST:
-            said.append(f"too fast: a step changes {fast}'s weights by {ratio[fast]:.1%}, and a thousandth is usual; "
-                        "lower the rate (--set recipe.learning_rate=...)")
-        if ratio[slow] < TOO_SLOW:
-            said.append(f"standing still: a step changes {slow}'s weights by {ratio[slow]:.1g} of their size; raise "
-                        "the rate, or draw weights by fan-in (arch.initialization=kaiming)")
-    return said
+    found = []
+    normalize = "" if norm == "batch" else "use batch normalization (arch.norm=batch), "
+    layer = max(saturated, key=lambda name: saturated[name], default="")
+    if activation != "relu" and layer and saturated[layer] > SATURATED_SHARE:
+        found.append(Finding(
+            "saturated", layer, f"{saturated[layer]:.0%} of its values lie where {activation} is almost flat and passes "
+            "no gradient", "scale the inputs to a standard deviation of 1 (arch.input.scale), draw smaller initial "
+            f"weights, {normalize}or use ReLU (arch.activation=relu)"))
+    layer = max(dead, key=lambda name: dead[name], default="")
+    if activation == "relu" and layer and dead[layer] > DEAD_SHARE:
+        found.append(Finding(
+            "dead", layer, f"{dead[layer]:.0%} of its units are zero for every image measured, and get no gradient",
+            f"lower the learning rate, {normalize}or start with biases of 0.1 to 1 (arch.conv.init_bias)"))
+    if update_ratio:
+        fast = max(update_ratio, key=lambda name: update_ratio[name])
+        slow = min(update_ratio, key=lambda name: update_ratio[name])
+        if update_ratio[fast] > FAST_UPDATE:
+            found.append(Finding("update_too_large", fast, f"a step changes its weights by {update_ratio[fast]:.1%}; "
+                                 "0.1% is usual", LOWER_RATE))
+        if update_ratio[slow] < SLOW_UPDATE:
+            found.append(Finding("update_too_small", slow, f"a step changes its weights by {update_ratio[slow]:.1g} of "
+                                 "their size", "raise the learning rate, or draw initial weights by fan-in "
+                                 "(arch.initialization=kaiming)"))
+    return found
 
 
-def verdicts(seen: ActivationReport, arch: Arch, steps: int | None) -> list[str]:
-    """What a look says, in words: that all has exploded and nothing else, or all that is wrong, or that all is well.
+def findings(report: ActivationReport, arch: Arch, steps: int | None) -> list[Finding]:
+    """Report what is wrong with a network: an exploding loss or gradient alone, else every other problem.
 
-    steps: how many the network has taken; None where nobody knows, as of weights from elsewhere.
+    Args:
+        report: what `inspect_activations` measured.
+        arch: the network.
+        steps: training steps taken; None if unknown, as for weights of another project.
     """
-    if loss := exploding(seen.loss, arch.classes, steps):
+    if loss := exploding_loss(report.loss, arch.classes, steps):
         return [loss]
-    if wild := next((one for one in seen.weights if not one.gradient < EXPLODED), None):
-        return [f"the gradient of {wild.layer}'s weights is {wild.gradient:.1g}{_after(steps)}: it is exploding; lower "
-                "the rate (--set recipe.learning_rate=...)"]
-    said = [loss] if (loss := loss_verdict(seen.loss, arch.classes, steps, arch.norm)) else []
-    said += unit_verdicts(
-        arch.activation, {one.layer: one.saturated for one in seen.units}, {one.layer: one.dead for one in seen.units},
-        {one.layer: one.ratio for one in seen.weights}, arch.norm)
-    first, largest = seen.weights[0], max(one.gradient for one in seen.weights)
-    if first.gradient < VANISHING * largest:
-        remedies = ["units that do not saturate (arch.activation=relu)"] * (arch.activation != "relu") + [
-            "normalization (arch.norm=batch)"] * (arch.norm != "batch")
-        said.append(f"vanishing: the gradient of {first.layer}'s weights is {first.gradient:.1g}, the largest "
-                    f"{largest:.1g}; {' or '.join(remedies) or 'fewer layers'} would let it pass")
-    return said or [HEALTHY]
+    if wild := next((layer for layer in report.weights if not layer.gradient < EXPLODED_GRADIENT), None):
+        return [Finding("exploding", wild.layer, f"the gradient of its weights is {wild.gradient:.1g}{_after(steps)} "
+                        "and is exploding", LOWER_RATE)]
+    found = [loss] if (loss := loss_finding(report.loss, arch.classes, steps, arch.norm)) else []
+    found += layer_findings(
+        arch.activation, {units.layer: units.saturated for units in report.units},
+        {units.layer: units.dead for units in report.units},
+        {weights.layer: weights.ratio for weights in report.weights}, arch.norm)
+    first, largest = report.weights[0], max(weights.gradient for weights in report.weights)
+    if first.gradient < VANISHING_RATIO * largest:
+        remedies = ["use units that do not saturate (arch.activation=relu)"] * (arch.activation != "relu") + [
+            "use batch normalization (arch.norm=batch)"] * (arch.norm != "batch")
+        found.append(Finding("vanishing", first.layer, f"the gradient of its weights is {first.gradient:.1g}, and the "
+                             f"largest of a layer is {largest:.1g}", " or ".join(remedies) or "use fewer layers"))
+    return found
 
 
-def loss_verdict(loss: float, classes: int, steps: int | None, norm: str = "") -> str | None:
-    """A sentence with the likely cause and the remedy, or None where the loss looks healthy.
+def loss_finding(loss: float, classes: int, steps: int | None, norm: str = "") -> Finding | None:
+    """Report a loss that explodes ("exploding") or does not fall ("loss_not_falling"); None if it looks healthy.
 
-    loss: mean over the latest stretch of training, in nats; steps: how many were taken in all, None where nobody knows.
-    norm: as for `unit_verdicts`.
-    A network that has learnt nothing gives every class the same probability, and so the loss ln(classes).
+    A network that has learned nothing gives every class the same probability, so its loss is ln(classes).
+
+    Args:
+        loss: mean over the latest stretch of training, in nats.
+        classes: number of classes.
+        steps: training steps taken; None if unknown.
+        norm: as for `layer_findings`.
     """
-    if said := exploding(loss, classes, steps):
-        return said
+    if found := exploding_loss(loss, classes, steps):
+        return found
     chance = math.log(classes)
-    if (steps is None or steps >= PATIENCE) and abs(loss - chance) < 0.01 * chance:
-        remedy = "try another rate" if norm == "batch" else (
-            "Gaussian weights with sigma 0.01 start this way and may need a thousand steps; if it lasts, try a "
-            "batch-norm form (--arch paper-bn), biases of 0.1 (--arch caffe) or another rate")
-        return (f"the loss is {loss:.3f}, still ln({classes}) = {chance:.3f}{_after(steps)}: every class gets the same "
-                f"probability; {remedy}")
+    if (steps is None or steps >= PLATEAU_STEPS) and abs(loss - chance) < 0.01 * chance:
+        remedy = "try another learning rate" if norm == "batch" else (
+            "initial weights with standard deviation 0.01 start this way and may need a thousand steps; if it lasts, "
+            "try a batch-norm form (--arch paper-bn), biases of 0.1 (--arch caffe) or another learning rate")
+        return Finding("loss_not_falling", "", f"the loss is {loss:.3f}, still ln({classes}) = {chance:.3f}"
+                       f"{_after(steps)}: every class gets the same probability", remedy)
     return None
 
 
-def exploding(loss: float, classes: int, steps: int | None) -> str | None:
-    """The part of `loss_verdict` after which nothing else is worth saying."""
+def exploding_loss(loss: float, classes: int, steps: int | None) -> Finding | None:
+    """The part of `loss_finding` after which nothing else is worth reporting."""
     if not math.isfinite(loss):
-        return (f"the loss is {loss}{_after(steps)}: the weights have exploded; lower the rate "
-                "(--set recipe.learning_rate=...), or train in fp32 if this was fp16")
+        return Finding("exploding", "", f"the loss is {loss}{_after(steps)}: the weights have exploded",
+                       f"{LOWER_RATE}, or train in fp32 if this was fp16")
     chance = math.log(classes)
     if (steps is None or steps >= 20) and loss > 3 * chance + 3:
-        return (f"the loss is {loss:.3g}, far above ln({classes}) = {chance:.3f}{_after(steps)}: it is exploding; "
-                "lower the rate (--set recipe.learning_rate=...)")
+        return Finding("exploding", "", f"the loss is {loss:.3g}, far above ln({classes}) = {chance:.3f}"
+                       f"{_after(steps)}, and is exploding", LOWER_RATE)
     return None
 
 

@@ -29,11 +29,12 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
+from alexnet.errors import Finding
 from alexnet.inference.metrics import wilson
 from alexnet.inference.neighbors import Neighbor
 from alexnet.inference.predictor import model_of
 from alexnet.inference.validation import SHOWN, ValidationPredictions, ask, plain
-from alexnet.interpret.health import EARLY, HEALTHY, loss_verdict, unit_verdicts
+from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce import plots
 from alexnet.reproduce.diagram import network_diagram
@@ -276,13 +277,14 @@ def diagnosis(material: Material) -> Section | None:
     if not (signals := material.logged("signals")):
         return None
     arch, last, epoch = material.checkpoint.arch, signals[-1], material.logged("epoch")[-1]
-    loss = loss_verdict(epoch["train_loss"], arch.classes, epoch["step"], arch.norm)
-    said = [loss] if loss else []
-    if last["step"] > EARLY:
-        said += unit_verdicts(arch.activation, last["saturated"], last["dead"], last["ratio"], arch.norm)
+    loss = loss_finding(epoch["train_loss"], arch.classes, epoch["step"], arch.norm)
+    said = [str(loss)] if loss else []
+    if last["step"] > WARM_UP_STEPS:
+        found = layer_findings(arch.activation, last["saturated"], last["dead"], last["ratio"], arch.norm)
+        said += map(str, found)
     else:
         said.append(f"the run was too short to tell {'more' if loss else 'what is wrong or right'}: training looks in "
-                    f"every hundred steps, and what it sees in the first {EARLY} is of weights that have yet to settle")
+                    f"every hundred steps, and what it sees in the first {WARM_UP_STEPS} is of weights that have yet to settle")
     units = [{"name": name, "saturated": share, "dead": last["dead"][name]}
              for name, share in last["saturated"].items()]
     return {"said": said or [HEALTHY], "step": last["step"], "units": units, "ratio": last["ratio"],
@@ -355,10 +357,16 @@ def _begun_from(provenance: dict[str, Any]) -> str:
     return f"{init['arch']} of {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}" if init else ""
 
 
+FINDING = ("kind", "subject", "problem", "remedy")
+"""The keys of a warning in log.jsonl."""
+
+
 def warnings(material: Material) -> Section:
     """What the log warns of, and whether the run came to its end."""
     epoch, epochs = material.logged("epoch")[-1]["epoch"], material.config["recipe"]["epochs"]
-    return {"warnings": material.logged("warning"), "epoch": epoch, "epochs": epochs}
+    said = [{"step": event["step"], "text": str(Finding(**{key: event[key] for key in FINDING}))}
+            for event in material.logged("warning")]
+    return {"warnings": said, "epoch": epoch, "epochs": epochs}
 
 
 SECTIONS: dict[str, Callable[[Material], Section | None]] = {

@@ -26,9 +26,10 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.data.remote import batches
+from alexnet.errors import Finding
 from alexnet.inference.evaluate import ModelWithInput, evaluate
 from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
-from alexnet.interpret.health import loss_verdict, verdicts
+from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.optimizer import SGD
@@ -368,7 +369,7 @@ class BeforeAfter:
     before: ActivationReport
     after: ActivationReport | None
     """None where a step gave no number."""
-    verdicts: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def compare_networks(
@@ -403,6 +404,7 @@ def compare_networks(
             if on_progress:
                 on_progress(place * steps + step + 1, len(COMPARED) * steps)
         after = seen() if finite else None
-        said = verdicts(after, arch, steps) if after else [str(loss_verdict(math.nan, arch.classes, step + 1))]
-        asides.append(BeforeAfter(variant.name, before, after, tuple(said)))
+        exploded = exploding_loss(math.nan, arch.classes, step + 1)
+        found = findings(after, arch, steps) if after else [exploded] if exploded else []
+        asides.append(BeforeAfter(variant.name, before, after, tuple(found)))
     return asides

@@ -33,15 +33,17 @@ from alexnet.data.loader import Batch, batches_per_epoch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.preprocessing import Preprocess
 from alexnet.data.remote import Streamed, batches, lanes
+from alexnet.errors import Finding
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import ActivationProbe
-from alexnet.interpret.health import EARLY, loss_verdict, unit_verdicts
+from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.transfer import begin_from
 from alexnet.training.optimizer import SGD
-from alexnet.training.parallel.strategies import ALONE, Parallel, ParallelModel, ProcessGroup, Scheme, SilentExit
+from alexnet.training.parallel.process_group import ALONE, ProcessGroup, SilentExit
+from alexnet.training.parallel.strategies import Parallel, ParallelModel, Scheme
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.run_folder import read_config, whole_lines
 from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
@@ -90,12 +92,12 @@ class Interrupted(Exception):
 class Diverged(ValueError):
     """The loss or the weights are no numbers any more. The checkpoints are those from before."""
 
-    def __init__(self, verdict: str, images: Sequence[str], log: Path) -> None:
+    def __init__(self, finding: Finding, images: Sequence[str], log: Path) -> None:
         """images: of the step; all of them go into the log, and the first into the sentence."""
         more = f" and {len(images) - 3} more, all of them in {log}" if len(images) > 3 else ""
         named = f"; the images were {', '.join(images[:3])}{more}" if images else ""
-        super().__init__(verdict + named)
-        self.images = list(images)
+        super().__init__(f"{finding}{named}")
+        self.finding, self.images = finding, list(images)
 
 
 class _Launched(NamedTuple):
@@ -298,12 +300,12 @@ class Trainer:
                     errors = self._close_epoch(tell, caught)
                 self._saver.wait()
                 tell(event="end", step=self.state.step, epoch=self.state.epoch, best_top1_error=self.state.best_error)
-        except Diverged as verdict:
+        except Diverged as diverged:
             if log:  # and no one else is told: the exception says it
-                log.write({"event": "warning", "step": self.state.step, "text": str(verdict),
-                           "images": verdict.images})
+                log.write({"event": "warning", "step": self.state.step, **asdict(diverged.finding),
+                           "images": diverged.images})
             if not self.world.first:  # all of them saw it, and one says so
-                raise SilentExit(2) from verdict
+                raise SilentExit(2) from diverged
             raise
         finally:
             if log:
@@ -438,12 +440,13 @@ class Trainer:
                 own += part.indices[~fit_N].tolist()
         unfit = sorted({index for text in self.world.all_gather_text(json.dumps(own)) for index in json.loads(text)})
         step = self._latest.step if self._latest else self.state.step
-        verdict = str(loss_verdict(loss, self.arch.classes, step, self.arch.norm))
-        if unfit:
-            verdict = (f"the loss is {loss} after step {step}: the network was shown numbers that are not finite; see "
-                       "that arch.input.scale and arch.input.mean are right, and pack the data again")
+        finding = loss_finding(loss, self.arch.classes, step, self.arch.norm)
+        if unfit or finding is None:
+            finding = Finding("input_not_finite", "", f"the loss is {loss} after step {step}: the network's input has "
+                              "values that are not finite", "check arch.input.scale and arch.input.mean, and pack the "
+                              "data again")
         shown = (unfit or self._latest.batch.global_indices.tolist()) if self._latest and self.world.first else []
-        return Diverged(verdict, [self.training.names[index] for index in shown], self.out / "log.jsonl")
+        return Diverged(finding, [self.training.names[index] for index in shown], self.out / "log.jsonl")
 
     def _judge(self, tell: Callable[..., None], step: int, latest: list[float]) -> None:
         """Say in words what is wrong with the loss. Raises Diverged where nothing can come of going on."""
@@ -451,19 +454,19 @@ class Trainer:
             raise self._diverged(latest[-1])
         if step % 200 == 0:
             mean = sum(latest) / len(latest)
-            if verdict := loss_verdict(mean, self.arch.classes, step, self.arch.norm):
-                tell(event="warning", step=step, text=verdict)
+            if finding := loss_finding(mean, self.arch.classes, step, self.arch.norm):
+                tell(event="warning", step=step, **asdict(finding))
 
     def _judge_units(self, tell: Callable[..., None], glimpse: ActivationProbe) -> None:
         """Log what the units and the weights did in a step; say in words, once, what is wrong when there was time."""
         signals, step = glimpse.signals(), self.state.step
         tell(event="signals", step=step, **signals)
-        if step > EARLY:
+        if step > WARM_UP_STEPS:
             saturated, dead = signals["saturated"], signals["dead"]
-            for verdict in unit_verdicts(self.arch.activation, saturated, dead, {}, self.arch.norm):
-                if (kind := verdict.split(":")[0]) not in self._said:
-                    self._said.add(kind)
-                    tell(event="warning", step=step, text=verdict)
+            for finding in layer_findings(self.arch.activation, saturated, dead, {}, self.arch.norm):
+                if finding.kind not in self._said:
+                    self._said.add(finding.kind)
+                    tell(event="warning", step=step, **asdict(finding))
 
     def _close_epoch(self, tell: Callable[..., None], caught: Callable[[], int]) -> Errors:
         state = self.state
