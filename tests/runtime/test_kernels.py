@@ -191,7 +191,7 @@ def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
 @pytest.mark.parametrize("first", ["alexnet.data.images", "torch"])
 def test_kernels_load_with_and_without_torch(first):
     """Packing imports no torch, whose threads the kernels otherwise use."""
-    script = (f"import sys, {first}; from alexnet import native; print(native.level(), 'torch' in sys.modules); "
+    script = (f"import sys, {first}; from alexnet._runtime import native; print(native.level(), 'torch' in sys.modules); "
               "import numpy; print(native.square(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                           env={**os.environ, "ALEXNET_NATIVE": "generic"}).stdout.splitlines()
@@ -200,11 +200,11 @@ def test_kernels_load_with_and_without_torch(first):
 
 def test_a_file_that_is_cut_short_under_a_memory_map_ends_the_process_with_a_sentence(tmp_path):
     script = """import mmap, os, sys
-from alexnet.native import last_words
+from alexnet._runtime.native import set_sigbus_message
 with open(sys.argv[1], "wb+") as file:
     file.truncate(100_000)
     memory = mmap.mmap(file.fileno(), 0)
-    last_words("alexnet: the file is gone")
+    set_sigbus_message("alexnet: the file is gone")
     os.truncate(sys.argv[1], 10)
     memory[50_000]
 """
