@@ -22,8 +22,9 @@ from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
+from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
-from alexnet.training.trainer import Trainer
+from alexnet.training.spec import RunSpec
 
 LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
 
@@ -217,6 +218,6 @@ def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tm
     way = replace(recipe("modern"), epochs=2, batch_size=32)
 
     def loss(name):
-        return Trainer(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32").train().loss
+        return build(RunSpec(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32")).fit().loss
 
     assert loss("with") == pytest.approx(without_kernels(lambda: loss("without")), rel=1e-3)
