@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, finetune_recipe, recipe
 from alexnet.cli import inspect_commands, serve  # noqa: F401 - each module adds its commands to the app
 from alexnet.cli.app import (
@@ -251,13 +251,13 @@ def train(
         gradients add up to the batch's; only batch normalization notices.
     """
     memory = set_allocator(allocator)  # before torch is imported, as is the next
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device, choose_precision
     from alexnet._runtime.native import level
-    from alexnet._runtime.progress import TrainingBar
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.parallel.process_group import init_distributed
+    from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.trainer import Trainer, resumable
 
     what = arch_ or ("finetune" if init else "paper")
@@ -285,7 +285,7 @@ def train(
             arithmetic = choose_precision(begun[2].precision if begun and precision == "auto" else precision, device)
             watch = TrainingBar(chosen.epochs)
             run = Trainer(packed, network, chosen, out, seed=seed, device=str(world.device), precision=arithmetic,
-                      resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
+                      resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.show,
                       about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory},
                       world=world, parallel=parallel, scheme=scheme, micro_batch=micro_batch)
         if start:
@@ -335,7 +335,7 @@ def evaluate(
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -385,7 +385,7 @@ def predict(
     allow_private
         Follow an address's redirect into a private network too.
     """
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet.data.images import BadImage

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet._runtime.progress import TrainingBar
 from alexnet.architecture.presets import arch, recipe
 from alexnet.data.packing import pack_with_bar
 from alexnet.data.sources.detect import open_dataset
 from alexnet.inference.evaluate import evaluate
 from alexnet.reproduce.report import report
+from alexnet.training.progress_bar import TrainingBar
 from alexnet.training.trainer import Interrupted, Trainer
 
 EPOCHS = 15
@@ -46,7 +46,7 @@ def demo(
         command = ["alexnet", "demo", "--out", str(out), "--seed", str(seed)]
         command += ["--epochs", str(epochs)] if epochs is not None else []
         about = {"title": "AlexNet demo", "note": NOTE, "command": shlex.join(command)}
-        run = Trainer(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.see, about=about)
+        run = Trainer(packed, arch("small"), chosen, out, seed=seed, resume=True, on_event=bar.show, about=about)
         try:
             run.train()
         except Interrupted as stop:
