@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, finetune_recipe, recipe
 from alexnet.cli import inspect_commands, serve  # noqa: F401 - each module adds its commands to the app
 from alexnet.cli.app import (
@@ -248,14 +248,14 @@ def train(
         gradients add up to the batch's; only batch normalization notices.
     """
     memory = set_allocator(allocator)  # before torch is imported, as is the next
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device, choose_precision
     from alexnet._runtime.native import level
-    from alexnet._runtime.progress import TrainingBar
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.build import build
     from alexnet.training.parallel.process_group import init_distributed
+    from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.spec import RunSpec
     from alexnet.training.trainer import resumable
 
@@ -286,7 +286,7 @@ def train(
             run = build(RunSpec(packed, network, chosen, out, seed=seed, device=str(world.device),
                 precision=arithmetic, resume=resume, workers=workers, save_minutes=save_minutes, init=start,
                 about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory},
-                parallel=parallel, micro_batch=micro_batch), on_event=watch.see, processes=world)
+                parallel=parallel, micro_batch=micro_batch), on_event=watch.show, processes=world)
         if start:
             say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
         say(f"{network.name}, {run.team.parameters:,} parameters, recipe {chosen.name}, "
@@ -334,7 +334,7 @@ def evaluate(
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -384,7 +384,7 @@ def predict(
     allow_private
         Follow an address's redirect into a private network too.
     """
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet.data.images import BadImage

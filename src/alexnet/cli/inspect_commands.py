@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet.architecture.presets import ARCHS, arch, default_recipe
 from alexnet.cli.app import (
     LOOK,
@@ -97,16 +97,16 @@ def reproduce(
     if paths or not data:
         raise ValueError(f"reproduce {claim} trains networks of its own: alexnet reproduce {claim} --data DATA")
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
 
     from rich.console import Console
 
-    from alexnet._runtime.devices import choose_device, choose_precision, machine
-    from alexnet._runtime.progress import ClaimBar
+    from alexnet._runtime.devices import choose_device, choose_precision, describe_machine
     from alexnet.cli import render
     from alexnet.reproduce import claims
     from alexnet.reproduce import results as results_module
     from alexnet.reproduce import runs as runs_module
+    from alexnet.training.progress_bar import ClaimBar
 
     side = _claims_side(data, side)
     results = results or out / "results.jsonl"
@@ -119,9 +119,9 @@ def reproduce(
     packed = open_data(data, side)
     device = choose_device(device)
     with ClaimBar() as watch:
-        runs = runs_module.Runs(packed, out, choose_precision(precision, device), device, watch.see)
+        runs = runs_module.Runs(packed, out, choose_precision(precision, device), device, watch.show)
         outcome = runs_module.reproduce(what, runs, seeds=range(seeds), epochs=epochs)
-    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
+    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
              "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
     results_module.append(results, outcome, about)
     if page:

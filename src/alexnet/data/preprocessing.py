@@ -115,9 +115,10 @@ class Preprocess:
         photo_N: the image that each window is of, where it is not one window each. The compiled kernel does all of
         it in one pass over the pixels, where there is one.
         """
-        if kernels.makes_views(pixels, dtype):
-            return kernels.windows(pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
-                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
+        if kernels.supports_crop(pixels, dtype):
+            return kernels.crop_normalize(
+                pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC, self.spec.crop,
+                bgr=self.spec.channels == "BGR", dtype=dtype, image_V=photo_N)
         views = self.crop(in_a_tensor(pixels), places_N2[:, 0], places_N2[:, 1], photo_N)
         return self.normalize(views, mirrored_N, shift_NC, dtype)
 
@@ -137,9 +138,10 @@ class Preprocess:
     ) -> Tensor:
         """Boxes (top, left, rows, columns, in pixels) brought to crop x crop, bilinear, and the rest as in `cut`."""
         (side, device), crop = _side_and_device(pixels), self.spec.crop
-        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.makes_views(pixels, dtype):
-            return kernels.boxes(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
-                                 bgr=self.spec.channels == "BGR", dtype=dtype)
+        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
+            return kernels.resized_crop_normalize(
+                pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
+                bgr=self.spec.channels == "BGR", dtype=dtype)
         # affine_grid speaks of -1..1 over the picture: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)
