@@ -89,7 +89,7 @@ class Service:
             pixels = torch.from_numpy(pixels_NHWC).to(preprocess.mean_HWC.device)
             if views != 1:
                 return [(row,) for row in probabilities([(network, preprocess)], pixels, views).cpu().numpy()]
-            logits_NK = network(preprocess.center(pixels)).float()
+            logits_NK = network(preprocess(pixels)).float()
             return list(zip(logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True))
 
     async def pixels(self, uploads: Sequence[Upload]) -> list[NDArray[np.uint8] | str]:
