@@ -16,7 +16,8 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
-from alexnet.training.trainer import Trainer
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
 
 IMAGES = Path(__file__).parents[2] / "shared" / "data"
 """Real images that are not part of the repository."""
@@ -68,7 +69,7 @@ def tiny() -> Arch:
 def trained(packed: PackedDataset, tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of three epochs."""
     folder = tmp_path_factory.mktemp("run")
-    Trainer(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder).train()
+    build(RunSpec(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder)).fit()
     return folder
 
 

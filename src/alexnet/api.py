@@ -23,12 +23,12 @@ from alexnet.errors import UserError, require
 if TYPE_CHECKING:  # these import torch
     from torch import Tensor
 
-    from alexnet._runtime.progress import TrainingBar
     from alexnet.data.packed import PackedDataset, PackedSplit
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
     from alexnet.models.checkpoint import Checkpoint
     from alexnet.training.parallel.process_group import ProcessGroup
+    from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.trainer import State, Trainer
 
 SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
@@ -75,7 +75,7 @@ def train(
     settings: Sequence[str] = (), out: str | Path | None = None, resume: bool = False, seed: int | None = None,
     save_minutes: float = 10.0, init: str | Path | None = None, freeze: str | None = None, device: str = "auto",
     precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: str = "data",
-    scheme: str = "a", timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
+    timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -95,7 +95,7 @@ def train(
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         workers: Threads that read images ahead. They do not change the result.
         micro_batch: Process at most this many images at a time, and add up their gradients.
-        parallel, scheme, timeout: See `alexnet train --help`; they need torchrun.
+        parallel, timeout: See `alexnet train --help`; they need torchrun.
         about: Entries to add to `config.json`.
         progress: Print notes and a progress bar on standard error.
 
@@ -108,7 +108,7 @@ def train(
         out=Path(out) if out else _default_folder(str(data), arch, init), resume=resume, seed=seed,
         init=str(init) if init else None, freeze=freeze, precision=precision, progress=progress,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
-                 "scheme": scheme, "about": dict(about or {})})
+                 "about": dict(about or {})})
     _run(request, device, timeout)
     return TrainedRun(request.out)
 
@@ -129,7 +129,7 @@ class _Request:
     precision: str
     progress: bool
     options: dict[str, Any]
-    """What `Trainer` takes as it is."""
+    """Fields of `RunSpec` that are passed on as they are."""
 
     def note(self, line: str) -> None:
         """Print a line for the user, where progress is wanted."""
@@ -147,7 +147,7 @@ def _run(request: _Request, device: str, timeout: float) -> None:
         for line in notes:
             request.note(line)
         with bar if request.progress and group.first else nullcontext():
-            trainer.train()
+            trainer.fit()
     if group.first:
         from alexnet.reproduce.report import report  # imports matplotlib, for which training should not wait
 
@@ -157,9 +157,11 @@ def _run(request: _Request, device: str, timeout: float) -> None:
 def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingBar, list[str]]:
     """The trainer with its progress bar, and notes on what it is about to do."""
     from alexnet._runtime.devices import choose_precision
-    from alexnet._runtime.progress import TrainingBar
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.training.trainer import Trainer, resumable
+    from alexnet.training.build import build
+    from alexnet.training.progress_bar import TrainingBar
+    from alexnet.training.spec import RunSpec
+    from alexnet.training.trainer import resumable
 
     resume = request.resume or group.restarted
     saved = group.from_first(lambda: resumable(request.out) if resume else None)
@@ -169,11 +171,10 @@ def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingB
     state = saved[2] if saved else None
     seed = request.seed if request.seed is not None else state.seed if state else 0
     precision = state.precision if state and request.precision == "auto" else request.precision
+    spec = RunSpec(packed, arch, recipe, request.out, seed=seed, device=str(group.device), resume=resume, init=init,
+                   precision=choose_precision(precision, group.device), **request.options)
     bar = TrainingBar(recipe.epochs)
-    trainer = Trainer(
-        packed, arch, recipe, request.out, seed=seed, device=str(group.device), resume=resume, init=init, world=group,
-        precision=choose_precision(precision, group.device), on_event=bar.see if request.progress else _ignore,
-        **request.options)
+    trainer = build(spec, processes=group, on_event=bar.show if request.progress else _ignore)
     return trainer, bar, list(_describe(trainer, request, init, resumed=state is not None))
 
 

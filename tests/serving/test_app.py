@@ -63,7 +63,7 @@ def test_served_answer_equals_evaluated_answer(open_server, packed, model):
                          for name in model.classes] for answer in said])
     np.testing.assert_allclose(by_name, expected, atol=1e-4)
     with torch.inference_mode():
-        logits = model.network(model.preprocess.center(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
+        logits = model.network(model.preprocess(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
     np.testing.assert_allclose([answer["photos"][0]["logits"] for answer in said], logits, atol=1e-4)
 
 
@@ -387,12 +387,12 @@ def test_the_extra_for_serving_brings_all_that_serving_imports(trained):
     script = """
 import importlib.metadata as metadata, re, sys
 from pathlib import Path
-from alexnet import listen, serve
-from alexnet.look import look
-from alexnet.predict import load
+from alexnet.serving import app, server
+from alexnet.serving.explanations import explain_image
+from alexnet.inference.predictor import load
 import numpy as np
 model = load(Path(sys.argv[1]))
-look(model, np.zeros((64, 64, 3), np.uint8))
+explain_image(model, np.zeros((64, 64, 3), np.uint8))
 owner = metadata.packages_distributions()
 used = {name.lower() for module in sys.modules for name in owner.get(module, ())}
 brought, todo = set(), ["alexnet[serve]"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import is_rank0, say
 from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Fast, Json, app, at_least_1
 from alexnet.errors import require
@@ -42,7 +42,7 @@ def evaluate(
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet import api
 
@@ -86,7 +86,7 @@ def predict(
         top: Classes to print for each image, the most likely first.
         allow_private: Follow a URL's redirect into a private network too.
     """
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet.inference.predictor import load

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import configure, load_ensemble, open_data, open_evaluation_set
 from alexnet.architecture.presets import ARCHS, arch
@@ -149,16 +149,16 @@ def _given(options: ClaimOptions | TableOptions) -> Mapping[str, Any]:
 
 def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool) -> None:
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
 
     from rich.console import Console
 
-    from alexnet._runtime.devices import choose_device, choose_precision, machine
-    from alexnet._runtime.progress import ClaimBar
+    from alexnet._runtime.devices import choose_device, choose_precision, describe_machine
     from alexnet.cli.render import outcome_table
     from alexnet.reproduce import results as results_module
     from alexnet.reproduce import runs as runs_module
     from alexnet.reproduce.claims import CLAIMS
+    from alexnet.training.progress_bar import ClaimBar
 
     claim, data = CLAIMS[name], options.data or ""
     side = claim_side(data, options.side)
@@ -172,9 +172,9 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     packed = open_data(data, side)
     device = choose_device(device)
     with ClaimBar() as bar:
-        runs = runs_module.Runs(packed, out, choose_precision(options.precision, device), device, bar.see)
+        runs = runs_module.Runs(packed, out, choose_precision(options.precision, device), device, bar.show)
         outcome = runs_module.reproduce(claim, runs, seeds=range(seeds), epochs=epochs)
-    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
+    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
              "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
     results_module.append(results, outcome, about)
     if options.page:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.cli.app import DEPLOY, Device, Fast, app, at_least_1
@@ -76,7 +76,7 @@ def serve(
         raise ValueError(f"serving needs {missing.name}; pip install 'alexnet[serve]'") from None
     door = bind(host, port)
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar

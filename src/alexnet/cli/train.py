@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import is_rank0
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
@@ -99,9 +99,6 @@ class ParallelOptions:
     parallel: Literal["data", "towers", "hybrid"] = "data"
     """data: each process trains on its part of every batch. towers: each process has one of the paper's two towers.
     hybrid: data-parallel convolutional layers and model-parallel fully connected layers ("One weird trick")."""
-    scheme: Literal["a", "b", "c"] = "a"
-    """For hybrid, how activations reach the fully connected layers: a: all at once. b: those of one process after
-    another. c: a part of each process's after another."""
     timeout: float = 20.0
     """Seconds to wait for another process before it counts as lost."""
 
@@ -123,7 +120,7 @@ def train(
             URL (http, https or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is streamed.
     """
     allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet import api
 
