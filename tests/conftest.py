@@ -22,7 +22,8 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset, open_packed
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
-from alexnet.training.trainer import Trainer
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,8 +113,8 @@ def tiny() -> Arch:
 @pytest.fixture(scope="session")
 def trained(packed: PackedDataset, tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of three epochs."""
-    return once(tmp_path_factory, "run", lambda folder: Trainer(
-        packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder).train())
+    return once(tmp_path_factory, "run", lambda folder: build(RunSpec(
+        packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder)).fit())
 
 
 @pytest.fixture(scope="module")

@@ -227,7 +227,7 @@ def test_every_batch_is_compared():
 def test_a_file_that_answers_otherwise_is_thrown_away_and_the_former_stays(to, tmp_path, monkeypatch):
     saved = saved_as("cifar", *NARROW[:1])
     reader = "_read_onnx" if to == "onnx" else "_read_program"
-    monkeypatch.setattr(f"alexnet.export.{reader}", lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
+    monkeypatch.setattr(f"alexnet.models.formats.onnx.{reader}", lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
     (tmp_path / "former").write_text("mine")
     with pytest.raises(ValueError, match="it is thrown away"):
         export(saved, tmp_path / "former", to)

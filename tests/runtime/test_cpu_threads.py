@@ -10,7 +10,7 @@ import pytest
 
 WORK_AND_WAIT = """
 import os, sys, time
-from alexnet.threads import wait_briefly
+from alexnet._runtime.cpu_threads import wait_briefly
 if sys.argv[1] == "briefly":
     wait_briefly()
 import torch

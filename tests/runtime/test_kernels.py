@@ -22,8 +22,9 @@ from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
+from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
-from alexnet.training.trainer import Trainer
+from alexnet.training.spec import RunSpec
 
 LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
 
@@ -191,7 +192,7 @@ def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
 @pytest.mark.parametrize("first", ["alexnet.data.images", "torch"])
 def test_kernels_load_with_and_without_torch(first):
     """Packing imports no torch, whose threads the kernels otherwise use."""
-    script = (f"import sys, {first}; from alexnet import native; print(native.level(), 'torch' in sys.modules); "
+    script = (f"import sys, {first}; from alexnet._runtime import native; print(native.level(), 'torch' in sys.modules); "
               "import numpy; print(native.square(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                           env={**os.environ, "ALEXNET_NATIVE": "generic"}).stdout.splitlines()
@@ -200,11 +201,11 @@ def test_kernels_load_with_and_without_torch(first):
 
 def test_a_file_that_is_cut_short_under_a_memory_map_ends_the_process_with_a_sentence(tmp_path):
     script = """import mmap, os, sys
-from alexnet.native import last_words
+from alexnet._runtime.native import set_sigbus_message
 with open(sys.argv[1], "wb+") as file:
     file.truncate(100_000)
     memory = mmap.mmap(file.fileno(), 0)
-    last_words("alexnet: the file is gone")
+    set_sigbus_message("alexnet: the file is gone")
     os.truncate(sys.argv[1], 10)
     memory[50_000]
 """
@@ -217,6 +218,6 @@ def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tm
     way = replace(recipe("modern"), epochs=2, batch_size=32)
 
     def loss(name):
-        return Trainer(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32").train().loss
+        return build(RunSpec(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32")).fit().loss
 
     assert loss("with") == pytest.approx(without_kernels(lambda: loss("without")), rel=1e-3)

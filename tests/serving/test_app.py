@@ -389,12 +389,12 @@ def test_the_extra_for_serving_brings_all_that_serving_imports(trained):
     script = """
 import importlib.metadata as metadata, re, sys
 from pathlib import Path
-from alexnet import listen, serve
-from alexnet.look import look
-from alexnet.predict import load
+from alexnet.serving import app, server
+from alexnet.serving.explanations import explain_image
+from alexnet.inference.predictor import load
 import numpy as np
 model = load(Path(sys.argv[1]))
-look(model, np.zeros((64, 64, 3), np.uint8))
+explain_image(model, np.zeros((64, 64, 3), np.uint8))
 owner = metadata.packages_distributions()
 used = {name.lower() for module in sys.modules for name in owner.get(module, ())}
 brought, todo = set(), ["alexnet[serve]"]

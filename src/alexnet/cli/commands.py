@@ -199,7 +199,7 @@ def train(
     out: Path | None = None, resume: bool = False, seed: int = 0, set_: Set = None, device: Device = "auto",
     precision: Wanted = "auto", workers: int = 2, save_minutes: float = 10.0,
     init: str | None = None, freeze: str | None = None, allocator: Memory = "keep",
-    parallel: Literal["data", "towers", "hybrid"] = "data", scheme: Literal["a", "b", "c"] = "a",
+    parallel: Literal["data", "towers", "hybrid"] = "data",
     timeout: float = 20.0, micro_batch: int | None = None,
 ) -> None:
     """Train a network and leave its best and last checkpoints, a log and a report.
@@ -241,9 +241,6 @@ def train(
     parallel
         Under torchrun. data: each process has its share of every batch; towers: each has one of the paper's towers;
         hybrid: "one weird trick", each has its share of every batch and of the fully connected layers' units.
-    scheme
-        For hybrid: how images come to the fully connected layers: a all at once, b one process's after another's,
-        c a part of each process's after another.
     timeout
         Under torchrun: seconds that a process waits for the others before it takes one of them for lost.
     micro_batch
@@ -257,8 +254,10 @@ def train(
     from alexnet._runtime.native import level
     from alexnet._runtime.progress import TrainingBar
     from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.build import build
     from alexnet.training.parallel.process_group import init_distributed
-    from alexnet.training.trainer import Trainer, resumable
+    from alexnet.training.spec import RunSpec
+    from alexnet.training.trainer import resumable
 
     what = arch_ or ("finetune" if init else "paper")
     called = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
@@ -284,10 +283,10 @@ def train(
             packed = world.local_rank0_first(lambda: open_data(data, network.input.side))
             arithmetic = choose_precision(begun[2].precision if begun and precision == "auto" else precision, device)
             watch = TrainingBar(chosen.epochs)
-            run = Trainer(packed, network, chosen, out, seed=seed, device=str(world.device), precision=arithmetic,
-                      resume=resume, workers=workers, save_minutes=save_minutes, init=start, on_event=watch.see,
-                      about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory},
-                      world=world, parallel=parallel, scheme=scheme, micro_batch=micro_batch)
+            run = build(RunSpec(packed, network, chosen, out, seed=seed, device=str(world.device),
+                precision=arithmetic, resume=resume, workers=workers, save_minutes=save_minutes, init=start,
+                about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": memory},
+                parallel=parallel, micro_batch=micro_batch), on_event=watch.see, processes=world)
         if start:
             say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
         say(f"{network.name}, {run.team.parameters:,} parameters, recipe {chosen.name}, "
@@ -299,7 +298,7 @@ def train(
         elif begun:
             say(f"going on after {run.state.epoch} of {chosen.epochs} epochs, at step {run.state.step:,}")
         with watch if world.first else nullcontext():
-            run.train()
+            run.fit()
     if not world.first:
         return
     from alexnet.reproduce.report import report as write_report  # its matplotlib is half a second that no run waits for
