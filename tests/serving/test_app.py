@@ -371,6 +371,7 @@ def test_whoever_finds_nobody_inside_is_let_in():
 # --- The document -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_schemathesis_accepts_the_document(open_server):
     """Requests that the document allows and forbids, of each kind that it knows: every answer is one it promises."""
     done = subprocess.run(
@@ -382,6 +383,7 @@ def test_schemathesis_accepts_the_document(open_server):
     assert "7 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_extra_for_serving_brings_all_that_serving_imports(trained):
     """One that is missing would only be missed where nothing else has brought it."""
     script = """
@@ -432,7 +434,9 @@ def started(*arguments, **environment):
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "twice"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(("number", "twice"), [
+    (signal.SIGINT, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        (signal.SIGINT, True), (signal.SIGTERM, False)))])
 def test_the_command_serves_a_run_until_a_signal(trained, photo, number, twice):
     with started(trained) as (process, said):
         assert said.startswith(f"serving {trained} (small, 4 classes) at http://127.0.0.1:")
@@ -451,6 +455,7 @@ def test_the_command_serves_a_run_until_a_signal(trained, photo, number, twice):
         assert rest == "stopping: what was accepted is answered first\n"
 
 
+@pytest.mark.slow
 def test_a_door_to_the_world_asks_for_a_token_or_warns(trained):
     with started(trained, "--host", "0.0.0.0") as (process, said):
         assert "at http://127.0.0.1:" in said
