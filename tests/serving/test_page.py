@@ -64,8 +64,8 @@ def opened(browser):
 
 def answered(page):
     page.wait_for_selector("#conv1:not([hidden])")
-    assert page.locator("#problem").is_hidden()
-    return page.locator("#bars li").all_inner_texts()
+    assert page.locator("#error").is_hidden()
+    return page.locator("#classes li").all_inner_texts()
 
 
 def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
@@ -75,22 +75,22 @@ def test_a_chosen_file_is_named_and_explained(opened, server, photo, model):
     _, _, said = server.predict(photo.read_bytes(), "?top=4")
     assert [bar.split("\n") for bar in bars] == [
         [one["name"], f"{100 * one['probability']:.1f}%"] for one in said["photos"][0]["classes"]]
-    assert page.inner_text("#verdict") == said["photos"][0]["classes"][0]["name"]
-    assert page.inner_text("#sure") == bars[0].split("\n")[1]
-    assert page.inner_text("#whose") == "stripes.png"
+    assert page.inner_text("#top-class") == said["photos"][0]["classes"][0]["name"]
+    assert page.inner_text("#top-probability") == bars[0].split("\n")[1]
+    assert page.inner_text("#file-name") == "stripes.png"
     # The image itself is shown, as far as the network sees it, and beside it what the network gets of it.
     assert page.locator("#view").evaluate("image => image.naturalWidth") == 200
     assert page.locator("#view").evaluate("image => image.style.getPropertyValue('--zoom')") == str(32 / 28)
-    assert "28 × 28 pixels" in page.inner_text("#small-text")
-    assert page.locator("#near-list li").count() == 6
+    assert "28 × 28 pixels" in page.inner_text("#input-text")
+    assert page.locator("#neighbor-list li").count() == 6
     assert page.evaluate("document.activeElement.id") == "result"
-    for picture in ("#view", "#cam", "#conv1-maps", "#near-list img >> nth=5"):
+    for picture in ("#view", "#cam", "#conv1-maps", "#neighbor-list img >> nth=5"):
         assert page.locator(picture).evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-    other = page.locator("#bars button").nth(3)
+    other = page.locator("#classes button").nth(3)
     name = other.locator(".name").inner_text()
     before = page.get_attribute("#cam", "src")
     other.click()
-    page.wait_for_selector("#bars li:nth-child(4) button[aria-pressed=true]")
+    page.wait_for_selector("#classes li:nth-child(4) button[aria-pressed=true]")
     assert f"speaks for {name}, " in page.inner_text("#cam-text")
     assert page.get_attribute("#cam", "src") != before
     page.locator("#opacity").fill("0")
@@ -104,7 +104,7 @@ def test_a_sample_is_clicked_and_its_class_is_marked(opened, server):
     label = page.locator("#samples li").nth(4).inner_text()
     page.locator("#samples button").nth(4).click()
     answered(page)
-    assert page.locator("#bars .is-true .name").inner_text() == label
+    assert page.locator("#classes .is-true .name").inner_text() == label
     assert page.inner_text("#hint").startswith(f"Blue: its true class, {label}.")
 
 
@@ -130,7 +130,7 @@ def test_a_picture_is_pasted_or_dropped(opened, server, photo, way):
     assert len(answered(page)) == 4
     assert page.locator("#drop.over").count() == 0
     give(page, way, None)
-    assert page.inner_text("#problem") == {
+    assert page.inner_text("#error") == {
         "paste": "There is no picture in the clipboard; copy one, not its address.",
         "drop": "What was dropped is no file; save the picture first, or copy and paste it."}[way]
 
@@ -149,7 +149,7 @@ def test_with_the_keyboard_alone(opened, server):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "opacity"
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.closest('#bars') !== null")
+    assert page.evaluate("document.activeElement.closest('#classes') !== null")
     page.locator("#skip").focus()
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "result"
@@ -162,8 +162,8 @@ def test_many_images_at_once_each_with_its_answer(opened, server, photo, tmp_pat
     page = opened(server)
     page.set_input_files("#file", [broken, photo, other])
     page.wait_for_selector("#conv1:not([hidden])")
-    assert page.inner_text("#problem").startswith("broken.jpg cannot be decoded: it begins with b'no image'")
-    shown = page.locator("#many li").all_inner_texts()
+    assert page.inner_text("#error").startswith("broken.jpg cannot be decoded: it begins with b'no image'")
+    shown = page.locator("#batch-list li").all_inner_texts()
     assert [text.split("\n")[-2] for text in shown] == ["broken.jpg", "stripes.png", "other.png"]
     assert "cannot be read" in shown[0]
     with page.expect_download() as download:
@@ -172,17 +172,17 @@ def test_many_images_at_once_each_with_its_answer(opened, server, photo, tmp_pat
     assert saved[0] == "photo,rank,class,probability"
     assert [row.split(",")[:2] for row in saved[1:-1]] == [
         [name, str(rank)] for name in ("stripes.png", "other.png") for rank in (1, 2, 3, 4)]
-    page.locator("#many button").nth(1).click()
-    page.wait_for_selector("#many li:nth-child(3)[aria-current=true]")
-    assert page.inner_text("#verdict") == shown[2].split("\n")[-1].split(",")[0]
+    page.locator("#batch-list button").nth(1).click()
+    page.wait_for_selector("#batch-list li:nth-child(3)[aria-current=true]")
+    assert page.inner_text("#top-class") == shown[2].split("\n")[-1].split(",")[0]
 
 
 def test_a_broken_file_is_an_error_in_words(opened, server, tmp_path):
     page = opened(server)
     (tmp_path / "page.jpg").write_bytes(b"<html>")
     page.set_input_files("#file", tmp_path / "page.jpg")
-    page.wait_for_selector("#problem:not([hidden])")
-    assert "cannot be decoded: it begins with b'<html>'" in page.inner_text("#problem")
+    page.wait_for_selector("#error:not([hidden])")
+    assert "cannot be decoded: it begins with b'<html>'" in page.inner_text("#error")
     assert page.locator("#result").is_hidden()
 
 
@@ -193,15 +193,15 @@ def test_a_picture_that_is_too_large_never_leaves_the_page_and_many_go_in_turn(o
         page = opened(one)
         page.wait_for_selector("#samples img")
         page.set_input_files("#file", large)
-        page.wait_for_selector("#problem:not([hidden])")
-        assert page.inner_text("#problem").startswith("large.png has 0.")
-        assert "that this server takes; send a smaller copy." in page.inner_text("#problem")
+        page.wait_for_selector("#error:not([hidden])")
+        assert page.inner_text("#error").startswith("large.png has 0.")
+        assert "that this server takes; send a smaller copy." in page.inner_text("#error")
         assert not [url for url in page.asked if url.endswith("/predict")]
         page.set_input_files("#file", [photo, large, photo, photo])
         page.wait_for_selector("#conv1:not([hidden])")
         assert len([url for url in page.asked if url.endswith("/predict")]) == 3  # a form has more than its files
-        assert [text.split("\n")[-1].split(",")[0] for text in page.locator("#many li").all_inner_texts()] == [
-            page.inner_text("#verdict"), "cannot be read", *[page.inner_text("#verdict")] * 2]
+        assert [text.split("\n")[-1].split(",")[0] for text in page.locator("#batch-list li").all_inner_texts()] == [
+            page.inner_text("#top-class"), "cannot be read", *[page.inner_text("#top-class")] * 2]
 
 
 def test_a_problem_is_not_shown_over_an_old_answer(opened, server, photo, tmp_path):
@@ -210,7 +210,7 @@ def test_a_problem_is_not_shown_over_an_old_answer(opened, server, photo, tmp_pa
     answered(page)
     (tmp_path / "page.jpg").write_bytes(b"<html>")
     page.set_input_files("#file", tmp_path / "page.jpg")
-    page.wait_for_selector("#problem:not([hidden])")
+    page.wait_for_selector("#error:not([hidden])")
     assert page.locator("#result").is_hidden()
 
 
@@ -235,8 +235,8 @@ def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model
         answered(page)
         assert page.inner_text("#status") == ""
     page.set_input_files("#file", photo)
-    page.wait_for_selector("#problem:not([hidden])")
-    assert page.inner_text("#problem") == "The server cannot be reached. Is it still running?"
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error") == "The server cannot be reached. Is it still running?"
     page.said.clear()  # the browser says so too
 
 
@@ -251,23 +251,23 @@ def test_a_late_answer_does_not_replace_a_newer_one(opened, model, photo):
         page.locator("#samples button").nth(1).click()
         answered(page)
         page.wait_for_timeout(500)
-        assert "evening" in page.get_attribute("#view", "alt") or page.locator("#bars li").count() == 4
+        assert "evening" in page.get_attribute("#view", "alt") or page.locator("#classes li").count() == 4
         assert [url.split("/")[-1] for url in page.asked].count("look") == 1
 
 
 def test_a_token_is_asked_for_or_taken_from_the_address(opened, model, photo):
     with served(Service(model, token="secret", samples=explanations.samples(None))) as one:
         page = opened(one)
-        page.wait_for_selector("#entry:not([hidden])")
-        assert page.locator("#problem").is_hidden()
+        page.wait_for_selector("#token-form:not([hidden])")
+        assert page.locator("#error").is_hidden()
         assert page.locator("#drop").is_hidden()
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")
-        page.locator("#problem", has_text="That is not the server's token.").wait_for()
+        page.locator("#error", has_text="That is not the server's token.").wait_for()
         page.fill("#token", "secret")
         page.keyboard.press("Enter")
         page.wait_for_selector("#samples img")
-        assert page.locator("#entry").is_hidden()
+        assert page.locator("#token-form").is_hidden()
         page = opened(one, part="#token=secret")
         page.wait_for_selector("#samples img")
         assert page.url == one.url
@@ -281,11 +281,11 @@ def test_nothing_is_wider_than_the_window_and_text_stands_out(opened, server, ph
     page.set_input_files("#file", photo)
     answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("#image").is_visible() == (width < 400)
+    assert page.locator("#camera-label").is_visible() == (width < 400)
     paper, ink = page.evaluate("[getComputedStyle(document.documentElement).backgroundColor, "
                                "getComputedStyle(document.body).color]")
     light = [sum(map(int, color[4:-1].split(","))) / 765 for color in (paper, ink)]
     assert abs(light[0] - light[1]) > 0.7
     assert (light[0] < 0.5) == (scheme == "dark")
-    first = page.locator("#verdict").bounding_box()["y"] < page.locator("#view").bounding_box()["y"]
+    first = page.locator("#top-class").bounding_box()["y"] < page.locator("#view").bounding_box()["y"]
     assert first == (width < 400)  # on a telephone the answer comes before the picture
