@@ -96,7 +96,8 @@ def fuzzed(rng: random.Random, pictures: list[bytes]) -> bytes:
         headers, body = [*headers, "Transfer-Encoding: chunked"], chunked(body, rng.choice([7, 1000]))
     elif rng.random() < 0.9:
         headers.append(f"Content-Length: {len(body)}")
-    target = "?".join(filter(None, [rng.choice(["/predict", "/explain", rng.choice(PATHS)]), rng.choice(["", *QUERIES])]))
+    path, query = rng.choice(["/predict", "/explain", rng.choice(PATHS)]), rng.choice(["", *QUERIES])
+    target = f"{path}?{query}" if query else path
     method, http = rng.choice(["POST"] * 3 + METHODS), rng.choice(["1.1"] * 5 + ["1.0", "0.9", "2.0"])
     return "\r\n".join([f"{method} {target} HTTP/{http}", *headers, "", ""]).encode("latin-1") + body
 

@@ -50,7 +50,7 @@ def test_served_prediction_equals_evaluated_prediction(client, packed, model):
          for name in model.classes] for response in responses])
     np.testing.assert_allclose(probabilities_NK, expected, atol=1e-4)
     with torch.inference_mode():
-        logits = model.network(model.preprocess.center(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
+        logits = model.network(model.preprocess(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
     np.testing.assert_allclose([response["images"][0]["logits"] for response in responses], logits, atol=1e-4)
 
 

@@ -12,6 +12,7 @@ from inprocess import full_service, served
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_schemathesis_accepts_the_document(trained, packed):
     """Valid and invalid requests of every kind that the document describes: all responses match the document."""
     with served(full_service(load(trained), packed)) as client:
@@ -24,6 +25,7 @@ def test_schemathesis_accepts_the_document(trained, packed):
     assert "7 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_extra_serve_installs_all_packages_that_serving_imports(trained):
     """In the development environment other extras would hide a missing package."""
     script = """

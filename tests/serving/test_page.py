@@ -1,4 +1,4 @@
-"""The page in a real browser: every input, results, errors, two widths, two color schemes, no request to another host."""
+"""The page in a real browser: inputs, results, errors, widths and color schemes; it sends requests to no other host."""
 
 import time
 
@@ -260,6 +260,7 @@ def test_an_error_hides_the_previous_result(open_page, client, file, tmp_path):
     assert page.locator("#result").is_hidden()
 
 
+@pytest.mark.slow
 def test_the_status_shows_the_elapsed_time_and_a_stopped_server_is_an_error(open_page, model, file):
     service = Service(model, samples=sample_images(None))
     forward = service.batcher.forward
@@ -277,6 +278,7 @@ def test_the_status_shows_the_elapsed_time_and_a_stopped_server_is_an_error(open
     page.messages.clear()  # of the browser, about the failed request
 
 
+@pytest.mark.slow
 def test_a_late_response_does_not_replace_a_newer_one(open_page, model, file):
     service = Service(model, samples=sample_images(None))
     forward, delays = service.batcher.forward, [1.5]

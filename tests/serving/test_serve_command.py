@@ -38,7 +38,9 @@ def client_of(line: str) -> Client:
     return Client(int(re.search(r"http://127\.0\.0\.1:(\d+)/", line)[1]))
 
 
-@pytest.mark.parametrize(("number", "twice"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(("number", "twice"), [
+    (signal.SIGINT, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        (signal.SIGINT, True), (signal.SIGTERM, False)))])
 def test_the_command_serves_a_run_until_a_signal(trained, number, twice):
     with started(trained) as (process, line):
         assert line.startswith(f"serving {trained} (small, 4 classes) at http://127.0.0.1:")
@@ -57,6 +59,7 @@ def test_the_command_serves_a_run_until_a_signal(trained, number, twice):
         assert rest == STOPPING
 
 
+@pytest.mark.slow
 def test_a_server_for_all_networks_requires_a_token_or_warns(trained):
     with started(trained, "--host", "0.0.0.0") as (process, line):
         assert "at http://127.0.0.1:" in line

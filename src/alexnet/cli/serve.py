@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
-from alexnet.cli.app import WORK, Device, Fast, app, at_least_1, open_data, say
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.notes import say
+from alexnet.api import open_data
+from alexnet.cli.app import DEPLOY, Device, Fast, app, at_least_1
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """An address that a browser on this machine can open, for a server bound to all addresses."""
 
 
-@app.command(group=WORK, sort_key=5)
+@app.command(group=DEPLOY)
 def serve(
     checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, device: Device = "auto",
@@ -39,27 +41,17 @@ def serve(
 
     On Ctrl-C or SIGTERM the server finishes the accepted requests; the exit code is 130 or 143.
 
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint or a run folder.
-    host
-        Address to bind. 127.0.0.1: this machine only; 0.0.0.0: all networks.
-    port
-        Port to bind. 0: any free port.
-    reference_set
-        Data among which /explain searches nearest neighbors: class folders, a packed folder, or a name.
-    token
-        Clients must send it in the header Authorization: Bearer TOKEN. The environment variable ALEXNET_TOKEN sets it
-        without showing it to other users of the machine.
-    max_mb
-        Largest request body, in megabytes.
-    max_queue_seconds
-        Estimated waiting time above which the server rejects a request with 503.
-    no_samples
-        Offer generated sample images on the page instead of validation images.
-    log
-        Print one line for each request.
+    Args:
+        checkpoint: A checkpoint or a run folder.
+        host: Address to bind. 127.0.0.1: this machine only; 0.0.0.0: all networks.
+        port: Port to bind. 0: any free port.
+        reference_set: Data among which /explain searches nearest neighbors: class folders, a packed folder, or a name.
+        token: Clients must send it in the header Authorization: Bearer TOKEN. The environment variable ALEXNET_TOKEN
+            sets it without showing it to other users of the machine.
+        max_mb: Largest request body, in megabytes.
+        max_queue_seconds: Estimated waiting time above which the server rejects a request with 503.
+        no_samples: Offer generated sample images on the page instead of validation images.
+        log: Print one line for each request.
     """
     token = _check_options(port, token, max_mb, max_queue_seconds)
     try:
@@ -71,7 +63,7 @@ def serve(
     limits = Limits.from_options(max_mb, max_queue_seconds)
     listener = bind(host, port)
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
     service = _load(checkpoint, host, reference_set, token, limits, device, fast, no_samples)
 
     def on_start() -> None:

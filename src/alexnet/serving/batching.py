@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.cpu_threads import give_way
+from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet.serving.admission import AdmissionControl
 
 Output = TypeVar("Output")
@@ -52,7 +52,7 @@ class DynamicBatcher(Generic[Output]):
         self.max_batch, self.max_delay = max_batch, max_delay
         self._queue: deque[QueuedImage[Output]] = deque()
         self._is_queued = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "network", give_way)
+        self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority)
 
     async def submit(self, images: Sequence[NDArray[np.uint8]], views: int = 1) -> list[Output]:
         """The output for each image, in order."""

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.allocator import give_back
-from alexnet._runtime.cpu_threads import give_way
+from alexnet._runtime.allocator import release_free_memory
+from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet.data.images import BadImage, decode, pixels_in, square
 from alexnet.serving.admission import Overloaded, WorkEstimate
 from alexnet.serving.limits import Limits
@@ -38,8 +38,8 @@ class ImageDecoder:
     def __init__(self, side: int, limits: Limits, estimate: WorkEstimate) -> None:
         self.side, self.limits, self.estimate = side, limits, estimate
         self._thread_count = max(2, min(8, os.cpu_count() or 1))
-        self._threads = ThreadPoolExecutor(self._thread_count, "decode", give_way)
-        self._large_thread = ThreadPoolExecutor(1, "large", give_way)
+        self._threads = ThreadPoolExecutor(self._thread_count, "decode", lower_thread_priority)
+        self._large_thread = ThreadPoolExecutor(1, "large", lower_thread_priority)
         self._pending_large = 0
 
     async def decode(self, uploads: Sequence[Upload]) -> list[Decoded]:
@@ -68,7 +68,7 @@ class ImageDecoder:
 
     async def trim_memory(self) -> None:
         """Return freed memory to the system: one large image takes hundreds of megabytes."""
-        await asyncio.get_running_loop().run_in_executor(self._large_thread, give_back)
+        await asyncio.get_running_loop().run_in_executor(self._large_thread, release_free_memory)
 
     def shutdown(self) -> None:
         """Stop the threads and drop what is queued."""

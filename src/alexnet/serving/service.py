@@ -79,7 +79,7 @@ class Service:
             if views != 1:
                 rows_NK = probabilities([(network, preprocess)], pixels, views).cpu().numpy()
                 return [Output(row_K, None) for row_K in rows_NK]
-            logits_NK = network(preprocess.center(pixels)).float()
+            logits_NK = network(preprocess(pixels)).float()
             return [Output(*rows) for rows in zip(
                 logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True)]
 
