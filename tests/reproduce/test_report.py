@@ -193,7 +193,7 @@ def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, images
     network = AlexNet(small_network(), seed=2).eval()  # what write_run saved as `last`; `best` has seed 1
     preprocess = Preprocess(network.arch.input, torch.full((1, 1, 3), 120.0))
     with torch.inference_mode():
-        guesses = network(preprocess.center(torch.from_numpy(images.pixels))).argmax(1).numpy()
+        guesses = network(preprocess(torch.from_numpy(images.pixels))).argmax(1).numpy()
     answers = read(run, images).answers
     expected = np.zeros((6, 6), int)
     for true, taken in zip(images.labels, guesses, strict=True):

@@ -10,9 +10,9 @@ import pytest
 
 WORK_AND_WAIT = """
 import os, sys, time
-from alexnet._runtime.cpu_threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 if sys.argv[1] == "briefly":
-    wait_briefly()
+    limit_openmp_spinning()
 import torch
 torch.set_num_threads(2)
 numbers = torch.ones(100_000)
@@ -38,13 +38,13 @@ def test_a_thread_that_waits_for_a_batch_does_not_keep_a_core_busy():
 
 
 def test_a_wish_of_the_environment_is_kept(monkeypatch):
-    from alexnet._runtime.cpu_threads import wait_briefly
+    from alexnet._runtime.cpu_threads import limit_openmp_spinning
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    wait_briefly()
+    limit_openmp_spinning()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    wait_briefly()
+    limit_openmp_spinning()
     assert "GOMP_SPINCOUNT" not in os.environ

@@ -63,7 +63,7 @@ def test_served_answer_equals_evaluated_answer(open_server, packed, model):
                          for name in model.classes] for answer in said])
     np.testing.assert_allclose(by_name, expected, atol=1e-4)
     with torch.inference_mode():
-        logits = model.network(model.preprocess.center(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
+        logits = model.network(model.preprocess(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
     np.testing.assert_allclose([answer["photos"][0]["logits"] for answer in said], logits, atol=1e-4)
 
 

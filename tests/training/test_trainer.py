@@ -159,7 +159,7 @@ def test_color_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
 
     def watch(self, pixels, indices, recipe, seed, epoch, lighting_CC=None, dtype=None, leaders=None):
         seen.append((epoch, lighting_CC is not None))
-        return self.center(pixels)
+        return self(pixels)
 
     monkeypatch.setattr("alexnet.data.preprocessing.Preprocess.training_views", watch)
     build(RunSpec(packed, tiny, replace(QUICK, lighting_stop_epoch=2), tmp_path / "run")).fit()
