@@ -296,6 +296,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_a_run_on_an_address_depends_on_neither_workers_nor_scheme_and_is_measured_as_on_the_folder(
     server: Server, folder: PackedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ):

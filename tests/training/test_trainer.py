@@ -332,6 +332,7 @@ def test_resumed_run_matches_uninterrupted_run_bit_for_bit(packed, tiny, tmp_pat
     assert_same_run(whole, broken)
 
 
+@pytest.mark.slow
 def test_a_process_killed_and_resumed_ends_where_an_uninterrupted_one_ends(packed, tmp_path):
     def command(out, *more):
         return [sys.executable, "-m", "alexnet", "train", str(packed.path), "--arch", "small", "--epochs", "4",
