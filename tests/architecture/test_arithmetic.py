@@ -137,7 +137,7 @@ def torch_accepts(network: Arch, side: int) -> bool:
     for number, conv in enumerate(network.conv, 1):
         side = side and torch_convolution(side, conv.kernel, conv.stride, conv.padding, network.conv_rounding,
                                           dilation=conv.dilation)
-        if side and "pool" in network.steps(number):
+        if side and "pool" in network.post_ops(number):
             side = torch_pooling(side, network.pool_kernel, network.pool_stride, network.pool_rounding)
     return side > 0
 

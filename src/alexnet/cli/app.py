@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import App, CycloptsError, Group, Parameter, Token, convert
 
-from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import default_recipe
+from alexnet.architecture import overrides
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 
@@ -161,14 +160,7 @@ def writable(out: Path, endings: Sequence[str] = ()) -> None:
 
 def configure(network: Arch, chosen: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
     """The preset and recipe with `--set arch.X=...` and `--set recipe.X=...` applied."""
-    wanted: dict[str, list[str]] = {"arch": [], "recipe": []}
-    for setting in settings or ():
-        whose, dot, rest = setting.partition(".")
-        if not dot or whose not in wanted:
-            raise ValueError(f"--set {setting}: begin with arch. or recipe., as in arch.activation=tanh")
-        wanted[whose].append(rest)
-    network = override(network, wanted["arch"])
-    return network, override(chosen or default_recipe(network), wanted["recipe"])
+    return overrides.configure(network, chosen, settings or ())
 
 
 def open_data(data: str, side: int) -> PackedDataset:
