@@ -36,8 +36,8 @@ def test_paper_biases_are_one_in_conv2_conv4_conv5_and_the_hidden_layers():
 
 def test_override_reaches_every_kind_of_field():
     changed = override(arch("paper"), [
-        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.init_std=0.02", "dense2.width=64",
-        "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
+        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.init_std=0.02",
+        "dense2.width=64", "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
     assert changed.activation == "tanh"
     assert (changed.input.crop, changed.input.side, changed.input.mean) == (128, 144, (1.0, 2.0, 3.0))
     assert [conv.width for conv in changed.conv] == [48, 256, 384, 384, 256]
@@ -84,7 +84,8 @@ def test_a_wrong_override_is_one_sentence_with_the_remedy(setting, words):
     ("arch.lr=1", "recipe.learning_rate"),
     ("arch.conv1.filters=64", "arch.conv1.width"), ("arch.conv2.sigma=0.1", "arch.conv2.init_std"),
     ("arch.conv.groups=2", "arch.conv.grouped"), ("lr=0.1", "recipe.learning_rate=0.1"),
-    ("epochs=5", "recipe.epochs=5"), ("conv1.width=5", "arch.conv1.width=5"), ("recpe.epochs=5", None), ("arch.zebra=1", None)])
+    ("epochs=5", "recipe.epochs=5"), ("conv1.width=5", "arch.conv1.width=5"), ("recpe.epochs=5", None),
+    ("arch.zebra=1", None)])
 def test_an_unknown_setting_names_the_field_that_was_meant(setting, field):
     with pytest.raises(errors.UserError) as error:
         configure(arch("paper"), None, [setting])

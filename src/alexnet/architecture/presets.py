@@ -140,13 +140,13 @@ RECIPES = {recipe.name: recipe for recipe in (
     Recipe("modern", epochs=30, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False,
            nesterov=True, schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized",
            crop_area=(0.25, 1.0)),
-    # Large batches, for networks with batch normalization: LARS (arXiv 1708.03888), with the five warm-up epochs and the
-    # quadratic decay of arXiv 1709.05011. The learning rate is ours. With it `small` reached 24.9% top-1 error on
+    # Large batches, for networks with batch normalization: LARS (arXiv 1708.03888), with five warm-up epochs and
+    # quadratic decay as in arXiv 1709.05011. The learning rate is ours. With it `small` reached 24.9% top-1 error on
     # Imagenette at batch size 1,024 (15 epochs, one seed); it has not been run at 8,192.
     Recipe("lars", batch_size=8192, learning_rate=10.0, lars_trust=0.001, decay_biases=False, schedule="poly",
            warmup_epochs=5.0, lighting=0.0),
-    # Fine-tuning (`--init`): a tenth of §5's learning rate for pretrained layers, §5's for new layers, both falling to 0.
-    # Small batches, since such data sets are small. `finetune_recipe` adapts the learning rate to the network.
+    # Fine-tuning (`--init`): a tenth of §5's learning rate for pretrained layers, §5's for new layers, both falling to
+    # 0. Small batches, since such data sets are small. `finetune_recipe` adapts the learning rate to the network.
     Recipe("finetune", epochs=30, batch_size=32, learning_rate=0.001, new_layer_lr_factor=10.0, schedule="cosine",
            lighting=0.0),
     # After cuda-convnet's CIFAR-10 settings: no color noise, two drops.

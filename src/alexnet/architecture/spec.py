@@ -176,14 +176,15 @@ class Arch:
         require(self.average_pool >= 0, f"average_pool {self.average_pool} must be 0 (none) or a side in pixels")
         for number, conv in enumerate(self.conv, 1):
             require(not conv.grouped or number > 1, "conv1 reads the whole image, so its grouped must be false")
-            for width in (conv.width, self.conv[max(number - 2, 0)].width):
-                require(not conv.grouped or width % self.towers == 0,
-                        f"conv{number} splits {width} maps over {self.towers} towers, which is not a whole number each",
-                        f"make the width a multiple of {self.towers}")
-            require(not (self.lrn.within_tower and "norm" in self.post_ops(number) and self.norm == "lrn")
-                    or conv.width % self.towers == 0,
-                    f"norm{number} splits {conv.width} maps over {self.towers} towers, which is not a whole number each",
-                    f"make the width a multiple of {self.towers}")
+            for width in (conv.width, self.conv[max(number - 2, 0)].width) if conv.grouped else ():
+                self._check_split(f"conv{number}", width)
+            if self.lrn.within_tower and self.norm == "lrn" and "norm" in self.post_ops(number):
+                self._check_split(f"norm{number}", conv.width)
+
+    def _check_split(self, layer: str, width: int) -> None:
+        require(width % self.towers == 0,
+                f"{layer} splits {width} maps over {self.towers} towers, which is not a whole number each",
+                f"make the width a multiple of {self.towers}")
 
     def groups(self, number: int) -> int:
         """Groups of convolution `number`, counted from 1."""
