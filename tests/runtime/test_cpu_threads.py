@@ -31,6 +31,7 @@ def seconds(how: str) -> float:
                                 env=environment).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or (os.cpu_count() or 1) < 2, reason="torch brings GNU's OpenMP on Linux")
 def test_a_thread_that_waits_for_a_batch_does_not_keep_a_core_busy():
     assert seconds("briefly") < seconds("as it is") / 2

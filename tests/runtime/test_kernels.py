@@ -22,8 +22,9 @@ from alexnet.data.augmentation import lighting_basis
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
+from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
-from alexnet.training.trainer import Trainer
+from alexnet.training.spec import RunSpec
 
 LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
 
@@ -178,8 +179,8 @@ def test_images_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
     np.testing.assert_array_equal(mapped.read(), split.read(indices))
     copied = torch.from_numpy(split.read(indices))
     assert torch.equal(preprocess.ten_views(mapped), preprocess.ten_views(copied))
-    assert torch.equal(without_kernels(lambda: preprocess.center(mapped)), without_kernels(
-        lambda: preprocess.center(copied)))
+    assert torch.equal(without_kernels(lambda: preprocess(mapped)), without_kernels(
+        lambda: preprocess(copied)))
 
 
 def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
@@ -217,6 +218,6 @@ def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tm
     train_recipe = replace(recipe("modern"), epochs=2, batch_size=32)
 
     def loss(name):
-        return Trainer(packed, tiny, train_recipe, tmp_path / name, device="cuda", precision="fp32").train().loss
+        return build(RunSpec(packed, tiny, train_recipe, tmp_path / name, device="cuda", precision="fp32")).fit().loss
 
     assert loss("with") == pytest.approx(without_kernels(lambda: loss("without")), rel=1e-3)

@@ -128,7 +128,7 @@ def _conv_facts(arch: Arch, number: int, layer: Layer) -> dict[Place, Fact]:
 
 
 def _dense_facts(arch: Arch, layers: Mapping[str, Layer]) -> dict[Place, Fact]:
-    facts = {}
+    facts: dict[Place, Fact] = {}
     ops = ", ".join([*(["batch norm"] if arch.dense_norm else []), _OPS[arch.activation]])
     for number, dense in enumerate(arch.dense, 1):
         name = f"hidden{number}"

@@ -33,7 +33,7 @@ SYNONYMS = {
 """Words that users may try -> the field's name. Used for the remedy in error messages only."""
 
 
-def configure(arch: Arch, recipe: Recipe | None, settings: Iterable[str]) -> tuple[Arch, Recipe]:
+def configure(arch: Arch, recipe: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
     """Apply settings that begin with `arch.` or `recipe.`, such as `recipe.learning_rate=0.1`.
 
     Args:
@@ -43,7 +43,7 @@ def configure(arch: Arch, recipe: Recipe | None, settings: Iterable[str]) -> tup
         UserError: with the closest field for an unknown path, and the wanted type for a wrong value.
     """
     by_config: dict[str, list[str]] = {"arch": [], "recipe": []}
-    for setting in settings:
+    for setting in settings or ():
         config, dot, rest = setting.partition(".")
         if not dot or config not in by_config:
             key = setting.split("=")[0].split(".")[0]
@@ -125,8 +125,7 @@ def _top_level_field(key: str, typos: bool = True) -> str | None:
 
 
 def _synonym(key: str, known: Iterable[str]) -> str | None:
-    field = SYNONYMS.get(key.lower())
-    return field if field in known else None
+    return next((field for field in known if field == SYNONYMS.get(key.lower())), None)
 
 
 def _layer_type(hint: Any) -> Any:

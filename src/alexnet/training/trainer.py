@@ -265,7 +265,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._said: set[str] = set()
 
-    def train(self) -> Errors:
+    def fit(self) -> Errors:
         """Train to the recipe's last epoch. Returns the last validation errors.
 
         Raises Interrupted after a signal, with out/last written, Diverged where the loss is not a number, and OSError
