@@ -46,7 +46,7 @@ def test_help_lists_every_command_in_under_a_second():
     (["train", "PHOTOS", "--arch", "smal"], "did you mean small?"),
     (["train", "PHOTOS", "--recipe", "modren"], "did you mean modern?"),
     (["train", "PHOTOS", "--set", "activation=tanh"], "begin with arch. or recipe."),
-    (["train", "PHOTOS", "--set", "arch.aktivation=tanh"], "did you mean activation?"),
+    (["train", "PHOTOS", "--set", "arch.aktivation=tanh"], "did you mean arch.activation?"),
     (["train", "PHOTOS", "--set", "recipe.batch_size=0"], "batch_size 0 must be at least 1"),
     (["train", "PHOTOS", "--arch", "torchvision", "--set", "arch.input.crop=32"], "needs 63 or more"),
     (["train", "PHOTOS", "--arch", "small", "--precision", "fp16", "--device", "cpu"], "use --precision bf16 or fp32"),

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from alexnet.architecture.arithmetic import Explanation, Layer, Shape, _worked_size, output_size, smallest_input
+from alexnet.architecture.arithmetic import Explanation, Layer, Shape, alternatives, exact_input, smallest_input
 from alexnet.architecture.differences import differences
 from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import Arch, Rounding
+from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding, did_you_mean
 
 if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
@@ -104,21 +104,12 @@ def _memory(size: int) -> str:
 
 def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
     """The same convolution with other paddings and roundings: most of the confusion about 224, 227 and 55."""
-    side, kernel, stride = layer.input_shape[-1], layer.kernel, layer.stride
-    reach = layer.dilation * (kernel - 1) + 1
     yield "  with other paddings and roundings:"
-    for padding in range(max(3, layer.padding + 1)):
-        room = side + 2 * padding - reach
-        roundings: tuple[Rounding, ...] = ("floor", "ceil") if room % stride else (arch.conv_rounding,)
-        for rounding in roundings if room >= 0 else ():
-            result = output_size(side, reach, stride, padding, rounding)
-            mark = "   <- here" if (padding, rounding) == (layer.padding, arch.conv_rounding) else ""
-            worked = _worked_size(side, kernel, stride, padding, rounding, result, layer.dilation)
-            yield f"    padding {padding}: {worked}{mark}"
-    out = layer.output_shape[-1]
-    exact = (out - 1) * stride + reach - 2 * layer.padding
-    if exact != side and exact >= 1:
-        yield f"    an input of {exact} gives {out} without a rest"
+    for each in alternatives(layer, arch.conv_rounding):
+        yield f"    padding {each.padding}: {each.worked}{'   <- here' if each.is_own else ''}"
+    exact = exact_input(layer)
+    if exact != layer.input_shape[-1] and exact >= 1:
+        yield f"    an input of {exact} gives {layer.output_shape[-1]} without rounding"
 
 
 def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> RenderableType:
