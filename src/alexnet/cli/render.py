@@ -89,7 +89,7 @@ def _layer_details(arch: Arch, layer: Layer) -> RenderableType:
     lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {_memory(layer.activation_bytes)} an image",
               f"  field   {layer.receptive_field}x{layer.receptive_field} input pixels{stride}"]
     if layer.receptive_field_worked:
-        lines.append(f"          previous field + (kernel - 1) x previous stride: {layer.receptive_field_worked}")
+        lines.append(f"          field before + (kernel - 1) x stride before: {layer.receptive_field_worked}")
     if layer.kind == "convolution" and layer.output_shape == (96, 55, 55):
         lines += ["", "  The paper's §3.5 prints 253,440 units for this layer; 96 x 55 x 55 is 290,400."]
     notes = (Padding(f"{note[0].upper()}{note[1:]}.", (0, 0, 0, 2), expand=False) for note in layer.notes)
