@@ -137,7 +137,7 @@ def torch_accepts(network: Arch, side: int) -> bool:
     for number, conv in enumerate(network.conv, 1):
         side = side and torch_convolution(side, conv.kernel, conv.stride, conv.padding, network.conv_rounding,
                                           dilation=conv.dilation)
-        if side and "pool" in network.steps(number):
+        if side and "pool" in network.post_ops(number):
             side = torch_pooling(side, network.pool_kernel, network.pool_stride, network.pool_rounding)
     return side > 0
 
@@ -257,13 +257,13 @@ def test_the_preset_that_is_advised_accepts_the_size(size):
 
 def test_a_pooling_window_that_would_begin_outside_is_told_of():
     network = Arch("sparse", (Conv(2, 1, post_ops="pool"),), pool_kernel=1, pool_stride=3, pool_rounding="ceil")
-    assert explain(network, 5).layers[1].worked == "(5 - 1)/3 + 1 = 2.33333, ceil 3, 2 begin inside"
+    assert explain(network, 5).layers[1].worked == "(5 - 1)/3 + 1 = 2.33333, ceil 3, of which 2 start inside the input"
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("paper", "the floor would give 54; the ceiling takes 55, which equals 3 more columns and rows of zeros on the "
-              "right and bottom, or feeding 227"),
-    ("torchvision", "the floor leaves out the last column and row, which are padding; the ceiling would give 56")])
+    ("paper", "floor would give 54; ceil gives 55, with 3 more columns and rows of zeros at the right and bottom, the "
+              "same size as from an input of 227"),
+    ("torchvision", "floor leaves out the last column and row, which are padding; ceil would give 56")])
 def test_conv1s_note_says_what_becomes_of_the_rest(name, words):
     assert words in explain(arch(name), 224).layers[0].notes
 

@@ -111,7 +111,7 @@ def test_it_opens_on_why_224_gives_55(opened):
     assert page.inner_text("#panel-title") == "conv1"
     assert "(224 − 11)/4 + 1 = 54.25, ceil 55" in page.inner_text("#sum")
     assert page.inner_text("#totals").startswith("60,965,224 parameters")
-    assert "needs 3 columns of zeros beyond the edge" in page.inner_text("#edge-says")
+    assert "needs 3 columns of zeros beyond the edge" in page.inner_text("#edge-caption")
 
 
 def test_a_changed_number_changes_every_size_behind_it_by_keyboard_alone(opened):
@@ -166,7 +166,7 @@ def test_what_is_no_network_shows_no_sizes_and_can_be_mended_layer_by_layer(open
 
 @pytest.mark.parametrize(("field", "name", "was", "most"), [
     ("#size", "the input", "224", "2,000"), ("#towers", "towers", "2", "16"),
-    ("[data-path='conv1.kernel']", "kernel", "11", "20,000")])
+    ("[data-path='conv1.kernel']", "kernel size", "11", "20,000")])
 def test_a_number_that_is_not_taken_is_refused_in_words_and_the_old_one_stays(opened, field, name, was, most):
     page = opened()
     before = page.inner_text("#layers")
@@ -176,7 +176,7 @@ def test_a_number_that_is_not_taken_is_refused_in_words_and_the_old_one_stays(op
         page.keyboard.press("Delete")
         page.keyboard.type(typed)
         page.keyboard.press("Tab")
-        why = f"{typed} is no whole number from 1 to {most}" if typed else "Nothing was entered"
+        why = f"{typed} is not a whole number from 1 to {most}" if typed else "Nothing was entered"
         assert f"{why}, so {name} stays {was}." in page.locator(".refused").all_inner_texts()
         assert page.input_value(field) == was
         assert page.inner_text("#layers") == before
@@ -191,7 +191,7 @@ def test_the_panel_of_a_layer_without_sizes_says_what_it_does(opened, name):
     said = page.inner_text("#panel")
     assert {"norm1": "a / (2 + 0.0001 · Σa²)0.75", "relu1": "max(0, x)", "dropout6": "probability 0.5"}[name] in said
     if name == "norm1":
-        assert "summed over 5 neighboring maps, of the same tower (§3.3)" in said
+        assert "summed over 5 neighboring maps of the same tower (§3.3)" in said
 
 
 def test_the_kernel_slides_by_button_and_arrow_key_and_stops_at_the_end(opened):
@@ -200,16 +200,16 @@ def test_the_kernel_slides_by_button_and_arrow_key_and_stops_at_the_end(opened):
     page.focus("#stage")
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
         page.keyboard.press(key)
-    assert page.inner_text("#output-says") == "Unit 1, 1 of 13×13"
-    assert page.inner_text("#input-says").startswith("Kernel at rows 0 to 2, columns 0 to 2 of 13×13")
+    assert page.inner_text("#output-caption") == "Unit 1, 1 of 13×13"
+    assert page.inner_text("#input-caption").startswith("Kernel at rows 0 to 2, columns 0 to 2 of 13×13")
     layer = next(each for each in explain(ARCHS["paper"]).layers if each.name == "conv3")
     assert layer.receptive_field == 99
     page.click("#first")
-    assert page.inner_text("#input-says").startswith("Kernel at rows -1 to 1")
+    assert page.inner_text("#input-caption").startswith("Kernel at rows -1 to 1")
     page.click("#back")
-    assert page.inner_text("#output-says").startswith("Unit 0, 0")
+    assert page.inner_text("#output-caption").startswith("Unit 0, 0")
     page.click("#play")
-    page.locator("#output-says", has_text=re.compile("Unit (0, [3-9]|[1-9])")).wait_for()
+    page.locator("#output-caption", has_text=re.compile("Unit (0, [3-9]|[1-9])")).wait_for()
     page.click("#play")
     assert page.get_attribute("#play", "aria-pressed") == "false"
 

@@ -7,10 +7,10 @@ import pytest
 
 from alexnet import errors
 from alexnet.architecture import presets
-from alexnet.architecture.overrides import from_json, override, to_json
+from alexnet.architecture.overrides import SYNONYMS, configure, from_json, override, to_json
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, recipe
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import Arch
+from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 
 
 @pytest.mark.parametrize("preset", [*ARCHS.values(), *RECIPES.values()], ids=lambda preset: preset.name)
@@ -36,8 +36,8 @@ def test_paper_biases_are_one_in_conv2_conv4_conv5_and_the_hidden_layers():
 
 def test_override_reaches_every_kind_of_field():
     changed = override(arch("paper"), [
-        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.init_std=0.02", "dense2.width=64",
-        "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
+        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.init_std=0.02",
+        "dense2.width=64", "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
     assert changed.activation == "tanh"
     assert (changed.input.crop, changed.input.side, changed.input.mean) == (128, 144, (1.0, 2.0, 3.0))
     assert [conv.width for conv in changed.conv] == [48, 256, 384, 384, 256]
@@ -55,24 +55,50 @@ def test_overrides_are_checked_together():
 @pytest.mark.parametrize(("setting", "words"), [
     ("aktivation=tanh", "did you mean activation?"),
     ("activation=swish", "one of relu, tanh, sigmoid"),
-    ("conv9.width=3", "conv1 to conv5 are there"),
-    ("conv=3", "made of layers"),
-    ("conv1=3", "set one of its fields"),
-    ("conv1.widht=3", "did you mean width?"),
-    ("input.crop=300", "crop 300 exceeds photo side 256"),
+    ("conv9.width=3", "the network has conv1 to conv5"),
+    ("conv=3", "set one of them, as in conv.width=64"),
+    ("conv1=3", "set one of them, as in conv1.width=64"),
+    ("input=3", "set one of its fields, as in input.side"),
+    ("conv1.widht=3", "did you mean conv1.width?"),
+    ("input.crop=300", "crop 300 exceeds image side 256"),
     ("classes=many", "a whole number"),
     ("classes=1", "at least 2"),
     ("dropout", "write it as field=value"),
     ("dropout.p=0.5", "has no fields of its own"),
     ("dropout=1", "0 <= p < 1"),
     ("towers=3", "multiple of 3"),
-    ("conv1.post_ops=act flatten", "unknown step 'flatten'"),
+    ("conv1.post_ops=act flatten", "unknown operation 'flatten'"),
     ("lrn.n=4", "must be odd"),
 ])
 def test_a_wrong_override_is_one_sentence_with_the_remedy(setting, words):
     with pytest.raises(ValueError, match=re.escape(words)) as error:
         override(arch("paper"), [setting])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("setting", "field"), [
+    ("recipe.rate=0.1", "recipe.learning_rate"), ("recipe.lr=0.1", "recipe.learning_rate"),
+    ("recipe.batch=64", "recipe.batch_size"), ("recipe.wd=0", "recipe.weight_decay"),
+    ("recipe.warmup=5", "recipe.warmup_epochs"), ("recipe.momentun=0", "recipe.momentum"),
+    ("recipe.activation=tanh", "arch.activation"), ("arch.epochs=5", "recipe.epochs"),
+    ("arch.lr=1", "recipe.learning_rate"),
+    ("arch.conv1.filters=64", "arch.conv1.width"), ("arch.conv2.sigma=0.1", "arch.conv2.init_std"),
+    ("arch.conv.groups=2", "arch.conv.grouped"), ("lr=0.1", "recipe.learning_rate=0.1"),
+    ("epochs=5", "recipe.epochs=5"), ("conv1.width=5", "arch.conv1.width=5"), ("recpe.epochs=5", None),
+    ("arch.zebra=1", None)])
+def test_an_unknown_setting_names_the_field_that_was_meant(setting, field):
+    with pytest.raises(errors.UserError) as error:
+        configure(arch("paper"), None, [setting])
+    if field:
+        assert error.value.remedy == f"did you mean {field}?"
+    else:
+        assert "did you mean" not in error.value.remedy
+
+
+def test_every_synonym_leads_to_a_field():
+    configs = (Arch, Recipe, Conv, Dense, InputSpec, LRN)
+    assert set(SYNONYMS.values()) <= {field.name for config in configs for field in dataclasses.fields(config)}
+    assert not set(SYNONYMS) & {field.name for config in (Arch, Recipe) for field in dataclasses.fields(config)}
 
 
 def test_unknown_preset_names_the_nearest():
@@ -95,8 +121,8 @@ def test_every_field_of_a_configuration_is_frozen():
 
 
 def test_from_json_refuses_unknown_fields():
-    tree = to_json(recipe("paper")) | {"learning_rate": 1.0}
-    with pytest.raises(ValueError, match="learning_rate"):
+    tree = to_json(recipe("paper")) | {"rate": 1.0}
+    with pytest.raises(ValueError, match="no field 'rate'"):
         from_json(Recipe, tree)
 
 

@@ -1,5 +1,6 @@
 """Help, mistakes in one sentence with exit code 2, signals and pipes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import time
 
 import pytest
 
+from alexnet.cli.errors import Failure, failure
+from alexnet.errors import UserError
 from command_line import alexnet
 
 
@@ -46,7 +49,7 @@ def test_help_lists_every_command_in_under_a_second():
     (["train", "PHOTOS", "--arch", "smal"], "did you mean small?"),
     (["train", "PHOTOS", "--recipe", "modren"], "did you mean modern?"),
     (["train", "PHOTOS", "--set", "activation=tanh"], "begin with arch. or recipe."),
-    (["train", "PHOTOS", "--set", "arch.aktivation=tanh"], "did you mean activation?"),
+    (["train", "PHOTOS", "--set", "arch.aktivation=tanh"], "did you mean arch.activation?"),
     (["train", "PHOTOS", "--set", "recipe.batch_size=0"], "batch_size 0 must be at least 1"),
     (["train", "PHOTOS", "--arch", "torchvision", "--set", "arch.input.crop=32"], "needs 63 or more"),
     (["train", "PHOTOS", "--arch", "small", "--precision", "fp16", "--device", "cpu"], "use --precision bf16 or fp32"),
@@ -117,3 +120,33 @@ runpy.run_module("alexnet", run_name="__main__")
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_importing_alexnet_imports_no_torch_and_every_exported_name_exists():
+    script = """import sys, alexnet
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+alexnet.UserError, alexnet.arch("small"), alexnet.recipe("paper"), alexnet.Arch, alexnet.InputSpec, alexnet.Recipe
+alexnet.train, alexnet.evaluate, alexnet.__version__
+assert "torch" not in sys.modules
+assert set(dir(alexnet)) == set(alexnet.__all__)
+for name in alexnet.__all__:
+    getattr(alexnet, name)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+class Stopped(Exception):
+    """As the trainer's Interrupted."""
+
+    exit_code = 143
+
+
+@pytest.mark.parametrize(("error", "expected"), [
+    (UserError("side 0 must be at least 1", "choose another"), Failure("side 0 must be at least 1; choose another", 2)),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"),
+     Failure("a.jpg cannot be read or written (no such file or directory); check the name, and who may use it", 2)),
+    (OSError(errno.ENOSPC, "No space left on device"), Failure("no space left on device; make room on the disk", 2)),
+    (Stopped("stopped by SIGTERM"), Failure("stopped by SIGTERM", 143, every_rank=False)),
+    (RuntimeError("a fault of the program"), None)])
+def test_an_exception_becomes_a_sentence_and_an_exit_code(error, expected):
+    assert failure(error) == expected

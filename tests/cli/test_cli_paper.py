@@ -7,6 +7,7 @@ import pytest
 from command_line import alexnet
 
 
+@pytest.mark.slow
 def test_demo_trains_evaluates_and_reports_offline(tmp_path, capsys, monkeypatch):
     import socket
 

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alexnet.architecture.overrides import difference
+from alexnet.architecture.overrides import first_difference
 from alexnet.inference.metrics import Errors
 
 TIMEOUT = 20.0
@@ -169,7 +169,7 @@ class ProcessGroup:
         for rank, other in enumerate(others, 1):
             if other != first:
                 raise ValueError(f"process {rank} of {self.size} was started with another {what} than process 0 "
-                                 f"({difference(other, first, ('there', 'here'))}); start all with the same data, "
+                                 f"({first_difference(other, first, ('there', 'here'))}); start all with the same data, "
                                  "options and version")
 
     def local_rank0_first(self, do: Callable[[], Any]) -> Any:
