@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet._runtime.progress import TrainingBar
-from alexnet.cli import commands
+from alexnet.cli.main import main
 from alexnet.data.packing import pack
 from alexnet.data.shards import Codec
 from alexnet.data.sources.detect import open_dataset
@@ -94,7 +94,7 @@ def _live(arguments: list[str], said: Path, environment: dict[str, str], before:
         os.dup2(file.fileno(), 2)
     if before:
         before()
-    commands.main(arguments)
+    main(arguments)
 
 
 def world(size: int) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from alexnet.architecture.differences import SOURCES, Difference, differences, to_json
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, recipe
-from alexnet.cli.commands import main
+from alexnet.cli.main import main
 from alexnet.cli.render import differences_table
 
 
@@ -140,7 +140,7 @@ def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
 
 
 def test_comparing_does_without_torch():
-    code = ("import sys; from alexnet.cli.commands import main\n"
+    code = ("import sys; from alexnet.cli.main import main\n"
             "try: main(['explain', 'paper', '--diff', 'torchvision'])\n"
             "except SystemExit: pass\n"
             "assert 'torch' not in sys.modules")

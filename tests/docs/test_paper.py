@@ -11,7 +11,7 @@ import pytest
 import alexnet as package
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
-from alexnet.cli.commands import app
+from alexnet.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "paper.md").read_text()

@@ -14,7 +14,7 @@ ROOT = Path(alexnet.__file__).parent
 
 #: A sub-package may import those to its left (docs/architecture.md).
 ORDER = ["errors", "_runtime", "architecture", "data", "models", "inference", "interpret", "training", "reproduce",
-         "serving", "cli"]
+         "serving", "api", "cli"]
 
 FILES = {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
          for file in ROOT.rglob("*.py")}
@@ -55,12 +55,12 @@ def test_no_module_imports_itself_in_a_circle():
 
 
 def test_help_and_explain_do_without_torch():
-    code = ("import sys; from alexnet.cli.commands import main\n"
+    code = ("import sys; from alexnet.cli.main import main\n"
             "try: main(sys.argv[1:])\n"
             "except SystemExit: pass\n"
             "assert 'torch' not in sys.modules, 'torch was imported'\n"
             "assert 'matplotlib' not in sys.modules, 'matplotlib was imported'")
-    for arguments in (["--help"], ["explain", "paper"], ["presets"]):
+    for arguments in (["--help"], ["explain", "paper"], ["list"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 

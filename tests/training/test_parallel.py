@@ -404,6 +404,6 @@ def test_a_process_that_is_lost_costs_at_most_a_minute_and_an_epoch(packed, tmp_
     assert time.monotonic() - lost < 90
     said = process.communicate(timeout=180)[1]
     assert process.returncode == 0, said
-    assert "going on after" in said
+    assert "resuming after" in said
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in log if event["event"] == "epoch"] == list(range(1, 13))
