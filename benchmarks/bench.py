@@ -2,8 +2,8 @@
 
     python benchmarks/bench.py [--images FOLDER] [--only step] [--rounds 7] [--json FILE] [--page FILE]
 
-Each implementation runs in a process of its own (worker.py). The implementations of a row take turns, round by round, so
-that all see the same state of the machine. A ratio is the median over the rounds of our rate / the peer's, with its
+Each implementation runs in a process of its own (worker.py). The implementations of a row take turns, round by round,
+so that all see the same state of the machine. A ratio is the median over the rounds of our rate / the peer's, with its
 lowest and highest value. Without --images (a folder of JPEG files), random images of ImageNet's usual size are
 generated; they decode slower than real ones, which flatters fast decoders. --page writes the table into a Markdown
 file: `make bench` updates docs/performance.md.
@@ -240,7 +240,8 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path)
-    parser.add_argument("--only", default="", help="only rows whose name contains this: " + ", ".join(row.name for row in ROWS))
+    parser.add_argument("--only", default="",
+                        help=f"only rows whose name contains this: {', '.join(row.name for row in ROWS)}")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=1024,
                         help="how many images to measure on; a smaller folder is repeated")

@@ -99,7 +99,7 @@ def test_cost_is_measured_and_plotted(tmp_path, bench):
     assert "side squared" in (tmp_path / "cost.svg").read_text()
     intercept, slope = cost.line([1, 2, 8], [0.11, 0.12, 0.18])
     assert (intercept, slope) == pytest.approx((0.1, 0.01))
-    assert cost.reading(300)["first_batch_seconds"] > 0
+    assert cost.epoch_of_views(300)["first_batch_seconds"] > 0
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_scaling_counts_as_many_bytes_as_the_model_predicts(tmp_path):
                   "--json", figures, "--page", page)
     alone, two = json.loads(figures.read_text())["rows"]
     assert (alone["processes"], alone["counted"], two["processes"]) == (1, 0, 2)
-    assert two["counted"] == pytest.approx(two["worked_out"])
+    assert two["counted"] == pytest.approx(two["predicted"])
     assert two["counted"] > 4 * 750_000
     assert page.read_text().startswith(f"before\n<!-- measured -->\n{printed}<!-- end -->\nthen\n")
     assert page.read_text().count("| hybrid |") == 3  # 8, 64 and 1,024 devices
@@ -122,7 +122,7 @@ def test_saving_to_a_slow_disk_blocks_training_only_without_a_thread(tmp_path):
     page.write_text("before\n<!-- saving -->\nold\n<!-- end -->\nafter\n")
     printed = ran("saving.py", "--arch", "small", "--batch", 4, "--steps", 6, "--rounds", 1, "--slow", 1,
                   "--json", figures, "--page", page)
-    held = {row["way"]: row["held"]["median"] for row in json.loads(figures.read_text())["rows"]}
-    assert held["no save"] == 0
-    assert held["in the loop, slow disk"] > 4 > held["beside the steps, slow disk"] > 0
+    blocked = {row["method"]: row["blocked"]["median"] for row in json.loads(figures.read_text())["rows"]}
+    assert blocked["no save"] == 0
+    assert blocked["blocking, slow disk"] > 4 > blocked["in a thread, slow disk"] > 0
     assert page.read_text() == f"before\n<!-- saving -->\n{printed}<!-- end -->\nafter\n"

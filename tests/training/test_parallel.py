@@ -220,7 +220,7 @@ def test_the_time_of_a_step_is_arithmetic_over_rates():
     assert one.computing == pytest.approx(128 * (3 * 724_406_816 - 105_415_200) / 1e12)
     assert two.computing == one.computing / 2
     assert two.sending == pytest.approx(4 * 60_965_224 / 1e9)
-    assert two.apart == two.computing + two.sending > two.overlapped == max(two.computing, two.sending)
+    assert two.sequential == two.computing + two.sending > two.overlapped == max(two.computing, two.sending)
 
 
 # --- What is wrong is said once ---
