@@ -204,7 +204,7 @@ def machine() -> dict[str, Any]:
             **{name: installed[name] for name in names if name in installed}}
 
 
-def line(figures: dict[str, Any]) -> list[str]:
+def line(figures: dict[str, Any]) -> list[list[str]]:
     """A row's cells, one list for each peer; HEAD names them."""
     cells = []
     for number, peer in enumerate(figures["peers"]):

@@ -29,7 +29,7 @@ from unittest.mock import patch
 from bench import noise, spread
 from scaling import between
 
-from alexnet._runtime.devices import machine
+from alexnet._runtime.devices import describe_machine
 from alexnet.architecture.presets import arch, recipe
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
@@ -114,7 +114,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         last = checkpoint.load(next(Path(folder).glob("*/last")), with_velocity=True)
         size = sum(tensor.nbytes for tensors in (last.weights, last.velocity) for tensor in tensors.values())
     return {"arch": options.arch, "batch": options.batch, "rounds": options.rounds, "slow": options.slow,
-            "steps": options.steps, "bytes": size, "machine": machine("cpu"),
+            "steps": options.steps, "bytes": size, "machine": describe_machine("cpu"),
             "command": "python benchmarks/saving.py " + " ".join(sys.argv[1:]),
             "rows": [{"method": method, **{name: spread([one[name] for one in rounds]) for name in rounds[0]}}
                      for method, rounds in found.items()]}

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from scaling_model import Machine, sent, step
 
-from alexnet._runtime.devices import machine
+from alexnet._runtime.devices import describe_machine
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import arch, recipe
 from alexnet.models.alexnet import AlexNet
@@ -120,7 +120,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "predicted": sum(sent(network, options.batch, size, parallel).values()),  # type: ignore[arg-type]
             "sequential": model.sequential, "overlapped": model.overlapped})
     return {"arch": options.arch, "batch": options.batch, "steps": options.steps, "rounds": options.rounds,
-            "machine": machine("cpu"), "command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]),
+            "machine": describe_machine("cpu"), "command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]),
             "multiply_adds_a_second": multiply_adds / alone, "rows": rows}
 
 

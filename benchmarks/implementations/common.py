@@ -27,10 +27,10 @@ def keep_pages() -> None:
 
 def prepare_process() -> None:
     """Configure the process as `alexnet train` does before it imports torch."""
-    from alexnet._runtime.cpu_threads import wait_briefly
+    from alexnet._runtime.cpu_threads import limit_openmp_spinning
 
     keep_pages()
-    wait_briefly()
+    limit_openmp_spinning()
 
 
 def torchvision() -> Any:
