@@ -1,4 +1,4 @@
-"""What `alexnet explain A --diff B` says of two networks is what sets them apart, and where it stands."""
+"""`alexnet explain A --diff B` lists the differences between two networks, with the source of each value."""
 
 import io
 import json
@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
+from alexnet.cli.main import main
 from rich.console import Console
 
 from alexnet.architecture.differences import SOURCES, Difference, differences, to_json
@@ -43,7 +44,7 @@ def test_paper_and_torchvision_differ_as_the_literature_says():
     assert apart["dropout", "probability"].sources == ("§4.2", "torchvision, models/alexnet.py; owt")
 
 
-def test_code2012_differs_from_the_paper_in_the_errata_alone():
+def test_code2012_differs_from_the_paper_only_in_the_errata():
     apart = found("paper", "code2012")
     assert apart["conv1", "followed by"].values[1] == "response norm, max pooling, ReLU"
     assert apart["conv2", "followed by"].values[1] == "ReLU, response norm, norm within maps, max pooling"
@@ -53,21 +54,21 @@ def test_code2012_differs_from_the_paper_in_the_errata_alone():
     assert {where for where, _ in apart} == {"conv1", "conv2", "conv3", "conv4", "conv5", "norm", "recipe"}
 
 
-def test_a_sixth_convolution_is_one_layer_more_and_nothing_else():
+def test_a_sixth_convolution_is_the_only_difference_of_paper_conv6():
     assert {where for where, _ in found("paper", "paper-conv6")} == {"conv6", "total"}
 
 
 @pytest.mark.parametrize(("one", "other"), list(permutations(ARCHS, 2)))
-def test_the_comparison_turned_round_is_the_same_comparison(one, other):
-    def turned(each: Difference) -> Difference:
+def test_the_comparison_is_symmetric(one, other):
+    def swapped(each: Difference) -> Difference:
         where = "/".join(reversed(each.where.split("/")))
         return Difference(where, each.what, each.values[::-1], each.sources[::-1])
 
-    there, back = differences(arch(one), arch(other)), differences(arch(other), arch(one))
-    assert there, "two presets that do not differ would be one"
-    assert {(*turned(each).values, turned(each).where, turned(each).what) for each in there} == {
-        (*each.values, each.where, each.what) for each in back}
-    for each in there:
+    forward, backward = differences(arch(one), arch(other)), differences(arch(other), arch(one))
+    assert forward, "two presets must differ"
+    assert {(*swapped(each).values, swapped(each).where, swapped(each).what) for each in forward} == {
+        (*each.values, each.where, each.what) for each in backward}
+    for each in forward:
         assert each.values[0] != each.values[1]
         assert all(source not in ("", "its own", "--set") for source in each.sources), each
 
@@ -86,7 +87,7 @@ def test_a_network_does_not_differ_from_itself(name):
     ("initialization=kaiming", "conv5"), ("average_pool=6", "average_pool"),
     ("conv1.stride=3", "conv1"), ("pool_rounding=floor", "pool"),
     ("dense_norm=true", "fc7"), ("output_init_std=0.1", "fc8")])
-def test_what_was_set_is_found_and_named_as_set(setting, where):
+def test_an_overridden_field_is_listed_with_source_set(setting, where):
     changed = override(arch("paper"), [setting])
     apart = [each for each in differences(changed, arch("paper")) if each.where == where]
     assert any(each.sources[0] == "--set" for each in apart)
@@ -98,13 +99,13 @@ def test_what_was_set_is_found_and_named_as_set(setting, where):
     "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0", "lighting_scale=eigenvalues",
     "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9", "lighting_stop_epoch=5",
     "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly"])
-def test_every_setting_of_the_recipe_shows(setting):
+def test_every_field_of_the_recipe_is_compared(setting):
     apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))
     assert [each.where for each in apart] == ["recipe"]
     assert apart[0].sources[0] == "--set"
 
 
-def test_a_recipe_shows_nothing_that_it_does_not_use():
+def test_recipe_fields_without_effect_are_not_compared():
     steps = replace(RECIPES["caffe"], patience=7, lr_drop_count=9)
     assert not differences(arch("caffe"), arch("caffe"), steps)
 
@@ -113,7 +114,7 @@ def test_every_preset_has_sources():
     assert {*ARCHS, *RECIPES} == set(SOURCES)
 
 
-def test_the_table_holds_every_difference_and_explains_its_letters():
+def test_the_table_lists_every_difference_and_the_legend_every_letter():
     console = Console(width=140, file=io.StringIO(), highlight=False)
     console.print(differences_table(arch("paper"), arch("torchvision")))
     text = console.file.getvalue()
@@ -125,7 +126,7 @@ def test_the_table_holds_every_difference_and_explains_its_letters():
     assert letters == set(legend)
 
 
-def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
+def test_the_command_prints_json_and_rejects_options_without_effect(capsys):
     with pytest.raises(SystemExit):
         main(["explain", "paper", "--diff", "torchvision", "--json"])
     tree = json.loads(capsys.readouterr().out)
@@ -139,7 +140,7 @@ def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
         assert words in capsys.readouterr().err
 
 
-def test_comparing_does_without_torch():
+def test_the_comparison_does_not_import_torch():
     code = ("import sys; from alexnet.cli.main import main\n"
             "try: main(['explain', 'paper', '--diff', 'torchvision'])\n"
             "except SystemExit: pass\n"

@@ -1,4 +1,4 @@
-"""Presets and overrides say what they should, and refuse what they cannot be."""
+"""Presets have the published values; overrides reach every field and reject invalid values."""
 
 import dataclasses
 import re
@@ -48,7 +48,7 @@ def test_override_reaches_every_kind_of_field():
 
 
 def test_overrides_are_checked_together():
-    # crop 300 alone exceeds the side of 256; with the side raised in the same breath, in either order, it stands.
+    # Crop 300 alone exceeds side 256; with side 320 set too, in either order, it is valid.
     assert override(arch("paper"), ["input.crop=300", "input.side=320"]).input.crop == 300
 
 
@@ -101,14 +101,14 @@ def test_every_synonym_leads_to_a_field():
     assert not set(SYNONYMS) & {field.name for config in (Arch, Recipe) for field in dataclasses.fields(config)}
 
 
-def test_unknown_preset_names_the_nearest():
+def test_an_unknown_preset_names_the_closest():
     with pytest.raises(ValueError, match="did you mean torchvision"):
         arch("torchvison")
     with pytest.raises(ValueError, match="did you mean modern"):
         recipe("modren")
 
 
-def test_only_a_slip_of_the_pen_is_guessed_at_and_a_long_list_is_cut():
+def test_only_a_misspelling_is_corrected_and_a_long_list_is_cut():
     assert errors.did_you_mean("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
     assert errors.did_you_mean("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
     assert errors.did_you_mean("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
@@ -126,7 +126,7 @@ def test_from_json_refuses_unknown_fields():
         from_json(Recipe, tree)
 
 
-def test_fine_tuning_begins_at_a_tenth_of_the_networks_own_rate_and_new_layers_at_all_of_it():
+def test_fine_tuning_has_a_tenth_of_the_networks_learning_rate_and_new_layers_all_of_it():
     for name, rate in (("paper", 0.001), ("torchvision", 0.001), ("paper-bn", 0.01), ("small", 0.01)):
         chosen = presets.finetune_recipe(arch(name))
         assert chosen.learning_rate == pytest.approx(rate)
@@ -137,7 +137,7 @@ def default_rate(name):
     return presets.default_recipe(arch(name)).learning_rate
 
 
-def test_default_recipe_goes_with_the_network():
+def test_default_recipe_of_each_network():
     names = {name: presets.default_recipe(network).name for name, network in ARCHS.items()}
     assert names["paper"] == names["one-gpu"] == "paper"
     assert names["small"] == names["paper-bn"] == "modern"
