@@ -23,8 +23,8 @@ from PIL import Image
 
 from alexnet._runtime.progress import TrainingBar
 from alexnet.cli import commands
+from alexnet.data.manifest import Codec
 from alexnet.data.packing import pack
-from alexnet.data.shards import Codec
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
 from alexnet.training.run_folder import logged

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet.data import url_images
 from alexnet.data.images import BadImage
-from alexnet.data.url_images import fetch_image, is_address
+from alexnet.data.url_images import fetch_image, is_url
 from alexnet.models import checkpoint
 from command_line import alexnet as command
 from inprocess import encoded
@@ -69,7 +69,7 @@ def refusal(url: str, **options) -> str:
 
 
 def test_what_is_an_address():
-    assert [is_address(name) for name in ("https://a/b.jpg", "ftp://a/b", "a.jpg", "C:/a.jpg")] == [
+    assert [is_url(name) for name in ("https://a/b.jpg", "ftp://a/b", "a.jpg", "C:/a.jpg")] == [
         True, True, False, False]
 
 

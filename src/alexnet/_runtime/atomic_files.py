@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,3 +22,15 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def replace_durably(path: Path, data: bytes) -> None:
+    """As `replace_file`, with these bytes, and flushed to the disk before they get their name."""
+
+    def write(unfinished: Path) -> None:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    replace_file(path, write)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime import native
-from alexnet._runtime.mmap_batch import MmapBatch
+from alexnet._runtime.pixels import AnyPixels, Pixels, as_pixels
 
 WIDEST, REACH = 4096, 16
 """What the kernels' row buffers hold: maps of one tower, and neighbors to one side of a map."""
@@ -34,9 +34,10 @@ def _triton() -> Any:
     return triton_kernels
 
 
-def _any_for(tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
+def _any_for(tensor: AnyPixels, dtypes: tuple[torch.dtype, ...]) -> bool:
     """Whether there are kernels for a tensor's device, and they are allowed, and it is of one of these types."""
-    there = native.level() if tensor.device.type == "cpu" else native.allowed() and tensor.is_cuda and _triton()
+    device = tensor.device.type
+    there = native.level() if device == "cpu" else native.allowed() and device == "cuda" and _triton()
     return tensor.dtype in dtypes and bool(there)
 
 
@@ -103,21 +104,21 @@ def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -
 
 
 def windows(
-    pixels_NHWC: Tensor | MmapBatch, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
+    pixels: AnyPixels, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
 ) -> Tensor:
     """(pixels - mean + shift) / scale in windows of crop x crop at `places`, mirrored where asked, blue first if `bgr`.
 
-    pixels_NHWC: uint8, in a tensor or where the memory map has them. mean_HWC: float [side, side, 3] or [1, 1, 3].
+    pixels: uint8 [N, side, side, 3]. mean_HWC: float [side, side, 3] or [1, 1, 3].
     places_V2: top and left. photo_V: the image of each view, where they are not one each. dtype: float32 or
     bfloat16. Returns [V, 3, crop, crop], channels-last.
     """
-    if isinstance(pixels_NHWC, Tensor) and pixels_NHWC.is_cuda:
-        return _triton().windows(pixels_NHWC, mean_HWC, scale_C, places_V2, mirrored_V, shift_VC, crop, bgr=bgr,
+    pixels = as_pixels(pixels).contiguous()  # held until the kernel has read it, which takes addresses alone
+    if pixels.device.type == "cuda":
+        return _triton().windows(pixels.tensor(), mean_HWC, scale_C, places_V2, mirrored_V, shift_VC, crop, bgr=bgr,
                                  dtype=dtype, photo_V=photo_V)
     count, places = len(places_V2), places_V2.long().contiguous()
     photo = np.arange(count) if photo_V is None else photo_V.numpy()
-    pixels = _contiguous(pixels_NHWC)
     view, addresses, mean, mirrored, shift, out = _prepared(
         pixels, photo, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
     if count:  # what reaches out of its image, torch would refuse too
@@ -129,7 +130,7 @@ def windows(
 
 
 def boxes(
-    pixels_NHWC: Tensor | MmapBatch, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
+    pixels: AnyPixels, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
     shift_NC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
 ) -> Tensor:
     """As `windows`, one of each image, of boxes (top, left, rows, columns, in pixels) rescaled to crop x crop.
@@ -137,7 +138,7 @@ def boxes(
     On a CPU only. mean_C: one color.
     """
     count, places = len(boxes_N4), boxes_N4.float().contiguous()
-    pixels = _contiguous(pixels_NHWC)
+    pixels = as_pixels(pixels).contiguous()  # held until the kernel has read it
     view, addresses, mean, mirrored, shift, out = _prepared(
         pixels, np.arange(count), mean_C.reshape(1, 1, 3), scale_C, mirrored_N, shift_NC, crop, bgr, dtype)
     native.call("alexnet_boxes", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(places),
@@ -145,13 +146,8 @@ def boxes(
     return out.permute(0, 3, 1, 2)
 
 
-def _contiguous(pixels_NHWC: Tensor | MmapBatch) -> Tensor | MmapBatch:
-    """What the caller must hold until the kernel has read it, since the kernel is told addresses alone."""
-    return pixels_NHWC if isinstance(pixels_NHWC, MmapBatch) else pixels_NHWC.contiguous()
-
-
 def _prepared(
-    pixels: Tensor | MmapBatch, photo_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
+    pixels: Pixels, photo_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
     mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, bgr: bool, dtype: torch.dtype,
 ) -> tuple[_View, NDArray[np.uintp], Tensor, Tensor, Tensor, Tensor]:
     """What both kernels are told: the view, where each image is, mean, mirrored, shift, and memory for the views.
@@ -163,21 +159,15 @@ def _prepared(
     shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
     if bgr:
         mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
-    if isinstance(pixels, MmapBatch):
-        side, first = pixels.store.side, pixels.addresses
-    else:
-        side = pixels.shape[1]
-        first = pixels.data_ptr() + np.arange(len(pixels), dtype=np.uintp) * np.uintp(side * side * 3)
     assert len(mirrored) == len(shift) == count
     out = torch.empty((count, crop, crop, 3), dtype=dtype)
-    view = _View(side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale).tolist()))
-    return view, first[photo_V], mean.contiguous(), mirrored, shift.contiguous(), out
+    view = _View(pixels.side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale).tolist()))
+    return view, pixels.addresses()[photo_V], mean.contiguous(), mirrored, shift.contiguous(), out
 
 
-def makes_views(pixels_NHWC: Tensor | MmapBatch, dtype: torch.dtype) -> bool:
+def makes_views(pixels: AnyPixels, dtype: torch.dtype) -> bool:
     """Whether `windows` takes such images."""
-    here = bool(native.level()) if isinstance(pixels_NHWC, MmapBatch) else _any_for(pixels_NHWC, (torch.uint8,))
-    return here and dtype in (torch.float32, torch.bfloat16)
+    return _any_for(as_pixels(pixels), (torch.uint8,)) and dtype in (torch.float32, torch.bfloat16)
 
 
 # --- The update -------------------------------------------------------------------------------------------------------

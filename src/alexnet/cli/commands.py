@@ -184,7 +184,7 @@ def verify(data: str, /) -> None:
     packed = open_packed(data)
     with Bar("verifying", "files") as bar:
         packed.verify(bar)
-    print(f"{data}: all {len(packed.manifest['files']):,} files are as they were written")
+    print(f"{data}: all {len(packed.manifest.files):,} files are as they were written")
 
 
 def _describe(packed: PackedDataset) -> None:
@@ -389,7 +389,7 @@ def predict(
 
     from alexnet._runtime.devices import choose_device
     from alexnet.data.images import BadImage
-    from alexnet.data.url_images import fetch_image, is_address
+    from alexnet.data.url_images import fetch_image, is_url
     from alexnet.inference.predictor import BATCH, expand, load
 
     if not photos:
@@ -400,13 +400,13 @@ def predict(
     rows: list[dict[str, Any]] = []
     broken = 0
     paths = iter([path for photo in photos
-                  for path in ([photo] if is_address(photo) else map(str, expand([photo])))])
+                  for path in ([photo] if is_url(photo) else map(str, expand([photo])))])
     while some := list(islice(paths, BATCH)):
         read = []
         for path in some:
             try:
                 read.append((path, model.pixels(
-                    fetch_image(path, allow_private) if is_address(path) else path, name=path)))
+                    fetch_image(path, allow_private) if is_url(path) else path, name=path)))
             except BadImage as error:
                 broken += 1
                 say(f"alexnet: {error}")

@@ -13,24 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime import kernels
-from alexnet._runtime.mmap_batch import MmapBatch
+from alexnet._runtime.pixels import AnyPixels, as_pixels
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import boxes, uniform
-
-Pixels = Tensor | MmapBatch
-"""Stored images, uint8 [N, side, side, C]: in a tensor on any device, or where the memory map has them."""
-
-
-def in_a_tensor(pixels: Pixels) -> Tensor:
-    """The images as a tensor [N, side, side, C]."""
-    return torch.from_numpy(pixels.read()) if isinstance(pixels, MmapBatch) else pixels
-
-
-def _side_and_device(pixels: Pixels) -> tuple[int, torch.device]:
-    if isinstance(pixels, MmapBatch):
-        return pixels.store.side, torch.device("cpu")
-    return pixels.shape[1], pixels.device
 
 
 class Preprocess:
@@ -59,14 +45,16 @@ class Preprocess:
         moved.scale_C = self.scale_C.to(device)
         return moved
 
-    def center(self, pixels: Pixels) -> Tensor:
+    def center(self, pixels: AnyPixels) -> Tensor:
         """The central view: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
-        side, device = _side_and_device(pixels)
+        pixels = as_pixels(pixels)
+        side, device = pixels.side, pixels.device
         return self.crop_normalize(pixels, torch.full((len(pixels), 2), (side - self.spec.crop) // 2, device=device))
 
-    def ten_views(self, pixels: Pixels) -> Tensor:
+    def ten_views(self, pixels: AnyPixels) -> Tensor:
         """Four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
-        (side, device), count = _side_and_device(pixels), len(pixels)
+        pixels = as_pixels(pixels)
+        side, device, count = pixels.side, pixels.device, len(pixels)
         last = side - self.spec.crop
         places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
         places_V2 = torch.tensor(places * 2, device=device)
@@ -76,7 +64,7 @@ class Preprocess:
         return views.unflatten(0, (count, 10))
 
     def training_views(
-        self, pixels: Pixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
+        self, pixels: AnyPixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
         lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
         leaders: NDArray[np.int64] | None = None,
     ) -> Tensor:
@@ -87,7 +75,8 @@ class Preprocess:
         dtype: float32, or bfloat16 where the network would round to it anyway.
         leaders: the first of each one's `recipe.view_group` images, where these are a share of a batch.
         """
-        (side, device), count = _side_and_device(pixels), len(pixels)
+        pixels = as_pixels(pixels)
+        side, device, count = pixels.side, pixels.device, len(pixels)
         # code2012 drew crop and mirror once for 32 images: the first of each group draws for it.
         if leaders is None:
             leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
@@ -107,7 +96,7 @@ class Preprocess:
         return self.crop_normalize(pixels, places_N2, mirrored_N, shift_NC, dtype)
 
     def crop_normalize(
-        self, pixels: Pixels, places_N2: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
+        self, pixels: AnyPixels, places_N2: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32, photo_N: Tensor | None = None,
     ) -> Tensor:
         """Windows at `places` (top, left), less the mean there, mirrored where asked, colors shifted, scaled.
@@ -115,10 +104,11 @@ class Preprocess:
         photo_N: the image that each window is of, where it is not one window each. The compiled kernel does all of
         it in one pass over the pixels, where there is one.
         """
+        pixels = as_pixels(pixels)
         if kernels.makes_views(pixels, dtype):
             return kernels.windows(pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
                                    self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
-        views = self.crop(in_a_tensor(pixels), places_N2[:, 0], places_N2[:, 1], photo_N)
+        views = self.crop(pixels.tensor(), places_N2[:, 0], places_N2[:, 1], photo_N)
         return self.normalize(views, mirrored_N, shift_NC, dtype)
 
     def crop(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor, photo_N: Tensor | None = None) -> Tensor:
@@ -132,12 +122,13 @@ class Preprocess:
         return views.float() - means
 
     def random_resized_crop(
-        self, pixels: Pixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
+        self, pixels: AnyPixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Boxes (top, left, rows, columns, in pixels) brought to crop x crop, bilinear, and the rest as in `cut`."""
-        (side, device), crop = _side_and_device(pixels), self.spec.crop
-        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.makes_views(pixels, dtype):
+        pixels = as_pixels(pixels)
+        side, crop = pixels.side, self.spec.crop
+        if pixels.device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.makes_views(pixels, dtype):
             return kernels.boxes(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
                                  bgr=self.spec.channels == "BGR", dtype=dtype)
         # affine_grid speaks of -1..1 over the picture: half sizes on the diagonal, then the center.
@@ -145,7 +136,7 @@ class Preprocess:
         zero = torch.zeros_like(high)
         theta_N23 = torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
                                  torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float()
-        views = (in_a_tensor(pixels).float() - self.mean_HWC).permute(0, 3, 1, 2)
+        views = (pixels.tensor().float() - self.mean_HWC).permute(0, 3, 1, 2)
         grid = F.affine_grid(theta_N23, [len(views), views.shape[1], crop, crop], align_corners=False)
         views = F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return self.normalize(views, mirrored_N, shift_NC, dtype)

@@ -24,7 +24,7 @@ SECONDS = 60.0
 """In all; and a quarter of it for each answer that must come."""
 
 
-def is_address(name: str) -> bool:
+def is_url(name: str) -> bool:
     """Whether it has a scheme and is no path: https://..., but also what is refused in words, such as ftp://."""
     return "://" in name
 
