@@ -17,11 +17,11 @@ from zlib import crc32
 import numpy as np
 import pytest
 import torch
+from alexnet.cli.main import main
 
 from alexnet._runtime import download
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
-from alexnet.cli.commands import main
 from alexnet.data import loader, manifest
 from alexnet.data.loader import batches
 from alexnet.data.order import lane_order
@@ -30,7 +30,9 @@ from alexnet.data.packing import pack
 from alexnet.data.remote import FETCHERS, LANES, StreamedSplit, open_stream
 from alexnet.data.sources.detect import cache_folder, open_dataset
 from alexnet.models import checkpoint
-from alexnet.training.trainer import Interrupted, Trainer
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
+from alexnet.training.trainer import Interrupted
 
 FAULTS = ("dropped", "busy", "cut", "garbled", "without ranges")
 """What befalls the first requests for a file, beginning with one that goes by its name; later ones are answered."""
@@ -296,6 +298,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_a_run_on_an_address_depends_on_neither_workers_nor_scheme_and_is_measured_as_on_the_folder(
     server: Server, folder: PackedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ):
@@ -324,16 +327,16 @@ def test_a_run_stopped_mid_epoch_ends_where_the_uninterrupted_one_ends(server: S
         if event["event"] == "step" and event["step"] == 3:
             signal.raise_signal(signal.SIGINT)
 
-    Trainer(open_stream(server.url), tiny, way, tmp_path / "whole").train()
+    build(RunSpec(open_stream(server.url), tiny, way, tmp_path / "whole")).fit()
     with pytest.raises(Interrupted):
-        Trainer(open_stream(server.url), tiny, way, tmp_path / "stopped", on_event=stop).train()
+        build(RunSpec(open_stream(server.url), tiny, way, tmp_path / "stopped"), on_event=stop).fit()
     config = tmp_path / "stopped" / "config.json"
     ours = config.read_text()
     config.write_text(json.dumps(json.loads(ours) | {"readers": 3}))
     with pytest.raises(ValueError, match="an epoch that 3 processes read, and 1 would read the stream"):
-        Trainer(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True)
+        build(RunSpec(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True))
     config.write_text(ours)
-    Trainer(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True, workers=1).train()
+    build(RunSpec(open_stream(server.url), tiny, way, tmp_path / "stopped", resume=True, workers=1)).fit()
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
 
 

@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -253,7 +252,7 @@ def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     top, left = round((rows - side) / 2), round((columns - side) / 2)
     if (rows, columns) != (height, width) and height <= 2 * width <= 8 * height:
         # The kernel rescales the rows before the columns. Pillow does the same, except with tall images.
-        rescaled = native.square(pixels_HWC, rows, columns, top, left, side)
+        rescaled = native.resize_and_crop(pixels_HWC, rows, columns, top, left, side)
         if rescaled is not None:
             return rescaled
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
@@ -267,9 +266,3 @@ def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         image = image.resize((columns, rows), Image.Resampling.BILINEAR)
     # A copy: Pillow's own pixels are read-only, and torch warns of such arrays.
     return np.asarray(image)[top:top + side, left:left + side].copy()
-
-
-def center_crop(pixels_HWC: NDArray[Any], crop: int) -> NDArray[Any]:
-    """The central crop x crop pixels of a square image, as a view."""
-    first = (len(pixels_HWC) - crop) // 2
-    return pixels_HWC[first : first + crop, first : first + crop]
