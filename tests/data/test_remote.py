@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from alexnet._runtime import download
+from alexnet._runtime.cache import cache_folder
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
 from alexnet.cli.main import main
@@ -28,7 +29,7 @@ from alexnet.data.order import lane_order
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.remote import FETCHERS, LANES, StreamedSplit, open_stream
-from alexnet.data.sources.detect import cache_folder, open_dataset
+from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec

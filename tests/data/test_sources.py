@@ -17,11 +17,12 @@ import pytest
 from PIL import Image
 
 from alexnet._runtime import download
+from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.download import fetch
 from alexnet.data.dataset import Dataset
 from alexnet.data.images import BadImage
 from alexnet.data.sources import cifar10, embedded
-from alexnet.data.sources.detect import NAMES, cache_folder, open_dataset
+from alexnet.data.sources.detect import NAMES, open_dataset
 
 
 def jpeg(color: int = 128, kind: str = "JPEG", mode: str = "RGB") -> bytes:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from alexnet._runtime.cache import cache_folder
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
-from alexnet.data.sources.detect import cache_folder, open_dataset
+from alexnet.data.sources.detect import open_dataset
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError
 

@@ -27,13 +27,13 @@ from urllib.request import url2pathname
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.download import fetch
 from alexnet.data import packed
 from alexnet.data.manifest import MANIFEST, MEAN, Codec, Manifest, ShardRecord, parse_manifest
 from alexnet.data.order import lane_order
 from alexnet.data.packed import Extent, PackedDataset, PackedSplit
 from alexnet.data.shard_cache import TRIES, ShardCache, url_of
-from alexnet.data.sources.detect import cache_folder
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError, require
 

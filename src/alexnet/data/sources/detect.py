@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from alexnet._runtime.cache import cache_folder
 from alexnet.data.dataset import Dataset
 from alexnet.data.layout import EXTENSIONS
 from alexnet.data.sources.cifar10 import fetch_cifar10, open_cifar10
@@ -17,11 +17,6 @@ NAMES = ("cifar10", "embedded")
 """Data sets that are opened by their names."""
 
 _DATA = f"a folder with a folder of images for each class, a packed folder, or the name {' or '.join(NAMES)}"
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
 
 
 def open_dataset(source: str | Path, *, held_out: float = 0.1, seed: int = 0) -> Dataset:
