@@ -69,13 +69,13 @@ def test_its_commands_work(files, capsys, monkeypatch):
     assert ran == ["train", "evaluate", "predict", "report", "explain", "explain", "diagnose",
                    "import", "import", "train", "export", "evaluate", "reproduce", "explain",
                    "reproduce", "reproduce", "diagnose",
-                   "figure", "figure", "figure", "neighbors", "see", "units",
+                   "figure", "figure", "figure", "neighbors", "attribute", "top-patches",
                    "serve", "serve", "predict"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {
         *(f"figure{number}.{kind}" for number in (2, 3, 4) for kind in ("png", "svg")),
-        "neighbors.png", "see.png", "units.png"}
+        "neighbors.png", "attribute.png", "top-patches.png"}
 
 
 def test_the_make_targets_it_names_exist():
