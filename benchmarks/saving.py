@@ -34,7 +34,7 @@ from alexnet.architecture.presets import arch, recipe
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
-from alexnet.models import checkpoint
+from alexnet.models import checkpoint, saver
 from alexnet.training.trainer import Event, Trainer
 
 WARM, SAVED = 2, 4
@@ -50,7 +50,7 @@ class Enough(Exception):
     """The steps that were asked for are done."""
 
 
-class Timed(checkpoint.Saver):
+class Timed(saver.Saver):
     """The saver, which remembers how long it held the loop."""
 
     waits = False
@@ -82,7 +82,7 @@ def steps(packed: PackedDataset, options: argparse.Namespace, way: str, out: Pat
         time.sleep(options.slow if slow else 0)
 
     Timed.waits, Timed.held = waits, 0.0
-    with patch.object(checkpoint, "Saver", Timed), patch.object(os, "fsync", fsync):
+    with patch.object(saver, "Saver", Timed), patch.object(os, "fsync", fsync):
         run = Trainer(packed, arch(options.arch), replace(recipe("paper"), batch_size=options.batch), out,
                   save_minutes=math.inf, on_event=see)
         try:

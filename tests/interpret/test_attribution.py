@@ -261,7 +261,7 @@ def test_the_commands_draw_and_tell(files, capsys):
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["see", "model", "photos/val/ash/000.png", "--class", "dog"], "knows no class 'dog'"),
+    (["see", "model", "photos/val/ash/000.png", "--class", "dog"], "has no class 'dog'"),
     (["see", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
     (["units", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
     (["units", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
@@ -279,5 +279,5 @@ def test_mistakes_are_one_sentence(files, capsys, words, sentence):
 
 def test_without_captum_the_remedy_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
-    with pytest.raises(ValueError, match=r"pip install 'alexnet\[inside\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'alexnet\[interpret\]'"):
         attribution.see(model_of(saved), np.zeros((32, 32, 3), np.uint8))

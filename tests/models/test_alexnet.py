@@ -72,7 +72,7 @@ def test_a_image_too_small_is_refused_before_any_tensor_is_made(monkeypatch):
 def test_a_side_the_network_was_not_made_for_is_refused_in_words():
     with torch.device("meta"):
         paper, flexible = AlexNet(arch("paper")), AlexNet(arch("torchvision"))
-        with pytest.raises(ValueError, match="made for 224 pixels and got 200"):
+        with pytest.raises(ValueError, match="takes 224 pixels a side and got 200"):
             paper(torch.zeros(1, 3, 200, 200))
         with pytest.raises(ValueError, match="an input of 32 pixels is too small for paper"):
             paper(torch.zeros(1, 3, 32, 32))

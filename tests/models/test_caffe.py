@@ -283,16 +283,16 @@ def changed(change: str) -> bytes | str:
     ("no width", "net.caffemodel: a convolution's width 0 must be at least 1; it describes no network of this package"),
     ("small input", "net.caffemodel: an input of 22 pixels is too small"),
     ("beyond a float", "classifier.fc7.weight holds values that are not finite"),
-    ("no size", "tells no size of its input"),
-    ("no mean", "does not tell its mean; give it with --mean"),
+    ("no size", "gives no size of its input"),
+    ("no mean", "does not give its mean; give it with --mean"),
     ("mean file", "subtracts ilsvrc.binaryproto; give it with --mean"),
     ("two means", "2 mean values"),
     ("V0", "layers in the form of 2013 (V0)"),
-    ("lies of its size", "the bias of layer 'conv3' has 12 numbers and is said to be 11; the file is damaged"),
+    ("lies of its size", "the bias of layer 'conv3' has 12 numbers, and its shape is 11; the file is damaged"),
     ("empty", "holds no layers"),
-    ("an image", "is cut off, or no .caffemodel; download it again"),
-    ("text", "is cut off, or no .caffemodel; download it again"),
-    ("half", "is cut off, or no .caffemodel; download it again"),
+    ("an image", "is truncated, or no .caffemodel; download it again"),
+    ("text", "is truncated, or no .caffemodel; download it again"),
+    ("half", "is truncated, or no .caffemodel; download it again"),
 ])
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, words):
     path = write(tmp_path, changed(change))
@@ -313,10 +313,10 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, w
     (["--mean", "NET"], "the mean has 0 numbers"),
     (["--mean", "FLAT"], "holds 3x227x256 numbers, and a mean image has 3 colors and as many rows as columns"),
     (["--mean", "SMALL"], "has 100 pixels a side and the network takes 227"),
-    (["--mean", "HALF"], "is cut off, or no mean .binaryproto"),
+    (["--mean", "HALF"], "is truncated, or no mean .binaryproto"),
     (["--mean", "NAN"], "not finite"),
     (["--classes", "NAMES"], "3 names of classes were given, and the network has 10 outputs"),
-    (["--from", "torchvision"], "is cut off, or is not what torch.save writes"),
+    (["--from", "torchvision"], "is truncated, or torch.save did not write it"),
 ])
 def test_wrong_files_beside_it_are_said_in_one_sentence(tmp_path, capsys, options, words):
     mean = np.ones((3, 256, 256), np.float32)

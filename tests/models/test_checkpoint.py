@@ -255,7 +255,7 @@ def test_a_missing_tensor_file_is_named(saved, tmp_path):
 
 
 def test_a_newer_format_is_refused(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
     save(saved, tmp_path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="upgrade alexnet"):

@@ -342,7 +342,7 @@ def test_files_that_torch_did_not_write_are_refused_by_name(tmp_path):
     files = damaged_files(tmp_path)
     assert len(files) == 8
     for path in files:
-        with pytest.raises(ValueError, match=rf"{path} is cut off, or (is not what torch.save writes|no safetensors)"):
+        with pytest.raises(ValueError, match=rf"{path} is truncated, or (torch.save did not write it|no safetensors)"):
             open_weights(path)
 
 
@@ -361,7 +361,7 @@ def test_a_file_cut_off_anywhere_is_called_cut_off(narrow, tmp_path):
         places = {*range(0, 900, 5), len(data) - 1, *random.Random(0).sample(range(len(data)), 60)}
         for place in sorted(places):
             path.write_bytes(data[:place])
-            with pytest.raises(ValueError, match="is cut off, or"):
+            with pytest.raises(ValueError, match="is truncated, or"):
                 read_torchvision(path)
 
 
@@ -413,7 +413,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(kind, zipped, tmp_path, capsys)
     torch.load(path, weights_only=False)  # a careless reader runs it
     assert marker.exists()
     marker.unlink()
-    words = "holds more than tensors, so that reading it could run code"
+    words = "holds more than tensors, and reading it could run code"
     for read in (read_torchvision, open_weights, alexnet.load):
         with pytest.raises(ValueError, match=words):
             read(path)
@@ -475,7 +475,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["import", "nowhere.pth", "out"], "nowhere.pth is not a file"),
-    (["import", "empty.pth", "out"], "empty.pth is cut off"),
+    (["import", "empty.pth", "out"], "empty.pth is truncated"),
     (["import", "folder", "out"], "folder has no config.json; it is not a model that alexnet exported"),
     (["import", "resnet.pth", "out"], "but begins with conv1.weight"),
     (["import", "net.pth", "out", "--classes", "two.txt"], "2 names of classes were given, and the network has 7"),
@@ -487,9 +487,9 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
     (["predict", "resnet.pth", "two.txt"], "but begins with conv1.weight"),
     (["predict", "torchvison", "two.txt"], "torchvison does not exist; give a run's folder"),
     (["predict", "folder", "two.txt"], "folder is not a checkpoint"),
-    (["evaluate", "cut.pth", "embedded"], "cut.pth is cut off"),
+    (["evaluate", "cut.pth", "embedded"], "cut.pth is truncated"),
     (["export", "nan.pth", "out"], "holds values that are not finite"),
-    (["export", "empty.pth", "out.onnx"], "empty.pth is cut off"),
+    (["export", "empty.pth", "out.onnx"], "empty.pth is truncated"),
     (["train", "embedded", "--init", "nowhere", "--out", "out"], "nowhere does not exist"),
 ])
 def test_mistakes_with_files_are_one_sentence_and_leave_nothing(
@@ -676,7 +676,7 @@ def test_the_model_card_keeps_to_yaml_whatever_the_names(tiny, tmp_path):
 def test_a_card_without_measurement_or_origin_claims_none(tiny, tmp_path):
     write_hub(Checkpoint(tiny, tuple("abcd"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3)), tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text()
-    assert "Nothing was measured" in card
+    assert "It was not measured" in card
     assert "origin was not recorded" in card
     assert "model-index" not in card
 

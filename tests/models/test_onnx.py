@@ -20,7 +20,8 @@ from alexnet.data import images
 from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.onnx import TOLERANCE, export, parity
+from alexnet.models.formats.export import export
+from alexnet.models.formats.parity import TOLERANCE, check_parity
 from command_line import alexnet as command
 from weight_files import saved_as
 
@@ -40,7 +41,7 @@ def written(name: str, to: str, folder: Path, from_pixels: bool = False, setting
     """The checkpoint, the file written of it, and the sentence that was returned."""
     saved = trained(name, *settings)
     path = folder / f"{name}-{from_pixels}.{to}"
-    return saved, path, export(saved, path, to, from_pixels=from_pixels)
+    return saved, path, export(saved, path, to, from_pixels=from_pixels).describe()
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize(("theirs", "words"), [
     ([8.0, 4.0, 1.0], None), ([8.0, 4.0, 1.0005], None), ([8.0, 4.0, 1.008], "differs from the network by 1.0e-03"),
     ([4.0, 8.0, 1.0], "differs from the network by 5.0e-01"), ([8.0, 4.0, np.nan], "differs from the network by nan"),
-    ([8.0, 4.0], r"answers 1 images with \(1, 2\), and the network with \(1, 3\)")])
+    ([8.0, 4.0], r"gives 1 images logits of shape \(1, 2\), and the network \(1, 3\)")])
 def test_a_file_passes_only_within_a_ten_thousandth_of_the_largest_output(theirs, words):
     saved = saved_as("cifar", *NARROW[:1])
 
@@ -198,16 +199,16 @@ def test_a_file_passes_only_within_a_ten_thousandth_of_the_largest_output(theirs
         return np.tile(np.array(theirs, np.float32), (len(inputs), 1))
 
     if words is None:
-        assert parity(Fixed(8.0, 4.0, 1.0), answer, saved) <= TOLERANCE
+        assert check_parity(Fixed(8.0, 4.0, 1.0), answer, saved) <= TOLERANCE
     else:
         with pytest.raises(ValueError, match=words):
-            parity(Fixed(8.0, 4.0, 1.0), answer, saved)
+            check_parity(Fixed(8.0, 4.0, 1.0), answer, saved)
 
 
 def test_two_classes_that_tie_may_change_places_and_no_others():
     saved = saved_as("cifar", *NARROW[:1])
     answer = lambda inputs: np.tile(np.array([8.0, 8.0001, 1.0], np.float32), (len(inputs), 1))  # noqa: E731
-    assert parity(Fixed(8.0001, 8.0, 1.0), answer, saved) < TOLERANCE
+    assert check_parity(Fixed(8.0001, 8.0, 1.0), answer, saved) < TOLERANCE
 
 
 def test_every_batch_is_compared():
@@ -217,16 +218,17 @@ def test_every_batch_is_compared():
             return np.tile(np.array([8.0, 4.0, 1.0 + (len(inputs) == odd)], np.float32), (len(inputs), 1))
 
         with pytest.raises(ValueError, match="differs from the network"):
-            parity(Fixed(8.0, 4.0, 1.0), answer, saved)
+            check_parity(Fixed(8.0, 4.0, 1.0), answer, saved)
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
 def test_a_file_that_answers_otherwise_is_thrown_away_and_the_former_stays(to, tmp_path, monkeypatch):
     saved = saved_as("cifar", *NARROW[:1])
-    reader = "_read_onnx" if to == "onnx" else "_read_program"
-    monkeypatch.setattr(f"alexnet.export.{reader}", lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
+    module = to.replace("-", "_")
+    monkeypatch.setattr(f"alexnet.models.formats.{module}.read",
+                        lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
     (tmp_path / "former").write_text("mine")
-    with pytest.raises(ValueError, match="it is thrown away"):
+    with pytest.raises(ValueError, match="it was deleted"):
         export(saved, tmp_path / "former", to)
     assert [path.name for path in tmp_path.iterdir()] == ["former"]
     assert (tmp_path / "former").read_text() == "mine"

@@ -13,7 +13,7 @@ from alexnet.models import quantized
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.quantized import FastNetwork
 
-WITHOUT_BF16 = "this CPU has no bf16 instructions that fast answers need; use fp32"
+WITHOUT_BF16 = "this CPU has no bf16 instructions, which fast inference needs; use fp32"
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -308,7 +309,7 @@ def train(
     print(f"best top-1 error {run.state.best_error:.1%} in {out / 'best'}; report: {page}")
 
 
-def _begun_from(path: str, origin: dict[str, Any], frozen: str) -> str:
+def _begun_from(path: str, origin: Mapping[str, Any], frozen: str) -> str:
     drawn = f"{', '.join(origin['drawn'])} begins anew" if origin["drawn"] else "nothing begins anew"
     return (f"beginning from {path}: {', '.join(origin['taken'])} taken, {drawn}"
             + (f"; {frozen} frozen" if frozen else ""))
@@ -514,14 +515,14 @@ def export(
     from_pixels
         onnx and torch-export: take stored uint8 images, and do the preprocessing too.
     """
-    from alexnet.models.formats.onnx import export as write
+    from alexnet.models.formats.export import export as write
     from alexnet.models.formats.open_weights import open_weights
 
     endings = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", "": "safetensors"}
     if to is None and out.suffix not in endings:
         raise ValueError(f"{out} does not tell the format by its ending (.onnx, .pt2, .pth, or none for a folder with "
                          "safetensors); add --to onnx, torch-export, torchvision or safetensors")
-    print(write(open_weights(checkpoint), out, to or endings[out.suffix], from_pixels=from_pixels))
+    print(write(open_weights(checkpoint), out, to or endings[out.suffix], from_pixels=from_pixels).describe())
 
 
 @app.command(name="presets", group=NUMBERS, sort_key=0)

@@ -351,7 +351,7 @@ def _after(config: dict[str, Any], which: str) -> str:
         ["alexnet", "report", run, "--data", data]))
 
 
-def _begun_from(provenance: dict[str, Any]) -> str:
+def _begun_from(provenance: Mapping[str, Any]) -> str:
     """Which weights a fine-tuned network began from; nothing for one that was drawn at random."""
     init = provenance.get("init")
     return f"{init['arch']} of {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}" if init else ""

@@ -39,6 +39,7 @@ from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import ActivationProbe
 from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding
 from alexnet.models import checkpoint as ckpt
+from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.transfer import begin_from
 from alexnet.training.optimizer import SGD
@@ -261,7 +262,7 @@ class Trainer:
             self._restore(saved)
         self._latest: _Launched | None = None
         """The step whose loss was read last."""
-        self._saver = ckpt.Saver()
+        self._saver = saver.Saver()
         self._saved_at = time.monotonic()
         self._said: set[str] = set()
 
