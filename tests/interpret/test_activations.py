@@ -16,7 +16,7 @@ from alexnet.cli import render
 from alexnet.cli.render import spark
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding
-from alexnet.interpret import activations, health
+from alexnet.interpret import activations
 from alexnet.interpret.activations import (
     ActivationProbe,
     effective_rank,
@@ -29,9 +29,11 @@ from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, runs
 from alexnet.training import trainer
+from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.run_folder import logged
+from alexnet.training.spec import RunSpec
 from alexnet.training.step import train_step
 from command_line import alexnet as command
 
@@ -284,7 +286,7 @@ def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path,
     network = override(tiny, ["norm=none", "dense_norm=false", "conv3.init_bias=-1e4", "initialization=gaussian"])
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, learning_rate=1e-6)
-    trainer.Trainer(packed, network, way, tmp_path, on_event=events.append).train()
+    build(RunSpec(packed, network, way, tmp_path), on_event=events.append).fit()
     signals = [event for event in logged(tmp_path) if event["event"] == "signals"]
     assert [event["step"] for event in signals] == [1, 3, 5, 7, 9, 11]
     for event in signals:

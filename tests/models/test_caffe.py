@@ -58,7 +58,8 @@ def test_a_caffemodel_computes_what_caffe_documents(tmp_path, form, pool_first):
     assert (saved.arch.input.side, saved.arch.input.crop, saved.arch.input.channels) == (256, 227, "BGR")
 
 
-@pytest.mark.parametrize(("pool_first", "preset"), [(False, CAFFE), (True, CAFFENET)], ids=["caffe", "caffenet"])
+@pytest.mark.parametrize(("pool_first", "preset"), [
+    pytest.param(False, CAFFE, id="caffe"), pytest.param(True, CAFFENET, id="caffenet", marks=pytest.mark.slow)])
 def test_the_full_network_is_the_preset_of_its_name(tmp_path, pool_first, preset):
     """The size of BVLC's own files: 60,965,224 numbers, in the V1 messages in which they were published."""
     layers = alexnet((96, 256, 384, 384, 256), 4096, 1000, pool_first)

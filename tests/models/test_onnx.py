@@ -27,6 +27,9 @@ from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+PRESETS = [pytest.param(name, marks=() if name in ("small", "paper") else pytest.mark.slow) for name in ARCHS]
+"""Two of them in the quick tests, all of them in the slow ones: an export of a whole network takes seconds."""
+
 NARROW = ("conv.width=16", "dense.width=32")
 
 
@@ -80,7 +83,7 @@ def noise(saved: Checkpoint, count: int) -> torch.Tensor:
 # --- ONNX -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_onnx_of_every_preset_answers_as_the_network_at_any_batch(name, folder):
     saved, path, sentence = written(name, "onnx", folder)
     network = saved.network()
@@ -106,7 +109,7 @@ def samples(samples):
         return [images.decode(archive.extractfile(name).read(), name) for name in names]
 
 
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_onnx_of_every_preset_answers_as_the_network_on_images(name, folder, samples):
     saved, path, _ = written(name, "onnx", folder)
     model = Model(saved.network(), saved.preprocess(), saved.classes)

@@ -74,7 +74,7 @@ class Preprocess(nn.Module):
         side, device = _side_and_device(pixels)
         window = central_window(side, self.spec.crop)
         # An exporter cannot trace the compiled kernel. A slice leaves the batch size open.
-        if not _is_traced() and kernels.makes_views(pixels, torch.float32):
+        if not _is_traced() and kernels.supports_crop(pixels, torch.float32):
             return self.crop_normalize(pixels, torch.full((len(pixels), 2), window.start, device=device))
         mean_HWC = self.mean_HWC if len(self.mean_HWC) == 1 else self.mean_HWC[window, window]
         views_NHWC = as_tensor(pixels)[:, window, window].float() - mean_HWC
@@ -121,9 +121,9 @@ class Preprocess(nn.Module):
 
         image_V: the index in the batch of each view's image; default: one view of each image.
         """
-        if kernels.makes_views(pixels, dtype):
-            return kernels.windows(pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC,
-                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=image_V)
+        if kernels.supports_crop(pixels, dtype):
+            return kernels.crop_normalize(pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC,
+                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V)
         views = self.crop(as_tensor(pixels), top_left_V2[:, 0], top_left_V2[:, 1], image_V)
         return self.normalize(views, mirrored_V, shift_VC, dtype)
 
@@ -143,8 +143,8 @@ class Preprocess(nn.Module):
     ) -> Tensor:
         """Boxes (top, left, rows, columns, in pixels) rescaled to crop x crop, bilinear, then `normalize`."""
         (side, device), crop = _side_and_device(pixels), self.spec.crop
-        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.makes_views(pixels, dtype):
-            return kernels.boxes(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
+        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
+            return kernels.resized_crop_normalize(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
                                  bgr=self.spec.channels == "BGR", dtype=dtype)
         # affine_grid measures the image from -1 to 1: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)

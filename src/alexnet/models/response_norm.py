@@ -92,7 +92,7 @@ class _Normalize(torch.autograd.Function):
 
 
 def _has_kernel(maps_NCHW: Tensor, norm: ResponseNorm) -> bool:
-    return kernels.norms(maps_NCHW, norm.towers, norm.lrn.n)
+    return kernels.supports_norm(maps_NCHW, norm.towers, norm.lrn.n)
 
 
 class _Numbers(TypedDict):

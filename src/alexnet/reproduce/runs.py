@@ -32,11 +32,12 @@ from alexnet.interpret.activations import ActivationReport, inspect_activations,
 from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.alexnet import AlexNet
+from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.run_folder import logged
+from alexnet.training.spec import RunSpec
 from alexnet.training.step import train_step
-from alexnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
     pass
@@ -112,8 +113,8 @@ class Runs:
                 raise _Reached
 
         with suppress(_Reached):
-            Trainer(self.packed, arch, way, folder, seed=seed, device=self.device, precision=self.precision, resume=True,
-                on_event=watch).train()
+            build(RunSpec(self.packed, arch, way, folder, seed=seed, device=self.device,
+                precision=self.precision, resume=True), on_event=watch).fit()
         return folder
 
     def name(self, arch: Arch, way: Recipe, seed: int) -> str:
