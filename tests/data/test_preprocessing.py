@@ -31,7 +31,7 @@ def test_draws_are_uniform_and_independent():
     assert abs(np.corrcoef(u[:, 0], next_epoch[:, 0])[0, 1]) < 0.03
 
 
-def test_a_image_gets_the_same_view_in_any_batch():
+def test_an_image_gets_the_same_view_in_any_batch():
     preprocess = Preprocess(SPEC, MEAN)
     lighting = torch.eye(3) * 10
     together = preprocess.training_views(PIXELS, INDICES, Recipe("r"), 1, 4, lighting)
@@ -116,7 +116,7 @@ def test_lighting_has_the_covariance_that_section_4_1_asks_for():
         np.testing.assert_allclose(np.cov(shifts.T), wanted, atol=0.03 * np.abs(wanted).max())
 
 
-def test_both_scalings_of_lighting_move_a_image_as_reported():
+def test_both_scalings_of_lighting_shift_an_image_as_reported():
     # cuda-convnet2's (19.7, 37.1, 121.8) are standard deviations; the top component then moves about 12 gray levels,
     # and by the printed text, with pixels in 0..1, about half of that.
     covariance = np.diag([19.7, 37.1, 121.8]) ** 2

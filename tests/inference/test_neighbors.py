@@ -44,19 +44,19 @@ def test_nearest_agrees_with_a_loop_over_every_pair(monkeypatch):
     np.testing.assert_allclose(distances, np.linalg.norm(reference_set[places] - asked[:, None], axis=2), rtol=1e-6)
 
 
-def test_a_image_of_the_set_is_its_own_nearest_at_distance_zero():
+def test_an_image_of_the_set_is_its_own_nearest_neighbor():
     """Far from the origin |a|^2 - 2ab + |b|^2 would give rounding errors instead."""
     reference_set = 1000 + np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
     places, distances = nb.nearest(reference_set[[7]], reference_set, 2)
     assert (places[0, 0], distances[0, 0]) == (7, 0.0)
 
 
-def test_of_equal_images_the_earlier_comes_first_and_no_more_than_there_are():
+def test_equal_distances_are_ordered_by_index():
     reference_set = np.zeros((3, 4), np.float32)
     assert nb.nearest(reference_set[:1], reference_set, 6)[0].tolist() == [[0, 1, 2]]
 
 
-def test_beyond_the_limit_faiss_finds_the_same(monkeypatch):
+def test_faiss_finds_the_exact_neighbors(monkeypatch):
     rng = np.random.default_rng(2)
     centers = rng.normal(size=(30, 16)) * 4
     reference_set = (centers[rng.integers(0, 30, 6000)] + rng.normal(size=(6000, 16))).astype(np.float32)
@@ -70,14 +70,14 @@ def test_beyond_the_limit_faiss_finds_the_same(monkeypatch):
     np.testing.assert_allclose(distances[:, 0], far[:, 0], rtol=1e-6)  # the true distance, not faiss's own
 
 
-def test_without_faiss_a_larger_set_is_refused_with_the_remedy(monkeypatch):
+def test_without_faiss_a_large_set_is_rejected_with_the_remedy(monkeypatch):
     monkeypatch.setattr(nb, "EXACT", 10)
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match=r"11 images are more than the 10 .*pip install 'alexnet\[neighbors\]'"):
         nb.nearest(np.zeros((1, 4), np.float32), np.zeros((11, 4), np.float32), 3)
 
 
-def test_features_of_a_split_are_those_of_its_images_and_are_kept(saved, packed, cache, monkeypatch):
+def test_features_of_a_split_are_its_images_features_and_are_cached(saved, packed, cache, monkeypatch):
     model, split = model_of(saved), packed.split("train")
     monkeypatch.setattr(nb, "BATCH", 50)
     kept = nb.features_of(model, split, keep_as="these")
@@ -110,7 +110,7 @@ def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tm
     assert "birch" in capsys.readouterr().out
 
 
-def test_a_images_class_is_its_folders_by_name_or_wordnets_number_and_else_unknown():
+def test_an_images_class_comes_from_its_folders_name():
     classes = ("tench", "my own")
     for folder, name in (("n01440764", "tench"), ("tench", "tench"), ("my own", "my own"), ("photos", ""), ("", "")):
         assert nb.class_of(Path("val") / folder / "1.jpg", classes) == name

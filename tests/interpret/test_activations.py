@@ -77,7 +77,7 @@ def test_a_histogram_counts_every_finite_value():
 
 
 @pytest.mark.parametrize("norm", ["batch", "lrn", "none"])
-def test_looking_changes_nothing(tiny, norm):
+def test_inspecting_activations_changes_nothing(tiny, norm):
     network = network_of(tiny, f"norm={norm}").eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     inspect_activations(network, some(), rate=0.1)
@@ -114,7 +114,7 @@ def test_units_that_are_pushed_to_a_bound_are_saturated_and_dead(tiny, activatio
     assert units[f"{activation}3"].dead == share
 
 
-def test_a_unit_that_answers_one_image_of_many_is_not_dead(tiny):
+def test_a_unit_that_is_active_for_one_image_is_not_dead(tiny):
     network = network_of(tiny, "norm=none", "dense_norm=false")
     parts = some(count=3)
     seen = {one.layer: one for one in inspect_activations(network, parts, rate=0.1).units}["relu6"]
@@ -184,7 +184,7 @@ def test_an_exploded_network_gets_that_finding_alone(tiny, change):
     assert math.isnan(effective_rank(torch.tensor([[1.0, math.inf]])))
 
 
-def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
+def test_a_probe_measures_the_training_step(tiny):
     network = network_of(tiny).train()
     optimizer = SGD(network, recipe("paper"))
     ((views, labels),) = some(count=1)
@@ -201,7 +201,7 @@ def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
     assert not network.named_layer("relu1")._forward_hooks
 
 
-def test_images_are_shown_as_training_shows_them(packed, tiny):
+def test_images_are_augmented_as_in_training(packed, tiny):
     preprocess, way = Preprocess.from_data(tiny.input, packed.mean_HWC), recipe("modern")
     parts = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70))
     assert [len(labels) for _, labels in parts] == [40, 40]

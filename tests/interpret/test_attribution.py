@@ -31,7 +31,7 @@ def saved():
 @pytest.mark.parametrize(("preset", "settings"), [
     ("small", []), ("cifar", []), ("paper", ["conv.width=4", "dense.width=8", "dropout=0"]),
     ("code2012", ["conv.width=4", "dense.width=8"]), ("torchvision", ["conv.width=4", "dense.width=8"])])
-def test_a_units_field_is_where_the_gradient_reaches(preset, settings):
+def test_a_units_receptive_field_is_where_its_gradient_is_nonzero(preset, settings):
     """Through average pooling in place of maximum pooling, or all but the largest of a window would get none."""
     arch = override(ARCHS[preset], settings)
     network = AlexNet(arch).eval()
@@ -61,13 +61,13 @@ def test_a_units_field_is_where_the_gradient_reaches(preset, settings):
             assert min(crop, begin + jump * step + length) - 1 == last, name
 
 
-def test_a_unit_behind_the_maps_sees_all():
+def test_a_fully_connected_unit_sees_the_whole_view():
     for name in ("fc6", "relu6", "fc8"):
         assert top_patches.field(ARCHS["paper"], name) == (0, 224, 0)
     assert top_patches.field(ARCHS["torchvision"], "average_pool") == (0, 224, 0)
 
 
-def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkeypatch):
+def test_top_patches_have_the_largest_of_all_outputs(saved, packed, monkeypatch):
     monkeypatch.setattr(top_patches, "BATCH", 17)
     model, split = model_of(saved), packed.split("train")
     found = top_patches.strongest(model, split, packed.classes, "relu2", [3, 11], count=5)
@@ -101,7 +101,7 @@ def test_a_patch_alone_gives_the_unit_the_same_output(saved, packed):
 
 
 @pytest.mark.parametrize("layer", ["relu1", "relu3", "relu5", "relu6"])
-def test_all_patches_of_a_layer_are_squares_of_one_size_and_pale_where_the_unit_does_not_see(saved, packed, layer):
+def test_patches_of_a_layer_have_one_size_and_are_pale_beyond_the_receptive_field(saved, packed, layer):
     model, split = model_of(saved), packed.split("train")
     side = top_patches.field(saved.arch, layer)[1]
     strongest = top_patches.strongest(model, split, packed.classes, layer)
@@ -120,7 +120,7 @@ def test_all_patches_of_a_layer_are_squares_of_one_size_and_pale_where_the_unit_
         assert (square[~seen] >= 180).all()
 
 
-def test_units_that_are_nowhere_above_zero_have_no_patch(saved, packed):
+def test_a_unit_that_is_zero_everywhere_has_no_patch(saved, packed):
     model = model_of(saved)
     model.network.named_layer("conv2").weight.data[4] = 0
     norm = model.network.named_layer("norm2")
@@ -128,7 +128,7 @@ def test_units_that_are_nowhere_above_zero_have_no_patch(saved, packed):
     assert top_patches.strongest(model, packed.split("val"), packed.classes, "relu2", [4])[4] == []
 
 
-def test_occlusion_points_at_the_only_place_that_matters(saved):
+def test_occlusion_is_largest_at_the_pixels_that_decide_the_class(saved):
     """A network whose first class looks at one corner's brightness alone."""
     model = model_of(saved)
     network = model.network
@@ -166,7 +166,7 @@ def test_grad_cam_is_the_maps_weighed_by_their_mean_gradient(saved):
     assert spoken  # for one class at least
 
 
-def test_guided_gradients_let_through_only_what_both_passes_let_through(saved):
+def test_guided_backpropagation_passes_positive_gradients_of_open_relus(saved):
     """By hand: gradients by the pixels with a hook at each ReLU that keeps positive ones where the output is open."""
     model = model_of(saved)
     pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3), np.uint8)
@@ -183,7 +183,7 @@ def test_guided_gradients_let_through_only_what_both_passes_let_through(saved):
     assert not np.allclose(seen.guided_HWC, seen.deconvnet_HWC)
 
 
-def test_looking_leaves_the_network_as_it_was(saved):
+def test_attribution_leaves_the_network_unchanged(saved):
     model = model_of(saved)
     pixels = np.random.default_rng(4).integers(0, 256, (32, 32, 3), np.uint8)
     before = model.network(model.views(pixels)).detach()

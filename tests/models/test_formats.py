@@ -78,7 +78,7 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
 
 
 @zip_or_old
-def test_the_file_of_full_size_answers_as_torchvisions_network_to_a_millionth(zipped, tmp_path):
+def test_full_size_weights_give_torchvisions_logits_to_a_millionth(zipped, tmp_path):
     torch.manual_seed(1)
     theirs = Theirs().eval()
     path = write(theirs.state_dict(), tmp_path / "alexnet.pth", zipped)
@@ -94,7 +94,7 @@ def test_the_file_of_full_size_answers_as_torchvisions_network_to_a_millionth(zi
     assert ours.provenance["file"] == "alexnet.pth"
 
 
-def test_torchvisions_own_module_gives_and_takes_the_weights(tmp_path):
+def test_weights_go_to_torchvisions_module_and_back(tmp_path):
     module = peers.torchvision().models.alexnet
     torch.manual_seed(2)
     theirs = module(num_classes=10).eval()
@@ -129,7 +129,7 @@ def test_address_preprocessing_and_classes_are_those_that_torchvision_documents(
 
 
 @zip_or_old
-def test_a_image_goes_the_way_that_torchvision_documents(narrow, zipped, tmp_path):
+def test_preprocessing_is_the_one_that_torchvision_documents(narrow, zipped, tmp_path):
     """Resize 256, crop 224, ToTensor, Normalize, in NumPy and Pillow; then softmax."""
     path = write(narrow.state_dict(), tmp_path / "net.pth", zipped)
     for number, size in enumerate(((301, 257), (256, 400), (640, 480), (97, 120))):
@@ -157,12 +157,12 @@ def test_a_image_goes_the_way_that_torchvision_documents(narrow, zipped, tmp_pat
     lambda state: {"state_dict": {key.replace("features.", "features.module."): t for key, t in state.items()}},
     lambda state: {key: nn.Parameter(tensor) for key, tensor in state.items()},
 ], ids=["examples/imagenet", "references", "DataParallel", "parallel features", "parameters"])
-def test_what_training_scripts_wrap_around_the_weights_comes_off(narrow, wrap, tmp_path):
+def test_wrappers_of_training_scripts_are_removed(narrow, wrap, tmp_path):
     plain = read_torchvision(write(narrow.state_dict(), tmp_path / "plain.pth"))
     same(plain, read_torchvision(write(wrap(narrow.state_dict()), tmp_path / "wrapped.pth")))
 
 
-def test_safetensors_of_the_same_names_are_read_too(narrow, tmp_path):
+def test_safetensors_with_torchvisions_keys_are_read(narrow, tmp_path):
     plain = read_torchvision(write(narrow.state_dict(), tmp_path / "plain.pth"))
     safetensors.torch.save_file(narrow.state_dict(), tmp_path / "model.safetensors")
     same(plain, open_weights(tmp_path / "model.safetensors"))
@@ -241,7 +241,7 @@ def publish(network, folder, monkeypatch) -> Path:
     return path
 
 
-def test_by_name_the_file_comes_once_from_its_address_into_the_cache(narrow, address, monkeypatch, tmp_path, capsys):
+def test_weights_are_downloaded_by_name_once_into_the_cache(narrow, address, monkeypatch, tmp_path, capsys):
     path = publish(narrow, address, monkeypatch)
     plain = read_torchvision(path)
     same(plain, open_weights("torchvision"))
@@ -256,7 +256,7 @@ def test_by_name_the_file_comes_once_from_its_address_into_the_cache(narrow, add
     same(plain, checkpoint.load(tmp_path / "out"))
 
 
-def test_another_file_than_the_name_promises_is_thrown_away(narrow, address, monkeypatch, tmp_path):
+def test_a_download_with_a_wrong_checksum_is_deleted(narrow, address, monkeypatch, tmp_path):
     path = publish(narrow, address, monkeypatch)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -266,7 +266,7 @@ def test_another_file_than_the_name_promises_is_thrown_away(narrow, address, mon
     assert list((tmp_path / "cache" / "alexnet" / "weights").iterdir()) == []
 
 
-def test_without_a_network_the_sentence_says_where_to_put_the_file(narrow, monkeypatch, tmp_path, capsys):
+def test_offline_the_error_says_where_to_put_the_file(narrow, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("alexnet._runtime.download.time.sleep", lambda seconds: None)
     monkeypatch.setattr(torchvision, "ADDRESS", "http://127.0.0.1:1/")  # nobody listens there
     place = tmp_path / "cache" / "alexnet" / "weights" / torchvision.OFFICIAL[0]
@@ -314,7 +314,7 @@ WRONG = {
 
 @pytest.mark.parametrize("kind", WRONG)
 @zip_or_old
-def test_other_contents_are_refused_with_both_values(narrow, kind, zipped, tmp_path):
+def test_a_wrong_state_dict_is_rejected_with_both_values(narrow, kind, zipped, tmp_path):
     make, words = WRONG[kind]
     path = write(make(narrow), tmp_path / "net.pth", zipped)
     with pytest.raises(ValueError, match=words) as error:
@@ -353,7 +353,7 @@ def forms(network, folder):
     yield folder / "new.safetensors"
 
 
-def test_a_file_cut_off_anywhere_is_called_cut_off(narrow, tmp_path):
+def test_a_file_truncated_anywhere_is_called_truncated(narrow, tmp_path):
     for path in forms(narrow, tmp_path):
         data = path.read_bytes()
         read_torchvision(path)
@@ -447,7 +447,7 @@ def test_a_whole_network_and_a_compiled_one_are_refused_with_the_remedy(narrow, 
         read_torchvision(tmp_path / "compiled.pth")
 
 
-def test_a_file_that_the_disk_has_no_room_for_is_named_and_leaves_nothing(tmp_path):
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
     def write(path: Path) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
@@ -492,7 +492,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
     (["export", "empty.pth", "out.onnx"], "empty.pth is truncated"),
     (["train", "embedded", "--init", "nowhere", "--out", "out"], "nowhere does not exist"),
 ])
-def test_mistakes_with_files_are_one_sentence_and_leave_nothing(
+def test_mistakes_with_weight_files_are_one_line_and_write_nothing(
     narrow, arguments, words, tmp_path, monkeypatch, capsys,
 ):
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path.parent / "matplotlib"))  # where it keeps its list of fonts
@@ -517,7 +517,7 @@ def test_mistakes_with_files_are_one_sentence_and_leave_nothing(
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
-def test_half_of_a_folder_leads_to_the_whole(narrow, tmp_path):
+def test_one_file_of_a_folder_opens_the_folder(narrow, tmp_path):
     """A user who names one file of a checkpoint or of a model means all of it, with its mean and its classes."""
     saved = replace(read_torchvision(write(narrow.state_dict(), tmp_path / "net.pth")), classes=tuple("abcdefg"))
     checkpoint.save(saved, tmp_path / "run" / "best")
@@ -559,7 +559,7 @@ def test_other_networks_have_no_place_in_torchvisions_state_dict(name, tmp_path)
     ["activation=tanh"], ["conv1.padding=3"], ["average_pool=0"], ["pool_rounding=ceil"],
     ["norm=lrn", "conv1.post_ops=act norm"], ["conv3.width=256"], ["dense1.width=512"], ["conv_rounding=ceil"],
     ["dense_norm=true"], ["conv2.post_ops=pool act"], ["pool_stride=3"], ["towers=2", "conv2.grouped=true"]])
-def test_what_changes_the_answer_makes_another_structure(settings):
+def test_fields_that_change_the_logits_change_the_structure(settings):
     assert structure(override(arch("torchvision"), settings)) != structure(arch("torchvision"))
 
 
@@ -567,11 +567,11 @@ def test_what_changes_the_answer_makes_another_structure(settings):
     ["dropout=0.2"], ["dropout_before=false"], ["initialization=kaiming"], ["conv1.init_std=1", "conv2.init_bias=1"],
     ["output_init_bias=-7"], ["lrn.n=3"], ["towers=2"], ["input.mean=1,2,3"], ["state_keys=names"],
     ["conv1.post_ops=act norm pool"]])
-def test_what_changes_only_training_or_preprocessing_leaves_the_structure(settings):
+def test_fields_of_training_or_preprocessing_leave_the_structure(settings):
     assert structure(override(arch("torchvision"), settings)) == structure(arch("torchvision"))
 
 
-def test_towers_count_where_a_norm_ends_at_them_and_nowhere_else():
+def test_towers_change_the_structure_only_with_groups_or_a_norm_within_them():
     def of(towers: int, within: str):
         return structure(override(arch("one-gpu"), [f"towers={towers}", f"lrn.within_tower={within}", *(
             f"conv{number}.grouped=false" for number in (2, 4, 5))]))
@@ -642,7 +642,7 @@ def test_the_weights_load_by_safetensors_alone_into_the_network(model):
         "README.md", "config.json", "model.safetensors", "preprocess.safetensors"]
 
 
-def test_the_model_card_says_what_was_measured_where_it_comes_from_and_what_it_cannot(model):
+def test_the_model_card_has_errors_provenance_and_limits(model):
     _, folder = model
     card = (folder / "README.md").read_text()
     _, head, body = card.split("---\n", 2)
@@ -664,7 +664,7 @@ def test_the_model_card_says_what_was_measured_where_it_comes_from_and_what_it_c
     assert all(len(line) < 400 for line in body.splitlines())
 
 
-def test_the_model_card_keeps_to_yaml_whatever_the_names(tiny, tmp_path):
+def test_the_model_cards_metadata_is_yaml_for_any_names(tiny, tmp_path):
     saved = Checkpoint(tiny, ("é: \"x\"", "- 🌲", "#c", "'d"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3),
                        errors=Errors(10, 1.0, 1, 0).to_json())
     write_hub(saved, tmp_path / "a: 🌲 \"b\"")
@@ -759,7 +759,7 @@ def test_weights_that_do_not_fit_the_config_are_refused_with_both_values(model):
         open_weights(folder)
 
 
-def test_exporting_again_replaces_the_model_and_nothing_else(model):
+def test_exporting_again_replaces_only_the_model(model):
     saved, folder = model
     (folder / ".gitattributes").write_text("*.safetensors lfs")
     write_hub(replace(saved, classes=tuple("wxyz")), folder)
@@ -768,7 +768,7 @@ def test_exporting_again_replaces_the_model_and_nothing_else(model):
     assert not list(folder.glob("*.new"))
 
 
-def test_a_folder_or_file_that_holds_something_else_is_left_alone(model, tmp_path, capsys):
+def test_a_folder_or_file_with_other_content_is_left_unchanged(model, tmp_path, capsys):
     saved, _ = model
     checkpoint.save(saved, tmp_path / "run")
     (tmp_path / "notes").mkdir()
@@ -783,7 +783,7 @@ def test_a_folder_or_file_that_holds_something_else_is_left_alone(model, tmp_pat
 
 
 @pytest.mark.parametrize("fails_at", range(4))
-def test_a_full_disk_leaves_the_former_model_or_none(model, fails_at, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_model_or_none(model, fails_at, tmp_path, monkeypatch):
     saved, folder = model
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     real, calls = Path.write_bytes, []
@@ -804,7 +804,7 @@ def test_a_full_disk_leaves_the_former_model_or_none(model, fails_at, tmp_path, 
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_a_state_dict_that_cannot_be_written_leaves_the_former(narrow, tmp_path, monkeypatch):
+def test_a_failed_write_of_a_state_dict_leaves_the_previous_file(narrow, tmp_path, monkeypatch):
     saved = read_torchvision(write(narrow.state_dict(), tmp_path / "net.pth"))
     write_torchvision(saved, tmp_path / "out.pth")
     before = (tmp_path / "out.pth").read_bytes()

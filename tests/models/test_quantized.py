@@ -23,7 +23,7 @@ def as_if_it_had_bf16(monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(ARCHS))
-def test_logits_are_those_of_the_network_but_for_a_few_percent(name):
+def test_fast_logits_differ_by_less_than_five_percent(name):
     network = AlexNet(arch(name), seed=3).eval()
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):  # as after some training
@@ -47,7 +47,7 @@ def test_the_network_may_be_changed_afterwards():
     assert torch.equal(quick(pixels), before)
 
 
-def test_without_the_compilers_operator_the_answers_are_the_same(monkeypatch):
+def test_without_the_fused_operator_the_logits_are_the_same(monkeypatch):
     network = AlexNet(arch("small")).eval()
     pixels = torch.randn(2, 3, network.arch.input.crop, network.arch.input.crop)
     seen = FastNetwork(network)(pixels)
@@ -55,7 +55,7 @@ def test_without_the_compilers_operator_the_answers_are_the_same(monkeypatch):
     torch.testing.assert_close(FastNetwork(network)(pixels), seen, rtol=2e-2, atol=2e-3)
 
 
-def test_a_model_that_is_fast_evaluates_as_the_other_does(packed, tiny):
+def test_a_fast_model_has_the_same_loss_within_a_percent(packed, tiny):
     network = AlexNet(tiny).eval()
     from alexnet.data.preprocessing import Preprocess
 

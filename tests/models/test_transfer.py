@@ -80,7 +80,7 @@ def started(run: Trainer) -> dict[str, bytes]:
 # --- Which layers are taken -------------------------------------------------------------------------------------------
 
 
-def test_the_same_classes_take_every_layer():
+def test_with_the_same_classes_every_layer_is_copied():
     saved = narrow("paper")
     network = AlexNet(saved.arch, seed=9)
     taken, drawn = begin_from(network, saved, LETTERS)
@@ -89,7 +89,7 @@ def test_the_same_classes_take_every_layer():
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), tuple("gfedcba"), tuple("tuvwxyz")])
-def test_other_classes_take_all_but_the_last_layer_which_stays_as_the_seed_drew_it(classes):
+def test_with_other_classes_all_but_the_last_layer_are_copied(classes):
     saved = narrow("paper")
     network = AlexNet(replace(saved.arch, classes=len(classes)), seed=9)
     fresh = bits(network.state_dict())
@@ -105,7 +105,7 @@ def test_imagenets_classes_are_the_same_by_number_as_by_name():
     assert begin_from(AlexNet(saved.arch, seed=9), saved, tuple(reversed(WNIDS)))[1] == ["fc4"]
 
 
-def test_batch_normalization_comes_along_with_its_statistics():
+def test_batch_normalization_is_copied_with_its_statistics():
     saved = narrow("paper-bn")
     network = AlexNet(replace(saved.arch, classes=2), seed=9)
     taken, drawn = begin_from(network, saved, ("a", "b"))
@@ -165,7 +165,7 @@ def test_the_sixth_convolution_learns(others, tiny, tmp_path):
 
 @pytest.mark.parametrize("layer", [
     Conv(16, 3), Conv(16, 3, padding=1, stride=2), Conv(16, 5, padding=1), Conv(24, 3, padding=1)])
-def test_a_convolution_that_changes_maps_or_sides_is_no_identity(tiny, layer):
+def test_a_convolution_that_changes_maps_or_size_stays_random(tiny, layer):
     five = override(tiny, ["norm=none", "input.side=64", "input.crop=56", "average_pool=2"])
     six = replace(five, conv=(*five.conv, layer))
     network = AlexNet(six, seed=9)
@@ -260,7 +260,7 @@ def test_a_resumed_fine_tuning_ends_where_an_uninterrupted_one_ends(others, tiny
     assert whole.provenance == halves.provenance
 
 
-def test_the_mean_is_that_of_the_weights_where_images_go_in_the_same_way(others, tiny, before, tmp_path):
+def test_the_checkpoints_mean_is_kept_if_the_input_is_the_same(others, tiny, before, tmp_path):
     same = build(RunSpec(others[1], tiny, QUICK, tmp_path / "same", init=before))
     assert torch.equal(same.preprocess.mean_HWC, before.mean_HWC)
     smaller = build(RunSpec(others[1], override(tiny, ["input.crop=27"]), QUICK, tmp_path / "smaller",
@@ -288,7 +288,7 @@ def run(before, tmp_path):
     return tmp_path / "before"
 
 
-def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(others, run, tmp_path, capsys):
+def test_train_init_takes_a_runs_network_and_the_finetune_recipe(others, run, tmp_path, capsys):
     out = tmp_path / "out"
     assert command("train", others[0], "--init", run, "--freeze", "conv", "--epochs", 1, "--out", out) == 0
     said = capsys.readouterr().err
@@ -310,7 +310,7 @@ def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(other
 
 
 @pytest.mark.slow
-def test_train_begins_from_torchvisions_weights_and_from_a_model_of_the_hub(
+def test_train_init_takes_torchvisions_weights_and_a_hub_folder(
     class_folders, tmp_path, monkeypatch, capsys,
 ):
     monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
