@@ -102,7 +102,7 @@ def test_onnx_of_every_preset_gives_the_networks_logits_at_any_batch_size(name, 
 
 
 @pytest.fixture(scope="module")
-def samples(samples):
+def samples(images):
     """Seven images as they come."""
     with tarfile.open(samples / "imagenet-samples.tar") as archive:
         names = sorted(name for name in archive.getnames() if name.endswith(".JPEG"))[:7]
