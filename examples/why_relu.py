@@ -22,7 +22,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.loader import batches
 from alexnet.data.open import open_or_pack
 from alexnet.data.preprocessing import Preprocess
-from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
+from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
@@ -58,7 +58,7 @@ def train(what: Arch, data, steps: int, seed: int = 0) -> tuple[ActivationReport
     training = data.split("train")
 
     def seen() -> ActivationReport:
-        return inspect_activations(network, shown(training, preprocess, how, 256), rate=how.learning_rate)
+        return inspect_activations(network, training_views(training, preprocess, how, 256), rate=how.learning_rate)
 
     before = seen()
     network.train()

@@ -330,7 +330,7 @@ def evaluate_models(
         shows = progress and group.first
         with bar if shows else nullcontext():
             errors = group.errors(measure(
-                [(model.answering, model.preprocess) for model in loaded], evaluation_set.images, views=views,
+                [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
                 batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
                 label_map=evaluation_set.label_map, share=(group.rank, group.size)))
     return errors, loaded

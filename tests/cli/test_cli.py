@@ -124,7 +124,7 @@ def test_predict_asks_about_many_images_at_once(run, class_folders, capsys, monk
 
     asked = []
     answer = predictor.Model.predict
-    monkeypatch.setattr(predictor, "BATCH", 32)
+    monkeypatch.setattr(predictor, "BATCH_SIZE", 32)
     monkeypatch.setattr(predictor.Model, "predict", lambda self, photos, **how: (
         asked.append(len(photos)), answer(self, photos, **how))[1])
     assert alexnet("predict", run, class_folders / "val", "--json") == 0

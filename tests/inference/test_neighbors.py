@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alexnet.inference import neighbors as nb
-from alexnet.inference.predictor import model_of
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.reproduce import paper_figures, plots
 from command_line import alexnet as command
 from weight_files import saved_as
@@ -78,31 +78,32 @@ def test_without_faiss_a_large_set_is_rejected_with_the_remedy(monkeypatch):
 
 
 def test_features_of_a_split_are_its_images_features_and_are_cached(saved, packed, cache, monkeypatch):
-    model, split = model_of(saved), packed.split("train")
-    monkeypatch.setattr(nb, "BATCH", 50)
-    kept = nb.features_of(model, split, keep_as="these")
+    model, split = model_from_checkpoint(saved), packed.split("train")
+    monkeypatch.setattr(nb, "BATCH_SIZE", 50)
+    kept = nb.split_features(model, split, cache_key="these")
     expected = model.features(list(split.read(np.arange(len(split))))).numpy()
     np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
     assert [file.suffix for file in (cache / "alexnet" / "features").iterdir()] == [".npy"]
 
     with monkeypatch.context() as context:
         context.setattr(type(model), "features", None)  # nobody asks it again
-        np.testing.assert_array_equal(nb.features_of(model, split, keep_as="these"), kept)
-    other = model_of(saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", seed=1))
-    assert not np.allclose(nb.features_of(other, split, keep_as="these"), kept)
+        np.testing.assert_array_equal(nb.split_features(model, split, cache_key="these"), kept)
+    other = model_from_checkpoint(
+        saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", seed=1))
+    assert not np.allclose(nb.split_features(other, split, cache_key="these"), kept)
     some = np.array([3, 50, 119])
-    np.testing.assert_allclose(nb.features_of(model, split, indices=some), expected[some], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(nb.split_features(model, split, indices=some), expected[some], rtol=1e-5, atol=1e-6)
 
 
 def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tmp_path, capsys):
-    write_hub(saved, tmp_path / "model")
+    write_huggingface(saved, tmp_path / "model")
     photo = class_folders / "train" / "birch" / "004.png"
-    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--among", str(class_folders),
+    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--reference-set", str(class_folders),
                  "--out", str(tmp_path / "near.png"), "--count", "3"]
     command(*arguments, "--json")
     found = json.loads(capsys.readouterr().out)[0]
-    assert found["photo"] == str(photo)
-    assert found["nearest"][0]["photo"].endswith("train/birch/004.png")
+    assert found["image"] == str(photo)
+    assert found["nearest"][0]["image"].endswith("train/birch/004.png")
     assert found["nearest"][0]["distance"] == pytest.approx(0, abs=1e-4)
     assert [len(found["nearest"]), found["nearest"][0]["class"]] == [3, "birch"]
     assert (tmp_path / "near.png").read_bytes().startswith(b"\x89PNG")
@@ -113,7 +114,7 @@ def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tm
 def test_an_images_class_comes_from_its_folders_name():
     classes = ("tench", "my own")
     for folder, name in (("n01440764", "tench"), ("tench", "tench"), ("my own", "my own"), ("photos", ""), ("", "")):
-        assert nb.class_of(Path("val") / folder / "1.jpg", classes) == name
+        assert nb.class_of_folder(Path("val") / folder / "1.jpg", classes) == name
 
 
 def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
@@ -130,15 +131,15 @@ def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
 
 
 def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys):
-    write_hub(saved, tmp_path / "model")
+    write_huggingface(saved, tmp_path / "model")
     (tmp_path / "empty").mkdir()
     for words, sentence in (
-            ([str(tmp_path / "empty"), "--among", str(class_folders)], "empty holds no files; name an image"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "51"], "at most 50"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
-            (["--among", str(class_folders)], "neighbors takes a checkpoint and then images"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "0"], "--count 0 must be"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--layer", "fc9"], "did you mean")):
+            ([str(tmp_path / "empty"), "--reference-set", str(class_folders)], "empty holds no files; name an image"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "51"], "at most 50"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
+            (["--reference-set", str(class_folders)], "neighbors takes a checkpoint and then images"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "0"], "--count 0 must be"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--layer", "fc9"], "did you mean")):
         assert command("neighbors", str(tmp_path / "model"), *words) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert sentence in error

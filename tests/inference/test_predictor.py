@@ -14,10 +14,10 @@ import alexnet
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
 from alexnet.data.images import BadImage
-from alexnet.inference.predictor import Model, expand
+from alexnet.inference.predictor import Model, list_image_files
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.models.formats.huggingface import write_huggingface
 from command_line import alexnet as command
 from weight_files import narrow
 
@@ -68,7 +68,7 @@ def test_five_lines_classify_an_image_and_give_its_features(run, photo):
 
 
 def test_a_run_a_checkpoint_and_a_hub_folder_load_alike(saved, run, photo, tmp_path):
-    write_hub(saved, tmp_path / "hub")
+    write_huggingface(saved, tmp_path / "hub")
     expected = model_of(saved).predict(photo)
     for place in (run, str(run), run / "best", run / "best" / "checkpoint.json", tmp_path / "hub"):
         model = alexnet.load(place)
@@ -262,7 +262,7 @@ def test_grad_cam_finds_the_corner_that_the_class_depends_on():
     (np.zeros((8, 8, 4), np.uint8), r"shape \(8, 8, 4\)"),
     (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\)"),
     (np.zeros((0, 8, 3), np.uint8), "8 x 0 pixels cannot be made a square"),
-    (Image.new("RGB", (8, 8)), r"not of .*Image.*; make it one with numpy.array\(image\)"),
+    (Image.new("RGB", (8, 8)), r"not of .*Image.*; convert it with numpy.array\(image\)"),
     (torch.zeros(2, 8, 8, 3), "not of .*Tensor"),
     (None, "not of .*NoneType"), (7, "not of .*int"), ([None], "not of .*NoneType")])
 def test_an_argument_that_is_no_image_is_rejected_with_its_type(saved, photo, words):
@@ -311,8 +311,8 @@ def test_a_folder_means_its_files_without_hidden_ones(tmp_path):
     for name in ("b.jpg", "a.jpg", "deep/c.jpg", ".hidden"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / name).write_bytes(b"")
-    found = expand([tmp_path / "photos" / "b.jpg", tmp_path / "photos"])
+    found = list_image_files([tmp_path / "photos" / "b.jpg", tmp_path / "photos"])
     assert [path.relative_to(tmp_path / "photos") for path in found] == [
         Path(name) for name in ("b.jpg", "a.jpg", "b.jpg", "deep/c.jpg")]
     with pytest.raises(ValueError, match="nowhere does not exist"):
-        expand([tmp_path / "nowhere"])
+        list_image_files([tmp_path / "nowhere"])

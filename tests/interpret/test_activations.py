@@ -23,7 +23,7 @@ from alexnet.interpret.activations import (
     histogram,
     inspect_activations,
     saturated,
-    shown,
+    training_views,
 )
 from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
@@ -203,10 +203,10 @@ def test_a_probe_measures_the_training_step(tiny):
 
 def test_images_are_augmented_as_in_training(packed, tiny):
     preprocess, way = Preprocess.from_data(tiny.input, packed.mean_HWC), recipe("modern")
-    parts = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70))
+    parts = list(training_views(packed.split("train"), preprocess, replace(way, batch_size=40), 70))
     assert [len(labels) for _, labels in parts] == [40, 40]
     swapped = torch.tensor([3, 2, 1, 0])
-    again = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70, label_map=swapped))
+    again = list(training_views(packed.split("train"), preprocess, replace(way, batch_size=40), 70, label_map=swapped))
     for (views, labels), (views_again, others) in zip(parts, again, strict=True):
         assert torch.equal(views, views_again)
         assert torch.equal(3 - labels, others)
@@ -277,7 +277,7 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     assert "saturated" in {finding["kind"] for finding in rows["tanh, pixels of 0 to 255"]["findings"]}
     assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
     assert "Before the first step → after 1." in " ".join(capsys.readouterr().out.split())
-    assert activations.FLAT == 0.05
+    assert activations.FLAT_SLOPE == 0.05
 
 
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
-from alexnet.models.formats.huggingface import read_hub, write_hub
+from alexnet.models.formats.huggingface import read_huggingface, write_huggingface
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.state_dict import structure
 from alexnet.models.formats.torchvision import read_torchvision, write_torchvision
@@ -521,7 +521,7 @@ def test_one_file_of_a_folder_opens_the_folder(narrow, tmp_path):
     """A user who names one file of a checkpoint or of a model means all of it, with its mean and its classes."""
     saved = replace(read_torchvision(write(narrow.state_dict(), tmp_path / "net.pth")), classes=tuple("abcdefg"))
     checkpoint.save(saved, tmp_path / "run" / "best")
-    write_hub(saved, tmp_path / "hub")
+    write_huggingface(saved, tmp_path / "hub")
     named = [*(tmp_path / "run" / "best").iterdir(), *(tmp_path / "hub").glob("*.[js]*")]
     assert len(named) == 6
     for path in (tmp_path / "run", tmp_path / "hub", *named):
@@ -591,7 +591,7 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
         provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9, "source": "f00d"})
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "hub" / "model") == 0
-    after = read_hub(tmp_path / "hub" / "model")
+    after = read_huggingface(tmp_path / "hub" / "model")
     same(checkpoint.load(tmp_path / "run"), after)
     assert (after.recipe, after.provenance) == (before.recipe, before.provenance)
     assert after.errors == json.loads(json.dumps(before.errors))
@@ -602,7 +602,7 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
 
 def test_the_command_imports_a_hub_folder_as_it_is(tmp_path, capsys):
     saved = saved_as("small")
-    write_hub(saved, tmp_path / "hub")
+    write_huggingface(saved, tmp_path / "hub")
     assert command("import", tmp_path / "hub", tmp_path / "out") == 0
     same(checkpoint.load(tmp_path / "out"), saved)
     assert command("import", tmp_path / "hub", tmp_path / "again", "--mean", "1,2,3") == 2
@@ -628,7 +628,7 @@ def model(tiny, tmp_path):
         recipe=recipe("finetune"), errors=Errors(400, 100.0, 50, 4).to_json(),
         provenance={"init": {"arch": "torchvision", "classes": 1000, "sha256": "c0ffee", "provenance": {
             "source": "torchvision", "file": "alexnet-owt-7be5be79.pth", "sha256": "7be5be79"}}})
-    write_hub(saved, tmp_path / "trees")
+    write_huggingface(saved, tmp_path / "trees")
     return saved, tmp_path / "trees"
 
 
@@ -667,14 +667,15 @@ def test_the_model_card_has_errors_provenance_and_limits(model):
 def test_the_model_cards_metadata_is_yaml_for_any_names(tiny, tmp_path):
     saved = Checkpoint(tiny, ("é: \"x\"", "- 🌲", "#c", "'d"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3),
                        errors=Errors(10, 1.0, 1, 0).to_json())
-    write_hub(saved, tmp_path / "a: 🌲 \"b\"")
+    write_huggingface(saved, tmp_path / "a: 🌲 \"b\"")
     head = (tmp_path / "a: 🌲 \"b\"" / "README.md").read_text(encoding="utf-8").split("---\n")[1]
     assert yaml.safe_load(head)["model-index"][0]["name"] == "a: 🌲 \"b\""
     assert open_weights(tmp_path / "a: 🌲 \"b\"").classes == saved.classes
 
 
 def test_a_card_without_measurement_or_origin_claims_none(tiny, tmp_path):
-    write_hub(Checkpoint(tiny, tuple("abcd"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3)), tmp_path / "new")
+    saved = Checkpoint(tiny, tuple("abcd"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3))
+    write_huggingface(saved, tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text()
     assert "It was not measured" in card
     assert "origin was not recorded" in card
@@ -689,7 +690,7 @@ def test_a_missing_or_damaged_file_of_a_model_is_named(model, name):
     path.unlink()
     if name == "config.json":
         with pytest.raises(ValueError, match=r"has no config\.json"):
-            read_hub(folder)
+            read_huggingface(folder)
     else:
         with pytest.raises(ValueError, match=f"{folder} has no {name}"):
             open_weights(folder)
@@ -762,7 +763,7 @@ def test_weights_that_do_not_fit_the_config_are_refused_with_both_values(model):
 def test_exporting_again_replaces_only_the_model(model):
     saved, folder = model
     (folder / ".gitattributes").write_text("*.safetensors lfs")
-    write_hub(replace(saved, classes=tuple("wxyz")), folder)
+    write_huggingface(replace(saved, classes=tuple("wxyz")), folder)
     assert open_weights(folder).classes == tuple("wxyz")
     assert (folder / ".gitattributes").exists()
     assert not list(folder.glob("*.new"))
@@ -799,7 +800,7 @@ def test_a_full_disk_leaves_the_previous_model_or_none(model, fails_at, tmp_path
     for place in (folder, tmp_path / "new"):
         calls.clear()
         with pytest.raises(OSError, match="No space left"):
-            write_hub(replace(saved, classes=tuple("wxyz")), place)
+            write_huggingface(replace(saved, classes=tuple("wxyz")), place)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not list((tmp_path / "new").iterdir())
 

@@ -61,9 +61,9 @@ def test_a_fast_model_has_the_same_loss_within_a_percent(packed, tiny):
 
     preprocess = Preprocess.from_data(tiny.input, packed.mean_HWC)
     model = Model(network, preprocess, packed.classes, fast=FastNetwork(network))
-    assert model.answering is model.fast
+    assert model.inference_network is model.fast
     split = packed.split("val")
-    exact, quick = (evaluate([(one, preprocess)], split) for one in (network, model.answering))
+    exact, quick = (evaluate([(one, preprocess)], split) for one in (network, model.inference_network))
     assert quick.images == exact.images
     assert quick.loss == pytest.approx(exact.loss, rel=1e-2)
 

@@ -22,9 +22,9 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.open_weights import open_weights
-from alexnet.models.transfer import begin_from
+from alexnet.models.transfer import transfer_weights
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
 from alexnet.training.trainer import Interrupted, Trainer
@@ -83,7 +83,7 @@ def started(run: Trainer) -> dict[str, bytes]:
 def test_with_the_same_classes_every_layer_is_copied():
     saved = narrow("paper")
     network = AlexNet(saved.arch, seed=9)
-    taken, drawn = begin_from(network, saved, LETTERS)
+    taken, drawn = transfer_weights(network, saved, LETTERS)
     assert bits(network.state_dict()) == bits(saved.weights)
     assert (taken, drawn) == (["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], [])
 
@@ -93,7 +93,7 @@ def test_with_other_classes_all_but_the_last_layer_are_copied(classes):
     saved = narrow("paper")
     network = AlexNet(replace(saved.arch, classes=len(classes)), seed=9)
     fresh = bits(network.state_dict())
-    taken, drawn = begin_from(network, saved, classes)
+    taken, drawn = transfer_weights(network, saved, classes)
     assert (taken[-1], drawn) == ("fc7", ["fc8"])
     for key, now in bits(network.state_dict()).items():
         assert now == (fresh[key] if "fc8" in key else saved.weights[key].numpy().tobytes()), key
@@ -101,14 +101,14 @@ def test_with_other_classes_all_but_the_last_layer_are_copied(classes):
 
 def test_imagenets_classes_are_the_same_by_number_as_by_name():
     saved = saved_as("cifar", "conv.width=16", classes=CLASSES)
-    assert begin_from(AlexNet(saved.arch, seed=9), saved, WNIDS)[1] == []
-    assert begin_from(AlexNet(saved.arch, seed=9), saved, tuple(reversed(WNIDS)))[1] == ["fc4"]
+    assert transfer_weights(AlexNet(saved.arch, seed=9), saved, WNIDS)[1] == []
+    assert transfer_weights(AlexNet(saved.arch, seed=9), saved, tuple(reversed(WNIDS)))[1] == ["fc4"]
 
 
 def test_batch_normalization_is_copied_with_its_statistics():
     saved = narrow("paper-bn")
     network = AlexNet(replace(saved.arch, classes=2), seed=9)
-    taken, drawn = begin_from(network, saved, ("a", "b"))
+    taken, drawn = transfer_weights(network, saved, ("a", "b"))
     assert drawn == ["fc8"]
     assert {"norm1", "norm5", "norm6", "norm7"} < set(taken)
     now, then = bits(network.state_dict()), bits(saved.weights)
@@ -121,7 +121,7 @@ def test_batch_normalization_is_copied_with_its_statistics():
 def six_from_five(saved: Checkpoint, classes: tuple[str, ...] = LETTERS, *settings: str) -> tuple[AlexNet, list[str]]:
     six = override(arch("paper-conv6"), ["conv.width=16", "dense.width=32", f"classes={len(classes)}", *settings])
     network = AlexNet(six, seed=9)
-    return network, begin_from(network, saved, classes)[1]
+    return network, transfer_weights(network, saved, classes)[1]
 
 
 @pytest.mark.parametrize("settings", [[], ["initialization=fan-in"]], ids=["as the preset has it", "biases drawn"])
@@ -172,10 +172,10 @@ def test_a_convolution_that_changes_maps_or_size_stays_random(tiny, layer):
     fresh = network.named_layer("conv6").weight.clone()
     saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3))
     if layer.width == 16:
-        assert "conv6" in begin_from(network, saved, LETTERS[:4])[1]
+        assert "conv6" in transfer_weights(network, saved, LETTERS[:4])[1]
     else:
         with pytest.raises(ValueError, match="fc7 of small has weight"):
-            begin_from(network, saved, LETTERS[:4])
+            transfer_weights(network, saved, LETTERS[:4])
     assert torch.equal(network.named_layer("conv6").weight, fresh)
 
 
@@ -185,7 +185,8 @@ def test_behind_batch_norm_or_tanh_the_sixth_convolution_stays_as_drawn(tiny, se
     six = replace(five, conv=(*five.conv, Conv(16, 3, padding=1)))
     network = AlexNet(six, seed=9)
     fresh = network.named_layer("conv6").weight.clone()
-    begin_from(network, Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3)), LETTERS[:4])
+    saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3))
+    transfer_weights(network, saved, LETTERS[:4])
     assert torch.equal(network.named_layer("conv6").weight, fresh)
 
 
@@ -208,7 +209,7 @@ def test_behind_batch_norm_or_tanh_the_sixth_convolution_stays_as_drawn(tiny, se
 ], ids=["maps", "units", "towers", "a layer more", "blue first", "scale", "norms"])
 def test_a_checkpoint_that_does_not_fit_is_refused_with_both_values(theirs, settings, words):
     with pytest.raises(ValueError, match=words):
-        begin_from(AlexNet(narrow("paper").arch), narrow(theirs, *settings), LETTERS)
+        transfer_weights(AlexNet(narrow("paper").arch), narrow(theirs, *settings), LETTERS)
 
 
 # --- Training ---------------------------------------------------------------------------------------------------------
@@ -316,7 +317,7 @@ def test_train_init_takes_torchvisions_weights_and_a_hub_folder(
     monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
     theirs = Theirs(*NARROW, classes=1000).state_dict()
     write(theirs, tmp_path / "alexnet-owt.pth")
-    write_hub(open_weights(tmp_path / "alexnet-owt.pth"), tmp_path / "hub")
+    write_huggingface(open_weights(tmp_path / "alexnet-owt.pth"), tmp_path / "hub")
     for init in ("alexnet-owt.pth", "hub"):
         out = tmp_path / f"out-{init}"
         assert command("train", class_folders, "--init", tmp_path / init, "--freeze", "conv,fc6", "--epochs", 1,

@@ -115,10 +115,11 @@ def _predictions(
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_address
-    from alexnet.inference.predictor import BATCH, expand
+    from alexnet.inference.predictor import BATCH_SIZE, list_image_files
 
-    paths = iter([path for image in images for path in ([image] if is_address(image) else map(str, expand([image])))])
-    while batch := list(islice(paths, BATCH)):
+    paths = iter([path for image in images
+                  for path in ([image] if is_address(image) else map(str, list_image_files([image])))])
+    while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:
             try:

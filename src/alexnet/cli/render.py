@@ -241,7 +241,7 @@ def activations_table(seen: ActivationReport) -> RenderableType:
     units = table("", "saturated", "dead", "mean", "deviation", "rank", "values", "gradient")
     for one in seen.units:
         units.add_row(one.layer, f"{one.saturated:.0%}", f"{one.dead:.0%}", f"{one.mean:.3g}", f"{one.deviation:.3g}",
-                      f"{one.rank:.0f}/{one.most}", spark(one.values), f"{one.gradient:.1e}")
+                      f"{one.rank:.0f}/{one.max_rank}", spark(one.values), f"{one.gradient:.1e}")
     weights = table("", "weight", "update", "update/weight", "gradient")
     for layer in seen.weights:
         weights.add_row(layer.layer, f"{layer.weight:.2e}", f"{layer.update:.2e}", f"{layer.ratio:.1e}",

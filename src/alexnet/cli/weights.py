@@ -51,14 +51,14 @@ def _read_weights(
     path: Path, kind: str | None, prototxt: Path | None, mean: str | None, names: list[str] | None,
 ) -> Checkpoint:
     from alexnet.models.formats.caffe import read_caffe
-    from alexnet.models.formats.huggingface import read_hub
+    from alexnet.models.formats.huggingface import read_huggingface
     from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
 
     if path.is_dir():
         require(not (kind or prototxt or mean or names),
                 f"{path} is a folder, which brings preprocessing and classes along",
                 "leave out --from, --prototxt, --mean and --classes, or name a file")
-        return read_hub(path)
+        return read_huggingface(path)
     if kind == "caffe" or (not kind and path.suffix in (".caffemodel", ".prototxt", ".binaryproto")):
         return read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)
     require(not (prototxt or mean), "--prototxt and --mean are for Caffe's files",

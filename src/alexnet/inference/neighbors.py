@@ -1,7 +1,7 @@
 """Nearest neighbors: the images of a set whose features are nearest to those of given images (§6.1, Figure 4).
 
-`features_of` computes the features of a whole split, and can cache them. `nearest` compares queries with every image of
-sets of up to EXACT images; in larger sets, faiss first selects candidates.
+`split_features` computes the features of a whole split, and can cache them. `nearest` compares queries with every image
+of sets of up to EXACT images; in larger sets, faiss first selects candidates.
 
 Shapes: N images of the reference set, Q queries, D features, M neighbors, C candidates.
 """
@@ -20,11 +20,12 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet._runtime.atomic_files import replace_file
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.packed import PackedSplit
 from alexnet.data.sources.detect import cache_folder
 from alexnet.errors import UserError, require
-from alexnet.inference.predictor import BATCH, Model
+from alexnet.inference.predictor import BATCH_SIZE, Model
 
 Features = NDArray[np.float32]
 
@@ -34,7 +35,7 @@ EXACT = 100_000
 BLOCK = 8192
 """Images whose distances are computed at once: 134 MB for 4,096 features each."""
 
-NeighborJson = TypedDict("NeighborJson", {"photo": str, "class": str, "distance": float, "index": int})
+NeighborJson = TypedDict("NeighborJson", {"image": str, "class": str, "distance": float, "index": int})
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ class Neighbor:
     """Euclidean distance between the features."""
 
     def to_json(self) -> NeighborJson:
-        """`photo` (its name), `class`, `distance` and `index`."""
-        return {"photo": self.name, "class": self.label, "distance": self.distance, "index": self.index}
+        """`image` (its name), `class`, `distance` and `index`."""
+        return {"image": self.name, "class": self.label, "distance": self.distance, "index": self.index}
 
 
-def features_of(
-    model: Model, split: PackedSplit, layer: str | None = None, *, keep_as: str = "",
+def split_features(
+    model: Model, split: PackedSplit, layer: str | None = None, *, cache_key: str = "",
     indices: NDArray[np.int64] | None = None, on_progress: Callable[[int, int], object] | None = None,
 ) -> Features:
     """Compute a layer's output for the center crop of every image of a split: float32 [N, D], maps flattened.
@@ -65,31 +66,35 @@ def features_of(
         model: the model.
         split: the images.
         layer: as for `Model.features`.
-        keep_as: identifies the images; with it the features are kept in the cache, by network, layer and images, and
+        cache_key: identifies the images; with it the features are kept in the cache, by network, layer and images, and
             read from there next time. Default: no cache.
         indices: compute those of some images; default: of all.
         on_progress: called with the number of images done, and of all.
     """
     layer = layer or model.feature_layer
-    file = cache_folder() / "features" / f"{_fingerprint(model, layer, keep_as)}.npy" if keep_as else None
+    file = cache_folder() / "features" / f"{_fingerprint(model, layer, cache_key)}.npy" if cache_key else None
     if file is not None and file.is_file():
         return np.load(file, mmap_mode="r")
     indices = np.arange(len(split)) if indices is None else indices
-    units = model.features(split.read_one(0), layer).flatten(1).shape[1]
-    if file is None:
-        features_ND: Features = np.empty((len(indices), units), np.float32)
-    else:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".part")
-        features_ND = open_memmap(partial, "w+", np.float32, (len(indices), units))
-    for begin in range(0, len(indices), BATCH):
-        pixels_NHWC = split.read(indices[begin : begin + BATCH])
-        features_ND[begin : begin + BATCH] = model.features(list(pixels_NHWC), layer).flatten(1).cpu().numpy()
-        if on_progress:
-            on_progress(min(begin + BATCH, len(indices)), len(indices))
+    shape = len(indices), model.features(split.read_one(0), layer).flatten(1).shape[1]
+
+    def fill(features_ND: Features) -> None:
+        for begin in range(0, len(indices), BATCH_SIZE):
+            pixels_NHWC = split.read(indices[begin : begin + BATCH_SIZE])
+            features_ND[begin : begin + BATCH_SIZE] = model.features(list(pixels_NHWC), layer).flatten(1).cpu().numpy()
+            if on_progress:
+                on_progress(min(begin + BATCH_SIZE, len(indices)), len(indices))
+
+    def write(path: Path) -> None:  # as a memory map: the features may be larger than the memory
+        features_ND = open_memmap(path, "w+", np.float32, shape)
+        fill(features_ND)
+        features_ND.flush()
+
     if file is not None:
-        features_ND.flush()  # type: ignore[attr-defined]  # a memory map: on the disk before it gets its name
-        partial.replace(file)
+        replace_file(file, write)
+        return np.load(file, mmap_mode="r")
+    features_ND: Features = np.empty(shape, np.float32)
+    fill(features_ND)
     return features_ND
 
 
@@ -156,7 +161,7 @@ def _candidates(queries_QD: Features, reference_ND: Features, count: int) -> NDA
     return index.search(np.ascontiguousarray(queries_QD), min(count, total))[1]
 
 
-def neighbors(
+def find_neighbors(
     queries_QD: Tensor, reference_ND: Features, split: PackedSplit, classes: Sequence[str], count: int = 6,
     indices: NDArray[np.int64] | None = None,
 ) -> list[list[Neighbor]]:
@@ -164,7 +169,7 @@ def neighbors(
 
     Args:
         queries_QD: features, as `Model.features` gives them.
-        reference_ND: features of the split's images, as `features_of` gives them.
+        reference_ND: features of the split's images, as `split_features` gives them.
         split: the reference set.
         classes: its classes.
         count: neighbors of each query; Figure 4 has six.
@@ -178,7 +183,7 @@ def neighbors(
             for indices_M, distances_M in zip(indices_QM, distances_QM, strict=True)]
 
 
-def class_of(image: Path, classes: Sequence[str]) -> str:
+def class_of_folder(image: Path, classes: Sequence[str]) -> str:
     """The class that an image's folder is named after, by name or WordNet number; "" if it is none of `classes`."""
     name = readable(image.resolve().parent.name)
     return name if name in classes else ""

@@ -25,7 +25,7 @@ from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.hooks import captured_outputs
 from alexnet.models.quantized import FastNetwork
 
-BATCH = 64
+BATCH_SIZE = 64
 """Batch size: views in a forward pass."""
 
 ImageInput = str | Path | bytes | NDArray[np.uint8]
@@ -55,7 +55,7 @@ class Model:
     """Where its checkpoint was loaded from."""
 
     @property
-    def answering(self) -> nn.Module:
+    def inference_network(self) -> nn.Module:
         """The network that makes the predictions: `fast`, if there is one, else `network`."""
         return self.fast or self.network
 
@@ -75,9 +75,9 @@ class Model:
         """
         require(top >= 1, f"top {top} must be at least 1")
         predictions: list[list[Prediction]] = []
-        for pixels_NHWC in self._batches(images, max(1, BATCH // max(1, views))):
+        for pixels_NHWC in self._batches(images, max(1, BATCH_SIZE // max(1, views))):
             with torch.inference_mode():
-                outputs_NK = probabilities([(self.answering, self.preprocess)], pixels_NHWC, views)
+                outputs_NK = probabilities([(self.inference_network, self.preprocess)], pixels_NHWC, views)
             best = outputs_NK.topk(min(top, len(self.classes)), dim=1)
             predictions += [
                 [Prediction(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
@@ -143,7 +143,7 @@ class Model:
                 f"an image of shape {shape} and {dtype} is not uint8 [height, width, 3]")
         return image_files.square(pixels_HWC, self.preprocess.spec.side)
 
-    def _batches(self, images: ImageInput | Iterable[ImageInput], size: int = BATCH) -> Iterator[Tensor]:
+    def _batches(self, images: ImageInput | Iterable[ImageInput], size: int = BATCH_SIZE) -> Iterator[Tensor]:
         """Stored images on the network's device: uint8 [N, side, side, 3], N up to `size`; one empty batch of none."""
         if isinstance(images, str | Path | bytes | np.ndarray) or not isinstance(images, Iterable):
             images = [images]
@@ -169,17 +169,17 @@ def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> M
     Raises:
         UserError: it is missing or damaged; the error names the file.
     """
-    return model_of(open_weights(path_or_name), device, fast)
+    return model_from_checkpoint(open_weights(path_or_name), device, fast)
 
 
-def model_of(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
+def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
     """The model of a checkpoint; `device` and `fast` are as for `load`."""
     network = saved.network().to(device)
     return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
                  saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.place)
 
 
-def expand(paths: Sequence[str | Path]) -> list[Path]:
+def list_image_files(paths: Sequence[str | Path]) -> list[Path]:
     """List the files that paths mean: a folder stands for the files in it, sorted, without hidden ones.
 
     Raises:

@@ -17,10 +17,10 @@ from alexnet.errors import require
 from alexnet.inference.evaluate import match_classes, probabilities
 from alexnet.models.checkpoint import Checkpoint
 
-ASKED = 2000
+MAX_IMAGES = 2000
 """Validation images used at most: enough for a report, in a minute or two on a CPU."""
 
-SHOWN = 8
+EXAMPLES = 8
 """Examples, and mistakes, that a report shows."""
 
 _BATCH_SIZE = 64
@@ -39,43 +39,45 @@ class ValidationPredictions:
     probabilities_MK: NDArray[np.float32]
 
     @cached_property
-    def guesses_M(self) -> NDArray[np.int64]:
+    def predicted_M(self) -> NDArray[np.int64]:
         """The likeliest class of each image."""
         return self.probabilities_MK.argmax(axis=1)
 
     @cached_property
-    def matrix_KK(self) -> NDArray[np.int64]:
+    def confusion_KK(self) -> NDArray[np.int64]:
         """The confusion matrix: how many images of each class (row) were classified as each class (column)."""
         matrix = np.zeros((len(self.classes),) * 2, np.int64)
-        np.add.at(matrix, (self.labels_M, self.guesses_M), 1)
+        np.add.at(matrix, (self.labels_M, self.predicted_M), 1)
         return matrix
 
     @property
-    def spread(self) -> NDArray[np.int64]:
-        """SHOWN rows, evenly spaced, so that no one selected them."""
-        return np.unique(np.linspace(0, len(self.indices_M) - 1, min(SHOWN, len(self.indices_M))).astype(np.int64))
+    def examples(self) -> NDArray[np.int64]:
+        """EXAMPLES rows, evenly spaced, so that no one selected them."""
+        return np.unique(np.linspace(0, len(self.indices_M) - 1, min(EXAMPLES, len(self.indices_M))).astype(np.int64))
 
     @property
-    def best(self) -> NDArray[np.int64]:
+    def correct(self) -> NDArray[np.int64]:
         """Rows with a correct prediction, most confident first."""
-        return self._most_confident_first(np.flatnonzero(self.guesses_M == self.labels_M))
+        return self._most_confident_first(np.flatnonzero(self.predicted_M == self.labels_M))
 
     @property
     def mistakes(self) -> NDArray[np.int64]:
         """Rows with a wrong prediction, most confident first."""
-        return self._most_confident_first(np.flatnonzero(self.guesses_M != self.labels_M))
+        return self._most_confident_first(np.flatnonzero(self.predicted_M != self.labels_M))
 
     def _most_confident_first(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return rows[np.argsort(-self.probabilities_MK[rows].max(axis=1, initial=0), kind="stable")]
 
 
-def ask(checkpoint: Checkpoint, packed: PackedDataset, at_most: int | None = None) -> ValidationPredictions | None:
+def predict_validation(
+    checkpoint: Checkpoint, packed: PackedDataset, at_most: int = MAX_IMAGES,
+) -> ValidationPredictions | None:
     """Predict the classes of validation images; None if the data has none.
 
     Args:
         checkpoint: the network.
         packed: the data.
-        at_most: number of images, evenly spaced in the split; default: ASKED.
+        at_most: number of images, evenly spaced in the split.
 
     Raises:
         UserError: the data has another side, or classes that the network lacks.
@@ -86,15 +88,15 @@ def ask(checkpoint: Checkpoint, packed: PackedDataset, at_most: int | None = Non
     require(packed.side == side, f"the data is packed at {packed.side} pixels and the network takes {side}",
             f"give the data it was trained on, or pack it again with --side {side}")
     split, model = packed.split("val"), (checkpoint.network(), checkpoint.preprocess())
-    indices = split.sample(at_most or ASKED)
+    indices = split.sample(at_most)
     with torch.inference_mode():
         outputs = [probabilities([model], torch.from_numpy(split.read(batch))).numpy()
                    for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE))]
     network_labels = match_classes(checkpoint.classes, packed.classes).numpy()
-    return ValidationPredictions(split, tuple(map(plain, checkpoint.classes)), indices,
+    return ValidationPredictions(split, tuple(map(printable, checkpoint.classes)), indices,
                                  network_labels[split.labels[indices]], np.concatenate(outputs))
 
 
-def plain(name: str) -> str:
+def printable(name: str) -> str:
     """A file's or class's name as one line of valid UTF-8: file names on a disk may be any bytes."""
     return " ".join(name.encode("utf-8", "replace").decode().split())

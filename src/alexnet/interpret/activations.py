@@ -27,7 +27,7 @@ from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.hooks import captured_outputs, on_outputs
 
-FLAT = 0.05
+FLAT_SLOPE = 0.05
 """A tanh or sigmoid is saturated where its slope is below this fraction of its largest slope. A ReLU's slope is 1 or 0,
 so its saturated values are its zeros."""
 
@@ -41,9 +41,9 @@ ROWS = 512
 def saturated(outputs: Tensor, activation: str) -> Tensor:
     """Mark the outputs where the activation is almost flat: tanh beyond 0.975, sigmoid below 0.013 or above 0.987."""
     if activation == "tanh":
-        return 1 - outputs**2 < FLAT
+        return 1 - outputs**2 < FLAT_SLOPE
     if activation == "sigmoid":
-        return outputs * (1 - outputs) < FLAT / 4
+        return outputs * (1 - outputs) < FLAT_SLOPE / 4
     return outputs == 0
 
 
@@ -72,7 +72,7 @@ class Units:
     deviation: float
     rank: float
     """Effective rank over the images: e to the entropy of the fractions of variance along principal axes."""
-    most: int
+    max_rank: int
     """The largest possible rank: the number of units, or of images less one."""
     values: Histogram
     gradient: float
@@ -162,7 +162,7 @@ def inspect_activations(
     return ActivationReport(count, loss_sum / count, units, weights)
 
 
-def shown(
+def training_views(
     split: PackedSplit, preprocess: Preprocess, recipe: Recipe, images: int, *, seed: int = 0,
     lighting_CC: Tensor | None = None, label_map: Tensor | None = None, device: torch.device = CPU,
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -21,7 +21,7 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import central_window
 from alexnet.errors import UserError, did_you_mean
-from alexnet.inference.predictor import BATCH, ImageInput, Model
+from alexnet.inference.predictor import BATCH_SIZE, ImageInput, Model
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Attribution:
     """The same, where each ReLU passes all positive gradients, as a deconvolutional network does."""
 
 
-def see(
+def attribute(
     model: Model, image: ImageInput, *, label: str | None = None, layer: str | None = None,
 ) -> Attribution:
     """Compute all attribution maps of one image.
@@ -67,7 +67,7 @@ def see(
     with torch.inference_mode():
         probabilities_K = network(view_NCHW).float().softmax(1)[0]
     target = int(probabilities_K.argmax()) if label is None else model.class_index(label)
-    layer = layer or last_maps(arch)
+    layer = layer or last_activation(arch)
     cam_HW = grad_cam(model, view_NCHW, target, layer)
     side = max(2, arch.input.crop // 5)
     occlusion_HW = _occlusion(model, view_NCHW, target, side)
@@ -107,7 +107,7 @@ def grad_cam(model: Model, view_NCHW: Tensor, target: int, layer: str) -> NDArra
     return cam_HW / (cam_HW.max() or 1.0)
 
 
-def last_maps(arch: Arch) -> str:
+def last_activation(arch: Arch) -> str:
     """The activations of the last convolution, Grad-CAM's usual layer: relu5 in the paper's network."""
     return f"{arch.activation}{len(arch.conv)}"
 
@@ -120,7 +120,8 @@ def _occlusion(model: Model, view_NCHW: Tensor, target: int, side: int) -> NDArr
     stride = max(1, view_NCHW.shape[-1] // 20)
     # With the mean subtracted, zero is the mean color: a gray square.
     maps_NCHW = _captum().Occlusion(probabilities).attribute(
-        view_NCHW, (3, side, side), (3, stride, stride), target=target, baselines=0.0, perturbations_per_eval=BATCH)
+        view_NCHW, (3, side, side), (3, stride, stride), target=target, baselines=0.0,
+        perturbations_per_eval=BATCH_SIZE)
     return maps_NCHW[0].mean(0).cpu().numpy()
 
 

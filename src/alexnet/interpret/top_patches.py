@@ -19,7 +19,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import central_window
 from alexnet.errors import require
-from alexnet.inference.predictor import BATCH, Model
+from alexnet.inference.predictor import BATCH_SIZE, Model
 
 DEFAULT_UNITS = 12
 """Units of a layer that are taken if none are named, evenly spaced."""
@@ -43,7 +43,7 @@ class Patch:
     """The unit's receptive field, as far as it lies in the center crop."""
 
 
-def field(arch: Arch, layer: str) -> tuple[int, int, int]:
+def receptive_field(arch: Arch, layer: str) -> tuple[int, int, int]:
     """Where the receptive fields of a layer's units lie, in pixels of the view.
 
     Returns:
@@ -66,7 +66,7 @@ def field(arch: Arch, layer: str) -> tuple[int, int, int]:
     return 0, arch.input.crop, 0
 
 
-def strongest(
+def find_top_patches(
     model: Model, split: PackedSplit, classes: Sequence[str], layer: str, units: Sequence[int] = (), count: int = 9, *,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> dict[int, list[Patch]]:
@@ -98,7 +98,7 @@ def strongest(
     require(count >= 1, f"--count {count} must be at least 1")
 
     outputs_UM, places_UM2 = _largest_outputs(model, split, layer, units, count, on_progress)
-    begin, side, jump = field(arch, layer)
+    begin, side, jump = receptive_field(arch, layer)
     columns = shape[2] if len(shape) == 3 else 1
     crop = arch.input.crop
 
@@ -126,8 +126,8 @@ def _largest_outputs(
         Outputs float [U, M], and for each the image's index and the position in the map, int64 [U, M, 2].
     """
     best_UM, places_UM2 = torch.empty(len(units), 0), torch.empty(len(units), 0, 2, dtype=torch.long)
-    for start in range(0, len(split), BATCH):
-        indices_N = np.arange(start, min(start + BATCH, len(split)))
+    for start in range(0, len(split), BATCH_SIZE):
+        indices_N = np.arange(start, min(start + BATCH_SIZE, len(split)))
         outputs = model.features(list(split.read(indices_N)), layer)[:, units].float().cpu()
         outputs_NUP = outputs.flatten(2) if outputs.ndim == 4 else outputs[..., None]
         largest_NU, position_NU = outputs_NUP.max(2)
@@ -142,7 +142,7 @@ def _largest_outputs(
     return best_UM, places_UM2
 
 
-def cut_out(pixels_HWC: NDArray[np.uint8], crop: int, box: Box, side: int = 0) -> NDArray[np.uint8]:
+def crop_patch(pixels_HWC: NDArray[np.uint8], crop: int, box: Box, side: int = 0) -> NDArray[np.uint8]:
     """Cut a patch out of a stored image's center crop.
 
     Args:

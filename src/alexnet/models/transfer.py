@@ -18,7 +18,7 @@ from alexnet.models.checkpoint import Checkpoint
 
 
 @torch.no_grad()
-def begin_from(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+def transfer_weights(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Copy the checkpoint's weights into a network, layer by layer.
 
     A convolution that the checkpoint lacks, and that keeps the number of maps and the size, becomes the identity:

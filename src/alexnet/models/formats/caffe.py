@@ -40,7 +40,7 @@ from alexnet.models.formats.caffe_proto import (
     require,
     without_leading_ones,
 )
-from alexnet.models.formats.state_dict import fit, name_classes, structure
+from alexnet.models.formats.state_dict import check_state_dict, name_classes, structure
 from alexnet.models.provenance import file_provenance
 
 Mean = Path | tuple[float, float, float]
@@ -85,7 +85,7 @@ def read_caffe(
     for preset in (CAFFE, CAFFENET):
         if structure(arch) == structure(replace(preset, classes=arch.classes)):
             arch = replace(preset, classes=arch.classes, input=spec)
-    weights = fit(_state(blocks, trained, arch, path), arch, path)
+    weights = check_state_dict(_state(blocks, trained, arch, path), arch, path)
     return Checkpoint(arch=arch, classes=name_classes(arch.classes, classes), weights=weights, mean_HWC=mean_HWC,
                       provenance=file_provenance("Caffe", path))
 
@@ -299,7 +299,7 @@ def _input_settings(net: Net) -> _InputSettings:
 
 
 def _state(blocks: Sequence[Block], trained: Net, arch: Arch, path: Path) -> dict[str, Tensor]:
-    """The trained blobs under the network's keys, matched by layer name. `fit` checks their shapes."""
+    """The trained blobs under the network's keys, matched by layer name. `check_state_dict` checks their shapes."""
     with torch.device("meta"):
         expected = AlexNet(arch).state_dict()
     blobs = {layer.name: layer.blobs for layer in trained.layers if layer.blobs}

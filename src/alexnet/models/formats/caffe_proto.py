@@ -167,7 +167,7 @@ def array(blob: Message, path: Path, what: str) -> NDArray[np.float32]:
     count = len(packed) // width
     require(len(packed) % width == 0 and min(shape, default=1) > 0 and math.prod(shape) == count,
             f"{path}: {what} has {count:,} numbers, and its shape is {_by(shape)}", "the file is damaged")
-    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite; `fit` rejects it
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is rejected later
         return np.frombuffer(packed, f"<f{width}").astype(np.float32).reshape(shape)
 
 

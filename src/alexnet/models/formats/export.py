@@ -12,7 +12,7 @@ from alexnet._runtime.atomic_files import replace_file
 from alexnet.errors import did_you_mean, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx, torch_export
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.parity import BATCH_SIZES, check_parity, describe_input
 from alexnet.models.formats.torchvision import write_torchvision
 
@@ -66,7 +66,7 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
         write_torchvision(saved, path)
         return ExportResult(path, "torchvision", views, None)
     if to == "safetensors":
-        write_hub(saved, path)
+        write_huggingface(saved, path)
         return ExportResult(path, "safetensors", views, None)
     network: nn.Module = saved.network()
     if from_pixels:

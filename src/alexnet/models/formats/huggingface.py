@@ -17,13 +17,13 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.state_dict import dtype_of, fit, name_classes, parse_safetensors, shape_of
+from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_classes, parse_safetensors, shape_of
 
 CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
 """The files of a folder."""
 
 
-def write_hub(saved: Checkpoint, folder: Path) -> None:
+def write_huggingface(saved: Checkpoint, folder: Path) -> None:
     """Write a folder that can be uploaded to the hub: config, weights, mean image and model card.
 
     A model that is in the folder is replaced.
@@ -56,8 +56,8 @@ def write_hub(saved: Checkpoint, folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_hub(folder: Path) -> Checkpoint:
-    """Read a folder that `write_hub` wrote.
+def read_huggingface(folder: Path) -> Checkpoint:
+    """Read a folder that `write_huggingface` wrote.
 
     Raises:
         UserError: a file is missing, damaged, or not from this package; the error names it.
@@ -82,7 +82,7 @@ def read_hub(folder: Path) -> Checkpoint:
     require(not damaged, f"{folder / ''.join(damaged[:1])} is damaged: its checksum is not the one in {CONFIG}",
             "download it again")
     weights, mean = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
-    return Checkpoint(arch=arch, weights=fit(weights, arch, folder / WEIGHTS),
+    return Checkpoint(arch=arch, weights=check_state_dict(weights, arch, folder / WEIGHTS),
                       mean_HWC=_checked_mean(mean, arch.input.side, folder / MEAN), **fields)
 
 

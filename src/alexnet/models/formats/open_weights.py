@@ -8,7 +8,7 @@ from pathlib import Path
 from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_hub
+from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_huggingface
 from alexnet.models.formats.state_dict import TORCH_SUFFIXES
 from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
 
@@ -29,7 +29,7 @@ def open_weights(path_or_name: str | Path) -> Checkpoint:
         if path.suffix in (".safetensors", ".json") and path.is_file() and (path.parent / required).is_file():
             path = path.parent
     if (path / WEIGHTS).is_file() or (path / MEAN).is_file():
-        return read_hub(path)
+        return read_huggingface(path)
     if path.is_file() and path.suffix in (*TORCH_SUFFIXES, ".safetensors"):
         return read_torchvision(path)
     require(not (path.is_file() and path.suffix == ".caffemodel"), f"{path} needs its mean image too",

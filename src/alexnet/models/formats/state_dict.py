@@ -72,7 +72,7 @@ def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is truncated, or no safetensors file", "download it again") from error
 
 
-def fit(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dict[str, Tensor]:
+def check_state_dict(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dict[str, Tensor]:
     """Check that tensors are the state dict of a network, and return it; half precision is converted to float32.
 
     Args:

@@ -17,7 +17,7 @@ from alexnet.data.sources.detect import cache_folder
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.state_dict import fit, name_classes, read_state_dict, structure
+from alexnet.models.formats.state_dict import check_state_dict, name_classes, read_state_dict, structure
 from alexnet.models.provenance import file_provenance
 
 ADDRESS = "https://download.pytorch.org/models/"
@@ -58,7 +58,7 @@ def read_torchvision(path: Path, classes: Sequence[str] | None = None) -> Checkp
     arch = replace(TORCHVISION, classes=max(2, len(last)))
     assert isinstance(arch.input.mean, tuple)
     return Checkpoint(
-        arch=arch, classes=name_classes(arch.classes, classes), weights=fit(state, arch, path),
+        arch=arch, classes=name_classes(arch.classes, classes), weights=check_state_dict(state, arch, path),
         mean_HWC=torch.tensor(arch.input.mean).reshape(1, 1, 3), provenance=file_provenance("torchvision", path))
 
 
