@@ -13,7 +13,7 @@ NARROW = ((8, 8, 8, 8, 8), 16)
 
 
 
-class Theirs(nn.Module):
+class TorchvisionAlexNet(nn.Module):
     """torchvision's alexnet as its printed form has it (documented in pytorch/vision, models/alexnet.py)."""
 
     def __init__(self, widths=FULL[0], hidden=4096, classes=1000):

@@ -341,7 +341,7 @@ def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool 
     from alexnet.inference.predictor import Model, load
 
     loaded = [model if isinstance(model, Model) else load(model, device, fast) for model in models]
-    names = [str(model.place) if isinstance(model, Model) else str(model) for model in models]
+    names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
     first = loaded[0]
     for model, name in zip(loaded, names, strict=True):
         if len(model.classes) != len(first.classes):

@@ -55,15 +55,15 @@ def test_shares_of_several_ranks_add_up(packed, tiny):
 
 
 def test_shares_of_more_ranks_than_a_batch_has_images_add_up(packed, tiny):
-    members = [(AlexNet(tiny, 1), Preprocess.from_data(tiny.input, packed.mean_HWC))]
-    told, split = [], packed.split("val")
-    shares = [evaluate(members, split, batch_size=3, share=(rank, 5), on_progress=lambda *done: told.append(done))
+    models = [(AlexNet(tiny, 1), Preprocess.from_data(tiny.input, packed.mean_HWC))]
+    progress, split = [], packed.split("val")
+    shares = [evaluate(models, split, batch_size=3, share=(rank, 5), on_progress=lambda *done: progress.append(done))
               for rank in range(5)]
-    whole, added = evaluate(members, split), sum(shares, Errors())
+    whole, added = evaluate(models, split), sum(shares, Errors())
     assert (added.images, added.top1_wrong, added.top5_wrong) == (
         whole.images, whole.top1_wrong, whole.top5_wrong)
     assert added.loss == pytest.approx(whole.loss, rel=1e-6)
-    assert told.count((len(split), len(split))) == 5
+    assert progress.count((len(split), len(split))) == 5
 
 
 def test_ten_views_average_ten_softmaxes(packed, tiny):
@@ -78,13 +78,13 @@ def test_ten_views_average_ten_softmaxes(packed, tiny):
 
 
 def test_an_ensemble_averages_its_members(packed, tiny):
-    members = [member(tiny, packed, seed) for seed in range(3)]
+    models = [member(tiny, packed, seed) for seed in range(3)]
     pixels = torch.from_numpy(packed.split("val").read(np.arange(5)))
-    for network, _ in members:
+    for network, _ in models:
         network.eval()
     with torch.inference_mode():
-        together = probabilities(members, pixels)
-        alone = [probabilities([one], pixels) for one in members]
+        together = probabilities(models, pixels)
+        alone = [probabilities([one], pixels) for one in models]
     torch.testing.assert_close(together, torch.stack(alone).mean(0))
 
 

@@ -133,13 +133,14 @@ def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
 def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys):
     write_huggingface(saved, tmp_path / "model")
     (tmp_path / "empty").mkdir()
+    ash, reference_set = str(class_folders / "val" / "ash"), ["--reference-set", str(class_folders)]
     for words, sentence in (
-            ([str(tmp_path / "empty"), "--reference-set", str(class_folders)], "empty holds no files; name an image"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "51"], "at most 50"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
-            (["--reference-set", str(class_folders)], "neighbors takes a checkpoint and then images"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "0"], "--count 0 must be"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--layer", "fc9"], "did you mean")):
+            ([str(tmp_path / "empty"), *reference_set], "empty holds no files; name an image"),
+            ([ash, *reference_set, "--count", "51"], "at most 50"),
+            ([ash, *reference_set, "--out", "x.pdf"], "ends in .pdf;"),
+            (reference_set, "neighbors takes a checkpoint and then images"),
+            ([ash, *reference_set, "--count", "0"], "--count 0 must be"),
+            ([ash, *reference_set, "--layer", "fc9"], "did you mean")):
         assert command("neighbors", str(tmp_path / "model"), *words) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert sentence in error

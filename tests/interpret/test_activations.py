@@ -89,13 +89,13 @@ def test_inspecting_activations_changes_nothing(tiny, norm):
 
 def test_gradients_and_updates_are_those_of_one_batch_of_all_images(tiny):
     network, parts = network_of(tiny, "norm=none", "dense_norm=false"), some()
-    seen = inspect_activations(network, parts, rate=0.01, decay=0.001)
+    report = inspect_activations(network, parts, rate=0.01, decay=0.001)
     views, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     loss = F.cross_entropy(network(views), labels)
     loss.backward()
-    assert seen.loss == pytest.approx(loss.item(), rel=1e-5)
-    assert seen.images == 12
-    for own, (name, layer) in zip(seen.weights, network.weight_layers(), strict=True):
+    assert report.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert report.images == 12
+    for own, (name, layer) in zip(report.weights, network.weight_layers(), strict=True):
         assert own.layer == name
         assert own.gradient == pytest.approx(layer.weight.grad.pow(2).mean().sqrt().item(), rel=1e-3)
         assert own.weight == pytest.approx(layer.weight.abs().mean().item(), rel=1e-5)
@@ -117,17 +117,17 @@ def test_units_that_are_pushed_to_a_bound_are_saturated_and_dead(tiny, activatio
 def test_a_unit_that_is_active_for_one_image_is_not_dead(tiny):
     network = network_of(tiny, "norm=none", "dense_norm=false")
     parts = some(count=3)
-    seen = {one.layer: one for one in inspect_activations(network, parts, rate=0.1).units}["relu6"]
+    report = {one.layer: one for one in inspect_activations(network, parts, rate=0.1).units}["relu6"]
     outputs = []
     network.named_layer("relu6").register_forward_hook(lambda *call: outputs.append(call[-1].detach()))
     for views, _ in parts:
         network(views)
     zero = torch.cat(outputs) == 0
-    assert seen.saturated == pytest.approx(zero.float().mean().item())
-    assert seen.dead == pytest.approx(zero.all(0).float().mean().item())
-    assert seen.dead < seen.saturated
-    assert seen.mean == pytest.approx(torch.cat(outputs).mean().item(), rel=1e-4)
-    assert seen.rank == pytest.approx(effective_rank(torch.cat(outputs)), rel=1e-4)
+    assert report.saturated == pytest.approx(zero.float().mean().item())
+    assert report.dead == pytest.approx(zero.all(0).float().mean().item())
+    assert report.dead < report.saturated
+    assert report.mean == pytest.approx(torch.cat(outputs).mean().item(), rel=1e-4)
+    assert report.rank == pytest.approx(effective_rank(torch.cat(outputs)), rel=1e-4)
 
 
 def reported(found: list[Finding]) -> list[tuple[str, str]]:
@@ -189,9 +189,9 @@ def test_a_probe_measures_the_training_step(tiny):
     optimizer = SGD(network, recipe("paper"))
     ((views, labels),) = some(count=1)
     before = {name: layer.weight.detach().clone() for name, layer in network.weight_layers()}
-    with ActivationProbe(network) as glimpse:
+    with ActivationProbe(network) as probe:
         train_step(network, optimizer, views, labels, 0.1, MixedPrecision("fp32", torch.device("cpu")))
-    signals = glimpse.signals()
+    signals = probe.signals()
     for name, layer in network.weight_layers():
         change = (layer.weight.detach() - before[name]).abs().mean() / before[name].abs().mean()
         assert signals["ratio"][name] == pytest.approx(change.item(), rel=1e-4)
@@ -218,8 +218,8 @@ def test_sigmoids_pass_less_gradient_than_relus():
     def first_to_last(activation: str) -> float:
         network = AlexNet(override(arch("small"), [f"activation={activation}", "norm=none", "dense_norm=false",
                                                    "input.side=32", "input.crop=28"]), seed=0)
-        seen = inspect_activations(network, some(classes=10), rate=0.01)
-        return seen.weights[0].gradient / seen.weights[-1].gradient
+        report = inspect_activations(network, some(classes=10), rate=0.01)
+        return report.weights[0].gradient / report.weights[-1].gradient
 
     assert first_to_last("sigmoid") < 0.01 * first_to_last("relu")
 

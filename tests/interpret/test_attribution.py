@@ -204,10 +204,10 @@ def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_f
     heat = np.linspace(-1, 1, 64).reshape(8, 8)
     figure = plots.attribution_figure(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
                               {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
-    title, *said = figure.texts
+    title, *labels = figure.texts
     assert title.get_text() == "tench, 96%"
     assert title.get_position()[0] == min(axes.get_position().x0 for axes in figure.get_axes()) == 0
-    assert [text.get_text() for text in said] == [
+    assert [text.get_text() for text in labels] == [
         "speaks against it", "speaks for it", "no effect", "speaks for it", "gray: no effect"]
     keys = [axes for axes in figure.get_axes() if len(axes.get_images()) == 2 and axes.get_position().height < 0.1]
     for key, left in zip(keys, ("blue", "neither"), strict=True):
@@ -219,8 +219,8 @@ def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_f
 def test_under_each_patch_stands_its_output():
     patch = np.zeros((5, 5, 3), np.uint8)
     figure = plots.patches({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
-    said = [text.get_text() for text in figure.texts]
-    assert said[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
+    labels = [text.get_text() for text in figure.texts]
+    assert labels[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
     wide, high = figure.get_size_inches()
     boxes = [axes.get_position() for axes in figure.get_axes()]
     assert len({(round(box.width * wide, 6), round(box.height * high, 6)) for box in boxes}) == 1
@@ -237,22 +237,22 @@ def files(saved, class_folders, tmp_path, monkeypatch):
 
 def test_the_commands_draw_and_tell(files, capsys):
     assert command("attribute", "model", "photos/val/ash/000.png", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["class"] in "abcdefg"
-    assert np.array(told["occlusion"]).shape == np.array(told["grad_cam"]).shape == (28, 28)
-    with Image.open(told["figure"]) as picture:
+    output = json.loads(capsys.readouterr().out)
+    assert output["class"] in "abcdefg"
+    assert np.array(output["occlusion"]).shape == np.array(output["grad_cam"]).shape == (28, 28)
+    with Image.open(output["figure"]) as picture:
         assert picture.width > 500
     assert command("attribute", "model", "photos/val/ash/000.png", "--class", "b", "--out", "b.svg") == 0
-    told = capsys.readouterr().out
-    assert "photos/val/ash/000.png: b" in told
-    assert " percentage points, averaged over the squares that cover that pixel" in told
+    output = capsys.readouterr().out
+    assert "photos/val/ash/000.png: b" in output
+    assert " percentage points, averaged over the squares that cover that pixel" in output
     assert (files / "b.svg").read_text().startswith("<svg")
 
     assert command("top-patches", "model", "photos", "--layer", "conv3", "--unit", "2", "--unit", "0", "--count", "4",
                    "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["unit"] for one in told] == [2, 0]
-    assert [len(one["patches"]) for one in told] == [4, 4]
+    output = json.loads(capsys.readouterr().out)
+    assert [one["unit"] for one in output] == [2, 0]
+    assert [len(one["patches"]) for one in output] == [4, 4]
     assert command("top-patches", "model", "photos", "--layer", "relu6", "--split", "val") == 0
     assert "figure: figures/top-patches.png" in capsys.readouterr().out
     assert command("top-patches", "model", "photos", "--layer", "fc7", "--split", "val", "--unit", "2") == 0
@@ -268,7 +268,7 @@ def test_the_commands_draw_and_tell(files, capsys):
     (["top-patches", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
     (["top-patches", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1"),
     (["top-patches", "model", "photos", "--layer", "relu5", "--count", "613"], "--count 613 must be at most 50"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif; let it be .png or .svg"),
+    (["top-patches", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif"),
     (["attribute", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
     (["attribute", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
     (["attribute", "model", "photos"], "photos is a folder; name an image in it")])

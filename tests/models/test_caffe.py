@@ -95,8 +95,9 @@ def test_preprocessing_and_logits_equal_caffes(tmp_path, form):
 
 def test_three_numbers_are_blue_green_and_red(tmp_path):
     path = write(tmp_path, net_bytes([*data_layers(crop_size=227), *alexnet()]))
-    given, said = read_caffe(path, mean=(104.0, 117.0, 123.0)), write(tmp_path, net_bytes([*MEAN_VALUES, *alexnet()]))
-    for saved in (given, read_caffe(said)):
+    given = read_caffe(path, mean=(104.0, 117.0, 123.0))
+    described = read_caffe(write(tmp_path, net_bytes([*MEAN_VALUES, *alexnet()])))
+    for saved in (given, described):
         assert saved.arch.input.mean == (123.0, 117.0, 104.0)
         pixel = saved.preprocess()(torch.full((1, 256, 256, 3), 200, dtype=torch.uint8))[0, :, 0, 0]
         assert pixel.tolist() == [96, 83, 77]
@@ -298,9 +299,9 @@ def changed(change: str) -> bytes | str:
 def test_an_unreadable_caffemodel_is_a_one_line_error(tmp_path, capsys, change, words):
     path = write(tmp_path, changed(change))
     assert command("import", path, tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -98,10 +98,10 @@ def test_a_damaged_latest_state_falls_back_to_the_state_before(saved, tmp_path, 
 def test_a_damaged_best_falls_back_to_last(saved, tmp_path):
     saved_at(saved, tmp_path / "last", 8, 9)
     saved_at(replace(saved, velocity={}), tmp_path / "best", 7)
-    assert load(tmp_path).place == tmp_path / "best"
+    assert load(tmp_path).path == tmp_path / "best"
     spoil(next((tmp_path / "best").glob("weights*")))
     with pytest.warns(UserWarning, match=r"best.* is damaged.*last.* is used instead, of step 9"):
-        assert load(tmp_path).place == tmp_path / "last"
+        assert load(tmp_path).path == tmp_path / "last"
     with pytest.raises(ValueError, match="is damaged"):  # where it was asked for by name
         load(tmp_path / "best")
 

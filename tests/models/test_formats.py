@@ -40,7 +40,7 @@ from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.state_dict import structure
 from alexnet.models.formats.torchvision import read_torchvision, write_torchvision
 from command_line import alexnet as command
-from weight_files import NARROW, Theirs, saved_as, write
+from weight_files import NARROW, TorchvisionAlexNet, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,7 +57,7 @@ def narrow(monkeypatch):
     """torchvision's network with few maps and units, which `weights` is made to hold for the real one."""
     monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
     torch.manual_seed(0)
-    network = Theirs(*NARROW, classes=7).eval()
+    network = TorchvisionAlexNet(*NARROW, classes=7).eval()
     for parameter in network.parameters():
         parameter.data *= 3  # outputs as far apart as a trained network's
     return network
@@ -80,7 +80,7 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
 @zip_or_old
 def test_full_size_weights_give_torchvisions_logits_to_a_millionth(zipped, tmp_path):
     torch.manual_seed(1)
-    theirs = Theirs().eval()
+    theirs = TorchvisionAlexNet().eval()
     path = write(theirs.state_dict(), tmp_path / "alexnet.pth", zipped)
     ours = open_weights(path)
     path.unlink()  # 244 MB
@@ -181,10 +181,10 @@ def test_classes_are_as_named_or_imagenets_or_numbers(narrow, tmp_path):
     path = write(narrow.state_dict(), tmp_path / "seven.pth")
     assert read_torchvision(path).classes == tuple("0123456")
     assert read_torchvision(path, list("abcdefg")).classes == tuple("abcdefg")
-    thousand = write(Theirs(*NARROW, classes=1000).state_dict(), tmp_path / "thousand.pth")
+    thousand = write(TorchvisionAlexNet(*NARROW, classes=1000).state_dict(), tmp_path / "thousand.pth")
     assert read_torchvision(thousand).classes == CLASSES
     with pytest.raises(ValueError, match="1000 names of classes were given, and the network has 999 outputs"):
-        read_torchvision(write(Theirs(*NARROW, classes=999).state_dict(), tmp_path / "999.pth"), CLASSES)
+        read_torchvision(write(TorchvisionAlexNet(*NARROW, classes=999).state_dict(), tmp_path / "999.pth"), CLASSES)
     with pytest.raises(ValueError, match="two classes are named 'b'"):
         read_torchvision(path, list("abcdebg"))
 
@@ -290,10 +290,10 @@ WRONG = {
     "a tensor": (lambda net: torch.zeros(3), "holds a Tensor that is no state dict"),
     "settings": (lambda net: {"state_dict": 3}, "holds a dict that is no state dict"),
     "a single number": (lambda net: wrong(net, **{"classifier.6.weight": torch.tensor(1.0)}), "no matrix classifier.6"),
-    "one class": (lambda net: Theirs(*NARROW, classes=1).state_dict(), "is 1x16, and torchvision with 2 classes has "
-                  "2x16 there"),
-    "other widths": (lambda net: Theirs(NARROW[0], 15, classes=7).state_dict(), "classifier.1.weight is 15x288, and "
-                     "torchvision with 7 classes has 16x288 there"),
+    "one class": (lambda net: TorchvisionAlexNet(*NARROW, classes=1).state_dict(),
+                  "is 1x16, and torchvision with 2 classes has 2x16 there"),
+    "other widths": (lambda net: TorchvisionAlexNet(NARROW[0], 15, classes=7).state_dict(),
+                     "classifier.1.weight is 15x288, and torchvision with 7 classes has 16x288 there"),
     "a shape": (lambda net: wrong(net, **{"features.3.bias": torch.zeros(9)}), "features.3.bias is 9, and torchvision "
                 "with 7 classes has 8 there"),
     "a layer more": (lambda net: wrong(net, **{"features.13.weight": torch.zeros(3)}), "has features.13.weight, for "
@@ -420,8 +420,8 @@ def test_a_hostile_pickle_is_refused_and_not_run(kind, zipped, tmp_path, capsys)
     assert command("import", path, tmp_path / "out") == 2
     assert command("predict", path, __file__) == 2
     assert command("train", "embedded", "--init", path, "--out", tmp_path / "out") == 2
-    said = capsys.readouterr().err.splitlines()
-    assert [line.startswith(f"alexnet: {path} ") and words in line for line in said] == [True] * 3
+    messages = capsys.readouterr().err.splitlines()
+    assert [line.startswith(f"alexnet: {path} ") and words in line for line in messages] == [True] * 3
     assert not marker.exists()
     assert not (tmp_path / "out").exists()
 
@@ -510,9 +510,9 @@ def test_mistakes_with_weight_files_are_one_line_and_write_nothing(
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert command(*arguments) == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
+    messages = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(messages) == 1
+    assert words in messages[0]
     assert "Traceback" not in printed.err
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 

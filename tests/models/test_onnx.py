@@ -84,14 +84,14 @@ def noise(saved: Checkpoint, count: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_onnx_of_every_preset_gives_the_networks_logits_at_any_batch_size(name, folder):
-    saved, path, sentence = written(name, "onnx", folder)
+    saved, path, description = written(name, "onnx", folder)
     network = saved.network()
     x = saved.preprocess()(noise(saved, 7)).contiguous()
     with torch.inference_mode():
         expected = network(x).numpy()
     for count in (1, 2, 7):
         agree(expected[:count], by_onnxruntime(path, x[:count]))
-    assert "at batches of 1, 2, 7" in sentence
+    assert "at batches of 1, 2, 7" in description
     graph = onnx.load(path)
     onnx.checker.check_model(graph, full_check=True)
     crop = saved.arch.input.crop
@@ -164,7 +164,7 @@ def test_a_torch_export_program_runs_without_this_package(folder, tmp_path):
 @pytest.mark.parametrize("name", ["paper", "caffe", "torchvision", "small"])
 def test_export_from_pixels_gives_the_probabilities_of_predict(name, to, answer, folder):
     """A mean image, blue first, given numbers, a mean color: the center is cut and the mean is taken off inside."""
-    saved, path, sentence = written(name, to, folder, from_pixels=True, settings=NARROW)
+    saved, path, description = written(name, to, folder, from_pixels=True, settings=NARROW)
     model = Model(saved.network(), saved.preprocess(), saved.classes)
     pixels = noise(saved, 3)
     logits = torch.from_numpy(answer(path, pixels))
@@ -173,7 +173,7 @@ def test_export_from_pixels_gives_the_probabilities_of_predict(name, to, answer,
             assert guess.probability == pytest.approx(row["abcdefg".index(guess.name)].item(), abs=1e-5)
     with torch.inference_mode():
         agree(model.network(model.preprocess(pixels)).numpy(), logits.numpy())
-    assert "uint8 images" in sentence
+    assert "uint8 images" in description
 
 
 # --- Files that answer otherwise, and mistakes ------------------------------------------------------------------------
@@ -309,9 +309,9 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(run, arguments, words, tmp
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert command("export", *arguments) == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
+    messages = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(messages) == 1
+    assert words in messages[0]
     assert "Traceback" not in printed.err
     assert not printed.out
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before

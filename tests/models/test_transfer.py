@@ -31,7 +31,7 @@ from alexnet.training.trainer import Interrupted, Trainer
 from command_line import SMALL
 from command_line import alexnet as command
 from conftest import draw
-from weight_files import NARROW, Theirs, saved_as, write
+from weight_files import NARROW, TorchvisionAlexNet, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -292,9 +292,9 @@ def run(before, tmp_path):
 def test_train_init_takes_a_runs_network_and_the_finetune_recipe(others, run, tmp_path, capsys):
     out = tmp_path / "out"
     assert command("train", others[0], "--init", run, "--freeze", "conv", "--epochs", 1, "--out", out) == 0
-    said = capsys.readouterr().err
-    assert f"beginning from {run}: conv1, norm1" in said
-    assert "fc7 begins anew; conv frozen" in said
+    messages = capsys.readouterr().err
+    assert f"beginning from {run}: conv1, norm1" in messages
+    assert "fc7 begins anew; conv frozen" in messages
     saved = checkpoint.load(out / "last")
     assert (saved.arch.name, len(saved.classes), saved.recipe.name, saved.recipe.freeze) == (
         "small", 5, "finetune", "conv")
@@ -315,7 +315,7 @@ def test_train_init_takes_torchvisions_weights_and_a_hub_folder(
     class_folders, tmp_path, monkeypatch, capsys,
 ):
     monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
-    theirs = Theirs(*NARROW, classes=1000).state_dict()
+    theirs = TorchvisionAlexNet(*NARROW, classes=1000).state_dict()
     write(theirs, tmp_path / "alexnet-owt.pth")
     write_huggingface(open_weights(tmp_path / "alexnet-owt.pth"), tmp_path / "hub")
     for init in ("alexnet-owt.pth", "hub"):
@@ -349,8 +349,8 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(others, run, arguments
     Path("folder").mkdir()
     assert command("train", others[1].path, *arguments, "--out", "out") == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
+    messages = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(messages) == 1
+    assert words in messages[0]
     assert "Traceback" not in printed.err
     assert not Path("out").exists()

@@ -56,7 +56,7 @@ def evaluate(
     if json_:
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
-        names = ", ".join(str(model.place or path) for model, path in zip(models, checkpoints, strict=True))
+        names = ", ".join(str(model.path or path) for model, path in zip(models, checkpoints, strict=True))
         print(f"{names}: {errors.describe(views=int(views), networks=len(models), classes=len(models[0].classes))}")
 
 

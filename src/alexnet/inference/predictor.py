@@ -51,7 +51,7 @@ class Model:
     """Fingerprint of the training images, if known."""
     fast: FastNetwork | None = None
     """A copy of the network in bf16 and int8, which then makes the predictions (`load(..., fast=True)`)."""
-    place: Path | None = None
+    path: Path | None = None
     """Where its checkpoint was loaded from."""
 
     @property
@@ -176,7 +176,7 @@ def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = F
     """The model of a checkpoint; `device` and `fast` are as for `load`."""
     network = saved.network().to(device)
     return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
-                 saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.place)
+                 saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.path)
 
 
 def list_image_files(paths: Sequence[str | Path]) -> list[Path]:

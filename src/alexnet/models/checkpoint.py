@@ -60,7 +60,7 @@ class Checkpoint:
     errors: dict[str, Any] = field(default_factory=dict)
     """Validation errors at the time of saving, as `inference.metrics.Errors.to_json` gives them."""
     provenance: Provenance = field(default_factory=Provenance)
-    place: Path | None = None
+    path: Path | None = None
     """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
 
     def network(self) -> AlexNet:
@@ -245,7 +245,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
             velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
             training=dict(head["training"]), errors=dict(head["errors"]), provenance=head["provenance"],
-            place=path.parent if path.name == HEAD else path)
+            path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
 
