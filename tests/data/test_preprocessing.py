@@ -8,7 +8,7 @@ from alexnet.architecture.presets import recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis, resized_crop_boxes, uniform
-from alexnet.data.preprocessing import Preprocess
+from alexnet.data.preprocessing import Preprocess, central_window
 
 SPEC = InputSpec(side=20, crop=12)
 MEAN = torch.rand(20, 20, 3) * 255
@@ -90,6 +90,26 @@ def test_ten_views_are_the_corners_the_center_and_their_mirror_images():
         torch.testing.assert_close(views[:, number], window)
         torch.testing.assert_close(views[:, number + 5], window.flip(-1))
     torch.testing.assert_close(Preprocess(SPEC, MEAN)(PIXELS), views[:, 4])
+
+
+@pytest.mark.parametrize("spec", [
+    SPEC, InputSpec(side=20, crop=13, channels="BGR"),
+    InputSpec(side=20, crop=20, mean="channel", scale=(2.0, 3.0, 7.0))])
+def test_a_traced_center_crop_is_bit_equal_to_crop_and_normalize(spec):
+    """torch.export traces the module; the compiled kernel cannot be traced."""
+    preprocess = Preprocess.from_data(spec, MEAN.numpy())
+    exported = torch.export.export(preprocess, (PIXELS,), dynamic_shapes=({0: torch.export.Dim("images")},)).module()
+    first = torch.full((len(PIXELS),), central_window(spec.side, spec.crop).start)
+    expected = preprocess.normalize(preprocess.crop(PIXELS, first, first))
+    assert torch.equal(exported(PIXELS), expected)
+    assert torch.equal(exported(PIXELS[:3]), expected[:3])
+
+
+def test_the_mean_moves_with_the_module_and_is_in_its_state():
+    preprocess = Preprocess(SPEC, MEAN)
+    assert set(preprocess.state_dict()) == {"mean_HWC", "scale_C"}
+    assert preprocess.to(torch.device("meta")).mean_HWC.is_meta
+    assert not list(preprocess.parameters())
 
 
 def test_scale_and_channel_order_come_last():

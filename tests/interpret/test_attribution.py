@@ -257,7 +257,7 @@ def test_the_commands_draw_and_tell(files, capsys):
     assert "figure: figures/top-patches.png" in capsys.readouterr().out
     assert command("top-patches", "model", "photos", "--layer", "fc7", "--split", "val", "--unit", "2") == 0
     title, unit, _ = capsys.readouterr().out.splitlines()
-    assert title == "unit   largest output   classes of its patches (how many)"
+    assert title == "unit   largest output   classes of its patches (count)"
     assert unit.startswith("2, c   ")
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from alexnet.cli.commands import main
 
 from alexnet.architecture.presets import CAFFE, CAFFENET
 from alexnet.data.imagenet_classes import CLASSES
@@ -31,6 +30,7 @@ from caffefiles import (
     varint,
     write,
 )
+from command_line import alexnet as command
 
 
 def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -176,12 +176,6 @@ def test_networks_of_other_sizes_are_read(tmp_path):
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
-
-
-def command(*arguments) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
 
 
 def test_the_command_makes_a_checkpoint_that_predicts(tmp_path, class_folders, capsys):

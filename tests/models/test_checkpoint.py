@@ -262,6 +262,14 @@ def test_a_newer_format_is_refused(saved, tmp_path, monkeypatch):
         load(tmp_path)
 
 
+def test_an_older_format_is_rejected(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
+    save(saved, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="has format 1, and this version of alexnet reads format 2"):
+        load(tmp_path)
+
+
 def test_the_head_is_plain_json_that_names_the_network(saved, tmp_path):
     save(saved, tmp_path)
     head = json.loads((tmp_path / "checkpoint.json").read_text())
