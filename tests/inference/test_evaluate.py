@@ -1,4 +1,4 @@
-"""Errors are counts of images, each once; intervals are Wilson's; ties and NaN never flatter."""
+"""Errors count every image once; intervals are Wilson's; ties and NaN count as errors."""
 
 import json
 import math

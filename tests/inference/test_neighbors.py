@@ -1,4 +1,4 @@
-"""Neighbors are the nearest by plain arithmetic, whatever finds them, and what was asked once is kept."""
+"""Neighbors are the nearest by plain arithmetic, with or without faiss, and features are cached."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A model is a network, its preprocessing and its classes: asked in five lines, and open to hooks in every preset."""
+"""A model predicts, gives features, and works with hooks and captum, in every preset."""
 
 import io
 from pathlib import Path

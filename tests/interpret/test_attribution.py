@@ -1,4 +1,4 @@
-"""A unit sees where its gradient reaches, its strongest patches are the strongest, and maps point at what matters."""
+"""Receptive fields match gradients, top patches have the largest outputs, and attribution maps match their definitions."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The networks are what their names say. References are counts from the literature and formulas in NumPy."""
+"""Networks have the published sizes, layers and initial weights. References: the literature, and formulas in NumPy."""
 
 import math
 

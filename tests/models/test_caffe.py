@@ -1,7 +1,7 @@
-"""Caffe's files are read as Caffe means them. No Caffe, and no file of its zoo, is here to compare with.
+"""Caffe's files are imported as Caffe computes them.
 
-So the files are made by caffefiles.py, in the layouts of 2014 (V1) and since, and what comes out is compared with its
-forward pass in NumPy.
+Neither Caffe nor a file of its model zoo is available here. caffefiles.py writes files in the layouts of 2014 (V1) and
+later, and its forward pass in NumPy is the reference.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, and damage to it is named."""
+"""Checkpoints are saved atomically, and damage to them is detected and named."""
 
 import hashlib
 import json

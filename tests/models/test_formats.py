@@ -1,4 +1,4 @@
-"""Weights come in and go out bit for bit, with all that belongs to them, and no file runs code or is half believed."""
+"""Weights of other projects are read and written bit for bit, and no file can run code or is partly believed."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Outputs of named layers are captured, and no hook stays behind."""
+"""Forward hooks capture the outputs of named layers, and are removed afterwards."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is written for other runtimes answers as the network does, for any number of images, or is not written."""
+"""Exported networks (ONNX, torch.export) give the same logits as the original at any batch size, or are not written."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Fast answers against the network's own: the same classes, logits a percent off, and a sentence where it cannot be."""
+"""Fast inference: logits differ by a few percent, and a processor without bf16 is rejected."""
 
 from __future__ import annotations
 

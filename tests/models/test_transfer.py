@@ -1,4 +1,4 @@
-"""A network begins where another ended: on other classes, with layers frozen, or with one more convolution (§6)."""
+"""Transfer learning: other classes, frozen layers, one more convolution (§6)."""
 
 import json
 import os
