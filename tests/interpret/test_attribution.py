@@ -1,4 +1,4 @@
-"""Receptive fields match gradients, top patches have the largest outputs, and attribution maps match their definitions."""
+"""Receptive fields match gradients, top patches have the largest outputs, and attribution maps match definitions."""
 
 import json
 import sys
