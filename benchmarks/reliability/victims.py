@@ -84,9 +84,9 @@ def begin(
 def _live(arguments: list[str], said: Path, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     import torch
 
-    from alexnet.reproduce import report
+    from alexnet.reproduce.report import page
 
-    report.report = lambda out, packed: out  # seconds of drawing, of what the run has left already
+    page.write_report = lambda out, packed: out  # seconds of drawing, of what the run has left already
     os.environ.update(environment)
     torch.set_num_threads(1)
     with said.open("ab") as file:

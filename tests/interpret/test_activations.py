@@ -26,7 +26,7 @@ from alexnet.interpret.activations import (
 )
 from alexnet.interpret.health import verdicts
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claims, runs
+from alexnet.reproduce import claims, compare
 from alexnet.training import trainer
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
@@ -245,10 +245,10 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
 def test_what_several_networks_share_is_said_once_with_their_names(tiny):
     seen = inspect_activations(network_of(tiny), some(), rate=1e-3)
     said = list(render._said([
-        runs.BeforeAfter("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalize",)),
-        runs.BeforeAfter("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalize", "all is well")),
-        runs.BeforeAfter("c", seen, seen, ("all is well",)),
-        runs.BeforeAfter("d", seen, seen, ("too fast: fc7; lower the rate",))]))
+        compare.BeforeAfter("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalize",)),
+        compare.BeforeAfter("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalize", "all is well")),
+        compare.BeforeAfter("c", seen, seen, ("all is well",)),
+        compare.BeforeAfter("d", seen, seen, ("too fast: fc7; lower the rate",))]))
     assert said == ["a: saturating: 60% of tanh1's values are flat.", "b: saturating: 70% of tanh2's values are flat.",
                     "For each of these: normalize.", "b; c: all is well.", "d: too fast: fc7; lower the rate."]
 
@@ -258,7 +258,7 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     monkeypatch.setattr(claims, "PAPER_SMALL", small)
     assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == {variant.name for variant in claims.COMPARED}
+    assert set(rows) == {variant.name for variant in compare.COMPARED}
 
     def most(name, when="before"):
         return max(one["saturated"] for one in rows[name][when]["units"])

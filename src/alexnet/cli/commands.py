@@ -302,7 +302,7 @@ def train(
             run.train()
     if not world.first:
         return
-    from alexnet.reproduce.report import report as write_report  # its matplotlib is half a second that no run waits for
+    from alexnet.reproduce.report.page import write_report  # imports matplotlib, which takes half a second
 
     page = write_report(out, packed)
     print(f"best top-1 error {run.state.best_error:.1%} in {out / 'best'}; report: {page}")

@@ -104,7 +104,7 @@ def reproduce(
     from alexnet._runtime.devices import choose_device, choose_precision, machine
     from alexnet._runtime.progress import ClaimBar
     from alexnet.cli import render
-    from alexnet.reproduce import claims
+    from alexnet.reproduce import claims, measures
     from alexnet.reproduce import results as results_module
     from alexnet.reproduce import runs as runs_module
 
@@ -112,7 +112,7 @@ def reproduce(
     results = results or out / "results.jsonl"
     writable(results)
     if page:
-        results_module.around(page)  # or all would be trained before it is missed
+        results_module.split_page(page)  # or all would be trained before it is missed
     what = claims.CLAIMS[claim]
     seeds = seeds or (1 if quick else 3)
     epochs = epochs or (2 if quick else 40 if what.measure == "epochs" else 12)
@@ -120,20 +120,21 @@ def reproduce(
     device = choose_device(device)
     with ClaimBar() as watch:
         runs = runs_module.Runs(packed, out, choose_precision(precision, device), device, watch.see)
-        outcome = runs_module.reproduce(what, runs, seeds=range(seeds), epochs=epochs)
-    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
-             "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
+        outcome = measures.reproduce(what, runs, seeds=range(seeds), epochs=epochs)
+    about: results_module.Provenance = {
+        "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": machine(device),
+        "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
     results_module.append(results, outcome, about)
     if page:
         results_module.write_page(page, results_module.read(results))
     if what.measure == "epochs":
-        from alexnet.reproduce import paper_figures
+        from alexnet.reproduce.figures import figure1, style
 
-        folders, names = zip(*((out / one.runs[0], one.name) for one in outcome.measured), strict=True)
-        drawn = paper_figures.figure1(folders, names)
-        say(f"drawn: {', '.join(map(str, paper_figures.save(drawn, out / claim)))}")
+        folders, names = zip(*((out / one.runs[0], one.name) for one in outcome.variants), strict=True)
+        drawn = figure1.figure1(folders, names)
+        say(f"drawn: {', '.join(map(str, style.save_figure(drawn, out / claim)))}")
     if json_:
-        print(json.dumps(outcome.to_json() | about, indent=2))
+        print(json.dumps({**outcome.to_json(), **about}, indent=2))
     else:
         Console(highlight=False).print(render.outcome_table(outcome))
     say(f"written: a line of {results}" + (f", and the tables of {page}" if page else ""))
@@ -158,8 +159,8 @@ def _reproduce_table(paths: Sequence[str], split: str | None, batch_size: int, d
     models, images, label_map, packed = measurable(paths, split, device)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(paths, models, strict=False)]
     with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:
-        measured = tables.tables(members, images, label_map=label_map, batch_size=batch_size,
-                                 device=torch.device(device), on_progress=bar)
+        measured = tables.measure_table(members, images, label_map=label_map, batch_size=batch_size,
+                                        device=torch.device(device), on_progress=bar)
     if json_:
         print(json.dumps(tables.to_json(measured), indent=2))
     else:
@@ -199,14 +200,14 @@ def diagnose(
     if len(paths) == 1:
         from alexnet._runtime.progress import Bar
         from alexnet.cli import render
-        from alexnet.reproduce import runs as runs_module
+        from alexnet.reproduce import compare
 
         takes_no("diagnose without a checkpoint", images=images,
                  device=None if device in ("auto", "cpu") else device)
         steps = steps or 150
         packed = open_data(paths[0], _claims_side(paths[0], side))
         with Bar("training side by side", "steps") as bar:
-            asides = runs_module.compare_networks(packed, steps=steps, on_progress=bar)
+            asides = compare.compare_networks(packed, steps=steps, on_progress=bar)
         if json_:
             print(json.dumps([{"name": one.name, "before": one.before.to_json(),
                                "after": one.after.to_json() if one.after else None, "findings": [asdict(finding) for finding in one.findings]}
@@ -286,7 +287,7 @@ def figure(
         figure 2: side in pixels of the square that is fed.
     """
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.reproduce import paper_figures
+    from alexnet.reproduce.figures import figure1, figure3, figure4, style
 
     takes = {"1": "one or more run folders", "2": "a network's name, a run or a checkpoint", "3": "a checkpoint",
              "4": "a checkpoint and the data it was trained on"}
@@ -303,23 +304,23 @@ def figure(
     out = Path("figures") / f"figure{number}" if out is None else out
     writable(out, PICTURE)
     if number == "1":
-        made = paper_figures.figure1([Path(source) for source in sources], name or ())
+        made = figure1.figure1([Path(source) for source in sources], name or ())
     elif number == "2":
-        from alexnet.reproduce.diagram import network_diagram
+        from alexnet.reproduce.figures.figure2 import network_diagram
 
         is_preset = sources[0] in ARCHS or not Path(sources[0]).exists()
         network = arch(sources[0]) if is_preset else open_weights(sources[0]).arch
         made = network_diagram(configure(network, None, set_)[0], size)
     elif number == "3":
-        made = paper_figures.figure3(open_weights(sources[0]))
+        made = figure3.figure3(open_weights(sources[0]))
     else:
         from alexnet._runtime.progress import Bar
 
         saved = open_weights(sources[0])
         packed = open_data(sources[1], saved.arch.input.side)
         with Bar("features of the training images", "images") as bar:
-            made = paper_figures.figure4(saved, packed, bar)
-    for path in paper_figures.save(made, out):
+            made = figure4.figure4(saved, packed, bar)
+    for path in style.save_figure(made, out):
         print(path)
 
 
@@ -348,16 +349,16 @@ def see(
     from alexnet._runtime.devices import choose_device
     from alexnet.inference.predictor import load
     from alexnet.interpret import attribution
-    from alexnet.reproduce import paper_figures, plots
+    from alexnet.reproduce.figures import attribution_maps, style
 
     if not photo.exists():
         raise ValueError(f"{photo} does not exist; name an image")
     seen = attribution.see(load(checkpoint, choose_device(device)), photo, label=label, layer=layer)
     slopes = {"guided gradients": seen.guided_HWC, "deconvnet": seen.deconvnet_HWC}
-    made = plots.attribution_figure(
+    made = attribution_maps.attribution_figure(
         seen.view_HWC, {"occlusion": seen.occlusion_HW, f"Grad-CAM, {seen.layer}": seen.grad_cam_HW},
         {name: slope for name, slope in slopes.items() if slope is not None}, f"{seen.label}, {seen.probability:.0%}")
-    paths = paper_figures.save(made, out)
+    paths = style.save_figure(made, out)
     if json_:
         print(json.dumps({
             "photo": str(photo), "class": seen.label, "probability": seen.probability, "picture": str(paths[0]),
@@ -406,7 +407,7 @@ def units(
     from alexnet._runtime.progress import Bar
     from alexnet.inference.predictor import load
     from alexnet.interpret import top_patches
-    from alexnet.reproduce import paper_figures, plots
+    from alexnet.reproduce.figures import image_grids, style
 
     model = load(checkpoint, choose_device(device))
     packed = open_data(data, model.preprocess.spec.side)
@@ -414,14 +415,14 @@ def units(
     with Bar(f"looking through {layer}", "images") as bar:
         found = top_patches.strongest(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
     side = top_patches.field(model.network.arch, layer)[1]
-    outputs = iter(plots.alike([patch.output for best in found.values() for patch in best]))
+    outputs = iter(style.equal_decimals([patch.output for best in found.values() for patch in best]))
     # The last layer's units are the classes.
     names = model.classes if layer == model.network.layer_names()[-1] else ()
     cut = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
         (top_patches.cut_out(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
          next(outputs))
         for patch in best] for number, best in found.items()}
-    paths = paper_figures.save(plots.patches(cut, count), out)
+    paths = style.save_figure(image_grids.patch_grid(cut, count), out)
     if json_:
         print(json.dumps([{"layer": layer, "unit": number, "patches": [
             {"photo": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
@@ -472,7 +473,7 @@ def neighbors_(
     from alexnet._runtime.progress import Bar
     from alexnet.inference.neighbors import class_of, features_of, neighbors
     from alexnet.inference.predictor import expand, load
-    from alexnet.reproduce import paper_figures, plots
+    from alexnet.reproduce.figures import figure4, image_grids, style
 
     if not photos:
         raise ValueError("neighbors takes a checkpoint and then images: "
@@ -495,7 +496,7 @@ def neighbors_(
                 print(f"  {one.distance:8.2f}  {one.label}  {one.name}")
     shown = slice(ROWS_SHOWN)
     truths = [class_of(path, packed.classes) for path in paths[shown]]
-    pictures = paper_figures.save(plots.beside(paper_figures.rows_beside(
+    pictures = style.save_figure(image_grids.neighbor_grid(figure4.neighbor_rows(
         asked[shown], truths, found[shown], images, [path.stem for path in paths[shown]])), out)
     if not json_:
         print(f"picture: {pictures[0]}" + (f", the first {ROWS_SHOWN}" if len(paths) > ROWS_SHOWN else ""))
@@ -520,8 +521,8 @@ def report(run: Path, /, *, data: str | None = None) -> None:
         The data trained on, for the images in the report, if it has moved since.
     """
     from alexnet.models import checkpoint
-    from alexnet.reproduce.report import packed_data
-    from alexnet.reproduce.report import report as write_report
+    from alexnet.reproduce.report.page import write_report
+    from alexnet.reproduce.report.run_data import packed_data
     from alexnet.training.run_folder import read_log
 
     read_log(run)  # which says so where it is no run

@@ -114,7 +114,7 @@ def serve(
 
 def _own_data(checkpoint: Path) -> PackedDataset | None:
     """The data a run was trained on, for pictures to click, if both are still where they were."""
-    from alexnet.reproduce.report import packed_data
+    from alexnet.reproduce.report.run_data import packed_data
 
     try:
         return packed_data(checkpoint if (checkpoint / "config.json").is_file() else checkpoint.parent)
