@@ -35,7 +35,9 @@ from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
-from alexnet.training.trainer import Event, Trainer
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
+from alexnet.training.trainer import Event
 
 WARM, SAVED = 2, 4
 """Steps that are left out, and the one after which a save begins."""
@@ -83,10 +85,10 @@ def steps(packed: PackedDataset, options: argparse.Namespace, way: str, out: Pat
 
     Timed.waits, Timed.held = waits, 0.0
     with patch.object(checkpoint, "Saver", Timed), patch.object(os, "fsync", fsync):
-        run = Trainer(packed, arch(options.arch), replace(recipe("paper"), batch_size=options.batch), out,
-                  save_minutes=math.inf, on_event=see)
+        run = build(RunSpec(packed, arch(options.arch), replace(recipe("paper"), batch_size=options.batch), out,
+            save_minutes=math.inf), on_event=see)
         try:
-            run.train()
+            run.fit()
         except Enough:
             taken = sorted(after - before for before, after in pairwise(done[WARM:]))
     if saves != (out / "last" / checkpoint.HEAD).is_file():

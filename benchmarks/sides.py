@@ -343,11 +343,13 @@ def ours_end_to_end(folder: Path) -> Work:
 
     from alexnet.architecture.presets import arch, recipe
     from alexnet.data.packed import open_packed
-    from alexnet.training.trainer import Trainer
+    from alexnet.training.build import build
+    from alexnet.training.spec import RunSpec
 
     packed = open_packed(folder / "raw")
-    run = Trainer(packed, replace(arch("torchvision")), replace(recipe("torchvision"), batch_size=BATCH, epochs=10**6),
-              Path(tempfile.mkdtemp()), precision="auto")
+    run = build(RunSpec(packed, replace(arch("torchvision")),
+        replace(recipe("torchvision"), batch_size=BATCH, epochs=10**6), Path(tempfile.mkdtemp()),
+        precision="auto"))
 
     def work() -> None:
         run._train_epoch(lambda **event: None, lambda: 0)

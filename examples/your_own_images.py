@@ -22,7 +22,8 @@ from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors, wilson
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.open_weights import open_weights
-from alexnet.training.trainer import Trainer
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
 
 
 def teacher(folder: Path) -> Path:
@@ -36,7 +37,7 @@ def teacher(folder: Path) -> Path:
 def learn(name: str, data, network: Arch, how: Recipe, folder: Path, init: Checkpoint | None = None) -> None:
     """One run, and how far it is."""
     with ClaimBar() as bar:
-        Trainer(data, network, how, folder, init=init, on_event=lambda event: bar.see(event | {"run": name})).train()
+        build(RunSpec(data, network, how, folder, init=init), on_event=lambda event: bar.see(event | {"run": name})).fit()
 
 
 def measure(folder: Path, data) -> Errors:

@@ -17,8 +17,9 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
 from alexnet.models import checkpoint
+from alexnet.training.build import build
 from alexnet.training.parallel.process_group import init_distributed
-from alexnet.training.trainer import Trainer
+from alexnet.training.spec import RunSpec
 
 
 @contextmanager
@@ -39,8 +40,9 @@ def train(folder: Path) -> None:
             world.sent.clear()
             arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
             out = folder / job["out"]
-            Trainer(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"], resume=job.get("resume", False),
-                world=world, parallel=job["parallel"], scheme=job["scheme"], micro_batch=job.get("micro_batch")).train()
+            build(RunSpec(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"],
+                resume=job.get("resume", False), parallel=job["parallel"], micro_batch=job.get("micro_batch")),
+                processes=world).fit()
             (folder / f"{job['out']}.sent-{world.rank}.json").write_text(json.dumps(world.sent))
 
 
@@ -48,8 +50,9 @@ def hold(folder: Path) -> None:
     """Take up a run in each process, and save at once what they hold."""
     with init_distributed("cpu") as world:
         job, = json.loads((folder / "jobs.json").read_text())
-        run = Trainer(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"]),
-                  folder / job["out"], seed=job["seed"], resume=True, world=world, parallel=job["parallel"])
+        run = build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]),
+            from_json(Recipe, job["recipe"]), folder / job["out"], seed=job["seed"], resume=True,
+            parallel=job["parallel"]), processes=world)
         weights = run.team.whole(run.network.state_dict())
         velocity = run.team.whole(run.optimizer.velocity)
         if world.first:
@@ -66,9 +69,9 @@ def disagree(folder: Path) -> None:
             said = "nothing"
             try:
                 with world.error_barrier():
-                    Trainer(open_packed(Path(mine["packed"])), from_json(Arch, mine["arch"]),
-                        from_json(Recipe, mine["recipe"]), folder / f"{number}", seed=mine["seed"], world=world,
-                        parallel=mine["parallel"])
+                    build(RunSpec(open_packed(Path(mine["packed"])), from_json(Arch, mine["arch"]),
+                        from_json(Recipe, mine["recipe"]), folder / f"{number}", seed=mine["seed"],
+                        parallel=mine["parallel"]), processes=world)
             except (ValueError, SystemExit) as error:
                 said = f"{type(error).__name__} {error}"
             (folder / f"{number}.said-{world.rank}").write_text(said)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from alexnet.cli.commands import main
 
 import caffefiles
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
-from alexnet.cli.commands import main
 from alexnet.data import url_images
 from alexnet.models.alexnet import AlexNet
 from alexnet.serving import server as server_module
@@ -41,6 +41,7 @@ def files(class_folders, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_its_commands_work(files, capsys, monkeypatch):
     """In the README's order, on small images; training is cut to one epoch, and narrow where it begins anew; a
     server stops as soon as it listens, and an address is a file."""

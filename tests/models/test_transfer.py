@@ -25,6 +25,8 @@ from alexnet.models.formats import torchvision
 from alexnet.models.formats.huggingface import write_hub
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.transfer import begin_from
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
 from alexnet.training.trainer import Interrupted, Trainer
 from command_line import SMALL
 from command_line import alexnet as command
@@ -46,7 +48,7 @@ def cache(tmp_path, monkeypatch):
 def before(packed, tiny, tmp_path_factory):
     """What a run on the four trees ended with."""
     folder = tmp_path_factory.mktemp("before") / "run"
-    Trainer(packed, tiny, replace(QUICK, epochs=8), folder).train()
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=8), folder)).fit()
     return checkpoint.load(folder / "last")
 
 
@@ -152,11 +154,11 @@ def test_the_sixth_convolution_learns(others, tiny, tmp_path):
     five = override(tiny, ["norm=none", "dense_norm=false"])
     saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.full((1, 1, 3), 120.0))
     six = replace(five, conv=(*five.conv, Conv(16, 3, padding=1)))
-    run = Trainer(others[1], six, replace(QUICK, learning_rate=0.01), tmp_path / "run", init=saved)
+    run = build(RunSpec(others[1], six, replace(QUICK, learning_rate=0.01), tmp_path / "run", init=saved))
     kernel = run.network.named_layer("conv6").weight
     first = kernel.detach().clone()
     assert torch.equal(first, torch.nn.init.dirac_(torch.empty(16, 16, 3, 3)))
-    run.train()
+    run.fit()
     middle = kernel[:, :, 1, 1]  # these images are so small that the last maps are a single unit
     assert (middle[~torch.eye(16, dtype=torch.bool)] != 0).float().mean() > 0.9
 
@@ -215,8 +217,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_both_values(theirs, sett
 def test_fine_tuning_learns_faster_than_from_scratch(others, tiny, before, tmp_path):
     for seed in range(3):
         scratch, tuned, frozen = (
-            Trainer(others[1], tiny, replace(QUICK, epochs=3, freeze=freeze), tmp_path / f"{seed}{place}", seed=seed,
-                init=init).train()
+            build(RunSpec(others[1], tiny, replace(QUICK, epochs=3, freeze=freeze), tmp_path / f"{seed}{place}",
+                seed=seed, init=init)).fit()
             for place, (init, freeze) in enumerate([(None, ""), (before, ""), (before, "conv")]))
         # Elsewhere: 1.1 to 3.4 from scratch, 0.46 to 0.57 begun from the trees.
         assert max(tuned.loss, frozen.loss) < 0.7 * scratch.loss
@@ -230,7 +232,7 @@ def test_fine_tuning_learns_faster_than_from_scratch(others, tiny, before, tmp_p
                   "norm6"})])
 def test_frozen_layers_stay_as_they_were_bit_for_bit(others, tiny, before, freeze, frozen, tmp_path):
     """Weights, biases, and the statistics of batch normalization, which no gradient moves."""
-    Trainer(others[1], tiny, replace(QUICK, freeze=freeze), tmp_path / "run", init=before).train()
+    build(RunSpec(others[1], tiny, replace(QUICK, freeze=freeze), tmp_path / "run", init=before)).fit()
     then, now = bits(before.weights), bits(checkpoint.load(tmp_path / "run" / "last").weights)
     assert {key.split(".")[1] for key in then if "fc7" not in key and now[key] == then[key]} == frozen
     still = {key for key in then if now[key] == then[key]}
@@ -240,16 +242,16 @@ def test_frozen_layers_stay_as_they_were_bit_for_bit(others, tiny, before, freez
 def test_a_resumed_fine_tuning_ends_where_an_uninterrupted_one_ends(others, tiny, before, tmp_path):
     """Stopped by a signal in the midst of an epoch; the second time, another checkpoint is named, and not read."""
     recipe = replace(QUICK, epochs=3, freeze="conv")
-    Trainer(others[1], tiny, recipe, tmp_path / "whole", init=before).train()
+    build(RunSpec(others[1], tiny, recipe, tmp_path / "whole", init=before)).fit()
 
     def stop(event):
         if event["event"] == "step" and event["step"] == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        Trainer(others[1], tiny, recipe, tmp_path / "halves", init=before, on_event=stop).train()
+        build(RunSpec(others[1], tiny, recipe, tmp_path / "halves", init=before), on_event=stop).fit()
     elsewhere = replace(before, weights={key: torch.zeros_like(t) for key, t in before.weights.items()})
-    Trainer(others[1], tiny, recipe, tmp_path / "halves", init=elsewhere, resume=True).train()
+    build(RunSpec(others[1], tiny, recipe, tmp_path / "halves", init=elsewhere, resume=True)).fit()
     whole, halves = (checkpoint.load(tmp_path / name / "last", with_velocity=True) for name in ("whole", "halves"))
     assert bits(whole.weights) == bits(halves.weights)
     assert bits(whole.velocity) == bits(halves.velocity)
@@ -259,16 +261,17 @@ def test_a_resumed_fine_tuning_ends_where_an_uninterrupted_one_ends(others, tiny
 
 
 def test_the_mean_is_that_of_the_weights_where_images_go_in_the_same_way(others, tiny, before, tmp_path):
-    same = Trainer(others[1], tiny, QUICK, tmp_path / "same", init=before)
+    same = build(RunSpec(others[1], tiny, QUICK, tmp_path / "same", init=before))
     assert torch.equal(same.preprocess.mean_HWC, before.mean_HWC)
-    smaller = Trainer(others[1], override(tiny, ["input.crop=27"]), QUICK, tmp_path / "smaller", init=before)
-    own = Trainer(others[1], tiny, QUICK, tmp_path / "own")
+    smaller = build(RunSpec(others[1], override(tiny, ["input.crop=27"]), QUICK, tmp_path / "smaller",
+        init=before))
+    own = build(RunSpec(others[1], tiny, QUICK, tmp_path / "own"))
     assert torch.equal(smaller.preprocess.mean_HWC, own.preprocess.mean_HWC)
     assert not torch.equal(own.preprocess.mean_HWC, before.mean_HWC)
 
 
 def test_a_checkpoint_remembers_what_its_training_began_from(others, tiny, before, tmp_path):
-    Trainer(others[1], tiny, QUICK, tmp_path / "run", init=before).train()
+    build(RunSpec(others[1], tiny, QUICK, tmp_path / "run", init=before)).fit()
     init = checkpoint.load(tmp_path / "run" / "best").provenance["init"]
     assert (init["arch"], init["classes"], init["drawn"]) == ("small", 4, ["fc7"])
     assert init["sha256"] == before.describe()["sha256"]
@@ -306,6 +309,7 @@ def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(other
     assert now["classifier.fc7.bias"] != then["classifier.fc7.bias"]
 
 
+@pytest.mark.slow
 def test_train_begins_from_torchvisions_weights_and_from_a_model_of_the_hub(
     class_folders, tmp_path, monkeypatch, capsys,
 ):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from alexnet.cli.inspect_commands import ClaimName
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
-from alexnet.cli.inspect_commands import ClaimName
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, measures
 from alexnet.reproduce import results as results_module
@@ -175,8 +175,10 @@ def test_differences_are_paired_by_seed_and_have_students_interval():
 
 
 @pytest.mark.parametrize(("first", "second", "verdict"), [
-    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22), "same sign as the claim, significant over 3 seeds; larger than the paper's"),
-    ((0.30, 0.31, 0.32), (0.299, 0.309, 0.319), "same sign as the claim, significant over 3 seeds; smaller than the paper's"),
+    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22),
+     "same sign as the claim, significant over 3 seeds; larger than the paper's"),
+    ((0.30, 0.31, 0.32), (0.299, 0.309, 0.319),
+     "same sign as the claim, significant over 3 seeds; smaller than the paper's"),
     ((0.20, 0.21, 0.22), (0.30, 0.31, 0.32), "opposite sign, significant over 3 seeds; smaller than the paper's"),
     ((0.20, 0.30, 0.25), (0.21, 0.20, 0.26),
      "same sign as the claim, not significant over 3 seeds; the interval contains the paper's number"),
@@ -190,7 +192,8 @@ def test_verdicts(first, second, verdict):
 def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
     results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
     about = {"command": "alexnet reproduce lrn", "machine": "a machine", "precision_used": "fp32", "seconds": 90.0}
-    early, late = outcome_of("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4)), outcome_of("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
+    early = outcome_of("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4))
+    late = outcome_of("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
     figure1_outcome = outcome_of("figure1", (5.0, 6.0, 7.0), (25.0, 30.0, 35.0))
     for outcome in (early, late, figure1_outcome):
         results_module.append(results, outcome, about)

@@ -103,8 +103,8 @@ def write_run(folder: Path, *, events: list[dict] = (), epochs: int = 3) -> Path
     log = [{"event": "start", "step": 0}]
     for epoch in range(1, epochs + 1):
         log += [{"event": "step", "step": 10 * epoch, "epoch": epoch, "images_per_second": 100.0 * epoch},
-                {"event": "epoch", "step": 10 * epoch, "epoch": epoch, "train_loss": 2 / epoch, "learning_rate": 0.1 / epoch,
-                 "train_error": 0.8 / epoch, "val_loss": 1.9 / epoch, "val_top1_error": 0.75 / epoch,
+                {"event": "epoch", "step": 10 * epoch, "epoch": epoch, "train_loss": 2 / epoch,
+                 "learning_rate": 0.1 / epoch, "train_error": 0.8 / epoch, "val_loss": 1.9 / epoch, "val_top1_error": 0.75 / epoch,
                  "val_top5_error": 0.2 / epoch}]
     (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [*log, *events]))
     (folder / "config.json").write_text(json.dumps({
@@ -197,7 +197,7 @@ def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, images
     network = AlexNet(small_network(), seed=2).eval()  # what write_run saved as `last`; `best` has seed 1
     preprocess = Preprocess(network.arch.input, torch.full((1, 1, 3), 120.0))
     with torch.inference_mode():
-        guesses = network(preprocess.center(torch.from_numpy(images.pixels))).argmax(1).numpy()
+        guesses = network(preprocess(torch.from_numpy(images.pixels))).argmax(1).numpy()
     predictions = read_run(run, images).predictions
     expected = np.zeros((6, 6), int)
     for true, taken in zip(images.labels, guesses, strict=True):
@@ -418,16 +418,20 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"), events=[EVALUATION, signals])
 
 
+@pytest.fixture(scope="module")
+def whole_page(whole_run: Path, images: Images) -> Path:
+    """The report of `whole_run`."""
+    return write_report(whole_run, images)
+
+
 @pytest.mark.parametrize("width", [360, 1200])
-def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
-    browser, whole_run: Path, images: Images, width: int,
-):
+def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(browser, whole_page: Path, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
     asked, said = [], []
     page.on("request", lambda request: asked.append(request.url.split(":")[0]))
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"file://{write_report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     assert set(asked) <= {"file", "data"}
     assert asked.count("file") == 1
     assert said == []
@@ -438,11 +442,9 @@ def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_all_images_of_a_row_of_neighbors_are_as_wide(
-    browser, whole_run: Path, images: Images, width: int,
-):
+def test_all_images_of_a_row_of_neighbors_are_as_wide(browser, whole_page: Path, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
-    page.goto(f"file://{write_report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     widths = [photo.bounding_box()["width"] for photo in page.locator(".near img").all()]
     assert max(widths) - min(widths) < 0.1
     distances = page.locator(".near .number").all_inner_texts()
@@ -450,9 +452,9 @@ def test_all_images_of_a_row_of_neighbors_are_as_wide(
     page.close()
 
 
-def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path, images: Images):
+def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_page: Path):
     page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(f"file://{write_report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     for row in page.locator(".classes li").all():
         bar = row.locator(".range").bounding_box()
         for text in (row.locator(".name"), row.locator(".number")):
@@ -461,11 +463,9 @@ def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path,
     page.close()
 
 
-def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_not(
-    browser, whole_run: Path, images: Images,
-):
+def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_not(browser, whole_page: Path):
     page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(f"file://{write_report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     drawing = page.locator(".scroll[aria-label='Network diagram']")
 
     def edges() -> tuple[int, int]:
@@ -485,9 +485,9 @@ def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_no
     page.close()
 
 
-def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, whole_run: Path):
+def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, whole_page: Path):
     page = browser.new_page()
-    page.goto(f"file://{write_report(whole_run)}")
+    page.goto(f"file://{whole_page}")
     conv2, details = page.locator("[data-layer=conv2]").first, page.locator("[data-details=conv2]")
     assert not details.is_visible()
     conv2.hover()
@@ -503,19 +503,19 @@ def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, wh
     page.close()
 
 
-def test_it_is_dark_where_the_reader_wants_it_dark(browser, whole_run: Path):
+def test_it_is_dark_where_the_reader_wants_it_dark(browser, whole_page: Path):
     colors = []
     for scheme in ("light", "dark"):
         page = browser.new_page(color_scheme=scheme)
-        page.goto(f"file://{write_report(whole_run)}")
+        page.goto(f"file://{whole_page}")
         colors.append([page.evaluate(f"getComputedStyle({place}).{what}") for place, what in (
             ("document.documentElement", "backgroundColor"), ("document.querySelector('.panels svg text')", "fill"))])
         page.close()
     assert all(light != dark for light, dark in zip(*colors, strict=True))
 
 
-def test_the_diagnosis_is_the_logs_in_words(whole_run: Path):
-    said = words(write_report(whole_run).read_text(encoding="utf-8"))
+def test_the_diagnosis_is_the_logs_in_words(whole_page: Path):
+    said = words(whole_page.read_text(encoding="utf-8"))
     assert "relu5: 50% of its units are zero for every image measured" in said
     assert "Measurements at step 225" in said
 
@@ -543,9 +543,9 @@ def test_the_nearest_are_of_the_training_images_and_none_is_nearer(whole_run: Pa
         assert [one.index for one in near] == np.argsort(far, kind="stable")[:6].tolist()
 
 
-def test_each_classs_error_has_its_interval(whole_run: Path, images: Images):
+def test_each_classs_error_has_its_interval(whole_run: Path, whole_page: Path, images: Images):
     predictions = read_run(whole_run, images).predictions
-    said = words(write_report(whole_run, images).read_text(encoding="utf-8"))
+    said = words(whole_page.read_text(encoding="utf-8"))
     for label, name in enumerate(CLASSES):
         asked = int((predictions.labels_M == label).sum())
         wrong = asked - int(predictions.matrix_KK[label, label])

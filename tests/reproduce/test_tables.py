@@ -84,7 +84,8 @@ def test_one_network_has_no_average_and_two_of_one_name_are_two(packed, members)
 
 def test_progress_ends_at_the_number_of_images(packed, members):
     seen = []
-    measure_table(members[:1], packed.split("val"), label_map=torch.arange(4), on_progress=lambda *call: seen.append(call))
+    measure_table(members[:1], packed.split("val"), label_map=torch.arange(4),
+                  on_progress=lambda *call: seen.append(call))
     assert len(seen) > 1
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert {total for _, total in seen} == {44} == {seen[-1][0]}

@@ -26,10 +26,11 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.data.loader import batches
 from alexnet.models import checkpoint
 from alexnet.reproduce.claims import PAPER_SMALL
+from alexnet.training.build import build
 from alexnet.training.parallel.plan import chunks
 from alexnet.training.parallel.process_group import PeerLostError, ProcessGroup, _meet
 from alexnet.training.parallel.strategies import check
-from alexnet.training.trainer import Trainer
+from alexnet.training.spec import RunSpec
 from worlds import precise_batch_norm
 
 HERE = Path(__file__).parents[1]
@@ -87,7 +88,7 @@ def runs(packed, one_thread, tmp_path_factory):
     """The folder with every network trained by one process, and shared in every way."""
     folder = tmp_path_factory.mktemp("worlds")
     for network, made in NETWORKS.items():
-        Trainer(packed, made, RECIPE, folder / network, seed=3).train()
+        build(RunSpec(packed, made, RECIPE, folder / network, seed=3)).fit()
     for size, ways in SHARED.items():
         launch("train", folder, [job(packed, name(*way, size), *way) for way in ways], size)
     return folder
@@ -152,15 +153,16 @@ def test_a_share_knows_its_place_in_the_global_batch(packed):
     np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.places])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
     """1 -> 2 -> 4 -> 1, an epoch in each, is one process's four epochs."""
     # At a larger rate, four epochs of batch normalization would make of another processor's rounding what they like.
     recipe = replace(RECIPE, epochs=4, schedule="constant", learning_rate=0.004)
-    Trainer(packed, NETWORKS["batch"], recipe, tmp_path / "straight", seed=3).train()
+    build(RunSpec(packed, NETWORKS["batch"], recipe, tmp_path / "straight", seed=3)).fit()
     for epochs, (size, parallel) in enumerate([(1, "data"), (2, "hybrid"), (4, "data"), (1, "data")], 1):
         part = replace(recipe, epochs=epochs)
         if size == 1:
-            Trainer(packed, NETWORKS["batch"], part, tmp_path / "run", seed=3, resume=True).train()
+            build(RunSpec(packed, NETWORKS["batch"], part, tmp_path / "run", seed=3, resume=True)).fit()
         else:
             launch("train", tmp_path, [job(packed, "run", "batch", parallel, recipe=part, resume=True)], size)
     straight, changed = (checkpoint.load(tmp_path / run / "last") for run in ("straight", "run"))
@@ -171,7 +173,7 @@ def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
 @pytest.mark.parametrize("parallel", ["data", "towers", "hybrid"])
 def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, parallel):
     """A finished run that two processes take up to no more epochs is saved by nobody; what they hold is what it was."""
-    Trainer(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3).train()
+    build(RunSpec(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3)).fit()
     launch("hold", tmp_path, [job(packed, "run", "norm", parallel, resume=True)], 2)
     before, held = checkpoint.load(tmp_path / "run" / "last", with_velocity=True), checkpoint.load(
         tmp_path / "held", with_velocity=True)
@@ -183,8 +185,8 @@ def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, paralle
 
 def test_parts_of_a_batch_add_up_to_it_under_lars_in_one_process_and_in_two(packed, one_thread, tmp_path):
     lars = replace(RECIPE, lars_trust=0.01, learning_rate=1.0)
-    Trainer(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3).train()
-    Trainer(packed, NETWORKS["norm"], lars, tmp_path / "parts", seed=3, micro_batch=7).train()
+    build(RunSpec(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3)).fit()
+    build(RunSpec(packed, NETWORKS["norm"], lars, tmp_path / "parts", seed=3, micro_batch=7)).fit()
     ways = {"data": 4, "towers": 9, "hybrid": 5}
     launch("train", tmp_path, [job(packed, way, "norm", way, "b" if way == "hybrid" else "a", recipe=lars,
                                    micro_batch=most) for way, most in ways.items()], 2)
@@ -287,7 +289,7 @@ def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
 @pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}, {"scheme": "b"}])
 def test_a_way_to_share_is_refused_where_there_is_nobody_to_share_with(packed, tmp_path, options):
     with pytest.raises(ValueError, match="leave it out"):
-        Trainer(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", **options)
+        build(RunSpec(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
 
 
@@ -362,6 +364,7 @@ def workers(process):
     return [int(line) for line in found.stdout.split()]
 
 
+@pytest.mark.slow
 def test_a_signal_to_torchrun_saves_once_and_ends(packed, tmp_path):
     process = torchrun(packed, tmp_path / "run")
     wait_for_epochs(tmp_path / "run", 2, process)
@@ -371,7 +374,8 @@ def test_a_signal_to_torchrun_saves_once_and_ends(packed, tmp_path):
     assert checkpoint.load(tmp_path / "run" / "last").training["epoch"] >= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_lost_costs_at_most_a_minute_and_an_epoch(packed, tmp_path, number):
     """A checkpoint is written after every epoch; what was trained since the last is trained again."""
     process = torchrun(packed, tmp_path / "run", "--timeout", "10", epochs=12, restarts=1)

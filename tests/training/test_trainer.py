@@ -22,13 +22,15 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.data.loader import order
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.metrics import Errors
-from alexnet.interpret.health import loss_verdict
+from alexnet.interpret.health import loss_finding
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
+from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
-from alexnet.training.trainer import Diverged, Interrupted, Trainer
+from alexnet.training.spec import RunSpec
+from alexnet.training.trainer import Diverged, Interrupted
 
 QUICK = Recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, schedule="linear", decay_biases=False)
 
@@ -157,10 +159,10 @@ def test_color_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
 
     def watch(self, pixels, indices, recipe, seed, epoch, lighting_CC=None, dtype=None, leaders=None):
         seen.append((epoch, lighting_CC is not None))
-        return self.center(pixels)
+        return self(pixels)
 
     monkeypatch.setattr("alexnet.data.preprocessing.Preprocess.training_views", watch)
-    Trainer(packed, tiny, replace(QUICK, lighting_stop_epoch=2), tmp_path / "run").train()
+    build(RunSpec(packed, tiny, replace(QUICK, lighting_stop_epoch=2), tmp_path / "run")).fit()
     assert set(seen) == {(0, True), (1, True), (2, False)}
 
 
@@ -208,7 +210,7 @@ def test_a_loss_that_is_read_a_step_late_is_the_same_loss(packed, tiny, tmp_path
     """On a GPU a loss is read when the next step is in the queue; played here on a CPU."""
     def losses(name):
         events = []
-        Trainer(packed, tiny, QUICK, tmp_path / name, on_event=events.append).train()
+        build(RunSpec(packed, tiny, QUICK, tmp_path / name), on_event=events.append).fit()
         return [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
 
     at_once = losses("at-once")
@@ -275,13 +277,13 @@ def logged(run: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def uninterrupted(packed, tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
-    Trainer(packed, tiny, QUICK, out, seed=5).train()
+    build(RunSpec(packed, tiny, QUICK, out, seed=5)).fit()
     return out
 
 
 def test_a_run_learns(packed, tiny, tmp_path):
-    run = Trainer(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run")
-    errors = run.train()
+    run = build(RunSpec(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run"))
+    errors = run.fit()
     assert errors.images == 44
     assert errors.top1_error < 0.2  # chance is 0.75
     log = logged(tmp_path / "run")
@@ -292,9 +294,9 @@ def test_a_run_learns(packed, tiny, tmp_path):
 
 
 def test_two_runs_with_one_seed_are_the_same_and_with_two_are_not(packed, tiny, uninterrupted, tmp_path):
-    Trainer(packed, tiny, QUICK, tmp_path / "again", seed=5).train()
+    build(RunSpec(packed, tiny, QUICK, tmp_path / "again", seed=5)).fit()
     assert_same_run(uninterrupted, tmp_path / "again")
-    Trainer(packed, tiny, replace(QUICK, epochs=1), tmp_path / "other", seed=6).train()
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "other", seed=6)).fit()
     assert not torch.equal(weights(tmp_path / "other" / "last")["features.conv1.weight"],
                            weights(uninterrupted / "last")["features.conv1.weight"])
 
@@ -307,7 +309,7 @@ class Killed(BaseException):
 def test_resumed_run_matches_uninterrupted_run_bit_for_bit(packed, tiny, tmp_path, precision, workers):
     """Stopped dead at steps in the middle of an epoch, at its end, and while validating; resumed with other workers."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Trainer(packed, tiny, QUICK, whole, seed=5, precision=precision).train()
+    build(RunSpec(packed, tiny, QUICK, whole, seed=5, precision=precision)).fit()
 
     def die(when):
         def on_event(event):
@@ -324,12 +326,13 @@ def test_resumed_run_matches_uninterrupted_run_bit_for_bit(packed, tiny, tmp_pat
     ]
     for number, when in enumerate(deaths):
         with pytest.raises(Killed):
-            Trainer(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=number > 0,
-                workers=(workers + number) % 3, save_minutes=0.0, on_event=die(when)).train()
-    Trainer(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=True, workers=workers).train()
+            build(RunSpec(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=number > 0,
+                workers=(workers + number) % 3, save_minutes=0.0), on_event=die(when)).fit()
+    build(RunSpec(packed, tiny, QUICK, broken, seed=5, precision=precision, resume=True, workers=workers)).fit()
     assert_same_run(whole, broken)
 
 
+@pytest.mark.slow
 def test_a_process_killed_and_resumed_ends_where_an_uninterrupted_one_ends(packed, tmp_path):
     def command(out, *more):
         return [sys.executable, "-m", "alexnet", "train", str(packed.path), "--arch", "small", "--epochs", "4",
@@ -361,18 +364,18 @@ def test_a_signal_leaves_a_checkpoint_and_its_exit_code(packed, tiny, uninterrup
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match="--resume") as stopped:
-        Trainer(packed, tiny, QUICK, tmp_path / "run", seed=5, on_event=on_event).train()
+        build(RunSpec(packed, tiny, QUICK, tmp_path / "run", seed=5), on_event=on_event).fit()
     assert stopped.value.exit_code == 128 + number
     assert checkpoint.load(tmp_path / "run" / "last").training["step"] == 5
-    Trainer(packed, tiny, QUICK, tmp_path / "run", seed=5, resume=True).train()
+    build(RunSpec(packed, tiny, QUICK, tmp_path / "run", seed=5, resume=True)).fit()
     assert_same_run(uninterrupted, tmp_path / "run")
 
 
 def test_a_finished_run_is_not_overwritten_and_resuming_it_does_nothing(packed, tiny, uninterrupted):
     before = (uninterrupted / "log.jsonl").read_text()
     with pytest.raises(ValueError, match="already holds a run"):
-        Trainer(packed, tiny, QUICK, uninterrupted, seed=5)
-    Trainer(packed, tiny, QUICK, uninterrupted, seed=5, resume=True).train()
+        build(RunSpec(packed, tiny, QUICK, uninterrupted, seed=5))
+    build(RunSpec(packed, tiny, QUICK, uninterrupted, seed=5, resume=True)).fit()
     assert [e for e in logged(uninterrupted) if e["event"] == "step"] == [
         e for e in map(json.loads, before.splitlines()) if e["event"] == "step" and
         e.pop("waiting") is not None and e.pop("images_per_second")]
@@ -386,22 +389,22 @@ def test_resuming_with_something_else_is_refused(packed, tiny, uninterrupted, ch
     settings = {"seed": 5, "recipe": QUICK} | change
     chosen = settings.pop("recipe")
     with pytest.raises(ValueError, match=words):
-        Trainer(packed, tiny, chosen, uninterrupted, resume=True, **settings)
+        build(RunSpec(packed, tiny, chosen, uninterrupted, resume=True, **settings))
 
 
 def test_resuming_with_another_network_is_refused(packed, tiny, uninterrupted):
     with pytest.raises(ValueError, match=r"another network \(activation: 'relu' then, 'tanh' now\)"):
-        Trainer(packed, override(tiny, ["activation=tanh"]), QUICK, uninterrupted, seed=5, resume=True)
+        build(RunSpec(packed, override(tiny, ["activation=tanh"]), QUICK, uninterrupted, seed=5, resume=True))
 
 
 def test_a_side_that_does_not_fit_is_refused_with_both_values(packed, tmp_path):
     with pytest.raises(ValueError, match="packed at 32 pixels and small takes 64"):
-        Trainer(packed, arch("small"), QUICK, tmp_path / "run")
+        build(RunSpec(packed, arch("small"), QUICK, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(packed, tiny, tmp_path):
-    run = Trainer(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
+    run = build(RunSpec(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0))
 
     told = []
 
@@ -412,7 +415,7 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
 
     run.on_event = poison
     with pytest.raises(Diverged, match="lower the rate") as stopped:
-        run.train()
+        run.fit()
     saved = checkpoint.load(tmp_path / "run" / "last")
     assert saved.training["step"] == 3
     assert all(torch.isfinite(weight).all() for weight in saved.weights.values())
@@ -436,7 +439,7 @@ def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
     first = int(np.isin(order(120, 0, 0), [7, 50]).argmax()) // 15
     names = [packed.split("train").names[index] for index in (7, 50) if index in order(120, 0, 0)[:15 * (first + 1)]]
     with pytest.raises(Diverged, match=f"after step {first + 1}: the network was shown numbers that") as stopped:
-        Trainer(packed, tiny, QUICK, tmp_path / "run").train()
+        build(RunSpec(packed, tiny, QUICK, tmp_path / "run")).fit()
     assert stopped.value.images == names
     assert "rate" not in str(stopped.value)
     assert str(stopped.value).endswith(f"the images were {', '.join(names)}")
@@ -444,7 +447,7 @@ def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
 
 def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path):
     """Training goes by the batch's own, and would not notice; the loss stays a number."""
-    run = Trainer(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0)
+    run = build(RunSpec(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0))
 
     def overflow(event):
         if event["event"] == "step" and event["step"] == 4:
@@ -452,14 +455,14 @@ def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path
 
     run.on_event = overflow
     with pytest.raises(Diverged, match="lower the rate"):
-        run.train()
+        run.fit()
     assert checkpoint.load(tmp_path / "run" / "last").training["step"] == 3
 
 
 def test_a_validation_loss_that_is_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, math.nan, 44, 44))
     with pytest.raises(Diverged, match="lower the rate"):
-        Trainer(packed, tiny, QUICK, tmp_path / "run").train()
+        build(RunSpec(packed, tiny, QUICK, tmp_path / "run")).fit()
     assert not (tmp_path / "run" / "best").exists()
 
 
@@ -468,15 +471,15 @@ def test_a_run_is_not_trained_into_a_checkpoint_that_is_none(packed, tiny, tmp_p
     checkpoint.save(checkpoint.Checkpoint(tiny, tuple("abcd"), network.state_dict(), torch.zeros(1, 1, 3)), tmp_path)
     for resume in (False, True):
         with pytest.raises(ValueError, match="no run, such as an import; choose another --out"):
-            Trainer(packed, tiny, QUICK, tmp_path, resume=resume)
+            build(RunSpec(packed, tiny, QUICK, tmp_path, resume=resume))
 
 
 def test_a_stuck_loss_is_named_and_a_healthy_one_is_not():
-    assert "ln(1000) = 6.908" in loss_verdict(6.9078, 1000, 500)
-    assert loss_verdict(6.9078, 1000, 100) is None  # too early to tell
-    assert loss_verdict(5.0, 1000, 500) is None
-    assert "exploding" in loss_verdict(300.0, 10, 50)
-    assert "exploded" in loss_verdict(float("nan"), 10, 50)
+    assert "ln(1000) = 6.908" in str(loss_finding(6.9078, 1000, 500))
+    assert loss_finding(6.9078, 1000, 100) is None  # too early to tell
+    assert loss_finding(5.0, 1000, 500) is None
+    assert "exploding" in str(loss_finding(300.0, 10, 50))
+    assert "exploded" in str(loss_finding(float("nan"), 10, 50))
 
 
 def test_tensorboard_can_read_the_run(uninterrupted):
@@ -494,11 +497,12 @@ def test_code2012_and_caffe_presets_take_a_step(packed, tmp_path):
             "input.side=32", "input.crop=32", "conv1.kernel=5", "conv1.stride=1", "conv1.padding=2", "conv.width=16",
             "dense.width=16"])
         chosen = replace(recipe(name if name != "caffenet" else "paper"), epochs=1)
-        assert Trainer(packed, shrunk, chosen, tmp_path / name).train().images == 44
+        assert build(RunSpec(packed, shrunk, chosen, tmp_path / name)).fit().images == 44
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_gpu_learns_in_every_precision(packed, tiny, tmp_path, precision):
-    errors = Trainer(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run", device="cuda", precision=precision).train()
+    errors = build(RunSpec(packed, tiny, replace(QUICK, epochs=8), tmp_path / "run", device="cuda",
+        precision=precision)).fit()
     assert errors.top1_error < 0.3

@@ -68,9 +68,8 @@ def compare_networks(
             if on_progress:
                 on_progress(place * steps + step, len(COMPARED) * steps)
 
-        compared.append(_train_and_measure(
-            variant.name, replace(arch, classes=len(packed.classes)), replace(recipe, lighting=0.0), packed, steps, seed,
-            report_step))
+        arch, recipe = replace(arch, classes=len(packed.classes)), replace(recipe, lighting=0.0)
+        compared.append(_train_and_measure(variant.name, arch, recipe, packed, steps, seed, report_step))
     return compared
 
 

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet._runtime.progress import TrainingBar
 from alexnet.architecture.presets import arch, recipe
 from alexnet.data.packing import pack_with_bar
 from alexnet.data.sources.detect import open_dataset
 from alexnet.errors import UserError
 from alexnet.inference.evaluate import evaluate
 from alexnet.reproduce.report.page import write_report
-from alexnet.training.trainer import Interrupted, Trainer
+from alexnet.training.build import build
+from alexnet.training.progress_bar import TrainingBar
+from alexnet.training.spec import RunSpec
+from alexnet.training.trainer import Interrupted
 
 EPOCHS = 15
 
@@ -57,9 +59,10 @@ def demo(
     command += ["--epochs", str(epochs)] if epochs is not None else []
     about = {"title": "AlexNet demo", "note": NOTE, "command": shlex.join(command)}
     with TrainingBar(demo_recipe.epochs) as bar:
-        run = Trainer(packed, arch("small"), demo_recipe, out, seed=seed, resume=True, on_event=bar.see, about=about)
+        spec = RunSpec(packed, arch("small"), demo_recipe, out, seed=seed, resume=True, about=about)
+        run = build(spec, on_event=bar.show)
         try:
-            run.train()
+            run.fit()
         except Interrupted as stop:
             stop.args = (f"{out / 'last'} is saved: the same command goes on from it",)
             raise

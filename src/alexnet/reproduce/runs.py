@@ -22,8 +22,9 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.models import checkpoint as ckpt
+from alexnet.training.build import build
 from alexnet.training.run_folder import Event, logged
-from alexnet.training.trainer import Trainer
+from alexnet.training.spec import RunSpec
 
 GIVE_UP_EPOCHS = 5
 """Epochs after which a search for a training error gives up on a run at chance level: its learning rate is too high."""
@@ -102,9 +103,10 @@ class Runs:
                 raise _StopTraining
 
         if not may_stop() and not _is_finished(folder, recipe):
+            spec = RunSpec(self.packed, arch, recipe, folder, seed=seed, device=self.device, precision=self.precision,
+                           resume=True)
             with suppress(_StopTraining):
-                Trainer(self.packed, arch, recipe, folder, seed=seed, device=self.device, precision=self.precision,
-                        resume=True, on_event=watch).train()
+                build(spec, on_event=watch).fit()
         return folder
 
     def name(self, arch: Arch, recipe: Recipe, seed: int) -> str:

@@ -57,10 +57,10 @@ class SGD:
                 continue
             g = [p.grad for p in w if p.grad is not None]
             rates = self._layers_own(names, w, g, eps, decay) if adaptive else [eps] * len(w)
-            if all(map(kernels.updates, w, v, g)):
+            if all(map(kernels.supports_sgd, w, v, g)):
                 for one, own in zip(zip(w, v, g, strict=True), rates, strict=True):
-                    kernels.update(*one, momentum=recipe.momentum, decay=decay, rate=own,
-                                   lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
+                    kernels.sgd_update(*one, momentum=recipe.momentum, weight_decay=decay, learning_rate=own,
+                                       lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
             elif adaptive:
                 for one_w, one_v, one_g, own in zip(w, v, g, rates, strict=True):
                     self._update([one_w], [one_v], [one_g], own, decay)

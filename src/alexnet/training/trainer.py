@@ -24,7 +24,7 @@ from torch import Tensor
 
 from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.devices import Precision, _device_name, choose_precision
+from alexnet._runtime.devices import Precision, choose_precision, device_name
 from alexnet.architecture.overrides import difference, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
@@ -265,7 +265,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._said: set[str] = set()
 
-    def train(self) -> Errors:
+    def fit(self) -> Errors:
         """Train to the recipe's last epoch. Returns the last validation errors.
 
         Raises Interrupted after a signal, with out/last written, Diverged where the loss is not a number, and OSError
@@ -578,7 +578,7 @@ class Trainer:
     def _write_config(self) -> None:
         config = {
             "arch": to_json(self.arch), "recipe": to_json(self.recipe), "seed": self.state.seed,
-            "precision": self.state.precision, "device": _device_name(self.device), "kernels": native.level(),
+            "precision": self.state.precision, "device": device_name(self.device), "kernels": native.level(),
             "data": {"source": self.packed.source, "packed": str(self.packed.path.resolve()),
                      "fingerprint": self.packed.fingerprint, "side": self.packed.side,
                      "classes": list(self.packed.classes),

@@ -41,11 +41,13 @@ STYLE: Any = {  # Any: matplotlib's newer type stubs require a literal of every 
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
-def save_figure(picture: Figure | NDArray[np.uint8], stem: Path, *, with_svg: bool = True, dpi: int = 160) -> list[Path]:
+def save_figure(
+    picture: Figure | NDArray[np.uint8], stem: Path, *, with_svg: bool = True, dpi: int = 160,
+) -> list[Path]:
     """Write STEM.png, and STEM.svg if `picture` is a figure and `with_svg` is set; return the paths written.
 
-    Each file is replaced atomically. The SVG follows the reader's light or dark color scheme. A stem that ends in .png
-    or .svg gives that file alone.
+    Each file is replaced atomically. The SVG follows the reader's light or dark color scheme. If the stem ends in .png
+    or .svg, only that file is written.
 
     Args:
         picture: a figure, or pixels uint8 [H, W, 3 or 4].

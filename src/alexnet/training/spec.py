@@ -1,0 +1,60 @@
+"""`RunSpec`: everything that a training run is made from: data, network, recipe, seed, device, output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from alexnet._runtime.devices import Precision
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.packed import PackedDataset
+from alexnet.errors import require
+from alexnet.models.checkpoint import Checkpoint
+
+Parallel = Literal["data", "towers", "hybrid"]
+"""How several processes share a network; see `alexnet.training.parallel`."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A training run before it is built: `build(RunSpec(data, arch, recipe, out)).fit()`.
+
+    Raises:
+        UserError: for values that do not go together. Nothing has been written.
+    """
+
+    data: PackedDataset
+    arch: Arch
+    """The network. The number of its classes is taken from the data."""
+    recipe: Recipe
+    out: Path
+    """The run's folder. It will hold best/, last/, log.jsonl, config.json and tensorboard/."""
+    seed: int = 0
+    """Determines initial weights, order of the images, random views and dropout."""
+    device: str = "cpu"
+    precision: Precision | Literal["auto"] = "fp32"
+    resume: bool = False
+    """Continue from out/last if it exists; else start."""
+    workers: int = 2
+    """Threads that read batches ahead. They do not change the result."""
+    save_minutes: float = 10.0
+    """Minutes between two writes of out/last within an epoch. It is also written after every epoch."""
+    init: Checkpoint | None = None
+    """Fine-tuning: the checkpoint whose weights training starts from."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """More entries for config.json, which the report shows: `command`, `title`, `note`."""
+    parallel: Parallel = "data"
+    micro_batch: int | None = None
+    """Images that a process trains on at a time, if its memory does not hold its part of a batch. Gradients add up over
+    the micro-batches; only the statistics of batch normalization differ. Default: the whole part at once."""
+
+    def __post_init__(self) -> None:
+        side = self.arch.input.side
+        require(self.data.side == side, f"the data is packed at {self.data.side} pixels and {self.arch.name} takes {side}",
+                f"pack it again with --side {side}, or --set arch.input.side={self.data.side} (and arch.input.crop below it)")
+        require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
+        require(self.micro_batch is None or self.micro_batch >= 2,
+                f"micro_batch {self.micro_batch} must be at least 2 images")
