@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from alexnet.cli.inspect_commands import ClaimName
+from alexnet.cli.paper import ClaimName
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
@@ -221,15 +221,15 @@ def test_the_command_prints_the_papers_number_beside_ours(class_folders, tmp_pat
     assert "120 images for training and 44 for measuring, 2 epochs, seeds 0" in " ".join(printed.out.split())
     assert "color noise, seed 0: training error" in printed.err
     assert f"written: a line of {out / 'results.jsonl'}\n" in printed.err
-    assert printed.err.splitlines()[-1].startswith("note: --quick is for seeing it work")
+    assert printed.err.splitlines()[-1].startswith("note: --quick only shows that the command works")
     (line,) = (out / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["claim"] == "lighting"
     assert json.loads(line)["machine"]
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["lrn"], "reproduce lrn trains networks of its own: alexnet reproduce lrn --data DATA"),
-    (["lrn", "run", "data"], "trains networks of its own"),
+    (["lrn"], "reproduce lrn trains its own networks; alexnet reproduce lrn --data DATA"),
+    (["lrn", "run", "data"], "trains its own networks"),
     (["lrn", "--data", "x", "--side", 48], "--side 48 must be 32 or 64"),
     (["lrn", "--data", "x", "--side", 0], "--side 0 must be 32 or 64"),
     (["lrn", "--data", "x", "--seeds", 0], "--seeds 0 must be at least 1"),

@@ -104,8 +104,8 @@ def write_run(folder: Path, *, events: list[dict] = (), epochs: int = 3) -> Path
     for epoch in range(1, epochs + 1):
         log += [{"event": "step", "step": 10 * epoch, "epoch": epoch, "images_per_second": 100.0 * epoch},
                 {"event": "epoch", "step": 10 * epoch, "epoch": epoch, "train_loss": 2 / epoch,
-                 "learning_rate": 0.1 / epoch, "train_error": 0.8 / epoch, "val_loss": 1.9 / epoch, "val_top1_error": 0.75 / epoch,
-                 "val_top5_error": 0.2 / epoch}]
+                 "learning_rate": 0.1 / epoch, "train_error": 0.8 / epoch, "val_loss": 1.9 / epoch,
+                 "val_top1_error": 0.75 / epoch, "val_top5_error": 0.2 / epoch}]
     (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in [*log, *events]))
     (folder / "config.json").write_text(json.dumps({
         "arch": to_json(network), "recipe": to_json(chosen), "seed": 7, "precision": "fp32", "device": "a CPU",
