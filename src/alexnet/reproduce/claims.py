@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from alexnet.architecture.overrides import override
+from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import CIFAR, recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
@@ -30,9 +30,7 @@ class Variant:
         """Make the variant's network and recipe from the claim's."""
         if self.removed_layer:
             arch = remove_conv(arch, self.removed_layer)
-        pairs = [setting.split(".", 1) for setting in self.settings]
-        arch = override(arch, [setting for kind, setting in pairs if kind == "arch"])
-        recipe = override(recipe, [setting for kind, setting in pairs if kind == "recipe"])
+        arch, recipe = configure(arch, recipe, self.settings)
         return arch, replace(recipe, epochs=max(1, round(recipe.epochs * self.epochs_factor)))
 
 
