@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from alexnet.cli.main import main
 from rich.console import Console
 
 from alexnet.architecture.differences import SOURCES, Difference, differences, to_json

@@ -1,4 +1,4 @@
-"""The paper's claims: the variants that each compares, the measure, the paper's number, and the section."""
+"""The paper's claims: for each its section, the variants it compares, the measure, and the paper's number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks side by side: activations before and after some training steps, for `alexnet diagnose` (§3.1, §2)."""
+"""Networks side by side (`alexnet diagnose DATA`): activations before and after some training steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.preprocessing import Preprocess
-from alexnet.data.remote import batches
+from alexnet.data.loader import batches
 from alexnet.errors import Finding
 from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
 from alexnet.interpret.health import exploding_loss, findings

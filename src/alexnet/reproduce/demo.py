@@ -1,4 +1,4 @@
-"""`alexnet demo`: train, evaluate and report on images that come with the install; offline, in a few minutes."""
+"""`alexnet demo`: train, evaluate and report on images that come with the installation, offline."""
 
 from __future__ import annotations
 

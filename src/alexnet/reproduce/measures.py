@@ -1,4 +1,4 @@
-"""What a claim measures: top-1 error, saturation, ten views, ensembles, or epochs to a training error.
+"""Measures of a claim: top-1 error, saturation, ten views, ensembles, epochs to a training error.
 
 `reproduce` trains what a claim compares and returns an `Outcome`.
 """

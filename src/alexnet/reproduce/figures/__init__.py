@@ -1,4 +1,4 @@
-"""Figures 1 to 4 of the paper (`figure1` ... `figure4`), and the figures of the report and of the commands.
+"""Figures 1 to 4 of the paper, and the figures of the report and of the commands.
 
 Every function returns a matplotlib figure and reads no file, except those that take a run's folder or a data set. The
 same input gives the same file, byte for byte. `style.save_figure` writes PNG and SVG. Importing these modules imports

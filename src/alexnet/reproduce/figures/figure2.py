@@ -1,4 +1,4 @@
-"""Figure 2 of the paper: the network as a diagram, with every layer's maps as boxes, tower by tower, and their kernels.
+"""Figure 2 of the paper: a diagram of the network, with a box for each tower of each layer, and its kernels.
 
 All numbers come from `explain`. One unit of the drawing is an inch. The height, depth and width of a box follow the
 square root of its rows, columns and number of maps: in proportion, 6 pixels would be invisible beside 224. The paper's

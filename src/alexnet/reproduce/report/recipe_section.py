@@ -1,4 +1,4 @@
-"""Report section on the recipe: every setting with its meaning, the environment, and the commands to reproduce."""
+"""Report section on the recipe: every setting with its meaning, the environment, and the commands."""
 
 from __future__ import annotations
 
