@@ -11,9 +11,9 @@ import torch
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.loader import batches
 from alexnet.data.packed import PackedDataset
 from alexnet.data.preprocessing import Preprocess
-from alexnet.data.loader import batches
 from alexnet.errors import Finding
 from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
 from alexnet.interpret.health import exploding_loss, findings
