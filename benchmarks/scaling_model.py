@@ -1,6 +1,6 @@
 """What a training step sends between processes and how long it takes, worked out from `explain`'s numbers; no torch.
 
-The counts are exact: `distributed.World.sent` counts the same bytes while training (five control numbers a step aside).
+The counts are exact: `ProcessGroup.sent` counts the same bytes while training (five control numbers a step aside).
 The times are a model, with three numbers for the machine; docs/scaling.md sets it against what was measured.
 """
 
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from alexnet.architecture.arithmetic import Layer, explain
 from alexnet.architecture.spec import Arch
-from alexnet.training.parallel.plan import chunks
+from alexnet.training.parallel.plan import Parallel, ranges
 
 Sent = dict[str, float]
 """Bytes by what they are: gradients, activities, statistics."""
@@ -21,14 +20,14 @@ FLOAT = 4
 
 
 def sent(
-    arch: Arch, images: int, processes: int, parallel: Literal["data", "towers", "hybrid"], *, rank: int = 0,
+    arch: Arch, images: int, processes: int, parallel: Parallel, *, rank: int = 0,
     value_bytes: int = FLOAT,
 ) -> Sent:
     """Bytes that one process sends in one step.
 
     images: of the global batch. value_bytes: of an activity, 4 in fp32 and 2 in bf16; gradients and statistics are
     fp32 always. A sum over processes goes round a ring, in which each sends its share of everything twice, less once
-    its own: 2 (n - 1) / n of the bytes. Hybrid's three schemes send the same, at other times.
+    its own: 2 (n - 1) / n of the bytes.
     """
     n = processes
     if n == 1:
@@ -64,9 +63,9 @@ def _hybrid(images: int, own: int, n: int, rank: int, dense: list[Layer]) -> int
     first, classes = math.prod(dense[0].input_shape), dense[-1].output_shape[0]
     values = own * first * others + (images - own) * first
     for layer in dense[1:]:
-        units = chunks(math.prod(layer.input_shape), n)[rank]
+        units = len(ranges(math.prod(layer.input_shape), n)[rank])
         values += images * (units * others + math.prod(layer.input_shape) - units)
-    return values + images * chunks(classes, n)[rank] * others + own * classes * others
+    return values + images * len(ranges(classes, n)[rank]) * others + own * classes * others
 
 
 # --- Time -------------------------------------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ class Step:
 
 
 def step(
-    arch: Arch, images: int, processes: int, parallel: Literal["data", "towers", "hybrid"], machine: Machine, *,
+    arch: Arch, images: int, processes: int, parallel: Parallel, machine: Machine, *,
     value_bytes: int = FLOAT,
 ) -> Step:
     """How long a step of `images` takes on that many of such machines.

@@ -336,7 +336,7 @@ def peer_end_to_end(folder: Path, tuned: bool = False) -> Work:
 
 
 def ours_end_to_end(folder: Path) -> Work:
-    """`train.Run`'s own epoch on the packed images, without its evaluation; torchvision's layout and recipe."""
+    """`Trainer.train_epoch` on the packed images, without its evaluation; torchvision's layout and recipe."""
     as_train_does()
     import tempfile
     from dataclasses import replace
@@ -352,7 +352,7 @@ def ours_end_to_end(folder: Path) -> Work:
         precision="auto"))
 
     def work() -> None:
-        run._train_epoch(lambda **event: None, lambda: 0)
+        run.train_epoch()
         run.state.epoch += 1
 
     return work, len(run.training)

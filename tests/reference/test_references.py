@@ -685,7 +685,7 @@ def plateau_drops(errors: list[float], patience: int, limit: int) -> int:
 def test_the_plateau_rule_drops_the_rate_after_every_wait_in_vain(errors, patience, limit):
     chosen, plateau = replace(recipe("paper"), patience=patience, lr_drop_count=limit), Plateau()
     for epoch, error in enumerate(errors, 1):
-        plateau.see(error, chosen)
+        plateau.update(error, chosen)
         drops = plateau_drops(errors[:epoch], patience, limit)
         assert learning_rate(chosen, epoch, plateau.drops) == pytest.approx(0.01 / 10**drops, rel=1e-12)
 
@@ -695,7 +695,7 @@ def test_the_paper_waits_three_epochs_and_divides_by_ten_three_times():
     by_hand = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     plateau, drops = Plateau(), []
     for error in errors:
-        plateau.see(error, recipe("paper"))
+        plateau.update(error, recipe("paper"))
         drops.append(plateau.drops)
     assert drops == by_hand
     assert [plateau_drops(errors[:epoch], 3, 3) for epoch in range(1, 17)] == by_hand

@@ -27,9 +27,10 @@ from alexnet.data.loader import batches
 from alexnet.models import checkpoint
 from alexnet.reproduce.claims import PAPER_SMALL
 from alexnet.training.build import build
-from alexnet.training.parallel.plan import chunks
-from alexnet.training.parallel.process_group import PeerLostError, ProcessGroup, _meet
-from alexnet.training.parallel.strategies import check
+from alexnet.training.parallel.liveness import PeerLostError, signs_of_life
+from alexnet.training.parallel.plan import partition_plan, ranges
+from alexnet.training.parallel.process_group import ProcessGroup
+from alexnet.training.parallel.rendezvous import meet
 from alexnet.training.spec import RunSpec
 from worlds import precise_batch_norm
 
@@ -44,10 +45,10 @@ NETWORKS = {
 """Response normalization, batch normalization everywhere, and dropout where torchvision's has it."""
 
 SHARED = {
-    2: [("norm", "data", "a"), ("batch", "data", "a"), ("norm", "towers", "a"), ("batch", "towers", "a"),
-        ("norm", "hybrid", "a"), ("batch", "hybrid", "a"), ("before", "hybrid", "a")],
-    3: [("norm", "data", "a"), ("batch", "data", "a"), ("norm", "hybrid", "b"), ("before", "hybrid", "c")],
-    4: [("norm", "data", "a"), ("batch", "hybrid", "a"), ("norm", "hybrid", "c")],
+    2: [("norm", "data"), ("batch", "data"), ("norm", "towers"), ("batch", "towers"), ("norm", "hybrid"),
+        ("batch", "hybrid"), ("before", "hybrid")],
+    3: [("norm", "data"), ("batch", "data"), ("norm", "hybrid"), ("before", "hybrid")],
+    4: [("norm", "data"), ("batch", "hybrid")],
 }
 
 
@@ -68,13 +69,13 @@ def launch(deed, folder, jobs, size, **environment):
     return said
 
 
-def job(packed, out, network, parallel="data", scheme="a", recipe=RECIPE, seed=3, **more):
+def job(packed, out, network, parallel="data", recipe=RECIPE, seed=3, **more):
     return {"packed": str(packed.path), "out": out, "arch": to_json(NETWORKS[network]), "recipe": to_json(recipe),
-            "seed": seed, "parallel": parallel, "scheme": scheme} | more
+            "seed": seed, "parallel": parallel} | more
 
 
-def name(network, parallel, scheme, size):
-    return f"{network}-{parallel}-{scheme}-{size}"
+def name(network, parallel, size):
+    return f"{network}-{parallel}-{size}"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,11 +104,11 @@ def assert_close(got, expected, share):
                                        msg=lambda why, key=key: f"{key}: {why}")
 
 
-@pytest.mark.parametrize(("network", "parallel", "scheme", "size"),
+@pytest.mark.parametrize(("network", "parallel", "size"),
                          [(*way, size) for size, ways in SHARED.items() for way in ways])
-def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network, parallel, scheme, size):
+def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network, parallel, size):
     one = checkpoint.load(runs / network / "last", with_velocity=True)
-    several = checkpoint.load(runs / name(network, parallel, scheme, size) / "last", with_velocity=True)
+    several = checkpoint.load(runs / name(network, parallel, size) / "last", with_velocity=True)
     assert several.weights.keys() == one.weights.keys()
     assert_close(several, one, 1e-3 if network == "batch" else 1e-4)
     assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
@@ -117,12 +118,12 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert {key: several.training[key] for key in alike} == alike
 
 
-@pytest.mark.parametrize(("network", "parallel", "scheme", "size"),
+@pytest.mark.parametrize(("network", "parallel", "size"),
                          [(*way, size) for size, ways in SHARED.items() for way in ways])
-def test_the_bytes_that_a_process_sends_are_those_worked_out(packed, runs, network, parallel, scheme, size):
+def test_the_bytes_that_a_process_sends_are_those_worked_out(packed, runs, network, parallel, size):
     steps = [len(batch.indices) for batch in batches(packed.split("train"), RECIPE.batch_size)]
     for rank in range(size):
-        counted = json.loads((runs / f"{name(network, parallel, scheme, size)}.sent-{rank}.json").read_text())
+        counted = json.loads((runs / f"{name(network, parallel, size)}.sent-{rank}.json").read_text())
         expected = Counter()
         for images in steps:
             expected.update(sent(NETWORKS[network], images, size, parallel, rank=rank))
@@ -187,8 +188,7 @@ def test_parts_of_a_batch_add_up_to_it_under_lars_in_one_process_and_in_two(pack
     build(RunSpec(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3)).fit()
     build(RunSpec(packed, NETWORKS["norm"], lars, tmp_path / "parts", seed=3, micro_batch=7)).fit()
     ways = {"data": 4, "towers": 9, "hybrid": 5}
-    launch("train", tmp_path, [job(packed, way, "norm", way, "b" if way == "hybrid" else "a", recipe=lars,
-                                   micro_batch=most) for way, most in ways.items()], 2)
+    launch("train", tmp_path, [job(packed, way, "norm", way, recipe=lars, micro_batch=most) for way, most in ways.items()], 2)
     whole = checkpoint.load(tmp_path / "whole" / "last", with_velocity=True)
     for run in ("parts", *ways):
         assert_close(checkpoint.load(tmp_path / run / "last", with_velocity=True), whole, 1e-4)
@@ -209,12 +209,12 @@ def test_the_time_of_a_step_is_arithmetic_over_rates():
 def test_processes_that_disagree_all_stop_and_the_first_says_why(packed, tmp_path):
     base = job(packed, "run", "norm")
     cases = {
-        "recipe than process 0 (rate: 0.1 there, 0.02 here)":
+        "recipe than process 0 (learning_rate: 0.1 there, 0.02 here)":
             base | {"recipe": to_json(replace(RECIPE, learning_rate=0.1))},
         "seed than process 0 (4 there, 3 here)": base | {"seed": 4},
         "network than process 0 (norm: 'batch' there, 'lrn' here)":
             base | {"arch": to_json(replace(NETWORKS["norm"], norm="batch"))},
-        "way to share it": base | {"parallel": "hybrid"},
+        "--parallel or --micro-batch": base | {"parallel": "hybrid"},
     }
     launch("disagree", tmp_path, [{"others": base, "last": other} for other in cases.values()], 2)
     for number, what in enumerate(cases):
@@ -230,19 +230,20 @@ def test_what_one_process_alone_lacks_is_said_by_the_first(packed, tmp_path):
     launch("disagree", tmp_path, [{"others": base, "last": base | {"packed": str(tmp_path / "absent")}}], 2)
     first, last = ((tmp_path / f"0.said-{rank}").read_text() for rank in (0, 1))
     assert "absent" in first
-    assert first.endswith("(in process 1 of 2)")
+    assert "process 1 of 2: " in first
     assert last == "SilentExit 2"
 
 
 @pytest.mark.parametrize(("network", "settings", "size", "parallel", "words"), [
-    ("paper", [], 3, "towers", "gives each process a tower, and paper has 2 while there are 3"),
-    ("torchvision", [], 2, "towers", "wants a network of towers, and torchvision has one"),
+    ("paper", [], 3, "towers", "gives each process one tower, and paper has 2 towers while there are 3"),
+    ("torchvision", [], 2, "towers", "needs a network of several towers, and torchvision has one"),
     ("paper", ["lrn.within_tower=false"], 2, "towers", "normalizes across its towers"),
-    ("paper-bn", [], 2, "hybrid", "wants the whole batch at once"),
+    ("paper", ["conv5.width=255"], 2, "towers", "conv5 of paper has 255 maps, which 2 towers cannot share equally"),
+    ("paper", [], 1, "hybrid", "needs several processes, and this is one"),
 ])
-def test_a_world_that_a_scheme_cannot_use_is_refused_with_the_remedy(network, settings, size, parallel, words):
+def test_a_network_that_cannot_be_split_is_refused_with_the_remedy(network, settings, size, parallel, words):
     with pytest.raises(ValueError, match=words) as refusal:
-        check(override(arch(network), settings), size, parallel, "b" if parallel == "hybrid" else "a")
+        partition_plan(override(arch(network), settings), parallel, size)
     assert any(remedy in str(refusal.value) for remedy in ("start", "take", "--set"))
 
 
@@ -253,9 +254,9 @@ def test_more_processes_than_a_batch_has_images_are_refused(packed, tmp_path):
 
 
 @pytest.mark.parametrize(("whole", "size"), list(product((1, 4, 10, 1000, 4096), (1, 2, 3, 4, 8))))
-def test_units_are_cut_as_dtensor_cuts_them(whole, size):
-    parts = [len(part) for part in torch.arange(whole).chunk(size)]
-    assert chunks(whole, size) == parts + [0] * (size - len(parts))
+def test_a_dimension_is_split_as_torch_chunks_it(whole, size):
+    parts = [part.tolist() for part in torch.arange(whole).chunk(size)]
+    assert [list(part) for part in ranges(whole, size)] == parts + [[]] * (size - len(parts))
 
 
 def two_worlds():
@@ -264,28 +265,32 @@ def two_worlds():
     return [ProcessGroup(rank, 2, store=store) for rank in (0, 1)]
 
 
+def alive(group):
+    return signs_of_life(group.store, group.rank)
+
+
 def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
-    monkeypatch.setattr("alexnet.training.parallel.process_group.SILENCE", 0.5)
-    monkeypatch.setattr("alexnet.training.parallel.process_group.BEAT", 0.05)
+    monkeypatch.setattr("alexnet.training.parallel.liveness.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.training.parallel.liveness.BEAT", 0.05)
     first, second = two_worlds()
-    with first.live():
-        with second.live():
+    with alive(first):
+        with alive(second):
             time.sleep(0.1)
         with pytest.raises(PeerLostError, match="process 1 of 2 has given no sign of life"):
             first.all_gather_text("")
 
 
 def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
-    monkeypatch.setattr("alexnet.training.parallel.process_group.SILENCE", 0.5)
-    monkeypatch.setattr("alexnet.training.parallel.process_group.BEAT", 0.05)
+    monkeypatch.setattr("alexnet.training.parallel.liveness.SILENCE", 0.5)
+    monkeypatch.setattr("alexnet.training.parallel.liveness.BEAT", 0.05)
     first, second = two_worlds()
-    with first.live(), second.live(), ThreadPoolExecutor(1) as pool:
+    with alive(first), alive(second), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(first.all_gather_text, "one")
         time.sleep(1.5)  # packing, say
         assert second.all_gather_text("two") == waiting.result() == ["one", "two"]
 
 
-@pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}, {"scheme": "b"}])
+@pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}])
 def test_a_way_to_share_is_refused_where_there_is_nobody_to_share_with(packed, tmp_path, options):
     with pytest.raises(ValueError, match="leave it out"):
         build(RunSpec(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", **options))
@@ -311,11 +316,11 @@ def test_whoever_waits_has_said_that_he_lives_and_waits_for_no_sign_that_is_not_
             return self.said[name].encode()
 
     world = ProcessGroup(0, 2, store=Store())
-    monkeypatch.setattr("alexnet.training.parallel.process_group.SILENCE", 0.2)
-    monkeypatch.setattr("alexnet.training.parallel.process_group.BEAT", 100.0)
+    monkeypatch.setattr("alexnet.training.parallel.liveness.SILENCE", 0.2)
+    monkeypatch.setattr("alexnet.training.parallel.liveness.BEAT", 100.0)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # as long as it has no turn
     monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
-    with world.live():
+    with alive(world):
         assert world.store.get("life/0") == b"0"
         with pytest.raises(PeerLostError, match="process 1 of 2 has given no sign of life"):
             world.all_gather_text("")
@@ -327,7 +332,7 @@ def test_processes_meet_by_one_count_whatever_former_ones_left_in_their_store(ea
     store = dist.HashStore()
     with ThreadPoolExecutor(3) as pool:
         def start(rank):
-            return pool.submit(_meet, store, rank, 3)
+            return pool.submit(meet, store, rank, 3)
 
         assert [one.result(timeout=10) for one in [start(rank) for rank in (2, 1, 0)]] == [1, 1, 1]
         store.set("start", str(store.add("starts", 1)))  # rank 0 and 1 came, and were killed before rank 2 did

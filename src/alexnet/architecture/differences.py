@@ -207,8 +207,7 @@ def _schedule(recipe: Recipe) -> str:
     return warm + {
         "plateau": f"{by} after {recipe.patience} epochs without a better error, {recipe.lr_drop_count} times",
         "steps": f"{by} at epochs {', '.join(map(str, recipe.drop_epochs))}",
-        "exponential": f"in {recipe.lr_drop_count} equal steps, {by} in all", "cosine": "as a cosine, to 0",
-        "linear": "evenly, to 0", "constant": "never"}[recipe.schedule]
+        "cosine": "as a cosine, to 0", "linear": "evenly, to 0", "poly": "as a square, to 0", "constant": "never"}[recipe.schedule]
 
 
 # --- The difference ---------------------------------------------------------------------------------------------------

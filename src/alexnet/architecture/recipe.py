@@ -32,9 +32,9 @@ class Recipe:
     lars_trust: float = 0.0
     """LARS's coefficient (arXiv 1708.03888: 0.001), by which each layer's rate follows the size of its weights over
     that of their gradient; 0: one rate for all."""
-    schedule: Literal["plateau", "steps", "exponential", "cosine", "linear", "poly", "constant"] = "plateau"
+    schedule: Literal["plateau", "steps", "cosine", "linear", "poly", "constant"] = "plateau"
     lr_drop_count: int = 3
-    """How often a plateau, an exponential or (by the length of `drop_epochs`) a step schedule lowers the rate."""
+    """How often a plateau or (by the length of `drop_epochs`) a step schedule lowers the rate."""
     drop_factor: float = 10.0
     drop_epochs: tuple[int, ...] = ()
     patience: int = 3

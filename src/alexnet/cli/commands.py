@@ -256,8 +256,8 @@ def train(
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.build import build
     from alexnet.training.parallel.process_group import init_distributed
+    from alexnet.training.resume import resumable
     from alexnet.training.spec import RunSpec
-    from alexnet.training.trainer import resumable
 
     what = arch_ or ("finetune" if init else "paper")
     called = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
@@ -266,7 +266,7 @@ def train(
     with init_distributed(device, timeout) as world:
         with world.error_barrier():
             resume = resume or world.restarted
-            begun = world.from_first(lambda: resumable(out) if resume else None)
+            begun = world.from_rank0(lambda: resumable(out) if resume else None)
             start = open_weights(init) if init and not begun else None
             if begun and not (arch_ or recipe_ or set_):
                 network, chosen, state = begun
@@ -289,7 +289,7 @@ def train(
                 parallel=parallel, micro_batch=micro_batch), on_event=watch.see, processes=world)
         if start:
             say(_begun_from(init or "", run.provenance["init"], chosen.freeze))
-        say(f"{network.name}, {run.team.parameters:,} parameters, recipe {chosen.name}, "
+        say(f"{network.name}, {run.strategy.shards.parameter_count:,} parameters, recipe {chosen.name}, "
             f"{len(run.training):,} images of {len(packed.classes)} classes; writing {out}")
         say(f"{device}, {arithmetic}, kernels: {level() or 'none'}, allocator: {memory}"
             + (f"; {world.size} processes, {parallel}" if world.size > 1 else ""))
@@ -349,7 +349,7 @@ def evaluate(
                 lambda: measurable(paths, split, str(world.device), fast))
         bar = Bar(f"evaluating, {views} view{'s' * (views != '1')}", "images")
         with bar if world.first else nullcontext():
-            errors = world.errors(measure(
+            errors = world.sum_errors(measure(
                 [(model.answering, model.preprocess) for model in models], images, views=int(views),
                 batch_size=batch_size, device=world.device, on_progress=bar if world.first else None,
                 label_map=label_map, share=(world.rank, world.size)))

@@ -17,7 +17,7 @@ from alexnet.inference.evaluate import evaluate
 from alexnet.reproduce.report import report
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Interrupted
+from alexnet.training.state import Interrupted
 
 EPOCHS = 15
 
