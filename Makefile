@@ -1,59 +1,62 @@
-# make demo    set up, then train, measure and report on the images that come with the install (offline, minutes)
-# make test    set up, then lint, type-check and test
-# make check   lint and types alone        make slow   the tests that take minutes
-# make bench   side by side with peers     make clean  remove what these made
-#              (BENCH='--images FOLDER' measures on images of yours instead of on noise)
-#
-# Everything installs into .venv from pyproject.toml, with the versions that constraints.txt pins. A second run
-# installs nothing, unless one of those two files, or the kernels, has changed. Needs Python 3.11 or newer and make.
+# Everything is installed into .venv from pyproject.toml, with the versions that constraints.txt pins. Later runs install
+# again only after a change of those two files or of native/kernels.c. Needs Python 3.11 or newer and make.
 
 PYTHON ?= python3
+EXTRAS ?= all,test
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install -q -c constraints.txt
 
-.PHONY: demo test check slow gpu bench clean
+comma  := ,
+STAMP  := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
-demo: $(VENV)/demo.stamp
+.PHONY: help demo test check slow gpu bench clean
+
+help:  ## list these targets (default)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: $(VENV)/installed-demo  ## train, evaluate and report on the embedded images: offline, a few minutes
 	$(BIN)/alexnet demo
 
-test: check
-	@echo "== pytest"
-	$(BIN)/python -m pytest
+test: check  ## ruff, mypy and the quick tests: about 5 minutes on two cores
+	@echo "== pytest: quick tests"
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-check: $(VENV)/test.stamp
+check: $(STAMP)  ## ruff and mypy
 	@echo "== ruff"
 	$(BIN)/ruff check .
 	@echo "== mypy"
 	$(BIN)/mypy
 
-slow: $(VENV)/test.stamp
+slow: $(STAMP)  ## the slow tests, one at a time: about 15 minutes
+	@echo "== pytest: slow tests"
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-gpu: $(VENV)/test.stamp
+gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-bench: $(VENV)/test.stamp
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,test,bench]'
+bench: $(STAMP)  ## compare the speed with other libraries; BENCH='--images FOLDER' measures on your images
+	$(PIP) -e '.[all,test,bench]'
 	$(BIN)/python benchmarks/bench.py --json docs/performance.json --page docs/performance.md $(BENCH)
 
-$(VENV)/demo.stamp: $(VENV)/python.stamp native/kernels.c
+clean:  ## remove everything that make has made
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed-demo: $(VENV)/created native/kernels.c
 	@echo "== installing alexnet[demo] into $(VENV)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'
+	$(PIP) -e '.[demo]'
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/python.stamp native/kernels.c
-	@echo "== installing alexnet[all,test] into $(VENV)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,test]'
-	@touch $@ $(VENV)/demo.stamp
+$(STAMP): $(VENV)/created native/kernels.c
+	@echo "== installing alexnet[$(EXTRAS)] into $(VENV)"
+	$(PIP) -e '.[$(EXTRAS)]'
+	@touch $@ $(VENV)/installed-demo
 
-$(VENV)/python.stamp: pyproject.toml constraints.txt
+$(VENV)/created: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "alexnet needs Python 3.11 or newer, and $(PYTHON) is older; name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
-	@echo "== making $(VENV)"
+	@echo "== creating $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	@touch $@
-
-clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +

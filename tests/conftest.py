@@ -1,23 +1,64 @@
-"""Shared by the tests: a small packed data set, where the real images lie, and a browser."""
+"""Fixtures that many tests share: images, a packed data set, a trained run, a browser; and the options of this suite."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # One thread for each worker and its subprocesses; read when torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+import requirements
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.packed import PackedDataset
+from alexnet.data.packed import PackedDataset, open_packed
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-extras", action="store_true",
+                     help="fail a test, instead of skipping it, where an optional package or program is missing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    requirements.required = config.getoption("--require-extras")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        requirements.require_module(*mark.args)
+
+
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of pytest-xdist's workers fills; the other workers wait for it and share it.
+
+    Args:
+        name: Name of the folder.
+        make: Fills the folder, whose path it gets. The tests must not change it afterwards.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+    folder, done = root / name, root / f"{name}.done"
+    with FileLock(root / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
 
 IMAGES = Path(__file__).parents[2] / "shared" / "data"
 """Real images that are not part of the repository."""
@@ -32,30 +73,34 @@ def images() -> Path:
 
 
 def draw(rng: np.random.Generator, label: int, side: int = 32) -> np.ndarray:
-    """A noisy picture of stripes; their direction and color tell the class. uint8 [side, side, 3]."""
+    """A noisy image of stripes whose direction and color depend on the class. uint8 [side, side, 3]."""
     y, x = np.mgrid[:side, :side]
     wave = np.sin((x * np.cos(label) + y * np.sin(label)) * 0.8 + rng.uniform(0, 6))
     color = np.array([80, 40, -60]) if label % 2 else np.array([-60, 50, 70])
     return np.clip(128 + wave[..., None] * color + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="session")
-def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/ and val/ of four classes, 30 and 11 images each, as PNG files of 32 pixels."""
-    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+def write_class_folders(root: Path) -> None:
+    rng = np.random.default_rng(0)
     for split, count in (("train", 30), ("val", 11)):
         for label, name in enumerate(("ash", "birch", "cedar", "date palm")):
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
                 Image.fromarray(draw(rng, label)).save(folder / f"{number:03}.png")
-    return root
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/ and val/ of four classes, 30 and 11 images each, as PNG files of 32 pixels."""
+    return once(tmp_path_factory, "images", write_class_folders)
 
 
 @pytest.fixture(scope="session")
 def packed(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
-    """The same, packed at 32 pixels."""
-    return pack(open_dataset(class_folders), tmp_path_factory.mktemp("packed") / "data", side=32)
+    """The images of `class_folders`, packed at 32 pixels."""
+    folder = once(tmp_path_factory, "packed", lambda root: pack(open_dataset(class_folders), root / "data", side=32))
+    return open_packed(folder / "data")
 
 
 @pytest.fixture(scope="session")
@@ -68,14 +113,13 @@ def tiny() -> Arch:
 @pytest.fixture(scope="session")
 def trained(packed: PackedDataset, tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of three epochs."""
-    folder = tmp_path_factory.mktemp("run")
-    build(RunSpec(packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder)).fit()
-    return folder
+    return once(tmp_path_factory, "run", lambda folder: build(RunSpec(
+        packed, tiny, override(recipe("modern"), ["epochs=3", "batch_size=20"]), folder)).fit())
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """torch with a single thread: small networks gain nothing by more, and on a busy machine threads wait in vain."""
+    """Limit torch to one thread: small networks are no faster with more, and much slower on a busy machine."""
     former = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -84,13 +128,13 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium without a window, which `.ci/run` installs; tests that need it are skipped where it is not.
+    """A headless Chromium from the PATH (`.ci/run` installs Debian's).
 
-    For one module: while it is there, playwright's event loop runs in this thread, and no other can.
+    The scope is one module, since playwright's event loop excludes any other from this thread while it runs.
     """
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not found:
-        pytest.skip("no chromium on the PATH: apt-get install chromium")
+        requirements.missing("no chromium on the PATH; apt-get install chromium")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:

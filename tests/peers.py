@@ -1,4 +1,4 @@
-"""Other people's implementations to agree with: each function imports one, or skips the test that asked, saying why."""
+"""Other libraries' implementations to compare with: each function imports one, or skips the test with the reason."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 import torch
 
+from requirements import missing
+
 _declared: list[torch.library.Library] = []
-"""Operators last as long as the library that declared them."""
+"""torch drops the operators of a library when the library is garbage-collected."""
 
 
 @functools.cache
 def torchvision() -> ModuleType:
-    """torchvision's Python module, with or without its compiled half.
+    """torchvision's Python module, with or without its compiled operators.
 
-    The wheel on PyPI is built for CUDA; beside a torch for CPUs its library does not load, and the import then stops at
-    `operator torchvision::nms does not exist`. Declaring such names without a body is enough: the import only
-    describes them, and nothing of AlexNet calls them.
+    The wheel on PyPI is built for CUDA. With a CPU build of torch its library cannot be loaded, and the import fails
+    with `operator torchvision::nms does not exist`. Declaring the operators without an implementation is enough: the
+    import only registers their shapes, and AlexNet calls none of them.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("torchvision is not installed")
-    if "torchvision" not in sys.modules:  # an import that failed before leaves its submodules behind
+        missing("torchvision is not installed; pip install '.[test]'")
+    if "torchvision" not in sys.modules:  # a failed import leaves its submodules behind
         for name in [name for name in sys.modules if name.startswith("torchvision.")]:
             del sys.modules[name]
     folder = Path(next(iter(spec.submodule_search_locations)))
@@ -49,22 +50,22 @@ def torchvision() -> ModuleType:
 
 @functools.cache
 def kornia() -> ModuleType:
-    """kornia, whole."""
+    """The module kornia."""
     return _imported("kornia")
 
 
 @functools.cache
 def torchinfo() -> ModuleType:
-    """torchinfo, whole."""
+    """The module torchinfo."""
     return _imported("torchinfo")
 
 
 def _imported(name: str) -> ModuleType:
     if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed")
+        missing(f"{name} is not installed; pip install '.[test]'")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a peer's import warns of is no failure of ours
+        warnings.simplefilter("ignore")  # a warning of another library's import is not our failure
         try:
             return importlib.import_module(name)
         except (ImportError, OSError, RuntimeError) as problem:
-            pytest.skip(f"{name} is installed and does not import: {problem}")
+            missing(f"{name} is installed and cannot be imported: {problem}")

@@ -79,7 +79,7 @@ def measure(samples: int, preset: str = "paper", settings: tuple[str, ...] = ())
         members = [(model.network, model.preprocess)]
         probabilities_NK = torch.cat([some for some, _ in predictions(members, split)]).numpy()
         with torch.inference_mode():
-            logits_NK = torch.cat([model.network(model.preprocess.center(torch.from_numpy(split.read(places))))
+            logits_NK = torch.cat([model.network(model.preprocess(torch.from_numpy(split.read(places))))
                                    for places in np.array_split(np.arange(len(split)), -(-len(split) // 64))]).numpy()
 
         guesses = model.predict(paths, top=len(model.classes))

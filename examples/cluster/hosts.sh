@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# One run on several hosts, without a scheduler. Start it on each of them with the same words; docs/cluster.md explains.
+# One training run on several hosts, without a scheduler. Run the same command on each host; see docs/cluster.md.
 #
 #   SELF=10.0.0.2 examples/cluster/hosts.sh 10.0.0.1,10.0.0.2 DATA --arch paper-bn --out runs/mine
 #
-# The hosts are names or addresses by which all reach each other; the first is where they meet.
-# SELF       this host among them; its own name unless said
-# PROCESSES  on each host; as many as there are GPUs unless said. Hosts without GPUs: 1
-# PORT       where the first host listens; 29400 unless said
+# The hosts are names or addresses by which all hosts reach each other; the first is the rendezvous host.
+# SELF       name of this host in the list; default: its hostname
+# PROCESSES  processes on each host; default: one for each GPU. Hosts without GPUs: 1
+# PORT       port of the rendezvous host; default: 29400
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -18,11 +18,11 @@ shift
 self=${SELF:-$(hostname)}
 case " ${hosts[*]} " in
   *" $self "*) ;;
-  *) echo "$self is none of ${hosts[*]}; say which of them this host is: SELF=HOST" >&2; exit 2 ;;
+  *) echo "$self is not in the list ${hosts[*]}; set SELF to the name of this host in it" >&2; exit 2 ;;
 esac
 is_host=$([ "$self" = "${hosts[0]}" ] && echo 1 || echo 0)
 
-# A store for each start. The one that launchers share tells a launcher that joins later nothing, which then hangs.
+# A separate store for each start: with the shared one, a launcher that joins later hangs (docs/cluster.md).
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=${TORCH_DISABLE_SHARE_RDZV_TCP_STORE:-1}
 exec torchrun --nnodes "${#hosts[@]}" --nproc-per-node "${PROCESSES:-gpu}" \
   --rdzv-backend c10d --rdzv-id alexnet --rdzv-endpoint "${hosts[0]}:${PORT:-29400}" --local-addr "$self" \

@@ -1,7 +1,9 @@
 """AlexNet, the 2012 paper as working software.
 
-`alexnet.load(path_or_name)` gives a trained network with its preprocessing and classes; `alexnet.arch(name)` a preset,
-and `alexnet.AlexNet(arch)` the untrained network of one. Importing the package imports no torch until one is used.
+`alexnet.load(path_or_name)` gives a trained network with its preprocessing and classes, `alexnet.train(data)` trains
+one, `alexnet.evaluate(model, data)` measures it, and `alexnet.check(data)` shows what a data set is understood to be.
+`alexnet.arch(name)` is a preset, and `alexnet.AlexNet(arch)` its untrained network. Names are imported when they are
+first used, so `import alexnet` imports no torch.
 """
 
 from __future__ import annotations
@@ -10,20 +12,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alexnet.api import evaluate, train
     from alexnet.architecture.presets import arch, recipe
     from alexnet.architecture.recipe import Recipe
     from alexnet.architecture.spec import Arch, InputSpec
+    from alexnet.data.summary import check
+    from alexnet.errors import UserError
     from alexnet.inference.predictor import Model, load
     from alexnet.models.alexnet import AlexNet
 
-_HOMES = {"Arch": "architecture.spec", "InputSpec": "architecture.spec", "Recipe": "architecture.recipe",
-          "arch": "architecture.presets", "recipe": "architecture.presets", "AlexNet": "models.alexnet",
-          "Model": "inference.predictor", "load": "inference.predictor"}
+    __version__: str
 
-__all__ = ["AlexNet", "Arch", "InputSpec", "Model", "Recipe", "arch", "load", "recipe"]
+_MODULE_OF = {
+    "AlexNet": "models.alexnet", "Arch": "architecture.spec", "InputSpec": "architecture.spec",
+    "Model": "inference.predictor", "Recipe": "architecture.recipe", "UserError": "errors",
+    "arch": "architecture.presets", "check": "data.summary", "evaluate": "api", "load": "inference.predictor",
+    "recipe": "architecture.presets", "train": "api",
+}
+
+__all__ = ["AlexNet", "Arch", "InputSpec", "Model", "Recipe", "UserError", "__version__", "arch", "check", "evaluate",
+           "load", "recipe", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("alexnet")
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'alexnet' has no attribute {name!r}")
-    return getattr(import_module(f"alexnet.{_HOMES[name]}"), name)
+    return getattr(import_module(f"alexnet.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

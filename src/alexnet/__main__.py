@@ -1,12 +1,12 @@
-"""`python -m alexnet` is the `alexnet` command, so that torchrun can start it; Ctrl-C may come while it is imported."""
+"""`python -m alexnet` is the `alexnet` command, started so by torchrun; Ctrl-C is handled during imports."""
 
 import sys
 
 
 def main() -> None:
-    """As `cli.main`; exits with 130 where there is nothing to stop yet."""
+    """Run `alexnet.cli.main.main`; exit with 130 for Ctrl-C while it is imported."""
     try:
-        from alexnet.cli.commands import main as command
+        from alexnet.cli.main import main as command
     except KeyboardInterrupt:
         sys.exit(130)
     command()

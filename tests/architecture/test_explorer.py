@@ -75,17 +75,18 @@ def theirs(page, cases):
         **{key: one[key] for key in TOTALS}} for one in said]
 
 
-def test_the_pages_arithmetic_is_explains_over_1000_random_networks(opened):
+@pytest.mark.parametrize("networks", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_the_pages_arithmetic_is_explains_over_random_networks(opened, networks):
     rng = np.random.default_rng(1404)
     cases = []
-    for _ in range(1000):
+    for _ in range(networks):
         arch = random_arch(rng)
         cases.append((arch, max(1, smallest_input(arch) + int(rng.integers(-3, 80)))))
     expected = [ours(*case) for case in cases]
     for case, mine, yours in zip(cases, expected, theirs(opened(), cases), strict=True):
         assert yours == mine, case
-    assert sum("too_small" in one for one in expected) > 20
-    assert sum(any(layer["dilation"] > 1 for layer in one["layers"]) for one in expected) > 300
+    assert sum("too_small" in one for one in expected) > networks / 50
+    assert sum(any(layer["dilation"] > 1 for layer in one["layers"]) for one in expected) > networks * 0.3
 
 
 def test_it_is_explains_for_every_preset_at_many_sizes(opened):

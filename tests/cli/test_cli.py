@@ -251,6 +251,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(class_folders, tmp_path):
     assert (out / "last" / "checkpoint.json").is_file()
 
 
+@pytest.mark.slow
 def test_demo_trains_measures_and_reports_offline(tmp_path, capsys, monkeypatch):
     import socket
 

@@ -1,13 +1,10 @@
 """What a user calls DATA becomes packed once, and a folder that has no split is measured whole when it is new."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from alexnet._runtime.locks import file_lock
 from alexnet.data.open import open_or_pack
 from alexnet.data.sources.detect import open_dataset
 
@@ -28,18 +25,8 @@ def test_a_source_is_packed_once_into_the_cache(class_folders: Path, cache: Path
 
 def test_what_is_packed_can_be_opened_while_another_process_has_it_locked(class_folders: Path):
     first = open_or_pack(str(class_folders), 32)
-    with locked(first.path):
+    with file_lock(first.path / "unfinished.lock"):
         assert open_or_pack(str(class_folders), 32).path == first.path
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def test_a_folder_that_changed_is_packed_anew(class_folders: Path, tmp_path: Path):

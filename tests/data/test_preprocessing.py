@@ -7,7 +7,7 @@ import torch
 from alexnet.architecture.presets import recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
-from alexnet.data.augmentation import boxes, lighting_basis, uniform
+from alexnet.data.augmentation import lighting_basis, resized_crop_boxes, uniform
 from alexnet.data.preprocessing import Preprocess
 
 SPEC = InputSpec(side=20, crop=12)
@@ -89,12 +89,12 @@ def test_ten_views_are_the_corners_the_center_and_their_mirror_images():
         window = centerd[:, :, top:top + 12, left:left + 12]
         torch.testing.assert_close(views[:, number], window)
         torch.testing.assert_close(views[:, number + 5], window.flip(-1))
-    torch.testing.assert_close(Preprocess(SPEC, MEAN).center(PIXELS), views[:, 4])
+    torch.testing.assert_close(Preprocess(SPEC, MEAN)(PIXELS), views[:, 4])
 
 
 def test_scale_and_channel_order_come_last():
     spec = InputSpec(side=20, crop=20, mean=(10.0, 20.0, 30.0), scale=(2.0, 4.0, 8.0), channels="BGR")
-    view = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3)).center(PIXELS)
+    view = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3))(PIXELS)
     expected = (PIXELS.double().numpy() - [10, 20, 30]) / [2, 4, 8]
     np.testing.assert_allclose(view.numpy(), expected[..., ::-1].transpose(0, 3, 1, 2), rtol=1e-6)
 
@@ -129,8 +129,8 @@ def test_resized_crop_with_the_whole_area_is_the_image_itself():
     whole = Recipe("w", crop="resized", crop_area=(1.0, 1.0), mirror=False, lighting=0.0)
     preprocess = Preprocess(spec, MEAN)
     draws = torch.full((6, 4), 0.5, dtype=torch.float64)
-    resized = preprocess.random_resized_crop(PIXELS, boxes(draws, 20, (1.0, 1.0)))
-    torch.testing.assert_close(resized, preprocess.center(PIXELS), atol=1e-2, rtol=0)
+    resized = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (1.0, 1.0)))
+    torch.testing.assert_close(resized, preprocess(PIXELS), atol=1e-2, rtol=0)
     views = preprocess.training_views(PIXELS, INDICES, whole, 0, 0)
     assert views.shape == (6, 3, 20, 20)
 
@@ -142,5 +142,5 @@ def test_resized_crop_takes_the_place_that_was_drawn():
     draws = torch.tensor([[0.0, 0.5, 0.0, 0.0]], dtype=torch.float64).expand(6, -1)
     quarter = PIXELS[:, :10, :10].permute(0, 3, 1, 2).float()
     enlarged = torch.nn.functional.interpolate(quarter, size=20, mode="bilinear", align_corners=False)
-    got = preprocess.random_resized_crop(PIXELS, boxes(draws, 20, (0.25, 1.0)))
+    got = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (0.25, 1.0)))
     torch.testing.assert_close(got[..., 1:19, 1:19], enlarged[..., 1:19, 1:19], atol=1e-2, rtol=0)

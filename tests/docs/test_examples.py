@@ -27,6 +27,7 @@ def test_a_image_becomes_55x55_by_hand_as_the_networks_own_layers_have_it(capsys
     assert "pool1: (96, 27, 27)" in told
 
 
+@pytest.mark.slow
 def test_the_gradient_dies_in_sigmoids_and_lives_in_relus(capsys, monkeypatch):
     main = story("why_relu.py")
     from alexnet.data.sources import embedded

@@ -41,6 +41,7 @@ def files(class_folders, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_its_commands_work(files, capsys, monkeypatch):
     """In the README's order, on small images; training is cut to one epoch, and narrow where it begins anew; a
     server stops as soon as it listens, and an address is a file."""

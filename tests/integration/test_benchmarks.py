@@ -85,6 +85,7 @@ def test_the_peers_network_is_the_presets(bench, name):
     assert difference < (0.05 if name == "paper" else 1e-4)
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_goes_its_way_on_a_cpu(tmp_path):
     printed = ran("gpu.py", "--device", "cpu", "--quick", "--json", tmp_path / "gpu.json")
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
@@ -104,6 +105,7 @@ def test_the_cost_of_work_is_measured_and_drawn(tmp_path, bench):
     assert cost.reading(300)["first_batch_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_scaling_counts_the_bytes_that_are_worked_out(tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text("before\n<!-- measured -->\nold\n<!-- end -->\nthen\n<!-- predicted -->\n<!-- end -->\nafter\n")
@@ -117,6 +119,7 @@ def test_scaling_counts_the_bytes_that_are_worked_out(tmp_path):
     assert page.read_text().count("| hybrid |") == 3  # 8, 64 and 1,024 devices
 
 
+@pytest.mark.slow
 def test_a_slow_disk_is_waited_for_in_the_loop_and_not_beside_it(tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text("before\n<!-- saving -->\nold\n<!-- end -->\nafter\n")

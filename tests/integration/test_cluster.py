@@ -84,6 +84,7 @@ def test_a_host_that_is_not_among_those_named_is_told_so(stubs):
     assert said == "10.0.0.9 is none of 10.0.0.1 10.0.0.2; say which of them this host is: SELF=HOST\n"
 
 
+@pytest.mark.slow
 def test_the_slurm_script_trains_an_epoch_in_two_tasks(stubs, packed, tmp_path):
     """srun and scontrol are stubs: the tasks start here, and the nodes are addresses of the loopback."""
     with socket.socket() as probe:

@@ -17,6 +17,7 @@ import torch
 
 from alexnet.cli.commands import main
 from alexnet.models import checkpoint
+from requirements import missing
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "cluster" / "hosts.sh"
@@ -133,7 +134,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
     if os.geteuid() != 0:
         pytest.skip("network namespaces are made by root only")
     if not shutil.which("ip"):
-        pytest.skip("no ip on the PATH: apt-get install iproute2")
+        missing("no ip on the PATH; apt-get install iproute2")
     made = Hosts(tmp_path)
     try:
         try:
@@ -152,6 +153,7 @@ MANY = ("--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.c
 """Eight epochs of forty steps."""
 
 
+@pytest.mark.slow
 def test_an_epoch_of_two_hosts_is_that_of_one_process_to_rounding(hosts, packed, one_thread, tmp_path, capsys):
     """And only the first host writes: the other's folder is never made."""
     for host in (0, 1):

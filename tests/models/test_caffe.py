@@ -58,7 +58,8 @@ def test_a_caffemodel_computes_what_caffe_documents(tmp_path, form, pool_first):
     assert (saved.arch.input.side, saved.arch.input.crop, saved.arch.input.channels) == (256, 227, "BGR")
 
 
-@pytest.mark.parametrize(("pool_first", "preset"), [(False, CAFFE), (True, CAFFENET)], ids=["caffe", "caffenet"])
+@pytest.mark.parametrize(("pool_first", "preset"), [
+    pytest.param(False, CAFFE, id="caffe"), pytest.param(True, CAFFENET, id="caffenet", marks=pytest.mark.slow)])
 def test_the_full_network_is_the_preset_of_its_name(tmp_path, pool_first, preset):
     """The size of BVLC's own files: 60,965,224 numbers, in the V1 messages in which they were published."""
     layers = alexnet((96, 256, 384, 384, 256), 4096, 1000, pool_first)
@@ -87,7 +88,7 @@ def test_from_a_image_on_it_does_what_caffe_does(tmp_path, form):
     at = (256 - 227) // 2
     data = (images_NHWC[..., ::-1].transpose(0, 3, 1, 2) - mean_BGR.astype(np.float64))
     data = data[:, :, at:at + 227, at:at + 227]
-    ours = saved.preprocess().center(torch.from_numpy(images_NHWC)).numpy()
+    ours = saved.preprocess()(torch.from_numpy(images_NHWC)).numpy()
     np.testing.assert_allclose(ours, data, atol=1e-4)
     assert_close(logits(saved, ours), forward(layers, data))
 
@@ -97,13 +98,13 @@ def test_three_numbers_are_blue_green_and_red(tmp_path):
     given, said = read_caffe(path, mean=(104.0, 117.0, 123.0)), write(tmp_path, net_bytes([*MEAN_VALUES, *alexnet()]))
     for saved in (given, read_caffe(said)):
         assert saved.arch.input.mean == (123.0, 117.0, 104.0)
-        pixel = saved.preprocess().center(torch.full((1, 256, 256, 3), 200, dtype=torch.uint8))[0, :, 0, 0]
+        pixel = saved.preprocess()(torch.full((1, 256, 256, 3), 200, dtype=torch.uint8))[0, :, 0, 0]
         assert pixel.tolist() == [96, 83, 77]
 
 
 def test_scale_divides(tmp_path):
     path = write(tmp_path, net_bytes([*data_layers(crop_size=227, mean_value=(10.0,), scale=0.0125), *alexnet()]))
-    view = read_caffe(path).preprocess().center(torch.full((1, 256, 256, 3), 90, dtype=torch.uint8))
+    view = read_caffe(path).preprocess()(torch.full((1, 256, 256, 3), 90, dtype=torch.uint8))
     torch.testing.assert_close(view, torch.full_like(view, 1.0))
 
 

@@ -261,7 +261,7 @@ def test_another_file_than_the_name_promises_is_thrown_away(narrow, address, mon
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=rf"checksum \w+, not {path.stem[-8:]}; it is thrown away"):
+    with pytest.raises(ValueError, match=rf"checksum \w+, not {path.stem[-8:]}, and was deleted"):
         open_weights("torchvision")
     assert list((tmp_path / "cache" / "alexnet" / "weights").iterdir()) == []
 

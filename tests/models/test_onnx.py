@@ -26,6 +26,9 @@ from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+PRESETS = [pytest.param(name, marks=() if name in ("small", "paper") else pytest.mark.slow) for name in ARCHS]
+"""Two of them in the quick tests, all of them in the slow ones: an export of a whole network takes seconds."""
+
 NARROW = ("conv.width=16", "dense.width=32")
 
 
@@ -79,11 +82,11 @@ def noise(saved: Checkpoint, count: int) -> torch.Tensor:
 # --- ONNX -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_onnx_of_every_preset_answers_as_the_network_at_any_batch(name, folder):
     saved, path, sentence = written(name, "onnx", folder)
     network = saved.network()
-    x = saved.preprocess().center(noise(saved, 7)).contiguous()
+    x = saved.preprocess()(noise(saved, 7)).contiguous()
     with torch.inference_mode():
         expected = network(x).numpy()
     for count in (1, 2, 7):
@@ -105,7 +108,7 @@ def samples(samples):
         return [images.decode(archive.extractfile(name).read(), name) for name in names]
 
 
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_onnx_of_every_preset_answers_as_the_network_on_images(name, folder, samples):
     saved, path, _ = written(name, "onnx", folder)
     model = Model(saved.network(), saved.preprocess(), saved.classes)
@@ -133,14 +136,14 @@ def test_torch_export_of_every_preset_answers_as_the_network_at_any_batch(name, 
     saved, path, _ = written(name, "torch-export", folder, settings=NARROW[: 2 if ARCHS[name].dense else 1])
     network = saved.network()
     for count in (1, 2, 5):
-        x = saved.preprocess().center(noise(saved, count))
+        x = saved.preprocess()(noise(saved, count))
         with torch.inference_mode():
             agree(network(x).numpy(), by_torch_export(path, x))
 
 
 def test_a_program_runs_where_this_package_is_not(folder, tmp_path):
     saved, path, _ = written("paper", "torch-export", folder, settings=NARROW)
-    x = saved.preprocess().center(noise(saved, 3))
+    x = saved.preprocess()(noise(saved, 3))
     torch.save(x, tmp_path / "x.pt")
     code = ("import sys, torch; files = {'classes.json': ''}\n"
             "program = torch.export.load(sys.argv[1], extra_files=files)\n"
@@ -169,7 +172,7 @@ def test_from_pixels_takes_stored_images_and_names_what_predict_names(name, to, 
         for guess in guesses:
             assert guess.probability == pytest.approx(row["abcdefg".index(guess.name)].item(), abs=1e-5)
     with torch.inference_mode():
-        agree(model.network(model.preprocess.center(pixels)).numpy(), logits.numpy())
+        agree(model.network(model.preprocess(pixels)).numpy(), logits.numpy())
     assert "uint8 images" in sentence
 
 
@@ -224,7 +227,7 @@ def test_every_batch_is_compared():
 def test_a_file_that_answers_otherwise_is_thrown_away_and_the_former_stays(to, tmp_path, monkeypatch):
     saved = saved_as("cifar", *NARROW[:1])
     reader = "_read_onnx" if to == "onnx" else "_read_program"
-    monkeypatch.setattr(f"alexnet.export.{reader}", lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
+    monkeypatch.setattr(f"alexnet.models.formats.onnx.{reader}", lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
     (tmp_path / "former").write_text("mine")
     with pytest.raises(ValueError, match="it is thrown away"):
         export(saved, tmp_path / "former", to)
@@ -322,7 +325,7 @@ def test_a_file_that_is_there_is_replaced(run, tmp_path):
     (tmp_path / "net.onnx").write_text("mine")
     saved = checkpoint.load(run)
     export(saved, tmp_path / "net.onnx", "onnx")
-    x = saved.preprocess().center(noise(saved, 2))
+    x = saved.preprocess()(noise(saved, 2))
     with torch.inference_mode():
         expected = saved.network()(x).numpy()
     np.testing.assert_allclose(by_onnxruntime(tmp_path / "net.onnx", x), expected, rtol=1e-4, atol=1e-6)

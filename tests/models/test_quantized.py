@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alexnet._runtime.devices import _cpu_has_bf16
+from alexnet._runtime.devices import cpu_has_bf16
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.predictor import Model
@@ -74,5 +74,5 @@ def test_a_processor_without_bf16_is_told(monkeypatch):
         FastNetwork(AlexNet(arch("cifar")))
 
 
-def test_whether_the_cpu_has_bf16_can_be_told():
-    assert _cpu_has_bf16() in (True, False)
+def test_whether_thecpu_has_bf16_can_be_told():
+    assert cpu_has_bf16() in (True, False)

@@ -310,6 +310,7 @@ def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(other
     assert now["classifier.fc7.bias"] != then["classifier.fc7.bias"]
 
 
+@pytest.mark.slow
 def test_train_begins_from_torchvisions_weights_and_from_a_model_of_the_hub(
     class_folders, tmp_path, monkeypatch, capsys,
 ):

@@ -780,7 +780,7 @@ def test_ten_views_are_windows_less_the_mean_of_their_place(crop, margin):
     views = preprocess.ten_views(torch.from_numpy(pixels))
     assert views.shape == (3, 10, 3, crop, crop)
     assert_agrees(views, reference, 1e-6)
-    assert_agrees(preprocess.center(torch.from_numpy(pixels)), reference[:, 4], 1e-6)
+    assert_agrees(preprocess(torch.from_numpy(pixels)), reference[:, 4], 1e-6)
 
 
 @pytest.mark.parametrize("margin", [0, 7, 8])
@@ -876,7 +876,7 @@ def test_torchvisions_preprocessing_gives_our_input(height, width):
     transforms = peers.torchvision().models.AlexNet_Weights.IMAGENET1K_V1.transforms()
     spec = arch("torchvision").input
     square = torch.from_numpy(images.square(pixels, spec.side).copy())[None]
-    ours = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3)).center(square)
+    ours = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3))(square)
     # Both let Pillow rescale, so what is left is rounding: they divide by 255 first, we take mean and scale on 0..255.
     assert_agrees(ours[0], transforms(Image.fromarray(pixels)).double().numpy(), 1e-6)
     # Its other way, torch's kernel for uint8 tensors, rounds a value in five otherwise, by a gray level, rarely two.
@@ -901,7 +901,7 @@ def test_kornias_crops_mirrors_and_normalization_give_our_ten_views(side, crop):
     assert_agrees(preprocess.ten_views(pixels), theirs.double().numpy(), 1e-6)
     if last % 2 == 0:
         center = kornia.augmentation.CenterCrop(crop, cropping_mode="slice")(x)
-        assert_agrees(preprocess.center(pixels), center.double().numpy(), 1e-6)
+        assert_agrees(preprocess(pixels), center.double().numpy(), 1e-6)
 
 
 def test_kornias_whitening_undoes_the_lighting_of_the_same_colors():

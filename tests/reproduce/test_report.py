@@ -193,7 +193,7 @@ def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, images
     network = AlexNet(small_network(), seed=2).eval()  # what write_run saved as `last`; `best` has seed 1
     preprocess = Preprocess(network.arch.input, torch.full((1, 1, 3), 120.0))
     with torch.inference_mode():
-        guesses = network(preprocess.center(torch.from_numpy(images.pixels))).argmax(1).numpy()
+        guesses = network(preprocess(torch.from_numpy(images.pixels))).argmax(1).numpy()
     answers = read(run, images).answers
     expected = np.zeros((6, 6), int)
     for true, taken in zip(images.labels, guesses, strict=True):
@@ -412,16 +412,20 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"), events=[EVALUATION, signals])
 
 
+@pytest.fixture(scope="module")
+def whole_page(whole_run: Path, images: Images) -> Path:
+    """The report of `whole_run`."""
+    return report(whole_run, images)
+
+
 @pytest.mark.parametrize("width", [360, 1200])
-def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
-    browser, whole_run: Path, images: Images, width: int,
-):
+def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(browser, whole_page: Path, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
     asked, said = [], []
     page.on("request", lambda request: asked.append(request.url.split(":")[0]))
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"file://{report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     assert set(asked) <= {"file", "data"}
     assert asked.count("file") == 1
     assert said == []
@@ -432,11 +436,9 @@ def test_a_browser_shows_it_without_a_request_a_complaint_or_a_sideways_scroll(
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_all_images_of_a_row_of_neighbors_are_as_wide(
-    browser, whole_run: Path, images: Images, width: int,
-):
+def test_all_images_of_a_row_of_neighbors_are_as_wide(browser, whole_page: Path, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
-    page.goto(f"file://{report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     widths = [photo.bounding_box()["width"] for photo in page.locator(".near img").all()]
     assert max(widths) - min(widths) < 0.1
     distances = page.locator(".near .number").all_inner_texts()
@@ -444,9 +446,9 @@ def test_all_images_of_a_row_of_neighbors_are_as_wide(
     page.close()
 
 
-def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path, images: Images):
+def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_page: Path):
     page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(f"file://{report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     for row in page.locator(".classes li").all():
         bar = row.locator(".range").bounding_box()
         for text in (row.locator(".name"), row.locator(".number")):
@@ -455,11 +457,9 @@ def test_no_number_of_a_classs_error_stands_on_its_bar(browser, whole_run: Path,
     page.close()
 
 
-def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_not(
-    browser, whole_run: Path, images: Images,
-):
+def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_not(browser, whole_page: Path):
     page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(f"file://{report(whole_run, images)}")
+    page.goto(f"file://{whole_page}")
     drawing = page.locator(".scroll[aria-label='The network, drawn']")
 
     def edges() -> tuple[int, int]:
@@ -479,9 +479,9 @@ def test_an_edge_that_hides_something_is_shaded_and_one_that_hides_nothing_is_no
     page.close()
 
 
-def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, whole_run: Path):
+def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, whole_page: Path):
     page = browser.new_page()
-    page.goto(f"file://{report(whole_run)}")
+    page.goto(f"file://{whole_page}")
     conv2, says = page.locator("[data-layer=conv2]").first, page.locator("[data-says=conv2]")
     assert not says.is_visible()
     conv2.hover()
@@ -497,19 +497,19 @@ def test_a_layer_pointed_at_or_reached_by_keyboard_shows_its_numbers(browser, wh
     page.close()
 
 
-def test_it_is_dark_where_the_reader_wants_it_dark(browser, whole_run: Path):
+def test_it_is_dark_where_the_reader_wants_it_dark(browser, whole_page: Path):
     colors = []
     for scheme in ("light", "dark"):
         page = browser.new_page(color_scheme=scheme)
-        page.goto(f"file://{report(whole_run)}")
+        page.goto(f"file://{whole_page}")
         colors.append([page.evaluate(f"getComputedStyle({place}).{what}") for place, what in (
             ("document.documentElement", "backgroundColor"), ("document.querySelector('.panels svg text')", "fill"))])
         page.close()
     assert all(light != dark for light, dark in zip(*colors, strict=True))
 
 
-def test_the_diagnosis_is_the_logs_in_words(whole_run: Path):
-    said = words(report(whole_run).read_text(encoding="utf-8"))
+def test_the_diagnosis_is_the_logs_in_words(whole_page: Path):
+    said = words(whole_page.read_text(encoding="utf-8"))
     assert "Dying: 50% of relu5's units are zero for every image looked at" in said
     assert "What was seen at step 225" in said
 
@@ -537,9 +537,9 @@ def test_the_nearest_are_of_the_training_images_and_none_is_nearer(whole_run: Pa
         assert [one.index for one in near] == np.argsort(far, kind="stable")[:6].tolist()
 
 
-def test_each_classs_error_has_its_interval(whole_run: Path, images: Images):
+def test_each_classs_error_has_its_interval(whole_run: Path, whole_page: Path, images: Images):
     answers = read(whole_run, images).answers
-    said = words(report(whole_run, images).read_text(encoding="utf-8"))
+    said = words(whole_page.read_text(encoding="utf-8"))
     for label, name in enumerate(CLASSES):
         asked = int((answers.labels_M == label).sum())
         wrong = asked - int(answers.matrix_KK[label, label])

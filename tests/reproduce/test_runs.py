@@ -29,7 +29,7 @@ def little(monkeypatch):
     """The claims' ground at a few maps, so that a run takes a second."""
     small = override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
     monkeypatch.setattr(claims, "PAPER_SMALL", small)
-    monkeypatch.setattr(runs_module, "CIFAR", override(runs_module.CIFAR, ["conv.width=8"]))
+    monkeypatch.setattr(claims, "CIFAR", override(claims.CIFAR, ["conv.width=8"]))
 
 
 def told(claim: str, *sides: tuple[float, ...], seeds: int = 3) -> Outcome:

@@ -1,4 +1,7 @@
-"""Hostile and broken input, in short: what benchmarks/reliability/ does at length, docs/reliability.md records."""
+"""Hostile and damaged input: short forms of scripts in benchmarks/reliability/, whose long forms docs/reliability.md lists.
+
+The quick tests take the smallest form of each script, the slow tests a larger one.
+"""
 
 import bitflips
 import fulldisk
@@ -8,33 +11,42 @@ import odd
 import pickles
 import pytest
 
-
-def test_a_full_disk_and_a_read_only_folder_cost_nothing_that_was_there():
-    found = fulldisk.measure(offsets=4, bisections=0)
-    assert found.holds, found
+slow = pytest.mark.slow
 
 
-def test_every_flipped_bit_is_found_and_the_state_before_used():
-    found = bitflips.measure(flips=30, truncations=10)
-    assert found.holds, found
+@pytest.mark.parametrize("offsets", [2, pytest.param(4, marks=slow)])
+def test_full_disk_and_read_only_folder_leave_existing_files_as_they_were(offsets: int):
+    finding = fulldisk.measure(offsets=offsets, bisections=0)
+    assert finding.holds, finding
 
 
-def test_no_hostile_pickle_runs():
-    found = pickles.measure(pickles=2)
-    assert found.holds, found
+@pytest.mark.parametrize(("flips", "truncations"), [(6, 2), pytest.param(30, 10, marks=slow)])
+def test_every_flipped_bit_is_detected_and_the_previous_checkpoint_used(flips: int, truncations: int):
+    finding = bitflips.measure(flips=flips, truncations=truncations)
+    assert finding.holds, finding
 
 
-def test_mutated_pictures_are_decoded_or_refused_and_nothing_else():
-    found = mutants.measure(mutants=500)
-    assert found.holds, found
+@slow
+def test_no_hostile_pickle_is_executed():
+    finding = pickles.measure(pickles=2)
+    assert finding.holds, finding
 
 
-def test_broken_folders_and_odd_pictures_come_out_as_the_table_says():
-    found = odd.measure(folders=8, pictures=len(odd.PICTURES))
-    assert found.holds, found
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=slow)])
+def test_mutated_images_are_decoded_or_rejected(count: int):
+    finding = mutants.measure(mutants=count)
+    assert finding.holds, finding
 
 
+@pytest.mark.parametrize(("folders", "images"), [(2, 10), pytest.param(8, len(odd.PICTURES), marks=slow)])
+def test_broken_folders_and_odd_images_have_the_documented_outcome(folders: int, images: int):
+    finding = odd.measure(folders=folders, pictures=images)
+    assert finding.holds, finding
+
+
+@slow
+@pytest.mark.needs("atheris", "pip install -c constraints.txt '.[ci]' on Linux x86_64, with Python older than 3.14")
 @pytest.mark.parametrize("target", fuzz.TARGETS)
-def test_bytes_made_up_are_answered_or_refused(target: str):
-    found = fuzz.measure(target, seconds=1.0)
-    assert found.holds, found
+def test_fuzzed_bytes_are_read_or_rejected(target: str):
+    finding = fuzz.measure(target, seconds=1.0)
+    assert finding.holds, finding

@@ -11,7 +11,7 @@ from alexnet._runtime.allocator import set_allocator
 
 FAULTS = """
 import ctypes, resource, sys
-from alexnet.allocator import set_allocator
+from alexnet._runtime.allocator import set_allocator
 print(set_allocator(sys.argv[1]))
 import torch
 def work():

@@ -10,9 +10,9 @@ import pytest
 
 WORK_AND_WAIT = """
 import os, sys, time
-from alexnet.threads import wait_briefly
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 if sys.argv[1] == "briefly":
-    wait_briefly()
+    limit_openmp_spinning()
 import torch
 torch.set_num_threads(2)
 numbers = torch.ones(100_000)
@@ -31,19 +31,20 @@ def seconds(how: str) -> float:
                                 env=environment).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or (os.cpu_count() or 1) < 2, reason="torch brings GNU's OpenMP on Linux")
 def test_a_thread_that_waits_for_a_batch_does_not_keep_a_core_busy():
     assert seconds("briefly") < seconds("as it is") / 2
 
 
 def test_a_wish_of_the_environment_is_kept(monkeypatch):
-    from alexnet._runtime.cpu_threads import wait_briefly
+    from alexnet._runtime.cpu_threads import limit_openmp_spinning
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    wait_briefly()
+    limit_openmp_spinning()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    wait_briefly()
+    limit_openmp_spinning()
     assert "GOMP_SPINCOUNT" not in os.environ

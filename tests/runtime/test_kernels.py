@@ -62,7 +62,7 @@ NORMS = [LRN(), LRN(divide_by_n=True), LRN(within_tower=True), LRN(k=1.0, n=3, a
 def test_normalization_and_its_gradient_equal_the_banded_convolution_in_double_precision(lrn, shape, channels_last):
     norm, maps = ResponseNorm(lrn, shape[1], 2), maps_of(shape, 30, channels_last=channels_last).requires_grad_()
     above = maps_of(shape, 1, seed=1)
-    assert kernels.norms(maps, norm.towers, lrn.n)
+    assert kernels.supports_norm(maps, norm.towers, lrn.n)
     seen = norm(maps)
     seen.backward(above)
     exact_maps = maps.detach().double().requires_grad_()
@@ -116,20 +116,20 @@ def test_views_equal_the_twin_in_torch(data):
     spec = InputSpec(side, crop, channels=channels, scale=data.draw(st.sampled_from([(1, 1, 1), (58.4, 57.1, 57.4)])))
     preprocess = Preprocess(spec, torch.from_numpy(rng.uniform(0, 255, (mean_side, mean_side, 3))))
     pixels = torch.from_numpy(rng.integers(0, 256, (count, side, side, 3), np.uint8))
-    way = replace(recipe("paper"), crop=crop_by, crop_area=(0.1, 1.0), mirror=data.draw(st.booleans()))
+    train_recipe = replace(recipe("paper"), crop=crop_by, crop_area=(0.1, 1.0), mirror=data.draw(st.booleans()))
     lighting = data.draw(st.sampled_from([None, lighting_basis(np.eye(3) * 900, "deviations")]))
     indices = rng.integers(0, 1000, count)
     dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
 
     def views():
-        return preprocess.training_views(pixels, indices, way, 3, 1, lighting, dtype)
+        return preprocess.training_views(pixels, indices, train_recipe, 3, 1, lighting, dtype)
 
     seen, expected = views(), without_kernels(views)
     assert seen.dtype == expected.dtype == dtype
     # One rounding to bf16 of numbers that agree to fp32's last digits.
     # Places of a rescaled box agree to fp32's last digits too, times 255 from pixel to pixel of such noise.
     torch.testing.assert_close(seen, expected, rtol=8e-3 if dtype == torch.bfloat16 else 1e-6,
-                               atol=1e-2 if way.crop == "resized" else 1e-4)
+                               atol=1e-2 if train_recipe.crop == "resized" else 1e-4)
     torch.testing.assert_close(preprocess.ten_views(pixels), without_kernels(lambda: preprocess.ten_views(pixels)),
                                rtol=1e-6, atol=1e-4)
 
@@ -137,11 +137,11 @@ def test_views_equal_the_twin_in_torch(data):
 @pytest.mark.parametrize("name", ["paper", "torchvision", "modern"])
 @pytest.mark.usefixtures("instructions")
 def test_updates_equal_the_twin_in_torch(name):
-    way = recipe(name)
+    train_recipe = recipe(name)
 
     def trained():
         network = AlexNet(arch("cifar"), seed=1).to(memory_format=torch.channels_last)
-        optimizer = SGD(network, way)
+        optimizer = SGD(network, train_recipe)
         for step in range(3):
             generator = torch.Generator().manual_seed(step)
             for parameter in network.parameters():
@@ -179,8 +179,8 @@ def test_images_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
     np.testing.assert_array_equal(mapped.read(), split.read(indices))
     copied = torch.from_numpy(split.read(indices))
     assert torch.equal(preprocess.ten_views(mapped), preprocess.ten_views(copied))
-    assert torch.equal(without_kernels(lambda: preprocess.center(mapped)), without_kernels(
-        lambda: preprocess.center(copied)))
+    assert torch.equal(without_kernels(lambda: preprocess(mapped)), without_kernels(
+        lambda: preprocess(copied)))
 
 
 def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
@@ -192,8 +192,8 @@ def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
 @pytest.mark.parametrize("first", ["alexnet.data.images", "torch"])
 def test_kernels_load_with_and_without_torch(first):
     """Packing imports no torch, whose threads the kernels otherwise use."""
-    script = (f"import sys, {first}; from alexnet import native; print(native.level(), 'torch' in sys.modules); "
-              "import numpy; print(native.square(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
+    script = (f"import sys, {first}; from alexnet._runtime import native; print(native.level(), 'torch' in sys.modules); "
+              "import numpy; print(native.resize_and_crop(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                           env={**os.environ, "ALEXNET_NATIVE": "generic"}).stdout.splitlines()
     assert said == [f"generic {first == 'torch'}", "(3, 3, 3)"]
@@ -201,11 +201,11 @@ def test_kernels_load_with_and_without_torch(first):
 
 def test_a_file_that_is_cut_short_under_a_memory_map_ends_the_process_with_a_sentence(tmp_path):
     script = """import mmap, os, sys
-from alexnet.native import last_words
+from alexnet._runtime.native import set_sigbus_message
 with open(sys.argv[1], "wb+") as file:
     file.truncate(100_000)
     memory = mmap.mmap(file.fileno(), 0)
-    last_words("alexnet: the file is gone")
+    set_sigbus_message("alexnet: the file is gone")
     os.truncate(sys.argv[1], 10)
     memory[50_000]
 """
@@ -215,9 +215,9 @@ with open(sys.argv[1], "wb+") as file:
 
 @pytest.mark.gpu
 def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tmp_path):
-    way = replace(recipe("modern"), epochs=2, batch_size=32)
+    train_recipe = replace(recipe("modern"), epochs=2, batch_size=32)
 
     def loss(name):
-        return build(RunSpec(packed, tiny, way, tmp_path / name, device="cuda", precision="fp32")).fit().loss
+        return build(RunSpec(packed, tiny, train_recipe, tmp_path / name, device="cuda", precision="fp32")).fit().loss
 
     assert loss("with") == pytest.approx(without_kernels(lambda: loss("without")), rel=1e-3)

@@ -50,17 +50,17 @@ def test_views(mean_side, channels):
     preprocess = Preprocess(InputSpec(12, 9, channels=channels, scale=(2.0, 3.0, 4.0)),
                             torch.rand(mean_side, mean_side, 3) * 255)
     places, mirrored = torch.tensor([[0, 3], [2, 0], [1, 1], [3, 3]]), torch.tensor([True, False, True, False])
-    shift, photo = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
-    seen = triton_kernels.windows(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
-                                bgr=channels == "BGR", dtype=torch.float32, photo_V=photo)
-    expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), photo), mirrored, shift)
+    shift, image = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
+    seen = triton_kernels.crop_normalize(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
+                                bgr=channels == "BGR", dtype=torch.float32, image_V=image)
+    expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), image), mirrored, shift)
     torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("lr_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
 def test_updates(lr_in_velocity, nesterov):
     ours, twin = ([torch.linspace(-1, 1, 1500).roll(place) for place in range(3)] for _ in range(2))
-    numbers = {"momentum": 0.9, "decay": 0.01, "rate": 0.1, "lr_in_velocity": lr_in_velocity, "nesterov": nesterov}
-    triton_kernels.update(*ours, **numbers)
-    kernels.update(*twin, **numbers)
+    numbers = {"momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.1, "lr_in_velocity": lr_in_velocity, "nesterov": nesterov}
+    triton_kernels.sgd_update(*ours, **numbers)
+    kernels.sgd_update(*twin, **numbers)
     torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-6)

@@ -63,7 +63,7 @@ def test_served_answer_equals_evaluated_answer(open_server, packed, model):
                          for name in model.classes] for answer in said])
     np.testing.assert_allclose(by_name, expected, atol=1e-4)
     with torch.inference_mode():
-        logits = model.network(model.preprocess.center(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
+        logits = model.network(model.preprocess(torch.from_numpy(split.read(np.arange(len(split)))))).numpy()
     np.testing.assert_allclose([answer["photos"][0]["logits"] for answer in said], logits, atol=1e-4)
 
 
@@ -371,6 +371,7 @@ def test_whoever_finds_nobody_inside_is_let_in():
 # --- The document -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_schemathesis_accepts_the_document(open_server):
     """Requests that the document allows and forbids, of each kind that it knows: every answer is one it promises."""
     done = subprocess.run(
@@ -382,17 +383,18 @@ def test_schemathesis_accepts_the_document(open_server):
     assert "7 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_extra_for_serving_brings_all_that_serving_imports(trained):
     """One that is missing would only be missed where nothing else has brought it."""
     script = """
 import importlib.metadata as metadata, re, sys
 from pathlib import Path
-from alexnet import listen, serve
-from alexnet.look import look
-from alexnet.predict import load
+from alexnet.serving import app, server
+from alexnet.serving.explanations import explain_image
+from alexnet.inference.predictor import load
 import numpy as np
 model = load(Path(sys.argv[1]))
-look(model, np.zeros((64, 64, 3), np.uint8))
+explain_image(model, np.zeros((64, 64, 3), np.uint8))
 owner = metadata.packages_distributions()
 used = {name.lower() for module in sys.modules for name in owner.get(module, ())}
 brought, todo = set(), ["alexnet[serve]"]
@@ -432,7 +434,9 @@ def started(*arguments, **environment):
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "twice"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(("number", "twice"), [
+    (signal.SIGINT, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        (signal.SIGINT, True), (signal.SIGTERM, False)))])
 def test_the_command_serves_a_run_until_a_signal(trained, photo, number, twice):
     with started(trained) as (process, said):
         assert said.startswith(f"serving {trained} (small, 4 classes) at http://127.0.0.1:")
@@ -451,6 +455,7 @@ def test_the_command_serves_a_run_until_a_signal(trained, photo, number, twice):
         assert rest == "stopping: what was accepted is answered first\n"
 
 
+@pytest.mark.slow
 def test_a_door_to_the_world_asks_for_a_token_or_warns(trained):
     with started(trained, "--host", "0.0.0.0") as (process, said):
         assert "at http://127.0.0.1:" in said

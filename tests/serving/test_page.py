@@ -222,6 +222,7 @@ def test_what_a_browser_cannot_show_is_shown_as_the_network_gets_it(opened, serv
     page.locator("#view[src^='data:image/png']").wait_for()
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model, photo):
     service = Service(model, samples=explanations.samples(None))
     answer = service.gatherer.answer
@@ -240,6 +241,7 @@ def test_a_slow_server_is_waited_for_in_words_and_a_dead_one_named(opened, model
     page.said.clear()  # the browser says so too
 
 
+@pytest.mark.slow
 def test_a_late_answer_does_not_replace_a_newer_one(opened, model, photo):
     service = Service(model, samples=explanations.samples(None))
     answer, slow = service.gatherer.answer, [1.5]

@@ -154,6 +154,7 @@ def test_a_share_knows_its_place_in_the_global_batch(packed):
     np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.places])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
     """1 -> 2 -> 4 -> 1, an epoch in each, is one process's four epochs."""
     # At a larger rate, four epochs of batch normalization would make of another processor's rounding what they like.
@@ -368,6 +369,7 @@ def workers(process):
     return [int(line) for line in found.stdout.split()]
 
 
+@pytest.mark.slow
 def test_a_signal_to_torchrun_saves_once_and_ends(packed, tmp_path):
     process = torchrun(packed, tmp_path / "run")
     wait_for_epochs(tmp_path / "run", 2, process)
@@ -377,7 +379,8 @@ def test_a_signal_to_torchrun_saves_once_and_ends(packed, tmp_path):
     assert checkpoint.load(tmp_path / "run" / "last").training["epoch"] >= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_lost_costs_at_most_a_minute_and_an_epoch(packed, tmp_path, number):
     """A checkpoint is written after every epoch; what was trained since the last is trained again."""
     process = torchrun(packed, tmp_path / "run", "--timeout", "10", epochs=12, restarts=1)

@@ -159,7 +159,7 @@ def test_color_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
 
     def watch(self, pixels, indices, recipe, seed, epoch, lighting_CC=None, dtype=None, leaders=None):
         seen.append((epoch, lighting_CC is not None))
-        return self.center(pixels)
+        return self(pixels)
 
     monkeypatch.setattr("alexnet.data.preprocessing.Preprocess.training_views", watch)
     build(RunSpec(packed, tiny, replace(QUICK, lighting_stop_epoch=2), tmp_path / "run")).fit()
@@ -331,6 +331,7 @@ def test_resumed_run_matches_uninterrupted_run_bit_for_bit(packed, tiny, tmp_pat
     assert_same_run(whole, broken)
 
 
+@pytest.mark.slow
 def test_a_process_killed_and_resumed_ends_where_an_uninterrupted_one_ends(packed, tmp_path):
     def command(out, *more):
         return [sys.executable, "-m", "alexnet", "train", str(packed.path), "--arch", "small", "--epochs", "4",

@@ -1,8 +1,7 @@
-"""One setting of the C library's memory allocator, made before torch allocates. Knows nothing of ours.
+"""Tell glibc's memory allocator to keep freed pages, which saves a quarter of a CPU training step.
 
-glibc gives large blocks back to the kernel as soon as they are freed and asks for them again at the next step: every
-page of every activation is then zeroed and mapped anew, which takes a quarter of a training step on a CPU
-(docs/performance.md). Told to keep them, it hands the same pages out again.
+By default glibc returns large freed blocks to the operating system and requests them again in the next step. Every page
+of every activation is then mapped and zeroed anew (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -18,10 +17,16 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def set_allocator(choice: Allocator = "keep") -> str:
-    """keep: let freed memory stay with the process, where glibc is the allocator. Returns what was done, for the log.
+    """Choose what happens to freed memory. Call it before torch is imported.
 
-    Memory that a training step frees is what its next step needs, so the peak does not grow. Has no effect on memory of
-    a GPU, on macOS and Windows, or where another allocator (jemalloc, tcmalloc) has been loaded in glibc's place.
+    A training step frees what the next step allocates, so keeping the pages does not raise the peak. The setting has no
+    effect on GPU memory, on macOS and Windows, or where another allocator (jemalloc, tcmalloc) replaces glibc's.
+
+    Args:
+        choice: "keep" leaves freed memory with the process; "system" changes nothing.
+
+    Returns:
+        The allocator in use, for the log.
     """
     if choice == "system":
         return "the system's own"
@@ -30,11 +35,11 @@ def set_allocator(choice: Allocator = "keep") -> str:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return "the system's own (no glibc)"
-    kept = library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, -1)
-    return "glibc, keeping freed pages" if kept else "glibc's own (it refused to keep freed pages)"
+    accepted = library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, -1)
+    return "glibc, keeping freed pages" if accepted else "glibc's own (it refused to keep freed pages)"
 
 
-def give_back() -> None:
-    """Let the system have what `keep` has kept: for a process that waits. Milliseconds; nothing without glibc."""
+def release_free_memory() -> None:
+    """Return kept pages to the operating system, when a process becomes idle. Takes milliseconds; needs glibc."""
     if sys.platform.startswith("linux") and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)

@@ -1,4 +1,4 @@
-"""A file is there whole, or as it was before: written beside its place, and put there in one step."""
+"""Atomic file writes: write a temporary file beside the target, then rename it over the target."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from pathlib import Path
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make the file beside `path`, and put it there when it is whole.
+    """Replace `path` by the file that `write` makes; a failed or interrupted write leaves `path` unchanged.
 
-    Raises OSError with the file's name and nothing left of it, where the disk is full or may not be written.
+    Args:
+        path: the target. Its folder is created if necessary.
+        write: called with the path of the temporary file, `path`.new.
+
+    Raises:
+        OSError: with the file's name, where the disk is full or read-only. The temporary file is deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.new")
+    temporary = path.with_name(f"{path.name}.new")
     try:
-        write(unfinished)
-        unfinished.replace(path)
+        write(temporary)
+        temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write does not say to which file
+        error.filename = error.filename or str(path)  # a failed write() does not name its file
         raise
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""How long OpenMP's threads wait awake for more work, and which threads go before others. Knows nothing of ours.
+"""CPU thread settings: how long idle OpenMP threads spin, and a lower priority for worker threads.
 
-Between two layers they should stay awake, for to be woken takes longer than a small layer. Between two batches they
-should not: GNU's OpenMP keeps a core busy for some milliseconds by default, which the loader's threads want for their
-decoding (docs/performance.md). What it does is settled before torch is loaded.
+Between two layers OpenMP's threads should spin, since waking a thread takes longer than a small layer. Between two
+batches they should sleep: by default GNU's OpenMP keeps a core busy for some milliseconds, which the loader's threads
+need for decoding (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import os
 import sys
 import threading
 
-SPINS = 10_000
-"""About a tenth of a millisecond, where the default is 300,000: steps are as fast as with it, decoding faster."""
+SPIN_COUNT = 10_000
+"""About a tenth of a millisecond. With the default, 300,000, steps are as fast and decoding is slower."""
 
 
-def wait_briefly() -> None:
-    """Unless the environment has a wish of its own. Only GNU's OpenMP listens, which torch for Linux brings."""
+def limit_openmp_spinning() -> None:
+    """Shorten the spinning of GNU's OpenMP (torch on Linux). Call it before torch is imported.
+
+    The environment variables OMP_WAIT_POLICY and GOMP_SPINCOUNT take precedence.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
 
 
-def give_way() -> None:
-    """This thread computes, and lets those of its process that only talk go before it. Linux alone has such threads."""
+def lower_thread_priority() -> None:
+    """Lower this thread's priority, so that threads which handle requests run first. Has an effect on Linux only."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.nice(0) + 5))

@@ -1,6 +1,7 @@
-"""Tensors through the kernels, C's on a CPU and Triton's on CUDA: which they take, and what comes out. No network.
+"""Fused kernels for response normalization, random crops and the SGD update: C on a CPU, Triton on CUDA.
 
-Shapes: N images, C channels or maps, H rows, W columns.
+Each operation has a `supports_...` function. Where it returns False, the caller runs its own torch code.
+Shapes: N images, V views, C channels or feature maps, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from torch import Tensor
 from alexnet._runtime import native
 from alexnet._runtime.mmap_batch import MmapBatch
 
-WIDEST, REACH = 4096, 16
-"""What the kernels' row buffers hold: maps of one tower, and neighbors to one side of a map."""
+MAX_MAPS, MAX_REACH = 4096, 16
+"""Size of the kernels' row buffers: feature maps of one tower, and neighbors on each side of a map."""
 
 _int, _float, _address = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 
 
 @cache
 def _triton() -> Any:
-    """triton_kernels, or None where Triton is not installed; torch for CUDA brings it."""
+    """The module triton_kernels, or None where Triton is not installed. The CUDA builds of torch include it."""
     if importlib.util.find_spec("triton") is None:
         return None
     from alexnet._runtime import triton_kernels
@@ -34,10 +35,13 @@ def _triton() -> Any:
     return triton_kernels
 
 
-def _any_for(tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Whether there are kernels for a tensor's device, and they are allowed, and it is of one of these types."""
-    there = native.level() if tensor.device.type == "cpu" else native.allowed() and tensor.is_cuda and _triton()
-    return tensor.dtype in dtypes and bool(there)
+def _supported(tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether there are kernels for the tensor's device and dtype, and ALEXNET_NATIVE allows them."""
+    available = native.level() if tensor.device.type == "cpu" else native.allowed() and tensor.is_cuda and _triton()
+    return tensor.dtype in dtypes and bool(available)
+
+
+# The C structs of native/kernels.c.
 
 
 class _Norm(ctypes.Structure):
@@ -54,157 +58,177 @@ class _Rule(ctypes.Structure):
                 ("nesterov", _int))
 
 
-def _threads(numbers: int) -> int:
-    """Work of a few microseconds is done before a second thread has woken."""
-    return torch.get_num_threads() if numbers > 20_000 else 1
+def _threads(numel: int) -> int:
+    """One thread for small tensors: their work ends before a second thread has woken up."""
+    return torch.get_num_threads() if numel > 20_000 else 1
 
 
-# --- Response normalization -------------------------------------------------------------------------------------------
+# --- Response normalization (§3.3) ------------------------------------------------------------------------------------
 
 
-def norms(maps_NCHW: Tensor, towers: int, n: int) -> bool:
-    """Whether `norm_forward` takes such maps."""
-    return (maps_NCHW.ndim == 4 and maps_NCHW.shape[1] // towers <= WIDEST and n // 2 <= REACH
-            and _any_for(maps_NCHW, (torch.float32, torch.bfloat16)))
+def supports_norm(maps_NCHW: Tensor, towers: int, n: int) -> bool:
+    """Whether `norm_forward` and `norm_backward` accept these maps."""
+    return (maps_NCHW.ndim == 4 and maps_NCHW.shape[1] // towers <= MAX_MAPS and n // 2 <= MAX_REACH
+            and _supported(maps_NCHW, (torch.float32, torch.bfloat16)))
 
 
 def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
-    """x / (k + alpha * sum of x^2 over n neighbors of the same tower) ^ beta, channels-last, in the maps' own type."""
+    """x / (k + alpha * sum of x^2 over n neighboring maps of the same tower) ^ beta; channels-last, same dtype."""
     if maps_NCHW.is_cuda:
         return _triton().norm_forward(maps_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
     y = torch.empty_like(x)
     norm, rows = _norm(x, k, alpha, beta, n, towers)
-    native.call("alexnet_norm_forward", ctypes.byref(norm), _at(x), _at(y), rows, _half(x), _threads(x.numel()))
+    native.call("alexnet_norm_forward", ctypes.byref(norm), _at(x), _at(y), rows, _is_bf16(x), _threads(x.numel()))
     return y
 
 
 def norm_backward(
-    maps_NCHW: Tensor, above_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
+    maps_NCHW: Tensor, grad_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
 ) -> Tensor:
-    """The gradient by the maps, from that by the normalized maps."""
+    """Gradient with respect to the maps, from the gradient with respect to the normalized maps."""
     if maps_NCHW.is_cuda:
-        return _triton().norm_backward(maps_NCHW, above_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
+        return _triton().norm_backward(maps_NCHW, grad_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
-    dy = above_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    dy = grad_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
     dx = torch.empty_like(x)
     norm, rows = _norm(x, k, alpha, beta, n, towers)
-    native.call("alexnet_norm_backward", ctypes.byref(norm), _at(x), _at(dy), _at(dx), rows, _half(x),
+    native.call("alexnet_norm_backward", ctypes.byref(norm), _at(x), _at(dy), _at(dx), rows, _is_bf16(x),
                 _threads(x.numel()))
     return dx
 
 
 def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -> tuple[_Norm, ctypes.c_long]:
+    """The C struct, and the number of rows: pixels x towers."""
     width = x.shape[1] // towers
     return _Norm(width, n // 2, k, alpha, beta), ctypes.c_long(x.numel() // width if width else 0)
 
 
-# --- Views ------------------------------------------------------------------------------------------------------------
+# --- Crops (§4.1) -----------------------------------------------------------------------------------------------------
 
 
-def windows(
-    pixels_NHWC: Tensor | MmapBatch, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
-    shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
+def supports_crop(pixels_NHWC: Tensor | MmapBatch, dtype: torch.dtype) -> bool:
+    """Whether `crop_normalize` accepts these images and output dtype."""
+    available = (bool(native.level()) if isinstance(pixels_NHWC, MmapBatch)
+                 else _supported(pixels_NHWC, (torch.uint8,)))
+    return available and dtype in (torch.float32, torch.bfloat16)
+
+
+def crop_normalize(
+    pixels_NHWC: Tensor | MmapBatch, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor,
+    mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
+    image_V: Tensor | None = None,
 ) -> Tensor:
-    """(pixels - mean + shift) / scale in windows of crop x crop at `places`, mirrored where asked, blue first if `bgr`.
+    """Crop, mirror, and compute (pixels - mean + shift) / scale in one pass.
 
-    pixels_NHWC: uint8, in a tensor or where the memory map has them. mean_HWC: float [side, side, 3] or [1, 1, 3].
-    places_V2: top and left. photo_V: the image of each view, where they are not one each. dtype: float32 or
-    bfloat16. Returns [V, 3, crop, crop], channels-last.
+    Args:
+        pixels_NHWC: uint8.
+        mean_HWC: float [side, side, 3] or [1, 1, 3], on 0..255.
+        top_left_V2: position of each crop, in pixels.
+        mirrored_V: which views are mirrored; None: no view.
+        shift_VC: color noise, added to all pixels of a view; None: none.
+        bgr: whether the output's channels are blue, green, red.
+        dtype: of the output, float32 or bfloat16.
+        image_V: index of each view's image; None: view v is of image v.
+
+    Returns:
+        [V, 3, crop, crop], channels-last.
     """
     if isinstance(pixels_NHWC, Tensor) and pixels_NHWC.is_cuda:
-        return _triton().windows(pixels_NHWC, mean_HWC, scale_C, places_V2, mirrored_V, shift_VC, crop, bgr=bgr,
-                                 dtype=dtype, photo_V=photo_V)
-    count, places = len(places_V2), places_V2.long().contiguous()
-    photo = np.arange(count) if photo_V is None else photo_V.numpy()
+        return _triton().crop_normalize(pixels_NHWC, mean_HWC, scale_C, top_left_V2, mirrored_V, shift_VC, crop,
+                                        bgr=bgr, dtype=dtype, image_V=image_V)
+    count, places = len(top_left_V2), top_left_V2.long().contiguous()
+    image = np.arange(count) if image_V is None else image_V.numpy()
     pixels = _contiguous(pixels_NHWC)
-    view, addresses, mean, mirrored, shift, out = _prepared(
-        pixels, photo, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
-    if count:  # what reaches out of its image, torch would refuse too
-        assert 0 <= int(places.min()) <= int(places.max()) <= view.side - crop, "a window outside its image"
-    turned_mean = mean.flip(1).contiguous()
-    native.call("alexnet_windows", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(turned_mean),
+    view, addresses, mean, mirrored, shift, out = _crop_arguments(
+        pixels, image, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
+    if count:  # the kernel does not check bounds
+        assert 0 <= int(places.min()) <= int(places.max()) <= view.side - crop, "a crop outside its image"
+    mirrored_mean = mean.flip(1).contiguous()
+    native.call("alexnet_windows", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(mirrored_mean),
                 _at(places), _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
     return out.permute(0, 3, 1, 2)
 
 
-def boxes(
+def resized_crop_normalize(
     pixels_NHWC: Tensor | MmapBatch, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
     shift_NC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
 ) -> Tensor:
-    """As `windows`, one of each image, of boxes (top, left, rows, columns, in pixels) rescaled to crop x crop.
+    """`crop_normalize` of one box of each image, rescaled bilinearly to crop x crop. CPU only.
 
-    On a CPU only. mean_C: one color.
+    Args:
+        mean_C: one color, on 0..255.
+        boxes_N4: top, left, rows, columns, in pixels; fractions are allowed.
     """
-    count, places = len(boxes_N4), boxes_N4.float().contiguous()
+    count, boxes = len(boxes_N4), boxes_N4.float().contiguous()
     pixels = _contiguous(pixels_NHWC)
-    view, addresses, mean, mirrored, shift, out = _prepared(
+    view, addresses, mean, mirrored, shift, out = _crop_arguments(
         pixels, np.arange(count), mean_C.reshape(1, 1, 3), scale_C, mirrored_N, shift_NC, crop, bgr, dtype)
-    native.call("alexnet_boxes", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(places),
+    native.call("alexnet_boxes", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(boxes),
                 _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
     return out.permute(0, 3, 1, 2)
 
 
 def _contiguous(pixels_NHWC: Tensor | MmapBatch) -> Tensor | MmapBatch:
-    """What the caller must hold until the kernel has read it, since the kernel is told addresses alone."""
+    """Contiguous pixels. The caller keeps a reference until the kernel returns, since the kernel gets addresses."""
     return pixels_NHWC if isinstance(pixels_NHWC, MmapBatch) else pixels_NHWC.contiguous()
 
 
-def _prepared(
-    pixels: Tensor | MmapBatch, photo_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
+def _crop_arguments(
+    pixels: Tensor | MmapBatch, image_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
     mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, bgr: bool, dtype: torch.dtype,
 ) -> tuple[_View, NDArray[np.uintp], Tensor, Tensor, Tensor, Tensor]:
-    """What both kernels are told: the view, where each image is, mean, mirrored, shift, and memory for the views.
+    """Arguments of both crop kernels: struct, address of each view's image, mean, mirrored, shift, output memory.
 
-    The kernels speak of colors in the view's own order.
+    Mean, scale and shift are in the channel order of the output.
     """
-    count, scale, mean = len(photo_V), scale_C.double(), mean_HWC.float()
+    count, scale, mean = len(image_V), scale_C.double(), mean_HWC.float()
     mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
     shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
     if bgr:
         mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
     if isinstance(pixels, MmapBatch):
-        side, first = pixels.store.side, pixels.addresses
+        side, addresses = pixels.store.side, pixels.addresses
     else:
         side = pixels.shape[1]
-        first = pixels.data_ptr() + np.arange(len(pixels), dtype=np.uintp) * np.uintp(side * side * 3)
+        addresses = pixels.data_ptr() + np.arange(len(pixels), dtype=np.uintp) * np.uintp(side * side * 3)
     assert len(mirrored) == len(shift) == count
     out = torch.empty((count, crop, crop, 3), dtype=dtype)
-    view = _View(side, crop, mean.shape[0], bgr, _half(out), (_float * 3)(*(1 / scale).tolist()))
-    return view, first[photo_V], mean.contiguous(), mirrored, shift.contiguous(), out
+    view = _View(side, crop, mean.shape[0], bgr, _is_bf16(out), (_float * 3)(*(1 / scale).tolist()))
+    return view, addresses[image_V], mean.contiguous(), mirrored, shift.contiguous(), out
 
 
-def makes_views(pixels_NHWC: Tensor | MmapBatch, dtype: torch.dtype) -> bool:
-    """Whether `windows` takes such images."""
-    here = bool(native.level()) if isinstance(pixels_NHWC, MmapBatch) else _any_for(pixels_NHWC, (torch.uint8,))
-    return here and dtype in (torch.float32, torch.bfloat16)
+# --- The SGD update (§5) ----------------------------------------------------------------------------------------------
 
 
-# --- The update -------------------------------------------------------------------------------------------------------
+def supports_sgd(w: Tensor, v: Tensor, g: Tensor) -> bool:
+    """Whether `sgd_update` accepts these: float32, without gaps, and with the same memory layout."""
+    return (all(_supported(tensor, (torch.float32,)) for tensor in (w, v, g))
+            and w.stride() == v.stride() == g.stride() and _is_dense(w))
 
 
-def updates(w: Tensor, v: Tensor, g: Tensor) -> bool:
-    """Whether `update` takes these: float32, dense, and laid out in memory alike."""
-    return (all(_any_for(tensor, (torch.float32,)) for tensor in (w, v, g))
-            and w.stride() == v.stride() == g.stride() and _dense(w))
-
-
-def update(
-    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, decay: float, rate: float, lr_in_velocity: bool,
-    nesterov: bool,
+def sgd_update(
+    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, weight_decay: float, learning_rate: float,
+    lr_in_velocity: bool, nesterov: bool,
 ) -> None:
-    """Change weights and velocity in place by §5's rule or PyTorch's (`optimize.Momentum`), in one pass."""
+    """Update weights w and velocity v in place from gradient g, by §5's rule or PyTorch's, in one pass.
+
+    Args:
+        lr_in_velocity: True: §5's v <- m v - eps (decay w + g); w <- w + v.
+            False: PyTorch's v <- m v + decay w + g; w <- w - eps v.
+        nesterov: PyTorch's Nesterov momentum; only with lr_in_velocity=False.
+    """
     if w.is_cuda:
-        _triton().update(w, v, g, momentum=momentum, decay=decay, rate=rate, lr_in_velocity=lr_in_velocity,
-                         nesterov=nesterov)
+        _triton().sgd_update(w, v, g, momentum=momentum, weight_decay=weight_decay, learning_rate=learning_rate,
+                             lr_in_velocity=lr_in_velocity, nesterov=nesterov)
         return
-    rule = _Rule(momentum, decay, rate, lr_in_velocity, nesterov)
+    rule = _Rule(momentum, weight_decay, learning_rate, lr_in_velocity, nesterov)
     native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
                 torch.get_num_threads())
 
 
-def _dense(tensor: Tensor) -> bool:
-    """No gaps and no number twice, whatever the order of its axes."""
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the tensor's memory has no gaps and no element twice."""
     return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
 
 
@@ -212,5 +236,5 @@ def _at(tensor: Tensor) -> ctypes.c_void_p:
     return _address(tensor.data_ptr())
 
 
-def _half(tensor: Tensor) -> int:
+def _is_bf16(tensor: Tensor) -> int:
     return int(tensor.dtype == torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Images of raw shards where they lie in a memory map: the native kernels read them there, without a copy."""
+"""A batch of images inside a memory map, which the native kernels read without a copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class ImageStore(Protocol):
-    """What holds the memory map, such as `data.packed.Split`."""
+    """The owner of the memory map: `data.packed.PackedSplit`."""
 
     side: int
     """Side of each stored square, in pixels."""

@@ -1,8 +1,7 @@
-"""The compiled kernels of native/kernels.c: found, loaded and called, if they were built. Knows no torch, no network.
+"""Loads the compiled C kernels (native/kernels.c) and calls them through ctypes; rescales images with them.
 
-They do what neither torch nor Pillow does fast on a CPU. Each has a twin in Python that means the same, and whoever
-calls one has that twin at hand: images.py for images, kernels.py's callers for tensors. Nothing is compiled at run
-time.
+The kernels are optional: each has an equivalent in torch or Pillow, which its caller uses where no kernel was built.
+Nothing is compiled at run time. kernels.py passes tensors to the kernels; this module needs no torch.
 """
 
 from __future__ import annotations
@@ -18,41 +17,48 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.errors import UserError
+
 Level = Literal["", "generic", "avx2", "avx512"]
 LEVELS: tuple[Level, ...] = ("generic", "avx2", "avx512")
 
 
 def level() -> Level:
-    """The instructions that the kernels use here; "" where there are none, or none are allowed."""
-    most = allowed()
-    library = _library("torch" in sys.modules) if most else None
+    """The instruction set that the kernels use; "" where no kernels were built or ALEXNET_NATIVE is 0."""
+    highest = allowed()
+    library = _library("torch" in sys.modules) if highest else None
     if library is None:
         return ""
-    number = min(LEVELS.index(most), library.alexnet_highest_level())
+    number = min(LEVELS.index(highest), library.alexnet_highest_level())
     library.alexnet_use_level(number)
     return LEVELS[number]
 
 
 def allowed() -> Level:
-    """The most that the environment's ALEXNET_NATIVE lets kernels use, here and on a GPU; "" for none."""
-    wanted = os.environ.get("ALEXNET_NATIVE", "avx512")
-    if wanted == "0":
+    """The highest instruction set that the environment variable ALEXNET_NATIVE allows; "" (0) also turns off Triton.
+
+    Raises:
+        UserError: ALEXNET_NATIVE has an unknown value.
+    """
+    value = os.environ.get("ALEXNET_NATIVE", "avx512")
+    if value == "0":
         return ""
-    if wanted not in LEVELS:
-        raise ValueError(f"ALEXNET_NATIVE={wanted} must be 0, {', '.join(LEVELS)}, or not set")
-    return wanted
+    if value not in LEVELS:
+        raise UserError(f"ALEXNET_NATIVE={value} must be 0, {', '.join(LEVELS)}, or not set")
+    return value
 
 
 @cache
-def _library(torch_is_here: bool) -> ctypes.CDLL | None:
-    """The library. It brings no OpenMP of its own: torch's threads do its work, or, before torch, the system's.
+def _library(torch_is_imported: bool) -> ctypes.CDLL | None:
+    """The shared library, or None where it was not built or cannot be loaded.
 
-    A second pool of threads would wait, spinning, on the cores that the first one needs.
+    It contains no OpenMP runtime. It uses torch's, or the system's before torch is imported, because the threads of a
+    second runtime would spin on the cores that the first one needs.
     """
     spec = importlib.util.find_spec("alexnet._runtime._native")
     if spec is None or spec.origin is None:
         return None
-    if not torch_is_here:
+    if not torch_is_imported:
         with contextlib.suppress(OSError):
             ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
     try:
@@ -60,35 +66,38 @@ def _library(torch_is_here: bool) -> ctypes.CDLL | None:
         library.alexnet_highest_level()
         library.alexnet_last_words  # noqa: B018
     except (OSError, AttributeError):
-        return None  # built for another machine or another version, or no OpenMP to be found
+        return None  # built for another machine or version, or OpenMP was not found
     return library
 
 
 def call(function: str, *arguments: object) -> int:
-    """Call a kernel, other threads running meanwhile. Only where `level()` has just said that there are any."""
+    """Call a kernel. Other Python threads run meanwhile. Call it only after `level()` has returned a level."""
     library = _library("torch" in sys.modules)
     assert library is not None
     return getattr(library, function)(*arguments)
 
 
-def set_sigbus_message(sentence: str) -> None:
-    """What this process is to say, before it exits with 2, should a file be cut short while its memory map is read."""
+def set_sigbus_message(message: str) -> None:
+    """Print `message` and exit with code 2 on SIGBUS: a memory-mapped file was truncated or its disk fails."""
     if level():
-        call("alexnet_last_words", f"{sentence}\n".encode())
+        call("alexnet_last_words", f"{message}\n".encode())
 
 
-def square(
+def resize_and_crop(
     pixels_HWC: NDArray[np.uint8], rows: int, columns: int, top: int, left: int, side: int,
 ) -> NDArray[np.uint8] | None:
-    """Rescaled to rows x columns, of which only the square at (top, left) is made: Pillow's bilinear, to the bit.
+    """Resize to rows x columns like Pillow's bilinear filter, bit for bit, and crop the square at (top, left).
 
-    uint8 [side, side, 3]; None where there are no kernels.
+    Only the pixels inside the square are computed.
+
+    Returns:
+        uint8 [side, side, 3]; None where there are no kernels.
     """
     if not level():
         return None
     height, width, _ = pixels_HWC.shape
     pixels = np.ascontiguousarray(pixels_HWC)
-    out = np.empty(side * side * 3 + 1, np.uint8)  # the kernel writes a pixel as four bytes
+    out = np.empty(side * side * 3 + 1, np.uint8)  # the kernel writes each pixel as four bytes
     if call("alexnet_square", ctypes.c_void_p(pixels.ctypes.data), height, width, rows, columns, top, left, side,
             ctypes.c_void_p(out.ctypes.data)):
         raise MemoryError(f"no memory to rescale an image of {width} x {height} pixels")

@@ -1,4 +1,4 @@
-"""Colors and embedded pictures that every page and figure shares. Imports no plotting library."""
+"""Color palette, stylesheet and data URIs that all HTML pages and figures share."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ PALETTE = {
     "blue": ("#2a6a9c", "#79b2de"),
     "red": ("#b8452f", "#f08b73"),
 }
-"""Name -> color on light paper, color on dark; pages take theirs from here, and so figures belong to them."""
+"""Name -> (color in the light theme, color in the dark theme)."""
 
 
 def stylesheet(selector: str) -> str:
-    """CSS that gives `selector` each color of the palette as `--ink` and so on, for light paper and for dark."""
-    light, dark = (" ".join(f"--{name}: {pair[dark]};" for name, pair in PALETTE.items()) for dark in (0, 1))
+    """CSS that defines each palette color as a variable (`--ink`) on `selector`, for the light and the dark theme."""
+    light, dark = (" ".join(f"--{name}: {colors[theme]};" for name, colors in PALETTE.items()) for theme in (0, 1))
     return f"{selector} {{ {light} }}\n@media (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}"
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """An image that needs no request."""
+    """An image as a data URI. kind: "png", "jpeg" or "svg+xml"."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,8 +1,8 @@
-"""The kernels of native/kernels.c once more, in Triton, for CUDA. Imported only where Triton and a CUDA tensor are.
+"""The kernels of kernels.py in Triton, for CUDA. kernels.py imports this file for the first CUDA tensor.
 
-Nothing here needs a GPU to be right: with TRITON_INTERPRET=1 in the environment, Triton runs these functions on a CPU,
-number by number, and so the tests compare them with their twins in torch.
-Shapes: N images, V views, C channels or maps, H rows, W columns.
+With TRITON_INTERPRET=1 in the environment Triton interprets these functions on a CPU. The tests compare them with the
+torch code that way, without a GPU.
+Shapes: N images, V views, C channels or feature maps, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import triton.language as tl
 from torch import Tensor
 
 # --- Response normalization (§3.3) ------------------------------------------------------------------------------------
-# A row is one pixel's maps of one tower, as in C. Neighbors are read again rather than kept: they lie in the cache.
+# A row is one pixel's maps of one tower, as in the C kernels. Neighbors are loaded again; they are in the cache.
 
 
 @triton.jit
 def _sums(x, at, map_, inside, k, alpha, WIDTH: tl.constexpr, REACH: tl.constexpr):
-    """k + alpha * (sum of squares over the neighbors) at every place."""
+    """k + alpha * (sum of squares over the neighboring maps), for each element."""
     total = tl.zeros(at.shape, tl.float32)
-    for away in tl.static_range(-REACH, REACH + 1):
-        near = map_ + away
-        value = tl.load(x + at + away, mask=inside & (near >= 0) & (near < WIDTH), other=0.0).to(tl.float32)
+    for offset in tl.static_range(-REACH, REACH + 1):
+        neighbor = map_ + offset
+        value = tl.load(x + at + offset, mask=inside & (neighbor >= 0) & (neighbor < WIDTH), other=0.0).to(tl.float32)
         total += value * value
     return k + alpha * total
 
@@ -48,23 +48,23 @@ def _norm_backward(x, dy, dx, rows, k, alpha, beta, WIDTH: tl.constexpr, REACH: 
     map_ = tl.arange(0, BLOCK)[None, :]
     inside = (row < rows) & (map_ < WIDTH)
     at = row.to(tl.int64) * WIDTH + map_
-    through = tl.zeros(at.shape, tl.float32)
-    for away in tl.static_range(-REACH, REACH + 1):
-        near = map_ + away
-        there = inside & (near >= 0) & (near < WIDTH)
-        sums = _sums(x, at + away, near, there, k, alpha, WIDTH, REACH)
-        value = tl.load(x + at + away, mask=there, other=0.0).to(tl.float32)
-        above = tl.load(dy + at + away, mask=there, other=0.0).to(tl.float32)
-        through += above * value * tl.exp2(-(beta + 1) * tl.log2(sums))
+    neighbor_sum = tl.zeros(at.shape, tl.float32)
+    for offset in tl.static_range(-REACH, REACH + 1):
+        neighbor = map_ + offset
+        valid = inside & (neighbor >= 0) & (neighbor < WIDTH)
+        sums = _sums(x, at + offset, neighbor, valid, k, alpha, WIDTH, REACH)
+        value = tl.load(x + at + offset, mask=valid, other=0.0).to(tl.float32)
+        grad = tl.load(dy + at + offset, mask=valid, other=0.0).to(tl.float32)
+        neighbor_sum += grad * value * tl.exp2(-(beta + 1) * tl.log2(sums))
     sums = _sums(x, at, map_, inside, k, alpha, WIDTH, REACH)
     value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    above = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
-    slope = above * tl.exp2(-beta * tl.log2(sums)) - 2 * alpha * beta * value * through
-    tl.store(dx + at, slope.to(dx.dtype.element_ty), mask=inside)
+    grad = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
+    gradient = grad * tl.exp2(-beta * tl.log2(sums)) - 2 * alpha * beta * value * neighbor_sum
+    tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=inside)
 
 
 def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
-    """As `kernels.norm_forward`."""
+    """`kernels.norm_forward` on CUDA."""
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
     y = torch.empty_like(x)
     _over_rows(_norm_forward, x, (x, y), k, alpha, beta, n, towers)
@@ -72,11 +72,11 @@ def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: i
 
 
 def norm_backward(
-    maps_NCHW: Tensor, above_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
+    maps_NCHW: Tensor, grad_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
 ) -> Tensor:
-    """As `kernels.norm_backward`."""
+    """`kernels.norm_backward` on CUDA."""
     x = maps_NCHW.contiguous(memory_format=torch.channels_last)
-    dy = above_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    dy = grad_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
     dx = torch.empty_like(x)
     _over_rows(_norm_backward, x, (x, dy, dx), k, alpha, beta, n, towers)
     return dx
@@ -85,31 +85,32 @@ def norm_backward(
 def _over_rows(
     kernel: Any, x: Tensor, tensors: tuple[Tensor, ...], k: float, alpha: float, beta: float, n: int, towers: int,
 ) -> None:
+    """Run a normalization kernel over all rows of x."""
     if not x.numel():
         return
     width = x.shape[1] // towers
     rows, block = x.numel() // width, triton.next_power_of_2(width)
-    together = max(1, 1024 // block)  # about a thousand numbers a program
-    kernel[(triton.cdiv(rows, together),)](*tensors, rows, k, alpha, beta, WIDTH=width, REACH=n // 2, ROWS=together,
-                                           BLOCK=block)
+    rows_per_program = max(1, 1024 // block)  # about a thousand elements
+    kernel[(triton.cdiv(rows, rows_per_program),)](
+        *tensors, rows, k, alpha, beta, WIDTH=width, REACH=n // 2, ROWS=rows_per_program, BLOCK=block)
 
 
-# --- Views (§4.1) -----------------------------------------------------------------------------------------------------
+# --- Crops (§4.1) -----------------------------------------------------------------------------------------------------
 
 
 @triton.jit
-def _views(pixels, mean, scale, places, mirrored, shift, photo, out, side, mean_side, CROP: tl.constexpr,
+def _views(pixels, mean, scale, top_left, mirrored, shift, image, out, side, mean_side, CROP: tl.constexpr,
            BGR: tl.constexpr, BLOCK: tl.constexpr):
-    """One program makes BLOCK numbers of one view: numbers lie as they are stored, channels side by side."""
+    """One program computes BLOCK elements of one view, in memory order: channels of a pixel side by side."""
     view = tl.program_id(0).to(tl.int64)
     number = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = number < CROP * CROP * 3
     channel, column, row = number % 3, number // 3 % CROP, number // (3 * CROP)
     channel = 2 - channel if BGR else channel
-    top, left = tl.load(places + 2 * view), tl.load(places + 2 * view + 1)
+    top, left = tl.load(top_left + 2 * view), tl.load(top_left + 2 * view + 1)
     column = tl.where(tl.load(mirrored + view) != 0, CROP - 1 - column, column)
     place = (top + row) * side + left + column
-    value = tl.load(pixels + tl.load(photo + view) * side * side * 3 + place * 3 + channel, mask=inside, other=0)
+    value = tl.load(pixels + tl.load(image + view) * side * side * 3 + place * 3 + channel, mask=inside, other=0)
     place = tl.where(mean_side == 1, 0, place)
     value = value.to(tl.float32) - tl.load(mean + place * 3 + channel, mask=inside, other=0.0)
     value += tl.load(shift + 3 * view + channel, mask=inside, other=0.0)
@@ -117,26 +118,26 @@ def _views(pixels, mean, scale, places, mirrored, shift, photo, out, side, mean_
     tl.store(out + view * CROP * CROP * 3 + number, value.to(out.dtype.element_ty), mask=inside)
 
 
-def windows(
-    pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, places_V2: Tensor, mirrored_V: Tensor | None,
-    shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, photo_V: Tensor | None = None,
+def crop_normalize(
+    pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor, mirrored_V: Tensor | None,
+    shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, image_V: Tensor | None = None,
 ) -> Tensor:
-    """As `kernels.windows`, of images in a tensor."""
-    count, side, device = len(places_V2), pixels_NHWC.shape[1], pixels_NHWC.device
+    """`kernels.crop_normalize` on CUDA."""
+    count, side, device = len(top_left_V2), pixels_NHWC.shape[1], pixels_NHWC.device
     mirrored = torch.zeros(count, device=device) if mirrored_V is None else mirrored_V
     shift = torch.zeros(count, 3, device=device) if shift_VC is None else shift_VC
-    photo = torch.arange(count, device=device) if photo_V is None else photo_V
+    image = torch.arange(count, device=device) if image_V is None else image_V
     out = torch.empty((count, crop, crop, 3), dtype=dtype, device=device)
     block = 1024
     if count:
         _views[(count, triton.cdiv(crop * crop * 3, block))](
-            pixels_NHWC.contiguous(), mean_HWC.float().contiguous(), scale_C.float(), places_V2.long().contiguous(),
-            mirrored.to(torch.uint8), shift.float().contiguous(), photo.long(), out, side, mean_HWC.shape[0],
+            pixels_NHWC.contiguous(), mean_HWC.float().contiguous(), scale_C.float(), top_left_V2.long().contiguous(),
+            mirrored.to(torch.uint8), shift.float().contiguous(), image.long(), out, side, mean_HWC.shape[0],
             CROP=crop, BGR=bgr, BLOCK=block)
     return out.permute(0, 3, 1, 2)
 
 
-# --- The update (§5) --------------------------------------------------------------------------------------------------
+# --- The SGD update (§5) ----------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -145,23 +146,24 @@ def _update(w, v, g, count, momentum, decay, rate, IN_VELOCITY: tl.constexpr, NE
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     weight, velocity = tl.load(w + at, mask=inside), tl.load(v + at, mask=inside)
-    slope = tl.load(g + at, mask=inside).to(tl.float32)
+    gradient = tl.load(g + at, mask=inside).to(tl.float32)
     if IN_VELOCITY:
-        velocity = momentum * velocity - decay * rate * weight - rate * slope
+        velocity = momentum * velocity - decay * rate * weight - rate * gradient
         weight += velocity
     else:
-        slope += decay * weight
-        velocity = momentum * velocity + slope
-        weight -= rate * (slope + momentum * velocity) if NESTEROV else rate * velocity
+        gradient += decay * weight
+        velocity = momentum * velocity + gradient
+        weight -= rate * (gradient + momentum * velocity) if NESTEROV else rate * velocity
     tl.store(v + at, velocity, mask=inside)
     tl.store(w + at, weight, mask=inside)
 
 
-def update(
-    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, decay: float, rate: float, lr_in_velocity: bool,
-    nesterov: bool,
+def sgd_update(
+    w: Tensor, v: Tensor, g: Tensor, *, momentum: float, weight_decay: float, learning_rate: float,
+    lr_in_velocity: bool, nesterov: bool,
 ) -> None:
-    """As `kernels.update`."""
+    """`kernels.sgd_update` on CUDA."""
     block = 1024
-    _update[(triton.cdiv(w.numel(), block),)](w, v, g, w.numel(), momentum, decay, rate, IN_VELOCITY=lr_in_velocity,
-                                              NESTEROV=nesterov, BLOCK=block)
+    _update[(triton.cdiv(w.numel(), block),)](
+        w, v, g, w.numel(), momentum, weight_decay, learning_rate, IN_VELOCITY=lr_in_velocity, NESTEROV=nesterov,
+        BLOCK=block)

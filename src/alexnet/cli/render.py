@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from rich.console import RenderableType
 
     from alexnet.interpret.activations import ActivationReport, Histogram
+    from alexnet.interpret.top_patches import Patch
     from alexnet.reproduce.runs import BeforeAfter, Outcome
     from alexnet.reproduce.tables import Ours
 
@@ -255,7 +257,7 @@ def spark(values: Histogram, wide: int = 20) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * bar / top)] for bar in bars)
 
 
-def render_side_by_side(asides: Sequence[BeforeAfter], steps: int) -> RenderableType:
+def before_after_table(asides: Sequence[BeforeAfter], steps: int) -> RenderableType:
     """A line for each network: what its units and gradients do before the first step and after the last."""
     from rich.console import Group
     from rich.table import Table
@@ -295,3 +297,18 @@ def _said(asides: Sequence[BeforeAfter]) -> Iterator[str]:
         else:
             yield from (f"{line}." for line in lines)
             yield f"For each of these: {remedy}."
+
+
+def print_top_patches(found: Mapping[int, Sequence[Patch]], names: Sequence[str]) -> None:
+    """A line for each unit: its largest output, and the classes of its patches.
+
+    Args:
+        names: The units' names, where they are classes; else empty.
+    """
+    called = {number: f"{number}, {names[number]}" if names else f"{number}" for number in found}
+    wide = max(4, *map(len, called.values()))
+    print(f"{'unit':<{wide}}   largest output   classes of its patches (count)")
+    for number, best in found.items():
+        classes = Counter(patch.label for patch in best).most_common()
+        text = ", ".join(f"{name} ({count})" for name, count in classes[:3]) or "zero everywhere"
+        print(f"{called[number]:<{wide}}   {best[0].output if best else 0.0:14.2f}   {text}" + ", …" * (len(classes) > 3))

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import wait_briefly
-from alexnet.cli.app import WORK, Device, Fast, app, at_least_1, open_data, say
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.notes import say
+from alexnet.api import open_data
+from alexnet.cli.app import DEPLOY, Device, Fast, app, at_least_1
 
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 TOKEN = "ALEXNET_TOKEN"
 
 
-@app.command(group=WORK, sort_key=5)
+@app.command(group=DEPLOY)
 def serve(
     checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, patience: float = 1.0, device: Device = "auto", fast: Fast = False,
@@ -74,7 +76,7 @@ def serve(
         raise ValueError(f"serving needs {missing.name}; pip install 'alexnet[serve]'") from None
     door = bind(host, port)
     set_allocator()
-    wait_briefly()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar

@@ -248,7 +248,7 @@ def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     top, left = round((rows - side) / 2), round((columns - side) / 2)
     if (rows, columns) != (height, width) and height <= 2 * width <= 8 * height:
         # Pillow goes across before it goes down, as the kernel does, unless an image is tall.
-        made = native.square(pixels_HWC, rows, columns, top, left, side)
+        made = native.resize_and_crop(pixels_HWC, rows, columns, top, left, side)
         if made is not None:
             return made
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC))

@@ -8,7 +8,6 @@ interrupted pack goes on where it stood and ends byte for byte as if it had neve
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import itertools
@@ -28,13 +27,14 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
 from alexnet.data import images, manifest, shards
 from alexnet.data import packed as packed_module
 from alexnet.data.dataset import Dataset, SourceImage
 from alexnet.data.packed import OnProgress, PackedDataset
 from alexnet.data.shards import Codec, Stored
-from alexnet.errors import did_you_mean
+from alexnet.errors import did_you_mean, require
 
 SHARD_IMAGES = 5_000
 """At 256 pixels about 1 GB raw, 0.1 GB as JPEG: ImageNet is 267 shards, few enough to hold all of them open."""
@@ -48,6 +48,9 @@ _JPEG_BYTES_PER_PIXEL = ((50, 75, 90, 95, 100), (0.14, 0.20, 0.34, 0.48, 0.91))
 
 _AHEAD = 256
 """Images that are decoded ahead of the one that is written: 50 MB at 256 pixels."""
+
+_LOCK = "unfinished.lock"
+"""Locked by the process that packs into the folder."""
 
 _Result = tuple["SourceImage", "_Prepared | images.BadImage"]
 """An image, ready for its shard or with the reason why it is not."""
@@ -101,7 +104,7 @@ def pack(
             _finish(dataset, dest, journal)
         packed = packed_module.open_packed(dest)
         _check_plan(dest, packed.plan, plan)
-        for leftover in dest.glob("unfinished*"):
+        for leftover in set(dest.glob("unfinished*")) - {dest / _LOCK}:
             leftover.unlink()
     return packed
 
@@ -380,17 +383,11 @@ def _alone(dest: Path) -> Iterator[None]:
     """The folder, made if need be, for this process alone; made for nothing, it goes again."""
     made = not dest.exists()
     dest.mkdir(parents=True, exist_ok=True)
-    handle = os.open(dest, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is packing into {dest}; wait for it, or choose another DEST") from None
-        except OSError:
-            pass  # some network file systems have no locks
-        yield
+        with file_lock(dest / _LOCK, wait=False) as acquired:
+            require(acquired, f"another process is packing into {dest}", "wait for it, or choose another DEST")
+            yield
     finally:
-        os.close(handle)
         if made:
             with contextlib.suppress(OSError):
                 dest.rmdir()

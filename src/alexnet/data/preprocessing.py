@@ -1,7 +1,7 @@
-"""Turns packed uint8 batches into network inputs (§4.1), on whatever device they are. Reads nothing from disk.
+"""Preprocessing: stored uint8 images -> a network's input: crop, mean subtraction, mirror, scale, channel order (§4.1).
 
-Every random choice is arithmetic on (seed, epoch, image): no state is kept, so any worker, rank or resumed run
-gives an image the same view. Shapes: N images, H rows, W columns, C channels, V views.
+Training, evaluation, prediction, export and serving all use `Preprocess`, on whatever device the images are on.
+Shapes: N images, H rows, W columns, C channels, V views.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from alexnet._runtime import kernels
 from alexnet._runtime.mmap_batch import MmapBatch
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
-from alexnet.data.augmentation import boxes, uniform
+from alexnet.data.augmentation import random_views
 
 Pixels = Tensor | MmapBatch
-"""Stored images, uint8 [N, side, side, C]: in a tensor on any device, or where the memory map has them."""
+"""Stored images, uint8 [N, side, side, 3]: in a tensor on any device, or where they lie in a memory map."""
 
 
-def in_a_tensor(pixels: Pixels) -> Tensor:
+def as_tensor(pixels: Pixels) -> Tensor:
     """The images as a tensor [N, side, side, C]."""
     return torch.from_numpy(pixels.read()) if isinstance(pixels, MmapBatch) else pixels
+
+
+def central_window(side: int, crop: int) -> slice:
+    """The rows, and the columns, of the center crop of a square image."""
+    first = (side - crop) // 2
+    return slice(first, first + crop)
 
 
 def _side_and_device(pixels: Pixels) -> tuple[int, torch.device]:
@@ -33,119 +39,119 @@ def _side_and_device(pixels: Pixels) -> tuple[int, torch.device]:
     return pixels.shape[1], pixels.device
 
 
-class Preprocess:
-    """The one path from stored pixels to a network's input: crop, mean, mirror, scale, channel order.
+class Preprocess(nn.Module):
+    """From stored images to a network's input, with the mean as a buffer; a checkpoint saves the mean.
 
-    Training, evaluation, prediction and serving all go through it; it travels in the checkpoint.
-    mean_HWC: float [side, side, 3] or [1, 1, 3], on 0..255, RGB.
+    Calling it gives the center crop of each image. `training_views` gives random views, `ten_views` those of §4.1's
+    evaluation.
     """
 
+    mean_HWC: Tensor
+    scale_C: Tensor
+
     def __init__(self, spec: InputSpec, mean_HWC: Tensor) -> None:
+        """Create it for one network.
+
+        Args:
+            spec: the network's input.
+            mean_HWC: float [side, side, 3] or [1, 1, 3], on 0..255, RGB.
+        """
+        super().__init__()
         self.spec = spec
-        self.mean_HWC = mean_HWC.float()
-        self.scale_C = torch.tensor(spec.scale)
+        self.register_buffer("mean_HWC", mean_HWC.float())
+        self.register_buffer("scale_C", torch.tensor(spec.scale))
 
     @classmethod
     def from_data(cls, spec: InputSpec, mean_HWC: NDArray[np.float32]) -> Preprocess:
-        """With the training set's own mean, of each pixel or channel as the spec asks, or the spec's given one."""
+        """With the mean that `spec` asks for: given numbers, or the training set's mean of each pixel or channel."""
         if isinstance(spec.mean, tuple):
             return cls(spec, torch.tensor(spec.mean).reshape(1, 1, 3))
         mean = torch.from_numpy(np.array(mean_HWC))
         return cls(spec, mean.mean((0, 1), keepdim=True) if spec.mean == "channel" else mean)
 
-    def to(self, device: torch.device) -> Preprocess:
-        """The same, with its tensors on a device."""
-        moved = Preprocess(self.spec, self.mean_HWC.to(device))
-        moved.scale_C = self.scale_C.to(device)
-        return moved
-
-    def center(self, pixels: Pixels) -> Tensor:
-        """The central view: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
+    def forward(self, pixels: Pixels) -> Tensor:
+        """The center crop: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
         side, device = _side_and_device(pixels)
-        return self.crop_normalize(pixels, torch.full((len(pixels), 2), (side - self.spec.crop) // 2, device=device))
+        window = central_window(side, self.spec.crop)
+        # An exporter cannot trace the compiled kernel. A slice leaves the batch size open.
+        if not _is_traced() and kernels.supports_crop(pixels, torch.float32):
+            return self.crop_normalize(pixels, torch.full((len(pixels), 2), window.start, device=device))
+        mean_HWC = self.mean_HWC if len(self.mean_HWC) == 1 else self.mean_HWC[window, window]
+        views_NHWC = as_tensor(pixels)[:, window, window].float() - mean_HWC
+        return self.normalize(views_NHWC.permute(0, 3, 1, 2))
 
     def ten_views(self, pixels: Pixels) -> Tensor:
-        """Four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
+        """Ten views: four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
         (side, device), count = _side_and_device(pixels), len(pixels)
         last = side - self.spec.crop
-        places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
-        places_V2 = torch.tensor(places * 2, device=device)
+        five = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
+        top_left_V2 = torch.tensor(five * 2, device=device)
         mirrored_V = torch.arange(10, device=device) >= 5
-        views = self.crop_normalize(pixels, places_V2.repeat(count, 1), mirrored_V.repeat(count),
-                         photo_N=torch.arange(count, device=device).repeat_interleave(10))
+        views = self.crop_normalize(
+            pixels, top_left_V2.repeat(count, 1), mirrored_V.repeat(count),
+            image_V=torch.arange(count, device=device).repeat_interleave(10))
         return views.unflatten(0, (count, 10))
 
     def training_views(
         self, pixels: Pixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
         lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
-        leaders: NDArray[np.int64] | None = None,
+        group_leaders: NDArray[np.int64] | None = None,
     ) -> Tensor:
         """One random view of each image (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
-        indices: each image's place in the training set; with seed and epoch they decide the view.
-        lighting_CC: columns p_i * l_i of the color noise, from `lighting_basis`; None leaves the colors alone.
-        dtype: float32, or bfloat16 where the network would round to it anyway.
-        leaders: the first of each one's `recipe.view_group` images, where these are a share of a batch.
+        Args:
+            pixels: the images.
+            indices: each image's index in the training set; with `seed` and `epoch` it decides the view.
+            recipe, seed, epoch, lighting_CC, group_leaders: as for `augmentation.random_views`.
+            dtype: float32, or bfloat16 where the network would round to it anyway.
         """
-        (side, device), count = _side_and_device(pixels), len(pixels)
-        # code2012 drew crop and mirror once for 32 images: the first of each group draws for it.
-        if leaders is None:
-            leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
-        draws = torch.from_numpy(uniform(seed, epoch, leaders, 5)).to(device)
-        mirrored_N = draws[:, 4] < 0.5 if recipe.mirror else torch.zeros(count, dtype=torch.bool, device=device)
-        shift_NC = None
-        if lighting_CC is not None and recipe.lighting:
-            noise = torch.special.ndtri(torch.from_numpy(uniform(seed, epoch, indices, 8)[:, 5:])) * recipe.lighting
-            shift_NC = noise.float().to(device) @ lighting_CC.T
-        if recipe.crop == "resized":
-            return self.random_resized_crop(pixels, boxes(draws[:, :4], side, recipe.crop_area), mirrored_N, shift_NC, dtype)
-        room = side - self.spec.crop
-        if recipe.crop == "window":
-            places_N2 = (draws[:, :2] * (room + 1)).long().clamp(max=room)
-        else:
-            places_N2 = torch.full((count, 2), room // 2, device=device)
-        return self.crop_normalize(pixels, places_N2, mirrored_N, shift_NC, dtype)
+        side, device = _side_and_device(pixels)
+        drawn = random_views(recipe, indices, seed, epoch, side=side, crop=self.spec.crop, device=device,
+                             lighting_CC=lighting_CC, group_leaders=group_leaders)
+        if drawn.boxes_N4 is not None:
+            return self.random_resized_crop(pixels, drawn.boxes_N4, drawn.mirrored_N, drawn.shift_NC, dtype)
+        assert drawn.top_left_N2 is not None
+        return self.crop_normalize(pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype)
 
     def crop_normalize(
-        self, pixels: Pixels, places_N2: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
-        dtype: torch.dtype = torch.float32, photo_N: Tensor | None = None,
+        self, pixels: Pixels, top_left_V2: Tensor, mirrored_V: Tensor | None = None, shift_VC: Tensor | None = None,
+        dtype: torch.dtype = torch.float32, image_V: Tensor | None = None,
     ) -> Tensor:
-        """Windows at `places` (top, left), less the mean there, mirrored where asked, colors shifted, scaled.
+        """`crop`, then `normalize`: float [V, C, crop, crop]. The compiled kernel does both in one pass over the pixels.
 
-        photo_N: the image that each window is of, where it is not one window each. The compiled kernel does all of
-        it in one pass over the pixels, where there is one.
+        image_V: the index in the batch of each view's image; default: one view of each image.
         """
-        if kernels.makes_views(pixels, dtype):
-            return kernels.windows(pixels, self.mean_HWC, self.scale_C, places_N2, mirrored_N, shift_NC,
-                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, photo_V=photo_N)
-        views = self.crop(in_a_tensor(pixels), places_N2[:, 0], places_N2[:, 1], photo_N)
-        return self.normalize(views, mirrored_N, shift_NC, dtype)
+        if kernels.supports_crop(pixels, dtype):
+            return kernels.crop_normalize(pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC,
+                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V)
+        views = self.crop(as_tensor(pixels), top_left_V2[:, 0], top_left_V2[:, 1], image_V)
+        return self.normalize(views, mirrored_V, shift_VC, dtype)
 
-    def crop(self, pixels_NHWC: Tensor, top_N: Tensor, left_N: Tensor, photo_N: Tensor | None = None) -> Tensor:
-        """Windows of crop x crop at the given places, less the mean of those places: float [N, C, crop, crop]."""
+    def crop(self, pixels_NHWC: Tensor, top_V: Tensor, left_V: Tensor, image_V: Tensor | None = None) -> Tensor:
+        """Windows of crop x crop, less the mean of the same pixels: float [V, C, crop, crop]."""
         crop, (_, height, width, channels) = self.spec.crop, pixels_NHWC.shape
-        photo = torch.arange(len(pixels_NHWC), device=pixels_NHWC.device) if photo_N is None else photo_N
+        image = torch.arange(len(pixels_NHWC), device=pixels_NHWC.device) if image_V is None else image_V
         mean_1HWC = self.mean_HWC.expand(height, width, channels)[None]
-        # unfold makes a view [N, places, places, C, crop, crop] without copying; indexing then copies what is wanted.
-        views = pixels_NHWC.unfold(1, crop, 1).unfold(2, crop, 1)[photo, top_N, left_N]
-        means = mean_1HWC.unfold(1, crop, 1).unfold(2, crop, 1)[torch.zeros_like(photo), top_N, left_N]
+        # unfold gives [N, tops, lefts, C, crop, crop] without a copy; indexing then copies the wanted windows.
+        views = pixels_NHWC.unfold(1, crop, 1).unfold(2, crop, 1)[image, top_V, left_V]
+        means = mean_1HWC.unfold(1, crop, 1).unfold(2, crop, 1)[torch.zeros_like(image), top_V, left_V]
         return views.float() - means
 
     def random_resized_crop(
         self, pixels: Pixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Boxes (top, left, rows, columns, in pixels) brought to crop x crop, bilinear, and the rest as in `cut`."""
+        """Boxes (top, left, rows, columns, in pixels) rescaled to crop x crop, bilinear, then `normalize`."""
         (side, device), crop = _side_and_device(pixels), self.spec.crop
-        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.makes_views(pixels, dtype):
-            return kernels.boxes(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
+        if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
+            return kernels.resized_crop_normalize(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
                                  bgr=self.spec.channels == "BGR", dtype=dtype)
-        # affine_grid speaks of -1..1 over the picture: half sizes on the diagonal, then the center.
+        # affine_grid measures the image from -1 to 1: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)
         theta_N23 = torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
-                                 torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float()
-        views = (in_a_tensor(pixels).float() - self.mean_HWC).permute(0, 3, 1, 2)
+                                 torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float().to(device)
+        views = (as_tensor(pixels).float() - self.mean_HWC).permute(0, 3, 1, 2)
         grid = F.affine_grid(theta_N23, [len(views), views.shape[1], crop, crop], align_corners=False)
         views = F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return self.normalize(views, mirrored_N, shift_NC, dtype)
@@ -154,7 +160,7 @@ class Preprocess:
         self, views_NCHW: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Mirror, color noise, scale and channel order, on views that are cut out already."""
+        """Mirror, add color noise, divide by the scale, and order the channels, of views less their mean."""
         views = views_NCHW
         if mirrored_N is not None:
             views = torch.where(mirrored_N[:, None, None, None], views.flip(-1), views)
@@ -163,3 +169,7 @@ class Preprocess:
         if self.spec.scale != (1.0, 1.0, 1.0):
             views = views / self.scale_C[:, None, None]
         return (views.flip(-3) if self.spec.channels == "BGR" else views).to(dtype)
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alexnet._runtime.download import Damaged, fetch
+from alexnet._runtime.download import ChecksumError, fetch
 from alexnet.data import loader, packed
 from alexnet.data import manifest as manifest_module
 from alexnet.data.loader import CPU, Batch, batches_per_epoch
@@ -132,7 +132,7 @@ class Store:
                       size=known["bytes"], same_host=True, remedy="try again; a run goes on with --resume")
         with self._room_for(name):
             for _ in range(_TRIES - 1):
-                with suppress(Damaged):
+                with suppress(ChecksumError):
                     return get()
             return get()
 

@@ -37,7 +37,7 @@ def probabilities(members: Sequence[ModelWithInput], pixels: Pixels, views: int 
             logits = network(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
             outputs_NK = logits.softmax(-1).mean(1)
         elif views == 1:
-            outputs_NK = network(preprocess.center(pixels)).float().softmax(-1)
+            outputs_NK = network(preprocess(pixels)).float().softmax(-1)
         else:
             raise ValueError(f"views {views} must be 1 or 10")
         total = outputs_NK if total is None else total + outputs_NK

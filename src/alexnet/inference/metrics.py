@@ -46,6 +46,12 @@ class Errors:
                          "top5_error": wilson(self.top5_wrong, self.images)},
         }
 
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Errors:
+        """The counts that `to_json` was made from."""
+        images = tree["photographs"]
+        return cls(images, tree["loss"] * images, round(tree["top1_error"] * images), round(tree["top5_error"] * images))
+
     def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
         """Three lines for a person; of five classes and less two, as five guesses name them all."""
         def plural(number: int, thing: str) -> str:

@@ -92,7 +92,7 @@ class Model:
         try:
             with torch.inference_mode():
                 for pixels_NHWC in self._stored(photos):
-                    self.network(self.preprocess.center(pixels_NHWC))
+                    self.network(self.preprocess(pixels_NHWC))
         finally:
             hook.remove()
         return torch.cat(seen)
@@ -100,7 +100,7 @@ class Model:
     def views(self, photos: ImageInput | Iterable[ImageInput]) -> Tensor:
         """The central view of each image as the network takes it, for hooks and attributions: float [N, 3, crop,
         crop]."""
-        return torch.cat([self.preprocess.center(pixels_NHWC) for pixels_NHWC in self._stored(photos)])
+        return torch.cat([self.preprocess(pixels_NHWC) for pixels_NHWC in self._stored(photos)])
 
     def _stored(self, photos: ImageInput | Iterable[ImageInput], batch: int = BATCH) -> Iterator[Tensor]:
         """uint8 [N, side, side, 3] on the network's device, N up to `batch`; one of N = 0 where there are none."""

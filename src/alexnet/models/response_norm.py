@@ -89,7 +89,7 @@ class _Normalize(torch.autograd.Function):
 
 def _fast(maps_NCHW: Tensor, norm: ResponseNorm) -> Any:
     """The module with kernels for such maps, if there is one."""
-    if kernels.norms(maps_NCHW, norm.towers, norm.lrn.n):
+    if kernels.supports_norm(maps_NCHW, norm.towers, norm.lrn.n):
         return kernels
     return None
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet._runtime.progress import TrainingBar
 from alexnet.architecture.presets import arch, recipe
 from alexnet.data.packing import pack_with_bar
 from alexnet.data.sources.detect import open_dataset
 from alexnet.inference.evaluate import evaluate
 from alexnet.reproduce.report import report
 from alexnet.training.build import build
+from alexnet.training.progress_bar import TrainingBar
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Interrupted
 
@@ -48,7 +48,7 @@ def demo(
         command = ["alexnet", "demo", "--out", str(out), "--seed", str(seed)]
         command += ["--epochs", str(epochs)] if epochs is not None else []
         about = {"title": "AlexNet demo", "note": NOTE, "command": shlex.join(command)}
-        run = build(RunSpec(packed, arch("small"), chosen, out, seed=seed, resume=True, about=about), on_event=bar.see)
+        run = build(RunSpec(packed, arch("small"), chosen, out, seed=seed, resume=True, about=about), on_event=bar.show)
         try:
             run.fit()
         except Interrupted as stop:

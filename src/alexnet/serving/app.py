@@ -28,8 +28,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from alexnet._runtime.allocator import give_back
-from alexnet._runtime.cpu_threads import give_way
+from alexnet._runtime.allocator import release_free_memory
+from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet._runtime.page_style import stylesheet
 from alexnet.data.images import BadImage, decode, pixels_in, square
 from alexnet.inference.evaluate import probabilities
@@ -76,8 +76,8 @@ class Service:
         self.counts = Counts()
         self.gatherer = DynamicBatcher(self.answer, patience=self.patience, on_batch=self.counts.batch.observe)
         self.counts.waiting.set_function(lambda: self.gatherer.decodes.inside)
-        self.decoders = ThreadPoolExecutor(DECODERS, "decode", give_way)
-        self.alone = ThreadPoolExecutor(1, "large", give_way)
+        self.decoders = ThreadPoolExecutor(DECODERS, "decode", lower_thread_priority)
+        self.alone = ThreadPoolExecutor(1, "large", lower_thread_priority)
         """One large image at a time: many take no more memory than one, and keep no small one waiting."""
         self.large = 0
         """Large images that wait or are decoded."""
@@ -89,7 +89,7 @@ class Service:
             pixels = torch.from_numpy(pixels_NHWC).to(preprocess.mean_HWC.device)
             if views != 1:
                 return [(row,) for row in probabilities([(network, preprocess)], pixels, views).cpu().numpy()]
-            logits_NK = network(preprocess.center(pixels)).float()
+            logits_NK = network(preprocess(pixels)).float()
             return list(zip(logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True))
 
     async def pixels(self, uploads: Sequence[Upload]) -> list[NDArray[np.uint8] | str]:
@@ -237,7 +237,7 @@ class Service:
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             if not self.gatherer.decodes.inside:
-                await asyncio.get_running_loop().run_in_executor(self.alone, give_back)
+                await asyncio.get_running_loop().run_in_executor(self.alone, release_free_memory)
 
     def app(self) -> ASGIApp:
         """The ASGI application."""

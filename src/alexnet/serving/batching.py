@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.cpu_threads import give_way
+from alexnet._runtime.cpu_threads import lower_thread_priority
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class DynamicBatcher:
         """Images, whose decoding whoever asks has to time; views of them; and what is done `alone`."""
         self._waiting: deque[tuple[NDArray[np.uint8], int, asyncio.Future[Any]]] = deque()
         self._something = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "network", give_way)
+        self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority)
 
     def forget(self) -> None:
         """What each kind of work took so far."""

@@ -82,10 +82,11 @@ class SGD:
                 continue
             w, v, g = group.weights, group.velocity, [p.grad for p in group.weights if p.grad is not None]
             rates = self._lars_rates(group, g, eps) if group.lars else [eps] * len(w)
-            if all(map(kernels.updates, w, v, g)):
+            if all(map(kernels.supports_sgd, w, v, g)):
                 for tensors, tensor_rate in zip(zip(w, v, g, strict=True), rates, strict=True):
-                    kernels.update(*tensors, momentum=recipe.momentum, decay=group.decay, rate=tensor_rate,
-                                   lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
+                    kernels.sgd_update(
+                        *tensors, momentum=recipe.momentum, weight_decay=group.decay, learning_rate=tensor_rate,
+                        lr_in_velocity=recipe.lr_in_velocity, nesterov=recipe.nesterov)
             elif group.lars:
                 for w_, v_, g_, tensor_rate in zip(w, v, g, rates, strict=True):
                     self._update([w_], [v_], [g_], tensor_rate, group.decay)

@@ -11,7 +11,7 @@ import torch
 
 from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.devices import _device_name
+from alexnet._runtime.devices import device_name
 from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError
 from alexnet.training.spec import RunSpec
@@ -100,7 +100,7 @@ def write_config(spec: RunSpec, precision: str, images: dict[str, int], processe
     data = spec.data
     config = {
         "arch": to_json(spec.arch), "recipe": to_json(spec.recipe), "seed": spec.seed, "precision": precision,
-        "device": _device_name(torch.device(spec.device)), "kernels": native.level(),
+        "device": device_name(torch.device(spec.device)), "kernels": native.level(),
         "data": {"source": data.source, "packed": str(data.path.resolve()), "fingerprint": data.fingerprint,
                  "side": data.side, "classes": list(data.classes), "images": images},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},

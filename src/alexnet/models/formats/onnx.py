@@ -108,7 +108,7 @@ def parity(network: nn.Module, answer: Callable[[Tensor], NDArray[np.float32]], 
     for count in BATCHES:
         inputs = torch.randint(0, 256, (count, spec.side, spec.side, 3), dtype=torch.uint8, generator=generator)
         if not isinstance(network, FromPixels):
-            inputs = saved.preprocess().center(inputs).contiguous()
+            inputs = saved.preprocess()(inputs).contiguous()
         with torch.inference_mode():
             expected_NK = network(inputs).numpy()
         require(bool(np.isfinite(expected_NK).all()), "the network's own answers are not finite, so its training had "

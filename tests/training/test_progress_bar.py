@@ -1,4 +1,4 @@
-"""What a person sees while long work goes on."""
+"""The progress bar of training runs: it fits a terminal and shows the bottleneck."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from alexnet._runtime.progress import Bar, ClaimBar, TrainingBar
+from alexnet._runtime.progress import Bar
+from alexnet.training.progress_bar import ClaimBar, TrainingBar
 
 START = {"event": "start", "steps_per_epoch": 74, "classes": 10, "epochs": 100, "run": "ReLU, rate 0.0003, seed 0"}
 STEP = {"event": "step", "epoch": 100, "step": 7_399, "loss": 2.3026, "train_error": 0.999,
@@ -16,15 +17,15 @@ STEP = {"event": "step", "epoch": 100, "step": 7_399, "loss": 2.3026, "train_err
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_training_fits_a_terminal(columns):
-    """The share of time spent waiting for data and what sets the pace stand last, and must not be cut off."""
+    """The waiting time and the bottleneck are last in the line and must not be cut off."""
     file = io.StringIO()
     bar = TrainingBar(100)
     bar.console = Console(file=file, force_terminal=True, width=columns, color_system=None)
     with bar:
-        bar.see(START)
-        bar.see(STEP)
+        bar.show(START)
+        bar.show(STEP)
         bar.progress.refresh()
-        bar.see({"event": "validating", "done": 3_798, "total": 3_925})
+        bar.show({"event": "validating", "done": 3_798, "total": 3_925})
         bar.progress.refresh()
     lines = file.getvalue().splitlines()
     assert any("epoch 100/100" in line and "7399/7400" in line for line in lines)
@@ -32,30 +33,30 @@ def test_training_fits_a_terminal(columns):
     assert any("validating: 3,798 of 3,925 images" in line for line in lines)
 
 
-def test_what_waits_for_data_is_bound_by_reading(monkeypatch):
-    said = []
-    monkeypatch.setattr(Bar, "__call__", lambda self, done, total, text="", title=None: said.append(text))
+def test_a_run_that_waits_for_data_is_shown_as_reading_bound(monkeypatch):
+    texts = []
+    monkeypatch.setattr(Bar, "__call__", lambda self, done, total, text="", title=None: texts.append(text))
     bar = TrainingBar(1)
-    bar.see(START)
-    bar.see(STEP | {"waiting": 0.9})
-    assert "waiting for data 90%, reading-bound" in said[0]
+    bar.show(START)
+    bar.show(STEP | {"waiting": 0.9})
+    assert "waiting for data 90%, reading-bound" in texts[0]
 
 
-def test_a_claims_bar_names_the_network_that_is_training():
+def test_a_claims_bar_names_the_run_in_progress():
     file = io.StringIO()
     bar = ClaimBar()
     bar.console = Console(file=file, force_terminal=True, width=80, color_system=None)
     with bar:
-        bar.see(START)
-        bar.see(STEP)
+        bar.show(START)
+        bar.show(STEP)
         bar.progress.refresh()
     assert "ReLU, rate 0.0003, seed 0, epoch 100/100" in file.getvalue()
 
 
-def test_a_claims_runs_have_a_line_each(capsys):
+def test_each_finished_run_of_a_claim_prints_one_line(capsys):
     bar = ClaimBar()
     with bar:
-        bar.see(START | {"epochs": 2})
+        bar.show(START | {"epochs": 2})
         for epoch in (1, 2):
-            bar.see({"event": "epoch", "epoch": epoch, "train_error": 0.5, "val_top1_error": 0.25})
+            bar.show({"event": "epoch", "epoch": epoch, "train_error": 0.5, "val_top1_error": 0.25})
     assert capsys.readouterr().err == "ReLU, rate 0.0003, seed 0: training error 50.0%, top-1 error 25.0%\n"

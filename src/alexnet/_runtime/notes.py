@@ -1,0 +1,17 @@
+"""Notes for the user on standard error. Under torchrun only rank 0 prints them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, except on ranks other than 0: they would repeat it."""
+    if is_rank0():
+        print(line, file=sys.stderr, flush=True)
+
+
+def is_rank0() -> bool:
+    """Whether this process is the only one, or rank 0 of the processes that torchrun started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

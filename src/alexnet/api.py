@@ -1,0 +1,391 @@
+"""The public Python functions `train` and `evaluate`, which the commands of the same names call.
+
+Importing this module imports no torch; each function imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from alexnet._runtime.notes import say
+from alexnet.architecture import presets
+from alexnet.architecture.overrides import override
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
+from alexnet.errors import UserError, require
+
+if TYPE_CHECKING:  # these import torch
+    from torch import Tensor
+
+    from alexnet.data.packed import PackedDataset, PackedSplit
+    from alexnet.inference.metrics import Errors
+    from alexnet.inference.predictor import Model
+    from alexnet.models.checkpoint import Checkpoint
+    from alexnet.training.parallel.process_group import ProcessGroup
+    from alexnet.training.progress_bar import TrainingBar
+    from alexnet.training.state import State
+    from alexnet.training.trainer import Trainer
+
+SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
+"""Options of `train` that set a field of the recipe, and that field."""
+
+_RECIPE_SLIPS = {"lr": "learning_rate", "rate": "learning_rate", "bs": "batch_size", "batch": "batch_size",
+                 "wd": "weight_decay", "decay": "weight_decay"}
+"""What users write for a field of the recipe, which is no misspelling of its name."""
+
+
+# --- Train ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training run. Its folder holds `best/`, `last/`, `log.jsonl`, `config.json` and `report.html`."""
+
+    path: Path
+
+    @property
+    def report(self) -> Path:
+        """The HTML report: results, curves, filters of conv1, the most confident mistakes."""
+        return self.path / "report.html"
+
+    @cached_property
+    def metrics(self) -> Errors:
+        """Validation loss, top-1 and top-5 error of the best epoch, whose weights `model` has."""
+        from alexnet.inference.metrics import Errors
+        from alexnet.models import checkpoint
+
+        return Errors.from_json(checkpoint.load(self.path).errors)
+
+    @cached_property
+    def model(self) -> Model:
+        """The network of the best epoch with its preprocessing and classes, as `alexnet.load` gives it."""
+        from alexnet.inference.predictor import load
+
+        return load(self.path)
+
+
+def train(
+    data: str | Path, *, arch: str | Arch | None = None, recipe: str | Recipe | None = None, epochs: int | None = None,
+    lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
+    settings: Sequence[str] = (), out: str | Path | None = None, resume: bool = False, seed: int | None = None,
+    save_minutes: float = 10.0, init: str | Path | None = None, freeze: str | None = None, device: str = "auto",
+    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: str = "data",
+    timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
+) -> TrainedRun:
+    """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
+
+    Args:
+        data: A folder of class folders, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        arch: A network, or the name of a preset. Default: that of `init` or of the resumed run, else `paper`.
+        recipe: A recipe, or the name of a preset. Default: the network's own; with `init`, `finetune`.
+        epochs, lr, batch_size, weight_decay: Set these fields of the recipe.
+        settings: Set other fields, such as `arch.dropout=0.3` or `recipe.schedule=cosine`.
+        out: The run folder. Default: `runs/ARCH-DATA`.
+        resume: Continue the run in `out`, if there is one.
+        seed: Seed of the initial weights, the order of the images and the augmentation. Default: 0.
+        save_minutes: Write `last/` this often, besides after every epoch.
+        init: Fine-tune the weights of this checkpoint or run; `torchvision` downloads its weights.
+        freeze: With `init`: layers to leave untrained, `conv` or names such as `conv1,conv2`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        workers: Threads that read images ahead. They do not change the result.
+        micro_batch: Process at most this many images at a time, and add up their gradients.
+        parallel, timeout: See `alexnet train --help`; they need torchrun.
+        about: Entries to add to `config.json`.
+        progress: Print notes and a progress bar on standard error.
+
+    Raises:
+        UserError: Data, network and recipe do not fit together. Nothing has been written.
+    """
+    short = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
+    request = _Request(
+        data=str(data), arch=arch, recipe=recipe, settings=[*settings, *_short_settings(short, settings)],
+        out=Path(out) if out else _default_folder(str(data), arch, init), resume=resume, seed=seed,
+        init=str(init) if init else None, freeze=freeze, precision=precision, progress=progress,
+        options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
+                 "about": dict(about or {})})
+    _run(request, device, timeout)
+    return TrainedRun(request.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What the caller of `train` asked for."""
+
+    data: str
+    arch: str | Arch | None
+    recipe: str | Recipe | None
+    settings: Sequence[str]
+    out: Path
+    resume: bool
+    seed: int | None
+    init: str | None
+    freeze: str | None
+    precision: str
+    progress: bool
+    options: dict[str, Any]
+    """Fields of `RunSpec` that are passed on as they are."""
+
+    def note(self, line: str) -> None:
+        """Print a line for the user, where progress is wanted."""
+        if self.progress:
+            say(line)
+
+
+def _run(request: _Request, device: str, timeout: float) -> None:
+    from alexnet._runtime.devices import choose_device
+    from alexnet.training.parallel.process_group import init_distributed
+
+    with init_distributed(choose_device(device), timeout) as group:
+        with group.error_barrier():
+            trainer, bar, notes = _prepare(request, group)
+        for line in notes:
+            request.note(line)
+        with bar if request.progress and group.first else nullcontext():
+            trainer.fit()
+    if group.first:
+        from alexnet.reproduce.report import report  # imports matplotlib, for which training should not wait
+
+        report(request.out, trainer.spec.data)
+
+
+def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingBar, list[str]]:
+    """The trainer with its progress bar, and notes on what it is about to do."""
+    from alexnet._runtime.devices import choose_precision
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.build import build
+    from alexnet.training.progress_bar import TrainingBar
+    from alexnet.training.resume import resumable
+    from alexnet.training.spec import RunSpec
+
+    resume = request.resume or group.restarted
+    saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
+    init = open_weights(request.init) if request.init and not saved else None
+    arch, recipe = _network_and_recipe(request, saved, init)
+    packed = group.local_rank0_first(lambda: open_data(request.data, arch.input.side, note=request.note))
+    state = saved[2] if saved else None
+    seed = request.seed if request.seed is not None else state.seed if state else 0
+    precision = state.precision if state and request.precision == "auto" else request.precision
+    spec = RunSpec(packed, arch, recipe, request.out, seed=seed, device=str(group.device), resume=resume, init=init,
+                   precision=choose_precision(precision, group.device), **request.options)
+    bar = TrainingBar(recipe.epochs)
+    trainer = build(spec, processes=group, on_event=bar.show if request.progress else _ignore)
+    return trainer, bar, list(_describe(trainer, request, init, resumed=state is not None))
+
+
+def _network_and_recipe(
+    request: _Request, saved: tuple[Arch, Recipe, State] | None, init: Checkpoint | None,
+) -> tuple[Arch, Recipe]:
+    """What to train, and how: as requested, else as in the resumed run, else the defaults."""
+    require(not request.freeze or bool(init or saved),
+            f"--freeze {request.freeze} without --init would keep weights that were drawn at random",
+            "add --init CHECKPOINT, or leave it out")
+    if request.arch:
+        arch = presets.arch(request.arch) if isinstance(request.arch, str) else request.arch
+    else:
+        arch = saved[0] if saved else init.arch if init else presets.arch("paper")
+    recipe = presets.recipe(request.recipe) if isinstance(request.recipe, str) else request.recipe
+    if not recipe and saved:
+        recipe = saved[1]
+    elif not recipe and init:
+        recipe = presets.finetune_recipe(arch)
+    arch, recipe = configure(arch, recipe, request.settings)
+    return arch, recipe if request.freeze is None else replace(recipe, freeze=request.freeze.replace(",", " "))
+
+
+def _short_settings(options: Mapping[str, float | None], settings: Sequence[str]) -> list[str]:
+    """--epochs, --lr, --batch-size and --weight-decay as settings. Raises UserError where a setting sets the same."""
+    fields = {setting.partition("=")[0].strip(): setting for setting in settings}
+    made = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        field = f"recipe.{SHORT_OPTIONS[name]}"
+        option = f"--{name.replace('_', '-')}"
+        require(field not in fields, f"{option} {value} and --set {fields.get(field)} set the same field",
+                "give only one of them")
+        made.append(f"{field}={value}")
+    return made
+
+
+def configure(arch: Arch, recipe: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
+    """The network and recipe with settings applied.
+
+    Args:
+        recipe: Default: the recipe that belongs to the network after its settings have been applied.
+        settings: Each `arch.FIELD=VALUE` or `recipe.FIELD=VALUE`.
+    """
+    wanted: dict[str, list[str]] = {"arch": [], "recipe": []}
+    for setting in settings or ():
+        owner, dot, rest = setting.partition(".")
+        key = rest.partition("=")[0].strip()
+        if not dot or owner not in wanted:
+            raise UserError(f"--set {setting}: begin with arch. or recipe., as in {_example(setting)}")
+        if owner == "recipe" and key in _RECIPE_SLIPS:
+            raise UserError(f"there is no setting 'recipe.{key}'", f"did you mean recipe.{_RECIPE_SLIPS[key]}?")
+        wanted[owner].append(rest)
+    arch = override(arch, wanted["arch"])
+    return arch, override(recipe or presets.default_recipe(arch), wanted["recipe"])
+
+
+def _example(setting: str) -> str:
+    """A setting without its `arch.` or `recipe.`, with it; or any correct one."""
+    field = setting.partition("=")[0].partition(".")[0].rstrip("0123456789")
+    if field in Recipe.__dataclass_fields__:
+        return f"recipe.{setting}"
+    return f"arch.{setting}" if field in Arch.__dataclass_fields__ else "arch.activation=tanh"
+
+
+def _default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
+    """runs/ARCH-DATA, or runs/finetune-DATA."""
+    name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
+    source = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
+    return Path("runs") / f"{name}-{source}"
+
+
+def _describe(trainer: Trainer, request: _Request, init: Checkpoint | None, resumed: bool) -> Iterator[str]:
+    """What is about to be trained, in lines."""
+    from alexnet._runtime.native import level
+
+    spec, recipe, state, group = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
+    if init:
+        origin = trainer.provenance["init"]
+        yield (f"fine-tuning {request.init}: weights of {', '.join(origin['taken'])}; "
+               f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
+    yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
+           f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
+    yield (f"device {trainer.device.type}, precision {state.precision}, kernels {level() or 'none'}"
+           + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
+           + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
+    if resumed and state.epoch >= recipe.epochs:
+        yield f"the run has already trained {state.epoch} of {recipe.epochs} epochs; train longer with --epochs"
+    elif resumed:
+        yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}"
+
+
+def _ignore(event: Mapping[str, Any]) -> None:
+    """For a run without progress bar."""
+
+
+# --- Evaluate ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Images to evaluate networks on, and how their classes map to those of the networks."""
+
+    packed: PackedDataset
+    images: PackedSplit
+    label_map: Tensor
+    """int64 [classes of the data] -> class of the networks."""
+
+
+def evaluate(
+    models: str | Path | Model | Sequence[str | Path | Model], data: str | Path, *, views: int = 1,
+    split: str | None = None, batch_size: int = 128, device: str = "auto", fast: bool = False, progress: bool = True,
+) -> Errors:
+    """Measure loss, top-1 and top-5 error of a trained network, or of several as an ensemble.
+
+    Args:
+        models: A checkpoint, a run folder, a loaded model, or several of them, whose outputs are averaged (§6).
+        data: A folder of class folders, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
+        split: Default: `val`, or all images where the data has no split and was not trained on.
+        batch_size: Images that go through the network at a time. It does not change the result.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`, for models that are given by their path.
+        fast: Evaluate in bf16 and int8.
+        progress: Print notes and a progress bar on standard error.
+
+    Returns:
+        Sums and counts over all images, on every rank where torchrun started several.
+    """
+    paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
+    return evaluate_models(paths, data, views=views, split=split, batch_size=batch_size, device=device, fast=fast,
+                           progress=progress)[0]
+
+
+def evaluate_models(
+    models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, batch_size: int,
+    device: str, fast: bool, progress: bool,
+) -> tuple[Errors, list[Model]]:
+    """As `evaluate`, with the models that were loaded."""
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.evaluate import evaluate as measure
+    from alexnet.training.parallel.process_group import init_distributed
+
+    def open_all() -> tuple[list[Model], EvaluationSet]:
+        loaded = load_ensemble(models, str(group.device), fast)
+        return loaded, open_evaluation_set(loaded[0], data, split, note=say if progress else _silent)
+
+    with init_distributed(choose_device(device)) as group:
+        with group.error_barrier():
+            loaded, evaluation_set = group.local_rank0_first(open_all)
+        bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
+        shows = progress and group.first
+        with bar if shows else nullcontext():
+            errors = group.sum_errors(measure(
+                [(model.answering, model.preprocess) for model in loaded], evaluation_set.images, views=views,
+                batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
+                label_map=evaluation_set.label_map, share=(group.rank, group.size)))
+    return errors, loaded
+
+
+def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool = False) -> list[Model]:
+    """The models, loaded. Raises UserError for models whose outputs cannot be averaged, with both values."""
+    from alexnet.inference.predictor import Model, load
+
+    loaded = [model if isinstance(model, Model) else load(model, device, fast) for model in models]
+    names = [str(model.place) if isinstance(model, Model) else str(model) for model in models]
+    first = loaded[0]
+    for model, name in zip(loaded, names, strict=True):
+        if len(model.classes) != len(first.classes):
+            raise UserError(f"{name} has {len(model.classes)} classes and {names[0]} has {len(first.classes)}",
+                            "average only networks with the same classes")
+        for ours, theirs in zip(model.classes, first.classes, strict=True):
+            require(ours == theirs, f"{name} has the class {ours!r} where {names[0]} has {theirs!r}",
+                    "average only networks with the same classes")
+        side, first_side = model.preprocess.spec.side, first.preprocess.spec.side
+        require(side == first_side, f"{name} takes images of {side} pixels and {names[0]} of {first_side}",
+                "average only networks with the same image side")
+    return loaded
+
+
+def open_evaluation_set(
+    model: Model, data: str | Path, split: str | None, note: Callable[[str], None] = say,
+) -> EvaluationSet:
+    """The images of DATA at the model's side: its `val` split by default, else `train`."""
+    from alexnet.inference.evaluate import match_classes
+
+    packed = open_data(data, model.preprocess.spec.side, note=note, trained_on=model.trained_on or "unknown")
+    images = packed.split(split or ("val" if "val" in packed.splits else "train"))
+    return EvaluationSet(packed, images, match_classes(model.classes, packed.classes))
+
+
+# --- Data -------------------------------------------------------------------------------------------------------------
+
+
+def open_data(
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, trained_on: str | None = None,
+) -> PackedDataset:
+    """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
+
+    Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
+    """
+    from alexnet._runtime.native import set_sigbus_message
+    from alexnet.data.open import open_or_stream
+
+    packed = open_or_stream(str(data), side, say=note, trained_on=trained_on)
+    set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
+                       "it and run the same command again, training with --resume")
+    return packed
+
+
+def _silent(line: str) -> None:
+    """Print nothing."""

@@ -1,0 +1,81 @@
+"""The `check`, `pack` and `verify` commands: inspect a data set, pack it, verify checksums of a packed one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.notes import say
+from alexnet.cli.app import ALLOCATOR_HELP, DATA, AllocatorName, Json, app, at_least_1
+from alexnet.errors import UserError
+
+
+@app.command(group=DATA, sort_key=0)
+def check(data: str, /, *, json_: Json = False) -> None:
+    """Show what a data set is understood to be: its classes, its images, and what is left out. Writes nothing.
+
+    Args:
+        data: Class folders, a packed folder or its URL, a folder of ILSVRC-2012 archives, or the name cifar10 or
+            embedded.
+    """
+    from alexnet.data.summary import check as summarize
+
+    summary = summarize(data)
+    print(json.dumps(summary.to_json(), indent=2) if json_ else summary)
+
+
+@app.command(group=DATA, sort_key=1)
+def pack(
+    source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
+    held_out: float = 0.1, workers: int | None = None,
+    allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep",
+) -> None:
+    """Resize and crop the images of a data set once, and write them into shards that training reads fast.
+
+    Args:
+        source: A folder of class folders (with or without train/ and val/), a folder with the ILSVRC-2012 archives,
+            cifar-10-binary.tar.gz, or the name cifar10 or embedded.
+        dest: Folder to write. Interrupted packing is resumed there.
+        side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
+        codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
+        quality: JPEG quality.
+        held_out: Fraction of each class that is held out for validation if the source has no validation split.
+        workers: Threads. Default: one for each core.
+    """
+    at_least_1(side=side, workers=workers)
+    set_allocator(allocator)
+
+    from alexnet.data.packing import choose_side, pack_with_bar
+    from alexnet.data.sources.detect import open_dataset
+
+    dataset = open_dataset(source, held_out=held_out)
+    for note in dataset.notes:
+        say(f"note: {note}")
+    packed = pack_with_bar(
+        dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
+    counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
+    print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
+
+
+@app.command(group=DATA, sort_key=2)
+def verify(data: str, /) -> None:
+    """Verify the checksum of every file of a packed folder, and name those that are missing, truncated or damaged.
+
+    Other commands verify everything except the image shards, because reading them takes long.
+
+    Args:
+        data: A folder that `alexnet pack` wrote.
+    """
+    from alexnet._runtime.progress import Bar
+    from alexnet.data.packed import open_packed
+
+    if "://" in data:
+        raise UserError(f"{data} is a URL, whose files are verified when they are downloaded", "name a folder")
+    packed = open_packed(data)
+    with Bar("verifying", "files") as bar:
+        packed.verify(bar)
+    print(f"{data}: all {len(packed.manifest['files']):,} files have the right checksum")

@@ -1,0 +1,70 @@
+"""Exceptions -> one sentence and an exit code: 2 for a user's mistake, 128 + N for signal N, 1 for a lost peer."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+from cyclopts import CycloptsError, UnknownOptionError
+
+from alexnet.errors import closest_match
+
+BROKEN_PIPE = 141
+"""Exit code where the reader of standard output has closed it, as `| head` does: 128 + SIGPIPE."""
+
+_SAME_AS = {
+    "--learning-rate": "--lr", "--rate": "--lr", "--bs": "--batch-size", "--wd": "--weight-decay",
+    "--network": "--arch", "--model": "--arch", "--output": "--out", "--gpu": "--device cuda", "--cuda": "--device cuda",
+    "--checkpoint": "--init", "--pretrained": "--init torchvision",
+}
+"""Options as other programs call them, where ours have another name."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the command prints on standard error, and its exit code."""
+
+    sentence: str
+    exit_code: int
+    every_rank: bool = True
+    """Under torchrun: whether each process prints it, or rank 0 alone."""
+
+
+def failure(error: BaseException) -> Failure | None:
+    """The sentence and exit code for an exception that a user can cause; None for a fault of the program."""
+    if isinstance(error, CycloptsError):
+        return Failure(_usage(error), 2)
+    if isinstance(error, OSError):
+        return Failure(_file_problem(error), 2)
+    if isinstance(error, ValueError):  # UserError, and what libraries raise about a user's input
+        return Failure(_one_line(error), 2)
+    # The trainer's Interrupted and the process group's PeerLostError: recognized by their attribute, because importing
+    # them would import torch.
+    exit_code = getattr(error, "exit_code", None)
+    return None if exit_code is None else Failure(_one_line(error), exit_code, every_rank=exit_code == 1)
+
+
+def _usage(error: CycloptsError) -> str:
+    command = " ".join(("alexnet", *(error.command_chain or ())))
+    sentence = _one_line(error)
+    if isinstance(error, UnknownOptionError) and "Did you mean" not in sentence:
+        option = error.token.keyword or error.token.value
+        known = {name for argument in error.argument_collection for name in argument.names}
+        meant = _SAME_AS.get(option, "")
+        if meant.split(" ")[0] in known or (meant := closest_match(option, known) or ""):
+            sentence = f"{sentence} Did you mean {meant}?"
+    return f"{sentence}  ({command} --help lists what there is)"
+
+
+def _file_problem(error: OSError) -> str:
+    """The operating system's message with the file and a remedy."""
+    if error.strerror is None:
+        return _one_line(error)
+    remedy = "make room on the disk" if error.errno == errno.ENOSPC else "check the name, and who may use it"
+    if error.filename is None:
+        return f"{error.strerror.lower()}; {remedy}"
+    return f"{error.filename} cannot be read or written ({error.strerror.lower()}); {remedy}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,262 @@
+"""The `diagnose`, `attribute`, `top-patches` and `neighbors` commands: what happens inside a trained network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import shorten
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from alexnet._runtime.notes import say
+from alexnet.api import open_data
+from alexnet.architecture.presets import default_recipe
+from alexnet.cli.app import IMAGE_FILE, INTERPRET, Device, Json, app, at_least_1, check_output, reject_options
+from alexnet.cli.paper import claim_side
+from alexnet.errors import require
+
+ROWS_SHOWN = 20
+"""Images, at most, that a figure of neighbors shows."""
+
+COLUMNS = 50
+"""Patches or neighbors in a row of a figure, at most: as wide as 10,000 pixels."""
+
+
+@app.command(group=INTERPRET, sort_key=0)
+def diagnose(
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], images: int | None = None,
+    steps: int | None = None, side: int | None = None, device: Device = "auto", json_: Json = False,
+) -> None:
+    """Measure saturated and dead units, gradients and updates of a network, and name what is wrong.
+
+    With DATA alone: compare small networks with sigmoid, tanh and ReLU units, with and without batch normalization,
+    before and after some training steps (section 3.1: why ReLU).
+
+    Args:
+        paths: A checkpoint or run folder, and the data it was trained on; or the data alone.
+        images: With a checkpoint: training images to measure on, in whole batches. Default: 512.
+        steps: Without a checkpoint: training steps. Default: 150.
+        side: Without a checkpoint: 32 or 64 pixels. Default: 32 for cifar10, else 64.
+    """
+    require(len(paths) in (1, 2), "diagnose takes a checkpoint and its data, or data alone",
+            "alexnet diagnose runs/mine DATA")
+    at_least_1(steps=steps)
+    require(images is None or images >= 2, f"--images {images} must be at least 2")
+    if len(paths) == 1:
+        reject_options("diagnose without a checkpoint", images=images,
+                       device=None if device in ("auto", "cpu") else device)
+        _compare_activations(paths[0], side, steps or 150, json_)
+    else:
+        reject_options("diagnose of a checkpoint", steps=steps, side=side)
+        _diagnose_checkpoint(Path(paths[0]), paths[1], images or 512, device, json_)
+
+
+def _compare_activations(data: str, side: int | None, steps: int, json_: bool) -> None:
+    from rich.console import Console
+
+    from alexnet._runtime.progress import Bar
+    from alexnet.cli.render import before_after_table
+    from alexnet.reproduce.runs import compare_networks
+
+    packed = open_data(data, claim_side(data, side))
+    with Bar("training the networks", "steps") as bar:
+        compared = compare_networks(packed, steps=steps, on_progress=bar)
+    if json_:
+        print(json.dumps([{
+            "name": network.name, "before": network.before.to_json(),
+            "after": network.after.to_json() if network.after else None,
+            "findings": [asdict(finding) for finding in network.findings]} for network in compared], indent=2))
+    else:
+        Console(highlight=False).print(before_after_table(compared, steps))
+
+
+def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_: bool) -> None:
+    import torch
+    from rich.console import Console
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet.cli.render import activations_table
+    from alexnet.data.augmentation import lighting_basis
+    from alexnet.inference.evaluate import match_classes
+    from alexnet.interpret import activations, health
+    from alexnet.models import checkpoint
+    from alexnet.training.schedule import learning_rate
+
+    saved = checkpoint.load(path)
+    packed = open_data(data, saved.arch.input.side)
+    where = torch.device(choose_device(device))
+    recipe = saved.recipe or default_recipe(saved.arch)
+    torch.manual_seed(0)
+    batches = activations.shown(
+        packed.split("train"), saved.preprocess().to(where), recipe, images, device=where,
+        lighting_CC=lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(where),
+        label_map=match_classes(saved.classes, packed.classes))
+    rate = recipe.learning_rate
+    if saved.training:  # that of the last finished epoch
+        rate = learning_rate(recipe, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
+    report = activations.inspect_activations(saved.network().to(where), batches, rate=rate, decay=recipe.weight_decay)
+    findings = health.findings(report, saved.arch, saved.training.get("step"))
+    if json_:
+        print(json.dumps(report.to_json() | {"findings": [asdict(finding) for finding in findings]}, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(activations_table(report))
+    console.print(f"\n{report.images:,} of {len(packed.split('train')):,} training images, in whole batches; "
+                  f"loss {report.loss:.3f}; updates at a learning rate of {rate:.3g}, "
+                  f"{'that of its last epoch' if saved.training else 'the initial one of its recipe'}, without momentum.")
+    for sentence in [*map(str, findings)] or [health.HEALTHY]:
+        console.print(sentence)
+
+
+@app.command(group=INTERPRET, sort_key=1)
+def attribute(
+    checkpoint: Path, image: Path, /, *, label: Annotated[str | None, Parameter(name="--class")] = None,
+    layer: str | None = None, out: Path = Path("figures/attribute.png"), device: Device = "auto", json_: Json = False,
+) -> None:
+    """Draw which pixels a class score depends on: occlusion, Grad-CAM, guided backpropagation, deconvnet.
+
+    Args:
+        checkpoint: A checkpoint or a run folder.
+        image: An image file.
+        label: Class whose score is explained. Default: the most likely class.
+        layer: Layer whose feature maps Grad-CAM weights. Default: the activations of the last convolutional layer.
+        out: Figure to write, .png or .svg.
+    """
+    check_output(out, IMAGE_FILE)
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet.inference.predictor import load
+    from alexnet.interpret import attribution
+    from alexnet.reproduce import paper_figures, plots
+
+    require(image.exists(), f"{image} does not exist", "name an image")
+    found = attribution.see(load(checkpoint, choose_device(device)), image, label=label, layer=layer)
+    gradients = {"guided gradients": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
+    drawn = plots.attribution_figure(
+        found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
+        {name: gradient for name, gradient in gradients.items() if gradient is not None},
+        f"{found.label}, {found.probability:.0%}")
+    paths = paper_figures.save(drawn, out)
+    if json_:
+        print(json.dumps({
+            "image": str(image), "class": found.label, "probability": found.probability, "figure": str(paths[0]),
+            "window": found.window, "occlusion": found.occlusion_HW.tolist(), "layer": found.layer,
+            "grad_cam": found.grad_cam_HW.tolist()}))
+        return
+    row, column = divmod(int(found.occlusion_HW.argmax()), found.occlusion_HW.shape[1])
+    print(f"{image}: {found.label}, {found.probability:.1%}")
+    view, drop = len(found.view_HWC), found.occlusion_HW.max()
+    print(f"occlusion: a gray square of {found.window} pixels lowers this most around row {row}, column {column} of the "
+          f"{view}x{view} view: by {100 * drop:.1f} percentage points, averaged over the squares that cover that pixel")
+    if found.guided_HWC is None:
+        say("note: guided backpropagation and deconvnet are defined for ReLUs, which this network does not have")
+    print(f"figure: {paths[0]}")
+
+
+@app.command(name="top-patches", group=INTERPRET, sort_key=2)
+def top_patches_(
+    checkpoint: Path, data: str, /, *, layer: str, unit: Annotated[list[int] | None, Parameter(negative=())] = None,
+    count: int = 9, split: str = "train", out: Path = Path("figures/top-patches.png"), device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Find the image patches that activate units of a layer most.
+
+    Args:
+        checkpoint: A checkpoint or a run folder.
+        data: Images to search: class folders, a packed folder, or a name such as cifar10.
+        layer: A layer's name, such as conv1, relu5 or fc6; see `alexnet explain`.
+        unit: Number of a feature map or unit, from 0. May be repeated. Default: twelve, evenly spaced.
+        count: Patches of each unit.
+        split: train or val.
+        out: Figure to write, .png or .svg.
+    """
+    _check_count(count)
+    check_output(out, IMAGE_FILE)
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.cli.render import print_top_patches
+    from alexnet.inference.predictor import load
+    from alexnet.interpret import top_patches
+    from alexnet.reproduce import paper_figures, plots
+
+    model = load(checkpoint, choose_device(device))
+    packed = open_data(data, model.preprocess.spec.side)
+    images = packed.split(split)
+    with Bar(f"searching {layer}", "images") as bar:
+        found = top_patches.strongest(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
+    side = top_patches.field(model.network.arch, layer)[1]
+    outputs = iter(plots.alike([patch.output for best in found.values() for patch in best]))
+    # The units of the last layer are the classes.
+    names = model.classes if layer == model.network.layer_names()[-1] else ()
+    rows = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
+        (top_patches.cut_out(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side), next(outputs))
+        for patch in best] for number, best in found.items()}
+    paths = paper_figures.save(plots.patches(rows, count), out)
+    if json_:
+        print(json.dumps([{"layer": layer, "unit": number, "patches": [
+            {"image": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
+            for patch in best]} for number, best in found.items()], indent=2))
+        return
+    print_top_patches(found, names)
+    print(f"figure: {paths[0]}")
+
+
+@app.command(name="neighbors", group=INTERPRET, sort_key=3)
+def neighbors_(
+    checkpoint: Path, /, *images: Path, reference_set: str, count: int = 6, split: str = "train",
+    layer: str | None = None, out: Path = Path("figures/neighbors.png"), device: Device = "auto", json_: Json = False,
+) -> None:
+    """Find the nearest neighbors of images in a reference set, by the features of the last hidden layer (Figure 4).
+
+    The search is exact for up to 100,000 images; for more, it needs faiss: `pip install 'alexnet[neighbors]'`. The
+    features of the reference set are computed once and kept in ~/.cache/alexnet/features.
+
+    Args:
+        checkpoint: A checkpoint or a run folder.
+        images: Files, or folders of files.
+        reference_set: Images to search: class folders, a packed folder, or a name such as cifar10.
+        count: Neighbors of each image.
+        split: Split of the reference set, train or val.
+        layer: Layer whose output is compared. Default: the activations of the last hidden layer.
+        out: Figure to write, .png or .svg.
+    """
+    _check_count(count)
+    check_output(out, IMAGE_FILE)
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.neighbors import class_of, features_of, neighbors
+    from alexnet.inference.predictor import expand, load
+    from alexnet.reproduce import paper_figures, plots
+
+    require(bool(images), "neighbors takes a checkpoint and then images",
+            "alexnet neighbors runs/mine IMAGE... --reference-set DATA")
+    model = load(checkpoint, choose_device(device))
+    paths = expand(images)
+    queries = [model.pixels(path) for path in paths]
+    packed = open_data(reference_set, model.preprocess.spec.side)
+    references = packed.split(split)
+    with Bar("features of the reference set", "images") as bar:
+        features_ND = features_of(model, references, layer, keep_as=f"{packed.fingerprint} {split}", on_progress=bar)
+    found = neighbors(model.features(queries, layer), features_ND, references, packed.classes, count)
+    shown = slice(ROWS_SHOWN)
+    labels = [class_of(path, packed.classes) for path in paths[shown]]
+    figures = paper_figures.save(plots.beside(paper_figures.rows_beside(
+        queries[shown], labels, found[shown], references, [path.stem for path in paths[shown]])), out)
+    if json_:
+        print(json.dumps([{"image": str(path), "nearest": [neighbor.to_json() for neighbor in nearest]}
+                          for path, nearest in zip(paths, found, strict=True)], indent=2))
+        return
+    for path, nearest in zip(paths, found, strict=True):
+        print(path)
+        for neighbor in nearest:
+            print(f"  {neighbor.distance:8.2f}  {neighbor.label}  {neighbor.name}")
+    print(f"figure: {figures[0]}" + (f", with the first {ROWS_SHOWN} images" if len(paths) > ROWS_SHOWN else ""))
+
+
+def _check_count(count: int) -> None:
+    at_least_1(count=count)
+    require(count <= COLUMNS, f"--count {count} must be at most {COLUMNS}", "more do not fit into a row of the figure")

@@ -1,0 +1,61 @@
+"""The `alexnet` command: registers all commands, runs one, and turns exceptions into a sentence and an exit code.
+
+Results go to standard output, progress and notes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from alexnet._runtime.notes import is_rank0, say
+from alexnet.cli import (  # noqa: F401 - each module adds its commands to the app
+    architecture,
+    data,
+    evaluate,
+    interpret,
+    paper,
+    serve,
+    train,
+    weights,
+)
+from alexnet.cli.app import app
+from alexnet.cli.errors import BROKEN_PIPE, failure
+
+__all__ = ["app", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0, 2 after a user's mistake, 128 + N after signal N (130 for Ctrl-C)."""
+    warnings.showwarning = _show_warning
+    try:
+        try:
+            app(arguments, exit_on_error=False, print_error=False)
+        finally:
+            sys.stdout.flush()  # a closed pipe must raise here, where it is handled
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again when it exits
+        sys.exit(BROKEN_PIPE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if (failed := failure(error)) is None:
+            raise
+        if failed.every_rank or is_rank0():
+            print(f"alexnet: {failed.sentence}", file=sys.stderr)
+        sys.exit(failed.exit_code)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of this package as a note, without the line of source code that Python shows."""
+    if Path(__file__).parents[1] in Path(filename).parents:
+        say(f"note: {message}")
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)

@@ -1,0 +1,134 @@
+"""The `train` command: its options, grouped, and the call of `alexnet.api.train`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.notes import is_rank0
+from alexnet.cli.app import (
+    ALLOCATOR_HELP,
+    TRAIN_AND_EVALUATE,
+    AllocatorName,
+    Device,
+    Int,
+    OptionalInt,
+    PrecisionName,
+    Settings,
+    app,
+)
+
+
+@Parameter(name="*", group=Group("Network and recipe", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """What to train, and with which hyperparameters."""
+
+    arch: str | None = None
+    """Network; `alexnet list` shows all. Default: paper. For images of 64 pixels or less, or a first result within
+    minutes: small. For 32 pixels: cifar."""
+    recipe: str | None = None
+    """paper, code2012, caffe, torchvision, modern, cifar, lars or finetune. Default: the recipe that belongs to the
+    network; with --init, finetune at a tenth of that recipe's learning rate."""
+    epochs: OptionalInt = None
+    """Epochs to train. Default: the recipe's."""
+    lr: float | None = None
+    """Initial learning rate. Default: the recipe's."""
+    batch_size: OptionalInt = None
+    """Images in a batch, over all processes together. Default: the recipe's."""
+    weight_decay: float | None = None
+    """Weight decay. Default: the recipe's."""
+    settings: Settings = None
+
+
+@Parameter(name="*", group=Group("Run folder", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where the run is written, and whether it is resumed."""
+
+    out: Path | None = None
+    """Run folder. Default: runs/ARCH-DATA; with --init, runs/finetune-DATA."""
+    resume: bool = False
+    """Continue the run in that folder, if there is one. It ends where an uninterrupted run would have ended."""
+    seed: OptionalInt = None
+    """Seed of the initial weights, the order of the images and the augmentation. Default: 0, or the resumed run's."""
+    save_minutes: float = 10.0
+    """Write the last checkpoint this often, besides after every epoch."""
+
+
+@Parameter(name="*", group=Group("Fine-tuning", sort_key=3))
+@dataclass(frozen=True, kw_only=True)
+class FineTuneOptions:
+    """Start from trained weights."""
+
+    init: str | None = None
+    """Checkpoint or run whose weights the network starts from, or torchvision, whose weights are downloaded. The
+    classes may differ."""
+    freeze: str | None = None
+    """Layers that are not trained: conv for all convolutional layers, or names such as conv1,conv2."""
+
+
+@Parameter(name="*", group=Group("Device", sort_key=4))
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """What the run is computed on."""
+
+    device: Device = "auto"
+    precision: PrecisionName = "auto"
+    """auto: bf16 if the device has instructions for it, else fp32. fp16 needs a GPU."""
+    workers: Int = 2
+    """Threads that read images ahead. They do not change the result."""
+    micro_batch: OptionalInt = None
+    """Process at most this many images at a time and add up their gradients, to save memory. Only batch normalization
+    gives other results."""
+    allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep"
+
+
+@Parameter(name="*", group=Group("Several processes (torchrun)", sort_key=5))
+@dataclass(frozen=True, kw_only=True)
+class ParallelOptions:
+    """How the processes that torchrun starts share the work."""
+
+    parallel: Literal["data", "towers", "hybrid"] = "data"
+    """data: each process trains on its part of every batch. towers: each process has one of the paper's two towers.
+    hybrid: data-parallel convolutional layers and model-parallel fully connected layers ("One weird trick")."""
+    timeout: float = 20.0
+    """Seconds to wait for another process before it counts as lost."""
+
+
+@app.command(group=TRAIN_AND_EVALUATE, sort_key=1)
+def train(
+    data: str, /, *,
+    network: NetworkOptions = NetworkOptions(), run: RunOptions = RunOptions(),
+    fine_tune: FineTuneOptions = FineTuneOptions(), computing: DeviceOptions = DeviceOptions(),
+    processes: ParallelOptions = ParallelOptions(),
+) -> None:
+    """Train a network, and write its best and last checkpoints, a log and a report.
+
+    Ctrl-C and SIGTERM save a checkpoint and stop; --resume continues from it. To train on several GPUs or hosts, start
+    the same command with torchrun: `torchrun --nproc-per-node 2 -m alexnet train ...`
+
+    Args:
+        data: A folder with one folder of images for each class, a packed folder, the name cifar10 or embedded, or the
+            URL (http, https or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is streamed.
+    """
+    allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
+    limit_openmp_spinning()
+
+    from alexnet import api
+
+    options: dict[str, Any] = {}
+    for group in (network, run, fine_tune, computing, processes):
+        options |= vars(group)
+    options["settings"] = network.settings or ()
+    del options["allocator"]
+    done = api.train(data, about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": allocator}, **options)
+    if is_rank0():
+        print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}; report: {done.report}")

@@ -1,0 +1,68 @@
+"""Progress bar of a training run: loss, error and images per second, one line for each epoch and warning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alexnet._runtime.progress import Bar
+from alexnet.errors import Finding
+
+_SMOOTHED = ("loss", "train_error", "images_per_second", "waiting")
+
+
+class TrainingBar(Bar):
+    """Shows the events of a training run (`training.trainer.Trainer`): pass `bar.show` as `on_event`."""
+
+    shows_rate = False  # images per second is shown, so steps per second is not
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__("training", "steps", plain_seconds=15)
+        self.epochs, self.steps, self.run, self.classes = epochs, 0, "", 0
+        self.smoothed: dict[str, float] = {}
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show one event of the run's log."""
+        kind = event["event"]
+        if kind == "start":
+            self.steps, self.classes = event["steps_per_epoch"], event["classes"]
+        elif kind == "step":
+            self._show_step(event)
+        elif kind == "validating" and self.progress:
+            self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} images")
+        elif kind == "epoch":
+            # With five classes or fewer the top-5 error is always 0.
+            top5 = f", top-5 {event['val_top5_error']:.1%}" if self.classes > 5 else ""
+            self.print_line(
+                f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "
+                f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "
+                f"{event['val_top1_error']:.1%}{top5}")
+        elif kind == "warning":
+            finding = Finding(event["kind"], event["subject"], event["problem"], event["remedy"])
+            self.print_line(f"warning: {finding}")
+
+    def _show_step(self, event: dict[str, Any]) -> None:
+        for key in _SMOOTHED:  # the log has each step's own numbers
+            self.smoothed[key] = 0.9 * self.smoothed.get(key, event[key]) + 0.1 * event[key]
+        # All reader threads work ahead, so a step waits only if they together are slower than the network.
+        bottleneck = "reading" if self.smoothed["waiting"] > 0.2 else "network"
+        text = ("loss {loss:.3f}, error {train_error:.1%}, {images_per_second:,.0f} img/s, "
+                "waiting for data {waiting:.0%}, {}-bound").format(bottleneck, **self.smoothed)
+        title = f"{self.run}, epoch" if self.run else "epoch"
+        self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
+
+
+class ClaimBar(TrainingBar):
+    """Shows the runs of a claim one after another (`reproduce.runs.Runs`): a bar each, a line when a run is done."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show one event of a run's log."""
+        if event["event"] == "start":
+            self.epochs, self.run = event["epochs"], event["run"]
+        if event["event"] == "epoch" and event["epoch"] == self.epochs:
+            self.print_line(f"{self.run}: training error {event['train_error']:.1%}, "
+                            f"top-1 error {event['val_top1_error']:.1%}")
+        if event["event"] != "epoch":
+            super().show(event)
