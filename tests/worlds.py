@@ -57,7 +57,7 @@ def hold(folder: Path) -> None:
         velocity = run.strategy.shards.gather(run.optimizer.velocity)
         if processes.first:
             checkpoint.save(checkpoint.Checkpoint(
-                run.spec.arch, run.spec.data.classes, weights, run.preprocess.mean_HWC, run.recipe, velocity,
+                run.spec.arch, run.spec.data.classes, weights, run.preprocess.mean_HWC, run.spec.recipe, velocity,
                 asdict(run.state)), folder / "held")
 
 

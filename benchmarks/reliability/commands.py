@@ -102,7 +102,6 @@ def _ended(child: int) -> int:
 
 if __name__ == "__main__":
     import torch.utils.tensorboard  # noqa: F401  # and all else that a command would import anew each time
-
     from alexnet.cli.commands import main
 
     _serve(main)

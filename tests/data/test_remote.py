@@ -17,11 +17,11 @@ from zlib import crc32
 import numpy as np
 import pytest
 import torch
+from alexnet.cli.commands import main
 
 from alexnet._runtime import download
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
-from alexnet.cli.commands import main
 from alexnet.data import loader, manifest
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
