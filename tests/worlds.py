@@ -1,4 +1,4 @@
-"""What each of several processes does in test_distributed.py: `python worlds.py DEED FOLDER`.
+"""What each process does in test_parallel.py: `python worlds.py DEED FOLDER`.
 
 FOLDER/jobs.json says what; each process finds its own number in torchrun's variables.
 """

@@ -126,7 +126,8 @@ def test_biases_may_learn_at_twice_the_rate_and_undecayed():
 def test_layers_that_begin_anew_learn_at_their_own_rate():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    optimizer = SGD(network, Recipe("r", new_layer_lr_factor=10.0, bias_lr_factor=2.0, weight_decay=0.0), new_layers=[network[1]])
+    settings = Recipe("r", new_layer_lr_factor=10.0, bias_lr_factor=2.0, weight_decay=0.0)
+    optimizer = SGD(network, settings, new_layers=[network[1]])
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step(1e-3)

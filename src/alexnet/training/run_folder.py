@@ -1,4 +1,4 @@
-"""A run's folder: log.jsonl and config.json, written and read back. No other module reads or writes either."""
+"""A run's folder: log.jsonl and config.json, written and read back."""
 
 from __future__ import annotations
 
