@@ -1,6 +1,6 @@
 """The `alexnet` command in this process."""
 
-from alexnet.cli.commands import main
+from alexnet.cli.main import main
 
 SMALL = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--set", "arch.conv.width=16",
          "--set", "recipe.batch_size=16"]

@@ -1,7 +1,9 @@
-"""Fixtures that many tests share: images, a packed data set, a trained run, a browser; and the options of this suite."""
+"""Fixtures that many tests share: images, a packed data set, a trained run, a browser; and the suite's options."""
 
+import atexit
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from alexnet.data.sources.detect import open_dataset
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
 
+EXIT_STATUS = pytest.StashKey[int]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-extras", action="store_true",
@@ -33,6 +37,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     requirements.required = config.getoption("--require-extras")
+    atexit.register(end_without_teardown, config)  # registered first, so it runs last
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+def end_without_teardown(config: pytest.Config) -> None:
+    """End the process before the interpreter is torn down, if Triton was imported (torch.export imports it too).
+
+    Triton is bound with nanobind, which prints 60 lines about leaked types at that point, below pytest's closing line.
+    """
+    if "triton" in sys.modules and EXIT_STATUS in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[EXIT_STATUS])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-"""A server of a small network, in a thread of the test's own process, and what asks it."""
+"""Run a small server in a thread of the test process, and send it requests."""
 
 from __future__ import annotations
 
@@ -13,68 +13,88 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet.serving.app import Service
-from alexnet.serving.server import bind, server
+from alexnet.data.packed import PackedDataset
+from alexnet.inference.predictor import Model
+from alexnet.serving.app import create_app
+from alexnet.serving.explanations import ReferenceSet
+from alexnet.serving.middleware import allowed_hosts
+from alexnet.serving.samples import sample_images
+from alexnet.serving.server import bind, create_server
+from alexnet.serving.service import Service
 
 
-class Served:
-    """Where a server listens, and how it is asked."""
+class Client:
+    """Send requests to a server on this machine."""
 
-    def __init__(self, port: int, service: Service) -> None:
-        self.port, self.service, self.url = port, service, f"http://127.0.0.1:{port}/"
+    def __init__(self, port: int, service: Service | None = None) -> None:
+        self.port, self.url = port, f"http://127.0.0.1:{port}/"
+        self._service = service
 
-    def ask(self, path: str, body: bytes | Any = None, method: str = "", **headers: str) -> tuple[int, Any, Any]:
-        """Status, headers, and the answer: JSON read, else bytes."""
+    @property
+    def service(self) -> Service:
+        """The service behind the server, where it runs in this process."""
+        assert self._service is not None
+        return self._service
+
+    def request(self, path: str, body: bytes | Any = None, method: str = "", **headers: str) -> tuple[int, Any, Any]:
+        """Status, headers, and the body: parsed JSON, else bytes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method or ("GET" if body is None else "POST"), path, body,
                                {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            said = answer.read()
-            is_json = answer.headers.get("content-type") == "application/json"
-            return answer.status, answer.headers, json.loads(said) if is_json else said
+            response = connection.getresponse()
+            data = response.read()
+            is_json = response.headers.get("content-type") == "application/json"
+            return response.status, response.headers, json.loads(data) if is_json else data
         finally:
             connection.close()
 
     def predict(self, body: bytes, query: str = "", **headers: str) -> tuple[int, Any, Any]:
-        return self.ask(f"/predict{query}", body, **{"Content_Type": "image/png", **headers})
+        """POST one image to /predict."""
+        return self.request(f"/predict{query}", body, **{"Content_Type": "image/png", **headers})
 
-    def send(self, photos: dict[str, bytes], path: str = "/predict") -> tuple[int, Any, Any]:
-        """Files as a form, as a browser sends them."""
-        body, kind = form(photos)
-        return self.ask(path, body, Content_Type=kind)
+    def post_form(self, files: dict[str, bytes], path: str = "/predict") -> tuple[int, Any, Any]:
+        """POST files as a form, as a browser does."""
+        body, content_type = form(files)
+        return self.request(path, body, Content_Type=content_type)
 
 
 @contextlib.contextmanager
-def served(service: Service) -> Iterator[Served]:
-    """A server that answers while this lasts, and then stops as it would at a signal."""
-    door, started = bind("127.0.0.1", 0), threading.Event()
+def served(service: Service) -> Iterator[Client]:
+    """Run a server while the context lasts, then shut it down as at a signal."""
+    listener, started = bind("127.0.0.1", 0), threading.Event()
 
-    def stopping() -> None:
-        service.draining = True
+    def on_stop() -> None:
+        service.is_draining = True
 
-    running = server(service.app(), on_start=started.set, on_stop=stopping)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [door]})
+    running = create_server(create_app(service), service.limits, on_start=started.set, on_stop=on_stop)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         assert started.wait(60)
-        yield Served(door.getsockname()[1], service)
+        yield Client(listener.getsockname()[1], service)
     finally:
         running.should_exit = True
         thread.join(60)
         assert not thread.is_alive()
 
 
-def form(photos: dict[str, bytes]) -> tuple[bytes, str]:
-    """A body and its content type."""
-    parts = [b'--cut\r\nContent-Disposition: form-data; name="photo"; filename="%s"\r\n'
+def full_service(model: Model, packed: PackedDataset) -> Service:
+    """A service with validation errors, samples, a reference set and allowed hosts; without a token."""
+    return Service(model, {"top1_error": 0.25, "photographs": 1200}, ReferenceSet.of(model, packed),
+                   sample_images(packed), hosts=allowed_hosts("127.0.0.1"))
+
+
+def form(files: dict[str, bytes]) -> tuple[bytes, str]:
+    """The body of a form and its content type."""
+    parts = [b'--cut\r\nContent-Disposition: form-data; name="image"; filename="%s"\r\n'
              b"Content-Type: application/octet-stream\r\n\r\n%s\r\n" % (name.encode(), data)
-             for name, data in photos.items()]
+             for name, data in files.items()]
     return b"".join(parts) + b"--cut--\r\n", "multipart/form-data; boundary=cut"
 
 
 def encoded(pixels_HWC: np.ndarray, kind: str = "PNG") -> bytes:
-    """An image's file."""
+    """An image file."""
     stream = io.BytesIO()
     Image.fromarray(pixels_HWC).save(stream, kind)
     return stream.getvalue()

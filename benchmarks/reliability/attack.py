@@ -35,7 +35,7 @@ GROWTH = 50
 # --- Requests ---------------------------------------------------------------------------------------------------------
 
 METHODS = ["GET", "POST", "HEAD", "PUT", "OPTIONS", "TRACE", "CONNECT", "PATCH", "DELETE", "get", "PRI", "X" * 300]
-PATHS = ["/", "/predict", "/look", "/model", "/health", "/ready", "/metrics", "/openapi.json", "/palette.css",
+PATHS = ["/", "/predict", "/explain", "/model", "/health", "/ready", "/metrics", "/openapi.json", "/palette.css",
          "/page.js", "/samples/0.png", "/samples/99999.png", f"/samples/{'9' * 5000}.png", "/samples/%C2%B2.png",
          "/../../etc/passwd", "/%2e%2e/%00", "//predict", "http://localhost/predict", "*", "/%ff%fe", "/predict/",
          "/" + "a/" * 5000]
@@ -96,7 +96,8 @@ def fuzzed(rng: random.Random, pictures: list[bytes]) -> bytes:
         headers, body = [*headers, "Transfer-Encoding: chunked"], chunked(body, rng.choice([7, 1000]))
     elif rng.random() < 0.9:
         headers.append(f"Content-Length: {len(body)}")
-    target = "?".join(filter(None, [rng.choice(["/predict", "/look", rng.choice(PATHS)]), rng.choice(["", *QUERIES])]))
+    path, query = rng.choice(["/predict", "/explain", rng.choice(PATHS)]), rng.choice(["", *QUERIES])
+    target = f"{path}?{query}" if query else path
     method, http = rng.choice(["POST"] * 3 + METHODS), rng.choice(["1.1"] * 5 + ["1.0", "0.9", "2.0"])
     return "\r\n".join([f"{method} {target} HTTP/{http}", *headers, "", ""]).encode("latin-1") + body
 
@@ -204,7 +205,7 @@ def measure(requests: int, megabytes: int, slow_clients: int, seconds: float, bo
     async def go(server: Served) -> tuple[float, float, int]:
         port = server.port
         warm = post(form([('name="p"; filename="x"', image())] * 64), "/predict", FORM)
-        for request in [warm, post(image(), "/look"), *[post(image())] * 50]:
+        for request in [warm, post(image(), "/explain"), *[post(image())] * 50]:
             await ask(port, request)
         before = server.megabytes()
         seen.update(await fuzz(port, requests))

@@ -59,9 +59,9 @@ async def served(port: int, paths: list[Path]) -> tuple[NDArray[np.float64], lis
         body = form([(f'name="p"; filename="{path.name}"', path.read_bytes()) for path in paths[at : at + IN_A_FORM]])
         got = await ask(port, post(body, "/predict?logits=true&top=1", FORM))
         assert got.status == 200, got
-        for photo in json.loads(got.body)["photos"]:
-            logits.append(photo["logits"])
-            best.append(photo["classes"][0]["name"])
+        for result in json.loads(got.body)["images"]:
+            logits.append(result["logits"])
+            best.append(result["classes"][0]["name"])
     return np.array(logits), best
 
 

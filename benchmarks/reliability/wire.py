@@ -15,10 +15,12 @@ from served import image, post, untrained
 from uvicorn.server import ServerState
 
 from alexnet.inference.predictor import load
-from alexnet.serving.app import Service
-from alexnet.serving.explanations import samples
-from alexnet.serving.middleware import names_of
-from alexnet.serving.server import TimeoutProtocol, server
+from alexnet.serving.app import create_app
+from alexnet.serving.limits import Limits
+from alexnet.serving.middleware import allowed_hosts
+from alexnet.serving.samples import sample_images
+from alexnet.serving.server import ServerConfig, TimeoutProtocol
+from alexnet.serving.service import Service
 
 
 class Transport(asyncio.Transport):
@@ -56,8 +58,8 @@ class Wire:
         self.loop.set_exception_handler(lambda _, context: self.problems.append(str(context)))
         with tempfile.TemporaryDirectory() as place:
             model = load(untrained(Path(place)))
-        self.service = Service(model, samples=samples(None), hosts=names_of("127.0.0.1"))
-        self.config = server(self.service.app(), on_start=lambda: None, on_stop=lambda: None).config
+        service = Service(model, samples=sample_images(None), hosts=allowed_hosts("127.0.0.1"))
+        self.config = ServerConfig(create_app(service), Limits())
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         self.loop.run_until_complete(self.lifespan.startup())
@@ -113,5 +115,5 @@ def seeds() -> list[bytes]:
     late = post(b"", "/predict", "image/png", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
     return [*gets, gets[0] + gets[1], *(post(picture, "/predict?top=2&logits=true") for picture in pictures),
             post(many, "/predict?views=10", FORM),
-            post(pictures[0], "/look?class=class%201", "image/png", "Expect: 100-continue", "Connection: close"),
+            post(pictures[0], "/explain?class=class%201", "image/png", "Expect: 100-continue", "Connection: close"),
             late + chunked(pictures[2], 50)]

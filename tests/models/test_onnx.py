@@ -101,7 +101,7 @@ def test_onnx_of_every_preset_answers_as_the_network_at_any_batch(name, folder):
 
 
 @pytest.fixture(scope="module")
-def samples(samples):
+def samples(images):
     """Seven images as they come."""
     with tarfile.open(samples / "imagenet-samples.tar") as archive:
         names = sorted(name for name in archive.getnames() if name.endswith(".JPEG"))[:7]

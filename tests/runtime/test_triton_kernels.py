@@ -1,35 +1,42 @@
-"""Triton's kernels against their twins in torch: on a GPU where there is one, else by Triton's own interpreter."""
+"""The Triton kernels against the same computation in torch: on a GPU if there is one, else in Triton's interpreter."""
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported, which is when it is read
 
 from alexnet._runtime import kernels
 from alexnet.architecture.spec import LRN, InputSpec
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.response_norm import ResponseNorm
 
-triton_kernels = pytest.importorskip(
-    "alexnet._runtime.triton_kernels", reason="Triton is for Linux", exc_type=ImportError)
-
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
 
-@pytest.fixture(autouse=True)
-def on_the_device():
+pytestmark = [
+    pytest.mark.gpu if DEVICE == "cuda" else pytest.mark.slow,
+    pytest.mark.needs("triton", "pip install -c constraints.txt '.[ci]' on Linux x86_64"),
+]
+
+
+@pytest.fixture
+def triton_kernels() -> Iterator[ModuleType]:
+    """The module, and a default device for the test's tensors. It is imported late, since it needs Triton."""
+    module = importlib.import_module("alexnet._runtime.triton_kernels")
     with torch.device(DEVICE):
-        yield
+        yield module
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lrn", [LRN(), LRN(k=1.0, n=3, alpha=0.1, beta=0.5, within_tower=True)], ids=str)
-def test_normalization_and_its_gradient(lrn, dtype):
+def test_normalization_and_its_gradient(triton_kernels, lrn, dtype):
     norm = ResponseNorm(lrn, 12, 2)  # on the device, as all else is
     maps = (torch.randn(2, 12, 3, 5) * 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
     above = torch.randn(2, 12, 3, 5).to(dtype)
@@ -45,7 +52,7 @@ def test_normalization_and_its_gradient(lrn, dtype):
 
 @pytest.mark.parametrize("mean_side", [1, 12])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_views(mean_side, channels):
+def test_views(triton_kernels, mean_side, channels):
     pixels = torch.randint(0, 256, (3, 12, 12, 3), dtype=torch.uint8)
     preprocess = Preprocess(InputSpec(12, 9, channels=channels, scale=(2.0, 3.0, 4.0)),
                             torch.rand(mean_side, mean_side, 3) * 255)
@@ -58,7 +65,7 @@ def test_views(mean_side, channels):
 
 
 @pytest.mark.parametrize(("lr_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
-def test_updates(lr_in_velocity, nesterov):
+def test_updates(triton_kernels, lr_in_velocity, nesterov):
     ours, twin = ([torch.linspace(-1, 1, 1500).roll(place) for place in range(3)] for _ in range(2))
     numbers = {"momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.1, "lr_in_velocity": lr_in_velocity, "nesterov": nesterov}
     triton_kernels.sgd_update(*ours, **numbers)

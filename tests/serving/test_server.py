@@ -1,4 +1,4 @@
-"""Connections of odd clients: each ends in time, and as well as it can."""
+"""The HTTP protocol: malformed requests, half-closed connections, and slow clients."""
 
 import asyncio
 import socket
@@ -10,64 +10,65 @@ from hypothesis import strategies as st
 from served import image, post
 from uvicorn.server import ServerState
 
-from alexnet.serving import server
+from alexnet.serving.limits import Limits
+from alexnet.serving.server import ServerConfig, TimeoutProtocol, bind
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SEEDS = wire.seeds()
 
 
-def test_small_answers_do_not_wait_for_an_acknowledgement():
-    with server.bind("127.0.0.1", 0) as door:
-        assert door.proto == socket.IPPROTO_TCP  # by which asyncio knows that it may set TCP_NODELAY
+def test_small_responses_do_not_wait_for_an_acknowledgement():
+    with bind("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # asyncio sets TCP_NODELAY only then
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(SEEDS), st.data())
-def test_a_damaged_request_is_answered_as_promised_or_not_at_all(request_, data):
+def test_a_damaged_request_gets_a_documented_status_or_none(request_, data):
     at = data.draw(st.integers(0, len(request_)))
     cut = data.draw(st.integers(0, 40))
     put = data.draw(st.one_of(st.binary(max_size=20), st.sampled_from([b"\r\n", b"HEAD ", b"--b", b"\0"])))
     wire.answer(request_[:at] + put + request_[at + cut :])
 
 
-def test_whoever_says_that_no_more_comes_is_answered():
+def test_a_half_closed_connection_gets_its_response():
     assert wire.answer(post(image())) == [200]
     assert wire.answer(post(image())[:-1]) == []
 
 
-def test_noise_after_a_head_request_ends_the_connection():
+def test_noise_after_a_head_request_closes_the_connection():
     assert wire.answer(b"HEAD /predict HTTP/1.1\r\nHost: localhost\r\n\r\nnoise\r\n\r\n") == [405, 400]
     assert wire.answer(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnoise\r\n") == [400]
 
 
 @pytest.mark.parametrize(("target", "status"), [
     (f"/samples/{'9' * 5000}.png", 404), ("/samples/%C2%B2.png", 404), ("/predict/", 404), ("/samples/0.png", 200)])
-def test_odd_targets(target, status):
+def test_unusual_paths(target, status):
     assert wire.answer(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) == [status]
 
 
-def test_a_body_in_chunks_of_a_byte_is_cut_off():
+def test_a_body_in_chunks_of_one_byte_closes_the_connection():
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
     whole = b"%x\r\n%b\r\n0\r\n\r\n" % (1 << 20, bytes(1 << 20))
     assert wire.answer(head + whole) == [422]
     assert wire.answer(head + b"1\r\nA\r\n" * 400_000) == []
 
 
-def test_a_client_who_takes_no_answer_is_cut_off(monkeypatch):
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
-
-    async def cut_off(taken: bool) -> bool:
+def test_a_client_that_does_not_read_its_response_is_disconnected():
+    async def is_closed(resumes: bool) -> bool:
         transport = wire.Transport()
-        connection = server.TimeoutProtocol(wire.wire().config, ServerState(), {}, asyncio.get_running_loop())
+        config = ServerConfig(wire.wire().config.app, Limits(response_seconds=0.05))
+        config.load()
+        connection = TimeoutProtocol(config, ServerState(), {}, asyncio.get_running_loop())
         connection.connection_made(transport)
         connection.cycle = type("Cycle", (), {"response_complete": False, "disconnected": False})()
-        connection._watch()
+        connection._update_header_timer()
         connection.pause_writing()
-        if taken:
+        if resumes:
             connection.resume_writing()
         await asyncio.sleep(0.5)
         return transport.closing
 
-    assert asyncio.run(cut_off(taken=False))
-    assert not asyncio.run(cut_off(taken=True))
+    assert asyncio.run(is_closed(resumes=False))
+    assert not asyncio.run(is_closed(resumes=True))

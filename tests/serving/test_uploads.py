@@ -1,4 +1,4 @@
-"""What is taken of a request: forms by the letter, and room that nobody keeps for himself."""
+"""Uploads: parsing of forms, and the limits on bytes and time over all requests."""
 
 import asyncio
 import contextlib
@@ -7,10 +7,14 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from alexnet.serving.uploads import MOST_PARTS, Intake, Upload, of_form
+from alexnet.serving.limits import Limits
+from alexnet.serving.multipart import Upload, parse_form
+from alexnet.serving.responses import RequestError
+from alexnet.serving.uploads import UploadReader
+
+PARTS = Limits().form_parts
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"], exclude_characters='"\\'), min_size=1)
 
@@ -24,7 +28,7 @@ def test_files_arrive_as_httpx_sends_them(files, boundary):
     sent = httpx.Request("POST", "http://x", data={"note": "text"}, files=[("p", file) for file in files],
                          headers={"content-type": f'multipart/form-data; boundary="{boundary}"'} if files else {})
     if files and not any(f"--{boundary}".encode() in data for _, data in files):
-        got = of_form(sent.read(), sent.headers["content-type"])
+        got = parse_form(sent.read(), sent.headers["content-type"], Limits())
         assert named(got) == [(name[:200], data) for name, data in files]
 
 
@@ -32,30 +36,30 @@ def test_files_arrive_as_httpx_sends_them(files, boundary):
                                  b"\\", b"; filename*=utf-8''%ff%", b"\0", b"\xff"]), max_size=30).map(b"".join),
        st.sampled_from(["multipart/form-data; boundary=b", "multipart/form-data; boundary=b; charset=undefined",
                         "multipart/form-data; boundary=\xff", "multipart/form-data; boundary=", ""]))
-def test_any_form_is_read_or_refused(body, content_type):
-    with contextlib.suppress(HTTPException):
-        assert sum(len(upload.data) for upload in of_form(body, content_type)) <= len(body)
+def test_any_form_is_parsed_or_rejected(body, content_type):
+    with contextlib.suppress(RequestError):
+        assert sum(len(upload.data) for upload in parse_form(body, content_type, Limits())) <= len(body)
 
 
-def test_the_names_and_places_of_files():
+def test_file_names_and_contents():
     body = (b"preamble\r\n--b\r\nContent-Type: text/plain\r\ncontent-disposition: form-data; filename=a.png\r\n\r\none"
             b"\r\n--b\r\nContent-Disposition: form-data; name=p; filename*=UTF-8''na%C3%AFf.png\r\n\r\n\r\n--b\r\n"
             b'Content-Disposition: form-data; name="t"\r\n\r\ntext\r\n--b--\r\nepilogue')
-    got = of_form(body, "multipart/form-data; charset=undefined; boundary=b")
+    got = parse_form(body, "multipart/form-data; charset=undefined; boundary=b", Limits())
     assert named(got) == [("a.png", b"one"), ("naïf.png", b"")]
 
 
 @pytest.mark.parametrize(("body", "status"), [
-    (b"--b\r\n\r\n\r\n" * MOST_PARTS + b"--b--", 413), (b"--b\r\n\r\n\r\n" * (MOST_PARTS - 1) + b"--b", 400),
+    (b"--b\r\n\r\n\r\n" * PARTS + b"--b--", 413), (b"--b\r\n\r\n\r\n" * (PARTS - 1) + b"--b", 400),
     (b"--b\r\nX: " + b"y" * 5000 + b"\r\n\r\n\r\n--b--", 400)])
-def test_parts_and_their_heads_are_limited(body, status):
-    with pytest.raises(HTTPException) as refused:
-        of_form(body, "multipart/form-data; boundary=b")
-    assert refused.value.status_code == status
+def test_parts_and_their_headers_are_limited(body, status):
+    with pytest.raises(RequestError) as error:
+        parse_form(body, "multipart/form-data; boundary=b", Limits())
+    assert error.value.status == status
 
 
-def sent_in(*pieces: bytes, ends: bool = True) -> Request:
-    """A request whose body comes in those pieces, and then no further or for ever not."""
+def request_of(*pieces: bytes, ends: bool = True) -> Request:
+    """A request whose body arrives in these pieces and then ends, or never ends."""
     left = list(pieces)
 
     async def receive():
@@ -66,45 +70,46 @@ def sent_in(*pieces: bytes, ends: bool = True) -> Request:
     return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"image/png")]}, receive)
 
 
-def test_bodies_that_never_end_give_way_to_one_that_does():
-    intake, statuses = Intake(body=100, held=200, seconds=60), []
+def test_unfinished_uploads_are_evicted_for_one_that_ends():
+    reader = UploadReader(Limits(body_bytes=100, total_body_bytes=200, body_seconds=60))
+    statuses = []
 
     async def unfinished():
         try:
-            async with intake.images(sent_in(b"x" * 90, ends=False)):
+            async with reader.images(request_of(b"x" * 90, ends=False)):
                 pass
-        except HTTPException as refusal:
-            statuses.append(refusal.status_code)
+        except RequestError as error:
+            statuses.append(error.status)
 
-    async def go():
+    async def run():
         stuck = [asyncio.create_task(unfinished()) for _ in range(2)]
         await asyncio.sleep(0.05)
-        assert intake.holding == 180
-        async with intake.images(sent_in(b"y" * 50, b"y" * 40)) as uploads:
+        assert reader.held_bytes == 180
+        async with reader.images(request_of(b"y" * 50, b"y" * 40)) as uploads:
             assert uploads[0].data == b"y" * 90
             await asyncio.sleep(0.05)
             assert statuses == [503]
-            assert intake.holding == 180
+            assert reader.held_bytes == 180
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
-        assert intake.holding == 0
+        assert reader.held_bytes == 0
 
-    asyncio.run(go())
+    asyncio.run(run())
 
 
-def test_many_who_come_at_once_to_a_full_house_leave_room_for_one_another():
-    async def one(intake: Intake, pieces: int) -> int:
+def test_many_simultaneous_uploads_do_not_all_evict_one_another():
+    async def upload(reader: UploadReader, pieces: int) -> int:
         try:
-            async with intake.images(sent_in(*[b"x" * 10] * pieces, ends=False)):
+            async with reader.images(request_of(*[b"x" * 10] * pieces, ends=False)):
                 return 200
-        except HTTPException as refusal:
-            return refusal.status_code
+        except RequestError as error:
+            return error.status
 
-    async def go():
-        intake = Intake(body=100, held=100, seconds=0.3)
-        statuses = await asyncio.gather(*(one(intake, pieces) for pieces in range(1, 10)))
+    async def run():
+        reader = UploadReader(Limits(body_bytes=100, total_body_bytes=100, body_seconds=0.3))
+        statuses = await asyncio.gather(*(upload(reader, pieces) for pieces in range(1, 10)))
         assert set(statuses) == {408, 503}
-        assert intake.holding == 0
+        assert reader.held_bytes == 0
 
-    asyncio.run(go())
+    asyncio.run(run())

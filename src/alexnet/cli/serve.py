@@ -1,4 +1,4 @@
-"""The command that serves a network behind HTTP: what is opened, in which order, and what is said of it."""
+"""`alexnet serve`: check the options, load the checkpoint, and run the HTTP server."""
 
 from __future__ import annotations
 
@@ -12,113 +12,134 @@ from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.cli.app import DEPLOY, Device, Fast, app, at_least_1
+from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
+    from alexnet.inference.predictor import Model
+    from alexnet.serving.limits import Limits
+    from alexnet.serving.service import Service
 
+TOKEN_VARIABLE = "ALEXNET_TOKEN"
 
-TOKEN = "ALEXNET_TOKEN"
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""An address that a browser on this machine can open, for a server bound to all addresses."""
 
 
 @app.command(group=DEPLOY)
 def serve(
     checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
-    token: str | None = None, max_mb: int = 20, patience: float = 1.0, device: Device = "auto", fast: Fast = False,
-    no_samples: bool = False, log: bool = False,
+    token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, device: Device = "auto",
+    fast: Fast = False, no_samples: bool = False, log: bool = False,
 ) -> None:
-    """Answer over HTTP what is in images, with a page to drop them on.
+    """Serve a network over HTTP, with a page to try it.
 
-    The page is at /. For programs, POST /predict takes an image's bytes, or several as multipart/form-data, and
-    gives JSON; /openapi.json describes it, /look, /model, /health, /ready and /metrics.
+    The page is at /. Programs POST an image, or several as multipart/form-data, to /predict and receive JSON.
+    /openapi.json describes all paths: /predict, /explain, /model, /health, /ready, /metrics.
 
-    $ curl -F photo=@cat.jpg 127.0.0.1:8000/predict
+    $ curl -F image=@cat.jpg 127.0.0.1:8000/predict
 
-    Ctrl-C or SIGTERM: what was accepted is answered, then the exit code is 130 or 143.
+    On Ctrl-C or SIGTERM the server finishes the accepted requests; the exit code is 130 or 143.
 
-    Parameters
-    ----------
-    checkpoint
-        A checkpoint or a run's folder.
-    host
-        127.0.0.1 can be reached from this machine alone; 0.0.0.0 from anywhere.
-    port
-        0 for any that is free.
-    among
-        Images in which the nearest are looked for: class folders, a packed folder, or a name.
-    token
-        Whoever asks must send it: Authorization: Bearer TOKEN. Better put into the environment as ALEXNET_TOKEN, where
-        other users of the machine do not see it.
-    max_mb
-        Megabytes of a request, at most.
-    patience
-        Seconds of work that may wait; who would wait longer is answered 503 at once.
-    no_samples
-        Offer drawn pictures to click, and not images of the run's data.
-    log
-        Print a line for each request.
+    Args:
+        checkpoint: A checkpoint or a run folder.
+        host: Address to bind. 127.0.0.1: this machine only; 0.0.0.0: all networks.
+        port: Port to bind. 0: any free port.
+        reference_set: Data among which /explain searches nearest neighbors: class folders, a packed folder, or a name.
+        token: Clients must send it in the header Authorization: Bearer TOKEN. The environment variable ALEXNET_TOKEN
+            sets it without showing it to other users of the machine.
+        max_mb: Largest request body, in megabytes.
+        max_queue_seconds: Estimated waiting time above which the server rejects a request with 503.
+        no_samples: Offer generated sample images on the page instead of validation images.
+        log: Print one line for each request.
     """
-    at_least_1(max_mb=max_mb)
-    if not 0 <= port <= 65535:
-        raise ValueError(f"--port {port} must be from 0 to 65535")
-    if not 0 < patience <= 600:
-        raise ValueError(f"--patience {patience} must be above 0 and at most 600 seconds")
-    token = os.environ.get(TOKEN) if token is None else token
-    if token == "":  # as from a variable that is not set: the door would stand open
-        raise ValueError(f"the token is empty; give one, or leave --token out and {TOKEN} unset")
-    if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise ValueError("the token must be of letters, digits and signs, without blanks")
+    token = _check_options(port, token, max_mb, max_queue_seconds)
     try:
-        from alexnet.serving.app import Service
-        from alexnet.serving.middleware import is_local, names_of
-        from alexnet.serving.server import bind, server
-        from alexnet.serving.uploads import Intake
-    except ImportError as missing:
-        raise ValueError(f"serving needs {missing.name}; pip install 'alexnet[serve]'") from None
-    door = bind(host, port)
+        from alexnet.serving.app import create_app
+        from alexnet.serving.limits import Limits
+        from alexnet.serving.server import bind, create_server
+    except ImportError as error:
+        raise UserError(f"serving needs the package {error.name}", "pip install 'alexnet[serve]'") from None
+    limits = Limits.from_options(max_mb, max_queue_seconds)
+    listener = bind(host, port)
     set_allocator()
     limit_openmp_spinning()
+    service = _load(checkpoint, host, reference_set, token, limits, device, fast, no_samples)
 
+    def on_start() -> None:
+        _print_start(checkpoint, service.model, host, listener.getsockname()[1], token)
+
+    def on_stop() -> None:
+        service.is_draining = True
+        say("stopping: finishing the accepted requests")
+
+    # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
+    gc.freeze()
+    create_server(create_app(service), limits, on_start=on_start, on_stop=on_stop, log_requests=log).run(
+        sockets=[listener])
+
+
+def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds: float) -> str:
+    """Return the token, or "" for none. Raises UserError for a value outside its range."""
+    at_least_1(max_mb=max_mb)
+    require(0 <= port <= 65535, f"--port {port} must be from 0 to 65535")
+    require(0 < max_queue_seconds <= 600,
+            f"--max-queue-seconds {max_queue_seconds} must be above 0 and at most 600 seconds")
+    if token is None:
+        token = os.environ.get(TOKEN_VARIABLE)
+    if token is None:
+        return ""
+    # An empty token, as from an unset shell variable, would leave the server open.
+    require(bool(token), "the token is empty", f"give one, or leave out --token and unset {TOKEN_VARIABLE}")
+    require(token.isascii() and token.isprintable() and " " not in token,
+            "the token has characters other than ASCII letters, digits and punctuation", "choose another token")
+    return token
+
+
+def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, limits: Limits, device: str, fast: bool,
+          no_samples: bool) -> Service:
+    """Load the network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.predictor import model_of
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.serving.explanations import ReferenceSet, explain_image, samples
+    from alexnet.serving.explanations import ReferenceSet, explain_image
+    from alexnet.serving.middleware import allowed_hosts
+    from alexnet.serving.samples import sample_images
+    from alexnet.serving.service import Service
 
     saved = open_weights(checkpoint)
     model = model_of(saved, choose_device(device), fast)
-    packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _own_data(checkpoint)
-    nearby = None
+    packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _training_data(checkpoint)
+    references = None
     if reference_set and packed:
-        with Bar("features of the set", "images") as bar:
-            nearby = ReferenceSet.of(model, packed, bar)
-    service = Service(
-        model, metrics=saved.errors, reference_set=nearby, samples=samples(None if no_samples else packed), token=token or "",
-        hosts=names_of(host), patience=patience,
-        intake=Intake(body=1_000_000 * max_mb, held=max(64_000_000, 2_000_000 * max_mb)))
-    explain_image(model, model.pixels(service.samples[0].data), nearby)  # the first is slow, and says what is not installed
-
-    def started() -> None:
-        named = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        shown = f"[{named}]" if ":" in named else named
-        others = " and this machine's other addresses" if named != host else ""
-        say(f"serving {checkpoint} ({model.network.arch.name}, {len(model.classes)} classes) at "
-            f"http://{shown}:{door.getsockname()[1]}/{f'#token={token}' if token else ''}{others} until Ctrl-C")
-        if not token and not is_local(host):
-            say(f"warning: whoever reaches {host} may ask; ask for a token with --token or {TOKEN}")
-
-    def stopping() -> None:
-        service.draining = True
-        say("stopping: what was accepted is answered first")
-
-    gc.freeze()  # what is loaded stays: to look through all of it for garbage takes a tenth of a second, now and then
-    server(service.app(), on_start=started, on_stop=stopping, log_requests=log).run(sockets=[door])
+        with Bar("features of the reference set", "images") as bar:
+            references = ReferenceSet.of(model, packed, bar)
+    samples = sample_images(None if no_samples else packed)
+    # Before the server starts: a missing package is reported here.
+    explain_image(model, model.pixels(samples[0].png), references)
+    return Service(model, saved.errors, references, samples, token, allowed_hosts(host), limits)
 
 
-def _own_data(checkpoint: Path) -> PackedDataset | None:
-    """The data a run was trained on, for pictures to click, if both are still where they were."""
+def _training_data(checkpoint: Path) -> PackedDataset | None:
+    """The data that the run was trained on, if it still exists: the source of the sample images."""
     from alexnet.reproduce.report import packed_data
 
     try:
         return packed_data(checkpoint if (checkpoint / "config.json").is_file() else checkpoint.parent)
     except (ValueError, OSError, KeyError):
         return None
+
+
+def _print_start(checkpoint: Path, model: Model, host: str, port: int, token: str) -> None:
+    from alexnet.serving.middleware import is_loopback
+
+    address = _LOOPBACK.get(host, host)
+    url_host = f"[{address}]" if ":" in address else address
+    fragment = f"#token={token}" if token else ""
+    elsewhere = " and this machine's other addresses" if host in _LOOPBACK else ""
+    say(f"serving {checkpoint} ({model.network.arch.name}, {len(model.classes)} classes) at "
+        f"http://{url_host}:{port}/{fragment}{elsewhere} until Ctrl-C")
+    if not token and not is_loopback(host):
+        say(f"warning: every machine that reaches {host} can use the server; require a token with --token or "
+            f"{TOKEN_VARIABLE}")

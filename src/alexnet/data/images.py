@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from alexnet._runtime import native
+from alexnet.errors import UserError
 
 PIXEL_LIMIT = 80_000_000
 """Refused above, by the header, before anything is decoded: below the 89 million at which Pillow warns of bombs."""
@@ -43,7 +44,7 @@ NOT_READ = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC", b"fty
 """What telephones and browsers save, by the bytes from the fourth on."""
 
 
-class BadImage(ValueError):
+class BadImage(UserError):
     """An image that cannot be decoded; the message is one sentence that names it and says why."""
 
 
@@ -74,7 +75,7 @@ def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) 
     except Exception as problem:  # from SyntaxError to struct.error: a hostile file provokes anything
         reason = str(problem) or type(problem).__name__
     # Here, so that no traceback keeps the data alive.
-    raise BadImage(f"{name} cannot be decoded: {reason}; replace it, or leave it out")
+    raise BadImage(f"{name} cannot be decoded: {reason}", "replace it, or leave it out")
 
 
 def pixels_in(data: bytes | memoryview) -> int:

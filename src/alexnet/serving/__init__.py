@@ -1,1 +1,1 @@
-"""A network behind HTTP, and its page."""
+"""HTTP server for one network, and its page: `Service`, `create_app` and `create_server`, from those modules."""

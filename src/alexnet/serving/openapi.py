@@ -1,57 +1,95 @@
-"""What the server answers, as an OpenAPI document: the one description of the interface, which schemathesis tests."""
+"""The OpenAPI 3.1 document of the HTTP interface."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from alexnet.serving.limits import Limits
+
 Schema = dict[str, Any]
 
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff",
+               "application/octet-stream")
 
-def document(version: str, secured: bool) -> Schema:
-    """OpenAPI 3.1, the same for any network. secured: whether the server asks for a token."""
-    top = _query("top", "How many classes to name, the likeliest first; all, where there are fewer.",
-                 {"type": "integer", "minimum": 1, "maximum": 99_999_999, "default": 5})
-    views = _query("views", "1: the central view. 10: corners, center and their mirror images, averaged (§4.1).",
-                   {"type": "integer", "enum": [1, 10], "default": 1})
-    logits = _query("logits", "Give every class's logit too, in the order of /model's classes; of one view only.",
-                    {"type": "boolean", "default": False})
-    label = _query("class", "The class to ask about; the likeliest unless said.", {"type": "string"})
-    predict = {
-        "operationId": "predict", "summary": "Name what is in images.", "parameters": [top, views, logits],
-        "requestBody": _body(many=True), "responses": {"200": _json("The classes of each image, in order.",
-                                                                    _ref("Answers"))} | _refusals("413")}
-    explain_image = {
-        "operationId": "look", "summary": "Why: Grad-CAM, conv1's responses, the nearest images.",
-        "parameters": [label], "requestBody": _body(many=False),
-        "responses": {"200": _json("Pictures of one image, as data: addresses.", _ref("Look"))} | _refusals("413")}
-    paths: Schema = {
-        "/predict": {"post": predict},
-        "/look": {"post": explain_image},
-        "/model": {"get": _get("model", "The network: classes, preset, input, measured errors.", _ref("Model"))},
-        "/samples/{number}.png": {"get": {
-            "operationId": "sample", "summary": "A picture to try, as /model lists them.",
-            "parameters": [{"name": "number", "in": "path", "required": True,
-                            "schema": {"type": "integer", "minimum": 0}}],
-            "responses": {"200": {"description": "PNG.", "content": {"image/png": {"schema": _FILE}}},
-                          "404": _json("There is no such picture.", _ref("Error"))} | _denied()}},
-        "/health": {"get": _get("health", "Whether the process lives.", _ref("Word")) | {"security": []}},
-        "/ready": {"get": {"operationId": "ready", "summary": "Whether it answers.", "security": [], "responses": {
-            "200": _json("It does.", _ref("Word")), "503": _json("It is stopping.", _ref("Word"))}}},
-        "/metrics": {"get": {"operationId": "metrics", "summary": "Counts and times, for Prometheus.", "responses": {
-            "200": {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-            **_denied()}}},
-    }
-    made: Schema = {
+
+def document(version: str, limits: Limits, needs_token: bool) -> Schema:
+    """The document; it is the same for every network.
+
+    Args:
+        version: of the package.
+        limits: of the server.
+        needs_token: whether the server requires a token.
+    """
+    document: Schema = {
         "openapi": "3.1.0",
-        "info": {"title": "alexnet serve", "version": version, "license": {"name": "Apache-2.0",
-                                                                           "identifier": "Apache-2.0"}},
-        "paths": paths,
+        "info": {"title": "alexnet serve", "version": version,
+                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "paths": {
+            "/predict": {"post": _predict(limits.images)},
+            "/explain": {"post": _explain()},
+            "/model": {"get": _get("getModel", "Classes, preset, input, validation errors and limits.", _ref("Model"))},
+            "/samples/{number}.png": {"get": _sample()},
+            "/health": {"get": _get("getHealth", "Liveness.", _ref("Status")) | {"security": []}},
+            "/ready": {"get": _ready()},
+            "/metrics": {"get": _metrics()},
+        },
         "components": {"schemas": _SCHEMAS},
     }
-    if secured:
-        made["security"] = [{"token": []}]
-        made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    return made
+    if needs_token:
+        document["security"] = [{"token": []}]
+        document["components"] = {**document["components"],
+                                  "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+    return document
+
+
+# --- Operations -------------------------------------------------------------------------------------------------------
+
+
+def _predict(max_images: int) -> Schema:
+    top = _query("top", "Number of classes in the result, most probable first; at most all.",
+                 {"type": "integer", "minimum": 1, "maximum": 99_999_999, "default": 5})
+    views = _query("views", "1: the center crop. 10: the average over the corners, the center and their mirror images "
+                   "(§4.1).", {"type": "integer", "enum": [1, 10], "default": 1})
+    logits = _query("logits", "Include the logits of all classes, in the order of /model; only with views=1.",
+                    {"type": "boolean", "default": False})
+    files = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": max_images}
+    return {"operationId": "predict", "summary": "Classify images.", "parameters": [top, views, logits],
+            "requestBody": _body(files),
+            "responses": {"200": _json("The most probable classes of each image, in order.", _ref("Predictions"))}
+            | _errors()}
+
+
+def _explain() -> Schema:
+    label = _query("class", "The class to explain; default: the most probable one.", {"type": "string"})
+    return {"operationId": "explain", "summary": "Grad-CAM, feature maps of conv1, and nearest neighbors of one image.",
+            "parameters": [label], "requestBody": _body(_FILE),
+            "responses": {"200": _json("The explanation, with images as data: URLs.", _ref("Explanation"))} | _errors()}
+
+
+def _sample() -> Schema:
+    number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
+    return {"operationId": "getSample", "summary": "A sample image from the list in /model.", "parameters": [number],
+            "responses": {"200": {"description": "PNG.", "content": {"image/png": {"schema": _FILE}}},
+                          "404": _json("There is no such sample image.", _ref("Error"))} | _access_errors()}
+
+
+def _ready() -> Schema:
+    return {"operationId": "getReady", "summary": "Readiness.", "security": [], "responses": {
+        "200": _json("The server accepts requests.", _ref("Status")),
+        "503": _json("The server is shutting down.", _ref("Status"))}}
+
+
+def _metrics() -> Schema:
+    return {"operationId": "getMetrics", "summary": "Prometheus metrics.", "responses": {
+        "200": {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}} | _access_errors()}
+
+
+def _get(operation: str, summary: str, schema: Schema) -> Schema:
+    return {"operationId": operation, "summary": summary,
+            "responses": {"200": _json(summary, schema)} | _access_errors()}
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
 
 
 def _ref(name: str) -> Schema:
@@ -66,57 +104,56 @@ def _query(name: str, description: str, schema: Schema) -> Schema:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _get(operation: str, summary: str, schema: Schema) -> Schema:
-    return {"operationId": operation, "summary": summary, "responses": {"200": _json(summary, schema)} | _denied()}
-
-
-def _denied() -> Schema:
+def _access_errors() -> Schema:
     return {"401": _json("The token is missing or wrong.", _ref("Error")),
-            "403": _json("Another page, or by a name that is not this server's.", _ref("Error"))}
+            "403": _json("The request comes from another site's page, or its host name is not allowed.",
+                         _ref("Error"))}
 
 
-def _refusals(large: str) -> Schema:
-    said = {"400": "A parameter or the form is wrong.", "408": "The body did not arrive in time.",
-            large: "The body is too large.", "415": "The content is no image.",
-            "422": "No image of the request can be decoded.", "500": "An error of the server's.",
-            "503": "Too many wait already."}
-    return {code: _json(words, _ref("Error")) for code, words in said.items()} | _denied()
+def _errors() -> Schema:
+    descriptions = {
+        "400": "A parameter or the form is wrong.", "408": "The body did not arrive in time.",
+        "413": "The body is too large.", "415": "The content type is not an image type.",
+        "422": "No image of the request can be decoded.", "500": "A server error.", "503": "The server is overloaded."}
+    return {code: _json(text, _ref("Error")) for code, text in descriptions.items()} | _access_errors()
 
 
-def _body(many: bool) -> Schema:
-    files: Schema = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": 64} if many else _FILE
-    raw = {kind: {"schema": _FILE} for kind in ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp",
-                                                "image/tiff", "application/octet-stream")}
-    return {"required": True, "content": raw | {"multipart/form-data": {"schema": {
-        "type": "object", "properties": {"photo": files}, "required": ["photo"]}}}}
-
-
-_FILE: Schema = {"type": "string", "format": "binary"}
-_NUMBER: Schema = {"type": "number"}
-_TEXT: Schema = {"type": "string"}
+def _body(files: Schema) -> Schema:
+    form = {"schema": {"type": "object", "properties": {"image": files}, "required": ["image"]}}
+    return {"required": True,
+            "content": {name: {"schema": _FILE} for name in IMAGE_TYPES} | {"multipart/form-data": form}}
 
 
 def _object(required: Schema, **optional: Schema) -> Schema:
     return {"type": "object", "properties": required | optional, "required": list(required)}
 
 
+def _array(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+_FILE: Schema = {"type": "string", "format": "binary"}
+_NUMBER: Schema = {"type": "number"}
+_INTEGER: Schema = {"type": "integer"}
+_TEXT: Schema = {"type": "string"}
+_ERROR = _object({"problem": _TEXT, "remedy": _TEXT})
+
 _SCHEMAS: Schema = {
-    "Word": _object({"status": _TEXT}),
-    "Error": _object({"error": {"type": "string", "description": "One sentence, with what to do."}}),
-    "Guess": _object({"name": _TEXT, "probability": {"type": "number", "minimum": 0, "maximum": 1}}),
-    "Answers": _object({"photos": {"type": "array", "items": {"oneOf": [
-        _object({"photo": _TEXT, "classes": {"type": "array", "items": _ref("Guess")}},
-                logits={"type": "array", "items": _NUMBER}),
-        _object({"photo": _TEXT, "error": _TEXT})]}}}),
-    "Look": _object({
+    "Status": _object({"status": _TEXT}),
+    "Error": _object({"error": _ERROR}),
+    "ClassProbability": _object({"name": _TEXT, "probability": {"type": "number", "minimum": 0, "maximum": 1}}),
+    "Predictions": _object({"images": _array({"oneOf": [
+        _object({"image": _TEXT, "classes": _array(_ref("ClassProbability"))}, logits=_array(_NUMBER)),
+        _object({"image": _TEXT, "error": _ERROR})]})}),
+    "Explanation": _object({
         "class": _TEXT, "probability": _NUMBER, "view": _TEXT, "grad_cam": _TEXT, "layer": _TEXT,
-        "conv1": _object({"picture": _TEXT, "maps": {"type": "integer"}, "columns": {"type": "integer"},
-                          "towers": {"type": "integer"}, "layer": _TEXT}),
-        "near": {"type": "array", "items": _object(
-            {"photo": _TEXT, "class": _TEXT, "distance": _NUMBER, "picture": _TEXT})}}),
+        "conv1": _object({"url": _TEXT, "maps": _INTEGER, "columns": _INTEGER, "towers": _INTEGER, "layer": _TEXT}),
+        "neighbors": _array(_object({"image": _TEXT, "class": _TEXT, "distance": _NUMBER, "url": _TEXT}))}),
     "Model": _object({
-        "name": {"type": "string", "description": "The preset."}, "classes": {"type": "array", "items": _TEXT},
-        "input": {"type": "object"}, "parameters": {"type": "integer"}, "metrics": {"type": "object"},
-        "samples": {"type": "array", "items": _object({"name": _TEXT, "class": _TEXT, "picture": _TEXT})},
-        "neighbors": {"type": "boolean"}, "limits": {"type": "object"}, "version": _TEXT}),
+        "name": {"type": "string", "description": "The preset."}, "classes": _array(_TEXT), "input": {"type": "object"},
+        "parameters": _INTEGER,
+        "validation": {"type": "object", "description": "Validation errors, from the checkpoint."},
+        "samples": _array(_object({"name": _TEXT, "class": _TEXT, "url": _TEXT})),
+        "reference_set": {"type": "boolean", "description": "Whether /explain returns neighbors."},
+        "limits": _object({"body_bytes": _INTEGER, "pixels": _INTEGER, "images": _INTEGER}), "version": _TEXT}),
 }

@@ -1,7 +1,7 @@
-"""uvicorn, hurried and gentle: slow clients are cut off, and a server told to stop answers all that it has accepted.
+"""The uvicorn server: timeouts for slow clients (TimeoutProtocol), graceful shutdown (GracefulServer), binding.
 
-uvicorn waits for ever for the head of a request and for its answer to be taken, and on its way out closes connections
-whose request it has not read yet. That is mended here, by a protocol and a server of its own kinds.
+By itself uvicorn waits forever for the header of a request and for a client that does not read its response, and on
+shutdown it resets connections whose request it has not read yet.
 """
 
 from __future__ import annotations
@@ -15,80 +15,87 @@ from typing import Any
 
 import h11
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
-from alexnet.serving.middleware import SECURITY, error
-from alexnet.serving.uploads import BUSY
+from alexnet.errors import UserError
+from alexnet.serving.limits import Limits
+from alexnet.serving.middleware import SECURITY_HEADERS
+from alexnet.serving.responses import RETRY_AFTER, RequestError, error_response
 
-HEAD_SECONDS = 10.0
-"""Until a connection must have sent the head of its next request, and taken the answer to its last."""
-
-GRACE_SECONDS = 0.5
-"""For which a server that is told to stop goes on accepting; then, for which it waits for what was sent meanwhile."""
-
-CONNECTIONS = 1024
-"""Open at once; beyond, 503."""
-
-READ_BYTES = 16_384
-"""Taken from a connection at once: a body in chunks of one byte costs its parser hundreds of times what others do, and
-all other connections wait meanwhile."""
-
-PARSE_SECONDS, PARSE_SECONDS_PER_BYTE = 0.25, 5e-8
-"""Of the processor, for the bytes of one request, at most: ten times what an image takes, and a tenth of what
-chunks of one byte would."""
-
-
-LOG = {
+LOG_CONFIG = {
     "version": 1, "disable_existing_loggers": False,
-    "formatters": {"request": {"()": "uvicorn.logging.AccessFormatter", "use_colors": False,
-                               "fmt": "%(asctime)s %(client_addr)s %(request_line)s %(status_code)s"},
-                   "trouble": {"format": "%(asctime)s %(message)s"}},
-    "handlers": {name: {"class": "logging.StreamHandler", "formatter": name} for name in ("request", "trouble")},
-    "loggers": {"uvicorn.access": {"handlers": ["request"], "level": "INFO", "propagate": False},
-                "uvicorn.error": {"handlers": ["trouble"], "level": "ERROR", "propagate": False}},
+    "formatters": {"access": {"()": "uvicorn.logging.AccessFormatter", "use_colors": False,
+                              "fmt": "%(asctime)s %(client_addr)s %(request_line)s %(status_code)s"},
+                   "error": {"format": "%(asctime)s %(message)s"}},
+    "handlers": {name: {"class": "logging.StreamHandler", "formatter": name} for name in ("access", "error")},
+    "loggers": {"uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+                "uvicorn.error": {"handlers": ["error"], "level": "ERROR", "propagate": False}},
 }
-"""A line for each request, and the tracebacks of what fails: each with its time, on the standard error."""
+"""One line for each request, and the traceback of each server error, on standard error."""
+
+
+class ServerConfig(uvicorn.Config):
+    """uvicorn's configuration with our limits.
+
+    Attributes:
+        limits: of connections, headers, times and parsing.
+        read_buffer: shared by all connections: the event loop fills it and processes it in one step.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, log_requests: bool = False) -> None:
+        super().__init__(
+            app, http=TimeoutProtocol, ws="none", lifespan="on", interface="asgi3", log_config=LOG_CONFIG,
+            access_log=log_requests, server_header=False, proxy_headers=False, backlog=limits.connections,
+            timeout_keep_alive=limits.keep_alive_seconds, timeout_graceful_shutdown=limits.shutdown_seconds,
+            h11_max_incomplete_event_size=limits.header_bytes)
+        self.limits, self.read_buffer = limits, bytearray(limits.read_bytes)
 
 
 class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
-    """HTTP/1.1 whose client has HEAD_SECONDS for a head, and for an answer. A body has its own limit (intake.py)."""
+    """HTTP/1.1 with timeouts for the header of a request and for reading the response.
 
-    _deadline: asyncio.TimerHandle | None = None
-    """Until the next head, or the end of the connection."""
-    _untaken: asyncio.TimerHandle | None = None
-    """Until the client has taken enough of an answer for the rest to be written."""
-    _may_parse = PARSE_SECONDS
-    """Seconds of the processor that are left to this request."""
-    _buffer = bytearray(READ_BYTES)
-    """One for all, since the loop fills it and has it read in one go."""
+    `uploads.UploadReader` limits the time of the body.
+    """
+
+    def __init__(self, config: ServerConfig, server_state: ServerState, app_state: dict[str, Any],
+                 _loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits, self._read_buffer = config.limits, config.read_buffer
+        self._header_timer: asyncio.TimerHandle | None = None
+        """Runs from the connection, or from the end of a response, to the next request's header."""
+        self._response_timer: asyncio.TimerHandle | None = None
+        """Runs while the client does not read the response."""
+        self._parse_seconds_left = config.limits.parse_seconds
+        """Processor time that is left for parsing this request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            self.app = _crowded
-        self._watch()
+        if len(self.connections) > self._limits.connections:
+            self.app = _too_many_connections
+        self._update_header_timer()
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
+        return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         began = time.thread_time()
-        self.data_received(bytes(self._buffer[:nbytes]))
-        self._may_parse += PARSE_SECONDS_PER_BYTE * nbytes - (time.thread_time() - began)
-        if self._may_parse < 0:
+        self.data_received(bytes(self._read_buffer[:nbytes]))
+        self._parse_seconds_left += self._limits.parse_seconds_per_byte * nbytes - (time.thread_time() - began)
+        if self._parse_seconds_left < 0:
             self.transport.abort()
-        self._watch()
+        self._update_header_timer()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whoever has sent a whole request and then says that no other comes still waits for the answer."""
+        """Keep the connection open for the response, if the client closed its side after a whole request."""
         if self._is_idle() or self.cycle.more_body:
             return False
         self.cycle.keep_alive = False
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """What follows cannot be read: the connection ends, without the sentence where h11 lets none follow."""
+        """Close the connection after unparsable bytes; h11 allows the 400 response only before another response."""
         if self.cycle:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -97,39 +104,39 @@ class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
         self.transport.close()
 
     def on_response_complete(self) -> None:
-        self._may_parse = PARSE_SECONDS
+        self._parse_seconds_left = self._limits.parse_seconds
         super().on_response_complete()
-        self._watch()
+        self._update_header_timer()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._untaken = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        self._response_timer = self.loop.call_later(self._limits.response_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        _cancel(self._untaken)
+        _cancel(self._response_timer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        _cancel(self._deadline, self._untaken)
+        _cancel(self._header_timer, self._response_timer)
 
     def shutdown(self) -> None:
-        """What was sent before the server closed its door may not have been read yet."""
+        """Close after the current request. An idle connection may have sent a request that is not read yet."""
         if self._is_idle():
-            self.loop.call_later(GRACE_SECONDS, super().shutdown)
+            self.loop.call_later(self._limits.accept_seconds, super().shutdown)
         else:
             super().shutdown()
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _watch(self) -> None:
-        """The clock runs from the connection, or from an answer's end, to the next request's head or the end of all."""
+    def _update_header_timer(self) -> None:
+        """Run the timer while the connection is idle."""
         if not self._is_idle():
-            _cancel(self._deadline)
-            self._deadline = None
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+            _cancel(self._header_timer)
+            self._header_timer = None
+        elif self._header_timer is None:
+            self._header_timer = self.loop.call_later(self._limits.header_seconds, self.transport.abort)
 
 
 def _cancel(*timers: asyncio.TimerHandle | None) -> None:
@@ -138,19 +145,27 @@ def _cancel(*timers: asyncio.TimerHandle | None) -> None:
             timer.cancel()
 
 
-async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
-    """What a connection too many is answered, whatever it asks; uvicorn's own answer is no JSON."""
-    answer = error(503, "the server has as many connections open as it can; try again in a second",
-                   {**SECURITY, **BUSY, "Connection": "close"})
-    await answer(scope, receive, send)
+async def _too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of a connection above the limit. uvicorn's own response is not JSON."""
+    response = error_response(RequestError(
+        "too many connections are open", "try again in a second", status=503,
+        headers={**SECURITY_HEADERS, **RETRY_AFTER, "Connection": "close"}))
+    await response(scope, receive, send)
 
 
 class GracefulServer(uvicorn.Server):
-    """Told to stop, it says so (`on_stop`), goes on accepting for a moment, and then answers what it has accepted."""
+    """A server that finishes all accepted requests before it stops.
 
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], object], on_start: Callable[[], object]) -> None:
+    Attributes:
+        on_start: called when the server accepts connections.
+        on_stop: called at the first signal; the server then accepts connections for `Limits.accept_seconds` more.
+    """
+
+    config: ServerConfig
+
+    def __init__(self, config: ServerConfig, on_start: Callable[[], object], on_stop: Callable[[], object]) -> None:
         super().__init__(config)
-        self.on_stop, self.on_start = on_stop, on_start
+        self.on_start, self.on_stop = on_start, on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -158,59 +173,57 @@ class GracefulServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.on_stop()
-        await asyncio.sleep(GRACE_SECONDS)
-        await self._close_door(sockets or [])
+        await asyncio.sleep(self.config.limits.accept_seconds)
+        await self._close_listeners(sockets or [])
         await super().shutdown(sockets)
-        if self.force_exit:  # by a second Ctrl-C; the application would else be told by a traceback
+        if self.force_exit:  # a second Ctrl-C: without this, the lifespan would end with a traceback
             await self.lifespan.shutdown()
 
-    async def _close_door(self, doors: list[socket.socket]) -> None:
-        """Whoever the system has connected already still comes in; closing alone would reset those connections."""
+    async def _close_listeners(self, listeners: list[socket.socket]) -> None:
+        """Accept the connections that the operating system has already established: closing alone would reset them."""
         loop = asyncio.get_running_loop()
-        again = [door.dup() for door in doors]  # which listen on after the loop has closed its own
+        duplicates = [listener.dup() for listener in listeners]  # they stay open when the loop closes its own
         for server in self.servers:
             server.close()
-        for door in again:
-            waiting = []
-            with door, contextlib.suppress(BlockingIOError):
+        for listener in duplicates:
+            pending = []
+            with listener, contextlib.suppress(BlockingIOError):
                 while True:
-                    waiting.append(door.accept()[0])
-            for connection in waiting:
+                    pending.append(listener.accept()[0])
+            for connection in pending:
                 connection.setblocking(False)
                 await loop.connect_accepted_socket(
                     lambda: TimeoutProtocol(self.config, self.server_state, self.lifespan.state), connection)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """The door, taken before anything is loaded: whoever knocks is refused until the server listens.
+    """Bind a TCP socket, before anything is loaded; connections are refused until the server listens.
 
-    Raises ValueError for an address that is not ours or not free.
+    Raises:
+        UserError: if the address is not one of this machine's, or is in use.
     """
     try:
-        # The protocol by its number: asyncio spares small answers the wait for an acknowledgement (40 ms) only of
-        # sockets that say TCP.
-        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        door = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        # With the protocol given as TCP, asyncio sets TCP_NODELAY: small responses do not wait 40 ms for an
+        # acknowledgement.
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind(address)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
         except OSError:
-            door.close()
+            listener.close()
             raise
-    except (OSError, OverflowError) as problem:
-        said = str(getattr(problem, "strerror", None) or problem).lower()
-        raise ValueError(f"{host}:{port} cannot be listened on ({said}); choose another --port or --host") from None
-    return door
+    except (OSError, OverflowError) as error:
+        reason = str(getattr(error, "strerror", None) or error).lower()
+        raise UserError(f"cannot listen on {host}:{port} ({reason})", "choose another --port or --host") from None
+    return listener
 
 
-def server(app: Any, *, on_start: Callable[[], object], on_stop: Callable[[], object],
-           log_requests: bool = False) -> GracefulServer:
-    """What serves an application: `run(sockets=[door])` until a signal, or until its `should_exit` is set.
+def create_server(app: ASGIApp, limits: Limits, *, on_start: Callable[[], object], on_stop: Callable[[], object],
+                  log_requests: bool = False) -> GracefulServer:
+    """A server whose `run(sockets=[listener])` returns after a signal, or once its `should_exit` is set.
 
-    What was accepted is answered first, for 30 seconds at most. It ends by the signal itself: KeyboardInterrupt for
-    SIGINT, death for SIGTERM.
+    `run` finishes accepted requests for at most `Limits.shutdown_seconds`, and then raises the signal again:
+    KeyboardInterrupt for SIGINT, termination for SIGTERM.
     """
-    return GracefulServer(uvicorn.Config(
-        app, http=TimeoutProtocol, ws="none", lifespan="on", interface="asgi3", log_config=LOG, access_log=log_requests,
-        server_header=False, proxy_headers=False, timeout_keep_alive=5, timeout_graceful_shutdown=30,
-        backlog=CONNECTIONS, h11_max_incomplete_event_size=32768), on_stop, on_start)
+    return GracefulServer(ServerConfig(app, limits, log_requests), on_start, on_stop)

@@ -1,294 +1,316 @@
 "use strict";
-// The page of `alexnet serve`: an image in, its likeliest classes out, and what they rest on. No request leaves this
-// host; every text from outside goes in as text, never as markup.
+// The page of `alexnet serve`: images in, the most probable classes and their explanation out. All requests go to this
+// server. Text from outside is inserted as text, never as HTML.
 
-const at = (id) => document.getElementById(id);
-const SECONDS = 60; // until an answer is given up
+const element = (id) => document.getElementById(id);
+const TIMEOUT_SECONDS = 60;
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token") || "";
-let limits = { bytes: Infinity, images: 64 };
-let crop = 0, zoom = 1; // pixels that the network sees, and how much smaller they are than the square of an image
-let photos = []; // what is shown: {photo, file, address, truth, classes, error}
-let current = null;
-let asked = 0; // counts the questions, so that a late answer to an old one is not shown
+let limits = { body_bytes: Infinity, images: 64 };
+let crop = 0, zoom = 1; // pixels of the network's input, and the ratio of the image's square to it
+let images = []; // the images of the result: {name, file, url, trueClass, classes, error}
+let current = null; // the one that is shown
+let latestTask = 0; // number of the latest task; the results of earlier ones are discarded
 
-// --- Asking ----------------------------------------------------------------------------------------------------------
+// --- Requests --------------------------------------------------------------------------------------------------------
 
-class Refusal extends Error {
-  constructor(words, status = 0) {
-    super(words);
+class RequestError extends Error {
+  constructor(message, status = 0, detail = null) {
+    super(message);
     this.status = status;
+    this.detail = detail; // {problem, remedy} of the server's response
   }
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   const headers = { ...options.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(SECONDS * 1000) });
-  } catch (problem) {
-    throw new Refusal(problem.name === "TimeoutError"
-      ? `The server has not answered for ${SECONDS} seconds. Try again, or look at its log.`
-      : "The server cannot be reached. Is it still running?");
+    response = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(TIMEOUT_SECONDS * 1000) });
+  } catch (error) {
+    throw new RequestError(error.name === "TimeoutError"
+      ? `The server has not responded for ${TIMEOUT_SECONDS} seconds. Try again, or see its log.`
+      : "The server cannot be reached. Check that it is running.");
   }
-  if (answer.ok) return answer;
-  if (answer.status === 401) {
-    showEntry();
-    throw new Refusal(token ? "That is not the server's token." : "", 401);
+  if (response.ok) return response;
+  if (response.status === 401) {
+    showTokenForm();
+    throw new RequestError(token ? "The token is wrong." : "", 401);
   }
-  const said = await answer.json().catch(() => ({}));
-  throw new Refusal(sentence(said.error || `the server answered ${answer.status}`), answer.status);
+  const { error } = await response.json().catch(() => ({}));
+  throw new RequestError(error ? errorText(error) : `The server responded with status ${response.status}.`,
+    response.status, error);
 }
 
-// A name of a file stays as it is.
-const sentence = (words) => words.replace(/^[a-z]+(?=[ ,])/, (word) => word[0].toUpperCase() + word.slice(1))
-  + (/[.!?]$/.test(words) ? "" : ".");
+// An error of the server as two sentences. A file name at the beginning keeps its case.
+const errorText = ({ problem, remedy }) => [problem, remedy].filter(Boolean).map(sentence).join(" ");
+const sentence = (text) => text.replace(/^[a-z]+(?=[ ,])/, (word) => word[0].toUpperCase() + word.slice(1))
+  + (/[.!?]$/.test(text) ? "" : ".");
 
-async function waiting(words, work) {
-  const mine = ++asked, began = performance.now();
-  at("problem").hidden = true;
-  at("status").textContent = words;
-  const clock = setInterval(() => {
+// Run a task and show its status, with the elapsed seconds, and its error.
+async function runTask(text, work) {
+  const number = ++latestTask, began = performance.now();
+  element("error").hidden = true;
+  element("status").textContent = text;
+  const timer = setInterval(() => {
     const seconds = Math.round((performance.now() - began) / 1000);
-    if (mine === asked && seconds >= 2) at("status").textContent = `${words} ${seconds} s so far.`;
+    if (number === latestTask && seconds >= 2) element("status").textContent = `${text} ${seconds} s.`;
   }, 1000);
-  const isStale = () => mine !== asked;
-  const say = (more) => { at("status").textContent = words = more; }; // which the clock then goes on with
+  const isStale = () => number !== latestTask;
+  const setStatus = (newText) => { element("status").textContent = text = newText; };
   try {
-    await work(isStale, say);
-  } catch (problem) {
-    if (!isStale()) fail(problem instanceof Refusal ? problem.message : `The page failed: ${problem.message}`);
+    await work(isStale, setStatus);
+  } catch (error) {
+    if (!isStale()) showError(error instanceof RequestError ? error.message : `Error in the page: ${error.message}`);
   } finally {
-    clearInterval(clock);
-    if (!isStale()) at("status").textContent = "";
+    clearInterval(timer);
+    if (!isStale()) element("status").textContent = "";
   }
 }
 
-function fail(sentence) {
-  at("problem").textContent = sentence;
-  at("problem").hidden = !sentence;
+function showError(text) {
+  element("error").textContent = text;
+  element("error").hidden = !text;
 }
 
-// --- Images in --------------------------------------------------------------------------------------------------
+// --- Classification --------------------------------------------------------------------------------------------------
 
-function take(files, truth = "") {
-  const pictures = [...files];
-  if (!pictures.length) return;
-  for (const photo of photos) URL.revokeObjectURL(photo.address);
-  const found = photos = pictures.map((file) => ({
-    photo: file.name || "", file, truth, address: URL.createObjectURL(file) }));
-  at("result").hidden = at("skip").hidden = true; // an old answer under a new problem would be taken for its answer
-  const many = pictures.length > 1 ? `${pictures.length} images` : "the image";
-  waiting(`Asking the network about ${many}.`, async (isStale, say) => {
-    for (const some of batches(found)) {
-      const done = found.indexOf(some[0]);
-      if (done) say(`Asking the network about ${many}: ${done} done.`);
-      await name(some);
+function classify(files, trueClass = "") {
+  const chosen = [...files];
+  if (!chosen.length) return;
+  for (const image of images) URL.revokeObjectURL(image.url);
+  const found = images = chosen.map((file) => ({
+    name: file.name || "", file, trueClass, url: URL.createObjectURL(file) }));
+  element("result").hidden = element("skip").hidden = true; // so that no old result stands below a new error
+  const text = chosen.length > 1 ? `Classifying ${chosen.length} images` : "Classifying the image";
+  runTask(`${text}.`, async (isStale, setStatus) => {
+    for (const batch of batches(found)) {
+      const done = found.indexOf(batch[0]);
+      if (done) setStatus(`${text}: ${done} done.`);
+      await predict(batch);
       if (isStale()) return;
     }
-    const broken = photos.filter((photo) => photo.error);
-    if (broken.length) fail(broken.map((photo) => sentence(photo.error)).join(" "));
-    if (broken.length === photos.length) return;
-    showMany();
-    show(photos.find((photo) => photo.classes));
-    at("result").hidden = at("skip").hidden = false;
-    at("result").focus({ preventScroll: true });
-    at("result").scrollIntoView({ block: innerWidth < 600 ? "start" : "nearest", behavior: "smooth" });
+    const failed = images.filter((image) => image.error);
+    if (failed.length) showError(failed.map((image) => errorText(image.error)).join(" "));
+    if (failed.length === images.length) return;
+    showBatch();
+    showPrediction(images.find((image) => image.classes));
+    element("result").hidden = element("skip").hidden = false;
+    element("result").focus({ preventScroll: true });
+    element("result").scrollIntoView({ block: innerWidth < 600 ? "start" : "nearest", behavior: "smooth" });
     await explain(isStale);
   });
 }
 
-// As many to a request as the server takes; one that is too large by itself stays here, and is told so.
+// Requests as large as the server accepts. An image that is too large by itself is not sent.
 function batches(found) {
   const made = [];
   let size = Infinity;
-  for (const photo of found) {
-    const bytes = photo.file.size + 1000; // with what a form puts around it
-    if (photo.file.size > limits.bytes) {
-      photo.error = `${photo.photo || "the picture"} has ${(photo.file.size / 1e6).toFixed(1)} MB, more than the `
-        + `${limits.bytes / 1e6} MB that this server takes; send a smaller copy`;
-    } else if (made.length && made.at(-1).length < limits.images && size + bytes <= limits.bytes) {
-      made.at(-1).push(photo);
+  for (const image of found) {
+    const bytes = image.file.size + 1000; // with the headers of its part of the form
+    if (image.file.size > limits.body_bytes) {
+      image.error = {
+        problem: `${image.name || "the image"} has ${(image.file.size / 1e6).toFixed(1)} MB, more than the `
+          + `${limits.body_bytes / 1e6} MB that this server accepts`,
+        remedy: "send a smaller copy" };
+    } else if (made.length && made.at(-1).length < limits.images && size + bytes <= limits.body_bytes) {
+      made.at(-1).push(image);
       size += bytes;
     } else {
-      made.push([photo]);
+      made.push([image]);
       size = bytes;
     }
   }
   return made;
 }
 
-async function name(some) {
+async function predict(batch) {
   const form = new FormData();
-  for (const { file } of some) form.append("photo", file, file.name || "pasted");
+  for (const { file } of batch) form.append("image", file, file.name || "pasted");
   try {
-    const { photos: named } = await (await ask("predict", { method: "POST", body: form })).json();
-    some.forEach((photo, place) => Object.assign(photo, named[place]));
-  } catch (problem) {
-    if (problem.status !== 422) throw problem;
-    some.forEach((photo, place) => { photo.error = place ? `${photo.photo} cannot be decoded` : problem.message; });
+    const { images: predictions } = await (await request("predict", { method: "POST", body: form })).json();
+    batch.forEach((image, index) => Object.assign(image, {
+      classes: predictions[index].classes, error: predictions[index].error }));
+  } catch (error) {
+    if (error.status !== 422) throw error; // 422: none of them can be decoded; the error names the first
+    batch.forEach((image, index) => {
+      image.error = index ? { problem: `${image.name} cannot be decoded` } : error.detail;
+    });
   }
 }
 
 async function explain(isStale, label = "") {
-  const photo = current;
+  const image = current;
   const query = label ? `?class=${encodeURIComponent(label)}` : "";
   const form = new FormData();
-  form.append("photo", photo.file, photo.photo || "pasted");
-  const seen = await (await ask(`look${query}`, { method: "POST", body: form })).json();
-  if (!isStale() && photo === current) showLook(seen);
+  form.append("image", image.file, image.name || "pasted");
+  const explanation = await (await request(`explain${query}`, { method: "POST", body: form })).json();
+  if (!isStale() && image === current) showExplanation(explanation);
 }
 
-// --- Answers out -----------------------------------------------------------------------------------------------------
+// --- Results ---------------------------------------------------------------------------------------------------------
 
-function make(kind, attributes = {}, ...inside) {
-  const element = document.createElement(kind);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...inside);
-  return element;
+function make(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
 }
 
 const percent = (fraction) => `${(100 * fraction).toFixed(1)}%`;
 
-function thumb(address, lines, onClick) {
-  const texts = lines.map(([text, kind]) => make("span", kind ? { class: kind } : {}, text));
-  const picture = address ? make("img", { src: address, alt: "" }) : make("span", { class: "broken" }, "✕");
-  if (!onClick) return make("li", {}, picture, ...texts);
-  const button = make("button", { type: "button" }, picture, ...texts);
+function thumbnail(url, lines, onClick) {
+  const texts = lines.map(([text, className]) => make("span", className ? { class: className } : {}, text));
+  const thumb = url ? make("img", { src: url, alt: "" }) : make("span", { class: "broken" }, "✕");
+  if (!onClick) return make("li", {}, thumb, ...texts);
+  const button = make("button", { type: "button" }, thumb, ...texts);
   button.addEventListener("click", onClick);
   return make("li", {}, button);
 }
 
-function showMany() {
-  at("several").hidden = photos.length < 2;
-  at("many").replaceChildren(...photos.map((photo) => thumb(
-    photo.classes && photo.address,
-    photo.classes ? [[photo.photo, "quiet"], [`${photo.classes[0].name}, ${percent(photo.classes[0].probability)}`]]
-      : [[photo.photo, "quiet"], ["cannot be read"]],
-    photo.classes ? () => { show(photo); waiting("Looking closer.", (isStale) => explain(isStale)); } : null)));
+function showBatch() {
+  element("batch").hidden = images.length < 2;
+  element("batch-list").replaceChildren(...images.map((image) => {
+    if (!image.classes) return thumbnail("", [[image.name, "quiet"], ["cannot be decoded"]]);
+    const { name, probability } = image.classes[0];
+    return thumbnail(image.url, [[image.name, "quiet"], [`${name}, ${percent(probability)}`]], () => {
+      showPrediction(image);
+      runTask("Computing the explanation.", (isStale) => explain(isStale));
+    });
+  }));
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const rows = photos.flatMap(({ photo, classes = [] }) => classes.map(({ name, probability }, place) =>
-    [quoted(photo), place + 1, quoted(name), probability.toFixed(6)].join()));
-  URL.revokeObjectURL(at("csv").href);
-  at("csv").href = URL.createObjectURL(new Blob([["photo,rank,class,probability", ...rows, ""].join("\r\n")],
+  const rows = images.flatMap(({ name: fileName, classes = [] }) => classes.map(({ name, probability }, index) =>
+    [quoted(fileName), index + 1, quoted(name), probability.toFixed(6)].join()));
+  URL.revokeObjectURL(element("csv").href);
+  element("csv").href = URL.createObjectURL(new Blob([["image,rank,class,probability", ...rows, ""].join("\r\n")],
     { type: "text/csv" }));
 }
 
-function show(photo) {
-  current = photo;
-  [...at("many").children].forEach((item, place) => item.setAttribute("aria-current", photos[place] === photo));
-  at("view").style.setProperty("--zoom", zoom);
-  at("view").src = photo.address;
-  at("view").alt = photo.photo ? `Your image, ${photo.photo}` : "Your image";
-  for (const id of ["cam", "strength", "gets", "near", "conv1"]) at(id).hidden = true;
-  at("whose").textContent = photo.photo;
-  at("cam-text").textContent = "";
-  at("verdict").textContent = photo.classes[0].name;
-  at("sure").textContent = percent(photo.classes[0].probability);
-  at("bars").replaceChildren(...photo.classes.map(({ name, probability }) => {
+function showPrediction(image) {
+  current = image;
+  [...element("batch-list").children].forEach((item, index) =>
+    item.setAttribute("aria-current", images[index] === image));
+  element("view").style.setProperty("--zoom", zoom);
+  element("view").src = image.url;
+  element("view").alt = image.name ? `Your image, ${image.name}` : "Your image";
+  for (const id of ["cam", "opacity-label", "input", "neighbors", "conv1"]) element(id).hidden = true;
+  element("file-name").textContent = image.name;
+  element("cam-text").textContent = "";
+  element("top-class").textContent = image.classes[0].name;
+  element("top-probability").textContent = percent(image.classes[0].probability);
+  element("classes").replaceChildren(...image.classes.map(({ name, probability }) => {
     const button = make("button", { type: "button", "aria-pressed": "false" },
       make("span", { class: "name" }, name), make("span", { class: "number" }, percent(probability)));
     button.dataset.name = name;
-    button.addEventListener("click", () => waiting(`Looking for ${name}.`, (isStale) => explain(isStale, name)));
-    const isTrue = photo.truth && name === photo.truth;
+    button.addEventListener("click", () =>
+      runTask(`Computing the explanation for ${name}.`, (isStale) => explain(isStale, name)));
+    const isTrue = image.trueClass && name === image.trueClass;
     const item = make("li", isTrue ? { class: "is-true" } : {}, button);
     item.style.setProperty("--share", percent(probability));
     return item;
   }));
-  at("hint").textContent = (photo.truth ? `Blue: its true class, ${photo.truth}. ` : "")
-    + "Choose a class to see what speaks for it; the red edge marks whose map is shown.";
+  element("hint").textContent = (image.trueClass ? `Blue: the true class, ${image.trueClass}. ` : "")
+    + "Select a class to see its Grad-CAM map. Red edge: the selected class.";
 }
 
-function showLook(seen) {
-  at("small").src = seen.view;
-  at("cam").src = seen.grad_cam;
-  at("cam").hidden = at("strength").hidden = false;
-  at("cam").style.opacity = at("opacity").value / 100;
-  at("cam-text").textContent = `Red: what speaks for ${seen.class}, by the maps of ${seen.layer} (Grad-CAM).`;
-  at("small-text").textContent = `What the network gets of it: ${crop} × ${crop} pixels of its central square.`;
-  at("gets").hidden = false;
+function showExplanation(explanation) {
+  element("input-image").src = explanation.view;
+  element("cam").src = explanation.grad_cam;
+  element("cam").hidden = element("opacity-label").hidden = false;
+  element("cam").style.opacity = element("opacity").value / 100;
+  element("cam-text").textContent =
+    `Red: regions that raise the score of ${explanation.class} (Grad-CAM, layer ${explanation.layer}).`;
+  element("input-text").textContent = `Network input: the center crop, ${crop} × ${crop} pixels.`;
+  element("input").hidden = false;
   const shown = current;
-  at("view").decode().catch(() => { // such as TIFF, which a browser cannot show
+  element("view").decode().catch(() => { // a format such as TIFF, which browsers cannot show
     if (shown !== current) return;
-    at("view").style.setProperty("--zoom", 1);
-    at("view").src = seen.view;
+    element("view").style.setProperty("--zoom", 1);
+    element("view").src = explanation.view;
   });
-  for (const button of at("bars").querySelectorAll("button"))
-    button.setAttribute("aria-pressed", button.dataset.name === seen.class);
-  at("near").hidden = !seen.near.length;
-  at("near-list").replaceChildren(...seen.near.map((one) => thumb(
-    one.picture, [[one.class, one.class === current.truth ? "is-true" : ""], [one.distance.toFixed(1), "quiet"]])));
-  const { maps, towers, columns, picture, layer } = seen.conv1;
-  const halves = towers > 1 ? `; the first ${maps / towers} are tower 1's` : "";
-  at("conv1-text").textContent =
-    `The ${maps} maps of ${layer}, ${columns} in a row${halves}. White: a kernel of the first layer finds what it looks for.`
-    + (innerWidth < 760 ? " Push them sideways for the rest." : "");
-  at("conv1-maps").src = picture;
-  at("conv1-maps").alt = `${maps} small maps of where each kernel of the first layer responds`;
-  at("conv1").hidden = false;
+  for (const button of element("classes").querySelectorAll("button"))
+    button.setAttribute("aria-pressed", button.dataset.name === explanation.class);
+  element("neighbors").hidden = !explanation.neighbors.length;
+  element("neighbor-list").replaceChildren(...explanation.neighbors.map((neighbor) => thumbnail(
+    neighbor.url, [[neighbor.class, neighbor.class === current.trueClass ? "is-true" : ""],
+      [neighbor.distance.toFixed(1), "quiet"]])));
+  const { maps, towers, columns, url, layer } = explanation.conv1;
+  const tower = towers > 1 ? `; the first ${maps / towers} belong to tower 1` : "";
+  element("conv1-text").textContent =
+    `The ${maps} feature maps of ${layer}, ${columns} per row${tower}. White: the filter responds strongly.`
+    + (innerWidth < 760 ? " Scroll sideways for the rest." : "");
+  element("conv1-maps").src = url;
+  element("conv1-maps").alt = `${maps} small images, one for each filter of the first layer`;
+  element("conv1").hidden = false;
 }
 
-// --- The page's own things -------------------------------------------------------------------------------------------
+// --- Start and input -------------------------------------------------------------------------------------------------
 
-function showEntry() {
-  at("entry").hidden = false;
-  at("drop").hidden = true;
-  at("token").focus();
+function showTokenForm() {
+  element("token-form").hidden = false;
+  element("drop").hidden = true;
+  element("token").focus();
 }
 
-async function begin() {
-  const model = await (await ask("model")).json();
-  at("entry").hidden = true;
-  at("drop").hidden = false;
+async function start() {
+  const model = await (await request("model")).json();
+  element("token-form").hidden = true;
+  element("drop").hidden = false;
   limits = model.limits;
   crop = model.input.crop;
   zoom = model.input.side / crop;
-  const { top1_error: error, photographs: images } = model.metrics;
-  const counted = images ? ` ${images.toLocaleString("en")}` : "";
-  at("about").textContent = `The network ${model.name} knows ${model.classes.length} classes`
-    + (error == null ? "." : `, and took ${percent(error)} of its${counted} validation images for another.`);
-  const pictures = await Promise.all(model.samples.map(async (sample) => {
-    const data = await (await ask(sample.picture.slice(1))).blob();
+  const { top1_error: top1Error, photographs: total } = model.validation;
+  const count = total ? `${total.toLocaleString("en")} ` : "";
+  element("about").textContent = `Network ${model.name}, ${model.classes.length} classes`
+    + (top1Error == null ? "." : `, top-1 error ${percent(top1Error)} on ${count}validation images.`);
+  const samples = await Promise.all(model.samples.map(async (sample) => {
+    const data = await (await request(sample.url.slice(1))).blob();
     return { ...sample, file: new File([data], sample.name.split("/").pop(), { type: "image/png" }) };
   }));
-  at("samples").replaceChildren(...pictures.map((sample) => thumb(
-    URL.createObjectURL(sample.file), [[sample.class || sample.name]], () => take([sample.file], sample.class))));
-  for (const [place, picture] of [...at("samples").querySelectorAll("img")].entries())
-    picture.alt = `Sample picture: ${pictures[place].class || pictures[place].name}`;
-  at("offered").hidden = !pictures.length;
+  element("samples").replaceChildren(...samples.map((sample) => thumbnail(URL.createObjectURL(sample.file),
+    [[sample.class || sample.name]], () => classify([sample.file], sample.class))));
+  for (const [index, thumb] of [...element("samples").querySelectorAll("img")].entries())
+    thumb.alt = `Sample image: ${samples[index].class || samples[index].name}`;
+  element("sample-section").hidden = !samples.length;
 }
 
-at("entry").addEventListener("submit", (event) => {
+element("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = at("token").value.trim();
+  token = element("token").value.trim();
   sessionStorage.setItem("token", token);
-  waiting("Asking with that token.", begin);
+  runTask("Checking the token.", start);
 });
-at("image").hidden = at("camera").hidden = !navigator.maxTouchPoints; // where there is a finger, there is a camera
-at("curl").textContent = `curl -F photo=@cat.jpg ${location.origin}/predict`;
-for (const id of ["file", "camera"]) at(id).addEventListener("change", () => {
-  take(at(id).files);
-  at(id).value = ""; // so that the same file can be chosen again
+element("camera-label").hidden = element("camera").hidden = !navigator.maxTouchPoints; // touch screens have a camera
+element("curl").textContent = `curl -F image=@cat.jpg ${location.origin}/predict`;
+for (const id of ["file", "camera"]) element(id).addEventListener("change", () => {
+  classify(element(id).files);
+  element(id).value = ""; // so that the same file can be chosen again
 });
-at("opacity").addEventListener("input", () => { at("cam").style.opacity = at("opacity").value / 100; });
-let depth = 0;
-addEventListener("dragenter", (event) => { event.preventDefault(); depth++; at("drop").classList.add("over"); });
-addEventListener("dragleave", () => { if (!--depth) at("drop").classList.remove("over"); });
+element("opacity").addEventListener("input", () => {
+  element("cam").style.opacity = element("opacity").value / 100;
+});
+let dragDepth = 0;
+addEventListener("dragenter", (event) => {
+  event.preventDefault();
+  dragDepth++;
+  element("drop").classList.add("over");
+});
+addEventListener("dragleave", () => { if (!--dragDepth) element("drop").classList.remove("over"); });
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
   event.preventDefault();
-  depth = 0;
-  at("drop").classList.remove("over");
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
-  else fail("What was dropped is no file; save the picture first, or copy and paste it.");
+  dragDepth = 0;
+  element("drop").classList.remove("over");
+  if (event.dataTransfer.files.length) classify(event.dataTransfer.files);
+  else showError("The dropped item is not a file. Save the image first, or copy and paste it.");
 });
 addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files];
-  if (files.length) take(files);
-  else if (event.target !== at("token")) fail("There is no picture in the clipboard; copy one, not its address.");
+  if (files.length) classify(files);
+  else if (event.target !== element("token")) showError("The clipboard has no image. Copy the image, not its address.");
 });
 if (token && location.hash) {
   sessionStorage.setItem("token", token);
-  history.replaceState(null, "", location.pathname); // a token does not belong into a bookmark
+  history.replaceState(null, "", location.pathname); // keeps the token out of bookmarks
 }
-waiting("", begin);
+runTask("", start);

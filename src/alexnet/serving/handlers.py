@@ -1,0 +1,167 @@
+"""The HTTP handlers: /predict, /explain, /model, /samples, /health, /ready, /metrics, and the files of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from alexnet._runtime.page_style import stylesheet
+from alexnet.errors import UserError
+from alexnet.inference.validation import plain
+from alexnet.serving import openapi, query
+from alexnet.serving.multipart import Upload
+from alexnet.serving.responses import ErrorDetail, JsonResponse, RequestError, error_detail
+from alexnet.serving.service import Output, Service
+
+WEB = Path(__file__).parent / "web"
+PAGE_FILES = {"/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
+              "/page.js": ("page.js", "text/javascript")}
+
+PUBLIC_PATHS = frozenset({*PAGE_FILES, "/palette.css", "/openapi.json", "/health", "/ready"})
+"""Paths that need no token: they hold no information about the network."""
+
+
+class ClassProbability(TypedDict):
+    """One class of a prediction."""
+
+    name: str
+    probability: float
+
+
+class ImagePrediction(TypedDict, total=False):
+    """The result for one image: `image` (its file name), and `classes` or `error`."""
+
+    image: str
+    classes: list[ClassProbability]
+    logits: list[float]
+    error: ErrorDetail
+
+
+class Handlers:
+    """One method for each path."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def routes(self) -> list[Route]:
+        """Path -> handler."""
+        return [
+            Route("/predict", self.predict, methods=["POST"]), Route("/explain", self.explain, methods=["POST"]),
+            Route("/model", self.model), Route("/samples/{number}.png", self.sample), Route("/health", self.health),
+            Route("/ready", self.ready), Route("/metrics", self.metrics), Route("/openapi.json", self.openapi),
+            Route("/palette.css", self.palette), *(Route(path, self.page) for path in PAGE_FILES)]
+
+    # --- Inference ----------------------------------------------------------------------------------------------------
+
+    async def predict(self, request: Request) -> Response:
+        """The most probable classes of each image."""
+        service = self.service
+        query.check_names(request, "top", "views", "logits")
+        top = query.get_number(request, "top", 5)
+        views = query.get_number(request, "views", 1, (1, 10))
+        logits = query.get_flag(request, "logits")
+        if logits and views != 1:
+            raise RequestError("logits=true needs views=1: ten views are averaged after the softmax",
+                               "leave one of the two out")
+        service.admission.check(1, views)
+        async with service.uploads.images(request) as uploads:
+            with service.admission.admit(len(uploads), len(uploads) * views):
+                decoded = await service.decoder.decode(uploads)
+                images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
+                if not images and isinstance(decoded[0], RequestError):
+                    raise decoded[0]
+                outputs = iter(await service.batcher.submit(images, views))
+        service.metrics.images.inc(len(images))
+        return JsonResponse({"images": [
+            {"image": upload.name, "error": error_detail(pixels)} if isinstance(pixels, RequestError)
+            else self._prediction(upload, next(outputs), top, logits)
+            for upload, pixels in zip(uploads, decoded, strict=True)]})
+
+    def _prediction(self, upload: Upload, output: Output, top: int, logits: bool) -> ImagePrediction:
+        best = np.argsort(-output.probabilities_K, kind="stable")[:top]
+        prediction: ImagePrediction = {"image": upload.name, "classes": [
+            {"name": plain(self.service.model.classes[k]), "probability": float(output.probabilities_K[k])}
+            for k in best]}
+        if logits and output.logits_K is not None:
+            prediction["logits"] = output.logits_K.tolist()
+        return prediction
+
+    async def explain(self, request: Request) -> Response:
+        """Grad-CAM, feature maps of conv1, and nearest neighbors of one image."""
+        service = self.service
+        query.check_names(request, "class")
+        service.admission.check(1, explanations=1)
+        async with service.uploads.images(request) as uploads:
+            if len(uploads) > 1:
+                raise RequestError(f"/explain takes one image, and the request has {len(uploads)}",
+                                   "send one request for each")
+            with service.admission.admit(1, explanations=1):
+                explanation = await self._explain(uploads, request.query_params.get("class"))
+        return JsonResponse(explanation)
+
+    async def _explain(self, uploads: Sequence[Upload], label: str | None) -> object:
+        [pixels] = await self.service.decoder.decode(uploads)
+        if isinstance(pixels, RequestError):
+            raise pixels
+        try:
+            return await self.service.explain(pixels, label)
+        except UserError as error:
+            raise RequestError(error.problem, error.remedy) from None
+
+    # --- The model and the server -------------------------------------------------------------------------------------
+
+    async def model(self, request: Request) -> Response:
+        """Classes, preset, input, validation errors, samples and limits."""
+        service = self.service
+        network, limits = service.model.network, service.limits
+        return JsonResponse({
+            "name": network.arch.name, "classes": [plain(name) for name in service.model.classes],
+            "input": asdict(service.model.preprocess.spec),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "validation": dict(service.validation), "reference_set": service.reference_set is not None,
+            "samples": [{"name": sample.name, "class": sample.label, "url": f"/samples/{number}.png"}
+                        for number, sample in enumerate(service.samples)],
+            "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "images": limits.images},
+            "version": version("alexnet")})
+
+    async def sample(self, request: Request) -> Response:
+        """One sample image."""
+        number, samples = request.path_params["number"], self.service.samples
+        if not query.is_whole_number(number) or int(number) >= len(samples):
+            raise RequestError(f"there is no sample image {number[:40]!r}", "/model lists them", status=404)
+        return Response(samples[int(number)].png, media_type="image/png")
+
+    async def health(self, request: Request) -> Response:
+        """Liveness."""
+        return JsonResponse({"status": "alive"})
+
+    async def ready(self, request: Request) -> Response:
+        """Readiness: 503 while the server shuts down."""
+        if self.service.is_draining:
+            return JsonResponse({"status": "stopping"}, 503)
+        return JsonResponse({"status": "ready"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus metrics."""
+        return Response(self.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(self, request: Request) -> Response:
+        """The OpenAPI document."""
+        return JsonResponse(openapi.document(version("alexnet"), self.service.limits, bool(self.service.token)))
+
+    async def page(self, request: Request) -> Response:
+        """A file of the page."""
+        file, media_type = PAGE_FILES[request.url.path]
+        return Response((WEB / file).read_bytes(), media_type=f"{media_type}; charset=utf-8")
+
+    async def palette(self, request: Request) -> Response:
+        """The page's colors."""
+        return Response(stylesheet(":root"), media_type="text/css; charset=utf-8")

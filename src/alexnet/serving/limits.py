@@ -1,0 +1,86 @@
+"""Every limit of the HTTP server with its reason: body size, images, pixels, header size, timeouts, connections.
+
+docs/serving.md has the same values in one table; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alexnet.errors import require
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of one server. Sizes are in bytes, times in seconds."""
+
+    # Request body
+    body_bytes: int = 20_000_000
+    """One request body (`--max-mb`): more than any camera's JPEG. Rejected with 413, by Content-Length before the body
+    is read, else as soon as the received bytes exceed it."""
+    total_body_bytes: int = 64_000_000
+    """All bodies that are being received or processed: bounds the memory of the server. Above it the server evicts the
+    upload with the largest bytes x age, with 503."""
+    body_seconds: float = 20.0
+    """Time in which a body must arrive, so that slow clients do not hold memory. Rejected with 408."""
+    images: int = 64
+    """Images in one request: bounds the time of one response. Rejected with 400."""
+    form_parts: int = 640
+    """Parts of a form. Text fields are ignored, but each costs parsing time. Rejected with 413."""
+    part_header_bytes: int = 4096
+    """Header of one form part. Rejected with 400."""
+    file_name_characters: int = 200
+    """File name of an upload. It only labels the result; a longer one is truncated."""
+
+    # Image
+    pixels: int = 50_000_000
+    """Pixels of one image, read from its header before decoding: as many as phone cameras have; 150 MB decoded.
+    Rejected with 422."""
+    large_pixels: int = 16_000_000
+    """Images above this size are decoded one at a time: many need no more memory than one."""
+    large_images: int = 4
+    """Large images that wait for that or are being decoded. Further requests with a large image get 503."""
+
+    # Queue
+    max_queue_seconds: float = 1.0
+    """Estimated waiting time above which a request is rejected with 503 (`--max-queue-seconds`)."""
+
+    # Connection
+    connections: int = 1024
+    """Open connections. A request on a further connection gets 503."""
+    header_bytes: int = 32_768
+    """Header of a request. Rejected with 400."""
+    header_seconds: float = 10.0
+    """Time in which the header of a request must arrive. Then the server closes the connection."""
+    response_seconds: float = 10.0
+    """Time for which the client may stop reading the response. Then the server closes the connection."""
+    keep_alive_seconds: int = 5
+    """Time for which an idle connection stays open after a response."""
+    read_bytes: int = 16_384
+    """Bytes that are read from a connection at once. A body in chunks of one byte costs its parser hundreds of times
+    more than others, and meanwhile no other connection is processed."""
+    parse_seconds: float = 0.25
+    """Processor time for parsing one request, plus `parse_seconds_per_byte` for each byte. Then the server closes the
+    connection."""
+    parse_seconds_per_byte: float = 5e-8
+    """Ten times what an image needs, a tenth of what chunks of one byte need."""
+    drain_seconds: float = 1.0
+    """Time for which the rest of a rejected body is read and discarded, so that the client receives the response."""
+
+    # Shutdown
+    accept_seconds: float = 0.5
+    """Time for which a server that received SIGTERM still accepts connections: load balancers react late."""
+    shutdown_seconds: int = 30
+    """Time in which a server that received SIGTERM must have finished all accepted requests."""
+
+    def __post_init__(self) -> None:
+        require(self.total_body_bytes >= self.body_bytes,
+                f"total_body_bytes {self.total_body_bytes} is smaller than body_bytes {self.body_bytes}",
+                "raise it")
+
+    @classmethod
+    def from_options(cls, max_mb: int, max_queue_seconds: float) -> Limits:
+        """The limits that `alexnet serve` uses. Two of the largest bodies always fit into memory."""
+        body_bytes = 1_000_000 * max_mb
+        return cls(body_bytes=body_bytes, total_body_bytes=max(cls.total_body_bytes, 2 * body_bytes),
+                   max_queue_seconds=max_queue_seconds)

@@ -1,0 +1,104 @@
+"""HTTP responses: compact JSON, and every error as {"error": {"problem": ..., "remedy": ...}} with its status code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypedDict
+
+import numpy as np
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from alexnet.errors import UserError
+
+RETRY_AFTER = {"Retry-After": "1"}
+"""Header of a 503 response: seconds after which the client may try again."""
+
+
+class RequestError(UserError):
+    """A request, or one image of it, that the server rejects.
+
+    Attributes:
+        status: HTTP status code.
+        headers: headers of the response.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", *, status: int = 400,
+                 headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem, remedy)
+        self.status, self.headers = status, dict(headers or {})
+
+
+class ErrorDetail(TypedDict):
+    """The value of "error" in a response."""
+
+    problem: str
+    remedy: str
+
+
+def error_detail(error: UserError) -> ErrorDetail:
+    """The two JSON fields of an error."""
+    return {"problem": error.problem, "remedy": error.remedy}
+
+
+class JsonResponse(JSONResponse):
+    """Compact JSON. NaN and infinity, as a diverged network returns them, become null."""
+
+    def render(self, content: object) -> bytes:
+        try:
+            return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+        except ValueError:
+            return json.dumps(_null_for_nan(content), separators=(",", ":")).encode()
+
+
+def _null_for_nan(tree: object) -> object:
+    if isinstance(tree, dict):
+        return {key: _null_for_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_null_for_nan(value) for value in tree]
+    return None if isinstance(tree, float) and not np.isfinite(tree) else tree
+
+
+def error_response(error: RequestError) -> Response:
+    """The response for a rejected request."""
+    return JsonResponse({"error": error_detail(error)}, error.status, error.headers)
+
+
+# --- Exception handlers of the application ----------------------------------------------------------------------------
+
+
+async def request_error(request: Request, error: Exception) -> Response:
+    """A request that a handler rejected."""
+    assert isinstance(error, RequestError)
+    return error_response(error)
+
+
+async def routing_error(request: Request, error: Exception) -> Response:
+    """404 and 405, which Starlette raises for an unknown path or method."""
+    assert isinstance(error, HTTPException)
+    headers, path = error.headers or {}, request.url.path[:100]
+    if error.status_code == 405:
+        allowed = headers.get("Allow", "another method")
+        return error_response(RequestError(f"{path} does not accept {request.method[:20]}", f"use {allowed}",
+                                           status=405, headers=headers))
+    return error_response(RequestError(f"there is no {path}", "/openapi.json lists all paths",
+                                       status=error.status_code, headers=headers))
+
+
+async def overloaded(request: Request, error: Exception) -> Response:
+    """503 for a request that would wait too long (admission.Overloaded)."""
+    return error_response(RequestError("too many images are queued", "try again in a second", status=503,
+                                       headers=RETRY_AFTER))
+
+
+async def client_disconnected(request: Request, error: Exception) -> Response:
+    """For the log only: the client has closed the connection."""
+    return error_response(RequestError("the connection was closed before the whole body arrived", "send it again"))
+
+
+async def server_error(request: Request, error: Exception) -> Response:
+    """500. The traceback is in the log and not in the response."""
+    return error_response(RequestError("the server failed to process this request", "see the server's log",
+                                       status=500))

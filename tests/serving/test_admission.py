@@ -1,0 +1,53 @@
+"""Admission control: each kind of work counts by its measured time."""
+
+import time
+
+import pytest
+
+from alexnet.serving.admission import AdmissionControl, Overloaded, WorkEstimate
+
+
+@pytest.mark.parametrize(("seconds_per_item", "request_", "is_admitted"), [
+    ({"views": 0.1}, (1, 9), True), ({"views": 0.1}, (1, 10), False),  # ten views are ten times the work
+    ({"decodes": 0.3, "views": 0.01}, (2, 2), True), ({"decodes": 0.3, "views": 0.01}, (3, 3), False),
+    ({"explanations": 0.6}, (1, 0, 1), True), ({"explanations": 1.2}, (1, 0, 1), False)])
+def test_each_kind_of_work_counts_by_its_time(seconds_per_item, request_, is_admitted):
+    admission = AdmissionControl(max_queue_seconds=1.0)
+    for kind, seconds in seconds_per_item.items():
+        getattr(admission, kind).seconds_per_item = seconds
+    with admission.admit(1, 1):
+        if is_admitted:
+            with admission.admit(*request_):
+                assert admission.decodes.pending == 1 + request_[0]
+        else:
+            with pytest.raises(Overloaded), admission.admit(*request_):
+                pass
+        assert admission.decodes.pending == 1
+    with admission.admit(*request_):  # with nothing pending, every request is admitted
+        pass
+    assert (admission.decodes.pending, admission.views.pending, admission.explanations.pending) == (0, 0, 0)
+
+
+def test_with_nothing_pending_a_slow_network_admits_one_request():
+    admission = AdmissionControl(max_queue_seconds=0.1)
+    admission.decodes.seconds_per_item = 100
+    with admission.admit(1), pytest.raises(Overloaded):
+        admission.check(1)
+    assert admission.decodes.pending == 0
+
+
+def test_one_slow_item_moves_the_average_little_and_many_move_it_fully(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    work = WorkEstimate()
+
+    def take(seconds: float) -> float:
+        with work.timed(2):
+            now[0] += 2 * seconds
+        return work.seconds_per_item
+
+    assert take(0.01) == pytest.approx(0.01)
+    assert take(5.0) == pytest.approx(0.016)
+    for _ in range(40):
+        take(5.0)
+    assert work.seconds_per_item == pytest.approx(5.0, rel=0.01)

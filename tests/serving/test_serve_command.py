@@ -1,0 +1,95 @@
+"""`alexnet serve` as a process: start, signals, token, and mistakes in its options."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from command_line import alexnet as command
+from conftest import draw
+from inprocess import Client, encoded
+
+STOPPING = "stopping: finishing the accepted requests\n"
+
+
+@contextlib.contextmanager
+def started(*arguments, **environment):
+    """The process, and its first line on standard error."""
+    process = subprocess.Popen(
+        # SIGINT with its default action, also where the tests run in the background of a shell.
+        ["env", "--default-signal=INT", sys.executable, "-m", "alexnet", "serve", *map(str, arguments), "--port", "0"],
+        text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+    try:
+        yield process, process.stderr.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def client_of(line: str) -> Client:
+    """The client for the address in the first line."""
+    return Client(int(re.search(r"http://127\.0\.0\.1:(\d+)/", line)[1]))
+
+
+@pytest.mark.parametrize(("number", "twice"), [
+    (signal.SIGINT, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        (signal.SIGINT, True), (signal.SIGTERM, False)))])
+def test_the_command_serves_a_run_until_a_signal(trained, number, twice):
+    with started(trained) as (process, line):
+        assert line.startswith(f"serving {trained} (small, 4 classes) at http://127.0.0.1:")
+        client = client_of(line)
+        assert client.request("/model")[2]["samples"][0]["name"].startswith("val/")  # the run's own data
+        assert client.predict(encoded(draw(np.random.default_rng(1), 2)))[0] == 200
+        process.send_signal(number)
+        if twice:  # the second one ends the process at once, without a traceback
+            assert process.stderr.readline() == STOPPING
+            process.send_signal(number)
+            assert process.communicate(timeout=60)[1] == ""
+            assert process.returncode == 130
+            return
+        rest = process.communicate(timeout=60)[1]
+        assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM}[number]
+        assert rest == STOPPING
+
+
+@pytest.mark.slow
+def test_a_server_for_all_networks_requires_a_token_or_warns(trained):
+    with started(trained, "--host", "0.0.0.0") as (process, line):
+        assert "at http://127.0.0.1:" in line
+        assert line.endswith("/ and this machine's other addresses until Ctrl-C\n")
+        assert process.stderr.readline() == (
+            "warning: every machine that reaches 0.0.0.0 can use the server; require a token with --token or "
+            "ALEXNET_TOKEN\n")
+    with started(trained, "--host", "0.0.0.0", "--no-samples", ALEXNET_TOKEN="secret") as (process, line):
+        model = client_of(line).request("/model", Authorization="Bearer secret")[2]
+        assert model["samples"][0]["name"] == "generated stripes"
+        assert "/#token=secret and this machine's other addresses until Ctrl-C" in line
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60)[1] == STOPPING
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--port", 70000], "--port 70000 must be from 0 to 65535"),
+    (["--max-queue-seconds", 0], "--max-queue-seconds 0.0 must be above 0"),
+    (["--max-mb", 0], "--max-mb 0 must be at least 1"),
+    (["--token", "two words"], "the token has characters other than ASCII letters, digits and punctuation"),
+    (["--token", ""], "the token is empty; give one, or leave out --token"),
+    (["--host", "192.0.2.7"], "cannot listen on 192.0.2.7:8000 (cannot assign requested address); choose another"),
+])
+def test_a_wrong_option_is_named_with_its_rule(trained, arguments, message, capsys):
+    assert command("serve", trained, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_named(trained, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert command("serve", trained, "--port", port) == 2
+    assert f"cannot listen on 127.0.0.1:{port} (address already in use)" in capsys.readouterr().err
