@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from alexnet.cli.commands import app
+from alexnet.cli.main import app
 from torch.distributed.run import get_args_parser
 
 from alexnet.models import checkpoint

@@ -120,7 +120,7 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
 
 @pytest.mark.parametrize(("network", "parallel", "size"),
                          [(*way, size) for size, ways in SHARED.items() for way in ways])
-def test_the_bytes_that_a_process_sends_are_those_worked_out(packed, runs, network, parallel, size):
+def test_the_bytes_that_a_process_sends_are_as_computed(packed, runs, network, parallel, size):
     steps = [len(batch.indices) for batch in batches(packed.split("train"), RECIPE.batch_size)]
     for rank in range(size):
         counted = json.loads((runs / f"{name(network, parallel, size)}.sent-{rank}.json").read_text())
@@ -146,7 +146,7 @@ def test_each_image_is_seen_once_an_epoch_at_any_world_size(packed, world, size)
     assert seen == Counter(range(len(split)))
 
 
-def test_a_share_knows_its_place_in_the_global_batch(packed):
+def test_a_process_knows_the_positions_of_its_images_in_the_global_batch(packed):
     split = packed.split("train")
     (whole, *_), (share, *_) = batches(split, 30, shuffle=(3, 1)), batches(split, 30, shuffle=(3, 1), rank=1, world=3)
     np.testing.assert_array_equal(whole.indices, share.global_indices)
@@ -195,7 +195,7 @@ def test_batch_normalization_resumes_with_another_number_of_processes(packed, on
 
 
 @pytest.mark.parametrize("parallel", ["data", "towers", "hybrid"])
-def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, parallel):
+def test_loading_in_several_processes_changes_no_bit(packed, runs, tmp_path, parallel):
     """A finished run that two processes take up to no more epochs is saved by nobody; what they hold is what it was."""
     build(RunSpec(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3)).fit()
     launch("hold", tmp_path, [job(packed, "run", "norm", parallel, resume=True)], 2)
@@ -207,7 +207,7 @@ def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, paralle
     assert held.training == before.training
 
 
-def test_parts_of_a_batch_add_up_to_it_under_lars_in_one_process_and_in_two(packed, one_thread, tmp_path):
+def test_micro_batches_add_up_to_the_batch_under_lars_in_one_process_and_in_two(packed, one_thread, tmp_path):
     lars = replace(RECIPE, lars_trust=0.01, learning_rate=1.0)
     build(RunSpec(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3)).fit()
     build(RunSpec(packed, NETWORKS["norm"], lars, tmp_path / "parts", seed=3, micro_batch=7)).fit()
@@ -231,7 +231,7 @@ def test_the_time_of_a_step_is_arithmetic_over_rates():
 
 # --- What is wrong is said once ---
 
-def test_processes_that_disagree_all_stop_and_the_first_says_why(packed, tmp_path):
+def test_processes_started_differently_all_stop_and_rank_0_reports_the_difference(packed, tmp_path):
     base = job(packed, "run", "norm")
     cases = {
         "recipe than process 0 (learning_rate: 0.1 there, 0.02 here)":
@@ -250,7 +250,7 @@ def test_processes_that_disagree_all_stop_and_the_first_says_why(packed, tmp_pat
         assert not (tmp_path / f"{number}").exists()
 
 
-def test_what_one_process_alone_lacks_is_said_by_the_first(packed, tmp_path):
+def test_an_error_of_one_process_is_reported_by_rank_0(packed, tmp_path):
     base = job(packed, "run", "norm")
     launch("disagree", tmp_path, [{"others": base, "last": base | {"packed": str(tmp_path / "absent")}}], 2)
     first, last = ((tmp_path / f"0.said-{rank}").read_text() for rank in (0, 1))
@@ -275,7 +275,7 @@ def alive(group):
     return signs_of_life(group.store, group.rank)
 
 
-def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
+def test_a_process_without_signs_of_life_counts_as_lost(monkeypatch):
     monkeypatch.setattr("alexnet.training.parallel.liveness.SILENCE", 0.5)
     monkeypatch.setattr("alexnet.training.parallel.liveness.BEAT", 0.05)
     first, second = two_worlds()
@@ -286,7 +286,7 @@ def test_a_process_that_falls_silent_while_a_run_begins_is_missed(monkeypatch):
             first.all_gather_text("")
 
 
-def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
+def test_a_process_that_works_for_long_is_waited_for(monkeypatch):
     monkeypatch.setattr("alexnet.training.parallel.liveness.SILENCE", 0.5)
     monkeypatch.setattr("alexnet.training.parallel.liveness.BEAT", 0.05)
     first, second = two_worlds()
@@ -297,7 +297,7 @@ def test_a_process_that_is_long_at_work_is_waited_for(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}])
-def test_a_way_to_share_is_refused_where_there_is_nobody_to_share_with(packed, tmp_path, options):
+def test_towers_and_hybrid_need_several_processes(packed, tmp_path, options):
     with pytest.raises(ValueError, match="leave it out"):
         build(RunSpec(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
@@ -305,7 +305,7 @@ def test_a_way_to_share_is_refused_where_there_is_nobody_to_share_with(packed, t
 
 # --- torchrun, signals and loss ---
 
-def test_whoever_waits_has_said_that_he_lives_and_waits_for_no_sign_that_is_not_there(monkeypatch):
+def test_waiting_never_blocks_the_store_and_so_the_signs_of_life(monkeypatch):
     """Such a wait holds the store, and the thread that says so waits for it: two that began at once stood still."""
     class Store:
         def __init__(self):
@@ -333,7 +333,7 @@ def test_whoever_waits_has_said_that_he_lives_and_waits_for_no_sign_that_is_not_
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_processes_meet_by_one_count_whatever_former_ones_left_in_their_store(early):
+def test_processes_meet_in_one_start_whatever_keys_earlier_starts_left_in_the_store(early):
     """The second time two of the three are lost while they meet; `early`: the others look before rank 0 has come."""
     store = dist.HashStore()
     with ThreadPoolExecutor(3) as pool:
@@ -380,7 +380,7 @@ def test_a_signal_to_torchrun_saves_once_and_ends(packed, tmp_path):
     wait_for_epochs(tmp_path / "run", 2, process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[1]
-    assert said.count("is saved: go on with --resume") == 1
+    assert said.count("is saved; resume with --resume") == 1
     assert checkpoint.load(tmp_path / "run" / "last").training["epoch"] >= 2
 
 
@@ -396,6 +396,6 @@ def test_a_process_that_is_lost_costs_at_most_a_minute_and_an_epoch(packed, tmp_
     assert time.monotonic() - lost < 90
     said = process.communicate(timeout=180)[1]
     assert process.returncode == 0, said
-    assert "going on after" in said
+    assert "resuming after" in said
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in log if event["event"] == "epoch"] == list(range(1, 13))

@@ -65,7 +65,7 @@ def test_the_update_rule_is_the_formula_across_a_drop_of_the_rate(rule):
     np.testing.assert_allclose(layer.weight.detach().numpy(), reference_steps(rule, w, gradients, rates), rtol=1e-12)
 
 
-def test_lars_gives_each_layer_the_rate_of_its_weights_size_over_its_gradients():
+def test_lars_scales_each_layers_rate_by_the_norms_of_weights_and_gradient():
     rng = np.random.default_rng(0)
     layer = nn.Linear(3, 4).double()
     w, b, v, u = rng.normal(size=(4, 3)), rng.normal(size=4), np.zeros((4, 3)), np.zeros(4)
@@ -123,7 +123,7 @@ def test_biases_may_learn_at_twice_the_rate_and_undecayed():
     torch.testing.assert_close(layer.bias.detach(), before - 0.2)
 
 
-def test_layers_that_begin_anew_learn_at_their_own_rate():
+def test_new_layers_learn_at_their_own_rate():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = [parameter.detach().clone() for parameter in network.parameters()]
     settings = Recipe("r", new_layer_lr_factor=10.0, bias_lr_factor=2.0, weight_decay=0.0)
@@ -223,7 +223,7 @@ def test_fp16_on_a_cpu_is_refused_in_a_sentence():
         MixedPrecision("fp16", torch.device("cpu"))
 
 
-def test_a_scaled_loss_gives_the_same_gradients_and_an_overflow_leaves_the_step_out():
+def test_a_scaled_loss_gives_the_same_gradients_and_an_overflow_skips_the_update():
     layer = nn.Linear(3, 2)
     arithmetic = MixedPrecision("fp32", torch.device("cpu"))
     arithmetic.dtype, arithmetic.scale = torch.float16, 1024.0  # fp16's rule, in arithmetic that a CPU has
@@ -403,7 +403,7 @@ def test_a_side_that_does_not_fit_is_refused_with_both_values(packed, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(packed, tiny, tmp_path):
+def test_a_loss_of_nan_stops_the_run_and_keeps_the_checkpoint(packed, tiny, tmp_path):
     run = build(RunSpec(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0))
 
     told = []
@@ -426,7 +426,7 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
     assert "warning" not in told  # which would print the sentence twice
 
 
-def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
+def test_images_whose_views_are_not_finite_are_named_as_the_cause(
         packed, tiny, tmp_path, monkeypatch):
     real = Preprocess.training_views
 
@@ -445,7 +445,7 @@ def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
     assert str(stopped.value).endswith(f"the images were {', '.join(names)}")
 
 
-def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path):
+def test_an_infinite_running_variance_is_not_saved(packed, tiny, tmp_path):
     """Training goes by the batch's own, and would not notice; the loss stays a number."""
     run = build(RunSpec(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0))
 
@@ -459,14 +459,14 @@ def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path
     assert checkpoint.load(tmp_path / "run" / "last").training["step"] == 3
 
 
-def test_a_validation_loss_that_is_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
+def test_a_validation_loss_of_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, math.nan, 44, 44))
     with pytest.raises(Diverged, match="lower the learning rate"):
         build(RunSpec(packed, tiny, QUICK, tmp_path / "run")).fit()
     assert not (tmp_path / "run" / "best").exists()
 
 
-def test_a_run_is_not_trained_into_a_checkpoint_that_is_none(packed, tiny, tmp_path):
+def test_a_run_does_not_overwrite_an_imported_checkpoint(packed, tiny, tmp_path):
     network = AlexNet(tiny)
     checkpoint.save(checkpoint.Checkpoint(tiny, tuple("abcd"), network.state_dict(), torch.zeros(1, 1, 3)), tmp_path)
     for resume in (False, True):

@@ -64,7 +64,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int, folder: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; {folder} is saved: go on with --resume")
+        super().__init__(f"stopped by {signal.Signals(number).name}; {folder} is saved; resume with --resume")
         self.exit_code = 128 + number
 
 
