@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -50,6 +51,8 @@ SHARED = {
     3: [("norm", "data"), ("batch", "data"), ("norm", "hybrid"), ("before", "hybrid")],
     4: [("norm", "data"), ("batch", "hybrid")],
 }
+EVERY_WAY = [pytest.param(*way, size, marks=pytest.mark.slow if size > 2 else ()) for size, ways in SHARED.items()
+             for way in ways]
 
 
 def launch(deed, folder, jobs, size, **environment):
@@ -86,29 +89,40 @@ def precise():
 
 @pytest.fixture(scope="module")
 def runs(packed, one_thread, tmp_path_factory):
-    """The folder with every network trained by one process, and shared in every way."""
+    """A function of the world size: the folder with the runs of one process, and the shared runs of so many."""
     folder = tmp_path_factory.mktemp("worlds")
     for network, made in NETWORKS.items():
         build(RunSpec(packed, made, RECIPE, folder / network, seed=3)).fit()
-    for size, ways in SHARED.items():
-        launch("train", folder, [job(packed, name(*way, size), *way) for way in ways], size)
-    return folder
+
+    @cache
+    def runs_of(size):
+        launch("train", folder, [job(packed, name(*way, size), *way) for way in SHARED[size]], size)
+        return folder
+    return runs_of
+
+
+def without_gradient(arch):
+    """The biases that batch normalization subtracts again: their gradient is nothing but rounding."""
+    convs = [f"features.conv{number}.bias" for number, _ in enumerate(arch.conv, 1)]
+    hidden = [f"classifier.fc{number}.bias" for number, _ in enumerate(arch.dense, len(convs) + 1)]
+    return {*(convs if arch.norm == "batch" else ()), *(hidden if arch.dense_norm else ())}
 
 
 def assert_close(got, expected, share):
     for kind in ("weights", "velocity"):
         for key, tensor in getattr(expected, kind).items():
-            # A bias under batch norm has no gradient but what rounding leaves.
+            if key in without_gradient(expected.arch):
+                continue
             torch.testing.assert_close(getattr(got, kind)[key], tensor, rtol=1e-3,
                                        atol=share * max(0.05, float(tensor.abs().max())),
                                        msg=lambda why, key=key: f"{key}: {why}")
 
 
-@pytest.mark.parametrize(("network", "parallel", "size"),
-                         [(*way, size) for size, ways in SHARED.items() for way in ways])
+@pytest.mark.parametrize(("network", "parallel", "size"), EVERY_WAY)
 def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network, parallel, size):
-    one = checkpoint.load(runs / network / "last", with_velocity=True)
-    several = checkpoint.load(runs / name(network, parallel, size) / "last", with_velocity=True)
+    folder = runs(size)
+    one = checkpoint.load(folder / network / "last", with_velocity=True)
+    several = checkpoint.load(folder / name(network, parallel, size) / "last", with_velocity=True)
     assert several.weights.keys() == one.weights.keys()
     assert_close(several, one, 1e-3 if network == "batch" else 1e-4)
     assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
@@ -118,12 +132,11 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert {key: several.training[key] for key in alike} == alike
 
 
-@pytest.mark.parametrize(("network", "parallel", "size"),
-                         [(*way, size) for size, ways in SHARED.items() for way in ways])
+@pytest.mark.parametrize(("network", "parallel", "size"), EVERY_WAY)
 def test_the_bytes_that_a_process_sends_are_as_computed(packed, runs, network, parallel, size):
     steps = [len(batch.indices) for batch in batches(packed.split("train"), RECIPE.batch_size)]
     for rank in range(size):
-        counted = json.loads((runs / f"{name(network, parallel, size)}.sent-{rank}.json").read_text())
+        counted = json.loads((runs(size) / f"{name(network, parallel, size)}.sent-{rank}.json").read_text())
         expected = Counter()
         for images in steps:
             expected.update(sent(NETWORKS[network], images, size, parallel, rank=rank))
@@ -150,8 +163,8 @@ def test_a_process_knows_the_positions_of_its_images_in_the_global_batch(packed)
     split = packed.split("train")
     (whole, *_), (share, *_) = batches(split, 30, shuffle=(3, 1)), batches(split, 30, shuffle=(3, 1), rank=1, world=3)
     np.testing.assert_array_equal(whole.indices, share.global_indices)
-    np.testing.assert_array_equal(share.global_indices[share.places], share.indices)
-    np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.places])
+    np.testing.assert_array_equal(share.global_indices[share.positions], share.indices)
+    np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.positions])
 
 
 def train(packed, folder, run, network, recipe, size=1, parallel="data"):
@@ -174,7 +187,7 @@ def test_a_run_resumes_with_another_number_of_processes(packed, one_thread, tmp_
         train(packed, tmp_path, "run", "norm", replace(recipe, epochs=epochs), size, parallel)
     straight, changed = (checkpoint.load(tmp_path / run / "last", with_velocity=True) for run in ("straight", "run"))
     assert changed.training["step"] == straight.training["step"] == 8
-    assert_close(changed, straight, 1e-3)
+    assert_close(changed, straight, 1e-4)
 
 
 @pytest.mark.slow
@@ -194,11 +207,13 @@ def test_batch_normalization_resumes_with_another_number_of_processes(packed, on
     assert_close(four, straight, 1e-3)
 
 
-@pytest.mark.parametrize("parallel", ["data", "towers", "hybrid"])
-def test_loading_in_several_processes_changes_no_bit(packed, runs, tmp_path, parallel):
+@pytest.mark.parametrize(("network", "parallel"), [
+    ("batch", "hybrid"),
+    *(pytest.param("norm", parallel, marks=pytest.mark.slow) for parallel in ("data", "towers", "hybrid"))])
+def test_loading_in_several_processes_changes_no_bit(packed, one_thread, tmp_path, network, parallel):
     """A finished run that two processes take up to no more epochs is saved by nobody; what they hold is what it was."""
-    build(RunSpec(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3)).fit()
-    launch("hold", tmp_path, [job(packed, "run", "norm", parallel, resume=True)], 2)
+    build(RunSpec(packed, NETWORKS[network], RECIPE, tmp_path / "run", seed=3)).fit()
+    launch("hold", tmp_path, [job(packed, "run", network, parallel, resume=True)], 2)
     before, held = checkpoint.load(tmp_path / "run" / "last", with_velocity=True), checkpoint.load(
         tmp_path / "held", with_velocity=True)
     for kind in ("weights", "velocity"):
@@ -226,7 +241,7 @@ def test_the_time_of_a_step_is_arithmetic_over_rates():
     assert one.computing == pytest.approx(128 * (3 * 724_406_816 - 105_415_200) / 1e12)
     assert two.computing == one.computing / 2
     assert two.sending == pytest.approx(4 * 60_965_224 / 1e9)
-    assert two.apart == two.computing + two.sending > two.overlapped == max(two.computing, two.sending)
+    assert two.sequential == two.computing + two.sending > two.overlapped == max(two.computing, two.sending)
 
 
 # --- What is wrong is said once ---

@@ -10,7 +10,7 @@ import torch
 
 from alexnet._runtime.devices import choose_precision
 from alexnet.architecture.overrides import to_json
-from alexnet.data.loader import batches_per_epoch
+from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import require
@@ -45,7 +45,7 @@ def build(
     spec = replace(spec, arch=replace(spec.arch, classes=len(spec.data.classes)))
     training, validation = _split(spec, "train"), _split(spec, "val")
     precision_name = choose_precision(spec.precision, device)
-    state = State(spec.seed, spec.data.fingerprint, spec.data.plan["dataset"], precision_name)
+    state = State(spec.seed, spec.data.fingerprint, spec.data.source_fingerprint, precision_name)
     _require_same_spec(spec, state, processes)
     _require_images_for_each(processes, spec, training, validation)
     readers = 1 if spec.parallel == "towers" else processes.size

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet.architecture.overrides import difference, to_json
+from alexnet.architecture.overrides import first_difference, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.loader import batches_per_epoch
-from alexnet.data.remote import Streamed, lanes
+from alexnet.data.order import batches_per_epoch
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint as ckpt
 from alexnet.training.run_folder import read_config
@@ -53,8 +52,7 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     saved = ckpt.load(out / "last", with_velocity=True)
     saved_state = State.from_json(saved.training)
     _require_same_run(spec, state, saved, saved_state)
-    if isinstance(spec.data.split("train"), Streamed):
-        _require_same_order(spec, saved_state, readers)
+    _require_same_order(spec, saved_state, readers)
     return saved
 
 
@@ -67,15 +65,15 @@ def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved
         ("seed", saved_state.seed, state.seed), ("precision", saved_state.precision, state.precision),
     ):
         if then != now:
-            raise UserError(f"{spec.out} was begun with another {what} ({difference(then, now)})",
+            raise UserError(f"{spec.out} was begun with another {what} ({first_difference(then, now)})",
                             "resume it with the same, or choose another --out")
 
 
 def _require_same_order(spec: RunSpec, saved_state: State, readers: int) -> None:
     """The order of a streamed data set depends on the number of readers, which may change between epochs only."""
-    steps = batches_per_epoch(len(spec.data.split("train")), spec.recipe.batch_size)
-    if saved_state.step % steps:
+    training = spec.data.split("train")
+    if saved_state.step % batches_per_epoch(len(training), spec.recipe.batch_size):
         former = read_config(spec.out)["readers"]
-        require(lanes(former) == lanes(readers),
+        require(training.lanes(former) == training.lanes(readers),
                 f"{spec.out} was stopped within an epoch that {former} processes read, and {readers} would read the "
                 "stream in another order", f"go on with {former} to the epoch's end")

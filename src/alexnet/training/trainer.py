@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from alexnet.data.augmentation import lighting_basis
-from alexnet.data.loader import Batch, batches_per_epoch
+from alexnet.data.loader import Batch, batches
+from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.data.remote import batches
 from alexnet.errors import Finding
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors

@@ -80,7 +80,7 @@ class AllReduceSum(torch.autograd.Function):
 def exchange(processes: ProcessGroup, blocks: Sequence[Tensor], lengths: Sequence[int]) -> list[Tensor]:
     """Send blocks[r] to process r, and receive `lengths[r]` rows from each process r. Counts what a step sends."""
     if not torch.is_inference_mode_enabled():  # evaluation exchanges activations too, and is no step
-        processes.sent["activities"] += sum(
+        processes.sent["activations"] += sum(
             block.numel() * block.element_size() for rank, block in enumerate(blocks) if rank != processes.rank)
     return _all_to_all(blocks, lengths)
 

@@ -2,7 +2,8 @@
 
 torchrun notices a process that ends, but not one that hangs, and a collective operation fails after its timeout,
 however good the reason for which another process is late. Before training starts, one process may pack images for
-hours while the others wait. So each process writes a sign of life into the store every few seconds, and the others look for it.
+hours while the others wait. So each process writes a sign of life into the store every few seconds, and the others look
+for it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alexnet.architecture.overrides import difference
+from alexnet.architecture.overrides import first_difference
 from alexnet.errors import UserError
 from alexnet.inference.metrics import Errors
 from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life, wait_for_keys
@@ -60,7 +60,7 @@ class ProcessGroup:
         self.restarted = size > 1 and (start > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
         """Whether torchrun has started these processes again, after one was lost."""
         self.sent: defaultdict[str, float] = defaultdict(float)
-        """Bytes that this process has sent in training steps: gradients, activities, statistics (docs/scaling.md)."""
+        """Bytes that this process has sent in training steps: gradients, activations, statistics (docs/scaling.md)."""
         self._turns = 0
         """How often texts were gathered; part of their keys in the store."""
         self._closables: WeakSet[Closable] = WeakSet()
@@ -127,7 +127,7 @@ class ProcessGroup:
         for rank, other in enumerate(others, 1):
             if other != first:
                 raise UserError(f"process {rank} of {self.size} was started with another {what} than process 0 "
-                                f"({difference(other, first, ('there', 'here'))})",
+                                f"({first_difference(other, first, ('there', 'here'))})",
                                 "start all with the same data, options and version")
 
     def local_rank0_first(self, make: Callable[[], T]) -> T:
