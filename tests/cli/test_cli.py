@@ -124,7 +124,7 @@ def test_predict_asks_about_many_images_at_once(run, class_folders, capsys, monk
 
     asked = []
     answer = predictor.Model.predict
-    monkeypatch.setattr(predictor, "BATCH", 32)
+    monkeypatch.setattr(predictor, "BATCH_SIZE", 32)
     monkeypatch.setattr(predictor.Model, "predict", lambda self, photos, **how: (
         asked.append(len(photos)), answer(self, photos, **how))[1])
     assert alexnet("predict", run, class_folders / "val", "--json") == 0
@@ -207,8 +207,8 @@ def test_the_library_loads_and_predicts_in_three_lines(run, class_folders):
     (["evaluate", "RUN", "PHOTOS", "--batch-size", "0"], "--batch-size 0 must be at least 1"),
     (["predict", "RUN"], "then images"),
     (["predict", "RUN", "nowhere.jpg"], "nowhere.jpg does not exist"),
-    (["report", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
-    (["report", "RUN/report.html"], "report.html is not a run; give a folder that `alexnet train` made"),
+    (["report", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
+    (["report", "RUN/report.html"], "report.html is no run; give a folder that `alexnet train` made"),
     (["pack", "PHOTOS/train/ash", "out"], "did you mean"),
     (["verify", "PHOTOS"], "is no packed folder"),
     (["pack", "PHOTOS", "out", "--side", "0"], "--side 0 must be at least 1"),

@@ -15,7 +15,8 @@ from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.transfer import begin_from
+from alexnet.models.provenance import Provenance
+from alexnet.models.transfer import transfer_weights
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
 from alexnet.training.parallel.strategies import parallelize
@@ -53,19 +54,19 @@ def build(
 
     network = AlexNet(spec.arch, spec.seed)
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
-    provenance = {}
+    provenance = Provenance()
     if saved:
         network.load_state_dict(saved.weights)
         preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
     elif spec.init:
-        taken, drawn = begin_from(network, spec.init, spec.data.classes)
+        taken, drawn = transfer_weights(network, spec.init, spec.data.classes)
         provenance = {"init": {**spec.init.describe(), "taken": taken, "drawn": drawn}}
         if spec.init.arch.input == spec.arch.input:  # the weights were trained on images less that mean
             preprocess = spec.init.preprocess()
 
     strategy = parallelize(
         network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch)
-    new_layers = [network.named_layer(name) for name in provenance.get("init", {}).get("drawn", [])]
+    new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)
     precision = MixedPrecision(precision_name, device, processes.all_true)
     if saved:

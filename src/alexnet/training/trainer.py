@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +25,9 @@ from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import ActivationProbe
 from alexnet.interpret.health import loss_finding
 from alexnet.models import checkpoint as ckpt
+from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.provenance import Provenance
 from alexnet.training.monitor import PROBE_STEPS, Monitor
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
@@ -86,7 +88,7 @@ class Trainer:
     optimizer: SGD
     precision: MixedPrecision
     state: State
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance
 
     def __post_init__(self) -> None:
         self.device = torch.device(self.spec.device)
@@ -95,7 +97,7 @@ class Trainer:
         self.monitor, self.signals = Monitor(self.spec.arch), StopSignal()
         self._lighting = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
         self._log: RunLog | None = None
-        self._saver, self._saved_at = ckpt.Saver(), time.monotonic()
+        self._saver, self._saved_at = saver.Saver(), time.monotonic()
         self._latest: QueuedStep | None = None
 
     # --- The loop ---
