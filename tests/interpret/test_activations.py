@@ -28,7 +28,7 @@ from alexnet.interpret.activations import (
 from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, compare
-from alexnet.training import trainer
+from alexnet.training import monitor, trainer
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
@@ -281,8 +281,8 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
 
 
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "GLIMPSES", 2)
-    monkeypatch.setattr(trainer, "WARM_UP_STEPS", 4)
+    monkeypatch.setattr(trainer, "PROBE_STEPS", 2)
+    monkeypatch.setattr(monitor, "WARM_UP_STEPS", 4)
     network = override(tiny, ["norm=none", "dense_norm=false", "conv3.init_bias=-1e4", "initialization=gaussian"])
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, learning_rate=1e-6)

@@ -257,7 +257,7 @@ def test_the_command_draws_each_of_the_four(class_folders, packed, tmp_path, mon
 
 @pytest.mark.parametrize(("words", "sentence"), [
     (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 thing;"),
-    (["figure", "1", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
+    (["figure", "1", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
     (["figure", "1", "a", "b", "--name", "q", "--name", "q"], "--name q, q calls two runs alike; give each its own"),
     (["figure", "1", "a", "b", "./a"], "a stands twice; name each run once"),
     (["figure", "3", "model", "--size", "3"], "figure 3 takes no --size; leave it out"),

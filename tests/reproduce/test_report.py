@@ -321,13 +321,13 @@ def test_run_without_an_epoch_gives_a_sentence(tmp_path: Path):
 def test_what_is_no_run_is_named(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "nowhere", Path(__file__)):
         for ask in (write_report, packed_data):
-            with pytest.raises(ValueError, match="is no run; give a folder that `alexnet train` made"):
+            with pytest.raises(ValueError, match="is not a run; give a folder that `alexnet train` made"):
                 ask(folder)
     (write_run(tmp_path) / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is missing or damaged"):
         write_report(tmp_path)
     (tmp_path / "config.json").write_text('{"arch": {}, "data": {}}')
-    with pytest.raises(ValueError, match="says nothing of recipe"):
+    with pytest.raises(ValueError, match="has no recipe"):
         write_report(tmp_path)
 
 
