@@ -265,7 +265,7 @@ def evaluate(
         views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
         split: Default: `val`, or all images where the data has no split and was not trained on.
         batch_size: Images that go through the network at a time. It does not change the result.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`, for models that are given by their path.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`. A loaded model stays on its device, and the others join it.
         fast: Evaluate in bf16 and int8.
         progress: Print notes and a progress bar on standard error.
 
@@ -291,7 +291,8 @@ def evaluate_models(
         loaded = load_ensemble(models, str(group.device), fast)
         return loaded, open_evaluation_set(loaded[0], data, split, note=say if progress else _silent)
 
-    with init_distributed(choose_device(device)) as group:
+    on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
+    with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
         with group.error_barrier():
             loaded, evaluation_set = group.local_rank0_first(open_all)
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")

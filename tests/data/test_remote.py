@@ -21,7 +21,7 @@ import torch
 from alexnet._runtime import download
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
-from alexnet.cli.commands import main
+from alexnet.cli.main import main
 from alexnet.data import loader, manifest
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack

@@ -72,7 +72,7 @@ class ProcessGroup:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     sent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Bytes that this process has sent, by what they were: gradients, activities, statistics (see scaling.py)."""
+    """Bytes that this process has sent, by what they were: gradients, activations, statistics (see scaling_model.py)."""
     store: Any = None
     start: int = 1
     """How often these processes have been started, this time included."""
