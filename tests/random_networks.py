@@ -1,4 +1,4 @@
-"""Random networks, for tests that compare two computations over many of them."""
+"""Random networks, for tests that compare two computations of the same thing."""
 
 import numpy as np
 

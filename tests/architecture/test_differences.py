@@ -8,12 +8,12 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from alexnet.cli.main import main
 from rich.console import Console
 
 from alexnet.architecture.differences import SOURCES, Difference, differences, to_json
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, recipe
+from alexnet.cli.main import main
 from alexnet.cli.render import differences_table
 
 
