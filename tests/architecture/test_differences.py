@@ -95,8 +95,8 @@ def test_an_overridden_field_is_listed_with_source_set(setting, where):
 @pytest.mark.parametrize("setting", [
     "epochs=5", "batch_size=64", "learning_rate=0.1", "momentum=0.5", "weight_decay=0", "decay_biases=false",
     "bias_lr_factor=2", "lr_in_velocity=false", "schedule=cosine", "lr_drop_count=2", "drop_factor=2", "patience=9",
-    "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0", "lighting_scale=eigenvalues",
-    "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9", "lighting_stop_epoch=5",
+    "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0",
+    "lighting_scale=eigenvalues", "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9", "lighting_stop_epoch=5",
     "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly"])
 def test_every_field_of_the_recipe_is_compared(setting):
     apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))

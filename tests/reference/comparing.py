@@ -40,8 +40,8 @@ def assert_layer_agrees(
 ) -> None:
     """Compare forward and backward: relative error below 1e-12 in float64, 1e-5 in float32.
 
-    In float32 the error of a gradient is relative to the gradient of the output, if that is larger: a sum of large terms
-    that cancel keeps their rounding errors.
+    In float32 the error of a gradient is relative to the gradient of the output, if that is larger: a sum of large
+    terms that cancel keeps their rounding errors.
     """
     output, back = reference
     cotangent = numbers(rng, *output.shape)

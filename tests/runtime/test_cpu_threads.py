@@ -27,8 +27,9 @@ print(time.process_time() - before)
 
 def processor_seconds(setting: str) -> float:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    return float(subprocess.run([sys.executable, "-c", WORK_AND_WAIT, setting], capture_output=True, text=True, check=True,
-                                env=environment).stdout)
+    finished = subprocess.run([sys.executable, "-c", WORK_AND_WAIT, setting], capture_output=True, text=True,
+                              check=True, env=environment)
+    return float(finished.stdout)
 
 
 @pytest.mark.slow

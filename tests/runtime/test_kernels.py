@@ -193,10 +193,11 @@ def test_an_unknown_instruction_set_is_rejected(monkeypatch):
 def test_kernels_load_with_and_without_torch(first):
     """The kernels use torch's threads. Packing does not import torch."""
     script = (f"import sys, {first}; from alexnet._runtime import native; "
-              "print(native.level(), 'torch' in sys.modules); import numpy; print(native.resize_and_crop(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+              "print(native.level(), 'torch' in sys.modules); import numpy; "
+              "print(native.resize_and_crop(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                           env={**os.environ, "ALEXNET_NATIVE": "generic"}).stdout.splitlines()
-    assert said == [f"generic {first == 'torch'}", "(3, 3, 3)"]
+    assert printed == [f"generic {first == 'torch'}", "(3, 3, 3)"]
 
 
 def test_a_memory_mapped_file_that_is_truncated_ends_the_process_with_the_message(tmp_path):
