@@ -36,6 +36,7 @@ def epoch_of_views(images: int) -> dict[str, float]:
 
     from alexnet.architecture.presets import arch, recipe
     from alexnet.data.loader import batches
+    from alexnet.data.manifest import ShardRecord
     from alexnet.data.packed import PackedSplit
     from alexnet.data.preprocessing import Preprocess
 
@@ -48,7 +49,7 @@ def epoch_of_views(images: int) -> dict[str, float]:
         np.save(Path(folder) / "labels.npy", np.zeros(images, np.int64))
         began = time.perf_counter()
         split = PackedSplit(Path(folder), "raw", side, [
-            {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "images": images}], 1)
+            ShardRecord("train-00000.npy", "labels.npy", "", images)], 1)
         preprocess = Preprocess(arch("small").input, torch.zeros(1, 1, 3))
         first = 0.0
         for batch in batches(split, 128, shuffle=(0, 0)):

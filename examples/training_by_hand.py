@@ -12,8 +12,9 @@ import torch
 
 from alexnet.architecture.presets import arch, recipe
 from alexnet.data.augmentation import lighting_basis
-from alexnet.data.loader import batches, batches_per_epoch
+from alexnet.data.loader import batches
 from alexnet.data.open import open_or_pack
+from alexnet.data.order import batches_per_epoch
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.evaluate import evaluate
 from alexnet.models.alexnet import AlexNet

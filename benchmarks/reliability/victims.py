@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from alexnet.cli.main import main
+from alexnet.data.manifest import Codec
 from alexnet.data.packing import pack
-from alexnet.data.shards import Codec
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
 from alexnet.training.progress_bar import TrainingBar

@@ -162,8 +162,8 @@ def test_a_share_knows_its_place_in_the_global_batch(packed):
     split = packed.split("train")
     (whole, *_), (share, *_) = batches(split, 30, shuffle=(3, 1)), batches(split, 30, shuffle=(3, 1), rank=1, world=3)
     np.testing.assert_array_equal(whole.indices, share.global_indices)
-    np.testing.assert_array_equal(share.global_indices[share.places], share.indices)
-    np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.places])
+    np.testing.assert_array_equal(share.global_indices[share.positions], share.indices)
+    np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.positions])
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset
-from alexnet.data.url_images import is_address
+from alexnet.data.url_images import is_url
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check(data: str | Path) -> DataSummary:
     Args:
         data: A folder of class folders, a packed folder, a folder of archives, `cifar10`, `embedded`, or a URL.
     """
-    if is_address(str(data)):
+    if is_url(str(data)):
         return _packed_summary(open_stream(data), str(data))
     if is_packed(data) or (Path(data) / JOURNAL).is_file():
         return _packed_summary(open_packed(data), str(data))
