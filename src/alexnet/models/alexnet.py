@@ -58,12 +58,12 @@ class AlexNet(nn.Module):
         classifier: dict[str, nn.Module] = {}
         for number, dense in enumerate(arch.dense, len(arch.conv) + 1):
             dropout = {f"dropout{number}": nn.Dropout(arch.dropout)} if arch.dropout else {}
-            classifier |= dropout if arch.dropout_before else {}
+            classifier |= dropout if arch.dropout_on_inputs else {}
             classifier[f"fc{number}"] = nn.Linear(inputs, dense.width)
             if arch.dense_norm:
                 classifier[f"norm{number}"] = nn.BatchNorm1d(dense.width)
             classifier[f"{arch.activation}{number}"] = ACTIVATIONS[arch.activation]()
-            classifier |= {} if arch.dropout_before else dropout
+            classifier |= {} if arch.dropout_on_inputs else dropout
             inputs = dense.width
         classifier[f"fc{len(arch.conv) + len(arch.dense) + 1}"] = nn.Linear(inputs, arch.classes)
 
