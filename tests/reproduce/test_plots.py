@@ -13,8 +13,8 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
-from alexnet.inference.predictor import model_of
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.reproduce import paper_figures, plots
 from alexnet.reproduce.diagram import network_diagram
 from command_line import alexnet as command
@@ -188,7 +188,7 @@ def test_smoothness_is_zero_for_random_numbers_one_for_a_flat_kernel_and_minus_o
 def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
-    model, train, val = model_of(saved), packed.split("train"), packed.split("val")
+    model, train, val = model_from_checkpoint(saved), packed.split("train"), packed.split("val")
     figure = paper_figures.figure4(saved, packed)
     pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
     assert len(pictures) == 8 + 5 * (1 + 6)
@@ -208,7 +208,7 @@ def test_the_nearest_have_their_distance_and_those_of_the_class_asked_about_are_
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
-    model, val = model_of(saved), packed.split("val")
+    model, val = model_from_checkpoint(saved), packed.split("val")
     shown = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
     near = paper_figures.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
     axes = [one for one in paper_figures.figure4(saved, packed).get_axes() if one.get_images()][8:]
@@ -240,7 +240,7 @@ def test_numbers_that_stand_together_have_as_many_decimals():
 def test_the_command_draws_each_of_the_four(class_folders, packed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_hub(saved_as("small", *TINY, classes=packed.classes), tmp_path / "model")
+    write_huggingface(saved_as("small", *TINY, classes=packed.classes), tmp_path / "model")
     run_folder(tmp_path / "run", "relu", [0.5])
     for number, *sources in (("1", "run"), ("2", "paper"), ("3", "model"), ("4", "model", str(class_folders))):
         assert command("figure", number, *sources) == 0, capsys.readouterr().err

@@ -24,7 +24,7 @@ from alexnet.architecture.spec import Arch, InputSpec
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.metrics import wilson
-from alexnet.inference.predictor import model_of
+from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, load, save
 from alexnet.reproduce import plots
@@ -198,20 +198,20 @@ def test_errors_are_those_of_the_checkpoint_that_was_evaluated(run: Path, images
     expected = np.zeros((6, 6), int)
     for true, taken in zip(images.labels, guesses, strict=True):
         expected[true, taken] += 1
-    assert (answers.matrix_KK == expected).all()
+    assert (answers.confusion_KK == expected).all()
     wrong = answers.mistakes
     assert sorted(wrong) == np.flatnonzero(images.labels != guesses).tolist()
     assert (np.diff(answers.probabilities_MK[wrong].max(axis=1)) <= 0).all()
 
 
 def test_of_more_images_than_the_limit_evenly_spaced_ones_are_asked(run, images, monkeypatch):
-    monkeypatch.setattr("alexnet.inference.validation.ASKED", 10)
+    monkeypatch.setattr("alexnet.inference.validation.MAX_IMAGES", 10)
     assert read(run, images).answers.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
 
 
 def test_classes_are_matched_by_name(run: Path, images: Images):
     turned = replace(images, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - images.labels)
-    assert (read(run, turned).answers.matrix_KK == read(run, images).answers.matrix_KK).all()
+    assert (read(run, turned).answers.confusion_KK == read(run, images).answers.confusion_KK).all()
 
 
 def test_command_in_the_report_makes_the_same_network_and_recipe(run: Path):
@@ -530,9 +530,9 @@ def test_it_says_which_checkpoint_its_numbers_are_of(run: Path, page: str, tmp_p
 
 def test_the_nearest_are_of_the_training_images_and_none_is_nearer(whole_run: Path, images: Images):
     material = read(whole_run, images)
-    model = model_of(material.checkpoint)
+    model = model_from_checkpoint(material.checkpoint)
     features = model.features(list(images.pixels)).numpy()
-    for row, near in zip(material.answers.spread, material.near, strict=False):
+    for row, near in zip(material.answers.examples, material.near, strict=False):
         far = np.linalg.norm(features - features[material.answers.indices_M[row]], axis=1)
         assert [one.index for one in near] == np.argsort(far, kind="stable")[:6].tolist()
 
@@ -542,6 +542,6 @@ def test_each_classs_error_has_its_interval(whole_run: Path, whole_page: Path, i
     said = words(whole_page.read_text(encoding="utf-8"))
     for label, name in enumerate(CLASSES):
         asked = int((answers.labels_M == label).sum())
-        wrong = asked - int(answers.matrix_KK[label, label])
+        wrong = asked - int(answers.confusion_KK[label, label])
         low, high = wilson(wrong, asked)
         assert f"{name} {wrong} of {asked}: {100 * wrong / asked:.0f}% ({100 * low:.0f} to {100 * high:.0f})" in said

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset, PackedSplit
-from alexnet.inference.neighbors import Neighbor, features_of, neighbors
-from alexnet.inference.predictor import Model, model_of
-from alexnet.inference.validation import SHOWN, ask, plain
+from alexnet.inference.neighbors import Neighbor, find_neighbors, split_features
+from alexnet.inference.predictor import Model, model_from_checkpoint
+from alexnet.inference.validation import EXAMPLES, predict_validation, printable
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce import plots
 from alexnet.training.run_folder import read_config, read_log
@@ -74,12 +74,12 @@ def figure4(
 
     Evenly spaced, not picked. Raises ValueError where the data has no validation images.
     """
-    answers = ask(saved, packed, SHOWN)
+    answers = predict_validation(saved, packed, EXAMPLES)
     if answers is None:
         raise ValueError("the data has no validation images to show; give data with a val/ folder")
-    rows = answers.spread
+    rows = answers.examples
     pixels_NHWC = answers.split.read(answers.indices_M[rows])
-    near = nearest_in_training(model_of(saved), packed, list(pixels_NHWC[:BESIDE]), on_progress=on_progress)
+    near = nearest_in_training(model_from_checkpoint(saved), packed, list(pixels_NHWC[:BESIDE]), on_progress=on_progress)
     train = packed.split("train")
     return plots.figure4(
         (pixels_NHWC, answers.probabilities_MK[rows], answers.labels_M[rows].tolist(), answers.classes),
@@ -99,8 +99,8 @@ def rows_beside(
     rows: list[plots.Row] = []
     for pixels_HWC, truth, file, found in zip(asked, truths, files or [""] * len(asked), near, strict=True):
         shown = plots.Shown(pixels_HWC, truth or file, file if truth else "")
-        rows.append((shown, [plots.Shown(split.read_one(one.index), plain(one.label), next(distances),
-                                           plain(one.label) == truth) for one in found]))
+        rows.append((shown, [plots.Shown(split.read_one(one.index), printable(one.label), next(distances),
+                                           printable(one.label) == truth) for one in found]))
     return rows
 
 
@@ -115,8 +115,8 @@ def nearest_in_training(
     split = packed.split("train")
     indices = split.sample(reference_set or len(split))
     kept = "" if reference_set else f"{packed.fingerprint} train"
-    features_ND = features_of(model, split, keep_as=kept, indices=indices, on_progress=on_progress)
-    return neighbors(model.features(list(images)), features_ND, split, packed.classes, NEAR, indices)
+    features_ND = split_features(model, split, cache_key=kept, indices=indices, on_progress=on_progress)
+    return find_neighbors(model.features(list(images)), features_ND, split, packed.classes, NEAR, indices)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

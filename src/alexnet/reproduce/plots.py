@@ -421,25 +421,25 @@ def class_errors(names: Sequence[str], errors: Sequence[float], intervals: Seque
 
 
 @matplotlib.rc_context(STYLE)
-def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+def confusion(confusion_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """How often each class (row) was taken for each (column): what is right in blue, what is wrong in red.
 
-    matrix_KK: counts of images. A square's strength is its share of the row; its number is the count.
+    confusion_KK: counts of images. A square's strength is its share of the row; its number is the count.
     """
     count = len(classes)
     side = count * (0.31 if count <= 20 else 0.22)  # inches; of up to 20 classes a number finds room in each square
     names = [_short(name, 16) for name in classes]
     figure = Figure(figsize=(side, side))  # the file is cut out around what is drawn, letters included
     axes = figure.add_axes((0, 0, 1, 1))
-    share_KK = matrix_KK / np.maximum(matrix_KK.sum(axis=1, keepdims=True), 1)
-    filled = [(true, taken) for true, taken in np.ndindex(count, count) if matrix_KK[true, taken]]
+    share_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
+    filled = [(true, taken) for true, taken in np.ndindex(count, count) if confusion_KK[true, taken]]
     axes.add_collection(PatchCollection(
         [Rectangle((taken + 0.03, true + 0.03), 0.94, 0.94) for true, taken in filled], linewidths=0,
         facecolors=[to_rgba(BLUE if true == taken else RED, 0.1 + 0.45 * share_KK[true, taken])
                     for true, taken in filled]))
     if count <= 20:
         for true, taken in filled:
-            axes.text(taken + 0.5, true + 0.52, str(matrix_KK[true, taken]), ha="center", va="center", fontsize=8)
+            axes.text(taken + 0.5, true + 0.52, str(confusion_KK[true, taken]), ha="center", va="center", fontsize=8)
     axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal")
     axes.set_xticks(np.arange(count) + 0.5, names, rotation=90)
     axes.set_yticks(np.arange(count) + 0.5, names)

@@ -32,8 +32,8 @@ from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_pack
 from alexnet.errors import Finding
 from alexnet.inference.metrics import wilson
 from alexnet.inference.neighbors import Neighbor
-from alexnet.inference.predictor import model_of
-from alexnet.inference.validation import SHOWN, ValidationPredictions, ask, plain
+from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation, printable
 from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce import plots
@@ -95,7 +95,7 @@ class Material:
     """The checkpoint's name: what was evaluated, else `last`."""
     answers: ValidationPredictions | None
     near: Sequence[Sequence[Neighbor]] = ()
-    """The training images nearest to the first of `answers.spread`."""
+    """The training images nearest to the first of `answers.examples`."""
     training: PackedSplit | None = None
     """Those images' split."""
 
@@ -107,7 +107,7 @@ class Material:
     def data(self) -> str:
         """What the data is called."""
         source = Path(self.config["data"]["source"])
-        return plain(source.name if source.is_absolute() else str(source))
+        return printable(source.name if source.is_absolute() else str(source))
 
 
 def read(run: Path, packed: PackedDataset | None = None) -> Material:
@@ -120,11 +120,11 @@ def read(run: Path, packed: PackedDataset | None = None) -> Material:
     # An epoch's errors in the log are those of `last`; `best` is the stand-in where somebody removed it.
     which = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
     checkpoint = ckpt.load(run / which)
-    config, answers = read_config(run), None if packed is None else ask(checkpoint, packed)
+    config, answers = read_config(run), None if packed is None else predict_validation(checkpoint, packed)
     if packed is None or answers is None or "train" not in packed.splits:
         return Material(config, events, checkpoint, which, answers)
-    shown = answers.split.read(answers.indices_M[answers.spread[:BESIDE]])
-    near = nearest_in_training(model_of(checkpoint), packed, list(shown), reference_set=AMONG)
+    shown = answers.split.read(answers.indices_M[answers.examples[:BESIDE]])
+    near = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(shown), reference_set=AMONG)
     return Material(config, events, checkpoint, which, answers, near, packed.split("train"))
 
 
@@ -134,8 +134,8 @@ def save_figures(material: Material, folder: Path) -> None:
     plots.save(network_diagram(material.checkpoint.arch), folder / "architecture")
     plots.save(_kernel_sheet(material.checkpoint), folder / "kernels")
     if answers := material.answers:
-        rows = answers.spread
-        for name, shown in (("strips", rows), ("mistakes", answers.mistakes[:SHOWN])):
+        rows = answers.examples
+        for name, shown in (("strips", rows), ("mistakes", answers.mistakes[:EXAMPLES])):
             if len(shown):
                 plots.save(plots.prediction_grid(
                     answers.split.read(answers.indices_M[shown]), answers.probabilities_MK[shown],
@@ -147,7 +147,7 @@ def save_figures(material: Material, folder: Path) -> None:
                 [answers.classes[answers.labels_M[row]] for row in rows[:BESIDE]],
                 material.near, material.training)), folder / "nearest", lines=False)
         if len(answers.classes) <= MATRIX_CLASSES:
-            plots.save(plots.confusion(answers.matrix_KK, answers.classes), folder / "confusion")
+            plots.save(plots.confusion(answers.confusion_KK, answers.classes), folder / "confusion")
             told = mistakes(material)
             assert told is not None
             plots.save(plots.class_errors(*zip(*(
@@ -229,7 +229,7 @@ def strip(material: Material) -> Section | None:
     if not (answers := material.answers):
         return None
     images = []
-    for row, image in zip(answers.spread, _images(answers, answers.spread), strict=True):
+    for row, image in zip(answers.examples, _images(answers, answers.examples), strict=True):
         likeliest = np.argsort(-answers.probabilities_MK[row], kind="stable")[:5]
         guesses = [{"name": answers.classes[k], "probability": float(answers.probabilities_MK[row, k]),
                     "is_true": bool(k == answers.labels_M[row])} for k in likeliest]
@@ -242,13 +242,13 @@ def nearest(material: Material) -> Section | None:
     if not (answers := material.answers) or not material.near:
         return None
     assert material.training is not None
-    split, rows = material.training, answers.spread[:BESIDE]
+    split, rows = material.training, answers.examples[:BESIDE]
     distances = iter(plots.alike([one.distance for found in material.near for one in found]))
     return {"among": min(len(split), AMONG), "of": len(split), "rows": [{
         **image, "near": [{
             "image": data_uri(plots.image_file(split.read_one(one.index), "JPEG"), "jpeg"),
-            "name": plain(one.label), "distance": next(distances),
-            "is_true": plain(one.label) == image["truth"]} for one in found],
+            "name": printable(one.label), "distance": next(distances),
+            "is_true": printable(one.label) == image["truth"]} for one in found],
     } for image, found in zip(_images(answers, rows), material.near, strict=True)]}
 
 
@@ -256,19 +256,19 @@ def mistakes(material: Material) -> Section | None:
     """Which classes are taken for which, how often each is missed, and where the network is surest and wrong."""
     if not (answers := material.answers):
         return None
-    asked_K, right_K = answers.matrix_KK.sum(axis=1), answers.matrix_KK.diagonal()
+    asked_K, right_K = answers.confusion_KK.sum(axis=1), answers.confusion_KK.diagonal()
     classes = [{"name": name, "wrong": int(asked - right), "images": int(asked), "error": 1 - right / asked,
                 "interval": wilson(int(asked - right), int(asked))}
                for name, asked, right in zip(answers.classes, asked_K, right_K, strict=True) if asked]
     classes.sort(key=lambda each: -each["error"])
     has_matrix = len(answers.classes) <= MATRIX_CLASSES
-    surest = answers.mistakes[:SHOWN]
+    surest = answers.mistakes[:EXAMPLES]
     return {
         "asked": len(answers.indices_M), "of": len(answers.split), "wrong": len(answers.mistakes),
-        "confusion": Markup(plots.svg(plots.confusion(answers.matrix_KK, answers.classes), "confusion"))
+        "confusion": Markup(plots.svg(plots.confusion(answers.confusion_KK, answers.classes), "confusion"))
         if has_matrix else None,
         "classes": classes if has_matrix else classes[:WORST], "left_out": 0 if has_matrix else len(classes[WORST:]),
-        "surest": _images(answers, surest), "best": _images(answers, answers.best[:SHOWN // 2]),
+        "surest": _images(answers, surest), "best": _images(answers, answers.correct[:EXAMPLES // 2]),
     }
 
 
@@ -295,8 +295,8 @@ def _images(answers: ValidationPredictions, rows: NDArray[np.int64]) -> list[Sec
     """Each image as an image, with its name, its true class, and what it was taken for."""
     indices = answers.indices_M[rows]
     return [{
-        "image": data_uri(plots.image_file(pixels_HWC, "JPEG"), "jpeg"), "file": plain(answers.split.names[index]),
-        "truth": answers.classes[answers.labels_M[row]], "guess": answers.classes[answers.guesses_M[row]],
+        "image": data_uri(plots.image_file(pixels_HWC, "JPEG"), "jpeg"), "file": printable(answers.split.names[index]),
+        "truth": answers.classes[answers.labels_M[row]], "guess": answers.classes[answers.predicted_M[row]],
         "sure": float(answers.probabilities_MK[row].max()),
         "of_truth": float(answers.probabilities_MK[row, answers.labels_M[row]]),
     } for row, index, pixels_HWC in zip(rows, indices, answers.split.read(indices), strict=True)]
@@ -346,12 +346,12 @@ def _after(config: dict[str, Any], which: str) -> str:
     words = shlex.split(command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
     data = f"{run}/data" if words[1:2] == ["demo"] else next((word for word in words[2:3]), "DATA")
-    return "\n".join(plain(shlex.join(line)) for line in (
+    return "\n".join(printable(shlex.join(line)) for line in (
         ["alexnet", "evaluate", f"{run}/{which}", data, "--views", "10"],
         ["alexnet", "report", run, "--data", data]))
 
 
-def _begun_from(provenance: dict[str, Any]) -> str:
+def _begun_from(provenance: Mapping[str, Any]) -> str:
     """Which weights a fine-tuned network began from; nothing for one that was drawn at random."""
     init = provenance.get("init")
     return f"{init['arch']} of {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}" if init else ""
@@ -399,7 +399,7 @@ def command(config: dict[str, Any]) -> str | None:
     words += ["--precision", config["precision"]] if config.get("precision", "fp32") != "fp32" else []
     for path, value in settings.items():
         words += ["--set", f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
-    return plain(shlex.join(words))
+    return printable(shlex.join(words))
 
 
 def _changed(preset: Any, chosen: Any, path: str = "") -> dict[str, Any]:
@@ -452,7 +452,7 @@ def _in_words(values: dict[str, Any], meanings: Mapping[str, str] = MappingProxy
             return ", ".join(map(word, value)) or "none"
         return f"{value:g}" if isinstance(value, float) else str(value)
 
-    return [(key.replace("_", " "), plain(word(value or ABSENT.get(key, value))), meanings.get(key, ""))
+    return [(key.replace("_", " "), printable(word(value or ABSENT.get(key, value))), meanings.get(key, ""))
             for key, value in values.items()]
 
 

@@ -28,7 +28,7 @@ from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding
 from alexnet.inference.evaluate import ModelWithInput, evaluate
-from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
+from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.alexnet import AlexNet
@@ -390,7 +390,7 @@ def compare_networks(
         def seen(network: AlexNet = network, way: Recipe = plain, preprocess: Preprocess = preprocess,
                  split: PackedSplit = split) -> ActivationReport:
             torch.manual_seed(seed)
-            return inspect_activations(network, shown(split, preprocess, way, 512, seed=seed), rate=way.learning_rate, decay=way.weight_decay)
+            return inspect_activations(network, training_views(split, preprocess, way, 512, seed=seed), rate=way.learning_rate, decay=way.weight_decay)
 
         before = seen()
         source = (batch for epoch in count() for batch in batches(split, way.batch_size, shuffle=(seed, epoch)))
