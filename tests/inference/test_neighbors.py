@@ -8,10 +8,7 @@ import pytest
 
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_from_checkpoint
-from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.reproduce.figures import figure4, image_grids
-from command_line import alexnet as command
-from alexnet.reproduce import paper_figures, plots
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,10 +11,7 @@ from alexnet.architecture.presets import ARCHS
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.interpret import attribution, top_patches
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.reproduce.figures import attribution_maps, image_grids
-from command_line import alexnet as command
-from alexnet.reproduce import plots
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")

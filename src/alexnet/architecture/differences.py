@@ -147,7 +147,7 @@ def _dense_facts(arch: Arch, layers: Mapping[str, Layer]) -> dict[Place, Fact]:
             _initialization(output, arch.output_init_std, arch.output_init_bias), "initialization"),
     }
     if arch.dense and arch.dropout:
-        side = "inputs" if arch.dropout_before else "outputs"
+        side = "inputs" if arch.dropout_on_inputs else "outputs"
         facts["dropout", "probability"] = Fact(f"{arch.dropout:g}, on the {side} of the hidden layers", "dropout")
     return facts
 
