@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from alexnet.cli.commands import main
+
 from alexnet.models import checkpoint
 from requirements import missing
 

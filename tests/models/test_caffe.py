@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from alexnet.cli.commands import main
 
 from alexnet.architecture.presets import CAFFE, CAFFENET
-from alexnet.cli.commands import main
 from alexnet.data.imagenet_classes import CLASSES
 from alexnet.models import checkpoint
 from alexnet.models.formats.caffe import read_caffe
