@@ -55,11 +55,12 @@ def check(data: str | Path) -> DataSummary:
     if is_packed(data) or (Path(data) / JOURNAL).is_file():
         return _packed_summary(open_packed(data), str(data))
     dataset = open_dataset(data)
-    images = {split: Counter(dataset.classes[image.label] for image in photos)
+    images = {split: dict(Counter(dataset.classes[image.label] for image in photos))
               for split, photos in dataset.splits.items()}
     return DataSummary(dataset.name, dataset.source, dataset.classes, images, dataset.notes, dataset.held_out)
 
 
 def _packed_summary(packed: PackedDataset, data: str) -> DataSummary:
-    images = {split: Counter(packed.classes[label] for label in packed.split(split).labels) for split in packed.splits}
+    images = {split: dict(Counter(packed.classes[label] for label in packed.split(split).labels))
+              for split in packed.splits}
     return DataSummary(packed.path.name, data, packed.classes, images, packed.notes)

@@ -25,7 +25,7 @@ from torch import Tensor
 from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import Precision, choose_precision, device_name
-from alexnet.architecture.overrides import difference, to_json
+from alexnet.architecture.overrides import first_difference, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.augmentation import lighting_basis
@@ -557,7 +557,7 @@ class Trainer:
             ("seed", state.seed, self.state.seed), ("precision", state.precision, self.state.precision),
         ):
             if then != now:
-                raise ValueError(f"{self.out} was begun with another {what} ({difference(then, now)}); "
+                raise ValueError(f"{self.out} was begun with another {what} ({first_difference(then, now)}); "
                                  "resume it with the same, or choose another --out")
         if state.step % self.steps:
             begun = read_config(self.out)["readers"]
