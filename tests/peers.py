@@ -39,10 +39,10 @@ def torchvision() -> ModuleType:
         with contextlib.suppress(OSError):
             torch.ops.load_library(compiled)
     described = set(re.findall(r"torchvision::(\w+)", (folder / "_meta_registrations.py").read_text()))
-    missing = sorted(name for name in described if not hasattr(torch.ops.torchvision, name))
-    if missing:
+    undeclared = sorted(name for name in described if not hasattr(torch.ops.torchvision, name))
+    if undeclared:
         library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in missing:
+        for name in undeclared:
             library.define(f"{name}() -> ()")
         _declared.append(library)
     return _imported("torchvision")

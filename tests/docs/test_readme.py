@@ -11,7 +11,7 @@ import torch
 import caffefiles
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
-from alexnet.cli.commands import main
+from alexnet.cli.main import main
 from alexnet.data import url_images
 from alexnet.models.alexnet import AlexNet
 from alexnet.serving import server as server_module

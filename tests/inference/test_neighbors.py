@@ -97,11 +97,11 @@ def test_features_of_a_split_are_those_of_its_images_and_are_kept(saved, packed,
 def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tmp_path, capsys):
     write_hub(saved, tmp_path / "model")
     photo = class_folders / "train" / "birch" / "004.png"
-    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--among", str(class_folders),
+    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--reference-set", str(class_folders),
                  "--out", str(tmp_path / "near.png"), "--count", "3"]
     command(*arguments, "--json")
     found = json.loads(capsys.readouterr().out)[0]
-    assert found["photo"] == str(photo)
+    assert found["image"] == str(photo)
     assert found["nearest"][0]["photo"].endswith("train/birch/004.png")
     assert found["nearest"][0]["distance"] == pytest.approx(0, abs=1e-4)
     assert [len(found["nearest"]), found["nearest"][0]["class"]] == [3, "birch"]
@@ -133,12 +133,12 @@ def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys
     write_hub(saved, tmp_path / "model")
     (tmp_path / "empty").mkdir()
     for words, sentence in (
-            ([str(tmp_path / "empty"), "--among", str(class_folders)], "empty holds no files; name an image"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "51"], "at most 50"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
-            (["--among", str(class_folders)], "neighbors takes a checkpoint and then images"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--count", "0"], "--count 0 must be"),
-            ([str(class_folders / "val" / "ash"), "--among", str(class_folders), "--layer", "fc9"], "did you mean")):
+            ([str(tmp_path / "empty"), "--reference-set", str(class_folders)], "empty holds no files; name an image"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "51"], "at most 50"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
+            (["--reference-set", str(class_folders)], "neighbors takes a checkpoint and then images"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "0"], "--count 0 must be"),
+            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--layer", "fc9"], "did you mean")):
         assert command("neighbors", str(tmp_path / "model"), *words) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert sentence in error

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
-from alexnet.cli.commands import app
+from alexnet.cli.main import app
 from alexnet.models import checkpoint
 
 ROOT = Path(__file__).parents[2]

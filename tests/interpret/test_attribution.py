@@ -235,42 +235,42 @@ def files(saved, class_folders, tmp_path, monkeypatch):
 
 
 def test_the_commands_draw_and_tell(files, capsys):
-    assert command("see", "model", "photos/val/ash/000.png", "--json") == 0
+    assert command("attribute", "model", "photos/val/ash/000.png", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["class"] in "abcdefg"
     assert np.array(told["occlusion"]).shape == np.array(told["grad_cam"]).shape == (28, 28)
-    with Image.open(told["picture"]) as picture:
+    with Image.open(told["figure"]) as picture:
         assert picture.width > 500
-    assert command("see", "model", "photos/val/ash/000.png", "--class", "b", "--out", "b.svg") == 0
+    assert command("attribute", "model", "photos/val/ash/000.png", "--class", "b", "--out", "b.svg") == 0
     told = capsys.readouterr().out
     assert "photos/val/ash/000.png: b" in told
-    assert " percentage points, averaged over the squares that hide that place" in told
+    assert " percentage points, averaged over the squares that cover that pixel" in told
     assert (files / "b.svg").read_text().startswith("<svg")
 
-    assert command("units", "model", "photos", "--layer", "conv3", "--unit", "2", "--unit", "0", "--count", "4",
+    assert command("top-patches", "model", "photos", "--layer", "conv3", "--unit", "2", "--unit", "0", "--count", "4",
                    "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [one["unit"] for one in told] == [2, 0]
     assert [len(one["patches"]) for one in told] == [4, 4]
-    assert command("units", "model", "photos", "--layer", "relu6", "--split", "val") == 0
-    assert "picture: figures/units.png" in capsys.readouterr().out
-    assert command("units", "model", "photos", "--layer", "fc7", "--split", "val", "--unit", "2") == 0
+    assert command("top-patches", "model", "photos", "--layer", "relu6", "--split", "val") == 0
+    assert "figure: figures/top-patches.png" in capsys.readouterr().out
+    assert command("top-patches", "model", "photos", "--layer", "fc7", "--split", "val", "--unit", "2") == 0
     title, unit, _ = capsys.readouterr().out.splitlines()
-    assert title == "unit   largest output   classes of its patches (how many)"
+    assert title == "unit   largest output   classes of its patches (count)"
     assert unit.startswith("2, c   ")
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["see", "model", "photos/val/ash/000.png", "--class", "dog"], "knows no class 'dog'"),
-    (["see", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
-    (["units", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
-    (["units", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
-    (["units", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1"),
-    (["units", "model", "photos", "--layer", "relu5", "--count", "613"], "--count 613 must be at most 50"),
-    (["units", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif; let it be .png or .svg"),
-    (["see", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
-    (["see", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
-    (["see", "model", "photos"], "photos is a folder; name an image in it")])
+    (["attribute", "model", "photos/val/ash/000.png", "--class", "dog"], "knows no class 'dog'"),
+    (["attribute", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
+    (["top-patches", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
+    (["top-patches", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
+    (["top-patches", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1"),
+    (["top-patches", "model", "photos", "--layer", "relu5", "--count", "613"], "--count 613 must be at most 50"),
+    (["top-patches", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif; let it be .png or .svg"),
+    (["attribute", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
+    (["attribute", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
+    (["attribute", "model", "photos"], "photos is a folder; name an image in it")])
 def test_mistakes_are_one_sentence(files, capsys, words, sentence):
     assert command(*words) == 2
     assert sentence in capsys.readouterr().err.strip().splitlines()[-1]

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from alexnet.architecture.presets import ARCHS
-from alexnet.data import images
 from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint

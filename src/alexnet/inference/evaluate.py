@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet._runtime.pixels import AnyPixels
 from alexnet.data.imagenet_classes import readable
+from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
-from alexnet.data.preprocessing import Pixels, Preprocess
-from alexnet.data.remote import batches
+from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import did_you_mean
 from alexnet.inference.metrics import Errors, count_errors
 
@@ -24,7 +25,7 @@ ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing; several make an ensemble."""
 
 
-def probabilities(members: Sequence[ModelWithInput], pixels: Pixels, views: int = 1) -> Tensor:
+def probabilities(members: Sequence[ModelWithInput], pixels: AnyPixels, views: int = 1) -> Tensor:
     """Softmax outputs averaged over the views and then over the networks (§4.1, §6), float32 [N, K].
 
     pixels: uint8 [N, side, side, 3], at the side that the networks' preprocessing expects; on their device.

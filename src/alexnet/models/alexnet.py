@@ -39,7 +39,7 @@ class AlexNet(nn.Module):
             features[f"conv{number}"] = convolution(
                 maps, conv.width, conv.kernel, conv.stride, conv.padding, conv.dilation, arch.groups(number))
             maps = conv.width
-            for step in arch.steps(number):
+            for step in arch.post_ops(number):
                 if step == "act":
                     features[f"{arch.activation}{number}"] = ACTIVATIONS[arch.activation]()
                 elif step == "pool":
