@@ -145,9 +145,9 @@ def _run(request: _Request, device: str, timeout: float) -> None:
         with bar if request.progress and group.first else nullcontext():
             trainer.fit()
     if group.first:
-        from alexnet.reproduce.report import report  # imports matplotlib, for which training should not wait
+        from alexnet.reproduce.report.page import write_report  # imports matplotlib, for which training should not wait
 
-        report(request.out, trainer.packed)
+        write_report(request.out, trainer.packed)
 
 
 def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingBar, list[str]]:
@@ -299,7 +299,7 @@ def evaluate_models(
         shows = progress and group.first
         with bar if shows else nullcontext():
             errors = group.errors(measure(
-                [(model.answering, model.preprocess) for model in loaded], evaluation_set.images, views=views,
+                [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
                 batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
                 label_map=evaluation_set.label_map, share=(group.rank, group.size)))
     return errors, loaded
@@ -310,7 +310,7 @@ def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool 
     from alexnet.inference.predictor import Model, load
 
     loaded = [model if isinstance(model, Model) else load(model, device, fast) for model in models]
-    names = [str(model.place) if isinstance(model, Model) else str(model) for model in models]
+    names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
     first = loaded[0]
     for model, name in zip(loaded, names, strict=True):
         if len(model.classes) != len(first.classes):

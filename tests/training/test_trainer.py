@@ -197,7 +197,7 @@ def test_schedules_follow_their_definitions(changes, expected):
 
 def test_auto_is_bf16_where_the_processor_has_it_and_fp32_elsewhere(monkeypatch):
     for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("alexnet._runtime.devices._cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("alexnet._runtime.devices.cpu_has_bf16", lambda has=has: has)
         assert choose_precision("auto", "cpu") == expected
         assert choose_precision("fp32", "cpu") == "fp32"
     with pytest.raises(ValueError, match="fp16 on a CPU has no fast instructions and no range; use"):

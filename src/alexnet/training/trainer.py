@@ -39,8 +39,9 @@ from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import ActivationProbe
 from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding
 from alexnet.models import checkpoint as ckpt
+from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.transfer import begin_from
+from alexnet.models.transfer import transfer_weights
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ALONE, ProcessGroup, SilentExit
 from alexnet.training.parallel.strategies import Parallel, ParallelModel, Scheme
@@ -261,7 +262,7 @@ class Trainer:
             self._restore(saved)
         self._latest: _Launched | None = None
         """The step whose loss was read last."""
-        self._saver = ckpt.Saver()
+        self._saver = saver.Saver()
         self._saved_at = time.monotonic()
         self._said: set[str] = set()
 
@@ -512,7 +513,7 @@ class Trainer:
                                  "any; start fewer, or take larger batches (--set recipe.batch_size=...)")
 
     def _begin_from(self, init: ckpt.Checkpoint) -> None:
-        taken, drawn = begin_from(self.network, init, self.packed.classes)
+        taken, drawn = transfer_weights(self.network, init, self.packed.classes)
         if init.arch.input == self.arch.input:  # what the weights were trained on was less that mean
             self.preprocess = init.preprocess().to(self.device)
         self.provenance = {"init": {**init.describe(), "taken": taken, "drawn": drawn}}
