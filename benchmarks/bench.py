@@ -1,11 +1,12 @@
-"""Peer and ours side by side: medians and ratios, which hold where absolute times do not.
+"""Compare our speed with other libraries': a table of rates, and of ratios, which vary less than absolute times.
 
     python benchmarks/bench.py [--images FOLDER] [--only step] [--rounds 7] [--json FILE] [--page FILE]
 
-Each side runs in a process of its own (sides.py), and the sides of a row are asked in turn, round by round, so that all
-see the same machine. A ratio is the median over rounds of peer / ours, with its lowest and highest. --images takes
-a folder of JPEG files; without it, pictures of noise are made at ImageNet's usual size, which flatters what decodes.
---page writes the table as Markdown: `make bench` so makes docs/performance.md.
+Each implementation runs in a process of its own (worker.py). The implementations of a row take turns, round by round,
+so that all see the same state of the machine. A ratio is the median over the rounds of our rate / the peer's, with its
+lowest and highest value. Without --images (a folder of JPEG files), random images of ImageNet's usual size are
+generated; they decode slower than real ones, which flatters fast decoders. --page writes the table into a Markdown
+file: `make bench` updates docs/performance.md.
 """
 
 from __future__ import annotations
@@ -44,11 +45,16 @@ class Row:
 
     title: str
     peers: tuple[tuple[str, str], ...]
-    """(what the table calls it, its side); the ratio to the first is the one that has a goal."""
+    """(label in the table, name of the implementation). The goal is a ratio to the first."""
     ours: str
     goal: float | None
-    bound: str = ""
-    """A limit to run beside it, and to be compared with."""
+    limit: str = ""
+    """An upper limit that is measured in the same rounds."""
+
+    @property
+    def name(self) -> str:
+        """What --only matches."""
+        return self.ours.removeprefix("ours-")
 
 
 ROWS = (
@@ -71,46 +77,48 @@ ROWS = (
         ("WebDataset's reader, 2 workers", "peer-webdataset")), "ours-loader-jpeg", 8),
     Row("images to trained step, `torchvision`", (("torchvision's reference pipeline", "peer-end-to-end"),
         ("tuned", "tuned-end-to-end")), "ours-end-to-end", 3.1),
-    Row("predict, batch 1", (("torchvision, eager fp32", "peer-answer-1"),
-        ("tuned", "tuned-answer-1"), ("ONNX Runtime", "onnx-answer-1"),
-        ("OpenVINO, bf16", "openvino-answer-1")), "ours-answer-1", 4.2),
-    Row("predict, batch 64", (("torchvision, eager fp32", "peer-answer-64"),
-        ("tuned", "tuned-answer-64"), ("ONNX Runtime", "onnx-answer-64"),
-        ("OpenVINO, bf16", "openvino-answer-64")), "ours-answer-64", 3.7),
+    Row("predict, batch 1", (("torchvision, eager fp32", "peer-predict-1"),
+        ("tuned", "tuned-predict-1"), ("ONNX Runtime", "onnx-predict-1"),
+        ("OpenVINO, bf16", "openvino-predict-1")), "ours-predict-1", 4.2),
+    Row("predict, batch 64", (("torchvision, eager fp32", "peer-predict-64"),
+        ("tuned", "tuned-predict-64"), ("ONNX Runtime", "onnx-predict-64"),
+        ("OpenVINO, bf16", "openvino-predict-64")), "ours-predict-64", 3.7),
     Row("ten-view evaluation", (("ten eager fp32 forwards", "peer-ten-views"), ("tuned", "tuned-ten-views")),
         "ours-ten-views", 4),
 )
 
 
-class Side:
-    """A process that does its work when asked."""
+class Worker:
+    """A process that runs one implementation on request."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.process = subprocess.Popen(
-            [sys.executable, HERE / "sides.py", name, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [sys.executable, HERE / "worker.py", name, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True)
         self.seconds: list[float] = []
         self.peak_bytes = 0
-        self.images = self._answer()["images"]
+        self.images = self._read()["images"]
 
-    def go(self) -> None:
-        """Once more."""
+    def run(self) -> None:
+        """Run the implementation once, and keep how long it took."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        answer = self._answer()
-        self.seconds.append(answer["seconds"])
-        self.peak_bytes = answer["peak_bytes"]
+        measured = self._read()
+        self.seconds.append(measured["seconds"])
+        self.peak_bytes = measured["peak_bytes"]
 
-    def _answer(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         while line := self.process.stdout.readline():
             if line.startswith("{"):
                 return json.loads(line)
-        raise SystemExit(f"the side {self.name} stopped; run it alone: python benchmarks/sides.py {self.name} FOLDER")
+        raise SystemExit(f"{self.name} stopped; run it alone: python benchmarks/worker.py {self.name} FOLDER")
 
     @property
     def rates(self) -> list[float]:
+        """Images per second of each run."""
         return [self.images / seconds for seconds in self.seconds]
 
     def close(self) -> None:
@@ -120,29 +128,29 @@ class Side:
 
 
 def measure(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
-    """The row's figures: images a second of each side, and ratios round by round."""
-    names = [*(side for _, side in row.peers), row.ours, *([row.bound] if row.bound else [])]
-    sides = {name: Side(name, folder) for name in names}
+    """The rates of a row's implementations in images per second, and their ratios."""
+    names = [*(name for _, name in row.peers), row.ours, *([row.limit] if row.limit else [])]
+    workers = {name: Worker(name, folder) for name in names}
     try:
         for _ in range(rounds):
-            for side in sides.values():
-                side.go()
+            for worker in workers.values():
+                worker.run()
     finally:
-        for side in sides.values():
-            side.close()
-    ours = sides[row.ours]
+        for worker in workers.values():
+            worker.close()
+    ours = workers[row.ours]
     figures: dict[str, Any] = {"title": row.title, "goal": row.goal, "ours": spread(ours.rates), "peers": [],
                                "ours_peak_bytes": ours.peak_bytes}
-    for called, name in row.peers:
-        peer = sides[name]
+    for label, name in row.peers:
+        peer = workers[name]
         ratios = [o / p for o, p in zip(ours.rates, peer.rates, strict=True)]
-        figures["peers"].append({"name": called, "rate": spread(peer.rates), "ratio": spread(ratios),
+        figures["peers"].append({"name": label, "rate": spread(peer.rates), "ratio": spread(ratios),
                                  "peak_bytes": peer.peak_bytes})
-    if row.bound:
-        # A limit's "images" are MFLOP, and a step of torchvision's layout is 4.145 GFLOP an image.
-        bound = sides[row.bound]
-        figures["limit_gflops"] = spread([rate / 1e3 for rate in bound.rates])
-        figures["share_of_limit"] = spread([4.145e3 * o / b for o, b in zip(ours.rates, bound.rates, strict=True)])
+    if row.limit:
+        # The limit's "images" are MFLOP. A training step of torchvision's layout takes 4.145 GFLOP for an image.
+        limit = workers[row.limit]
+        figures["limit_gflops"] = spread([rate / 1e3 for rate in limit.rates])
+        figures["share_of_limit"] = spread([4.145e3 * o / b for o, b in zip(ours.rates, limit.rates, strict=True)])
     return figures
 
 
@@ -150,11 +158,11 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-# --- What is measured on ----------------------------------------------------------------------------------------------
+# --- The images ----------------------------------------------------------------------------------------------------
 
 
 def prepare(images: Path | None, folder: Path, count: int) -> None:
-    """images/, small/, raw/ and jpeg/ of sides.py, from class folders or from noise."""
+    """Write images/, small/, raw/ and jpeg/ (see worker.py) from JPEG files, or from random images."""
     files = jpegs(images) if images else []
     for number in range(count):
         name = f"class{number % 4}/{number:05d}.JPEG"
@@ -176,7 +184,7 @@ def jpegs(images: Path) -> list[Path]:
 
 
 def noise(seed: int) -> bytes:
-    """A JPEG of 500 x 375, about as many bytes as an image's."""
+    """A random JPEG file of 500 x 375 pixels, about as large as a photo's."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8))
     file = io.BytesIO()
@@ -184,20 +192,20 @@ def noise(seed: int) -> bytes:
     return file.getvalue()
 
 
-# --- What is told -----------------------------------------------------------------------------------------------------
+# --- The table --------------------------------------------------------------------------------------------------------
 
 
 def machine() -> dict[str, Any]:
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.processor()) if Path("/proc/cpuinfo").exists() else ""
     names = ("torch", "torchvision", "pillow", "simplejpeg", "webdataset", "onnxruntime", "openvino")
-    installed = {one.name.lower(): one.version for one in distributions()}  # some peers are an extra's
+    installed = {one.name.lower(): one.version for one in distributions()}  # some are optional
     return {"processor": model, "cores": os.cpu_count(), "kernels": level(), "python": platform.python_version(),
             **{name: installed[name] for name in names if name in installed}}
 
 
-def line(figures: dict[str, Any]) -> list[str]:
-    """A row's cells: title, peer, its rate, ours, ratio, goal."""
+def line(figures: dict[str, Any]) -> list[list[str]]:
+    """A row's cells, one list for each peer; HEAD names them."""
     cells = []
     for number, peer in enumerate(figures["peers"]):
         ratio = peer["ratio"]
@@ -212,7 +220,7 @@ HEAD = ["what", "peer", "peer, images/s", "ours", "ratio (lowest to highest)", "
 
 
 def table(results: dict[str, Any]) -> str:
-    """Markdown."""
+    """All rows as Markdown, with the machine and peak memory below."""
     rows = [HEAD, ["---"] * len(HEAD), *(cells for figures in results["rows"] for cells in line(figures))]
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     for figures in results["rows"]:
@@ -232,31 +240,32 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path)
-    parser.add_argument("--only", default="", help="rows whose sides' names hold this")
+    parser.add_argument("--only", default="",
+                        help=f"only rows whose name contains this: {', '.join(row.name for row in ROWS)}")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=1024,
-                        help="images to measure on; those of a smaller folder are repeated")
-    parser.add_argument("--json", type=Path, help="where to write every figure")
-    parser.add_argument("--page", type=Path, help="a Markdown file whose table, between two marks, is replaced")
+                        help="how many images to measure on; a smaller folder is repeated")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--page", type=Path, help="replace the table in this Markdown file")
     options = parser.parse_args()
-    if not any(options.only in row.ours for row in ROWS):
-        parser.error(f"--only {options.only} is in none of {', '.join(row.ours for row in ROWS)}")
+    rows = [row for row in ROWS if options.only in row.name]
+    if not rows:
+        parser.error(f"--only {options.only} matches no row; the rows are {', '.join(row.name for row in ROWS)}")
 
     folder = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
     results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "rows": [], "images":
-                               f"{options.count} of noise, 500 x 375"}
+                               f"{options.count} random, 500 x 375"}
     try:
         if options.images:
             found = len(jpegs(options.images))
             results["images"] = f"{options.count}, made from {found:,} in a folder"
         prepare(options.images, folder, options.count)
-        for row in ROWS:
-            if options.only in row.ours:
-                began = time.monotonic()
-                results["rows"].append(measure(row, folder, options.rounds))
-                for cells in line(results["rows"][-1]):
-                    print("  ".join(cells), file=sys.stderr, flush=True)
-                print(f"  [{time.monotonic() - began:.0f} s]", file=sys.stderr)
+        for row in rows:
+            began = time.monotonic()
+            results["rows"].append(measure(row, folder, options.rounds))
+            for cells in line(results["rows"][-1]):
+                print("  ".join(cells), file=sys.stderr, flush=True)
+            print(f"  [{time.monotonic() - began:.0f} s]", file=sys.stderr)
     finally:
         shutil.rmtree(folder)
     print(table(results))

@@ -1,11 +1,11 @@
-"""Cost against work: time and memory of training over images, side, batch and classes, as picture and numbers.
+"""Time and memory of training against the number of images, image side, batch size and number of classes.
 
     python benchmarks/cost.py [--quick] [--json FILE] [--figure docs/cost.svg]
 
-Each point is a process of its own, so that its peak memory is its own. Images: raw shards of 64 pixels, the views
-of one epoch without the network; the time to the first batch too. Side, batch and classes: a training step of
-torchvision's layout, whose input may be of any side. A line is drawn through the points by least squares: where they
-leave it, the cost is not proportional.
+Each point is measured in a process of its own, for its own peak memory. "images": an epoch of views from raw shards of
+64 pixels, without a network, and the time to the first batch. "side", "batch", "classes": a training step of
+torchvision's layout, which accepts any input side. A least-squares line through the points shows where cost is not
+proportional.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ AXES = {
 QUICK = {axis: values[:2] for axis, values in AXES.items()}
 
 
-def reading(images: int) -> dict[str, float]:
-    """Seconds to the first batch and for an epoch's views, from raw shards that lie on the disk as holes."""
+def epoch_of_views(images: int) -> dict[str, float]:
+    """Seconds to the first batch, and for the views of an epoch, from a sparse file of raw images."""
     import numpy as np
     import torch
 
     from alexnet.architecture.presets import arch, recipe
     from alexnet.data.loader import batches
+    from alexnet.data.manifest import ShardRecord
     from alexnet.data.packed import PackedSplit
     from alexnet.data.preprocessing import Preprocess
 
@@ -48,7 +49,7 @@ def reading(images: int) -> dict[str, float]:
         np.save(Path(folder) / "labels.npy", np.zeros(images, np.int64))
         began = time.perf_counter()
         split = PackedSplit(Path(folder), "raw", side, [
-            {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "images": images}], 1)
+            ShardRecord("train-00000.npy", "labels.npy", "", images)], 1)
         preprocess = Preprocess(arch("small").input, torch.zeros(1, 1, 3))
         first = 0.0
         for batch in batches(split, 128, shuffle=(0, 0)):
@@ -72,28 +73,28 @@ def step(side: int = 224, batch: int = 64, classes: int = 1000) -> dict[str, flo
     from alexnet.training.step import train_step
 
     layout = replace(arch("torchvision"), classes=classes)
-    arithmetic = MixedPrecision(choose_precision("auto", "cpu"), torch.device("cpu"))
+    mixed_precision = MixedPrecision(choose_precision("auto", "cpu"), torch.device("cpu"))
     network = AlexNet(layout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = SGD(network, default_recipe(layout))
-    views = torch.randn(batch, 3, side, side).to(arithmetic.dtype_of_views, memory_format=torch.channels_last)
+    views = torch.randn(batch, 3, side, side).to(mixed_precision.dtype_of_views, memory_format=torch.channels_last)
     labels = torch.randint(0, classes, (batch,))
     seconds = []
     for _ in range(6):
         began = time.perf_counter()
-        train_step(network, optimizer, views, labels, 0.01, arithmetic)
+        train_step(network, optimizer, views, labels, 0.01, mixed_precision)
         seconds.append(time.perf_counter() - began)
     return {"seconds": statistics.median(seconds[1:])}
 
 
 def point(axis: str, value: int) -> dict[str, float]:
-    """In a process of its own."""
-    said = subprocess.run([sys.executable, __file__, "--point", axis, str(value)], capture_output=True, text=True,
+    """One point, measured in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, "--point", axis, str(value)], capture_output=True, text=True,
                           check=True)
-    return json.loads(said.stdout)
+    return json.loads(done.stdout)
 
 
 def line(values: list[float], costs: list[float]) -> tuple[float, float]:
-    """Intercept and slope by least squares, each point weighed by its own size, as ratios are what matters."""
+    """Intercept and slope by least squares of the relative error."""
     import numpy as np
 
     weights = 1 / np.array(costs)
@@ -103,14 +104,15 @@ def line(values: list[float], costs: list[float]) -> tuple[float, float]:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
+    """Write a figure: a column for each axis, time above peak memory."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
     for column, (axis, points) in enumerate(results["axes"].items()):
         values = [one["value"] for one in points]
-        # An image's cost grows with its area, so that is what lies along the axis.
+        # The cost of an image grows with its area, so the area is the x axis.
         along = [value**2 for value in values] if axis == "side" else values
-        for row, (key, unit, scale) in enumerate((("seconds", "seconds", 1.0), ("peak_bytes", "GB at most", 1e-9))):
+        for row, (key, unit, scale) in enumerate((("seconds", "seconds", 1.0), ("peak_bytes", "peak GB", 1e-9))):
             panel = figure.add_subplot(2, len(results["axes"]), row * len(results["axes"]) + column + 1)
             costs = [one[key] * scale for one in points]
             intercept, slope = line(along, costs)
@@ -130,7 +132,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--quick", action="store_true", help="two points an axis")
+    parser.add_argument("--quick", action="store_true", help="measure two points of each axis")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
@@ -139,7 +141,7 @@ def main() -> None:
 
         set_allocator()
         axis, value = options.point[0], int(options.point[1])
-        cost = reading(value) if axis == "images" else step(**{axis: value})
+        cost = epoch_of_views(value) if axis == "images" else step(**{axis: value})
         print(json.dumps(cost | {"peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
         return
     results: dict[str, Any] = {"axes": {}}
@@ -150,7 +152,7 @@ def main() -> None:
         for one, x in zip(points, along, strict=True):
             first = f", first batch after {one['first_batch_seconds']:.2f} s" if "first_batch_seconds" in one else ""
             off = one["seconds"] / (intercept + slope * x)
-            print(f"{axis:12} {one['value']:7,}: {one['seconds']:8.3f} s ({off:.2f} of the line), at most "
+            print(f"{axis:12} {one['value']:7,}: {one['seconds']:8.3f} s ({off:.2f} of the line), peak memory "
                   f"{one['peak_bytes'] / 1e9:.2f} GB{first}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

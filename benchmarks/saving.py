@@ -1,13 +1,13 @@
-"""What a save costs the steps around it: none, one beside the steps as `train` does it, one that the loop waits for.
+"""What saving a checkpoint costs training: no save, a save in a thread as `train` does it, and a save that blocks.
 
     python benchmarks/saving.py [--arch paper] [--batch 16] [--steps 14] [--rounds 3] [--slow 2] [--page FILE]
 
-Every way is a run of its own in this process, in every round one after another, so that a machine's moods fall on all
-of them. A step's time is that from its end to the next one's, with reading and whatever the loop waits for; the first
-two are left out. In a run that saves, one save follows the fourth step. A slow disk is os.fsync made slower by `--slow`
-seconds, which a save calls four times: for weights, velocity, the head and the folder. Figures are medians over rounds
-with the lowest and highest, of a run's median step, its 90th percentile and its longest, and of the time for which the
-call that saves held the loop.
+Each method is a training run in this process. The methods take turns in every round, so that all see the same state of
+the machine. A step's time is measured from its end to the end of the next, with reading and all waits; the first two
+steps are left out. A run that saves does so once, after the fourth step. A slow disk is simulated by an os.fsync that
+takes `--slow` seconds longer; a save calls it four times (weights, velocity, head, folder). The figures are medians
+over the rounds, with the lowest and highest: of a run's median step, 90th percentile and longest step, and of the time
+for which the call to save blocked training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unittest.mock import patch
 from bench import noise, spread
 from scaling import between
 
-from alexnet._runtime.devices import machine
+from alexnet._runtime.devices import describe_machine
 from alexnet.architecture.presets import arch, recipe
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
@@ -40,66 +40,66 @@ from alexnet.training.spec import RunSpec
 from alexnet.training.trainer import Event
 
 WARM, SAVED = 2, 4
-"""Steps that are left out, and the one after which a save begins."""
+"""Steps that are left out, and the step after which the save begins."""
 
-WAYS = {
-    "no save": (False, False, False), "beside the steps": (True, False, False), "in the loop": (True, True, False),
-    "beside the steps, slow disk": (True, False, True), "in the loop, slow disk": (True, True, True)}
-"""Whether it saves, waits for the save, and has a slow disk."""
-
-
-class Enough(Exception):
-    """The steps that were asked for are done."""
+METHODS = {
+    "no save": (False, False, False), "in a thread": (True, False, False), "blocking": (True, True, False),
+    "in a thread, slow disk": (True, False, True), "blocking, slow disk": (True, True, True)}
+"""Whether the run saves, waits for the save, and has a slow disk."""
 
 
-class Timed(saver.Saver):
-    """The saver, which remembers how long it held the loop."""
+class StepsDone(Exception):
+    """Ends a run after `--steps` steps."""
+
+
+class TimedSaver(saver.Saver):
+    """A saver that measures how long it blocked training."""
 
     waits = False
-    held = 0.0
+    blocked = 0.0
 
     def save(self, saved: checkpoint.Checkpoint, folder: Path) -> None:
         began = time.perf_counter()
         super().save(saved, folder)
-        if Timed.waits:
+        if TimedSaver.waits:
             self.wait()
-        Timed.held = time.perf_counter() - began
+        TimedSaver.blocked = time.perf_counter() - began
 
 
-def steps(packed: PackedDataset, options: argparse.Namespace, way: str, out: Path) -> dict[str, float]:
-    """One run of one way: its steps' times, and how long its save held it."""
-    saves, waits, slow = WAYS[way]
-    done: list[float] = []
+def steps(packed: PackedDataset, options: argparse.Namespace, method: str, out: Path) -> dict[str, float]:
+    """One run: statistics of its steps in seconds, and how long the save blocked it."""
+    saves, waits, slow = METHODS[method]
+    ends: list[float] = []
 
-    def see(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if event["event"] == "step":
-            done.append(time.perf_counter())
-            # Asked here, the next step tells that it is time, and the save follows it.
+            ends.append(time.perf_counter())
+            # The next step finds that a save is due, and saves after it.
             run.save_minutes = 0 if saves and event["step"] == SAVED - 1 else math.inf
             if event["step"] == options.steps:
-                raise Enough
+                raise StepsDone
 
-    def fsync(handle: int, really: Any = os.fsync) -> None:
-        really(handle)
+    def fsync(handle: int, original: Any = os.fsync) -> None:
+        original(handle)
         time.sleep(options.slow if slow else 0)
 
-    Timed.waits, Timed.held = waits, 0.0
-    with patch.object(saver, "Saver", Timed), patch.object(os, "fsync", fsync):
+    TimedSaver.waits, TimedSaver.blocked = waits, 0.0
+    with patch.object(saver, "Saver", TimedSaver), patch.object(os, "fsync", fsync):
         run = build(RunSpec(packed, arch(options.arch), replace(recipe("paper"), batch_size=options.batch), out,
-            save_minutes=math.inf), on_event=see)
+            save_minutes=math.inf), on_event=on_event)
         try:
             run.fit()
-        except Enough:
-            taken = sorted(after - before for before, after in pairwise(done[WARM:]))
+        except StepsDone:
+            taken = sorted(after - before for before, after in pairwise(ends[WARM:]))
     if saves != (out / "last" / checkpoint.HEAD).is_file():
-        raise SystemExit(f"{way}: the save did not go as it should")
+        raise SystemExit(f"{method}: a checkpoint is missing, or was written without a save")
     return {"median": statistics.median(taken), "p90": statistics.quantiles(taken, n=10, method="inclusive")[-1],
-            "longest": taken[-1], "held": Timed.held}
+            "longest": taken[-1], "blocked": TimedSaver.blocked}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All ways, all rounds."""
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    """All methods, in all rounds."""
+    found: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         images = Path(folder) / "images"
         for number in range(options.batch * (options.steps + 1)):
@@ -108,25 +108,26 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             path.write_bytes(noise(number))
         packed = pack(open_dataset(str(images)), Path(folder) / "packed", side=arch(options.arch).input.side)
         for turn in range(options.rounds):
-            for number, way in enumerate(WAYS):
-                found[way].append(steps(packed, options, way, Path(folder) / f"{turn}-{number}"))
-                print(f"round {turn + 1}: {way}: {found[way][-1]}", file=sys.stderr)
+            for number, method in enumerate(METHODS):
+                found[method].append(steps(packed, options, method, Path(folder) / f"{turn}-{number}"))
+                print(f"round {turn + 1}: {method}: {found[method][-1]}", file=sys.stderr)
         last = checkpoint.load(next(Path(folder).glob("*/last")), with_velocity=True)
         size = sum(tensor.nbytes for tensors in (last.weights, last.velocity) for tensor in tensors.values())
     return {"arch": options.arch, "batch": options.batch, "rounds": options.rounds, "slow": options.slow,
-            "steps": options.steps, "bytes": size, "machine": machine("cpu"),
+            "steps": options.steps, "bytes": size, "machine": describe_machine("cpu"),
             "command": "python benchmarks/saving.py " + " ".join(sys.argv[1:]),
-            "rows": [{"way": way, **{name: spread([one[name] for one in rounds]) for name in rounds[0]}}
-                     for way, rounds in found.items()]}
+            "rows": [{"method": method, **{name: spread([one[name] for one in rounds]) for name in rounds[0]}}
+                     for method, rounds in found.items()]}
 
 
 def page(measured: dict[str, Any]) -> str:
     """The measurements as a Markdown table."""
-    lines = ["| a save | median step | 90th percentile | longest step | the loop is held |", "|---|---|---|---|---|"]
+    lines = ["| checkpoint | median step | 90th percentile | longest step | training blocked |",
+             "|---|---|---|---|---|"]
     for row in measured["rows"]:
         cells = [f"{row[name]['median']:.2f} s ({row[name]['low']:.2f} to {row[name]['high']:.2f})"
-                 for name in ("median", "p90", "longest", "held")]
-        lines.append(f"| {' | '.join([row['way'], *cells])} |")
+                 for name in ("median", "p90", "longest", "blocked")]
+        lines.append(f"| {' | '.join([row['method'], *cells])} |")
     return "\n".join([
         *lines, "", f"`{measured['command']}`; {measured['machine']}; `{measured['arch']}`, batches of "
         f"{measured['batch']}, fp32, a save of {measured['bytes'] / 1e6:,.0f} MB after step {SAVED} of "
@@ -141,9 +142,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=14)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--slow", type=float, default=2.0)
-    parser.add_argument("--folder", type=Path, help="where the runs are written, and thus the disk; else the system's")
+    parser.add_argument("--folder", type=Path, help="where the runs are written (default: the temporary folder)")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--page", type=Path, help="a Markdown file between whose marks the table is written")
+    parser.add_argument("--page", type=Path, help="replace the table in this Markdown file")
     options = parser.parse_args()
     if options.steps < SAVED + 2:
         parser.error(f"--steps {options.steps} must be at least {SAVED + 2}, to see the step after a save")

@@ -1,11 +1,11 @@
-"""Images a second and bytes a step of 1, 2 and 4 processes in each scheme, beside what scaling.py works out.
+"""Speed and bytes sent of 1, 2 and 4 processes in each kind of parallelism, beside the predictions of scaling_model.py.
 
     python benchmarks/scaling.py [--arch paper] [--batch 64] [--steps 5] [--rounds 3] [--json FILE] [--page FILE]
 
-Every way is launched anew in every round, one after another, so that a machine's moods fall on all of them; medians
-over rounds, with the lowest and highest. Views are noise and lie in memory. Rates for the model are measured in the
-same run: multiply-adds a second of one process, and bytes a second of a sum over as many processes as the way has.
-`--only 2-hybrid-b` measures that one, beside one process.
+The layouts take turns in every round, so that all see the same state of the machine. The figures are medians over the
+rounds, with the lowest and highest. The views are random and in memory. The model's rates are measured in the same run:
+multiply-adds per second of one process, and bytes per second of an all-reduce over all processes of a layout.
+`--only 2-hybrid-b` measures that layout, besides one process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from scaling_model import Machine, sent, step
 
-from alexnet._runtime.devices import machine
+from alexnet._runtime.devices import describe_machine
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import arch, recipe
 from alexnet.models.alexnet import AlexNet
@@ -35,19 +35,19 @@ from alexnet.training.parallel.strategies import ParallelModel
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
 
-WAYS = ((1, "data", "a"), (2, "data", "a"), (2, "towers", "a"), (2, "hybrid", "a"), (2, "hybrid", "b"),
+LAYOUTS = ((1, "data", "a"), (2, "data", "a"), (2, "towers", "a"), (2, "hybrid", "a"), (2, "hybrid", "b"),
         (2, "hybrid", "c"), (4, "data", "a"), (4, "hybrid", "a"), (4, "hybrid", "b"), (4, "hybrid", "c"))
 
 
 def work(options: argparse.Namespace) -> None:
-    """One process's steps; rank 0 prints them."""
+    """The steps of one process; rank 0 prints their times."""
     torch.set_num_threads(1)
     with init_distributed("cpu", timeout=300) as world:
         network = AlexNet(arch(options.arch))
         team = ParallelModel(world, network, options.parallel, options.scheme)
         network.to(memory_format=torch.channels_last)
         team.ready()
-        optimizer, arithmetic = SGD(network, recipe("paper")), MixedPrecision("fp32", torch.device("cpu"))
+        optimizer, mixed_precision = SGD(network, recipe("paper")), MixedPrecision("fp32", torch.device("cpu"))
         rank, readers = team.reads
         own = len(range(rank, options.batch, readers))
         crop = network.arch.input.crop
@@ -60,7 +60,7 @@ def work(options: argparse.Namespace) -> None:
             world.wait()
             began = time.perf_counter()
             team.see(options.batch, number)
-            train_step(team.trained, optimizer, views, labels, 1e-4, arithmetic, share=own / options.batch)
+            train_step(team.trained, optimizer, views, labels, 1e-4, mixed_precision, share=own / options.batch)
             world.wait()
             seconds.append(time.perf_counter() - began)
         rate = 0.0
@@ -76,7 +76,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def launch(options: argparse.Namespace, size: int, parallel: str, scheme: str) -> dict[str, Any]:
-    """One round of one way: what rank 0 printed."""
+    """One round of one layout: what rank 0 printed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -86,54 +86,56 @@ def launch(options: argparse.Namespace, size: int, parallel: str, scheme: str) -
                  str(options.steps), "--parallel", parallel, "--scheme", scheme]
     processes = [subprocess.Popen(arguments, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                                   stdout=subprocess.PIPE, text=True) for rank in range(size)]
-    said = [process.communicate()[0] for process in processes]
+    outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit(f"{size} processes, {parallel} {scheme}: a process failed")
-    return json.loads(said[0])
+    return json.loads(outputs[0])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All ways, all rounds."""
+    """All layouts, in all rounds."""
     found: dict[tuple[int, str, str], list[dict[str, Any]]] = {
-        way: [] for way in WAYS if way == WAYS[0] or not options.only or "-".join(map(str, way)) in options.only}
+        layout: [] for layout in LAYOUTS
+        if layout == LAYOUTS[0] or not options.only or "-".join(map(str, layout)) in options.only}
     for turn in range(options.rounds):
-        for way in found:
-            found[way].append(launch(options, *way))
-            print(f"round {turn + 1}: {way[0]} processes, {way[1]} {way[2]}: "
-                  f"{statistics.median(found[way][-1]['seconds']):.2f} s a step", file=sys.stderr)
+        for layout in found:
+            found[layout].append(launch(options, *layout))
+            print(f"round {turn + 1}: {layout[0]} processes, {layout[1]} {layout[2]}: "
+                  f"{statistics.median(found[layout][-1]['seconds']):.2f} s a step", file=sys.stderr)
     network = arch(options.arch)
     alone = statistics.median(statistics.median(one["seconds"]) for one in found[1, "data", "a"])
     layers = explain(network).layers
-    arithmetic = options.batch * (3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds)
+    multiply_adds = options.batch * (3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds)
     rows = []
     for (size, parallel, scheme), rounds in found.items():
         seconds = sorted(statistics.median(one["seconds"]) for one in rounds)
         bandwidth = statistics.median(one["bytes_a_second"] for one in rounds)
         cores = min(1.0, (os.cpu_count() or 1) / size)  # processes beyond the cores share them
         model = step(network, options.batch, size, parallel,  # type: ignore[arg-type]
-                     Machine("this", arithmetic / alone * cores, bandwidth or 1e9))
+                     Machine("this", multiply_adds / alone * cores, bandwidth or 1e9))
         rows.append({
             "processes": size, "parallel": parallel, "scheme": scheme, "seconds": statistics.median(seconds),
             "lowest": seconds[0], "highest": seconds[-1], "bandwidth": bandwidth,
             "counted": sum(rounds[0]["sent"].values()),
-            "worked_out": sum(sent(network, options.batch, size, parallel).values()),  # type: ignore[arg-type]
-            "apart": model.apart, "overlapped": model.overlapped})
+            "predicted": sum(sent(network, options.batch, size, parallel).values()),  # type: ignore[arg-type]
+            "sequential": model.sequential, "overlapped": model.overlapped})
     return {"arch": options.arch, "batch": options.batch, "steps": options.steps, "rounds": options.rounds,
-            "machine": machine("cpu"), "command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]),
-            "multiply_adds_a_second": arithmetic / alone, "rows": rows}
+            "machine": describe_machine("cpu"), "command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]),
+            "multiply_adds_a_second": multiply_adds / alone, "rows": rows}
 
 
 def page(measured: dict[str, Any]) -> str:
     """The measurements as a Markdown table."""
-    lines = ["| processes | way | images/s | times one | bytes sent a step: counted | worked out | "
-             "step, measured | model: apart to overlapped |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| processes | parallelism | images/s | speed-up | bytes sent per step: counted | predicted | "
+             "step, measured | model: sequential to overlapped |", "|---|---|---|---|---|---|---|---|"]
     alone = measured["rows"][0]["seconds"]
     for row in measured["rows"]:
-        way = row["parallel"] + (f" {row['scheme']}" if row["parallel"] == "hybrid" else "")
+        parallelism = row["parallel"] + (f" {row['scheme']}" if row["parallel"] == "hybrid" else "")
         lines.append(
-            f"| {row['processes']} | {way} | {measured['batch'] / row['seconds']:.1f} | {alone / row['seconds']:.2f} | "
-            f"{row['counted'] / 1e6:.1f} MB | {row['worked_out'] / 1e6:.1f} MB | {row['seconds']:.2f} s "
-            f"({row['lowest']:.2f} to {row['highest']:.2f}) | {row['apart']:.2f} to {row['overlapped']:.2f} s |")
+            f"| {row['processes']} | {parallelism} | {measured['batch'] / row['seconds']:.1f} | "
+            f"{alone / row['seconds']:.2f} | "
+            f"{row['counted'] / 1e6:.1f} MB | {row['predicted'] / 1e6:.1f} MB | {row['seconds']:.2f} s "
+            f"({row['lowest']:.2f} to {row['highest']:.2f}) | {row['sequential']:.2f} to {row['overlapped']:.2f} s |")
     return "\n".join([
         *lines, "", f"`{measured['command']}`; {measured['machine']}; `{measured['arch']}`, batches of "
         f"{measured['batch']} over all processes, one thread each, fp32, medians of {measured['rounds']} rounds of "
@@ -148,22 +150,22 @@ DEVICES = {
     64: Machine("64, 40 GB/s each", 200e12, 40e9, 10e-6),
     1024: Machine("1,024, 40 GB/s each", 200e12, 40e9, 10e-6),
 }
-"""GPUs of two fifths of an H100's bf16 arithmetic, and most of what NVLink or one 400-gigabit port gives each."""
+"""GPUs at two fifths of an H100's bf16 peak, with most of the bandwidth of NVLink or of a 400-gigabit port each."""
 
 
-def predicted(name: str, own: int = 128) -> str:
-    """Step times on devices that nobody has here: batches of `own` images on each, bf16 activities."""
+def prediction(name: str, own: int = 128) -> str:
+    """Predicted step times on DEVICES: `own` images on each, activations in bf16."""
     network = arch(name)
-    lines = ["| devices | way | sent by each | computing | sending | step: apart to overlapped | share of one device's "
-             "speed |", "|---|---|---|---|---|---|---|"]
+    lines = ["| devices | parallelism | sent by each | computing | sending | step: sequential to overlapped | "
+             "share of one device's speed |", "|---|---|---|---|---|---|---|"]
     for count, device in DEVICES.items():
         for way in ("data", "hybrid"):
             bytes_ = sum(sent(network, own * count, count, way, value_bytes=2).values())  # type: ignore[arg-type]
             time_ = step(network, own * count, count, way, device, value_bytes=2)  # type: ignore[arg-type]
-            share = [time_.computing / one for one in (time_.apart, time_.overlapped)]
+            share = [time_.computing / one for one in (time_.sequential, time_.overlapped)]
             lines.append(
                 f"| {device.name} | {way} | {bytes_ / 1e6:,.0f} MB | {1e3 * time_.computing:.1f} ms | "
-                f"{1e3 * time_.sending:.1f} ms | {1e3 * time_.apart:.1f} to {1e3 * time_.overlapped:.1f} ms | "
+                f"{1e3 * time_.sending:.1f} ms | {1e3 * time_.sequential:.1f} to {1e3 * time_.overlapped:.1f} ms | "
                 f"{share[0]:.0%} to {share[1]:.0%} |")
     return "\n".join(lines)
 
@@ -180,9 +182,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", metavar="WAY")
+    parser.add_argument("--only", nargs="+", metavar="LAYOUT")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--page", type=Path, help="a Markdown file between whose marks the tables are written")
+    parser.add_argument("--page", type=Path, help="replace the tables in this Markdown file")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--parallel", default="data", help=argparse.SUPPRESS)
     parser.add_argument("--scheme", default="a", help=argparse.SUPPRESS)
@@ -196,7 +198,7 @@ def main() -> None:
         options.json.write_text(json.dumps(measured, indent=1) + "\n")
     if options.page:
         between(options.page, "measured", text)
-        between(options.page, "predicted", predicted(options.arch))
+        between(options.page, "predicted", prediction(options.arch))
     print(text)
 
 

@@ -1,7 +1,7 @@
-"""What a training step sends between processes and how long it takes, worked out from `explain`'s numbers; no torch.
+"""A model of data, tower and hybrid parallelism: bytes sent in a training step, and its time; no torch.
 
-The counts are exact: `distributed.World.sent` counts the same bytes while training (five control numbers a step aside).
-The times are a model, with three numbers for the machine; docs/scaling.md sets it against what was measured.
+The counts are exact: `ProcessGroup.sent` counts the same bytes during training (but for five control numbers a step).
+The times are a model with three numbers for a machine; docs/scaling.md compares it with measurements.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.training.parallel.plan import chunks
 
 Sent = dict[str, float]
-"""Bytes by what they are: gradients, activities, statistics."""
+"""Bytes by kind: gradients, activations, statistics."""
 
 FLOAT = 4
 
@@ -26,13 +26,16 @@ def sent(
 ) -> Sent:
     """Bytes that one process sends in one step.
 
-    images: of the global batch. value_bytes: of an activity, 4 in fp32 and 2 in bf16; gradients and statistics are
-    fp32 always. A sum over processes goes round a ring, in which each sends its share of everything twice, less once
-    its own: 2 (n - 1) / n of the bytes. Hybrid's three schemes send the same, at other times.
+    An all-reduce runs around a ring, in which each process sends 2 (n - 1) / n of the bytes. The three schemes of
+    hybrid parallelism send the same bytes, at different times.
+
+    Args:
+        images: Size of the global batch.
+        value_bytes: Bytes of an activation: 4 in fp32, 2 in bf16. Gradients and statistics are always fp32.
     """
     n = processes
     if n == 1:
-        return {"gradients": 0.0, "activities": 0.0, "statistics": 0.0}
+        return {"gradients": 0.0, "activations": 0.0, "statistics": 0.0}
     ring = 2 * (n - 1) / n * FLOAT
     layers = explain(arch).layers
     dense = [layer for layer in layers if layer.name.startswith("fc")]
@@ -43,7 +46,7 @@ def sent(
         "gradients": ring * sum(layer.parameters for layer in summed),
         # Sums and sums of squares, forward and backward.
         "statistics": ring * 4 * sum(layer.output_shape[0] for layer in summed if layer.kind.startswith("batch")),
-        "activities": float(value_bytes * {
+        "activations": float(value_bytes * {
             "data": lambda: 0,
             "towers": lambda: _towers(images, n, trunk, dense),
             "hybrid": lambda: _hybrid(images, own, n, rank, dense),
@@ -52,14 +55,15 @@ def sent(
 
 
 def _towers(images: int, n: int, trunk: tuple[Layer, ...], dense: list[Layer]) -> int:
-    """Values: a layer that sees both towers has the other's maps sent to it, and sends their gradients back."""
-    seeing = [layer for layer in trunk if layer.name.startswith("conv") and layer.groups == 1 and layer.name != "conv1"]
-    inputs = sum(math.prod(layer.input_shape) for layer in (*seeing, *dense))
+    """Values sent by a tower: the inputs of layers that see both towers, and the gradients of those inputs."""
+    connected = [layer for layer in trunk
+                 if layer.name.startswith("conv") and layer.groups == 1 and layer.name != "conv1"]
+    inputs = sum(math.prod(layer.input_shape) for layer in (*connected, *dense))
     return images * (n - 1) * (2 * inputs + dense[-1].output_shape[0]) // n
 
 
 def _hybrid(images: int, own: int, n: int, rank: int, dense: list[Layer]) -> int:
-    """Values: one's images to the others and their gradients back, units and theirs, and logits."""
+    """Values sent by a process: its images' features and their gradients, hidden units and theirs, logits."""
     others = n - 1
     first, classes = math.prod(dense[0].input_shape), dense[-1].output_shape[0]
     values = own * first * others + (images - own) * first
@@ -74,32 +78,32 @@ def _hybrid(images: int, own: int, n: int, rank: int, dense: list[Layer]) -> int
 
 @dataclass(frozen=True)
 class Machine:
-    """One process's device and its way to the others."""
+    """A process's device, and its connection to the other processes."""
 
     name: str
     multiply_adds: float
-    """A second, in training, as a whole step of one process has them."""
+    """Per second, measured as a whole training step of one process."""
     bandwidth: float
-    """Bytes a second that a process sends while the others do, too."""
+    """Bytes per second that a process sends while all others send too."""
     latency: float = 20e-6
-    """Seconds from one process to the next."""
+    """Seconds of a message between two processes."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Predicted seconds."""
+    """Predicted seconds of a training step."""
 
     computing: float
     sending: float
 
     @property
-    def apart(self) -> float:
-        """Where nothing is sent while something is computed."""
+    def sequential(self) -> float:
+        """Time of a step that never sends while it computes."""
         return self.computing + self.sending
 
     @property
     def overlapped(self) -> float:
-        """Where all is, as far as there is computing to hide it."""
+        """Time of a step that sends while it computes, as far as possible."""
         return max(self.computing, self.sending)
 
 
@@ -107,15 +111,15 @@ def step(
     arch: Arch, images: int, processes: int, parallel: Literal["data", "towers", "hybrid"], machine: Machine, *,
     value_bytes: int = FLOAT,
 ) -> Step:
-    """How long a step of `images` takes on that many of such machines.
+    """Predict the time of a step.
 
-    Training is three forward passes' arithmetic, less conv1's gradient for the image, which nobody wants.
+    Training costs three times the multiply-adds of a forward pass, less conv1's input gradient, which is not needed.
     """
     layers = explain(arch).layers
-    all_of_it = 3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds
-    computing = images * all_of_it / processes / machine.multiply_adds
+    multiply_adds = 3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds
+    computing = images * multiply_adds / processes / machine.multiply_adds
     moved = sum(sent(arch, images, processes, parallel, value_bytes=value_bytes).values())
-    # A ring has 2 (n - 1) turns; a gathering sends n - 1 messages; each layer that speaks does so there and back.
+    # A ring all-reduce has 2 (n - 1) rounds. A gather sends n - 1 messages, forward and backward for each layer.
     dense = sum(layer.name.startswith("fc") for layer in layers)
-    turns = 2 * (processes - 1) * (1 if parallel == "data" else dense + 1)
-    return Step(computing, moved / machine.bandwidth + turns * machine.latency)
+    rounds = 2 * (processes - 1) * (1 if parallel == "data" else dense + 1)
+    return Step(computing, moved / machine.bandwidth + rounds * machine.latency)

@@ -1,10 +1,10 @@
-"""From an image to 55x55 by hand: the paper's first layer in NumPy, every size worked out as it comes.
+"""The paper's first layer by hand: from an image to 55x55 feature maps in NumPy, with every size calculated.
 
-    python examples/from_image_to_55.py [PHOTO]
+    python examples/from_image_to_55.py [IMAGE]
 
-Without PHOTO it takes the cat that ships inside scikit-image (`pip install "alexnet[demo]"`). A few seconds.
+Default: the image of a cat that ships inside scikit-image (`pip install "alexnet[demo]"`). Takes a few seconds.
 
-Shapes: H rows, W columns, C colors, O maps.
+Shapes: H rows, W columns, C color channels, O output channels (feature maps).
 """
 
 import argparse
@@ -19,40 +19,40 @@ from alexnet.architecture.presets import ARCHS
 from alexnet.data import images
 
 
-def main(photo: str | None = None) -> float:
-    """Tells the story; returns the largest difference from the package's own layers."""
-    if photo is None:
+def main(image: str | None = None) -> float:
+    """Print each step. Returns the largest difference from the outputs of the package's layers."""
+    if image is None:
         if not (skimage := importlib.util.find_spec("skimage")):
-            raise ValueError('the cat comes with scikit-image: pip install "alexnet[demo]", or name a PHOTO')
-        photo = Path(skimage.origin).parent / "data" / "chelsea.png"
+            raise ValueError('the default image needs scikit-image; pip install "alexnet[demo]", or name an IMAGE')
+        image = Path(skimage.origin).parent / "data" / "chelsea.png"
 
-    print("1. The image (§2). The shorter side becomes 256 pixels, and the central 256x256 is kept.")
-    original_HWC = images.read(photo)
+    print("1. The image (§2). The shorter side is resized to 256 pixels, and the central 256x256 is cropped.")
+    original_HWC = images.read(image)
     stored_HWC = images.square(original_HWC, 256)
     print(f"   {original_HWC.shape} -> {stored_HWC.shape}, values {stored_HWC.min()} to {stored_HWC.max()}\n")
 
-    print("2. A 224x224 view of it (§4.1), less a mean. The paper takes the mean of every pixel over the training set;")
-    print("   one image has only its own.")
+    print("2. A 224x224 center crop (§4.1) minus a mean. The paper subtracts the training set's mean of every pixel;")
+    print("   here it is the mean color of this one image.")
     edge = (256 - 224) // 2
     view_HWC = stored_HWC[edge : edge + 224, edge : edge + 224].astype(np.float32)
     view_HWC -= view_HWC.mean(axis=(0, 1))
-    print(f"   (256 - 224) / 2 = {edge} pixels are left out on each side; values {view_HWC.min():.0f} to "
+    print(f"   (256 - 224) / 2 = {edge} pixels are cut off on each side; values {view_HWC.min():.0f} to "
           f"{view_HWC.max():.0f}\n")
 
-    print("3. A kernel of 11x11 pixels and 3 colors is laid on the view at every fourth pixel (§3.5).")
+    print("3. The convolution has 11x11 kernels over 3 channels and stride 4 (§3.5).")
     exact = (224 - 11) / 4 + 1
-    print(f"   (224 - 11) / 4 + 1 = {exact}: 54 places, and a quarter of a step is left. The paper prints 55, and")
-    print("   the code behind it takes the ceiling: the last kernel reaches over the edge, where there are zeros.")
+    print(f"   (224 - 11) / 4 + 1 = {exact}, which is not an integer. The paper prints 55, and the authors' code")
+    print("   rounds up: the last kernel extends over the edge of the image, which is padded with zeros.")
     steps = int(np.ceil(exact))
-    reach = (steps - 1) * 4 + 11
-    print(f"   ({steps} - 1) x 4 + 11 = {reach} pixels are needed: {reach - 224} of zeros go right and below.\n")
-    padded_HWC = np.pad(view_HWC, ((0, reach - 224), (0, reach - 224), (0, 0)))
+    needed = (steps - 1) * 4 + 11
+    print(f"   ({steps} - 1) x 4 + 11 = {needed} pixels are needed: {needed - 224} zeros on the right and bottom.\n")
+    padded_HWC = np.pad(view_HWC, ((0, needed - 224), (0, needed - 224), (0, 0)))
 
     network = AlexNet(ARCHS["paper"], seed=0).eval()
     conv1 = network.named_layer("conv1")
     kernels_OHWC = conv1.weight.detach().numpy().transpose(0, 2, 3, 1)
-    print(f"4. {len(kernels_OHWC)} such kernels, drawn at random: {len(kernels_OHWC)} x (11 x 11 x 3 + 1) = "
-          f"{len(kernels_OHWC) * (11 * 11 * 3 + 1):,} numbers. Each place of each map is one sum:")
+    print(f"4. conv1 has {len(kernels_OHWC)} kernels, here random ones: {len(kernels_OHWC)} x (11 x 11 x 3 + 1) = "
+          f"{len(kernels_OHWC) * (11 * 11 * 3 + 1):,} parameters. Each output is one sum of products:")
     maps_OHW = np.empty((len(kernels_OHWC), steps, steps), np.float32)
     for row in range(steps):
         for column in range(steps):
@@ -60,44 +60,44 @@ def main(photo: str | None = None) -> float:
             maps_OHW[:, row, column] = (kernels_OHWC * patch_HWC).sum(axis=(1, 2, 3))
     maps_OHW += conv1.bias.detach().numpy()[:, None, None]
     print(f"   map 0, row 10, column 20: the sum of 11 x 11 x 3 = 363 products is {maps_OHW[0, 10, 20]:.4f}")
-    print(f"   {maps_OHW.shape}, of which each of two GPUs has 48x55x55\n")
+    print(f"   {maps_OHW.shape}, 48x55x55 on each of the two GPUs\n")
 
-    print("5. ReLU (§3.1): below zero becomes zero.")
+    print("5. ReLU (§3.1): negative values become zero.")
     active_OHW = np.maximum(maps_OHW, 0)
     print(f"   {(active_OHW == 0).mean():.0%} of {active_OHW.size:,} units are zero\n")
 
-    print("6. Response normalization (§3.3): a / (2 + 0.0001 x the sum of a^2 over five neighboring maps) ^ 0.75.")
+    print("6. Local response normalization (§3.3): a / (2 + 0.0001 x sum of a^2 over five adjacent maps) ^ 0.75.")
     normal_OHW = np.empty_like(active_OHW)
     for number in range(96):
-        first = 48 * (number // 48)  # a map's neighbors end at its own GPU
+        first = 48 * (number // 48)  # a GPU sees only its own 48 maps
         near_OHW = active_OHW[max(first, number - 2) : min(first + 48, number + 3)]
         normal_OHW[number] = active_OHW[number] / (2 + 0.0001 * (near_OHW**2).sum(axis=0)) ** 0.75
-    print(f"   the largest value, {active_OHW.max():.3f}, becomes {normal_OHW.max():.3f}; where all is small, "
-          f"1 / 2^0.75 = {2**-0.75:.3f} of it stays\n")
+    print(f"   the largest value is {active_OHW.max():.3f} before and {normal_OHW.max():.3f} after; small values are "
+          f"multiplied by 1 / 2^0.75 = {2**-0.75:.3f}\n")
 
-    print("7. Overlapping pooling (§3.4): the largest of every 3x3, two apart.")
+    print("7. Overlapping max pooling (§3.4): 3x3 windows with stride 2.")
     side = (55 - 3) // 2 + 1
     pooled_OHW = np.max([normal_OHW[:, row : row + 2 * side - 1 : 2, column : column + 2 * side - 1 : 2]
                          for row in range(3) for column in range(3)], axis=0)
-    print(f"   (55 - 3) / 2 + 1 = {side}: {pooled_OHW.shape} goes on to conv2\n")
+    print(f"   (55 - 3) / 2 + 1 = {side}: {pooled_OHW.shape} is the input of conv2\n")
 
-    print("8. The package's own layers, with the same kernels, over the same view:")
-    seen = torch.from_numpy(view_HWC.transpose(2, 0, 1))[None]
-    far = 0.0
+    print("8. The same with the package's layers and the same kernels:")
+    output = torch.from_numpy(view_HWC.transpose(2, 0, 1))[None]
+    largest = 0.0
     for name, by_hand in (("conv1", maps_OHW), ("relu1", active_OHW), ("norm1", normal_OHW), ("pool1", pooled_OHW)):
         with torch.inference_mode():
-            seen = network.named_layer(name)(seen)
-        difference = np.abs(seen[0].numpy() - by_hand).max()
-        far = max(far, float(difference))
-        print(f"   {name}: {tuple(seen.shape[1:])}, at most {difference:.1e} from ours, of values up to "
+            output = network.named_layer(name)(output)
+        difference = float(np.abs(output[0].numpy() - by_hand).max())
+        largest = max(largest, difference)
+        print(f"   {name}: {tuple(output.shape[1:])}, largest difference {difference:.1e}, values up to "
               f"{np.abs(by_hand).max():.1f}")
-    return far
+    return largest
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("photo", nargs="?")
+    parser.add_argument("image", nargs="?")
     try:
         main(**vars(parser.parse_args()))
-    except (OSError, ValueError) as mistake:
-        parser.error(str(mistake))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))

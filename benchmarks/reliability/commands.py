@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -48,7 +48,7 @@ class Outcome:
 class Commands:
     """`with Commands() as alexnet: alexnet("predict", run, photo)`."""
 
-    def __init__(self, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, prefix: Sequence[str] = (), environment: dict[str, str] | None = None) -> None:
         self.start = [*prefix, sys.executable, __file__]
         self.environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | (environment or {})
 
@@ -102,6 +102,7 @@ def _ended(child: int) -> int:
 
 if __name__ == "__main__":
     import torch.utils.tensorboard  # noqa: F401  # and all else that a command would import anew each time
-    from alexnet.cli.commands import main
+
+    from alexnet.cli.main import main
 
     _serve(main)

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import ledger
@@ -93,26 +93,26 @@ def _vouch_for(folder: Path, name: str) -> None:
     try:
         manifest = json.loads(path.read_bytes())
         if name != manifest_module.MANIFEST:
-            manifest["files"][name] = shards.describe_file(folder / name)
+            manifest["files"][name] = asdict(shards.describe_file(folder / name))
         manifest.pop("checksum", None)
         manifest_module.write_json(path, manifest)
-    except (ValueError, AttributeError, TypeError, RecursionError):  # then it stays as it is
-        path.with_suffix(".draft").unlink(missing_ok=True)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        pass  # then it stays as it is
 
 
 def read_all(packed: packed_module.PackedDataset) -> None:
     """All that a packed folder can be asked."""
     assert packed.mean_HWC.shape == (packed.side, packed.side, 3)
-    for what in ("plan", "classes", "wnids", "source", "credits", "notes", "splits", "counts", "quarantined",
+    for what in ("source_fingerprint", "classes", "wnids", "source", "credits", "notes", "splits", "counts", "quarantined",
                  "rgb_mean", "rgb_covariance", "fingerprint"):
         getattr(packed, what)
-    for name in packed.manifest["splits"]:
+    for name in packed.manifest.splits:
         split = packed.split(name)
         assert len(split.labels) == len(split.names) == len(split)
         if len(split) and packed.side <= 64:
             split.read(np.arange(min(len(split), 8)))
             if packed.codec == "raw":
-                split.mapped(np.arange(min(len(split), 8))).read()
+                split.mapped(np.arange(min(len(split), 8))).tensor()
     packed.verify()
 
 
@@ -154,7 +154,7 @@ def _packed() -> list[Path]:
                           for n in range(count)] for split, count in (("train", 5), ("val", 2))}
         dataset = Dataset("fuzz", ("ash", "birch"), photos, "made up")
         _made["packed"] = [pack(dataset, root / codec, side=SIDE, codec=codec, shard_images=4, workers=1).path
-                           for codec in shards.CODECS]
+                           for codec in manifest_module.CODECS]
     return _made["packed"]
 
 

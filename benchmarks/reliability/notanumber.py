@@ -18,7 +18,7 @@ import numpy as np
 import victims
 from ledger import Finding
 
-from alexnet.data.loader import order
+from alexnet.data.order import epoch_order
 from alexnet.data.packed import open_packed
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models import checkpoint
@@ -57,7 +57,7 @@ def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
         names = open_packed(data).split("train").names
         for size in range(1, sizes + 1):
             index = int(rng.integers(victims.TRAINING))
-            at = victims.STEPS + 1 + int(np.flatnonzero(order(victims.TRAINING, 0, 1) == index)[0]) // BATCH
+            at = victims.STEPS + 1 + int(np.flatnonzero(epoch_order(victims.TRAINING, 0, 1) == index)[0]) // BATCH
             by_data.append(
                 _fault(data, folder / f"view-{size}", size, named=names[index], at=at, before=SpoilView(index, 1)))
             for number in range(rates):

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -142,7 +142,7 @@ class Ground:
         assert self.alexnet("export", self.run, place).code == 0
         (place / "model.safetensors").write_bytes(data)
         config = json.loads((place / "config.json").read_text())
-        config["sha256"]["model.safetensors"] = shards.describe_file(place / "model.safetensors")["sha256"]
+        config["sha256"]["model.safetensors"] = shards.describe_file(place / "model.safetensors").sha256
         (place / "config.json").write_text(json.dumps(config))
         for arguments in (["import", place, self.work / "out"], ["evaluate", place, self.data]):
             yield self.alexnet(*arguments)
@@ -154,7 +154,7 @@ class Ground:
         shutil.copytree(self.data, place)
         (place / name).write_bytes(data)
         manifest = manifest_module.read_json(place / manifest_module.MANIFEST)
-        manifest["files"][name] = shards.describe_file(place / name)
+        manifest["files"][name] = asdict(shards.describe_file(place / name))
         manifest_module.write_json(place / manifest_module.MANIFEST, manifest)
         if name != manifest_module.MEAN:  # a trained network has a mean of its own
             yield self.alexnet("evaluate", self.run, place, "--split", "train")

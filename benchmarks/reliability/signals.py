@@ -22,9 +22,10 @@ import numpy as np
 import victims
 from ledger import Finding
 
-SENTENCE = r"stopped by {}; \S+/last is saved: go on with --resume\n"
-REMARKS = re.compile(r"small, |cpu, fp32|going on after|its \d+ epochs are done|epoch +\d+/|best top-1 error")
-"""What a run says of itself."""
+SENTENCE = r"alexnet: stopped by {}; \S+/last is saved: go on with --resume\n"
+REMARKS = re.compile(
+    r"network small, |device cpu|resuming after|the run has already trained|epoch +\d+/|best top-1 error")
+"""The lines that a run prints as it goes."""
 CODES = {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15)}
 """What a shell reports; a process that dies of the signal itself, before there is anything to save, has it negative."""
 SECONDS = 10.0

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet._runtime.progress import TrainingBar
-from alexnet.cli import commands
+from alexnet.cli.main import main
+from alexnet.data.manifest import Codec
 from alexnet.data.packing import pack
-from alexnet.data.shards import Codec
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
+from alexnet.training.progress_bar import TrainingBar
 from alexnet.training.run_folder import logged
 
 SIDE = 32
@@ -86,7 +86,7 @@ def _live(arguments: list[str], said: Path, environment: dict[str, str], before:
 
     from alexnet.reproduce import report
 
-    report.report = lambda out, packed: out  # seconds of drawing, of what the run has left already
+    report.report = lambda run, *_, **__: run  # the report takes seconds and changes nothing of the run
     os.environ.update(environment)
     torch.set_num_threads(1)
     with said.open("ab") as file:
@@ -94,7 +94,7 @@ def _live(arguments: list[str], said: Path, environment: dict[str, str], before:
         os.dup2(file.fileno(), 2)
     if before:
         before()
-    commands.main(arguments)
+    main(arguments)
 
 
 def world(size: int) -> list[dict[str, str]]:
@@ -135,14 +135,14 @@ class DieAt:
         self.kind, self.least = kind, least
 
     def __call__(self) -> None:
-        see = TrainingBar.see
+        show = TrainingBar.show
 
         def watch(bar: TrainingBar, event: dict[str, Any]) -> None:
             if event["event"] == self.kind and event.get("step", event.get("done", 0)) >= self.least:
                 os.kill(os.getpid(), signal.SIGKILL)
-            see(bar, event)
+            show(bar, event)
 
-        TrainingBar.see = watch  # type: ignore[method-assign]
+        TrainingBar.show = watch  # type: ignore[method-assign]
 
 
 # --- Looking ----------------------------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def ask_for_help(seen: Seen, one: Installed, place: Path, seconds: float) -> Non
         seen.slowest = max(seen.slowest, took)
         imported = {line.split()[1] for line in heard if line.startswith("import ")}
         wrong = [f"imports {name}" for name in HEAVY if name in imported]
-        wrong += ["is not heard"] * ("alexnet.cli.commands" not in imported)
+        wrong += ["is not heard"] * ("alexnet.cli.main" not in imported)
         wrong += ["is no help"] * (f"Usage: {called}" not in printed)
         wrong += [f"takes {took:.1f} s"] * (took >= seconds)
         seen.wrong += [f"{one.where}: {called} --help {what}" for what in (*wrong, *sockets(heard))]
@@ -258,7 +258,7 @@ def try_on(seen: Seen, version: str, python: Path, tree: Path, sdist: Path, fold
                     f"{PROJECT['name']} {PROJECT['version']} requires torch, which is not installed."):
             seen.wrong.append(f"{one.where}: pip check says {said}")
         ask_for_help(seen, one, place, seconds)
-        for words in (["presets"], ["explain"], *[["demo", "--epochs", str(epochs)]] * (whole and epochs > 0)):
+        for words in (["list"], ["explain"], *[["demo", "--epochs", str(epochs)]] * (whole and epochs > 0)):
             heard = one.run(place, *words, trace=words[0] == "demo" and STRACE)[1]
             seen.wrong += [f"{one.where}: alexnet {words[0]} {what}" for what in sockets(heard)]
             if words[0] == "demo" and not (place / "runs" / "demo" / "report.html").is_file():

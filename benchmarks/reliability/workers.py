@@ -47,7 +47,7 @@ class ReadFails:
         def lying(split: packed.PackedSplit, indices):  # type: ignore[no-untyped-def]
             if next(reads) >= self.after:
                 self.mark.touch()
-                raise OSError(errno.EIO, os.strerror(errno.EIO), str(split.folder / split.shards[0]["file"]))
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(split.folder / split.shards[0].file))
             return real(split, indices)
 
         packed.PackedSplit._locate = lying  # type: ignore[method-assign]

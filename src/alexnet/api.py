@@ -5,7 +5,7 @@ Importing this module imports no torch; each function imports what it needs when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from alexnet._runtime.notes import say
 from alexnet.architecture import presets
-from alexnet.architecture.overrides import override
+from alexnet.architecture.overrides import configure
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
@@ -33,10 +33,6 @@ if TYPE_CHECKING:  # these import torch
 
 SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
 """Options of `train` that set a field of the recipe, and that field."""
-
-_RECIPE_SLIPS = {"lr": "learning_rate", "rate": "learning_rate", "bs": "batch_size", "batch": "batch_size",
-                 "wd": "weight_decay", "decay": "weight_decay"}
-"""What users write for a field of the recipe, which is no misspelling of its name."""
 
 
 # --- Train ------------------------------------------------------------------------------------------------------------
@@ -213,34 +209,6 @@ def _short_settings(options: Mapping[str, float | None], settings: Sequence[str]
     return made
 
 
-def configure(arch: Arch, recipe: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
-    """The network and recipe with settings applied.
-
-    Args:
-        recipe: Default: the recipe that belongs to the network after its settings have been applied.
-        settings: Each `arch.FIELD=VALUE` or `recipe.FIELD=VALUE`.
-    """
-    wanted: dict[str, list[str]] = {"arch": [], "recipe": []}
-    for setting in settings or ():
-        owner, dot, rest = setting.partition(".")
-        key = rest.partition("=")[0].strip()
-        if not dot or owner not in wanted:
-            raise UserError(f"--set {setting}: begin with arch. or recipe., as in {_example(setting)}")
-        if owner == "recipe" and key in _RECIPE_SLIPS:
-            raise UserError(f"there is no setting 'recipe.{key}'", f"did you mean recipe.{_RECIPE_SLIPS[key]}?")
-        wanted[owner].append(rest)
-    arch = override(arch, wanted["arch"])
-    return arch, override(recipe or presets.default_recipe(arch), wanted["recipe"])
-
-
-def _example(setting: str) -> str:
-    """A setting without its `arch.` or `recipe.`, with it; or any correct one."""
-    field = setting.partition("=")[0].partition(".")[0].rstrip("0123456789")
-    if field in Recipe.__dataclass_fields__:
-        return f"recipe.{setting}"
-    return f"arch.{setting}" if field in Arch.__dataclass_fields__ else "arch.activation=tanh"
-
-
 def _default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
     """runs/ARCH-DATA, or runs/finetune-DATA."""
     name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
@@ -297,7 +265,7 @@ def evaluate(
         views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
         split: Default: `val`, or all images where the data has no split and was not trained on.
         batch_size: Images that go through the network at a time. It does not change the result.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`, for models that are given by their path.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`. A loaded model stays on its device, and the others join it.
         fast: Evaluate in bf16 and int8.
         progress: Print notes and a progress bar on standard error.
 
@@ -323,7 +291,8 @@ def evaluate_models(
         loaded = load_ensemble(models, str(group.device), fast)
         return loaded, open_evaluation_set(loaded[0], data, split, note=say if progress else _silent)
 
-    with init_distributed(choose_device(device)) as group:
+    on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
+    with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
         with group.error_barrier():
             loaded, evaluation_set = group.local_rank0_first(open_all)
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")

@@ -44,7 +44,7 @@ def test_paper_sides_are_55_27_13_6():
     assert sizes["pool5"] == (256, 6, 6)
 
 
-def test_paper_neurons_are_section_3_5s_but_for_its_slip():
+def test_paper_neurons_are_those_of_section_3_5_except_its_misprint():
     neurons = {layer.name: layer.neurons for layer in explain(arch("paper")).layers}
     assert [neurons[f"conv{number}"] for number in range(1, 6)] == [290_400, 186_624, 64_896, 64_896, 43_264]
     assert 3 * 224 * 224 + sum(neurons[name] for name in (
@@ -67,10 +67,10 @@ def test_receptive_fields_are_worked_from_the_layer_before():
     assert worked["relu1"] == ""
 
 
-def test_the_papers_slip_is_told_of_conv1_alone():
-    told = [layer.name for layer in explain(arch("paper")).layers
+def test_the_papers_misprint_is_mentioned_for_conv1_only():
+    mentioned = [layer.name for layer in explain(arch("paper")).layers
             if "253,440" in as_printed(explanation_table(explain(arch("paper")), layer.name))]
-    assert told == ["conv1"]
+    assert mentioned == ["conv1"]
 
 
 def as_printed(renderable: RenderableType, width: int = 100) -> str:
@@ -81,7 +81,7 @@ def as_printed(renderable: RenderableType, width: int = 100) -> str:
 
 
 @pytest.mark.parametrize("name", ARCHS)
-def test_every_story_fits_into_80_columns(name):
+def test_every_explanation_fits_into_80_columns(name):
     explanation = explain(arch(name))
     for layer in (None, *(layer.name for layer in explanation.layers)):
         printed = as_printed(explanation_table(explanation, layer), width=80)
@@ -95,11 +95,11 @@ def test_every_story_fits_into_80_columns(name):
     ("torchvision", 224, "(224 + 2*2 - 11)/4 + 1 = 55.25, floor 55"),
     ("caffe", 227, "(227 - 11)/4 + 1 = 55"),
 ])
-def test_conv1s_arithmetic_is_shown_with_the_numbers_put_in(name, size, words):
+def test_conv1_arithmetic_is_worked_out(name, size, words):
     assert explain(arch(name), size).layers[0].worked == words
 
 
-def test_pad_1_gives_54_and_then_6400_features():
+def test_padding_1_gives_54_and_then_6400_features():
     d2l = override(arch("torchvision"), ["conv1.padding=1", "average_pool=0"])
     shapes = {layer.name: layer.output_shape for layer in explain(d2l).layers}
     assert [shapes[name][1] for name in ("conv1", "pool1", "pool2", "pool5")] == [54, 26, 12, 5]
@@ -109,7 +109,7 @@ def test_pad_1_gives_54_and_then_6400_features():
 def torch_convolution(
     side: int, kernel: int, stride: int, padding: int, rounding: str, device: str = "meta", dilation: int = 1,
 ) -> int:
-    """What torch.nn.functional makes of a side; 0 where it refuses. The ceiling: zeros until the last step fits."""
+    """Output side of torch.nn.functional.conv2d; 0 where it raises. With ceil: zeros until the last step fits."""
     covered = dilation * kernel - dilation + 1  # after the last pixel there is no gap
     if side + 2 * padding < covered:
         rounding = "floor"  # zeros complete a last step, not the first; torch is to refuse
@@ -133,11 +133,11 @@ def torch_pooling(side: int, kernel: int, stride: int, rounding: str, device: st
 
 
 def torch_accepts(network: Arch, side: int) -> bool:
-    """Whether torch's own functions carry an image of that side to the end of the convolutions."""
+    """Whether torch's functions compute all convolutions and poolings for an image of that side."""
     for number, conv in enumerate(network.conv, 1):
         side = side and torch_convolution(side, conv.kernel, conv.stride, conv.padding, network.conv_rounding,
                                           dilation=conv.dilation)
-        if side and "pool" in network.steps(number):
+        if side and "pool" in network.post_ops(number):
             side = torch_pooling(side, network.pool_kernel, network.pool_stride, network.pool_rounding)
     return side > 0
 
@@ -192,7 +192,7 @@ def test_explain_agrees_with_a_real_forward_pass(name):
         agrees(arch(name), size)
 
 
-def test_a_dilated_kernel_is_told_with_its_gaps():
+def test_a_dilated_kernel_is_worked_out_with_its_gaps():
     dilated = override(arch("paper"), ["conv3.dilation=2", "conv3.padding=2"])
     layer = next(each for each in explain(dilated).layers if each.name == "conv3")
     assert layer.worked == "(13 + 2*2 - (2*(3 - 1) + 1))/1 + 1 = 13"
@@ -209,8 +209,8 @@ def test_explain_agrees_with_a_real_forward_pass_over_200_random_architectures()
         agrees(network, smallest_input(network) + int(rng.integers(0, 60)))
 
 
-def test_the_smallest_input_is_torchs_own_limit_over_200_random_architectures():
-    """Checked at every near side and at some far ones: sizes that grow with the input are a claim, not a premise."""
+def test_the_smallest_input_is_the_one_torch_accepts_over_200_random_architectures():
+    """Checked at every side near the limit and at some far from it."""
     rng = np.random.default_rng(1998)
     limits = 0
     for _ in range(200):
@@ -230,7 +230,7 @@ def test_torch_itself_refuses_one_pixel_less_than_a_presets_smallest_input(name)
     assert not any(torch_accepts(arch(name), side) for side in range(1, least))
 
 
-def test_a_network_for_enormous_images_has_a_smallest_input_all_the_same():
+def test_a_network_for_enormous_images_has_a_smallest_input():
     # Each convolution is 200 pixels wide and steps 200: four of them make one unit of 200 ^ 4.
     assert smallest_input(Arch("enormous", (Conv(2, 200, stride=200),) * 4)) == 200**4
 
@@ -241,34 +241,34 @@ def test_a_kernel_larger_than_the_padded_image_is_refused_by_the_ceiling_too():
     assert output_size(4, 7, 4, 1, "ceil") == 0
 
 
-def test_a_changed_preset_is_not_advised_to_use_itself():
+def test_a_changed_preset_is_not_suggested_to_itself():
     with pytest.raises(ValueError, match="needs 47 or more; use --arch small") as refusal:
         explain(override(arch("cifar"), ["conv1.kernel=40", "conv1.padding=0"]), 28)
     assert "--arch cifar" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("size", [20, 37, 56])
-def test_the_preset_that_is_advised_accepts_the_size(size):
+def test_the_suggested_preset_accepts_the_size(size):
     with pytest.raises(ValueError, match="--arch") as refusal:
         explain(arch("torchvision"), size)
-    advised = str(refusal.value).split("--arch ")[1].split(",")[0]
-    assert explain(arch(advised), size).size == size
+    suggested = str(refusal.value).split("--arch ")[1].split(",")[0]
+    assert explain(arch(suggested), size).size == size
 
 
-def test_a_pooling_window_that_would_begin_outside_is_told_of():
+def test_a_pooling_window_that_would_start_outside_is_mentioned():
     network = Arch("sparse", (Conv(2, 1, post_ops="pool"),), pool_kernel=1, pool_stride=3, pool_rounding="ceil")
-    assert explain(network, 5).layers[1].worked == "(5 - 1)/3 + 1 = 2.33333, ceil 3, 2 begin inside"
+    assert explain(network, 5).layers[1].worked == "(5 - 1)/3 + 1 = 2.33333, ceil 3, of which 2 start inside the input"
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("paper", "the floor would give 54; the ceiling takes 55, which equals 3 more columns and rows of zeros on the "
-              "right and bottom, or feeding 227"),
-    ("torchvision", "the floor leaves out the last column and row, which are padding; the ceiling would give 56")])
-def test_conv1s_note_says_what_becomes_of_the_rest(name, words):
+    ("paper", "floor would give 54; ceil gives 55, with 3 more columns and rows of zeros at the right and bottom, the "
+              "same size as from an input of 227"),
+    ("torchvision", "floor leaves out the last column and row, which are padding; ceil would give 56")])
+def test_conv1_note_explains_the_rounding(name, words):
     assert words in explain(arch(name), 224).layers[0].notes
 
 
-def test_maps_that_do_not_go_up_in_towers_are_not_called_split():
+def test_maps_that_are_not_split_evenly_are_not_called_split():
     network = Arch("odd", (Conv(97, 3),), towers=2)
     assert not explain(network, 9).layers[0].notes
 
@@ -285,8 +285,8 @@ def test_torchvisions_smallest_input_is_63():
     assert smallest_input(arch("torchvision")) == 63
 
 
-def test_a_dependency_of_a_unit_is_its_receptive_field():
-    """Gradients reach exactly as far as the arithmetic says (floor rounding, all padding away from the unit)."""
+def test_gradients_reach_exactly_the_receptive_field():
+    """With floor rounding, for a unit far from the padding."""
     network = override(arch("torchvision"), ["conv.width=6", "dense.width=4", "average_pool=0", "input.crop=224"])
     module = AlexNet(network).eval()
     for _, layer in module.weight_layers():
@@ -306,8 +306,8 @@ def test_a_dependency_of_a_unit_is_its_receptive_field():
 
 
 @pytest.mark.parametrize(("size", "side"), [(13, 6), (6, 6), (2, 6), (7, 5), (13, 8)])
-def test_adaptive_pooling_sees_what_its_widest_window_averages(size, side):
-    """Widths of the windows as torch has them, from gradients; those of (7, 5) and (13, 8) differ among themselves."""
+def test_adaptive_pooling_has_the_receptive_field_of_its_widest_window(size, side):
+    """Window widths from torch's gradients. For (7, 5) and (13, 8) the windows differ in width."""
     pixels = torch.rand(1, 1, size, size, requires_grad=True)
     averages = F.adaptive_avg_pool2d(pixels, side)[0, 0, 0]
     widths = [int((torch.autograd.grad(average, pixels, retain_graph=True)[0][0, 0, 0] != 0).sum())
@@ -338,7 +338,7 @@ def test_unknown_layer_names_the_nearest():
     (["paper", "--layer", "norm1"], ["in      2 x 48x55x55", "out     2 x 48x55x55", "= 1.16 MB"]),
     (["paper", "--layer", "fc8"], ["1,000 units x 4 bytes = 4.00 KB"]),
 ])
-def test_the_command_tells_the_story(arguments, expected):
+def test_the_command_prints_the_explanation(arguments, expected):
     printed = subprocess.run([sys.executable, "-m", "alexnet", "explain", *arguments], capture_output=True, text=True,
                              check=True, env=os.environ | {"COLUMNS": "120"}).stdout
     for words in expected:

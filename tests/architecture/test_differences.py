@@ -1,4 +1,4 @@
-"""What `alexnet explain A --diff B` says of two networks is what sets them apart, and where it stands."""
+"""`alexnet explain A --diff B` lists the differences between two networks, with the source of each value."""
 
 import io
 import json
@@ -8,12 +8,12 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from alexnet.cli.commands import main
 from rich.console import Console
 
 from alexnet.architecture.differences import SOURCES, Difference, differences, to_json
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, recipe
+from alexnet.architecture.presets import ARCHS, RECIPES, arch, recipe
+from alexnet.cli.main import main
 from alexnet.cli.render import differences_table
 
 
@@ -23,52 +23,51 @@ def found(one: str, other: str) -> dict[tuple[str, str], Difference]:
 
 def test_paper_and_torchvision_differ_as_the_literature_says():
     apart = found("paper", "torchvision")
-    assert {place: apart[place].values for place in [
-        ("conv1", "kernels"), ("conv1", "padding"), ("conv1", "side"), ("conv2", "kernels"), ("conv2", "sees"),
-        ("conv4", "kernels"), ("conv1", "then"), ("norm", "formula"), ("dropout", "place"), ("in all", "parameters"),
-        ("recipe", "weight decay"), ("recipe", "batch")]} == {
-        ("conv1", "kernels"): ("96, 48 on each of 2 towers", "64"),
+    expected = {
+        ("conv1", "filters"): ("96, 48 on each of 2 towers", "64"),
         ("conv1", "padding"): ("0", "2"),
-        ("conv1", "side"): ("(224 - 11)/4 + 1 = 54.25, ceil 55", "(224 + 2*2 - 11)/4 + 1 = 55.25, floor 55"),
-        ("conv2", "kernels"): ("256, 128 on each of 2 towers", "192"),
-        ("conv2", "sees"): ("the maps of its own tower", "all maps"),
-        ("conv4", "kernels"): ("384, 192 on each of 2 towers", "256"),
-        ("conv1", "then"): ("ReLU, response norm, max pooling", "ReLU, max pooling"),
+        ("conv1", "output side"): ("(224 - 11)/4 + 1 = 54.25, ceil 55", "(224 + 2*2 - 11)/4 + 1 = 55.25, floor 55"),
+        ("conv2", "filters"): ("256, 128 on each of 2 towers", "192"),
+        ("conv2", "input maps"): ("those of its own tower", "all"),
+        ("conv4", "filters"): ("384, 192 on each of 2 towers", "256"),
+        ("conv1", "followed by"): ("ReLU, response norm, max pooling", "ReLU, max pooling"),
         ("norm", "formula"): ("a / (2 + 0.0001 x sum of a^2) ^ 0.75, over 5 maps of its own tower", "-"),
-        ("dropout", "place"): ("0.5, on the outputs of the hidden layers", "0.5, on the inputs of the hidden layers"),
-        ("in all", "parameters"): ("60,965,224", "61,100,840"),
-        ("recipe", "weight decay"): ("0.0005, biases too", "0.0001, biases too"),
-        ("recipe", "batch"): ("128", "256")}
-    assert ("conv1", "kernel") not in apart, "11x11x3 in both"
+        ("dropout", "probability"): (
+            "0.5, on the outputs of the hidden layers", "0.5, on the inputs of the hidden layers"),
+        ("total", "parameters"): ("60,965,224", "61,100,840"),
+        ("recipe", "weight decay"): ("0.0005, with biases", "0.0001, with biases"),
+        ("recipe", "batch size"): ("128", "256")}
+    assert {place: apart[place].values for place in expected} == expected
+    assert ("conv1", "kernel size") not in apart, "11x11x3 in both"
     assert apart["norm", "formula"].sources[0] == "§3.3"
-    assert apart["dropout", "place"].sources == ("§4.2", "torchvision, models/alexnet.py; owt")
+    assert apart["dropout", "probability"].sources == ("§4.2", "torchvision, models/alexnet.py; owt")
 
 
-def test_code2012_differs_from_the_paper_in_the_errata_alone():
+def test_code2012_differs_from_the_paper_only_in_the_errata():
     apart = found("paper", "code2012")
-    assert apart["conv1", "then"].values[1] == "response norm, max pooling, ReLU"
-    assert apart["conv2", "then"].values[1] == "ReLU, response norm, norm within maps, max pooling"
+    assert apart["conv1", "followed by"].values[1] == "response norm, max pooling, ReLU"
+    assert apart["conv2", "followed by"].values[1] == "ReLU, response norm, norm within maps, max pooling"
     assert apart["norm", "formula"].values[1].startswith("a / (2 + 0.0001 / 5 x sum of a^2) ^ 0.75")
-    assert [apart[f"conv{number}", "drawn"].values[1] for number in (3, 4, 5)] == [
+    assert [apart[f"conv{number}", "initialization"].values[1] for number in (3, 4, 5)] == [
         "N(0, 0.03^2), biases 0", "N(0, 0.03^2), biases 1", "N(0, 0.03^2), biases 1"]
     assert {where for where, _ in apart} == {"conv1", "conv2", "conv3", "conv4", "conv5", "norm", "recipe"}
 
 
-def test_a_sixth_convolution_is_one_layer_more_and_nothing_else():
-    assert {where for where, _ in found("paper", "paper-conv6")} == {"conv6", "in all"}
+def test_a_sixth_convolution_is_the_only_difference_of_paper_conv6():
+    assert {where for where, _ in found("paper", "paper-conv6")} == {"conv6", "total"}
 
 
 @pytest.mark.parametrize(("one", "other"), list(permutations(ARCHS, 2)))
-def test_the_comparison_turned_round_is_the_same_comparison(one, other):
-    def turned(each: Difference) -> Difference:
+def test_the_comparison_is_symmetric(one, other):
+    def swapped(each: Difference) -> Difference:
         where = "/".join(reversed(each.where.split("/")))
         return Difference(where, each.what, each.values[::-1], each.sources[::-1])
 
-    there, back = differences(arch(one), arch(other)), differences(arch(other), arch(one))
-    assert there, "two presets that do not differ would be one"
-    assert {(*turned(each).values, turned(each).where, turned(each).what) for each in there} == {
-        (*each.values, each.where, each.what) for each in back}
-    for each in there:
+    forward, backward = differences(arch(one), arch(other)), differences(arch(other), arch(one))
+    assert forward, "two presets must differ"
+    assert {(*swapped(each).values, swapped(each).where, swapped(each).what) for each in forward} == {
+        (*each.values, each.where, each.what) for each in backward}
+    for each in forward:
         assert each.values[0] != each.values[1]
         assert all(source not in ("", "its own", "--set") for source in each.sources), each
 
@@ -82,38 +81,39 @@ def test_a_network_does_not_differ_from_itself(name):
     ("activation=tanh", "conv1"), ("norm=none", "norm"), ("lrn.k=1", "norm"), ("pool_kernel=2", "pool"),
     ("dropout=0.3", "dropout"), ("dropout_before=true", "dropout"), ("conv3.width=128", "conv3"), ("towers=1", "conv1"),
     ("conv4.grouped=false", "conv4"), ("input.crop=227", "input"), ("input.channels=BGR", "input"),
-    ("conv2.init_bias=0", "conv2"), ("dense1.init_std=0.005", "fc6"), ("output_init_bias=-7", "fc8"), ("classes=10", "fc8"),
-    ("input.mean=1,2,3", "input"), ("conv1.post_ops=act pool", "conv1"), ("initialization=kaiming", "conv5"),
-    ("average_pool=6", "average_pool"), ("conv1.stride=3", "conv1"), ("pool_rounding=floor", "pool"),
+    ("conv2.init_bias=0", "conv2"), ("dense1.init_std=0.005", "fc6"), ("output_init_bias=-7", "fc8"),
+    ("classes=10", "fc8"), ("input.mean=1,2,3", "input"), ("conv1.post_ops=act pool", "conv1"),
+    ("initialization=kaiming", "conv5"), ("average_pool=6", "average_pool"),
+    ("conv1.stride=3", "conv1"), ("pool_rounding=floor", "pool"),
     ("dense_norm=true", "fc7"), ("output_init_std=0.1", "fc8")])
-def test_what_was_set_is_found_and_named_as_set(setting, where):
+def test_an_overridden_field_is_listed_with_source_set(setting, where):
     changed = override(arch("paper"), [setting])
     apart = [each for each in differences(changed, arch("paper")) if each.where == where]
     assert any(each.sources[0] == "--set" for each in apart)
 
 
 @pytest.mark.parametrize("setting", [
-    "epochs=5", "batch_size=64", "learning_rate=0.1", "momentum=0.5", "weight_decay=0", "decay_biases=false", "bias_lr_factor=2",
-    "lr_in_velocity=false", "schedule=cosine", "lr_drop_count=2", "drop_factor=2", "patience=9", "warmup_epochs=1",
-    "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0", "lighting_scale=eigenvalues", "view_group=8",
-    "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9", "lighting_stop_epoch=5",
-    "new_layer_lr_factor=10"])
-def test_every_setting_of_the_recipe_shows(setting):
+    "epochs=5", "batch_size=64", "learning_rate=0.1", "momentum=0.5", "weight_decay=0", "decay_biases=false",
+    "bias_lr_factor=2", "lr_in_velocity=false", "schedule=cosine", "lr_drop_count=2", "drop_factor=2", "patience=9",
+    "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0", "lighting_scale=eigenvalues",
+    "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9", "lighting_stop_epoch=5",
+    "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly"])
+def test_every_field_of_the_recipe_is_compared(setting):
     apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))
     assert [each.where for each in apart] == ["recipe"]
     assert apart[0].sources[0] == "--set"
 
 
-def test_a_recipe_shows_nothing_that_it_does_not_use():
+def test_recipe_fields_without_effect_are_not_compared():
     steps = replace(RECIPES["caffe"], patience=7, lr_drop_count=9)
     assert not differences(arch("caffe"), arch("caffe"), steps)
 
 
 def test_every_preset_has_sources():
-    assert {*ARCHS, *(default_recipe(network).name for network in ARCHS.values()), "finetune"} == set(SOURCES)
+    assert {*ARCHS, *RECIPES} == set(SOURCES)
 
 
-def test_the_table_holds_every_difference_and_explains_its_letters():
+def test_the_table_lists_every_difference_and_the_legend_every_letter():
     console = Console(width=140, file=io.StringIO(), highlight=False)
     console.print(differences_table(arch("paper"), arch("torchvision")))
     text = console.file.getvalue()
@@ -125,7 +125,7 @@ def test_the_table_holds_every_difference_and_explains_its_letters():
     assert letters == set(legend)
 
 
-def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
+def test_the_command_prints_json_and_rejects_options_without_effect(capsys):
     with pytest.raises(SystemExit):
         main(["explain", "paper", "--diff", "torchvision", "--json"])
     tree = json.loads(capsys.readouterr().out)
@@ -139,8 +139,8 @@ def test_the_command_prints_json_and_refuses_what_it_cannot_compare(capsys):
         assert words in capsys.readouterr().err
 
 
-def test_comparing_does_without_torch():
-    code = ("import sys; from alexnet.cli.commands import main\n"
+def test_the_comparison_does_not_import_torch():
+    code = ("import sys; from alexnet.cli.main import main\n"
             "try: main(['explain', 'paper', '--diff', 'torchvision'])\n"
             "except SystemExit: pass\n"
             "assert 'torch' not in sys.modules")

@@ -1,4 +1,4 @@
-"""Presets and overrides say what they should, and refuse what they cannot be."""
+"""Presets have the published values; overrides reach every field and reject invalid values."""
 
 import dataclasses
 import re
@@ -7,10 +7,10 @@ import pytest
 
 from alexnet import errors
 from alexnet.architecture import presets
-from alexnet.architecture.overrides import from_json, override, to_json
+from alexnet.architecture.overrides import SYNONYMS, configure, from_json, override, to_json
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, recipe
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import Arch
+from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 
 
 @pytest.mark.parametrize("preset", [*ARCHS.values(), *RECIPES.values()], ids=lambda preset: preset.name)
@@ -36,8 +36,8 @@ def test_paper_biases_are_one_in_conv2_conv4_conv5_and_the_hidden_layers():
 
 def test_override_reaches_every_kind_of_field():
     changed = override(arch("paper"), [
-        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.init_std=0.02", "dense2.width=64",
-        "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
+        "activation=tanh", "input.crop=128", "input.side=144", "conv1.width=48", "conv.init_std=0.02",
+        "dense2.width=64", "lrn.k=1", "dropout=0", "input.mean=1,2,3"])
     assert changed.activation == "tanh"
     assert (changed.input.crop, changed.input.side, changed.input.mean) == (128, 144, (1.0, 2.0, 3.0))
     assert [conv.width for conv in changed.conv] == [48, 256, 384, 384, 256]
@@ -48,25 +48,26 @@ def test_override_reaches_every_kind_of_field():
 
 
 def test_overrides_are_checked_together():
-    # crop 300 alone exceeds the side of 256; with the side raised in the same breath, in either order, it stands.
+    # Crop 300 alone exceeds side 256; with side 320 set too, in either order, it is valid.
     assert override(arch("paper"), ["input.crop=300", "input.side=320"]).input.crop == 300
 
 
 @pytest.mark.parametrize(("setting", "words"), [
     ("aktivation=tanh", "did you mean activation?"),
     ("activation=swish", "one of relu, tanh, sigmoid"),
-    ("conv9.width=3", "conv1 to conv5 are there"),
-    ("conv=3", "made of layers"),
-    ("conv1=3", "set one of its fields"),
-    ("conv1.widht=3", "did you mean width?"),
-    ("input.crop=300", "crop 300 exceeds photo side 256"),
+    ("conv9.width=3", "the network has conv1 to conv5"),
+    ("conv=3", "set one of them, as in conv.width=64"),
+    ("conv1=3", "set one of them, as in conv1.width=64"),
+    ("input=3", "set one of its fields, as in input.side"),
+    ("conv1.widht=3", "did you mean conv1.width?"),
+    ("input.crop=300", "crop 300 exceeds image side 256"),
     ("classes=many", "a whole number"),
     ("classes=1", "at least 2"),
     ("dropout", "write it as field=value"),
     ("dropout.p=0.5", "has no fields of its own"),
     ("dropout=1", "0 <= p < 1"),
     ("towers=3", "multiple of 3"),
-    ("conv1.post_ops=act flatten", "unknown step 'flatten'"),
+    ("conv1.post_ops=act flatten", "unknown operation 'flatten'"),
     ("lrn.n=4", "must be odd"),
 ])
 def test_a_wrong_override_is_one_sentence_with_the_remedy(setting, words):
@@ -75,14 +76,39 @@ def test_a_wrong_override_is_one_sentence_with_the_remedy(setting, words):
     assert "\n" not in str(error.value)
 
 
-def test_unknown_preset_names_the_nearest():
+@pytest.mark.parametrize(("setting", "field"), [
+    ("recipe.rate=0.1", "recipe.learning_rate"), ("recipe.lr=0.1", "recipe.learning_rate"),
+    ("recipe.batch=64", "recipe.batch_size"), ("recipe.wd=0", "recipe.weight_decay"),
+    ("recipe.warmup=5", "recipe.warmup_epochs"), ("recipe.momentun=0", "recipe.momentum"),
+    ("recipe.activation=tanh", "arch.activation"), ("arch.epochs=5", "recipe.epochs"),
+    ("arch.lr=1", "recipe.learning_rate"),
+    ("arch.conv1.filters=64", "arch.conv1.width"), ("arch.conv2.sigma=0.1", "arch.conv2.init_std"),
+    ("arch.conv.groups=2", "arch.conv.grouped"), ("lr=0.1", "recipe.learning_rate=0.1"),
+    ("epochs=5", "recipe.epochs=5"), ("conv1.width=5", "arch.conv1.width=5"), ("recpe.epochs=5", None),
+    ("arch.zebra=1", None)])
+def test_an_unknown_setting_names_the_field_that_was_meant(setting, field):
+    with pytest.raises(errors.UserError) as error:
+        configure(arch("paper"), None, [setting])
+    if field:
+        assert error.value.remedy == f"did you mean {field}?"
+    else:
+        assert "did you mean" not in error.value.remedy
+
+
+def test_every_synonym_leads_to_a_field():
+    configs = (Arch, Recipe, Conv, Dense, InputSpec, LRN)
+    assert set(SYNONYMS.values()) <= {field.name for config in configs for field in dataclasses.fields(config)}
+    assert not set(SYNONYMS) & {field.name for config in (Arch, Recipe) for field in dataclasses.fields(config)}
+
+
+def test_an_unknown_preset_names_the_closest():
     with pytest.raises(ValueError, match="did you mean torchvision"):
         arch("torchvison")
     with pytest.raises(ValueError, match="did you mean modern"):
         recipe("modren")
 
 
-def test_only_a_slip_of_the_pen_is_guessed_at_and_a_long_list_is_cut():
+def test_only_a_misspelling_is_corrected_and_a_long_list_is_cut():
     assert errors.did_you_mean("nosuch", ["tench", "parachute"]) == "known are tench, parachute"
     assert errors.did_you_mean("fc9", ["conv1", "fc6"]) == "did you mean fc6?"
     assert errors.did_you_mean("zebra", [f"n{number}" for number in range(1000)]).endswith(", n29 and 970 more")
@@ -95,12 +121,12 @@ def test_every_field_of_a_configuration_is_frozen():
 
 
 def test_from_json_refuses_unknown_fields():
-    tree = to_json(recipe("paper")) | {"learning_rate": 1.0}
-    with pytest.raises(ValueError, match="learning_rate"):
+    tree = to_json(recipe("paper")) | {"rate": 1.0}
+    with pytest.raises(ValueError, match="no field 'rate'"):
         from_json(Recipe, tree)
 
 
-def test_fine_tuning_begins_at_a_tenth_of_the_networks_own_rate_and_new_layers_at_all_of_it():
+def test_fine_tuning_has_a_tenth_of_the_networks_learning_rate_and_new_layers_all_of_it():
     for name, rate in (("paper", 0.001), ("torchvision", 0.001), ("paper-bn", 0.01), ("small", 0.01)):
         chosen = presets.finetune_recipe(arch(name))
         assert chosen.learning_rate == pytest.approx(rate)
@@ -111,7 +137,7 @@ def default_rate(name):
     return presets.default_recipe(arch(name)).learning_rate
 
 
-def test_default_recipe_goes_with_the_network():
+def test_default_recipe_of_each_network():
     names = {name: presets.default_recipe(network).name for name, network in ARCHS.items()}
     assert names["paper"] == names["one-gpu"] == "paper"
     assert names["small"] == names["paper-bn"] == "modern"

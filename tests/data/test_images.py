@@ -405,9 +405,9 @@ def test_half_a_file_is_refused(kind: str):
 
 
 @pytest.fixture(scope="module")
-def imagenet_samples(samples: Path) -> list[bytes]:
+def imagenet_samples(images: Path) -> list[bytes]:
     """Full-size images of ImageNet, as files."""
-    with tarfile.open(samples / "imagenet-samples.tar") as tar:
+    with tarfile.open(images / "imagenet-samples.tar") as tar:
         return [tar.extractfile(member).read() for member in tar if member.isfile()]
 
 

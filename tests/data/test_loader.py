@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.data.loader import _copied_ahead, batches, batches_per_epoch, order
+from alexnet.data.loader import _copy_ahead, batches
+from alexnet.data.order import batches_per_epoch, epoch_order
+from alexnet.data.packed import PackedSplit
 
 
 def indices(packed, **settings):
@@ -22,7 +24,7 @@ def test_every_image_comes_once_an_epoch(packed):
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = {order(100, seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}
+    orders = {epoch_order(100, seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
@@ -72,18 +74,14 @@ def test_a_consumer_may_stop_early(packed):
 
 
 def test_a_reader_that_fails_says_so_to_the_consumer(packed):
-    class Broken:
-        codec = "jpeg"
-        labels = packed.split("train").labels
-
-        def __len__(self):
-            return 120
-
-        def read(self, share):
+    class Broken(PackedSplit):
+        def read(self, indices):
             raise OSError("the disk is gone")
 
+    split = packed.split("train")
+    broken = Broken(split.folder, "jpeg", split.side, split.shards, split.classes)
     with pytest.raises(OSError, match="the disk is gone"):
-        list(batches(Broken(), 32))
+        list(batches(broken, 32))
 
 
 LIMITED = """
@@ -94,6 +92,7 @@ from alexnet.data.preprocessing import Preprocess
 from alexnet.architecture.presets import recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.loader import batches
+from alexnet.data.manifest import ShardRecord
 from alexnet.data.packed import PackedSplit
 
 folder, images, side, allowed = Path(sys.argv[1]), 40_000, 256, 600_000_000
@@ -104,8 +103,7 @@ try:
     sys.exit("the limit does not hold")
 except MemoryError:
     pass
-split = PackedSplit(folder, "raw", side, [
-    {"file": "train-00000.npy", "labels": "labels.npy", "names": "", "images": images}], 1)
+split = PackedSplit(folder, "raw", side, [ShardRecord("train-00000.npy", "labels.npy", "", images)], 1)
 preprocess = Preprocess(InputSpec(256, 224), torch.zeros(1, 1, 3))
 seen = []
 for number, batch in enumerate(batches(split, 64, shuffle=(0, 0))):
@@ -135,10 +133,10 @@ def test_copies_ahead_lose_nothing_and_keep_their_order(packed):
     """What CUDA's double buffering does, on a device that takes part in name alone."""
     split = packed.split("train")
     plain = list(batches(split, 32, shuffle=(0, 0)))
-    copied = list(_copied_ahead(batches(split, 32, shuffle=(0, 0)), torch.device("cpu")))
+    copied = list(_copy_ahead(batches(split, 32, shuffle=(0, 0)), torch.device("cpu")))
     assert len(plain) == len(copied)
     for a, b in zip(plain, copied, strict=True):
         assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
         assert torch.equal(a.labels_N, b.labels_N)
         assert (a.indices == b.indices).all()
-    assert list(_copied_ahead(iter(()), torch.device("cpu"))) == []
+    assert list(_copy_ahead(iter(()), torch.device("cpu"))) == []

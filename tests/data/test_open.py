@@ -47,7 +47,7 @@ def test_small_images_for_a_large_network_are_remarked_upon(class_folders: Path)
 
 def test_a_packed_folder_is_taken_as_it_is_and_its_side_checked(packed):
     assert open_or_pack(str(packed.path), 32).fingerprint == packed.fingerprint
-    with pytest.raises(ValueError, match="packed at 32 pixels and 64 are wanted"):
+    with pytest.raises(ValueError, match="packed at 32 pixels and 64 are needed"):
         open_or_pack(str(packed.path), 64)
 
 

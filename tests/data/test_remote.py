@@ -17,16 +17,19 @@ from zlib import crc32
 import numpy as np
 import pytest
 import torch
-from alexnet.cli.commands import main
 
 from alexnet._runtime import download
+from alexnet._runtime.cache import cache_folder
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
+from alexnet.cli.main import main
 from alexnet.data import loader, manifest
+from alexnet.data.loader import batches
+from alexnet.data.order import lane_order
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
-from alexnet.data.remote import FETCHERS, LANES, Streamed, batches, open_stream, order
-from alexnet.data.sources.detect import cache_folder, open_dataset
+from alexnet.data.remote import FETCHERS, LANES, StreamedSplit, open_stream
+from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
@@ -116,7 +119,7 @@ def server(folder: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def local(folder: PackedDataset) -> Streamed:
+def local(folder: PackedDataset) -> StreamedSplit:
     return open_stream(folder.path).split("train")
 
 
@@ -158,13 +161,13 @@ def test_mid_epoch_only_what_is_left_is_fetched(server: Server, folder: PackedDa
     split = open_stream(server.url).split("train")
     rest = list(batches(split, 10, shuffle=(0, 0), start=9))
     left = split.shard_of(np.concatenate([batch.indices for batch in rest]))
-    assert server.shards() == {split.shards[number]["file"] for number in left}
+    assert server.shards() == {split.shards[number].file for number in left}
     assert len(server.shards()) <= 2 * LANES
 
 
 def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
     sizes = np.full(64, 4)
-    global_indices = order(sizes, 32, (0, 0), LANES)
+    global_indices = lane_order(sizes, 32, (0, 0), LANES)
     lanes = [global_indices[lane::LANES] // 4 for lane in range(LANES)]  # all batches are of 32, so a lane is a stride
     assert [len(set(lane)) for lane in lanes] == [8] * LANES
     split = open_stream(server.url).split("train")
@@ -189,8 +192,8 @@ def test_cache_stays_within_its_bounds(server: Server, folder: PackedDataset):
 
 def test_several_that_want_a_file_fetch_it_once(server: Server, folder: PackedDataset, tmp_path: Path):
     server.faults, name = (), "train-00000.tar"
-    known = folder.manifest["files"][name]
-    dest, checksum = tmp_path / "once" / name, f"sha256:{known['sha256']}"
+    known = folder.manifest.files[name]
+    dest, checksum = tmp_path / "once" / name, f"sha256:{known.sha256}"
     threads = [threading.Thread(target=download.fetch, args=(f"{server.url}/{name}", dest, checksum)) for _ in range(6)]
     for thread in threads:
         thread.start()
@@ -224,41 +227,41 @@ def test_order_is_that_of_dealing_shuffled_shards_out_in_lanes(sizes: list[int],
     ends = np.cumsum([0, *lengths])
     dealt = [iter(row[begin:end]) for begin, end in pairwise(ends)]
     expected = [next(dealt[place % lanes]) for cut in cuts for place in range(cut)]
-    assert order(np.array(sizes, np.int64), batch_size, (5, 2), lanes).tolist() == expected
+    assert lane_order(np.array(sizes, np.int64), batch_size, (5, 2), lanes).tolist() == expected
 
 
 @pytest.mark.parametrize("shuffle", [None, (1, 0)])
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 8])
 def test_processes_share_global_batches_image_by_image(
-    local: Streamed, world: int, shuffle: tuple[int, int] | None,
+    local: StreamedSplit, world: int, shuffle: tuple[int, int] | None,
 ):
     shares = [list(batches(local, 32, shuffle=shuffle, rank=rank, world=world)) for rank in range(world)]
     total, steps = len(local), 4
     for step, together in enumerate(zip(*shares, strict=True)):
         size = (step + 1) * total // steps - step * total // steps
         for rank, batch in enumerate(together):
-            assert batch.places.tolist() == list(range(rank, size, world))
+            assert batch.positions.tolist() == list(range(rank, size, world))
             assert len(batch.global_indices) == size
             np.testing.assert_array_equal(batch.global_indices, together[0].global_indices)
-            np.testing.assert_array_equal(batch.indices, batch.global_indices[batch.places])
+            np.testing.assert_array_equal(batch.indices, batch.global_indices[batch.positions])
             np.testing.assert_array_equal(batch.pixels_NHWC.numpy(), local.read(batch.indices))
     assert sorted(index for share in shares for batch in share for index in batch.indices) == list(range(total))
 
 
-def test_two_four_and_eight_processes_see_the_batches_of_one(local: Streamed):
+def test_two_four_and_eight_processes_see_the_batches_of_one(local: StreamedSplit):
     def seen(world: int) -> list[list[int]]:
         return [batch.global_indices.tolist() for batch in batches(local, 32, shuffle=(4, 2), world=world)]
 
     assert seen(1) == seen(2) == seen(4) == seen(8)
 
 
-def test_epochs_and_seeds_have_orders_of_their_own(local: Streamed):
-    orders = {order(local.sizes, 32, (seed, epoch)).tobytes() for seed in range(3) for epoch in range(3)}
+def test_epochs_and_seeds_have_orders_of_their_own(local: StreamedSplit):
+    orders = {lane_order(local.shard_images, 32, (seed, epoch), LANES).tobytes() for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_workers_do_not_change_what_comes_out(local: Streamed, workers: int):
+def test_workers_do_not_change_what_comes_out(local: StreamedSplit, workers: int):
     reference = list(batches(local, 32, shuffle=(1, 1), workers=2))
     for a, b in zip(reference, batches(local, 32, shuffle=(1, 1), workers=workers, ahead=1), strict=True):
         np.testing.assert_array_equal(a.indices, b.indices)
@@ -267,14 +270,14 @@ def test_workers_do_not_change_what_comes_out(local: Streamed, workers: int):
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4])
-def test_from_the_middle_of_an_epoch_the_same_batches_remain(local: Streamed, start: int):
+def test_from_the_middle_of_an_epoch_the_same_batches_remain(local: StreamedSplit, start: int):
     whole, rest = (list(batches(local, 32, shuffle=(7, 3), start=begin, rank=1, world=2)) for begin in (0, start))
     assert [batch.indices.tolist() for batch in whole[start:]] == [batch.indices.tolist() for batch in rest]
     for a, b in zip(whole[start:], rest, strict=True):
         assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
 
 
-def test_measured_in_one_process_images_come_in_the_order_of_the_split(local: Streamed, folder: PackedDataset):
+def test_measured_in_one_process_images_come_in_the_order_of_the_split(local: StreamedSplit, folder: PackedDataset):
     plain = loader.batches(folder.split("train"), 32)
     for a, b in zip(batches(local, 32), plain, strict=True):
         np.testing.assert_array_equal(a.indices, b.indices)
@@ -363,9 +366,10 @@ def test_manifest_that_is_none_is_refused(server: Server, tmp_path: Path, sent: 
 
 def test_manifest_cannot_name_a_file_outside_the_cache(server: Server, folder: PackedDataset, tmp_path: Path):
     server.folder, server.faults = tmp_path, ()
-    manifest.write_json(tmp_path / manifest.MANIFEST, folder.manifest | {
-        "files": folder.manifest["files"] | {"../../escaped": {"bytes": 1, "sha256": ""}}})
-    with pytest.raises(ValueError, match=r"names the file '../../escaped', which is no plain name"):
+    content = manifest.read_json(folder.path / manifest.MANIFEST)
+    content["files"]["../../escaped"] = {"bytes": 1, "sha256": ""}
+    manifest.write_json(tmp_path / manifest.MANIFEST, content)
+    with pytest.raises(ValueError, match=r"names the file '../../escaped', and only plain file names within the folder"):
         open_stream(server.url)
 
 
@@ -385,7 +389,7 @@ def test_shard_that_is_never_whole_is_named(server: Server):
 
 @pytest.mark.parametrize("address", ["s3://bucket/data", "ftp://host/data"])
 def test_only_http_is_spoken(address: str):
-    with pytest.raises(ValueError, match=r"only http://, https:// and file:// are streamed"):
+    with pytest.raises(ValueError, match=r"only http://, https:// and file:// can be streamed"):
         open_stream(address)
 
 
@@ -394,14 +398,14 @@ def test_a_file_address_is_of_a_folder_here_by_its_whole_path(folder: PackedData
     spaced.symlink_to(folder.path)
     for address in (spaced.as_uri(), f"file://localhost{folder.path}"):
         assert open_stream(address).split("val").names == folder.split("val").names
-    with pytest.raises(ValueError, match=r"file://data names the host data, .* three strokes, as in file:///data"):
+    with pytest.raises(ValueError, match=r"file://data names the host data, .* three slashes, as in file:///data"):
         open_stream("file://data")
     with pytest.raises(ValueError, match=r"/no/such does not exist"):
         open_stream("file:///no/such")
 
 
 def test_raw_shards_are_refused_with_the_remedy(packed: PackedDataset):
-    with pytest.raises(ValueError, match=r"is packed raw, and what is streamed must be jpeg; pack it again"):
+    with pytest.raises(ValueError, match=r"is packed raw, and only jpeg can be streamed; pack it again"):
         open_stream(packed.path)
 
 

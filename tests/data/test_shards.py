@@ -5,6 +5,7 @@ import json
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -121,13 +122,13 @@ def test_two_codecs_hold_the_same_images_in_the_same_order(tmp_path: Path):
 def test_a_sound_folder_verifies_wherever_it_lies(folder: PackedDataset, tmp_path: Path):
     seen: list[tuple[int, int]] = []
     folder.verify(lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(folder.manifest["files"]),) * 2
+    assert seen[-1] == (len(folder.manifest.files),) * 2
     moved = folder.path.rename(tmp_path / "moved")
     assert open_packed(moved).fingerprint == folder.fingerprint
 
 
 def shard(folder: PackedDataset) -> Path:
-    return folder.path / folder.manifest["splits"]["train"]["shards"][1]["file"]
+    return folder.path / folder.manifest.splits["train"].shards[1].file
 
 
 def test_truncated_shard_is_refused_by_name(folder: PackedDataset):
@@ -187,11 +188,11 @@ def test_newer_format_and_names_outside_the_folder_are_refused(folder: PackedDat
     manifest = folder.path / "manifest.json"
     content = read_json(manifest)
     write_json(manifest, content | {"format": 99})
-    with pytest.raises(ValueError, match="has format 99 and this alexnet reads 1"):
+    with pytest.raises(ValueError, match="has format 99 and this alexnet reads 2"):
         open_packed(folder.path)
     for name in ("../secret", "/etc/passwd", "a\\b", "..", ""):
         write_json(manifest, content | {"files": {name: {"bytes": 1, "sha256": ""}}})
-        with pytest.raises(ValueError, match="no plain name"):
+        with pytest.raises(ValueError, match="only plain file names within the folder"):
             open_packed(folder.path)
 
 
@@ -205,21 +206,22 @@ def test_shards_outside_the_checked_files_are_refused(folder: PackedDataset):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda manifest: manifest.pop("files"), "'files' is no object"),
-    (lambda manifest: manifest["plan"].update(side=0), "its side is 0"),
-    (lambda manifest: manifest["plan"].update(side=True), "'side' is no whole number"),
-    (lambda manifest: manifest["plan"].update(codec="zip"), "its codec is 'zip'"),
-    (lambda manifest: manifest.update(classes=[1, 2, 3]), "'classes', number 0 is no text"),
-    (lambda manifest: manifest.update(rgb_mean=[1.0]), "'rgb_mean' is no list of 3"),
-    (lambda manifest: manifest["splits"]["val"].update(images=8), "another number of images than its shards"),
-    (lambda manifest: manifest["splits"]["val"]["shards"][0].update(images=-1), "'images' is no whole"),
+    (lambda manifest: manifest.pop("files"), "files is not an object"),
+    (lambda manifest: manifest["plan"].update(side=0), "side 0 must be at least 1 pixel"),
+    (lambda manifest: manifest["plan"].update(side=True), "plan.side is not a whole number of 0 or more"),
+    (lambda manifest: manifest["plan"].update(codec="zip"), "there is no codec 'zip'"),
+    (lambda manifest: manifest.update(classes=[1, 2, 3]), r"classes\[0\] is not text"),
+    (lambda manifest: manifest.update(rgb_mean=[1.0]), "rgb_mean is not a list of 3"),
+    (lambda manifest: manifest["splits"]["val"].update(images_per_class=[3, 3, 2]),
+     "images_per_class of val are not those of the images in the shards of val"),
+    (lambda manifest: manifest["splits"]["val"]["shards"][0].update(images=-1), r"splits\['val'\].shards\[0\].images is not a whole number"),
     (lambda manifest: manifest.update(wnids=["n01440764"]), "its wnids are not one for each class"),
 ])
 def test_a_manifest_that_cannot_be_is_refused_though_its_checksum_is_right(folder: PackedDataset, change, words: str):
     content = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
     change(content)
     write_json(folder.path / "manifest.json", content)
-    with pytest.raises(ValueError, match=rf"manifest\.json is of no packed folder: .*{words}"):
+    with pytest.raises(ValueError, match=rf"manifest\.json is not the manifest of a packed folder: .*{words}"):
         open_packed(folder.path)
 
 
@@ -227,7 +229,7 @@ def passed_off(folder: PackedDataset, name: str, content: bytes) -> PackedDatase
     """The folder with another file of that name, and a manifest that vouches for it."""
     (folder.path / name).write_bytes(content)
     manifest = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
-    manifest["files"][name] = describe_file(folder.path / name)
+    manifest["files"][name] = asdict(describe_file(folder.path / name))
     write_json(folder.path / "manifest.json", manifest)
     return open_packed(folder.path)
 
@@ -240,9 +242,9 @@ def saved(array: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize(("content", "words"), [
     (saved(np.full(10, 3)), r"has a label that is not in 0\.\.2"), (saved(np.full(10, -1)), "has a label that"),
-    (saved(np.zeros(9, np.int64)), "no array of 10 int64"), (saved(np.zeros(10, np.int32)), "no array of 10 int64"),
-    (saved(np.array([print] * 10)), "no array of 10 int64"), (saved(np.zeros(10, np.int64))[:-1], "no array of 10"),
-    (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "no array"), (b"PK\x03\x04", "no array"), (b"", "no array"),
+    (saved(np.zeros(9, np.int64)), "not an array of 10 int64"), (saved(np.zeros(10, np.int32)), "not an array of 10 int64"),
+    (saved(np.array([print] * 10)), "not an array of 10 int64"), (saved(np.zeros(10, np.int64))[:-1], "not an array of 10"),
+    (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "not an array"), (b"PK\x03\x04", "not an array"), (b"", "not an array"),
 ])
 def test_labels_that_cannot_be_are_refused_by_name(folder: PackedDataset, content: bytes, words: str):
     split = passed_off(folder, "train-00001.labels.npy", content).split("train")
@@ -253,7 +255,7 @@ def test_labels_that_cannot_be_are_refused_by_name(folder: PackedDataset, conten
 @pytest.mark.parametrize("content", [b"", b"{}", b'["a"]', b"[1,1,1,1,1,1,1,1,1,1]", b"\xff" * 9, b"[" * 10_000])
 def test_names_that_cannot_be_are_refused_by_name(folder: PackedDataset, content: bytes):
     split = passed_off(folder, "train-00001.names.json", content).split("train")
-    with pytest.raises(ValueError, match=r"train-00001\.names\.json is damaged: it is no list of 10 names"):
+    with pytest.raises(ValueError, match=r"train-00001\.names\.json is damaged: it is not a list of 10 names"):
         _ = split.names
 
 
@@ -276,7 +278,7 @@ def test_a_raw_shard_too_short_for_its_images_is_refused(folder: PackedDataset):
 def test_a_jpeg_of_another_side_is_refused(folder: PackedDataset, side: int):
     jpeg = simplejpeg.encode_jpeg(np.zeros((side, side, 3), np.uint8))
     split = passed_off(folder, "val-00000.tar", jpeg).split("val")
-    split.__dict__["_places"] = np.array([[0, 0, len(jpeg)]])
+    split.__dict__["_extents"] = np.array([[0, 0, len(jpeg)]])
     with pytest.raises(ValueError, match=f"number 0 cannot be decoded: it has {side} x {side} pixels and not"):
         split.read_one(0)
 
@@ -284,7 +286,7 @@ def test_a_jpeg_of_another_side_is_refused(folder: PackedDataset, side: int):
 def test_what_is_no_packed_folder_is_said_to_be_none(folder: PackedDataset, tmp_path: Path):
     assert is_packed(folder.path)
     assert not is_packed(tmp_path)
-    with pytest.raises(ValueError, match=r"no packed folder: it has no manifest\.json"):
+    with pytest.raises(ValueError, match=r"is not a packed folder: it has no manifest\.json"):
         open_packed(tmp_path)
 
 

@@ -17,11 +17,12 @@ import pytest
 from PIL import Image
 
 from alexnet._runtime import download
+from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.download import fetch
 from alexnet.data.dataset import Dataset
 from alexnet.data.images import BadImage
 from alexnet.data.sources import cifar10, embedded
-from alexnet.data.sources.detect import NAMES, cache_folder, open_dataset
+from alexnet.data.sources.detect import NAMES, open_dataset
 
 
 def jpeg(color: int = 128, kind: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -138,8 +139,8 @@ def test_checkpoint_folders_and_resource_forks_are_no_classes_and_are_named(tmp_
     plant(trees(tmp_path), ".ipynb_checkpoints/a.jpg", "__MACOSX/ash/._a.jpg", "ash/.ipynb_checkpoints/b.jpg")
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ("ash", "birch", "cedar")
-    assert ".ipynb_checkpoints is passed over" in said(dataset)
-    assert "__MACOSX is passed over" in said(dataset)
+    assert ".ipynb_checkpoints is ignored" in said(dataset)
+    assert "__MACOSX is ignored" in said(dataset)
     assert not [name for name in names(dataset, "train") if "/." in name]
 
 
@@ -217,7 +218,7 @@ def test_images_without_class_folders_are_refused(tmp_path: Path):
 
 
 def test_one_class_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="one class, 'ash', and it takes two or more"):
+    with pytest.raises(ValueError, match="one class, 'ash', and a classifier needs two or more"):
         open_dataset(trees(tmp_path, ("ash",)))
 
 
@@ -272,7 +273,7 @@ def test_what_is_no_data_is_called_what_it_is(tmp_path: Path):
     with pytest.raises(ValueError, match=r"photo\.jpg is one image; name the data, a folder with"):
         open_dataset(tmp_path / "photo.jpg")
     for name in ("run", "model"):
-        with pytest.raises(ValueError, match=rf"{name} is a run or a checkpoint and no images; name the data"):
+        with pytest.raises(ValueError, match=rf"{name} is a run or a checkpoint, not images; name the data"):
             open_dataset(tmp_path / name)
 
 
@@ -408,7 +409,7 @@ def test_ilsvrc_images_are_read_in_place(ilsvrc: Path):
 def test_ilsvrc_archive_that_is_cut_off_is_named(ilsvrc: Path, name: str):
     archive = ilsvrc / name
     archive.write_bytes(archive.read_bytes()[:3_000])
-    with pytest.raises(ValueError, match=rf"{name} is not whole"):
+    with pytest.raises(ValueError, match=rf"{name} cannot be read"):
         open_dataset(ilsvrc)
 
 
@@ -422,7 +423,7 @@ def test_ilsvrc_archive_that_is_missing_is_named(ilsvrc: Path, name: str):
 def test_ilsvrc_devkit_that_is_damaged_is_named(ilsvrc: Path):
     devkit = ilsvrc / "ILSVRC2012_devkit_t12.tar.gz"
     devkit.write_bytes(devkit.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"devkit_t12\.tar\.gz is not whole"):
+    with pytest.raises(ValueError, match=r"devkit_t12\.tar\.gz cannot be read"):
         open_dataset(ilsvrc)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet.data import url_images
 from alexnet.data.images import BadImage
-from alexnet.data.url_images import fetch_image, is_address
+from alexnet.data.url_images import fetch_image, is_url
 from alexnet.models import checkpoint
 from command_line import alexnet as command
 from inprocess import encoded
@@ -69,7 +69,7 @@ def refusal(url: str, **options) -> str:
 
 
 def test_what_is_an_address():
-    assert [is_address(name) for name in ("https://a/b.jpg", "ftp://a/b", "a.jpg", "C:/a.jpg")] == [
+    assert [is_url(name) for name in ("https://a/b.jpg", "ftp://a/b", "a.jpg", "C:/a.jpg")] == [
         True, True, False, False]
 
 
@@ -80,20 +80,20 @@ def test_a_image_is_fetched_whole(site):
 
 @pytest.mark.parametrize(("path", "reason"), [
     ("nothing", "the server answers 404 Not Found"),
-    ("cut", f"it was cut off after {len(PHOTO):,} of {len(PHOTO) + 9:,} bytes"),
+    ("cut", f"it was truncated after {len(PHOTO):,} of {len(PHOTO) + 9:,} bytes"),
     ("large", "it is larger than 50 MB"),
     ("to/file:///etc/passwd", "Redirection to url 'file:///etc/passwd' is not allowed"),
-    ("to/ftp://127.0.0.1/x", "it sends on to ftp://127.0.0.1/x, which is no http address"),
+    ("to/ftp://127.0.0.1/x", "it redirects to ftp://127.0.0.1/x, which is not an http address"),
 ])
 def test_what_cannot_be_fetched_is_said(site, path, reason):
     assert reason in refusal(f"{site}/{path}")
 
 
 def test_what_does_not_end_is_given_up(site, monkeypatch):
-    monkeypatch.setattr(url_images, "BYTES", 1_000_000)
+    monkeypatch.setattr(url_images, "MAX_BYTES", 1_000_000)
     assert refusal(f"{site}/endless") == "it is larger than 1 MB"
-    monkeypatch.setattr(url_images, "BYTES", 10**12)
-    monkeypatch.setattr(url_images, "SECONDS", 0.3)
+    monkeypatch.setattr(url_images, "MAX_BYTES", 10**12)
+    monkeypatch.setattr(url_images, "MAX_SECONDS", 0.3)
     assert refusal(f"{site}/endless") == "it did not arrive within 0.3 seconds"
 
 

@@ -1,4 +1,4 @@
-"""The examples run and do what they say."""
+"""The examples run, and their results are what their text says."""
 
 import runpy
 from pathlib import Path
@@ -15,52 +15,53 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def story(name):
+def example(name):
+    """An example's `main`."""
     return runpy.run_path(str(EXAMPLES / name))["main"]
 
 
-def test_a_image_becomes_55x55_by_hand_as_the_networks_own_layers_have_it(capsys):
-    assert story("from_image_to_55.py")() < 1e-3  # of values up to 72
-    told = capsys.readouterr().out
-    assert "(224 - 11) / 4 + 1 = 54.25" in told
-    assert "(96, 55, 55), of which each of two GPUs has 48x55x55" in told
-    assert "pool1: (96, 27, 27)" in told
+def test_an_image_becomes_55x55_by_hand_as_in_the_networks_layers(capsys):
+    assert example("from_image_to_55.py")() < 1e-3  # of values up to 72
+    printed = capsys.readouterr().out
+    assert "(224 - 11) / 4 + 1 = 54.25" in printed
+    assert "(96, 55, 55), 48x55x55 on each of the two GPUs" in printed
+    assert "pool1: (96, 27, 27)" in printed
 
 
 @pytest.mark.slow
-def test_the_gradient_dies_in_sigmoids_and_lives_in_relus(capsys, monkeypatch):
-    main = story("why_relu.py")
+def test_gradients_vanish_in_sigmoids_and_not_in_relus(capsys, monkeypatch):
+    main = example("why_relu.py")
     from alexnet.data.sources import embedded
 
     small = embedded.open_embedded(train=60, test=5)
     monkeypatch.setattr("alexnet.data.sources.detect.open_embedded", lambda *_, **__: small)
-    looks = main(steps=20)
-    passed = {unit: before.weights[0].gradient / before.weights[-1].gradient for unit, (before, _) in looks.items()}
-    assert passed["sigmoid"] < 0.01 < passed["relu"]
-    assert passed["sigmoid"] < 0.1 * passed["sigmoid, batch norm"]
-    assert looks["relu"][1].loss < looks["sigmoid"][1].loss
-    assert looks["tanh, raw pixels"][0].units[0].saturated > 3 * looks["tanh"][0].units[0].saturated
+    reports = main(steps=20)
+    ratio = {name: report.gradient_ratio for name, report in reports.items()}
+    assert ratio["sigmoid"] < 0.01 < ratio["relu"]
+    assert ratio["sigmoid"] < 0.1 * ratio["sigmoid, batch norm"]
+    assert reports["relu"].after.loss < reports["sigmoid"].after.loss
+    assert reports["tanh, raw pixels"].before.units[0].saturated > 3 * reports["tanh"].before.units[0].saturated
     assert "0.25^8 = 2e-05" in capsys.readouterr().out
 
 
-def test_your_own_images_begin_from_a_trained_network(class_folders, tmp_path, monkeypatch, capsys):
-    main = story("your_own_images.py")
+def test_transfer_learning_on_ones_own_images(class_folders, tmp_path, monkeypatch, capsys):
+    main = example("your_own_images.py")
     from alexnet.models import checkpoint
     from weight_files import saved_as
 
     checkpoint.save(saved_as("small", "conv.width=16", "input.side=32", "input.crop=28"), tmp_path / "start")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     errors = main(str(class_folders), str(tmp_path / "start"), epochs=3)
-    assert set(errors) == {"from nothing", "all layers tuned", "convolutions frozen"}
+    assert set(errors) == {"from scratch", "all layers fine-tuned", "convolutions frozen"}
     assert all(one.images == 44 for one in errors.values())
     assert min(one.top1_error for one in errors.values()) < 0.5  # chance is 0.75
-    told = capsys.readouterr().out
-    assert "120 images of 4 classes to learn from, 44 to be measured on." in told
-    assert "Best: " in told
+    printed = capsys.readouterr().out
+    assert "4 classes; images: 120 train, 44 val" in printed
+    assert "Best: " in printed
 
 
-def test_training_by_hand_learns(class_folders, capsys):
-    main = story("training_by_hand.py")
+def test_the_training_loop_learns(class_folders, capsys):
+    main = example("training_by_hand.py")
     assert main(str(class_folders), epochs=6) < 0.5  # chance is 0.75
     assert "epoch 6: top-1 error" in capsys.readouterr().out
 
@@ -78,4 +79,4 @@ def test_a_mistake_gets_a_usage_line_and_no_traceback(name, mistakes, monkeypatc
 
 def test_every_example_is_run_here():
     tests = Path(__file__).read_text()
-    assert all(f'story("{path.name}")' in tests for path in EXAMPLES.glob("*.py"))
+    assert all(f'example("{path.name}")' in tests for path in EXAMPLES.glob("*.py"))

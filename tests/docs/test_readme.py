@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from alexnet.cli.commands import main
 
 import caffefiles
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
+from alexnet.cli.main import main
 from alexnet.data import url_images
 from alexnet.models.alexnet import AlexNet
 from alexnet.serving import server as server_module

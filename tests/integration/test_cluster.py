@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from alexnet.cli.commands import app
 from torch.distributed.run import get_args_parser
 
+from alexnet.cli.main import app
 from alexnet.models import checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from alexnet.cli.commands import main
 
+from alexnet.cli.main import main
 from alexnet.models import checkpoint
 from requirements import missing
 
@@ -184,7 +184,7 @@ def assert_finished(hosts: Hosts, done: int) -> None:
     """Every epoch was trained, and logged once, and those that were `done` not again."""
     hosts.wait(120, hosts.ended, "the rest of the epochs")
     assert [process.returncode for process in hosts.started] == [0, 0], hosts.said(0) + hosts.said(1)
-    assert f"going on after {done} of 8 epochs" in hosts.said(0)
+    assert f"resuming after {done} of 8 epochs" in hosts.said(0)
     assert hosts.epochs() == list(range(1, 9))
     assert not hosts.out(1).exists()
 
@@ -208,7 +208,7 @@ def test_a_cut_cable_costs_its_own_length_twice_and_half_a_minute(hosts, packed,
     assert not hosts.ended()
     length = time.monotonic() - cut
     hosts.cable("up")
-    recovered = hosts.wait(length + 30, lambda: "going on after" in hosts.said(0), "a restart")
+    recovered = hosts.wait(length + 30, lambda: "resuming after" in hosts.said(0), "a restart")
     print(f"cut for {length:.1f} seconds, training again {recovered:.1f} seconds after")
     assert_finished(hosts, done)
 
@@ -226,7 +226,7 @@ def test_a_process_that_is_lost_on_one_host_only_restarts_both(hosts, packed, hu
         os.kill(first[-1], signal.SIGSTOP)
     done = len(hosts.epochs())
     os.kill(last[-1], signal.SIGKILL)
-    recovered = hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")  # torchrun's 30 before SIGKILL
+    recovered = hosts.wait(60, lambda: "resuming after" in hosts.said(0), "a restart")  # torchrun's 30 before SIGKILL
     print(f"training again after {recovered:.1f} seconds")
     assert_finished(hosts, done)
 
@@ -240,7 +240,7 @@ def test_a_host_that_lost_power_and_is_started_again_takes_its_place(hosts, pack
     done = len(hosts.epochs())
     hosts.cable("up", 1)
     hosts.train(1, packed.path, *MANY)
-    recovered = hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")
+    recovered = hosts.wait(60, lambda: "resuming after" in hosts.said(0), "a restart")
     print(f"training again {recovered:.1f} seconds after it was started")
     assert_finished(hosts, done)
 
@@ -256,8 +256,8 @@ def test_a_host_that_is_preempted_has_all_saved_first_and_is_waited_for(hosts, p
     saved = checkpoint.load(hosts.out(0) / "last").training
     assert saved["step"] % 40
     hosts.train(1, packed.path, *MANY)
-    hosts.wait(60, lambda: "going on after" in hosts.said(0), "a restart")
-    assert f"going on after {saved['epoch']} of 8 epochs, at step {saved['step']}" in hosts.said(0)
+    hosts.wait(60, lambda: "resuming after" in hosts.said(0), "a restart")
+    assert f"resuming after {saved['epoch']} of 8 epochs, at step {saved['step']}" in hosts.said(0)
     assert_finished(hosts, saved["epoch"])
 
 
@@ -290,6 +290,6 @@ def test_the_host_they_meet_at_is_lost_and_the_other_ends_by_itself(hosts, packe
     hosts.started.clear()
     for host in (0, 1):
         hosts.train(host, packed.path, *MANY)
-    hosts.wait(60, lambda: "going on after" in hosts.said(0), "a new start")
-    assert f"going on after {last['epoch']} of 8 epochs, at step {last['step']}\n" in hosts.said(0)
+    hosts.wait(60, lambda: "resuming after" in hosts.said(0), "a new start")
+    assert f"resuming after {last['epoch']} of 8 epochs, at step {last['step']}\n" in hosts.said(0)
     assert_finished(hosts, last["epoch"])

@@ -182,7 +182,7 @@ def test_the_command_makes_a_checkpoint_that_predicts(tmp_path, class_folders, c
     path = write(tmp_path, net_bytes([*MEAN_VALUES, *alexnet(classes=4), *ends()], "v1"))
     names = write(tmp_path, "ash\nbirch\ncedar\ndate palm\n", "names.txt")
     assert command("import", path, tmp_path / "out", "--classes", names) == 0
-    assert "4 classes (ash, ...); BGR views of 227x227 from 256x256" in capsys.readouterr().out
+    assert "4 classes (ash, ...); BGR crops of 227x227 from 256x256" in capsys.readouterr().out
     saved = checkpoint.load(tmp_path / "out")
     assert saved.provenance["file"] == "net.caffemodel"
     assert saved.provenance["source"] == "Caffe"

@@ -469,7 +469,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
     assert command("import", path, tmp_path / "out", "--classes", tmp_path / "names.txt") == 0
     printed = capsys.readouterr().out
     assert "7 classes (ash, ...)" in printed
-    assert "RGB views of 224x224 from 256x256" in printed
+    assert "RGB crops of 224x224 from 256x256" in printed
     same(read_torchvision(path, names), open_weights(tmp_path / "out"))
 
 

@@ -293,8 +293,8 @@ def test_train_init_takes_a_runs_network_and_the_finetune_recipe(others, run, tm
     out = tmp_path / "out"
     assert command("train", others[0], "--init", run, "--freeze", "conv", "--epochs", 1, "--out", out) == 0
     messages = capsys.readouterr().err
-    assert f"beginning from {run}: conv1, norm1" in messages
-    assert "fc7 begins anew; conv frozen" in messages
+    assert f"fine-tuning {run}: weights of conv1, norm1" in messages
+    assert "new weights: fc7; frozen: conv\n" in messages
     saved = checkpoint.load(out / "last")
     assert (saved.arch.name, len(saved.classes), saved.recipe.name, saved.recipe.freeze) == (
         "small", 5, "finetune", "conv")
@@ -302,7 +302,7 @@ def test_train_init_takes_a_runs_network_and_the_finetune_recipe(others, run, tm
     # More epochs, with and without the words of the first time: --init is not applied again.
     for epochs, words in ((2, []), (3, ["--init", run, "--freeze", "conv"])):
         assert command("train", others[0], *words, "--resume", "--epochs", epochs, "--out", out) == 0
-        assert "beginning from" not in capsys.readouterr().err
+        assert "fine-tuning" not in capsys.readouterr().err
     last = checkpoint.load(out / "last")
     assert last.training["epoch"] == 3
     then, now = bits(checkpoint.load(run).weights), bits(last.weights)
@@ -322,7 +322,7 @@ def test_train_init_takes_torchvisions_weights_and_a_hub_folder(
         out = tmp_path / f"out-{init}"
         assert command("train", class_folders, "--init", tmp_path / init, "--freeze", "conv,fc6", "--epochs", 1,
                        "--out", out) == 0
-        assert "fc8 begins anew; conv fc6 frozen" in capsys.readouterr().err
+        assert "new weights: fc8; frozen: conv fc6" in capsys.readouterr().err
         saved = checkpoint.load(out)
         assert saved.arch.input == arch("torchvision").input
         assert len(saved.classes) == 4

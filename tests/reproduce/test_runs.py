@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from alexnet.cli.inspect_commands import ClaimName
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
+from alexnet.cli.paper import ClaimName
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, paper_figures
 from alexnet.reproduce import results as results_module

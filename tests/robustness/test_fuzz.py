@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pictures import damaged, encoded, sealed, seeds
 from PIL import Image
 
-from alexnet.data import images, shards
+from alexnet.data import images
 from alexnet.data import packed as packed_module
 from alexnet.data.dataset import ArrayImage, Dataset
+from alexnet.data.manifest import CODECS
 from alexnet.data.packing import pack
 from alexnet.models.formats.caffe_proto import read_binaryproto
 from caffefiles import blob, write
@@ -72,7 +73,7 @@ def test_a_picture_without_loss_comes_back(height: int, width: int, seed: int):
 
 
 @settings(few, max_examples=15)
-@given(codec=st.sampled_from(shards.CODECS), counts=st.tuples(st.integers(1, 9), st.integers(0, 4)),
+@given(codec=st.sampled_from(CODECS), counts=st.tuples(st.integers(1, 9), st.integers(0, 4)),
        shard=st.integers(1, 4), side=st.integers(1, 20))
 def test_a_pack_is_read_back_whatever_its_sizes(tmp_path_factory, codec, counts, shard, side):
     rng = np.random.default_rng(side)

@@ -1,4 +1,4 @@
-"""Hostile and damaged input: short forms of scripts in benchmarks/reliability/, whose long forms docs/reliability.md lists.
+"""Hostile and damaged input: short forms of scripts in benchmarks/reliability/; docs/reliability.md has the long forms.
 
 The quick tests take the smallest form of each script, the slow tests a larger one.
 """

@@ -52,7 +52,7 @@ def test_a_command_that_opens_a_socket_or_imports_torch_is_heard(
     (package / "cli.py").write_text("import sys; print(' '.join(['Usage: alexnet', *sys.argv[1:-1]]))")
     (tmp_path / "torch.py").touch()
     (tmp_path / "numpy.py").touch()
-    script.write_text(f"import alexnet.cli.commands\n{code}")
+    script.write_text(f"import alexnet.cli.main\n{code}")
     monkeypatch.setattr(wheel, "commands", lambda: ["pack"])
     seen = wheel.Seen()
     wheel.ask_for_help(seen, Installed("here", Path(sys.executable), script, (tmp_path,)), tmp_path, seconds=60)

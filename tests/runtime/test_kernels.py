@@ -176,7 +176,7 @@ def test_images_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
     spec = InputSpec(packed.side, packed.side - 3, "channel")
     preprocess = Preprocess.from_data(spec, packed.mean_HWC)
     mapped = split.mapped(indices)
-    np.testing.assert_array_equal(mapped.read(), split.read(indices))
+    np.testing.assert_array_equal(mapped.tensor(), split.read(indices))
     copied = torch.from_numpy(split.read(indices))
     assert torch.equal(preprocess.ten_views(mapped), preprocess.ten_views(copied))
     assert torch.equal(without_kernels(lambda: preprocess(mapped)), without_kernels(

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -49,6 +50,8 @@ SHARED = {
     3: [("norm", "data", "a"), ("batch", "data", "a"), ("norm", "hybrid", "b"), ("before", "hybrid", "c")],
     4: [("norm", "data", "a"), ("batch", "hybrid", "a"), ("norm", "hybrid", "c")],
 }
+EVERY_WAY = [pytest.param(*way, size, marks=pytest.mark.slow if size > 2 else ()) for size, ways in SHARED.items()
+             for way in ways]
 
 
 def launch(deed, folder, jobs, size, **environment):
@@ -85,29 +88,40 @@ def precise():
 
 @pytest.fixture(scope="module")
 def runs(packed, one_thread, tmp_path_factory):
-    """The folder with every network trained by one process, and shared in every way."""
+    """A function of the world size: the folder with the runs of one process, and the shared runs of so many."""
     folder = tmp_path_factory.mktemp("worlds")
     for network, made in NETWORKS.items():
         build(RunSpec(packed, made, RECIPE, folder / network, seed=3)).fit()
-    for size, ways in SHARED.items():
-        launch("train", folder, [job(packed, name(*way, size), *way) for way in ways], size)
-    return folder
+
+    @cache
+    def runs_of(size):
+        launch("train", folder, [job(packed, name(*way, size), *way) for way in SHARED[size]], size)
+        return folder
+    return runs_of
+
+
+def without_gradient(arch):
+    """The biases that batch normalization subtracts again: their gradient is nothing but rounding."""
+    convs = [f"features.conv{number}.bias" for number, _ in enumerate(arch.conv, 1)]
+    hidden = [f"classifier.fc{number}.bias" for number, _ in enumerate(arch.dense, len(convs) + 1)]
+    return {*(convs if arch.norm == "batch" else ()), *(hidden if arch.dense_norm else ())}
 
 
 def assert_close(got, expected, share):
     for kind in ("weights", "velocity"):
         for key, tensor in getattr(expected, kind).items():
-            # A bias under batch norm has no gradient but what rounding leaves.
+            if key in without_gradient(expected.arch):
+                continue
             torch.testing.assert_close(getattr(got, kind)[key], tensor, rtol=1e-3,
                                        atol=share * max(0.05, float(tensor.abs().max())),
                                        msg=lambda why, key=key: f"{key}: {why}")
 
 
-@pytest.mark.parametrize(("network", "parallel", "scheme", "size"),
-                         [(*way, size) for size, ways in SHARED.items() for way in ways])
+@pytest.mark.parametrize(("network", "parallel", "scheme", "size"), EVERY_WAY)
 def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network, parallel, scheme, size):
-    one = checkpoint.load(runs / network / "last", with_velocity=True)
-    several = checkpoint.load(runs / name(network, parallel, scheme, size) / "last", with_velocity=True)
+    folder = runs(size)
+    one = checkpoint.load(folder / network / "last", with_velocity=True)
+    several = checkpoint.load(folder / name(network, parallel, scheme, size) / "last", with_velocity=True)
     assert several.weights.keys() == one.weights.keys()
     assert_close(several, one, 1e-3 if network == "batch" else 1e-4)
     assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
@@ -117,12 +131,11 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert {key: several.training[key] for key in alike} == alike
 
 
-@pytest.mark.parametrize(("network", "parallel", "scheme", "size"),
-                         [(*way, size) for size, ways in SHARED.items() for way in ways])
+@pytest.mark.parametrize(("network", "parallel", "scheme", "size"), EVERY_WAY)
 def test_the_bytes_that_a_process_sends_are_those_worked_out(packed, runs, network, parallel, scheme, size):
     steps = [len(batch.indices) for batch in batches(packed.split("train"), RECIPE.batch_size)]
     for rank in range(size):
-        counted = json.loads((runs / f"{name(network, parallel, scheme, size)}.sent-{rank}.json").read_text())
+        counted = json.loads((runs(size) / f"{name(network, parallel, scheme, size)}.sent-{rank}.json").read_text())
         expected = Counter()
         for images in steps:
             expected.update(sent(NETWORKS[network], images, size, parallel, rank=rank))
@@ -149,32 +162,37 @@ def test_a_share_knows_its_place_in_the_global_batch(packed):
     split = packed.split("train")
     (whole, *_), (share, *_) = batches(split, 30, shuffle=(3, 1)), batches(split, 30, shuffle=(3, 1), rank=1, world=3)
     np.testing.assert_array_equal(whole.indices, share.global_indices)
-    np.testing.assert_array_equal(share.global_indices[share.places], share.indices)
-    np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.places])
+    np.testing.assert_array_equal(share.global_indices[share.positions], share.indices)
+    np.testing.assert_array_equal(share.group_leaders(4), whole.group_leaders(4)[share.positions])
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_in_a_world_of_another_size(packed, runs, tmp_path):
-    """1 -> 2 -> 4 -> 1, an epoch in each, is one process's four epochs."""
-    # At a larger rate, four epochs of batch normalization would make of another processor's rounding what they like.
+def test_a_run_goes_on_in_a_world_of_another_size(packed, one_thread, tmp_path):
+    """1 -> 2 -> 4 -> 1, an epoch in each, is one process's four epochs.
+
+    The network has no batch normalization, which amplifies rounding over four epochs. That its statistics survive a
+    change of world size is tested bit for bit by test_loading_in_another_world_changes_no_bit.
+    """
     recipe = replace(RECIPE, epochs=4, schedule="constant", learning_rate=0.004)
-    build(RunSpec(packed, NETWORKS["batch"], recipe, tmp_path / "straight", seed=3)).fit()
+    build(RunSpec(packed, NETWORKS["norm"], recipe, tmp_path / "straight", seed=3)).fit()
     for epochs, (size, parallel) in enumerate([(1, "data"), (2, "hybrid"), (4, "data"), (1, "data")], 1):
         part = replace(recipe, epochs=epochs)
         if size == 1:
-            build(RunSpec(packed, NETWORKS["batch"], part, tmp_path / "run", seed=3, resume=True)).fit()
+            build(RunSpec(packed, NETWORKS["norm"], part, tmp_path / "run", seed=3, resume=True)).fit()
         else:
-            launch("train", tmp_path, [job(packed, "run", "batch", parallel, recipe=part, resume=True)], size)
-    straight, changed = (checkpoint.load(tmp_path / run / "last") for run in ("straight", "run"))
+            launch("train", tmp_path, [job(packed, "run", "norm", parallel, recipe=part, resume=True)], size)
+    straight, changed = (checkpoint.load(tmp_path / run / "last", with_velocity=True) for run in ("straight", "run"))
     assert changed.training["step"] == straight.training["step"]
-    assert_close(changed, straight, 1e-3)
+    assert_close(changed, straight, 1e-4)
 
 
-@pytest.mark.parametrize("parallel", ["data", "towers", "hybrid"])
-def test_loading_in_another_world_changes_no_bit(packed, runs, tmp_path, parallel):
+@pytest.mark.parametrize(("network", "parallel"), [
+    ("batch", "hybrid"),
+    *(pytest.param("norm", parallel, marks=pytest.mark.slow) for parallel in ("data", "towers", "hybrid"))])
+def test_loading_in_another_world_changes_no_bit(packed, one_thread, tmp_path, network, parallel):
     """A finished run that two processes take up to no more epochs is saved by nobody; what they hold is what it was."""
-    build(RunSpec(packed, NETWORKS["norm"], RECIPE, tmp_path / "run", seed=3)).fit()
-    launch("hold", tmp_path, [job(packed, "run", "norm", parallel, resume=True)], 2)
+    build(RunSpec(packed, NETWORKS[network], RECIPE, tmp_path / "run", seed=3)).fit()
+    launch("hold", tmp_path, [job(packed, "run", network, parallel, resume=True)], 2)
     before, held = checkpoint.load(tmp_path / "run" / "last", with_velocity=True), checkpoint.load(
         tmp_path / "held", with_velocity=True)
     for kind in ("weights", "velocity"):
@@ -202,7 +220,7 @@ def test_the_time_of_a_step_is_arithmetic_over_rates():
     assert one.computing == pytest.approx(128 * (3 * 724_406_816 - 105_415_200) / 1e12)
     assert two.computing == one.computing / 2
     assert two.sending == pytest.approx(4 * 60_965_224 / 1e9)
-    assert two.apart == two.computing + two.sending > two.overlapped == max(two.computing, two.sending)
+    assert two.sequential == two.computing + two.sending > two.overlapped == max(two.computing, two.sending)
 
 
 # --- What is wrong is said once ---
@@ -386,6 +404,6 @@ def test_a_process_that_is_lost_costs_at_most_a_minute_and_an_epoch(packed, tmp_
     assert time.monotonic() - lost < 90
     said = process.communicate(timeout=180)[1]
     assert process.returncode == 0, said
-    assert "going on after" in said
+    assert "resuming after" in said
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in log if event["event"] == "epoch"] == list(range(1, 13))

@@ -19,7 +19,7 @@ from alexnet._runtime.devices import choose_device, choose_precision
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
-from alexnet.data.loader import order
+from alexnet.data.order import epoch_order
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.health import loss_finding
@@ -420,7 +420,7 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
     assert saved.training["step"] == 3
     assert all(torch.isfinite(weight).all() for weight in saved.weights.values())
     warning, = (event for event in logged(tmp_path / "run") if event["event"] == "warning")
-    names = [packed.split("train").names[index] for index in order(120, 0, 0)[45:60]]
+    names = [packed.split("train").names[index] for index in epoch_order(120, 0, 0)[45:60]]
     assert warning["images"] == names
     assert f"the images were {', '.join(names[:3])} and 12 more, all of them in {tmp_path}" in str(stopped.value)
     assert "warning" not in told  # which would print the sentence twice
@@ -436,8 +436,8 @@ def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
         return made
 
     monkeypatch.setattr(Preprocess, "training_views", views)
-    first = int(np.isin(order(120, 0, 0), [7, 50]).argmax()) // 15
-    names = [packed.split("train").names[index] for index in (7, 50) if index in order(120, 0, 0)[:15 * (first + 1)]]
+    first = int(np.isin(epoch_order(120, 0, 0), [7, 50]).argmax()) // 15
+    names = [packed.split("train").names[index] for index in (7, 50) if index in epoch_order(120, 0, 0)[:15 * (first + 1)]]
     with pytest.raises(Diverged, match=f"after step {first + 1}: the network was shown numbers that") as stopped:
         build(RunSpec(packed, tiny, QUICK, tmp_path / "run")).fit()
     assert stopped.value.images == names

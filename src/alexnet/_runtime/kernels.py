@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime import native
-from alexnet._runtime.mmap_batch import MmapBatch
+from alexnet._runtime.pixels import AnyPixels, Pixels, as_pixels
 
 MAX_MAPS, MAX_REACH = 4096, 16
 """Size of the kernels' row buffers: feature maps of one tower, and neighbors on each side of a map."""
@@ -35,9 +35,10 @@ def _triton() -> Any:
     return triton_kernels
 
 
-def _supported(tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
+def _supported(tensor: AnyPixels, dtypes: tuple[torch.dtype, ...]) -> bool:
     """Whether there are kernels for the tensor's device and dtype, and ALEXNET_NATIVE allows them."""
-    available = native.level() if tensor.device.type == "cpu" else native.allowed() and tensor.is_cuda and _triton()
+    device = tensor.device.type
+    available = native.level() if device == "cpu" else native.allowed() and device == "cuda" and _triton()
     return tensor.dtype in dtypes and bool(available)
 
 
@@ -107,22 +108,20 @@ def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -
 # --- Crops (§4.1) -----------------------------------------------------------------------------------------------------
 
 
-def supports_crop(pixels_NHWC: Tensor | MmapBatch, dtype: torch.dtype) -> bool:
+def supports_crop(pixels: AnyPixels, dtype: torch.dtype) -> bool:
     """Whether `crop_normalize` accepts these images and output dtype."""
-    available = (bool(native.level()) if isinstance(pixels_NHWC, MmapBatch)
-                 else _supported(pixels_NHWC, (torch.uint8,)))
-    return available and dtype in (torch.float32, torch.bfloat16)
+    return _supported(as_pixels(pixels), (torch.uint8,)) and dtype in (torch.float32, torch.bfloat16)
 
 
 def crop_normalize(
-    pixels_NHWC: Tensor | MmapBatch, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor,
+    pixels: AnyPixels, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor,
     mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
     image_V: Tensor | None = None,
 ) -> Tensor:
     """Crop, mirror, and compute (pixels - mean + shift) / scale in one pass.
 
     Args:
-        pixels_NHWC: uint8.
+        pixels: uint8 [N, side, side, 3].
         mean_HWC: float [side, side, 3] or [1, 1, 3], on 0..255.
         top_left_V2: position of each crop, in pixels.
         mirrored_V: which views are mirrored; None: no view.
@@ -134,12 +133,12 @@ def crop_normalize(
     Returns:
         [V, 3, crop, crop], channels-last.
     """
-    if isinstance(pixels_NHWC, Tensor) and pixels_NHWC.is_cuda:
-        return _triton().crop_normalize(pixels_NHWC, mean_HWC, scale_C, top_left_V2, mirrored_V, shift_VC, crop,
+    pixels = as_pixels(pixels).contiguous()  # kept until the kernel returns, since the kernel gets addresses
+    if pixels.device.type == "cuda":
+        return _triton().crop_normalize(pixels.tensor(), mean_HWC, scale_C, top_left_V2, mirrored_V, shift_VC, crop,
                                         bgr=bgr, dtype=dtype, image_V=image_V)
     count, places = len(top_left_V2), top_left_V2.long().contiguous()
     image = np.arange(count) if image_V is None else image_V.numpy()
-    pixels = _contiguous(pixels_NHWC)
     view, addresses, mean, mirrored, shift, out = _crop_arguments(
         pixels, image, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
     if count:  # the kernel does not check bounds
@@ -151,7 +150,7 @@ def crop_normalize(
 
 
 def resized_crop_normalize(
-    pixels_NHWC: Tensor | MmapBatch, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
+    pixels: AnyPixels, mean_C: Tensor, scale_C: Tensor, boxes_N4: Tensor, mirrored_N: Tensor | None,
     shift_NC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
 ) -> Tensor:
     """`crop_normalize` of one box of each image, rescaled bilinearly to crop x crop. CPU only.
@@ -161,7 +160,7 @@ def resized_crop_normalize(
         boxes_N4: top, left, rows, columns, in pixels; fractions are allowed.
     """
     count, boxes = len(boxes_N4), boxes_N4.float().contiguous()
-    pixels = _contiguous(pixels_NHWC)
+    pixels = as_pixels(pixels).contiguous()  # kept until the kernel returns, since the kernel gets addresses
     view, addresses, mean, mirrored, shift, out = _crop_arguments(
         pixels, np.arange(count), mean_C.reshape(1, 1, 3), scale_C, mirrored_N, shift_NC, crop, bgr, dtype)
     native.call("alexnet_boxes", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(boxes),
@@ -169,13 +168,8 @@ def resized_crop_normalize(
     return out.permute(0, 3, 1, 2)
 
 
-def _contiguous(pixels_NHWC: Tensor | MmapBatch) -> Tensor | MmapBatch:
-    """Contiguous pixels. The caller keeps a reference until the kernel returns, since the kernel gets addresses."""
-    return pixels_NHWC if isinstance(pixels_NHWC, MmapBatch) else pixels_NHWC.contiguous()
-
-
 def _crop_arguments(
-    pixels: Tensor | MmapBatch, image_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
+    pixels: Pixels, image_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
     mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, bgr: bool, dtype: torch.dtype,
 ) -> tuple[_View, NDArray[np.uintp], Tensor, Tensor, Tensor, Tensor]:
     """Arguments of both crop kernels: struct, address of each view's image, mean, mirrored, shift, output memory.
@@ -187,15 +181,10 @@ def _crop_arguments(
     shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
     if bgr:
         mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
-    if isinstance(pixels, MmapBatch):
-        side, addresses = pixels.store.side, pixels.addresses
-    else:
-        side = pixels.shape[1]
-        addresses = pixels.data_ptr() + np.arange(len(pixels), dtype=np.uintp) * np.uintp(side * side * 3)
     assert len(mirrored) == len(shift) == count
     out = torch.empty((count, crop, crop, 3), dtype=dtype)
-    view = _View(side, crop, mean.shape[0], bgr, _is_bf16(out), (_float * 3)(*(1 / scale).tolist()))
-    return view, addresses[image_V], mean.contiguous(), mirrored, shift.contiguous(), out
+    view = _View(pixels.side, crop, mean.shape[0], bgr, _is_bf16(out), (_float * 3)(*(1 / scale).tolist()))
+    return view, pixels.addresses()[image_V], mean.contiguous(), mirrored, shift.contiguous(), out
 
 
 # --- The SGD update (§5) ----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""`Arch` + input size -> sizes, parameters, multiply-adds, receptive fields, with the worked arithmetic.
+"""`alexnet explain`: output sizes (why 55.25 is 55), parameters, multiply-adds and receptive fields, with the working.
 
-Integers only and no torch: an oracle that is independent of the module it describes. A test compares the two.
+Integers only and no torch, so the result is independent of the module that it describes. A test compares the two.
 """
 
 from __future__ import annotations
@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch, Conv, Rounding
-
-if TYPE_CHECKING:
-    pass
-
+from alexnet.errors import UserError
 
 Shape = tuple[int, ...]
 """(maps, rows, columns), or (units,)."""
@@ -25,15 +22,16 @@ _ACTIVATIONS = {"relu": "max(0, x) (§3.1)", "tanh": "tanh(x)", "sigmoid": "1 / 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer, and what one image costs in it."""
+    """One layer, and what it costs for one image."""
 
     name: str
     kind: str
     input_shape: Shape
     output_shape: Shape
     formula: str = ""
+    """The formula of the output's side."""
     worked: str = ""
-    """The formula of the output's side with the numbers put in."""
+    """The formula with its numbers and result: "(224 - 11)/4 + 1 = 54.25, ceil 55"."""
     kernel: int = 1
     stride: int = 1
     padding: int = 0
@@ -42,12 +40,12 @@ class Layer:
     parameters: int = 0
     parameters_worked: str = ""
     multiply_adds: int = 0
-    """Of convolutions and fully connected layers; the others' few are not counted."""
+    """Of convolutions and fully connected layers. The few of the other layers are not counted."""
     receptive_field: int = 1
-    """Side in input pixels of what one unit sees."""
+    """Side of one unit's receptive field, in input pixels."""
     receptive_field_worked: str = ""
     jump: int = 1
-    """Input pixels from one unit to the next."""
+    """Input pixels between two neighboring units."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -57,16 +55,28 @@ class Layer:
 
     @property
     def activation_bytes(self) -> int:
-        """The output of one image in fp32."""
+        """Bytes of the output for one image, in fp32."""
         return 4 * self.neurons
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "kind": self.kind, "input": list(self.input_shape), "output": list(self.output_shape),
+            "kernel": self.kernel, "stride": self.stride, "padding": self.padding, "groups": self.groups,
+            "dilation": self.dilation, "formula": self.formula, "worked": self.worked, "parameters": self.parameters,
+            "parameters_worked": self.parameters_worked, "multiply_adds": self.multiply_adds,
+            "receptive_field": self.receptive_field, "receptive_field_worked": self.receptive_field_worked,
+            "jump": self.jump, "neurons": self.neurons, "activation_bytes": self.activation_bytes,
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A network at an input size, layer by layer."""
+    """The layers of a network at an input size, and their totals."""
 
     arch: Arch
     size: int
+    """Side of the input in pixels."""
     layers: tuple[Layer, ...]
 
     @property
@@ -82,45 +92,36 @@ class Explanation:
         return sum(layer.activation_bytes for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
-        """`arch`, `input`, `layers`, `parameters`, `multiply_adds`, and the smallest input."""
         return {
             "arch": self.arch.name, "input": [3, self.size, self.size], "smallest_input": smallest_input(self.arch),
             "parameters": self.parameters, "multiply_adds": self.multiply_adds,
-            "activation_bytes": self.activation_bytes,
-            "layers": [{
-                "name": layer.name, "kind": layer.kind, "input": list(layer.input_shape),
-                "output": list(layer.output_shape), "kernel": layer.kernel, "stride": layer.stride,
-                "padding": layer.padding, "groups": layer.groups, "dilation": layer.dilation,
-                "formula": layer.formula, "worked": layer.worked,
-                "parameters": layer.parameters, "parameters_worked": layer.parameters_worked,
-                "multiply_adds": layer.multiply_adds, "receptive_field": layer.receptive_field,
-                "receptive_field_worked": layer.receptive_field_worked, "jump": layer.jump, "neurons": layer.neurons,
-                "activation_bytes": layer.activation_bytes, "notes": list(layer.notes),
-            } for layer in self.layers],
+            "activation_bytes": self.activation_bytes, "layers": [layer.to_json() for layer in self.layers],
         }
 
 
-# --- Sizes ------------------------------------------------------------------------------------------------------------
+# --- Output sizes -----------------------------------------------------------------------------------------------------
 
 
 def output_size(side: int, kernel: int, stride: int, padding: int, rounding: Rounding) -> int:
-    """Side of a convolution's output: (side + 2 padding - kernel) / stride + 1, rounded; 0 where nothing fits.
+    """Side of a convolution's output: (side + 2 padding - kernel) / stride + 1, rounded; 0 if the kernel does not fit.
 
-    kernel: what it covers, `Conv.effective_kernel`, where it is dilated. The ceiling means zeros beyond the right and bottom edge,
-    until the kernel's last step has all it needs. They complete a last step, never the first: cuda-convnet's layer.py
-    refuses a kernel larger than the padded input.
+    With `ceil`, zeros are added at the right and bottom until the last step is complete. They never complete the first
+    step: cuda-convnet's layer.py refuses a kernel larger than the padded input.
+
+    Args:
+        kernel: of a dilated convolution, `Conv.effective_kernel`.
     """
     room = side + 2 * padding - kernel
     return 1 + _steps(room, stride, rounding) if room >= 0 else 0
 
 
 def pooled_size(side: int, kernel: int, stride: int, rounding: Rounding) -> int:
-    """Side of a pooling's output. By the ceiling a window may be cut off, even an only one, but begins inside (torch).
+    """Side of a max pooling's output; 0 if nothing fits.
 
-    Returns 0 where nothing fits.
+    With `ceil`, a window may reach beyond the edge, but it starts inside the input, as in torch.
     """
-    begin_inside = -(-side // stride)
-    return max(0, min(1 + _steps(side - kernel, stride, rounding), begin_inside))
+    start_inside = -(-side // stride)
+    return max(0, min(1 + _steps(side - kernel, stride, rounding), start_inside))
 
 
 def _steps(room: int, stride: int, rounding: Rounding) -> int:
@@ -130,85 +131,129 @@ def _steps(room: int, stride: int, rounding: Rounding) -> int:
 def _worked_size(
     side: int, kernel: int, stride: int, padding: int, rounding: Rounding, result: int, dilation: int = 1,
 ) -> str:
+    """The formula of `output_size` or `pooled_size` with its numbers."""
     room = side + 2 * padding - (dilation * (kernel - 1) + 1)
     padded = f" + 2*{padding}" if padding else ""
     covered = f"({dilation}*({kernel} - 1) + 1)" if dilation > 1 else str(kernel)
     size = 1 + _steps(room, stride, rounding)
     rounded = f", {rounding} {size}" if room % stride else ""
-    inside = f", {result} begin inside" if result != size else ""
+    inside = f", of which {result} start inside the input" if result != size else ""
     return f"({side}{padded} - {covered})/{stride} + 1 = {room / stride + 1:g}{rounded}{inside}"
 
 
+@dataclass(frozen=True)
+class Alternative:
+    """A convolution's output size with another padding or rounding."""
+
+    padding: int
+    rounding: Rounding
+    worked: str
+    is_own: bool
+    """Whether these are the layer's own padding and rounding."""
+
+
+def alternatives(layer: Layer, rounding: Rounding) -> list[Alternative]:
+    """Output sizes of a convolution with paddings 0 to 2 and both roundings: why 224 gives 54, 55 or 56.
+
+    Args:
+        rounding: the network's `conv_rounding`.
+    """
+    found = []
+    side, covered = layer.input_shape[-1], _covered(layer)
+    for padding in range(max(3, layer.padding + 1)):
+        room = side + 2 * padding - covered
+        roundings: tuple[Rounding, ...] = ("floor", "ceil") if room % layer.stride else (rounding,)
+        for each in roundings if room >= 0 else ():
+            size = output_size(side, covered, layer.stride, padding, each)
+            worked = _worked_size(side, layer.kernel, layer.stride, padding, each, size, layer.dilation)
+            found.append(Alternative(padding, each, worked, (padding, each) == (layer.padding, rounding)))
+    return found
+
+
+def exact_input(layer: Layer) -> int:
+    """The input side that gives a convolution's output size without rounding: 227 for the paper's conv1."""
+    return (layer.output_shape[-1] - 1) * layer.stride + _covered(layer) - 2 * layer.padding
+
+
+def _covered(layer: Layer) -> int:
+    """Side of the area that the layer's kernel covers."""
+    return layer.dilation * (layer.kernel - 1) + 1
+
+
 def smallest_input(arch: Arch) -> int:
-    """The least side from which on every convolution and pooling has an output of at least one unit."""
-    # Backwards from one unit. Sizes never shrink when the input grows, so the least side that gives the layer above
-    # what it needs starts all those that do; the tests let torch confirm it.
+    """The smallest input side for which every convolution and pooling has an output of at least one unit."""
+    # Backwards from one unit. Output sizes never shrink when the input grows, so every larger input works too; the
+    # tests confirm it with torch.
     side = 1
     for number in range(len(arch.conv), 0, -1):
         conv = arch.conv[number - 1]
-        if "pool" in arch.steps(number):
-            begins = (side - 1) * arch.pool_stride + 1  # the pixel, counted from 1, at which the last window begins
-            side = max(begins, _least_side(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding))
+        if "pool" in arch.post_ops(number):
+            last_window = (side - 1) * arch.pool_stride + 1  # the pixel, counted from 1, where the last window starts
+            side = max(last_window, _least_side(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding))
         least = max(conv.effective_kernel, _least_side(side, conv.effective_kernel, conv.stride, arch.conv_rounding))
         side = max(1, least - 2 * conv.padding)
     return side
 
 
 def _least_side(size: int, kernel: int, stride: int, rounding: Rounding) -> int:
-    """The least side whose (side - kernel) / stride + 1, rounded, is `size`."""
+    """The smallest side whose (side - kernel) / stride + 1, rounded, is `size`."""
     return (size - 1) * stride + kernel if rounding == "floor" else (size - 2) * stride + kernel + 1
 
 
 def check_size(arch: Arch, size: int) -> None:
-    """Raises ValueError, in one sentence with the least size and a preset that fits, for an input that is too small."""
+    """Raise UserError if the input is too small, with the smallest input and a preset that accepts this size."""
     least = smallest_input(arch)
     if size < least:
-        # A preset of the same name is what this network was made from by overrides: no other choice.
-        fitting = [other for other in ARCHS.values() if smallest_input(other) <= size and other.name != arch.name]
-        close = min(fitting, key=lambda other: abs(other.input.crop - size), default=None)
-        preset = f"--arch {close.name}, made for {close.input.crop}, or " if close else ""
-        raise ValueError(f"an input of {size} pixels is too small for {arch.name}, which needs {least} or more; "
-                         f"use {preset}larger images")
+        # A preset with the network's own name is what the network was made from by overrides.
+        fitting = [preset for preset in ARCHS.values() if smallest_input(preset) <= size and preset.name != arch.name]
+        close = min(fitting, key=lambda preset: abs(preset.input.crop - size), default=None)
+        advice = f"--arch {close.name}, made for {close.input.crop}, or " if close else ""
+        raise UserError(f"an input of {size} pixels is too small for {arch.name}, which needs {least} or more",
+                        f"use {advice}larger images")
 
 
 # --- Layers -----------------------------------------------------------------------------------------------------------
 
 
 def explain(arch: Arch, size: int | None = None) -> Explanation:
-    """Every layer of the network for square images of `size` pixels, the preset's own crop unless said.
+    """Work out every layer of the network.
 
-    Raises ValueError if that is too small, with the least size and a preset to use.
+    Args:
+        size: side of the square input in pixels; default: the network's own crop.
+
+    Raises:
+        UserError: the input is too small.
     """
     size = arch.input.crop if size is None else size
     check_size(arch, size)
-    trunk = tuple(_trunk(arch, size))
-    return Explanation(arch, size, (*trunk, *_head(arch, trunk[-1].output_shape, size)))
+    convolutional = tuple(_convolutional_part(arch, size))
+    return Explanation(arch, size, (*convolutional, *_dense_part(arch, convolutional[-1].output_shape, size)))
 
 
-def _trunk(arch: Arch, size: int) -> Iterator[Layer]:
-    """The convolutions and what follows each."""
+def _convolutional_part(arch: Arch, size: int) -> Iterator[Layer]:
+    """The convolutions, the operations after each, and the adaptive average pooling."""
     shape: Shape = (3, size, size)
     field, jump = 1, 1
     for number in range(1, len(arch.conv) + 1):
-        for step in ("conv", *arch.steps(number)):
-            layer = _convolution(arch, number, shape) if step == "conv" else _step(arch, step, number, shape)
-            layer = _seeing(layer, field, jump, layer.dilation * (layer.kernel - 1) + 1)
+        for op in ("conv", *arch.post_ops(number)):
+            layer = _convolution(arch, number, shape) if op == "conv" else _post_op(arch, op, number, shape)
+            layer = _with_receptive_field(layer, field, jump, _covered(layer))
             field, jump, shape = layer.receptive_field, jump * layer.stride, layer.output_shape
             yield replace(layer, jump=jump)
     if arch.average_pool:
         maps, side = shape[0], arch.average_pool
-        # Each output averages at most this many inputs: from floor(i n / m) to ceil((i + 1) n / m).
+        # Output i averages the inputs from floor(i n / m) to ceil((i + 1) n / m).
         window = max(-(-(i + 1) * shape[1] // side) - i * shape[1] // side for i in range(side))
-        yield _seeing(Layer("average_pool", "adaptive average pooling", shape, (maps, side, side),
-                            "whatever comes in is brought to a fixed side", f"{shape[1]} to {side}", jump=jump),
-                      field, jump, window)
+        layer = Layer("average_pool", "adaptive average pooling", shape, (maps, side, side),
+                      "any input side to a fixed output side", f"{shape[1]} to {side}", jump=jump)
+        yield _with_receptive_field(layer, field, jump, window)
 
 
-def _seeing(layer: Layer, field: int, jump: int, window: int) -> Layer:
-    """The layer with what its units see, when its inputs see `field` pixels and stand `jump` pixels apart."""
-    seen = field + (window - 1) * jump
-    worked = f"{field} + ({window} - 1) x {jump} = {seen}" if window > 1 else ""
-    return replace(layer, receptive_field=seen, receptive_field_worked=worked)
+def _with_receptive_field(layer: Layer, field: int, jump: int, window: int) -> Layer:
+    """Add the receptive field of a layer whose inputs have receptive fields of `field` pixels, `jump` pixels apart."""
+    size = field + (window - 1) * jump
+    worked = f"{field} + ({window} - 1) x {jump} = {size}" if window > 1 else ""
+    return replace(layer, receptive_field=size, receptive_field_worked=worked)
 
 
 def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
@@ -218,14 +263,14 @@ def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
     taps = maps // groups * conv.kernel**2
     notes = []
     if rest := (side + 2 * conv.padding - conv.effective_kernel) % conv.stride:
-        notes.append(_rest(conv, side, rest, out, arch.conv_rounding))
+        notes.append(_rounding_note(conv, side, rest, out, arch.conv_rounding))
     if groups > 1:
-        notes.append(f"each of {groups} towers sees its own {maps // groups} of the {maps} maps")
+        notes.append(f"grouped convolution: each of {groups} towers reads its own {maps // groups} of the {maps} maps")
     elif arch.towers > 1 and number > 1:
-        notes.append(f"both towers see all {maps} maps: the GPUs exchange them here" if arch.towers == 2 else
-                     f"all {arch.towers} towers see all {maps} maps")
+        notes.append(f"both towers read all {maps} maps: the GPUs exchange them here" if arch.towers == 2 else
+                     f"all {arch.towers} towers read all {maps} maps")
     elif arch.towers > 1 and conv.width % arch.towers == 0:
-        notes.append(f"{conv.width} kernels on {arch.towers} GPUs: {conv.width // arch.towers}x{out}x{out} on each")
+        notes.append(f"{conv.width} filters on {arch.towers} GPUs: {conv.width // arch.towers}x{out}x{out} on each")
     return Layer(
         f"conv{number}", "convolution", shape, (conv.width, out, out),
         f"(side + 2*padding - {'(dilation*(kernel - 1) + 1)' if conv.dilation > 1 else 'kernel'}) / stride + 1",
@@ -237,73 +282,76 @@ def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
         multiply_adds=conv.width * taps * out * out, notes=tuple(notes))
 
 
-def _rest(conv: Conv, side: int, rest: int, out: int, rounding: Rounding) -> str:
-    """What becomes of the columns and rows that are left over when the kernel has made its whole steps."""
+def _rounding_note(conv: Conv, side: int, rest: int, out: int, rounding: Rounding) -> str:
+    """What rounding does with the `rest` columns and rows that remain after the kernel's whole steps."""
     if rounding == "ceil":
         missing = conv.stride - rest
         lines = "column and row" if missing == 1 else "columns and rows"
-        return (f"the floor would give {out - 1}; the ceiling takes {out}, which equals {missing} more {lines} of "
-                f"zeros on the right and bottom, or feeding {side + missing}")
+        return (f"floor would give {out - 1}; ceil gives {out}, with {missing} more {lines} of zeros at the right and "
+                f"bottom, the same size as from an input of {side + missing}")
     lines = "column and row" if rest == 1 else f"{rest} columns and rows"
     padding = ", which are padding" if rest <= conv.padding else ""
-    return f"the floor leaves out the last {lines}{padding}; the ceiling would give {out + 1}"
+    return f"floor leaves out the last {lines}{padding}; ceil would give {out + 1}"
 
 
-def _step(arch: Arch, step: str, number: int, shape: Shape) -> Layer:
-    """What follows a convolution."""
+def _post_op(arch: Arch, op: str, number: int, shape: Shape) -> Layer:
+    """An operation after a convolution."""
     maps, side = shape[0], shape[1]
-    if step == "pool":
+    if op == "pool":
         kernel, stride = arch.pool_kernel, arch.pool_stride
         out = pooled_size(side, kernel, stride, arch.pool_rounding)
         return Layer(f"pool{number}", "max pooling", shape, (maps, out, out), "(side - kernel) / stride + 1",
                      _worked_size(side, kernel, stride, 0, arch.pool_rounding, out), kernel, stride,
                      notes=("windows overlap (§3.4)",) if kernel > stride else ())
-    if step == "act":
+    if op == "act":
         return _activation(arch, number, shape)
-    if step == "mapnorm":
-        return Layer(f"mapnorm{number}", "normalization over 5x5 within a map", shape, shape, kernel=5,
-                     notes=("in code2012, which made Table 2; the paper does not mention it",))
+    if op == "mapnorm":
+        return Layer(f"mapnorm{number}", "normalization within a map, 5x5", shape, shape, kernel=5,
+                     notes=("in code2012, the network of Table 2; the paper does not mention it",))
     if arch.norm == "batch":
-        return Layer(f"norm{number}", "batch normalization", shape, shape, parameters=2 * maps,
-                     parameters_worked=f"2 x {maps} = {2 * maps:,}")
+        return _batch_norm(number, shape)
     lrn = arch.lrn
     share = f" / {lrn.n}" if lrn.divide_by_n else ""
-    reach = ", of the same tower" if lrn.within_tower and arch.towers > 1 else ""
+    tower = " of the same tower" if lrn.within_tower and arch.towers > 1 else ""
     return Layer(f"norm{number}", "local response normalization", shape, shape, notes=(
-        f"each unit's a becomes a / ({lrn.k:g} + {lrn.alpha:g}{share} x the sum of a^2) ^ {lrn.beta:g}, summed over "
-        f"{lrn.n} neighboring maps{reach} (§3.3)",))
+        f"each activation a becomes a / ({lrn.k:g} + {lrn.alpha:g}{share} x the sum of a^2) ^ {lrn.beta:g}, summed "
+        f"over {lrn.n} neighboring maps{tower} (§3.3)",))
 
 
 def _activation(arch: Arch, number: int, shape: Shape) -> Layer:
     return Layer(f"{arch.activation}{number}", "activation", shape, shape,
-                 notes=(f"each unit's x becomes {_ACTIVATIONS[arch.activation]}",))
+                 notes=(f"each input x becomes {_ACTIVATIONS[arch.activation]}",))
 
 
-def _head(arch: Arch, shape: Shape, whole: int) -> Iterator[Layer]:
-    """The fully connected layers, from the last maps' shape on. Every unit sees the whole image."""
+def _batch_norm(number: int, shape: Shape) -> Layer:
+    return Layer(f"norm{number}", "batch normalization", shape, shape, parameters=2 * shape[0],
+                 parameters_worked=f"2 x {shape[0]} = {2 * shape[0]:,}")
+
+
+def _dense_part(arch: Arch, shape: Shape, size: int) -> Iterator[Layer]:
+    """The fully connected layers, with dropout, from the last maps on. Their receptive field is the whole image."""
     number = len(arch.conv)
-    dropout = f"in training each unit is zeroed with probability {arch.dropout:g}, at test none (§4.2)"
+    note = f"training zeroes each unit with probability {arch.dropout:g}; inference zeroes none (§4.2)"
     for dense in arch.dense:
         number += 1
         flat = (math.prod(shape),)
-        drop = Layer(f"dropout{number}", "dropout", flat, flat, notes=(dropout,), receptive_field=whole)
+        dropout = Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,), receptive_field=size)
         if arch.dropout and arch.dropout_before:
-            yield drop
-        layer = _fully_connected(f"fc{number}", shape, dense.width, whole)
+            yield dropout
+        layer = _fully_connected(f"fc{number}", shape, dense.width, size)
         shape = layer.output_shape
         yield layer
         if arch.dense_norm:
-            yield Layer(f"norm{number}", "batch normalization", shape, shape, parameters=2 * dense.width,
-                        parameters_worked=f"2 x {dense.width} = {2 * dense.width:,}", receptive_field=whole)
-        yield replace(_activation(arch, number, shape), receptive_field=whole)
+            yield replace(_batch_norm(number, shape), receptive_field=size)
+        yield replace(_activation(arch, number, shape), receptive_field=size)
         if arch.dropout and not arch.dropout_before:
-            yield replace(drop, input_shape=shape, output_shape=shape)
-    yield _fully_connected(f"fc{number + 1}", shape, arch.classes, whole)
+            yield replace(dropout, input_shape=shape, output_shape=shape)
+    yield _fully_connected(f"fc{number + 1}", shape, arch.classes, size)
 
 
-def _fully_connected(name: str, shape: Shape, width: int, whole: int) -> Layer:
+def _fully_connected(name: str, shape: Shape, width: int, size: int) -> Layer:
     inputs = math.prod(shape)
     worked = " x ".join(map(str, shape)) + f" = {inputs:,} inputs" if len(shape) > 1 else f"{inputs:,} inputs"
-    return Layer(name, "fully connected", shape, (width,), "every input to every unit", worked,
+    return Layer(name, "fully connected", shape, (width,), "one weight for each input and unit", worked,
                  parameters=width * (inputs + 1), parameters_worked=f"{width:,} x ({inputs:,} + 1) = "
-                 f"{width * (inputs + 1):,}", multiply_adds=width * inputs, receptive_field=whole)
+                 f"{width * (inputs + 1):,}", multiply_adds=width * inputs, receptive_field=size)

@@ -1,6 +1,6 @@
-"""Changes a configuration by `path=value` settings, and turns it into JSON and back, checking every value's type.
+"""The `--set` option: `path=value` settings on a network or recipe; configurations to JSON and back, type-checked.
 
-Knows the dataclasses of config.py by their type hints alone, so that a new field needs nothing here.
+The code reads the type hints of spec.py and recipe.py, so a new field needs no change here.
 """
 
 from __future__ import annotations
@@ -12,117 +12,192 @@ import typing
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch, InputSpec
-from alexnet.errors import did_you_mean, require
+from alexnet.errors import UserError, closest_match, did_you_mean, require
 
 Config = typing.TypeVar("Config", Arch, Recipe, InputSpec)
 
+SYNONYMS = {
+    "lr": "learning_rate", "rate": "learning_rate", "eps": "learning_rate", "base_lr": "learning_rate",
+    "batch": "batch_size", "bs": "batch_size", "wd": "weight_decay", "decay": "weight_decay", "l2": "weight_decay",
+    "gamma": "drop_factor", "milestones": "drop_epochs", "steps": "drop_epochs", "drops": "lr_drop_count",
+    "warmup": "warmup_epochs", "smoothing": "label_smoothing", "scheduler": "schedule", "trust": "lars_trust",
+    "lars": "lars_trust", "flip": "mirror", "pca": "lighting", "color_noise": "lighting", "color_jitter": "lighting",
+    "frozen": "freeze", "num_epochs": "epochs", "num_classes": "classes", "gpus": "towers", "relu": "activation",
+    "init": "initialization", "sigma": "init_std", "std": "init_std", "bias": "init_bias", "filters": "width",
+    "channels": "width", "out_channels": "width", "kernels": "width", "units": "width", "kernel_size": "kernel",
+    "pad": "padding", "groups": "grouped", "ops": "post_ops", "size": "crop", "local_size": "n",
+}
+"""Words that users may try -> the field's name. Used for the remedy in error messages only."""
 
-def override(config: Config, settings: Iterable[str]) -> Config:
-    """The configuration with `path=value` settings applied, all at once, so that they are checked together.
 
-    A path names fields from the configuration's own level down: `activation=tanh`, `input.crop=128`, `conv1.width=64`
-    (or `conv.width=...` for every convolution), `dense1.width=512`, `drop_epochs=10,20`.
-    Raises ValueError naming the nearest field for an unknown path, and the wanted type for a wrong value.
+def configure(arch: Arch, recipe: Recipe | None, settings: Iterable[str] | None) -> tuple[Arch, Recipe]:
+    """Apply settings that begin with `arch.` or `recipe.`, such as `recipe.learning_rate=0.1`.
+
+    Args:
+        recipe: default: the default recipe of the changed network.
+
+    Raises:
+        UserError: with the closest field for an unknown path, and the wanted type for a wrong value.
+    """
+    by_config: dict[str, list[str]] = {"arch": [], "recipe": []}
+    for setting in settings or ():
+        config, dot, rest = setting.partition(".")
+        if not dot or config not in by_config:
+            key = setting.split("=")[0].split(".")[0]
+            field = _top_level_field(key)
+            raise UserError(f"--set {setting}: begin with arch. or recipe.",
+                            f"did you mean {field}{setting[len(key):]}?" if field else "as in arch.activation=tanh")
+        by_config[config].append(rest)
+    arch = override(arch, by_config["arch"], "arch.")
+    return arch, override(recipe or default_recipe(arch), by_config["recipe"], "recipe.")
+
+
+def override(config: Config, settings: Iterable[str], prefix: str = "") -> Config:
+    """Return the configuration with `path=value` settings applied. All are applied before the values are validated.
+
+    Args:
+        settings: paths name fields from the configuration's top level down: `activation=tanh`, `input.crop=128`,
+            `conv1.width=64`, `conv.width=64` (every convolution), `dense1.width=512`, `drop_epochs=10,20`.
+        prefix: precedes the paths in error messages: "arch.".
+
+    Raises:
+        UserError: with the closest field for an unknown path, and the wanted type for a wrong value.
     """
     tree = to_json(config)
     for setting in settings:
         path, equals, text = setting.partition("=")
-        require(bool(equals), f"{setting!r} is not a setting; write it as field=value")
-        _set(tree, type(config), path.strip().split("."), text.strip(), path)
+        require(bool(equals), f"{prefix}{setting} is not a setting", "write it as field=value")
+        _set(tree, type(config), prefix.removesuffix("."), path.strip().split("."), text.strip())
     return from_json(type(config), tree)
 
 
-def difference(one: Any, other: Any, names: tuple[str, str] = ("then", "now")) -> str:
-    """The first value that differs between two trees of JSON: `rate: 0.01 then, 0.1 now`."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        key = next(key for key in one if one[key] != other.get(key))
-        return f"{key}: {difference(one[key], other.get(key), names)}"
-    return f"{one!r} {names[0]}, {other!r} {names[1]}"
-
-
-def _set(tree: dict[str, Any], kind: type, keys: list[str], text: str, path: str) -> None:
-    hints = typing.get_type_hints(kind)
+def _set(tree: dict[str, Any], config: type, parent: str, keys: list[str], text: str) -> None:
+    """Set one value in a JSON tree. parent: path of the tree, for messages. keys: path from the tree on."""
+    hints = typing.get_type_hints(config)
     key, rest = keys[0], keys[1:]
-    if (stem := key.rstrip("0123456789")) != key and stem in hints and _items(hints[stem]):
-        number = int(key[len(stem):])
-        require(1 <= number <= len(tree[stem]),
-               f"{path}: there is no {key}; {stem}1 to {stem}{len(tree[stem])} are there")
-        chosen = [tree[stem][number - 1]]
-    else:
-        require(key in hints, f"there is no setting {path!r}; {did_you_mean(key, hints)}")
+    path = f"{parent}.{key}" if parent else key
+    stem = key.rstrip("0123456789")
+    if key in hints and not _layer_type(hints[key]):
         if not rest:
-            require(not _items(hints[key]), f"{path} is made of layers; set one of their fields, as in {path}1.width=64")
             tree[key] = _convert(_parse(text, hints[key]), hints[key], path)
             return
-        chosen = tree[key] if _items(hints[key]) else [tree[key]]
-        require(all(isinstance(branch, dict) for branch in chosen), f"{path}: {key} has no fields of its own")
-    require(bool(rest), f"{path} is a layer; set one of its fields, as in {path}.width=64")
-    for branch in chosen:
-        _set(branch, _items(hints[stem if stem in hints else key]) or hints[key], rest, text, path)
+        require(dataclasses.is_dataclass(hints[key]), f"{path} has no fields of its own", f"write {path}={text}")
+        _set(tree[key], hints[key], path, rest, text)
+    elif stem in hints and (layer := _layer_type(hints[stem])):
+        layers, index = tree[stem], key[len(stem):]
+        require(not index or 1 <= int(index) <= len(layers), f"there is no {path}",
+                f"the network has {stem}1 to {stem}{len(layers)}" if layers else f"the network has no {stem} layer")
+        require(bool(rest), f"{path} has several fields", f"set one of them, as in {path}.width=64")
+        for branch in [layers[int(index) - 1]] if index else layers:
+            _set(branch, layer, path, rest, text)
+    else:
+        raise UserError(f"there is no setting {path!r}", _unknown_field(parent, key, config))
 
 
-def _items(hint: Any) -> Any:
-    """The dataclass that a `tuple[Layer, ...]` holds; None for any other hint."""
+def _unknown_field(parent: str, key: str, config: type) -> str:
+    """The remedy for an unknown field: the closest field here, else in the other configuration, else all names here."""
+    here = typing.get_type_hints(config)
+    top_level = parent in ("arch", "recipe")
+    if SYNONYMS.get(key) not in here and top_level and (elsewhere := _top_level_field(key, typos=False)):
+        return f"did you mean {elsewhere}?"
+    if field := _synonym(key, here) or closest_match(key, here):
+        return f"did you mean {parent}.{field}?" if parent else f"did you mean {field}?"
+    if top_level and (elsewhere := _top_level_field(key)):
+        return f"did you mean {elsewhere}?"
+    return did_you_mean(key, here)
+
+
+def _top_level_field(key: str, typos: bool = True) -> str | None:
+    """Path of the field of a network or recipe that a word most likely means: "recipe.learning_rate" for "lr"."""
+    known = {"arch": typing.get_type_hints(Arch), "recipe": typing.get_type_hints(Recipe)}
+    stem = key.rstrip("0123456789")
+    for name, hints in known.items():
+        if key in hints or (stem in hints and _layer_type(hints[stem])):
+            return f"{name}.{key}"
+    for find in (_synonym, closest_match) if typos else (_synonym,):
+        for name, hints in known.items():
+            if field := find(key, hints):
+                return f"{name}.{field}"
+    return None
+
+
+def _synonym(key: str, known: Iterable[str]) -> str | None:
+    return next((field for field in known if field == SYNONYMS.get(key.lower())), None)
+
+
+def _layer_type(hint: Any) -> Any:
+    """The dataclass in a hint like `tuple[Conv, ...]`; None for any other hint."""
     arguments = typing.get_args(hint)
     return arguments[0] if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]) else None
 
 
 def _parse(text: str, hint: Any) -> Any:
-    """A value as JSON would read it; a bare word is a string, and `10,20` a list where a tuple is wanted."""
+    """Read a value as JSON; `10,20` is a list where a tuple is wanted, and anything that is no JSON is a string."""
     wants_list = any(typing.get_origin(h) is tuple for h in (hint, *typing.get_args(hint)))
-    for candidate in (f"[{text}]",) if wants_list and "," in text and not text.startswith("[") else (text,):
-        try:
-            return json.loads(candidate)
-        except json.JSONDecodeError:
-            return text
-    return text
+    try:
+        return json.loads(f"[{text}]" if wants_list and "," in text and not text.startswith("[") else text)
+    except json.JSONDecodeError:
+        return text
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The configuration as plain values that JSON holds."""
+    """Convert a configuration (any dataclass) to values that JSON can hold."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_json(kind: type[Config], tree: dict[str, Any]) -> Config:
-    """The configuration of that kind from plain values. Raises ValueError for unknown fields and wrong types."""
-    return _convert(tree, kind, kind.__name__.lower())
+def from_json(config: type[Config], tree: dict[str, Any]) -> Config:
+    """Make a configuration from JSON values. Raises UserError for unknown fields and wrong types."""
+    return _convert(tree, config, config.__name__.lower())
 
 
-def _convert(value: Any, hint: Any, path: str) -> Any:  # a hint is a type, a union, or a Literal: Any
-    """The value as the type hint wants it. Raises ValueError with the path, the value and the type."""
-    wrong = ValueError(f"{path}: {value!r} is not {_describe(hint)}")
+def first_difference(first: Any, second: Any, names: tuple[str, str] = ("then", "now")) -> str:
+    """The first value that differs between two JSON trees, as text: `learning_rate: 0.01 then, 0.1 now`."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        key = next(key for key in first if first[key] != second.get(key))
+        return f"{key}: {first_difference(first[key], second.get(key), names)}"
+    return f"{first!r} {names[0]}, {second!r} {names[1]}"
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    """Convert a JSON value to what the type hint says. path: for messages."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        if not isinstance(value, dict):
-            raise wrong
-        for key in value:
-            require(key in hints, f"{path} has no field {key!r}; {did_you_mean(key, hints)}")
-        return hint(**{key: _convert(item, hints[key], f"{path}.{key}") for key, item in value.items()})
+        return _convert_dataclass(value, hint, path)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         for option in arguments:
             try:
                 return _convert(value, option, path)
-            except ValueError:
+            except UserError:
                 continue
-        raise wrong
-    if origin is Literal:
-        if value not in arguments:
-            raise wrong
-        return value
-    if origin is tuple:
+    elif origin is Literal:
+        if value in arguments:
+            return value
+    elif origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         inner = arguments[:1] * len(items) if arguments[-1] is Ellipsis else arguments
-        if len(items) != len(inner):
-            raise wrong
-        return tuple(_convert(item, h, path) for item, h in zip(items, inner, strict=True))
-    if hint is float and type(value) is int:
+        if len(items) == len(inner):
+            return tuple(_convert(item, item_hint, path) for item, item_hint in zip(items, inner, strict=True))
+    elif hint is float and type(value) is int:
         return float(value)
-    if type(value) is not hint:
-        raise wrong
-    return value
+    elif type(value) is hint:
+        return value
+    raise UserError(f"{path}: {value!r} is not {_describe(hint)}")
+
+
+def _convert_dataclass(value: Any, config: Any, path: str) -> Any:
+    hints = typing.get_type_hints(config)
+    require(isinstance(value, dict), f"{path}: {value!r} is not {_describe(config)}",
+            f"set one of its fields, as in {path}.{next(iter(hints))}")
+    for key in value:
+        if key not in hints:
+            raise UserError(f"{path} has no field {key!r}", did_you_mean(key, hints))
+    return config(**{key: _convert(item, hints[key], f"{path}.{key}") for key, item in value.items()})
 
 
 def _describe(hint: Any) -> str:
@@ -133,5 +208,7 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(option) for option in arguments)
     if origin is tuple and arguments[-1] is not Ellipsis:
         return f"{len(arguments)} numbers"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-    return words.get(hint, "a list of numbers")
+    if dataclasses.is_dataclass(hint):
+        return "a group of fields"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    return names.get(hint, "a list of numbers")

@@ -1,10 +1,12 @@
-"""The named networks (`ARCHS`) and recipes (`RECIPES`), each number with its source.
+"""Preset networks (`ARCHS`: paper, code2012, caffe, torchvision, ...) and recipes (`RECIPES`), each with its source.
+
+A preset states only what differs from the defaults in spec.py and recipe.py, which are the paper's.
 
 Sources, by short name:
-  §N        the section of Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep CNNs", NIPS 2012
-  code2012  the 2012 configuration and code, released as computerhistory/AlexNet-Source-Code
-  owt       Krizhevsky, "One weird trick for parallelizing convolutional neural networks", arXiv 1404.5997
-  caffe     BVLC/caffe, models/bvlc_alexnet and models/bvlc_reference_caffenet
+  §N           the section of Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep CNNs", NIPS 2012
+  code2012     the 2012 configuration and code, released as computerhistory/AlexNet-Source-Code
+  owt          Krizhevsky, "One weird trick for parallelizing convolutional neural networks", arXiv 1404.5997
+  caffe        BVLC/caffe, models/bvlc_alexnet and models/bvlc_reference_caffenet
   torchvision  pytorch/vision, torchvision/models/alexnet.py and references/classification
 """
 
@@ -15,11 +17,11 @@ from typing import Any
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
-from alexnet.errors import did_you_mean
+from alexnet.errors import UserError, did_you_mean
 
 # --- The networks -----------------------------------------------------------------------------------------------------
 
-_PAPER_CONV = (  # §3.5; biases and sigma: §5
+_PAPER_CONV = (  # widths, kernels, strides, groups: §3.5; biases: §5; padding: the sizes in Figure 2
     Conv(96, 11, stride=4, post_ops="act norm pool"),
     Conv(256, 5, padding=2, grouped=True, post_ops="act norm pool", init_bias=1.0),
     Conv(384, 3, padding=1),
@@ -27,22 +29,23 @@ _PAPER_CONV = (  # §3.5; biases and sigma: §5
     Conv(256, 3, padding=1, grouped=True, post_ops="act pool", init_bias=1.0),
 )
 
-#: The paper, as printed: two towers, 224 pixels with the ceiling that makes 55 of them, LRN by its formula.
+#: The paper as printed: two towers, 224 pixels, LRN by the printed formula. Rounding up makes conv1's output 55.
 PAPER = Arch("paper", _PAPER_CONV, towers=2, lrn=LRN(within_tower=True), conv_rounding="ceil", pool_rounding="ceil")
 
 
 def _each(layers: tuple[Conv, ...], **columns: tuple[Any, ...]) -> tuple[Conv, ...]:
-    """The layers with some of their fields replaced, given as one column of values for each field."""
+    """Replace fields of the layers; each keyword gives one field's values, one for each layer."""
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return tuple(replace(layer, **row) for layer, row in zip(layers, rows, strict=True))
 
 
-#: §6's network, with a sixth convolution behind the last pooling, which was pre-trained on all of ImageNet. The paper
-#: gives neither its size nor its biases: here it is conv5 again, with the biases at 0.
+#: §6's network with a sixth convolution after the last pooling, which was pre-trained on all of ImageNet. The paper
+#: gives neither its size nor its biases: here it is a second conv5, with biases 0.
 PAPER_CONV6 = replace(
     PAPER, name="paper-conv6", conv=(*_PAPER_CONV, Conv(256, 3, padding=1, grouped=True)))
 
-#: code2012, layers-145: what made Table 2. ReLU after conv1's pooling, alpha / n, a second norm, sigma 0.03 in conv3-5.
+#: code2012, layers-145, the network of Table 2: ReLU after conv1's pooling, alpha / n, a second norm, init_std 0.03 in
+#: conv3 to conv5.
 CODE2012 = replace(
     PAPER, name="code2012", lrn=LRN(divide_by_n=True, within_tower=True),
     conv=_each(_PAPER_CONV, init_std=(0.01, 0.01, 0.03, 0.03, 0.03),
@@ -50,7 +53,7 @@ CODE2012 = replace(
 
 _CAFFE_INPUT = InputSpec(side=256, crop=227, mean="pixel", channels="BGR")
 
-#: Caffe's bvlc_alexnet: k = 1, LRN across the towers, biases 0.1 ("1 gave flat loss"), fc6 and fc7 sigma 0.005.
+#: Caffe's bvlc_alexnet: k = 1, LRN across the towers, biases 0.1 ("1 gave flat loss"), init_std 0.005 in fc6 and fc7.
 CAFFE = replace(
     PAPER, name="caffe", input=_CAFFE_INPUT, lrn=LRN(k=1.0, divide_by_n=True), conv_rounding="floor",
     conv=_each(_PAPER_CONV, init_bias=(0.0, 0.1, 0.0, 0.1, 0.1)), dense=(Dense(init_std=0.005, init_bias=0.1),) * 2)
@@ -64,7 +67,7 @@ _TORCHVISION_CONV = (
     Conv(64, 11, stride=4, padding=2, post_ops="act pool"),
     Conv(192, 5, padding=2, post_ops="act pool"),
     Conv(384, 3, padding=1),
-    Conv(256, 3, padding=1),  # the owt text says 384; its one-GPU code, and so torchvision, 256
+    Conv(256, 3, padding=1),  # owt's text says 384; its one-GPU code and torchvision have 256
     Conv(256, 3, padding=1, post_ops="act pool"),
 )
 
@@ -73,12 +76,12 @@ TORCHVISION = Arch(
     "torchvision", _TORCHVISION_CONV, norm="none", average_pool=6, dropout_before=True, initialization="fan-in",
     input=InputSpec(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375)), state_keys="torchvision")
 
-#: §3.5's one-tower network at the paper's full widths: every convolution sees every map.
+#: The paper's network on one GPU, at its full widths: every convolution reads all maps.
 ONE_GPU = replace(PAPER, name="one-gpu", towers=1)
 
 _UNIT_INPUT = InputSpec(mean="channel", scale=(58.0, 58.0, 58.0))
 
-#: What follows each convolution where batch normalization stands before every activation.
+#: Operations after each convolution, with batch normalization before every activation.
 _BATCH_NORM = ("norm act pool", "norm act pool", "norm act", "norm act", "norm act pool")
 
 #: The paper's layout with batch normalization before every activation instead of LRN (after cvjena/cnn-models).
@@ -93,8 +96,8 @@ TORCHVISION_BN = replace(
     conv=_each(_TORCHVISION_CONV, post_ops=_BATCH_NORM),
     dense=(Dense(init_bias=0.0),) * 2)
 
-#: Figure 1's four-layer network for CIFAR-10. The paper does not print it; widths and kernels are those of
-#: cuda-convnet's 18% network by the same author. The sigmas are its 0.0001, 0.01, 0.01 and 0.1, on inputs in 0..255.
+#: Figure 1's four-layer network for CIFAR-10. The paper does not print it. Widths and kernels are those of the same
+#: author's 18% network in cuda-convnet, and so are init_std 0.0001, 0.01, 0.01 and 0.1, for inputs in 0..255.
 CIFAR = Arch(
     "cifar",
     (Conv(32, 5, padding=2, post_ops="act pool norm", init_std=0.0001),
@@ -103,7 +106,7 @@ CIFAR = Arch(
     dense=(), classes=10, dropout=0.0, output_init_std=0.1, lrn=LRN(k=1.0, n=9, alpha=5e-5), pool_rounding="ceil",
     input=InputSpec(side=32, crop=28, mean="pixel"))
 
-#: For images of 64 pixels and less: the paper's five convolutions and 3/2 pooling, at a size that suits them.
+#: For images of up to 64 pixels: five convolutions and 3/2 pooling as in the paper, with smaller kernels and widths.
 SMALL = Arch(
     "small",
     (Conv(48, 5, stride=2, padding=2, post_ops="norm act pool"),
@@ -112,7 +115,7 @@ SMALL = Arch(
      Conv(128, 3, padding=1, post_ops="norm act"),
      Conv(128, 3, padding=1, post_ops="norm act pool")),
     dense=(Dense(256, init_bias=0.0),), classes=10, norm="batch", dense_norm=True, initialization="kaiming",
-    pool_rounding="ceil",  # so that 32 pixels, cropped to 28, are enough
+    pool_rounding="ceil",  # so that images of 32 pixels, cropped to 28, are large enough
     input=InputSpec(side=64, crop=56, mean="channel", scale=(58.0, 58.0, 58.0)))
 
 ARCHS = {arch.name: arch for arch in (
@@ -121,56 +124,57 @@ ARCHS = {arch.name: arch for arch in (
 # --- The recipes ------------------------------------------------------------------------------------------------------
 
 RECIPES = {recipe.name: recipe for recipe in (
-    # §5 to the letter, with §4.1's augmentation; the plateau's patience is ours.
+    # §5's training with §4.1's augmentation. Only `patience` is ours.
     Recipe("paper"),
-    # The 2010 run's drops at epochs 23, 51 and 78 of 93; biases at twice the rate, undecayed; one crop for 32. Late,
-    # at "about 67 to 72", conv1's rate fell to 1e-5 and then 0, and the color noise to 0.
+    # The log of the 2010 run: drops at epochs 23, 51 and 78 of 93; biases with twice the learning rate and no decay;
+    # one crop for 32 images. At epochs "about 67 to 72" conv1's learning rate fell to 1e-5, then 0, and the noise to 0.
     Recipe("code2012", epochs=93, schedule="steps", drop_epochs=(23, 51, 78), bias_lr_factor=2.0, decay_biases=False,
            view_group=32, conv1_slow_epoch=67, conv1_stop_epoch=72, lighting_stop_epoch=67),
-    # models/bvlc_alexnet/solver.prototxt: a drop every 100,000 of 450,000 steps of 256, which is 20 epochs of ImageNet.
-    Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_lr_factor=2.0, decay_biases=False,
-           lighting=0.0),
-    # references/classification: 8 GPUs x 32, step 30, no lighting, the rate outside the velocity.
+    # models/bvlc_alexnet/solver.prototxt: a drop every 100,000 of 450,000 steps of 256 images, 20 epochs of ImageNet.
+    Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_lr_factor=2.0,
+           decay_biases=False, lighting=0.0),
+    # references/classification: 8 GPUs x 32 images, a drop every 30 epochs, no color noise, PyTorch's update rule.
     Recipe("torchvision", batch_size=256, weight_decay=1e-4, lr_in_velocity=False, schedule="steps",
            drop_epochs=(30, 60), crop="resized", lighting=0.0),
-    # What gets the lowest error today in few epochs; made for the batch-norm forms.
-    Recipe("modern", epochs=30, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False, nesterov=True,
-           schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized", crop_area=(0.25, 1.0)),
-    # Large batches: LARS, with 1709.05011's five epochs of warm-up and its decay by the square. Made for the batch-norm
-    # forms. The rate is ours: `small` learns Imagenette by it at 1,024 (24.9% after 15 epochs, one seed); at the batch
-    # that stands here it has not been run.
-    Recipe("lars", batch_size=8192, learning_rate=10.0, lars_trust=0.001, decay_biases=False, schedule="poly", warmup_epochs=5.0,
+    # The lowest error in few epochs, for networks with batch normalization.
+    Recipe("modern", epochs=30, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False,
+           nesterov=True, schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized",
+           crop_area=(0.25, 1.0)),
+    # Large batches, for networks with batch normalization: LARS (arXiv 1708.03888), with five warm-up epochs and
+    # quadratic decay as in arXiv 1709.05011. The learning rate is ours. With it `small` reached 24.9% top-1 error on
+    # Imagenette at batch size 1,024 (15 epochs, one seed); it has not been run at 8,192.
+    Recipe("lars", batch_size=8192, learning_rate=10.0, lars_trust=0.001, decay_biases=False, schedule="poly",
+           warmup_epochs=5.0, lighting=0.0),
+    # Fine-tuning (`--init`): a tenth of §5's learning rate for pretrained layers, §5's for new layers, both falling to
+    # 0. Small batches, since such data sets are small. `finetune_recipe` adapts the learning rate to the network.
+    Recipe("finetune", epochs=30, batch_size=32, learning_rate=0.001, new_layer_lr_factor=10.0, schedule="cosine",
            lighting=0.0),
-    # Fine-tuning (`--init`): a tenth of §5's rate, so that weights which know much are not shaken, and §5's own for
-    # the layers that know nothing; falling to nothing. Small batches, since images are few. `finetune_recipe`
-    # fits the rate to the network.
-    Recipe("finetune", epochs=30, batch_size=32, learning_rate=0.001, new_layer_lr_factor=10.0, schedule="cosine", lighting=0.0),
-    # cuda-convnet's CIFAR-10 settings in kind: plain momentum, no color noise, two drops.
-    Recipe("cifar", epochs=60, learning_rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55), lighting=0.0,
-           bias_lr_factor=2.0, decay_biases=False),
+    # After cuda-convnet's CIFAR-10 settings: no color noise, two drops.
+    Recipe("cifar", epochs=60, learning_rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55),
+           lighting=0.0, bias_lr_factor=2.0, decay_biases=False),
 )}
 
 
 def default_recipe(arch: Arch) -> Recipe:
-    """The recipe that goes with a network where none is named: its own, else `modern` with batch norm, else `paper`."""
+    """The default recipe of a network: the recipe of its name, else `modern` with batch normalization, else `paper`."""
     name = {"caffenet": "caffe"}.get(arch.name, arch.name)
     return RECIPES[name if name in RECIPES else "modern" if arch.norm == "batch" else "paper"]
 
 
 def finetune_recipe(arch: Arch) -> Recipe:
-    """`finetune` at a tenth of the rate at which that network is trained from nothing."""
+    """Recipe `finetune` with a tenth of the learning rate that the network's default recipe has."""
     return replace(RECIPES["finetune"], learning_rate=default_recipe(arch).learning_rate / 10)
 
 
 def arch(name: str) -> Arch:
-    """The preset network of that name. Raises ValueError naming the nearest."""
+    """The preset network of that name. Raises UserError with the closest name for an unknown one."""
     if name not in ARCHS:
-        raise ValueError(f"there is no network {name!r}; {did_you_mean(name, ARCHS)}")
+        raise UserError(f"there is no network {name!r}", did_you_mean(name, ARCHS))
     return ARCHS[name]
 
 
 def recipe(name: str) -> Recipe:
-    """The preset recipe of that name. Raises ValueError naming the nearest."""
+    """The preset recipe of that name. Raises UserError with the closest name for an unknown one."""
     if name not in RECIPES:
-        raise ValueError(f"there is no recipe {name!r}; {did_you_mean(name, RECIPES)}")
+        raise UserError(f"there is no recipe {name!r}", did_you_mean(name, RECIPES))
     return RECIPES[name]

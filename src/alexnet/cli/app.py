@@ -28,15 +28,24 @@ def whole_number(kind: Any, tokens: Sequence[Token]) -> Any:
     return convert(kind, tokens)
 
 
-TRAIN_AND_EVALUATE, DATA, WEIGHTS, PAPER, INTERPRET, DEPLOY = (Group(name, sort_key=place) for place, name in enumerate((
-    "Train and evaluate", "Data", "Pretrained weights and export", "The paper", "Interpretability", "Deployment")))
-"""The groups of commands in `alexnet --help`, in this order; `sort_key` orders the commands of a group."""
+def _shown_default(value: object) -> object:
+    """The default as `--help` shows it; nothing for a flag."""
+    return None if value is False else value
+
+
+# The groups of commands in `alexnet --help`, in this order. A command's `sort_key` orders it within its group.
+TRAIN_AND_EVALUATE = Group("Train and evaluate", sort_key=0)
+DATA = Group("Data", sort_key=1)
+WEIGHTS = Group("Pretrained weights and export", sort_key=2)
+PAPER = Group("The paper", sort_key=3)
+INTERPRET = Group("Interpretability", sort_key=4)
+DEPLOY = Group("Deployment", sort_key=5)
 
 app = App(
     name="alexnet",
     help="AlexNet, the 2012 paper as working software: train it on your images, evaluate it, and see how it works.",
     help_format="markdown",
-    default_parameter=Parameter(negative=(), converter=whole_number),
+    default_parameter=Parameter(negative=(), converter=whole_number, show_default=_shown_default),
 )
 app["--help"].group = app["--version"].group = Group("Options", sort_key=6)
 

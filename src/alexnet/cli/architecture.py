@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from alexnet.api import configure
+from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe
 from alexnet.cli.app import HTML_FILE, PAPER, Json, Settings, app, check_output
 from alexnet.errors import require

@@ -78,4 +78,4 @@ def verify(data: str, /) -> None:
     packed = open_packed(data)
     with Bar("verifying", "files") as bar:
         packed.verify(bar)
-    print(f"{data}: all {len(packed.manifest['files']):,} files have the right checksum")
+    print(f"{data}: all {len(packed.manifest.files):,} files have the right checksum")

@@ -14,7 +14,8 @@ BROKEN_PIPE = 141
 
 _SAME_AS = {
     "--learning-rate": "--lr", "--rate": "--lr", "--bs": "--batch-size", "--wd": "--weight-decay",
-    "--network": "--arch", "--model": "--arch", "--output": "--out", "--gpu": "--device cuda", "--cuda": "--device cuda",
+    "--network": "--arch", "--model": "--arch", "--output": "--out", "--gpu": "--device cuda",
+    "--cuda": "--device cuda",
     "--checkpoint": "--init", "--pretrained": "--init torchvision",
 }
 """Options as other programs call them, where ours have another name."""

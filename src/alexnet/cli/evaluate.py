@@ -114,16 +114,15 @@ def _predictions(
 ) -> Iterator[PredictedImage]:
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
     from alexnet.data.images import BadImage
-    from alexnet.data.url_images import fetch_image, is_address
+    from alexnet.data.url_images import fetch_image, is_url
     from alexnet.inference.predictor import BATCH_SIZE, list_image_files
 
-    paths = iter([path for image in images
-                  for path in ([image] if is_address(image) else map(str, list_image_files([image])))])
+    paths = iter([path for image in images for path in ([image] if is_url(image) else map(str, list_image_files([image])))])
     while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:
             try:
-                pixels.append(model.pixels(fetch_image(path, allow_private) if is_address(path) else path, name=path))
+                pixels.append(model.pixels(fetch_image(path, allow_private) if is_url(path) else path, name=path))
                 names.append(path)
             except BadImage as error:
                 unreadable.append(path)

@@ -104,8 +104,8 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     console = Console(highlight=False)
     console.print(activations_table(report))
     console.print(f"\n{report.images:,} of {len(packed.split('train')):,} training images, in whole batches; "
-                  f"loss {report.loss:.3f}; updates at a learning rate of {rate:.3g}, "
-                  f"{'that of its last epoch' if saved.training else 'the initial one of its recipe'}, without momentum.")
+                  f"loss {report.loss:.3f}; updates without momentum at the learning rate of its "
+                  f"{'last epoch' if saved.training else 'first epoch'}, {rate:.3g}.")
     for sentence in [*map(str, findings)] or [health.HEALTHY]:
         console.print(sentence)
 
@@ -148,8 +148,9 @@ def attribute(
     row, column = divmod(int(found.occlusion_HW.argmax()), found.occlusion_HW.shape[1])
     print(f"{image}: {found.label}, {found.probability:.1%}")
     view, drop = len(found.view_HWC), found.occlusion_HW.max()
-    print(f"occlusion: a gray square of {found.window} pixels lowers this most around row {row}, column {column} of the "
-          f"{view}x{view} view: by {100 * drop:.1f} percentage points, averaged over the squares that cover that pixel")
+    print(f"occlusion: a gray square of {found.window} pixels lowers this most around row {row}, column {column} of "
+          f"the {view}x{view} view: by {100 * drop:.1f} percentage points, averaged over the squares that cover that "
+          "pixel")
     if found.guided_HWC is None:
         say("note: guided backpropagation and deconvnet are defined for ReLUs, which this network does not have")
     print(f"figure: {paths[0]}")

@@ -15,7 +15,8 @@ from cyclopts import Group, Parameter
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
-from alexnet.api import configure, load_ensemble, open_data, open_evaluation_set
+from alexnet.api import load_ensemble, open_data, open_evaluation_set
+from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.app import (
     IMAGE_FILE,

@@ -1,4 +1,4 @@
-"""Every table that a command prints. The numbers come from the modules below, which print nothing."""
+"""Tables and text that the commands print: layers, differences, errors, claims, activations, top patches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from alexnet.architecture.arithmetic import Explanation, Layer, Shape, _worked_size, output_size, smallest_input
+from alexnet.architecture.arithmetic import Explanation, Layer, Shape, alternatives, exact_input, smallest_input
 from alexnet.architecture.differences import differences
 from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import Arch, Rounding
-from alexnet.errors import Finding, did_you_mean
+from alexnet.architecture.spec import Arch
+from alexnet.errors import Finding, did_you_mean, require
 
 if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from rich.console import RenderableType
@@ -23,21 +23,20 @@ if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from alexnet.reproduce.runs import BeforeAfter, Outcome
     from alexnet.reproduce.tables import Ours
 
-# --- For a person -----------------------------------------------------------------------------------------------------
+# --- Architecture -----------------------------------------------------------------------------------------------------
 
 
 def explanation_table(explanation: Explanation, layer: str | None = None) -> RenderableType:
-    """A table of all layers, or the whole story of one. Raises ValueError naming the nearest for an unknown layer."""
+    """A table of all layers, or everything about one layer. Raises UserError for an unknown layer."""
     if layer is None:
         return _layer_table(explanation)
-    found = {each.name: each for each in explanation.layers}
-    if layer not in found:
-        raise ValueError(f"{explanation.arch.name} has no layer {layer!r}; {did_you_mean(layer, found)}")
-    return _story(explanation, found[layer])
+    layers = {each.name: each for each in explanation.layers}
+    require(layer in layers, f"{explanation.arch.name} has no layer {layer!r}", did_you_mean(layer, layers))
+    return _layer_details(explanation.arch, layers[layer])
 
 
-def _shown(arch: Arch, shape: Shape) -> str:
-    """96x55x55 of a net with two towers as 2 x 48x55x55, for that is what Figure 2 shows; colors are of no tower."""
+def _shape(arch: Arch, shape: Shape) -> str:
+    """A shape as text, by tower as in Figure 2: 2 x 48x55x55 for 96x55x55. The input's channels are not split."""
     if arch.towers > 1 and len(shape) == 3 and shape[0] > 3 and shape[0] % arch.towers == 0:
         return f"{arch.towers} x {shape[0] // arch.towers}x{shape[1]}x{shape[2]}"
     return "x".join(map(str, shape))
@@ -52,31 +51,30 @@ def _layer_table(explanation: Explanation) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("layer", "output", "(side + 2*pad - kernel)/stride + 1"):
         table.add_column(title)
-    for title in ("parameters", "mult-adds", "sees"):
+    for title in ("parameters", "mult-adds", "field"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_row("input", f"3x{size}x{size}", "", "", "", "1")
     for layer in explanation.layers:
-        weighty = layer.parameters > 0
-        table.add_row(layer.name, _shown(arch, layer.output_shape), layer.worked,
-                      f"{layer.parameters:,}" if weighty else "",
+        table.add_row(layer.name, _shape(arch, layer.output_shape), layer.worked,
+                      f"{layer.parameters:,}" if layer.parameters else "",
                       f"{layer.multiply_adds / 1e6:.1f} M" if layer.multiply_adds else "", f"{layer.receptive_field}",
-                      style="" if weighty or layer.worked else "dim")
+                      style="" if layer.parameters or layer.worked else "dim")
     totals = (f"{arch.name}: {explanation.parameters:,} parameters, {explanation.multiply_adds / 1e6:,.1f} million "
               f"multiply-adds an image (convolutions and fully connected layers), "
               f"{explanation.activation_bytes / 1e6:.1f} MB of activations in fp32. Smallest input: "
               f"{smallest_input(arch)} pixels.")
     notes = [Padding(f"{layer.name}: {note}.", (0, 0, 0, 2), expand=False)
              for layer in explanation.layers if layer.kind == "convolution" for note in layer.notes]
-    return Group(table, "", totals, *notes, "", "One layer's story: --layer conv1. `sees`: side in input pixels.")
+    return Group(table, "", totals, *notes, "",
+                 "field: side of the receptive field in input pixels. One layer in full: --layer conv1.")
 
 
-def _story(explanation: Explanation, layer: Layer) -> RenderableType:
+def _layer_details(arch: Arch, layer: Layer) -> RenderableType:
     from rich.console import Group
     from rich.padding import Padding
 
-    arch = explanation.arch
     lines = [f"{layer.name} of {arch.name}: {layer.kind}", "",
-             f"  in      {_shown(arch, layer.input_shape)}", f"  out     {_shown(arch, layer.output_shape)}"]
+             f"  in      {_shape(arch, layer.input_shape)}", f"  out     {_shape(arch, layer.output_shape)}"]
     if layer.formula:
         lines += ["", f"  size    {layer.formula}", f"          {layer.worked}"]
     if layer.kind == "convolution":
@@ -86,12 +84,12 @@ def _story(explanation: Explanation, layer: Layer) -> RenderableType:
         lines.append(f"  weights {layer.parameters_worked} parameters")
     if layer.multiply_adds:
         per_unit = layer.multiply_adds // layer.neurons
-        lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} taps = {layer.multiply_adds:,} multiply-adds")
-    apart = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
+        lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} weights = {layer.multiply_adds:,} mult-adds")
+    stride = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
     lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {_memory(layer.activation_bytes)} an image",
-              f"  sees    {layer.receptive_field}x{layer.receptive_field} input pixels{apart}"]
+              f"  field   {layer.receptive_field}x{layer.receptive_field} input pixels{stride}"]
     if layer.receptive_field_worked:
-        lines.append(f"          field before + (kernel - 1) x jump before: {layer.receptive_field_worked}")
+        lines.append(f"          field before + (kernel - 1) x stride before: {layer.receptive_field_worked}")
     if layer.kind == "convolution" and layer.output_shape == (96, 55, 55):
         lines += ["", "  The paper's §3.5 prints 253,440 units for this layer; 96 x 55 x 55 is 290,400."]
     notes = (Padding(f"{note[0].upper()}{note[1:]}.", (0, 0, 0, 2), expand=False) for note in layer.notes)
@@ -103,26 +101,17 @@ def _memory(size: int) -> str:
 
 
 def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
-    """The same convolution with other paddings and roundings: most of the confusion about 224, 227 and 55."""
-    side, kernel, stride = layer.input_shape[-1], layer.kernel, layer.stride
-    reach = layer.dilation * (kernel - 1) + 1
+    """Output sizes with other paddings and roundings, which explain the confusion about 224, 227 and 55."""
     yield "  with other paddings and roundings:"
-    for padding in range(max(3, layer.padding + 1)):
-        room = side + 2 * padding - reach
-        roundings: tuple[Rounding, ...] = ("floor", "ceil") if room % stride else (arch.conv_rounding,)
-        for rounding in roundings if room >= 0 else ():
-            result = output_size(side, reach, stride, padding, rounding)
-            mark = "   <- here" if (padding, rounding) == (layer.padding, arch.conv_rounding) else ""
-            worked = _worked_size(side, kernel, stride, padding, rounding, result, layer.dilation)
-            yield f"    padding {padding}: {worked}{mark}"
-    out = layer.output_shape[-1]
-    exact = (out - 1) * stride + reach - 2 * layer.padding
-    if exact != side and exact >= 1:
-        yield f"    an input of {exact} gives {out} without a rest"
+    for each in alternatives(layer, arch.conv_rounding):
+        yield f"    padding {each.padding}: {each.worked}{'   <- here' if each.is_own else ''}"
+    exact = exact_input(layer)
+    if exact != layer.input_shape[-1] and exact >= 1:
+        yield f"    an input of {exact} gives {layer.output_shape[-1]} without rounding"
 
 
 def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> RenderableType:
-    """A table: where, what, the two values with their sources, and the long sources in full below."""
+    """A row for each difference: layer, field, both values with their sources. Long sources are listed below it."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -132,7 +121,7 @@ def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> R
         return f"{one.name} and {other.name} are the same network, trained the same way."
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("layer", no_wrap=True)
-    table.add_column("what", no_wrap=True)
+    table.add_column("field", no_wrap=True)
     for network in (one, other):
         table.add_column(network.name)
     letters: dict[str, str] = {}
@@ -150,10 +139,10 @@ def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> R
         table.add_row(difference.where if difference.where != where else "", difference.what,
                       *map(cell, difference.values, difference.sources))
         where = difference.where
-    ways = [(recipe or default_recipe(one)).name, default_recipe(other).name]
-    trained = f"The recipes are {ways[0]} and {ways[1]}." if ways[0] != ways[1] else f"Both have the recipe {ways[0]}."
+    first, second = (recipe or default_recipe(one)).name, default_recipe(other).name
+    recipes = f"The recipes are {first} and {second}." if first != second else f"Both have the recipe {first}."
     legend = [Text(f"  {letter} {source}", "dim") for source, letter in letters.items()]
-    return Group(table, "", f"What is not listed is the same in both. {trained} Where each value stands:",
+    return Group(table, "", f"Everything else is the same in both. {recipes} Sources of the values:",
                  Text("  § a section of the paper", "dim"), *legend)
 
 
@@ -227,38 +216,39 @@ def outcome_table(outcome: Outcome) -> RenderableType:
         f"{', '.join(map(str, outcome.seeds))}; brackets: 95% intervals over seeds.")
 
 
-def activations_table(seen: ActivationReport) -> RenderableType:
-    """Two tables for the terminal: activations with their histograms, and weights with their updates."""
+def activations_table(report: ActivationReport) -> RenderableType:
+    """Two tables: activations of each layer with a histogram, and weights with their updates."""
     from rich.console import Group
     from rich.table import Table
 
-    def table(*titles: str) -> Table:
-        made = Table(box=None, pad_edge=False, header_style="bold")
+    def new_table(*titles: str) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
         for title in titles:
-            made.add_column(title, justify="left" if title in ("", "values") else "right", no_wrap=True)
-        return made
+            table.add_column(title, justify="left" if title in ("", "values") else "right", no_wrap=True)
+        return table
 
-    units = table("", "saturated", "dead", "mean", "deviation", "rank", "values", "gradient")
-    for one in seen.units:
-        units.add_row(one.layer, f"{one.saturated:.0%}", f"{one.dead:.0%}", f"{one.mean:.3g}", f"{one.deviation:.3g}",
-                      f"{one.rank:.0f}/{one.max_rank}", spark(one.values), f"{one.gradient:.1e}")
-    weights = table("", "weight", "update", "update/weight", "gradient")
-    for layer in seen.weights:
+    units = new_table("", "saturated", "dead", "mean", "deviation", "rank", "values", "gradient")
+    for unit in report.units:
+        units.add_row(unit.layer, f"{unit.saturated:.0%}", f"{unit.dead:.0%}", f"{unit.mean:.3g}",
+                      f"{unit.deviation:.3g}", f"{unit.rank:.0f}/{unit.max_rank}", spark(unit.values),
+                      f"{unit.gradient:.1e}")
+    weights = new_table("", "weight", "update", "update/weight", "gradient")
+    for layer in report.weights:
         weights.add_row(layer.layer, f"{layer.weight:.2e}", f"{layer.update:.2e}", f"{layer.ratio:.1e}",
                         f"{layer.gradient:.1e}")
     return Group(units, "", weights)
 
 
-def spark(values: Histogram, wide: int = 20) -> str:
-    """A histogram in a line of text, each bar by the root of its count, or a single peak would hide the rest."""
-    step = len(values.counts) // wide
-    bars = [math.sqrt(sum(values.counts[place * step : (place + 1) * step])) for place in range(wide)]
-    top = max(bars) or 1.0
-    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * bar / top)] for bar in bars)
+def spark(values: Histogram, width: int = 20) -> str:
+    """A histogram as a line of block characters. Heights are square roots of counts, so that small bars show."""
+    step = len(values.counts) // width
+    bars = [math.sqrt(sum(values.counts[place * step : (place + 1) * step])) for place in range(width)]
+    highest = max(bars) or 1.0
+    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * bar / highest)] for bar in bars)
 
 
-def before_after_table(asides: Sequence[BeforeAfter], steps: int) -> RenderableType:
-    """A line for each network: what its units and gradients do before the first step and after the last."""
+def before_after_table(networks: Sequence[BeforeAfter], steps: int) -> RenderableType:
+    """A row for each network: its units and gradients before the first training step and after the last."""
     from rich.console import Group
     from rich.table import Table
 
@@ -266,32 +256,36 @@ def before_after_table(asides: Sequence[BeforeAfter], steps: int) -> RenderableT
     for title in ("", "saturated", "dead", "first/last gradient", "loss"):
         table.add_column(title, justify="left" if not title else "right", no_wrap=True)
 
-    def change(aside: BeforeAfter, form: Callable[[ActivationReport], str]) -> str:
-        return f"{form(aside.before)} → {form(aside.after) if aside.after else 'nan'}"
+    def change(network: BeforeAfter, text: Callable[[ActivationReport], str]) -> str:
+        return f"{text(network.before)} → {text(network.after) if network.after else 'nan'}"
 
-    for aside in asides:
+    for network in networks:
         table.add_row(
-            aside.name, change(aside, lambda seen: f"{max(one.saturated for one in seen.units):.0%}"),
-            change(aside, lambda seen: f"{max(one.dead for one in seen.units):.0%}"),
-            change(aside, lambda seen: f"{seen.weights[0].gradient / (seen.weights[-1].gradient or math.nan):.0e}"),
-            change(aside, lambda seen: f"{seen.loss:.2f}"))
+            network.name, change(network, lambda report: f"{max(unit.saturated for unit in report.units):.0%}"),
+            change(network, lambda report: f"{max(unit.dead for unit in report.units):.0%}"),
+            change(network, lambda report: f"{_gradient_ratio(report):.0e}"),
+            change(network, lambda report: f"{report.loss:.2f}"))
     return Group(
-        table, "", *_said(asides), "",
-        f"Before the first step → after {steps}. Saturated, dead: the layer with most. A ReLU's saturated values are "
-        "its zeros. First/last gradient: conv1's weights against the last layer's, root mean squares.")
+        table, "", *_findings(networks), "",
+        f"Before the first step → after {steps}. Saturated, dead: the layer with the largest fraction. A ReLU is "
+        "saturated where it is zero. First/last gradient: conv1's weights / the last layer's, root mean squares.")
 
 
-def _said(asides: Sequence[BeforeAfter]) -> Iterator[str]:
-    """The findings, each with the networks it is about; a remedy that several share is printed once, below them."""
+def _gradient_ratio(report: ActivationReport) -> float:
+    return report.weights[0].gradient / (report.weights[-1].gradient or math.nan)
+
+
+def _findings(networks: Sequence[BeforeAfter]) -> Iterator[str]:
+    """The findings with the networks that have them. A remedy that several findings share is printed once."""
     from alexnet.interpret.health import HEALTHY
 
-    shared: dict[str, dict[str, list[str]]] = {}
-    for aside in asides:
-        for finding in aside.findings or [Finding("healthy", "", HEALTHY)]:
-            seen = str(replace(finding, remedy=""))
-            shared.setdefault(finding.remedy, {}).setdefault(seen, []).append(aside.name)
-    for remedy, whose in shared.items():
-        lines = [f"{'; '.join(names)}: {seen}" for seen, names in whose.items()]
+    by_remedy: dict[str, dict[str, list[str]]] = {}
+    for network in networks:
+        for finding in network.findings or [Finding("healthy", "", HEALTHY)]:
+            problem = str(replace(finding, remedy=""))
+            by_remedy.setdefault(finding.remedy, {}).setdefault(problem, []).append(network.name)
+    for remedy, problems in by_remedy.items():
+        lines = [f"{'; '.join(names)}: {problem}" for problem, names in problems.items()]
         if len(lines) == 1:
             yield f"{lines[0]}; {remedy}." if remedy else f"{lines[0]}."
         else:
@@ -305,10 +299,11 @@ def print_top_patches(found: Mapping[int, Sequence[Patch]], names: Sequence[str]
     Args:
         names: The units' names, where they are classes; else empty.
     """
-    called = {number: f"{number}, {names[number]}" if names else f"{number}" for number in found}
-    wide = max(4, *map(len, called.values()))
-    print(f"{'unit':<{wide}}   largest output   classes of its patches (count)")
+    titles = {number: f"{number}, {names[number]}" if names else f"{number}" for number in found}
+    width = max(4, *map(len, titles.values()))
+    print(f"{'unit':<{width}}   largest output   classes of its patches (count)")
     for number, best in found.items():
         classes = Counter(patch.label for patch in best).most_common()
         text = ", ".join(f"{name} ({count})" for name, count in classes[:3]) or "zero everywhere"
-        print(f"{called[number]:<{wide}}   {best[0].output if best else 0.0:14.2f}   {text}" + ", …" * (len(classes) > 3))
+        more = ", …" * (len(classes) > 3)
+        print(f"{titles[number]:<{width}}   {best[0].output if best else 0.0:14.2f}   {text}{more}")

@@ -87,9 +87,9 @@ def export(
     Args:
         checkpoint: A checkpoint or a run folder.
         out: File to write; for safetensors, a folder.
-        to: onnx. torch-export: a program for torch.export.load. torchvision: a state dict for torchvision's alexnet.
-            safetensors: a folder in the layout of the Hugging Face hub with config, weights and model card. Default: by
-            the ending of OUT: .onnx, .pt2, .pth, or none.
+        to: onnx: an ONNX model. torch-export: a program for torch.export.load. torchvision: a state dict for
+            torchvision's alexnet. safetensors: a folder in the layout of the Hugging Face hub with config, weights and
+            model card. Default: by the ending of OUT: .onnx, .pt2, .pth, or none.
         from_pixels: For onnx and torch-export: include the preprocessing, so that the input is stored uint8 images.
     """
     from alexnet.models.formats.export import export as write

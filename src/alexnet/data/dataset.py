@@ -1,10 +1,15 @@
-"""What a data set is made of: images that know their class and how to become pixels, and the set of them."""
+"""A data set before packing (`Dataset`): images in splits, each with a name, a label and a way to read its pixels.
+
+`SourceImage` is the interface of an image. `FileImage` is a file of its own, `TarImage` a member of an archive,
+`ArrayImage` pixels in memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data import images
+from alexnet.data.images import BadImage
 
 
 class SourceImage(Protocol):
-    """An image that is cheap to hold, a million at a time, and reads itself when asked."""
+    """An image that is read when it is needed; a million of them fit in memory."""
 
     @property
     def name(self) -> str:
@@ -25,18 +31,18 @@ class SourceImage(Protocol):
 
     @property
     def label(self) -> int:
-        """The class's place in `Dataset.classes`."""
+        """Index of its class in `Dataset.classes`."""
 
     def pixels(self) -> NDArray[np.uint8]:
-        """uint8 [height, width, 3], RGB. Raises images.BadImage where it is broken."""
+        """uint8 [height, width, 3], RGB. Raises BadImage if the image cannot be decoded."""
 
     def stamp(self) -> str:
-        """Changes when the contents do, and is quick to tell."""
+        """Text that changes when the contents change, found without reading them (size and modification time)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileImage:
-    """A file of its own, at `name` under `root`: no path is kept for each, which would take four times the memory."""
+    """An image in a file of its own, at `name` under `root`. A full path for each would take four times the memory."""
 
     name: str
     label: int
@@ -55,7 +61,7 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True)
 class TarImage:
-    """Bytes somewhere in an archive, read in place: ImageNet's tar of tars needs no unpacking."""
+    """An image in an archive, read in place: ImageNet's tar of tars needs no unpacking."""
 
     name: str
     label: int
@@ -68,7 +74,7 @@ class TarImage:
             archive.seek(self.offset)
             data = archive.read(self.length)
         if len(data) < self.length:
-            raise images.BadImage(f"{self.name} is cut off: {self.path} ends {self.length - len(data)} bytes too soon")
+            raise BadImage(f"{self.name} is truncated: {self.path} ends {self.length - len(data)} bytes too soon")
         return images.decode(data, self.name)
 
     def stamp(self) -> str:
@@ -77,7 +83,7 @@ class TarImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayImage:
-    """Pixels that are in memory already: CIFAR-10, the embedded patches."""
+    """An image whose pixels are in memory already: CIFAR-10, the embedded patches."""
 
     name: str
     label: int
@@ -91,40 +97,45 @@ class ArrayImage:
 
 
 def _stamp(path: Path) -> str:
-    status = os.stat(path)  # noqa: PTH116  # a million times: half the time of Path.stat
+    status = os.stat(path)  # noqa: PTH116  # called a million times, in half the time of Path.stat
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in splits, and what their labels mean."""
+    """Images in splits, with the names of their classes."""
 
     name: str
     classes: tuple[str, ...]
-    """Readable names, all different; a label is a place in it."""
+    """Readable names, all different; a label is an index into them."""
     splits: Mapping[str, Sequence[SourceImage]]
-    """`train`, and `val` where there are images to validate on."""
+    """`train`, and `val` if there are validation images."""
     source: str
-    """Where they come from, in words or as a path."""
+    """Where the images come from: a path, or a description."""
     wnids: tuple[str, ...] | None = None
-    """WordNet's numbers of the classes, where the source goes by them."""
+    """WordNet IDs of the classes, if the source uses them."""
     notes: tuple[str, ...] = ()
-    """What a user should know: folders passed over, images held out."""
+    """What a user should know: folders that were ignored, images that were held out."""
     credits: str = ""
     held_out: float = 0.0
-    """The share of each class that was held out as `val`, where the source has no split of its own."""
+    """The fraction of each class that was held out as `val`; 0 if the source has a validation split of its own."""
+
+    @property
+    def image_count(self) -> int:
+        """In all splits."""
+        return sum(map(len, self.splits.values()))
 
     def fingerprint(self) -> str:
-        """Tells this data set from any other, and from itself after a change: a hash of names, labels and stamps."""
+        """A hash of all names, labels and stamps: it identifies the data set, and changes when the data set does."""
         digest = hashlib.sha256(repr(self.classes).encode())
-        for split, photos in sorted(self.splits.items()):
-            for photo in photos:
-                line = f"{split}\0{photo.name}\0{photo.label}\0{photo.stamp()}\n"
+        for split, source in sorted(self.splits.items()):
+            for image in source:
+                line = f"{split}\0{image.name}\0{image.label}\0{image.stamp()}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 
 def distinct(names: Sequence[str], wnids: Sequence[str]) -> tuple[str, ...]:
-    """Readable names made distinct by their numbers where two are alike, as ImageNet's two cranes are."""
-    return tuple(f"{name} ({wnid})" if list(names).count(name) > 1 else name
-                 for name, wnid in zip(names, wnids, strict=True))
+    """Readable class names, with the WordNet ID appended to names that occur twice, such as ImageNet's two cranes."""
+    count = Counter(names)
+    return tuple(f"{name} ({wnid})" if count[name] > 1 else name for name, wnid in zip(names, wnids, strict=True))

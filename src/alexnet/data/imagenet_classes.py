@@ -1,7 +1,7 @@
-"""ILSVRC-2012's 1,000 classes: WordNet's numbers, in the order that every trained network has, and readable names.
+"""ImageNet's (ILSVRC-2012's) 1,000 class names: WordNet IDs in the order of every trained network, and readable names.
 
-The numbers are those of the challenge, sorted, so that place 0 is n01440764, tench; the names are WordNet 3.0's first
-words for them. Folders of ImageNet images bear the numbers, networks the names, and both find each other here.
+The IDs are sorted, so class 0 is n01440764, tench. The names are WordNet 3.0's first words. Folders of ImageNet images
+are named by the IDs, the classes of networks by the names; this table converts between them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _LINES = [line.split(" ", 1) for line in Path(__file__).with_name("imagenet_clas
 
 WNIDS: tuple[str, ...] = tuple(wnid for wnid, _ in _LINES)
 
-#: The same classes by name; the two cranes and the two maillots bear their numbers too.
 CLASSES: tuple[str, ...] = distinct([name for _, name in _LINES], WNIDS)
+"""The same classes by name. The two cranes and the two maillots have their IDs appended."""
 
 NAMES: dict[str, str] = dict(zip(WNIDS, CLASSES, strict=True))
 
 
 def readable(name: str) -> str:
-    """The class's name where WordNet's number of one is given; anything else as it is."""
+    """The readable name of a class that is given by its WordNet ID; any other name unchanged."""
     return NAMES.get(name, name)

@@ -1,8 +1,8 @@
-"""File or bytes -> RGB uint8 HWC: the only decoder, and §2's square. Writes nothing.
+"""Decode an image from a file or bytes to RGB uint8 HWC, the only decoder; rescale and crop it to a square (§2).
 
-Every image goes the same way, in training, evaluation and serving: the first frame, turned upright as its EXIF
-orientation says, transparency laid over white, grays and palettes as RGB, color profiles not applied (Caffe and
-torchvision ignore them too). What cannot be decoded whole is refused by name. Safe to call from many threads.
+Training, evaluation and serving decode alike: the first frame, rotated as its EXIF orientation says, transparency
+composited over white, grays and palettes converted to RGB, color profiles not applied (Caffe and torchvision ignore
+them too). An image that cannot be decoded completely raises BadImage. All functions are safe to call from many threads.
 """
 
 from __future__ import annotations
@@ -22,64 +22,67 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from alexnet._runtime import native
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 
 PIXEL_LIMIT = 80_000_000
-"""Refused above, by the header, before anything is decoded: below the 89 million at which Pillow warns of bombs."""
+"""An image with more is refused by its header, before it is decoded. Pillow warns of bombs above 89 million."""
 
 SCAN_LIMIT = 32
-"""Of a JPEG; progressive ones have a dozen. A scan of thirty bytes goes through all pixels, as any does: 100 kB of them
-would take minutes."""
+"""Scans of a JPEG; progressive ones have a dozen. Every scan passes over all pixels, even one of thirty bytes: a file
+of 100 kB could take minutes."""
 
 WEBP_LIMIT = 40_000_000
-"""The same for WebP, of which Pillow holds five copies at a time: so no image takes a gigabyte."""
+"""As PIXEL_LIMIT, for WebP: Pillow holds five copies of it at a time, and no image may take a gigabyte."""
 
 BYTE_LIMIT = 256_000_000
-"""Larger files are not read."""
+"""Larger files are refused before they are read."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-"""No other is opened; some of Pillow's start other programs. JPEG includes MPO, the stereo pair: its first picture."""
+"""Pillow's other formats are never opened; some of them start other programs. JPEG includes MPO, the stereo pair: its
+first image is decoded."""
 
-NOT_READ = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC", b"ftypavif": "AVIF", b"ftypavis": "AVIF"}
-"""What telephones and browsers save, by the bytes from the fourth on."""
+UNSUPPORTED = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC", b"ftypavif": "AVIF", b"ftypavis": "AVIF"}
+"""Formats that phones and browsers save, by the bytes 4 to 11 of the file."""
+
+_REMEDY = "replace it, or leave it out"
 
 
 class BadImage(UserError):
-    """An image that cannot be decoded; the message is one sentence that names it and says why."""
+    """An image that cannot be decoded. The problem names the image and the reason."""
 
 
 def read(path: str | Path) -> NDArray[np.uint8]:
-    """The image in a file: RGB, uint8 [height, width, 3].
+    """Decode the image in a file: RGB, uint8 [height, width, 3].
 
-    Raises BadImage for what is wrong with the image, OSError for what is wrong with the disk or the path.
+    Raises BadImage if the image cannot be decoded, OSError if the file cannot be read.
     """
     path = Path(path)
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise BadImage(f"{path} is a folder; name an image in it")
-    if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
-        raise BadImage(f"{path} cannot be decoded: it is not a file; replace it, or leave it out")
-    if found.st_size > BYTE_LIMIT:
-        raise BadImage(f"{path} cannot be decoded: {_too_large(found.st_size)}; replace it, or leave it out")
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise BadImage(f"{path} is a folder", "name an image in it")
+    if not stat.S_ISREG(status.st_mode):  # to read a pipe could block forever
+        raise BadImage(f"{path} cannot be decoded: it is not a file", _REMEDY)
+    if status.st_size > BYTE_LIMIT:
+        raise BadImage(f"{path} cannot be decoded: {_too_large(status.st_size)}", _REMEDY)
     return decode(path.read_bytes(), str(path))
 
 
 def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.uint8]:
-    """The image in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
+    """Decode the image in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
     try:
         return _decode(data, pixel_limit)
     except UnidentifiedImageError:
-        reason = f"it begins with {bytes(data[:16])!r}, which is no sound header of {', '.join(FORMATS)}"
-        if kind := NOT_READ.get(bytes(data[4:12])):
-            reason = f"it is {kind}, which is not read but can be saved as JPEG"
-    except Exception as problem:  # from SyntaxError to struct.error: a hostile file provokes anything
-        reason = str(problem) or type(problem).__name__
-    # Here, so that no traceback keeps the data alive.
-    raise BadImage(f"{name} cannot be decoded: {reason}", "replace it, or leave it out")
+        reason = f"it begins with {bytes(data[:16])!r}, which is not a valid header of {', '.join(FORMATS)}"
+        if kind := UNSUPPORTED.get(bytes(data[4:12])):
+            reason = f"it is {kind}, which is not supported; it can be saved as JPEG"
+    except Exception as error:  # from SyntaxError to struct.error: a hostile file may raise anything
+        reason = str(error) or type(error).__name__
+    # Raised outside the except clause, so that no traceback keeps the data alive.
+    raise BadImage(f"{name} cannot be decoded: {reason}", _REMEDY)
 
 
 def pixels_in(data: bytes | memoryview) -> int:
-    """How many its header says that an image has; 0 where there is no header that `decode` would take."""
+    """The number of pixels that the image's header states; 0 if `decode` would not accept the header."""
     _quiet_pillow()
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return image.width * image.height
@@ -87,15 +90,15 @@ def pixels_in(data: bytes | memoryview) -> int:
 
 
 def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:
-    """As `decode`, into memory that is there: for JPEGs that `pack` made, which need no look at their header first."""
+    """As `decode`, into an existing array: for JPEGs that `pack` made, whose headers need no check first."""
     try:
         decoded_HWC = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
-    except Exception:  # whatever it is, the decoder for everything says it better, or can do it
+    except Exception:  # `decode` has a better message, or succeeds
         decoded_HWC = decode(data, name)
     if decoded_HWC.shape != pixels_HWC.shape:
         (rows, columns), (height, width) = decoded_HWC.shape[:2], pixels_HWC.shape[:2]
-        raise BadImage(f"{name} cannot be decoded: it has {columns} x {rows} pixels and not {width} x {height}; "
-                       "replace it, or leave it out")
+        raise BadImage(f"{name} cannot be decoded: it has {columns} x {rows} pixels and not {width} x {height}",
+                       _REMEDY)
     if not np.may_share_memory(decoded_HWC, pixels_HWC):
         pixels_HWC[:] = decoded_HWC
 
@@ -113,15 +116,15 @@ def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
         if image.format in ("JPEG", "MPO") and (scans := _scans(bytes(data))) > SCAN_LIMIT:
             raise ValueError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-            # What the strict decoder refuses, Pillow may still accept: a stray byte between two blocks, say.
+            # Pillow may accept what the strict decoder refuses, such as a stray byte between two blocks.
             with contextlib.suppress(Exception):
-                return _upright(_strictly(data, width, height), _turn(image))
-        image.load()  # refuses truncated files; a PNG's or TIFF's orientation may stand after the pixels
-        return _upright(_rgb(image), _turn(image))
+                return _apply_orientation(_decode_strictly(data, width, height), _orientation(image))
+        image.load()  # refuses truncated files; the orientation of a PNG or TIFF may come after the pixels
+        return _apply_orientation(_rgb(image), _orientation(image))
 
 
-def _strictly(data: bytes | memoryview, width: int, height: int) -> NDArray[np.uint8]:
-    """A JPEG, into memory of that size, so that nothing larger is allocated; gone again where it fails."""
+def _decode_strictly(data: bytes | memoryview, width: int, height: int) -> NDArray[np.uint8]:
+    """Decode a JPEG into an array of this size, so that nothing larger is allocated. A failure frees the array."""
     pixels_HWC = np.empty((height, width, 3), np.uint8)
     return simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
 
@@ -135,10 +138,10 @@ _quieting = threading.Lock()
 
 
 def _quiet_pillow() -> None:
-    """Ignore what Pillow warns of (torn EXIF blocks, mostly), for the whole process.
+    """Ignore Pillow's warnings (mostly of damaged EXIF blocks) in the whole process.
 
-    `warnings.catch_warnings` would exchange the filters of all threads and put the wrong ones back; a filter that only
-    ever goes to the front needs no putting back.
+    `warnings.catch_warnings` is not safe with threads: it replaces the filters of all of them and may restore the
+    wrong ones. A filter that is only ever added to the front need not be restored.
     """
     if warnings.filters[:1] != [_QUIET]:
         with _quieting:
@@ -146,24 +149,24 @@ def _quiet_pillow() -> None:
                 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-#: All but restarts and what stands for a byte of 255, of which the coded pixels may be full.
+#: All markers except restarts and the escape of a byte 255, which may occur anywhere in the coded pixels.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
 def _scans(data: bytes) -> int:
-    """Of a JPEG's first picture; what follows it, such as a film, is not looked at, nor what lies within a segment."""
-    scans, place = 0, 2
-    while (marker := _MARKER.search(data, place)) and marker[0] != b"\xff\xd9":
+    """Count the scans of a JPEG's first image, not those in its segments (a thumbnail) or after its end (a video)."""
+    scans, position = 0, 2
+    while (marker := _MARKER.search(data, position)) and marker[0] != b"\xff\xd9":
         scans += marker[0] == b"\xff\xda"
-        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
     return scans
 
 
-# --- To upright 8-bit RGB ---------------------------------------------------------------------------------------------
+# --- Orientation and color --------------------------------------------------------------------------------------------
 
 
-def _turn(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or the block is torn, which spoils no pixel."""
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 if there is none or its block is damaged, which leaves the pixels intact."""
     with contextlib.suppress(Exception):
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         if orientation in range(1, 9):
@@ -171,8 +174,8 @@ def _turn(image: Image.Image) -> int:
     return 1
 
 
-def _upright(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """The pixels as they were seen: orientations from 5 lie on their side, the others are mirrored or upside down."""
+def _apply_orientation(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Make the image upright: 5 to 8 are transposed, the others mirrored or upside down."""
     if orientation >= 5:
         pixels_HWC = pixels_HWC.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -183,26 +186,26 @@ def _upright(pixels_HWC: NDArray[np.uint8], orientation: int) -> NDArray[np.uint
 
 
 _STRIP = 250_000
-"""Pixels that are converted at a time: copies of a whole image in each of Pillow's modes would be gigabytes, and
-those of a strip stay in the processor's cache, which makes it twice as fast."""
+"""Pixels that are converted at a time. Copies of a large image in each of Pillow's modes would take gigabytes; those of
+a strip stay in the processor's cache, which is twice as fast."""
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Any of Pillow's modes as RGB."""
+    """Convert any of Pillow's modes to RGB."""
     if image.mode.startswith(("I", "F")):
         return np.stack([_eight_bits(image)] * 3, axis=2)  # six times as fast as np.repeat
     pixels_HWC, transparent = np.empty((image.height, image.width, 3), np.uint8), image.has_transparency_data
     for rows, strip in _strips(image):
         if transparent:
-            seen, strip = Image.new("RGBA", strip.size, "white"), strip.convert("RGBA")
-            seen.paste(strip, mask=strip)  # on an opaque ground the same as alpha_composite, and a third faster
-            strip = seen
+            background, strip = Image.new("RGBA", strip.size, "white"), strip.convert("RGBA")
+            background.paste(strip, mask=strip)  # on an opaque background equal to alpha_composite, and a third faster
+            strip = background
         pixels_HWC[rows] = np.asarray(strip.convert("RGB"))
     return pixels_HWC
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """An image from top to bottom, some rows at a time."""
+    """Yield the image from top to bottom, some rows at a time."""
     rows = max(1, _STRIP // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
@@ -210,17 +213,18 @@ def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Grays of more than 8 bits, scaled and not cut off (Pillow's own conversion shows them white).
+    """Scale grays of more than 8 bits to 8 bits. Pillow's own conversion clips them to white.
 
-    Sixteen bits have the full scale 65535. TIFF's 32-bit whole numbers and fractions have none: theirs is the smallest
-    of 1 (fractions only), 255 and 65535 that holds the image, else the range from its darkest to its brightest.
+    The full scale of 16 bits is 65535. TIFF's 32-bit integers and floats have no full scale: it is taken as the
+    smallest of 1 (floats only), 255 and 65535 that contains all values, else as the range from the lowest to the
+    highest value.
     """
     extremes = np.array([(values.min(), values.max()) for _, strip in _strips(image) for values in [np.asarray(strip)]])
-    low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())  # no number, where one of them is none
+    low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())  # NaN if any value is NaN
     if not np.isfinite((low, high)).all():
         raise ValueError("it has pixels that are not numbers")
-    deep = image.mode.startswith("I;16") or image.format != "TIFF"
-    scales = [65535.0] if deep else [1.0, 255.0, 65535.0][image.mode == "I" :]
+    is_16_bit = image.mode.startswith("I;16") or image.format != "TIFF"
+    scales = [65535.0] if is_16_bit else [1.0, 255.0, 65535.0][image.mode == "I" :]
     if low >= 0 and high <= scales[-1]:
         low, high = 0.0, next(scale for scale in scales if high <= scale)
     gray_HW = np.empty((image.height, image.width), np.uint8)
@@ -232,34 +236,33 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     return gray_HW
 
 
-# --- To a square ------------------------------------------------------------------------------------------------------
+# --- Geometry ---------------------------------------------------------------------------------------------------------
 
 
 def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The shorter side rescaled to `side`, then the central square (§2): uint8 [side, side, 3].
+    """Rescale the shorter side to `side`, and crop the central square (§2): uint8 [side, side, 3].
 
-    Bilinear, antialiased, as Pillow does it to the bit; the longer side is rounded down and the square's corner to the
-    nearest pixel, as torchvision does. Raises ValueError for an image without pixels.
+    Bilinear and antialiased, bit-identical to Pillow. The longer side is rounded down and the square's corner to the
+    nearest pixel, as in torchvision. Raises UserError for an image without pixels.
     """
     height, width, _ = pixels_HWC.shape
     shorter = min(height, width)
-    if not shorter:
-        raise ValueError(f"an image of {width} x {height} pixels cannot be made a square")
+    require(shorter > 0, f"an image of {width} x {height} pixels cannot be made a square")
     rows, columns = side * height // shorter, side * width // shorter
     top, left = round((rows - side) / 2), round((columns - side) / 2)
     if (rows, columns) != (height, width) and height <= 2 * width <= 8 * height:
-        # Pillow goes across before it goes down, as the kernel does, unless an image is tall.
-        made = native.resize_and_crop(pixels_HWC, rows, columns, top, left, side)
-        if made is not None:
-            return made
+        # The kernel rescales the rows before the columns. Pillow does the same, except with tall images.
+        rescaled = native.resize_and_crop(pixels_HWC, rows, columns, top, left, side)
+        if rescaled is not None:
+            return rescaled
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC))
     if max(height, width) > 4 * shorter:
-        # No more than the square is rescaled: a strip of 1 x 5000 would otherwise become one of 256 x 1,280,000.
-        across, down = width / columns, height / rows
-        right, bottom = min((left + side) * across, width), min((top + side) * down, height)
+        # Only the square is rescaled: a strip of 1 x 5,000 would otherwise become one of 256 x 1,280,000.
+        per_column, per_row = width / columns, height / rows
+        right, bottom = min((left + side) * per_column, width), min((top + side) * per_row, height)
         return np.array(image.resize(
-            (side, side), Image.Resampling.BILINEAR, (left * across, top * down, right, bottom)))
+            (side, side), Image.Resampling.BILINEAR, (left * per_column, top * per_row, right, bottom)))
     if (rows, columns) != (height, width):
         image = image.resize((columns, rows), Image.Resampling.BILINEAR)
-    # A copy, since Pillow's own pixels may only be read, which torch warns of.
+    # A copy: Pillow's own pixels are read-only, and torch warns of such arrays.
     return np.asarray(image)[top:top + side, left:left + side].copy()

@@ -1,7 +1,6 @@
-"""(split, seed, epoch, rank, world, start) -> uint8 batches on a device, read ahead by threads.
+"""Load batches: (split, seed, epoch, rank, world, start) -> uint8 batches on a device, read ahead by threads.
 
-Order is arithmetic, never replayed: which images stand in batch b is a function of seed, epoch and b, so a run
-resumes in the middle of an epoch at no cost, and any number of workers or ranks sees the same global batches.
+The order is arithmetic (order.py), so any number of workers or ranks sees the same global batches.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet._runtime.mmap_batch import MmapBatch
+from alexnet._runtime.pixels import Pixels, TensorPixels
+from alexnet.data.order import batch_bounds, batch_positions
 from alexnet.data.packed import PackedSplit
 
 CPU = torch.device("cpu")
@@ -27,87 +27,84 @@ CPU = torch.device("cpu")
 class Batch:
     """A rank's share of one global batch."""
 
-    pixels: Tensor | MmapBatch
-    """uint8 [N, side, side, 3]; on a CPU, images of raw shards stay where the memory map has them."""
+    pixels: Pixels
+    """uint8 [N, side, side, 3]; on a CPU, images of raw shards stay in the memory map."""
     labels_N: Tensor
     """int64 [N]"""
     indices: NDArray[np.int64]
-    """Each image's place in its split."""
+    """[N], of each image in its split."""
     global_indices: NDArray[np.int64]
     """The same of all images of the global batch."""
-    places: NDArray[np.int64]
-    """Where in the global batch each of these stands: indices = everyone[places]."""
+    positions: NDArray[np.int64]
+    """[N], of each image in the global batch: indices = global_indices[positions]."""
 
-    def parts(self, pieces: int) -> list[Batch]:
-        """The same in that many parts, as equal as can be."""
-        if pieces == 1:
+    def parts(self, count: int) -> list[Batch]:
+        """Cut the batch into micro-batches, as equal as possible."""
+        if count == 1:
             return [self]
-        count = len(self.indices)
-        return [replace(self, pixels=self.pixels[cut], labels_N=self.labels_N[cut], indices=self.indices[cut],
-                        places=self.places[cut])
-                for cut in (slice(piece * count // pieces, (piece + 1) * count // pieces) for piece in range(pieces))]
+        images = len(self.indices)
+        slices = [slice(part * images // count, (part + 1) * images // count) for part in range(count)]
+        return [replace(self, pixels=self.pixels[part], labels_N=self.labels_N[part], indices=self.indices[part],
+                        positions=self.positions[part]) for part in slices]
 
     def group_leaders(self, group: int) -> NDArray[np.int64]:
-        """The first image of each one's group, where the global batch is cut into groups of that many."""
-        return self.global_indices[self.places // group * group]
+        """For each image, the index of the first image of its group, if the global batch is cut into such groups."""
+        return self.global_indices[self.positions // group * group]
 
     @property
     def pixels_NHWC(self) -> Tensor:
         """The images in a tensor."""
-        return torch.from_numpy(self.pixels.read()) if isinstance(self.pixels, MmapBatch) else self.pixels
-
-
-def batches_per_epoch(images: int, batch_size: int) -> int:
-    """Steps that show each image once. No batch is dropped, and none is larger than `batch_size`."""
-    return -(-images // batch_size)
-
-
-def order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The epoch's permutation of all images."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(images)
+        return self.pixels.tensor()
 
 
 def batches(
     split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
     rank: int = 0, world: int = 1, workers: int = 2, ahead: int = 4, device: torch.device = CPU,
 ) -> Generator[Batch]:
-    """This rank's share of the global batches of one epoch, from batch `start` on, in order.
+    """Yield this rank's share of the global batches of one epoch, in order.
 
-    shuffle: (seed, epoch), or None for the order of the split. An epoch is cut into batches as equal as can be, so
-    that none is a remnant of one or two images: 1,000 in batches of 128 are eight of 125.
-    workers: threads that read; ahead: batches that are held ready. Neither changes what comes out.
-    device: where the batches will be. On CUDA they go through pinned memory, each copied while the one before is used.
+    An epoch is cut into batches as equal as possible, none larger than `batch_size`. On CUDA the batches go through
+    pinned memory, and each is copied while the one before it is used. Of a streamed split, each process fetches only
+    the shards that its own images are in, and none for batches before `start`.
+
+    Args:
+        shuffle: (seed, epoch), or None for the order of the split.
+        start: the first batch, to resume in the middle of an epoch.
+        workers: threads that read. The result does not depend on them.
+        ahead: batches that are read before they are used.
+        device: of the batches.
     """
-    global_indices = order(len(split), *shuffle) if shuffle else np.arange(len(split))
-    return in_order(split, global_indices, batch_size, start, rank, world, workers, ahead, device)
+    order_N = split.epoch_order(batch_size, shuffle, world)
+    step_N, position_N = batch_positions(len(order_N), batch_size)
+    mine = np.flatnonzero((step_N >= start) & (position_N % world == rank))
+    bounds = batch_bounds(len(order_N), batch_size).tolist()
+    with split.epoch_reader(order_N[mine], step_N[mine], ahead) as (reader, before_step):
+
+        def read(step: int) -> Batch:
+            return _read_batch(reader, order_N[bounds[step] : bounds[step + 1]], rank, world, device)
+
+        source = _read_ahead(read, range(start, len(bounds) - 1), workers, ahead)
+        for step, batch in enumerate(_copy_ahead(source, device) if device.type != "cpu" else source, start + 1):
+            before_step(step)
+            yield batch
 
 
-def in_order(
-    split: PackedSplit, global_indices: NDArray[np.int64], batch_size: int, start: int, rank: int, world: int, workers: int,
-    ahead: int, device: torch.device,
-) -> Generator[Batch]:
-    """The same of images in a given order: int64 [N]."""
-    total = len(global_indices)
-    steps = batches_per_epoch(total, batch_size)
-
-    def read(step: int) -> Batch:
-        whole = global_indices[step * total // steps : (step + 1) * total // steps]
-        places = np.arange(rank, len(whole), world)
-        share = whole[places]
-        labels_N = torch.from_numpy(split.labels[share])
-        if device.type == "cpu" and split.codec == "raw":
-            return Batch(split.mapped(share), labels_N, share, whole, places)
-        pixels_NHWC = torch.from_numpy(split.read(share))
-        if device.type == "cuda":
-            pixels_NHWC, labels_N = pixels_NHWC.pin_memory(), labels_N.pin_memory()
-        return Batch(pixels_NHWC, labels_N, share, whole, places)
-
-    source = _read_ahead(read, range(start, steps), workers, ahead)
-    yield from _copied_ahead(source, device) if device.type != "cpu" else source
+def _read_batch(
+    split: PackedSplit, global_indices: NDArray[np.int64], rank: int, world: int, device: torch.device,
+) -> Batch:
+    positions = np.arange(rank, len(global_indices), world)
+    indices = global_indices[positions]
+    labels_N = torch.from_numpy(split.labels[indices])
+    if device.type == "cpu" and split.codec == "raw":
+        return Batch(split.mapped(indices), labels_N, indices, global_indices, positions)
+    pixels_NHWC = torch.from_numpy(split.read(indices))
+    if device.type == "cuda":
+        pixels_NHWC, labels_N = pixels_NHWC.pin_memory(), labels_N.pin_memory()
+    return Batch(TensorPixels(pixels_NHWC), labels_N, indices, global_indices, positions)
 
 
 def _read_ahead(read: Callable[[int], Batch], steps: range, workers: int, ahead: int) -> Iterator[Batch]:
-    """read(step) of each step in order, by threads that are `ahead` batches in front."""
+    """Yield read(step) of each step in order; threads read up to `ahead` batches before they are used."""
     if workers == 0:
         yield from map(read, steps)
         return
@@ -121,12 +118,12 @@ def _read_ahead(read: Callable[[int], Batch], steps: range, workers: int, ahead:
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # A consumer that stops early must not wait for images that nobody will see.
+        # A consumer that stops early must not wait for batches that it will not use.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _copied_ahead(source: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches on a device: the copy of the next is under way when one is handed out.
+def _copy_ahead(source: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the batches on a device; the next one is being copied while a batch is used.
 
     On CUDA the copies have a stream of their own, so that they run beside the step and not in its queue.
     """
@@ -134,24 +131,24 @@ def _copied_ahead(source: Iterator[Batch], device: torch.device) -> Iterator[Bat
 
     def copied(batch: Batch) -> Batch:
         with torch.cuda.stream(stream) if stream else nullcontext():
-            return replace(batch, pixels=batch.pixels_NHWC.to(device, non_blocking=True),
+            return replace(batch, pixels=TensorPixels(batch.pixels_NHWC.to(device, non_blocking=True)),
                            labels_N=batch.labels_N.to(device, non_blocking=True))
 
     waiting: deque[Batch] = deque()
     for batch in source:
         if stream and waiting:
-            torch.cuda.current_stream(device).wait_stream(stream)  # for the batch that is handed out, not the next
+            torch.cuda.current_stream(device).wait_stream(stream)  # for the batch that is yielded, not the next one
         waiting.append(copied(batch))
         if len(waiting) > 1:
-            yield _handed_out(waiting.popleft(), stream)
+            yield _record_stream(waiting.popleft(), stream)
     if stream:
         torch.cuda.current_stream(device).wait_stream(stream)
     while waiting:
-        yield _handed_out(waiting.popleft(), stream)
+        yield _record_stream(waiting.popleft(), stream)
 
 
-def _handed_out(batch: Batch, stream: torch.cuda.Stream | None) -> Batch:
-    """Its memory must not be given to another copy before the step that uses it has run."""
+def _record_stream(batch: Batch, stream: torch.cuda.Stream | None) -> Batch:
+    """Keep the batch's memory from being reused by another copy before the step that uses it has run."""
     if stream:
         for tensor in (batch.pixels_NHWC, batch.labels_N):
             tensor.record_stream(torch.cuda.current_stream(tensor.device))

@@ -1,152 +1,263 @@
-"""manifest.json of a packed folder: written last and with a checksum of itself, read and validated."""
+"""manifest.json of a packed folder: its records as frozen dataclasses, decoded from JSON and validated once.
+
+`pack` writes the manifest last, with a checksum of itself, so a folder that has one is complete. Nothing in a manifest
+is trusted: every value is checked for its type and its rules before anything else reads it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import math
-import os
 import re
-from collections.abc import Iterable
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-_SHARD = {"file": str, "labels": str, "names": str, "images": int}
-_THREE = (float, float, float)
+from alexnet._runtime.atomic_files import replace_durably
+from alexnet.data.quarantine import Quarantined
+from alexnet.errors import UserError, did_you_mean, require
 
-#: A type; {name: form} of fields that must be there, others being allowed; {str: form} and [form] of any number; a
-#: tuple of as many. What may be missing or null is checked where it is used.
-_FORM = {
-    "plan": {"dataset": str, "side": int, "codec": str, "shard_images": int},
-    "source": str, "credits": str, "notes": [str], "classes": [str],
-    "rgb_mean": _THREE, "rgb_covariance": (_THREE, _THREE, _THREE),
-    "splits": {str: {"images": int, "shards": [_SHARD], "quarantined": [{"name": str, "reason": str}]}},
-    "files": {str: {"bytes": int, "sha256": str}},
-}
+Codec = Literal["raw", "jpeg"]
+CODECS: tuple[Codec, ...] = ("raw", "jpeg")
 
+FORMAT = 2
+"""Of manifest.json and of the journal."""
 
-def fault(manifest: dict[str, Any]) -> str:
-    """What of the manifest cannot be, in words; nothing where all of it can."""
-    if wrong := _unlike(manifest, _FORM, "it"):
-        return wrong
-    plan, wnids, files = manifest["plan"], manifest.get("wnids"), manifest["files"]
-    if plan["side"] < 1:
-        return f"its side is {plan['side']}"
-    if plan["codec"] not in ("raw", "jpeg"):
-        return f"its codec is {plan['codec']!r}"
-    if wnids is not None and (_unlike(wnids, [str], "wnids") or len(wnids) != len(manifest["classes"])):
-        return "its wnids are not one for each class"
-    for name, record in manifest["splits"].items():
-        if record["images"] != sum(shard["images"] for shard in record["shards"]):
-            return f"its split {name} has another number of images than its shards"
-        for shard in record["shards"]:
-            if plan["codec"] == "jpeg" and not isinstance(shard.get("index"), str):
-                return f"its shard {shard['file']} has no index"
-            least = shard["images"] * plan["side"] ** 2 * 3
-            if plan["codec"] == "raw" and files.get(shard["file"], {"bytes": least})["bytes"] < least:
-                return f"its shard {shard['file']} is too short for {shard['images']} images"
-    return ""
-
-
-def _unlike(value: Any, form: Any, name: str) -> str:
-    """What of a value is not of that form."""
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            return f"{name} is no object"
-        inner = dict.fromkeys(value, form[str]) if str in form else form
-        parts = [(f"{key!r}", value.get(key), part) for key, part in inner.items()]
-    elif isinstance(form, list | tuple):
-        if not isinstance(value, list) or (isinstance(form, tuple) and len(value) != len(form)):
-            return f"{name} is no list" + (f" of {len(form)}" if isinstance(form, tuple) else "")
-        parts = [(f"{name}, number {place}", item, form[place if isinstance(form, tuple) else 0])
-                 for place, item in enumerate(value)]
-    elif form is float:
-        sound = type(value) in (int, float) and abs(value) < math.inf
-        return "" if sound else f"{name} is no number"
-    elif form is int:
-        return "" if type(value) is int and value >= 0 else f"{name} is no whole number of 0 or more"
-    else:
-        return "" if type(value) is form else f"{name} is no text"
-    return next(filter(None, (_unlike(item, part, what) for what, item, part in parts)), "")
-
-FORMAT = 1
-MANIFEST, MEAN, QUARANTINE = "manifest.json", "mean.npy", "quarantine.txt"
+MANIFEST, MEAN = "manifest.json", "mean.npy"
 JOURNAL = "unfinished.json"
-"""What `pack` has finished so far; a folder with this and no manifest is an unfinished pack."""
-_REMEDY = "restore it from a copy, or pack again into an empty folder"
+"""A folder with this and no manifest is an unfinished pack (journal.py)."""
+
+RESTORE = "restore it from a copy, or pack again into an empty folder"
+"""The remedy for every damaged file of a packed folder."""
+
+# --- The records ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size and checksum of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """The names of a shard's files, and how many images are in it."""
+
+    file: str
+    labels: str
+    names: str
+    images: int
+    index: str | None = None
+    """Codec jpeg only: offset and length of each JPEG in the tar."""
+
+    @property
+    def files(self) -> list[str]:
+        return [name for name in (self.file, self.index, self.labels, self.names) if name]
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """The shards of a split, and the images that were left out of them."""
+
+    shards: tuple[ShardRecord, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+    images_per_class: tuple[int, ...] = ()
+    """Counted when the pack is finished; empty in the journal."""
+
+    @property
+    def images(self) -> int:
+        return sum(shard.images for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the bytes of a pack depend on. Raises UserError for impossible values."""
+
+    source_fingerprint: str
+    """`Dataset.fingerprint` of the images that are packed."""
+    side: int
+    """Of the stored squares, in pixels."""
+    codec: Codec
+    quality: int | None
+    """Of the codec jpeg, 1 to 100; None for raw."""
+    shard_images: int
+    """Images in a shard, quarantined ones included; the last shard of a split may have fewer."""
+
+    def __post_init__(self) -> None:
+        require(self.codec in CODECS, f"there is no codec {self.codec!r}", did_you_mean(self.codec, CODECS))
+        require(self.side >= 1, f"side {self.side} must be at least 1 pixel")
+        require(self.quality is None or 1 <= self.quality <= 100, f"quality {self.quality} must lie in 1..100")
+        require(self.shard_images >= 1, f"{self.shard_images} images a shard must be at least 1")
+
+
+_RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says of a packed folder. Raises UserError for values that contradict each other."""
+
+    plan: Plan
+    source: str
+    credits: str
+    notes: tuple[str, ...]
+    classes: tuple[str, ...]
+    wnids: tuple[str, ...] | None
+    """WordNet IDs of the classes, if the source has them."""
+    rgb_mean: _RGB
+    """On 0..255."""
+    rgb_covariance: tuple[_RGB, _RGB, _RGB]
+    splits: Mapping[str, SplitRecord]
+    files: Mapping[str, FileRecord]
+    """Every file of the folder except the manifest itself."""
+    software: Mapping[str, str]
+    """Versions of the packages that made the pack."""
+
+    def __post_init__(self) -> None:
+        require(self.wnids is None or len(self.wnids) == len(self.classes), "its wnids are not one for each class")
+        check_names(self.files)
+        for name, split in self.splits.items():
+            counts = split.images_per_class
+            require(len(counts) == len(self.classes) and sum(counts) == split.images,
+                    f"its images_per_class of {name} are not those of the images in the shards of {name}")
+            for shard in split.shards:
+                self._check_shard(shard)
+
+    def _check_shard(self, shard: ShardRecord) -> None:
+        require(self.plan.codec != "jpeg" or bool(shard.index), f"its shard {shard.file!r} has no index")
+        for name in shard.files:
+            require(name in self.files, f"it lists {name!r} without a checksum")
+        pixels = shard.images * self.plan.side**2 * 3
+        require(self.plan.codec != "raw" or self.files[shard.file].bytes >= pixels,
+                f"its shard {shard.file} is too short for {shard.images} images")
+
+    @property
+    def shards(self) -> list[ShardRecord]:
+        """Of all splits."""
+        return [shard for split in self.splits.values() for shard in split.shards]
+
+    def fingerprint(self) -> str:
+        """Identify the data: equal for equal classes, images, order and pixels, wherever the folder is."""
+        return _digest(to_json({"classes": self.classes, "files": self.files}))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise UserError for a file name that may point outside the packed folder."""
+    for name in names:
+        require(bool(re.fullmatch(r"\w[\w.-]*", name, re.ASCII)),
+                f"it names the file {name!r}, and only plain file names within the folder are allowed")
+
+
+# --- Records and JSON -------------------------------------------------------------------------------------------------
+
+Record = TypeVar("Record")
+
+
+def to_json(value: Any) -> Any:
+    """A record as plain values that JSON holds."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    return [to_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def from_json(kind: type[Record], content: object) -> Record:
+    """The record from plain values; keys that are not among its fields are ignored.
+
+    Raises UserError naming the first value that does not have the type of its field, or breaks a rule of its record.
+    """
+    return _decode(kind, content, "it")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:  # a type hint is a type, a union or a Literal: Any
+    """The value as the type hint wants it. `where` is its path within the record, for the message."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    below = "" if where == "it" else f"{where}."
+    if dataclasses.is_dataclass(kind):
+        require(isinstance(value, dict), f"{where} is not an object")
+        return kind(**{name: _decode(hint, value.get(name), f"{below}{name}")  # type: ignore[operator]
+                       for name, hint in _hints(kind).items()})  # type: ignore[arg-type]
+    if origin in (Mapping, dict):
+        require(isinstance(value, dict), f"{where} is not an object")
+        return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if origin is tuple:
+        any_number = arguments[-1] is Ellipsis
+        length = "" if any_number else f" of {len(arguments)}"
+        require(isinstance(value, list) and (any_number or len(value) == len(arguments)),
+                f"{where} is not a list{length}")
+        return tuple(_decode(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value))
+    if origin is types.UnionType:  # `X | None` only
+        return None if value is None else _decode(arguments[0], value, where)
+    if kind is float:
+        require(type(value) in (int, float) and abs(value) <= sys.float_info.max, f"{where} is not a number")
+        return float(value)
+    if kind is int:
+        require(type(value) is int and value >= 0, f"{where} is not a whole number of 0 or more")
+        return value
+    require(type(value) is str, f"{where} is not text")
+    return value
+
+
+# --- The file ---------------------------------------------------------------------------------------------------------
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_json(folder / MANIFEST, to_json(manifest))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a packed folder. Raises UserError if it is damaged, hostile or of another format."""
+    return parse_manifest((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+
+
+def parse_manifest(data: bytes, path: Path | str) -> Manifest:
+    """As `read_manifest`, of the bytes of a manifest at a path or a URL."""
+    content = parse_json(data, path)
+    try:
+        return from_json(Manifest, content)
+    except UserError as error:
+        raise UserError(f"{path} is not the manifest of a packed folder: {error.problem}", RESTORE) from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """All of it or nothing, with a checksum of itself."""
-    draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump({"checksum": _digest(content)} | content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    """Write all of it or nothing, with the format number and a checksum of itself."""
+    content = {"format": FORMAT} | content
+    text = json.dumps({"checksum": _digest(content)} | content, indent=1)
+    replace_durably(path, text.encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote. Raises ValueError where it is damaged or of another format."""
+    """What `write_json` wrote. Raises UserError if it is damaged or of another format."""
     return parse_json(path.read_bytes(), path)
 
 
-def parse_json(written: bytes, path: Path | str) -> dict[str, Any]:
-    """The same of what lies at `path`, a file or an address."""
-    damaged = ValueError(f"{path} is damaged or not of a packed folder: its checksum does not match; {_REMEDY}")
+def parse_json(data: bytes, path: Path | str) -> dict[str, Any]:
+    """As `read_json`, of the bytes of a file at a path or a URL."""
+    damaged = UserError(f"{path} is damaged or not of a packed folder: its checksum does not match", RESTORE)
     try:
-        content = json.loads(written.decode())
+        content = json.loads(data.decode())
         checksum, version = content.pop("checksum"), content["format"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     if checksum != _digest(content):
         raise damaged
-    if version != FORMAT:
-        raise ValueError(f"{path} has format {version} and this alexnet reads {FORMAT}; pack it again")
+    require(version == FORMAT, f"{path} has format {version} and this alexnet reads {FORMAT}", "pack it again")
     return content
 
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def files_of(shard: dict[str, Any]) -> list[str]:
-    """The names of a shard's own file and its companions."""
-    return [shard[role] for role in ("file", "index", "labels", "names") if role in shard]
-
-
-# --- Checking ---------------------------------------------------------------------------------------------------------
-
-
-def check_names(manifest: Path | str, files: Iterable[str]) -> None:
-    """Raises ValueError naming the file that would lie outside the manifest's folder."""
-    for name in files:
-        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-            raise ValueError(f"{manifest} names the file {name!r}, which is no plain name within the folder; "
-                             "do not use this folder")
-
-
-def check_manifest(manifest: dict[str, Any], path: Path | str) -> None:
-    """Raises ValueError saying what of it cannot be, or naming a file that it knows nothing of, or that would lie
-    outside its folder."""
-    if wrong := fault(manifest):
-        raise ValueError(f"{path} is of no packed folder: {wrong}; {_REMEDY}")
-    check_names(path, manifest["files"])
-    named = {name for record in manifest["splits"].values() for shard in record["shards"] for name in files_of(shard)}
-    if unknown := named - manifest["files"].keys():
-        raise ValueError(f"{path} lists {min(unknown)!r} without a checksum; {_REMEDY}")
-
-
-def check_sizes(folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Raises ValueError naming the file that is missing, truncated, or named outside the folder."""
-    check_names(folder / MANIFEST, files)
-    for name, known in files.items():
-        if fault := _wrong_size(folder / name, known["bytes"]):
-            raise ValueError(f"{folder / name} {fault}; {_REMEDY}")
-
-
-def _wrong_size(path: Path, size: int) -> str:
-    if not path.is_file():
-        return "is missing"
-    there = path.stat().st_size
-    return "" if there == size else f"is {'truncated' if there < size else 'too long'}: {there:,} bytes of {size:,}"

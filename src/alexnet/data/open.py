@@ -1,16 +1,30 @@
-"""The packed form of whatever a user calls DATA: a packed folder as it is, all else packed once, into the cache."""
+"""Open what a user calls DATA: a packed folder, a URL to stream, or anything else, packed once into the user's cache.
+
+This is the entry of every command that reads images: `open_or_stream`, which calls `open_or_pack` for all but URLs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from alexnet._runtime.cache import cache_folder
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
-from alexnet.data.sources.detect import cache_folder, open_dataset
-from alexnet.data.url_images import is_address
+from alexnet.data.sources.detect import open_dataset
+from alexnet.data.url_images import is_url
+from alexnet.errors import UserError
+
+
+def open_or_stream(
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
+) -> PackedDataset:
+    """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
+    if is_url(data):
+        return _require_side(open_stream(data), side, data)
+    return open_or_pack(data, side, say=say, trained_on=trained_on)
 
 
 def open_or_pack(
@@ -18,47 +32,40 @@ def open_or_pack(
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
-    The cache goes by a fingerprint of names, sizes and dates, so a folder that has changed is packed anew.
-    trained_on: the fingerprint of the data a network was trained on. A folder without a split of its own is then taken
-    whole, for measuring, unless it is that very folder, of which a share was held out.
-    Raises ValueError for data that is not there, has no classes, or is packed at another side.
+    A packed folder is opened as it is. Anything else is packed into the cache, under a fingerprint of its names, sizes
+    and dates, so a folder that has changed is packed again.
+
+    Args:
+        say: called with one line for each thing the user should know.
+        trained_on: fingerprint of the data that a network was trained on. A folder without a validation split is then
+            used whole, for evaluation, unless it is the same folder, of which a fraction was held out.
+
+    Raises:
+        UserError: the data does not exist, has no classes, or is packed with another side.
     """
-    if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed says what to do with an unfinished one
-        return with_side(open_packed(Path(data)), side, data)
+    if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
+        return _require_side(open_packed(Path(data)), side, data)
     dataset = open_dataset(data)
     if trained_on and dataset.held_out and dataset.fingerprint() != trained_on:
         dataset = open_dataset(data, held_out=0.0)
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
-    if is_packed(dest):  # the name says of what, so it need not be locked and compared
+    if is_packed(dest):  # its name is its fingerprint, so there is no need to lock it and compare plans
         return open_packed(dest)
-    if (own := choose_side(dataset)) < side:
-        say(f"note: these images have about {own} pixels and are enlarged to {side}; "
-            f"--arch {'cifar' if own <= 40 else 'small'} is made for such")
-    images = sum(map(len, dataset.splits.values()))
-    say(f"packing {images:,} images once, at {side} pixels, into {dest} "
-        f"({packed_size_bytes(images, side) / 1e6:,.0f} MB)")
+    if (own_side := choose_side(dataset)) < side:
+        say(f"note: these images have about {own_side} pixels and are enlarged to {side}; "
+            f"--arch {'cifar' if own_side <= 40 else 'small'} is made for such images")
+    say(f"packing {dataset.image_count:,} images once, at {side} pixels, into {dest} "
+        f"({packed_size_bytes(dataset.image_count, side) / 1e6:,.0f} MB)")
     return pack_with_bar(dataset, dest, side=side)
 
 
-def with_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:
-    """The same. Raises ValueError where its images are of another side."""
+def _require_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:
+    """The data set itself. Raises UserError if its images have another side."""
     if packed.side != side:
-        made = {64: "--arch small or ", 32: "--arch cifar or "}.get(packed.side, "")
-        raise ValueError(
-            f"{data} is packed at {packed.side} pixels and {side} are wanted; pack it again with --side {side}, or "
-            f"train on it with {made}--set arch.input.side={packed.side} (and arch.input.crop to match)")
+        preset = {64: "--arch small or ", 32: "--arch cifar or "}.get(packed.side, "")
+        raise UserError(
+            f"{data} is packed at {packed.side} pixels and {side} are needed", f"pack it again with --side {side}, or "
+            f"train on it with {preset}--set arch.input.side={packed.side} (and arch.input.crop to match)")
     return packed
-
-
-# --- Opening ----------------------------------------------------------------------------------------------------------
-
-
-def open_or_stream(
-    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
-) -> PackedDataset:
-    """`cache.open_or_pack`, where DATA may be an address too."""
-    if is_address(data):
-        return with_side(open_stream(data), side, data)
-    return open_or_pack(data, side, say=say, trained_on=trained_on)

@@ -1,15 +1,15 @@
-"""The packed form on disk: images in shards, written once, read at random, verified. Reads no source images.
+"""Read a packed folder: images at random from memory-mapped shards, labels, names, statistics; verify its files.
 
 A packed folder:
 
-  manifest.json             written last, so a folder that has one is complete: classes, splits, statistics, checksums
+  manifest.json             written last: classes, splits, statistics, checksums (manifest.py)
   mean.npy                  float32 [side, side, 3], RGB on 0..255: the training set's mean of every pixel (§2)
   train-00000.npy           codec raw: uint8 [n, side, side, 3], a plain array that numpy.load opens
   train-00000.tar           codec jpeg: `000000012.jpg` and `.cls` for each image; any WebDataset client reads it
   train-00000.index.npy     codec jpeg: int64 [n, 2], offset and length of each JPEG in the tar
   train-00000.labels.npy    int64 [n]
   train-00000.names.json    n names
-  quarantine.txt            what could not be decoded, and why; only where there is something to name
+  quarantine.txt            the images that cannot be decoded, and why; only if there are any (quarantine.py)
 
 Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
 """
@@ -22,73 +22,38 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.mmap_batch import MmapBatch
+from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
 from alexnet.data.manifest import (
-    _REMEDY,
     JOURNAL,
     MANIFEST,
     MEAN,
-    _digest,
-    _wrong_size,
-    check_manifest,
-    check_sizes,
-    read_json,
+    RESTORE,
+    Codec,
+    FileRecord,
+    Manifest,
+    ShardRecord,
+    read_manifest,
 )
-from alexnet.data.shards import Codec
-from alexnet.errors import did_you_mean
+from alexnet.data.order import epoch_order, evenly_spaced
+from alexnet.data.quarantine import Quarantined
+from alexnet.errors import UserError, did_you_mean
 
 OnProgress = Callable[[int, int], object]
 """Called with (done, total)."""
 
-
-def read_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-    """A .npy that must hold that; nothing is allocated for anything else, and nothing unpickled.
-
-    Raises ValueError naming it, and FileNotFoundError.
-    """
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            there = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None
-            if there == (shape, False, np.dtype(kind)):
-                return np.fromfile(file, kind, math.prod(shape)).reshape(shape)
-    except FileNotFoundError:
-        raise
-    except Exception:  # a header is Python's own syntax: a damaged one provokes anything
-        pass
-    sides = " x ".join(map(str, shape))
-    raise ValueError(f"{path} is damaged: it is no array of {sides} {kind.__name__}; {_REMEDY}")
-
-
-def _read_names(path: Path, shard: dict[str, Any]) -> list[str]:
-    with contextlib.suppress(ValueError, RecursionError):
-        names = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(names, list) and len(names) == shard["images"] and {*map(type, names)} <= {str}:
-            return names
-    raise ValueError(f"{path} is damaged: it is no list of {shard['images']} names; {_REMEDY}")
-
-
-def _wrong_content(folder: Path, file: tuple[str, dict[str, Any]]) -> str:
-    name, known = file
-    if fault := _wrong_size(folder / name, known["bytes"]):
-        return f"{name} {fault}"
-    with (folder / name).open("rb") as content:
-        same = hashlib.file_digest(content, "sha256").hexdigest() == known["sha256"]
-    return "" if same else f"{name} is damaged: its checksum does not match"
-
-
-# --- Reading ----------------------------------------------------------------------------------------------------------
+Extent = tuple[mmap.mmap, int, int]
+"""An image in a memory map: the map, the image's first byte, its bytes."""
 
 
 def is_packed(path: Path | str) -> bool:
@@ -97,23 +62,22 @@ def is_packed(path: Path | str) -> bool:
 
 
 def open_packed(path: Path | str) -> PackedDataset:
-    """A packed folder, checked but for the images, of which only the size is; `Packed.verify` checks every byte.
+    """Open a packed folder. All files are checked except the shards, of which only the size is.
 
-    Raises ValueError for what is no packed folder, an unfinished one, and a missing or truncated file, by name.
+    `PackedDataset.verify` checks every byte. Raises UserError for a folder that is not packed or not finished, and
+    names a file that is missing, truncated or damaged.
     """
     path = Path(path)
     if not is_packed(path):
         if (path / JOURNAL).is_file():
-            raise ValueError(f"{path} is not packed to the end; run the same `alexnet pack` again to go on from there")
-        if not path.exists():
-            raise ValueError(f"{path} does not exist; make a packed folder with `alexnet pack SOURCE DEST`")
-        raise ValueError(f"{path} is no packed folder: it has no {MANIFEST}; make one with `alexnet pack SOURCE DEST`")
-    manifest = read_json(path / MANIFEST)
-    check_manifest(manifest, path / MANIFEST)
-    check_sizes(path, manifest["files"])
+            raise UserError(f"the packing of {path} is not finished", "run the same `alexnet pack` again to resume it")
+        make = "make a packed folder with `alexnet pack SOURCE DEST`"
+        raise UserError(f"{path} is not a packed folder: it has no {MANIFEST}" if path.exists()
+                        else f"{path} does not exist", make)
+    manifest = read_manifest(path)
+    check_sizes(path, manifest.files)
     packed = PackedDataset(path, manifest)
-    shards = {shard["file"] for record in manifest["splits"].values() for shard in record["shards"]}
-    packed.verify(only=manifest["files"].keys() - shards)  # of ImageNet a thousandth
+    packed.verify(only=manifest.files.keys() - {shard.file for shard in manifest.shards})  # 0.1% of ImageNet's bytes
     return packed
 
 
@@ -122,60 +86,60 @@ class PackedDataset:
     """A packed folder. `open_packed` makes one."""
 
     path: Path
-    manifest: dict[str, Any]
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        """What the pack was asked for: the dataset's fingerprint, side, codec, quality, images a shard."""
-        return self.manifest["plan"]
+    manifest: Manifest
 
     @property
     def side(self) -> int:
         """Of the stored squares, in pixels."""
-        return self.plan["side"]
+        return self.manifest.plan.side
 
     @property
     def codec(self) -> Codec:
-        return self.plan["codec"]
+        return self.manifest.plan.codec
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Their names; a label is a place among them."""
-        return tuple(self.manifest["classes"])
+        """Their names; a label is an index into them."""
+        return self.manifest.classes
 
     @property
     def wnids(self) -> tuple[str, ...] | None:
-        """The classes' WordNet identities, where the source has them."""
-        return tuple(self.manifest["wnids"]) if self.manifest["wnids"] else None
+        """WordNet IDs of the classes, if the source has them."""
+        return self.manifest.wnids
 
     @property
     def source(self) -> str:
-        """Where the images came from."""
-        return self.manifest["source"]
+        """Where the images came from: a path, or a description."""
+        return self.manifest.source
+
+    @property
+    def source_fingerprint(self) -> str:
+        """`Dataset.fingerprint` of the images that were packed."""
+        return self.manifest.plan.source_fingerprint
 
     @property
     def credits(self) -> str:
-        return self.manifest["credits"]
+        return self.manifest.credits
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the dataset or the packing had to say."""
-        return tuple(self.manifest["notes"])
+        """What a user should know about the data set and its packing."""
+        return self.manifest.notes
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that hold images."""
-        return tuple(name for name, samples in self.counts.items() if samples)
+        """The splits that are not empty."""
+        return tuple(name for name, count in self.counts.items() if count)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images of each split."""
-        return {name: record["images"] for name, record in self.manifest["splits"].items()}
+        """The number of images in each split."""
+        return {name: split.images for name, split in self.manifest.splits.items()}
 
     @property
-    def quarantined(self) -> dict[str, list[dict[str, str]]]:
-        """By split, the name of each image that could not be decoded, and the reason."""
-        return {name: record["quarantined"] for name, record in self.manifest["splits"].items()}
+    def quarantined(self) -> dict[str, tuple[Quarantined, ...]]:
+        """By split, the images that could not be decoded, and why."""
+        return {name: split.quarantined for name, split in self.manifest.splits.items()}
 
     @property
     def mean_HWC(self) -> NDArray[np.float32]:
@@ -185,89 +149,91 @@ class PackedDataset:
     @property
     def rgb_mean(self) -> NDArray[np.float64]:
         """The training set's mean color, [3] on 0..255."""
-        return np.array(self.manifest["rgb_mean"])
+        return np.array(self.manifest.rgb_mean)
 
     @property
     def rgb_covariance(self) -> NDArray[np.float64]:
         """Covariance of red, green and blue over all training pixels, [3, 3] on 0..255 (§4.1)."""
-        return np.array(self.manifest["rgb_covariance"])
+        return np.array(self.manifest.rgb_covariance)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the data: equal for equal classes, images, order and pixels, wherever the folder is."""
-        return _digest({key: self.manifest[key] for key in ("classes", "files")})
+        """Identify the data: equal for equal classes, images, order and pixels, wherever the folder is."""
+        return self.manifest.fingerprint()
 
     def split(self, name: str) -> PackedSplit:
-        """The images of `train` or `val`. Raises ValueError naming the nearest for another word."""
-        records = self.manifest["splits"]
-        if name not in records:
-            raise ValueError(f"{self.path} has no split {name!r}; {did_you_mean(name, records)}")
-        return PackedSplit(self.path, self.codec, self.side, records[name]["shards"], len(self.classes))
+        """The images of `train` or `val`. Raises UserError for any other name."""
+        return PackedSplit(self.path, self.codec, self.side, self._shards_of(name), len(self.classes))
+
+    def _shards_of(self, name: str) -> tuple[ShardRecord, ...]:
+        splits = self.manifest.splits
+        if name not in splits:
+            raise UserError(f"{self.path} has no split {name!r}", did_you_mean(name, splits))
+        return splits[name].shards
 
     def verify(self, on_progress: OnProgress | None = None, only: Collection[str] | None = None) -> None:
-        """Read every byte, and raise ValueError naming all files that are missing, truncated or damaged.
+        """Verify the checksum of every file. Raises UserError naming all that are missing, truncated or damaged.
 
-        only: the names of files, where not all are to be read.
+        Args:
+            only: names of the files to verify; default: all.
         """
-        files = {name: known for name, known in self.manifest["files"].items() if only is None or name in only}
+        files = {name: record for name, record in self.manifest.files.items() if only is None or name in only}
         faults = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for done, fault in enumerate(pool.map(partial(_wrong_content, self.path), files.items()), 1):
+            for done, fault in enumerate(pool.map(partial(_find_fault, self.path), files.items()), 1):
                 faults += [fault] if fault else []
                 if on_progress:
                     on_progress(done, len(files))
         if faults:
-            raise ValueError(f"{self.path}: {'; '.join(faults)}; {_REMEDY}")
+            raise UserError(f"{self.path}: {'; '.join(faults)}", RESTORE)
 
 
 class PackedSplit:
-    """The images of one split, read at random from memory-mapped shards; any number of threads may read."""
+    """The images of one split, read at random from memory-mapped shards. Any number of threads may read."""
 
-    def __init__(
-        self, folder: Path, codec: Codec, side: int, shards: Sequence[dict[str, Any]], classes: int,
-    ) -> None:
+    def __init__(self, folder: Path, codec: Codec, side: int, shards: Sequence[ShardRecord], classes: int) -> None:
         self.folder, self.codec, self.side, self.shards, self.classes = folder, codec, side, shards, classes
 
     def __len__(self) -> int:
-        return sum(shard["images"] for shard in self.shards)
+        return sum(shard.images for shard in self.shards)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """[N]. Raises ValueError naming the file with a label of no class."""
+        """[N]. Raises UserError naming the file with a label that is not one of the classes."""
         labels_N = [np.empty(0, np.int64)]
         for shard in self.shards:
-            labels_N.append(read_array(self.folder / shard["labels"], (shard["images"],), np.int64))
+            labels_N.append(read_array(self.folder / shard.labels, (shard.images,), np.int64))
             if not ((labels_N[-1] >= 0) & (labels_N[-1] < self.classes)).all():
-                raise ValueError(f"{self.folder / shard['labels']} has a label that is not in 0..{self.classes - 1}; "
-                                 f"{_REMEDY}")
+                raise UserError(f"{self.folder / shard.labels} has a label that is not in 0..{self.classes - 1}",
+                                RESTORE)
         return np.concatenate(labels_N)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """[N], each image's name in its source."""
-        return tuple(name for shard in self.shards for name in _read_names(self.folder / shard["names"], shard))
+        """[N], the name of each image in its source."""
+        return tuple(name for shard in self.shards for name in _read_names(self.folder / shard.names, shard.images))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images of those numbers in that order: int64 [B] -> uint8 [B, side, side, 3].
+        """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3].
 
-        Raises IndexError for a number that is not in 0..N-1, ValueError naming a JPEG that is damaged.
+        Raises IndexError for an index that is not in 0..N-1, BadImage naming a JPEG that is damaged.
         """
-        places = self._prefetch(indices)
-        pixels_BHWC = np.empty((len(places), self.side, self.side, 3), np.uint8)
+        extents = self._prefetch(indices)
+        pixels_BHWC = np.empty((len(extents), self.side, self.side, 3), np.uint8)
         if self.codec == "raw":
-            for row_HWC, (memory, begin, length) in zip(pixels_BHWC, places, strict=True):
+            for row_HWC, (memory, begin, length) in zip(pixels_BHWC, extents, strict=True):
                 row_HWC[:] = np.frombuffer(memory, np.uint8, length, begin).reshape(row_HWC.shape)
             return pixels_BHWC
 
-        threads = min(len(places), os.cpu_count() or 1) or 1
+        threads = min(len(extents), os.cpu_count() or 1) or 1
 
         def decode(first: int) -> None:
-            for row in range(first, len(places), threads):
-                memory, begin, length = places[row]
+            for row in range(first, len(extents), threads):
+                memory, begin, length = extents[row]
                 images.decode_into(pixels_BHWC[row], memory[begin : begin + length],
                                    f"{self.folder}: number {indices[row]}")
 
-        # Threads of its own for each call: none is left behind to hang in a forked process.
+        # A pool for each call: no thread is left behind that would hang in a forked process.
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(decode, range(threads)))
         return pixels_BHWC
@@ -276,64 +242,158 @@ class PackedSplit:
         """One image: uint8 [side, side, 3]."""
         return self.read(np.array([index], np.int64))[0]
 
-    def sample(self, count: int) -> NDArray[np.int64]:
-        """The numbers of `count` images, or all there are: evenly spaced."""
-        return np.unique(np.linspace(0, len(self) - 1, min(len(self), count)).astype(np.int64))
-
     def mapped(self, indices: NDArray[np.int64]) -> MmapBatch:
-        """The same, uncopied, of codec raw only. The kernel is asked to have them in memory soon."""
+        """As `read`, without a copy; codec raw only. The operating system begins to read the pages."""
         assert self.codec == "raw"
         self._prefetch(indices)
         shards_B, begins_B, _ = self._extents[indices].T
-        return MmapBatch(self._bases[shards_B] + begins_B.astype(np.uintp), indices, self)
+        return MmapBatch(self._base_addresses[shards_B] + begins_B.astype(np.uintp), indices, self)
 
-    def _prefetch(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
-        """Where each image lies: memory, first byte, bytes; on their way from the disk, if they are not here."""
+    def sample(self, count: int) -> NDArray[np.int64]:
+        """The indices of `count` images, evenly spaced; of all images if there are fewer."""
+        return evenly_spaced(len(self), count)
+
+    # --- An epoch, which remote.StreamedSplit reads in another order ---
+
+    def lanes(self, world: int) -> int:
+        """The order of an epoch is the same for all numbers of processes that have equal `lanes`."""
+        return 1
+
+    def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, world: int) -> NDArray[np.int64]:
+        """The order in which an epoch shows the images: int64 [N].
+
+        Args:
+            shuffle: (seed, epoch), or None for the order of the split.
+            world: the number of processes that share the epoch.
+        """
+        return epoch_order(len(self), *shuffle) if shuffle else np.arange(len(self))
+
+    @contextlib.contextmanager
+    def epoch_reader(
+        self, order_M: NDArray[np.int64], steps_M: NDArray[np.int64], ahead: int,
+    ) -> Iterator[tuple[Self, Callable[[int], None]]]:
+        """Open the split for one epoch.
+
+        Args:
+            order_M: the images that this process will read, in this order.
+            steps_M: the step in which each is read.
+            ahead: how many batches may be read before they are used.
+
+        Yields:
+            The split to read from, and a function to call with each step before its batch is used.
+        """
+        yield self, lambda step: None
+
+    # --- Where the images are ---
+
+    def _prefetch(self, indices: NDArray[np.int64]) -> list[Extent]:
+        """Locate each image, and ask the operating system to read its pages."""
         if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
             raise IndexError(f"images {min(indices)} to {max(indices)} exceed a split of {len(self)}")
-        places = self._locate(indices)
-        for (memory, begin, length), index in zip(places, indices.tolist(), strict=True):
-            if memory.size() < begin + length:  # the file has been cut short since it was opened
-                ends = np.cumsum([shard["images"] for shard in self.shards])
-                path = self.folder / self.shards[int(np.searchsorted(ends, index, side="right"))]["file"]
-                raise ValueError(f"{path} {_wrong_size(path, len(memory))}; {_REMEDY}")
+        extents = self._locate(indices)
+        for (memory, begin, length), index in zip(extents, indices.tolist(), strict=True):
+            if memory.size() < begin + length:  # the file has been truncated since it was opened
+                ends = np.cumsum([shard.images for shard in self.shards])
+                path = self.folder / self.shards[int(np.searchsorted(ends, index, side="right"))].file
+                raise UserError(f"{path} {_size_fault(path, len(memory))}", RESTORE)
         if hasattr(mmap, "MADV_WILLNEED"):
-            # Ask for the whole batch at once: from a cold disk four times as fast as a page fault at a time.
-            for memory, begin, length in places:
+            # The whole batch at once: from a cold disk this is four times as fast as one page fault at a time.
+            for memory, begin, length in extents:
                 page = begin - begin % mmap.PAGESIZE
                 memory.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
-        return places
+        return extents
 
-    def _locate(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
-        return [(self._memories[shard], begin, length) for shard, begin, length in self._extents[indices].tolist()]
+    def _locate(self, indices: NDArray[np.int64]) -> list[Extent]:
+        return [(self._memory_maps[shard], begin, length) for shard, begin, length in self._extents[indices].tolist()]
 
     @cached_property
-    def _bases(self) -> NDArray[np.uintp]:
+    def _base_addresses(self) -> NDArray[np.uintp]:
         """The address of each shard's first byte."""
-        return np.array([np.frombuffer(memory, np.uint8).ctypes.data for memory in self._memories], np.uintp)
+        return np.array([np.frombuffer(memory, np.uint8).ctypes.data for memory in self._memory_maps], np.uintp)
 
     @cached_property
-    def _memories(self) -> list[mmap.mmap]:
+    def _memory_maps(self) -> list[mmap.mmap]:
         def open_map(name: str) -> mmap.mmap:
             with (self.folder / name).open("rb") as file:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
-        return [open_map(shard["file"]) for shard in self.shards]
+        return [open_map(shard.file) for shard in self.shards]
 
     @cached_property
     def _extents(self) -> NDArray[np.int64]:
-        """[N, 3]: the shard of each image, its first byte there, and how many."""
-        places = [np.empty((0, 3), np.int64)]
+        """[N, 3]: the shard of each image, its first byte in the shard's file, its bytes."""
+        extents_N3 = [np.empty((0, 3), np.int64)]
         for number, shard in enumerate(self.shards):
-            samples = shard["images"]
-            if self.codec == "raw":
-                size = self.side * self.side * 3
-                header = (self.folder / shard["file"]).stat().st_size - samples * size
-                extents = np.stack([header + np.arange(samples) * size, np.full(samples, size)], axis=1)
-            else:
-                extents = read_array(self.folder / shard["index"], (samples, 2), np.int64)
-                ends, size = extents.sum(1), (self.folder / shard["file"]).stat().st_size
-                if samples and not (extents.min() >= 0 and extents.max() <= size and ends.max() <= size):
-                    raise ValueError(f"{self.folder / shard['index']} points outside {shard['file']}; {_REMEDY}")
-            places.append(np.column_stack([np.full(samples, number), extents]))
-        return np.concatenate(places)
+            extents_n2 = self._raw_extents(shard) if self.codec == "raw" else self._jpeg_extents(shard)
+            extents_N3.append(np.column_stack([np.full(shard.images, number), extents_n2]))
+        return np.concatenate(extents_N3)
+
+    def _raw_extents(self, shard: ShardRecord) -> NDArray[np.int64]:
+        image_bytes = self.side * self.side * 3
+        header_bytes = (self.folder / shard.file).stat().st_size - shard.images * image_bytes
+        return np.stack([header_bytes + np.arange(shard.images) * image_bytes,
+                         np.full(shard.images, image_bytes)], axis=1)
+
+    def _jpeg_extents(self, shard: ShardRecord) -> NDArray[np.int64]:
+        assert shard.index is not None
+        extents_n2 = read_array(self.folder / shard.index, (shard.images, 2), np.int64)
+        ends, size = extents_n2.sum(1), (self.folder / shard.file).stat().st_size
+        if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and ends.max() <= size):
+            raise UserError(f"{self.folder / shard.index} points outside {shard.file}", RESTORE)
+        return extents_n2
+
+
+# --- Files, checked ---------------------------------------------------------------------------------------------------
+
+
+def read_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """Read a .npy file that must hold an array of this shape and type.
+
+    Nothing is allocated for any other array, and nothing is unpickled. Raises UserError naming the file if it is
+    damaged, FileNotFoundError if it is missing.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None
+            if header == (shape, False, np.dtype(kind)):
+                return np.fromfile(file, kind, math.prod(shape)).reshape(shape)
+    except FileNotFoundError:
+        raise
+    except Exception:  # the header is a Python literal: a damaged one raises anything
+        pass
+    sides = " x ".join(map(str, shape))
+    raise UserError(f"{path} is damaged: it is not an array of {sides} {kind.__name__}", RESTORE)
+
+
+def _read_names(path: Path, count: int) -> list[str]:
+    with contextlib.suppress(ValueError, RecursionError):
+        names = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(names, list) and len(names) == count and {*map(type, names)} <= {str}:
+            return names
+    raise UserError(f"{path} is damaged: it is not a list of {count} names", RESTORE)
+
+
+def check_sizes(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Raise UserError naming the first file that is missing, truncated or too long."""
+    for name, record in files.items():
+        if fault := _size_fault(folder / name, record.bytes):
+            raise UserError(f"{folder / name} {fault}", RESTORE)
+
+
+def _size_fault(path: Path, expected: int) -> str:
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    return "" if size == expected else (
+        f"is {'truncated' if size < expected else 'too long'}: {size:,} bytes of {expected:,}")
+
+
+def _find_fault(folder: Path, file: tuple[str, FileRecord]) -> str:
+    """What is wrong with a file, beginning with its name; empty if its checksum matches."""
+    name, record = file
+    if fault := _size_fault(folder / name, record.bytes):
+        return f"{name} {fault}"
+    with (folder / name).open("rb") as content:
+        matches = hashlib.file_digest(content, "sha256").hexdigest() == record.sha256
+    return "" if matches else f"{name} is damaged: its checksum does not match"

@@ -13,30 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet._runtime import kernels
-from alexnet._runtime.mmap_batch import MmapBatch
+from alexnet._runtime.pixels import AnyPixels, as_pixels
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import random_views
-
-Pixels = Tensor | MmapBatch
-"""Stored images, uint8 [N, side, side, 3]: in a tensor on any device, or where they lie in a memory map."""
-
-
-def as_tensor(pixels: Pixels) -> Tensor:
-    """The images as a tensor [N, side, side, C]."""
-    return torch.from_numpy(pixels.read()) if isinstance(pixels, MmapBatch) else pixels
 
 
 def central_window(side: int, crop: int) -> slice:
     """The rows, and the columns, of the center crop of a square image."""
     first = (side - crop) // 2
     return slice(first, first + crop)
-
-
-def _side_and_device(pixels: Pixels) -> tuple[int, torch.device]:
-    if isinstance(pixels, MmapBatch):
-        return pixels.store.side, torch.device("cpu")
-    return pixels.shape[1], pixels.device
 
 
 class Preprocess(nn.Module):
@@ -69,21 +55,26 @@ class Preprocess(nn.Module):
         mean = torch.from_numpy(np.array(mean_HWC))
         return cls(spec, mean.mean((0, 1), keepdim=True) if spec.mean == "channel" else mean)
 
-    def forward(self, pixels: Pixels) -> Tensor:
+    def forward(self, pixels: AnyPixels) -> Tensor:
         """The center crop: float [N, C, crop, crop] from uint8 [N, side, side, C]."""
-        side, device = _side_and_device(pixels)
-        window = central_window(side, self.spec.crop)
-        # An exporter cannot trace the compiled kernel. A slice leaves the batch size open.
-        if not _is_traced() and kernels.supports_crop(pixels, torch.float32):
-            return self.crop_normalize(pixels, torch.full((len(pixels), 2), window.start, device=device))
+        if isinstance(pixels, Tensor) and _is_traced():  # an exporter cannot trace the compiled kernel
+            pixels_NHWC = pixels
+        else:
+            batch = as_pixels(pixels)
+            if kernels.supports_crop(batch, torch.float32):
+                start = central_window(batch.side, self.spec.crop).start
+                return self.crop_normalize(batch, torch.full((len(batch), 2), start, device=batch.device))
+            pixels_NHWC = batch.tensor()
+        window = central_window(pixels_NHWC.shape[1], self.spec.crop)
         mean_HWC = self.mean_HWC if len(self.mean_HWC) == 1 else self.mean_HWC[window, window]
-        views_NHWC = as_tensor(pixels)[:, window, window].float() - mean_HWC
+        # A slice leaves the batch size open in an exported graph.
+        views_NHWC = pixels_NHWC[:, window, window].float() - mean_HWC
         return self.normalize(views_NHWC.permute(0, 3, 1, 2))
 
-    def ten_views(self, pixels: Pixels) -> Tensor:
+    def ten_views(self, pixels: AnyPixels) -> Tensor:
         """Ten views: four corners, the center, and their mirror images (§4.1): float [N, 10, C, crop, crop]."""
-        (side, device), count = _side_and_device(pixels), len(pixels)
-        last = side - self.spec.crop
+        pixels = as_pixels(pixels)
+        device, count, last = pixels.device, len(pixels), pixels.side - self.spec.crop
         five = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
         top_left_V2 = torch.tensor(five * 2, device=device)
         mirrored_V = torch.arange(10, device=device) >= 5
@@ -93,7 +84,7 @@ class Preprocess(nn.Module):
         return views.unflatten(0, (count, 10))
 
     def training_views(
-        self, pixels: Pixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
+        self, pixels: AnyPixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
         lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
         group_leaders: NDArray[np.int64] | None = None,
     ) -> Tensor:
@@ -105,8 +96,8 @@ class Preprocess(nn.Module):
             recipe, seed, epoch, lighting_CC, group_leaders: as for `augmentation.random_views`.
             dtype: float32, or bfloat16 where the network would round to it anyway.
         """
-        side, device = _side_and_device(pixels)
-        drawn = random_views(recipe, indices, seed, epoch, side=side, crop=self.spec.crop, device=device,
+        pixels = as_pixels(pixels)
+        drawn = random_views(recipe, indices, seed, epoch, side=pixels.side, crop=self.spec.crop, device=pixels.device,
                              lighting_CC=lighting_CC, group_leaders=group_leaders)
         if drawn.boxes_N4 is not None:
             return self.random_resized_crop(pixels, drawn.boxes_N4, drawn.mirrored_N, drawn.shift_NC, dtype)
@@ -114,17 +105,19 @@ class Preprocess(nn.Module):
         return self.crop_normalize(pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype)
 
     def crop_normalize(
-        self, pixels: Pixels, top_left_V2: Tensor, mirrored_V: Tensor | None = None, shift_VC: Tensor | None = None,
+        self, pixels: AnyPixels, top_left_V2: Tensor, mirrored_V: Tensor | None = None, shift_VC: Tensor | None = None,
         dtype: torch.dtype = torch.float32, image_V: Tensor | None = None,
     ) -> Tensor:
         """`crop`, then `normalize`: float [V, C, crop, crop]. The compiled kernel does both in one pass.
 
         image_V: the index in the batch of each view's image; default: one view of each image.
         """
+        pixels = as_pixels(pixels)
         if kernels.supports_crop(pixels, dtype):
-            return kernels.crop_normalize(pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC,
-                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V)
-        views = self.crop(as_tensor(pixels), top_left_V2[:, 0], top_left_V2[:, 1], image_V)
+            return kernels.crop_normalize(
+                pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC, self.spec.crop,
+                bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V)
+        views = self.crop(pixels.tensor(), top_left_V2[:, 0], top_left_V2[:, 1], image_V)
         return self.normalize(views, mirrored_V, shift_VC, dtype)
 
     def crop(self, pixels_NHWC: Tensor, top_V: Tensor, left_V: Tensor, image_V: Tensor | None = None) -> Tensor:
@@ -138,20 +131,22 @@ class Preprocess(nn.Module):
         return views.float() - means
 
     def random_resized_crop(
-        self, pixels: Pixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
+        self, pixels: AnyPixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Boxes (top, left, rows, columns, in pixels) rescaled to crop x crop, bilinear, then `normalize`."""
-        (side, device), crop = _side_and_device(pixels), self.spec.crop
+        pixels, crop = as_pixels(pixels), self.spec.crop
+        side, device = pixels.side, pixels.device
         if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
-            return kernels.resized_crop_normalize(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
-                                 bgr=self.spec.channels == "BGR", dtype=dtype)
+            return kernels.resized_crop_normalize(
+                pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
+                bgr=self.spec.channels == "BGR", dtype=dtype)
         # affine_grid measures the image from -1 to 1: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)
         theta_N23 = torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
                                  torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float().to(device)
-        views = (as_tensor(pixels).float() - self.mean_HWC).permute(0, 3, 1, 2)
+        views = (pixels.tensor().float() - self.mean_HWC).permute(0, 3, 1, 2)
         grid = F.affine_grid(theta_N23, [len(views), views.shape[1], crop, crop], align_corners=False)
         views = F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return self.normalize(views, mirrored_N, shift_NC, dtype)

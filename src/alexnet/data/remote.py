@@ -1,355 +1,240 @@
-"""Jpeg shards at an address, or in a folder -> the loader's batches: fetched whole, ahead, into a bounded cache.
+"""Stream jpeg shards from a URL (or a folder): each is fetched whole, ahead of its use, into a bounded cache.
 
-The shards are WebDataset's tars, and any WebDataset client reads them; here they are read by their index and not by the
-webdataset library, which knows no image's number and can only begin an epoch at its beginning.
+The shards are WebDataset tars. They are read by their index and not by the webdataset library, which does not know
+the index of an image and can only start an epoch at its beginning.
 
-An epoch is arithmetic here too. Its shards, in an order of (seed, epoch) and each shuffled within, make a row that is
-cut into lanes; a batch takes its images from all lanes in turn. So images are mixed as by a shuffle buffer of
-LANES shards, a process reads lanes of its own, and at any number of processes that divides LANES batches are the same.
-With another number they differ: only at an epoch's end may a run then go on with more processes, or fewer, and `Trainer`
-sees to it.
+An epoch is cut into lanes (`order.lane_order`): its images are mixed as by a shuffle buffer of LANES shards, and each
+process reads lanes of its own. With any number of processes that divides LANES the batches are the same. With another
+number they differ, so a run that changes to it may only resume at the end of an epoch; `Trainer` checks that.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import mmap
-import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Self
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from alexnet._runtime.download import ChecksumError, fetch
-from alexnet.data import loader, packed
-from alexnet.data import manifest as manifest_module
-from alexnet.data.loader import CPU, Batch, batches_per_epoch
-from alexnet.data.manifest import MANIFEST, MEAN
-from alexnet.data.packed import PackedDataset, PackedSplit
-from alexnet.data.shards import Codec
-from alexnet.data.sources.detect import cache_folder
-from alexnet.data.url_images import is_address
+from alexnet._runtime.cache import cache_folder
+from alexnet._runtime.download import fetch
+from alexnet.data import packed
+from alexnet.data.manifest import MANIFEST, MEAN, Codec, Manifest, ShardRecord, parse_manifest
+from alexnet.data.order import lane_order
+from alexnet.data.packed import Extent, PackedDataset, PackedSplit
+from alexnet.data.shard_cache import TRIES, ShardCache, url_of
+from alexnet.data.url_images import is_url
+from alexnet.errors import UserError, require
 
 LANES = 8
-"""The shuffle buffer, in shards: of 5,000 images, as `pack` makes them, it holds 40,000."""
+"""The shuffle buffer, in shards: with 5,000 images in each, as `pack` makes them, it holds 40,000."""
 
 FETCHERS = 4
 """Shards that are fetched at a time, ahead of those that are read."""
 
 CACHE_BYTES = 16_000_000_000
-"""What is kept of all that was streamed: ImageNet at 256 pixels has 28 GB of it."""
+"""Default size of the cache. ImageNet at 256 pixels has 28 GB of shards."""
 
-_TRIES = 3
 _REMEDY = "check the address, which must be of a folder that `alexnet pack SOURCE DEST --codec jpeg` made"
 
 
-def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream:
-    """The jpeg pack at an http or https address, or in a folder or at its file: address, to be read shard by shard.
+def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> StreamedDataset:
+    """Open a jpeg pack at an http, https or file URL, or in a folder, to read it shard by shard.
 
-    cache_bytes: what the cache may hold of shards, of this and other addresses; as many as are read at once it always
-    may. Nothing is written to a folder that is the source. Only the address's own host is asked.
-    Raises ValueError for what is no such pack, and for a host that does not answer, in one sentence.
+    Nothing is written to a folder that is the source. No host but the one in the URL is asked.
+
+    Args:
+        cache_bytes: the size of the cache of shards, of this and other URLs; at least as many as are read at once.
+
+    Raises:
+        UserError: there is no such pack, or the host does not answer.
     """
-    url = str(source) if is_address(str(source)) else ""
+    url = str(source) if is_url(str(source)) else ""
     if urlsplit(url).scheme == "file":
-        source, url = _folder_at(url), ""
+        source, url = _folder_of(url), ""
     manifest = _fetch_manifest(url) if url else packed.open_packed(source).manifest
-    if (codec := manifest["plan"]["codec"]) != "jpeg":
-        raise ValueError(f"{source} is packed {codec}, and what is streamed must be jpeg; pack it again with "
-                         "--codec jpeg")
-    files = manifest["files"]
+    codec, files = manifest.plan.codec, manifest.files
+    require(codec == "jpeg", f"{source} is packed {codec}, and only jpeg can be streamed", "pack it again with "
+            "--codec jpeg")
     if not url:
-        return Stream(Path(source), manifest, Store(Path(source), files))
-    folder = cache_folder() / "streamed" / PackedDataset(Path(), manifest).fingerprint[:12]
-    largest = max((known["bytes"] for name, known in files.items() if name.endswith(".tar")), default=0)
-    store = Store(folder, files, url, max(cache_bytes, (LANES + FETCHERS) * largest))
-    store.bring(MEAN)
-    return Stream(folder, manifest, store)
+        return StreamedDataset(Path(source), manifest, ShardCache(Path(source), files))
+    folder = cache_folder() / "streamed" / manifest.fingerprint()[:12]
+    largest = max((record.bytes for name, record in files.items() if name.endswith(".tar")), default=0)
+    cache = ShardCache(folder, files, url, max(cache_bytes, (LANES + FETCHERS) * largest))
+    cache.fetch(MEAN)
+    return StreamedDataset(folder, manifest, cache)
 
 
-def _folder_at(url: str) -> Path:
-    if (host := urlsplit(url).netloc) not in ("", "localhost"):
-        raise ValueError(f"{url} names the host {host}, and a file: address is of this machine; give the whole path "
-                         "after three strokes, as in file:///data")
+def _folder_of(url: str) -> Path:
+    host = urlsplit(url).netloc
+    require(host in ("", "localhost"), f"{url} names the host {host}, and a file: URL is of this machine",
+            "give the whole path after three slashes, as in file:///data")
     return Path(url2pathname(urlsplit(url).path))
 
 
-def _fetch_manifest(url: str) -> dict[str, Any]:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"{url} begins with {urlsplit(url).scheme}://, and only http://, https:// and file:// are "
-                         "streamed; take the https address that every bucket has too")
-    address = _beside(url, MANIFEST)
+def _fetch_manifest(url: str) -> Manifest:
+    scheme = urlsplit(url).scheme
+    require(scheme in ("http", "https"),
+            f"{url} begins with {scheme}://, and only http://, https:// and file:// can be streamed",
+            "use the https URL that every bucket has too")
+    manifest_url, error = url_of(url, MANIFEST), UserError("")
     with TemporaryDirectory() as folder:
-        for attempt in range(_TRIES):
-            path = fetch(address, Path(folder) / f"{attempt}", "", same_host=True, remedy=_REMEDY)
+        for attempt in range(TRIES):
+            path = fetch(manifest_url, Path(folder) / f"{attempt}", "", same_host=True, remedy=_REMEDY)
             try:
-                manifest = manifest_module.parse_json(path.read_bytes(), address)
-                break
-            except ValueError as error:  # cut off, or none at all
-                problem = error
-        else:
-            raise ValueError(f"{str(problem).partition(';')[0]}; {_REMEDY}") from problem
-    manifest_module.check_manifest(manifest, address)
-    return manifest
-
-
-def _beside(url: str, name: str) -> str:
-    """The address of a file in the folder at `url`, which may end in a query, as signed addresses do."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+                return parse_manifest(path.read_bytes(), manifest_url)
+            except UserError as problem:  # truncated on the way, or not a manifest
+                error = problem
+    raise UserError(error.problem, _REMEDY)
 
 
 @dataclass(frozen=True)
-class Store:
-    """Where shards are, and where they are at hand; without an address, that is the same."""
+class StreamedDataset(PackedDataset):
+    """A packed folder whose shards are fetched when they are read. `open_stream` makes one."""
 
-    folder: Path
-    files: dict[str, dict[str, Any]]
-    url: str = ""
-    room: int = 0
-    """Bytes of shards that may lie in the cache."""
-    coming: dict[str, int] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def bring(self, name: str, on_progress: Callable[[int, int], object] | None = None) -> Path:
-        """The file, at hand, with the manifest's checksum."""
-        path, known = self.folder / name, self.files[name]
-        if not self.url or path.is_file():
-            return path
-        get = partial(fetch, _beside(self.url, name), path, f"sha256:{known['sha256']}", on_progress,
-                      size=known["bytes"], same_host=True, remedy="try again; a run goes on with --resume")
-        with self._room_for(name):
-            for _ in range(_TRIES - 1):
-                with suppress(ChecksumError):
-                    return get()
-            return get()
-
-    @contextmanager
-    def _room_for(self, name: str) -> Iterator[None]:
-        """Within, the file comes; first the shards that were not read for longest make room for it."""
-        if not name.endswith(".tar"):  # the others are small, and stay
-            yield
-            return
-        with self.lock:
-            self.coming[name] = self.files[name]["bytes"]
-            # A process that reads a shard keeps its memory map, whoever removes the file.
-            there = self._at_hand()
-            over = sum(size for _, size, _ in there) + sum(self.coming.values()) - self.room
-            for _, size, file in there:
-                if over > 0:
-                    file.unlink(missing_ok=True)
-                    over -= size
-        try:
-            yield
-        finally:
-            with self.lock:
-                del self.coming[name]
-
-    def _at_hand(self) -> list[tuple[int, int, Path]]:
-        """When each shard was last read, its bytes, and where it is; the oldest first."""
-        there = []
-        for file in self.folder.parent.glob("*/*.tar"):
-            with suppress(FileNotFoundError):  # other processes make room too
-                status = file.stat()
-                there.append((status.st_mtime_ns, status.st_size, file))
-        return sorted(there)
-
-
-@dataclass(frozen=True)
-class Stream(PackedDataset):
-    """A packed folder whose shards come when they are read. `open_stream` makes one."""
-
-    store: Store
+    cache: ShardCache
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the data and of how it is read: a run does not go on with another order of images."""
+        """Of the data and of the way it is read: a run does not resume with another order of images."""
         return f"{super().fingerprint}-streamed"
 
-    def split(self, name: str) -> Streamed:
-        return Streamed(self.store, self.codec, self.side, super().split(name).shards, len(self.classes))
-
-
-# --- Reading ----------------------------------------------------------------------------------------------------------
+    def split(self, name: str) -> StreamedSplit:
+        return StreamedSplit(self.cache, self.codec, self.side, self._shards_of(name), len(self.classes))
 
 
 class _Stopped(Exception):
-    """Nobody waits for these images any more."""
+    """The consumer of the images has gone."""
 
 
-class Streamed(PackedSplit):
-    """The images of one split, each shard fetched when one of its images is asked for."""
+class StreamedSplit(PackedSplit):
+    """The images of one split, each shard fetched when one of its images is read."""
 
     def __init__(
-        self, store: Store, codec: Codec, side: int, shards: Sequence[dict[str, Any]], classes: int,
+        self, cache: ShardCache, codec: Codec, side: int, shards: Sequence[ShardRecord], classes: int,
     ) -> None:
-        super().__init__(store.folder, codec, side, shards, classes)
-        self.store = store
-        self.sizes = np.array([shard["images"] for shard in shards], np.int64)
-        self.firsts = self.sizes.cumsum() - self.sizes
-        self._begin()
+        super().__init__(cache.folder, codec, side, shards, classes)
+        self.cache = cache
+        self.shard_images = np.array([shard.images for shard in shards], np.int64)
+        self.first_of_shard = self.shard_images.cumsum() - self.shard_images
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._open: dict[int, PackedSplit] = {}
         self._locks = [threading.Lock() for _ in self.shards]
         self._stop = threading.Event()
 
-    def reader(self) -> Streamed:
-        """The same, with shards of its own to open, until `stop`."""
-        reader = copy.copy(self)
-        reader._begin()
-        return reader
-
-    def stop(self) -> None:
-        """End every fetch. What arrived stays."""
-        self._stop.set()
-
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """[N]"""
-        self._bring_all("labels")
+        self._fetch_all([shard.labels for shard in self.shards])
         return super().labels
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """[N], each image's name in its source."""
-        self._bring_all("names")
+        """[N], the name of each image in its source."""
+        self._fetch_all([shard.names for shard in self.shards])
         return super().names
 
     def sample(self, count: int) -> NDArray[np.int64]:
-        """The first ones, so that few shards are fetched; training images are packed in a mixed order."""
+        """The first images, so that few shards are fetched; training images are packed in a mixed order."""
         return np.arange(min(len(self), count))
+
+    # --- An epoch ---
+
+    def lanes(self, world: int) -> int:
+        """The number of lanes that an epoch is cut into for so many processes, each of which reads some of them."""
+        return math.lcm(LANES, world)
+
+    def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, world: int) -> NDArray[np.int64]:
+        return lane_order(self.shard_images, batch_size, shuffle, self.lanes(world) if shuffle else world)
+
+    @contextmanager
+    def epoch_reader(
+        self, order_M: NDArray[np.int64], steps_M: NDArray[np.int64], ahead: int,
+    ) -> Iterator[tuple[Self, Callable[[int], None]]]:
+        """As `PackedSplit.epoch_reader`; fetches the shards ahead, and ends every fetch when the block is left."""
+        shards_M = self.shard_of(order_M)
+        firsts = np.sort(np.unique(shards_M, return_index=True)[1])
+        wanted, wanted_at = shards_M[firsts].tolist(), steps_M[firsts]
+        reader, pool, requested = self._reader(), ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetcher"), 0
+
+        def before_step(step: int) -> None:
+            """Request the shards of all batches that may be read by now, and FETCHERS more."""
+            nonlocal requested
+            until = int(np.searchsorted(wanted_at, step + ahead, side="right")) + FETCHERS
+            for number in wanted[requested:until]:
+                pool.submit(reader.shard, number)  # an error is raised again where the shard is read
+            requested = max(requested, until)
+            reader._close_evicted()
+
+        try:
+            before_step(int(steps_M[0]) if len(steps_M) else 0)
+            yield reader, before_step
+        finally:
+            reader._stop.set()  # what has arrived stays in the cache
+            pool.shutdown(cancel_futures=True)
+
+    def _reader(self) -> Self:
+        """The same split, with open shards of its own and a stop of its own."""
+        reader = copy.copy(self)
+        reader._reset()
+        return reader
+
+    # --- Shards ---
 
     def shard_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of each image's shard."""
-        return np.searchsorted(self.firsts, indices, side="right") - 1
+        return np.searchsorted(self.first_of_shard, indices, side="right") - 1
 
     def shard(self, number: int) -> PackedSplit:
-        """One shard, open, from wherever it is."""
+        """Open one shard; it is fetched if necessary."""
         record = self.shards[number]
         with self._locks[number]:
-            one = self._open.get(number)
-            while one is None:
-                for role in ("index", "file"):
-                    self._bring(record[role])
-                with suppress(FileNotFoundError):  # another process needed the room
-                    fresh = PackedSplit(self.folder, self.codec, self.side, [record], self.classes)
-                    fresh._locate(np.zeros(1, np.int64))  # which opens it, before the file may go
-                    one = fresh
-            self._open[number] = one
-        if self.store.url:
-            with suppress(FileNotFoundError):
-                os.utime(self.folder / record["file"])
-        return one
+            opened = self._open.get(number)
+            while opened is None:
+                for name in filter(None, (record.index, record.file)):
+                    self._fetch(name)
+                with suppress(FileNotFoundError):  # another process has evicted it
+                    shard = PackedSplit(self.folder, self.codec, self.side, [record], self.classes)
+                    shard._locate(np.zeros(1, np.int64))  # opens the memory map, before the file may be evicted
+                    opened = shard
+            self._open[number] = opened
+        self.cache.touch(record.file)
+        return opened
 
-    def _bring(self, name: str) -> None:
-        def go_on(*progress: int) -> None:
+    def _fetch(self, name: str) -> None:
+        def raise_if_stopped(*progress: int) -> None:
             if self._stop.is_set():
                 raise _Stopped
 
-        go_on()
-        self.store.bring(name, go_on)
+        raise_if_stopped()
+        self.cache.fetch(name, raise_if_stopped)
 
-    def _bring_all(self, role: str) -> None:
+    def _fetch_all(self, names: Sequence[str]) -> None:
         with ThreadPoolExecutor(FETCHERS) as pool:
-            list(pool.map(self._bring, (record[role] for record in self.shards)))
+            list(pool.map(self._fetch, names))
 
-    def close_removed(self) -> None:
-        """Let go of shards that are in the cache no more: their bytes are free only then."""
+    def _close_evicted(self) -> None:
+        """Close shards that are no longer in the cache: their disk space is free only then."""
         for number in list(self._open):
-            if not (self.folder / self.shards[number]["file"]).exists():
+            if not (self.folder / self.shards[number].file).exists():
                 self._open.pop(number, None)
 
-    def _locate(self, indices: NDArray[np.int64]) -> list[tuple[mmap.mmap, int, int]]:
+    def _locate(self, indices: NDArray[np.int64]) -> list[Extent]:
         numbers = self.shard_of(indices)
-        at_hand = {number: self.shard(number) for number in np.unique(numbers).tolist()}
-        within = (indices - self.firsts[numbers])[:, None]
-        return [place for number, index in zip(numbers.tolist(), within, strict=True)
-                for place in at_hand[number]._locate(index)]
-
-
-# --- Batches ----------------------------------------------------------------------------------------------------------
-
-
-def lanes(world: int) -> int:
-    """Into how many an epoch is cut for that many processes, each of which reads some of its own."""
-    return math.lcm(LANES, world)
-
-
-def order(
-    sizes: NDArray[np.int64], batch_size: int, shuffle: tuple[int, int] | None = None, lanes: int = LANES,
-) -> NDArray[np.int64]:
-    """The epoch's order of all images, in shards of those sizes: int64 [N].
-
-    The row of shuffled shards is cut into lanes, and the image at place p of its batch is the next one of lane
-    p % lanes. Without shuffle and with one lane it is the order of the split.
-    """
-    total, firsts = int(sizes.sum()), sizes.cumsum() - sizes
-    row = np.arange(total)
-    if shuffle:
-        rng = np.random.Generator(np.random.Philox(key=shuffle))
-        row = np.concatenate([row[:0], *(firsts[one] + rng.permutation(sizes[one])
-                                         for one in rng.permutation(len(sizes)))])
-    global_indices = np.empty_like(row)
-    global_indices[np.argsort(_extents(total, batch_size)[1] % lanes, kind="stable")] = row
-    return global_indices
-
-
-def _extents(total: int, batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each image of an epoch, its batch and its place there: two of [N]."""
-    steps = batches_per_epoch(total, batch_size)
-    bounds = np.arange(steps + 1) * total // max(steps, 1)
-    step_N = np.repeat(np.arange(steps), np.diff(bounds))
-    return step_N, np.arange(total) - bounds[step_N]
-
-
-def batches(
-    split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
-    rank: int = 0, world: int = 1, workers: int = 2, ahead: int = 4, device: torch.device = CPU,
-) -> Generator[Batch]:
-    """`loader.batches`; of a streamed split each process fetches the shards that its own images are in.
-
-    No shard is fetched again for what came before `start`. Raises ValueError where a shard cannot be had.
-    """
-    if not isinstance(split, Streamed):
-        yield from loader.batches(split, batch_size, shuffle=shuffle, start=start, rank=rank, world=world,
-                                  workers=workers, ahead=ahead, device=device)
-        return
-    global_indices = order(split.sizes, batch_size, shuffle, lanes(world) if shuffle else world)
-    step_N, place_N = _extents(len(global_indices), batch_size)
-    mine = np.flatnonzero((step_N >= start) & (place_N % world == rank))
-    numbers = split.shard_of(global_indices[mine])
-    first = np.sort(np.unique(numbers, return_index=True)[1])
-    wanted, wanted_at = numbers[first].tolist(), step_N[mine][first]
-    reader, pool, asked = split.reader(), ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetcher"), 0
-
-    def ask(step: int) -> None:
-        """For the shards of all batches that may be read by now, and some more."""
-        nonlocal asked
-        until = int(np.searchsorted(wanted_at, step + ahead, side="right")) + FETCHERS
-        for number in wanted[asked:until]:
-            pool.submit(reader.shard, number)  # a problem comes up again where the shard is read
-        asked = max(asked, until)
-        reader.close_removed()
-
-    try:
-        ask(start)
-        for step, batch in enumerate(
-                loader.in_order(reader, global_indices, batch_size, start, rank, world, workers, ahead, device), start + 1):
-            ask(step)
-            yield batch
-    finally:
-        reader.stop()
-        pool.shutdown(cancel_futures=True)
+        opened = {number: self.shard(number) for number in np.unique(numbers).tolist()}
+        within = (indices - self.first_of_shard[numbers])[:, None]
+        return [extent for number, index in zip(numbers.tolist(), within, strict=True)
+                for extent in opened[number]._locate(index)]

@@ -13,7 +13,7 @@ from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset
-from alexnet.data.url_images import is_address
+from alexnet.data.url_images import is_url
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,17 @@ def check(data: str | Path) -> DataSummary:
     Args:
         data: A folder of class folders, a packed folder, a folder of archives, `cifar10`, `embedded`, or a URL.
     """
-    if is_address(str(data)):
+    if is_url(str(data)):
         return _packed_summary(open_stream(data), str(data))
     if is_packed(data) or (Path(data) / JOURNAL).is_file():
         return _packed_summary(open_packed(data), str(data))
     dataset = open_dataset(data)
-    images = {split: Counter(dataset.classes[image.label] for image in photos)
+    images = {split: dict(Counter(dataset.classes[image.label] for image in photos))
               for split, photos in dataset.splits.items()}
     return DataSummary(dataset.name, dataset.source, dataset.classes, images, dataset.notes, dataset.held_out)
 
 
 def _packed_summary(packed: PackedDataset, data: str) -> DataSummary:
-    images = {split: Counter(packed.classes[label] for label in packed.split(split).labels) for split in packed.splits}
+    images = {split: dict(Counter(packed.classes[label] for label in packed.split(split).labels))
+              for split in packed.splits}
     return DataSummary(packed.path.name, data, packed.classes, images, packed.notes)

@@ -1,7 +1,7 @@
-"""An image at an http or https address -> its bytes, where a user names one: within limits, and led nowhere else.
+"""Fetch an image from an http or https URL that a user names: limited bytes and seconds, no redirects to private hosts.
 
-An address that a user types is theirs to choose, also in their own network. Where its server sends on to, it is not:
-a redirect to a private address is refused, by the address that was really connected to, so that no name can lie.
+A URL that a user types may be in their own network. A redirect may not lead there: the server that sends it is not the
+user. The check is made on the address of the connection, so that no host name can hide it.
 """
 
 from __future__ import annotations
@@ -17,125 +17,130 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from alexnet.data.images import BadImage
 
-BYTES = 50_000_000
-"""More are not fetched."""
+MAX_BYTES = 50_000_000
 
-SECONDS = 60.0
-"""In all; and a quarter of it for each answer that must come."""
+MAX_SECONDS = 60.0
+"""In all; a quarter of it for each response of the server."""
 
 
-def is_address(name: str) -> bool:
-    """Whether it has a scheme and is no path: https://..., but also what is refused in words, such as ftp://."""
+def is_url(name: str) -> bool:
+    """Whether it has a scheme and is not a path: https://..., but also schemes that are refused later, such as ftp."""
     return "://" in name
 
 
 def fetch_image(url: str, allow_private: bool = False) -> bytes:
-    """What stands at an address. allow_private: also where a redirect leads to a private one.
+    """Fetch the bytes at a URL. Raises BadImage, with the reason, if that fails.
 
-    Raises BadImage, in one sentence, for what cannot be fetched.
+    Args:
+        allow_private: allow redirects to private addresses.
     """
     try:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise ValueError("only http:// and https:// addresses are fetched")
         opener = urllib.request.OpenerDirector()
-        for handler in (urllib.request.ProxyHandler(), _Http(allow_private), _Redirect(),
+        for handler in (urllib.request.ProxyHandler(), _HttpHandler(allow_private), _RedirectHandler(),
                         urllib.request.HTTPErrorProcessor(), urllib.request.HTTPDefaultErrorHandler()):
             opener.add_handler(handler)
-        return _within_limits(opener, _as_a_browser(url))
-    except urllib.error.HTTPError as problem:
-        problem.close()
-        reason = f"the server answers {problem.code} {problem.reason}"
-    except urllib.error.URLError as problem:
-        reason = str(problem.reason)
-    except (ValueError, OSError, http.client.HTTPException) as problem:
-        reason = str(problem) or type(problem).__name__
-    raise BadImage(f"{url} cannot be fetched: {' '.join(reason.split())}; check the address, or save the image "
-                   "and name the file")
+        return _receive(opener, _escaped(url))
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = f"the server answers {error.code} {error.reason}"
+    except urllib.error.URLError as error:
+        reason = str(error.reason)
+    except (ValueError, OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+    raise BadImage(f"{url} cannot be fetched: {' '.join(reason.split())}",
+                   "check the address, or save the image and name the file")
 
 
-def _as_a_browser(url: str) -> str:
-    """What a request may not hold, such as blanks and other alphabets' letters, in the bytes that stand for it."""
+def _escaped(url: str) -> str:
+    """Percent-encode what a request may not contain, such as blanks and letters of other alphabets."""
     parts = urlsplit(url)
     path, query = (quote(text, safe="%/:=&?~#+!$,;'@()*[]") for text in (parts.path, parts.query))
     return urlunsplit(parts._replace(path=path, query=query, fragment=""))
 
 
-def _within_limits(opener: urllib.request.OpenerDirector, url: str) -> bytes:
+def _receive(opener: urllib.request.OpenerDirector, url: str) -> bytes:
+    """The response's body. Raises ValueError if it is too large, too slow or truncated."""
     began = time.monotonic()
-    # Some servers of pictures refuse who does not say who they are.
+    # Some image servers refuse requests without a User-Agent.
     request = urllib.request.Request(url, headers={"User-Agent": "alexnet", "Accept": "image/*"})
-    with opener.open(request, timeout=SECONDS / 4) as answer:
-        declared = answer.headers.get("Content-Length", "")
+    with opener.open(request, timeout=MAX_SECONDS / 4) as response:
+        declared = response.headers.get("Content-Length", "")
         blocks, size = [], 0
-        while block := answer.read1(1 << 16):
+        while block := response.read1(1 << 16):
             size += len(block)
-            if size > BYTES or (declared.isdigit() and int(declared) > BYTES):
-                raise ValueError(f"it is larger than {BYTES / 1e6:g} MB")
-            if time.monotonic() - began > SECONDS:
-                raise ValueError(f"it did not arrive within {SECONDS:g} seconds")
+            if size > MAX_BYTES or (declared.isdigit() and int(declared) > MAX_BYTES):
+                raise ValueError(f"it is larger than {MAX_BYTES / 1e6:g} MB")
+            if time.monotonic() - began > MAX_SECONDS:
+                raise ValueError(f"it did not arrive within {MAX_SECONDS:g} seconds")
             blocks.append(block)
         if declared.isdigit() and size < int(declared):
-            raise ValueError(f"it was cut off after {size:,} of {int(declared):,} bytes")
+            raise ValueError(f"it was truncated after {size:,} of {int(declared):,} bytes")
         return b"".join(blocks)
 
 
-class _Redirect(urllib.request.HTTPRedirectHandler):
+class _RedirectedRequest(urllib.request.Request):
+    """A request to a URL that a server, and not the user, has named."""
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     max_redirections = 5
 
-    def redirect_request(self, request: Any, answer: Any, code: int, text: str, headers: Any, url: str) -> Any:
+    def redirect_request(self, request: Any, response: Any, code: int, text: str, headers: Any, url: str) -> Any:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ValueError(f"it sends on to {url[:100]}, which is no http address")
-        made = super().redirect_request(request, answer, code, text, headers, url)
-        if made is not None:
-            made.led = True  # type: ignore[attr-defined]
-        return made
+            raise ValueError(f"it redirects to {url[:100]}, which is not an http address")
+        made = super().redirect_request(request, response, code, text, headers, url)
+        return made and _RedirectedRequest(
+            made.full_url, headers=made.headers, origin_req_host=made.origin_req_host, unverifiable=True)
 
 
-class _Http(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Both schemes, over connections that look whom they have reached where a redirect led them there."""
+class _HttpHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Both schemes. After a redirect, the connections check the address that they have reached."""
 
     def __init__(self, allow_private: bool) -> None:
         urllib.request.HTTPSHandler.__init__(self)
         self.allow_private = allow_private
 
     def http_open(self, request: Any) -> Any:
-        return self.do_open(functools.partial(_Connection, looks=self._looks(request)), request)
+        return self.do_open(functools.partial(_Connection, check_peer=self._must_check_peer(request)), request)
 
     def https_open(self, request: Any) -> Any:
-        return self.do_open(functools.partial(_SafeConnection, looks=self._looks(request)), request)
+        return self.do_open(functools.partial(_SecureConnection, check_peer=self._must_check_peer(request)), request)
 
-    def _looks(self, request: Any) -> bool:
-        if not getattr(request, "led", False) or self.allow_private:
+    def _must_check_peer(self, request: Any) -> bool:
+        if not isinstance(request, _RedirectedRequest) or self.allow_private:
             return False
-        if request.has_proxy():  # which connects in our place; its own address says nothing
+        if request.has_proxy():  # the proxy connects for us, so the peer is the proxy
             _refuse_private(urlsplit(request.full_url).hostname or "")
             return False
         return True
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, *arguments: Any, looks: bool, **options: Any) -> None:
+    def __init__(self, *arguments: Any, check_peer: bool, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.looks = looks
+        self.check_peer = check_peer
 
     def connect(self) -> None:
         super().connect()
-        if self.looks:
+        if self.check_peer:
             _refuse_private(self.sock.getpeername()[0])
 
 
-class _SafeConnection(_Connection, http.client.HTTPSConnection):
-    """The same, encrypted."""
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    """The same, with TLS."""
 
 
 def _refuse_private(host: str) -> None:
-    """Raises ValueError for an address that is not the public network's."""
+    """Raise ValueError for an address that is not in the public network."""
+    error = ValueError(f"it redirects to {host}, a private address; allow that with --allow-private")
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:  # a name
+    except ValueError:  # a host name
         if host == "localhost":
-            raise ValueError(f"it sends on to {host}, a private address; allow that with --allow-private") from None
+            raise error from None
         return
     mapped = getattr(address, "ipv4_mapped", None) or address
     if not mapped.is_global or mapped.is_multicast:
-        raise ValueError(f"it sends on to {host}, a private address; allow that with --allow-private")
+        raise error

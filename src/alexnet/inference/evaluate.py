@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet._runtime.pixels import AnyPixels
 from alexnet.data.imagenet_classes import readable
+from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
-from alexnet.data.preprocessing import Pixels, Preprocess
-from alexnet.data.remote import batches
+from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError, did_you_mean, require
 from alexnet.inference.metrics import Errors, count_errors
 
@@ -24,7 +25,7 @@ ModelWithInput = tuple[nn.Module, Preprocess]
 """A network and its preprocessing. Several of them are an ensemble."""
 
 
-def probabilities(models: Sequence[ModelWithInput], pixels: Pixels, views: int = 1) -> Tensor:
+def probabilities(models: Sequence[ModelWithInput], pixels: AnyPixels, views: int = 1) -> Tensor:
     """Softmax outputs averaged over the views, and then over the networks (§4.1, §6): float32 [N, K].
 
     Args:

@@ -51,7 +51,8 @@ class Errors:
     def from_json(cls, tree: dict[str, Any]) -> Errors:
         """The counts that `to_json` was made from."""
         images = tree["photographs"]
-        return cls(images, tree["loss"] * images, round(tree["top1_error"] * images), round(tree["top5_error"] * images))
+        return cls(images, tree["loss"] * images, round(tree["top1_error"] * images),
+                   round(tree["top5_error"] * images))
 
     def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
         """Three lines of text; two for five classes or fewer, where the top-5 error is zero by definition.

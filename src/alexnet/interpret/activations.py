@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet.architecture.recipe import Recipe
-from alexnet.data.loader import CPU
+from alexnet.data.loader import CPU, batches
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.data.remote import batches
 from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.hooks import captured_outputs, on_outputs

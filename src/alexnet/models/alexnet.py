@@ -131,7 +131,7 @@ def _convolutions(arch: Arch) -> dict[str, nn.Module]:
         layers[f"conv{number}"] = convolution(
             maps, conv.width, conv.kernel, conv.stride, conv.padding, conv.dilation, arch.groups(number))
         maps = conv.width
-        for step in arch.steps(number):
+        for step in arch.post_ops(number):
             if step == "act":
                 layers[f"{arch.activation}{number}"] = ACTIVATIONS[arch.activation]()
             elif step == "pool":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from alexnet.architecture.overrides import override
+from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import CIFAR, recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
@@ -35,9 +35,7 @@ class Variant:
     def of(self, arch: Arch, way: Recipe) -> tuple[Arch, Recipe]:
         if self.without:
             arch = without(arch, self.without)
-        split = [setting.split(".", 1) for setting in self.settings]
-        arch = override(arch, [rest for kind, rest in split if kind == "arch"])
-        way = override(way, [rest for kind, rest in split if kind == "recipe"])
+        arch, way = configure(arch, way, self.settings)
         return arch, replace(way, epochs=max(1, round(way.epochs * self.epochs)))
 
 

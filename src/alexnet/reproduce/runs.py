@@ -23,9 +23,9 @@ import torch
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.loader import batches
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.data.remote import batches
 from alexnet.errors import Finding
 from alexnet.inference.evaluate import ModelWithInput, evaluate
 from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views

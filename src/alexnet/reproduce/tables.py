@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
-from alexnet.data.remote import batches
 from alexnet.inference.evaluate import ModelWithInput, probabilities
 from alexnet.inference.metrics import Errors, count_errors
 

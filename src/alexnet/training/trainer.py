@@ -25,14 +25,14 @@ from torch import Tensor
 from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import Precision, choose_precision, device_name
-from alexnet.architecture.overrides import difference, to_json
+from alexnet.architecture.overrides import first_difference, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.augmentation import lighting_basis
-from alexnet.data.loader import Batch, batches_per_epoch
+from alexnet.data.loader import Batch, batches
+from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.preprocessing import Preprocess
-from alexnet.data.remote import Streamed, batches, lanes
 from alexnet.errors import Finding
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
@@ -232,7 +232,7 @@ class Trainer:
         precision = choose_precision(precision, self.device)
         self.arithmetic = MixedPrecision(precision, self.device)
         self.on_event, self.about, self.world = on_event, about or {}, world
-        self.state = State(seed, packed.fingerprint, packed.plan["dataset"], precision)
+        self.state = State(seed, packed.fingerprint, packed.source_fingerprint, precision)
         self.training, self.validation = packed.split("train"), packed.split("val")
         for name, split in (("training", self.training), ("validation", self.validation)):
             if not len(split):
@@ -558,11 +558,11 @@ class Trainer:
             ("seed", state.seed, self.state.seed), ("precision", state.precision, self.state.precision),
         ):
             if then != now:
-                raise ValueError(f"{self.out} was begun with another {what} ({difference(then, now)}); "
+                raise ValueError(f"{self.out} was begun with another {what} ({first_difference(then, now)}); "
                                  "resume it with the same, or choose another --out")
-        if isinstance(self.training, Streamed) and state.step % self.steps:
+        if state.step % self.steps:
             begun = read_config(self.out)["readers"]
-            if lanes(begun) != lanes(readers):
+            if self.training.lanes(begun) != self.training.lanes(readers):
                 raise ValueError(f"{self.out} was stopped within an epoch that {begun} processes read, and {readers} "
                                  f"would read the stream in another order; go on with {begun} to the epoch's end")
         return saved

@@ -141,6 +141,6 @@ def structure(arch: Arch) -> Arch:
         arch, name="", input=InputSpec(), dropout=0.0, dropout_before=False, initialization="gaussian",
         output_init_std=0.0, output_init_bias=0.0, state_keys="names", lrn=lrn,
         towers=arch.towers if lrn.within_tower or any(conv.grouped for conv in arch.conv) else 1,
-        conv=tuple(replace(conv, init_std=0.0, init_bias=0.0, post_ops=" ".join(arch.steps(number)))
+        conv=tuple(replace(conv, init_std=0.0, init_bias=0.0, post_ops=" ".join(arch.post_ops(number)))
                    for number, conv in enumerate(arch.conv, 1)),
         dense=tuple(replace(dense, init_std=0.0, init_bias=0.0) for dense in arch.dense))

@@ -78,7 +78,7 @@ def exchange(world: ProcessGroup, blocks: Sequence[Tensor], lengths: Sequence[in
     got = blocks[0].new_empty((sum(lengths), *row))
     dist.all_to_all_single(got, torch.cat(list(blocks)), list(lengths), [len(block) for block in blocks])
     if not torch.is_inference_mode_enabled():  # evaluation sends as well, and is no step
-        world.sent["activities"] += sum(
+        world.sent["activations"] += sum(
             block.numel() * block.element_size() for rank, block in enumerate(blocks) if rank != world.rank)
     return list(got.split(list(lengths)))
 

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alexnet.architecture.overrides import difference
+from alexnet.architecture.overrides import first_difference
 from alexnet.inference.metrics import Errors
 
 TIMEOUT = 20.0
@@ -72,7 +72,7 @@ class ProcessGroup:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     sent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Bytes that this process has sent, by what they were: gradients, activities, statistics (see scaling.py)."""
+    """Bytes that this process has sent, by what they were: gradients, activations, statistics (see scaling_model.py)."""
     store: Any = None
     start: int = 1
     """How often these processes have been started, this time included."""
@@ -169,7 +169,7 @@ class ProcessGroup:
         for rank, other in enumerate(others, 1):
             if other != first:
                 raise ValueError(f"process {rank} of {self.size} was started with another {what} than process 0 "
-                                 f"({difference(other, first, ('there', 'here'))}); start all with the same data, "
+                                 f"({first_difference(other, first, ('there', 'here'))}); start all with the same data, "
                                  "options and version")
 
     def local_rank0_first(self, do: Callable[[], Any]) -> Any:

@@ -1,0 +1,128 @@
+"""Training steps: torch's own layers, torchvision's AlexNet, and ours; and the limit that a convolution sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from implementations import BATCH, Implementation, Work
+from implementations.common import batch, crop_of, prepare_process, torchvision
+
+
+def plain_network(name: str) -> Any:
+    """The network of a preset, in torch's own layers, as a tutorial would write it."""
+    from torch import nn
+
+    def conv(number: int, *shape: int, groups: int = 1, norm: bool = False, pool: bool = False) -> list[nn.Module]:
+        layers: list[nn.Module] = [nn.Conv2d(*shape, groups=groups), nn.ReLU(inplace=True)]
+        layers += [nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)] if norm else []
+        return layers + ([nn.MaxPool2d(3, 2)] if pool else [])
+
+    if name == "torchvision":
+        return torchvision().models.alexnet(num_classes=1000)
+    if name == "paper":
+        features = [*conv(1, 3, 96, 11, 4, 2, norm=True, pool=True),
+                    *conv(2, 96, 256, 5, 1, 2, groups=2, norm=True, pool=True),
+                    *conv(3, 256, 384, 3, 1, 1), *conv(4, 384, 384, 3, 1, 1, groups=2),
+                    *conv(5, 384, 256, 3, 1, 1, groups=2, pool=True)]
+        return nn.Sequential(*features, nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(),
+                             nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, 1000))
+    from alexnet.architecture.presets import arch
+
+    layout = arch(name)
+    lrn = layout.lrn
+    norm = nn.LocalResponseNorm(lrn.n, lrn.alpha * (1 if lrn.divide_by_n else lrn.n), lrn.beta, lrn.k)
+    modules = {"act": nn.ReLU(), "norm": norm,
+               "pool": nn.MaxPool2d(layout.pool_kernel, layout.pool_stride, ceil_mode=layout.pool_rounding == "ceil")}
+    layers: list[nn.Module] = []
+    maps = 3
+    for number, one in enumerate(layout.conv, 1):
+        layers += [nn.Conv2d(maps, one.width, one.kernel, one.stride, one.padding),
+                   *(modules[step] for step in layout.steps(number))]
+        maps = one.width
+    network = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(layout.classes))
+    network(batch(layout.input.crop, 2, 2)[0])  # sets the size of the lazy layer
+    return network
+
+
+def peer_step(name: str, tuned: bool = False, times: int = 1, bf16: bool = True) -> Work:
+    """Eager fp32; or tuned by PyTorch's performance guide: channels_last, bf16 autocast, fused SGD."""
+    import torch
+    import torch.nn.functional as F
+
+    network = plain_network(name).train()
+    layout = torch.channels_last if tuned else torch.contiguous_format
+    network = network.to(memory_format=layout)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=tuned or None)
+    views, labels = batch(crop_of(name), 10 if name == "cifar" else 1000)
+    views = views.contiguous(memory_format=layout)
+
+    def step() -> None:
+        for _ in range(times):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=tuned and bf16):
+                loss = F.cross_entropy(network(views).float(), labels)
+            loss.backward()
+            optimizer.step()
+
+    return step, BATCH * times
+
+
+def ours_step(name: str, precision: str, times: int = 1) -> Work:
+    prepare_process()
+    import torch
+
+    from alexnet._runtime.devices import choose_precision
+    from alexnet.architecture.presets import arch, default_recipe
+    from alexnet.models.alexnet import AlexNet
+    from alexnet.training.optimizer import SGD
+    from alexnet.training.precision import MixedPrecision
+    from alexnet.training.step import train_step
+
+    layout = arch(name)
+    mixed_precision = MixedPrecision(choose_precision(precision, "cpu"), torch.device("cpu"))
+    network = AlexNet(layout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = SGD(network, default_recipe(layout))
+    views, labels = batch(layout.input.crop, layout.classes)
+    views = views.to(mixed_precision.dtype_of_views, memory_format=torch.channels_last)
+
+    def step() -> None:
+        for _ in range(times):
+            train_step(network, optimizer, views, labels, 0.01, mixed_precision)
+
+    return step, BATCH * times
+
+
+def limit(dtype_name: str) -> Work:
+    """A 3x3 convolution of conv4's shape, as the upper limit of a step's speed. Its "images" are MFLOP."""
+    import torch
+    import torch.nn.functional as F
+
+    dtype = getattr(torch, dtype_name)
+    maps = torch.randn(BATCH, 256, 13, 13).to(dtype, memory_format=torch.channels_last)
+    kernels = torch.randn(384, 256, 3, 3).to(dtype, memory_format=torch.channels_last)
+    with torch.no_grad():
+        F.conv2d(maps, kernels, padding=1)
+
+    def work() -> None:
+        with torch.no_grad():
+            for _ in range(4):
+                F.conv2d(maps, kernels, padding=1)
+
+    return work, 4 * 2 * BATCH * 13 * 13 * 384 * 256 * 9 // 10**6
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "limit-bf16": lambda folder: limit("bfloat16"),
+    "limit-fp32": lambda folder: limit("float32"),
+    "peer-step-paper": lambda folder: peer_step("paper"),
+    "tuned-step-paper": lambda folder: peer_step("paper", tuned=True),
+    "ours-step-paper": lambda folder: ours_step("paper", "auto"),
+    "peer-step-torchvision": lambda folder: peer_step("torchvision"),
+    "tuned-step-torchvision": lambda folder: peer_step("torchvision", tuned=True),
+    "ours-step-torchvision": lambda folder: ours_step("torchvision", "auto"),
+    "tuned-step-torchvision-fp32": lambda folder: peer_step("torchvision", tuned=True, bf16=False),
+    "ours-step-torchvision-fp32": lambda folder: ours_step("torchvision", "fp32"),
+    "peer-step-cifar": lambda folder: peer_step("cifar", times=10),
+    "tuned-step-cifar": lambda folder: peer_step("cifar", tuned=True, times=10),
+    "ours-step-cifar": lambda folder: ours_step("cifar", "auto", times=10),
+}

@@ -1,0 +1,11 @@
+"""The user's cache folder, where downloads, packed data sets, streamed shards and computed features are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet. It may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"

@@ -1,0 +1,109 @@
+"""The `evaluate` and `predict` commands, `alexnet.evaluate` and `alexnet.load`."""
+
+import csv
+import io
+import json
+import shutil
+
+import pytest
+
+from command_line import alexnet
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_evaluate_prints_the_promised_json(run, class_folders, capsys, views):
+    assert alexnet("evaluate", run, class_folders, "--views", views, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["photographs"] == 44
+    assert result["interval"]["top1_error"][0] <= result["top1_error"] <= result["interval"]["top1_error"][1]
+    assert (result["views"], result["networks"]) == (views, 1)
+
+
+def test_evaluating_best_gives_the_error_that_training_logged(run, class_folders, capsys):
+    alexnet("evaluate", run / "best", class_folders, "--json")
+    measured = json.loads(capsys.readouterr().out)
+    saved = json.loads((run / "best" / "checkpoint.json").read_text())["errors"]
+    assert measured["top1_error"] == saved["top1_error"]
+    assert measured["loss"] == pytest.approx(saved["loss"], rel=1e-5)
+
+
+def test_several_checkpoints_are_an_ensemble(run, class_folders, capsys):
+    assert alexnet("evaluate", run / "best", run / "last", class_folders) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{run / 'best'}, {run / 'last'}: 44 images, 1 view, 2 networks, ")
+    assert alexnet("evaluate", run, class_folders) == 0
+    assert capsys.readouterr().out.startswith(f"{run / 'best'}: 44 images, ")
+
+
+def test_a_folder_without_a_split_is_evaluated_whole(run, class_folders, capsys):
+    assert alexnet("evaluate", run, class_folders / "val", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["photographs"] == 44
+
+
+def test_fewer_classes_are_matched_by_name(run, class_folders, tmp_path, capsys):
+    for name in ("birch", "date palm"):
+        shutil.copytree(class_folders / "val" / name, tmp_path / "few" / name)
+    assert alexnet("evaluate", run, tmp_path / "few", "--json") == 0
+    few = json.loads(capsys.readouterr().out)
+    assert few["photographs"] == 22
+    assert few["top1_error"] < 0.5
+
+
+def test_predict_as_text_json_and_csv_agree(run, class_folders, capsys):
+    photo = class_folders / "val" / "birch" / "000.png"
+    assert alexnet("predict", run, photo) == 0
+    text = capsys.readouterr().out
+    alexnet("predict", run, photo, "--json", "--top", 2)
+    rows = json.loads(capsys.readouterr().out)
+    alexnet("predict", run, photo, "--csv", "--top", 2)
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    best = rows[0]["classes"][0]
+    assert len(rows[0]["classes"]) == len(table) == 2
+    assert table[0]["class"] == best["name"]
+    assert float(table[0]["probability"]) == pytest.approx(best["probability"], abs=1e-6)
+    assert best["name"] in text
+
+
+def test_predict_names_a_broken_image_and_goes_on(run, class_folders, tmp_path, capsys):
+    good = class_folders / "val" / "ash" / "000.png"
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(good.read_bytes()[:200])
+    assert alexnet("predict", run, broken, good, "--json") == 2
+    printed = capsys.readouterr()
+    assert "broken.png" in printed.err
+    assert len(json.loads(printed.out)) == 1
+
+
+def test_predict_runs_images_in_batches(run, class_folders, capsys, monkeypatch):
+    from alexnet.inference import predictor
+
+    asked = []
+    answer = predictor.Model.predict
+    monkeypatch.setattr(predictor, "BATCH_SIZE", 32)
+    monkeypatch.setattr(predictor.Model, "predict", lambda self, photos, **how: (
+        asked.append(len(photos)), answer(self, photos, **how))[1])
+    assert alexnet("predict", run, class_folders / "val", "--json") == 0
+    assert asked == [32, 12]
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["image"] for row in rows] == sorted(map(str, (class_folders / "val").rglob("*.png")))
+
+
+def test_load_and_predict_in_python(run, class_folders):
+    import alexnet
+
+    model = alexnet.load(run)
+    guesses = model.predict(class_folders / "val" / "cedar" / "001.png")[0]
+    assert sum(guess.probability for guess in guesses) == pytest.approx(1, abs=1e-5)
+    assert model.classes == ("ash", "birch", "cedar", "date palm")
+
+
+def test_alexnet_evaluate_agrees_with_the_command(run, class_folders, capsys):
+    import alexnet as package
+
+    assert alexnet("evaluate", run, class_folders, "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    for model in (run, str(run), package.load(run), [run]):
+        errors = package.evaluate(model, class_folders, progress=False)
+        assert (errors.images, errors.top1_error, errors.loss) == (44, measured["top1_error"], measured["loss"])
+    assert package.evaluate([run / "best", run / "last"], class_folders, views=10, progress=False).images == 44
+    assert not capsys.readouterr().err

@@ -1,0 +1,152 @@
+"""Help, mistakes in one sentence with exit code 2, signals and pipes."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alexnet.cli.errors import Failure, failure
+from alexnet.errors import UserError
+from command_line import alexnet
+
+
+def test_help_lists_every_command_in_under_a_second():
+    best, command = 9.0, [sys.executable, "-m", "alexnet", "--help"]
+    for _ in range(3):
+        began = time.perf_counter()
+        printed = subprocess.run(command, capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - began)
+    assert best < 1
+    for command in ("attribute", "check", "demo", "diagnose", "evaluate", "explain", "export", "figure", "import",
+                    "list", "neighbors", "pack", "predict", "report", "reproduce", "serve", "top-patches", "train",
+                    "verify"):
+        assert command in printed.stdout
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["explain", "papr"], "did you mean paper?"),
+    (["explain", "paper", "--layer", "cnv1"], "did you mean conv1?"),
+    (["explain", "torchvision", "--size", "32"], "needs 63 or more"),
+    (["explain", "--bogus"], "--bogus.  (alexnet explain --help lists what there is)"),
+    (["train", "PHOTOS", "--learning-rate", "0.1"], "Did you mean --lr?"),
+    (["train", "PHOTOS", "--devcie", "cpu"], "Did you mean --device?"),
+    (["train", "PHOTOS", "--set", "recipe.rate=0.1"], "did you mean recipe.learning_rate?"),
+    (["train", "PHOTOS", "--set", "recipe.lr=0.1"], "did you mean recipe.learning_rate?"),
+    (["train", "PHOTOS", "--set", "learning_rate=0.1"], "as in recipe.learning_rate=0.1"),
+    (["train", "PHOTOS", "--lr", "0.1", "--set", "recipe.learning_rate=0.2"],
+     "--lr 0.1 and --set recipe.learning_rate=0.2 set the same field; give only one of them"),
+    (["train", "PHOTOS", "--arch", "small", "--lr", "0"], "learning_rate 0.0 must be positive"),
+    (["train", "PHOTOS", "--epochs", "0.5"], "0.5 must be a whole number"),
+    (["train", "PHOTOS", "--micro-batch", "2.5"], "2.5 must be a whole number"),
+    (["explain", "paper", "--size", "224.5"], "224.5 must be a whole number"),
+    (["explain", "paper", "--html", "page.txt"], "page.txt ends in .txt; let it be .html or .htm"),
+    (["explain", "paper", "--html", "PHOTOS"], "is a folder; name a file in it"),
+    (["trian", "x"], "trian"),
+    (["train", "nowhere"], "there is no nowhere"),
+    (["train", "PHOTOS", "--arch", "smal"], "did you mean small?"),
+    (["train", "PHOTOS", "--recipe", "modren"], "did you mean modern?"),
+    (["train", "PHOTOS", "--set", "activation=tanh"], "begin with arch. or recipe."),
+    (["train", "PHOTOS", "--set", "arch.aktivation=tanh"], "did you mean arch.activation?"),
+    (["train", "PHOTOS", "--set", "recipe.batch_size=0"], "batch_size 0 must be at least 1"),
+    (["train", "PHOTOS", "--arch", "torchvision", "--set", "arch.input.crop=32"], "needs 63 or more"),
+    (["train", "PHOTOS", "--arch", "small", "--precision", "fp16", "--device", "cpu"], "use --precision bf16 or fp32"),
+    (["train", "PHOTOS", "--epochs", "many"], "many"),
+    (["train", "PHOTOS", "--epochs", "0"], "epochs 0 must be at least 1"),
+    (["train", "PHOTOS", "--arch", "small", "--freeze", "conv"], "--freeze conv without --init"),
+    (["evaluate", "nowhere"], "at least one checkpoint and then the data"),
+    (["evaluate", "nowhere", "PHOTOS"], "nowhere does not exist"),
+    (["evaluate", "RUN", "RUN"], "is a run or a checkpoint and no images; name the data"),
+    (["evaluate", "RUN", "PHOTOS", "--batch-size", "0"], "--batch-size 0 must be at least 1"),
+    (["predict", "RUN"], "then images"),
+    (["predict", "RUN", "nowhere.jpg"], "nowhere.jpg does not exist"),
+    (["report", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
+    (["report", "RUN/report.html"], "report.html is no run; give a folder that `alexnet train` made"),
+    (["pack", "PHOTOS/train/ash", "out"], "did you mean"),
+    (["verify", "PHOTOS"], "is no packed folder"),
+    (["pack", "PHOTOS", "out", "--side", "0"], "--side 0 must be at least 1"),
+    (["demo", "--out", "PHOTOS"], "which no demo wrote"),
+    (["demo", "--epochs", "0"], "epochs 0 must be at least 1"),
+])
+def test_a_mistake_is_one_sentence_with_the_remedy_and_exit_code_2(
+    run, class_folders, tmp_path, monkeypatch, capsys, arguments, words,
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(class_folders.rglob("*"))
+    arguments = [argument.replace("PHOTOS", str(class_folders)).replace("RUN", str(run)) for argument in arguments]
+    assert alexnet(*arguments) == 2
+    printed = capsys.readouterr()
+    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(said) == 1
+    assert words in said[0]
+    assert "Traceback" not in printed.err
+    assert not printed.out
+    assert sorted(class_folders.rglob("*")) == before
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_a_closed_pipe_ends_the_command_silently_with_141():
+    """As `alexnet explain paper --json | head -1` does."""
+    read, write = os.pipe()
+    os.close(read)
+    for arguments in (["explain", "paper", "--json"], ["list"]):
+        command = [sys.executable, "-m", "alexnet", *arguments]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (141, "")
+    os.close(write)
+
+
+def test_an_error_of_the_file_system_is_one_sentence(capsys):
+    assert alexnet("figure", "2", "paper", "--out", "/proc/a.png") == 2
+    assert "alexnet: /proc/a.png cannot be read or written (" in (said := capsys.readouterr().err)
+    assert "Errno" not in said
+
+
+def test_python_dash_m_is_the_command():
+    command = [sys.executable, "-m", "alexnet", "list", "--json"]
+    assert "torchvision" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_ctrl_c_during_imports_prints_no_traceback():
+    script = """import runpy, sys
+class Interrupts:
+    def find_spec(self, name, *rest):
+        if name == "cyclopts":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+runpy.run_module("alexnet", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_importing_alexnet_imports_no_torch_and_every_exported_name_exists():
+    script = """import sys, alexnet
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+alexnet.UserError, alexnet.arch("small"), alexnet.recipe("paper"), alexnet.Arch, alexnet.InputSpec, alexnet.Recipe
+alexnet.train, alexnet.evaluate, alexnet.__version__
+assert "torch" not in sys.modules
+assert set(dir(alexnet)) == set(alexnet.__all__)
+for name in alexnet.__all__:
+    getattr(alexnet, name)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+class Stopped(Exception):
+    """As the trainer's Interrupted."""
+
+    exit_code = 143
+
+
+@pytest.mark.parametrize(("error", "expected"), [
+    (UserError("side 0 must be at least 1", "choose another"), Failure("side 0 must be at least 1; choose another", 2)),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"),
+     Failure("a.jpg cannot be read or written (no such file or directory); check the name, and who may use it", 2)),
+    (OSError(errno.ENOSPC, "No space left on device"), Failure("no space left on device; make room on the disk", 2)),
+    (Stopped("stopped by SIGTERM"), Failure("stopped by SIGTERM", 143, every_rank=False)),
+    (RuntimeError("a fault of the program"), None)])
+def test_an_exception_becomes_a_sentence_and_an_exit_code(error, expected):
+    assert failure(error) == expected

@@ -1,0 +1,117 @@
+"""The `train` command and `alexnet.train`."""
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import alexnet as alexnet_package
+from command_line import SMALL, alexnet
+
+
+def test_a_run_folder_holds_what_scripts_rely_on(run):
+    for name in ("best/checkpoint.json", "last/checkpoint.json", "log.jsonl", "config.json", "report.html"):
+        assert (run / name).is_file(), name
+    config = json.loads((run / "config.json").read_text())
+    assert config["arch"]["classes"] == 4
+    assert config["data"]["images"] == {"train": 120, "val": 44}
+
+
+def test_training_on_class_folders_lowers_the_error(run):
+    epochs = [event for event in map(json.loads, (run / "log.jsonl").read_text().splitlines())
+              if event["event"] == "epoch"]
+    assert epochs[-1]["val_top1_error"] < epochs[0]["val_top1_error"]
+    assert epochs[-1]["val_top1_error"] < 0.4
+
+
+def test_a_finished_run_is_resumed_without_repeating_its_options(run, class_folders, capsys):
+    assert alexnet("train", class_folders, "--resume", "--out", run, "--epochs", 6) == 0
+    printed = capsys.readouterr()
+    assert "best top-1 error" in printed.out
+    assert "the run has already trained 6 of 6 epochs; train longer with --epochs" in printed.err
+
+
+def test_a_run_with_a_damaged_checkpoint_is_resumed_from_the_previous_one(run, class_folders, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    head = tmp_path / "run" / "last" / "checkpoint.json"
+    head.write_bytes(head.read_bytes()[:-9])
+    command = [sys.executable, "-m", "alexnet", "train", str(class_folders), "--resume", "--epochs", "6", "--out",
+               str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"note: {head} is damaged; {head.with_name('checkpoint.previous.json')} is used instead" in done.stderr
+    assert "UserWarning" not in done.stderr
+    assert "resuming after 5 of 6 epochs" in done.stderr
+    assert json.loads(head.read_text())["training"] == json.loads(
+        (run / "last" / "checkpoint.json").read_text())["training"]
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(class_folders, tmp_path):
+    import signal
+
+    out = tmp_path / "run"
+    command = ["train", str(class_folders), *SMALL, "--epochs", "500", "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-m", "alexnet", *command], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)})
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (out / "log.jsonl").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert (out / "last" / "checkpoint.json").is_file()
+
+
+def test_short_options_set_the_fields_of_the_recipe(class_folders, tmp_path):
+    small = [word for word in SMALL if word != "recipe.batch_size=16"][:-1]
+    assert alexnet("train", class_folders, *small, "--epochs", 1, "--lr", 0.02, "--batch-size", 8, "--weight-decay", 0,
+                   "--out", tmp_path / "run") == 0
+    recipe = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]
+    assert {name: recipe[name] for name in ("epochs", "learning_rate", "batch_size", "weight_decay")} == {
+        "epochs": 1, "learning_rate": 0.02, "batch_size": 8, "weight_decay": 0.0}
+
+
+def test_every_option_of_the_command_is_an_argument_of_alexnet_train():
+    from dataclasses import fields
+
+    from alexnet.cli import train as command
+
+    groups = (command.NetworkOptions, command.RunOptions, command.FineTuneOptions, command.DeviceOptions,
+              command.ParallelOptions)
+    options = {field.name: field.default for group in groups for field in fields(group)}
+    arguments = inspect.signature(alexnet_package.train).parameters
+    assert options.keys() - {"allocator"} == arguments.keys() - {"data", "about", "progress"}
+    assert all(arguments[name].default == (() if name == "settings" else default)
+               for name, default in options.items() if name != "allocator")
+
+
+def test_alexnet_train_gives_the_model_its_errors_and_its_report(class_folders, run, tmp_path, capsys):
+    trained = alexnet_package.train(
+        class_folders, arch="small", settings=["arch.input.side=32", "arch.input.crop=28", "arch.conv.width=16"],
+        batch_size=16, epochs=6, out=tmp_path / "run", progress=False)
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert all(line.startswith("packing: ") for line in printed.err.splitlines())
+    assert trained.path == tmp_path / "run"
+    assert trained.report.is_file()
+    best = json.loads((run / "best" / "checkpoint.json").read_text())["errors"]
+    assert trained.metrics.to_json() == pytest.approx(best)  # those of the command with the same options
+    image = class_folders / "val" / "cedar" / "001.png"
+    assert trained.model.predict(image) == alexnet_package.load(run).predict(image)
+
+
+def test_resume_takes_the_seed_of_the_run_and_refuses_another(class_folders, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert alexnet("train", class_folders, *SMALL, "--epochs", 1, "--seed", 3, "--out", out) == 0
+    assert alexnet("train", class_folders, "--resume", "--epochs", 2, "--out", out) == 0
+    assert json.loads((out / "last" / "checkpoint.json").read_text())["training"]["seed"] == 3
+    capsys.readouterr()
+    assert alexnet("train", class_folders, "--resume", "--epochs", 3, "--seed", 4, "--out", out) == 2
+    assert "another seed" in capsys.readouterr().err
