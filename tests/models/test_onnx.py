@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from alexnet.architecture.presets import ARCHS
+from alexnet.data.images import decode
 from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
