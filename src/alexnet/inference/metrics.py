@@ -49,8 +49,10 @@ class Errors:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Errors:
-        """The counts that `to_json` was made from."""
+        """The sums that `to_json` was made from."""
         images = tree["photographs"]
+        if not images:  # the means are NaN
+            return cls()
         return cls(images, tree["loss"] * images, round(tree["top1_error"] * images),
                    round(tree["top5_error"] * images))
 
