@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 
 from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding
+from alexnet.interpret.activations import Signals
 from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding
 
 PROBE_STEPS = 100
@@ -32,7 +32,7 @@ class Monitor:
         finding = loss_finding(sum(self._losses) / len(self._losses), self.arch.classes, step, self.arch.norm)
         return [finding] if finding else []
 
-    def unit_findings(self, step: int, signals: Mapping[str, Mapping[str, float]]) -> list[Finding]:
+    def unit_findings(self, step: int, signals: Signals) -> list[Finding]:
         """Report saturated and dead units, each kind once, and none before the weights have settled.
 
         Args:
