@@ -23,7 +23,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a failed write() names no file, a failed open() the temporary one
+        if error.filename in (None, str(temporary)):  # a failed write() has no name, a failed open() this one
             error.filename = str(path)
         raise
     finally:
