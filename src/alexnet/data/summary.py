@@ -1,4 +1,4 @@
-"""What a data set is understood to be: its classes, the images of each split, and what was left out. Packs nothing."""
+"""What a data set is understood to be: its classes, the images of each split, and what was left out."""
 
 from __future__ import annotations
 
