@@ -27,8 +27,8 @@ from alexnet.interpret.activations import (
 )
 from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claims, runs
-from alexnet.training import trainer
+from alexnet.reproduce import claims, compare
+from alexnet.training import monitor, trainer
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
@@ -224,41 +224,14 @@ def test_sigmoids_pass_less_gradient_than_relus():
     assert first_to_last("sigmoid") < 0.01 * first_to_last("relu")
 
 
-def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, capsys):
-    run = tmp_path / "run"
-    settings = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--epochs", 1]
-    assert command("train", packed.path, *settings, "--out", run) == 0
-    capsys.readouterr()
-    assert command("diagnose", run, packed.path, "--images", 50) == 0
-    printed = capsys.readouterr().out
-    for word in ("relu1", "conv5", "fc7", "saturated", "update/weight",
-                 "80 of 120 training images, in whole batches; loss"):
-        assert word in printed
-    assert command("diagnose", run, packed.path, "--json") == 0
-    tree = json.loads(capsys.readouterr().out)
-    assert {one["layer"] for one in tree["weights"]} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
-    assert all(finding["kind"] and finding["problem"] for finding in tree["findings"])
-    assert command("diagnose") == 2
-    assert "alexnet diagnose runs/mine DATA" in capsys.readouterr().err
-    for words, sentence in (
-            ([run], f"{run} is a run or a checkpoint and no images; name the data"),
-            ([run, packed.path, "--steps", 5], "diagnose of a checkpoint takes no --steps"),
-            ([packed.path, "--images", 9], "diagnose without a checkpoint takes no --images"),
-            ([run, packed.path, "--images", 0], "--images 0 must be at least 2\n"),
-            ([packed.path, "--steps", 0], "--steps 0 must be at least 1\n"),
-            ([packed.path, "--side", 0], "--side 0 must be 32 or 64")):
-        assert command("diagnose", *words) == 2
-        assert sentence in capsys.readouterr().err
-
-
 def test_a_remedy_that_several_networks_share_is_printed_once(tiny):
     report = inspect_activations(network_of(tiny), some(), rate=1e-3)
-    lines = list(render._said([
-        runs.BeforeAfter("a", report, report, (Finding("saturated", "tanh1", "60% is flat", "normalize"),)),
-        runs.BeforeAfter("b", report, report, (Finding("saturated", "tanh2", "70% is flat", "normalize"),
+    lines = list(render._findings([
+        compare.BeforeAfter("a", report, report, (Finding("saturated", "tanh1", "60% is flat", "normalize"),)),
+        compare.BeforeAfter("b", report, report, (Finding("saturated", "tanh2", "70% is flat", "normalize"),
                                                Finding("other", "", "all is well"))),
-        runs.BeforeAfter("c", report, report, (Finding("other", "", "all is well"),)),
-        runs.BeforeAfter("d", report, report, (Finding("update_too_large", "fc7", "by 90%", "lower the rate"),))]))
+        compare.BeforeAfter("c", report, report, (Finding("other", "", "all is well"),)),
+        compare.BeforeAfter("d", report, report, (Finding("update_too_large", "fc7", "by 90%", "lower the rate"),))]))
     assert lines == ["a: tanh1: 60% is flat.", "b: tanh2: 70% is flat.", "For each of these: normalize.",
                      "b; c: all is well.", "d: fc7: by 90%; lower the rate."]
 
@@ -268,7 +241,7 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     monkeypatch.setattr(claims, "PAPER_SMALL", small)
     assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == {variant.name for variant in claims.COMPARED}
+    assert set(rows) == {variant.name for variant in compare.COMPARED}
 
     def most(name, when="before"):
         return max(one["saturated"] for one in rows[name][when]["units"])
@@ -281,8 +254,8 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
 
 
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "GLIMPSES", 2)
-    monkeypatch.setattr(trainer, "WARM_UP_STEPS", 4)
+    monkeypatch.setattr(trainer, "PROBE_STEPS", 2)
+    monkeypatch.setattr(monitor, "WARM_UP_STEPS", 4)
     network = override(tiny, ["norm=none", "dense_norm=false", "conv3.init_bias=-1e4", "initialization=gaussian"])
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, learning_rate=1e-6)
