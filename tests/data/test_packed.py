@@ -221,6 +221,7 @@ def test_shards_outside_the_checked_files_are_refused(folder: PackedDataset):
      "images_per_class of val are not those of the images in the shards of val"),
     (lambda manifest: manifest["splits"]["val"]["shards"][0].update(images=-1),
      r"splits\['val'\].shards\[0\].images is not a whole number"),
+    (lambda manifest: manifest.update(held_out="a tenth"), "held_out is not a number"),
     (lambda manifest: manifest.update(wnids=["n01440764"]), "its wnids are not one for each class"),
 ])
 def test_an_invalid_manifest_with_a_right_checksum_is_refused(folder: PackedDataset, change, words: str):
