@@ -25,4 +25,5 @@ def test_the_summary_of_a_pack_counts_what_could_not_be_decoded(tmp_path: Path):
     summary = check(pack(open_dataset(folder), tmp_path / "packed", side=8).path)
     assert summary.images["train"] == {"ash": 9, "birch": 10, "cedar": 10}
     assert summary.images["val"] == {"ash": 1, "birch": 1}
-    assert summary.notes[-1] == "train: 1 of its images cannot be decoded, such as train/ash/003.jpg; see quarantine.txt"
+    assert summary.notes[-1] == (
+        "train: 1 of its images cannot be decoded, such as train/ash/003.jpg; see quarantine.txt")

@@ -65,7 +65,7 @@ def _packed_summary(packed: PackedDataset, data: str) -> DataSummary:
     splits = packed.manifest.splits
     images = {split: {name: count for name, count in zip(packed.classes, splits[split].images_per_class, strict=True)
                       if count} for split in packed.splits}
-    notes = [f"{split}: {len(quarantined):,} of its images cannot be decoded, such as {quarantined[0].name}; see {QUARANTINE}"
-             for split, quarantined in packed.quarantined.items() if quarantined]
+    notes = [f"{split}: {len(quarantined):,} of its images cannot be decoded, such as {quarantined[0].name}; "
+             f"see {QUARANTINE}" for split, quarantined in packed.quarantined.items() if quarantined]
     return DataSummary(packed.path.name, data, packed.classes, images, (*packed.notes, *notes),
                        packed.manifest.held_out)
