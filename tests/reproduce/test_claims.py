@@ -47,7 +47,7 @@ def test_the_command_knows_every_claim():
 
 @pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
-def test_each_side_of_a_claim_is_a_network_of_its_own(claim, side):
+def test_every_variant_of_a_claim_is_a_different_network(claim, side):
     arch, recipe = common_setup(claim, side, 12)
     sides = [variant.apply(arch, recipe) for variant in claim.variants]
     assert len({str(one) for one in sides}) == len(sides)
@@ -55,7 +55,7 @@ def test_each_side_of_a_claim_is_a_network_of_its_own(claim, side):
         assert AlexNet(network).arch.input.side == side
 
 
-def test_one_tower_has_half_the_kernels_but_conv5s():
+def test_one_tower_has_half_the_kernels_except_in_conv5():
     """§3.2's footnote: the last convolution keeps its width, so that the classifier is as large."""
     claim = CLAIMS["two-gpu"]
     (one, _), (two, _) = (variant.apply(*common_setup(claim, 32, 12)) for variant in claim.variants)
@@ -63,7 +63,7 @@ def test_one_tower_has_half_the_kernels_but_conv5s():
     assert one.conv[4].width == two.conv[4].width
 
 
-def test_a_layer_taken_out_leaves_its_pooling_behind():
+def test_removing_a_convolution_keeps_its_pooling():
     arch, _ = common_setup(CLAIMS["depth"], 64, 12)
     less = remove_conv(arch, "conv5")
     assert len(less.conv) == 4
@@ -72,7 +72,7 @@ def test_a_layer_taken_out_leaves_its_pooling_behind():
 
 
 @pytest.mark.usefixtures("little")
-def test_runs_are_shared_and_never_trained_again(packed, tmp_path):
+def test_claims_share_runs_and_train_each_once(packed, tmp_path):
     steps = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: steps.append(event["event"]))
     first = reproduce(CLAIMS["lrn"], runs, seeds=(0, 1), epochs=2)
@@ -91,7 +91,7 @@ def test_runs_are_shared_and_never_trained_again(packed, tmp_path):
 
 
 @pytest.mark.usefixtures("little")
-def test_a_run_that_was_stopped_goes_on(packed, tmp_path):
+def test_an_interrupted_run_is_resumed(packed, tmp_path):
     class Stop(Exception):
         pass
 
@@ -107,7 +107,7 @@ def test_a_run_that_was_stopped_goes_on(packed, tmp_path):
 
 
 @pytest.mark.usefixtures("little")
-def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
+def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "LEARNING_RATES", (1e-7, 0.003))
     monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
     epochs = []
@@ -132,7 +132,7 @@ def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed
 
 
 @pytest.mark.usefixtures("little")
-def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path, monkeypatch):
+def test_a_run_that_stays_at_chance_level_is_given_up(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(runs_module, "GIVE_UP_EPOCHS", 3)
     epochs = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
@@ -145,7 +145,7 @@ def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path
 
 
 @pytest.mark.usefixtures("little")
-def test_a_rate_that_can_no_longer_be_the_best_is_not_waited_for(packed, tmp_path, monkeypatch):
+def test_a_learning_rate_slower_than_the_best_is_abandoned(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "LEARNING_RATES", (0.003, 1e-7))
     monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
     epochs = []
@@ -157,7 +157,7 @@ def test_a_rate_that_can_no_longer_be_the_best_is_not_waited_for(packed, tmp_pat
 
 
 @pytest.mark.usefixtures("little")
-def test_saturation_tells_the_share_that_passes_no_gradient(packed, tmp_path):
+def test_saturation_notes_the_share_of_values_without_gradient(packed, tmp_path):
     outcome = reproduce(CLAIMS["saturation"], Runs(packed, tmp_path, "fp32"), seeds=(0,), epochs=1)
     assert [one.name for one in outcome.variants] == ["ReLU", "tanh", "sigmoid"]
     for one, word in zip(outcome.variants, ("zero at the end: relu1 ", "saturated at the end: tanh1 ",
@@ -189,7 +189,7 @@ def test_verdicts(first, second, verdict):
     assert str(outcome_of("lrn", first, second, seeds=len(first)).verdict) == verdict
 
 
-def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
+def test_outcomes_are_read_back_and_the_page_shows_the_latest(tmp_path):
     results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
     about = {"command": "alexnet reproduce lrn", "machine": "a machine", "precision_used": "fp32", "seconds": 90.0}
     early = outcome_of("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4))
@@ -212,7 +212,7 @@ def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
 
 
 @pytest.mark.usefixtures("little")
-def test_the_command_prints_the_papers_number_beside_ours(class_folders, tmp_path, capsys, monkeypatch):
+def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"
     assert command("reproduce", "lighting", "--data", class_folders, "--side", 32, "--quick", "--out", out) == 0
@@ -246,14 +246,14 @@ def test_mistakes_are_one_sentence(words, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-def test_a_claims_first_side_is_what_the_others_are_compared_with():
+def test_a_variant_without_settings_is_the_common_setup():
     claim = Claim("c", "", "", (Variant("a"), Variant("b", ("arch.norm=none",))))
     arch, recipe = common_setup(claim, 32, 3)
     assert claim.variants[0].apply(arch, recipe) == (arch, recipe)
     assert claim.variants[1].apply(arch, recipe) == (replace(arch, norm="none"), recipe)
 
 
-def test_the_published_page_is_what_the_results_file_says():
+def test_docs_results_page_matches_the_results_file():
     docs = Path(__file__).parents[2] / "docs"
     published = (docs / "results.md").read_text().partition(results_module.BEGIN)[2].partition(results_module.END)[0]
     assert published == results_module.markdown(results_module.read(docs / "results.jsonl"))

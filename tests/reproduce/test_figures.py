@@ -1,6 +1,7 @@
 """Figures 1 to 4 of the paper: curves, the network diagram, kernels by tower, predictions and nearest images."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from itertools import combinations, pairwise
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.reproduce.figures import figure1, figure3, figure4, style
+from alexnet.reproduce.figures import confusion, figure1, figure3, figure4, learning_curves, style
 from alexnet.reproduce.figures.figure2 import network_diagram
 from command_line import alexnet as command
+from report_runs import CLASSES
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +44,7 @@ def run_folder(folder, activation, errors):
     return folder
 
 
-def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
+def test_figure1_draws_the_training_errors_of_the_logs(tmp_path):
     runs = [run_folder(tmp_path / "a", "relu", [0.5, 0.2]), run_folder(tmp_path / "b", "tanh", [0.7, 0.6, 0.5])]
     axes = figure1.figure1(runs).get_axes()[0]
     target, solid, dashed, chance = axes.get_lines()
@@ -55,7 +58,7 @@ def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
     assert "25%" in texts(axes.figure)[0]
 
 
-def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
+def test_figure1_labels_runs_by_folder_and_activation(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
     runs = [run_folder(tmp_path / name, "relu", [0.5]) for name in ("x/mine", "y/mine", "other")]
@@ -72,7 +75,7 @@ def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
 
 
 @pytest.mark.parametrize("name", ARCHS)
-def test_every_size_that_explain_gives_stands_in_the_drawing(name):
+def test_the_network_diagram_has_every_size_of_explain(name):
     arch = ARCHS[name]
     drawn = texts(network_diagram(arch))
     for layer in explain(arch).layers:
@@ -88,7 +91,7 @@ def test_every_size_that_explain_gives_stands_in_the_drawing(name):
         layer.name for layer in explain(arch).layers if layer.kind in ("convolution", "fully connected")]
 
 
-def test_the_papers_drawing_has_the_papers_numbers():
+def test_the_diagram_of_paper_has_the_numbers_of_figure_2():
     drawn = texts(network_diagram(ARCHS["paper"]))
     for text in ("3×224×224", "2 × 48×55×55", "2 × 128×27×27", "2 × 192×13×13", "2 × 128×13×13", "2 × 2048", "1000",
                  "11×11×3, stride 4", "5×5×48", "3×3×256", "3×3×192"):
@@ -111,7 +114,7 @@ def crossings(arch):
     return set(found)
 
 
-def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
+def test_lines_cross_towers_only_at_layers_connected_to_both():
     assert crossings(ARCHS["paper"]) == {"conv3", "fc6", "fc7"}
     assert crossings(override(ARCHS["paper"], ["conv3.grouped=true"])) == {"fc6", "fc7"}
     assert crossings(override(ARCHS["paper"], ["conv2.grouped=false"])) == {"conv2", "conv3", "fc6", "fc7"}
@@ -121,7 +124,7 @@ def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
     *((arch, None) for arch in ARCHS.values()), (override(ARCHS["paper"], ["towers=4", "conv.width=32"]), None),
     (ARCHS["paper"], 100_000), (override(ARCHS["one-gpu"], ["classes=1000000000000000000"]), 10_000_000)],
     ids=lambda value: f"{value.name}-{value.towers}" if isinstance(value, Arch) else value)
-def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
+def test_texts_of_a_diagram_do_not_overlap_and_stay_inside(arch, size):
     figure = network_diagram(arch, size)
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.get_axes()[0].texts if text.get_text()]
@@ -134,7 +137,7 @@ def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
     assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0 for box in boxes)
 
 
-def test_a_kernel_can_be_seen_on_any_input():
+def test_kernels_are_visible_on_any_input_size():
     for size in (224, 2_000, 100_000):
         patches = network_diagram(ARCHS["paper"], size).get_axes()[0].patches
         kernels = [patch for patch in patches if not patch.get_gid()]
@@ -143,7 +146,7 @@ def test_a_kernel_can_be_seen_on_any_input():
         assert min(tall) >= 0.17
 
 
-def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
+def test_a_diagram_is_drawn_reproducibly_as_valid_files(tmp_path):
     once, again = (style.save_figure(network_diagram(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
     assert [path.name for path in once] == ["net.png", "net.svg"]
@@ -153,7 +156,7 @@ def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
 # --- Figure 3 ---------------------------------------------------------------------------------------------------------
 
 
-def test_colorfulness_is_zero_for_gray_one_for_pure_color_and_two_thirds_for_random_numbers():
+def test_colorfulness_of_gray_pure_color_and_random_kernels():
     rng = np.random.default_rng(0)
     gray = rng.normal(size=(8, 1, 11, 11)).repeat(3, 1)
     color = rng.normal(size=(8, 3, 11, 11))
@@ -163,7 +166,7 @@ def test_colorfulness_is_zero_for_gray_one_for_pure_color_and_two_thirds_for_ran
     assert figure3.colorfulness(np.concatenate([gray, 100 * color]))[0] == pytest.approx(0.5)  # a mean over kernels
 
 
-def test_figure3_has_a_plate_for_each_tower_with_its_index():
+def test_figure3_titles_each_tower_with_its_colorfulness():
     saved = saved_as("paper", "dense.width=8")
     axes = figure3.figure3(saved).get_axes()
     shares = figure3.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
@@ -172,7 +175,7 @@ def test_figure3_has_a_plate_for_each_tower_with_its_index():
         for number, share in enumerate(shares, 1)]
 
 
-def test_smoothness_is_zero_for_random_numbers_one_for_a_flat_kernel_and_minus_one_for_a_checkerboard():
+def test_smoothness_of_flat_checkerboard_and_random_kernels():
     rng = np.random.default_rng(0)
     board = np.indices((6, 6)).sum(0) % 2 * 2.0 - 1
     edge = np.where(np.arange(8) < 4, -1.0, 1.0)[:, None].repeat(8, 1)
@@ -204,7 +207,7 @@ def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monk
         np.testing.assert_array_equal(picture, train.read_one(place))
 
 
-def test_the_nearest_have_their_distance_and_those_of_the_class_asked_about_are_blue(
+def test_figure4_shows_distances_and_colors_the_same_class_blue(
     packed, tmp_path, monkeypatch,
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -226,7 +229,7 @@ def test_the_nearest_have_their_distance_and_those_of_the_class_asked_about_are_
             assert drawn.texts[0].get_text() == f"{one.distance:.{decimals}f}"
 
 
-def test_numbers_that_stand_together_have_as_many_decimals():
+def test_equal_decimals():
     assert style.equal_decimals([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
     assert style.equal_decimals([1.4, 0.333]) == ["1.40", "0.33"]
     assert style.equal_decimals([1234.5, 2]) == ["1234.5", "2.0"]
@@ -235,10 +238,71 @@ def test_numbers_that_stand_together_have_as_many_decimals():
     assert style.equal_decimals([]) == []
 
 
+# --- Figures of the report --------------------------------------------------------------------------------------------
+
+
+def test_kernel_sheet_has_rows_of_sixteen_tower_1_above_tower_2():
+    weight_OIHW = np.random.default_rng(0).normal(size=(96, 3, 11, 11))
+    sheet = figure3.kernel_sheet(weight_OIHW, towers=2, scale=1)
+    assert sheet.shape == (2 * 35 + 3, 16 * 12 - 1, 4)  # three rows of 11 with gaps of 1, twice, 3 between
+    for number in (0, 15, 16, 47, 48, 95):
+        tower, place = divmod(number, 48)
+        top, left = tower * 38 + place // 16 * 12, place % 16 * 12
+        kernel = weight_OIHW[number].transpose(1, 2, 0)
+        expected = 255 * (kernel - kernel.min()) / (kernel.max() - kernel.min())
+        shown = sheet[top : top + 11, left : left + 11]
+        assert np.abs(shown[..., :3] - expected).max() <= 0.5
+        assert (shown[..., 3] == 255).all()
+    assert (sheet[35:38, :, 3] == 0).all()
+
+
+def test_a_constant_kernel_is_drawn_without_a_warning():
+    assert figure3.kernel_sheet(np.zeros((4, 3, 5, 5))).shape == (40, 23 * 8, 4)
+    with pytest.raises(ValueError, match="48 channels"):
+        figure3.kernel_sheet(np.zeros((4, 48, 5, 5)))
+
+
+def test_a_standalone_svg_has_light_and_dark_colors():
+    text = style.svg(confusion.confusion(np.eye(6, dtype=np.int64), CLASSES), "confusion", standalone=True)
+    said = "".join(ET.fromstring(text).itertext())
+    assert "$10 & 猫" in said
+    assert "prefers-color-scheme: dark" in said
+    assert not {light for light, _ in PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
+
+
+@pytest.mark.parametrize("rates", [(0.05, 0.0003), (0.02, 0.0009), (0.01, 0.001, 0.0001), (0.1, 0.004)])
+def test_a_logarithmic_learning_rate_axis_has_two_labels_or_more(rates: tuple[float, ...]):
+    epochs = [{"epoch": n, "learning_rate": rate} for n, rate in enumerate(rates, 1)]
+    figure = learning_curves.learning_curves(epochs, ["learning_rate"])
+    axes = figure.get_axes()[0]
+    low, high = axes.get_ylim()
+    assert low < min(rates)
+    assert max(rates) < high
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert len(ticks) >= 2
+    assert all(float(f"{tick:g}") == 10.0 ** round(np.log10(tick)) for tick in ticks)
+
+
+def test_class_names_and_axis_labels_of_a_confusion_matrix_do_not_overlap():
+    names = ("tench", "English springer", "a class whose name is long", "chain saw")
+    figure = confusion.confusion(np.eye(4, dtype=np.int64), names)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.get_axes()[0]
+    for axis in (axes.xaxis, axes.yaxis):
+        label = axis.label.get_window_extent(renderer).padded(0.05 * figure.dpi)
+        assert not any(label.overlaps(text.get_window_extent(renderer)) for text in axis.get_ticklabels())
+
+
+def test_the_curve_of_a_single_epoch_has_markers():
+    epoch = {"epoch": 1, "train_loss": 2.0, "val_loss": float("nan")}
+    assert "<use" in style.svg(learning_curves.learning_curves([epoch], ["loss"]), "loss")
+
+
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_draws_each_of_the_four(class_folders, packed, tmp_path, monkeypatch, capsys):
+def test_alexnet_figure_draws_all_four_figures(class_folders, packed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_huggingface(saved_as("small", *TINY, classes=packed.classes), tmp_path / "model")

@@ -44,7 +44,7 @@ def same(one: Errors, other: Errors) -> None:
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
 
 
-def test_every_line_is_what_evaluation_measures(packed, members):
+def test_every_row_equals_evaluate(packed, members):
     split, identity = packed.split("val"), torch.arange(4)
     measured = measure_table(members, split, label_map=identity)
     assert [(row.system, row.networks, row.views) for row in measured] == [
@@ -66,14 +66,14 @@ def test_every_image_counts_once_at_any_batch_size(packed, members, batch_size):
         same(row.errors, other.errors)
 
 
-def test_labels_go_through_the_map_from_the_datas_classes_to_the_networks(packed, members):
+def test_labels_are_mapped_from_data_classes_to_network_classes(packed, members):
     label_map = torch.tensor([2, 0, 3, 1])
     split = packed.split("val")
     for row in measure_table(members[:1], split, label_map=label_map):
         same(row.errors, evaluate([members[0][1]], split, views=row.views, label_map=label_map))
 
 
-def test_one_network_has_no_average_and_two_of_one_name_are_two(packed, members):
+def test_one_network_has_no_average_and_equal_names_are_kept_apart(packed, members):
     split = packed.split("val")
     assert [row.views for row in measure_table(members[:1], split, label_map=torch.arange(4))] == [1, 10]
     twice = measure_table([("net", members[0][1]), ("net", members[1][1])], split, label_map=torch.arange(4))
@@ -91,7 +91,7 @@ def test_progress_ends_at_the_number_of_images(packed, members):
     assert {total for _, total in seen} == {44} == {seen[-1][0]}
 
 
-def test_the_papers_numbers_are_those_it_prints():
+def test_reported_numbers_are_those_of_the_paper():
     """Typed in again from the paper: §6's footnote, Table 1, Table 2's three columns, and §6's last numbers."""
     printed = {
         ("Table 1", "sparse coding"): [(47.1, 28.2)], ("Table 1", "SIFT + FVs"): [(45.7, 25.7)],
@@ -109,7 +109,7 @@ def test_the_papers_numbers_are_those_it_prints():
     assert {row.views for row in REPORTED if "CNN" in row.system and row.where.startswith("Table")} == {10}
 
 
-def test_json_holds_both_sides_as_fractions():
+def test_json_has_errors_as_fractions():
     tree = json.loads(json.dumps(to_json([Measured("a", 1, 10, Errors(200, 300.0, 50, 10))])))
     assert {"system": "5 CNNs", "views": 10, "images": "ILSVRC-2012 val", "where": "Table 2", "top1_error": 0.381,
             "top5_error": 0.164} in tree["paper"]
@@ -125,7 +125,7 @@ def printed(measured, images="44 of trees, 4 classes", width=100) -> list[str]:
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def test_the_table_fits_100_columns_with_one_line_for_each_system():
+def test_the_table_fits_100_columns_with_a_line_for_each_system():
     measured = [Measured(name, networks, views, Errors(50_000, 1.0, 20_350 + views, 9_100)) for name, networks in (
         ("runs/paper-ilsvrc", 1), ("runs/paper-2", 1), ("2 CNNs averaged", 2)) for views in (1, 10)]
     lines = printed(measured, "50,000 of val, 1000 classes")
@@ -138,7 +138,7 @@ def test_the_table_fits_100_columns_with_one_line_for_each_system():
     assert not [line for line in lines if "are not the paper's" in line]
 
 
-def test_remarks_say_what_averaging_changed_and_what_must_not_be_compared():
+def test_remarks_on_averaging_and_comparability():
     wrong = {("a", 1): 20, ("b", 1): 30, ("2 CNNs averaged", 1): 22, ("a", 10): 10, ("b", 10): 10,
              ("2 CNNs averaged", 10): 12}
     text = " ".join(printed([Measured(name, 2 if "CNNs" in name else 1, views, Errors(100, 1.0, top1, 1))
@@ -148,7 +148,7 @@ def test_remarks_say_what_averaging_changed_and_what_must_not_be_compared():
     assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs, +2.0 points (Table" in text
 
 
-def test_a_path_in_brackets_is_printed_as_it_is():
+def test_brackets_in_a_path_are_printed():
     assert any("runs/[bold]x" in line for line in printed([Measured("runs/[bold]x", 1, 1, Errors(10, 1.0, 1, 1))]))
 
 
