@@ -36,8 +36,8 @@ from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint, saver
 from alexnet.training.build import build
+from alexnet.training.run_folder import Event
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Event
 
 WARM, SAVED = 2, 4
 """Steps that are left out, and the step after which the save begins."""

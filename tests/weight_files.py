@@ -59,3 +59,15 @@ def narrow(name: str, *settings: str) -> Checkpoint:
     """A checkpoint of a preset at 16 maps a layer and 32 units."""
     narrow_layers = ("conv.width=16", "dense.width=32")
     return saved_as(name, *narrow_layers[: 2 if ARCHS[name].dense else 1], *settings)
+
+
+def assert_same(first: Checkpoint, second: Checkpoint) -> None:
+    """Assert that two checkpoints hold the same network, bit for bit."""
+    assert first.arch == second.arch
+    assert first.classes == second.classes
+    assert first.weights.keys() == second.weights.keys()
+    for key, tensor in first.weights.items():
+        assert tensor.dtype == second.weights[key].dtype
+        assert torch.equal(tensor, second.weights[key]), key
+    assert torch.equal(first.mean_HWC, second.mean_HWC)
+

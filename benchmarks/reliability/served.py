@@ -1,4 +1,4 @@
-"""A server to torment, in a process of its own, and a client of bare sockets that can send it anything."""
+"""`alexnet serve` as a process on one CPU core, and an HTTP client on plain sockets that can send any bytes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 
 CORES = sorted(os.sched_getaffinity(0))
-"""The server gets the first, whoever asks the last."""
+"""The server runs on the first core, the clients on the last."""
 
 SMALL = ("input.side=64", "input.crop=56", "classes=8")
 
 
-def untrained(folder: Path, preset: str = "small", settings: tuple[str, ...] = SMALL) -> Path:
-    """A network as it begins: it answers as slowly as a trained one."""
+def untrained_run(folder: Path, preset: str = "small", settings: tuple[str, ...] = SMALL) -> Path:
+    """Write the checkpoint of an untrained network, which is as slow as a trained one; return `folder`."""
     made = override(arch(preset), list(settings))
     side = made.input.side if made.input.mean == "pixel" else 1
     classes = tuple(f"class {k}" for k in range(made.classes))
@@ -43,32 +43,32 @@ def untrained(folder: Path, preset: str = "small", settings: tuple[str, ...] = S
 
 
 def image(seed: int = 0, kind: str = "PNG", size: tuple[int, int] = (160, 120)) -> bytes:
-    """A picture that is sound: squares of colors."""
+    """A valid image file: colored squares."""
     colors = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(colors).resize(size, Image.Resampling.NEAREST).save(stream, kind)
     return stream.getvalue()
 
 
-class Served:
-    """`with Served(run) as server:` a server of that checkpoint on a free port, bound to one core."""
+class ServerProcess:
+    """`with ServerProcess(run) as server:` runs the server on a free port, bound to one core."""
 
     def __init__(self, run: Path, *options: str) -> None:
         self.command = [sys.executable, "-m", "alexnet", "serve", str(run), "--port", "0", "--device", "cpu", *options]
         self.port = 0
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> ServerProcess:
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             self.command, stdout=self.log, stderr=self.log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        os.sched_setaffinity(self.process.pid, CORES[:1])  # long before it has other threads, which follow
+        os.sched_setaffinity(self.process.pid, CORES[:1])  # before it starts threads, which inherit this
         until = time.monotonic() + 120
         while not self.port:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.output())
             self.port = int(found[1]) if found else 0
             if self.process.poll() is not None or time.monotonic() > until:
                 self.process.kill()
-                raise RuntimeError(f"the server did not start: {self.said()}")
+                raise RuntimeError(f"the server did not start: {self.output()}")
             time.sleep(0.05)
         return self
 
@@ -78,25 +78,26 @@ class Served:
         self.process.wait()
         self.log.close()
 
-    def said(self) -> str:
+    def output(self) -> str:
+        """All that the server has printed."""
         self.log.seek(0)
         return self.log.read()
 
     def stop(self, within: float) -> tuple[int, float]:
-        """SIGTERM: the exit code, and the seconds until it came. Raises TimeoutExpired."""
+        """Send SIGTERM; return the exit code and the seconds until the exit. Raises TimeoutExpired."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within), time.monotonic() - began
 
-    def megabytes(self, what: str = "VmRSS") -> float:
-        """Of the process, now; of VmHWM, at most ever."""
+    def megabytes(self, field: str = "VmRSS") -> float:
+        """Memory of the process: VmRSS is the current use, VmHWM the peak."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{what}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+        return int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
 
 
 @contextlib.contextmanager
-def on_the_other_core() -> Iterator[None]:
-    """This thread leaves the server its core."""
+def on_the_client_core() -> Iterator[None]:
+    """Run this thread on another core than the server."""
     former = os.sched_getaffinity(0)
     os.sched_setaffinity(0, CORES[-1:])
     try:
@@ -106,39 +107,47 @@ def on_the_other_core() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
+    """An HTTP response.
+
+    Attributes:
+        status: HTTP status code; 0: none.
+        body: the bytes of the body.
+        is_last: whether the server closes the connection after it (`Connection: close`).
+    """
+
     status: int
     body: bytes
-    closing: bool = False
-    """Whether the server says that it takes no other request on this connection."""
+    is_last: bool = False
 
 
-LOST = Reply(0, b"")
-"""Where the connection ended before a whole answer had come."""
+NO_RESPONSE = Response(0, b"")
+"""The connection ended before a whole response arrived."""
 
 
 def post(body: bytes, path: str = "/predict", kind: str = "image/png", *headers: str) -> bytes:
-    """The bytes of a request."""
+    """The bytes of a POST request."""
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {kind}", f"Content-Length: {len(body)}",
              *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def reply(reader: asyncio.StreamReader) -> Reply:
-    """The next answer on a connection."""
+async def read_response(reader: asyncio.StreamReader) -> Response:
+    """Read the next response on a connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"HTTP/1.1 100"):
             head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-        return Reply(int(head[9:12]), await (reader.readexactly(int(length[1])) if length else reader.read()),
+        return Response(int(head[9:12]), await (reader.readexactly(int(length[1])) if length else reader.read()),
                      b"\r\nconnection: close" in head.lower())
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return LOST
+        return NO_RESPONSE
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connect(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is closed at the end of the context."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield reader, writer
@@ -148,8 +157,8 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
             await writer.wait_closed()
 
 
-async def ask(port: int, request: bytes) -> Reply:
-    """The answer to a request on a connection of its own."""
-    async with connected(port) as (reader, writer):
+async def send(port: int, request: bytes) -> Response:
+    """Send a request on a connection of its own; return the response."""
+    async with connect(port) as (reader, writer):
         writer.write(request)
-        return await reply(reader)
+        return await read_response(reader)

@@ -1,10 +1,10 @@
-"""Row 11: a server that is told to stop while it is asked from all sides.
+"""Row 11: a server under load receives SIGTERM; no accepted request may be lost.
 
     python benchmarks/reliability/sigterm.py --times 20
 
-Clients come on connections of their own, stay on one for many requests, send the second half of a body late, or hold a
-connection and say nothing. Whoever has a connection, has sent a whole request on it and has not seen it closed before
-must be answered, 200 or 503. Every other time the signal comes twice.
+Four kinds of clients: one connection for each request; one connection for many requests; the second half of a request
+sent late; an idle connection. A client that has sent a whole request before it sees the connection closed must receive
+200 or 503. Every other time the signal is sent twice.
 """
 
 from __future__ import annotations
@@ -18,112 +18,126 @@ from pathlib import Path
 import ledger
 import numpy as np
 from ledger import Finding
-from served import LOST, Reply, Served, connected, image, on_the_other_core, post, reply, untrained
+from served import (
+    NO_RESPONSE,
+    Response,
+    ServerProcess,
+    connect,
+    image,
+    on_the_client_core,
+    post,
+    read_response,
+    untrained_run,
+)
 
-STAYING, LATE, SILENT = 6, 3, 3
-"""Clients of each kind; those on connections of their own come 60 times a second."""
+PERSISTENT, LATE, IDLE = 6, 3, 3
+"""Clients of each kind. Clients with a connection for each request come 60 times a second."""
 
-GRACE = 35.0
-"""Seconds within which it must have stopped: 30 for what is on its way, and what stopping itself takes."""
+SHUTDOWN_SECONDS = 35.0
+"""Time in which the server must exit: 30 for accepted requests, and the shutdown itself."""
 
 
-class Crowd:
-    """All that ask one server, and what became of it."""
+class Load:
+    """All clients of one server, and a count of what each request received."""
 
     def __init__(self, port: int, seed: int) -> None:
         self.port, self.request, self.random = port, post(image()), np.random.default_rng(seed)
-        self.seen: Counter[str] = Counter()
-        self.gone = asyncio.Event()
-        """Set once the door is closed."""
+        self.outcomes: Counter[str] = Counter()
+        self.is_closed = asyncio.Event()
+        """Set once the server accepts no connections."""
 
-    def note(self, kind: str, got: Reply) -> None:
-        self.seen["answered" if got.status in (200, 503) else f"lost, {kind}" if got == LOST else str(got.status)] += 1
+    def count(self, kind: str, response: Response) -> None:
+        if response.status in (200, 503):
+            self.outcomes["answered"] += 1
+        else:
+            self.outcomes[f"lost, {kind}" if response == NO_RESPONSE else str(response.status)] += 1
 
-    async def alone(self) -> None:
-        """One request on its own connection."""
+    async def single_request(self) -> None:
+        """One request on a connection of its own."""
         try:
-            async with connected(self.port) as (reader, writer):
+            async with connect(self.port) as (reader, writer):
                 writer.write(self.request)
-                self.note("alone", await reply(reader))
+                self.count("single", await read_response(reader))
         except ConnectionError:
-            self.gone.set()
+            self.is_closed.set()
 
-    async def coming(self) -> None:
+    async def single(self) -> None:
+        """New connections at random times."""
         tasks = []
-        while not self.gone.is_set():
-            tasks.append(asyncio.create_task(self.alone()))
+        while not self.is_closed.is_set():
+            tasks.append(asyncio.create_task(self.single_request()))
             await asyncio.sleep(self.random.exponential(1 / 60))
         await asyncio.gather(*tasks)
 
-    async def staying(self) -> None:
-        """Asks again and again on one connection, as long as it stays open."""
-        while not self.gone.is_set():
+    async def persistent(self) -> None:
+        """Many requests on one connection, for as long as it stays open."""
+        while not self.is_closed.is_set():
             try:
-                async with connected(self.port) as (reader, writer):
-                    closing = False
-                    while not closing and not reader.at_eof():
+                async with connect(self.port) as (reader, writer):
+                    is_last = False
+                    while not is_last and not reader.at_eof():
                         writer.write(self.request)
-                        got = await reply(reader)
-                        self.note("staying", got)
-                        closing = got.closing or got == LOST
+                        response = await read_response(reader)
+                        self.count("persistent", response)
+                        is_last = response.is_last or response == NO_RESPONSE
                         await asyncio.sleep(self.random.uniform(0, 0.1))
             except ConnectionError:
-                self.gone.set()
+                self.is_closed.set()
 
     async def late(self) -> None:
-        """Half of a request at once, the other a little later; once more after each answer."""
-        while not self.gone.is_set():
+        """Half of a request at once, the other half later."""
+        while not self.is_closed.is_set():
             try:
-                async with connected(self.port) as (reader, writer):
+                async with connect(self.port) as (reader, writer):
                     writer.write(self.request[: len(self.request) // 2])
                     await asyncio.sleep(self.random.uniform(0.2, 0.8))
                     writer.write(self.request[len(self.request) // 2 :])
-                    self.note("late", await reply(reader))
+                    self.count("late", await read_response(reader))
             except ConnectionError:
-                self.gone.set()
+                self.is_closed.set()
 
-    async def silent(self) -> None:
-        """A connection on which nothing is ever said."""
-        async with connected(self.port) as (reader, _):
+    async def idle(self) -> None:
+        """A connection without a request."""
+        async with connect(self.port) as (reader, _):
             await reader.read()
 
 
-async def stop_once(server: Served, seed: int) -> tuple[Counter[str], float]:
-    """What became of the requests, and the seconds that stopping took."""
-    crowd = Crowd(server.port, seed)
-    kinds = [crowd.coming, *[crowd.staying] * STAYING, *[crowd.late] * LATE, *[crowd.silent] * SILENT]
+async def stop_once(server: ServerProcess, seed: int) -> tuple[Counter[str], float]:
+    """Stop a server under load; return the outcomes of the requests and the seconds until the exit."""
+    load = Load(server.port, seed)
+    kinds = [load.single, *[load.persistent] * PERSISTENT, *[load.late] * LATE, *[load.idle] * IDLE]
     tasks = [asyncio.create_task(kind()) for kind in kinds]
-    await asyncio.sleep(crowd.random.uniform(0.5, 1.5))
-    stopping = asyncio.create_task(asyncio.to_thread(server.stop, 2 * GRACE))
+    await asyncio.sleep(load.random.uniform(0.5, 1.5))
+    stopping = asyncio.create_task(asyncio.to_thread(server.stop, 2 * SHUTDOWN_SECONDS))
     if seed % 2:
-        await asyncio.sleep(crowd.random.uniform(0.05, 0.9))
+        await asyncio.sleep(load.random.uniform(0.05, 0.9))
         server.process.send_signal(signal.SIGTERM)
     code, seconds = await stopping
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
     if code != -signal.SIGTERM:
-        crowd.seen[f"exit code {code}"] += 1
-    if "Traceback" in server.said():
-        crowd.seen["traceback"] += 1
-    return crowd.seen, seconds
+        load.outcomes[f"exit code {code}"] += 1
+    if "Traceback" in server.output():
+        load.outcomes["traceback"] += 1
+    return load.outcomes, seconds
 
 
 def measure(times: int) -> Finding:
-    """Stop so many servers."""
-    seen: Counter[str] = Counter()
+    """Start and stop a server `times` times."""
+    outcomes: Counter[str] = Counter()
     longest = 0.0
-    with tempfile.TemporaryDirectory() as place, on_the_other_core():
-        run = untrained(Path(place))
+    with tempfile.TemporaryDirectory() as folder, on_the_client_core():
+        run = untrained_run(Path(folder))
         for seed in range(times):
-            with Served(run) as server:
-                found, seconds = asyncio.run(stop_once(server, seed))
-            seen, longest = seen + found, max(longest, seconds)
-    answered = seen.pop("answered", 0)
+            with ServerProcess(run) as server:
+                counted, seconds = asyncio.run(stop_once(server, seed))
+            outcomes, longest = outcomes + counted, max(longest, seconds)
+    answered = outcomes.pop("answered", 0)
     return Finding(
         "11", f"SIGTERM under load, {times} times, every other time twice",
-        "no accepted request lost, ended by SIGTERM (143 to a shell), stopped within the grace",
-        f"{answered:,} requests answered, {seen.total()} lost"
-        f"{''.join(f', {name}: {count}' for name, count in seen.items())}; stopped within {longest:.1f} s",
-        not seen and answered > 0 and longest < GRACE)
+        "no accepted request lost; exit by SIGTERM (143 in a shell) within the shutdown time",
+        f"{answered:,} requests answered, {outcomes.total()} lost"
+        f"{''.join(f', {name}: {count}' for name, count in outcomes.items())}; longest shutdown {longest:.1f} s",
+        not outcomes and answered > 0 and longest < SHUTDOWN_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The server without sockets: bytes as they would come on a connection, and the statuses that are answered."""
+"""The server without sockets: bytes of a connection in, the statuses of the responses out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attack import FORM, HEADS, STATUSES, chunked, form
-from served import image, post, untrained
+from attack import DISPOSITIONS, FORM, STATUSES, chunked, form
+from served import image, post, untrained_run
 from uvicorn.server import ServerState
 
 from alexnet.inference.predictor import load
@@ -24,7 +24,7 @@ from alexnet.serving.service import Service
 
 
 class Transport(asyncio.Transport):
-    """What a connection is written to."""
+    """Records what the server writes to a connection."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
@@ -50,14 +50,14 @@ class Transport(asyncio.Transport):
 
 
 class Wire:
-    """A server of a small network, each connection of which is one call of `statuses`."""
+    """A server of a small network. Each call of `statuses` is one connection."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.problems: list[str] = []
-        self.loop.set_exception_handler(lambda _, context: self.problems.append(str(context)))
-        with tempfile.TemporaryDirectory() as place:
-            model = load(untrained(Path(place)))
+        self.errors: list[str] = []
+        self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
+        with tempfile.TemporaryDirectory() as folder:
+            model = load(untrained_run(Path(folder)))
         service = Service(model, samples=sample_images(None), hosts=allowed_hosts("127.0.0.1"))
         self.config = ServerConfig(create_app(service), Limits())
         self.config.load()
@@ -65,7 +65,7 @@ class Wire:
         self.loop.run_until_complete(self.lifespan.startup())
 
     def statuses(self, data: bytes) -> list[int]:
-        """Of the answers to what comes on a connection whose other end then says no more, and is gone."""
+        """The statuses of the responses to the bytes of a connection, which the client then closes."""
         return self.loop.run_until_complete(self._statuses(data))
 
     async def _statuses(self, data: bytes) -> list[int]:
@@ -85,7 +85,6 @@ class Wire:
             await asyncio.wait(state.tasks)
         return [int(write[9:12]) for write in transport.writes if re.match(rb"HTTP/1\.1 [2-9]\d\d ", write)]
 
-
     def close(self) -> None:
         self.loop.run_until_complete(self.lifespan.shutdown())
         self.loop.close()
@@ -93,27 +92,30 @@ class Wire:
 
 @cache
 def wire() -> Wire:
+    """The one server of this process."""
     made = Wire()
     atexit.register(made.close)
     return made
 
 
 def answer(data: bytes) -> list[int]:
-    """The statuses. Raises AssertionError for any that the interface does not promise, and for what fails unseen."""
-    found = wire().statuses(data)
-    assert set(found) <= STATUSES, (found, data)
-    assert not wire().problems, wire().problems
-    return found
+    """The statuses. Raises AssertionError for an undocumented status, and for an exception in the event loop."""
+    statuses = wire().statuses(data)
+    assert set(statuses) <= STATUSES, (statuses, data)
+    assert not wire().errors, wire().errors
+    return statuses
 
 
 def seeds() -> list[bytes]:
-    """Whole requests."""
-    pictures = [image(seed, kind, (40, 30)) for seed, kind in enumerate(["PNG", "JPEG", "GIF"])]
-    many = form([(HEADS[0], pictures[0]), (HEADS[2], b"text"), (HEADS[0], pictures[1])])
+    """Valid requests of every kind, as seeds for a fuzzer."""
+    images = [image(seed, kind, (40, 30)) for seed, kind in enumerate(["PNG", "JPEG", "GIF"])]
+    with_file, without_file = DISPOSITIONS[0], DISPOSITIONS[2]
+    several = form([(with_file, images[0]), (without_file, b"text"), (with_file, images[1])])
     gets = [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in (
         "/", "/model", "/health", "/samples/0.png", "/metrics")]
-    late = post(b"", "/predict", "image/png", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
-    return [*gets, gets[0] + gets[1], *(post(picture, "/predict?top=2&logits=true") for picture in pictures),
-            post(many, "/predict?views=10", FORM),
-            post(pictures[0], "/explain?class=class%201", "image/png", "Expect: 100-continue", "Connection: close"),
-            late + chunked(pictures[2], 50)]
+    chunked_header = post(b"", "/predict", "image/png", "Transfer-Encoding: chunked").replace(
+        b"Content-Length: 0\r\n", b"")
+    return [*gets, gets[0] + gets[1], *(post(data, "/predict?top=2&logits=true") for data in images),
+            post(several, "/predict?views=10", FORM),
+            post(images[0], "/explain?class=class%201", "image/png", "Expect: 100-continue", "Connection: close"),
+            chunked_header + chunked(images[2], 50)]

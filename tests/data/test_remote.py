@@ -33,7 +33,7 @@ from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Interrupted
+from alexnet.training.state import Interrupted
 
 FAULTS = ("dropped", "busy", "cut", "garbled", "without ranges")
 """What befalls the first requests for a file, beginning with one that goes by its name; later ones are answered."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.evaluate import evaluate, match_classes, predictions, probabilities
 from alexnet.inference.metrics import Errors, count_errors, wilson
@@ -138,9 +139,12 @@ def test_a_perfect_network_has_no_errors(packed):
         def forward(self, x):
             return nn.functional.one_hot(x[:, 0, 0, 0].long(), 4).float() * 20
 
-    class Painted:
+    class Painted(PackedSplit):
         codec = "jpeg"
         labels = packed.split("val").labels
+
+        def __init__(self):
+            pass
 
         def __len__(self):
             return len(self.labels)

@@ -10,7 +10,7 @@ import pytest
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.reproduce import paper_figures, plots
+from alexnet.reproduce.figures import figure4, image_grids
 from command_line import alexnet as command
 from weight_files import saved_as
 
@@ -120,13 +120,13 @@ def test_an_images_class_comes_from_its_folders_name():
 def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
     near = [nb.Neighbor(3, "train/ash/003.png", "ash", 1.25), nb.Neighbor(40, "train/birch/010.png", "birch", 12.0)]
     pixels = np.zeros((32, 32, 3), np.uint8)
-    rows = paper_figures.rows_beside(
+    rows = figure4.neighbor_rows(
         [pixels, pixels], ["birch", ""], [near, near], packed.split("train"), ["a_1", "a_2"])
     assert [(asked.name, asked.note) for asked, _ in rows] == [("birch", "a_1"), ("a_2", "")]
     assert [[(one.name, one.note, one.is_true) for one in found] for _, found in rows] == [
         [("ash", "1.2", False), ("birch", "12.0", True)], [("ash", "1.2", False), ("birch", "12.0", False)]]
-    asked = plots.Shown(pixels, "birch", "ILSVRC2012_val_00017472")
-    drawn = plots.beside([(asked, rows[0][1])]).get_axes()[0].texts[0].get_text()
+    asked = image_grids.Tile(pixels, "birch", "ILSVRC2012_val_00017472")
+    drawn = image_grids.neighbor_grid([(asked, rows[0][1])]).get_axes()[0].texts[0].get_text()
     assert drawn == "…2012_val_00017472"  # the end, which tells files apart
 
 

@@ -27,8 +27,8 @@ from alexnet.interpret.activations import (
 )
 from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claims, runs
-from alexnet.training import trainer
+from alexnet.reproduce import claims, compare
+from alexnet.training import monitor, trainer
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
@@ -254,11 +254,11 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
 def test_a_remedy_that_several_networks_share_is_printed_once(tiny):
     report = inspect_activations(network_of(tiny), some(), rate=1e-3)
     lines = list(render._said([
-        runs.BeforeAfter("a", report, report, (Finding("saturated", "tanh1", "60% is flat", "normalize"),)),
-        runs.BeforeAfter("b", report, report, (Finding("saturated", "tanh2", "70% is flat", "normalize"),
+        compare.BeforeAfter("a", report, report, (Finding("saturated", "tanh1", "60% is flat", "normalize"),)),
+        compare.BeforeAfter("b", report, report, (Finding("saturated", "tanh2", "70% is flat", "normalize"),
                                                Finding("other", "", "all is well"))),
-        runs.BeforeAfter("c", report, report, (Finding("other", "", "all is well"),)),
-        runs.BeforeAfter("d", report, report, (Finding("update_too_large", "fc7", "by 90%", "lower the rate"),))]))
+        compare.BeforeAfter("c", report, report, (Finding("other", "", "all is well"),)),
+        compare.BeforeAfter("d", report, report, (Finding("update_too_large", "fc7", "by 90%", "lower the rate"),))]))
     assert lines == ["a: tanh1: 60% is flat.", "b: tanh2: 70% is flat.", "For each of these: normalize.",
                      "b; c: all is well.", "d: fc7: by 90%; lower the rate."]
 
@@ -268,7 +268,7 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     monkeypatch.setattr(claims, "PAPER_SMALL", small)
     assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == {variant.name for variant in claims.COMPARED}
+    assert set(rows) == {variant.name for variant in compare.COMPARED}
 
     def most(name, when="before"):
         return max(one["saturated"] for one in rows[name][when]["units"])
@@ -281,8 +281,8 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
 
 
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "GLIMPSES", 2)
-    monkeypatch.setattr(trainer, "WARM_UP_STEPS", 4)
+    monkeypatch.setattr(trainer, "PROBE_STEPS", 2)
+    monkeypatch.setattr(monitor, "WARM_UP_STEPS", 4)
     network = override(tiny, ["norm=none", "dense_norm=false", "conv3.init_bias=-1e4", "initialization=gaussian"])
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, learning_rate=1e-6)

@@ -14,7 +14,7 @@ from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.interpret import attribution, top_patches
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.reproduce import plots
+from alexnet.reproduce.figures import attribution_maps, image_grids
 from command_line import alexnet as command
 from weight_files import saved_as
 
@@ -202,13 +202,14 @@ def test_a_network_of_tanh_has_no_guided_gradients():
 
 def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_flush():
     heat = np.linspace(-1, 1, 64).reshape(8, 8)
-    figure = plots.attribution_figure(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
-                              {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
-    title, *labels = figure.texts
+    figure = attribution_maps.attribution_figure(
+        np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
+        {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
+    title, *said = figure.texts
     assert title.get_text() == "tench, 96%"
     assert title.get_position()[0] == min(axes.get_position().x0 for axes in figure.get_axes()) == 0
-    assert [text.get_text() for text in labels] == [
-        "speaks against it", "speaks for it", "no effect", "speaks for it", "gray: no effect"]
+    assert [text.get_text() for text in said] == [
+        "against the class", "for the class", "no effect", "for the class", "gray: no effect"]
     keys = [axes for axes in figure.get_axes() if len(axes.get_images()) == 2 and axes.get_position().height < 0.1]
     for key, left in zip(keys, ("blue", "neither"), strict=True):
         first, *_, last = key.get_images()[1].get_array()[0]
@@ -218,9 +219,9 @@ def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_f
 
 def test_under_each_patch_stands_its_output():
     patch = np.zeros((5, 5, 3), np.uint8)
-    figure = plots.patches({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
-    labels = [text.get_text() for text in figure.texts]
-    assert labels[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
+    figure = image_grids.patch_grid({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
+    said = [text.get_text() for text in figure.texts]
+    assert said[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
     wide, high = figure.get_size_inches()
     boxes = [axes.get_position() for axes in figure.get_axes()]
     assert len({(round(box.width * wide, 6), round(box.height * high, 6)) for box in boxes}) == 1

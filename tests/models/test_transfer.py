@@ -27,7 +27,8 @@ from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.transfer import transfer_weights
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Interrupted, Trainer
+from alexnet.training.state import Interrupted
+from alexnet.training.trainer import Trainer
 from command_line import SMALL
 from command_line import alexnet as command
 from conftest import draw

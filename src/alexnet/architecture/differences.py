@@ -211,8 +211,7 @@ def _schedule(recipe: Recipe) -> str:
         "plateau": f"{factor} after {recipe.patience} epochs without a lower validation error, "
                    f"{recipe.lr_drop_count} times",
         "steps": f"{factor} after epochs {', '.join(map(str, recipe.drop_epochs))}",
-        "exponential": f"in {recipe.lr_drop_count} equal steps, {factor} in total", "cosine": "cosine to 0",
-        "linear": "linear to 0", "poly": "quadratic to 0", "constant": "constant"}[recipe.schedule]
+        "cosine": "cosine to 0", "linear": "linear to 0", "poly": "quadratic to 0", "constant": "constant"}[recipe.schedule]
 
 
 # --- Differences ------------------------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
 
     from alexnet.interpret.activations import ActivationReport, Histogram
     from alexnet.interpret.top_patches import Patch
-    from alexnet.reproduce.runs import BeforeAfter, Outcome
-    from alexnet.reproduce.tables import Ours
+    from alexnet.reproduce.compare import BeforeAfter
+    from alexnet.reproduce.outcome import Outcome
+    from alexnet.reproduce.tables import Measured
 
 # --- Architecture -----------------------------------------------------------------------------------------------------
 
@@ -146,7 +147,7 @@ def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> R
                  Text("  § a section of the paper", "dim"), *legend)
 
 
-def errors_table(measured: Sequence[Ours], images: str) -> RenderableType:
+def errors_table(measured: Sequence[Measured], images: str) -> RenderableType:
     """The paper's lines and ours in one table; ours with their 95% intervals. images: ours, in words."""
     from rich.console import Group
     from rich.markup import escape
@@ -171,7 +172,7 @@ def errors_table(measured: Sequence[Ours], images: str) -> RenderableType:
     return Group(table, "", *_remarks(measured))
 
 
-def _remarks(measured: Sequence[Ours]) -> list[str]:
+def _remarks(measured: Sequence[Measured]) -> list[str]:
     """What must be known to read the table."""
     from alexnet.reproduce.tables import VIEWS
 
@@ -197,20 +198,21 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     from rich.table import Table
 
     from alexnet.reproduce.claims import CLAIMS
-    from alexnet.reproduce.results import ours, papers, value
+    from alexnet.reproduce.results import format_difference, format_paper_value, format_value
 
     claim = CLAIMS[outcome.claim]
-    what = "epochs to 25% training error" if outcome.unit == "times" else "top-1 error"
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", what, "against the first"):
+    for title in ("", outcome.measure_name, "against the first"):
         table.add_column(title, no_wrap=True)
-    differences = ["", *(ours(outcome, difference) for difference in outcome.differences)]
-    for side, difference in zip(outcome.measured, differences, strict=True):
-        table.add_row(escape(side.name), ", ".join(value(outcome, one) for one in side.values), difference)
-    notes = [f"{escape(side.name)}: {side.note}" for side in outcome.measured if side.note]
+    differences = ["", *(format_difference(outcome, difference) for difference in outcome.differences)]
+    for side, difference in zip(outcome.variants, differences, strict=True):
+        values = ", ".join(format_value(outcome, number) for number in side.values)
+        table.add_row(escape(side.name), values, difference)
+    notes = [f"{escape(side.name)}: {side.note}" for side in outcome.variants if side.note]
     return Group(
-        f"{claim.name} ({escape(claim.where)}): {escape(claim.says)}.", "", table, "", *notes, "",
-        f"the paper: {papers(outcome)}; ours: {ours(outcome, outcome.differences[0])}: {outcome.verdict}.",
+        f"{claim.name} ({escape(claim.section)}): {escape(claim.statement)}.", "", table, "", *notes, "",
+        f"the paper: {format_paper_value(outcome)}; ours: {format_difference(outcome, outcome.differences[0])}: "
+        f"{outcome.verdict}.",
         f"{escape(outcome.data)} at {outcome.side} pixels, {outcome.images[0]:,} images for training and "
         f"{outcome.images[1]:,} for measuring, {outcome.epochs} epochs, seeds "
         f"{', '.join(map(str, outcome.seeds))}; brackets: 95% intervals over seeds.")

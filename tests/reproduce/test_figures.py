@@ -1,4 +1,4 @@
-"""The paper's figures show what the numbers say: every size, every kernel's tower, every nearest image."""
+"""Figures 1 to 4 of the paper: curves, the network diagram, kernels by tower, predictions and nearest images."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -15,8 +15,8 @@ from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.reproduce import paper_figures, plots
-from alexnet.reproduce.diagram import network_diagram
+from alexnet.reproduce.figures import figure1, figure3, figure4, style
+from alexnet.reproduce.figures.figure2 import network_diagram
 from command_line import alexnet as command
 from weight_files import saved_as
 
@@ -43,7 +43,7 @@ def run_folder(folder, activation, errors):
 
 def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
     runs = [run_folder(tmp_path / "a", "relu", [0.5, 0.2]), run_folder(tmp_path / "b", "tanh", [0.7, 0.6, 0.5])]
-    axes = paper_figures.figure1(runs).get_axes()[0]
+    axes = figure1.figure1(runs).get_axes()[0]
     target, solid, dashed, chance = axes.get_lines()
     assert solid.get_xydata().tolist() == [[0, 0.75], [1, 0.5], [2, 0.2]]
     assert dashed.get_xydata().tolist() == [[0, 0.75], [1, 0.7], [2, 0.6], [3, 0.5]]
@@ -51,7 +51,7 @@ def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
     assert set(target.get_ydata()) == {0.25}
     assert chance.get_xydata().tolist() == [[0, 0.75]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "a, ReLU", "b, tanh", "blind guessing, before training"]
+        "a, ReLU", "b, tanh", "chance, before training"]
     assert "25%" in texts(axes.figure)[0]
 
 
@@ -61,7 +61,7 @@ def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
     runs = [run_folder(tmp_path / name, "relu", [0.5]) for name in ("x/mine", "y/mine", "other")]
 
     def names(*chosen):
-        return [text.get_text() for text in paper_figures.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
+        return [text.get_text() for text in figure1.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
 
     assert names(runs[0]) == ["mine, ReLU"]
     assert names(runs[0], runs[2]) == ["mine, ReLU", "other, ReLU"]
@@ -91,7 +91,7 @@ def test_every_size_that_explain_gives_stands_in_the_drawing(name):
 def test_the_papers_drawing_has_the_papers_numbers():
     drawn = texts(network_diagram(ARCHS["paper"]))
     for text in ("3×224×224", "2 × 48×55×55", "2 × 128×27×27", "2 × 192×13×13", "2 × 128×13×13", "2 × 2048", "1000",
-                 "11×11×3, step 4", "5×5×48", "3×3×256", "3×3×192"):
+                 "11×11×3, stride 4", "5×5×48", "3×3×256", "3×3×192"):
         assert text in drawn
 
 
@@ -136,14 +136,15 @@ def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
 
 def test_a_kernel_can_be_seen_on_any_input():
     for size in (224, 2_000, 100_000):
-        kernels = [patch for patch in network_diagram(ARCHS["paper"], size).get_axes()[0].patches if not patch.get_gid()]
+        patches = network_diagram(ARCHS["paper"], size).get_axes()[0].patches
+        kernels = [patch for patch in patches if not patch.get_gid()]
         tall = [corners[2][1] - corners[1][1] for corners in (patch.get_xy() for patch in kernels)]
         assert len(kernels) == 9  # on the input, and on conv1 to conv4 of both towers
         assert min(tall) >= 0.17
 
 
 def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
-    once, again = (paper_figures.save(network_diagram(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
+    once, again = (style.save_figure(network_diagram(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
     assert [path.name for path in once] == ["net.png", "net.svg"]
     assert ET.fromstring(once[1].read_text()).tag.endswith("svg")
@@ -157,17 +158,17 @@ def test_colorfulness_is_zero_for_gray_one_for_pure_color_and_two_thirds_for_ran
     gray = rng.normal(size=(8, 1, 11, 11)).repeat(3, 1)
     color = rng.normal(size=(8, 3, 11, 11))
     color -= color.mean(1, keepdims=True)
-    assert plots.colorfulness(np.concatenate([gray, color]), towers=2) == pytest.approx([0, 1])
-    assert plots.colorfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
-    assert plots.colorfulness(np.concatenate([gray, 100 * color]))[0] == pytest.approx(0.5)  # a strong one is one
+    assert figure3.colorfulness(np.concatenate([gray, color]), towers=2) == pytest.approx([0, 1])
+    assert figure3.colorfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
+    assert figure3.colorfulness(np.concatenate([gray, 100 * color]))[0] == pytest.approx(0.5)  # a mean over kernels
 
 
 def test_figure3_has_a_plate_for_each_tower_with_its_index():
     saved = saved_as("paper", "dense.width=8")
-    axes = paper_figures.figure3(saved).get_axes()
-    shares = plots.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
+    axes = figure3.figure3(saved).get_axes()
+    shares = figure3.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
     assert [one.get_title(loc="left") for one in axes] == [
-        f"Tower {number}: {share:.0%} of a kernel is color; of random numbers, 67%"
+        f"Tower {number}: {share:.0%} color (random weights: 67%)"
         for number, share in enumerate(shares, 1)]
 
 
@@ -176,10 +177,10 @@ def test_smoothness_is_zero_for_random_numbers_one_for_a_flat_kernel_and_minus_o
     board = np.indices((6, 6)).sum(0) % 2 * 2.0 - 1
     edge = np.where(np.arange(8) < 4, -1.0, 1.0)[:, None].repeat(8, 1)
     for kernel, expected in ((np.ones((6, 6)), 1), (board, -1), (edge, (1 + 5 / 7) / 2)):
-        assert plots.smoothness(kernel[None, None].repeat(3, 1)) == pytest.approx(expected)
+        assert figure3.smoothness(kernel[None, None].repeat(3, 1)) == pytest.approx(expected)
     for shape in ((48, 3, 5, 5), (96, 3, 11, 11), (16, 3, 3, 3)):
-        assert abs(plots.smoothness(rng.normal(size=shape))) < plots.RANDOM_LOOKS
-    assert plots.smoothness(np.zeros((4, 3, 1, 1))) == 0
+        assert abs(figure3.smoothness(rng.normal(size=shape))) < figure3.RANDOM_SMOOTHNESS
+    assert figure3.smoothness(np.zeros((4, 3, 1, 1))) == 0
 
 
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, train, val = model_from_checkpoint(saved), packed.split("train"), packed.split("val")
-    figure = paper_figures.figure4(saved, packed)
+    figure = figure4.figure4(saved, packed)
     pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
     assert len(pictures) == 8 + 5 * (1 + 6)
     shown = np.linspace(0, len(val) - 1, 8).astype(int)
@@ -210,28 +211,28 @@ def test_the_nearest_have_their_distance_and_those_of_the_class_asked_about_are_
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, val = model_from_checkpoint(saved), packed.split("val")
     shown = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
-    near = paper_figures.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
-    axes = [one for one in paper_figures.figure4(saved, packed).get_axes() if one.get_images()][8:]
+    near = figure4.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
+    axes = [one for one in figure4.figure4(saved, packed).get_axes() if one.get_images()][8:]
     truths = iter(packed.classes[val.labels[place]] for place in shown)
     distances = [one.distance for row in near for one in row]
-    decimals = len(plots.alike(distances)[0].partition(".")[2])
+    decimals = len(style.equal_decimals(distances)[0].partition(".")[2])
     for row, found in enumerate(near):
         truth = next(truths)
         asked, *rest = axes[7 * row : 7 * row + 7]
         assert asked.get_title() == truth
         for one, drawn in zip(found, rest, strict=True):
             assert drawn.get_title() == one.label
-            assert (drawn.title.get_color() == plots.BLUE) == (one.label == truth)
+            assert (drawn.title.get_color() == style.BLUE) == (one.label == truth)
             assert drawn.texts[0].get_text() == f"{one.distance:.{decimals}f}"
 
 
 def test_numbers_that_stand_together_have_as_many_decimals():
-    assert plots.alike([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
-    assert plots.alike([1.4, 0.333]) == ["1.40", "0.33"]
-    assert plots.alike([1234.5, 2]) == ["1234.5", "2.0"]
-    assert plots.alike([0.0123, 0]) == ["0.0123", "0.0000"]
-    assert plots.alike([0.0]) == ["0.0"]
-    assert plots.alike([]) == []
+    assert style.equal_decimals([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
+    assert style.equal_decimals([1.4, 0.333]) == ["1.40", "0.33"]
+    assert style.equal_decimals([1234.5, 2]) == ["1234.5", "2.0"]
+    assert style.equal_decimals([0.0123, 0]) == ["0.0123", "0.0000"]
+    assert style.equal_decimals([0.0]) == ["0.0"]
+    assert style.equal_decimals([]) == []
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_the_command_draws_each_of_the_four(class_folders, packed, tmp_path, mon
 
 @pytest.mark.parametrize(("words", "sentence"), [
     (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 thing;"),
-    (["figure", "1", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
+    (["figure", "1", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
     (["figure", "1", "a", "b", "--name", "q", "--name", "q"], "--name q, q calls two runs alike; give each its own"),
     (["figure", "1", "a", "b", "./a"], "a stands twice; name each run once"),
     (["figure", "3", "model", "--size", "3"], "figure 3 takes no --size; leave it out"),
