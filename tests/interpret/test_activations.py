@@ -253,7 +253,7 @@ def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, c
 
 def test_a_remedy_that_several_networks_share_is_printed_once(tiny):
     report = inspect_activations(network_of(tiny), some(), rate=1e-3)
-    lines = list(render._said([
+    lines = list(render._findings([
         compare.BeforeAfter("a", report, report, (Finding("saturated", "tanh1", "60% is flat", "normalize"),)),
         compare.BeforeAfter("b", report, report, (Finding("saturated", "tanh2", "70% is flat", "normalize"),
                                                Finding("other", "", "all is well"))),
