@@ -11,9 +11,14 @@ from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.torchvision import read_torchvision
 from command_line import alexnet as command
-from weight_files import assert_same, saved_as, write
+from weight_files import assert_same, narrow_torchvision, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def narrow_net(monkeypatch):
+    return narrow_torchvision(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

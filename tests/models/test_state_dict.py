@@ -22,12 +22,17 @@ from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.state_dict import structure
 from alexnet.models.formats.torchvision import read_torchvision
 from command_line import alexnet as command
-from weight_files import NARROW, TorchvisionAlexNet, write
+from weight_files import NARROW, TorchvisionAlexNet, narrow_torchvision, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 zip_or_old = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old pickle"])
+
+
+@pytest.fixture
+def narrow_net(monkeypatch):
+    return narrow_torchvision(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

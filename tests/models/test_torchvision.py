@@ -25,12 +25,17 @@ from alexnet.models.formats import torchvision
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.torchvision import read_torchvision, write_torchvision
 from command_line import alexnet as command
-from weight_files import NARROW, TorchvisionAlexNet, assert_same, saved_as, write
+from weight_files import NARROW, TorchvisionAlexNet, assert_same, narrow_torchvision, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 zip_or_old = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old pickle"])
+
+
+@pytest.fixture
+def narrow_net(monkeypatch):
+    return narrow_torchvision(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
