@@ -1,9 +1,9 @@
-"""For torch.hub: every preset network by its name, and `model`, a trained one with its preprocessing and classes.
+"""Entry points for torch.hub: every preset network by name, and `model`, a trained one with preprocessing and classes.
 
 torch.hub.load(".", "paper", source="local")                       from a folder of this repository
 torch.hub.load(".", "model", "runs/mine", source="local")          a run, a checkpoint, an exported folder, a .pth
 
-A hyphen in a preset's name is an underscore here: paper-bn is `paper_bn`.
+A hyphen in a preset's name becomes an underscore: paper-bn is `paper_bn`.
 """
 
 import sys as _sys
@@ -11,16 +11,19 @@ from pathlib import Path as _Path
 
 dependencies = ["torch", "numpy", "PIL", "simplejpeg", "safetensors"]
 
-# torch.hub runs this file out of a folder that need not be installed.
+# torch.hub runs this file from a folder, so the package may not be installed.
 _sys.path.insert(0, str(_Path(__file__).parent / "src"))
 
 from alexnet.architecture.presets import ARCHS as _ARCHS  # noqa: E402
 
 
 def model(path_or_name, device="cpu"):
-    """A trained network with all that it needs to be asked: `.network`, `.preprocess`, `.classes`, `.predict(photos)`.
+    """A trained model: `.network`, `.preprocess`, `.classes`, `.predict(images)`.
 
-    path_or_name: a run, a checkpoint, an exported folder or torchvision's file; or `torchvision`, which is fetched.
+    Args:
+        path_or_name: a run, a checkpoint, an exported folder, a file of torchvision's weights, or the name
+            `torchvision`, which is downloaded.
+        device: as for torch.
     """
     from alexnet.inference.predictor import load
 
@@ -36,8 +39,8 @@ def _entry(arch):
         return AlexNet(replace(arch, classes=classes), seed)
 
     entry.__name__ = arch.name.replace("-", "_")
-    entry.__doc__ = (f"The untrained network `{arch.name}`, for views of {arch.input.crop}x{arch.input.crop} pixels: "
-                     "`classes` outputs, its weights drawn from `seed`.")
+    entry.__doc__ = (f"The untrained network `{arch.name}`, for inputs of {arch.input.crop}x{arch.input.crop} pixels, "
+                     "with `classes` outputs. `seed` decides its weights.")
     return entry
 
 

@@ -35,7 +35,8 @@ def main() -> None:
         indices = chosen[first : first + 50]
         pixels, labels = torch.from_numpy(split.read(indices)), torch.from_numpy(split.labels[indices])
         with torch.inference_mode():
-            exact, fast = (probabilities([(one, model.preprocess)], pixels) for one in (model.network, model.answering))
+            exact, fast = (probabilities([(network, model.preprocess)], pixels)
+                           for network in (model.network, model.inference_network))
         agree += int((exact.argmax(1) == fast.argmax(1)).sum())
         apart = max(apart, float((exact - fast).abs().max()))
         for name, outputs in (("fp32", exact), ("fast", fast)):

@@ -34,10 +34,10 @@ from alexnet.architecture.presets import arch, recipe
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
-from alexnet.models import checkpoint
+from alexnet.models import checkpoint, saver
 from alexnet.training.build import build
+from alexnet.training.run_folder import Event
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Event
 
 WARM, SAVED = 2, 4
 """Steps that are left out, and the step after which the save begins."""
@@ -52,7 +52,7 @@ class StepsDone(Exception):
     """Ends a run after `--steps` steps."""
 
 
-class TimedSaver(checkpoint.Saver):
+class TimedSaver(saver.Saver):
     """A saver that measures how long it blocked training."""
 
     waits = False
@@ -84,7 +84,7 @@ def steps(packed: PackedDataset, options: argparse.Namespace, method: str, out: 
         time.sleep(options.slow if slow else 0)
 
     TimedSaver.waits, TimedSaver.blocked = waits, 0.0
-    with patch.object(checkpoint, "Saver", TimedSaver), patch.object(os, "fsync", fsync):
+    with patch.object(saver, "Saver", TimedSaver), patch.object(os, "fsync", fsync):
         run = build(RunSpec(packed, arch(options.arch), replace(recipe("paper"), batch_size=options.batch), out,
             save_minutes=math.inf), on_event=on_event)
         try:

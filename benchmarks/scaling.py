@@ -5,7 +5,7 @@
 The layouts take turns in every round, so that all see the same state of the machine. The figures are medians over the
 rounds, with the lowest and highest. The views are random and in memory. The model's rates are measured in the same run:
 multiply-adds per second of one process, and bytes per second of an all-reduce over all processes of a layout.
-`--only 2-hybrid-b` measures that layout, besides one process.
+`--only 2-hybrid` measures that layout, besides one process.
 """
 
 from __future__ import annotations
@@ -30,25 +30,24 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import arch, recipe
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.optimizer import SGD
+from alexnet.training.parallel.plan import Parallel
 from alexnet.training.parallel.process_group import init_distributed
-from alexnet.training.parallel.strategies import ParallelModel
+from alexnet.training.parallel.strategies import parallelize
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
 
-LAYOUTS = ((1, "data", "a"), (2, "data", "a"), (2, "towers", "a"), (2, "hybrid", "a"), (2, "hybrid", "b"),
-        (2, "hybrid", "c"), (4, "data", "a"), (4, "hybrid", "a"), (4, "hybrid", "b"), (4, "hybrid", "c"))
+LAYOUTS: tuple[tuple[int, Parallel], ...] = (
+    (1, "data"), (2, "data"), (2, "towers"), (2, "hybrid"), (4, "data"), (4, "hybrid"))
 
 
 def work(options: argparse.Namespace) -> None:
     """The steps of one process; rank 0 prints their times."""
     torch.set_num_threads(1)
-    with init_distributed("cpu", timeout=300) as world:
-        network = AlexNet(arch(options.arch))
-        team = ParallelModel(world, network, options.parallel, options.scheme)
-        network.to(memory_format=torch.channels_last)
-        team.ready()
-        optimizer, mixed_precision = SGD(network, recipe("paper")), MixedPrecision("fp32", torch.device("cpu"))
-        rank, readers = team.reads
+    with init_distributed("cpu", timeout=300) as processes:
+        network, device = AlexNet(arch(options.arch)), torch.device("cpu")
+        strategy = parallelize(network, options.parallel, processes, device)
+        optimizer, precision = SGD(network, recipe("paper")), MixedPrecision("fp32", device)
+        rank, readers = strategy.batch_part
         own = len(range(rank, options.batch, readers))
         crop = network.arch.input.crop
         views = torch.randn(own, 3, crop, crop).contiguous(memory_format=torch.channels_last)
@@ -56,26 +55,26 @@ def work(options: argparse.Namespace) -> None:
         network.train()
         seconds = []
         for number in range(options.steps + 1):
-            world.sent.clear()
-            world.wait()
+            processes.sent.clear()
+            processes.wait()
             began = time.perf_counter()
-            team.see(options.batch, number)
-            train_step(team.trained, optimizer, views, labels, 1e-4, mixed_precision, share=own / options.batch)
-            world.wait()
+            strategy.start_micro_batch(options.batch, number)
+            train_step(strategy.module, optimizer, views, labels, 1e-4, precision, batch_fraction=own / options.batch)
+            processes.wait()
             seconds.append(time.perf_counter() - began)
         rate = 0.0
-        if world.size > 1:
+        if processes.size > 1:
             payload = torch.zeros(16_000_000)
             dist.all_reduce(payload)
             began = time.perf_counter()
             for _ in range(3):
                 dist.all_reduce(payload)
-            rate = 3 * 2 * (world.size - 1) / world.size * 64e6 / (time.perf_counter() - began)
-        if world.first:
-            print(json.dumps({"seconds": seconds[1:], "sent": dict(world.sent), "bytes_a_second": rate}))
+            rate = 3 * 2 * (processes.size - 1) / processes.size * 64e6 / (time.perf_counter() - began)
+        if processes.first:
+            print(json.dumps({"seconds": seconds[1:], "sent": dict(processes.sent), "bytes_a_second": rate}))
 
 
-def launch(options: argparse.Namespace, size: int, parallel: str, scheme: str) -> dict[str, Any]:
+def launch(options: argparse.Namespace, size: int, parallel: Parallel) -> dict[str, Any]:
     """One round of one layout: what rank 0 printed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -83,41 +82,41 @@ def launch(options: argparse.Namespace, size: int, parallel: str, scheme: str) -
     common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size),
                            "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, __file__, "--work", "--arch", options.arch, "--batch", str(options.batch), "--steps",
-                 str(options.steps), "--parallel", parallel, "--scheme", scheme]
+                 str(options.steps), "--parallel", parallel]
     processes = [subprocess.Popen(arguments, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                                   stdout=subprocess.PIPE, text=True) for rank in range(size)]
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
-        raise SystemExit(f"{size} processes, {parallel} {scheme}: a process failed")
+        raise SystemExit(f"{size} processes, {parallel}: a process failed")
     return json.loads(outputs[0])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All layouts, in all rounds."""
-    found: dict[tuple[int, str, str], list[dict[str, Any]]] = {
+    found: dict[tuple[int, Parallel], list[dict[str, Any]]] = {
         layout: [] for layout in LAYOUTS
         if layout == LAYOUTS[0] or not options.only or "-".join(map(str, layout)) in options.only}
     for turn in range(options.rounds):
         for layout in found:
             found[layout].append(launch(options, *layout))
-            print(f"round {turn + 1}: {layout[0]} processes, {layout[1]} {layout[2]}: "
+            print(f"round {turn + 1}: {layout[0]} processes, {layout[1]}: "
                   f"{statistics.median(found[layout][-1]['seconds']):.2f} s a step", file=sys.stderr)
     network = arch(options.arch)
-    alone = statistics.median(statistics.median(one["seconds"]) for one in found[1, "data", "a"])
+    alone = statistics.median(statistics.median(one["seconds"]) for one in found[1, "data"])
     layers = explain(network).layers
     multiply_adds = options.batch * (3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds)
     rows = []
-    for (size, parallel, scheme), rounds in found.items():
+    for (size, parallel), rounds in found.items():
         seconds = sorted(statistics.median(one["seconds"]) for one in rounds)
         bandwidth = statistics.median(one["bytes_a_second"] for one in rounds)
         cores = min(1.0, (os.cpu_count() or 1) / size)  # processes beyond the cores share them
-        model = step(network, options.batch, size, parallel,  # type: ignore[arg-type]
+        model = step(network, options.batch, size, parallel,
                      Machine("this", multiply_adds / alone * cores, bandwidth or 1e9))
         rows.append({
-            "processes": size, "parallel": parallel, "scheme": scheme, "seconds": statistics.median(seconds),
+            "processes": size, "parallel": parallel, "seconds": statistics.median(seconds),
             "lowest": seconds[0], "highest": seconds[-1], "bandwidth": bandwidth,
             "counted": sum(rounds[0]["sent"].values()),
-            "predicted": sum(sent(network, options.batch, size, parallel).values()),  # type: ignore[arg-type]
+            "predicted": sum(sent(network, options.batch, size, parallel).values()),
             "sequential": model.sequential, "overlapped": model.overlapped})
     return {"arch": options.arch, "batch": options.batch, "steps": options.steps, "rounds": options.rounds,
             "machine": describe_machine("cpu"), "command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]),
@@ -130,9 +129,8 @@ def page(measured: dict[str, Any]) -> str:
              "step, measured | model: sequential to overlapped |", "|---|---|---|---|---|---|---|---|"]
     alone = measured["rows"][0]["seconds"]
     for row in measured["rows"]:
-        parallelism = row["parallel"] + (f" {row['scheme']}" if row["parallel"] == "hybrid" else "")
         lines.append(
-            f"| {row['processes']} | {parallelism} | {measured['batch'] / row['seconds']:.1f} | "
+            f"| {row['processes']} | {row['parallel']} | {measured['batch'] / row['seconds']:.1f} | "
             f"{alone / row['seconds']:.2f} | "
             f"{row['counted'] / 1e6:.1f} MB | {row['predicted'] / 1e6:.1f} MB | {row['seconds']:.2f} s "
             f"({row['lowest']:.2f} to {row['highest']:.2f}) | {row['sequential']:.2f} to {row['overlapped']:.2f} s |")
@@ -187,7 +185,6 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="replace the tables in this Markdown file")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--parallel", default="data", help=argparse.SUPPRESS)
-    parser.add_argument("--scheme", default="a", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options)

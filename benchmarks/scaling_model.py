@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from alexnet.architecture.arithmetic import Layer, explain
 from alexnet.architecture.spec import Arch
-from alexnet.training.parallel.plan import chunks
+from alexnet.training.parallel.plan import Parallel, ranges
 
 Sent = dict[str, float]
 """Bytes by kind: gradients, activations, statistics."""
@@ -21,13 +20,12 @@ FLOAT = 4
 
 
 def sent(
-    arch: Arch, images: int, processes: int, parallel: Literal["data", "towers", "hybrid"], *, rank: int = 0,
+    arch: Arch, images: int, processes: int, parallel: Parallel, *, rank: int = 0,
     value_bytes: int = FLOAT,
 ) -> Sent:
     """Bytes that one process sends in one step.
 
-    An all-reduce runs around a ring, in which each process sends 2 (n - 1) / n of the bytes. The three schemes of
-    hybrid parallelism send the same bytes, at different times.
+    An all-reduce runs around a ring, in which each process sends 2 (n - 1) / n of the bytes.
 
     Args:
         images: Size of the global batch.
@@ -68,9 +66,9 @@ def _hybrid(images: int, own: int, n: int, rank: int, dense: list[Layer]) -> int
     first, classes = math.prod(dense[0].input_shape), dense[-1].output_shape[0]
     values = own * first * others + (images - own) * first
     for layer in dense[1:]:
-        units = chunks(math.prod(layer.input_shape), n)[rank]
+        units = len(ranges(math.prod(layer.input_shape), n)[rank])
         values += images * (units * others + math.prod(layer.input_shape) - units)
-    return values + images * chunks(classes, n)[rank] * others + own * classes * others
+    return values + images * len(ranges(classes, n)[rank]) * others + own * classes * others
 
 
 # --- Time -------------------------------------------------------------------------------------------------------------
@@ -108,7 +106,7 @@ class Step:
 
 
 def step(
-    arch: Arch, images: int, processes: int, parallel: Literal["data", "towers", "hybrid"], machine: Machine, *,
+    arch: Arch, images: int, processes: int, parallel: Parallel, machine: Machine, *,
     value_bytes: int = FLOAT,
 ) -> Step:
     """Predict the time of a step.

@@ -22,7 +22,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.loader import batches
 from alexnet.data.open import open_or_pack
 from alexnet.data.preprocessing import Preprocess
-from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
+from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
@@ -107,7 +107,7 @@ def train(network_arch: Arch, data, steps: int, seed: int = 0) -> Reports:
     training = data.split("train")
 
     def inspect() -> ActivationReport:
-        return inspect_activations(network, shown(training, preprocess, plain, 256), rate=plain.learning_rate)
+        return inspect_activations(network, training_views(training, preprocess, plain, 256), rate=plain.learning_rate)
 
     before = inspect()
     network.train()

@@ -1,7 +1,7 @@
-"""Caffe's files, made for the tests: networks like BVLC's, a forward pass in NumPy, and a writer of the wire format.
+"""Caffe files for tests: networks like BVLC's, a forward pass in NumPy, and a writer of protobuf's wire format.
 
-The forward pass follows Caffe's documentation of each layer, in float64. The writer knows protobuf's encoding and
-nothing else; the field numbers stand here once more, by hand, so that reader and writer share no mistake.
+The forward pass follows Caffe's documentation of each layer, in float64. The writer has its own copy of the field
+numbers, typed by hand, so that it does not share the reader's mistakes.
 Shapes: N images, C maps, H rows, W columns.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 @dataclass
 class Spec:
-    """A layer, as the files describe it."""
+    """A layer as a file describes it."""
 
     name: str
     type: str
@@ -70,7 +70,7 @@ def alexnet(
 
 
 def forward(layers: Iterable[Spec], data_NCHW: np.ndarray) -> np.ndarray:
-    """What Caffe computes in its TEST phase, by its documentation of each layer: float64, the last blob."""
+    """The last blob that Caffe computes in its TEST phase, by its documentation of each layer: float64."""
     blobs = {"data": data_NCHW.astype(np.float64)}
     for layer in layers:
         x, get = blobs[layer.bottom[0]], layer.settings.get
@@ -137,7 +137,7 @@ def blob(array: np.ndarray, form: str) -> bytes:
     return shape + put(number, array.astype(kind).tobytes())
 
 
-#: Field numbers of caffe.proto, stated here once more, by hand: parameter in a layer of today and of V1, then fields.
+# Field numbers of caffe.proto, typed by hand: a parameter in a current layer and in a V1 layer, then its fields.
 PARAMETERS = {
     "Convolution": (106, 10, {"num_output": 1, "bias_term": 2, "pad": 3, "kernel_size": 4, "group": 5, "stride": 6,
                               "kernel_h": 11, "kernel_w": 12, "dilation": 18}),
@@ -180,7 +180,7 @@ def net_bytes(layers: Iterable[Spec], form: str = "current", name: str = "AlexNe
 
 
 def net_text(layers: Iterable[Spec], form: str = "current", head: str = "") -> str:
-    """The same as a .prototxt, without the blobs, and with the fields that training alone needs."""
+    """The same as a .prototxt, without the blobs, and with fields that only training needs."""
     lines = ['name: "AlexNet"  # a remark', head]
     for layer in layers:
         kind = {value: key for key, value in OLD_WORDS.items()}[layer.type] if form == "v1" else f'"{layer.type}"'
@@ -212,7 +212,7 @@ OLD_WORDS = {"CONVOLUTION": "Convolution", "DATA": "Data", "DROPOUT": "Dropout",
 
 
 def data_layers(**transform) -> list[Spec]:
-    """As train_val has them: one for each phase."""
+    """Data layers as in train_val: one for each phase."""
     return [Spec("data", "Data", [], ["data", "label"], {"phase": phase, "mirror": phase == "TRAIN", **transform})
             for phase in ("TRAIN", "TEST")]
 

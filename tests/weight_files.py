@@ -1,4 +1,4 @@
-"""Weights for tests: torchvision's network written anew, its files, and checkpoints of narrow networks."""
+"""Weights for tests: an independent copy of torchvision's network, weight files, and checkpoints of narrow networks."""
 
 import torch
 from torch import nn
@@ -10,11 +10,11 @@ from alexnet.models.checkpoint import Checkpoint
 
 FULL = ((64, 192, 384, 256, 256), 4096)
 NARROW = ((8, 8, 8, 8, 8), 16)
+"""Widths of the convolutions, and of the hidden fully connected layers."""
 
 
-
-class Theirs(nn.Module):
-    """torchvision's alexnet as its printed form has it (documented in pytorch/vision, models/alexnet.py)."""
+class TorchvisionAlexNet(nn.Module):
+    """torchvision's alexnet, written from its printed form (pytorch/vision, models/alexnet.py)."""
 
     def __init__(self, widths=FULL[0], hidden=4096, classes=1000):
         super().__init__()
@@ -40,7 +40,7 @@ def write(content, path, zipped=True):
 
 
 def saved_as(name: str, *settings: str, classes: tuple[str, ...] = tuple("abcdefg"), seed: int = 3) -> Checkpoint:
-    """A checkpoint of a preset with narrow fully connected layers, its statistics and mean like a trained one's."""
+    """A checkpoint of a preset with narrow fully connected layers; statistics and mean are like a trained network's."""
     network = arch(name)
     network = override(network, [f"classes={len(classes)}", *(["dense.width=64"] if network.dense else []), *settings])
     generator = torch.Generator().manual_seed(seed)

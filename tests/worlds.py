@@ -1,4 +1,4 @@
-"""What each of several processes does in test_distributed.py: `python worlds.py DEED FOLDER`.
+"""What each process does in test_parallel.py: `python worlds.py DEED FOLDER`.
 
 FOLDER/jobs.json says what; each process finds its own number in torchrun's variables.
 """
@@ -35,46 +35,46 @@ def precise_batch_norm() -> Iterator[None]:
 
 def train(folder: Path) -> None:
     """Each of the jobs, one after the other, in one world; beside each run, what each process has sent."""
-    with init_distributed("cpu") as world:
+    with init_distributed("cpu") as processes:
         for job in json.loads((folder / "jobs.json").read_text()):
-            world.sent.clear()
+            processes.sent.clear()
             arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
             out = folder / job["out"]
             build(RunSpec(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"],
                 resume=job.get("resume", False), parallel=job["parallel"], micro_batch=job.get("micro_batch")),
-                processes=world).fit()
-            (folder / f"{job['out']}.sent-{world.rank}.json").write_text(json.dumps(world.sent))
+                processes=processes).fit()
+            (folder / f"{job['out']}.sent-{processes.rank}.json").write_text(json.dumps(processes.sent))
 
 
 def hold(folder: Path) -> None:
     """Take up a run in each process, and save at once what they hold."""
-    with init_distributed("cpu") as world:
+    with init_distributed("cpu") as processes:
         job, = json.loads((folder / "jobs.json").read_text())
         run = build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]),
             from_json(Recipe, job["recipe"]), folder / job["out"], seed=job["seed"], resume=True,
-            parallel=job["parallel"]), processes=world)
-        weights = run.team.whole(run.network.state_dict())
-        velocity = run.team.whole(run.optimizer.velocity)
-        if world.first:
+            parallel=job["parallel"]), processes=processes)
+        weights = run.strategy.shards.gather(run.network.state_dict())
+        velocity = run.strategy.shards.gather(run.optimizer.velocity)
+        if processes.first:
             checkpoint.save(checkpoint.Checkpoint(
-                run.arch, run.packed.classes, weights, run.preprocess.mean_HWC, run.recipe, velocity,
+                run.spec.arch, run.spec.data.classes, weights, run.preprocess.mean_HWC, run.spec.recipe, velocity,
                 asdict(run.state)), folder / "held")
 
 
 def disagree(folder: Path) -> None:
     """Begin a run that differs in one thing in the last process; write what each is told."""
-    with init_distributed("cpu") as world:
+    with init_distributed("cpu") as processes:
         for number, job in enumerate(json.loads((folder / "jobs.json").read_text())):
-            mine = job["last"] if world.rank == world.size - 1 else job["others"]
+            mine = job["last"] if processes.rank == processes.size - 1 else job["others"]
             said = "nothing"
             try:
-                with world.error_barrier():
+                with processes.error_barrier():
                     build(RunSpec(open_packed(Path(mine["packed"])), from_json(Arch, mine["arch"]),
                         from_json(Recipe, mine["recipe"]), folder / f"{number}", seed=mine["seed"],
-                        parallel=mine["parallel"]), processes=world)
+                        parallel=mine["parallel"]), processes=processes)
             except (ValueError, SystemExit) as error:
                 said = f"{type(error).__name__} {error}"
-            (folder / f"{number}.said-{world.rank}").write_text(said)
+            (folder / f"{number}.said-{processes.rank}").write_text(said)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Trainer:
         shutil.copytree(self.folder, self.whole)
         assert self.train(self.whole, 3) == 0
         self.end = checkpoint.load(self.whole / "last", with_velocity=True)
-        self.former = checkpoint._read(self.folder / "last" / checkpoint.FORMER, True)
+        self.former = checkpoint._read(self.folder / "last" / checkpoint.PREVIOUS_HEAD, True)
         self.last = checkpoint.load(self.folder / "last", with_velocity=True)
         assert (self.former.training["epoch"], self.last.training["epoch"]) == (1, 2)
 

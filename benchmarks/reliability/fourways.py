@@ -30,7 +30,7 @@ from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.inference.evaluate import predictions
 from alexnet.inference.predictor import Model, load
-from alexnet.models.formats.onnx import export
+from alexnet.models.formats.export import export
 from alexnet.models.formats.open_weights import open_weights
 
 IMAGENETTE = ledger.ROOT.parent / "shared" / "data" / "imagenette.tar"

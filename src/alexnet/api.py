@@ -29,7 +29,8 @@ if TYPE_CHECKING:  # these import torch
     from alexnet.models.checkpoint import Checkpoint
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.trainer import State, Trainer
+    from alexnet.training.state import State
+    from alexnet.training.trainer import Trainer
 
 SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
 """Options of `train` that set a field of the recipe, and that field."""
@@ -147,7 +148,7 @@ def _run(request: _Request, device: str, timeout: float) -> None:
     if group.first:
         from alexnet.reproduce.report.page import write_report  # imports matplotlib, for which training should not wait
 
-        write_report(request.out, trainer.packed)
+        write_report(request.out, trainer.spec.data)
 
 
 def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingBar, list[str]]:
@@ -156,11 +157,11 @@ def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingB
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
+    from alexnet.training.resume import resumable
     from alexnet.training.spec import RunSpec
-    from alexnet.training.trainer import resumable
 
     resume = request.resume or group.restarted
-    saved = group.from_first(lambda: resumable(request.out) if resume else None)
+    saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
     init = open_weights(request.init) if request.init and not saved else None
     arch, recipe = _network_and_recipe(request, saved, init)
     packed = group.local_rank0_first(lambda: open_data(request.data, arch.input.side, note=request.note))
@@ -220,16 +221,16 @@ def _describe(trainer: Trainer, request: _Request, init: Checkpoint | None, resu
     """What is about to be trained, in lines."""
     from alexnet._runtime.native import level
 
-    recipe, state, group = trainer.recipe, trainer.state, trainer.world
+    spec, recipe, state, group = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
     if init:
         origin = trainer.provenance["init"]
         yield (f"fine-tuning {request.init}: weights of {', '.join(origin['taken'])}; "
                f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
-    yield (f"network {trainer.arch.name}, {trainer.team.parameters:,} parameters; recipe {recipe.name}; "
-           f"{len(trainer.training):,} training images of {trainer.arch.classes} classes; run folder {request.out}")
+    yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
+           f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
     yield (f"device {trainer.device.type}, precision {state.precision}, kernels {level() or 'none'}"
-           + (f", allocator: {trainer.about['allocator']}" if "allocator" in trainer.about else "")
-           + (f"; {group.size} processes, {trainer.team.parallel}" if group.size > 1 else ""))
+           + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
+           + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
     if resumed and state.epoch >= recipe.epochs:
         yield f"the run has already trained {state.epoch} of {recipe.epochs} epochs; train longer with --epochs"
     elif resumed:
@@ -298,8 +299,8 @@ def evaluate_models(
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
         shows = progress and group.first
         with bar if shows else nullcontext():
-            errors = group.errors(measure(
-                [(model.answering, model.preprocess) for model in loaded], evaluation_set.images, views=views,
+            errors = group.sum_errors(measure(
+                [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
                 batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
                 label_map=evaluation_set.label_map, share=(group.rank, group.size)))
     return errors, loaded
@@ -310,7 +311,7 @@ def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool 
     from alexnet.inference.predictor import Model, load
 
     loaded = [model if isinstance(model, Model) else load(model, device, fast) for model in models]
-    names = [str(model.place) if isinstance(model, Model) else str(model) for model in models]
+    names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
     first = loaded[0]
     for model, name in zip(loaded, names, strict=True):
         if len(model.classes) != len(first.classes):

@@ -113,7 +113,7 @@ RAMP_16 = np.linspace(0, 65535, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_sixteen_bits_are_scaled_and_not_cut_off(kind: str):
+def test_sixteen_bits_are_scaled_and_not_clipped(kind: str):
     picture = Image.fromarray(RAMP_16.astype(np.uint16))
     pixels = decode(encoded(picture.convert("I") if kind == "PPM" else picture, kind), "deep")
     assert np.abs(pixels - RAMP_16[..., None] / 257).max() <= 0.51
@@ -139,7 +139,7 @@ def test_dark_sixteen_bits_stay_dark():
     (np.array([[0, 25700, 65535]]), [0, 100, 255]),
     (np.array([[-100, 0, 100]]), [0, 128, 255]),
 ])
-def test_wide_grays_of_tiff_get_the_scale_that_holds_them(values: np.ndarray, expected: list[int]):
+def test_grays_of_32_bits_get_the_smallest_scale_that_contains_them(values: np.ndarray, expected: list[int]):
     wide = values.astype(np.float32 if values.dtype == float else np.int32)
     assert decode(encoded(wide, "TIFF"), "wide")[0, :, 1].tolist() == expected
 
@@ -158,7 +158,7 @@ def test_palette_becomes_its_colors():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_transparent_palette_entry_is_seen_white(kind: str):
+def test_transparent_palette_entry_becomes_white(kind: str):
     picture = Image.new("P", (4, 2), 0)
     picture.putpalette([10, 20, 30, 200, 0, 0])
     picture.putpixel((0, 0), 1)
@@ -175,7 +175,7 @@ def test_half_transparent_palette_entries_are_mixed_with_white():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_transparency_is_laid_over_white(kind: str):
+def test_transparency_is_composited_over_white(kind: str):
     rgba = np.zeros((2, 3, 4), np.uint8)
     rgba[:, 0] = (0, 0, 0, 0)
     rgba[:, 1] = (200, 100, 0, 255)
@@ -192,7 +192,7 @@ def test_every_value_of_every_transparency_is_mixed_with_white_to_the_nearest():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_transparent_gray_is_laid_over_white(kind: str):
+def test_transparent_gray_is_composited_over_white(kind: str):
     gray = Image.merge("LA", [Image.new("L", (3, 3), 0), Image.new("L", (3, 3), 128)])
     assert (decode(encoded(gray, kind), "glass") == 127).all()
 
@@ -203,7 +203,7 @@ def test_transparent_palette_of_tiff_decodes():
     assert (images._rgb(picture) == 127).all()
 
 
-def test_transparent_color_of_png_is_seen_white():
+def test_transparent_color_of_png_becomes_white():
     color = np.full((2, 2, 3), (9, 8, 7), np.uint8)
     color[0, 0] = (50, 60, 70)
     pixels = decode(encoded(color, "PNG", transparency=(9, 8, 7)), "keyed")
@@ -228,7 +228,7 @@ def test_other_color_spaces_become_rgb(mode: str):
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "P", "1", "LA", "CMYK", "I;16", "F"])
-def test_a_image_in_strips_is_the_image(kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_conversion_in_strips_equals_conversion_of_the_whole_image(kind: str, monkeypatch: pytest.MonkeyPatch):
     """As large ones are converted, whose copies in each of Pillow's modes would be gigabytes."""
     picture = Image.fromarray(smooth())
     if kind in ("I;16", "F"):
@@ -266,7 +266,7 @@ def test_orientation_that_does_not_exist_changes_nothing(orientation: int):
     np.testing.assert_array_equal(decode(oriented("PNG", orientation), "x"), smooth())
 
 
-def test_cmyk_image_is_turned_too():
+def test_exif_orientation_is_applied_to_cmyk():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.fromarray(smooth()).convert("CMYK"), "JPEG", exif=exif, quality=95)
@@ -282,7 +282,7 @@ def torn_exif() -> bytes:
     return encoded(smooth(), "JPEG", exif=b"Exif\x00\x00" + block.getvalue()[:-20])
 
 
-def test_torn_exif_spoils_no_image_and_warns_nobody():
+def test_damaged_exif_is_ignored_without_a_warning():
     data = torn_exif()
     with pytest.warns(UserWarning, match="Truncated|Corrupt"):  # Pillow does, here
         Image.open(io.BytesIO(data)).getexif()
@@ -340,7 +340,7 @@ def test_a_webp_of_which_pillow_would_hold_a_gigabyte_is_refused():
         decode(data, "bomb")
 
 
-def test_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
+def test_file_of_too_many_bytes_is_refused_before_it_is_read(tmp_path: Path):
     with (tmp_path / "vast.jpg").open("wb") as file:
         file.truncate(images.BYTE_LIMIT + 1)
     with pytest.raises(BadImage, match=r"vast\.jpg cannot be decoded: it has 256,000,001 bytes"):
@@ -354,7 +354,7 @@ def test_folder_and_pipe_are_refused(tmp_path: Path):
             read(path)
 
 
-def test_missing_file_is_the_disks_fault(tmp_path: Path):
+def test_missing_file_raises_an_oserror(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="none"):
         read(tmp_path / "none.jpg")
 
@@ -431,13 +431,13 @@ def test_square_is_within_one_level_of_pillow(shape: tuple[int, int], side: int)
 
 
 @pytest.mark.parametrize("shape", [(500, 375), (375, 500), (300, 300), (64, 64), (64, 500)])
-def test_square_is_ones_own_to_write_to(shape: tuple[int, int]):
+def test_square_is_a_writable_copy(shape: tuple[int, int]):
     pixels = square(np.zeros((*shape, 3), np.uint8), 64)
     assert pixels.flags.writeable
     assert pixels.flags.c_contiguous
 
 
-def test_square_of_real_images_is_pillows(imagenet_samples: list[bytes]):
+def test_square_of_real_images_equals_pillows(imagenet_samples: list[bytes]):
     errors = []
     for data in imagenet_samples[::6]:
         pixels = decode(data, "x")
@@ -466,7 +466,7 @@ def test_square_takes_views_and_constants():
     assert square(pixels, 32).flags.c_contiguous
 
 
-def test_square_of_nothing_is_refused():
+def test_square_of_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="0 x 5 pixels"):
         square(np.empty((5, 0, 3), np.uint8), 32)
 

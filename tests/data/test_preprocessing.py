@@ -8,7 +8,7 @@ from alexnet.architecture.presets import recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis, resized_crop_boxes, uniform
-from alexnet.data.preprocessing import Preprocess
+from alexnet.data.preprocessing import Preprocess, central_window
 
 SPEC = InputSpec(side=20, crop=12)
 MEAN = torch.rand(20, 20, 3) * 255
@@ -31,7 +31,7 @@ def test_draws_are_uniform_and_independent():
     assert abs(np.corrcoef(u[:, 0], next_epoch[:, 0])[0, 1]) < 0.03
 
 
-def test_a_image_gets_the_same_view_in_any_batch():
+def test_an_image_gets_the_same_view_in_any_batch():
     preprocess = Preprocess(SPEC, MEAN)
     lighting = torch.eye(3) * 10
     together = preprocess.training_views(PIXELS, INDICES, Recipe("r"), 1, 4, lighting)
@@ -92,6 +92,26 @@ def test_ten_views_are_the_corners_the_center_and_their_mirror_images():
     torch.testing.assert_close(Preprocess(SPEC, MEAN)(PIXELS), views[:, 4])
 
 
+@pytest.mark.parametrize("spec", [
+    SPEC, InputSpec(side=20, crop=13, channels="BGR"),
+    InputSpec(side=20, crop=20, mean="channel", scale=(2.0, 3.0, 7.0))])
+def test_a_traced_center_crop_is_bit_equal_to_crop_and_normalize(spec):
+    """torch.export traces the module; the compiled kernel cannot be traced."""
+    preprocess = Preprocess.from_data(spec, MEAN.numpy())
+    exported = torch.export.export(preprocess, (PIXELS,), dynamic_shapes=({0: torch.export.Dim("images")},)).module()
+    first = torch.full((len(PIXELS),), central_window(spec.side, spec.crop).start)
+    expected = preprocess.normalize(preprocess.crop(PIXELS, first, first))
+    assert torch.equal(exported(PIXELS), expected)
+    assert torch.equal(exported(PIXELS[:3]), expected[:3])
+
+
+def test_the_mean_moves_with_the_module_and_is_in_its_state():
+    preprocess = Preprocess(SPEC, MEAN)
+    assert set(preprocess.state_dict()) == {"mean_HWC", "scale_C"}
+    assert preprocess.to(torch.device("meta")).mean_HWC.is_meta
+    assert not list(preprocess.parameters())
+
+
 def test_scale_and_channel_order_come_last():
     spec = InputSpec(side=20, crop=20, mean=(10.0, 20.0, 30.0), scale=(2.0, 4.0, 8.0), channels="BGR")
     view = Preprocess(spec, torch.tensor(spec.mean).reshape(1, 1, 3))(PIXELS)
@@ -116,7 +136,7 @@ def test_lighting_has_the_covariance_that_section_4_1_asks_for():
         np.testing.assert_allclose(np.cov(shifts.T), wanted, atol=0.03 * np.abs(wanted).max())
 
 
-def test_both_scalings_of_lighting_move_a_image_as_reported():
+def test_both_scalings_of_lighting_shift_an_image_as_reported():
     # cuda-convnet2's (19.7, 37.1, 121.8) are standard deviations; the top component then moves about 12 gray levels,
     # and by the printed text, with pixels in 0..1, about half of that.
     covariance = np.diag([19.7, 37.1, 121.8]) ** 2

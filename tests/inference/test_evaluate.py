@@ -1,4 +1,4 @@
-"""Errors are counts of images, each once; intervals are Wilson's; ties and NaN never flatter."""
+"""Errors count every image once; intervals are Wilson's; ties and NaN count as errors."""
 
 import json
 import math
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.evaluate import evaluate, match_classes, predictions, probabilities
 from alexnet.inference.metrics import Errors, count_errors, wilson
@@ -55,15 +56,15 @@ def test_shares_of_several_ranks_add_up(packed, tiny):
 
 
 def test_shares_of_more_ranks_than_a_batch_has_images_add_up(packed, tiny):
-    members = [(AlexNet(tiny, 1), Preprocess.from_data(tiny.input, packed.mean_HWC))]
-    told, split = [], packed.split("val")
-    shares = [evaluate(members, split, batch_size=3, share=(rank, 5), on_progress=lambda *done: told.append(done))
+    models = [(AlexNet(tiny, 1), Preprocess.from_data(tiny.input, packed.mean_HWC))]
+    progress, split = [], packed.split("val")
+    shares = [evaluate(models, split, batch_size=3, share=(rank, 5), on_progress=lambda *done: progress.append(done))
               for rank in range(5)]
-    whole, added = evaluate(members, split), sum(shares, Errors())
+    whole, added = evaluate(models, split), sum(shares, Errors())
     assert (added.images, added.top1_wrong, added.top5_wrong) == (
         whole.images, whole.top1_wrong, whole.top5_wrong)
     assert added.loss == pytest.approx(whole.loss, rel=1e-6)
-    assert told.count((len(split), len(split))) == 5
+    assert progress.count((len(split), len(split))) == 5
 
 
 def test_ten_views_average_ten_softmaxes(packed, tiny):
@@ -78,13 +79,13 @@ def test_ten_views_average_ten_softmaxes(packed, tiny):
 
 
 def test_an_ensemble_averages_its_members(packed, tiny):
-    members = [member(tiny, packed, seed) for seed in range(3)]
+    models = [member(tiny, packed, seed) for seed in range(3)]
     pixels = torch.from_numpy(packed.split("val").read(np.arange(5)))
-    for network, _ in members:
+    for network, _ in models:
         network.eval()
     with torch.inference_mode():
-        together = probabilities(members, pixels)
-        alone = [probabilities([one], pixels) for one in members]
+        together = probabilities(models, pixels)
+        alone = [probabilities([one], pixels) for one in models]
     torch.testing.assert_close(together, torch.stack(alone).mean(0))
 
 
@@ -133,9 +134,12 @@ def test_a_perfect_network_has_no_errors(packed):
         def forward(self, x):
             return nn.functional.one_hot(x[:, 0, 0, 0].long(), 4).float() * 20
 
-    class Painted:
+    class Painted(PackedSplit):
         codec = "jpeg"
         labels = packed.split("val").labels
+
+        def __init__(self):
+            pass
 
         def __len__(self):
             return len(self.labels)

@@ -1,6 +1,5 @@
-"""Neighbors are the nearest by plain arithmetic, whatever finds them, and what was asked once is kept."""
+"""Neighbors are the nearest by plain arithmetic, with or without faiss, and features are cached."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,10 +7,8 @@ import numpy as np
 import pytest
 
 from alexnet.inference import neighbors as nb
-from alexnet.inference.predictor import model_of
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.reproduce.figures import figure4, image_grids
-from command_line import alexnet as command
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,19 +41,19 @@ def test_nearest_agrees_with_a_loop_over_every_pair(monkeypatch):
     np.testing.assert_allclose(distances, np.linalg.norm(reference_set[places] - asked[:, None], axis=2), rtol=1e-6)
 
 
-def test_a_image_of_the_set_is_its_own_nearest_at_distance_zero():
+def test_an_image_of_the_set_is_its_own_nearest_neighbor():
     """Far from the origin |a|^2 - 2ab + |b|^2 would give rounding errors instead."""
     reference_set = 1000 + np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
     places, distances = nb.nearest(reference_set[[7]], reference_set, 2)
     assert (places[0, 0], distances[0, 0]) == (7, 0.0)
 
 
-def test_of_equal_images_the_earlier_comes_first_and_no_more_than_there_are():
+def test_equal_distances_are_ordered_by_index():
     reference_set = np.zeros((3, 4), np.float32)
     assert nb.nearest(reference_set[:1], reference_set, 6)[0].tolist() == [[0, 1, 2]]
 
 
-def test_beyond_the_limit_faiss_finds_the_same(monkeypatch):
+def test_faiss_finds_the_exact_neighbors(monkeypatch):
     rng = np.random.default_rng(2)
     centers = rng.normal(size=(30, 16)) * 4
     reference_set = (centers[rng.integers(0, 30, 6000)] + rng.normal(size=(6000, 16))).astype(np.float32)
@@ -70,50 +67,35 @@ def test_beyond_the_limit_faiss_finds_the_same(monkeypatch):
     np.testing.assert_allclose(distances[:, 0], far[:, 0], rtol=1e-6)  # the true distance, not faiss's own
 
 
-def test_without_faiss_a_larger_set_is_refused_with_the_remedy(monkeypatch):
+def test_without_faiss_a_large_set_is_rejected_with_the_remedy(monkeypatch):
     monkeypatch.setattr(nb, "EXACT", 10)
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match=r"11 images are more than the 10 .*pip install 'alexnet\[neighbors\]'"):
         nb.nearest(np.zeros((1, 4), np.float32), np.zeros((11, 4), np.float32), 3)
 
 
-def test_features_of_a_split_are_those_of_its_images_and_are_kept(saved, packed, cache, monkeypatch):
-    model, split = model_of(saved), packed.split("train")
-    monkeypatch.setattr(nb, "BATCH", 50)
-    kept = nb.features_of(model, split, keep_as="these")
+def test_features_of_a_split_are_its_images_features_and_are_cached(saved, packed, cache, monkeypatch):
+    model, split = model_from_checkpoint(saved), packed.split("train")
+    monkeypatch.setattr(nb, "BATCH_SIZE", 50)
+    kept = nb.split_features(model, split, cache_key="these")
     expected = model.features(list(split.read(np.arange(len(split))))).numpy()
     np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
     assert [file.suffix for file in (cache / "alexnet" / "features").iterdir()] == [".npy"]
 
     with monkeypatch.context() as context:
         context.setattr(type(model), "features", None)  # nobody asks it again
-        np.testing.assert_array_equal(nb.features_of(model, split, keep_as="these"), kept)
-    other = model_of(saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", seed=1))
-    assert not np.allclose(nb.features_of(other, split, keep_as="these"), kept)
+        np.testing.assert_array_equal(nb.split_features(model, split, cache_key="these"), kept)
+    other = model_from_checkpoint(
+        saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32", seed=1))
+    assert not np.allclose(nb.split_features(other, split, cache_key="these"), kept)
     some = np.array([3, 50, 119])
-    np.testing.assert_allclose(nb.features_of(model, split, indices=some), expected[some], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(nb.split_features(model, split, indices=some), expected[some], rtol=1e-5, atol=1e-6)
 
 
-def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tmp_path, capsys):
-    write_hub(saved, tmp_path / "model")
-    photo = class_folders / "train" / "birch" / "004.png"
-    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--reference-set", str(class_folders),
-                 "--out", str(tmp_path / "near.png"), "--count", "3"]
-    command(*arguments, "--json")
-    found = json.loads(capsys.readouterr().out)[0]
-    assert found["image"] == str(photo)
-    assert found["nearest"][0]["photo"].endswith("train/birch/004.png")
-    assert found["nearest"][0]["distance"] == pytest.approx(0, abs=1e-4)
-    assert [len(found["nearest"]), found["nearest"][0]["class"]] == [3, "birch"]
-    assert (tmp_path / "near.png").read_bytes().startswith(b"\x89PNG")
-    command(*arguments)
-    assert "birch" in capsys.readouterr().out
-
-
-def test_a_images_class_is_its_folders_by_name_or_wordnets_number_and_else_unknown():
+def test_an_images_class_comes_from_its_folders_name():
     classes = ("tench", "my own")
     for folder, name in (("n01440764", "tench"), ("tench", "tench"), ("my own", "my own"), ("photos", ""), ("", "")):
-        assert nb.class_of(Path("val") / folder / "1.jpg", classes) == name
+        assert nb.class_of_folder(Path("val") / folder / "1.jpg", classes) == name
 
 
 def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
@@ -127,18 +109,3 @@ def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
     asked = image_grids.Tile(pixels, "birch", "ILSVRC2012_val_00017472")
     drawn = image_grids.neighbor_grid([(asked, rows[0][1])]).get_axes()[0].texts[0].get_text()
     assert drawn == "…2012_val_00017472"  # the end, which tells files apart
-
-
-def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys):
-    write_hub(saved, tmp_path / "model")
-    (tmp_path / "empty").mkdir()
-    for words, sentence in (
-            ([str(tmp_path / "empty"), "--reference-set", str(class_folders)], "empty holds no files; name an image"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "51"], "at most 50"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--out", "x.pdf"], "ends in .pdf;"),
-            (["--reference-set", str(class_folders)], "neighbors takes a checkpoint and then images"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--count", "0"], "--count 0 must be"),
-            ([str(class_folders / "val" / "ash"), "--reference-set", str(class_folders), "--layer", "fc9"], "did you mean")):
-        assert command("neighbors", str(tmp_path / "model"), *words) == 2
-        error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert sentence in error

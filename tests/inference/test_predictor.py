@@ -1,4 +1,4 @@
-"""A model is a network, its preprocessing and its classes: asked in five lines, and open to hooks in every preset."""
+"""A model predicts, gives features, and works with hooks and captum, in every preset."""
 
 import io
 from pathlib import Path
@@ -14,10 +14,10 @@ import alexnet
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
 from alexnet.data.images import BadImage
-from alexnet.inference.predictor import Model, expand
+from alexnet.inference.predictor import Model, list_image_files
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.models.formats.huggingface import write_huggingface
 from command_line import alexnet as command
 from weight_files import narrow
 
@@ -60,15 +60,15 @@ def by_hand(saved, pixels_HWC: np.ndarray) -> torch.Tensor:
 # --- Loading ----------------------------------------------------------------------------------------------------------
 
 
-def test_five_lines_name_a_image_and_give_its_features(run, photo):
+def test_five_lines_classify_an_image_and_give_its_features(run, photo):
     model = alexnet.load(run)
     guess = model.predict(photo)[0][0]
     fc7 = model.features(photo, "fc7")
     assert (guess.name in model.classes, 0 < guess.probability < 1, fc7.shape) == (True, True, (1, 32))
 
 
-def test_a_run_a_checkpoint_and_a_model_of_the_hub_load_alike(saved, run, photo, tmp_path):
-    write_hub(saved, tmp_path / "hub")
+def test_a_run_a_checkpoint_and_a_hub_folder_load_alike(saved, run, photo, tmp_path):
+    write_huggingface(saved, tmp_path / "hub")
     expected = model_of(saved).predict(photo)
     for place in (run, str(run), run / "best", run / "best" / "checkpoint.json", tmp_path / "hub"):
         model = alexnet.load(place)
@@ -78,7 +78,7 @@ def test_a_run_a_checkpoint_and_a_model_of_the_hub_load_alike(saved, run, photo,
 
 
 @pytest.mark.parametrize("name", ["paper", "caffe", "torchvision", "small"])
-def test_a_image_goes_in_as_the_preset_wants_it(name):
+def test_an_image_is_preprocessed_as_the_preset_requires(name):
     """A mean image, blue first, given mean and scale, mean color."""
     saved = narrow(name)
     side = saved.arch.input.side
@@ -109,7 +109,7 @@ def test_paths_bytes_and_arrays_one_or_many_are_the_same_image(saved, photo):
     assert model.views([]).shape == (0, 3, 224, 224)
 
 
-def test_guesses_are_ranked_and_as_many_as_asked_for(saved, photo):
+def test_predictions_are_ranked_and_as_many_as_requested(saved, photo):
     model = model_of(saved)
     probabilities = [guess.probability for guess in model.predict(photo, top=99)[0]]
     assert len(probabilities) == 7
@@ -134,7 +134,7 @@ def test_ten_views_are_averaged(saved, photo):
 
 
 @pytest.mark.parametrize("views", [1, 10])
-def test_any_number_of_images_is_read_few_at_a_time_and_each_answered_once(views):
+def test_many_images_are_predicted_once_each_in_small_batches(views):
     model = model_of(narrow("cifar"))
     photos = list(np.random.default_rng(4).integers(0, 256, (150, 32, 32, 3), np.uint8))
     local_rank0_first = [model.predict(photo, views=views)[0] for photo in photos]
@@ -186,7 +186,7 @@ def test_every_layer_of_every_preset_gives_its_features(name):
     assert not [module for module in model.network.modules() if module._forward_hooks], "a hook was left behind"
 
 
-def test_fc6_and_fc7_are_the_matrices_times_what_comes_in(saved, photo):
+def test_fc6_and_fc7_are_matrix_products_of_their_inputs(saved, photo):
     """The paper's classifier written out: fc6, ReLU, fc7, with no dropout at test."""
     model = model_of(saved)
     state = saved.weights
@@ -201,7 +201,7 @@ def test_fc6_and_fc7_are_the_matrices_times_what_comes_in(saved, photo):
 
 @pytest.mark.parametrize(("name", "layer"), [("paper", "relu7"), ("paper-conv6", "relu8"), ("small", "relu6"),
                                              ("cifar", "relu3")])
-def test_unless_said_the_features_are_the_last_hidden_activations(name, layer):
+def test_by_default_features_are_the_last_hidden_activations(name, layer):
     saved = narrow(name)
     pixels = np.full((saved.arch.input.side,) * 2 + (3,), 77, np.uint8)
     assert torch.equal(model_of(saved).features(pixels), model_of(saved).features(pixels, layer))
@@ -262,10 +262,10 @@ def test_grad_cam_finds_the_corner_that_the_class_depends_on():
     (np.zeros((8, 8, 4), np.uint8), r"shape \(8, 8, 4\)"),
     (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\)"),
     (np.zeros((0, 8, 3), np.uint8), "8 x 0 pixels cannot be made a square"),
-    (Image.new("RGB", (8, 8)), r"not of .*Image.*; make it one with numpy.array\(image\)"),
+    (Image.new("RGB", (8, 8)), r"not of .*Image.*; convert it with numpy.array\(image\)"),
     (torch.zeros(2, 8, 8, 3), "not of .*Tensor"),
     (None, "not of .*NoneType"), (7, "not of .*int"), ([None], "not of .*NoneType")])
-def test_what_is_no_image_is_said_with_what_it_is(saved, photo, words):
+def test_an_argument_that_is_no_image_is_rejected_with_its_type(saved, photo, words):
     for ask in (model_of(saved).predict, model_of(saved).features):
         with pytest.raises(ValueError, match=words):
             ask(photo)
@@ -280,7 +280,7 @@ def test_a_broken_image_is_named(saved, data, tmp_path):
         model_of(saved).predict(data)
 
 
-def test_a_cut_off_image_is_named(saved, photo, tmp_path):
+def test_a_truncated_image_is_named(saved, photo, tmp_path):
     file = io.BytesIO()
     Image.open(photo).save(file, "JPEG")
     (tmp_path / "half.jpg").write_bytes(file.getvalue()[:-2000])
@@ -291,12 +291,12 @@ def test_a_cut_off_image_is_named(saved, photo, tmp_path):
 @pytest.mark.parametrize(("settings", "words"), [
     ({"top": 0}, "top 0 must be at least 1"), ({"top": -1}, "top -1 must be at least 1"),
     ({"views": 3}, "views 3 must be 1 or 10"), ({"views": 0}, "views 0 must be 1 or 10")])
-def test_impossible_wishes_are_refused(saved, photo, settings, words):
+def test_top_and_views_out_of_range_are_rejected(saved, photo, settings, words):
     with pytest.raises(ValueError, match=words):
         model_of(saved).predict(photo, **settings)
 
 
-def test_an_unknown_layer_names_the_nearest(saved, photo):
+def test_an_unknown_layer_suggests_the_closest(saved, photo):
     with pytest.raises(ValueError, match=r"paper has no layer 'fc66'; did you mean fc6\?"):
         model_of(saved).features(photo, "fc66")
 
@@ -307,12 +307,12 @@ def test_a_device_that_is_absent_is_one_sentence_on_the_command_line(run, photo,
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_folders_stand_for_their_files_and_hidden_ones_are_left_out(tmp_path):
+def test_a_folder_means_its_files_without_hidden_ones(tmp_path):
     for name in ("b.jpg", "a.jpg", "deep/c.jpg", ".hidden"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / name).write_bytes(b"")
-    found = expand([tmp_path / "photos" / "b.jpg", tmp_path / "photos"])
+    found = list_image_files([tmp_path / "photos" / "b.jpg", tmp_path / "photos"])
     assert [path.relative_to(tmp_path / "photos") for path in found] == [
         Path(name) for name in ("b.jpg", "a.jpg", "b.jpg", "deep/c.jpg")]
     with pytest.raises(ValueError, match="nowhere does not exist"):
-        expand([tmp_path / "nowhere"])
+        list_image_files([tmp_path / "nowhere"])

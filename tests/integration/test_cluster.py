@@ -160,7 +160,7 @@ def test_every_option_the_page_names_exists():
     launch = {option for action in get_args_parser()._actions for option in action.option_strings}
     others = {"--signal", "--requeue", "--kill-on-bad-exit", "--side"}
     assert set(re.findall(r"--[a-z][\w-]+", PAGE)) <= train | launch | others
-    assert {"--parallel", "--scheme", "--timeout", "--micro-batch", "--save-minutes", "--max-restarts",
+    assert {"--parallel", "--timeout", "--micro-batch", "--save-minutes", "--max-restarts",
             "--shutdown-timeout", "--out", "--resume", "--recipe"} <= set(re.findall(r"--[a-z][\w-]+", PAGE))
 
 

@@ -43,7 +43,7 @@ def test_a_preset_from_the_hub_is_the_preset(name):
 
 def test_every_entry_says_what_it_is(entries):
     assert all(entry.__doc__ for entry in entries.values())
-    assert "views of 227x227 pixels" in entries["caffenet"].__doc__
+    assert "inputs of 227x227 pixels" in entries["caffenet"].__doc__
     assert hub("small", classes=7)(torch.zeros(2, 3, 56, 56)).shape == (2, 7)
 
 

@@ -252,7 +252,7 @@ def test_a_host_that_is_preempted_has_all_saved_first_and_is_waited_for(hosts, p
     preempted = hosts.started.pop(1)
     preempted.terminate()
     preempted.wait(timeout=30)
-    hosts.wait(30, lambda: "is saved: go on with --resume" in hosts.said(0), "the last checkpoint")
+    hosts.wait(30, lambda: "is saved; resume with --resume" in hosts.said(0), "the last checkpoint")
     saved = checkpoint.load(hosts.out(0) / "last").training
     assert saved["step"] % 40
     hosts.train(1, packed.path, *MANY)

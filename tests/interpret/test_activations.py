@@ -23,12 +23,12 @@ from alexnet.interpret.activations import (
     histogram,
     inspect_activations,
     saturated,
-    shown,
+    training_views,
 )
 from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, compare
-from alexnet.training import trainer
+from alexnet.training import monitor, trainer
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
@@ -77,7 +77,7 @@ def test_a_histogram_counts_every_finite_value():
 
 
 @pytest.mark.parametrize("norm", ["batch", "lrn", "none"])
-def test_looking_changes_nothing(tiny, norm):
+def test_inspecting_activations_changes_nothing(tiny, norm):
     network = network_of(tiny, f"norm={norm}").eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     inspect_activations(network, some(), rate=0.1)
@@ -89,13 +89,13 @@ def test_looking_changes_nothing(tiny, norm):
 
 def test_gradients_and_updates_are_those_of_one_batch_of_all_images(tiny):
     network, parts = network_of(tiny, "norm=none", "dense_norm=false"), some()
-    seen = inspect_activations(network, parts, rate=0.01, decay=0.001)
+    report = inspect_activations(network, parts, rate=0.01, decay=0.001)
     views, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     loss = F.cross_entropy(network(views), labels)
     loss.backward()
-    assert seen.loss == pytest.approx(loss.item(), rel=1e-5)
-    assert seen.images == 12
-    for own, (name, layer) in zip(seen.weights, network.weight_layers(), strict=True):
+    assert report.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert report.images == 12
+    for own, (name, layer) in zip(report.weights, network.weight_layers(), strict=True):
         assert own.layer == name
         assert own.gradient == pytest.approx(layer.weight.grad.pow(2).mean().sqrt().item(), rel=1e-3)
         assert own.weight == pytest.approx(layer.weight.abs().mean().item(), rel=1e-5)
@@ -114,20 +114,20 @@ def test_units_that_are_pushed_to_a_bound_are_saturated_and_dead(tiny, activatio
     assert units[f"{activation}3"].dead == share
 
 
-def test_a_unit_that_answers_one_image_of_many_is_not_dead(tiny):
+def test_a_unit_that_is_active_for_one_image_is_not_dead(tiny):
     network = network_of(tiny, "norm=none", "dense_norm=false")
     parts = some(count=3)
-    seen = {one.layer: one for one in inspect_activations(network, parts, rate=0.1).units}["relu6"]
+    report = {one.layer: one for one in inspect_activations(network, parts, rate=0.1).units}["relu6"]
     outputs = []
     network.named_layer("relu6").register_forward_hook(lambda *call: outputs.append(call[-1].detach()))
     for views, _ in parts:
         network(views)
     zero = torch.cat(outputs) == 0
-    assert seen.saturated == pytest.approx(zero.float().mean().item())
-    assert seen.dead == pytest.approx(zero.all(0).float().mean().item())
-    assert seen.dead < seen.saturated
-    assert seen.mean == pytest.approx(torch.cat(outputs).mean().item(), rel=1e-4)
-    assert seen.rank == pytest.approx(effective_rank(torch.cat(outputs)), rel=1e-4)
+    assert report.saturated == pytest.approx(zero.float().mean().item())
+    assert report.dead == pytest.approx(zero.all(0).float().mean().item())
+    assert report.dead < report.saturated
+    assert report.mean == pytest.approx(torch.cat(outputs).mean().item(), rel=1e-4)
+    assert report.rank == pytest.approx(effective_rank(torch.cat(outputs)), rel=1e-4)
 
 
 def reported(found: list[Finding]) -> list[tuple[str, str]]:
@@ -184,14 +184,14 @@ def test_an_exploded_network_gets_that_finding_alone(tiny, change):
     assert math.isnan(effective_rank(torch.tensor([[1.0, math.inf]])))
 
 
-def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
+def test_a_probe_measures_the_training_step(tiny):
     network = network_of(tiny).train()
     optimizer = SGD(network, recipe("paper"))
     ((views, labels),) = some(count=1)
     before = {name: layer.weight.detach().clone() for name, layer in network.weight_layers()}
-    with ActivationProbe(network) as glimpse:
+    with ActivationProbe(network) as probe:
         train_step(network, optimizer, views, labels, 0.1, MixedPrecision("fp32", torch.device("cpu")))
-    signals = glimpse.signals()
+    signals = probe.signals()
     for name, layer in network.weight_layers():
         change = (layer.weight.detach() - before[name]).abs().mean() / before[name].abs().mean()
         assert signals["ratio"][name] == pytest.approx(change.item(), rel=1e-4)
@@ -201,12 +201,12 @@ def test_a_glimpse_is_of_the_step_that_was_taken(tiny):
     assert not network.named_layer("relu1")._forward_hooks
 
 
-def test_images_are_shown_as_training_shows_them(packed, tiny):
+def test_images_are_augmented_as_in_training(packed, tiny):
     preprocess, way = Preprocess.from_data(tiny.input, packed.mean_HWC), recipe("modern")
-    parts = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70))
+    parts = list(training_views(packed.split("train"), preprocess, replace(way, batch_size=40), 70))
     assert [len(labels) for _, labels in parts] == [40, 40]
     swapped = torch.tensor([3, 2, 1, 0])
-    again = list(shown(packed.split("train"), preprocess, replace(way, batch_size=40), 70, label_map=swapped))
+    again = list(training_views(packed.split("train"), preprocess, replace(way, batch_size=40), 70, label_map=swapped))
     for (views, labels), (views_again, others) in zip(parts, again, strict=True):
         assert torch.equal(views, views_again)
         assert torch.equal(3 - labels, others)
@@ -218,42 +218,15 @@ def test_sigmoids_pass_less_gradient_than_relus():
     def first_to_last(activation: str) -> float:
         network = AlexNet(override(arch("small"), [f"activation={activation}", "norm=none", "dense_norm=false",
                                                    "input.side=32", "input.crop=28"]), seed=0)
-        seen = inspect_activations(network, some(classes=10), rate=0.01)
-        return seen.weights[0].gradient / seen.weights[-1].gradient
+        report = inspect_activations(network, some(classes=10), rate=0.01)
+        return report.weights[0].gradient / report.weights[-1].gradient
 
     assert first_to_last("sigmoid") < 0.01 * first_to_last("relu")
 
 
-def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, capsys):
-    run = tmp_path / "run"
-    settings = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--epochs", 1]
-    assert command("train", packed.path, *settings, "--out", run) == 0
-    capsys.readouterr()
-    assert command("diagnose", run, packed.path, "--images", 50) == 0
-    printed = capsys.readouterr().out
-    for word in ("relu1", "conv5", "fc7", "saturated", "update/weight",
-                 "80 of 120 training images, in whole batches; loss"):
-        assert word in printed
-    assert command("diagnose", run, packed.path, "--json") == 0
-    tree = json.loads(capsys.readouterr().out)
-    assert {one["layer"] for one in tree["weights"]} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
-    assert all(finding["kind"] and finding["problem"] for finding in tree["findings"])
-    assert command("diagnose") == 2
-    assert "alexnet diagnose runs/mine DATA" in capsys.readouterr().err
-    for words, sentence in (
-            ([run], f"{run} is a run or a checkpoint and no images; name the data"),
-            ([run, packed.path, "--steps", 5], "diagnose of a checkpoint takes no --steps"),
-            ([packed.path, "--images", 9], "diagnose without a checkpoint takes no --images"),
-            ([run, packed.path, "--images", 0], "--images 0 must be at least 2\n"),
-            ([packed.path, "--steps", 0], "--steps 0 must be at least 1\n"),
-            ([packed.path, "--side", 0], "--side 0 must be 32 or 64")):
-        assert command("diagnose", *words) == 2
-        assert sentence in capsys.readouterr().err
-
-
 def test_a_remedy_that_several_networks_share_is_printed_once(tiny):
     report = inspect_activations(network_of(tiny), some(), rate=1e-3)
-    lines = list(render._said([
+    lines = list(render._findings([
         compare.BeforeAfter("a", report, report, (Finding("saturated", "tanh1", "60% is flat", "normalize"),)),
         compare.BeforeAfter("b", report, report, (Finding("saturated", "tanh2", "70% is flat", "normalize"),
                                                Finding("other", "", "all is well"))),
@@ -277,12 +250,12 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     assert "saturated" in {finding["kind"] for finding in rows["tanh, pixels of 0 to 255"]["findings"]}
     assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
     assert "Before the first step → after 1." in " ".join(capsys.readouterr().out.split())
-    assert activations.FLAT == 0.05
+    assert activations.FLAT_SLOPE == 0.05
 
 
 def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "GLIMPSES", 2)
-    monkeypatch.setattr(trainer, "WARM_UP_STEPS", 4)
+    monkeypatch.setattr(trainer, "PROBE_STEPS", 2)
+    monkeypatch.setattr(monitor, "WARM_UP_STEPS", 4)
     network = override(tiny, ["norm=none", "dense_norm=false", "conv3.init_bias=-1e4", "initialization=gaussian"])
     events = []
     way = replace(recipe("modern"), epochs=2, batch_size=20, learning_rate=1e-6)

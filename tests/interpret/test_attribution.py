@@ -1,21 +1,17 @@
-"""A unit sees where its gradient reaches, its strongest patches are the strongest, and maps point at what matters."""
+"""Receptive fields match gradients, top patches have the largest outputs, and attribution maps match definitions."""
 
-import json
 import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
-from alexnet.inference.predictor import model_of
+from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.interpret import attribution, top_patches
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.formats.huggingface import write_hub
 from alexnet.reproduce.figures import attribution_maps, image_grids
-from command_line import alexnet as command
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,7 +27,7 @@ def saved():
 @pytest.mark.parametrize(("preset", "settings"), [
     ("small", []), ("cifar", []), ("paper", ["conv.width=4", "dense.width=8", "dropout=0"]),
     ("code2012", ["conv.width=4", "dense.width=8"]), ("torchvision", ["conv.width=4", "dense.width=8"])])
-def test_a_units_field_is_where_the_gradient_reaches(preset, settings):
+def test_a_units_receptive_field_is_where_its_gradient_is_nonzero(preset, settings):
     """Through average pooling in place of maximum pooling, or all but the largest of a window would get none."""
     arch = override(ARCHS[preset], settings)
     network = AlexNet(arch).eval()
@@ -55,22 +51,22 @@ def test_a_units_field_is_where_the_gradient_reaches(preset, settings):
         seen["out"][0, :, row, column].sum().backward()
         touched = pixels.grad[0].abs().sum(0) > 0
         rows, columns = touched.any(1).nonzero().flatten(), touched.any(0).nonzero().flatten()
-        begin, length, jump = top_patches.field(arch, name)
+        begin, length, jump = top_patches.receptive_field(arch, name)
         for first, last, step in ((rows[0], rows[-1], row), (columns[0], columns[-1], column)):
             assert max(0, begin + jump * step) == first, name
             assert min(crop, begin + jump * step + length) - 1 == last, name
 
 
-def test_a_unit_behind_the_maps_sees_all():
+def test_a_fully_connected_unit_sees_the_whole_view():
     for name in ("fc6", "relu6", "fc8"):
-        assert top_patches.field(ARCHS["paper"], name) == (0, 224, 0)
-    assert top_patches.field(ARCHS["torchvision"], "average_pool") == (0, 224, 0)
+        assert top_patches.receptive_field(ARCHS["paper"], name) == (0, 224, 0)
+    assert top_patches.receptive_field(ARCHS["torchvision"], "average_pool") == (0, 224, 0)
 
 
-def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkeypatch):
-    monkeypatch.setattr(top_patches, "BATCH", 17)
-    model, split = model_of(saved), packed.split("train")
-    found = top_patches.strongest(model, split, packed.classes, "relu2", [3, 11], count=5)
+def test_top_patches_have_the_largest_of_all_outputs(saved, packed, monkeypatch):
+    monkeypatch.setattr(top_patches, "BATCH_SIZE", 17)
+    model, split = model_from_checkpoint(saved), packed.split("train")
+    found = top_patches.find_top_patches(model, split, packed.classes, "relu2", [3, 11], count=5)
     outputs = model.features(list(split.read(np.arange(len(split)))), "relu2")
     for unit in (3, 11):
         most = outputs[:, unit].flatten(1).max(1)
@@ -78,7 +74,7 @@ def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkey
         assert [patch.index for patch in found[unit]] == best.tolist()
         assert [patch.output for patch in found[unit]] == pytest.approx(most.values[best].tolist(), rel=1e-5)
         assert found[unit][0].label == packed.classes[split.labels[best[0]]]
-        begin, length, jump = top_patches.field(saved.arch, "relu2")
+        begin, length, jump = top_patches.receptive_field(saved.arch, "relu2")
         row, column = divmod(int(most.indices[best[0]]), outputs.shape[3])
         assert found[unit][0].box == (max(0, begin + jump * row), max(0, begin + jump * column),
                                       min(28, begin + jump * row + length), min(28, begin + jump * column + length))
@@ -86,14 +82,14 @@ def test_strongest_patches_are_those_of_all_outputs_sorted(saved, packed, monkey
 
 def test_a_patch_alone_gives_the_unit_the_same_output(saved, packed):
     """What lies outside its box does not matter to it."""
-    model, split = model_of(saved), packed.split("train")
-    patch = top_patches.strongest(model, split, packed.classes, "relu1", [5], count=1)[5][0]
+    model, split = model_from_checkpoint(saved), packed.split("train")
+    patch = top_patches.find_top_patches(model, split, packed.classes, "relu1", [5], count=1)[5][0]
     pixels = split.read_one(patch.index)
     top, left, bottom, right = (edge + 2 for edge in patch.box)
     alone = np.zeros_like(pixels)
     alone[top:bottom, left:right] = pixels[top:bottom, left:right]
-    np.testing.assert_array_equal(top_patches.cut_out(pixels, 28, patch.box), pixels[top:bottom, left:right])
-    begin, _, jump = top_patches.field(saved.arch, "relu1")
+    np.testing.assert_array_equal(top_patches.crop_patch(pixels, 28, patch.box), pixels[top:bottom, left:right])
+    begin, _, jump = top_patches.receptive_field(saved.arch, "relu1")
     row, column = round((patch.box[0] - begin) / jump), round((patch.box[1] - begin) / jump)
     inside = patch.box[0] > 0 and patch.box[1] > 0
     there = model.features(alone, "relu1")[0, 5]
@@ -101,14 +97,14 @@ def test_a_patch_alone_gives_the_unit_the_same_output(saved, packed):
 
 
 @pytest.mark.parametrize("layer", ["relu1", "relu3", "relu5", "relu6"])
-def test_all_patches_of_a_layer_are_squares_of_one_size_and_pale_where_the_unit_does_not_see(saved, packed, layer):
-    model, split = model_of(saved), packed.split("train")
-    side = top_patches.field(saved.arch, layer)[1]
-    strongest = top_patches.strongest(model, split, packed.classes, layer)
+def test_patches_of_a_layer_have_one_size_and_are_pale_beyond_the_receptive_field(saved, packed, layer):
+    model, split = model_from_checkpoint(saved), packed.split("train")
+    side = top_patches.receptive_field(saved.arch, layer)[1]
+    strongest = top_patches.find_top_patches(model, split, packed.classes, layer)
     found = [patch for patches in strongest.values() for patch in patches]
     for patch in found:
         pixels = split.read_one(patch.index)
-        square = top_patches.cut_out(pixels, 28, patch.box, side)
+        square = top_patches.crop_patch(pixels, 28, patch.box, side)
         assert square.shape == (min(side, 28), min(side, 28), 3)
         top, left, bottom, right = patch.box
         y, x = min(top, 28 - len(square)), min(left, 28 - len(square))
@@ -120,17 +116,17 @@ def test_all_patches_of_a_layer_are_squares_of_one_size_and_pale_where_the_unit_
         assert (square[~seen] >= 180).all()
 
 
-def test_units_that_are_nowhere_above_zero_have_no_patch(saved, packed):
-    model = model_of(saved)
+def test_a_unit_that_is_zero_everywhere_has_no_patch(saved, packed):
+    model = model_from_checkpoint(saved)
     model.network.named_layer("conv2").weight.data[4] = 0
     norm = model.network.named_layer("norm2")
     norm.weight.data[4], norm.bias.data[4] = 0, -1
-    assert top_patches.strongest(model, packed.split("val"), packed.classes, "relu2", [4])[4] == []
+    assert top_patches.find_top_patches(model, packed.split("val"), packed.classes, "relu2", [4])[4] == []
 
 
-def test_occlusion_points_at_the_only_place_that_matters(saved):
+def test_occlusion_is_largest_at_the_pixels_that_decide_the_class(saved):
     """A network whose first class looks at one corner's brightness alone."""
-    model = model_of(saved)
+    model = model_from_checkpoint(saved)
     network = model.network
 
     class Corner(torch.nn.Module):
@@ -141,7 +137,7 @@ def test_occlusion_points_at_the_only_place_that_matters(saved):
     network.forward = lambda pixels: Corner()(network.features[:3](pixels).repeat_interleave(2, 2))
     pixels = np.full((32, 32, 3), 40, np.uint8)
     pixels[2:10, 2:10] = 250
-    seen = attribution.see(model, pixels, label="a", layer="relu1")
+    seen = attribution.attribute(model, pixels, label="a", layer="relu1")
     row, column = divmod(int(np.abs(seen.occlusion_HW).argmax()), 28)
     assert row < 12
     assert column < 14
@@ -149,7 +145,7 @@ def test_occlusion_points_at_the_only_place_that_matters(saved):
 
 
 def test_grad_cam_is_the_maps_weighed_by_their_mean_gradient(saved):
-    model = model_of(saved)
+    model = model_from_checkpoint(saved)
     pixels = np.random.default_rng(5).integers(0, 256, (32, 32, 3), np.uint8)
     kept = []
     hook = model.network.named_layer("relu3").register_forward_hook(lambda *call: kept.append(call[-1]))
@@ -160,17 +156,17 @@ def test_grad_cam_is_the_maps_weighed_by_their_mean_gradient(saved):
         gradient = torch.autograd.grad(logit, kept[0], retain_graph=True)[0]
         cam = (kept[0] * gradient.mean((2, 3), keepdim=True)).sum(1, keepdim=True).clamp(min=0).detach()
         expected = torch.nn.functional.interpolate(cam, (28, 28), mode="bilinear")[0, 0].numpy()
-        seen = attribution.see(model, pixels, label=label, layer="relu3").grad_cam_HW
+        seen = attribution.attribute(model, pixels, label=label, layer="relu3").grad_cam_HW
         np.testing.assert_allclose(seen, expected / (expected.max() or 1), rtol=1e-4, atol=1e-5)
         spoken += bool(seen.max())
     assert spoken  # for one class at least
 
 
-def test_guided_gradients_let_through_only_what_both_passes_let_through(saved):
+def test_guided_backpropagation_passes_positive_gradients_of_open_relus(saved):
     """By hand: gradients by the pixels with a hook at each ReLU that keeps positive ones where the output is open."""
-    model = model_of(saved)
+    model = model_from_checkpoint(saved)
     pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3), np.uint8)
-    seen = attribution.see(model, pixels)
+    seen = attribution.attribute(model, pixels)
     network = model.network
     hooks = [network.named_layer(name).register_full_backward_hook(
         lambda _, into, out: tuple(gradient.clamp(min=0) for gradient in into))
@@ -183,20 +179,21 @@ def test_guided_gradients_let_through_only_what_both_passes_let_through(saved):
     assert not np.allclose(seen.guided_HWC, seen.deconvnet_HWC)
 
 
-def test_looking_leaves_the_network_as_it_was(saved):
-    model = model_of(saved)
+def test_attribution_leaves_the_network_unchanged(saved):
+    model = model_from_checkpoint(saved)
     pixels = np.random.default_rng(4).integers(0, 256, (32, 32, 3), np.uint8)
     before = model.network(model.views(pixels)).detach()
-    attribution.see(model, pixels)
+    attribution.attribute(model, pixels)
     assert torch.equal(model.network(model.views(pixels)).detach(), before)
     assert not any(module._forward_hooks or module._backward_hooks for module in model.network.modules())
 
 
 def test_a_network_of_tanh_has_no_guided_gradients():
-    seen = attribution.see(model_of(saved_as("small", *TINY, "activation=tanh")), np.zeros((32, 32, 3), np.uint8))
-    assert seen.layer == "tanh5"
-    assert seen.guided_HWC is None
-    assert seen.deconvnet_HWC is None
+    model = model_from_checkpoint(saved_as("small", *TINY, "activation=tanh"))
+    maps = attribution.attribute(model, np.zeros((32, 32, 3), np.uint8))
+    assert maps.layer == "tanh5"
+    assert maps.guided_HWC is None
+    assert maps.deconvnet_HWC is None
 
 
 def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_flush():
@@ -226,59 +223,7 @@ def test_under_each_patch_stands_its_output():
     assert len({(round(box.width * wide, 6), round(box.height * high, 6)) for box in boxes}) == 1
 
 
-@pytest.fixture
-def files(saved, class_folders, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_hub(saved, tmp_path / "model")
-    (tmp_path / "photos").symlink_to(class_folders)
-    return tmp_path
-
-
-def test_the_commands_draw_and_tell(files, capsys):
-    assert command("attribute", "model", "photos/val/ash/000.png", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["class"] in "abcdefg"
-    assert np.array(told["occlusion"]).shape == np.array(told["grad_cam"]).shape == (28, 28)
-    with Image.open(told["figure"]) as picture:
-        assert picture.width > 500
-    assert command("attribute", "model", "photos/val/ash/000.png", "--class", "b", "--out", "b.svg") == 0
-    told = capsys.readouterr().out
-    assert "photos/val/ash/000.png: b" in told
-    assert " percentage points, averaged over the squares that cover that pixel" in told
-    assert (files / "b.svg").read_text().startswith("<svg")
-
-    assert command("top-patches", "model", "photos", "--layer", "conv3", "--unit", "2", "--unit", "0", "--count", "4",
-                   "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["unit"] for one in told] == [2, 0]
-    assert [len(one["patches"]) for one in told] == [4, 4]
-    assert command("top-patches", "model", "photos", "--layer", "relu6", "--split", "val") == 0
-    assert "figure: figures/top-patches.png" in capsys.readouterr().out
-    assert command("top-patches", "model", "photos", "--layer", "fc7", "--split", "val", "--unit", "2") == 0
-    title, unit, _ = capsys.readouterr().out.splitlines()
-    assert title == "unit   largest output   classes of its patches (count)"
-    assert unit.startswith("2, c   ")
-
-
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["attribute", "model", "photos/val/ash/000.png", "--class", "dog"], "knows no class 'dog'"),
-    (["attribute", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
-    (["top-patches", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--count", "613"], "--count 613 must be at most 50"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif; let it be .png or .svg"),
-    (["attribute", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
-    (["attribute", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
-    (["attribute", "model", "photos"], "photos is a folder; name an image in it")])
-def test_mistakes_are_one_sentence(files, capsys, words, sentence):
-    assert command(*words) == 2
-    assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
-    assert not (files / "figures").exists()
-
-
 def test_without_captum_the_remedy_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
-    with pytest.raises(ValueError, match=r"pip install 'alexnet\[inside\]'"):
-        attribution.see(model_of(saved), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"pip install 'alexnet\[interpret\]'"):
+        attribution.attribute(model_from_checkpoint(saved), np.zeros((32, 32, 3), np.uint8))

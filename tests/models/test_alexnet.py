@@ -1,4 +1,4 @@
-"""The networks are what their names say. References are counts from the literature and formulas in NumPy."""
+"""Networks have the published sizes, layers and initial weights. References: the literature, and formulas in NumPy."""
 
 import math
 
@@ -62,17 +62,17 @@ def test_no_activation_works_in_place(name):
     assert not [layer for layer in network.modules() if getattr(layer, "inplace", False)]
 
 
-def test_a_image_too_small_is_refused_before_any_tensor_is_made(monkeypatch):
+def test_an_input_too_small_is_rejected_before_any_tensor_is_made(monkeypatch):
     monkeypatch.setattr(nn.Conv2d, "__init__", lambda *a, **k: pytest.fail("a layer was made"))
     with pytest.raises(ValueError, match="needs 63 or more") as error:
         AlexNet(override(arch("torchvision"), ["input.crop=32"]))
     assert "cifar" in str(error.value)
 
 
-def test_a_side_the_network_was_not_made_for_is_refused_in_words():
+def test_an_input_of_another_side_is_rejected():
     with torch.device("meta"):
         paper, flexible = AlexNet(arch("paper")), AlexNet(arch("torchvision"))
-        with pytest.raises(ValueError, match="made for 224 pixels and got 200"):
+        with pytest.raises(ValueError, match="takes 224 pixels a side and got 200"):
             paper(torch.zeros(1, 3, 200, 200))
         with pytest.raises(ValueError, match="an input of 32 pixels is too small for paper"):
             paper(torch.zeros(1, 3, 32, 32))
@@ -146,7 +146,7 @@ def test_map_norm_sums_a_window_of_its_own_map():
     np.testing.assert_allclose(MapNorm()(torch.from_numpy(a)).numpy(), b, rtol=1e-12)
 
 
-def test_the_ceiling_convolution_is_zeros_on_the_right_and_bottom():
+def test_ceil_convolution_pads_zeros_on_the_right_and_bottom():
     layer = CeilConv2d(3, 4, 11, 4).double()
     x = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     ours = layer(x)
@@ -185,7 +185,7 @@ def test_a_sixth_convolution_is_one_more_layer():
         assert six(torch.randn(1, 3, 224, 224)).shape == (1, 5)
 
 
-def test_hooks_see_what_a_layer_gave():
+def test_hooks_get_each_layers_output():
     network, seen = AlexNet(arch("small")).eval(), {}
     for name in network.layer_names():
         network.named_layer(name).register_forward_hook(lambda m, i, o, name=name: seen.update({name: (i[0], o)}))

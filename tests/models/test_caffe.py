@@ -1,7 +1,7 @@
-"""Caffe's files are read as Caffe means them. No Caffe, and no file of its zoo, is here to compare with.
+"""Caffe's files are imported as Caffe computes them.
 
-So the files are made by caffefiles.py, in the layouts of 2014 (V1) and since, and what comes out is compared with its
-forward pass in NumPy.
+Neither Caffe nor a file of its model zoo is available here. caffefiles.py writes files in the layouts of 2014 (V1) and
+later, and its forward pass in NumPy is the reference.
 """
 
 import json
@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from alexnet.architecture.presets import CAFFE, CAFFENET
-from alexnet.cli.main import main
 from alexnet.data.imagenet_classes import CLASSES
 from alexnet.models import checkpoint
 from alexnet.models.formats.caffe import read_caffe
@@ -31,6 +30,7 @@ from caffefiles import (
     varint,
     write,
 )
+from command_line import alexnet as command
 
 
 def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -78,7 +78,7 @@ def test_the_full_network_is_the_preset_of_its_name(tmp_path, pool_first, preset
 
 
 @pytest.mark.parametrize("form", ["legacy", "current"])
-def test_from_a_image_on_it_does_what_caffe_does(tmp_path, form):
+def test_preprocessing_and_logits_equal_caffes(tmp_path, form):
     """RGB image -> blue, green, red; less the mean image at the window's place; the central 227x227."""
     rng, layers = np.random.default_rng(1), alexnet()
     mean_BGR = rng.uniform(60, 180, (3, 256, 256)).astype(np.float32)
@@ -95,14 +95,15 @@ def test_from_a_image_on_it_does_what_caffe_does(tmp_path, form):
 
 def test_three_numbers_are_blue_green_and_red(tmp_path):
     path = write(tmp_path, net_bytes([*data_layers(crop_size=227), *alexnet()]))
-    given, said = read_caffe(path, mean=(104.0, 117.0, 123.0)), write(tmp_path, net_bytes([*MEAN_VALUES, *alexnet()]))
-    for saved in (given, read_caffe(said)):
+    given = read_caffe(path, mean=(104.0, 117.0, 123.0))
+    described = read_caffe(write(tmp_path, net_bytes([*MEAN_VALUES, *alexnet()])))
+    for saved in (given, described):
         assert saved.arch.input.mean == (123.0, 117.0, 104.0)
         pixel = saved.preprocess()(torch.full((1, 256, 256, 3), 200, dtype=torch.uint8))[0, :, 0, 0]
         assert pixel.tolist() == [96, 83, 77]
 
 
-def test_scale_divides(tmp_path):
+def test_caffes_scale_is_applied(tmp_path):
     path = write(tmp_path, net_bytes([*data_layers(crop_size=227, mean_value=(10.0,), scale=0.0125), *alexnet()]))
     view = read_caffe(path).preprocess()(torch.full((1, 256, 256, 3), 90, dtype=torch.uint8))
     torch.testing.assert_close(view, torch.full_like(view, 1.0))
@@ -131,7 +132,7 @@ def test_a_prototxt_describes_and_the_caffemodel_gives_the_numbers(tmp_path, for
     assert_close(logits(saved, DATA), forward(layers, DATA))
 
 
-def test_split_layers_that_caffe_adds_are_seen_through(tmp_path):
+def test_split_layers_that_caffe_adds_are_skipped(tmp_path):
     layers = alexnet(split=True)
     saved = read_caffe(write(tmp_path, net_bytes([*MEAN_VALUES, *layers])))
     assert_close(logits(saved, DATA), forward(layers, DATA))
@@ -155,7 +156,7 @@ def test_other_settings_of_lrn_are_kept(tmp_path, settings):
     assert saved.arch.name == "caffe-alexnet", "it is not BVLC's, and must not bear that name"
 
 
-def test_other_networks_of_the_kind_are_read(tmp_path):
+def test_networks_of_other_sizes_are_read(tmp_path):
     """Another input size, where the ceiling of pooling shows; ungrouped; without norms."""
     layers = alexnet()
     for layer in layers:
@@ -175,12 +176,6 @@ def test_other_networks_of_the_kind_are_read(tmp_path):
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
-
-
-def command(*arguments) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
 
 
 def test_the_command_makes_a_checkpoint_that_predicts(tmp_path, class_folders, capsys):
@@ -284,23 +279,23 @@ def changed(change: str) -> bytes | str:
     ("no width", "net.caffemodel: a convolution's width 0 must be at least 1; it describes no network of this package"),
     ("small input", "net.caffemodel: an input of 22 pixels is too small"),
     ("beyond a float", "classifier.fc7.weight holds values that are not finite"),
-    ("no size", "tells no size of its input"),
-    ("no mean", "does not tell its mean; give it with --mean"),
+    ("no size", "gives no size of its input"),
+    ("no mean", "does not give its mean; give it with --mean"),
     ("mean file", "subtracts ilsvrc.binaryproto; give it with --mean"),
     ("two means", "2 mean values"),
     ("V0", "layers in the form of 2013 (V0)"),
-    ("lies of its size", "the bias of layer 'conv3' has 12 numbers and is said to be 11; the file is damaged"),
+    ("lies of its size", "the bias of layer 'conv3' has 12 numbers, and its shape is 11; the file is damaged"),
     ("empty", "holds no layers"),
-    ("an image", "is cut off, or no .caffemodel; download it again"),
-    ("text", "is cut off, or no .caffemodel; download it again"),
-    ("half", "is cut off, or no .caffemodel; download it again"),
+    ("an image", "is truncated, or no .caffemodel; download it again"),
+    ("text", "is truncated, or no .caffemodel; download it again"),
+    ("half", "is truncated, or no .caffemodel; download it again"),
 ])
-def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, words):
+def test_an_unreadable_caffemodel_is_a_one_line_error(tmp_path, capsys, change, words):
     path = write(tmp_path, changed(change))
     assert command("import", path, tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -314,12 +309,12 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, capsys, change, w
     (["--mean", "NET"], "the mean has 0 numbers"),
     (["--mean", "FLAT"], "holds 3x227x256 numbers, and a mean image has 3 colors and as many rows as columns"),
     (["--mean", "SMALL"], "has 100 pixels a side and the network takes 227"),
-    (["--mean", "HALF"], "is cut off, or no mean .binaryproto"),
+    (["--mean", "HALF"], "is truncated, or no mean .binaryproto"),
     (["--mean", "NAN"], "not finite"),
     (["--classes", "NAMES"], "3 names of classes were given, and the network has 10 outputs"),
-    (["--from", "torchvision"], "is cut off, or is not what torch.save writes"),
+    (["--from", "torchvision"], "is truncated, or torch.save did not write it"),
 ])
-def test_wrong_files_beside_it_are_said_in_one_sentence(tmp_path, capsys, options, words):
+def test_a_wrong_prototxt_mean_or_class_file_is_a_one_line_error(tmp_path, capsys, options, words):
     mean = np.ones((3, 256, 256), np.float32)
     files = {"NET": net_bytes([*MEAN_VALUES, *alexnet()]), "SOLVER": 'net: "train_val.prototxt"\nbase_lr: 0.01',
              "BROKEN": 'layer { name: "conv1" ', "ESCAPE": 'layer { blobs { data: "\\%" } name: 1 }',
@@ -333,12 +328,12 @@ def test_wrong_files_beside_it_are_said_in_one_sentence(tmp_path, capsys, option
 
 
 @pytest.mark.parametrize(("name", "option"), [("deploy.prototxt", "--prototxt"), ("mean.binaryproto", "--mean")])
-def test_a_file_that_goes_with_the_weights_is_told_from_them(tmp_path, capsys, name, option):
+def test_a_prototxt_or_mean_in_place_of_the_weights_is_rejected(tmp_path, capsys, name, option):
     assert command("import", write(tmp_path, net_text(alexnet()), name), tmp_path / "out") == 2
     assert f"{name} holds no weights; name the .caffemodel, and this file with {option}" in capsys.readouterr().err
 
 
-def test_a_damaged_file_is_refused_or_read_and_never_anything_else(tmp_path):
+def test_a_damaged_caffemodel_raises_value_error_or_loads(tmp_path):
     """Cut anywhere, or with bytes changed: ValueError, or a network, but no other error."""
     whole = net_bytes([*MEAN_VALUES, *alexnet(widths=(4, 4, 4, 4, 4), hidden=4)], "v1")
     rng, refused = np.random.default_rng(0), 0

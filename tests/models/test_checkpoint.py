@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, and damage to it is named."""
+"""Checkpoints are saved atomically, and damage to them is detected and named."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def saved(tiny):
         mean_HWC=torch.rand(1, 1, 3), recipe=recipe("modern"), velocity={"v": torch.randn(3)}, training={"step": 7})
 
 
-def test_a_checkpoint_comes_back_as_it_was(saved, tmp_path):
+def test_a_loaded_checkpoint_equals_the_saved_one(saved, tmp_path):
     save(saved, tmp_path / "last")
     back = load(tmp_path / "last", with_velocity=True)
     assert (back.arch, back.classes, back.recipe, back.training) == (
@@ -38,7 +38,7 @@ def test_a_checkpoint_comes_back_as_it_was(saved, tmp_path):
         assert torch.equal(back.network()(x), network(x))
 
 
-def test_a_run_folder_stands_for_its_best_then_its_last(saved, tmp_path):
+def test_a_run_folder_means_its_best_then_its_last(saved, tmp_path):
     save(saved, tmp_path / "last")
     assert locate(tmp_path) == tmp_path / "last"
     save(saved, tmp_path / "best")
@@ -46,7 +46,7 @@ def test_a_run_folder_stands_for_its_best_then_its_last(saved, tmp_path):
     assert locate(tmp_path / "best" / "checkpoint.json") == tmp_path / "best"
 
 
-def test_what_is_not_a_checkpoint_is_said(tmp_path):
+def test_a_path_without_a_checkpoint_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="is not a checkpoint"):
@@ -73,7 +73,7 @@ def saved_at(saved, folder: Path, *steps: int) -> None:
 
 
 @pytest.mark.parametrize("part", ["checkpoint.json", "weights-00000009*", "velocity-00000009*"])
-def test_what_a_run_goes_on_from_is_the_state_before_where_the_latest_is_damaged(saved, tmp_path, part):
+def test_a_damaged_latest_state_falls_back_to_the_state_before(saved, tmp_path, part):
     saved_at(saved, tmp_path, 7, 8, 9)
     assert {path.name[:16] for path in tmp_path.iterdir()} == {
         "checkpoint.json", "checkpoint.previ", *(f"{role}-0000000{step}"[:16] for role in ("weights", "velocity")
@@ -95,18 +95,18 @@ def test_what_a_run_goes_on_from_is_the_state_before_where_the_latest_is_damaged
         load(tmp_path)
 
 
-def test_a_runs_last_stands_in_for_its_damaged_best(saved, tmp_path):
+def test_a_damaged_best_falls_back_to_last(saved, tmp_path):
     saved_at(saved, tmp_path / "last", 8, 9)
     saved_at(replace(saved, velocity={}), tmp_path / "best", 7)
-    assert load(tmp_path).place == tmp_path / "best"
+    assert load(tmp_path).path == tmp_path / "best"
     spoil(next((tmp_path / "best").glob("weights*")))
     with pytest.warns(UserWarning, match=r"best.* is damaged.*last.* is used instead, of step 9"):
-        assert load(tmp_path).place == tmp_path / "last"
+        assert load(tmp_path).path == tmp_path / "last"
     with pytest.raises(ValueError, match="is damaged"):  # where it was asked for by name
         load(tmp_path / "best")
 
 
-def test_saving_what_is_there_never_opens_the_file_that_counts(saved, tmp_path, monkeypatch):
+def test_saving_the_same_state_again_never_overwrites_the_current_files(saved, tmp_path, monkeypatch):
     """As when a signal stops a run right after an epoch's end: its names are the same, for its bytes are."""
     save(saved, tmp_path)
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(Killed))
@@ -119,7 +119,7 @@ def test_saving_what_is_there_never_opens_the_file_that_counts(saved, tmp_path, 
     lambda head: head.pop("files"), lambda head: head["files"].pop("weights"), lambda head: head.update(classes=7),
     lambda head: head.update(training=[1]), lambda head: head["files"]["weights"].pop("file"),
     lambda head: head.update(arch={"name": 7}), lambda head: head.update(format="one")])
-def test_a_head_that_cannot_be_is_refused_though_its_checksum_is_right(saved, tmp_path, change):
+def test_a_head_with_wrong_content_and_right_checksum_is_rejected(saved, tmp_path, change):
     save(saved, tmp_path)
     head = json.loads((tmp_path / "checkpoint.json").read_text())
     del head["sha256"]
@@ -201,7 +201,7 @@ def test_killed_in_a_second_save_of_the_same_step_the_first_is_whole(saved, tmp_
     assert len(list(tmp_path.iterdir())) == 3, "what the killed saves left is gone"
 
 
-def test_a_full_disk_leaves_the_former_checkpoint_and_no_rubbish(saved, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint_and_no_other_files(saved, tmp_path, monkeypatch):
     save(saved, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     saved.training["step"] = 8
@@ -255,10 +255,18 @@ def test_a_missing_tensor_file_is_named(saved, tmp_path):
 
 
 def test_a_newer_format_is_refused(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
     save(saved, tmp_path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="upgrade alexnet"):
+        load(tmp_path)
+
+
+def test_an_older_format_is_rejected(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
+    save(saved, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="has format 1, and this version of alexnet reads format 2"):
         load(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Weights come in and go out bit for bit, with all that belongs to them, and no file runs code or is half believed."""
+"""Weights of other projects are read and written bit for bit, and no file can run code or is partly believed."""
 
 import hashlib
 import io
@@ -35,12 +35,12 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
-from alexnet.models.formats.huggingface import read_hub, write_hub
+from alexnet.models.formats.huggingface import read_huggingface, write_huggingface
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.state_dict import structure
 from alexnet.models.formats.torchvision import read_torchvision, write_torchvision
 from command_line import alexnet as command
-from weight_files import NARROW, Theirs, saved_as, write
+from weight_files import NARROW, TorchvisionAlexNet, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,7 +57,7 @@ def narrow(monkeypatch):
     """torchvision's network with few maps and units, which `weights` is made to hold for the real one."""
     monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
     torch.manual_seed(0)
-    network = Theirs(*NARROW, classes=7).eval()
+    network = TorchvisionAlexNet(*NARROW, classes=7).eval()
     for parameter in network.parameters():
         parameter.data *= 3  # outputs as far apart as a trained network's
     return network
@@ -78,9 +78,9 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
 
 
 @zip_or_old
-def test_the_file_of_full_size_answers_as_torchvisions_network_to_a_millionth(zipped, tmp_path):
+def test_full_size_weights_give_torchvisions_logits_to_a_millionth(zipped, tmp_path):
     torch.manual_seed(1)
-    theirs = Theirs().eval()
+    theirs = TorchvisionAlexNet().eval()
     path = write(theirs.state_dict(), tmp_path / "alexnet.pth", zipped)
     ours = open_weights(path)
     path.unlink()  # 244 MB
@@ -94,7 +94,7 @@ def test_the_file_of_full_size_answers_as_torchvisions_network_to_a_millionth(zi
     assert ours.provenance["file"] == "alexnet.pth"
 
 
-def test_torchvisions_own_module_gives_and_takes_the_weights(tmp_path):
+def test_weights_go_to_torchvisions_module_and_back(tmp_path):
     module = peers.torchvision().models.alexnet
     torch.manual_seed(2)
     theirs = module(num_classes=10).eval()
@@ -129,7 +129,7 @@ def test_address_preprocessing_and_classes_are_those_that_torchvision_documents(
 
 
 @zip_or_old
-def test_a_image_goes_the_way_that_torchvision_documents(narrow, zipped, tmp_path):
+def test_preprocessing_is_the_one_that_torchvision_documents(narrow, zipped, tmp_path):
     """Resize 256, crop 224, ToTensor, Normalize, in NumPy and Pillow; then softmax."""
     path = write(narrow.state_dict(), tmp_path / "net.pth", zipped)
     for number, size in enumerate(((301, 257), (256, 400), (640, 480), (97, 120))):
@@ -157,12 +157,12 @@ def test_a_image_goes_the_way_that_torchvision_documents(narrow, zipped, tmp_pat
     lambda state: {"state_dict": {key.replace("features.", "features.module."): t for key, t in state.items()}},
     lambda state: {key: nn.Parameter(tensor) for key, tensor in state.items()},
 ], ids=["examples/imagenet", "references", "DataParallel", "parallel features", "parameters"])
-def test_what_training_scripts_wrap_around_the_weights_comes_off(narrow, wrap, tmp_path):
+def test_wrappers_of_training_scripts_are_removed(narrow, wrap, tmp_path):
     plain = read_torchvision(write(narrow.state_dict(), tmp_path / "plain.pth"))
     same(plain, read_torchvision(write(wrap(narrow.state_dict()), tmp_path / "wrapped.pth")))
 
 
-def test_safetensors_of_the_same_names_are_read_too(narrow, tmp_path):
+def test_safetensors_with_torchvisions_keys_are_read(narrow, tmp_path):
     plain = read_torchvision(write(narrow.state_dict(), tmp_path / "plain.pth"))
     safetensors.torch.save_file(narrow.state_dict(), tmp_path / "model.safetensors")
     same(plain, open_weights(tmp_path / "model.safetensors"))
@@ -181,10 +181,10 @@ def test_classes_are_as_named_or_imagenets_or_numbers(narrow, tmp_path):
     path = write(narrow.state_dict(), tmp_path / "seven.pth")
     assert read_torchvision(path).classes == tuple("0123456")
     assert read_torchvision(path, list("abcdefg")).classes == tuple("abcdefg")
-    thousand = write(Theirs(*NARROW, classes=1000).state_dict(), tmp_path / "thousand.pth")
+    thousand = write(TorchvisionAlexNet(*NARROW, classes=1000).state_dict(), tmp_path / "thousand.pth")
     assert read_torchvision(thousand).classes == CLASSES
     with pytest.raises(ValueError, match="1000 names of classes were given, and the network has 999 outputs"):
-        read_torchvision(write(Theirs(*NARROW, classes=999).state_dict(), tmp_path / "999.pth"), CLASSES)
+        read_torchvision(write(TorchvisionAlexNet(*NARROW, classes=999).state_dict(), tmp_path / "999.pth"), CLASSES)
     with pytest.raises(ValueError, match="two classes are named 'b'"):
         read_torchvision(path, list("abcdebg"))
 
@@ -241,7 +241,7 @@ def publish(network, folder, monkeypatch) -> Path:
     return path
 
 
-def test_by_name_the_file_comes_once_from_its_address_into_the_cache(narrow, address, monkeypatch, tmp_path, capsys):
+def test_weights_are_downloaded_by_name_once_into_the_cache(narrow, address, monkeypatch, tmp_path, capsys):
     path = publish(narrow, address, monkeypatch)
     plain = read_torchvision(path)
     same(plain, open_weights("torchvision"))
@@ -256,7 +256,7 @@ def test_by_name_the_file_comes_once_from_its_address_into_the_cache(narrow, add
     same(plain, checkpoint.load(tmp_path / "out"))
 
 
-def test_another_file_than_the_name_promises_is_thrown_away(narrow, address, monkeypatch, tmp_path):
+def test_a_download_with_a_wrong_checksum_is_deleted(narrow, address, monkeypatch, tmp_path):
     path = publish(narrow, address, monkeypatch)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -266,7 +266,7 @@ def test_another_file_than_the_name_promises_is_thrown_away(narrow, address, mon
     assert list((tmp_path / "cache" / "alexnet" / "weights").iterdir()) == []
 
 
-def test_without_a_network_the_sentence_says_where_to_put_the_file(narrow, monkeypatch, tmp_path, capsys):
+def test_offline_the_error_says_where_to_put_the_file(narrow, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("alexnet._runtime.download.time.sleep", lambda seconds: None)
     monkeypatch.setattr(torchvision, "ADDRESS", "http://127.0.0.1:1/")  # nobody listens there
     place = tmp_path / "cache" / "alexnet" / "weights" / torchvision.OFFICIAL[0]
@@ -290,10 +290,10 @@ WRONG = {
     "a tensor": (lambda net: torch.zeros(3), "holds a Tensor that is no state dict"),
     "settings": (lambda net: {"state_dict": 3}, "holds a dict that is no state dict"),
     "a single number": (lambda net: wrong(net, **{"classifier.6.weight": torch.tensor(1.0)}), "no matrix classifier.6"),
-    "one class": (lambda net: Theirs(*NARROW, classes=1).state_dict(), "is 1x16, and torchvision with 2 classes has "
-                  "2x16 there"),
-    "other widths": (lambda net: Theirs(NARROW[0], 15, classes=7).state_dict(), "classifier.1.weight is 15x288, and "
-                     "torchvision with 7 classes has 16x288 there"),
+    "one class": (lambda net: TorchvisionAlexNet(*NARROW, classes=1).state_dict(),
+                  "is 1x16, and torchvision with 2 classes has 2x16 there"),
+    "other widths": (lambda net: TorchvisionAlexNet(NARROW[0], 15, classes=7).state_dict(),
+                     "classifier.1.weight is 15x288, and torchvision with 7 classes has 16x288 there"),
     "a shape": (lambda net: wrong(net, **{"features.3.bias": torch.zeros(9)}), "features.3.bias is 9, and torchvision "
                 "with 7 classes has 8 there"),
     "a layer more": (lambda net: wrong(net, **{"features.13.weight": torch.zeros(3)}), "has features.13.weight, for "
@@ -314,7 +314,7 @@ WRONG = {
 
 @pytest.mark.parametrize("kind", WRONG)
 @zip_or_old
-def test_other_contents_are_refused_with_both_values(narrow, kind, zipped, tmp_path):
+def test_a_wrong_state_dict_is_rejected_with_both_values(narrow, kind, zipped, tmp_path):
     make, words = WRONG[kind]
     path = write(make(narrow), tmp_path / "net.pth", zipped)
     with pytest.raises(ValueError, match=words) as error:
@@ -342,7 +342,7 @@ def test_files_that_torch_did_not_write_are_refused_by_name(tmp_path):
     files = damaged_files(tmp_path)
     assert len(files) == 8
     for path in files:
-        with pytest.raises(ValueError, match=rf"{path} is cut off, or (is not what torch.save writes|no safetensors)"):
+        with pytest.raises(ValueError, match=rf"{path} is truncated, or (torch.save did not write it|no safetensors)"):
             open_weights(path)
 
 
@@ -353,7 +353,7 @@ def forms(network, folder):
     yield folder / "new.safetensors"
 
 
-def test_a_file_cut_off_anywhere_is_called_cut_off(narrow, tmp_path):
+def test_a_file_truncated_anywhere_is_called_truncated(narrow, tmp_path):
     for path in forms(narrow, tmp_path):
         data = path.read_bytes()
         read_torchvision(path)
@@ -361,7 +361,7 @@ def test_a_file_cut_off_anywhere_is_called_cut_off(narrow, tmp_path):
         places = {*range(0, 900, 5), len(data) - 1, *random.Random(0).sample(range(len(data)), 60)}
         for place in sorted(places):
             path.write_bytes(data[:place])
-            with pytest.raises(ValueError, match="is cut off, or"):
+            with pytest.raises(ValueError, match="is truncated, or"):
                 read_torchvision(path)
 
 
@@ -413,15 +413,15 @@ def test_a_hostile_pickle_is_refused_and_not_run(kind, zipped, tmp_path, capsys)
     torch.load(path, weights_only=False)  # a careless reader runs it
     assert marker.exists()
     marker.unlink()
-    words = "holds more than tensors, so that reading it could run code"
+    words = "holds more than tensors, and reading it could run code"
     for read in (read_torchvision, open_weights, alexnet.load):
         with pytest.raises(ValueError, match=words):
             read(path)
     assert command("import", path, tmp_path / "out") == 2
     assert command("predict", path, __file__) == 2
     assert command("train", "embedded", "--init", path, "--out", tmp_path / "out") == 2
-    said = capsys.readouterr().err.splitlines()
-    assert [line.startswith(f"alexnet: {path} ") and words in line for line in said] == [True] * 3
+    messages = capsys.readouterr().err.splitlines()
+    assert [line.startswith(f"alexnet: {path} ") and words in line for line in messages] == [True] * 3
     assert not marker.exists()
     assert not (tmp_path / "out").exists()
 
@@ -447,7 +447,7 @@ def test_a_whole_network_and_a_compiled_one_are_refused_with_the_remedy(narrow, 
         read_torchvision(tmp_path / "compiled.pth")
 
 
-def test_a_file_that_the_disk_has_no_room_for_is_named_and_leaves_nothing(tmp_path):
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
     def write(path: Path) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
@@ -475,7 +475,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["import", "nowhere.pth", "out"], "nowhere.pth is not a file"),
-    (["import", "empty.pth", "out"], "empty.pth is cut off"),
+    (["import", "empty.pth", "out"], "empty.pth is truncated"),
     (["import", "folder", "out"], "folder has no config.json; it is not a model that alexnet exported"),
     (["import", "resnet.pth", "out"], "but begins with conv1.weight"),
     (["import", "net.pth", "out", "--classes", "two.txt"], "2 names of classes were given, and the network has 7"),
@@ -487,12 +487,12 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
     (["predict", "resnet.pth", "two.txt"], "but begins with conv1.weight"),
     (["predict", "torchvison", "two.txt"], "torchvison does not exist; give a run's folder"),
     (["predict", "folder", "two.txt"], "folder is not a checkpoint"),
-    (["evaluate", "cut.pth", "embedded"], "cut.pth is cut off"),
+    (["evaluate", "cut.pth", "embedded"], "cut.pth is truncated"),
     (["export", "nan.pth", "out"], "holds values that are not finite"),
-    (["export", "empty.pth", "out.onnx"], "empty.pth is cut off"),
+    (["export", "empty.pth", "out.onnx"], "empty.pth is truncated"),
     (["train", "embedded", "--init", "nowhere", "--out", "out"], "nowhere does not exist"),
 ])
-def test_mistakes_with_files_are_one_sentence_and_leave_nothing(
+def test_mistakes_with_weight_files_are_one_line_and_write_nothing(
     narrow, arguments, words, tmp_path, monkeypatch, capsys,
 ):
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path.parent / "matplotlib"))  # where it keeps its list of fonts
@@ -510,18 +510,18 @@ def test_mistakes_with_files_are_one_sentence_and_leave_nothing(
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert command(*arguments) == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
+    messages = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(messages) == 1
+    assert words in messages[0]
     assert "Traceback" not in printed.err
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
-def test_half_of_a_folder_leads_to_the_whole(narrow, tmp_path):
+def test_one_file_of_a_folder_opens_the_folder(narrow, tmp_path):
     """A user who names one file of a checkpoint or of a model means all of it, with its mean and its classes."""
     saved = replace(read_torchvision(write(narrow.state_dict(), tmp_path / "net.pth")), classes=tuple("abcdefg"))
     checkpoint.save(saved, tmp_path / "run" / "best")
-    write_hub(saved, tmp_path / "hub")
+    write_huggingface(saved, tmp_path / "hub")
     named = [*(tmp_path / "run" / "best").iterdir(), *(tmp_path / "hub").glob("*.[js]*")]
     assert len(named) == 6
     for path in (tmp_path / "run", tmp_path / "hub", *named):
@@ -559,19 +559,19 @@ def test_other_networks_have_no_place_in_torchvisions_state_dict(name, tmp_path)
     ["activation=tanh"], ["conv1.padding=3"], ["average_pool=0"], ["pool_rounding=ceil"],
     ["norm=lrn", "conv1.post_ops=act norm"], ["conv3.width=256"], ["dense1.width=512"], ["conv_rounding=ceil"],
     ["dense_norm=true"], ["conv2.post_ops=pool act"], ["pool_stride=3"], ["towers=2", "conv2.grouped=true"]])
-def test_what_changes_the_answer_makes_another_structure(settings):
+def test_fields_that_change_the_logits_change_the_structure(settings):
     assert structure(override(arch("torchvision"), settings)) != structure(arch("torchvision"))
 
 
 @pytest.mark.parametrize("settings", [
-    ["dropout=0.2"], ["dropout_before=false"], ["initialization=kaiming"], ["conv1.init_std=1", "conv2.init_bias=1"],
+    ["dropout=0.2"], ["dropout_on_inputs=false"], ["initialization=kaiming"], ["conv1.init_std=1", "conv2.init_bias=1"],
     ["output_init_bias=-7"], ["lrn.n=3"], ["towers=2"], ["input.mean=1,2,3"], ["state_keys=names"],
     ["conv1.post_ops=act norm pool"]])
-def test_what_changes_only_training_or_preprocessing_leaves_the_structure(settings):
+def test_fields_of_training_or_preprocessing_leave_the_structure(settings):
     assert structure(override(arch("torchvision"), settings)) == structure(arch("torchvision"))
 
 
-def test_towers_count_where_a_norm_ends_at_them_and_nowhere_else():
+def test_towers_change_the_structure_only_with_groups_or_a_norm_within_them():
     def of(towers: int, within: str):
         return structure(override(arch("one-gpu"), [f"towers={towers}", f"lrn.within_tower={within}", *(
             f"conv{number}.grouped=false" for number in (2, 4, 5))]))
@@ -591,7 +591,7 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
         provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9, "source": "f00d"})
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "hub" / "model") == 0
-    after = read_hub(tmp_path / "hub" / "model")
+    after = read_huggingface(tmp_path / "hub" / "model")
     same(checkpoint.load(tmp_path / "run"), after)
     assert (after.recipe, after.provenance) == (before.recipe, before.provenance)
     assert after.errors == json.loads(json.dumps(before.errors))
@@ -602,7 +602,7 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
 
 def test_the_command_imports_a_hub_folder_as_it_is(tmp_path, capsys):
     saved = saved_as("small")
-    write_hub(saved, tmp_path / "hub")
+    write_huggingface(saved, tmp_path / "hub")
     assert command("import", tmp_path / "hub", tmp_path / "out") == 0
     same(checkpoint.load(tmp_path / "out"), saved)
     assert command("import", tmp_path / "hub", tmp_path / "again", "--mean", "1,2,3") == 2
@@ -628,7 +628,7 @@ def model(tiny, tmp_path):
         recipe=recipe("finetune"), errors=Errors(400, 100.0, 50, 4).to_json(),
         provenance={"init": {"arch": "torchvision", "classes": 1000, "sha256": "c0ffee", "provenance": {
             "source": "torchvision", "file": "alexnet-owt-7be5be79.pth", "sha256": "7be5be79"}}})
-    write_hub(saved, tmp_path / "trees")
+    write_huggingface(saved, tmp_path / "trees")
     return saved, tmp_path / "trees"
 
 
@@ -642,7 +642,7 @@ def test_the_weights_load_by_safetensors_alone_into_the_network(model):
         "README.md", "config.json", "model.safetensors", "preprocess.safetensors"]
 
 
-def test_the_model_card_says_what_was_measured_where_it_comes_from_and_what_it_cannot(model):
+def test_the_model_card_has_errors_provenance_and_limits(model):
     _, folder = model
     card = (folder / "README.md").read_text()
     _, head, body = card.split("---\n", 2)
@@ -664,19 +664,20 @@ def test_the_model_card_says_what_was_measured_where_it_comes_from_and_what_it_c
     assert all(len(line) < 400 for line in body.splitlines())
 
 
-def test_the_model_card_keeps_to_yaml_whatever_the_names(tiny, tmp_path):
+def test_the_model_cards_metadata_is_yaml_for_any_names(tiny, tmp_path):
     saved = Checkpoint(tiny, ("é: \"x\"", "- 🌲", "#c", "'d"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3),
                        errors=Errors(10, 1.0, 1, 0).to_json())
-    write_hub(saved, tmp_path / "a: 🌲 \"b\"")
+    write_huggingface(saved, tmp_path / "a: 🌲 \"b\"")
     head = (tmp_path / "a: 🌲 \"b\"" / "README.md").read_text(encoding="utf-8").split("---\n")[1]
     assert yaml.safe_load(head)["model-index"][0]["name"] == "a: 🌲 \"b\""
     assert open_weights(tmp_path / "a: 🌲 \"b\"").classes == saved.classes
 
 
 def test_a_card_without_measurement_or_origin_claims_none(tiny, tmp_path):
-    write_hub(Checkpoint(tiny, tuple("abcd"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3)), tmp_path / "new")
+    saved = Checkpoint(tiny, tuple("abcd"), AlexNet(tiny).state_dict(), torch.zeros(1, 1, 3))
+    write_huggingface(saved, tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text()
-    assert "Nothing was measured" in card
+    assert "It was not measured" in card
     assert "origin was not recorded" in card
     assert "model-index" not in card
 
@@ -689,7 +690,7 @@ def test_a_missing_or_damaged_file_of_a_model_is_named(model, name):
     path.unlink()
     if name == "config.json":
         with pytest.raises(ValueError, match=r"has no config\.json"):
-            read_hub(folder)
+            read_huggingface(folder)
     else:
         with pytest.raises(ValueError, match=f"{folder} has no {name}"):
             open_weights(folder)
@@ -759,16 +760,16 @@ def test_weights_that_do_not_fit_the_config_are_refused_with_both_values(model):
         open_weights(folder)
 
 
-def test_exporting_again_replaces_the_model_and_nothing_else(model):
+def test_exporting_again_replaces_only_the_model(model):
     saved, folder = model
     (folder / ".gitattributes").write_text("*.safetensors lfs")
-    write_hub(replace(saved, classes=tuple("wxyz")), folder)
+    write_huggingface(replace(saved, classes=tuple("wxyz")), folder)
     assert open_weights(folder).classes == tuple("wxyz")
     assert (folder / ".gitattributes").exists()
     assert not list(folder.glob("*.new"))
 
 
-def test_a_folder_or_file_that_holds_something_else_is_left_alone(model, tmp_path, capsys):
+def test_a_folder_or_file_with_other_content_is_left_unchanged(model, tmp_path, capsys):
     saved, _ = model
     checkpoint.save(saved, tmp_path / "run")
     (tmp_path / "notes").mkdir()
@@ -783,7 +784,7 @@ def test_a_folder_or_file_that_holds_something_else_is_left_alone(model, tmp_pat
 
 
 @pytest.mark.parametrize("fails_at", range(4))
-def test_a_full_disk_leaves_the_former_model_or_none(model, fails_at, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_model_or_none(model, fails_at, tmp_path, monkeypatch):
     saved, folder = model
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     real, calls = Path.write_bytes, []
@@ -799,12 +800,12 @@ def test_a_full_disk_leaves_the_former_model_or_none(model, fails_at, tmp_path, 
     for place in (folder, tmp_path / "new"):
         calls.clear()
         with pytest.raises(OSError, match="No space left"):
-            write_hub(replace(saved, classes=tuple("wxyz")), place)
+            write_huggingface(replace(saved, classes=tuple("wxyz")), place)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_a_state_dict_that_cannot_be_written_leaves_the_former(narrow, tmp_path, monkeypatch):
+def test_a_failed_write_of_a_state_dict_leaves_the_previous_file(narrow, tmp_path, monkeypatch):
     saved = read_torchvision(write(narrow.state_dict(), tmp_path / "net.pth"))
     write_torchvision(saved, tmp_path / "out.pth")
     before = (tmp_path / "out.pth").read_bytes()

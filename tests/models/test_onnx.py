@@ -1,4 +1,4 @@
-"""What is written for other runtimes answers as the network does, for any number of images, or is not written."""
+"""Exported networks (ONNX, torch.export) give the same logits as the original at any batch size, or are not written."""
 
 import json
 import logging
@@ -19,7 +19,8 @@ from alexnet.architecture.presets import ARCHS
 from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.onnx import TOLERANCE, export, parity
+from alexnet.models.formats.export import export
+from alexnet.models.formats.parity import TOLERANCE, check_parity
 from command_line import alexnet as command
 from weight_files import saved_as
 
@@ -42,7 +43,7 @@ def written(name: str, to: str, folder: Path, from_pixels: bool = False, setting
     """The checkpoint, the file written of it, and the sentence that was returned."""
     saved = trained(name, *settings)
     path = folder / f"{name}-{from_pixels}.{to}"
-    return saved, path, export(saved, path, to, from_pixels=from_pixels)
+    return saved, path, export(saved, path, to, from_pixels=from_pixels).describe()
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +83,15 @@ def noise(saved: Checkpoint, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_onnx_of_every_preset_answers_as_the_network_at_any_batch(name, folder):
-    saved, path, sentence = written(name, "onnx", folder)
+def test_onnx_of_every_preset_gives_the_networks_logits_at_any_batch_size(name, folder):
+    saved, path, description = written(name, "onnx", folder)
     network = saved.network()
     x = saved.preprocess()(noise(saved, 7)).contiguous()
     with torch.inference_mode():
         expected = network(x).numpy()
     for count in (1, 2, 7):
         agree(expected[:count], by_onnxruntime(path, x[:count]))
-    assert "at batches of 1, 2, 7" in sentence
+    assert "at batches of 1, 2, 7" in description
     graph = onnx.load(path)
     onnx.checker.check_model(graph, full_check=True)
     crop = saved.arch.input.crop
@@ -108,7 +109,7 @@ def samples(images):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_onnx_of_every_preset_answers_as_the_network_on_images(name, folder, samples):
+def test_onnx_of_every_preset_gives_the_networks_logits_on_images(name, folder, samples):
     saved, path, _ = written(name, "onnx", folder)
     model = Model(saved.network(), saved.preprocess(), saved.classes)
     x = model.views(samples).contiguous()
@@ -131,7 +132,7 @@ def test_onnx_carries_classes_network_and_provenance(folder):
 
 
 @pytest.mark.parametrize("name", ARCHS)
-def test_torch_export_of_every_preset_answers_as_the_network_at_any_batch(name, folder):
+def test_torch_export_of_every_preset_gives_the_networks_logits_at_any_batch_size(name, folder):
     saved, path, _ = written(name, "torch-export", folder, settings=NARROW[: 2 if ARCHS[name].dense else 1])
     network = saved.network()
     for count in (1, 2, 5):
@@ -140,7 +141,7 @@ def test_torch_export_of_every_preset_answers_as_the_network_at_any_batch(name, 
             agree(network(x).numpy(), by_torch_export(path, x))
 
 
-def test_a_program_runs_where_this_package_is_not(folder, tmp_path):
+def test_a_torch_export_program_runs_without_this_package(folder, tmp_path):
     saved, path, _ = written("paper", "torch-export", folder, settings=NARROW)
     x = saved.preprocess()(noise(saved, 3))
     torch.save(x, tmp_path / "x.pt")
@@ -161,9 +162,9 @@ def test_a_program_runs_where_this_package_is_not(folder, tmp_path):
 
 @pytest.mark.parametrize(("to", "answer"), [("onnx", by_onnxruntime), ("torch-export", by_torch_export)])
 @pytest.mark.parametrize("name", ["paper", "caffe", "torchvision", "small"])
-def test_from_pixels_takes_stored_images_and_names_what_predict_names(name, to, answer, folder):
+def test_export_from_pixels_gives_the_probabilities_of_predict(name, to, answer, folder):
     """A mean image, blue first, given numbers, a mean color: the center is cut and the mean is taken off inside."""
-    saved, path, sentence = written(name, to, folder, from_pixels=True, settings=NARROW)
+    saved, path, description = written(name, to, folder, from_pixels=True, settings=NARROW)
     model = Model(saved.network(), saved.preprocess(), saved.classes)
     pixels = noise(saved, 3)
     logits = torch.from_numpy(answer(path, pixels))
@@ -172,7 +173,7 @@ def test_from_pixels_takes_stored_images_and_names_what_predict_names(name, to, 
             assert guess.probability == pytest.approx(row["abcdefg".index(guess.name)].item(), abs=1e-5)
     with torch.inference_mode():
         agree(model.network(model.preprocess(pixels)).numpy(), logits.numpy())
-    assert "uint8 images" in sentence
+    assert "uint8 images" in description
 
 
 # --- Files that answer otherwise, and mistakes ------------------------------------------------------------------------
@@ -192,50 +193,51 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize(("theirs", "words"), [
     ([8.0, 4.0, 1.0], None), ([8.0, 4.0, 1.0005], None), ([8.0, 4.0, 1.008], "differs from the network by 1.0e-03"),
     ([4.0, 8.0, 1.0], "differs from the network by 5.0e-01"), ([8.0, 4.0, np.nan], "differs from the network by nan"),
-    ([8.0, 4.0], r"answers 1 images with \(1, 2\), and the network with \(1, 3\)")])
-def test_a_file_passes_only_within_a_ten_thousandth_of_the_largest_output(theirs, words):
+    ([8.0, 4.0], r"gives 1 images logits of shape \(1, 2\), and the network \(1, 3\)")])
+def test_parity_allows_a_ten_thousandth_of_the_largest_logit(theirs, words):
     saved = saved_as("cifar", *NARROW[:1])
 
     def answer(inputs):
         return np.tile(np.array(theirs, np.float32), (len(inputs), 1))
 
     if words is None:
-        assert parity(Fixed(8.0, 4.0, 1.0), answer, saved) <= TOLERANCE
+        assert check_parity(Fixed(8.0, 4.0, 1.0), answer, saved) <= TOLERANCE
     else:
         with pytest.raises(ValueError, match=words):
-            parity(Fixed(8.0, 4.0, 1.0), answer, saved)
+            check_parity(Fixed(8.0, 4.0, 1.0), answer, saved)
 
 
-def test_two_classes_that_tie_may_change_places_and_no_others():
+def test_parity_allows_two_tied_classes_to_change_places():
     saved = saved_as("cifar", *NARROW[:1])
     answer = lambda inputs: np.tile(np.array([8.0, 8.0001, 1.0], np.float32), (len(inputs), 1))  # noqa: E731
-    assert parity(Fixed(8.0001, 8.0, 1.0), answer, saved) < TOLERANCE
+    assert check_parity(Fixed(8.0001, 8.0, 1.0), answer, saved) < TOLERANCE
 
 
-def test_every_batch_is_compared():
+def test_parity_is_checked_at_every_batch_size():
     saved = saved_as("cifar", *NARROW[:1])
     for odd in (1, 2, 7):
         def answer(inputs, odd=odd):
             return np.tile(np.array([8.0, 4.0, 1.0 + (len(inputs) == odd)], np.float32), (len(inputs), 1))
 
         with pytest.raises(ValueError, match="differs from the network"):
-            parity(Fixed(8.0, 4.0, 1.0), answer, saved)
+            check_parity(Fixed(8.0, 4.0, 1.0), answer, saved)
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
-def test_a_file_that_answers_otherwise_is_thrown_away_and_the_former_stays(to, tmp_path, monkeypatch):
+def test_an_export_without_parity_is_deleted_and_the_previous_file_stays(to, tmp_path, monkeypatch):
     saved = saved_as("cifar", *NARROW[:1])
-    reader = "_read_onnx" if to == "onnx" else "_read_program"
-    monkeypatch.setattr(f"alexnet.models.formats.onnx.{reader}", lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
+    module = to.replace("-", "_")
+    monkeypatch.setattr(f"alexnet.models.formats.{module}.read",
+                        lambda path: lambda inputs: np.zeros((len(inputs), 7), np.float32))
     (tmp_path / "former").write_text("mine")
-    with pytest.raises(ValueError, match="it is thrown away"):
+    with pytest.raises(ValueError, match="it was deleted"):
         export(saved, tmp_path / "former", to)
     assert [path.name for path in tmp_path.iterdir()] == ["former"]
     assert (tmp_path / "former").read_text() == "mine"
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
-def test_weights_that_are_no_numbers_are_blamed_on_the_training(to, tmp_path):
+def test_weights_that_are_not_finite_are_not_exported(to, tmp_path):
     saved = saved_as("cifar", *NARROW[:1])
     saved.weights["classifier.fc4.bias"] = torch.full((7,), torch.nan)
     with pytest.raises(ValueError, match="training had diverged"):
@@ -243,14 +245,14 @@ def test_weights_that_are_no_numbers_are_blamed_on_the_training(to, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_untrained_network_that_answers_nothing_but_zero_is_written_too(tmp_path):
+def test_a_network_with_zero_logits_is_exported(tmp_path):
     saved = saved_as("cifar", *NARROW[:1])
     saved.weights = {key: torch.zeros_like(tensor) for key, tensor in saved.weights.items()}
     export(saved, tmp_path / "net.onnx", "onnx")
     assert not by_onnxruntime(tmp_path / "net.onnx", torch.zeros(1, 3, 28, 28)).any()
 
 
-def test_the_exporters_remarks_are_silenced_and_nobody_elses(tmp_path, caplog, monkeypatch):
+def test_only_the_exporters_notices_are_silenced(tmp_path, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)  # the exporter warns four times that it is not there
     export(saved_as("cifar", *NARROW[:1]), tmp_path / "net.onnx", "onnx")
     logging.getLogger("another").warning("heard")
@@ -258,7 +260,7 @@ def test_the_exporters_remarks_are_silenced_and_nobody_elses(tmp_path, caplog, m
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "onnxscript"])
-def test_without_a_package_the_sentence_says_what_to_install(package, tmp_path, monkeypatch):
+def test_without_an_onnx_package_the_error_says_what_to_install(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=r"pip install 'alexnet\[export\]'"):
         export(saved_as("cifar", *NARROW[:1]), tmp_path / "net.onnx", "onnx")
@@ -275,7 +277,7 @@ def run(tmp_path):
     (["net.onnx"], "net.onnx"), (["net.pt2"], "net.pt2"), (["deep/er/net.onnx"], "deep/er/net.onnx"),
     (["net", "--to", "onnx", "--from-pixels"], "net"), (["net"], "net/model.safetensors"),
     (["net.v1", "--to", "safetensors"], "net.v1/model.safetensors")])
-def test_the_ending_tells_the_format_and_to_overrules_it(run, arguments, file, tmp_path, monkeypatch, capsys):
+def test_the_ending_gives_the_format_and_to_overrides_it(run, arguments, file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command("export", run, *arguments) == 0
     assert capsys.readouterr().out.startswith(f"{arguments[0]}: ")
@@ -307,20 +309,20 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(run, arguments, words, tmp
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert command("export", *arguments) == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
+    messages = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(messages) == 1
+    assert words in messages[0]
     assert "Traceback" not in printed.err
     assert not printed.out
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
-def test_a_format_that_is_unknown_names_the_nearest(tmp_path):
+def test_an_unknown_format_suggests_the_closest(tmp_path):
     with pytest.raises(ValueError, match=r"did you mean onnx\?"):
         export(saved_as("cifar", *NARROW[:1]), tmp_path / "net", "onxx")
 
 
-def test_a_file_that_is_there_is_replaced(run, tmp_path):
+def test_an_existing_file_is_replaced(run, tmp_path):
     (tmp_path / "net.onnx").write_text("mine")
     saved = checkpoint.load(run)
     export(saved, tmp_path / "net.onnx", "onnx")

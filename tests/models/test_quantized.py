@@ -1,4 +1,4 @@
-"""Fast answers against the network's own: the same classes, logits a percent off, and a sentence where it cannot be."""
+"""Fast inference: logits differ by a few percent, and a processor without bf16 is rejected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alexnet.models import quantized
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.quantized import FastNetwork
 
-WITHOUT_BF16 = "this CPU has no bf16 instructions that fast answers need; use fp32"
+WITHOUT_BF16 = "this CPU has no bf16 instructions, which fast inference needs; use fp32"
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def as_if_it_had_bf16(monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(ARCHS))
-def test_logits_are_those_of_the_network_but_for_a_few_percent(name):
+def test_fast_logits_differ_by_less_than_five_percent(name):
     network = AlexNet(arch(name), seed=3).eval()
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):  # as after some training
@@ -47,7 +47,7 @@ def test_the_network_may_be_changed_afterwards():
     assert torch.equal(quick(pixels), before)
 
 
-def test_without_the_compilers_operator_the_answers_are_the_same(monkeypatch):
+def test_without_the_fused_operator_the_logits_are_the_same(monkeypatch):
     network = AlexNet(arch("small")).eval()
     pixels = torch.randn(2, 3, network.arch.input.crop, network.arch.input.crop)
     seen = FastNetwork(network)(pixels)
@@ -55,15 +55,15 @@ def test_without_the_compilers_operator_the_answers_are_the_same(monkeypatch):
     torch.testing.assert_close(FastNetwork(network)(pixels), seen, rtol=2e-2, atol=2e-3)
 
 
-def test_a_model_that_is_fast_evaluates_as_the_other_does(packed, tiny):
+def test_a_fast_model_has_the_same_loss_within_a_percent(packed, tiny):
     network = AlexNet(tiny).eval()
     from alexnet.data.preprocessing import Preprocess
 
     preprocess = Preprocess.from_data(tiny.input, packed.mean_HWC)
     model = Model(network, preprocess, packed.classes, fast=FastNetwork(network))
-    assert model.answering is model.fast
+    assert model.inference_network is model.fast
     split = packed.split("val")
-    exact, quick = (evaluate([(one, preprocess)], split) for one in (network, model.answering))
+    exact, quick = (evaluate([(one, preprocess)], split) for one in (network, model.inference_network))
     assert quick.images == exact.images
     assert quick.loss == pytest.approx(exact.loss, rel=1e-2)
 

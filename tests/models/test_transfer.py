@@ -1,4 +1,4 @@
-"""A network begins where another ended: on other classes, with layers frozen, or with one more convolution (§6)."""
+"""Transfer learning: other classes, frozen layers, one more convolution (§6)."""
 
 import json
 import os
@@ -22,16 +22,17 @@ from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.open_weights import open_weights
-from alexnet.models.transfer import begin_from
+from alexnet.models.transfer import transfer_weights
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Interrupted, Trainer
+from alexnet.training.state import Interrupted
+from alexnet.training.trainer import Trainer
 from command_line import SMALL
 from command_line import alexnet as command
 from conftest import draw
-from weight_files import NARROW, Theirs, saved_as, write
+from weight_files import NARROW, TorchvisionAlexNet, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,20 +81,20 @@ def started(run: Trainer) -> dict[str, bytes]:
 # --- Which layers are taken -------------------------------------------------------------------------------------------
 
 
-def test_the_same_classes_take_every_layer():
+def test_with_the_same_classes_every_layer_is_copied():
     saved = narrow("paper")
     network = AlexNet(saved.arch, seed=9)
-    taken, drawn = begin_from(network, saved, LETTERS)
+    taken, drawn = transfer_weights(network, saved, LETTERS)
     assert bits(network.state_dict()) == bits(saved.weights)
     assert (taken, drawn) == (["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], [])
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), tuple("gfedcba"), tuple("tuvwxyz")])
-def test_other_classes_take_all_but_the_last_layer_which_stays_as_the_seed_drew_it(classes):
+def test_with_other_classes_all_but_the_last_layer_are_copied(classes):
     saved = narrow("paper")
     network = AlexNet(replace(saved.arch, classes=len(classes)), seed=9)
     fresh = bits(network.state_dict())
-    taken, drawn = begin_from(network, saved, classes)
+    taken, drawn = transfer_weights(network, saved, classes)
     assert (taken[-1], drawn) == ("fc7", ["fc8"])
     for key, now in bits(network.state_dict()).items():
         assert now == (fresh[key] if "fc8" in key else saved.weights[key].numpy().tobytes()), key
@@ -101,14 +102,14 @@ def test_other_classes_take_all_but_the_last_layer_which_stays_as_the_seed_drew_
 
 def test_imagenets_classes_are_the_same_by_number_as_by_name():
     saved = saved_as("cifar", "conv.width=16", classes=CLASSES)
-    assert begin_from(AlexNet(saved.arch, seed=9), saved, WNIDS)[1] == []
-    assert begin_from(AlexNet(saved.arch, seed=9), saved, tuple(reversed(WNIDS)))[1] == ["fc4"]
+    assert transfer_weights(AlexNet(saved.arch, seed=9), saved, WNIDS)[1] == []
+    assert transfer_weights(AlexNet(saved.arch, seed=9), saved, tuple(reversed(WNIDS)))[1] == ["fc4"]
 
 
-def test_batch_normalization_comes_along_with_its_statistics():
+def test_batch_normalization_is_copied_with_its_statistics():
     saved = narrow("paper-bn")
     network = AlexNet(replace(saved.arch, classes=2), seed=9)
-    taken, drawn = begin_from(network, saved, ("a", "b"))
+    taken, drawn = transfer_weights(network, saved, ("a", "b"))
     assert drawn == ["fc8"]
     assert {"norm1", "norm5", "norm6", "norm7"} < set(taken)
     now, then = bits(network.state_dict()), bits(saved.weights)
@@ -121,7 +122,7 @@ def test_batch_normalization_comes_along_with_its_statistics():
 def six_from_five(saved: Checkpoint, classes: tuple[str, ...] = LETTERS, *settings: str) -> tuple[AlexNet, list[str]]:
     six = override(arch("paper-conv6"), ["conv.width=16", "dense.width=32", f"classes={len(classes)}", *settings])
     network = AlexNet(six, seed=9)
-    return network, begin_from(network, saved, classes)[1]
+    return network, transfer_weights(network, saved, classes)[1]
 
 
 @pytest.mark.parametrize("settings", [[], ["initialization=fan-in"]], ids=["as the preset has it", "biases drawn"])
@@ -165,17 +166,17 @@ def test_the_sixth_convolution_learns(others, tiny, tmp_path):
 
 @pytest.mark.parametrize("layer", [
     Conv(16, 3), Conv(16, 3, padding=1, stride=2), Conv(16, 5, padding=1), Conv(24, 3, padding=1)])
-def test_a_convolution_that_changes_maps_or_sides_is_no_identity(tiny, layer):
+def test_a_convolution_that_changes_maps_or_size_stays_random(tiny, layer):
     five = override(tiny, ["norm=none", "input.side=64", "input.crop=56", "average_pool=2"])
     six = replace(five, conv=(*five.conv, layer))
     network = AlexNet(six, seed=9)
     fresh = network.named_layer("conv6").weight.clone()
     saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3))
     if layer.width == 16:
-        assert "conv6" in begin_from(network, saved, LETTERS[:4])[1]
+        assert "conv6" in transfer_weights(network, saved, LETTERS[:4])[1]
     else:
         with pytest.raises(ValueError, match="fc7 of small has weight"):
-            begin_from(network, saved, LETTERS[:4])
+            transfer_weights(network, saved, LETTERS[:4])
     assert torch.equal(network.named_layer("conv6").weight, fresh)
 
 
@@ -185,7 +186,8 @@ def test_behind_batch_norm_or_tanh_the_sixth_convolution_stays_as_drawn(tiny, se
     six = replace(five, conv=(*five.conv, Conv(16, 3, padding=1)))
     network = AlexNet(six, seed=9)
     fresh = network.named_layer("conv6").weight.clone()
-    begin_from(network, Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3)), LETTERS[:4])
+    saved = Checkpoint(five, LETTERS[:4], AlexNet(five).state_dict(), torch.zeros(1, 1, 3))
+    transfer_weights(network, saved, LETTERS[:4])
     assert torch.equal(network.named_layer("conv6").weight, fresh)
 
 
@@ -208,7 +210,7 @@ def test_behind_batch_norm_or_tanh_the_sixth_convolution_stays_as_drawn(tiny, se
 ], ids=["maps", "units", "towers", "a layer more", "blue first", "scale", "norms"])
 def test_a_checkpoint_that_does_not_fit_is_refused_with_both_values(theirs, settings, words):
     with pytest.raises(ValueError, match=words):
-        begin_from(AlexNet(narrow("paper").arch), narrow(theirs, *settings), LETTERS)
+        transfer_weights(AlexNet(narrow("paper").arch), narrow(theirs, *settings), LETTERS)
 
 
 # --- Training ---------------------------------------------------------------------------------------------------------
@@ -260,7 +262,7 @@ def test_a_resumed_fine_tuning_ends_where_an_uninterrupted_one_ends(others, tiny
     assert whole.provenance == halves.provenance
 
 
-def test_the_mean_is_that_of_the_weights_where_images_go_in_the_same_way(others, tiny, before, tmp_path):
+def test_the_checkpoints_mean_is_kept_if_the_input_is_the_same(others, tiny, before, tmp_path):
     same = build(RunSpec(others[1], tiny, QUICK, tmp_path / "same", init=before))
     assert torch.equal(same.preprocess.mean_HWC, before.mean_HWC)
     smaller = build(RunSpec(others[1], override(tiny, ["input.crop=27"]), QUICK, tmp_path / "smaller",
@@ -288,12 +290,12 @@ def run(before, tmp_path):
     return tmp_path / "before"
 
 
-def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(others, run, tmp_path, capsys):
+def test_train_init_takes_a_runs_network_and_the_finetune_recipe(others, run, tmp_path, capsys):
     out = tmp_path / "out"
     assert command("train", others[0], "--init", run, "--freeze", "conv", "--epochs", 1, "--out", out) == 0
-    said = capsys.readouterr().err
-    assert f"fine-tuning {run}: weights of conv1, norm1" in said
-    assert "new weights: fc7; frozen: conv\n" in said
+    messages = capsys.readouterr().err
+    assert f"fine-tuning {run}: weights of conv1, norm1" in messages
+    assert "new weights: fc7; frozen: conv\n" in messages
     saved = checkpoint.load(out / "last")
     assert (saved.arch.name, len(saved.classes), saved.recipe.name, saved.recipe.freeze) == (
         "small", 5, "finetune", "conv")
@@ -310,13 +312,13 @@ def test_train_begins_from_a_run_and_takes_its_network_and_a_gentle_recipe(other
 
 
 @pytest.mark.slow
-def test_train_begins_from_torchvisions_weights_and_from_a_model_of_the_hub(
+def test_train_init_takes_torchvisions_weights_and_a_hub_folder(
     class_folders, tmp_path, monkeypatch, capsys,
 ):
     monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
-    theirs = Theirs(*NARROW, classes=1000).state_dict()
+    theirs = TorchvisionAlexNet(*NARROW, classes=1000).state_dict()
     write(theirs, tmp_path / "alexnet-owt.pth")
-    write_hub(open_weights(tmp_path / "alexnet-owt.pth"), tmp_path / "hub")
+    write_huggingface(open_weights(tmp_path / "alexnet-owt.pth"), tmp_path / "hub")
     for init in ("alexnet-owt.pth", "hub"):
         out = tmp_path / f"out-{init}"
         assert command("train", class_folders, "--init", tmp_path / init, "--freeze", "conv,fc6", "--epochs", 1,
@@ -348,8 +350,8 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(others, run, arguments
     Path("folder").mkdir()
     assert command("train", others[1].path, *arguments, "--out", "out") == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
+    messages = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(messages) == 1
+    assert words in messages[0]
     assert "Traceback" not in printed.err
     assert not Path("out").exists()

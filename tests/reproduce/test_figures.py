@@ -15,8 +15,8 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
-from alexnet.inference.predictor import model_of
-from alexnet.models.formats.huggingface import write_hub
+from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.reproduce.figures import confusion, figure1, figure3, figure4, learning_curves, style
 from alexnet.reproduce.figures.figure2 import network_diagram
 from command_line import alexnet as command
@@ -192,7 +192,7 @@ def test_smoothness_of_flat_checkerboard_and_random_kernels():
 def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
-    model, train, val = model_of(saved), packed.split("train"), packed.split("val")
+    model, train, val = model_from_checkpoint(saved), packed.split("train"), packed.split("val")
     figure = figure4.figure4(saved, packed)
     pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
     assert len(pictures) == 8 + 5 * (1 + 6)
@@ -212,7 +212,7 @@ def test_figure4_shows_distances_and_colors_the_same_class_blue(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
-    model, val = model_of(saved), packed.split("val")
+    model, val = model_from_checkpoint(saved), packed.split("val")
     shown = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
     near = figure4.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
     axes = [one for one in figure4.figure4(saved, packed).get_axes() if one.get_images()][8:]
@@ -305,7 +305,7 @@ def test_the_curve_of_a_single_epoch_has_markers():
 def test_alexnet_figure_draws_all_four_figures(class_folders, packed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_hub(saved_as("small", *TINY, classes=packed.classes), tmp_path / "model")
+    write_huggingface(saved_as("small", *TINY, classes=packed.classes), tmp_path / "model")
     run_folder(tmp_path / "run", "relu", [0.5])
     for number, *sources in (("1", "run"), ("2", "paper"), ("3", "model"), ("4", "model", str(class_folders))):
         assert command("figure", number, *sources) == 0, capsys.readouterr().err
@@ -320,19 +320,19 @@ def test_alexnet_figure_draws_all_four_figures(class_folders, packed, tmp_path, 
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 thing;"),
-    (["figure", "1", "nowhere"], "nowhere is no run; give a folder that `alexnet train` made"),
-    (["figure", "1", "a", "b", "--name", "q", "--name", "q"], "--name q, q calls two runs alike; give each its own"),
+    (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 argument;"),
+    (["figure", "1", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
+    (["figure", "1", "a", "b", "--name", "q", "--name", "q"], "--name q, q gives two runs the same name; give each its own"),
     (["figure", "1", "a", "b", "./a"], "a stands twice; name each run once"),
     (["figure", "3", "model", "--size", "3"], "figure 3 takes no --size; leave it out"),
     (["figure", "3", "model", "--name", "q"], "figure 3 takes no --name; leave it out"),
     (["figure", "1", "a", "--set", "arch.towers=1"], "figure 1 takes no --set; leave it out"),
     (["figure", "2", "paper", "--out", "x.jpg"], "x.jpg ends in .jpg; let it be .png or .svg, or none for both"),
     (["figure", "2", "paper", "--out", ""], ". is a folder; name a file in it"),
-    (["figure", "2", "paper", "--out", "/dev/null/x"], "/dev/null is no folder that you may write in"),
+    (["figure", "2", "paper", "--out", "/dev/null/x"], "/dev/null is not a folder that you may write to"),
     (["figure", "2", "papper"], "did you mean paper?"),
     (["figure", "2", "paper", "--size", "20"], "an input of 20 pixels is too small"),
-    (["figure", "1", "a", "b", "--name", "one"], "--name stands 1 times for 2 runs")])
+    (["figure", "1", "a", "b", "--name", "one"], "--name was given 1 times for 2 runs")])
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, words, sentence):
     monkeypatch.chdir(tmp_path)
     assert command(*words) == 2

@@ -17,7 +17,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.metrics import wilson
-from alexnet.inference.predictor import model_of
+from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import load, save
 from alexnet.reproduce.report.commands import training_command
@@ -94,20 +94,20 @@ def test_predictions_are_those_of_the_evaluated_checkpoint(run: Path, packed_ima
     expected = np.zeros((6, 6), int)
     for true, taken in zip(packed_images.labels, guesses, strict=True):
         expected[true, taken] += 1
-    assert (predictions.matrix_KK == expected).all()
+    assert (predictions.confusion_KK == expected).all()
     wrong = predictions.mistakes
     assert sorted(wrong) == np.flatnonzero(packed_images.labels != guesses).tolist()
     assert (np.diff(predictions.probabilities_MK[wrong].max(axis=1)) <= 0).all()
 
 
 def test_at_most_a_limit_of_evenly_spaced_images_is_predicted(run, packed_images, monkeypatch):
-    monkeypatch.setattr("alexnet.inference.validation.ASKED", 10)
+    monkeypatch.setattr("alexnet.inference.validation.MAX_IMAGES", 10)
     assert read_run(run, packed_images).predictions.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
 
 
 def test_classes_are_matched_by_name(run: Path, packed_images: PackedImages):
     turned = replace(packed_images, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - packed_images.labels)
-    assert (read_run(run, turned).predictions.matrix_KK == read_run(run, packed_images).predictions.matrix_KK).all()
+    assert (read_run(run, turned).predictions.confusion_KK == read_run(run, packed_images).predictions.confusion_KK).all()
 
 
 def test_training_command_gives_the_same_network_and_recipe(run: Path):
@@ -213,13 +213,13 @@ def test_a_run_without_a_finished_epoch_is_an_error(tmp_path: Path):
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "nowhere", Path(__file__)):
         for ask in (write_report, packed_data):
-            with pytest.raises(ValueError, match="is no run; give a folder that `alexnet train` made"):
+            with pytest.raises(ValueError, match="is not a run; give a folder that `alexnet train` made"):
                 ask(folder)
     (write_run(tmp_path) / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is missing or damaged"):
         write_report(tmp_path)
     (tmp_path / "config.json").write_text('{"arch": {}, "data": {}}')
-    with pytest.raises(ValueError, match="says nothing of recipe"):
+    with pytest.raises(ValueError, match="has no recipe"):
         write_report(tmp_path)
 
 
@@ -259,9 +259,9 @@ def test_the_result_names_its_checkpoint(run: Path, page: str, tmp_path: Path):
 
 def test_nearest_images_are_the_nearest_training_images(measured_run: Path, packed_images: PackedImages):
     run = read_run(measured_run, packed_images)
-    model = model_of(run.checkpoint)
+    model = model_from_checkpoint(run.checkpoint)
     features = model.features(list(packed_images.pixels)).numpy()
-    for row, near in zip(run.predictions.spread, run.nearest, strict=False):
+    for row, near in zip(run.predictions.examples, run.nearest, strict=False):
         far = np.linalg.norm(features - features[run.predictions.indices_M[row]], axis=1)
         assert [one.index for one in near] == np.argsort(far, kind="stable")[:6].tolist()
 
@@ -271,6 +271,6 @@ def test_every_class_error_has_its_interval(measured_run: Path, measured_page: P
     said = words(measured_page.read_text(encoding="utf-8"))
     for label, name in enumerate(CLASSES):
         asked = int((predictions.labels_M == label).sum())
-        wrong = asked - int(predictions.matrix_KK[label, label])
+        wrong = asked - int(predictions.confusion_KK[label, label])
         low, high = wilson(wrong, asked)
         assert f"{name} {wrong} of {asked}: {100 * wrong / asked:.0f}% ({100 * low:.0f} to {100 * high:.0f})" in said

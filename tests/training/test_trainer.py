@@ -30,7 +30,7 @@ from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Diverged, Interrupted
+from alexnet.training.state import Diverged, Interrupted
 
 QUICK = Recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, schedule="linear", decay_biases=False)
 
@@ -65,7 +65,7 @@ def test_the_update_rule_is_the_formula_across_a_drop_of_the_rate(rule):
     np.testing.assert_allclose(layer.weight.detach().numpy(), reference_steps(rule, w, gradients, rates), rtol=1e-12)
 
 
-def test_lars_gives_each_layer_the_rate_of_its_weights_size_over_its_gradients():
+def test_lars_scales_each_layers_rate_by_the_norms_of_weights_and_gradient():
     rng = np.random.default_rng(0)
     layer = nn.Linear(3, 4).double()
     w, b, v, u = rng.normal(size=(4, 3)), rng.normal(size=4), np.zeros((4, 3)), np.zeros(4)
@@ -123,10 +123,11 @@ def test_biases_may_learn_at_twice_the_rate_and_undecayed():
     torch.testing.assert_close(layer.bias.detach(), before - 0.2)
 
 
-def test_layers_that_begin_anew_learn_at_their_own_rate():
+def test_new_layers_learn_at_their_own_rate():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    optimizer = SGD(network, Recipe("r", new_layer_lr_factor=10.0, bias_lr_factor=2.0, weight_decay=0.0), anew=[network[1]])
+    settings = Recipe("r", new_layer_lr_factor=10.0, bias_lr_factor=2.0, weight_decay=0.0)
+    optimizer = SGD(network, settings, new_layers=[network[1]])
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step(1e-3)
@@ -173,7 +174,7 @@ def test_the_plateau_divides_by_ten_three_times_and_no_more():
     errors = [0.9, 0.8, 0.8, 0.81, 0.8, 0.7] + [0.7] * 30
     rates = []
     for error in errors:
-        plateau.see(error, paper)
+        plateau.update(error, paper)
         rates.append(learning_rate(paper, 1.0, plateau.drops))
     assert rates[:4] == [0.01] * 4
     assert rates[4] == pytest.approx(0.001)  # the third epoch without a better error
@@ -184,7 +185,6 @@ def test_the_plateau_divides_by_ten_three_times_and_no_more():
 
 @pytest.mark.parametrize(("changes", "expected"), [
     ({"schedule": "steps", "drop_epochs": (2, 4)}, [1, 1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]),
-    ({"schedule": "exponential", "lr_drop_count": 3, "drop_factor": 8.0}, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
     ({"schedule": "linear"}, [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
     ({"schedule": "constant", "warmup_epochs": 2.0}, [0, 0.5, 1, 1, 1, 1, 1, 1]),
 ])
@@ -197,7 +197,7 @@ def test_schedules_follow_their_definitions(changes, expected):
 
 def test_auto_is_bf16_where_the_processor_has_it_and_fp32_elsewhere(monkeypatch):
     for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("alexnet._runtime.devices._cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("alexnet._runtime.devices.cpu_has_bf16", lambda has=has: has)
         assert choose_precision("auto", "cpu") == expected
         assert choose_precision("fp32", "cpu") == "fp32"
     with pytest.raises(ValueError, match="fp16 on a CPU has no fast instructions and no range; use"):
@@ -214,7 +214,7 @@ def test_a_loss_that_is_read_a_step_late_is_the_same_loss(packed, tiny, tmp_path
         return [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
 
     at_once = losses("at-once")
-    monkeypatch.setattr("alexnet.training.trainer._steps_behind", lambda device: 1)
+    monkeypatch.setattr("alexnet.training.trainer.steps_behind", lambda device: 1)
     assert losses("late") == at_once
 
 
@@ -223,7 +223,7 @@ def test_fp16_on_a_cpu_is_refused_in_a_sentence():
         MixedPrecision("fp16", torch.device("cpu"))
 
 
-def test_a_scaled_loss_gives_the_same_gradients_and_an_overflow_leaves_the_step_out():
+def test_a_scaled_loss_gives_the_same_gradients_and_an_overflow_skips_the_update():
     layer = nn.Linear(3, 2)
     arithmetic = MixedPrecision("fp32", torch.device("cpu"))
     arithmetic.dtype, arithmetic.scale = torch.float16, 1024.0  # fp16's rule, in arithmetic that a CPU has
@@ -403,7 +403,7 @@ def test_a_side_that_does_not_fit_is_refused_with_both_values(packed, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(packed, tiny, tmp_path):
+def test_a_loss_of_nan_stops_the_run_and_keeps_the_checkpoint(packed, tiny, tmp_path):
     run = build(RunSpec(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0))
 
     told = []
@@ -414,7 +414,7 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
             run.network.named_layer("conv1").weight.data.fill_(float("nan"))
 
     run.on_event = poison
-    with pytest.raises(Diverged, match="lower the rate") as stopped:
+    with pytest.raises(Diverged, match="lower the learning rate") as stopped:
         run.fit()
     saved = checkpoint.load(tmp_path / "run" / "last")
     assert saved.training["step"] == 3
@@ -426,7 +426,7 @@ def test_a_loss_that_is_nan_stops_the_run_in_words_and_keeps_the_checkpoint(pack
     assert "warning" not in told  # which would print the sentence twice
 
 
-def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
+def test_images_whose_views_are_not_finite_are_named_as_the_cause(
         packed, tiny, tmp_path, monkeypatch):
     real = Preprocess.training_views
 
@@ -436,16 +436,17 @@ def test_a_image_that_is_shown_as_no_number_is_named_and_the_rate_is_not_blamed(
         return made
 
     monkeypatch.setattr(Preprocess, "training_views", views)
-    first = int(np.isin(epoch_order(120, 0, 0), [7, 50]).argmax()) // 15
-    names = [packed.split("train").names[index] for index in (7, 50) if index in epoch_order(120, 0, 0)[:15 * (first + 1)]]
-    with pytest.raises(Diverged, match=f"after step {first + 1}: the network was shown numbers that") as stopped:
+    order = epoch_order(120, 0, 0)
+    first = int(np.isin(order, [7, 50]).argmax()) // 15
+    names = [packed.split("train").names[index] for index in (7, 50) if index in order[:15 * (first + 1)]]
+    with pytest.raises(Diverged, match=f"after step {first + 1}: the network's input has values that") as stopped:
         build(RunSpec(packed, tiny, QUICK, tmp_path / "run")).fit()
     assert stopped.value.images == names
     assert "rate" not in str(stopped.value)
     assert str(stopped.value).endswith(f"the images were {', '.join(names)}")
 
 
-def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path):
+def test_an_infinite_running_variance_is_not_saved(packed, tiny, tmp_path):
     """Training goes by the batch's own, and would not notice; the loss stays a number."""
     run = build(RunSpec(packed, tiny, QUICK, tmp_path / "run", save_minutes=0.0))
 
@@ -454,19 +455,19 @@ def test_a_running_variance_that_is_infinite_is_not_saved(packed, tiny, tmp_path
             next(value for name, value in run.network.named_buffers() if "running_var" in name).fill_(math.inf)
 
     run.on_event = overflow
-    with pytest.raises(Diverged, match="lower the rate"):
+    with pytest.raises(Diverged, match="lower the learning rate"):
         run.fit()
     assert checkpoint.load(tmp_path / "run" / "last").training["step"] == 3
 
 
-def test_a_validation_loss_that_is_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
+def test_a_validation_loss_of_nan_stops_the_run_too(packed, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, math.nan, 44, 44))
-    with pytest.raises(Diverged, match="lower the rate"):
+    with pytest.raises(Diverged, match="lower the learning rate"):
         build(RunSpec(packed, tiny, QUICK, tmp_path / "run")).fit()
     assert not (tmp_path / "run" / "best").exists()
 
 
-def test_a_run_is_not_trained_into_a_checkpoint_that_is_none(packed, tiny, tmp_path):
+def test_a_run_does_not_overwrite_an_imported_checkpoint(packed, tiny, tmp_path):
     network = AlexNet(tiny)
     checkpoint.save(checkpoint.Checkpoint(tiny, tuple("abcd"), network.state_dict(), torch.zeros(1, 1, 3)), tmp_path)
     for resume in (False, True):

@@ -147,7 +147,7 @@ def _dense_facts(arch: Arch, layers: Mapping[str, Layer]) -> dict[Place, Fact]:
             _initialization(output, arch.output_init_std, arch.output_init_bias), "initialization"),
     }
     if arch.dense and arch.dropout:
-        side = "inputs" if arch.dropout_before else "outputs"
+        side = "inputs" if arch.dropout_on_inputs else "outputs"
         facts["dropout", "probability"] = Fact(f"{arch.dropout:g}, on the {side} of the hidden layers", "dropout")
     return facts
 
@@ -211,8 +211,7 @@ def _schedule(recipe: Recipe) -> str:
         "plateau": f"{factor} after {recipe.patience} epochs without a lower validation error, "
                    f"{recipe.lr_drop_count} times",
         "steps": f"{factor} after epochs {', '.join(map(str, recipe.drop_epochs))}",
-        "exponential": f"in {recipe.lr_drop_count} equal steps, {factor} in total", "cosine": "cosine to 0",
-        "linear": "linear to 0", "poly": "quadratic to 0", "constant": "constant"}[recipe.schedule]
+        "cosine": "cosine to 0", "linear": "linear to 0", "poly": "quadratic to 0", "constant": "constant"}[recipe.schedule]
 
 
 # --- Differences ------------------------------------------------------------------------------------------------------

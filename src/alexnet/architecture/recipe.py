@@ -41,11 +41,11 @@ class Recipe:
     lars_trust: float = 0.0
     """LARS's trust coefficient (arXiv 1708.03888: 0.001): each layer's learning rate is multiplied by it and by
     |weights| / |gradient|. 0: one learning rate for all layers."""
-    schedule: Literal["plateau", "steps", "exponential", "cosine", "linear", "poly", "constant"] = "plateau"
+    schedule: Literal["plateau", "steps", "cosine", "linear", "poly", "constant"] = "plateau"
     """How the learning rate falls (training/schedule.py). §5 divided it by hand when the validation error stopped
     improving, which `plateau` does automatically."""
     lr_drop_count: int = 3
-    """How many times a plateau or exponential schedule lowers the learning rate (§5: three times)."""
+    """How many times a plateau schedule lowers the learning rate (§5: three times)."""
     drop_factor: float = 10.0
     """What each drop divides the learning rate by (§5: 10); schedule `exponential`: what all drops together do."""
     drop_epochs: tuple[int, ...] = ()

@@ -56,7 +56,7 @@ def evaluate(
     if json_:
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
-        names = ", ".join(str(model.place or path) for model, path in zip(models, checkpoints, strict=True))
+        names = ", ".join(str(model.path or path) for model, path in zip(models, checkpoints, strict=True))
         print(f"{names}: {errors.describe(views=int(views), networks=len(models), classes=len(models[0].classes))}")
 
 
@@ -115,10 +115,11 @@ def _predictions(
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_url
-    from alexnet.inference.predictor import BATCH, expand
+    from alexnet.inference.predictor import BATCH_SIZE, list_image_files
 
-    paths = iter([path for image in images for path in ([image] if is_url(image) else map(str, expand([image])))])
-    while batch := list(islice(paths, BATCH)):
+    paths = iter([path for image in images
+                  for path in ([image] if is_url(image) else map(str, list_image_files([image])))])
+    while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:
             try:

@@ -89,7 +89,7 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     where = torch.device(choose_device(device))
     recipe = saved.recipe or default_recipe(saved.arch)
     torch.manual_seed(0)
-    batches = activations.shown(
+    batches = activations.training_views(
         packed.split("train"), saved.preprocess().to(where), recipe, images, device=where,
         lighting_CC=lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(where),
         label_map=match_classes(saved.classes, packed.classes))
@@ -133,7 +133,7 @@ def attribute(
     from alexnet.reproduce.figures.style import save_figure
 
     require(image.exists(), f"{image} does not exist", "name an image")
-    found = attribution.see(load(checkpoint, choose_device(device)), image, label=label, layer=layer)
+    found = attribution.attribute(load(checkpoint, choose_device(device)), image, label=label, layer=layer)
     gradients = {"guided gradients": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
     drawn = attribution_figure(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
@@ -189,13 +189,13 @@ def top_patches_(
     packed = open_data(data, model.preprocess.spec.side)
     images = packed.split(split)
     with Bar(f"searching {layer}", "images") as bar:
-        found = top_patches.strongest(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
-    side = top_patches.field(model.network.arch, layer)[1]
+        found = top_patches.find_top_patches(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
+    side = top_patches.receptive_field(model.network.arch, layer)[1]
     outputs = iter(equal_decimals([patch.output for best in found.values() for patch in best]))
     # The units of the last layer are the classes.
     names = model.classes if layer == model.network.layer_names()[-1] else ()
     rows = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
-        (top_patches.cut_out(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side), next(outputs))
+        (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side), next(outputs))
         for patch in best] for number, best in found.items()}
     paths = save_figure(patch_grid(rows, count), out)
     if json_:
@@ -231,8 +231,12 @@ def neighbors_(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.inference.neighbors import class_of, features_of, neighbors
-    from alexnet.inference.predictor import expand, load
+    from alexnet.inference.neighbors import (
+        class_of_folder,
+        find_neighbors,
+        split_features,
+    )
+    from alexnet.inference.predictor import list_image_files, load
     from alexnet.reproduce.figures.figure4 import neighbor_rows
     from alexnet.reproduce.figures.image_grids import neighbor_grid
     from alexnet.reproduce.figures.style import save_figure
@@ -240,15 +244,16 @@ def neighbors_(
     require(bool(images), "neighbors takes a checkpoint and then images",
             "alexnet neighbors runs/mine IMAGE... --reference-set DATA")
     model = load(checkpoint, choose_device(device))
-    paths = expand(images)
+    paths = list_image_files(images)
     queries = [model.pixels(path) for path in paths]
     packed = open_data(reference_set, model.preprocess.spec.side)
     references = packed.split(split)
     with Bar("features of the reference set", "images") as bar:
-        features_ND = features_of(model, references, layer, keep_as=f"{packed.fingerprint} {split}", on_progress=bar)
-    found = neighbors(model.features(queries, layer), features_ND, references, packed.classes, count)
+        features_ND = split_features(
+            model, references, layer, cache_key=f"{packed.fingerprint} {split}", on_progress=bar)
+    found = find_neighbors(model.features(queries, layer), features_ND, references, packed.classes, count)
     shown = slice(ROWS_SHOWN)
-    labels = [class_of(path, packed.classes) for path in paths[shown]]
+    labels = [class_of_folder(path, packed.classes) for path in paths[shown]]
     figures = save_figure(neighbor_grid(neighbor_rows(
         queries[shown], labels, found[shown], references, [path.stem for path in paths[shown]])), out)
     if json_:

@@ -232,7 +232,7 @@ def activations_table(report: ActivationReport) -> RenderableType:
     units = new_table("", "saturated", "dead", "mean", "deviation", "rank", "values", "gradient")
     for unit in report.units:
         units.add_row(unit.layer, f"{unit.saturated:.0%}", f"{unit.dead:.0%}", f"{unit.mean:.3g}",
-                      f"{unit.deviation:.3g}", f"{unit.rank:.0f}/{unit.most}", spark(unit.values),
+                      f"{unit.deviation:.3g}", f"{unit.rank:.0f}/{unit.max_rank}", spark(unit.values),
                       f"{unit.gradient:.1e}")
     weights = new_table("", "weight", "update", "update/weight", "gradient")
     for layer in report.weights:

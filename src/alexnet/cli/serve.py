@@ -101,7 +101,7 @@ def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, li
     """Load the network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.inference.predictor import model_of
+    from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.serving.explanations import ReferenceSet, explain_image
     from alexnet.serving.middleware import allowed_hosts
@@ -109,7 +109,7 @@ def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, li
     from alexnet.serving.service import Service
 
     saved = open_weights(checkpoint)
-    model = model_of(saved, choose_device(device), fast)
+    model = model_from_checkpoint(saved, choose_device(device), fast)
     packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _training_data(checkpoint)
     references = None
     if reference_set and packed:

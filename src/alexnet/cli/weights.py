@@ -51,14 +51,14 @@ def _read_weights(
     path: Path, kind: str | None, prototxt: Path | None, mean: str | None, names: list[str] | None,
 ) -> Checkpoint:
     from alexnet.models.formats.caffe import read_caffe
-    from alexnet.models.formats.huggingface import read_hub
+    from alexnet.models.formats.huggingface import read_huggingface
     from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
 
     if path.is_dir():
         require(not (kind or prototxt or mean or names),
                 f"{path} is a folder, which brings preprocessing and classes along",
                 "leave out --from, --prototxt, --mean and --classes, or name a file")
-        return read_hub(path)
+        return read_huggingface(path)
     if kind == "caffe" or (not kind and path.suffix in (".caffemodel", ".prototxt", ".binaryproto")):
         return read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)
     require(not (prototxt or mean), "--prototxt and --mean are for Caffe's files",
@@ -92,10 +92,10 @@ def export(
             model card. Default: by the ending of OUT: .onnx, .pt2, .pth, or none.
         from_pixels: For onnx and torch-export: include the preprocessing, so that the input is stored uint8 images.
     """
-    from alexnet.models.formats.onnx import export as write
+    from alexnet.models.formats.export import export as write
     from alexnet.models.formats.open_weights import open_weights
 
     if to is None and out.suffix not in FORMAT_OF:
         raise UserError(f"{out} does not tell the format by its ending (.onnx, .pt2, .pth, or none for a folder with "
                         "safetensors)", "add --to onnx, torch-export, torchvision or safetensors")
-    print(write(open_weights(checkpoint), out, to or FORMAT_OF[out.suffix], from_pixels=from_pixels))
+    print(write(open_weights(checkpoint), out, to or FORMAT_OF[out.suffix], from_pixels=from_pixels).describe())

@@ -31,7 +31,7 @@ class RandomViews:
     top_left_N2: Tensor | None
     """int64: first row and column of a window of crop x crop; None with `boxes_N4`."""
     boxes_N4: Tensor | None
-    """float64, on the CPU: top, left, rows and columns, in pixels, of a box that is rescaled to crop x crop; or None."""
+    """float64, on the CPU, in pixels: top, left, rows and columns of a box to rescale to crop x crop; or None."""
     shift_NC: Tensor | None
     """float32: PCA color noise, on 0..255, RGB; or None."""
 
@@ -66,7 +66,8 @@ def random_views(
         noise_NC = torch.special.ndtri(draws_NC) * recipe.lighting
         shift_NC = noise_NC.float().to(device) @ lighting_CC.T
     if recipe.crop == "resized":
-        return RandomViews(mirrored_N.to(device), None, resized_crop_boxes(draws[:, :4], side, recipe.crop_area), shift_NC)
+        boxes_N4 = resized_crop_boxes(draws[:, :4], side, recipe.crop_area)
+        return RandomViews(mirrored_N.to(device), None, boxes_N4, shift_NC)
     last = side - crop
     if recipe.crop == "window":
         top_left_N2 = (draws[:, :2] * (last + 1)).long().clamp(max=last)

@@ -221,16 +221,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a packed folder. Raises UserError if it is damaged, hostile or of another format."""
-    return parse_manifest((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+    return parse_record(Manifest, (folder / MANIFEST).read_bytes(), folder / MANIFEST)
 
 
-def parse_manifest(data: bytes, path: Path | str) -> Manifest:
-    """As `read_manifest`, of the bytes of a manifest at a path or a URL."""
+def parse_record(kind: type[Record], data: bytes, path: Path | str) -> Record:
+    """The record in the bytes of a file that `write_json` wrote. `path`, which may be a URL, names it in errors."""
     content = parse_json(data, path)
     try:
-        return from_json(Manifest, content)
+        return from_json(kind, content)
     except UserError as error:
-        raise UserError(f"{path} is not the manifest of a packed folder: {error.problem}", RESTORE) from None
+        raise UserError(f"{path} is invalid: {error.problem}", RESTORE) from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ class Preprocess(nn.Module):
         self, pixels: AnyPixels, top_left_V2: Tensor, mirrored_V: Tensor | None = None, shift_VC: Tensor | None = None,
         dtype: torch.dtype = torch.float32, image_V: Tensor | None = None,
     ) -> Tensor:
-        """`crop`, then `normalize`: float [V, C, crop, crop]. The compiled kernel does both in one pass over the pixels.
+        """`crop`, then `normalize`: float [V, C, crop, crop]. The compiled kernel does both in one pass.
 
         image_V: the index in the batch of each view's image; default: one view of each image.
         """

@@ -1,6 +1,6 @@
-"""Loss and top-k errors as sums and counts: every image exactly once, one view or ten, one network or several.
+"""Evaluation: errors over a whole split, from one view or ten views of each image, of one network or an ensemble.
 
-Shapes: N images, K classes, V views.
+Every image counts exactly once, on any number of ranks. Shapes: N images, K classes, V views.
 """
 
 from __future__ import annotations
@@ -13,99 +13,115 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alexnet._runtime.pixels import AnyPixels
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
-from alexnet.data.preprocessing import Preprocess
-from alexnet.errors import did_you_mean
+from alexnet.data.preprocessing import AnyPixels, Preprocess
+from alexnet.errors import UserError, did_you_mean, require
 from alexnet.inference.metrics import Errors, count_errors
 
 ModelWithInput = tuple[nn.Module, Preprocess]
-"""A network and its preprocessing; several make an ensemble."""
+"""A network and its preprocessing. Several of them are an ensemble."""
 
 
-def probabilities(members: Sequence[ModelWithInput], pixels: AnyPixels, views: int = 1) -> Tensor:
-    """Softmax outputs averaged over the views and then over the networks (§4.1, §6), float32 [N, K].
+def probabilities(models: Sequence[ModelWithInput], pixels: AnyPixels, views: int = 1) -> Tensor:
+    """Softmax outputs averaged over the views, and then over the networks (§4.1, §6): float32 [N, K].
 
-    pixels: uint8 [N, side, side, 3], at the side that the networks' preprocessing expects; on their device.
-    views: 1 (the center) or 10 (four corners and the center, and their mirror images).
+    Args:
+        models: one network, or an ensemble.
+        pixels: uint8 [N, side, side, 3], of the side that the preprocessing expects, on the networks' device.
+        views: 1 (the center crop) or 10 (four corners and the center, and their mirror images).
+
+    Raises:
+        UserError: `views` is another number, or there is no network.
     """
-    total: Tensor | None = None
-    for network, preprocess in members:
+    require(views in (1, 10), f"views {views} must be 1 or 10")
+    require(len(models) > 0, "there is no network to evaluate", "give at least one")
+    outputs = []
+    for network, preprocess in models:
         if views == 10:
             inputs = preprocess.ten_views(pixels)
-            logits = network(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
-            outputs_NK = logits.softmax(-1).mean(1)
-        elif views == 1:
-            outputs_NK = network(preprocess(pixels)).float().softmax(-1)
+            logits_NVK = network(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
+            outputs.append(logits_NVK.softmax(-1).mean(1))
         else:
-            raise ValueError(f"views {views} must be 1 or 10")
-        total = outputs_NK if total is None else total + outputs_NK
-    if total is None:
-        raise ValueError("there is no network to evaluate; give at least one")
-    return total / len(members)
+            outputs.append(network(preprocess(pixels)).float().softmax(-1))
+    total_NK: Tensor = sum(outputs[1:], outputs[0])
+    return total_NK / len(models)
 
 
 def predictions(
-    members: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
+    models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Probabilities [N, K] and places in the split, batch by batch, every image once, in order.
+    """Yield the probabilities [N, K] and the indices [N] of each batch of a split, in order, every image once.
 
-    share: (rank, world), of whose batches these are; progress is told of all images.
+    The networks are put into evaluation mode, and at the end into the mode that they were in.
+
+    Args:
+        models: one network, or an ensemble.
+        split: the images.
+        views: 1 or 10, as for `probabilities`.
+        batch_size: views in a forward pass.
+        device: of the networks; default: the CPU.
+        on_progress: called with the number of images done, on all ranks, and of all images.
+        share: rank and world size: yield this rank's part of each batch.
     """
     device = device or torch.device("cpu")
-    modes = [network.training for network, _ in members]
+    modes = [network.training for network, _ in models]
     done = 0
     try:
-        for network, _ in members:
+        for network, _ in models:
             network.eval()
         for batch in batches(split, max(1, batch_size // views), device=device, rank=share[0], world=share[1]):
-            if len(batch.indices):  # a share of a few images may be none
+            if len(batch.indices):  # a rank's part of a small batch may be empty
                 with torch.inference_mode():
-                    outputs_NK = probabilities(members, batch.pixels, views)
+                    outputs_NK = probabilities(models, batch.pixels, views)
                 yield outputs_NK, batch.indices
             done += len(batch.global_indices)
             if on_progress:
                 on_progress(done, len(split))
     finally:
-        for (network, _), mode in zip(members, modes, strict=True):
+        for (network, _), mode in zip(models, modes, strict=True):
             network.train(mode)
 
 
 def evaluate(
-    members: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128, label_map: Tensor | None = None,
-    device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
-    share: tuple[int, int] = (0, 1),
+    models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
+    label_map: Tensor | None = None, device: torch.device | None = None,
+    on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1),
 ) -> Errors:
-    """The errors over a whole split, or a (rank, world)'s share of it.
+    """Count the errors over a split, or over a rank's share of it.
 
-    label_map: from the data's classes to the network's, where they differ.
+    Args:
+        models, split, views, batch_size, device, on_progress, share: as for `predictions`.
+        label_map: from the data's classes to the network's, as `match_classes` gives it; default: they are the same.
     """
     errors = Errors()
     for outputs_NK, indices in predictions(
-            members, split, views=views, batch_size=batch_size, device=device, on_progress=on_progress, share=share):
+            models, split, views=views, batch_size=batch_size, device=device, on_progress=on_progress, share=share):
         labels_N = torch.from_numpy(split.labels[indices])
         errors += count_errors(outputs_NK.cpu(), labels_N if label_map is None else label_map[labels_N])
     return errors
 
 
-def match_classes(known: Sequence[str], asked: Sequence[str]) -> Tensor:
-    """For each class of the data, its number in the network: int64 [len(asked)]. By name, so order does not matter.
+def match_classes(network_classes: Sequence[str], data_classes: Sequence[str]) -> Tensor:
+    """Find each class of the data among the network's classes, by name: int64 [len(data_classes)].
 
-    One of ImageNet's classes may go by its name on one side and by WordNet's number on the other; capitals do not
-    matter, unless they alone tell two of the network's classes apart.
-    Raises ValueError for a class that the network does not know.
+    An ImageNet class may have its name on one side and its WordNet number on the other. Upper and lower case are equal,
+    unless the network has two classes that differ in nothing else.
+
+    Raises:
+        UserError: the network lacks one of the data's classes.
     """
-    number = {readable(name): place for place, name in enumerate(known)}
-    alike = Counter(name.casefold() for name in number)
-    folded = {name.casefold(): place for name, place in number.items() if alike[name.casefold()] == 1}
-    found = [number.get(readable(name), folded.get(readable(name).casefold())) for name in asked]
-    strangers = [name for name, place in zip(asked, found, strict=True) if place is None]
-    if strangers:
-        raise ValueError(
-            f"the network was not trained on {len(strangers)} of the data's {len(asked)} classes, such as "
-            f"{strangers[0]!r} ({did_you_mean(strangers[0], known[:20])}); evaluate on data with the classes it knows")
+    index = {readable(name): place for place, name in enumerate(network_classes)}
+    counts = Counter(name.casefold() for name in index)
+    folded_index = {name.casefold(): place for name, place in index.items() if counts[name.casefold()] == 1}
+    found = [index.get(readable(name), folded_index.get(readable(name).casefold())) for name in data_classes]
+    unknown = [name for name, place in zip(data_classes, found, strict=True) if place is None]
+    if unknown:
+        raise UserError(
+            f"the network was not trained on {len(unknown)} of the data's {len(data_classes)} classes, such as "
+            f"{unknown[0]!r} ({did_you_mean(unknown[0], network_classes[:20])})",
+            "evaluate on data with the network's classes")
     return torch.tensor(found)

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 error of a set of logits, with Wilson's 95% interval."""
+"""Metrics: loss, top-1 and top-5 error of a classifier, with Wilson's 95% confidence intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Errors:
-    """What was counted. Sums, so that shares of several ranks add up; `+` adds them."""
+    """Sums over evaluated images; `+` adds the sums of two parts of a set, such as two ranks' shares."""
 
     images: int = 0
     loss_sum: float = 0.0
@@ -29,16 +29,17 @@ class Errors:
 
     @property
     def top1_error(self) -> float:
-        """The fraction whose likeliest class is wrong."""
+        """The fraction of images whose likeliest class is wrong."""
         return self.top1_wrong / self.images if self.images else math.nan
 
     @property
     def top5_error(self) -> float:
-        """The fraction whose true class is not among the five likeliest (§2)."""
+        """The fraction of images whose true class is not among the five likeliest (§2)."""
         return self.top5_wrong / self.images if self.images else math.nan
 
     def to_json(self) -> dict[str, Any]:
-        """`images`, `loss`, `top1_error`, `top5_error` (fractions) and the 95% `interval` of each error."""
+        """`photographs`, `loss`, `top1_error`, `top5_error` (fractions), and `interval` with each error's 95%
+        interval."""
         return {
             "photographs": self.images, "loss": self.loss,
             "top1_error": self.top1_error, "top5_error": self.top5_error,
@@ -53,37 +54,51 @@ class Errors:
         return cls(images, tree["loss"] * images, round(tree["top1_error"] * images), round(tree["top5_error"] * images))
 
     def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
-        """Three lines for a person; of five classes and less two, as five guesses name them all."""
+        """Three lines of text; two for five classes or fewer, where the top-5 error is zero by definition.
+
+        Args:
+            views: views of each image: 1 or 10.
+            networks: networks in the ensemble.
+            classes: number of classes, if known.
+        """
         def plural(number: int, thing: str) -> str:
             return f"{number:,} {thing}{'s' * (number != 1)}"
 
         lines = [f"{plural(self.images, 'image')}, {plural(views, 'view')}, {plural(networks, 'network')}, "
                  f"loss {self.loss:.4f}"]
-        counted = [("top-1 error", self.top1_wrong), ("top-5 error", self.top5_wrong)]
-        for name, wrong in counted[: 1 if classes and classes <= 5 else 2]:
+        counts = [("top-1 error", self.top1_wrong), ("top-5 error", self.top5_wrong)]
+        for name, wrong in counts[: 1 if classes and classes <= 5 else 2]:
             low, high = wilson(wrong, self.images)
             lines.append(f"{name} {wrong / max(self.images, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
         return "\n".join(lines)
 
 
 def wilson(wrong: int, images: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's interval for a fraction, 95% unless z says otherwise; (0, 1) where nothing was counted.
+    """Wilson's score interval for a fraction; (0, 1) without images.
 
-    It covers the chance of which images were drawn, not that of the training seed.
+    It covers the choice of images, and not that of the training seed.
+
+    Args:
+        wrong: number of errors.
+        images: number of images.
+        z: quantile of the normal distribution; the default gives 95%.
     """
     if not images:
         return 0.0, 1.0
     p, n = wrong / images, images
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def count_errors(probabilities_NK: Tensor, labels_N: Tensor) -> Errors:
-    """Errors of one batch. A tie counts against the network, and so does NaN: a collapsed network is never right."""
-    own = probabilities_NK.gather(1, labels_N[:, None])
-    # How many other classes are not strictly less likely than the true one; itself is taken off again.
-    ahead_N = (~(own > probabilities_NK)).sum(1) - 1
+    """Count the errors of one batch.
+
+    A tie with the true class counts as an error, and so does NaN, so that a collapsed network is never right.
+    """
+    true_N1 = probabilities_NK.gather(1, labels_N[:, None])
+    # How many classes are not strictly less likely than the true one, less the true class itself.
+    ahead_N = (~(true_N1 > probabilities_NK)).sum(1) - 1
     return Errors(
-        images=len(labels_N), loss_sum=-own.double().clamp(min=1e-45).log().sum().item(),
+        images=len(labels_N), loss_sum=-true_N1.double().clamp(min=1e-45).log().sum().item(),
         top1_wrong=int((ahead_N >= 1).sum()), top5_wrong=int((ahead_N >= 5).sum()))

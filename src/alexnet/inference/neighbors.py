@@ -1,9 +1,9 @@
-"""Which images of a set lie nearest to a given one, by the distance of their last hidden layers (§6.1, Figure 4).
+"""Nearest neighbors: the images of a set whose features are nearest to those of given images (§6.1, Figure 4).
 
-`features_of` runs a whole split through a network once and keeps what comes out in the user's cache. `nearest` compares
-what is asked about with every image of up to EXACT; of more, faiss chooses candidates that are then compared.
+`split_features` computes the features of a whole split, and can cache them. `nearest` compares queries with every image
+of sets of up to EXACT images; in larger sets, faiss first selects candidates.
 
-Shapes: N images of the set, Q asked about, D units of the layer, M nearest.
+Shapes: N images of the reference set, Q queries, D features, M neighbors, C candidates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,75 +20,86 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet._runtime.atomic_files import replace_file
 from alexnet.data.imagenet_classes import readable
+from alexnet.data.packed import PackedSplit
 from alexnet.data.sources.detect import cache_folder
-from alexnet.inference.predictor import BATCH, Model
-
-if TYPE_CHECKING:
-    from alexnet.data.packed import PackedSplit
-
+from alexnet.errors import UserError, require
+from alexnet.inference.predictor import BATCH_SIZE, Model
 
 Features = NDArray[np.float32]
 
 EXACT = 100_000
-"""Images up to which every distance is worked out; beyond, faiss looks for candidates."""
+"""Largest reference set in which every distance is computed; in larger ones, faiss selects candidates."""
 
 BLOCK = 8192
-"""Images whose distances are worked out at once: 134 MB of 4,096 features each."""
+"""Images whose distances are computed at once: 134 MB for 4,096 features each."""
+
+NeighborJson = TypedDict("NeighborJson", {"image": str, "class": str, "distance": float, "index": int})
 
 
 @dataclass(frozen=True)
 class Neighbor:
-    """An image of the set, and how far it is."""
+    """An image of the reference set, and its distance from a query."""
 
     index: int
-    """Its place in the split."""
+    """In the split."""
     name: str
-    """In its source."""
+    """In the source of the images."""
     label: str
     """Its class."""
     distance: float
-    """Euclidean, between the outputs of the layer."""
+    """Euclidean distance between the features."""
 
-    def to_json(self) -> dict[str, Any]:
-        return {"photo": self.name, "class": self.label, "distance": self.distance, "index": self.index}
+    def to_json(self) -> NeighborJson:
+        """`image` (its name), `class`, `distance` and `index`."""
+        return {"image": self.name, "class": self.label, "distance": self.distance, "index": self.index}
 
 
-def features_of(
-    model: Model, split: PackedSplit, layer: str | None = None, *, keep_as: str = "",
+def split_features(
+    model: Model, split: PackedSplit, layer: str | None = None, *, cache_key: str = "",
     indices: NDArray[np.int64] | None = None, on_progress: Callable[[int, int], object] | None = None,
 ) -> Features:
-    """What a layer gives for the central view of every image of a split: float32 [N, D], a map's values in a row.
+    """Compute a layer's output for the center crop of every image of a split: float32 [N, D], maps flattened.
 
-    layer: as for `Model.features`, the last hidden layer's outputs unless said. indices: of some of the split's
-    images. keep_as: what the images are known by; with it the answer is kept in the cache, by network, layer
-    and images, and found there the next time.
+    Args:
+        model: the model.
+        split: the images.
+        layer: as for `Model.features`.
+        cache_key: identifies the images; with it the features are kept in the cache, by network, layer and images, and
+            read from there next time. Default: no cache.
+        indices: compute those of some images; default: of all.
+        on_progress: called with the number of images done, and of all.
     """
     layer = layer or model.feature_layer
-    place = cache_folder() / "features" / f"{_fingerprint(model, layer, keep_as)}.npy" if keep_as else None
-    if place is not None and place.is_file():
-        return np.load(place, mmap_mode="r")
+    file = cache_folder() / "features" / f"{_fingerprint(model, layer, cache_key)}.npy" if cache_key else None
+    if file is not None and file.is_file():
+        return np.load(file, mmap_mode="r")
     indices = np.arange(len(split)) if indices is None else indices
-    units = model.features(split.read(np.arange(1))[0], layer).flatten(1).shape[1]
-    if place is None:
-        features_ND: Features = np.empty((len(indices), units), np.float32)
-    else:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_suffix(".part")
-        features_ND = open_memmap(partial, "w+", np.float32, (len(indices), units))
-    for begin in range(0, len(indices), BATCH):
-        pixels_NHWC = split.read(indices[begin : begin + BATCH])
-        features_ND[begin : begin + BATCH] = model.features(list(pixels_NHWC), layer).flatten(1).cpu().numpy()
-        if on_progress:
-            on_progress(min(begin + BATCH, len(indices)), len(indices))
-    if place is not None:
-        features_ND.flush()  # type: ignore[attr-defined]  # a memory map's, whole on disk before it gets its name
-        partial.replace(place)
+    shape = len(indices), model.features(split.read_one(0), layer).flatten(1).shape[1]
+
+    def fill(features_ND: Features) -> None:
+        for begin in range(0, len(indices), BATCH_SIZE):
+            pixels_NHWC = split.read(indices[begin : begin + BATCH_SIZE])
+            features_ND[begin : begin + BATCH_SIZE] = model.features(list(pixels_NHWC), layer).flatten(1).cpu().numpy()
+            if on_progress:
+                on_progress(min(begin + BATCH_SIZE, len(indices)), len(indices))
+
+    def write(path: Path) -> None:  # as a memory map: the features may be larger than the memory
+        features_ND = open_memmap(path, "w+", np.float32, shape)
+        fill(features_ND)
+        features_ND.flush()
+
+    if file is not None:
+        replace_file(file, write)
+        return np.load(file, mmap_mode="r")
+    features_ND: Features = np.empty(shape, np.float32)
+    fill(features_ND)
     return features_ND
 
 
 def _fingerprint(model: Model, layer: str, images: str) -> str:
-    """Of everything that decides the features."""
+    """A hash of everything that decides the features."""
     digest = hashlib.sha256(f"{layer} {images} {model.preprocess.spec}".encode())
     for name, tensor in [*model.network.state_dict().items(), ("mean", model.preprocess.mean_HWC)]:
         digest.update(name.encode())
@@ -96,74 +107,83 @@ def _fingerprint(model: Model, layer: str, images: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def nearest(asked_QD: Features, among_ND: Features, count: int) -> tuple[NDArray[np.int64], Features]:
-    """The `count` nearest of each, nearest first: their places [Q, M] and Euclidean distances [Q, M].
+def nearest(queries_QD: Features, reference_ND: Features, count: int) -> tuple[NDArray[np.int64], Features]:
+    """Find the `count` nearest of each query: their rows [Q, M], nearest first, and Euclidean distances [Q, M].
 
-    Exact for up to EXACT images. Raises ValueError for more where faiss is not installed.
+    Raises:
+        UserError: there are more than EXACT images, and faiss is not installed.
     """
-    count = min(count, len(among_ND))
-    if len(among_ND) <= EXACT:
-        candidates = [np.arange(begin, min(begin + BLOCK, len(among_ND))) for begin in range(0, len(among_ND), BLOCK)]
-        return _best(asked_QD, among_ND, [candidates] * len(asked_QD), count)
-    found_QC = _candidates(asked_QD, among_ND, max(256, 20 * count))
-    return _best(asked_QD, among_ND, [[row[row >= 0]] for row in found_QC], count)
+    total = len(reference_ND)
+    count = min(count, total)
+    if total <= EXACT:
+        blocks = [np.arange(begin, min(begin + BLOCK, total)) for begin in range(0, total, BLOCK)]
+        return _nearest_of(queries_QD, reference_ND, [blocks] * len(queries_QD), count)
+    candidates_QC = _candidates(queries_QD, reference_ND, max(256, 20 * count))
+    return _nearest_of(queries_QD, reference_ND, [[row[row >= 0]] for row in candidates_QC], count)
 
 
-def _best(
-    asked_QD: Features, among_ND: Features, candidates: Sequence[Sequence[NDArray[np.int64]]], count: int,
+def _nearest_of(
+    queries_QD: Features, reference_ND: Features, candidates: Sequence[Sequence[NDArray[np.int64]]], count: int,
 ) -> tuple[NDArray[np.int64], Features]:
-    """Of each one's candidates, given in blocks, the nearest."""
-    places_QM = np.empty((len(asked_QD), count), np.int64)
-    distances_QM = np.empty((len(asked_QD), count), np.float32)
-    for row, (asked_D, blocks) in enumerate(zip(asked_QD, candidates, strict=True)):
-        # Differences, not |a|^2 - 2ab + |b|^2, which loses the small distances that matter here to rounding.
-        distances_N = np.concatenate([np.linalg.norm(among_ND[block] - asked_D, axis=1) for block in blocks])
-        places_N = np.concatenate(blocks)
-        best = np.lexsort((places_N, distances_N))[:count]  # the earlier image where two are as far
-        places_QM[row], distances_QM[row] = places_N[best], distances_N[best]
-    return places_QM, distances_QM
+    """The nearest of each query's candidates, which are given in blocks of rows."""
+    rows_QM = np.empty((len(queries_QD), count), np.int64)
+    distances_QM = np.empty((len(queries_QD), count), np.float32)
+    for number, (query_D, blocks) in enumerate(zip(queries_QD, candidates, strict=True)):
+        # Differences, because rounding in |a|^2 - 2ab + |b|^2 would lose the small distances.
+        distances_C = np.concatenate([np.linalg.norm(reference_ND[block] - query_D, axis=1) for block in blocks])
+        rows_C = np.concatenate(blocks)
+        best = np.lexsort((rows_C, distances_C))[:count]  # the first image of those at the same distance
+        rows_QM[number], distances_QM[number] = rows_C[best], distances_C[best]
+    return rows_QM, distances_QM
 
 
-def _candidates(asked_QD: Features, among_ND: Features, count: int) -> NDArray[np.int64]:
-    """Places of about the nearest, by 128 principal axes in a byte each: 1.28 million images take 164 MB, not 21
-    GB."""
+def _candidates(queries_QD: Features, reference_ND: Features, count: int) -> NDArray[np.int64]:
+    """Rows of about the nearest images, from 128 principal components of one byte each.
+
+    They take 164 MB for 1.28 million images, whose features take 21 GB.
+    """
+    total, units = reference_ND.shape
     try:
         import faiss
     except ImportError:
-        raise ValueError(f"{len(among_ND):,} images are more than the {EXACT:,} that are compared one by one; "
-                         "install faiss (pip install 'alexnet[neighbors]'), or name a smaller set") from None
+        raise UserError(f"{total:,} images are more than the {EXACT:,} that are compared one by one",
+                        "install faiss (pip install 'alexnet[neighbors]'), or name a smaller set") from None
     faiss.omp_set_num_threads(torch.get_num_threads())
     generator = np.random.default_rng(0)
-    lists = int(4 * len(among_ND) ** 0.5)
-    index = faiss.index_factory(among_ND.shape[1], f"PCA{min(128, among_ND.shape[1])},IVF{lists},SQ8")
-    sample = np.sort(generator.choice(len(among_ND), min(len(among_ND), 40 * lists), replace=False))
-    index.train(np.ascontiguousarray(among_ND[sample]))
-    for begin in range(0, len(among_ND), BLOCK):
-        index.add(np.ascontiguousarray(among_ND[begin : begin + BLOCK]))
-    # A sixteenth of the lists: more than is usual, for the true distances decide among many candidates in the end.
+    lists = int(4 * total**0.5)
+    index = faiss.index_factory(units, f"PCA{min(128, units)},IVF{lists},SQ8")
+    sample = np.sort(generator.choice(total, min(total, 40 * lists), replace=False))
+    index.train(np.ascontiguousarray(reference_ND[sample]))
+    for begin in range(0, total, BLOCK):
+        index.add(np.ascontiguousarray(reference_ND[begin : begin + BLOCK]))
+    # A sixteenth of the lists, more than usual: the exact distances then decide among many candidates.
     faiss.extract_index_ivf(index).nprobe = max(1, lists // 16)
-    return index.search(np.ascontiguousarray(asked_QD), min(count, len(among_ND)))[1]
+    return index.search(np.ascontiguousarray(queries_QD), min(count, total))[1]
 
 
-def neighbors(
-    asked_QD: Tensor, among_ND: Features, split: PackedSplit, classes: Sequence[str], count: int = 6,
+def find_neighbors(
+    queries_QD: Tensor, reference_ND: Features, split: PackedSplit, classes: Sequence[str], count: int = 6,
     indices: NDArray[np.int64] | None = None,
 ) -> list[list[Neighbor]]:
-    """The nearest images of a split to each of Q; six in Figure 4.
+    """Find the nearest images of a split to each query, nearest first.
 
-    asked: as `Model.features` gives it. among: as `features_of` gives it, of all the split or of `indices`.
+    Args:
+        queries_QD: features, as `Model.features` gives them.
+        reference_ND: features of the split's images, as `split_features` gives them.
+        split: the reference set.
+        classes: its classes.
+        count: neighbors of each query; Figure 4 has six.
+        indices: the images that `reference_ND` is of; default: all.
     """
-    if count < 1:
-        raise ValueError(f"--count {count} must be at least 1")
-    places_QM, distances_QM = nearest(asked_QD.flatten(1).float().cpu().numpy(), among_ND, count)
-    if indices is not None:
-        places_QM = indices[places_QM]
-    return [[Neighbor(int(place), split.names[place], classes[split.labels[place]], float(distance))
-             for place, distance in zip(places_M, distances_M, strict=True)]
-            for places_M, distances_M in zip(places_QM, distances_QM, strict=True)]
+    require(count >= 1, f"--count {count} must be at least 1")
+    rows_QM, distances_QM = nearest(queries_QD.flatten(1).float().cpu().numpy(), reference_ND, count)
+    indices_QM = rows_QM if indices is None else indices[rows_QM]
+    return [[Neighbor(int(index), split.names[index], classes[split.labels[index]], float(distance))
+             for index, distance in zip(indices_M, distances_M, strict=True)]
+            for indices_M, distances_M in zip(indices_QM, distances_QM, strict=True)]
 
 
-def class_of(photo: Path, classes: Sequence[str]) -> str:
-    """The class that an image's folder is called after, by name or WordNet's number; "" where it is none."""
-    name = readable(photo.resolve().parent.name)
+def class_of_folder(image: Path, classes: Sequence[str]) -> str:
+    """The class that an image's folder is named after, by name or WordNet number; "" if it is none of `classes`."""
+    name = readable(image.resolve().parent.name)
     return name if name in classes else ""

@@ -1,4 +1,7 @@
-"""A checkpoint and images -> ranked classes. `load` gives network, preprocessing and classes together."""
+"""Inference with a trained network: class predictions and features for image files, bytes or arrays.
+
+`load` gives a `Model`: network, preprocessing and classes together.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alexnet.data import images
+from alexnet.data import images as image_files
 from alexnet.data.preprocessing import Preprocess
-from alexnet.errors import did_you_mean
+from alexnet.errors import UserError, did_you_mean, require
 from alexnet.inference.evaluate import probabilities
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.hooks import captured_outputs
 from alexnet.models.quantized import FastNetwork
 
-BATCH = 64
-"""Views that go through the network at once."""
+BATCH_SIZE = 64
+"""Batch size: views in a forward pass."""
 
 ImageInput = str | Path | bytes | NDArray[np.uint8]
+"""An image: its path, its encoded bytes, or its pixels, uint8 [height, width, 3], RGB."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class and how likely the network holds it to be."""
+    """A class and its probability."""
 
     name: str
     probability: float
@@ -37,128 +42,156 @@ class Prediction:
 
 @dataclass
 class Model:
-    """A trained network with all that it needs to be asked."""
+    """A trained network with its preprocessing and classes."""
 
     network: AlexNet
     preprocess: Preprocess
     classes: tuple[str, ...]
     trained_on: str = ""
-    """Fingerprint of the images it was trained on, where that is known."""
+    """Fingerprint of the training images, if known."""
     fast: FastNetwork | None = None
-    """What answers instead of `network`, where speed matters more than the last digits (`load(..., fast=True)`)."""
-    place: Path | None = None
-    """Where its checkpoint was read from."""
+    """A copy of the network in bf16 and int8, which then makes the predictions (`load(..., fast=True)`)."""
+    path: Path | None = None
+    """Where its checkpoint was loaded from."""
 
     @property
-    def answering(self) -> nn.Module:
-        """The network that gives the probabilities."""
+    def inference_network(self) -> nn.Module:
+        """The network that makes the predictions: `fast`, if there is one, else `network`."""
         return self.fast or self.network
 
-    def predict(self, photos: ImageInput | Iterable[ImageInput], *, top: int = 5, views: int = 1) -> list[list[Prediction]]:
-        """The likeliest classes of each image, best first.
+    def predict(
+        self, images: ImageInput | Iterable[ImageInput], *, top: int = 5, views: int = 1,
+    ) -> list[list[Prediction]]:
+        """Predict the likeliest classes of each image, best first.
 
-        photos: paths, encoded bytes, or uint8 arrays HWC in RGB; one or many. views: 1 or 10 (§4.1).
-        Raises images.BadImage naming an image that cannot be read.
+        Args:
+            images: one image or many.
+            top: number of classes.
+            views: 1 (the center crop) or 10 (§4.1).
+
+        Raises:
+            BadImage: an image cannot be decoded; the error names it.
+            UserError: `top` or `views` is out of range.
         """
-        if top < 1:
-            raise ValueError(f"top {top} must be at least 1")
-        guesses: list[list[Prediction]] = []
-        for pixels_NHWC in self._stored(photos, max(1, BATCH // max(1, views))):
+        require(top >= 1, f"top {top} must be at least 1")
+        predictions: list[list[Prediction]] = []
+        for pixels_NHWC in self._batches(images, max(1, BATCH_SIZE // max(1, views))):
             with torch.inference_mode():
-                outputs_NK = probabilities([(self.answering, self.preprocess)], pixels_NHWC, views)
+                outputs_NK = probabilities([(self.inference_network, self.preprocess)], pixels_NHWC, views)
             best = outputs_NK.topk(min(top, len(self.classes)), dim=1)
-            guesses += [[Prediction(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
-                        for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-        return guesses
+            predictions += [
+                [Prediction(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
+                for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        return predictions
 
     @property
     def feature_layer(self) -> str:
-        """The activations of the last hidden layer: relu7 of the paper's network."""
-        return [name for name in self.network.layer_names() if name.startswith(self.network.arch.activation)][-1]
+        """The last hidden layer's activations: relu7 of the paper's network."""
+        return self.network.activation_names()[-1]
 
-    def features(self, photos: ImageInput | Iterable[ImageInput], layer: str | None = None) -> Tensor:
-        """What a layer gives for the central view of each image: float [N, units] or [N, maps, rows, columns].
+    def features(self, images: ImageInput | Iterable[ImageInput], layer: str | None = None) -> Tensor:
+        """Compute a layer's output for the center crop of each image: float [N, units] or [N, maps, rows, columns].
 
-        layer: any of `network.layer_names()`, such as fc6, relu6 (fc6's output after its ReLU) or pool5; unless said,
-        the activations of the last hidden layer, whose distances §6.1 shows to mean something.
-        Raises ValueError naming the nearest for an unknown layer.
+        Args:
+            images: one image or many.
+            layer: any of `network.layer_names()`, such as fc6, relu6 (fc6 after its ReLU) or pool5; default: the last
+                hidden layer's activations, whose distances §6.1 compares.
+
+        Raises:
+            UserError: the network has no layer of that name.
         """
-        names = self.network.layer_names()
         layer = layer or self.feature_layer
-        if layer not in names:
-            raise ValueError(f"{self.network.arch.name} has no layer {layer!r}; {did_you_mean(layer, names)}")
-        seen: list[Tensor] = []
-        hook = self.network.named_layer(layer).register_forward_hook(lambda *call: seen.append(call[-1]))
-        try:
-            with torch.inference_mode():
-                for pixels_NHWC in self._stored(photos):
-                    self.network(self.preprocess(pixels_NHWC))
-        finally:
-            hook.remove()
-        return torch.cat(seen)
+        outputs: list[Tensor] = []
+        with captured_outputs(self.network, [layer]) as captured, torch.inference_mode():
+            for pixels_NHWC in self._batches(images):
+                self.network(self.preprocess(pixels_NHWC))
+                outputs.append(captured[layer])
+        return torch.cat(outputs)
 
-    def views(self, photos: ImageInput | Iterable[ImageInput]) -> Tensor:
-        """The central view of each image as the network takes it, for hooks and attributions: float [N, 3, crop,
-        crop]."""
-        return torch.cat([self.preprocess(pixels_NHWC) for pixels_NHWC in self._stored(photos)])
+    def views(self, images: ImageInput | Iterable[ImageInput]) -> Tensor:
+        """Preprocess the center crop of each image: the network's input, float [N, 3, crop, crop]."""
+        return torch.cat([self.preprocess(pixels_NHWC) for pixels_NHWC in self._batches(images)])
 
-    def _stored(self, photos: ImageInput | Iterable[ImageInput], batch: int = BATCH) -> Iterator[Tensor]:
-        """uint8 [N, side, side, 3] on the network's device, N up to `batch`; one of N = 0 where there are none."""
-        many = photos if isinstance(photos, Iterable) and not isinstance(photos, str | bytes | np.ndarray) else [photos]
-        side, rest = self.preprocess.spec.side, iter(many)
-        chunk = list(islice(rest, batch))
-        while True:
-            pixels_NHWC = np.array([self.pixels(photo) for photo in chunk], np.uint8).reshape(-1, side, side, 3)
-            yield torch.from_numpy(pixels_NHWC).to(self.preprocess.mean_HWC.device)
-            if not (chunk := list(islice(rest, batch))):
-                return
+    def class_index(self, label: str) -> int:
+        """The index of a class. Raises UserError, with the closest name, if the network has no such class."""
+        if label not in self.classes:
+            raise UserError(f"the network has no class {label[:100]!r}", did_you_mean(label[:100], self.classes))
+        return self.classes.index(label)
 
-    def pixels(self, photo: ImageInput, name: str = "image") -> NDArray[np.uint8]:
-        """uint8 [side, side, 3], rescaled and cropped as the training images were (§2).
+    def pixels(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
+        """Decode an image, rescale and crop it as the training images were (§2): uint8 [side, side, 3].
 
-        name: what encoded bytes are called where they cannot be decoded.
+        Args:
+            image: one image.
+            name: what to call encoded bytes in an error.
+
+        Raises:
+            BadImage: the image cannot be decoded.
+            UserError: it is of another type, or an array of another shape or type.
         """
-        if isinstance(photo, bytes):
-            pixels_HWC = images.decode(photo, name)
-        elif isinstance(photo, np.ndarray):
-            pixels_HWC = photo
-        elif isinstance(photo, str | Path):
-            pixels_HWC = images.read(Path(photo))
+        if isinstance(image, bytes):
+            pixels_HWC = image_files.decode(image, name)
+        elif isinstance(image, np.ndarray):
+            pixels_HWC = image
+        elif isinstance(image, str | Path):
+            pixels_HWC = image_files.read(Path(image))
         else:
-            raise ValueError(f"a image is a path, encoded bytes or a uint8 array, and not of {type(photo)}; make "
-                             "it one with numpy.array(image)")
-        shape, kind = pixels_HWC.shape, pixels_HWC.dtype
-        if kind != np.uint8 or len(shape) != 3 or shape[2] != 3:
-            raise ValueError(f"an image of shape {shape} and {kind} is not uint8 [height, width, 3]")
-        return images.square(pixels_HWC, self.preprocess.spec.side)
+            raise UserError(f"an image is a path, encoded bytes or a uint8 array, and not of {type(image)}",
+                            "convert it with numpy.array(image)")
+        shape, dtype = pixels_HWC.shape, pixels_HWC.dtype
+        require(dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
+                f"an image of shape {shape} and {dtype} is not uint8 [height, width, 3]")
+        return image_files.square(pixels_HWC, self.preprocess.spec.side)
+
+    def _batches(self, images: ImageInput | Iterable[ImageInput], size: int = BATCH_SIZE) -> Iterator[Tensor]:
+        """Stored images on the network's device: uint8 [N, side, side, 3], N up to `size`; one empty batch of none."""
+        if isinstance(images, str | Path | bytes | np.ndarray) or not isinstance(images, Iterable):
+            images = [images]
+        side, remaining = self.preprocess.spec.side, iter(images)
+        batch = list(islice(remaining, size))
+        while True:
+            pixels_NHWC = np.array([self.pixels(image) for image in batch], np.uint8).reshape(-1, side, side, 3)
+            yield torch.from_numpy(pixels_NHWC).to(self.preprocess.mean_HWC.device)
+            if not (batch := list(islice(remaining, size))):
+                return
 
 
 def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> Model:
-    """The model meant, in evaluation mode: a run's folder (its best, else its last), a checkpoint, an exported folder
-    in the Hugging Face layout, a torchvision file; or a name, `torchvision`, which is fetched once.
+    """Load a trained model, in evaluation mode.
 
-    fast: answer in bf16 and int8 (fast.py): several times as fast on a CPU, with probabilities up to 0.03 off.
-    Raises ValueError naming what is missing or damaged.
+    Args:
+        path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
+            layout, a file of torchvision's weights, or the name `torchvision`, which is downloaded once.
+        device: as for torch.
+        fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
+            differ by up to 0.03.
+
+    Raises:
+        UserError: it is missing or damaged; the error names the file.
     """
-    return model_of(open_weights(path_or_name), device, fast)
+    return model_from_checkpoint(open_weights(path_or_name), device, fast)
 
 
-def model_of(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
-    """The same from a checkpoint that is open already."""
+def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
+    """The model of a checkpoint; `device` and `fast` are as for `load`."""
     network = saved.network().to(device)
     return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
-                 saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.place)
+                 saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.path)
 
 
-def expand(photos: Sequence[str | Path]) -> list[Path]:
-    """The files meant: a folder stands for the files in it, sorted. Raises ValueError for what does not exist, or holds
-    no file."""
+def list_image_files(paths: Sequence[str | Path]) -> list[Path]:
+    """List the files that paths mean: a folder stands for the files in it, sorted, without hidden ones.
+
+    Raises:
+        UserError: a path does not exist, or a folder has no files.
+    """
     found: list[Path] = []
-    for photo in map(Path, photos):
-        if not photo.exists():
-            raise ValueError(f"{photo} does not exist; name an image, or a folder of images")
-        inside = sorted(p for p in photo.rglob("*") if p.is_file() and not p.name.startswith("."))
-        if photo.is_dir() and not inside:
-            raise ValueError(f"{photo} holds no files; name an image, or a folder of images")
-        found += inside if photo.is_dir() else [photo]
+    for path in map(Path, paths):
+        require(path.exists(), f"{path} does not exist", "name an image, or a folder of images")
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            require(bool(files), f"{path} holds no files", "name an image, or a folder of images")
+            found += files
+        else:
+            found.append(path)
     return found

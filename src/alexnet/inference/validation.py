@@ -1,6 +1,6 @@
-"""What a network says to validation images, with the places of what it is right, wrong and surest about.
+"""Predictions for validation images: confusion matrix, the most confident correct predictions, and the mistakes.
 
-Shapes: M images that were asked about, K classes.
+Shapes: M validation images, K classes.
 """
 
 from __future__ import annotations
@@ -13,78 +13,90 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet.data.packed import PackedDataset, PackedSplit
+from alexnet.errors import require
 from alexnet.inference.evaluate import match_classes, probabilities
-from alexnet.models import checkpoint as ckpt
+from alexnet.models.checkpoint import Checkpoint
 
-ASKED = 2000
-"""At most so many validation images are asked about: enough for a page, and a minute or two on a CPU."""
+MAX_IMAGES = 2000
+"""Validation images used at most: enough for a report, in a minute or two on a CPU."""
 
-SHOWN = 8
-"""Images in Figure 4's manner, and mistakes."""
+EXAMPLES = 8
+"""Examples, and mistakes, that a report shows."""
+
+_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class ValidationPredictions:
-    """What the network says to validation images, one central view of each."""
+    """A network's predictions for the center crops of validation images."""
 
     split: PackedSplit
     classes: tuple[str, ...]
     indices_M: NDArray[np.int64]
-    """Places in the split."""
+    """The images, as indices in the split."""
     labels_M: NDArray[np.int64]
-    """True classes, by the network's numbering."""
+    """True classes, in the network's numbering."""
     probabilities_MK: NDArray[np.float32]
 
     @cached_property
-    def guesses_M(self) -> NDArray[np.int64]:
-        """The likeliest class of each."""
+    def predicted_M(self) -> NDArray[np.int64]:
+        """The likeliest class of each image."""
         return self.probabilities_MK.argmax(axis=1)
 
     @cached_property
-    def matrix_KK(self) -> NDArray[np.int64]:
-        """How many images of each class (row) were taken for each (column)."""
+    def confusion_KK(self) -> NDArray[np.int64]:
+        """The confusion matrix: how many images of each class (row) were classified as each class (column)."""
         matrix = np.zeros((len(self.classes),) * 2, np.int64)
-        np.add.at(matrix, (self.labels_M, self.guesses_M), 1)
+        np.add.at(matrix, (self.labels_M, self.predicted_M), 1)
         return matrix
 
     @property
-    def spread(self) -> NDArray[np.int64]:
-        """Rows of eight images, evenly spaced: nobody picked them."""
-        return np.unique(np.linspace(0, len(self.indices_M) - 1, min(SHOWN, len(self.indices_M))).astype(np.int64))
+    def examples(self) -> NDArray[np.int64]:
+        """EXAMPLES rows, evenly spaced, so that no one selected them."""
+        return np.unique(np.linspace(0, len(self.indices_M) - 1, min(EXAMPLES, len(self.indices_M))).astype(np.int64))
 
     @property
-    def best(self) -> NDArray[np.int64]:
-        """Rows that the network is right about, the surest first."""
-        right = np.flatnonzero(self.guesses_M == self.labels_M)
-        return right[np.argsort(-self.probabilities_MK[right].max(axis=1, initial=0), kind="stable")]
+    def correct(self) -> NDArray[np.int64]:
+        """Rows with a correct prediction, most confident first."""
+        return self._most_confident_first(np.flatnonzero(self.predicted_M == self.labels_M))
 
     @property
     def mistakes(self) -> NDArray[np.int64]:
-        """Rows that the network is wrong about, the surest first."""
-        wrong = np.flatnonzero(self.guesses_M != self.labels_M)
-        return wrong[np.argsort(-self.probabilities_MK[wrong].max(axis=1, initial=0), kind="stable")]
+        """Rows with a wrong prediction, most confident first."""
+        return self._most_confident_first(np.flatnonzero(self.predicted_M != self.labels_M))
+
+    def _most_confident_first(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return rows[np.argsort(-self.probabilities_MK[rows].max(axis=1, initial=0), kind="stable")]
 
 
-def ask(checkpoint: ckpt.Checkpoint, packed: PackedDataset, at_most: int | None = None) -> ValidationPredictions | None:
-    """The network's answers to validation images, ASKED or `at_most` of them, evenly spaced, where there are more.
+def predict_validation(
+    checkpoint: Checkpoint, packed: PackedDataset, at_most: int = MAX_IMAGES,
+) -> ValidationPredictions | None:
+    """Predict the classes of validation images; None if the data has none.
 
-    None where there are none. Raises ValueError for data of another side, or of classes that the network does not know.
+    Args:
+        checkpoint: the network.
+        packed: the data.
+        at_most: number of images, evenly spaced in the split.
+
+    Raises:
+        UserError: the data has another side, or classes that the network lacks.
     """
     if "val" not in packed.splits:
         return None
-    if packed.side != (side := checkpoint.arch.input.side):
-        raise ValueError(f"the data is packed at {packed.side} pixels and the network takes {side}; "
-                         f"give the data it was trained on, or pack it again with --side {side}")
-    split, member = packed.split("val"), (checkpoint.network(), checkpoint.preprocess())
-    indices = np.unique(np.linspace(0, len(split) - 1, min(len(split), at_most or ASKED)).astype(np.int64))
+    side = checkpoint.arch.input.side
+    require(packed.side == side, f"the data is packed at {packed.side} pixels and the network takes {side}",
+            f"give the data it was trained on, or pack it again with --side {side}")
+    split, model = packed.split("val"), (checkpoint.network(), checkpoint.preprocess())
+    indices = split.sample(at_most)
     with torch.inference_mode():
-        outputs = [probabilities([member], torch.from_numpy(split.read(share))).numpy()
-                   for share in np.array_split(indices, -(-len(indices) // 64))]
-    to_network = match_classes(checkpoint.classes, packed.classes).numpy()
-    return ValidationPredictions(split, tuple(map(plain, checkpoint.classes)), indices, to_network[split.labels[indices]],
-                   np.concatenate(outputs))
+        outputs = [probabilities([model], torch.from_numpy(split.read(batch))).numpy()
+                   for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE))]
+    network_labels = match_classes(checkpoint.classes, packed.classes).numpy()
+    return ValidationPredictions(split, tuple(map(printable, checkpoint.classes)), indices,
+                                 network_labels[split.labels[indices]], np.concatenate(outputs))
 
 
-def plain(name: str) -> str:
-    """A name from a user's disk as text that UTF-8 can hold, on one line: file names may be any bytes."""
+def printable(name: str) -> str:
+    """A file's or class's name as one line of valid UTF-8: file names on a disk may be any bytes."""
     return " ".join(name.encode("utf-8", "replace").decode().split())

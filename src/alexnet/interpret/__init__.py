@@ -1,1 +1,5 @@
-"""What happens inside a network: activations, gradients, attribution, top patches."""
+"""Interpretability: what happens inside a network, and which pixels a prediction depends on.
+
+`activations` measures units and gradients, `health` turns the measurements into findings, `attribution` computes
+Grad-CAM and similar maps, `top_patches` finds the image patches that activate a unit most.
+"""

@@ -56,9 +56,10 @@ def layer_findings(
     layer = max(saturated, key=lambda name: saturated[name], default="")
     if activation != "relu" and layer and saturated[layer] > SATURATED_SHARE:
         found.append(Finding(
-            "saturated", layer, f"{saturated[layer]:.0%} of its values lie where {activation} is almost flat and passes "
-            "no gradient", "scale the inputs to a standard deviation of 1 (arch.input.scale), draw smaller initial "
-            f"weights, {normalize}or use ReLU (arch.activation=relu)"))
+            "saturated", layer,
+            f"{saturated[layer]:.0%} of its values lie where {activation} is almost flat and passes no gradient",
+            "scale the inputs to a standard deviation of 1 (arch.input.scale), draw smaller initial weights, "
+            f"{normalize}or use ReLU (arch.activation=relu)"))
     layer = max(dead, key=lambda name: dead[name], default="")
     if activation == "relu" and layer and dead[layer] > DEAD_SHARE:
         found.append(Finding(

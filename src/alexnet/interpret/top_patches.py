@@ -1,9 +1,6 @@
-"""What a unit answers to and what an answer rests on: strongest patches; occlusion, Grad-CAM, guided gradients.
+"""Top patches: for each unit, the image patches with its largest outputs, cut to the unit's receptive field.
 
-Patches are cut out where `explain` says that a unit looks. The maps of one image come from captum, whose names
-for them are kept (Zeiler and Fergus, arXiv 1311.2901; Springenberg et al., 1412.6806; Selvaraju et al., 1610.02391).
-
-Shapes: N images, U units, P places of a map, M strongest; views are float [N, 3, crop, crop].
+Shapes: N images, U units, P positions in a map, M patches of a unit.
 """
 
 from __future__ import annotations
@@ -14,109 +11,149 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedSplit
-from alexnet.errors import did_you_mean
-from alexnet.inference.predictor import BATCH, Model
+from alexnet.data.preprocessing import central_window
+from alexnet.errors import require
+from alexnet.inference.predictor import BATCH_SIZE, Model
 
-# --- A unit's strongest patches ---------------------------------------------------------------------------------------
+DEFAULT_UNITS = 12
+"""Units of a layer that are taken if none are named, evenly spaced."""
+
+Box = tuple[int, int, int, int]
+"""Top, left, bottom and right, in pixels of the center crop."""
 
 _PAPER = np.frombuffer(bytes.fromhex(PALETTE["paper"][0][1:]), np.uint8)
 
 
 @dataclass(frozen=True)
 class Patch:
-    """Where in a set a unit's output is large."""
+    """A patch of an image for which a unit's output is large."""
 
     index: int
-    """The image's place in the split."""
+    """The image's index in the split."""
     name: str
     label: str
     output: float
-    box: tuple[int, int, int, int]
-    """Top, left, bottom, right in the central view: what the unit sees of it there."""
+    box: Box
+    """The unit's receptive field, as far as it lies in the center crop."""
 
 
-def field(arch: Arch, layer: str) -> tuple[int, int, int]:
-    """In pixels of the view: where the field of a layer's first unit begins, how long it is, and how far the next
-    unit's lies. A layer without maps, or behind an average pooling, sees all."""
+def receptive_field(arch: Arch, layer: str) -> tuple[int, int, int]:
+    """Where the receptive fields of a layer's units lie, in pixels of the view.
+
+    Returns:
+        First pixel of the first unit's field (negative if it lies in the padding), side of a field, and distance
+        between the fields of adjacent units. Fully connected units, and those behind an average pooling, see the whole
+        view.
+    """
     begin = 0
-    for each in explain(arch).layers:
-        if len(each.output_shape) != 3 or each.kind == "adaptive average pooling":
+    for entry in explain(arch).layers:
+        if len(entry.output_shape) != 3 or entry.kind == "adaptive average pooling":
             break
-        jump = each.jump // each.stride
-        # A normalization within a map (kernel 5, nothing padded, no side lost) is centerd on its unit.
-        centerd = each.kernel // 2 if each.stride == 1 and each.input_shape[1:] == each.output_shape[1:] else 0
-        begin -= jump * (each.padding if each.kind == "convolution" else centerd if each.kind != "max pooling" else 0)
-        if each.name == layer:
-            return begin, each.receptive_field, each.jump
+        jump = entry.jump // entry.stride
+        if entry.kind == "convolution":
+            begin -= jump * entry.padding
+        elif entry.kind != "max pooling" and entry.stride == 1 and entry.input_shape[1:] == entry.output_shape[1:]:
+            # A normalization within a map (kernel 5, same size) is centered on its unit.
+            begin -= jump * (entry.kernel // 2)
+        if entry.name == layer:
+            return begin, entry.receptive_field, entry.jump
     return 0, arch.input.crop, 0
 
 
-def strongest(
+def find_top_patches(
     model: Model, split: PackedSplit, classes: Sequence[str], layer: str, units: Sequence[int] = (), count: int = 9, *,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> dict[int, list[Patch]]:
-    """Unit -> the places of a split where its output is largest, one at most of each image, largest first.
+    """Find the patches of a split with the largest outputs of each unit, largest first, at most one of each image.
 
-    layer: any of `network.layer_names()`. units: maps of it, or units of a fully connected layer, counted from 0; a
-    dozen, evenly spaced, unless said. A unit that is zero everywhere in all but a few images has fewer patches.
-    Raises ValueError for a layer or unit that is not there.
+    A unit that is zero everywhere except in a few images has fewer patches.
+
+    Args:
+        model: the model.
+        split: the images.
+        classes: the split's classes.
+        layer: any of `network.layer_names()`.
+        units: maps of the layer, or units of a fully connected layer, from 0; default: DEFAULT_UNITS of them.
+        count: patches of each unit.
+        on_progress: called with the number of images done, and of all.
+
+    Returns:
+        Unit -> its patches.
+
+    Raises:
+        UserError: the layer or a unit does not exist.
     """
-    names, arch = model.network.layer_names(), model.network.arch
-    if layer not in names:
-        raise ValueError(f"{arch.name} has no layer {layer!r}; {did_you_mean(layer, names)}")
-    width = next(each.output_shape[0] for each in explain(arch).layers if each.name == layer)
-    units = list(units) or sorted({int(unit) for unit in np.linspace(0, width - 1, min(12, width))})
-    if wrong := [unit for unit in units if not 0 <= unit < width]:
-        raise ValueError(f"{layer} has {width} units, 0 to {width - 1}; {wrong[0]} is none of them")
-    if count < 1:
-        raise ValueError(f"--count {count} must be at least 1")
+    network, arch = model.network, model.network.arch
+    network.named_layer(layer)  # raises for an unknown one
+    shape = next(entry.output_shape for entry in explain(arch).layers if entry.name == layer)
+    units = list(units) or sorted({int(unit) for unit in np.linspace(0, shape[0] - 1, min(DEFAULT_UNITS, shape[0]))})
+    for unit in units:
+        require(0 <= unit < shape[0], f"{layer} has {shape[0]} units, 0 to {shape[0] - 1}; {unit} is none of them")
+    require(count >= 1, f"--count {count} must be at least 1")
 
-    best_UM, where_UM = torch.empty(len(units), 0), torch.empty(len(units), 0, 2, dtype=torch.long)
-    for begin in range(0, len(split), BATCH):
-        rows = np.arange(begin, min(begin + BATCH, len(split)))
-        outputs = model.features(list(split.read(rows)), layer)[:, units].float().cpu()
-        outputs_NUP = outputs.flatten(2) if outputs.ndim == 4 else outputs[..., None]
-        top_NU, place_NU = outputs_NUP.max(2)
-        where_NU2 = torch.stack([torch.from_numpy(rows)[:, None].expand_as(place_NU), place_NU], 2)
-        all_UM, all_where = torch.cat([best_UM, top_NU.T], 1), torch.cat([where_UM, where_NU2.transpose(0, 1)], 1)
-        order_UM = all_UM.argsort(dim=1, descending=True, stable=True)[:, :count]
-        best_UM = all_UM.gather(1, order_UM)
-        where_UM = all_where.gather(1, order_UM[..., None].expand(-1, -1, 2))
-        if on_progress:
-            on_progress(int(rows[-1]) + 1, len(split))
+    outputs_UM, places_UM2 = _largest_outputs(model, split, layer, units, count, on_progress)
+    begin, side, jump = receptive_field(arch, layer)
+    columns = shape[2] if len(shape) == 3 else 1
+    crop = arch.input.crop
 
-    begin, length, jump = field(arch, layer)
-    wide = next((each.output_shape[2] for each in explain(arch).layers
-                 if each.name == layer and len(each.output_shape) == 3), 1)
+    def patch(output: float, index: int, position: int) -> Patch:
+        top, left = (begin + jump * step for step in divmod(position, columns))
+        # Beyond the crop the unit sees padding.
+        box = max(top, 0), max(left, 0), min(top + side, crop), min(left + side, crop)
+        return Patch(index, split.names[index], classes[split.labels[index]], output, box)
+
     found: dict[int, list[Patch]] = {}
-    for unit, best_M, where_M in zip(units, best_UM.tolist(), where_UM.tolist(), strict=True):
-        found[unit] = []
-        for output, (index, place) in zip(best_M, where_M, strict=True):
-            if output == 0:  # a ReLU's, for every place of the image
-                continue
-            top, left = (begin + jump * step for step in divmod(place, wide))
-            crop = arch.input.crop  # beyond it the unit sees padding
-            found[unit].append(Patch(
-                index, split.names[index], classes[split.labels[index]], output,
-                (max(top, 0), max(left, 0), min(top + length, crop), min(left + length, crop))))
+    for unit, outputs_M, places_M2 in zip(units, outputs_UM.tolist(), places_UM2.tolist(), strict=True):
+        found[unit] = [patch(output, index, position)
+                       for output, (index, position) in zip(outputs_M, places_M2, strict=True)
+                       if output != 0]  # zero is a ReLU's output for every position of the image
     return found
 
 
-def cut_out(
-    pixels_HWC: NDArray[np.uint8], crop: int, box: tuple[int, int, int, int], side: int = 0,
-) -> NDArray[np.uint8]:
-    """A patch of a stored image's central view.
+def _largest_outputs(
+    model: Model, split: PackedSplit, layer: str, units: Sequence[int], count: int,
+    on_progress: Callable[[int, int], object] | None,
+) -> tuple[Tensor, Tensor]:
+    """Each unit's largest output in an image, over the `count` best images.
 
-    side: of the unit's whole field. With it a patch that the view's edge cuts short is a square like all others of its
-    layer, enlarged within the view, and what the unit does not see of it is pale.
+    Returns:
+        Outputs float [U, M], and for each the image's index and the position in the map, int64 [U, M, 2].
     """
-    first = (len(pixels_HWC) - crop) // 2
-    view_HWC = pixels_HWC[first : first + crop, first : first + crop]
+    best_UM, places_UM2 = torch.empty(len(units), 0), torch.empty(len(units), 0, 2, dtype=torch.long)
+    for start in range(0, len(split), BATCH_SIZE):
+        indices_N = np.arange(start, min(start + BATCH_SIZE, len(split)))
+        outputs = model.features(list(split.read(indices_N)), layer)[:, units].float().cpu()
+        outputs_NUP = outputs.flatten(2) if outputs.ndim == 4 else outputs[..., None]
+        largest_NU, position_NU = outputs_NUP.max(2)
+        places_NU2 = torch.stack([torch.from_numpy(indices_N)[:, None].expand_as(position_NU), position_NU], 2)
+        best_UM = torch.cat([best_UM, largest_NU.T], 1)
+        places_UM2 = torch.cat([places_UM2, places_NU2.transpose(0, 1)], 1)
+        order_UM = best_UM.argsort(dim=1, descending=True, stable=True)[:, :count]
+        best_UM = best_UM.gather(1, order_UM)
+        places_UM2 = places_UM2.gather(1, order_UM[..., None].expand(-1, -1, 2))
+        if on_progress:
+            on_progress(int(indices_N[-1]) + 1, len(split))
+    return best_UM, places_UM2
+
+
+def crop_patch(pixels_HWC: NDArray[np.uint8], crop: int, box: Box, side: int = 0) -> NDArray[np.uint8]:
+    """Cut a patch out of a stored image's center crop.
+
+    Args:
+        pixels_HWC: the stored image.
+        crop: side of the center crop.
+        box: of the patch.
+        side: side of the unit's whole receptive field. With it, a patch at the edge of the crop is enlarged within the
+            crop to a square like the layer's other patches, and what the unit does not see is pale. Default: the box.
+    """
+    window = central_window(len(pixels_HWC), crop)
+    view_HWC = pixels_HWC[window, window]
     top, left, bottom, right = box
     if not side:
         return view_HWC[top:bottom, left:right]

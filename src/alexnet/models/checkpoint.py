@@ -1,13 +1,13 @@
-"""Atomic save and verified load of everything a network is: weights, preprocessing, classes, and how to go on training.
+"""Checkpoints: save and load weights, preprocessing, classes and training state, atomically and with checksums.
 
-A checkpoint is a folder. `checkpoint.json` says all that is not a tensor and names the tensor files with their SHA-256;
-the files' own names carry step and content, and each gets its name when it is whole, so that a save never touches what
-the present `checkpoint.json` points to, and replacing that one file is the moment at which the new state counts. Kill
-the process anywhere: the folder holds the old state or the new one, whole. safetensors and JSON only; nothing in it can
-run.
+A checkpoint is a folder. `checkpoint.json`, the head, holds everything that is not a tensor, and names the safetensors
+files with their SHA-256. A tensor file's name contains its step and checksum, so a save never overwrites a file that
+the current head names; replacing the head is the moment at which the new state is valid. If the process is killed at
+any point, the folder holds the old state or the new one, complete. Loading executes nothing: the files are JSON and
+safetensors.
 
-Of what a run goes on from, the state before is kept too, as `checkpoint.previous.json`: a disk that spoils the latest
-costs the steps since.
+A folder that training resumes from keeps the state before as well, under `checkpoint.previous.json`: if the latest
+files are damaged, only the steps since then are lost.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import hashlib
 import json
 import os
 import warnings
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors.torch
 import torch
@@ -32,19 +30,23 @@ from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
+from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.provenance import Provenance, WeightsDescription
 
-FORMAT = 1
-HEAD, FORMER = "checkpoint.json", "checkpoint.previous.json"
+FORMAT = 2
+HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
+
+_REMEDY = "use the run's other checkpoint (best/ or last/)"
 
 
-class Damaged(ValueError):
-    """A checkpoint, or a part of it, that is missing or not as it was written."""
+class DamagedCheckpointError(UserError):
+    """A file of a checkpoint is missing, or its checksum is wrong."""
 
 
 @dataclass
 class Checkpoint:
-    """What is saved. `training` and `velocity` are what resuming needs, and may be absent."""
+    """Everything that a checkpoint saves. Only resuming a run needs `training` and `velocity`."""
 
     arch: Arch
     classes: tuple[str, ...]
@@ -52,43 +54,72 @@ class Checkpoint:
     mean_HWC: Tensor
     recipe: Recipe | None = None
     velocity: dict[str, Tensor] = field(default_factory=dict)
+    """The optimizer's momentum buffers."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Plain values: step, epoch, seed, the plateau's memory, sums of the running epoch, the data's fingerprint."""
+    """The trainer's state in plain values: step, epoch, seed, plateau, running sums, fingerprints of the data."""
     errors: dict[str, Any] = field(default_factory=dict)
-    """Validation errors at the time of saving."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """Where weights of another project came from: `source`, `file`, `sha256`; or `init`, what training began from."""
-    place: Path | None = None
-    """Where it was read from."""
+    """Validation errors at the time of saving, as `inference.metrics.Errors.to_json` gives them."""
+    provenance: Provenance = field(default_factory=Provenance)
+    path: Path | None = None
+    """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
 
     def network(self) -> AlexNet:
-        """The network with these weights, in evaluation mode, on the CPU."""
+        """Build the network with these weights, in evaluation mode, on the CPU."""
         network = AlexNet(self.arch)
         network.load_state_dict(self.weights)
         return network.eval()
 
-    def describe(self) -> dict[str, Any]:
-        """Which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""
+    def preprocess(self) -> Preprocess:
+        """Build the preprocessing that belongs to the network."""
+        return Preprocess(self.arch.input, self.mean_HWC)
+
+    def describe(self) -> WeightsDescription:
+        """Say which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""
         digest = hashlib.sha256()
         for key in sorted(self.weights):
             digest.update(key.encode() + self.weights[key].cpu().contiguous().numpy().tobytes())
-        return {"arch": self.arch.name, "classes": len(self.classes), "sha256": digest.hexdigest(),
-                **({"provenance": self.provenance} if self.provenance else {})}
+        description: WeightsDescription = {
+            "arch": self.arch.name, "classes": len(self.classes), "sha256": digest.hexdigest()}
+        if self.provenance:
+            description["provenance"] = self.provenance
+        return description
 
-    def preprocess(self) -> Preprocess:
-        """The way from stored pixels to the network's input."""
-        return Preprocess(self.arch.input, self.mean_HWC)
+
+class _TensorFile(TypedDict):
+    file: str
+    bytes: int
+    sha256: str
+
+
+class _Head(TypedDict):
+    """checkpoint.json, without the SHA-256 of itself that the file also has."""
+
+    format: int
+    arch: Any
+    classes: list[str]
+    recipe: Any
+    training: dict[str, Any]
+    errors: dict[str, Any]
+    provenance: Provenance
+    files: dict[str, _TensorFile]
+    versions: dict[str, str]
+
+
+# --- Save -------------------------------------------------------------------------------------------------------------
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write it, durably, so that `folder` holds either what it held or all of this; with velocity, both.
+    """Write a checkpoint durably: afterwards `folder` holds it, or, after any failure, what it held before.
 
-    Raises OSError (disk full, read-only), naming the file, with the former state intact.
+    A checkpoint with velocity also keeps the state before.
+
+    Raises:
+        OSError: the disk is full or read-only; the error names the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     step = int(checkpoint.training.get("step", 0))
-    files: dict[str, dict[str, Any]] = {}
-    new: list[Path] = []
+    files: dict[str, _TensorFile] = {}
+    written: list[Path] = []
     try:
         for role, tensors in {
             "weights": checkpoint.weights | {"preprocess.mean": checkpoint.mean_HWC}, "velocity": checkpoint.velocity,
@@ -96,78 +127,46 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
             data = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
             digest = hashlib.sha256(data).hexdigest()
             path = folder / f"{role}-{step:08d}-{digest[:8]}.safetensors"
-            new.append(path)
-            _write(path, data)
+            written.append(path)
+            _write_durably(path, data)
             files[role] = {"file": path.name, "bytes": len(data), "sha256": digest}
-        head = {
-            "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
-            "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
-            "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
-            "files": files,
-            "versions": {"torch": torch.__version__},
-        }
-        # The head carries its own checksum, so that a flipped bit in a number is noticed too.
-        text = json.dumps(head, indent=1)
-        head["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         if checkpoint.velocity:
-            _keep_former(folder, step)
-        _write(folder / HEAD, json.dumps(head, indent=1).encode())
+            _keep_previous(folder, step)
+        _write_durably(folder / HEAD, _head_bytes(checkpoint, files))
     except OSError:
-        kept = _named_files(folder)
-        for path in new:
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
+        _delete_unnamed(folder, written)
         raise
     _sync_folder(folder)
-    kept = _named_files(folder)
-    for path in (*folder.glob("*.safetensors"), *folder.glob("*.new")):
-        if path.name not in kept:
-            path.unlink(missing_ok=True)
+    _delete_unnamed(folder, [*folder.glob("*.safetensors"), *folder.glob("*.new")])
 
 
-def _keep_former(folder: Path, step: int) -> None:
-    """Let the present head stand for the state before, unless it is damaged or was gone back from."""
-    with suppress(Damaged):
+def _head_bytes(checkpoint: Checkpoint, files: dict[str, _TensorFile]) -> bytes:
+    head: _Head = {
+        "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
+        "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
+        "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
+        "files": files, "versions": {"torch": torch.__version__}}
+    # The head holds its own checksum, so that a flipped bit in one of its numbers is detected as well.
+    digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
+    return json.dumps({**head, "sha256": digest}, indent=1).encode()
+
+
+def _keep_previous(folder: Path, step: int) -> None:
+    """Copy the current head to `PREVIOUS_HEAD`, unless it is damaged or is not of an earlier step."""
+    with suppress(UserError):
         if int(_read_head(folder / HEAD)["training"].get("step", 0)) < step:
-            _write(folder / FORMER, (folder / HEAD).read_bytes())
+            _write_durably(folder / PREVIOUS_HEAD, (folder / HEAD).read_bytes())
 
 
-class Saver:
-    """Saves in a thread of its own, so that a step waits for a copy of the tensors and not for the disk.
-
-    What went wrong with a save is raised by the next `save`, or by `wait`.
-    """
-
-    def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
-        self.under_way: deque[Future[None]] = deque()
-
-    def save(self, checkpoint: Checkpoint, folder: Path) -> None:
-        """Begin to save what its tensors are now."""
-        while self.under_way and (len(self.under_way) > 1 or self.under_way[0].done()):
-            self.under_way.popleft().result()
-
-        def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
-
-        still = replace(checkpoint, weights=copied(checkpoint.weights), velocity=copied(checkpoint.velocity))
-        self.under_way.append(self.thread.submit(save, still, folder))
-
-    def wait(self) -> None:
-        """Until all of it is on the disk."""
-        while self.under_way:
-            self.under_way.popleft().result()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing, and on the disk: what is there may be what the head points to."""
-    def durably(unfinished: Path) -> None:
-        with unfinished.open("wb") as file:
+def _write_durably(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all, and flush it to the disk before it gets its name."""
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
 
-    replace_file(path, durably)
+    replace_file(path, write)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -179,76 +178,80 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _named_files(folder: Path) -> set[str]:
-    """The tensor files that the heads there point to, as far as they are readable."""
+def _delete_unnamed(folder: Path, candidates: list[Path]) -> None:
+    """Delete those files that neither head names."""
     named: set[str] = set()
-    for head in (HEAD, FORMER):
+    for head in (HEAD, PREVIOUS_HEAD):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             named |= {entry["file"] for entry in json.loads((folder / head).read_text())["files"].values()}
-    return named
+    for path in candidates:
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+# --- Load -------------------------------------------------------------------------------------------------------------
 
 
 def locate(path: Path) -> Path:
-    """The checkpoint folder meant by a path: itself, or a run's `best`, else its `last`.
+    """Find the checkpoint's folder: `path` itself, or a run's `best`, else its `last`.
 
-    Raises ValueError where there is none.
+    Raises:
+        UserError: there is none.
     """
     for candidate in (path, path / "best", path / "last"):
         if (candidate / HEAD).is_file():
             return candidate
     if path.name == HEAD and path.is_file():
         return path.parent
-    what = "is not a checkpoint" if path.exists() else "does not exist"
-    raise ValueError(f"{path} {what}; give a run's folder or its best/ or last/, which hold a {HEAD}")
+    raise UserError(f"{path} {'is not a checkpoint' if path.exists() else 'does not exist'}",
+                    f"give a run's folder or its best/ or last/, which hold a {HEAD}")
 
 
 def load(path: Path, *, with_velocity: bool = False) -> Checkpoint:
-    """Read and verify; where it is damaged, the state before, or the run's other checkpoint, with a warning.
+    """Load and verify a checkpoint; if it is damaged, the state before or the run's other one, with a warning.
 
-    Raises ValueError naming the file that is missing, damaged, or from a newer version.
+    Raises:
+        UserError: a file is missing, damaged, or of another version's format; the error names it.
     """
     folder = locate(path)
-    heads = [folder / HEAD, folder / FORMER]
+    heads = [folder / HEAD, folder / PREVIOUS_HEAD]
     if folder == path / "best":
-        heads += [path / "last" / HEAD, path / "last" / FORMER]
-    damage: Damaged | None = None
+        heads += [path / "last" / HEAD, path / "last" / PREVIOUS_HEAD]
+    damage: DamagedCheckpointError | None = None
     for head in heads:
         if damage and not head.is_file():
             continue
         try:
-            found = _read(head, with_velocity)
-        except Damaged as error:
+            loaded = _read(head, with_velocity)
+        except DamagedCheckpointError as error:
             damage = damage or error
             continue
         if damage:
-            warnings.warn(f"{str(damage).partition(';')[0]}; {head} is used instead, of step "
-                          f"{found.training.get('step', 0):,}", stacklevel=1)
-        return found
+            warnings.warn(f"{damage.problem}; {head} is used instead, of step {loaded.training.get('step', 0):,}",
+                          stacklevel=1)
+        return loaded
     assert damage
     raise damage
 
 
 def _read(path: Path, with_velocity: bool) -> Checkpoint:
+    """The checkpoint of one head."""
     head = _read_head(path)
     try:
-        read: dict[str, dict[str, Tensor]] = {"weights": {}, "velocity": {}}
-        for role in ("weights", "velocity") if with_velocity else ("weights",):
-            read[role] = _read_tensors(path.parent, head["files"][role])
-        mean_HWC = read["weights"].pop("preprocess.mean")
+        weights = _read_tensors(path.parent, head["files"]["weights"])
         return Checkpoint(
             arch=from_json(Arch, head["arch"]), classes=tuple(map(str, head["classes"])),
-            recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None, mean_HWC=mean_HWC,
-            training=dict(head["training"]), errors=dict(head["errors"]), provenance=dict(head.get("provenance", {})),
-            place=path.parent if path.name == HEAD else path, **read)
-    except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, and it is no head of ours
-        raise Damaged(f"{path} does not describe a checkpoint ({error!r}); {_REMEDY}") from error
+            mean_HWC=weights.pop("preprocess.mean"), weights=weights,
+            recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
+            velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
+            training=dict(head["training"]), errors=dict(head["errors"]), provenance=head["provenance"],
+            path=path.parent if path.name == HEAD else path)
+    except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
+        raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
 
 
-_REMEDY = "use the run's other checkpoint (best/ or last/)"
-
-
-def _read_head(path: Path) -> dict[str, Any]:
-    damaged = Damaged(f"{path} is damaged; {_REMEDY}")
+def _read_head(path: Path) -> _Head:
+    damaged = DamagedCheckpointError(f"{path} is damaged", _REMEDY)
     try:
         head = json.loads(path.read_bytes())
         digest, version = head.pop("sha256"), int(head["format"])
@@ -256,19 +259,21 @@ def _read_head(path: Path) -> dict[str, Any]:
         raise damaged from error
     if hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest() != digest:
         raise damaged
-    if version > FORMAT:
-        raise ValueError(f"{path} has format {version}, and this version reads up to {FORMAT}; upgrade alexnet")
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, and this version of alexnet reads format {FORMAT}",
+                        "upgrade alexnet" if version > FORMAT else "load it with the version that wrote it")
     return head
 
 
-def _read_tensors(folder: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
+def _read_tensors(folder: Path, entry: _TensorFile) -> dict[str, Tensor]:
     path = folder / Path(entry["file"]).name
     if not path.is_file():
-        raise Damaged(f"{path} is missing from the checkpoint; {_REMEDY}")
+        raise DamagedCheckpointError(f"{path} is missing from the checkpoint", _REMEDY)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise Damaged(f"{path} is damaged: {len(data)} bytes of {entry['bytes']}, and the checksum differs; {_REMEDY}")
+        raise DamagedCheckpointError(
+            f"{path} is damaged: {len(data)} bytes of {entry['bytes']}, and the checksum differs", _REMEDY)
     try:
         return safetensors.torch.load(data)
-    except Exception as error:  # more kinds than SafetensorError; the checksum is right, so somebody wrote this
-        raise Damaged(f"{path} is no safetensors file; {_REMEDY}") from error
+    except Exception as error:  # more kinds than SafetensorError: the checksum is right, so the file was written so
+        raise DamagedCheckpointError(f"{path} is no safetensors file", _REMEDY) from error

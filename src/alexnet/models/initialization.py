@@ -1,4 +1,4 @@
-"""How each preset draws its first weights (§5, and the other sources')."""
+"""Weight initialization: the Gaussians of §5, and He's and torch's where a preset's source uses them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ def initialize(layers: Iterable[tuple[str, nn.Conv2d | nn.Linear]], arch: Arch, 
 
     Args:
         layers: name and layer, first to last, as `AlexNet.weight_layers` gives them.
-        arch: `arch.initialization` names the distribution; sigma and bias are each layer's own (§5).
-        seed: the weights depend on this alone, not on torch's global random state.
+        arch: `arch.initialization` names the distribution; `init_std` and `init_bias` are each layer's (§5).
+        seed: decides the weights; torch's global random state plays no part.
     """
     generator = torch.Generator().manual_seed(seed)
-    gaussians = [(conv.init_std, conv.init_bias) for conv in arch.conv] + [(dense.init_std, dense.init_bias) for dense in arch.dense]
-    gaussians.append((arch.output_init_std, arch.output_init_bias))
-    for (_, layer), (init_std, bias) in zip(layers, gaussians, strict=True):
+    gaussians = [
+        *((conv.init_std, conv.init_bias) for conv in arch.conv),
+        *((dense.init_std, dense.init_bias) for dense in arch.dense),
+        (arch.output_init_std, arch.output_init_bias)]
+    for (_, layer), (init_std, init_bias) in zip(layers, gaussians, strict=True):
         assert layer.bias is not None
-        if layer.weight.is_meta:  # a network built for its shapes alone has nothing to draw
+        if layer.weight.is_meta:  # built for its shapes alone
             continue
         fan_in = layer.weight[0].numel()
-        weight, offset = torch.empty(layer.weight.shape, device="cpu"), torch.empty(layer.bias.shape, device="cpu")
+        weight, bias = torch.empty(layer.weight.shape, device="cpu"), torch.empty(layer.bias.shape, device="cpu")
         if arch.initialization == "fan-in":
-            # torch's default for both layers: uniform, and so with variance 1 / (3 fan-in).
+            # torch's default for both kinds of layer: uniform, with variance 1 / (3 fan-in).
             weight.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
-            offset.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+            bias.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
         else:
             is_output = layer.weight.shape[0] == arch.classes and isinstance(layer, nn.Linear)
-            deviation = (2 / fan_in) ** 0.5 if arch.initialization == "kaiming" and not is_output else init_std
-            weight.normal_(0.0, deviation, generator=generator)
-            offset.fill_(bias)
+            # He et al., arXiv 1502.01852, for ReLU layers; the output layer keeps the Gaussian of `arch`.
+            he = arch.initialization == "kaiming" and not is_output
+            weight.normal_(0.0, (2 / fan_in) ** 0.5 if he else init_std, generator=generator)
+            bias.fill_(init_bias)
         layer.weight.copy_(weight)
-        layer.bias.copy_(offset)
+        layer.bias.copy_(bias)

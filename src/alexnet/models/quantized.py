@@ -1,8 +1,8 @@
-"""A trained network made ready to answer fast on a CPU: bf16 convolutions, int8 fully connected layers. Trains nothing.
+"""Fast CPU inference: bf16 convolutions and int8 (dynamically quantized) fully connected layers.
 
-One image's answer is bound by reading the weights, nine in ten of which stand in the fully connected layers: a
-quarter of the bytes is a quarter of the time. Many images' answer is bound by the convolutions' arithmetic, which
-bf16 halves. Logits move by a percent or so; `benchmarks/` counts how often the first answer does.
+The latency of one image is bound by reading the weights, nine tenths of which are in the fully connected layers: int8
+needs a quarter of the bytes, and so of the time. The throughput of many images is bound by the convolutions'
+arithmetic, which bf16 halves. Logits change by about a percent; `benchmarks/` counts how often the top-1 class changes.
 Shapes: N images, C maps, H rows, W columns, K classes.
 """
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet._runtime.devices import choose_precision
+from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.layers import CeilConv2d
 
@@ -23,16 +24,18 @@ Step = Callable[[Tensor], Tensor]
 
 
 class FastNetwork(nn.Module):
-    """Float pixels NCHW to float32 logits NK, as `network` gives them but for rounding. Keeps no reference to it.
-
-    Raises ValueError where the processor has no bf16 instructions, with what to do instead.
-    """
+    """A copy of a trained network in lower precision: float pixels NCHW to float32 logits NK."""
 
     def __init__(self, network: AlexNet) -> None:
+        """Convert the weights; `network` may change or be deleted afterwards.
+
+        Raises:
+            UserError: the processor has no bf16 instructions.
+        """
         super().__init__()
         device = next(network.parameters()).device
-        if device.type != "cpu" or choose_precision("auto", device) != "bf16":
-            raise ValueError(f"this {device.type.upper()} has no bf16 instructions that fast answers need; use fp32")
+        require(device.type == "cpu" and choose_precision("auto", device) == "bf16",
+                f"this {device.type.upper()} has no bf16 instructions, which fast inference needs", "use fp32")
         self.arch = network.arch
         with torch.inference_mode():
             self._features = _fused(network.features)
@@ -52,7 +55,7 @@ class FastNetwork(nn.Module):
 
 
 def _fused(features: nn.Sequential) -> list[Step]:
-    """The layers in bf16, weights laid out beforehand as oneDNN wants them, a ReLU done while the sums are at hand."""
+    """The layers in bf16: weights in oneDNN's layout, and each ReLU fused into the convolution before it."""
     layers, steps = list(features), list[Step]()
     while layers:
         layer = layers.pop(0)
@@ -61,13 +64,14 @@ def _fused(features: nn.Sequential) -> list[Step]:
             steps.append(_convolution(layer, relu))
             layers = layers[relu:]
         elif isinstance(layer, nn.BatchNorm2d):
-            steps.append(_in_bf16(layer))
+            steps.append(_batch_norm(layer))
         else:
             steps.append(layer)
     return steps
 
 
-def _in_bf16(layer: nn.BatchNorm2d) -> Step:
+def _batch_norm(layer: nn.BatchNorm2d) -> Step:
+    """Batch normalization in evaluation mode: one multiplication and one addition."""
     assert layer.running_mean is not None
     assert layer.running_var is not None
     slope = layer.weight / (layer.running_var + layer.eps).sqrt()
@@ -93,17 +97,17 @@ def _convolution(layer: nn.Conv2d, relu: bool) -> Step:
 
 
 def _pointwise() -> Any:
-    """A convolution with its ReLU: an operator that torch has for its own compiler alone, and may take away."""
+    """oneDNN's convolution with a fused ReLU: a private operator of torch's compiler, None where it is absent."""
     return getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
 
 def _int8(layer: nn.Linear) -> Step:
-    """Weights in 8 bits with a scale for each unit; activations in 8 bits with a scale for each batch."""
+    """A layer with int8 weights, one scale for each unit; activations are int8 too, one scale for each batch."""
     weight = layer.weight.detach().float()
     scale = weight.abs().amax(1).clamp(min=1e-30) / 127
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's word that these operators move to another package some day
-        eighths = torch.quantize_per_channel(weight, scale.double(), torch.zeros(len(scale), dtype=torch.long), 0,
-                                             torch.qint8)
-        packed: Any = torch.ops.quantized.linear_prepack(eighths, layer.bias.detach().float())
+        warnings.simplefilter("ignore")  # torch's notice that these operators will move to another package
+        quantized = torch.quantize_per_channel(weight, scale.double(), torch.zeros(len(scale), dtype=torch.long), 0,
+                                                torch.qint8)
+        packed: Any = torch.ops.quantized.linear_prepack(quantized, layer.bias.detach().float())
     return lambda units: torch.ops.quantized.linear_dynamic(units, packed, False)

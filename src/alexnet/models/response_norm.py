@@ -1,19 +1,23 @@
-"""Response normalization (§3.3) with its own backward pass, by whichever means the maps' device has for it.
+"""Local response normalization (LRN, §3.3) with its backward pass, on the compiled kernels where there are some.
 
     b_i = a_i / s_i^beta,  s_i = k + alpha * (sum of a_j^2 over the n neighbors j of i)
 
     da_i = db_i / s_i^beta - 2 alpha beta a_i * (sum of db_j a_j / s_j^(beta + 1) over the n neighbors j of i)
 
-Both sums run over the same band, so both passes are the same work twice, and nothing but `a` need be kept. On a CPU the
-compiled kernel does them (kernels.py), on CUDA Triton's (triton_kernels.py); elsewhere, and wherever a graph is traced
-for export, the band is a 1x1 convolution with a matrix of ones and zeros. N images, C maps, H rows, W columns.
+Two conventions differ between implementations, and `architecture.spec.LRN` has a field for each: whether alpha is
+divided by n (torch, Caffe and code2012 do; the printed formula does not), and whether neighbors in the other tower
+count.
+
+Both sums run over the same band of maps, so both passes use the same kernel and only `a` is saved. The kernels are in C
+for a CPU and in Triton for CUDA (_runtime/kernels.py). On other devices, and in traced graphs, the sum over the band is
+a 1x1 convolution with a matrix of ones and zeros. Shapes: N images, C maps, H rows, W columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -24,23 +28,23 @@ from alexnet.architecture.spec import LRN
 
 
 class ResponseNorm(nn.Module):
-    """Local response normalization across maps (§3.3): b = a / (k + alpha * sum of a^2 over n neighbors) ^ beta.
+    """LRN across maps (§3.3): b = a / (k + alpha * sum of a^2 over n neighbors) ^ beta.
 
-    Where `lrn.within_tower` holds, neighbors in the other tower do not count. Sums are made in fp32 (fp64 for fp64)
-    whatever the maps are in.
+    Sums are computed in fp32 for fp32, bf16 and fp16 maps, in fp64 for fp64.
     """
+
+    neighbors: Tensor
 
     def __init__(self, lrn: LRN, maps: int, towers: int) -> None:
         super().__init__()
         self.lrn = lrn
         self.towers = towers if lrn.within_tower else 1
         self.alpha = lrn.alpha / lrn.n if lrn.divide_by_n else lrn.alpha
-        number = torch.arange(maps)
-        near = (number[:, None] - number[None, :]).abs() <= lrn.n // 2
-        tower = number // (maps // self.towers)
-        near &= tower[:, None] == tower[None, :]
-        self.register_buffer("neighbors", near.float()[:, :, None, None], persistent=False)
-        self.neighbors: Tensor
+        index = torch.arange(maps)
+        neighbors_CC = (index[:, None] - index[None, :]).abs() <= lrn.n // 2
+        tower = index // (maps // self.towers)
+        neighbors_CC &= tower[:, None] == tower[None, :]
+        self.register_buffer("neighbors", neighbors_CC.float()[:, :, None, None], persistent=False)
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or maps_NCHW.device.type == "meta":
@@ -48,12 +52,12 @@ class ResponseNorm(nn.Module):
         return _Normalize.apply(maps_NCHW, self)
 
     def banded(self, maps_NCHW: Tensor) -> Tensor:
-        """The definition, in operators that every exporter knows."""
+        """The definition, in operators that every exporter supports."""
         with in_full_precision(maps_NCHW) as wide:
             return (wide * self.sums(wide).pow(-self.lrn.beta)).to(maps_NCHW.dtype)
 
     def sums(self, wide_NCHW: Tensor) -> Tensor:
-        """s: k + alpha * (sum of squares over the neighbors)."""
+        """s = k + alpha * (sum of squares over the neighbors)."""
         return self.lrn.k + self.alpha * F.conv2d(wide_NCHW.square(), self.neighbors.to(wide_NCHW.dtype))
 
     def extra_repr(self) -> str:
@@ -63,14 +67,14 @@ class ResponseNorm(nn.Module):
 
 
 class _Normalize(torch.autograd.Function):
-    """Forward and backward as the module's head has them; only the maps are kept."""
+    """Forward and backward pass by the formulas at the top of this file; only the maps are saved."""
 
     @staticmethod
     def forward(ctx: Any, maps_NCHW: Tensor, norm: ResponseNorm) -> Tensor:
         ctx.save_for_backward(maps_NCHW)
         ctx.norm = norm
-        if (fast := _fast(maps_NCHW, norm)) is not None:
-            return fast.norm_forward(maps_NCHW, **_numbers(norm))
+        if _has_kernel(maps_NCHW, norm):
+            return kernels.norm_forward(maps_NCHW, **_numbers(norm))
         with in_full_precision(maps_NCHW) as wide:
             return wide.mul(_power(norm.sums(wide), norm.lrn.beta)).to(maps_NCHW.dtype)
 
@@ -78,8 +82,8 @@ class _Normalize(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, above_NCHW: Tensor) -> tuple[Tensor, None]:
         (maps_NCHW,), norm = ctx.saved_tensors, ctx.norm
-        if (fast := _fast(maps_NCHW, norm)) is not None:
-            return fast.norm_backward(maps_NCHW, above_NCHW, **_numbers(norm)), None
+        if _has_kernel(maps_NCHW, norm):
+            return kernels.norm_backward(maps_NCHW, above_NCHW, **_numbers(norm)), None
         with in_full_precision(maps_NCHW) as wide, in_full_precision(above_NCHW) as above:
             sums = norm.sums(wide)
             direct = above.to(wide.dtype) * _power(sums, norm.lrn.beta)
@@ -87,20 +91,25 @@ class _Normalize(torch.autograd.Function):
             return direct.sub_(through.mul_(wide), alpha=2 * norm.alpha * norm.lrn.beta).to(maps_NCHW.dtype), None
 
 
-def _fast(maps_NCHW: Tensor, norm: ResponseNorm) -> Any:
-    """The module with kernels for such maps, if there is one."""
-    if kernels.supports_norm(maps_NCHW, norm.towers, norm.lrn.n):
-        return kernels
-    return None
+def _has_kernel(maps_NCHW: Tensor, norm: ResponseNorm) -> bool:
+    return kernels.supports_norm(maps_NCHW, norm.towers, norm.lrn.n)
 
 
-def _numbers(norm: ResponseNorm) -> dict[str, Any]:
+class _Numbers(TypedDict):
+    k: float
+    alpha: float
+    beta: float
+    n: int
+    towers: int
+
+
+def _numbers(norm: ResponseNorm) -> _Numbers:
     lrn = norm.lrn
     return {"k": lrn.k, "alpha": norm.alpha, "beta": lrn.beta, "n": lrn.n, "towers": norm.towers}
 
 
 def _power(sums: Tensor, beta: float) -> Tensor:
-    """s^-beta; for the paper's 3/4 by two roots, which are several times as fast as a power."""
+    """s^-beta; for the paper's 3/4 by two square roots, which are several times as fast as a power."""
     if beta == 0.75:
         root = sums.rsqrt()
         return root.sqrt().mul_(root)
@@ -109,7 +118,7 @@ def _power(sums: Tensor, beta: float) -> Tensor:
 
 @contextmanager
 def in_full_precision(maps_NCHW: Tensor) -> Iterator[Tensor]:
-    """The maps in fp32 or better, and autocast off: squares of activations in the hundreds leave 16 bits behind."""
+    """The maps in fp32 or fp64, with autocast off: squares of activations in the hundreds overflow fp16."""
     device = maps_NCHW.device.type
     with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
         yield maps_NCHW.float() if maps_NCHW.dtype in (torch.bfloat16, torch.float16) else maps_NCHW

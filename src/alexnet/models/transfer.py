@@ -1,8 +1,8 @@
-"""Begins a network from the weights of another: fine-tuning on other classes (§6), or with one more convolution.
+"""Transfer learning: start a network from another one's weights, for other classes (§6) or one more convolution.
 
-A layer takes the checkpoint's weights by its part in the network: a convolution or its norm by number, a fully
-connected layer by its place behind the convolutions, so that fc7 of a network with six convolutions finds fc6 of one
-with five. The last layer is the classes' own: with other classes it stays as it was drawn.
+Layers are matched by their role: a convolution or its norm by number, a fully connected layer by its position behind
+the convolutions, so that fc7 of a network with six convolutions is matched with fc6 of one with five. The output layer
+belongs to the classes: for other classes it keeps its random weights.
 """
 
 from __future__ import annotations
@@ -18,64 +18,74 @@ from alexnet.models.checkpoint import Checkpoint
 
 
 @torch.no_grad()
-def begin_from(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Copy into `network` what `saved` has for it. Returns the names of the layers that were taken, and of the others.
+def transfer_weights(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Copy the checkpoint's weights into a network, layer by layer.
 
-    classes: what the network's outputs will stand for. A convolution that the checkpoint does not have, and that keeps
-    maps and sides as they are, begins as the identity: behind a ReLU, the network then computes what the
-    checkpoint's did. (§6 does not say how the sixth layer began.)
-    Raises ValueError for a layer of another shape, or images taken otherwise, with both; and for a layer that the
-    network has no place for.
+    A convolution that the checkpoint lacks, and that keeps the number of maps and the size, becomes the identity:
+    behind a ReLU, the network then computes what the checkpoint's did. (§6 does not say how the sixth layer was
+    initialized.)
+
+    Args:
+        network: the network to change.
+        saved: where the weights come from.
+        classes: the classes that the network's outputs stand for.
+
+    Returns:
+        Names of the layers that were copied, and of those that kept their random weights.
+
+    Raises:
+        UserError: a layer has another shape, the network lacks a layer, or the two take different inputs.
     """
-    for what in ("channels", "scale"):  # conv1 would see other colors, or numbers a hundred times as large
-        ours, others = (getattr(arch.input, what) for arch in (network.arch, saved.arch))
-        require(ours == others, f"{network.arch.name} takes images with {what} {ours}, and the checkpoint "
-              f"({saved.arch.name}) with {others}; leave out --arch to take the checkpoint's own")
-    other_classes = list(map(readable, saved.classes)) != list(map(readable, classes))
-    theirs = _parts(saved.network())
-    taken, drawn = [], []
-    for part, (name, layer) in _parts(network).items():
-        if part not in theirs or (part == "output" and other_classes):
+    for setting in ("channels", "scale"):  # else conv1 would get other colors, or values of another magnitude
+        own, saved_value = (getattr(arch.input, setting) for arch in (network.arch, saved.arch))
+        require(own == saved_value, f"{network.arch.name} takes images with {setting} {own}, and the checkpoint "
+                f"({saved.arch.name}) with {saved_value}", "leave out --arch to take the checkpoint's own")
+    same_classes = list(map(readable, saved.classes)) == list(map(readable, classes))
+    sources = _layers_by_role(saved.network())
+    copied, random = [], []
+    for role, (name, layer) in _layers_by_role(network).items():
+        if role not in sources or (role == "output" and not same_classes):
             if isinstance(layer, nn.Conv2d):
-                _begin_as_identity(layer, network.arch)
-            drawn.append(name)
+                _make_identity(layer, network.arch)
+            random.append(name)
             continue
-        state = theirs.pop(part)[1].state_dict()
+        state = sources.pop(role)[1].state_dict()
         for key, tensor in layer.state_dict().items():
             require(key in state and state[key].shape == tensor.shape,
-                  f"{name} of {network.arch.name} has {key} of shape {list(tensor.shape)}, and the checkpoint's "
-                  f"({saved.arch.name}) {list(state[key].shape) if key in state else 'none'}; begin from a network "
-                  "with the same layers, or leave out --arch to take the checkpoint's own")
+                    f"{name} of {network.arch.name} has {key} of shape {list(tensor.shape)}, and the checkpoint's "
+                    f"({saved.arch.name}) {list(state[key].shape) if key in state else 'none'}",
+                    "begin from a network with the same layers, or leave out --arch to take the checkpoint's own")
         layer.load_state_dict(state)
-        taken.append(name)
-    theirs.pop("output", None)
-    require(not theirs, f"the checkpoint ({saved.arch.name}) has {', '.join(name for name, _ in theirs.values())}, for "
-          f"which {network.arch.name} has no place; leave out --arch to take the checkpoint's own network")
-    return taken, drawn
+        copied.append(name)
+    sources.pop("output", None)
+    unused = ", ".join(name for name, _ in sources.values())
+    require(not unused, f"the checkpoint ({saved.arch.name}) has {unused}, for which {network.arch.name} has no place",
+            "leave out --arch to take the checkpoint's own network")
+    return copied, random
 
 
-def _parts(network: AlexNet) -> dict[str, tuple[str, nn.Module]]:
-    """The layers that hold weights, by their part: conv1, norm1, dense1, ..., output; each with its name."""
+def _layers_by_role(network: AlexNet) -> dict[str, tuple[str, nn.Module]]:
+    """Role -> name and layer, of all layers with weights or statistics; the last layer's role is "output"."""
     convolutions, hidden = len(network.arch.conv), len(network.arch.dense)
-    parts = {}
+    roles = {}
     for name in network.layer_names():
         layer = network.named_layer(name)
         if not layer.state_dict():
             continue
         kind, number = name.rstrip("0123456789"), int(name.lstrip("abcdefghijklmnopqrstuvwxyz_"))
-        part = name
-        if number > convolutions:
-            place = number - convolutions
-            part = "output" if place > hidden else f"{kind} behind convolutions {place}"
-        parts[part] = (name, layer)
-    return parts
+        role, position = name, number - convolutions
+        if position > 0:
+            role = "output" if position > hidden else f"{kind} {position} behind the convolutions"
+        roles[role] = (name, layer)
+    return roles
 
 
-def _begin_as_identity(layer: nn.Conv2d, arch: Arch) -> None:
+def _make_identity(layer: nn.Conv2d, arch: Arch) -> None:
+    """Let a convolution pass its input on unchanged, if its shape allows it and a ReLU stands before it."""
     keeps_maps = layer.in_channels == layer.out_channels
-    keeps_sides = layer.stride == (1, 1) and all(2 * p == k - 1 for p, k in zip(
+    keeps_size = layer.stride == (1, 1) and all(2 * p == k - 1 for p, k in zip(
         map(int, layer.padding), layer.kernel_size, strict=True))
-    if keeps_maps and keeps_sides and arch.activation == "relu" and arch.norm != "batch":
+    if keeps_maps and keeps_size and arch.activation == "relu" and arch.norm != "batch":
         nn.init.dirac_(layer.weight, groups=layer.groups)
         assert layer.bias is not None
         layer.bias.zero_()

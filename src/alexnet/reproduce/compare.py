@@ -15,7 +15,7 @@ from alexnet.data.loader import batches
 from alexnet.data.packed import PackedDataset
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding
-from alexnet.interpret.activations import ActivationReport, inspect_activations, shown
+from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.claims import BATCH_NORM, BATCH_NORM_BEFORE_RELU, CLAIMS, Variant, common_setup
@@ -84,7 +84,7 @@ def _train_and_measure(
 
     def measure() -> ActivationReport:
         torch.manual_seed(seed)  # the same dropout masks each time
-        return inspect_activations(network, shown(split, preprocess, recipe, MEASURED_IMAGES, seed=seed),
+        return inspect_activations(network, training_views(split, preprocess, recipe, MEASURED_IMAGES, seed=seed),
                                    rate=recipe.learning_rate, decay=recipe.weight_decay)
 
     before = measure()

@@ -18,7 +18,7 @@ from alexnet.reproduce.report.page import write_report
 from alexnet.training.build import build
 from alexnet.training.progress_bar import TrainingBar
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Interrupted
+from alexnet.training.state import Interrupted
 
 EPOCHS = 15
 

@@ -18,7 +18,7 @@ from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, did_you_mean
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model
-from alexnet.inference.validation import plain
+from alexnet.inference.validation import printable
 from alexnet.interpret import attribution
 from alexnet.serving.samples import encode_png
 
@@ -65,8 +65,8 @@ class ReferenceSet:
            on_progress: Callable[[int, int], object] | None = None) -> ReferenceSet:
         """The training split. Its features are computed once and kept in the user's cache."""
         split = packed.split("train")
-        features_ND = neighbors.features_of(
-            model, split, keep_as=f"{packed.fingerprint} train", on_progress=on_progress)
+        features_ND = neighbors.split_features(
+            model, split, cache_key=f"{packed.fingerprint} train", on_progress=on_progress)
         return cls(split, tuple(packed.classes), features_ND)
 
 
@@ -90,7 +90,7 @@ def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: Re
     with torch.inference_mode():
         probabilities_K = model.network(view_NCHW).float().softmax(1)[0]
     target = model.classes.index(label) if label is not None else int(probabilities_K.argmax())
-    layer = attribution.last_maps(arch)
+    layer = attribution.last_activation(arch)
     cam_HW = attribution.grad_cam(model, view_NCHW, target, layer)
     crop, margin = arch.input.crop, (len(pixels_HWC) - arch.input.crop) // 2
     return {
@@ -111,9 +111,9 @@ def _feature_maps(model: Model, pixels_HWC: NDArray[np.uint8]) -> FeatureMaps:
 
 
 def _neighbors(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: ReferenceSet) -> list[NeighborImage]:
-    [nearest] = neighbors.neighbors(model.features(pixels_HWC), reference_set.features_ND, reference_set.split,
+    [nearest] = neighbors.find_neighbors(model.features(pixels_HWC), reference_set.features_ND, reference_set.split,
                                     reference_set.classes, NEIGHBORS)
-    return [{"image": plain(image.name), "class": plain(image.label), "distance": image.distance,
+    return [{"image": printable(image.name), "class": printable(image.label), "distance": image.distance,
              "url": _png_url(reference_set.split.read_one(image.index))} for image in nearest]
 
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from alexnet._runtime.page_style import stylesheet
 from alexnet.errors import UserError
-from alexnet.inference.validation import plain
+from alexnet.inference.validation import printable
 from alexnet.serving import openapi, query
 from alexnet.serving.multipart import Upload
 from alexnet.serving.responses import ErrorDetail, JsonResponse, RequestError, error_detail
@@ -88,7 +88,7 @@ class Handlers:
     def _prediction(self, upload: Upload, output: Output, top: int, logits: bool) -> ImagePrediction:
         best = np.argsort(-output.probabilities_K, kind="stable")[:top]
         prediction: ImagePrediction = {"image": upload.name, "classes": [
-            {"name": plain(self.service.model.classes[k]), "probability": float(output.probabilities_K[k])}
+            {"name": printable(self.service.model.classes[k]), "probability": float(output.probabilities_K[k])}
             for k in best]}
         if logits and output.logits_K is not None:
             prediction["logits"] = output.logits_K.tolist()
@@ -123,7 +123,7 @@ class Handlers:
         service = self.service
         network, limits = service.model.network, service.limits
         return JsonResponse({
-            "name": network.arch.name, "classes": [plain(name) for name in service.model.classes],
+            "name": network.arch.name, "classes": [printable(name) for name in service.model.classes],
             "input": asdict(service.model.preprocess.spec),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "validation": dict(service.validation), "reference_set": service.reference_set is not None,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet.data.packed import PackedDataset
-from alexnet.inference.validation import plain
+from alexnet.inference.validation import printable
 
 COUNT = 6
 
@@ -39,7 +39,8 @@ def sample_images(packed: PackedDataset | None) -> list[Sample]:
     split = packed.split("val")
     # The center of each of six parts: the ends of the split belong to the first and the last class.
     indices = sorted({int(index) for index in (np.arange(COUNT) + 0.5) * len(split) / COUNT})
-    return [Sample(plain(split.names[index]), packed.classes[split.labels[index]], encode_png(split.read_one(index)))
+    return [Sample(printable(split.names[index]), packed.classes[split.labels[index]],
+                   encode_png(split.read_one(index)))
             for index in indices]
 
 

@@ -73,7 +73,7 @@ class Service:
 
     def forward(self, pixels_NHWC: NDArray[np.uint8], views: int) -> list[Output]:
         """The outputs for uint8 [N, side, side, 3]; runs in the network's thread."""
-        network, preprocess = self.model.answering, self.model.preprocess
+        network, preprocess = self.model.inference_network, self.model.preprocess
         with torch.inference_mode():
             pixels = torch.from_numpy(pixels_NHWC).to(preprocess.mean_HWC.device)
             if views != 1:

@@ -1,17 +1,105 @@
-"""`build`: a RunSpec -> a Trainer with its network, optimizer and data, restored where a run is resumed."""
+"""`build`: a RunSpec -> a Trainer with its data, network, optimizer and state, restored if the run is resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 
-from alexnet.training.parallel.process_group import ALONE, ProcessGroup
+import torch
+
+from alexnet._runtime.devices import choose_precision
+from alexnet.architecture.overrides import to_json
+from alexnet.data.order import batches_per_epoch
+from alexnet.data.packed import PackedSplit
+from alexnet.data.preprocessing import Preprocess
+from alexnet.errors import require
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.provenance import Provenance
+from alexnet.models.transfer import transfer_weights
+from alexnet.training.optimizer import SGD
+from alexnet.training.parallel.process_group import ProcessGroup, single_process
+from alexnet.training.parallel.strategies import parallelize
+from alexnet.training.precision import MixedPrecision
+from alexnet.training.resume import checkpoint_to_resume
+from alexnet.training.run_folder import Event
 from alexnet.training.spec import RunSpec
-from alexnet.training.trainer import Event, Trainer
+from alexnet.training.state import State
+from alexnet.training.trainer import Trainer
 
 
-def build(spec: RunSpec, processes: ProcessGroup | None = None, on_event: Callable[[Event], None] = lambda event: None) -> Trainer:
-    """Make what a run needs."""
-    return Trainer(
-        spec.data, spec.arch, spec.recipe, spec.out, seed=spec.seed, device=spec.device, precision=spec.precision,
-        resume=spec.resume, workers=spec.workers, save_minutes=spec.save_minutes, init=spec.init, on_event=on_event,
-        about=dict(spec.about), world=processes or ALONE, parallel=spec.parallel, micro_batch=spec.micro_batch)
+def build(
+    spec: RunSpec, processes: ProcessGroup | None = None, on_event: Callable[[Event], None] = lambda event: None,
+) -> Trainer:
+    """Make everything that a run needs. Writes nothing.
+
+    Args:
+        spec: the run.
+        processes: those that train together (`init_distributed`). Default: this process alone.
+        on_event: called in rank 0 with every event: what log.jsonl gets, every step, and progress of validation.
+
+    Raises:
+        UserError: if data, network, recipe, processes and the run in `spec.out` do not go together.
+    """
+    processes = processes or single_process(spec.device)
+    device = torch.device(spec.device)
+    spec = replace(spec, arch=replace(spec.arch, classes=len(spec.data.classes)))
+    training, validation = _split(spec, "train"), _split(spec, "val")
+    precision_name = choose_precision(spec.precision, device)
+    state = State(spec.seed, spec.data.fingerprint, spec.data.source_fingerprint, precision_name)
+    _require_same_spec(spec, state, processes)
+    _require_images_for_each(processes, spec, training, validation)
+    readers = 1 if spec.parallel == "towers" else processes.size
+    saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state, readers))
+
+    network = AlexNet(spec.arch, spec.seed)
+    preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
+    provenance = Provenance()
+    if saved:
+        network.load_state_dict(saved.weights)
+        preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
+    elif spec.init:
+        taken, drawn = transfer_weights(network, spec.init, spec.data.classes)
+        provenance = {"init": {**spec.init.describe(), "taken": taken, "drawn": drawn}}
+        if spec.init.arch.input == spec.arch.input:  # the weights were trained on images less that mean
+            preprocess = spec.init.preprocess()
+
+    strategy = parallelize(
+        network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch)
+    new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
+    optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)
+    precision = MixedPrecision(precision_name, device, processes.all_true)
+    if saved:
+        optimizer.load_velocity(strategy.shards.take(saved.velocity))
+        precision.load_state(state.loss_scale, state.steps_since_overflow)
+    return Trainer(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
+                   precision, state, provenance)
+
+
+def _split(spec: RunSpec, name: str) -> PackedSplit:
+    split = spec.data.split(name)
+    kind = {"train": "training", "val": "validation"}[name]
+    require(len(split) > 0, f"the data has no {kind} images",
+            "pack it with a train/ and a val/ folder, or with --held-out 0.1")
+    return split
+
+
+def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> None:
+    """All processes must have been started on the same run."""
+    for what, value in (
+        ("version", [version("alexnet"), torch.__version__]), ("network", to_json(spec.arch)),
+        ("recipe", to_json(spec.recipe)), ("data", state.data), ("seed", state.seed), ("precision", state.precision),
+        ("--parallel or --micro-batch", [spec.parallel, spec.micro_batch]),
+    ):
+        processes.require_same_on_all_ranks(what, value)
+
+
+def _require_images_for_each(
+    processes: ProcessGroup, spec: RunSpec, training: PackedSplit, validation: PackedSplit,
+) -> None:
+    """Every batch must have an image for every process that reads its own."""
+    for split, batch_size in ((training, spec.recipe.batch_size), (validation, 128)):
+        smallest = len(split) // batches_per_epoch(len(split), batch_size)
+        require(smallest >= processes.size or spec.parallel == "towers",
+                f"batches of {smallest} images leave some of {processes.size} processes without any",
+                "start fewer, or take larger batches (--set recipe.batch_size=...)")

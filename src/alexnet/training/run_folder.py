@@ -1,52 +1,129 @@
-"""What a run wrote of itself, read back: the events of log.jsonl, and config.json. The only reader of either."""
+"""A run's folder: log.jsonl and config.json, written and read back."""
 
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from alexnet._runtime import native
+from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.devices import device_name
+from alexnet.architecture.overrides import to_json
+from alexnet.errors import UserError
+from alexnet.training.spec import RunSpec
+from alexnet.training.state import State
+
 Event = dict[str, Any]
+"""One line of log.jsonl: `event` says which kind, the rest are numbers and names."""
+
+
+class RunLog:
+    """log.jsonl, one event a line, and the same numbers for TensorBoard.
+
+    Opening it drops the events that a resumed run will log again.
+    """
+
+    STEPS = 10
+    """Steps from one line about a step to the next."""
+
+    def __init__(self, out: Path, state: State) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # its import takes a second
+
+        self.path = out / "log.jsonl"
+        kept = [line for line in whole_lines(out) if _is_before(json.loads(line), state)]
+        replace_file(self.path, lambda path: path.write_text("".join(kept)))
+        self.file = self.path.open("a")
+        self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)
+
+    def write(self, event: Event) -> None:
+        """Append an event; of steps, every tenth."""
+        if event["event"] == "step" and event["step"] % self.STEPS:
+            return
+        self.file.write(json.dumps(event) + "\n")
+        self.file.flush()
+        for key, value in event.items():
+            if event["event"] in ("step", "epoch") and key not in ("event", "step", "epoch"):
+                self.board.add_scalar(f"{event['event']}/{key}", value, event["step"])
+            elif event["event"] == "signals" and isinstance(value, dict):
+                for layer, number in value.items():
+                    self.board.add_scalar(f"{key}/{layer}", number, event["step"])
+
+    def close(self) -> None:
+        self.file.close()
+        self.board.close()
+
+
+def _is_before(event: Event, state: State) -> bool:
+    """Whether an event is of the time before `state`, so that the resumed run does not log it again."""
+    if event["event"] == "epoch":
+        return event["epoch"] <= state.epoch
+    return event["event"] not in ("end", "evaluation") and event.get("step", 0) <= state.step
 
 
 def whole_lines(run: Path) -> list[str]:
-    """The log's lines with their ends; none where there is no log."""
+    """The log's lines with their ends; none if there is no log."""
     path = run / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    # The last may be half a line, where the run was killed or is being written this moment.
+    # The last line is incomplete if the run was killed, or is writing it at this moment.
     return [line for line in lines if line.endswith("}\n")]
 
 
 def logged(run: Path) -> list[Event]:
-    """The log's events in order; none where there is no log."""
+    """The log's events in order; none if there is no log."""
     return [json.loads(line) for line in whole_lines(run)]
 
 
 def read_log(run: Path) -> list[Event]:
-    """The same for a user's folder. Raises ValueError where it is no run's, or its log is damaged."""
+    """The log's events of a folder that a user names. Raises UserError if it is no run's, or its log is damaged."""
     path = run / "log.jsonl"
     if not path.is_file():
-        raise ValueError(_no_run(run))
+        raise _no_run(run)
     try:
         return logged(run)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: a line of it is not JSON; remove that line") from error
+        raise UserError(f"{path} is damaged: a line of it is not JSON", "remove that line") from error
+
+
+def write_config(spec: RunSpec, precision: str, images: dict[str, int], processes: int, readers: int) -> None:
+    """Write config.json: everything that the run was started with.
+
+    Args:
+        precision: the one that training uses.
+        images: split -> number of images.
+        processes: how many train.
+        readers: how many of them read their own images (1 for towers, which all read the same).
+    """
+    data = spec.data
+    config = {
+        "arch": to_json(spec.arch), "recipe": to_json(spec.recipe), "seed": spec.seed, "precision": precision,
+        "device": device_name(torch.device(spec.device)), "kernels": native.level(),
+        "data": {"source": data.source, "packed": str(data.path.resolve()), "fingerprint": data.fingerprint,
+                 "side": data.side, "classes": list(data.classes), "images": images},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
+        **({"parallel": spec.parallel} if processes > 1 else {}), **spec.about,
+    }
+    replace_file(spec.out / "config.json", lambda path: path.write_text(json.dumps(config, indent=1)))
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """config.json. Raises ValueError where the folder is no run's, or it is missing or damaged, with the remedy."""
-    path = run / "config.json"
+    """config.json. Raises UserError if the folder is no run's, or the file is missing or damaged."""
+    path, remedy = run / "config.json", "`alexnet train --resume` writes it again"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         missing = {"arch", "recipe", "data"} - config.keys()
     except (OSError, ValueError, AttributeError) as error:
         if not (run / "log.jsonl").is_file():
-            raise ValueError(_no_run(run)) from error
-        raise ValueError(f"{path} is missing or damaged; `alexnet train --resume` writes it anew") from error
+            raise _no_run(run) from error
+        raise UserError(f"{path} is missing or damaged", remedy) from error
     if missing:
-        raise ValueError(f"{path} says nothing of {min(missing)}; `alexnet train --resume` writes it anew")
+        raise UserError(f"{path} has no {min(missing)}", remedy)
     return config
 
 
-def _no_run(run: Path) -> str:
-    return f"{run} is no run; give a folder that `alexnet train` made"
+def _no_run(run: Path) -> UserError:
+    return UserError(f"{run} is not a run", "give a folder that `alexnet train` made")

@@ -10,14 +10,17 @@ from alexnet.architecture.recipe import Recipe
 
 @dataclass
 class Plateau:
-    """§5: the rate was divided by 10 when the validation error stopped improving. There by hand, here by this rule."""
+    """When to divide the learning rate by 10: when the validation error has stopped improving (§5: by hand)."""
 
     best: float = math.inf
+    """The lowest validation error so far."""
     waited: int = 0
+    """Epochs since it was reached, or since the rate was last dropped."""
     drops: int = 0
+    """How often the rate was dropped."""
 
-    def see(self, error: float, recipe: Recipe) -> None:
-        """Take note of an epoch's validation error; after `patience` epochs without a better one, drop the rate."""
+    def update(self, error: float, recipe: Recipe) -> None:
+        """Record an epoch's validation error; after `recipe.patience` epochs without a lower one, drop the rate."""
         if error < self.best:
             self.best, self.waited = error, 0
             return
@@ -27,24 +30,28 @@ class Plateau:
 
 
 def learning_rate(recipe: Recipe, epochs_done: float, plateau_drops: int = 0) -> float:
-    """The rate at a moment, counted in epochs from the start; a step's own moment is its middle."""
-    share = min(1.0, epochs_done / recipe.epochs)
-    warm = min(1.0, epochs_done / recipe.warmup_epochs) if recipe.warmup_epochs else 1.0
+    """The learning rate at a moment.
+
+    Args:
+        recipe: its schedule.
+        epochs_done: epochs since the start; for a step, those at its middle.
+        plateau_drops: `Plateau.drops`.
+    """
+    progress = min(1.0, epochs_done / recipe.epochs)
+    warmup = min(1.0, epochs_done / recipe.warmup_epochs) if recipe.warmup_epochs else 1.0
     factors = {
         "constant": 1.0,
         "plateau": recipe.drop_factor**-plateau_drops,
         "steps": recipe.drop_factor ** -sum(epochs_done >= epoch for epoch in recipe.drop_epochs),
-        # owt: four equal stretches, by drop_factor in all.
-        "exponential": recipe.drop_factor ** -(min(recipe.lr_drop_count, int(share * (recipe.lr_drop_count + 1))) / recipe.lr_drop_count),
-        "cosine": (1 + math.cos(math.pi * share)) / 2,
-        "linear": 1 - share,
-        "poly": (1 - share) ** 2,  # LARS
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        "linear": 1 - progress,
+        "poly": (1 - progress) ** 2,  # LARS
     }
-    return recipe.learning_rate * warm * factors[recipe.schedule]
+    return recipe.learning_rate * warmup * factors[recipe.schedule]
 
 
 def conv1_rate(recipe: Recipe, epochs_done: float, rate: float) -> float:
-    """The first convolution's rate when the others' is `rate`: code2012 slowed it late, and then stopped it."""
+    """The first convolution's learning rate when that of the others is `rate`: code2012 slows and then stops it."""
     if recipe.conv1_stop_epoch and epochs_done >= recipe.conv1_stop_epoch:
         return 0.0
     return min(rate, 1e-5) if recipe.conv1_slow_epoch and epochs_done >= recipe.conv1_slow_epoch else rate

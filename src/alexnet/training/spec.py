@@ -13,9 +13,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
 from alexnet.models.checkpoint import Checkpoint
-
-Parallel = Literal["data", "towers", "hybrid"]
-"""How several processes share a network; see `alexnet.training.parallel`."""
+from alexnet.training.parallel.plan import Parallel
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,16 @@ class RunSpec:
     about: Mapping[str, str] = field(default_factory=dict)
     """More entries for config.json, which the report shows: `command`, `title`, `note`."""
     parallel: Parallel = "data"
+    """How several processes share the network; see `alexnet.training.parallel`."""
     micro_batch: int | None = None
     """Images that a process trains on at a time, if its memory does not hold its part of a batch. Gradients add up over
     the micro-batches; only the statistics of batch normalization differ. Default: the whole part at once."""
 
     def __post_init__(self) -> None:
         side = self.arch.input.side
-        require(self.data.side == side, f"the data is packed at {self.data.side} pixels and {self.arch.name} takes {side}",
-                f"pack it again with --side {side}, or --set arch.input.side={self.data.side} (and arch.input.crop below it)")
+        packed = self.data.side
+        require(packed == side, f"the data is packed at {packed} pixels and {self.arch.name} takes {side}",
+                f"pack it again with --side {side}, or --set arch.input.side={packed} (and arch.input.crop below it)")
         require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
         require(self.micro_batch is None or self.micro_batch >= 2,
                 f"micro_batch {self.micro_batch} must be at least 2 images")

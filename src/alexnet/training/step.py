@@ -1,4 +1,4 @@
-"""The training step: forward, backward, update (§5)."""
+"""One training step: forward, backward, update (§5)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from torch import Tensor, nn
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 
-# --- The step ---------------------------------------------------------------------------------------------------------
-
 
 def train_step(
-    network: nn.Module, optimizer: SGD, views_NCHW: Tensor, labels_N: Tensor, rate: float, arithmetic: MixedPrecision,
-    conv1_rate: float | None = None, share: float = 1.0, last: bool = True,
+    network: nn.Module, optimizer: SGD, views_NCHW: Tensor, labels_N: Tensor, rate: float, precision: MixedPrecision,
+    conv1_rate: float | None = None, batch_fraction: float = 1.0, update: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Forward, backward, update. Returns the batch's mean loss and its number of wrong guesses, on the device.
+    """Train on one batch, or on one micro-batch of it.
 
-    share: of the global batch that these images are, where the rest is elsewhere, or at another time.
-    last: whether no more of the batch is to come here. Until then gradients add up.
+    Args:
+        network: views -> logits NK.
+        views_NCHW: network inputs, from `Preprocess.training_views`.
+        labels_N: int64 class numbers.
+        rate: the learning rate.
+        conv1_rate: that of the first convolution; None: the same.
+        batch_fraction: this micro-batch's fraction of the global batch.
+        update: whether to update the weights; False until a batch's last micro-batch: gradients add up.
+
+    Returns:
+        The mean loss in nats and the number of wrong predictions, both still on the device.
     """
-    with arithmetic.autocast():
+    with precision.autocast():
         logits_NK = network(views_NCHW)
     loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=optimizer.recipe.label_smoothing)
-    (loss * (arithmetic.scale * share)).backward()
-    if last:
-        if arithmetic.gradients_are_finite(optimizer.parameters):
+    (loss * (precision.scale * batch_fraction)).backward()
+    if update:
+        if precision.gradients_are_finite(optimizer.parameters):
             optimizer.step(rate, conv1_rate)
         optimizer.zero_grad()
     return loss.detach(), (logits_NK.argmax(1) != labels_N).sum()

@@ -1,7 +1,7 @@
-"""Caffe's files, read without Caffe: .caffemodel, .prototxt and mean .binaryproto.
+"""Caffe's protobuf files, read without Caffe: .caffemodel, .prototxt and mean .binaryproto.
 
-protobuf reads them by the field numbers of Caffe's caffe.proto, of which the few messages below describe what a chain
-of layers like AlexNet's needs; fields that are not among them are passed over.
+The messages below are the part of caffe.proto that a chain of layers like AlexNet's needs. protobuf skips all other
+fields.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from alexnet.errors import require
+from alexnet.errors import UserError
 
 Message = Any
-"""A protobuf message of a class that is made when it is needed."""
+"""A protobuf message. Its class is created at run time, so a type checker cannot see its fields."""
 
-#: caffe.proto, as far as we need it: number, name and type of each field; * means repeated.
-#: The floats of a blob are packed, which on the wire is a string of bytes: read as such, 60 million of them cost
-#: no Python object each.
+# Of each message in caffe.proto: number, name and type of its fields; * means repeated. A blob's packed floats are a
+# string of bytes in the file. They are declared as bytes, so that 60 million of them do not become Python objects.
 _MESSAGES = {
     "BlobShape": "1 dim int64*",
     "BlobProto": "1 num int32, 2 channels int32, 3 height int32, 4 width int32, 5 data bytes*, 7 shape BlobShape,"
@@ -74,12 +73,22 @@ _ENUMS = {
                  "CONTRASTIVE_LOSS 37, EXP 38, DECONVOLUTION 39",
 }
 
-#: What a layer type of the V1 messages is called since.
+# Layer types of the V1 messages -> today's names.
 _NEW_NAMES = {
     "CONVOLUTION": "Convolution", "INNER_PRODUCT": "InnerProduct", "POOLING": "Pooling", "RELU": "ReLU", "TANH": "TanH",
     "SIGMOID": "Sigmoid", "DROPOUT": "Dropout", "SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss",
     "ACCURACY": "Accuracy", "SPLIT": "Split", "SILENCE": "Silence", "DATA": "Data", "IMAGE_DATA": "ImageData",
     "HDF5_DATA": "HDF5Data", "MEMORY_DATA": "MemoryData", "WINDOW_DATA": "WindowData", "DUMMY_DATA": "DummyData"}
+
+
+class CaffeFileError(UserError):
+    """One of Caffe's files cannot be read as an AlexNet. The problem names the file."""
+
+
+def require(holds: bool, problem: str, remedy: str = "") -> None:
+    """Raise `CaffeFileError(problem, remedy)` unless it holds."""
+    if not holds:
+        raise CaffeFileError(problem, remedy)
 
 
 @dataclass(frozen=True)
@@ -92,11 +101,11 @@ class Layer:
     top: tuple[str, ...]
     blobs: Sequence[Message]
     at_test: bool
-    """Whether it stands in the network of the TEST phase."""
+    """Whether the network of the TEST phase has it."""
     message: Message
 
     def option(self, parameter: str, field: str, default: Any) -> Any:
-        """A field of one of its parameters, such as convolution_param; the last of several."""
+        """A field of one of its parameters, such as convolution_param; of a repeated field, the last value."""
         settings = getattr(self.message, parameter)
         value = getattr(settings, field)
         if isinstance(value, bool | int | float | str):
@@ -106,64 +115,70 @@ class Layer:
 
 @dataclass(frozen=True)
 class Net:
-    """A network as a file describes it; one that has been trained has blobs in its layers."""
+    """A network as a file describes it. A trained network has blobs in its layers."""
 
     name: str
     layers: tuple[Layer, ...]
     input_dims: tuple[int, ...]
-    """Images, channels, rows and columns, where they stand outside the layers; else nothing."""
+    """Images, channels, rows and columns, if they are given outside the layers; else empty."""
 
 
 def read_caffemodel(path: Path) -> Net:
-    """The network of a .caffemodel. Raises ValueError for a file that is cut off or something else."""
-    require(path.is_file(), f"{path} is not a file; name a .caffemodel")
+    """Read a .caffemodel. Raises UserError if it is truncated or something else."""
+    require(path.is_file(), f"{path} is not a file", "name a .caffemodel")
     for ending, option in ((".prototxt", "--prototxt"), (".binaryproto", "--mean")):
-        require(path.suffix != ending, f"{path} holds no weights; name the .caffemodel, and this file with {option}")
+        require(path.suffix != ending, f"{path} holds no weights", f"name the .caffemodel, and this file with {option}")
     return _net(_parse("NetParameter", path, ".caffemodel"), path)
 
 
 def read_prototxt(path: Path) -> Net:
-    """The network of a .prototxt, train_val or deploy. Raises ValueError, with the line, for what is none."""
-    require(path.is_file(), f"{path} is not a file; name a .prototxt")
+    """Read a .prototxt, train_val or deploy. Raises UserError, with the line, if it is something else."""
+    require(path.is_file(), f"{path} is not a file", "name a .prototxt")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an escape in a string that Python may not know some day
+            warnings.simplefilter("ignore")  # about escapes in strings that later Pythons will reject
             message = text_format.Parse(path.read_text(encoding="utf-8"), _classes()["NetParameter"](),
                                         allow_unknown_field=True)
     except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no .prototxt of a network ({error})") from error
+        raise CaffeFileError(f"{path} is no .prototxt of a network ({error})") from error
     return _net(message, path)
 
 
 def read_binaryproto(path: Path) -> NDArray[np.float32]:
-    """The mean image of a .binaryproto, [3, rows, columns], blue, green and red, on 0..255."""
-    require(path.is_file(), f"{path} is not a file; name a mean .binaryproto, or blue, green and red: 104,117,123")
+    """Read the mean image of a .binaryproto: float32 [3, rows, columns], blue, green and red, on 0..255."""
+    require(path.is_file(), f"{path} is not a file", "name a mean .binaryproto, or blue, green and red: 104,117,123")
     mean = without_leading_ones(array(_parse("BlobProto", path, "mean .binaryproto"), path, "the mean"), 3)
     require(mean.ndim == 3 and mean.shape[0] == 3 and mean.shape[1] == mean.shape[2],
-          f"{path} holds {by(mean.shape)} numbers, and a mean image has 3 colors and as many rows as columns")
-    require(bool(np.isfinite(mean).all()), f"{path} holds numbers that are not finite; compute the mean again")
+            f"{path} holds {_by(mean.shape)} numbers, and a mean image has 3 colors and as many rows as columns")
+    require(bool(np.isfinite(mean).all()), f"{path} holds numbers that are not finite", "compute the mean again")
     return mean
 
 
 def array(blob: Message, path: Path, what: str) -> NDArray[np.float32]:
-    """A blob's numbers in its shape, which older files give as num, channels, height and width."""
+    """A blob's values in its shape: float32. Older files give the shape as num, channels, height and width.
+
+    Args:
+        blob: a BlobProto.
+        path: the file, for the error.
+        what: which blob it is, for the error.
+    """
     packed, width = (b"".join(blob.data), 4) if blob.data else (b"".join(blob.double_data), 8)
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
     count = len(packed) // width
     require(len(packed) % width == 0 and min(shape, default=1) > 0 and math.prod(shape) == count,
-          f"{path}: {what} has {count:,} numbers and is said to be {by(shape)}; the file is damaged")
-    with np.errstate(over="ignore"):  # a double that is no float becomes infinite, and is refused as such
+            f"{path}: {what} has {count:,} numbers, and its shape is {_by(shape)}", "the file is damaged")
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is rejected later
         return np.frombuffer(packed, f"<f{width}").astype(np.float32).reshape(shape)
 
 
 def without_leading_ones(numbers: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Older files give every blob four dimensions: a bias of 96 is 1x1x1x96."""
+    """The array with at most `dimensions` axes. Older files give every blob four: a bias of 96 is 1x1x1x96."""
     while numbers.ndim > dimensions and numbers.shape[0] == 1:
         numbers = numbers[0]
     return numbers
 
 
-def by(shape: Sequence[int]) -> str:
+def _by(shape: Sequence[int]) -> str:
     """A shape as 96x3x11x11."""
     return "x".join(map(str, shape)) or "nothing"
 
@@ -175,12 +190,12 @@ def _parse(name: str, path: Path, what: str) -> Message:
     try:
         return _classes()[name].FromString(path.read_bytes())
     except DecodeError as error:
-        raise ValueError(f"{path} is cut off, or no {what}; download it again") from error
+        raise CaffeFileError(f"{path} is truncated, or no {what}", "download it again") from error
 
 
 def _net(message: Message, path: Path) -> Net:
     layers = (*message.layers, *message.layer)
-    require(bool(layers), f"{path} holds no layers; name a trained .caffemodel, or a train_val or deploy .prototxt")
+    require(bool(layers), f"{path} holds no layers", "name a trained .caffemodel, or a train_val or deploy .prototxt")
     dims = message.input_shape[0].dim if message.input_shape else message.input_dim[:4]
     return Net(_text(message.name), tuple(_layer(layer, path) for layer in layers), tuple(dims))
 
@@ -188,8 +203,8 @@ def _net(message: Message, path: Path) -> Net:
 def _layer(message: Message, path: Path) -> Layer:
     kind = message.type
     if isinstance(kind, int):
-        require(not message.HasField("layer"), f"{path} has layers in the form of 2013 (V0); bring it up to date with "
-              "Caffe's upgrade_net_proto_binary or upgrade_net_proto_text first")
+        require(not message.HasField("layer"), f"{path} has layers in the form of 2013 (V0)",
+                "convert it with Caffe's upgrade_net_proto_binary or upgrade_net_proto_text first")
         old = message.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[kind].name
         kind = _NEW_NAMES.get(old, old)
     included = not message.include or any(map(_holds_at_test, message.include))
@@ -199,7 +214,7 @@ def _layer(message: Message, path: Path) -> Layer:
 
 
 def _text(value: str | bytes) -> str:
-    """protobuf hands out the bytes of a string that is no UTF-8."""
+    """The text of a string field; protobuf gives bytes for one that is no UTF-8."""
     return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
@@ -210,7 +225,7 @@ def _holds_at_test(rule: Message) -> bool:
 
 @cache
 def _classes() -> dict[str, Any]:
-    """The classes of `_MESSAGES`, by name."""
+    """Create the classes of `_MESSAGES`: name -> class."""
     file = descriptor_pb2.FileDescriptorProto(name="alexnet/caffe.proto", package="caffe", syntax="proto2")
     for name, values in _ENUMS.items():
         enum = file.enum_type.add(name=name)

@@ -17,11 +17,11 @@ from alexnet.reproduce.figures.style import BLUE, FAINT, INK, RED, STYLE, trunca
 
 
 @matplotlib.rc_context(STYLE)
-def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+def confusion(confusion_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Draw a confusion matrix: true classes in rows, predicted classes in columns; right is blue, wrong is red.
 
     Args:
-        matrix_KK: counts of images. The strength of a cell is its share of the row; its number is the count.
+        confusion_KK: counts of images. The strength of a cell is its share of the row; its number is the count.
         classes: names of the K classes.
     """
     count = len(classes)
@@ -29,15 +29,15 @@ def confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     names = [truncate(name, 16) for name in classes]
     figure = Figure(figsize=(side, side))  # saving crops to what is drawn, labels included
     axes = figure.add_axes((0, 0, 1, 1))
-    share_KK = matrix_KK / np.maximum(matrix_KK.sum(axis=1, keepdims=True), 1)
-    filled = [(true, predicted) for true, predicted in np.ndindex(count, count) if matrix_KK[true, predicted]]
+    share_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
+    filled = [(true, predicted) for true, predicted in np.ndindex(count, count) if confusion_KK[true, predicted]]
     axes.add_collection(PatchCollection(
         [Rectangle((predicted + 0.03, true + 0.03), 0.94, 0.94) for true, predicted in filled], linewidths=0,
         facecolors=[to_rgba(BLUE if true == predicted else RED, 0.1 + 0.45 * share_KK[true, predicted])
                     for true, predicted in filled]))
     if count <= 20:
         for true, predicted in filled:
-            axes.text(predicted + 0.5, true + 0.52, str(matrix_KK[true, predicted]), ha="center", va="center",
+            axes.text(predicted + 0.5, true + 0.52, str(confusion_KK[true, predicted]), ha="center", va="center",
                       fontsize=8)
     axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal")
     axes.set_xticks(np.arange(count) + 0.5, names, rotation=90)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError
-from alexnet.inference.neighbors import Neighbor, features_of, neighbors
-from alexnet.inference.predictor import Model, model_of
-from alexnet.inference.validation import SHOWN, ValidationPredictions, ask, plain
+from alexnet.inference.neighbors import Neighbor, find_neighbors, split_features
+from alexnet.inference.predictor import Model, model_from_checkpoint
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation, printable
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce.figures.image_grids import (
     NeighborRow,
@@ -44,12 +44,12 @@ def figure4(
     Raises:
         UserError: the data has no validation images.
     """
-    predictions = ask(saved, packed, SHOWN)
+    predictions = predict_validation(saved, packed, EXAMPLES)
     if predictions is None:
         raise UserError("the data has no validation images to show", "give data with a val/ folder")
-    tiles = prediction_tiles(predictions, predictions.spread)
+    tiles = prediction_tiles(predictions, predictions.examples)
     queries = tiles[:QUERIES]
-    nearest = nearest_in_training(model_of(saved), packed, [tile.pixels_HWC for tile in queries],
+    nearest = nearest_in_training(model_from_checkpoint(saved), packed, [tile.pixels_HWC for tile in queries],
                                   on_progress=on_progress)
     rows = neighbor_rows([tile.pixels_HWC for tile in queries], [tile.truth for tile in queries], nearest,
                          packed.split("train"))
@@ -97,7 +97,7 @@ def neighbor_rows(
     for pixels_HWC, truth, file, found in zip(images, classes, files or [""] * len(images), nearest, strict=True):
         query = Tile(pixels_HWC, truth or file, file if truth else "")
         rows.append(NeighborRow(query, [
-            Tile(split.read_one(neighbor.index), plain(neighbor.label), next(distances), plain(neighbor.label) == truth)
+            Tile(split.read_one(neighbor.index), printable(neighbor.label), next(distances), printable(neighbor.label) == truth)
             for neighbor in found]))
     return rows
 
@@ -119,5 +119,5 @@ def nearest_in_training(
     split = packed.split("train")
     indices = split.sample(at_most or len(split))
     cache_key = "" if at_most else f"{packed.fingerprint} train"
-    features_ND = features_of(model, split, keep_as=cache_key, indices=indices, on_progress=on_progress)
-    return neighbors(model.features(list(images)), features_ND, split, packed.classes, NEIGHBORS, indices)
+    features_ND = split_features(model, split, cache_key=cache_key, indices=indices, on_progress=on_progress)
+    return find_neighbors(model.features(list(images)), features_ND, split, packed.classes, NEIGHBORS, indices)

@@ -9,7 +9,7 @@ from typing import Any
 
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
-from alexnet.inference.validation import plain
+from alexnet.inference.validation import printable
 
 DATA = "DATA"
 """Stands in a command line for data whose folder is unknown."""
@@ -36,7 +36,7 @@ def training_command(config: dict[str, Any]) -> str | None:
     words += ["--precision", config["precision"]] if config.get("precision", "fp32") != "fp32" else []
     for path, value in settings.items():
         words += ["--set", f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
-    return plain(shlex.join(words))
+    return printable(shlex.join(words))
 
 
 def follow_up_commands(config: dict[str, Any], checkpoint: str) -> list[str]:
@@ -44,7 +44,7 @@ def follow_up_commands(config: dict[str, Any], checkpoint: str) -> list[str]:
     words = shlex.split(training_command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
     data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
-    return [plain(shlex.join(line)) for line in (
+    return [printable(shlex.join(line)) for line in (
         ["alexnet", "evaluate", f"{run}/{checkpoint}", data, "--views", "10"],
         ["alexnet", "report", run, "--data", data])]
 

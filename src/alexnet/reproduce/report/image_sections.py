@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.page_style import data_uri
 from alexnet.inference.metrics import wilson
-from alexnet.inference.validation import SHOWN, ValidationPredictions, plain
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions, printable
 from alexnet.reproduce.figures.confusion import confusion
 from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
 from alexnet.reproduce.figures.image_grids import NeighborRow, RankedClass
@@ -42,8 +42,8 @@ class ImageEntry:
 def _entries(predictions: ValidationPredictions, rows: NDArray[np.int64]) -> list[ImageEntry]:
     indices = predictions.indices_M[rows]
     return [ImageEntry(
-        jpeg_uri(pixels_HWC), plain(predictions.split.names[index]), predictions.classes[predictions.labels_M[row]],
-        predictions.classes[predictions.guesses_M[row]], float(predictions.probabilities_MK[row].max()),
+        jpeg_uri(pixels_HWC), printable(predictions.split.names[index]), predictions.classes[predictions.labels_M[row]],
+        predictions.classes[predictions.predicted_M[row]], float(predictions.probabilities_MK[row].max()),
         float(predictions.probabilities_MK[row, predictions.labels_M[row]]))
         for row, index, pixels_HWC in zip(rows, indices, predictions.split.read(indices), strict=True)]
 
@@ -67,7 +67,7 @@ def predictions(run: RunData) -> list[PredictedImage] | None:
     if not run.predictions:
         return None
     return [PredictedImage(jpeg_uri(tile.pixels_HWC), tile.truth, tile.ranked)
-            for tile in prediction_tiles(run.predictions, run.predictions.spread)]
+            for tile in prediction_tiles(run.predictions, run.predictions.examples)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def nearest(run: RunData) -> Nearest | None:
     if not run.predictions or not run.nearest:
         return None
     assert run.training is not None
-    queries = _entries(run.predictions, run.predictions.spread[:QUERIES])
+    queries = _entries(run.predictions, run.predictions.examples[:QUERIES])
     return Nearest(min(len(run.training), SEARCHED_IMAGES), len(run.training), [
         (query, [(jpeg_uri(tile.pixels_HWC), tile.name, tile.note, tile.is_true) for tile in row.nearest])
         for query, row in zip(queries, nearest_rows(run), strict=True)])
@@ -95,7 +95,7 @@ def nearest_rows(run: RunData) -> list[NeighborRow]:
     """The rows of `neighbor_grid` for the run's nearest training images."""
     assert run.predictions is not None
     assert run.training is not None
-    tiles = prediction_tiles(run.predictions, run.predictions.spread[:QUERIES])
+    tiles = prediction_tiles(run.predictions, run.predictions.examples[:QUERIES])
     return neighbor_rows([tile.pixels_HWC for tile in tiles], [tile.truth for tile in tiles], run.nearest, run.training)
 
 
@@ -134,16 +134,16 @@ def mistakes(run: RunData) -> Mistakes | None:
         return None
     classes, has_matrix = class_errors_of(predictions), len(predictions.classes) <= MATRIX_CLASSES
     shown = classes if has_matrix else classes[:WORST_CLASSES]
-    matrix = Markup(svg(confusion(predictions.matrix_KK, predictions.classes), "confusion")) if has_matrix else None
+    matrix = Markup(svg(confusion(predictions.confusion_KK, predictions.classes), "confusion")) if has_matrix else None
     return Mistakes(
         len(predictions.indices_M), len(predictions.split), len(predictions.mistakes), matrix, shown,
-        len(classes) - len(shown), _entries(predictions, predictions.mistakes[:SHOWN]),
-        _entries(predictions, predictions.best[: SHOWN // 2]))
+        len(classes) - len(shown), _entries(predictions, predictions.mistakes[:EXAMPLES]),
+        _entries(predictions, predictions.correct[: EXAMPLES // 2]))
 
 
 def class_errors_of(predictions: ValidationPredictions) -> list[ClassError]:
     """Errors of every class that has images, the highest first."""
-    images_K, right_K = predictions.matrix_KK.sum(axis=1), predictions.matrix_KK.diagonal()
+    images_K, right_K = predictions.confusion_KK.sum(axis=1), predictions.confusion_KK.diagonal()
     errors = [ClassError(name, int(images - right), int(images), 1 - right / images,
                          wilson(int(images - right), int(images)))
               for name, images, right in zip(predictions.classes, images_K, right_K, strict=True) if images]

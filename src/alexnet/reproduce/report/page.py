@@ -15,7 +15,7 @@ from markupsafe import Markup
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.page_style import stylesheet
 from alexnet.data.packed import PackedDataset
-from alexnet.inference.validation import SHOWN, ValidationPredictions
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import class_errors, confusion
 from alexnet.reproduce.figures.figure2 import network_diagram
 from alexnet.reproduce.figures.figure4 import prediction_tiles
@@ -79,14 +79,14 @@ def _save_figures(run: RunData, folder: Path) -> None:
 
 
 def _save_image_figures(run: RunData, predictions: ValidationPredictions, folder: Path) -> None:
-    for name, rows in (("predictions", predictions.spread), ("mistakes", predictions.mistakes[:SHOWN])):
+    for name, rows in (("predictions", predictions.examples), ("mistakes", predictions.mistakes[:EXAMPLES])):
         if len(rows):
             grid = prediction_grid(prediction_tiles(predictions, rows))
             save_figure(grid, folder / name, with_svg=False, dpi=IMAGE_DPI)
     if run.nearest:
         save_figure(neighbor_grid(nearest_rows(run)), folder / "nearest", with_svg=False, dpi=IMAGE_DPI)
     if len(predictions.classes) <= MATRIX_CLASSES:
-        save_figure(confusion(predictions.matrix_KK, predictions.classes), folder / "confusion")
+        save_figure(confusion(predictions.confusion_KK, predictions.classes), folder / "confusion")
         errors = class_errors_of(predictions)
         save_figure(class_errors([each.name for each in errors], [each.error for each in errors],
                                  [each.interval for each in errors]), folder / "class_errors")

@@ -8,7 +8,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-from alexnet.inference.validation import plain
+from alexnet.inference.validation import printable
 from alexnet.reproduce.report.commands import follow_up_commands, training_command, unnamed_data
 from alexnet.reproduce.report.run_data import RunData
 
@@ -90,7 +90,7 @@ def _environment(run: RunData) -> dict[str, Any]:
 
 
 def _settings(values: Mapping[str, Any], meanings: Mapping[str, str] = MappingProxyType({})) -> list[Setting]:
-    return [(key.replace("_", " "), plain(_text(value or EMPTY_VALUES.get(key, value))), meanings.get(key, ""))
+    return [(key.replace("_", " "), printable(_text(value or EMPTY_VALUES.get(key, value))), meanings.get(key, ""))
             for key, value in values.items()]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
 from alexnet.errors import Finding, UserError
 from alexnet.inference.neighbors import Neighbor
-from alexnet.inference.predictor import model_of
-from alexnet.inference.validation import ValidationPredictions, ask, plain
+from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.inference.validation import ValidationPredictions, predict_validation, printable
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce.figures.figure4 import QUERIES, nearest_in_training
 from alexnet.training.run_folder import Event, read_config, read_log
@@ -34,7 +34,7 @@ class RunData:
     predictions: ValidationPredictions | None
     """None without data or without validation images."""
     nearest: Sequence[Sequence[Neighbor]] = ()
-    """The training images nearest to the first of `predictions.spread`."""
+    """The training images nearest to the first of `predictions.examples`."""
     training: PackedSplit | None = None
     """The split of those training images."""
 
@@ -50,7 +50,7 @@ class RunData:
     def data_name(self) -> str:
         """Name of the data: the last part of a path, or what the user typed."""
         source = Path(self.config["data"]["source"])
-        return plain(source.name if source.is_absolute() else str(source))
+        return printable(source.name if source.is_absolute() else str(source))
 
 
 def finding_of(warning: Event) -> Finding:
@@ -78,9 +78,9 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     # The log's errors are those of `last`. `best` stands in for it if `last` was removed.
     name = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
     checkpoint = ckpt.load(run / name)
-    config, predictions = read_config(run), None if packed is None else ask(checkpoint, packed)
+    config, predictions = read_config(run), None if packed is None else predict_validation(checkpoint, packed)
     if packed is None or predictions is None or "train" not in packed.splits:
         return RunData(config, events, checkpoint, name, predictions)
-    queries = predictions.split.read(predictions.indices_M[predictions.spread[:QUERIES]])
-    nearest = nearest_in_training(model_of(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
+    queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
+    nearest = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
     return RunData(config, events, checkpoint, name, predictions, nearest, packed.split("train"))

@@ -1,0 +1,85 @@
+"""Export a checkpoint to ONNX, torch.export, torchvision's state dict or a Hugging Face folder (safetensors)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import nn
+
+from alexnet._runtime.atomic_files import replace_file
+from alexnet.errors import did_you_mean, require
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats import onnx, torch_export
+from alexnet.models.formats.huggingface import write_huggingface
+from alexnet.models.formats.parity import BATCH_SIZES, check_parity, describe_input
+from alexnet.models.formats.torchvision import write_torchvision
+
+Format = Literal["onnx", "torch-export", "torchvision", "safetensors"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What `export` wrote."""
+
+    path: Path
+    format: Format
+    input: str
+    """What the exported network takes, in words."""
+    difference: float | None
+    """Largest difference from the network's logits, as a fraction of the largest logit; None for weights alone."""
+
+    def describe(self) -> str:
+        """One sentence: what was written, what it takes, and how it was checked."""
+        if self.format == "torchvision":
+            return (f"{self.path}: a state dict under torchvision's keys; its network takes {self.input}; class names "
+                    "are not in it, and alexnet import takes them from --classes FILE")
+        if self.format == "safetensors":
+            return f"{self.path}: config, weights, mean image and model card, in the Hugging Face hub's layout"
+        sizes = ", ".join(map(str, BATCH_SIZES))
+        return (f"{self.path}: takes {self.input}; at batches of {sizes} it differs from the network by "
+                f"{self.difference:.1e} of the largest logit at most, with the same top-1 class")
+
+
+def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False) -> ExportResult:
+    """Write a checkpoint in another format; ONNX and torch.export are then run and compared with the network.
+
+    Args:
+        saved: the checkpoint.
+        path: the file to write; for safetensors, the folder.
+        to: one of `FORMATS`.
+        from_pixels: let the exported network take stored uint8 images and preprocess them (ONNX and torch.export only);
+            default: it takes float views NCHW, as `Preprocess` gives them.
+
+    Raises:
+        UserError: the format is unknown or cannot hold the network, or the written file computes other logits. `path`
+            is then unchanged.
+    """
+    require(to in FORMATS, f"there is no format {to!r}", did_you_mean(to, FORMATS))
+    require(not from_pixels or to in ("onnx", "torch-export"), f"{to} holds weights and no preprocessing",
+            "leave out --from-pixels, or choose onnx or torch-export")
+    require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
+    views = f"views NCHW, {describe_input(saved)}"
+    if to == "torchvision":
+        write_torchvision(saved, path)
+        return ExportResult(path, "torchvision", views, None)
+    if to == "safetensors":
+        write_huggingface(saved, path)
+        return ExportResult(path, "safetensors", views, None)
+    network: nn.Module = saved.network()
+    if from_pixels:
+        network = nn.Sequential(saved.preprocess(), network)
+    network.eval()
+    module = onnx if to == "onnx" else torch_export
+    difference = 0.0
+
+    def write_and_check(temporary: Path) -> None:
+        nonlocal difference
+        module.write(network, saved, temporary, from_pixels=from_pixels)
+        difference = check_parity(network, module.read(temporary), saved, from_pixels=from_pixels)
+
+    replace_file(path, write_and_check)
+    return ExportResult(path, "onnx" if to == "onnx" else "torch-export",
+                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference)

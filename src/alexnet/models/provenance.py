@@ -1,0 +1,42 @@
+"""Provenance of weights: the project and file they came from, or the checkpoint that training started from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+
+class WeightsDescription(TypedDict):
+    """Which weights these are."""
+
+    arch: str
+    classes: int
+    sha256: str
+    """Of all keys and tensors."""
+    provenance: NotRequired[Provenance]
+
+
+class InitialWeights(WeightsDescription):
+    """The weights that training started from."""
+
+    taken: list[str]
+    """Layers that were copied."""
+    drawn: list[str]
+    """Layers that were initialized at random."""
+
+
+class Provenance(TypedDict, total=False):
+    """Where weights came from: another project's file, or the checkpoint that training started from."""
+
+    source: str
+    """The project: "torchvision" or "Caffe"."""
+    file: str
+    sha256: str
+    init: InitialWeights
+
+
+def file_provenance(source: str, path: Path) -> Provenance:
+    """The provenance of weights from another project's file, with the file's SHA-256."""
+    with path.open("rb") as file:
+        return {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,47 @@
+"""What is wrong with a run while it trains: findings from the loss and from units and weights, for the log."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from alexnet.architecture.spec import Arch
+from alexnet.errors import Finding
+from alexnet.interpret.activations import Signals
+from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding
+
+PROBE_STEPS = 100
+"""Steps from one measurement of units and weights (`ActivationProbe`) to the next."""
+
+LOSS_STEPS = 200
+"""Steps over whose mean loss a finding is made, every so many steps."""
+
+
+class Monitor:
+    """Findings of one run."""
+
+    def __init__(self, arch: Arch) -> None:
+        self.arch = arch
+        self._losses: deque[float] = deque(maxlen=LOSS_STEPS)
+        self._reported: set[str] = set()
+
+    def loss_findings(self, step: int, loss: float) -> list[Finding]:
+        """Record a step's loss; every `LOSS_STEPS` steps, report a loss that explodes or does not fall."""
+        self._losses.append(loss)
+        if step % LOSS_STEPS:
+            return []
+        finding = loss_finding(sum(self._losses) / len(self._losses), self.arch.classes, step, self.arch.norm)
+        return [finding] if finding else []
+
+    def unit_findings(self, step: int, signals: Signals) -> list[Finding]:
+        """Report saturated and dead units, each kind once, and none before the weights have settled.
+
+        Args:
+            signals: `ActivationProbe.signals()`.
+        """
+        if step <= WARM_UP_STEPS:
+            return []
+        found = [finding for finding in layer_findings(
+            self.arch.activation, signals["saturated"], signals["dead"], {}, self.arch.norm)
+            if finding.kind not in self._reported]
+        self._reported |= {finding.kind for finding in found}
+        return found

@@ -1,0 +1,79 @@
+"""How a run resumes: which run in a folder may go on, and with what it must agree.
+
+A resumed run ends, on a CPU, bit for bit where an uninterrupted one ends: everything that a run is between two steps is
+in the checkpoint out/last (weights, velocity and `State`), and everything random is a function of (seed, epoch, image)
+or (seed, step). `build` puts what is found here into network, optimizer and state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from alexnet.architecture.overrides import first_difference, to_json
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.order import batches_per_epoch
+from alexnet.errors import UserError, require
+from alexnet.models import checkpoint as ckpt
+from alexnet.training.run_folder import read_config
+from alexnet.training.spec import RunSpec
+from alexnet.training.state import State
+
+
+def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:
+    """Network, recipe and state of the run in a folder, to resume it without naming them again; None without a run."""
+    if not (out / "last" / ckpt.HEAD).exists():
+        return None
+    saved = ckpt.load(out / "last")
+    assert saved.recipe is not None
+    return saved.arch, saved.recipe, State.from_json(saved.training)
+
+
+def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Checkpoint | None:
+    """The checkpoint from which a run goes on; None if it starts from the beginning.
+
+    Args:
+        spec: the run, with the number of classes in its `arch`.
+        state: the state in which a new run would start.
+        readers: processes that read their own images.
+
+    Raises:
+        UserError: if `spec.out` holds another run, or a run and `spec.resume` is not set.
+    """
+    out, other_out = spec.out, "choose another --out"
+    # load() would prefer such a checkpoint to the run's best and last.
+    require(not (out / ckpt.HEAD).exists(), f"{out} holds a checkpoint that is not a run, such as an import", other_out)
+    if not (out / "last" / ckpt.HEAD).exists():
+        require(spec.resume or not (out / "log.jsonl").exists(), f"{out} holds a run that was stopped",
+                f"add --resume, or {other_out}")
+        return None
+    require(spec.resume, f"{out} already holds a run", f"add --resume to go on with it, or {other_out}")
+    saved = ckpt.load(out / "last", with_velocity=True)
+    saved_state = State.from_json(saved.training)
+    _require_same_run(spec, state, saved, saved_state)
+    _require_same_order(spec, saved_state, readers)
+    return saved
+
+
+def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved_state: State) -> None:
+    """Everything but the number of epochs must be as it was."""
+    recipe = replace(saved.recipe or spec.recipe, epochs=spec.recipe.epochs)
+    for what, then, now in (
+        ("network", to_json(saved.arch), to_json(spec.arch)), ("recipe", to_json(recipe), to_json(spec.recipe)),
+        ("classes", list(saved.classes), list(spec.data.classes)), ("data", saved_state.data, state.data),
+        ("seed", saved_state.seed, state.seed), ("precision", saved_state.precision, state.precision),
+    ):
+        if then != now:
+            raise UserError(f"{spec.out} was begun with another {what} ({first_difference(then, now)})",
+                            "resume it with the same, or choose another --out")
+
+
+def _require_same_order(spec: RunSpec, saved_state: State, readers: int) -> None:
+    """The order of a streamed data set depends on the number of readers, which may change between epochs only."""
+    training = spec.data.split("train")
+    if saved_state.step % batches_per_epoch(len(training), spec.recipe.batch_size):
+        former = read_config(spec.out)["readers"]
+        require(training.lanes(former) == training.lanes(readers),
+                f"{spec.out} was stopped within an epoch that {former} processes read, and {readers} would read the "
+                "stream in another order", f"go on with {former} to the epoch's end")

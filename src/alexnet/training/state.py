@@ -1,0 +1,86 @@
+"""`State`: what a run is between two steps, beside weights and velocity; and how a run ends early."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alexnet.errors import Finding, UserError
+from alexnet.training.schedule import Plateau
+
+
+@dataclass
+class State:
+    """What a run is between two steps, beside weights and velocity. Plain values: the checkpoint's `training`."""
+
+    seed: int
+    data: str
+    """Fingerprint of the packed data."""
+    source: str
+    """Fingerprint of the images that were packed."""
+    precision: str
+    step: int = 0
+    """Steps taken."""
+    epoch: int = 0
+    """Epochs that are closed: trained, evaluated and logged."""
+    plateau: Plateau = field(default_factory=Plateau)
+    best_error: float = math.inf
+    """The lowest top-1 error on the validation set so far."""
+    epoch_images: int = 0
+    """Images trained on in the present epoch."""
+    epoch_loss_sum: float = 0.0
+    """Sum of their losses."""
+    epoch_wrong: int = 0
+    """How many of them were classified wrongly."""
+    loss_scale: float = 1.0
+    steps_since_overflow: int = 0
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> State:
+        """The reverse of `asdict`."""
+        return cls(**{**tree, "plateau": Plateau(**tree["plateau"])})
+
+    def count(self, images: int, loss: float, wrong: int) -> None:
+        """Add a batch to the epoch's sums."""
+        self.epoch_images += images
+        self.epoch_loss_sum += loss * images
+        self.epoch_wrong += wrong
+
+    def close_epoch(self) -> None:
+        """Begin the next epoch's sums."""
+        self.epoch += 1
+        self.epoch_images, self.epoch_loss_sum, self.epoch_wrong = 0, 0.0, 0
+
+
+class Interrupted(Exception):
+    """A signal has stopped the run, and its checkpoint is written.
+
+    Attributes:
+        exit_code: what a shell expects of a process that the signal ended.
+    """
+
+    def __init__(self, number: int, folder: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; {folder} is saved; resume with --resume")
+        self.exit_code = 128 + number
+
+
+class Diverged(UserError):
+    """The loss or a weight is not finite any more. The checkpoints are from before.
+
+    Attributes:
+        finding: the likely cause.
+        images: names of the images of the step, or of those whose views are not finite.
+    """
+
+    def __init__(self, finding: Finding, images: Sequence[str], log: Path) -> None:
+        more = f" and {len(images) - 3} more, all of them in {log}" if len(images) > 3 else ""
+        named = f"; the images were {', '.join(images[:3])}{more}" if images else ""
+        super().__init__(finding.problem, finding.remedy + named)
+        self.finding, self.images, self.log = finding, list(images), log
+
+    def __reduce__(self) -> tuple[type[Diverged], tuple[Finding, list[str], Path]]:  # type: ignore[override]
+        return type(self), (self.finding, self.images, self.log)
