@@ -22,7 +22,7 @@ import numpy as np
 import victims
 from ledger import Finding
 
-SENTENCE = r"alexnet: stopped by {}; \S+/last is saved: go on with --resume\n"
+SENTENCE = r"alexnet: stopped by {}; \S+/last is saved; resume with --resume\n"
 REMARKS = re.compile(
     r"network small, |device cpu|resuming after|the run has already trained|epoch +\d+/|best top-1 error")
 """The lines that a run prints as it goes."""
