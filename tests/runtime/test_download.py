@@ -21,11 +21,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DownloadServer]:
 
 
 def test_a_download_arrives_whole_and_reports_its_progress(server: DownloadServer, tmp_path: Path):
-    seen: list[tuple[int, int]] = []
-    path = fetch(server.url, tmp_path / "cache" / "file", CHECKSUM, lambda done, total: seen.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    path = fetch(server.url, tmp_path / "cache" / "file", CHECKSUM, lambda done, total: calls.append((done, total)))
     assert path.read_bytes() == CONTENT
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
     assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 

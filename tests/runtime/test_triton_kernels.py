@@ -58,10 +58,10 @@ def test_views(triton_kernels, mean_side, channels):
                             torch.rand(mean_side, mean_side, 3) * 255)
     places, mirrored = torch.tensor([[0, 3], [2, 0], [1, 1], [3, 3]]), torch.tensor([True, False, True, False])
     shift, image = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
-    seen = triton_kernels.crop_normalize(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
+    result = triton_kernels.crop_normalize(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
                                 bgr=channels == "BGR", dtype=torch.float32, image_V=image)
     expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), image), mirrored, shift)
-    torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("lr_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
