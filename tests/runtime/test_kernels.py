@@ -61,13 +61,13 @@ NORMS = [LRN(), LRN(divide_by_n=True), LRN(within_tower=True), LRN(k=1.0, n=3, a
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_response_norm_and_its_gradient_equal_torch_in_double_precision(lrn, shape, channels_last):
     norm, maps = ResponseNorm(lrn, shape[1], 2), maps_of(shape, 30, channels_last=channels_last).requires_grad_()
-    above = maps_of(shape, 1, seed=1)
+    grad = maps_of(shape, 1, seed=1)
     assert kernels.supports_norm(maps, norm.towers, lrn.n)
     result = norm(maps)
-    result.backward(above)
+    result.backward(grad)
     exact_maps = maps.detach().double().requires_grad_()
     exact = norm.double().banded(exact_maps)
-    exact.backward(above.double())
+    exact.backward(grad.double())
     torch.testing.assert_close(result.double(), exact, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(maps.grad.double(), exact_maps.grad, rtol=1e-5, atol=2e-6)
 

@@ -39,14 +39,14 @@ def triton_kernels() -> Iterator[ModuleType]:
 def test_normalization_and_its_gradient(triton_kernels, lrn, dtype):
     norm = ResponseNorm(lrn, 12, 2)  # on the device, as all else is
     maps = (torch.randn(2, 12, 3, 5) * 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
-    above = torch.randn(2, 12, 3, 5).to(dtype)
+    grad = torch.randn(2, 12, 3, 5).to(dtype)
     numbers = {"k": lrn.k, "alpha": norm.alpha, "beta": lrn.beta, "n": lrn.n, "towers": norm.towers}
     expected = norm.banded(maps)
-    expected.backward(above)
+    expected.backward(grad)
     bounds = {"rtol": 1e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
     with torch.no_grad():
         torch.testing.assert_close(triton_kernels.norm_forward(maps, **numbers), expected, **bounds)
-        torch.testing.assert_close(triton_kernels.norm_backward(maps, above, **numbers), maps.grad, **bounds)
+        torch.testing.assert_close(triton_kernels.norm_backward(maps, grad, **numbers), maps.grad, **bounds)
         assert triton_kernels.norm_forward(maps[:0], **numbers).shape == (0, 12, 3, 5)
 
 
