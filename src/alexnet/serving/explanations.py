@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.page_style import PALETTE, data_uri
 from alexnet.data.packed import PackedDataset, PackedSplit
+from alexnet.data.preprocessing import central_window
 from alexnet.errors import UserError, did_you_mean
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model
@@ -92,10 +93,10 @@ def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: Re
     target = model.classes.index(label) if label is not None else int(probabilities_K.argmax())
     layer = attribution.last_activation(arch)
     cam_HW = attribution.grad_cam(model, view_NCHW, target, layer)
-    crop, margin = arch.input.crop, (len(pixels_HWC) - arch.input.crop) // 2
+    window = central_window(len(pixels_HWC), arch.input.crop)
     return {
         "class": model.classes[target], "probability": float(probabilities_K[target]),
-        "view": _png_url(pixels_HWC[margin:margin + crop, margin:margin + crop]),
+        "view": _png_url(pixels_HWC[window, window]),
         "grad_cam": _png_url(_heat_map(cam_HW)), "layer": layer, "conv1": _feature_maps(model, pixels_HWC),
         "neighbors": _neighbors(model, pixels_HWC, reference_set) if reference_set else [],
     }
