@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet._runtime.pixels import AnyPixels
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
