@@ -51,8 +51,9 @@ KERNEL_KINDS = (
 class Bench:
     """A device, its peak, and how long to measure each thing."""
 
-    def __init__(self, device: torch.device, seconds: float) -> None:
+    def __init__(self, device: torch.device, seconds: float, quick: bool) -> None:
         self.device, self.seconds = device, seconds
+        self.warm_up, self.calls = (1, 1) if quick else (3, 5)
         self.mixed_precision = MixedPrecision(choose_precision("auto", device), device)
         self.peak = self.matrix_product()
 
@@ -61,13 +62,13 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def rate(self, work: Callable[[], int]) -> float:
-        """Units per second of `work`, which returns how many units it did; the first three calls warm up."""
-        for _ in range(3):
+        """Units per second of `work`, which returns how many units it did; the first calls warm up."""
+        for _ in range(self.warm_up):
             work()
         self.wait()
         began, done = time.perf_counter(), 0
         while not done or time.perf_counter() - began < self.seconds:
-            for _ in range(5):  # a batch of calls, so that the GPU's queue does not run empty while the clock is read
+            for _ in range(self.calls):  # several, or the GPU's queue would run empty while the clock is read
                 done += work()
         self.wait()
         return done / (time.perf_counter() - began)
@@ -115,13 +116,13 @@ def training_batches(
 
 
 def time_by_kernel_kind(bench: Bench, work: Callable[[], object]) -> dict[str, float]:
-    """Fractions of the device's time by kind of kernel, over ten steps."""
+    """Fractions of the device's time by kind of kernel."""
     cuda = bench.device.type == "cuda"
     activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
     work()
     bench.wait()
     with torch.profiler.profile(activities=[activity]) as profile:
-        for _ in range(10):
+        for _ in range(2 * bench.calls):
             work()
         bench.wait()
     spent: Counter[str] = Counter()
@@ -144,9 +145,9 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no CUDA device; --device cpu --quick tests this script without one")
     if options.quick:
-        options.seconds, options.images = 0.0, 64
-    sizes = (16,) if options.quick else (128, 512, 2048)
-    bench = Bench(device, options.seconds)
+        options.seconds, options.images = 0.0, 32
+    sizes = (4,) if options.quick else (128, 512, 2048)
+    bench = Bench(device, options.seconds, options.quick)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     results: dict[str, Any] = {"device": name, "torch": torch.__version__, "gemm_tflops": bench.peak / 1e12, "rows": []}
     print(f"{name}, torch {torch.__version__}: bf16 matrix product {bench.peak / 1e12:,.1f} TFLOP/s", flush=True)

@@ -199,10 +199,10 @@ def keep_pages() -> None:
 
 def as_train_does() -> None:
     """What `alexnet train` sets before it loads torch."""
-    from alexnet._runtime.cpu_threads import wait_briefly
+    from alexnet._runtime.cpu_threads import limit_openmp_spinning
 
     keep_pages()
-    wait_briefly()
+    limit_openmp_spinning()
 
 
 # --- Images ------------------------------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
-/* What torch has no fast operator for on a CPU: response normalization, a batch's views, the update, the rescaling.
+/* CPU kernels for what torch has no fast operator: response normalization, crops, the SGD update, image rescaling.
 
-   Plain C with no header of torch's; `alexnet/native.py` calls it through ctypes with addresses of memory. Every
-   operation has a twin in torch that means the same (ResponseNorm, Preprocess, Momentum, images.square), and the tests
-   compare them; without a compiler the package works on those alone.
+   Plain C without torch's headers. alexnet/_runtime/native.py calls it through ctypes with memory addresses. Every
+   operation has an equivalent in torch or Pillow (ResponseNorm, Preprocess, SGD, images.square), which the package uses
+   where there is no compiler. The tests compare the two.
 
-   The file reads downwards: the arithmetic of one stretch of memory, compiled three times over (AVX-512, AVX2, and what
-   every processor has), and below it the loops that OpenMP deals out to the cores.
-   Maps are channels-last, so that a pixel's maps lie side by side and its neighbors in §3.3 are its neighbors here. */
+   This file includes itself: the arithmetic (the part after #else) is compiled three times, for AVX-512, for AVX2 and
+   for every other processor. The loops that OpenMP distributes over the cores are compiled once.
+   Maps are channels-last: a pixel's maps are adjacent in memory, and so are the neighboring maps of §3.3. */
 
-#ifndef BODY /* ------------------------------------------------------------------------------ the file's own frame */
+#ifndef BODY /* ------------------------------------------------------------------------------- types and helpers */
 
 #include <math.h>
 #include <signal.h>
@@ -23,25 +23,25 @@
 #endif
 
 typedef struct {
-    int width, reach; /* maps that lie side by side and are one another's neighbors; floor(n / 2) of §3.3 */
+    int width, reach; /* maps of one tower; neighbors on each side, floor(n / 2) of §3.3 */
     float k, alpha, beta;
 } Norm;
 
 typedef struct {
-    int side, crop; /* of the stored image and of the view, in pixels */
-    int mean_side;  /* side, or 1 where the mean is one color */
-    int bgr, half;  /* blue first; bf16 instead of float */
-    float inverse_scale[3]; /* in the view's own order of colors, as are the mean and the shifts */
+    int side, crop; /* sides of the stored image and of the crop, in pixels */
+    int mean_side;  /* side, or 1 if the mean is one color */
+    int bgr, half;  /* output channels in BGR order; output in bf16 instead of float */
+    float inverse_scale[3]; /* in the output's channel order, as are the mean and the shifts */
 } View;
 
 typedef struct {
-    float momentum, decay, rate; /* rate: with the layer's own factor in it */
+    float momentum, decay, rate; /* rate: learning rate, including the layer's factor */
     int rate_in_velocity, nesterov;
 } Rule;
 
 typedef struct {
-    int count, taps; /* output pixels; input pixels that each is made of */
-    int *first, *weight; /* [count] the first input pixel; [count, taps] shares of them, in 1/2^22 */
+    int count, taps; /* output pixels; input pixels that contribute to each */
+    int *first, *weight; /* [count] first input pixel; [count, taps] weights, in units of 1/2^22 */
 } Axis;
 
 static inline float widened(uint16_t bits) {
@@ -51,7 +51,7 @@ static inline float widened(uint16_t bits) {
     return value;
 }
 
-/* To the nearest bf16, ties to even, as torch rounds; NaN stays NaN. */
+/* Round to the nearest bf16, ties to even, as torch does. NaN stays NaN. */
 static inline uint16_t narrowed(float value) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
@@ -59,8 +59,8 @@ static inline uint16_t narrowed(float value) {
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
 }
 
-/* s^-3/4 for s > 0: a guess from the exponent's bits, good to 4.4%, and two steps of the series of (1 - e)^-1/4, where
-   e = 1 - s^3 guess^4 tells how far off it is; to fp32's last digit. Two roots and a division take three times as long. */
+/* s^-3/4 for s > 0, to the last digit of fp32: an estimate from the exponent's bits, within 4.4%, and two steps of the
+   series of (1 - e)^-1/4, where e = 1 - s^3 estimate^4. Two square roots and a division take three times as long. */
 static inline float inverse_three_quarters(float s) {
     uint32_t bits;
     float y;
@@ -86,15 +86,15 @@ typedef uint8_t Sixteen __attribute__((vector_size(16)));
 
 typedef uint32_t Four __attribute__((vector_size(16)));
 
-/* The four bytes at an address, each in a lane of its own. */
+/* Load four bytes into four 32-bit lanes. */
 static inline Four four_bytes(const uint8_t *bytes) {
     uint32_t packed;
     memcpy(&packed, bytes, 4);
     return ((Four){packed, packed, packed, packed} >> (Four){0, 8, 16, 24}) & 255;
 }
 
-/* Numbers to where they will not be read soon: a batch of float views is larger than the caches, and memory that is
-   written past them, 16 bytes on a border of 16 at a time, need not be read first. */
+/* Write around the caches. A batch of float crops is larger than the caches, and memory that is written without them,
+   in aligned blocks of 16 bytes, need not be read first. */
 static inline void past_the_caches(float *to, const float *from, int count) {
 #ifdef __SSE2__
     if (count % 4 == 0 && (uintptr_t)to % 16 == 0) {
@@ -105,20 +105,21 @@ static inline void past_the_caches(float *to, const float *from, int count) {
     memcpy(to, from, sizeof(float) * count);
 }
 
-/* Such memory is seen by every core from here on. */
+/* Make such writes visible to all cores. */
 static inline void settle(void) {
 #ifdef __SSE2__
     _mm_sfence();
 #endif
 }
 
-/* A place between two pixels of an axis, by the distance from the first. */
+/* A position between two pixels of an axis. share: distance from the first, 0..1. */
 typedef struct {
     int before, after;
     float share;
 } Between;
 
-/* Where output pixel i lies, each of which is `step` input pixels wide, from `begin` on; never outside 0..side - 1. */
+/* Input position of output pixel i. An output pixel is `step` input pixels wide, and the first one starts at `begin`.
+   Clamped to 0..side - 1. */
 static inline Between between(float begin, float step, int i, int side) {
     float at = begin + ((float)i + 0.5f) * step - 0.5f;
     at = at < 0 ? 0 : at > (float)(side - 1) ? (float)(side - 1) : at;
@@ -154,7 +155,7 @@ typedef struct {
 #include "kernels.c"
 #undef BODY
 
-/* --------------------------------------------------------------------------------------- which level, and the loops */
+/* ------------------------------------------------------------------------ choice of the instruction set, and loops */
 
 static const Level *const LEVELS[] = {
     &level_generic,
@@ -165,7 +166,7 @@ static const Level *const LEVELS[] = {
 };
 static const Level *level = &level_generic;
 
-/* The highest level this processor has: 0 generic, 1 AVX2, 2 AVX-512. */
+/* The highest level that this processor supports: 0 generic, 1 AVX2, 2 AVX-512. */
 int alexnet_highest_level(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
     __builtin_cpu_init();
@@ -189,8 +190,8 @@ static void say_and_end(int number) {
 }
 #endif
 
-/* What to say, and to exit with 2, where memory that maps a file cannot be read: the file was cut short, or its disk
-   fails. The kernel has no other way to tell than SIGBUS, and Python's own handlers would never get to run. */
+/* Set the message to print before exiting with code 2 if a memory-mapped file cannot be read, because it was truncated
+   or its disk fails. The operating system reports that by SIGBUS, for which a Python handler would never run. */
 void alexnet_last_words(const char *sentence) {
     strncpy(last_words, sentence, sizeof last_words - 1);
 #ifdef SIGBUS
@@ -198,9 +199,9 @@ void alexnet_last_words(const char *sentence) {
 #endif
 }
 
-enum { SOME = 64 }; /* rows that a core takes at a time */
+enum { SOME = 64 }; /* rows per loop iteration */
 
-/* rows: pixels times towers, each `norm.width` maps long. x, y: float, or bf16 where `half`. */
+/* rows: pixels x towers, each of `norm.width` maps. x, y: float, or bf16 if `half`. */
 void alexnet_norm_forward(const Norm *norm, const void *x, void *y, long rows, int half, int threads) {
     long bytes = (long)norm->width * (half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -210,7 +211,7 @@ void alexnet_norm_forward(const Norm *norm, const void *x, void *y, long rows, i
     }
 }
 
-/* dx from dy and the input x alone: the sums are made again, which is cheaper than to keep them. */
+/* dx from dy and the input x. The sums are computed again, which is cheaper than storing them. */
 void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void *dx, long rows, int half, int threads) {
     long bytes = (long)norm->width * (half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -221,9 +222,10 @@ void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void
     }
 }
 
-/* images: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
-   mirrored. places: int64 [count, 2], top and left. mirrored: [count]. shift: float [count, 3]. views: [count, crop,
-   crop, 3]. */
+/* Crop, mirror, subtract the mean, shift and scale.
+   images: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
+   mirrored. places: int64 [count, 2], top and left. mirrored: [count]. shift: float [count, 3]. views: output, [count,
+   crop, crop, 3]. */
 void alexnet_windows(const View *view, const uint8_t *const *images, const float *mean, const float *turned_mean,
                      const int64_t *places, const uint8_t *mirrored, const float *shift, void *views, long count,
                      int threads) {
@@ -239,8 +241,8 @@ void alexnet_windows(const View *view, const uint8_t *const *images, const float
     }
 }
 
-/* The same of boxes that are rescaled to crop x crop. mean: float [3]. boxes: float [count, 4], top, left, rows, columns
-   in pixels. */
+/* The same for boxes of any size, rescaled to crop x crop. mean: float [3]. boxes: float [count, 4], top, left, rows,
+   columns, in pixels. */
 void alexnet_boxes(const View *view, const uint8_t *const *images, const float *mean, const float *boxes,
                    const uint8_t *mirrored, const float *shift, void *views, long count, int threads) {
     long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
@@ -258,9 +260,10 @@ void alexnet_update(const Rule *rule, float *w, float *v, const float *g, long c
         level->update(rule, w + first, v + first, g + first, count - first < STRETCH ? count - first : STRETCH);
 }
 
-/* The taps of output pixels first ... first + count of an axis that goes from `before` pixels to `after`: a triangle as
-   wide as an output pixel, or as an input pixel where that is wider. All get as many as the one with most, the rest of
-   weight 0: loops of one length are what a processor foretells. 0 without memory. */
+/* The weights for output pixels first ... first + count - 1 when an axis is rescaled from `before` to `after` pixels: a
+   triangle filter, as wide as an output pixel or an input pixel, whichever is wider. All output pixels get the same
+   number of weights, some of them 0, since the processor predicts loops of one length best. Returns 0 if there is no
+   memory. */
 static int make_axis(Axis *axis, int before, int after, int first, int count) {
     double scale = (double)before / after, support = scale > 1 ? scale : 1;
     axis->count = count;
@@ -292,9 +295,9 @@ static int make_axis(Axis *axis, int before, int after, int first, int count) {
     return 1;
 }
 
-/* An image of rows x columns, rescaled to new_rows x new_columns, of which only the square at (top, left) is made:
-   uint8 [side, side, 3], with one byte to spare. Pillow's two passes and its whole numbers, so its result to the bit.
-   0, or 1 without memory. On one core: images are packed side by side. */
+/* Rescale an image from rows x columns to new_rows x new_columns, and compute only the square at (top, left): uint8
+   [side, side, 3], followed by one spare byte. Uses Pillow's two passes and integer arithmetic, so the result is equal
+   bit for bit. Returns 0, or 1 if there is no memory. Runs on one core: packing rescales many images at once. */
 int alexnet_square(const uint8_t *image, int rows, int columns, int new_rows, int new_columns, int top, int left,
                    int side, uint8_t *out) {
     Axis across = {0}, down = {0};
@@ -303,7 +306,7 @@ int alexnet_square(const uint8_t *image, int rows, int columns, int new_rows, in
     int failed = !make_axis(&across, columns, new_columns, left, side) || !make_axis(&down, rows, new_rows, top, side);
     if (!failed) {
         int first = down.first[0], last = down.first[side - 1] + down.taps;
-        /* A pixel is read and written as four bytes, so each memory has one to spare. */
+        /* A pixel is read and written as four bytes, so each buffer has a spare byte. */
         narrow = malloc(width * (last - first) + 1);
         final = malloc(wide + 1);
         failed = !narrow || !final;
@@ -319,7 +322,7 @@ int alexnet_square(const uint8_t *image, int rows, int columns, int new_rows, in
     return failed;
 }
 
-#else /* BODY ---------------------------------------------------------------- the arithmetic, once for each level */
+#else /* BODY ------------------------------------------------- the arithmetic, compiled for each instruction set */
 
 TARGET static inline float NAME(read)(const void *from, long i, int half) {
     return half ? widened(((const uint16_t *)from)[i]) : ((const float *)from)[i];
@@ -340,8 +343,8 @@ TARGET static inline float NAME(band)(const float *in, int i, int reach) {
     return sum;
 }
 
-/* Pixels of one tower, one after another. `beta` and `reach` are handed in besides, so that the usual ones are constants
-   for the compiler; zeros before and after the squares stand for neighbors that a border map has not. */
+/* Response normalization of rows. `beta` and `reach` are separate arguments so that the compiler sees the usual values
+   as constants. Zeros before and after the squares stand for the missing neighbors of the first and last maps. */
 TARGET static inline void NAME(forward_by)(const Norm *norm, const void *restrict x, void *restrict y, long rows,
                                            int half, float beta, int reach) {
     int width = norm->width;
@@ -384,7 +387,7 @@ TARGET static inline void NAME(backward_by)(const Norm *norm, const void *restri
     }
 }
 
-/* The paper's n = 5 and the CIFAR net's n = 9 as constants, with beta = 0.75, and any other. */
+/* n = 5 (paper) and n = 9 (CIFAR-10 network) with beta = 0.75 as constants, and any other values. */
 TARGET static void NAME(norm_forward)(const Norm *norm, const void *x, void *y, long rows, int half) {
     int usual = norm->beta == 0.75f ? norm->reach : 0;
     if (usual == 2 && half) NAME(forward_by)(norm, x, y, rows, 1, 0.75f, 2);
@@ -411,9 +414,9 @@ TARGET static inline Sixteen NAME(turned)(const uint8_t *bytes, int mirrored, in
     return SHUFFLED(five, 2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13, 12, 15);
 }
 
-/* A row's pixels from right to left, blue first, or both: five at a time, of which the next five write over the
-   sixteenth byte. It is read from left to right always: a processor fetches ahead of that, and hardly of the other.
-   Sixteen bytes about the row's last five would reach out of the image, so those come from a copy. */
+/* Copy a row of pixels mirrored, in BGR order, or both. Five pixels at a time are read and written as 16 bytes; the
+   next five overwrite the sixteenth byte. The row is always read from left to right, which the processor prefetches
+   better. A 16-byte read of the last five pixels could leave the image, so they are copied first. */
 TARGET static inline void NAME(turn)(const uint8_t *row, uint8_t *out, int pixels, int mirrored, int bgr) {
     for (int x = 0; x + 5 < pixels; x += 5) {
         Sixteen five = NAME(turned)(row + 3 * x, mirrored, bgr);
@@ -426,7 +429,7 @@ TARGET static inline void NAME(turn)(const uint8_t *row, uint8_t *out, int pixel
     memcpy(out + (mirrored ? 0 : at), (uint8_t *)&last + (mirrored ? 16 - 3 * few : 0), 3 * (size_t)few);
 }
 
-/* What a row's numbers are scaled and shifted by, once for a view, whose rows are alike in it. */
+/* The scale and shift of each element of a row; they are the same for all rows of a view. */
 TARGET static inline void NAME(prepare)(const View *view, const float *mean, const float *shift, float *scales,
                                         float *shifts) {
     for (int i = 0; i < 3 * view->crop; i++) {
@@ -435,7 +438,7 @@ TARGET static inline void NAME(prepare)(const View *view, const float *mean, con
     }
 }
 
-/* Row y of a view: (value + shift) * scale. `line` may be written over. */
+/* Write row y of a view: (value + shift) * scale. May overwrite `line`. */
 TARGET static inline void NAME(finish)(const View *view, float *restrict line, const float *restrict scales,
                                        const float *restrict shifts, int y, void *to) {
     int numbers = 3 * view->crop;
@@ -448,7 +451,7 @@ TARGET static inline void NAME(finish)(const View *view, float *restrict line, c
     }
 }
 
-/* One view of a window, in one pass over it; it begins at `row`, the mean's at `mean`. */
+/* One crop, in one pass. The crop starts at `row`, its mean at `mean`. */
 TARGET static void NAME(window)(const View *view, const uint8_t *row, const float *mean, const float *shift,
                                 int mirrored, void *to) {
     int numbers = 3 * view->crop;
@@ -468,8 +471,8 @@ TARGET static void NAME(window)(const View *view, const uint8_t *row, const floa
     }
 }
 
-/* One view of a box of any size: between the four pixels about each place, as torch's grid_sample with its border mode.
-   Of two rows first, then within what they gave. The mean is one color. */
+/* One box of any size, rescaled bilinearly like torch's grid_sample with padding_mode="border": first between two rows,
+   then between two columns. The mean is one color. */
 TARGET static void NAME(box)(const View *view, const uint8_t *image, const float *mean, const float *shift,
                              int mirrored, const float *box, void *to) {
     int crop = view->crop, numbers = 3 * crop, stride = 3 * view->side;
@@ -493,7 +496,7 @@ TARGET static void NAME(box)(const View *view, const uint8_t *image, const float
     }
 }
 
-/* §5's rule, or PyTorch's, in one pass over weights, velocity and gradient. */
+/* The update rule of §5 or of PyTorch, in one pass over weights, velocity and gradient. */
 TARGET static void NAME(update)(const Rule *rule, float *restrict w, float *restrict v, const float *restrict g,
                                 long count) {
     float momentum = rule->momentum, decay = rule->decay, rate = rule->rate;
@@ -512,12 +515,12 @@ TARGET static void NAME(update)(const Rule *rule, float *restrict w, float *rest
     }
 }
 
-/* One row to fewer or more columns: a pixel's three colors, and a fourth byte for nothing, in one register. */
+/* Rescale one row. A pixel's three colors and an unused fourth byte share one register. */
 TARGET static inline void NAME(across_by)(const Axis *axis, const uint8_t *row, uint8_t *out, int taps) {
     const uint32_t *weight = (const uint32_t *)axis->weight;
     for (int x = 0; x < axis->count; x++, weight += taps) {
         const uint8_t *pixel = row + 3L * axis->first[x];
-        Four sum = {1 << 21, 1 << 21, 1 << 21, 1 << 21}; /* half of 2^22: to the nearest */
+        Four sum = {1 << 21, 1 << 21, 1 << 21, 1 << 21}; /* half of 2^22: rounds to the nearest */
         for (int tap = 0; tap < taps; tap++) sum += four_bytes(pixel + 3 * tap) * weight[tap];
         sum >>= 22;
         Sixteen bytes = (Sixteen)sum;
@@ -527,7 +530,7 @@ TARGET static inline void NAME(across_by)(const Axis *axis, const uint8_t *row, 
 }
 
 TARGET static void NAME(across)(const Axis *axis, const uint8_t *row, uint8_t *out) {
-    switch (axis->taps) { /* the usual numbers as constants, for loops that the compiler unrolls */
+    switch (axis->taps) { /* the usual numbers as constants, so that the compiler unrolls the loops */
         case 2: NAME(across_by)(axis, row, out, 2); break;
         case 3: NAME(across_by)(axis, row, out, 3); break;
         case 4: NAME(across_by)(axis, row, out, 4); break;
@@ -536,7 +539,7 @@ TARGET static void NAME(across)(const Axis *axis, const uint8_t *row, uint8_t *o
     }
 }
 
-/* Output row y from the rows that it lies on. */
+/* Compute output row y from the input rows that contribute to it. */
 TARGET static void NAME(down)(const Axis *axis, const uint8_t *rows, int y, int width, uint8_t *out) {
     enum { STRETCH = 256 };
     const int *weight = axis->weight + (long)y * axis->taps;

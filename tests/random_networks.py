@@ -1,4 +1,4 @@
-"""Random networks, for tests that compare two computations over many of them."""
+"""Random networks, for tests that compare two computations of the same thing."""
 
 import numpy as np
 
@@ -19,4 +19,4 @@ def random_arch(rng: np.random.Generator) -> Arch:
         dense_norm=bool(rng.random() < 0.3), pool_kernel=int(rng.integers(2, 4)), pool_stride=int(rng.integers(1, 4)),
         conv_rounding=str(rng.choice(["floor", "ceil"])), pool_rounding=str(rng.choice(["floor", "ceil"])),
         average_pool=int(rng.choice([0, 0, 1, 3])), dropout=float(rng.choice([0, 0.5])),
-        dropout_before=bool(rng.random() < 0.5))
+        dropout_on_inputs=bool(rng.random() < 0.5))

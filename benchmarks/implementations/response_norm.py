@@ -9,11 +9,11 @@ from implementations import BATCH, Implementation, Work
 from implementations.common import keep_pages
 
 
-def norm_pass(operation: Callable[[Any], Any], layout: str = "contiguous_format", dtype: str = "float32") -> Work:
+def norm_pass(operation: Callable[[Any], Any], layout: str = "contiguous_format") -> Work:
     """Forward and backward pass over random maps of the shape that conv1 gives, batch 128."""
     import torch
 
-    maps = torch.randn(BATCH, 96, 55, 55).to(getattr(torch, dtype), memory_format=getattr(torch, layout))
+    maps = torch.randn(BATCH, 96, 55, 55).to(memory_format=getattr(torch, layout))
     maps.requires_grad_()
     gradient = torch.randn_like(maps)
 
@@ -32,17 +32,16 @@ def peer_norm(keep: bool) -> Work:
     return norm_pass(lambda maps: F.local_response_norm(maps, 5, 1e-4, 0.75, 2.0))
 
 
-def ours_norm(dtype: str) -> Work:
+def ours_norm() -> Work:
     keep_pages()
     from alexnet.architecture.spec import LRN
     from alexnet.models.response_norm import ResponseNorm
 
-    return norm_pass(ResponseNorm(LRN(divide_by_n=True), 96, towers=1), "channels_last", dtype)
+    return norm_pass(ResponseNorm(LRN(divide_by_n=True), 96, towers=1), "channels_last")
 
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "peer-norm": lambda folder: peer_norm(keep=False),
     "tuned-norm": lambda folder: peer_norm(keep=True),
-    "ours-norm": lambda folder: ours_norm("float32"),
-    "ours-norm-bf16": lambda folder: ours_norm("bfloat16"),
+    "ours-norm": lambda folder: ours_norm(),
 }

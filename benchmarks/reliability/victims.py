@@ -40,7 +40,7 @@ TRAINING, VALIDATION, STEPS = 96, 40, 12
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["victims", "alexnet.training.trainer", "alexnet.reproduce.report", "torch.utils.tensorboard", "torch._dynamo"])
+    ["victims", "alexnet.training.trainer", "alexnet.reproduce.report.page", "torch.utils.tensorboard", "torch._dynamo"])
 """The last is what DistributedDataParallel imports."""
 
 
@@ -84,9 +84,9 @@ def begin(
 def _live(arguments: list[str], said: Path, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     import torch
 
-    from alexnet.reproduce import report
+    from alexnet.reproduce.report import page
 
-    report.report = lambda run, *_, **__: run  # the report takes seconds and changes nothing of the run
+    page.write_report = lambda run, *_, **__: run  # the report takes seconds and changes nothing of the run
     os.environ.update(environment)
     torch.set_num_threads(1)
     with said.open("ab") as file:

@@ -218,7 +218,7 @@ class Seen:
 
 def commands() -> list[str]:
     """The subcommands, of the working tree."""
-    from alexnet.cli.app import app
+    from alexnet.cli.main import app
 
     return [name for name in app if not name.startswith("-")]
 

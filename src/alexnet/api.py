@@ -146,9 +146,9 @@ def _run(request: _Request, device: str, timeout: float) -> None:
         with bar if request.progress and group.first else nullcontext():
             trainer.fit()
     if group.first:
-        from alexnet.reproduce.report import report  # imports matplotlib, for which training should not wait
+        from alexnet.reproduce.report.page import write_report  # imports matplotlib, for which training should not wait
 
-        report(request.out, trainer.spec.data)
+        write_report(request.out, trainer.spec.data)
 
 
 def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingBar, list[str]]:

@@ -1,6 +1,6 @@
-"""Problems as values: a user's mistake (`UserError`), a diagnosis (`Finding`), and `did you mean` for an unknown word.
+"""Errors and warnings as values: `UserError` (a user's mistake), `Finding` (a diagnosis), `did_you_mean`.
 
-The command line and the server make the sentences. No code reads a problem back out of a sentence.
+The command line and the server print them as sentences. No code parses a sentence.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 
 class UserError(ValueError):
-    """A mistake of the user's. The command line prints one sentence and exits with code 2; nothing was written.
+    """A user's mistake. The command line prints it as one sentence, "problem; remedy", and exits with code 2.
 
     Attributes:
-        problem: what is wrong, with the value and the rule: "crop 224 exceeds the image side 200".
-        remedy: what to do about it: "pack with --side 224 or more". Empty where there is nothing to do.
+        problem: what is wrong, with the value and the rule: "crop 224 exceeds image side 200".
+        remedy: what the user can do: "pack with --side 224 or more". May be empty.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
@@ -28,36 +28,36 @@ class UserError(ValueError):
 
 @dataclass(frozen=True)
 class Finding:
-    """A diagnosis that is no error: something that a user should know, and can do something about."""
+    """A diagnosis that is not an error: something the user should know and can change."""
 
     kind: str
-    """What sort of finding it is, one word that code may compare: "saturated", "dead", "loss_not_falling"."""
+    """The category, one word that code may compare: "saturated", "dead", "loss_not_falling"."""
     subject: str
-    """What it is about: a layer, a file, a class."""
+    """The layer, file or class concerned."""
     problem: str
-    """What was seen, with the numbers."""
+    """What was measured, with the numbers."""
     remedy: str = ""
-    """What to do about it."""
+    """What the user can do."""
 
     def __str__(self) -> str:
-        said = f"{self.subject}: {self.problem}" if self.subject else self.problem
-        return f"{said}; {self.remedy}" if self.remedy else said
+        problem = f"{self.subject}: {self.problem}" if self.subject else self.problem
+        return f"{problem}; {self.remedy}" if self.remedy else problem
 
 
 def require(holds: bool, problem: str, remedy: str = "") -> None:
-    """Raise `UserError(problem, remedy)` unless it holds."""
+    """Raise `UserError(problem, remedy)` if the condition does not hold."""
     if not holds:
         raise UserError(problem, remedy)
 
 
 def closest_match(word: str, known: Iterable[str]) -> str | None:
-    """The known word that an unknown one is most likely a misspelling of, or None."""
+    """The known word of which `word` is most likely a misspelling, or None."""
     # Above 0.65 one letter of three may differ (fc9, fc6); below, "tench" would match "nosuch".
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.65)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A remedy for an unknown word: the closest known one, else a list of them (the first thirty)."""
+    """The remedy for an unknown word: the closest known word, or a list of the first thirty known words."""
     known = list(known)
     if close := closest_match(word, known):
         return f"did you mean {close}?"

@@ -79,13 +79,13 @@ def test_a_network_does_not_differ_from_itself(name):
 
 @pytest.mark.parametrize(("setting", "where"), [
     ("activation=tanh", "conv1"), ("norm=none", "norm"), ("lrn.k=1", "norm"), ("pool_kernel=2", "pool"),
-    ("dropout=0.3", "dropout"), ("dropout_before=true", "dropout"), ("conv3.width=128", "conv3"), ("towers=1", "conv1"),
-    ("conv4.grouped=false", "conv4"), ("input.crop=227", "input"), ("input.channels=BGR", "input"),
-    ("conv2.init_bias=0", "conv2"), ("dense1.init_std=0.005", "fc6"), ("output_init_bias=-7", "fc8"),
-    ("classes=10", "fc8"), ("input.mean=1,2,3", "input"), ("conv1.post_ops=act pool", "conv1"),
-    ("initialization=kaiming", "conv5"), ("average_pool=6", "average_pool"),
-    ("conv1.stride=3", "conv1"), ("pool_rounding=floor", "pool"),
-    ("dense_norm=true", "fc7"), ("output_init_std=0.1", "fc8")])
+    ("dropout=0.3", "dropout"), ("dropout_on_inputs=true", "dropout"), ("conv3.width=128", "conv3"),
+    ("towers=1", "conv1"), ("conv4.grouped=false", "conv4"), ("input.crop=227", "input"),
+    ("input.channels=BGR", "input"), ("conv2.init_bias=0", "conv2"), ("dense1.init_std=0.005", "fc6"),
+    ("output_init_bias=-7", "fc8"), ("classes=10", "fc8"), ("input.mean=1,2,3", "input"),
+    ("conv1.post_ops=act pool", "conv1"), ("initialization=kaiming", "conv5"), ("average_pool=6", "average_pool"),
+    ("conv1.stride=3", "conv1"), ("pool_rounding=floor", "pool"), ("dense_norm=true", "fc7"),
+    ("output_init_std=0.1", "fc8")])
 def test_an_overridden_field_is_listed_with_source_set(setting, where):
     changed = override(arch("paper"), [setting])
     apart = [each for each in differences(changed, arch("paper")) if each.where == where]
@@ -95,9 +95,9 @@ def test_an_overridden_field_is_listed_with_source_set(setting, where):
 @pytest.mark.parametrize("setting", [
     "epochs=5", "batch_size=64", "learning_rate=0.1", "momentum=0.5", "weight_decay=0", "decay_biases=false",
     "bias_lr_factor=2", "lr_in_velocity=false", "schedule=cosine", "lr_drop_count=2", "drop_factor=2", "patience=9",
-    "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0", "lighting_scale=eigenvalues",
-    "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9", "lighting_stop_epoch=5",
-    "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly"])
+    "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0",
+    "lighting_scale=eigenvalues", "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9",
+    "lighting_stop_epoch=5", "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly"])
 def test_every_field_of_the_recipe_is_compared(setting):
     apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))
     assert [each.where for each in apart] == ["recipe"]

@@ -79,7 +79,7 @@ def test_predict_runs_images_in_batches(run, class_folders, capsys, monkeypatch)
 
     asked = []
     answer = predictor.Model.predict
-    monkeypatch.setattr(predictor, "BATCH", 32)
+    monkeypatch.setattr(predictor, "BATCH_SIZE", 32)
     monkeypatch.setattr(predictor.Model, "predict", lambda self, photos, **how: (
         asked.append(len(photos)), answer(self, photos, **how))[1])
     assert alexnet("predict", run, class_folders / "val", "--json") == 0

@@ -1,4 +1,4 @@
-"""Claims about decoding and the square: every odd picture comes out right or is refused by name, and nothing else."""
+"""Every image is decoded correctly or refused by name, whatever its format, color mode and orientation; the square."""
 
 import io
 import os
@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def smooth(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A picture of slow colors that no two of its eight turns share: uint8 [height, width, 3]."""
+    """An image of smooth colors that differs in all eight orientations: uint8 [height, width, 3]."""
     y, x = np.mgrid[:height, :width]
     return np.stack([255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 9 + y / 23)], -1).astype(np.uint8)
 
@@ -33,7 +33,7 @@ def encoded(picture: Image.Image | np.ndarray, kind: str, **options: object) -> 
     return file.getvalue()
 
 
-def furthest(a: np.ndarray, b: np.ndarray) -> int:
+def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
     assert a.shape == b.shape
     return int(np.abs(a.astype(int) - b).max())
 
@@ -83,28 +83,28 @@ def test_png_that_is_called_jpeg_decodes(tmp_path: Path):
 def test_gray_becomes_rgb(kind: str):
     gray = smooth()[..., 0]
     pixels = decode(encoded(gray, kind), "gray")
-    assert furthest(pixels, np.repeat(gray[..., None], 3, 2)) <= (4 if kind == "JPEG" else 0)
+    assert largest_difference(pixels, np.repeat(gray[..., None], 3, 2)) <= (4 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_is_not_inverted(kind: str):
     # Pillow writes CMYK JPEG as Adobe does, inverted.
     pixels = decode(encoded(Image.fromarray(smooth()).convert("CMYK"), kind), "cmyk")
-    assert furthest(pixels, smooth()) <= 12
+    assert largest_difference(pixels, smooth()) <= 12
 
 
 def test_first_picture_of_a_stereo_pair_is_taken():
     left, right = Image.fromarray(smooth()), Image.new("RGB", (WIDTH, HEIGHT), "red")
     data = encoded(left, "MPO", save_all=True, append_images=[right], quality=95)
     assert Image.open(io.BytesIO(data)).format == "MPO"
-    assert furthest(decode(data, "stereo"), smooth()) <= 12
+    assert largest_difference(decode(data, "stereo"), smooth()) <= 12
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_first_frame_is_taken(kind: str):
     frames = [Image.new("RGB", (20, 10), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     pixels = decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), "moving")
-    assert furthest(pixels, np.full((10, 20, 3), (255, 0, 0), np.uint8)) <= 4
+    assert largest_difference(pixels, np.full((10, 20, 3), (255, 0, 0), np.uint8)) <= 4
 
 
 # --- Sixteen bits and more --------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ RAMP_16 = np.linspace(0, 65535, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_sixteen_bits_are_scaled_and_not_cut_off(kind: str):
+def test_sixteen_bits_are_scaled_and_not_clipped(kind: str):
     picture = Image.fromarray(RAMP_16.astype(np.uint16))
     pixels = decode(encoded(picture.convert("I") if kind == "PPM" else picture, kind), "deep")
     assert np.abs(pixels - RAMP_16[..., None] / 257).max() <= 0.51
@@ -139,7 +139,7 @@ def test_dark_sixteen_bits_stay_dark():
     (np.array([[0, 25700, 65535]]), [0, 100, 255]),
     (np.array([[-100, 0, 100]]), [0, 128, 255]),
 ])
-def test_wide_grays_of_tiff_get_the_scale_that_holds_them(values: np.ndarray, expected: list[int]):
+def test_grays_of_32_bits_get_the_smallest_scale_that_contains_them(values: np.ndarray, expected: list[int]):
     wide = values.astype(np.float32 if values.dtype == float else np.int32)
     assert decode(encoded(wide, "TIFF"), "wide")[0, :, 1].tolist() == expected
 
@@ -158,7 +158,7 @@ def test_palette_becomes_its_colors():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_transparent_palette_entry_is_seen_white(kind: str):
+def test_transparent_palette_entry_becomes_white(kind: str):
     picture = Image.new("P", (4, 2), 0)
     picture.putpalette([10, 20, 30, 200, 0, 0])
     picture.putpixel((0, 0), 1)
@@ -175,7 +175,7 @@ def test_half_transparent_palette_entries_are_mixed_with_white():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_transparency_is_laid_over_white(kind: str):
+def test_transparency_is_composited_over_white(kind: str):
     rgba = np.zeros((2, 3, 4), np.uint8)
     rgba[:, 0] = (0, 0, 0, 0)
     rgba[:, 1] = (200, 100, 0, 255)
@@ -192,7 +192,7 @@ def test_every_value_of_every_transparency_is_mixed_with_white_to_the_nearest():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_transparent_gray_is_laid_over_white(kind: str):
+def test_transparent_gray_is_composited_over_white(kind: str):
     gray = Image.merge("LA", [Image.new("L", (3, 3), 0), Image.new("L", (3, 3), 128)])
     assert (decode(encoded(gray, kind), "glass") == 127).all()
 
@@ -203,7 +203,7 @@ def test_transparent_palette_of_tiff_decodes():
     assert (images._rgb(picture) == 127).all()
 
 
-def test_transparent_color_of_png_is_seen_white():
+def test_transparent_color_of_png_becomes_white():
     color = np.full((2, 2, 3), (9, 8, 7), np.uint8)
     color[0, 0] = (50, 60, 70)
     pixels = decode(encoded(color, "PNG", transparency=(9, 8, 7)), "keyed")
@@ -222,14 +222,14 @@ def test_other_color_spaces_become_rgb(mode: str):
     picture = Image.fromarray(smooth())
     if mode == "LAB":
         red = Image.new("LAB", (3, 3), (136, 208, 195))  # sRGB's pure red is L* 53, a* 80, b* 67
-        assert furthest(decode(encoded(red, "TIFF"), "lab"), np.full((3, 3, 3), (255, 0, 0), np.uint8)) <= 30
+        assert largest_difference(decode(encoded(red, "TIFF"), "lab"), np.full((3, 3, 3), (255, 0, 0), np.uint8)) <= 30
     else:
-        assert furthest(decode(encoded(picture.convert(mode), "TIFF"), "other"), smooth()) <= 4
+        assert largest_difference(decode(encoded(picture.convert(mode), "TIFF"), "other"), smooth()) <= 4
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "P", "1", "LA", "CMYK", "I;16", "F"])
-def test_a_image_in_strips_is_the_image(kind: str, monkeypatch: pytest.MonkeyPatch):
-    """As large ones are converted, whose copies in each of Pillow's modes would be gigabytes."""
+def test_conversion_in_strips_equals_conversion_of_the_whole_image(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """Large images are converted in strips: copies of them in each of Pillow's modes would take gigabytes."""
     picture = Image.fromarray(smooth())
     if kind in ("I;16", "F"):
         picture = Image.fromarray((smooth()[..., 0] * 200.0).astype(np.uint16 if kind == "I;16" else np.float32))
@@ -246,8 +246,8 @@ def test_a_image_in_strips_is_the_image(kind: str, monkeypatch: pytest.MonkeyPat
 
 # --- Orientation ------------------------------------------------------------------------------------------------------
 
-#: How the pixels of `smooth()` must come out for each EXIF orientation, by NumPy's own words.
-TURNED = {1: smooth(), 2: np.fliplr(smooth()), 3: np.rot90(smooth(), 2), 4: np.flipud(smooth()),
+#: The pixels of `smooth()` for each EXIF orientation, computed by NumPy.
+ORIENTED = {1: smooth(), 2: np.fliplr(smooth()), 3: np.rot90(smooth(), 2), 4: np.flipud(smooth()),
           5: smooth().transpose(1, 0, 2), 6: np.rot90(smooth(), -1),
           7: np.rot90(smooth().transpose(1, 0, 2), 2), 8: np.rot90(smooth(), 1)}
 
@@ -256,8 +256,8 @@ TURNED = {1: smooth(), 2: np.fliplr(smooth()), 3: np.rot90(smooth(), 2), 4: np.f
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_exif_orientation_is_applied_whatever_the_format(kind: str, orientation: int):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
-    pixels = decode(oriented(kind, orientation, **options), "turned")
-    assert furthest(pixels, TURNED[orientation]) <= (8 if kind == "JPEG" else 0)
+    pixels = decode(oriented(kind, orientation, **options), "oriented")
+    assert largest_difference(pixels, ORIENTED[orientation]) <= (8 if kind == "JPEG" else 0)
     assert pixels.flags.c_contiguous
 
 
@@ -266,15 +266,15 @@ def test_orientation_that_does_not_exist_changes_nothing(orientation: int):
     np.testing.assert_array_equal(decode(oriented("PNG", orientation), "x"), smooth())
 
 
-def test_cmyk_image_is_turned_too():
+def test_exif_orientation_is_applied_to_cmyk():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.fromarray(smooth()).convert("CMYK"), "JPEG", exif=exif, quality=95)
-    assert furthest(decode(data, "cmyk"), TURNED[6]) <= 12
+    assert largest_difference(decode(data, "cmyk"), ORIENTED[6]) <= 12
 
 
-def torn_exif() -> bytes:
-    """A sound JPEG whose EXIF block promises more than it holds: Pillow warns of it."""
+def damaged_exif() -> bytes:
+    """An intact JPEG with a truncated EXIF block, of which Pillow warns."""
     ifd = TiffImagePlugin.ImageFileDirectory_v2()
     ifd[0x010F], ifd[0x0112] = "a maker of cameras with a long name", 6
     block = io.BytesIO()
@@ -282,17 +282,17 @@ def torn_exif() -> bytes:
     return encoded(smooth(), "JPEG", exif=b"Exif\x00\x00" + block.getvalue()[:-20])
 
 
-def test_torn_exif_spoils_no_image_and_warns_nobody():
-    data = torn_exif()
-    with pytest.warns(UserWarning, match="Truncated|Corrupt"):  # Pillow does, here
+def test_damaged_exif_is_ignored_without_a_warning():
+    data = damaged_exif()
+    with pytest.warns(UserWarning, match="Truncated|Corrupt"):  # Pillow alone warns
         Image.open(io.BytesIO(data)).getexif()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert decode(data, "torn").size == smooth().size
+        assert decode(data, "damaged").size == smooth().size
 
 
 def test_many_threads_decode_the_same_without_a_warning():
-    files = [torn_exif(), encoded(smooth(), "JPEG"), encoded(smooth(), "PNG"), encoded(smooth(), "TIFF")]
+    files = [damaged_exif(), encoded(smooth(), "JPEG"), encoded(smooth(), "PNG"), encoded(smooth(), "TIFF")]
     expected = [decode(data, "x") for data in files]
     with ThreadPoolExecutor(8) as pool:
         for number, pixels in enumerate(pool.map(decode, files * 50, ["x"] * 200)):
@@ -321,7 +321,7 @@ def test_broken_file_is_refused_by_name(data: bytes, reason: str):
 
 def test_image_of_too_many_pixels_is_refused_by_its_header():
     def claims(width: int, height: int) -> bytes:
-        """A small PNG that says in its header that it is of that size."""
+        """A small PNG whose header states this size."""
         header = b"IHDR" + struct.pack(">2I", width, height) + b"\x08\x02\x00\x00\x00"
         whole = encoded(smooth(), "PNG")
         return whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
@@ -329,7 +329,7 @@ def test_image_of_too_many_pixels_is_refused_by_its_header():
     np.testing.assert_array_equal(decode(claims(WIDTH, HEIGHT), "small"), smooth())
     with pytest.raises(BadImage, match=r"it has 9,000 x 9,000 pixels, more than 80,000,000"):
         decode(claims(9_000, 9_000), "bomb")
-    for side in (10_000, 50_000):  # where Pillow warns, and where it refuses
+    for side in (10_000, 50_000):  # Pillow warns of the first, and refuses the second
         with pytest.raises(BadImage, match="pixels"):
             decode(claims(side, side), "bomb")
 
@@ -340,7 +340,7 @@ def test_a_webp_of_which_pillow_would_hold_a_gigabyte_is_refused():
         decode(data, "bomb")
 
 
-def test_file_of_too_many_bytes_is_refused_unread(tmp_path: Path):
+def test_file_of_too_many_bytes_is_refused_before_it_is_read(tmp_path: Path):
     with (tmp_path / "vast.jpg").open("wb") as file:
         file.truncate(images.BYTE_LIMIT + 1)
     with pytest.raises(BadImage, match=r"vast\.jpg cannot be decoded: it has 256,000,001 bytes"):
@@ -354,7 +354,7 @@ def test_folder_and_pipe_are_refused(tmp_path: Path):
             read(path)
 
 
-def test_missing_file_is_the_disks_fault(tmp_path: Path):
+def test_missing_file_raises_an_oserror(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="none"):
         read(tmp_path / "none.jpg")
 
@@ -390,7 +390,7 @@ def test_mutated_files_give_pixels_or_bad_image_and_nothing_else(kind: str, capf
             continue
         assert pixels.dtype == np.uint8
         assert pixels.ndim == pixels.shape[2] == 3
-    if kind != "TIFF-LZW":  # libtiff has its say on standard error, and Pillow offers no way to hush it
+    if kind != "TIFF-LZW":  # libtiff writes to standard error, and Pillow cannot prevent it
         assert capfd.readouterr() == ("", "")
 
 
@@ -427,17 +427,17 @@ def pillow_square(pixels: np.ndarray, side: int) -> np.ndarray:
 def test_square_is_within_one_level_of_pillow(shape: tuple[int, int], side: int):
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     for pixels in (noise, smooth(*shape)):
-        assert furthest(square(pixels, side), pillow_square(pixels, side)) <= 1
+        assert largest_difference(square(pixels, side), pillow_square(pixels, side)) <= 1
 
 
 @pytest.mark.parametrize("shape", [(500, 375), (375, 500), (300, 300), (64, 64), (64, 500)])
-def test_square_is_ones_own_to_write_to(shape: tuple[int, int]):
+def test_square_is_a_writable_copy(shape: tuple[int, int]):
     pixels = square(np.zeros((*shape, 3), np.uint8), 64)
     assert pixels.flags.writeable
     assert pixels.flags.c_contiguous
 
 
-def test_square_of_real_images_is_pillows(imagenet_samples: list[bytes]):
+def test_square_of_real_images_equals_pillows(imagenet_samples: list[bytes]):
     errors = []
     for data in imagenet_samples[::6]:
         pixels = decode(data, "x")
@@ -466,7 +466,7 @@ def test_square_takes_views_and_constants():
     assert square(pixels, 32).flags.c_contiguous
 
 
-def test_square_of_nothing_is_refused():
+def test_square_of_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="0 x 5 pixels"):
         square(np.empty((5, 0, 3), np.uint8), 32)
 
@@ -475,11 +475,12 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
     stream = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(stream, "JPEG", progressive=True)
     whole = stream.getvalue()
-    scan = whole[whole.rfind(b"\xff\xc4") : -2]  # the last, with its table
+    scan = whole[whole.rfind(b"\xff\xc4") : -2]  # the last scan, with its table
     assert decode(whole[:-2] + scan * 3 + whole[-2:], "x").shape == (64, 64, 3)
     with pytest.raises(BadImage, match=f"scans, more than {SCAN_LIMIT}"):
         decode(whole[:-2] + scan * SCAN_LIMIT + whole[-2:], "x")
-    # Neither what follows the picture, such as a film, nor a segment's content is a scan; a false end hides none.
+    # What follows the image (a video) and the content of a segment (a comment) are not scans. A false end marker in a
+    # comment does not hide the scans after it.
     assert decode(whole + b"\xff\xda" * 100, "x").shape == (64, 64, 3)
     comment = b"\xff\xfe\x00\x66" + b"\xff\xda" * 50
     assert decode(whole[:2] + comment + whole[2:], "x").shape == (64, 64, 3)

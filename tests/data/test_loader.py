@@ -1,4 +1,4 @@
-"""Order is arithmetic: each image once an epoch, from any start, with any workers, over any world."""
+"""Batches: each image once an epoch, from any start, with any workers and any number of processes."""
 
 import os
 import subprocess
@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from alexnet.data.loader import _copy_ahead, batches
-from alexnet.data.order import batches_per_epoch, epoch_order
 from alexnet.data.packed import PackedSplit
 
 
@@ -17,24 +16,13 @@ def indices(packed, **settings):
     return [batch.indices for batch in batches(packed.split("train"), 32, **settings)]
 
 
-def test_every_image_comes_once_an_epoch(packed):
+def test_every_image_is_read_once_an_epoch(packed):
     epoch = np.concatenate(indices(packed, shuffle=(0, 0)))
     assert sorted(epoch) == list(range(120))
     assert not np.array_equal(epoch, np.arange(120))
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = {epoch_order(100, seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}
-    assert len(orders) == 9
-
-
-def test_batches_are_as_equal_as_can_be():
-    assert batches_per_epoch(1000, 128) == 8
-    assert batches_per_epoch(128, 128) == 1
-    assert batches_per_epoch(129, 128) == 2
-
-
-def test_starting_in_the_middle_costs_nothing_and_changes_nothing(packed):
+def test_an_epoch_started_in_the_middle_gives_the_same_batches(packed):
     whole = indices(packed, shuffle=(7, 3))
     rest = indices(packed, shuffle=(7, 3), start=2)
     assert len(whole) == 4
@@ -67,13 +55,13 @@ def test_labels_and_pixels_belong_together(packed):
         np.testing.assert_array_equal(batch.pixels_NHWC.numpy(), split.read(batch.indices))
 
 
-def test_a_consumer_may_stop_early(packed):
+def test_closing_the_loader_early_does_not_block(packed):
     source = batches(packed.split("train"), 8, shuffle=(0, 0), workers=2)
     next(source)
-    source.close()  # must not hang, and must not leave threads behind that read on
+    source.close()  # must not block, and must end the threads
 
 
-def test_a_reader_that_fails_says_so_to_the_consumer(packed):
+def test_an_error_of_a_reading_thread_is_raised_in_the_consumer(packed):
     class Broken(PackedSplit):
         def read(self, indices):
             raise OSError("the disk is gone")
@@ -100,7 +88,7 @@ now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesiz
 resource.setrlimit(resource.RLIMIT_DATA, (now + allowed, now + allowed))
 try:
     np.empty(images * side * side * 3, np.uint8)
-    sys.exit("the limit does not hold")
+    sys.exit("the memory limit has no effect")
 except MemoryError:
     pass
 split = PackedSplit(folder, "raw", side, [ShardRecord("train-00000.npy", "labels.npy", "", images)], 1)
@@ -115,9 +103,9 @@ print(len(set(seen)), max(seen) - min(seen) > 0.9 * images, tuple(views.shape))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit and the measure of memory are Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured as on Linux")
 def test_a_set_larger_than_memory_is_read_in_random_order(tmp_path):
-    """7.9 GB of images (holes, on the disk) where 0.6 GB may be allocated; the order spans the whole set."""
+    """7.9 GB of images (a sparse file) with 0.6 GB of memory; the order spans the whole set."""
     with (tmp_path / "train-00000.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {
             "descr": "|u1", "fortran_order": False, "shape": (40_000, 256, 256, 3)})
@@ -129,8 +117,8 @@ def test_a_set_larger_than_memory_is_read_in_random_order(tmp_path):
     assert said.stdout.split(maxsplit=1) == [str(41 * 64), "True (64, 3, 224, 224)\n"]
 
 
-def test_copies_ahead_lose_nothing_and_keep_their_order(packed):
-    """What CUDA's double buffering does, on a device that takes part in name alone."""
+def test_copying_ahead_keeps_all_batches_and_their_order(packed):
+    """The double buffering for CUDA, tested with the CPU as the device."""
     split = packed.split("train")
     plain = list(batches(split, 32, shuffle=(0, 0)))
     copied = list(_copy_ahead(batches(split, 32, shuffle=(0, 0)), torch.device("cpu")))

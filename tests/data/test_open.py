@@ -1,4 +1,4 @@
-"""What a user calls DATA becomes packed once, and a folder that has no split is measured whole when it is new."""
+"""DATA is packed once into the cache; a folder without a split is evaluated whole if it was not trained on."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_a_source_is_packed_once_into_the_cache(class_folders: Path, cache: Path
     assert len([line for line in said if line.startswith("packing")]) == 1
 
 
-def test_what_is_packed_can_be_opened_while_another_process_has_it_locked(class_folders: Path):
+def test_a_finished_pack_in_the_cache_opens_while_it_is_locked(class_folders: Path):
     first = open_or_pack(str(class_folders), 32)
     with file_lock(first.path / "unfinished.lock"):
         assert open_or_pack(str(class_folders), 32).path == first.path
@@ -39,19 +39,19 @@ def test_a_folder_that_changed_is_packed_anew(class_folders: Path, tmp_path: Pat
     assert len(after.split("train")) == len(before.split("train")) - 1
 
 
-def test_small_images_for_a_large_network_are_remarked_upon(class_folders: Path):
+def test_a_note_says_that_small_images_are_enlarged(class_folders: Path):
     said: list[str] = []
     open_or_pack(str(class_folders), 64, say=said.append)
     assert any("about 32 pixels and are enlarged to 64; --arch cifar" in line for line in said)
 
 
-def test_a_packed_folder_is_taken_as_it_is_and_its_side_checked(packed):
+def test_a_packed_folder_is_opened_and_its_side_checked(packed):
     assert open_or_pack(str(packed.path), 32).fingerprint == packed.fingerprint
     with pytest.raises(ValueError, match="packed at 32 pixels and 64 are needed"):
         open_or_pack(str(packed.path), 64)
 
 
-def test_a_folder_without_a_split_is_measured_whole_unless_it_was_trained_on(class_folders: Path):
+def test_a_folder_without_a_split_is_evaluated_whole_unless_it_was_trained_on(class_folders: Path):
     folder = class_folders / "val"  # four class folders, 44 images
     own = open_or_pack(str(folder), 32)
     assert {name: len(own.split(name)) for name in own.splits} == {"train": 40, "val": 4}

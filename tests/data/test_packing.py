@@ -1,4 +1,4 @@
-"""Claims about packing: what is kept, what is refused, and that a kill at any moment costs nothing but time."""
+"""Packing: what is kept, what is refused, and that a pack killed at any moment resumes to the same bytes."""
 
 import os
 import subprocess
@@ -12,18 +12,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from alexnet.data import images, packing
+from alexnet.data import images, manifest, packing
 from alexnet.data.dataset import Dataset
 from alexnet.data.packed import open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.quarantine import Quarantined
+from alexnet.errors import UserError
 from conftest import IMAGES, draw
 
 SIDE, TRAIN, VAL, SHARD = 16, 40, 12, 8
 
 
 class Drawn:
-    """An image out of memory; `on_read` may count, fail, or kill."""
+    """An image in memory; `on_read` may count, fail, or kill."""
 
     def __init__(self, number: int, split: str, on_read: Callable[[str], None]) -> None:
         self.name, self.label, self._number, self._on_read = f"{split}/{number:03}.png", number % 4, number, on_read
@@ -90,25 +91,25 @@ def test_undecodable_images_are_quarantined_by_name(tmp_path: Path):
 
 @pytest.mark.parametrize("codec", ["raw", "jpeg"])
 def test_a_shard_may_lose_all_its_images(tmp_path: Path, codec: str):
-    broken = failing(*(f"val/{number:03}.png" for number in range(SHARD, VAL)))  # all of the second of two
+    broken = failing(*(f"val/{number:03}.png" for number in range(SHARD, VAL)))  # all images of the second shard of two
     packed = pack_drawn(tmp_path / "data", drawn(broken), codec=codec)
     assert packed.split("val").read(np.arange(SHARD)).shape == (SHARD, SIDE, SIDE, 3)
     assert packed.split("val").labels.tolist() == [0, 1, 2, 3] * 2
 
 
-def test_a_class_that_is_lost_is_warned_of_and_noted(tmp_path: Path):
-    lost = [photo.name for photo in drawn().splits["train"] if photo.label == 2]
+def test_a_class_without_decodable_images_is_warned_of_and_noted(tmp_path: Path):
+    lost = [image.name for image in drawn().splits["train"] if image.label == 2]
     with pytest.warns(UserWarning, match="no train image of class cedar could be decoded"):
         packed = pack_drawn(tmp_path / "data", drawn(failing(*lost)))
     assert "cedar" in packed.notes[-1]
 
 
-def test_more_bad_than_good_is_refused(tmp_path: Path):
+def test_a_source_with_mostly_broken_images_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"of the first \d+ train images of drawn cannot be decoded, such as train/"):
         pack_drawn(tmp_path / "data", drawn(failing(*(f"train/{n:03}.png" for n in range(TRAIN - 4)))))
 
 
-def test_validation_images_alone_are_measured_themselves(tmp_path: Path):
+def test_without_training_images_the_statistics_are_those_of_validation(tmp_path: Path):
     dataset = drawn()
     packed = pack_drawn(tmp_path / "data", replace(dataset, splits={"train": [], "val": dataset.splits["val"]}))
     assert packed.splits == ("val",)
@@ -117,7 +118,7 @@ def test_validation_images_alone_are_measured_themselves(tmp_path: Path):
     np.testing.assert_allclose(packed.mean_HWC, packed.split("val").read(np.arange(VAL)).mean(0), rtol=1e-6)
 
 
-def test_no_more_than_a_few_hundred_images_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_bounded_number_of_decoded_images_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packing, "_AHEAD", 4)
     read: list[str] = []
     distances: list[int] = []
@@ -131,7 +132,7 @@ def test_progress_without_a_terminal_is_plain_lines(tmp_path: Path, capsys: pyte
     assert "packing: 52 of 52 images" in capsys.readouterr().err
 
 
-# --- A kill, and going on ---------------------------------------------------------------------------------------------
+# --- A kill, and resuming ---------------------------------------------------------------------------------------------
 
 BAD = [f"train/{number:03}.png" for number in range(0, TRAIN, 5)] + ["val/002.png"]
 
@@ -170,7 +171,8 @@ for moment in moments:
     assert in_a_child(work) == 0, moment
 """
 
-# Shards are five of train and two of val; the journal is replaced once before and once after each, the manifest last.
+# There are five shards of train and two of val. The journal is replaced once before the first shard and once after
+# each, then the manifest is written: nine replacements.
 MOMENTS = ["image 1", "image 8", "image 21", "image 52", "before replace 1", "after replace 1",
            "before replace 4", "after replace 4", "before replace 9", "after replace 9"]
 
@@ -179,7 +181,8 @@ MOMENTS = ["image 1", "image 8", "image 21", "image 52", "before replace 1", "af
 def test_killed_and_resumed_pack_equals_an_uninterrupted_one_byte_for_byte(
     tmp_path: Path, codec: str, moments: list[str],
 ):
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    folders = [Path(__file__).parent, Path(__file__).parents[1], *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = os.pathsep.join(map(str, folders))
     subprocess.run([sys.executable, "-W", "ignore", "-c", KILLER, tmp_path, codec, *moments], check=True,
                    env=os.environ | {"PYTHONPATH": path})
     expected = contents(pack_drawn(tmp_path / "uninterrupted", drawn(failing(*BAD)), codec=codec).path)
@@ -207,13 +210,32 @@ def test_resumed_pack_reads_no_image_of_a_finished_shard_again(tmp_path: Path):
     assert seen[0] == 3 * SHARD + 1
 
 
-def test_finished_shard_that_was_lost_is_missed_by_name(tmp_path: Path):
+def test_resuming_names_a_finished_shard_that_is_missing(tmp_path: Path):
     interrupt(tmp_path / "data", at=30)
     (tmp_path / "data" / "train-00001.npy").unlink()
     read: list[str] = []
     with pytest.raises(ValueError, match=r"train-00001\.npy is missing"):
         pack_drawn(tmp_path / "data", drawn(read.append))
     assert not read
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace('"side": 16', '"side": 17'), lambda text: text[:-9], lambda text: "[]"])
+def test_a_damaged_journal_is_refused_by_name(tmp_path: Path, change: Callable[[str], str]):
+    interrupt(tmp_path / "data", at=30)
+    journal = tmp_path / "data" / "unfinished.json"
+    journal.write_text(change(journal.read_text()))
+    with pytest.raises(UserError, match=r"unfinished\.json is damaged"):
+        pack_drawn(tmp_path / "data")
+
+
+def test_a_journal_cannot_name_a_file_outside_the_folder(tmp_path: Path):
+    interrupt(tmp_path / "data", at=30)
+    content = manifest.read_json(tmp_path / "data" / manifest.JOURNAL)
+    content["files"]["../escaped"] = {"bytes": 1, "sha256": ""}
+    manifest.write_json(tmp_path / "data" / manifest.JOURNAL, content)
+    with pytest.raises(UserError, match=r"unfinished\.json is invalid: it names the file '\.\./escaped'"):
+        pack_drawn(tmp_path / "data")
 
 
 def test_finished_pack_is_returned_at_once(tmp_path: Path):
@@ -263,7 +285,7 @@ def test_two_packs_into_one_folder_are_refused(tmp_path: Path):
     pack_drawn(tmp_path / "data", on_progress=second)
 
 
-def test_too_small_a_disk_is_refused_beforehand_with_both_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_too_small_a_disk_is_refused_before_packing_with_both_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packing, "packed_size_bytes", lambda *arguments: 252_000_000_000)
     monkeypatch.setattr(packing.shutil, "disk_usage", lambda path: SimpleNamespace(free=2_000_000_000))
     with pytest.raises(ValueError, match=r"needs 252\.0 GB more and its disk has 2\.0 GB free"):
@@ -271,7 +293,7 @@ def test_too_small_a_disk_is_refused_beforehand_with_both_numbers(tmp_path: Path
     assert not (tmp_path / "data").exists()
 
 
-def test_full_disk_is_one_sentence_and_finished_shards_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported_and_finished_shards_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write, calls = packing.shards.write_shard, []
 
     def full(*arguments: object):
@@ -323,17 +345,18 @@ def test_real_images_take_about_the_estimated_size_as_jpeg(tmp_path: Path):
         pytest.skip(f"no images in {IMAGES}")
     with tarfile.open(archive) as tar:
         members = [member for member in tar if member.isfile()][::10]
-        photos = [InTar(number, member.name, tar.extractfile(member).read()) for number, member in enumerate(members)]
-    dataset = Dataset(name="samples", classes=tuple(photo.name for photo in photos), source="samples", wnids=None,
-                      splits={"train": photos, "val": []}, notes=(), credits="ImageNet")
+        originals = [InTar(number, member.name, tar.extractfile(member).read())
+                     for number, member in enumerate(members)]
+    dataset = Dataset(name="samples", classes=tuple(image.name for image in originals), source="samples", wnids=None,
+                      splits={"train": originals, "val": []}, notes=(), credits="ImageNet")
     raw, jpeg = (pack(dataset, tmp_path / codec, codec=codec) for codec in ("raw", "jpeg"))
-    everything = np.arange(len(photos))
+    everything = np.arange(len(originals))
     error = raw.split("train").read(everything).astype(int) - jpeg.split("train").read(everything)
     assert np.abs(error).mean() < 4
     for packed in (raw, jpeg):
         [shard] = packed.manifest.splits["train"].shards
         size = packed.manifest.files[shard.file].bytes
-        assert packed_size_bytes(len(photos), 256, packed.codec) == pytest.approx(size, rel=0.25)
+        assert packed_size_bytes(len(originals), 256, packed.codec) == pytest.approx(size, rel=0.25)
 
 
 class InTar:

@@ -1,4 +1,4 @@
-"""Claims about images that come over a network that drops, cuts, garbles and refuses: each once, unchanged."""
+"""Streaming: each image arrives once and unchanged, over a network that drops, truncates, corrupts and refuses."""
 
 import json
 import re
@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 from zlib import crc32
@@ -36,13 +35,13 @@ from alexnet.training.spec import RunSpec
 from alexnet.training.state import Interrupted
 
 FAULTS = ("dropped", "busy", "cut", "garbled", "without ranges")
-"""What befalls the first requests for a file, beginning with one that goes by its name; later ones are answered."""
+"""Faults of the first requests for a file, beginning with one that depends on its name; later requests succeed."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder from this machine, as badly as a network may."""
+    """Serve a folder from this machine, with the faults of a bad network."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -51,7 +50,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/bucket/data"
 
     def shards(self) -> set[str]:
-        """Those that were asked for."""
+        """The shards that were requested."""
         return {name for name in self.asked if name.endswith(".tar")}
 
 
@@ -86,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "garbled":
             sent = bytes([body[0] ^ 1]) + body[1:]
         self.send_response(206 if asked else 200)
-        # A connection that drops has promised the whole; a proxy that cuts believes that this is all.
+        # A dropped connection has announced the full length; a proxy that truncates announces the shorter one.
         self.send_header("Content-Length", str(len(sent if fault == "cut" else body)))
         if asked:
             self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
@@ -144,20 +143,20 @@ def test_every_image_arrives_once_and_unchanged_whatever_the_network_does(server
     assert content(folder.path) == before
 
 
-def test_address_may_end_in_a_signature_and_a_slash(server: Server, folder: PackedDataset):
+def test_a_url_may_have_a_query_and_a_trailing_slash(server: Server, folder: PackedDataset):
     stream = open_stream(f"{server.url}/?signature=a/b")
     assert stream.split("val").names == folder.split("val").names
     np.testing.assert_array_equal(stream.mean_HWC, folder.mean_HWC)
 
 
-def test_what_was_fetched_is_not_fetched_again(server: Server):
+def test_cached_files_are_not_fetched_again(server: Server):
     for _ in range(2):
         list(batches(open_stream(server.url).split("train"), 32, shuffle=(0, 0)))
         server.faults, known = (), dict(server.asked)
     assert {name for name in known if server.asked[name] > known[name]} == set()
 
 
-def test_mid_epoch_only_what_is_left_is_fetched(server: Server, folder: PackedDataset):
+def test_resuming_mid_epoch_fetches_only_the_remaining_shards(server: Server, folder: PackedDataset):
     split = open_stream(server.url).split("train")
     rest = list(batches(split, 10, shuffle=(0, 0), start=9))
     left = split.shard_of(np.concatenate([batch.indices for batch in rest]))
@@ -168,7 +167,7 @@ def test_mid_epoch_only_what_is_left_is_fetched(server: Server, folder: PackedDa
 def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
     sizes = np.full(64, 4)
     global_indices = lane_order(sizes, 32, (0, 0), LANES)
-    lanes = [global_indices[lane::LANES] // 4 for lane in range(LANES)]  # all batches are of 32, so a lane is a stride
+    lanes = [global_indices[lane::LANES] // 4 for lane in range(LANES)]  # 32 images in every batch
     assert [len(set(lane)) for lane in lanes] == [8] * LANES
     split = open_stream(server.url).split("train")
     list(batches(split, 32, shuffle=(0, 0), rank=1, world=8))
@@ -177,20 +176,20 @@ def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
 
 def test_cache_stays_within_its_bounds(server: Server, folder: PackedDataset):
     server.faults = ()
-    split = open_stream(server.url, cache_bytes=0).split("train")  # which is as much as is read at once
+    split = open_stream(server.url, cache_bytes=0).split("train")  # raised to what is read at once
     largest = max(file.stat().st_size for file in folder.path.glob("*.tar"))
     bytes_there = []
     for epoch in range(2):
         for _ in batches(split, 8, shuffle=(0, epoch)):
             bytes_there.append(0)
             for file in cache_folder().rglob("*.tar*"):
-                with suppress(FileNotFoundError):  # a fetcher has made room
+                with suppress(FileNotFoundError):  # a fetcher has evicted it
                     bytes_there[-1] += file.stat().st_size
     assert max(bytes_there) <= (LANES + FETCHERS) * largest
-    assert 18 < sum(server.asked[name] for name in server.shards()) < 4 * 18  # some came again, none in circles
+    assert 18 < sum(server.asked[name] for name in server.shards()) < 4 * 18  # some are fetched again, none endlessly
 
 
-def test_several_that_want_a_file_fetch_it_once(server: Server, folder: PackedDataset, tmp_path: Path):
+def test_threads_that_need_the_same_file_fetch_it_once(server: Server, folder: PackedDataset, tmp_path: Path):
     server.faults, name = (), "train-00000.tar"
     known = folder.manifest.files[name]
     dest, checksum = tmp_path / "once" / name, f"sha256:{known.sha256}"
@@ -211,23 +210,6 @@ def test_a_consumer_that_stops_early_leaves_no_thread_behind(server: Server):
 
 
 # --- The order --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("sizes", "batch_size", "lanes"), [
-    ([7] * 17 + [1], 32, 8), ([5, 0, 5], 4, 8), ([100], 32, 3), ([3, 9, 2, 8], 22, 1), ([], 4, 8)])
-def test_order_is_that_of_dealing_shuffled_shards_out_in_lanes(sizes: list[int], batch_size: int, lanes: int):
-    rng = np.random.Generator(np.random.Philox(key=[5, 2]))
-    row: list[int] = []
-    for shard in rng.permutation(len(sizes)):
-        row += (sum(sizes[:shard]) + rng.permutation(sizes[shard])).tolist()
-    total = len(row)
-    steps = -(-total // batch_size)
-    cuts = [len(range(step * total // steps, (step + 1) * total // steps)) for step in range(steps)]
-    lengths = [sum(len(range(lane, cut, lanes)) for cut in cuts) for lane in range(lanes)]
-    ends = np.cumsum([0, *lengths])
-    dealt = [iter(row[begin:end]) for begin, end in pairwise(ends)]
-    expected = [next(dealt[place % lanes]) for cut in cuts for place in range(cut)]
-    assert lane_order(np.array(sizes, np.int64), batch_size, (5, 2), lanes).tolist() == expected
 
 
 @pytest.mark.parametrize("shuffle", [None, (1, 0)])
@@ -256,7 +238,8 @@ def test_two_four_and_eight_processes_see_the_batches_of_one(local: StreamedSpli
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(local: StreamedSplit):
-    orders = {lane_order(local.shard_images, 32, (seed, epoch), LANES).tobytes() for seed in range(3) for epoch in range(3)}
+    orders = {lane_order(local.shard_images, 32, (seed, epoch), LANES).tobytes()
+              for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
@@ -270,14 +253,14 @@ def test_workers_do_not_change_what_comes_out(local: StreamedSplit, workers: int
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4])
-def test_from_the_middle_of_an_epoch_the_same_batches_remain(local: StreamedSplit, start: int):
+def test_an_epoch_streamed_from_the_middle_gives_the_same_batches(local: StreamedSplit, start: int):
     whole, rest = (list(batches(local, 32, shuffle=(7, 3), start=begin, rank=1, world=2)) for begin in (0, start))
     assert [batch.indices.tolist() for batch in whole[start:]] == [batch.indices.tolist() for batch in rest]
     for a, b in zip(whole[start:], rest, strict=True):
         assert torch.equal(a.pixels_NHWC, b.pixels_NHWC)
 
 
-def test_measured_in_one_process_images_come_in_the_order_of_the_split(local: StreamedSplit, folder: PackedDataset):
+def test_without_shuffle_one_process_reads_in_the_order_of_the_split(local: StreamedSplit, folder: PackedDataset):
     plain = loader.batches(folder.split("train"), 32)
     for a, b in zip(batches(local, 32), plain, strict=True):
         np.testing.assert_array_equal(a.indices, b.indices)
@@ -300,7 +283,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_run_on_an_address_depends_on_neither_workers_nor_scheme_and_is_measured_as_on_the_folder(
+def test_a_streamed_run_is_equal_for_any_workers_and_scheme_and_evaluates_as_on_the_folder(
     server: Server, folder: PackedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ):
     settings = ["--arch", "small", "--epochs", "1", "--precision", "fp32", "--device", "cpu", "--set",
@@ -344,20 +327,20 @@ def test_a_run_stopped_mid_epoch_ends_where_the_uninterrupted_one_ends(server: S
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
 
 
-def test_address_of_nothing_is_told_with_the_remedy(server: Server):
+def test_a_url_without_a_pack_is_refused_with_the_remedy(server: Server):
     with pytest.raises(ValueError, match=r"data/no/manifest.json answers 404 .*; check the address, which must be of"):
         open_stream(f"{server.url}/no")
 
 
-def test_host_that_does_not_answer_is_told_with_the_remedy(server: Server):
-    with socket.socket() as unused:  # bound, and nobody listens
+def test_a_host_that_does_not_answer_is_reported_with_the_remedy(server: Server):
+    with socket.socket() as unused:  # bound, but not listening
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(ValueError, match=r"cannot fetch http://127.0.0.1:\d+/data/manifest.json .*check the addr"):
             open_stream(f"http://127.0.0.1:{unused.getsockname()[1]}/data")
 
 
 @pytest.mark.parametrize("sent", [b"<html>hello</html>", b"[1]", b"\xff\xfe", b'{"checksum": "0", "format": 1}'])
-def test_manifest_that_is_none_is_refused(server: Server, tmp_path: Path, sent: bytes):
+def test_a_file_that_is_not_a_manifest_is_refused(server: Server, tmp_path: Path, sent: bytes):
     server.folder, server.faults = tmp_path, ()
     (tmp_path / manifest.MANIFEST).write_bytes(sent)
     with pytest.raises(ValueError, match=r"manifest.json is damaged or not of a packed folder: .*; check the address"):
@@ -369,18 +352,18 @@ def test_manifest_cannot_name_a_file_outside_the_cache(server: Server, folder: P
     content = manifest.read_json(folder.path / manifest.MANIFEST)
     content["files"]["../../escaped"] = {"bytes": 1, "sha256": ""}
     manifest.write_json(tmp_path / manifest.MANIFEST, content)
-    with pytest.raises(ValueError, match=r"names the file '../../escaped', and only plain file names within the folder"):
+    with pytest.raises(ValueError, match=r"names the file '../../escaped', and only plain file names"):
         open_stream(server.url)
 
 
-def test_no_host_is_asked_but_the_one_that_was_named(server: Server):
+def test_a_redirect_to_another_host_is_refused(server: Server):
     server.elsewhere = f"http://localhost:{server.server_port}/bucket/data/manifest.json"
     with pytest.raises(ValueError, match=r"127.0.0.1 redirects to localhost, and only the host that you named"):
         open_stream(server.url)
     assert server.asked.total() == 1
 
 
-def test_shard_that_is_never_whole_is_named(server: Server):
+def test_a_file_whose_checksum_never_matches_is_named(server: Server):
     stream = open_stream(server.url)
     server.faults = ("garbled",) * 99
     with pytest.raises(ValueError, match=r"train-00000.index.npy sent has checksum .*, not .*, and was deleted"):
@@ -388,12 +371,12 @@ def test_shard_that_is_never_whole_is_named(server: Server):
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/data", "ftp://host/data"])
-def test_only_http_is_spoken(address: str):
+def test_other_schemes_are_not_streamed(address: str):
     with pytest.raises(ValueError, match=r"only http://, https:// and file:// can be streamed"):
         open_stream(address)
 
 
-def test_a_file_address_is_of_a_folder_here_by_its_whole_path(folder: PackedDataset, tmp_path: Path):
+def test_a_file_url_needs_an_absolute_path_on_this_machine(folder: PackedDataset, tmp_path: Path):
     spaced = tmp_path / "my data"
     spaced.symlink_to(folder.path)
     for address in (spaced.as_uri(), f"file://localhost{folder.path}"):
@@ -409,7 +392,9 @@ def test_raw_shards_are_refused_with_the_remedy(packed: PackedDataset):
         open_stream(packed.path)
 
 
-def test_mistake_on_the_command_line_is_one_sentence(server: Server, capsys: pytest.CaptureFixture[str]):
+def test_a_wrong_url_on_the_command_line_is_reported_in_one_sentence(
+    server: Server, capsys: pytest.CaptureFixture[str],
+):
     with pytest.raises(SystemExit, match="2"):
         main(["train", f"{server.url}/no", "--arch", "small"])
     assert re.fullmatch(r"alexnet: [^\n]*404[^\n]*\n", capsys.readouterr().err)

@@ -1,5 +1,4 @@
-"""Claims about images at an address: fetched whole and within limits, and never from where a redirect should not
-lead."""
+"""Images at a URL are fetched whole, within limits, and never from a private address that a redirect names."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,12 +67,12 @@ def refusal(url: str, **options) -> str:
     return said.removeprefix(f"{url} cannot be fetched: ").rpartition("; check")[0]
 
 
-def test_what_is_an_address():
+def test_urls_are_told_from_paths():
     assert [is_url(name) for name in ("https://a/b.jpg", "ftp://a/b", "a.jpg", "C:/a.jpg")] == [
         True, True, False, False]
 
 
-def test_a_image_is_fetched_whole(site):
+def test_an_image_is_fetched_whole(site):
     assert fetch_image(f"{site}/photo.png") == PHOTO
     assert fetch_image(f"{site}/garbage truck/Müll%20eimer.png?width=9 0#top") == PHOTO
 
@@ -85,11 +84,11 @@ def test_a_image_is_fetched_whole(site):
     ("to/file:///etc/passwd", "Redirection to url 'file:///etc/passwd' is not allowed"),
     ("to/ftp://127.0.0.1/x", "it redirects to ftp://127.0.0.1/x, which is not an http address"),
 ])
-def test_what_cannot_be_fetched_is_said(site, path, reason):
+def test_a_failed_fetch_names_the_reason(site, path, reason):
     assert reason in refusal(f"{site}/{path}")
 
 
-def test_what_does_not_end_is_given_up(site, monkeypatch):
+def test_an_endless_response_is_abandoned(site, monkeypatch):
     monkeypatch.setattr(url_images, "MAX_BYTES", 1_000_000)
     assert refusal(f"{site}/endless") == "it is larger than 1 MB"
     monkeypatch.setattr(url_images, "MAX_BYTES", 10**12)
@@ -103,24 +102,24 @@ def test_other_schemes_are_refused():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
-def test_a_redirect_into_a_private_network_is_refused_by_where_it_really_leads(site, host):
+def test_a_redirect_is_refused_by_the_private_address_it_connects_to(site, host):
     port = site.rpartition(":")[2]
     target = f"http://{host}:{port}/photo.png"
     assert "a private address; allow that with --allow-private" in refusal(f"{site}/to/{target}")
-    if "ffff" not in host:  # the server hears IPv4
+    if "ffff" not in host:  # the server listens on IPv4 only
         assert fetch_image(f"{site}/to/{target}", allow_private=True) == PHOTO
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1",
                                   "0.0.0.0", "224.0.0.1", "::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1"])
-def test_which_addresses_are_private(host):
+def test_private_and_public_addresses_are_told_apart(host):
     with pytest.raises(ValueError, match="a private address"):
         url_images._refuse_private(host)
     url_images._refuse_private("93.184.216.34")
     url_images._refuse_private("2606:2800:220:1:248:1893:25c8:1946")
 
 
-def test_the_command_names_an_address_beside_a_file(site, tmp_path, capsys):
+def test_predict_takes_urls_beside_files(site, tmp_path, capsys):
     checkpoint.save(narrow("paper"), tmp_path / "best")
     (tmp_path / "photo.png").write_bytes(PHOTO)
     assert command("predict", tmp_path, f"{site}/photo.png", tmp_path / "photo.png", f"{site}/nothing", "--csv") == 2

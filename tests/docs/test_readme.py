@@ -66,16 +66,15 @@ def test_its_commands_work(files, capsys, monkeypatch):
             main(words)
         assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
-    assert ran == ["train", "evaluate", "predict", "report", "explain", "explain", "diagnose",
-                   "import", "import", "train", "export", "evaluate", "reproduce", "explain",
-                   "reproduce", "reproduce", "diagnose",
-                   "figure", "figure", "figure", "neighbors", "see", "units",
-                   "serve", "serve", "predict"]
+    assert ran == ["explain", "explain", "explain", "reproduce", "reproduce", "diagnose", "figure",
+                   "train", "evaluate", "predict", "report", "diagnose", "figure", "figure",
+                   "neighbors", "attribute", "top-patches", "import", "import", "train", "export",
+                   "evaluate", "reproduce", "serve", "serve", "predict"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {
         *(f"figure{number}.{kind}" for number in (2, 3, 4) for kind in ("png", "svg")),
-        "neighbors.png", "see.png", "units.png"}
+        "neighbors.png", "attribute.png", "top-patches.png"}
 
 
 def test_the_make_targets_it_names_exist():

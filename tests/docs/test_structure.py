@@ -64,5 +64,14 @@ def test_help_and_explain_do_without_torch():
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
+def test_no_module_imports_a_posix_only_module_when_it_is_imported():
+    posix_only = {"fcntl", "grp", "pwd", "resource", "termios"}
+    for name, file in FILES.items():
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+                assert not modules & posix_only, name
+
+
 def test_torchvision_is_never_imported():
     assert not [file for file in ROOT.rglob("*.py") if "import torchvision" in file.read_text()]

@@ -1,6 +1,5 @@
 """Neighbors are the nearest by plain arithmetic, with or without faiss, and features are cached."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -9,9 +8,7 @@ import pytest
 
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_from_checkpoint
-from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.reproduce import paper_figures, plots
-from command_line import alexnet as command
+from alexnet.reproduce.figures import figure4, image_grids
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -95,22 +92,6 @@ def test_features_of_a_split_are_its_images_features_and_are_cached(saved, packe
     np.testing.assert_allclose(nb.split_features(model, split, indices=some), expected[some], rtol=1e-5, atol=1e-6)
 
 
-def test_the_command_names_and_draws_the_nearest(saved, class_folders, cache, tmp_path, capsys):
-    write_huggingface(saved, tmp_path / "model")
-    photo = class_folders / "train" / "birch" / "004.png"
-    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--reference-set", str(class_folders),
-                 "--out", str(tmp_path / "near.png"), "--count", "3"]
-    command(*arguments, "--json")
-    found = json.loads(capsys.readouterr().out)[0]
-    assert found["image"] == str(photo)
-    assert found["nearest"][0]["image"].endswith("train/birch/004.png")
-    assert found["nearest"][0]["distance"] == pytest.approx(0, abs=1e-4)
-    assert [len(found["nearest"]), found["nearest"][0]["class"]] == [3, "birch"]
-    assert (tmp_path / "near.png").read_bytes().startswith(b"\x89PNG")
-    command(*arguments)
-    assert "birch" in capsys.readouterr().out
-
-
 def test_an_images_class_comes_from_its_folders_name():
     classes = ("tench", "my own")
     for folder, name in (("n01440764", "tench"), ("tench", "tench"), ("my own", "my own"), ("photos", ""), ("", "")):
@@ -120,27 +101,11 @@ def test_an_images_class_comes_from_its_folders_name():
 def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
     near = [nb.Neighbor(3, "train/ash/003.png", "ash", 1.25), nb.Neighbor(40, "train/birch/010.png", "birch", 12.0)]
     pixels = np.zeros((32, 32, 3), np.uint8)
-    rows = paper_figures.rows_beside(
+    rows = figure4.neighbor_rows(
         [pixels, pixels], ["birch", ""], [near, near], packed.split("train"), ["a_1", "a_2"])
     assert [(asked.name, asked.note) for asked, _ in rows] == [("birch", "a_1"), ("a_2", "")]
     assert [[(one.name, one.note, one.is_true) for one in found] for _, found in rows] == [
         [("ash", "1.2", False), ("birch", "12.0", True)], [("ash", "1.2", False), ("birch", "12.0", False)]]
-    asked = plots.Shown(pixels, "birch", "ILSVRC2012_val_00017472")
-    drawn = plots.beside([(asked, rows[0][1])]).get_axes()[0].texts[0].get_text()
+    asked = image_grids.Tile(pixels, "birch", "ILSVRC2012_val_00017472")
+    drawn = image_grids.neighbor_grid([(asked, rows[0][1])]).get_axes()[0].texts[0].get_text()
     assert drawn == "…2012_val_00017472"  # the end, which tells files apart
-
-
-def test_mistakes_are_one_sentence(saved, class_folders, cache, tmp_path, capsys):
-    write_huggingface(saved, tmp_path / "model")
-    (tmp_path / "empty").mkdir()
-    ash, reference_set = str(class_folders / "val" / "ash"), ["--reference-set", str(class_folders)]
-    for words, sentence in (
-            ([str(tmp_path / "empty"), *reference_set], "empty holds no files; name an image"),
-            ([ash, *reference_set, "--count", "51"], "at most 50"),
-            ([ash, *reference_set, "--out", "x.pdf"], "ends in .pdf;"),
-            (reference_set, "neighbors takes a checkpoint and then images"),
-            ([ash, *reference_set, "--count", "0"], "--count 0 must be"),
-            ([ash, *reference_set, "--layer", "fc9"], "did you mean")):
-        assert command("neighbors", str(tmp_path / "model"), *words) == 2
-        error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert sentence in error

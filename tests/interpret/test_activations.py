@@ -1,4 +1,4 @@
-"""What `diagnose` sees is there, what it says fits it, and the network is left as it was."""
+"""Measurements of a network at work are right, the findings fit them, and the network stays as it was."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from alexnet.architecture.presets import arch, recipe
 from alexnet.cli import render
 from alexnet.cli.render import spark
 from alexnet.data.preprocessing import Preprocess
-from alexnet.interpret import activations, health
+from alexnet.errors import Finding
+from alexnet.interpret import activations
 from alexnet.interpret.activations import (
     ActivationProbe,
     effective_rank,
@@ -24,9 +25,9 @@ from alexnet.interpret.activations import (
     saturated,
     training_views,
 )
-from alexnet.interpret.health import verdicts
+from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claims, runs
+from alexnet.reproduce import claims, compare
 from alexnet.training import monitor, trainer
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
@@ -129,51 +130,57 @@ def test_a_unit_that_is_active_for_one_image_is_not_dead(tiny):
     assert report.rank == pytest.approx(effective_rank(torch.cat(outputs)), rel=1e-4)
 
 
-def test_verdicts_name_the_layer_and_the_remedy(tiny):
-    seen = inspect_activations(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
-    seen = replace(seen, units=tuple(replace(one, dead=0.0) for one in seen.units))
+def reported(found: list[Finding]) -> list[tuple[str, str]]:
+    return [(finding.kind, finding.subject) for finding in found]
+
+
+def test_a_finding_names_the_kind_the_layer_and_the_number(tiny):
+    report = inspect_activations(network_of(tiny, "norm=none", "dense_norm=false"), some(), rate=1e-3)
+    report = replace(report, units=tuple(replace(layer, dead=0.0) for layer in report.units))
     relu, tanh = override(tiny, ["norm=none"]), override(tiny, ["norm=none", "activation=tanh"])
-    assert verdicts(seen, relu, 500) == [health.HEALTHY]
+    assert findings(report, relu, 500) == []
 
     def units(**change):
-        return replace(seen, units=(seen.units[0], replace(seen.units[1], **change), *seen.units[2:]))
+        return replace(report, units=(report.units[0], replace(report.units[1], **change), *report.units[2:]))
 
     def weights(place, **change):
-        changed = list(seen.weights)
+        changed = list(report.weights)
         changed[place] = replace(changed[place], **change)
-        return replace(seen, weights=tuple(changed))
+        return replace(report, weights=tuple(changed))
 
-    (said,) = verdicts(units(dead=0.6), relu, 500)
-    assert said.startswith("dying: 60% of relu2's units are zero for every image")
-    (said,) = verdicts(units(saturated=0.8), tanh, 500)
-    assert said.startswith("saturating: 80% of relu2's values lie where tanh is almost flat")
-    (said,) = verdicts(weights(1, update=seen.weights[1].weight), relu, 500)
-    assert said.startswith("too fast: a step changes conv2's weights by 100.0%")
-    (said,) = verdicts(weights(2, update=0.0), relu, 500)
-    assert said.startswith("standing still: a step changes conv3's weights by 0 of their size")
-    (said,) = verdicts(weights(0, gradient=1e-12), relu, 500)
-    assert said.startswith("vanishing: the gradient of conv1's weights is 1e-12")
-    stuck = replace(seen, loss=1.3863)
-    assert verdicts(stuck, relu, 500)[0].startswith("the loss is 1.386, still ln(4) = 1.386 after 500 steps:")
-    assert verdicts(stuck, relu, None)[0].startswith("the loss is 1.386, still ln(4) = 1.386: every class")
-    assert verdicts(stuck, relu, 8) == [health.HEALTHY]  # too early to tell
-    assert verdicts(replace(seen, loss=99.0), relu, 50)[0].startswith("the loss is 99, far above ln(4) = 1.386 a")
+    stuck = replace(report, loss=1.3863)
+    for changed, arch_, steps, kind, layer, number in (
+            (units(dead=0.6), relu, 500, "dead", "relu2", "60% of its units are zero for every image"),
+            (units(saturated=0.8), tanh, 500, "saturated", "relu2", "80% of its values"),
+            (weights(1, update=report.weights[1].weight), relu, 500, "update_too_large", "conv2", "by 100.0%"),
+            (weights(2, update=0.0), relu, 500, "update_too_small", "conv3", "by 0 of their size"),
+            (weights(0, gradient=1e-12), relu, 500, "vanishing", "conv1", "is 1e-12"),
+            (stuck, relu, 500, "loss_not_falling", "", "the loss is 1.386, still ln(4) = 1.386 after 500 steps"),
+            (stuck, relu, None, "loss_not_falling", "", "the loss is 1.386, still ln(4) = 1.386: every class"),
+            (replace(report, loss=99.0), relu, 50, "exploding", "", "the loss is 99, far above ln(4) = 1.386")):
+        found = findings(changed, arch_, steps)
+        assert reported(found) == [(kind, layer)]
+        assert number in found[0].problem
+        assert found[0].remedy
+    assert findings(stuck, relu, 8) == []  # too early to tell
 
-    normed = [sentence for wrong in (units(dead=0.6), weights(0, gradient=1e-12), stuck)
-              for sentence in verdicts(wrong, tiny, 500)]
-    assert len(normed) == 3
-    assert not [sentence for sentence in normed if "norm" in sentence]
+    normed = [finding for changed in (units(dead=0.6), weights(0, gradient=1e-12), stuck)
+              for finding in findings(changed, tiny, 500)]
+    assert [finding.kind for finding in normed] == ["dead", "vanishing", "loss_not_falling"]
+    assert not [finding for finding in normed if "norm" in finding.remedy]
 
 
 @pytest.mark.parametrize("change", [{"gradient": math.inf}, {"gradient": math.nan}, {"gradient": 1e30}])
-def test_of_a_network_that_has_exploded_nothing_else_is_said(tiny, change):
-    seen = inspect_activations(network_of(tiny), some(), rate=1e-3)
-    wild = replace(seen, weights=(*seen.weights[:-1], replace(seen.weights[-1], update=math.inf, **change)))
-    (said,) = verdicts(wild, tiny, 8)
-    assert said.startswith("the gradient of fc7's weights is ")
-    assert "after 8 steps: it is exploding; lower the rate" in said
-    (said,) = verdicts(replace(wild, loss=math.nan), tiny, 1)
-    assert said.startswith("the loss is nan after 1 step: the weights have exploded")
+def test_an_exploded_network_gets_that_finding_alone(tiny, change):
+    report = inspect_activations(network_of(tiny), some(), rate=1e-3)
+    wild = replace(report, weights=(*report.weights[:-1], replace(report.weights[-1], update=math.inf, **change)))
+    found = findings(wild, tiny, 8)
+    assert reported(found) == [("exploding", "fc7")]
+    assert f"is {change['gradient']:.1g} after 8 steps" in found[0].problem
+    assert "lower the learning rate" in found[0].remedy
+    (found,) = findings(replace(wild, loss=math.nan), tiny, 1)
+    assert (found.kind, found.subject) == ("exploding", "")
+    assert found.problem == "the loss is nan after 1 step: the weights have exploded"
     assert math.isnan(effective_rank(torch.tensor([[1.0, math.inf]])))
 
 
@@ -217,42 +224,16 @@ def test_sigmoids_pass_less_gradient_than_relus():
     assert first_to_last("sigmoid") < 0.01 * first_to_last("relu")
 
 
-def test_diagnose_prints_layers_and_a_verdict(class_folders, packed, tmp_path, capsys):
-    run = tmp_path / "run"
-    settings = ["--arch", "small", "--set", "arch.input.side=32", "--set", "arch.input.crop=28", "--epochs", 1]
-    assert command("train", packed.path, *settings, "--out", run) == 0
-    capsys.readouterr()
-    assert command("diagnose", run, packed.path, "--images", 50) == 0
-    printed = capsys.readouterr().out
-    for word in ("relu1", "conv5", "fc7", "saturated", "update/weight",
-                 "80 of 120 training images, in whole batches; loss"):
-        assert word in printed
-    assert command("diagnose", run, packed.path, "--json") == 0
-    tree = json.loads(capsys.readouterr().out)
-    assert {one["layer"] for one in tree["weights"]} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
-    assert tree["verdicts"]
-    assert command("diagnose") == 2
-    assert "alexnet diagnose runs/mine DATA" in capsys.readouterr().err
-    for words, sentence in (
-            ([run], f"{run} is a run or a checkpoint and no images; name the data"),
-            ([run, packed.path, "--steps", 5], "diagnose of a checkpoint takes no --steps"),
-            ([packed.path, "--images", 9], "diagnose without a checkpoint takes no --images"),
-            ([run, packed.path, "--images", 0], "--images 0 must be at least 2\n"),
-            ([packed.path, "--steps", 0], "--steps 0 must be at least 1\n"),
-            ([packed.path, "--side", 0], "--side 0 must be 32 or 64")):
-        assert command("diagnose", *words) == 2
-        assert sentence in capsys.readouterr().err
-
-
-def test_what_several_networks_share_is_said_once_with_their_names(tiny):
-    seen = inspect_activations(network_of(tiny), some(), rate=1e-3)
-    said = list(render._said([
-        runs.BeforeAfter("a", seen, seen, ("saturating: 60% of tanh1's values are flat; normalize",)),
-        runs.BeforeAfter("b", seen, seen, ("saturating: 70% of tanh2's values are flat; normalize", "all is well")),
-        runs.BeforeAfter("c", seen, seen, ("all is well",)),
-        runs.BeforeAfter("d", seen, seen, ("too fast: fc7; lower the rate",))]))
-    assert said == ["a: saturating: 60% of tanh1's values are flat.", "b: saturating: 70% of tanh2's values are flat.",
-                    "For each of these: normalize.", "b; c: all is well.", "d: too fast: fc7; lower the rate."]
+def test_a_remedy_that_several_networks_share_is_printed_once(tiny):
+    report = inspect_activations(network_of(tiny), some(), rate=1e-3)
+    lines = list(render._findings([
+        compare.BeforeAfter("a", report, report, (Finding("saturated", "tanh1", "60% is flat", "normalize"),)),
+        compare.BeforeAfter("b", report, report, (Finding("saturated", "tanh2", "70% is flat", "normalize"),
+                                               Finding("other", "", "all is well"))),
+        compare.BeforeAfter("c", report, report, (Finding("other", "", "all is well"),)),
+        compare.BeforeAfter("d", report, report, (Finding("update_too_large", "fc7", "by 90%", "lower the rate"),))]))
+    assert lines == ["a: tanh1: 60% is flat.", "b: tanh2: 70% is flat.", "For each of these: normalize.",
+                     "b; c: all is well.", "d: fc7: by 90%; lower the rate."]
 
 
 def test_networks_side_by_side(packed, capsys, monkeypatch):
@@ -260,13 +241,13 @@ def test_networks_side_by_side(packed, capsys, monkeypatch):
     monkeypatch.setattr(claims, "PAPER_SMALL", small)
     assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == {variant.name for variant in claims.COMPARED}
+    assert set(rows) == {variant.name for variant in compare.COMPARED}
 
     def most(name, when="before"):
         return max(one["saturated"] for one in rows[name][when]["units"])
 
     assert most("tanh, pixels of 0 to 255") > 0.5 > most("tanh")
-    assert any("saturating" in said for said in rows["tanh, pixels of 0 to 255"]["verdicts"])
+    assert "saturated" in {finding["kind"] for finding in rows["tanh, pixels of 0 to 255"]["findings"]}
     assert command("diagnose", packed.path, "--side", 32, "--steps", 1) == 0
     assert "Before the first step → after 1." in " ".join(capsys.readouterr().out.split())
     assert activations.FLAT_SLOPE == 0.05
@@ -285,5 +266,6 @@ def test_training_logs_signals_and_names_dead_units_once(packed, tiny, tmp_path,
         assert event["dead"]["relu3"] == 1
         assert event["saturated"]["relu3"] == 1
         assert set(event["ratio"]) == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
-    said = [event["text"] for event in events if event["event"] == "warning"]
-    assert len([text for text in said if text.startswith("dying: 100% of relu3's units")]) == 1
+    (dead,) = [event for event in events if event["event"] == "warning" and event["kind"] == "dead"]
+    assert dead["subject"] == "relu3"
+    assert "100% of its units are zero" in dead["problem"]

@@ -1,21 +1,17 @@
 """Receptive fields match gradients, top patches have the largest outputs, and attribution maps match definitions."""
 
-import json
 import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.interpret import attribution, top_patches
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.reproduce import plots
-from command_line import alexnet as command
+from alexnet.reproduce.figures import attribution_maps, image_grids
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -202,13 +198,14 @@ def test_a_network_of_tanh_has_no_guided_gradients():
 
 def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_flush():
     heat = np.linspace(-1, 1, 64).reshape(8, 8)
-    figure = plots.attribution_figure(np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
-                              {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
-    title, *labels = figure.texts
+    figure = attribution_maps.attribution_figure(
+        np.zeros((8, 8, 3), np.uint8), {"occlusion": heat, "Grad-CAM": heat.clip(0)},
+        {"guided gradients": np.zeros((8, 8, 3))}, "tench, 96%")
+    title, *said = figure.texts
     assert title.get_text() == "tench, 96%"
     assert title.get_position()[0] == min(axes.get_position().x0 for axes in figure.get_axes()) == 0
-    assert [text.get_text() for text in labels] == [
-        "speaks against it", "speaks for it", "no effect", "speaks for it", "gray: no effect"]
+    assert [text.get_text() for text in said] == [
+        "against the class", "for the class", "no effect", "for the class", "gray: no effect"]
     keys = [axes for axes in figure.get_axes() if len(axes.get_images()) == 2 and axes.get_position().height < 0.1]
     for key, left in zip(keys, ("blue", "neither"), strict=True):
         first, *_, last = key.get_images()[1].get_array()[0]
@@ -218,64 +215,12 @@ def test_the_picture_of_what_an_answer_rests_on_explains_its_colors_and_stands_f
 
 def test_under_each_patch_stands_its_output():
     patch = np.zeros((5, 5, 3), np.uint8)
-    figure = plots.patches({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
-    labels = [text.get_text() for text in figure.texts]
-    assert labels[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
+    figure = image_grids.patch_grid({"relu1, unit 0": [(patch, "4.20"), (patch, "1.00")], "relu1, unit 1": []}, 2)
+    said = [text.get_text() for text in figure.texts]
+    assert said[1:] == ["relu1, unit 0", "4.20", "1.00", "relu1, unit 1", "zero everywhere"]
     wide, high = figure.get_size_inches()
     boxes = [axes.get_position() for axes in figure.get_axes()]
     assert len({(round(box.width * wide, 6), round(box.height * high, 6)) for box in boxes}) == 1
-
-
-@pytest.fixture
-def files(saved, class_folders, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_huggingface(saved, tmp_path / "model")
-    (tmp_path / "photos").symlink_to(class_folders)
-    return tmp_path
-
-
-def test_the_commands_draw_and_tell(files, capsys):
-    assert command("attribute", "model", "photos/val/ash/000.png", "--json") == 0
-    output = json.loads(capsys.readouterr().out)
-    assert output["class"] in "abcdefg"
-    assert np.array(output["occlusion"]).shape == np.array(output["grad_cam"]).shape == (28, 28)
-    with Image.open(output["figure"]) as picture:
-        assert picture.width > 500
-    assert command("attribute", "model", "photos/val/ash/000.png", "--class", "b", "--out", "b.svg") == 0
-    output = capsys.readouterr().out
-    assert "photos/val/ash/000.png: b" in output
-    assert " percentage points, averaged over the squares that cover that pixel" in output
-    assert (files / "b.svg").read_text().startswith("<svg")
-
-    assert command("top-patches", "model", "photos", "--layer", "conv3", "--unit", "2", "--unit", "0", "--count", "4",
-                   "--json") == 0
-    output = json.loads(capsys.readouterr().out)
-    assert [one["unit"] for one in output] == [2, 0]
-    assert [len(one["patches"]) for one in output] == [4, 4]
-    assert command("top-patches", "model", "photos", "--layer", "relu6", "--split", "val") == 0
-    assert "figure: figures/top-patches.png" in capsys.readouterr().out
-    assert command("top-patches", "model", "photos", "--layer", "fc7", "--split", "val", "--unit", "2") == 0
-    title, unit, _ = capsys.readouterr().out.splitlines()
-    assert title == "unit   largest output   classes of its patches (count)"
-    assert unit.startswith("2, c   ")
-
-
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["attribute", "model", "photos/val/ash/000.png", "--class", "dog"], "has no class 'dog'"),
-    (["attribute", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
-    (["top-patches", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--count", "613"], "--count 613 must be at most 50"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif"),
-    (["attribute", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
-    (["attribute", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
-    (["attribute", "model", "photos"], "photos is a folder; name an image in it")])
-def test_mistakes_are_one_sentence(files, capsys, words, sentence):
-    assert command(*words) == 2
-    assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
-    assert not (files / "figures").exists()
 
 
 def test_without_captum_the_remedy_is_named(saved, monkeypatch):

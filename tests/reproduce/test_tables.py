@@ -16,7 +16,7 @@ from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.reproduce.tables import REPORTED, Ours, tables, to_json
+from alexnet.reproduce.tables import REPORTED, Measured, measure_table, to_json
 from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,9 +44,9 @@ def same(one: Errors, other: Errors) -> None:
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
 
 
-def test_every_line_is_what_evaluation_measures(packed, members):
+def test_every_row_equals_evaluate(packed, members):
     split, identity = packed.split("val"), torch.arange(4)
-    measured = tables(members, split, label_map=identity)
+    measured = measure_table(members, split, label_map=identity)
     assert [(row.system, row.networks, row.views) for row in measured] == [
         ("net 0", 1, 1), ("net 0", 1, 10), ("net 1", 1, 1), ("net 1", 1, 10), ("net 2", 1, 1), ("net 2", 1, 10),
         ("3 CNNs averaged", 3, 1), ("3 CNNs averaged", 3, 10)]
@@ -59,24 +59,24 @@ def test_every_line_is_what_evaluation_measures(packed, members):
 
 @pytest.mark.parametrize("batch_size", [1, 70, 1000])
 def test_every_image_counts_once_at_any_batch_size(packed, members, batch_size):
-    measured = tables(members, packed.split("val"), label_map=torch.arange(4), batch_size=batch_size)
-    expected = tables(members, packed.split("val"), label_map=torch.arange(4))
+    measured = measure_table(members, packed.split("val"), label_map=torch.arange(4), batch_size=batch_size)
+    expected = measure_table(members, packed.split("val"), label_map=torch.arange(4))
     for row, other in zip(measured, expected, strict=True):
         assert row.errors.images == 44
         same(row.errors, other.errors)
 
 
-def test_labels_go_through_the_map_from_the_datas_classes_to_the_networks(packed, members):
+def test_labels_are_mapped_from_data_classes_to_network_classes(packed, members):
     label_map = torch.tensor([2, 0, 3, 1])
     split = packed.split("val")
-    for row in tables(members[:1], split, label_map=label_map):
+    for row in measure_table(members[:1], split, label_map=label_map):
         same(row.errors, evaluate([members[0][1]], split, views=row.views, label_map=label_map))
 
 
-def test_one_network_has_no_average_and_two_of_one_name_are_two(packed, members):
+def test_one_network_has_no_average_and_equal_names_are_kept_apart(packed, members):
     split = packed.split("val")
-    assert [row.views for row in tables(members[:1], split, label_map=torch.arange(4))] == [1, 10]
-    twice = tables([("net", members[0][1]), ("net", members[1][1])], split, label_map=torch.arange(4))
+    assert [row.views for row in measure_table(members[:1], split, label_map=torch.arange(4))] == [1, 10]
+    twice = measure_table([("net", members[0][1]), ("net", members[1][1])], split, label_map=torch.arange(4))
     assert [row.errors.images for row in twice] == [44] * 6
     same(twice[0].errors, evaluate([members[0][1]], split))
     same(twice[2].errors, evaluate([members[1][1]], split))
@@ -84,13 +84,14 @@ def test_one_network_has_no_average_and_two_of_one_name_are_two(packed, members)
 
 def test_progress_ends_at_the_number_of_images(packed, members):
     seen = []
-    tables(members[:1], packed.split("val"), label_map=torch.arange(4), on_progress=lambda *call: seen.append(call))
+    measure_table(members[:1], packed.split("val"), label_map=torch.arange(4),
+                  on_progress=lambda *call: seen.append(call))
     assert len(seen) > 1
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert {total for _, total in seen} == {44} == {seen[-1][0]}
 
 
-def test_the_papers_numbers_are_those_it_prints():
+def test_reported_numbers_are_those_of_the_paper():
     """Typed in again from the paper: §6's footnote, Table 1, Table 2's three columns, and §6's last numbers."""
     printed = {
         ("Table 1", "sparse coding"): [(47.1, 28.2)], ("Table 1", "SIFT + FVs"): [(45.7, 25.7)],
@@ -108,8 +109,8 @@ def test_the_papers_numbers_are_those_it_prints():
     assert {row.views for row in REPORTED if "CNN" in row.system and row.where.startswith("Table")} == {10}
 
 
-def test_json_holds_both_sides_as_fractions():
-    tree = json.loads(json.dumps(to_json([Ours("a", 1, 10, Errors(200, 300.0, 50, 10))])))
+def test_json_has_errors_as_fractions():
+    tree = json.loads(json.dumps(to_json([Measured("a", 1, 10, Errors(200, 300.0, 50, 10))])))
     assert {"system": "5 CNNs", "views": 10, "images": "ILSVRC-2012 val", "where": "Table 2", "top1_error": 0.381,
             "top5_error": 0.164} in tree["paper"]
     (ours,) = tree["ours"]
@@ -124,8 +125,8 @@ def printed(measured, images="44 of trees, 4 classes", width=100) -> list[str]:
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def test_the_table_fits_100_columns_with_one_line_for_each_system():
-    measured = [Ours(name, networks, views, Errors(50_000, 1.0, 20_350 + views, 9_100)) for name, networks in (
+def test_the_table_fits_100_columns_with_a_line_for_each_system():
+    measured = [Measured(name, networks, views, Errors(50_000, 1.0, 20_350 + views, 9_100)) for name, networks in (
         ("runs/paper-ilsvrc", 1), ("runs/paper-2", 1), ("2 CNNs averaged", 2)) for views in (1, 10)]
     lines = printed(measured, "50,000 of val, 1000 classes")
     assert max(map(len, lines)) <= 100
@@ -134,21 +135,21 @@ def test_the_table_fits_100_columns_with_one_line_for_each_system():
     assert lines[lines.index("ours") + 1].split() == [
         "runs/paper-ilsvrc", "1", "50,000", "of", "val,", "1000", "classes", "40.7%", "18.2%", "40.3", "to", "41.1,",
         "17.9", "to", "18.5"]
-    assert not [line for line in lines if "are not the paper's" in line]
+    assert not [line for line in lines if "not the paper's" in line]
 
 
-def test_remarks_say_what_averaging_changed_and_what_must_not_be_compared():
+def test_remarks_on_averaging_and_comparability():
     wrong = {("a", 1): 20, ("b", 1): 30, ("2 CNNs averaged", 1): 22, ("a", 10): 10, ("b", 10): 10,
              ("2 CNNs averaged", 10): 12}
-    text = " ".join(printed([Ours(name, 2 if "CNNs" in name else 1, views, Errors(100, 1.0, top1, 1))
+    text = " ".join(printed([Measured(name, 2 if "CNNs" in name else 1, views, Errors(100, 1.0, top1, 1))
                              for (name, views), top1 in wrong.items()]))
-    assert "errors on 100 images that are not the paper's 50,000" in text
-    assert "One view: single networks 20.0% to 30.0%, mean 25.0%; averaging their outputs, -3.0 points." in text
-    assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs, +2.0 points (Table" in text
+    assert "errors are measured on 100 images, which are not the paper's 50,000" in text
+    assert "One view: single networks 20.0% to 30.0%, mean 25.0%; averaging their outputs: -3.0 points." in text
+    assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs: +2.0 points (Table" in text
 
 
-def test_a_path_in_brackets_is_printed_as_it_is():
-    assert any("runs/[bold]x" in line for line in printed([Ours("runs/[bold]x", 1, 1, Errors(10, 1.0, 1, 1))]))
+def test_brackets_in_a_path_are_printed():
+    assert any("runs/[bold]x" in line for line in printed([Measured("runs/[bold]x", 1, 1, Errors(10, 1.0, 1, 1))]))
 
 
 # --- The command line -------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
-"""What is installed is whole, answers quickly, and asks the network for nothing; and what is not so would be seen."""
+"""Wheel and sdist are complete, start quickly and open no socket; and the checks would detect the opposite."""
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -11,9 +14,38 @@ import wheel
 from wheel import Installed
 
 
-def test_wheel_and_sdist_are_whole_and_every_help_opens_no_socket_and_imports_no_torch():
-    found = wheel.measure(pythons=0, epochs=0, seconds=2)
-    assert found.holds, found.found
+@pytest.mark.slow
+def test_wheel_and_sdist_are_complete_and_every_help_runs_without_sockets_and_torch():
+    finding = wheel.measure(pythons=0, epochs=0, seconds=2)
+    assert finding.holds, finding.found
+
+
+def test_every_file_of_the_package_matches_the_package_data():
+    """setuptools leaves out other files without a word."""
+    project = tomllib.loads((wheel.ROOT / "pyproject.toml").read_text())
+    package, compiled = wheel.ROOT / "src" / "alexnet", (".pyc", ".so", ".pyd")
+    included = {path for pattern in project["tool"]["setuptools"]["package-data"]["alexnet"]
+                for path in package.glob(pattern)}
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", *compiled)}
+    assert files <= included
+
+
+def test_no_requirement_at_run_time_brings_torchvision():
+    """Its wheels on PyPI need the CUDA build of torch. The extras `test`, `ci` and `bench` are not for run time."""
+    extras = wheel.PROJECT["optional-dependencies"]
+    todo = [*wheel.PROJECT["dependencies"], *(one for name in extras if name not in ("test", "ci", "bench", "all")
+                                              for one in extras[name])]
+    names: set[str] = set()
+    while todo:
+        name = re.match(r"[\w.-]+", todo.pop())[0].lower()
+        if name not in names:
+            names.add(name)
+            try:
+                todo += [one for one in requires(name) or () if "extra ==" not in one]
+            except PackageNotFoundError:  # a requirement of another platform
+                continue
+    assert "torch" in names
+    assert "torchvision" not in names
 
 
 @pytest.fixture
@@ -27,33 +59,34 @@ def package(tmp_path: Path) -> Path:
     return tree
 
 
-def test_a_wheel_that_lacks_a_page_holds_a_test_and_says_little_is_told_so(package: Path, tmp_path: Path):
+def test_faults_of_a_wheel_are_listed(package: Path, tmp_path: Path):
     with ZipFile(made := tmp_path / "alexnet.whl", "w") as file:
         file.writestr("alexnet/cli.py", "other code")
         file.writestr("tests/test_cli.py", "a test")
         file.writestr(f"alexnet-{wheel.PROJECT['version']}.dist-info/METADATA", "Name: alexnet\n\nsomething")
-    told = list(wheel.differs(package, made))
+    faults = list(wheel.differs(package, made))
     assert {"the wheel's alexnet/cli.py differs", "the wheel's alexnet/page.html is missing",
             "the wheel holds tests/test_cli.py", "the metadata's License-Expression is None",
-            "the metadata does not require torch>=2.10", "the metadata's description is not the README"} <= set(told)
-    assert not any("Name" in one for one in told)
+            "the metadata does not require torch>=2.10", "the metadata's description is not the README"} <= set(faults)
+    assert not any("Name" in fault for fault in faults)
 
 
-@pytest.mark.parametrize(("code", "told"), [
-    ("import socket; socket.socket()", "socket.__new__"), ("import socket; socket.getaddrinfo('localhost', 80)",
-                                                          "socket.getaddrinfo"),
+@pytest.mark.parametrize(("code", "fault"), [
+    ("import socket; socket.socket()", "socket.__new__"),
+    ("import socket; socket.getaddrinfo('localhost', 80)", "socket.getaddrinfo"),
     ("import torch", "imports torch"), ("import numpy", "imports numpy"), ("", "")])
-def test_a_command_that_opens_a_socket_or_imports_torch_is_heard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str,
+def test_a_help_that_opens_a_socket_or_imports_torch_is_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, fault: str,
 ):
     package, script = tmp_path / "alexnet", tmp_path / "script.py"
-    package.mkdir()
+    (package / "cli").mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "cli.py").write_text("import sys; print(' '.join(['Usage: alexnet', *sys.argv[1:-1]]))")
+    (package / "cli" / "__init__.py").touch()
+    (package / "cli" / "main.py").write_text("import sys; print(' '.join(['Usage: alexnet', *sys.argv[1:-1]]))")
     (tmp_path / "torch.py").touch()
     (tmp_path / "numpy.py").touch()
     script.write_text(f"import alexnet.cli.main\n{code}")
     monkeypatch.setattr(wheel, "commands", lambda: ["pack"])
     seen = wheel.Seen()
     wheel.ask_for_help(seen, Installed("here", Path(sys.executable), script, (tmp_path,)), tmp_path, seconds=60)
-    assert [one.count(told) for one in seen.wrong] == ([1, 1] if told else [])
+    assert [one.count(fault) for one in seen.wrong] == ([1, 1] if fault else [])

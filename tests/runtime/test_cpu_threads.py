@@ -1,4 +1,4 @@
-"""OpenMP's threads leave their core soon after their work: processor time of a process that waits, from outside."""
+"""OpenMP's threads sleep soon after their work: processor time of a process that waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 WORK_AND_WAIT = """
 import os, sys, time
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-if sys.argv[1] == "briefly":
+if sys.argv[1] == "limited":
     limit_openmp_spinning()
 import torch
 torch.set_num_threads(2)
@@ -25,19 +25,20 @@ print(time.process_time() - before)
 """
 
 
-def seconds(how: str) -> float:
+def processor_seconds(setting: str) -> float:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    return float(subprocess.run([sys.executable, "-c", WORK_AND_WAIT, how], capture_output=True, text=True, check=True,
-                                env=environment).stdout)
+    finished = subprocess.run([sys.executable, "-c", WORK_AND_WAIT, setting], capture_output=True, text=True,
+                              check=True, env=environment)
+    return float(finished.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or (os.cpu_count() or 1) < 2, reason="torch brings GNU's OpenMP on Linux")
-def test_a_thread_that_waits_for_a_batch_does_not_keep_a_core_busy():
-    assert seconds("briefly") < seconds("as it is") / 2
+def test_a_waiting_thread_does_not_keep_a_core_busy():
+    assert processor_seconds("limited") < processor_seconds("default") / 2
 
 
-def test_a_wish_of_the_environment_is_kept(monkeypatch):
+def test_environment_variables_take_precedence(monkeypatch):
     from alexnet._runtime.cpu_threads import limit_openmp_spinning
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

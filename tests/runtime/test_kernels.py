@@ -1,4 +1,4 @@
-"""The compiled kernels against their twins in torch and Pillow, at every level of instructions the processor has."""
+"""The C kernels against torch and Pillow, with every instruction set that the processor has."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ LEVELS = native.LEVELS[: native.LEVELS.index(native.level() or "generic") + 1]
 
 @pytest.fixture(params=LEVELS)
 def instructions(request, monkeypatch):
-    """Each level in turn."""
+    """Each instruction set in turn."""
     monkeypatch.setenv("ALEXNET_NATIVE", request.param)
     assert native.level() == request.param, "the package was installed without its kernels: is there a C compiler?"
     return request.param
 
 
 def without_kernels(work):
-    """What the twin in torch gives."""
+    """The result of the torch code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALEXNET_NATIVE", "0")
         assert native.level() == ""
@@ -59,7 +59,7 @@ NORMS = [LRN(), LRN(divide_by_n=True), LRN(within_tower=True), LRN(k=1.0, n=3, a
 @pytest.mark.parametrize("lrn", NORMS, ids=str)
 @pytest.mark.parametrize("shape", [(3, 96, 7, 5), (1, 2, 1, 1), (2, 34, 3, 3), (0, 16, 4, 4)])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_normalization_and_its_gradient_equal_the_banded_convolution_in_double_precision(lrn, shape, channels_last):
+def test_response_norm_and_its_gradient_equal_torch_in_double_precision(lrn, shape, channels_last):
     norm, maps = ResponseNorm(lrn, shape[1], 2), maps_of(shape, 30, channels_last=channels_last).requires_grad_()
     above = maps_of(shape, 1, seed=1)
     assert kernels.supports_norm(maps, norm.towers, lrn.n)
@@ -73,15 +73,15 @@ def test_normalization_and_its_gradient_equal_the_banded_convolution_in_double_p
 
 
 @pytest.mark.usefixtures("instructions")
-def test_normalization_in_bf16_is_fp32_rounded_once():
+def test_response_norm_in_bf16_is_fp32_rounded_once():
     norm, maps = ResponseNorm(LRN(), 48, 1), maps_of((2, 48, 6, 6), 50, dtype=torch.bfloat16)
     torch.testing.assert_close(norm(maps), norm(maps.float()).bfloat16(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e8, 3e18, float("inf"), float("nan")])
 @pytest.mark.usefixtures("instructions")
-def test_normalization_of_extreme_values_is_what_torch_makes_of_them(value):
-    """A run that diverges must be seen to: no kernel may hide a NaN."""
+def test_response_norm_of_extreme_values_equals_torch(value):
+    """A kernel must not hide the NaN of a diverging run."""
     maps = torch.full((1, 16, 1, 1), value)
     norm = ResponseNorm(LRN(), 16, 1)
     for dtype in (torch.float32, torch.bfloat16):
@@ -93,7 +93,7 @@ def test_normalization_of_extreme_values_is_what_torch_makes_of_them(value):
         assert norm(maps).isnan().all()
 
 
-def test_the_twin_in_torch_keeps_only_the_maps_and_has_the_same_gradient():
+def test_response_norm_in_torch_has_the_same_gradient():
     def gradient():
         maps = maps_of((2, 24, 5, 5), 30).requires_grad_()
         ResponseNorm(LRN(within_tower=True), 24, 2)(maps).backward(maps_of((2, 24, 5, 5), 1, seed=1))
@@ -105,11 +105,11 @@ def test_the_twin_in_torch_keeps_only_the_maps_and_has_the_same_gradient():
 @pytest.mark.usefixtures("instructions")
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_views_equal_the_twin_in_torch(data):
+def test_crops_equal_torch(data):
     side = data.draw(st.integers(1, 40))
     crop = data.draw(st.integers(1, side))
     crop_by = data.draw(st.sampled_from(["window", "center", "resized"]))
-    count = data.draw(st.integers(crop_by == "resized", 5))  # torch has no grid for no image
+    count = data.draw(st.integers(crop_by == "resized", 5))  # torch cannot make a grid for zero images
     channels = data.draw(st.sampled_from(["RGB", "BGR"]))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     mean_side = data.draw(st.sampled_from([1, side]))
@@ -126,8 +126,8 @@ def test_views_equal_the_twin_in_torch(data):
 
     seen, expected = views(), without_kernels(views)
     assert seen.dtype == expected.dtype == dtype
-    # One rounding to bf16 of numbers that agree to fp32's last digits.
-    # Places of a rescaled box agree to fp32's last digits too, times 255 from pixel to pixel of such noise.
+    # bf16: one rounding of numbers that agree to the last digits of fp32. Rescaled boxes: positions agree to the last
+    # digits of fp32, and neighboring pixels of this noise differ by up to 255.
     torch.testing.assert_close(seen, expected, rtol=8e-3 if dtype == torch.bfloat16 else 1e-6,
                                atol=1e-2 if train_recipe.crop == "resized" else 1e-4)
     torch.testing.assert_close(preprocess.ten_views(pixels), without_kernels(lambda: preprocess.ten_views(pixels)),
@@ -136,7 +136,7 @@ def test_views_equal_the_twin_in_torch(data):
 
 @pytest.mark.parametrize("name", ["paper", "torchvision", "modern"])
 @pytest.mark.usefixtures("instructions")
-def test_updates_equal_the_twin_in_torch(name):
+def test_sgd_updates_equal_torch(name):
     train_recipe = recipe(name)
 
     def trained():
@@ -151,18 +151,18 @@ def test_updates_equal_the_twin_in_torch(name):
         return [parameter.detach() for parameter in network.parameters()], optimizer.velocity
 
     weights, velocity = trained()
-    twin_weights, twin_velocity = without_kernels(trained)
-    torch.testing.assert_close(weights, twin_weights, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(velocity, twin_velocity, rtol=1e-5, atol=1e-6)
+    torch_weights, torch_velocity = without_kernels(trained)
+    torch.testing.assert_close(weights, torch_weights, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(velocity, torch_velocity, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("instructions")
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 130), st.integers(0, 9))
-def test_rescaling_equals_pillow_to_the_bit(height, width, side, seed):
+def test_rescaling_equals_pillow_bit_for_bit(height, width, side, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     np.testing.assert_array_equal(images.square(pixels, side), without_kernels(lambda: images.square(pixels, side)))
-    if height <= 2 * width <= 8 * height:  # what Pillow makes of a strip is told in images.square
+    if height <= 2 * width <= 8 * height:  # narrow strips: see images.square
         shorter = min(height, width)
         rows, columns = side * height // shorter, side * width // shorter
         top, left = round((rows - side) / 2), round((columns - side) / 2)
@@ -170,7 +170,7 @@ def test_rescaling_equals_pillow_to_the_bit(height, width, side, seed):
         np.testing.assert_array_equal(images.square(pixels, side), theirs[top:top + side, left:left + side])
 
 
-def test_images_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
+def test_images_in_the_memory_map_have_the_same_crops_as_a_copy(packed):
     split = packed.split("train")
     indices = np.array([5, 0, 5, len(split) - 1])
     spec = InputSpec(packed.side, packed.side - 3, "channel")
@@ -183,7 +183,7 @@ def test_images_in_the_memory_map_give_the_views_that_a_copy_gives(packed):
         lambda: preprocess(copied)))
 
 
-def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
+def test_an_unknown_instruction_set_is_rejected(monkeypatch):
     monkeypatch.setenv("ALEXNET_NATIVE", "sse9")
     with pytest.raises(ValueError, match="ALEXNET_NATIVE=sse9 must be 0, generic, avx2, avx512"):
         native.level()
@@ -191,15 +191,16 @@ def test_a_level_that_does_not_exist_is_refused_in_a_sentence(monkeypatch):
 
 @pytest.mark.parametrize("first", ["alexnet.data.images", "torch"])
 def test_kernels_load_with_and_without_torch(first):
-    """Packing imports no torch, whose threads the kernels otherwise use."""
-    script = (f"import sys, {first}; from alexnet._runtime import native; print(native.level(), 'torch' in sys.modules); "
-              "import numpy; print(native.resize_and_crop(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+    """The kernels use torch's threads. Packing does not import torch."""
+    script = (f"import sys, {first}; from alexnet._runtime import native; "
+              "print(native.level(), 'torch' in sys.modules); import numpy; "
+              "print(native.resize_and_crop(numpy.zeros((9, 12, 3), numpy.uint8), 3, 4, 0, 0, 3).shape)")
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                           env={**os.environ, "ALEXNET_NATIVE": "generic"}).stdout.splitlines()
-    assert said == [f"generic {first == 'torch'}", "(3, 3, 3)"]
+    assert printed == [f"generic {first == 'torch'}", "(3, 3, 3)"]
 
 
-def test_a_file_that_is_cut_short_under_a_memory_map_ends_the_process_with_a_sentence(tmp_path):
+def test_a_memory_mapped_file_that_is_truncated_ends_the_process_with_the_message(tmp_path):
     script = """import mmap, os, sys
 from alexnet._runtime.native import set_sigbus_message
 with open(sys.argv[1], "wb+") as file:
@@ -214,7 +215,7 @@ with open(sys.argv[1], "wb+") as file:
 
 
 @pytest.mark.gpu
-def test_a_run_on_a_gpu_with_tritons_kernels_equals_one_without(packed, tiny, tmp_path):
+def test_a_gpu_run_with_triton_kernels_equals_one_without(packed, tiny, tmp_path):
     train_recipe = replace(recipe("modern"), epochs=2, batch_size=32)
 
     def loss(name):

@@ -66,8 +66,9 @@ def test_views(triton_kernels, mean_side, channels):
 
 @pytest.mark.parametrize(("lr_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
 def test_updates(triton_kernels, lr_in_velocity, nesterov):
-    ours, twin = ([torch.linspace(-1, 1, 1500).roll(place) for place in range(3)] for _ in range(2))
-    numbers = {"momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.1, "lr_in_velocity": lr_in_velocity, "nesterov": nesterov}
+    ours, reference = ([torch.linspace(-1, 1, 1500).roll(place) for place in range(3)] for _ in range(2))
+    numbers = {"momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.1, "lr_in_velocity": lr_in_velocity,
+               "nesterov": nesterov}
     triton_kernels.sgd_update(*ours, **numbers)
-    kernels.sgd_update(*twin, **numbers)
-    torch.testing.assert_close(ours, twin, rtol=1e-5, atol=1e-6)
+    kernels.sgd_update(*reference, **numbers)
+    torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-6)

@@ -87,7 +87,7 @@ def test_a_chosen_file_is_classified_and_explained(open_page, client, file):
     # The page shows the image itself, zoomed to the center crop, and the network's input below it.
     assert page.locator("#view").evaluate("image => image.naturalWidth") == 200
     assert page.locator("#view").evaluate("image => image.style.getPropertyValue('--zoom')") == str(32 / 28)
-    assert "28 × 28 pixels" in page.inner_text("#input-text")
+    assert "28\u00a0×\u00a028 pixels" in page.inner_text("#input-text")
     assert page.locator("#neighbor-list li").count() == 6
     assert page.evaluate("document.activeElement.id") == "result"
     for selector in ("#view", "#cam", "#conv1-maps", "#neighbor-list img >> nth=5"):

@@ -41,7 +41,7 @@ RECIPE = Recipe("few", epochs=1, batch_size=30, learning_rate=0.02, schedule="li
 NETWORKS = {
     "norm": replace(PAPER_SMALL, name="norm", classes=4),
     "batch": override(PAPER_SMALL, ["norm=batch", "dense_norm=true", "classes=4"]),
-    "before": override(PAPER_SMALL, ["dropout_before=true", "towers=1", "classes=4"]),
+    "before": override(PAPER_SMALL, ["dropout_on_inputs=true", "towers=1", "classes=4"]),
 }
 """Response normalization, batch normalization everywhere, and dropout where torchvision's has it."""
 

@@ -336,7 +336,7 @@ def _dense_part(arch: Arch, shape: Shape, size: int) -> Iterator[Layer]:
         number += 1
         flat = (math.prod(shape),)
         dropout = Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,), receptive_field=size)
-        if arch.dropout and arch.dropout_before:
+        if arch.dropout and arch.dropout_on_inputs:
             yield dropout
         layer = _fully_connected(f"fc{number}", shape, dense.width, size)
         shape = layer.output_shape
@@ -344,7 +344,7 @@ def _dense_part(arch: Arch, shape: Shape, size: int) -> Iterator[Layer]:
         if arch.dense_norm:
             yield replace(_batch_norm(number, shape), receptive_field=size)
         yield replace(_activation(arch, number, shape), receptive_field=size)
-        if arch.dropout and not arch.dropout_before:
+        if arch.dropout and not arch.dropout_on_inputs:
             yield replace(dropout, input_shape=shape, output_shape=shape)
     yield _fully_connected(f"fc{number + 1}", shape, arch.classes, size)
 

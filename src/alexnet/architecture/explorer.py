@@ -1,7 +1,7 @@
-"""An `Arch` -> one interactive offline page: change a number, and see every size, its arithmetic, the kernel sliding.
+"""`alexnet explain --html`: an interactive offline page. Change a number, and see all sizes and the sliding kernel.
 
-The page's own arithmetic is JavaScript and says what explain.py says; a browser test compares the two over 1,000 random
-networks. All presets are in it, so that one file answers for each.
+explorer.html repeats arithmetic.py in JavaScript. A browser test compares the two over random networks. The page
+contains all presets.
 """
 
 from __future__ import annotations
@@ -21,25 +21,28 @@ from alexnet.architecture.spec import Arch
 
 
 def page(arch: Arch, size: int | None = None) -> str:
-    """HTML that opens with `arch` at an input of `size` pixels, its own crop unless said.
+    """The page's HTML.
 
-    Raises ValueError for an input that is too small.
+    Args:
+        arch: the network that the page shows first.
+        size: side of the input in pixels; default: the network's crop.
+
+    Raises:
+        UserError: the input is too small.
     """
     size = arch.input.crop if size is None else size
     check_size(arch, size)
-    networks = {name: to_json(preset) for name, preset in ARCHS.items()}
-    if arch != ARCHS.get(arch.name):
-        networks[f"{arch.name}, as set"] = to_json(arch)
     name = arch.name if arch == ARCHS.get(arch.name) else f"{arch.name}, as set"
+    networks = {preset.name: to_json(preset) for preset in ARCHS.values()} | {name: to_json(arch)}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True)
-    # Inside a script element only `</` could end it.
+    # Only `</` could end the script element.
     data = json.dumps({"networks": networks, "name": name, "size": size}).replace("</", "<\\/")
     return environment.get_template("explorer.html").render(palette=Markup(stylesheet(":root")), data=Markup(data))
 
 
 def write(path: Path, arch: Arch, size: int | None = None) -> None:
-    """The page as a file, whole or not at all."""
+    """Write the page to a file, atomically."""
     text = page(arch, size)
-    replace_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

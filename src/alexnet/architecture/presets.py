@@ -73,7 +73,7 @@ _TORCHVISION_CONV = (
 
 #: torchvision's alexnet: the one-GPU network of owt. Mean and scale are ImageNet's, on 0..255.
 TORCHVISION = Arch(
-    "torchvision", _TORCHVISION_CONV, norm="none", average_pool=6, dropout_before=True, initialization="fan-in",
+    "torchvision", _TORCHVISION_CONV, norm="none", average_pool=6, dropout_on_inputs=True, initialization="fan-in",
     input=InputSpec(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375)), state_keys="torchvision")
 
 #: The paper's network on one GPU, at its full widths: every convolution reads all maps.

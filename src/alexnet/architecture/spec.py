@@ -155,7 +155,7 @@ class Arch:
     dropout: float = 0.5
     """Probability that training zeroes a unit. The others are scaled by 1 / (1 - p), which equals §4.2's factor 0.5
     at test time."""
-    dropout_before: bool = False
+    dropout_on_inputs: bool = False
     """Where dropout acts. False: on the outputs of the hidden layers (§4.2). True: on their inputs (torchvision)."""
     initialization: Initialization = "gaussian"
     """`gaussian`: each layer's init_std (§5); `fan-in`: torch's default; `kaiming`: normal, variance 2 / fan-in."""

@@ -117,7 +117,8 @@ def _predictions(
     from alexnet.data.url_images import fetch_image, is_url
     from alexnet.inference.predictor import BATCH_SIZE, list_image_files
 
-    paths = iter([path for image in images for path in ([image] if is_url(image) else map(str, list_image_files([image])))])
+    paths = iter([path for image in images
+                  for path in ([image] if is_url(image) else map(str, list_image_files([image])))])
     while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:

@@ -58,7 +58,7 @@ def _compare_activations(data: str, side: int | None, steps: int, json_: bool) -
 
     from alexnet._runtime.progress import Bar
     from alexnet.cli.render import before_after_table
-    from alexnet.reproduce.runs import compare_networks
+    from alexnet.reproduce.compare import compare_networks
 
     packed = open_data(data, claim_side(data, side))
     with Bar("training the networks", "steps") as bar:
@@ -129,16 +129,17 @@ def attribute(
     from alexnet._runtime.devices import choose_device
     from alexnet.inference.predictor import load
     from alexnet.interpret import attribution
-    from alexnet.reproduce import paper_figures, plots
+    from alexnet.reproduce.figures.attribution_maps import attribution_figure
+    from alexnet.reproduce.figures.style import save_figure
 
     require(image.exists(), f"{image} does not exist", "name an image")
     found = attribution.attribute(load(checkpoint, choose_device(device)), image, label=label, layer=layer)
     gradients = {"guided gradients": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
-    drawn = plots.attribution_figure(
+    drawn = attribution_figure(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
         {name: gradient for name, gradient in gradients.items() if gradient is not None},
         f"{found.label}, {found.probability:.0%}")
-    paths = paper_figures.save(drawn, out)
+    paths = save_figure(drawn, out)
     if json_:
         print(json.dumps({
             "image": str(image), "class": found.label, "probability": found.probability, "figure": str(paths[0]),
@@ -181,7 +182,8 @@ def top_patches_(
     from alexnet.cli.render import print_top_patches
     from alexnet.inference.predictor import load
     from alexnet.interpret import top_patches
-    from alexnet.reproduce import paper_figures, plots
+    from alexnet.reproduce.figures.image_grids import patch_grid
+    from alexnet.reproduce.figures.style import equal_decimals, save_figure
 
     model = load(checkpoint, choose_device(device))
     packed = open_data(data, model.preprocess.spec.side)
@@ -189,13 +191,13 @@ def top_patches_(
     with Bar(f"searching {layer}", "images") as bar:
         found = top_patches.find_top_patches(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
     side = top_patches.receptive_field(model.network.arch, layer)[1]
-    outputs = iter(plots.alike([patch.output for best in found.values() for patch in best]))
+    outputs = iter(equal_decimals([patch.output for best in found.values() for patch in best]))
     # The units of the last layer are the classes.
     names = model.classes if layer == model.network.layer_names()[-1] else ()
     rows = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
         (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
          next(outputs)) for patch in best] for number, best in found.items()}
-    paths = paper_figures.save(plots.patches(rows, count), out)
+    paths = save_figure(patch_grid(rows, count), out)
     if json_:
         print(json.dumps([{"layer": layer, "unit": number, "patches": [
             {"image": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
@@ -231,7 +233,9 @@ def neighbors_(
     from alexnet._runtime.progress import Bar
     from alexnet.inference.neighbors import class_of_folder, find_neighbors, split_features
     from alexnet.inference.predictor import list_image_files, load
-    from alexnet.reproduce import paper_figures, plots
+    from alexnet.reproduce.figures.figure4 import neighbor_rows
+    from alexnet.reproduce.figures.image_grids import neighbor_grid
+    from alexnet.reproduce.figures.style import save_figure
 
     require(bool(images), "neighbors takes a checkpoint and then images",
             "alexnet neighbors runs/mine IMAGE... --reference-set DATA")
@@ -246,7 +250,7 @@ def neighbors_(
     found = find_neighbors(model.features(queries, layer), features_ND, references, packed.classes, count)
     shown = slice(ROWS_SHOWN)
     labels = [class_of_folder(path, packed.classes) for path in paths[shown]]
-    figures = paper_figures.save(plots.beside(paper_figures.rows_beside(
+    figures = save_figure(neighbor_grid(neighbor_rows(
         queries[shown], labels, found[shown], references, [path.stem for path in paths[shown]])), out)
     if json_:
         print(json.dumps([{"image": str(path), "nearest": [neighbor.to_json() for neighbor in nearest]}

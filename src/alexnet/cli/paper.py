@@ -37,7 +37,7 @@ from alexnet.errors import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from alexnet.reproduce.runs import Outcome
+    from alexnet.reproduce.outcome import Outcome
 
 ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "towers", "depth",
                     "ten-views", "ensemble", "batch-norm", "saturation", "table"]
@@ -68,8 +68,8 @@ def report(run: Path, /, *, data: str | None = None) -> None:
         data: The data that the network was trained on, if it has moved since.
     """
     from alexnet.models import checkpoint
-    from alexnet.reproduce.report import packed_data
-    from alexnet.reproduce.report import report as write_report
+    from alexnet.reproduce.report.page import write_report
+    from alexnet.reproduce.report.run_data import packed_data
     from alexnet.training.run_folder import read_log
 
     read_log(run)  # raises UserError if this is not a run folder
@@ -156,9 +156,10 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
 
     from alexnet._runtime.devices import choose_device, choose_precision, describe_machine
     from alexnet.cli.render import outcome_table
+    from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
-    from alexnet.reproduce import runs as runs_module
     from alexnet.reproduce.claims import CLAIMS
+    from alexnet.reproduce.runs import Runs
     from alexnet.training.progress_bar import ClaimBar
 
     claim, data = CLAIMS[name], options.data or ""
@@ -167,23 +168,24 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     results = options.results or out / "results.jsonl"
     check_output(results)
     if options.page:
-        results_module.around(options.page)  # refuses a page without marks before anything is trained
+        results_module.split_page(options.page)  # refuses a page without marks before anything is trained
     seeds = options.seeds or (1 if options.quick else 3)
     epochs = options.epochs or (2 if options.quick else 40 if claim.measure == "epochs" else 12)
     packed = open_data(data, side)
     device = choose_device(device)
     with ClaimBar() as bar:
-        runs = runs_module.Runs(packed, out, choose_precision(options.precision, device), device, bar.show)
-        outcome = runs_module.reproduce(claim, runs, seeds=range(seeds), epochs=epochs)
-    about = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
-             "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
-    results_module.append(results, outcome, about)
+        runs = Runs(packed, out, choose_precision(options.precision, device), device, bar.show)
+        outcome = measures.reproduce(claim, runs, seeds=range(seeds), epochs=epochs)
+    provenance: results_module.Provenance = {
+        "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
+        "precision_used": runs.precision, "seconds": round(runs.seconds, 1)}
+    results_module.append(results, outcome, provenance)
     if options.page:
         results_module.write_page(options.page, results_module.read(results))
     if claim.measure == "epochs":
         say(f"figures: {', '.join(map(str, _draw_curves(outcome, out, name)))}")
     if json_:
-        print(json.dumps(outcome.to_json() | about, indent=2))
+        print(json.dumps({**outcome.to_json(), **provenance}, indent=2))
     else:
         Console(highlight=False).print(outcome_table(outcome))
     say(f"written: a line of {results}" + (f", and the tables of {options.page}" if options.page else ""))
@@ -193,10 +195,11 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
 
 def _draw_curves(outcome: Outcome, out: Path, name: str) -> list[Path]:
     """Figure 1 of the claim's first runs."""
-    from alexnet.reproduce import paper_figures
+    from alexnet.reproduce.figures.figure1 import figure1
+    from alexnet.reproduce.figures.style import save_figure
 
-    folders, names = zip(*((out / side.runs[0], side.name) for side in outcome.measured), strict=True)
-    return paper_figures.save(paper_figures.figure1(folders, names), out / name)
+    folders, names = zip(*((out / variant.runs[0], variant.name) for variant in outcome.variants), strict=True)
+    return save_figure(figure1(folders, names), out / name)
 
 
 def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, json_: bool) -> None:
@@ -217,8 +220,9 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
     test = open_evaluation_set(models[0], data, options.split)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(checkpoints, models, strict=True)]
     with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:
-        measured = tables.tables(members, test.images, label_map=test.label_map, batch_size=options.batch_size or 128,
-                                 device=torch.device(device), on_progress=bar)
+        measured = tables.measure_table(members, test.images, label_map=test.label_map,
+                                        batch_size=options.batch_size or 128, device=torch.device(device),
+                                        on_progress=bar)
     if json_:
         print(json.dumps(tables.to_json(measured), indent=2))
     else:
@@ -269,33 +273,34 @@ def figure(
     check_output(out, IMAGE_FILE)
 
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.reproduce import paper_figures
+    from alexnet.reproduce.figures.figure3 import figure3
+    from alexnet.reproduce.figures.style import save_figure
 
     if number == "1":
         made = _figure1(sources, name or ())
     elif number == "2":
         made = _figure2(sources[0], settings, size)
     elif number == "3":
-        made = paper_figures.figure3(open_weights(sources[0]))
+        made = figure3(open_weights(sources[0]))
     else:
         made = _figure4(*sources)
-    for path in paper_figures.save(made, out):
+    for path in save_figure(made, out):
         print(path)
 
 
 def _figure1(runs: Sequence[str], names: Sequence[str]) -> Figure:
-    from alexnet.reproduce import paper_figures
+    from alexnet.reproduce.figures.figure1 import figure1
 
     require(not names or len(names) == len(runs), f"--name was given {len(names)} times for {len(runs)} runs",
             "give one for each, or none")
     require(len(set(names)) == len(names), f"--name {', '.join(names)} gives two runs the same name",
             "give each its own")
-    return paper_figures.figure1([Path(run) for run in runs], names)
+    return figure1([Path(run) for run in runs], names)
 
 
 def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figure:
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.reproduce.diagram import network_diagram
+    from alexnet.reproduce.figures.figure2 import network_diagram
 
     is_preset = source in ARCHS or not Path(source).exists()
     network = arch(source) if is_preset else open_weights(source).arch
@@ -305,9 +310,9 @@ def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figur
 def _figure4(checkpoint: str, data: str) -> Figure:
     from alexnet._runtime.progress import Bar
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.reproduce import paper_figures
+    from alexnet.reproduce.figures.figure4 import figure4
 
     saved = open_weights(checkpoint)
     packed = open_data(data, saved.arch.input.side)
     with Bar("features of the training images", "images") as bar:
-        return paper_figures.figure4(saved, packed, bar)
+        return figure4(saved, packed, bar)

@@ -123,7 +123,7 @@ def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, li
 
 def _training_data(checkpoint: Path) -> PackedDataset | None:
     """The data that the run was trained on, if it still exists: the source of the sample images."""
-    from alexnet.reproduce.report import packed_data
+    from alexnet.reproduce.report.run_data import packed_data
 
     try:
         return packed_data(checkpoint if (checkpoint / "config.json").is_file() else checkpoint.parent)

@@ -20,8 +20,7 @@ from alexnet.data.manifest import (
     ShardRecord,
     SplitRecord,
     check_names,
-    from_json,
-    read_json,
+    parse_record,
     to_json,
     write_json,
 )
@@ -40,6 +39,9 @@ class _Record:
     splits: dict[str, SplitRecord]
     files: dict[str, FileRecord]
     products: tuple[_INTEGERS_3, _INTEGERS_3, _INTEGERS_3]
+
+    def __post_init__(self) -> None:
+        check_names(self.files)
 
 
 class Journal:
@@ -88,9 +90,8 @@ class Journal:
         """
         if not (dest / JOURNAL).is_file():
             return None
-        record = from_json(_Record, read_json(dest / JOURNAL))
+        record = parse_record(_Record, (dest / JOURNAL).read_bytes(), dest / JOURNAL)
         check_plan(dest, record.plan, plan)
-        check_names(record.files)
         check_sizes(dest, record.files)
         journal = cls(plan, ())
         journal.splits, journal.files = record.splits, record.files

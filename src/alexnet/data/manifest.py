@@ -98,7 +98,7 @@ class Plan:
         require(self.shard_images >= 1, f"{self.shard_images} images a shard must be at least 1")
 
 
-_RGB = tuple[float, float, float]
+RGB = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,11 @@ class Manifest:
     classes: tuple[str, ...]
     wnids: tuple[str, ...] | None
     """WordNet IDs of the classes, if the source has them."""
-    rgb_mean: _RGB
+    held_out: float
+    """The fraction of each class that was held out as `val`; 0 if the source has a validation split of its own."""
+    rgb_mean: RGB
     """On 0..255."""
-    rgb_covariance: tuple[_RGB, _RGB, _RGB]
+    rgb_covariance: tuple[RGB, RGB, RGB]
     splits: Mapping[str, SplitRecord]
     files: Mapping[str, FileRecord]
     """Every file of the folder except the manifest itself."""
@@ -221,16 +223,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a packed folder. Raises UserError if it is damaged, hostile or of another format."""
-    return parse_manifest((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+    return parse_record(Manifest, (folder / MANIFEST).read_bytes(), folder / MANIFEST)
 
 
-def parse_manifest(data: bytes, path: Path | str) -> Manifest:
-    """As `read_manifest`, of the bytes of a manifest at a path or a URL."""
+def parse_record(kind: type[Record], data: bytes, path: Path | str) -> Record:
+    """The record in the bytes of a file that `write_json` wrote. `path`, which may be a URL, names it in errors."""
     content = parse_json(data, path)
     try:
-        return from_json(Manifest, content)
+        return from_json(kind, content)
     except UserError as error:
-        raise UserError(f"{path} is not the manifest of a packed folder: {error.problem}", RESTORE) from None
+        raise UserError(f"{path} is invalid: {error.problem}", RESTORE) from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.download import fetch
 from alexnet.data import packed
-from alexnet.data.manifest import MANIFEST, MEAN, Codec, Manifest, ShardRecord, parse_manifest
+from alexnet.data.manifest import MANIFEST, MEAN, Codec, Manifest, ShardRecord, parse_record
 from alexnet.data.order import lane_order
 from alexnet.data.packed import Extent, PackedDataset, PackedSplit
 from alexnet.data.shard_cache import TRIES, ShardCache, url_of
@@ -93,7 +93,7 @@ def _fetch_manifest(url: str) -> Manifest:
         for attempt in range(TRIES):
             path = fetch(manifest_url, Path(folder) / f"{attempt}", "", same_host=True, remedy=_REMEDY)
             try:
-                return parse_manifest(path.read_bytes(), manifest_url)
+                return parse_record(Manifest, path.read_bytes(), manifest_url)
             except UserError as problem:  # truncated on the way, or not a manifest
                 error = problem
     raise UserError(error.problem, _REMEDY)

@@ -151,12 +151,12 @@ def _fully_connected(arch: Arch, inputs: int) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {}
     for number, dense in enumerate(arch.dense, len(arch.conv) + 1):
         dropout = {f"dropout{number}": nn.Dropout(arch.dropout)} if arch.dropout else {}
-        layers |= dropout if arch.dropout_before else {}
+        layers |= dropout if arch.dropout_on_inputs else {}
         layers[f"fc{number}"] = nn.Linear(inputs, dense.width)
         if arch.dense_norm:
             layers[f"norm{number}"] = nn.BatchNorm1d(dense.width)
         layers[f"{arch.activation}{number}"] = ACTIVATIONS[arch.activation]()
-        layers |= {} if arch.dropout_before else dropout
+        layers |= {} if arch.dropout_on_inputs else dropout
         inputs = dense.width
     layers[f"fc{len(arch.conv) + len(arch.dense) + 1}"] = nn.Linear(inputs, arch.classes)
     return layers

@@ -1,13 +1,10 @@
-"""The tables of §6 beside ours, for whatever networks and images are given.
-
-Each of the paper's numbers stands once, with its place; ours are measured, never kept.
-"""
+"""Tables 1 and 2 of the paper (§6) as data, and the same errors measured for any networks and images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +14,14 @@ from alexnet.data.packed import PackedSplit
 from alexnet.inference.evaluate import ModelWithInput, probabilities
 from alexnet.inference.metrics import Errors, count_errors
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Reported:
-    """A line of Table 1 or 2, or of the text. Errors in percent; None where the paper prints a dash."""
+    """A row of Table 1 or 2, or a number in the text. Errors are in percent; None where the paper prints a dash."""
 
     system: str
     views: int | None
-    """None where the system has none, or the paper does not say."""
+    """None: the system has none, or the paper does not say."""
     images: str
     top1_error: float | None
     top5_error: float | None
@@ -53,8 +47,8 @@ VIEWS = (1, 10)
 
 
 @dataclass(frozen=True)
-class Ours:
-    """What was measured of one network, or of several averaged."""
+class Measured:
+    """Errors of one network, or of several averaged."""
 
     system: str
     networks: int
@@ -62,19 +56,27 @@ class Ours:
     errors: Errors
 
 
-def tables(
-    members: Sequence[tuple[str, ModelWithInput]], split: PackedSplit, *, label_map: Tensor, batch_size: int = 128,
+def measure_table(
+    networks: Sequence[tuple[str, ModelWithInput]], split: PackedSplit, *, label_map: Tensor, batch_size: int = 128,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
-) -> list[Ours]:
-    """Each network at one view and at ten, and all of them averaged (§6): every image once for each.
+) -> list[Measured]:
+    """Measure each network with one view and with ten, and all of them averaged (§6), on every image of a split.
 
-    members: the networks with their names; they are left in evaluation mode. label_map: from the data's classes to the
-    networks'.
+    Args:
+        networks: names and networks; they are left in evaluation mode.
+        split: the images.
+        label_map: class of the data -> class of the networks, int64 [K].
+        batch_size: views in a forward pass.
+        device: where the networks are; default: CPU.
+        on_progress: called with (images done, images in all).
+
+    Returns:
+        Two rows, one view and ten, for each network; then, for several networks, two for their average.
     """
     device = device or torch.device("cpu")
-    names = [name for name, _ in members] + ([f"{len(members)} CNNs averaged"] if len(members) > 1 else [])
-    measured = {(place, views): Errors() for place in range(len(names)) for views in VIEWS}
-    for _, (network, _) in members:
+    names = [name for name, _ in networks] + ([f"{len(networks)} CNNs averaged"] if len(networks) > 1 else [])
+    errors = {(row, views): Errors() for row in range(len(names)) for views in VIEWS}
+    for _, (network, _) in networks:
         network.eval()
     done = 0
     for batch in batches(split, max(1, batch_size // max(VIEWS))):
@@ -82,20 +84,20 @@ def tables(
         labels_N = label_map[batch.labels_N]
         for views in VIEWS:
             with torch.inference_mode():
-                outputs = [probabilities([member], pixels_NHWC, views).cpu() for _, member in members]
+                outputs = [probabilities([member], pixels_NHWC, views).cpu() for _, member in networks]
             if len(outputs) > 1:
                 outputs.append(torch.stack(outputs).mean(0))
-            for place, outputs_NK in enumerate(outputs):
-                measured[place, views] += count_errors(outputs_NK, labels_N)
+            for row, outputs_NK in enumerate(outputs):
+                errors[row, views] += count_errors(outputs_NK, labels_N)
         done += len(batch.indices)
         if on_progress:
             on_progress(done, len(split))
-    return [Ours(name, len(members) if place == len(members) else 1, views, measured[place, views])
-            for place, name in enumerate(names) for views in VIEWS]
+    return [Measured(name, len(networks) if row == len(networks) else 1, views, errors[row, views])
+            for row, name in enumerate(names) for views in VIEWS]
 
 
-def to_json(measured: Sequence[Ours]) -> dict[str, Any]:
-    """`paper` (errors as fractions) and `ours`, each a list of lines."""
+def to_json(measured: Sequence[Measured]) -> dict[str, Any]:
+    """`paper` and `ours`, each a list of rows with errors as fractions."""
     def fraction(percent: float | None) -> float | None:
         return None if percent is None else round(percent / 100, 4)
 

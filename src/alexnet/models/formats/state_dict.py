@@ -138,7 +138,7 @@ def structure(arch: Arch) -> Arch:
     lrn = arch.lrn if arch.norm == "lrn" else LRN()
     lrn = replace(lrn, within_tower=lrn.within_tower and arch.towers > 1)
     return replace(
-        arch, name="", input=InputSpec(), dropout=0.0, dropout_before=False, initialization="gaussian",
+        arch, name="", input=InputSpec(), dropout=0.0, dropout_on_inputs=False, initialization="gaussian",
         output_init_std=0.0, output_init_bias=0.0, state_keys="names", lrn=lrn,
         towers=arch.towers if lrn.within_tower or any(conv.grouped for conv in arch.conv) else 1,
         conv=tuple(replace(conv, init_std=0.0, init_bias=0.0, post_ops=" ".join(arch.post_ops(number)))

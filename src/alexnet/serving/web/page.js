@@ -220,7 +220,7 @@ function showExplanation(explanation) {
   element("cam").style.opacity = element("opacity").value / 100;
   element("cam-text").textContent =
     `Red: regions that raise the score of ${explanation.class} (Grad-CAM, layer ${explanation.layer}).`;
-  element("input-text").textContent = `Network input: the center crop, ${crop} × ${crop} pixels.`;
+  element("input-text").textContent = `Network input: the center crop, ${crop}\u00a0×\u00a0${crop} pixels.`;
   element("input").hidden = false;
   const shown = current;
   element("view").decode().catch(() => { // a format such as TIFF, which browsers cannot show

@@ -1,6 +1,7 @@
-"""The paper's figures show what the numbers say: every size, every kernel's tower, every nearest image."""
+"""Figures 1 to 4 of the paper: curves, the network diagram, kernels by tower, predictions and nearest images."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from itertools import combinations, pairwise
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.reproduce import paper_figures, plots
-from alexnet.reproduce.diagram import network_diagram
+from alexnet.reproduce.figures import confusion, figure1, figure3, figure4, learning_curves, style
+from alexnet.reproduce.figures.figure2 import network_diagram
 from command_line import alexnet as command
+from report_runs import CLASSES
 from weight_files import saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,9 +44,9 @@ def run_folder(folder, activation, errors):
     return folder
 
 
-def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
+def test_figure1_draws_the_training_errors_of_the_logs(tmp_path):
     runs = [run_folder(tmp_path / "a", "relu", [0.5, 0.2]), run_folder(tmp_path / "b", "tanh", [0.7, 0.6, 0.5])]
-    axes = paper_figures.figure1(runs).get_axes()[0]
+    axes = figure1.figure1(runs).get_axes()[0]
     target, solid, dashed, chance = axes.get_lines()
     assert solid.get_xydata().tolist() == [[0, 0.75], [1, 0.5], [2, 0.2]]
     assert dashed.get_xydata().tolist() == [[0, 0.75], [1, 0.7], [2, 0.6], [3, 0.5]]
@@ -51,17 +54,17 @@ def test_figure1_draws_what_the_logs_hold_solid_and_dashed(tmp_path):
     assert set(target.get_ydata()) == {0.25}
     assert chance.get_xydata().tolist() == [[0, 0.75]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "a, ReLU", "b, tanh", "blind guessing, before training"]
+        "a, ReLU", "b, tanh", "chance, before training"]
     assert "25%" in texts(axes.figure)[0]
 
 
-def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
+def test_figure1_labels_runs_by_folder_and_activation(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
     runs = [run_folder(tmp_path / name, "relu", [0.5]) for name in ("x/mine", "y/mine", "other")]
 
     def names(*chosen):
-        return [text.get_text() for text in paper_figures.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
+        return [text.get_text() for text in figure1.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
 
     assert names(runs[0]) == ["mine, ReLU"]
     assert names(runs[0], runs[2]) == ["mine, ReLU", "other, ReLU"]
@@ -72,7 +75,7 @@ def test_runs_bear_their_folder_and_activation_however_many_there_are(tmp_path):
 
 
 @pytest.mark.parametrize("name", ARCHS)
-def test_every_size_that_explain_gives_stands_in_the_drawing(name):
+def test_the_network_diagram_has_every_size_of_explain(name):
     arch = ARCHS[name]
     drawn = texts(network_diagram(arch))
     for layer in explain(arch).layers:
@@ -88,10 +91,10 @@ def test_every_size_that_explain_gives_stands_in_the_drawing(name):
         layer.name for layer in explain(arch).layers if layer.kind in ("convolution", "fully connected")]
 
 
-def test_the_papers_drawing_has_the_papers_numbers():
+def test_the_diagram_of_paper_has_the_numbers_of_figure_2():
     drawn = texts(network_diagram(ARCHS["paper"]))
     for text in ("3×224×224", "2 × 48×55×55", "2 × 128×27×27", "2 × 192×13×13", "2 × 128×13×13", "2 × 2048", "1000",
-                 "11×11×3, step 4", "5×5×48", "3×3×256", "3×3×192"):
+                 "11×11×3, stride 4", "5×5×48", "3×3×256", "3×3×192"):
         assert text in drawn
 
 
@@ -111,7 +114,7 @@ def crossings(arch):
     return set(found)
 
 
-def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
+def test_lines_cross_towers_only_at_layers_connected_to_both():
     assert crossings(ARCHS["paper"]) == {"conv3", "fc6", "fc7"}
     assert crossings(override(ARCHS["paper"], ["conv3.grouped=true"])) == {"fc6", "fc7"}
     assert crossings(override(ARCHS["paper"], ["conv2.grouped=false"])) == {"conv2", "conv3", "fc6", "fc7"}
@@ -121,7 +124,7 @@ def test_lines_cross_between_towers_exactly_where_a_layer_sees_both():
     *((arch, None) for arch in ARCHS.values()), (override(ARCHS["paper"], ["towers=4", "conv.width=32"]), None),
     (ARCHS["paper"], 100_000), (override(ARCHS["one-gpu"], ["classes=1000000000000000000"]), 10_000_000)],
     ids=lambda value: f"{value.name}-{value.towers}" if isinstance(value, Arch) else value)
-def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
+def test_texts_of_a_diagram_do_not_overlap_and_stay_inside(arch, size):
     figure = network_diagram(arch, size)
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.get_axes()[0].texts if text.get_text()]
@@ -134,16 +137,17 @@ def test_no_text_of_a_drawing_touches_another_or_leaves_the_page(arch, size):
     assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0 for box in boxes)
 
 
-def test_a_kernel_can_be_seen_on_any_input():
+def test_kernels_are_visible_on_any_input_size():
     for size in (224, 2_000, 100_000):
-        kernels = [patch for patch in network_diagram(ARCHS["paper"], size).get_axes()[0].patches if not patch.get_gid()]
+        patches = network_diagram(ARCHS["paper"], size).get_axes()[0].patches
+        kernels = [patch for patch in patches if not patch.get_gid()]
         tall = [corners[2][1] - corners[1][1] for corners in (patch.get_xy() for patch in kernels)]
         assert len(kernels) == 9  # on the input, and on conv1 to conv4 of both towers
         assert min(tall) >= 0.17
 
 
-def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
-    once, again = (paper_figures.save(network_diagram(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
+def test_a_diagram_is_drawn_reproducibly_as_valid_files(tmp_path):
+    once, again = (style.save_figure(network_diagram(ARCHS["small"]), tmp_path / name / "net") for name in ("a", "b"))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
     assert [path.name for path in once] == ["net.png", "net.svg"]
     assert ET.fromstring(once[1].read_text()).tag.endswith("svg")
@@ -152,34 +156,34 @@ def test_a_drawing_is_the_same_every_time_and_a_file_that_opens(tmp_path):
 # --- Figure 3 ---------------------------------------------------------------------------------------------------------
 
 
-def test_colorfulness_is_zero_for_gray_one_for_pure_color_and_two_thirds_for_random_numbers():
+def test_colorfulness_of_gray_pure_color_and_random_kernels():
     rng = np.random.default_rng(0)
     gray = rng.normal(size=(8, 1, 11, 11)).repeat(3, 1)
     color = rng.normal(size=(8, 3, 11, 11))
     color -= color.mean(1, keepdims=True)
-    assert plots.colorfulness(np.concatenate([gray, color]), towers=2) == pytest.approx([0, 1])
-    assert plots.colorfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
-    assert plots.colorfulness(np.concatenate([gray, 100 * color]))[0] == pytest.approx(0.5)  # a strong one is one
+    assert figure3.colorfulness(np.concatenate([gray, color]), towers=2) == pytest.approx([0, 1])
+    assert figure3.colorfulness(rng.normal(size=(500, 3, 11, 11)))[0] == pytest.approx(2 / 3, abs=0.01)
+    assert figure3.colorfulness(np.concatenate([gray, 100 * color]))[0] == pytest.approx(0.5)  # a mean over kernels
 
 
-def test_figure3_has_a_plate_for_each_tower_with_its_index():
+def test_figure3_titles_each_tower_with_its_colorfulness():
     saved = saved_as("paper", "dense.width=8")
-    axes = paper_figures.figure3(saved).get_axes()
-    shares = plots.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
+    axes = figure3.figure3(saved).get_axes()
+    shares = figure3.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
     assert [one.get_title(loc="left") for one in axes] == [
-        f"Tower {number}: {share:.0%} of a kernel is color; of random numbers, 67%"
+        f"Tower {number}: {share:.0%} color (random weights: 67%)"
         for number, share in enumerate(shares, 1)]
 
 
-def test_smoothness_is_zero_for_random_numbers_one_for_a_flat_kernel_and_minus_one_for_a_checkerboard():
+def test_smoothness_of_flat_checkerboard_and_random_kernels():
     rng = np.random.default_rng(0)
     board = np.indices((6, 6)).sum(0) % 2 * 2.0 - 1
     edge = np.where(np.arange(8) < 4, -1.0, 1.0)[:, None].repeat(8, 1)
     for kernel, expected in ((np.ones((6, 6)), 1), (board, -1), (edge, (1 + 5 / 7) / 2)):
-        assert plots.smoothness(kernel[None, None].repeat(3, 1)) == pytest.approx(expected)
+        assert figure3.smoothness(kernel[None, None].repeat(3, 1)) == pytest.approx(expected)
     for shape in ((48, 3, 5, 5), (96, 3, 11, 11), (16, 3, 3, 3)):
-        assert abs(plots.smoothness(rng.normal(size=shape))) < plots.RANDOM_LOOKS
-    assert plots.smoothness(np.zeros((4, 3, 1, 1))) == 0
+        assert abs(figure3.smoothness(rng.normal(size=shape))) < figure3.RANDOM_SMOOTHNESS
+    assert figure3.smoothness(np.zeros((4, 3, 1, 1))) == 0
 
 
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, train, val = model_from_checkpoint(saved), packed.split("train"), packed.split("val")
-    figure = paper_figures.figure4(saved, packed)
+    figure = figure4.figure4(saved, packed)
     pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
     assert len(pictures) == 8 + 5 * (1 + 6)
     shown = np.linspace(0, len(val) - 1, 8).astype(int)
@@ -203,41 +207,102 @@ def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monk
         np.testing.assert_array_equal(picture, train.read_one(place))
 
 
-def test_the_nearest_have_their_distance_and_those_of_the_class_asked_about_are_blue(
+def test_figure4_shows_distances_and_colors_the_same_class_blue(
     packed, tmp_path, monkeypatch,
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, val = model_from_checkpoint(saved), packed.split("val")
     shown = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
-    near = paper_figures.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
-    axes = [one for one in paper_figures.figure4(saved, packed).get_axes() if one.get_images()][8:]
+    near = figure4.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
+    axes = [one for one in figure4.figure4(saved, packed).get_axes() if one.get_images()][8:]
     truths = iter(packed.classes[val.labels[place]] for place in shown)
     distances = [one.distance for row in near for one in row]
-    decimals = len(plots.alike(distances)[0].partition(".")[2])
+    decimals = len(style.equal_decimals(distances)[0].partition(".")[2])
     for row, found in enumerate(near):
         truth = next(truths)
         asked, *rest = axes[7 * row : 7 * row + 7]
         assert asked.get_title() == truth
         for one, drawn in zip(found, rest, strict=True):
             assert drawn.get_title() == one.label
-            assert (drawn.title.get_color() == plots.BLUE) == (one.label == truth)
+            assert (drawn.title.get_color() == style.BLUE) == (one.label == truth)
             assert drawn.texts[0].get_text() == f"{one.distance:.{decimals}f}"
 
 
-def test_numbers_that_stand_together_have_as_many_decimals():
-    assert plots.alike([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
-    assert plots.alike([1.4, 0.333]) == ["1.40", "0.33"]
-    assert plots.alike([1234.5, 2]) == ["1234.5", "2.0"]
-    assert plots.alike([0.0123, 0]) == ["0.0123", "0.0000"]
-    assert plots.alike([0.0]) == ["0.0"]
-    assert plots.alike([]) == []
+def test_equal_decimals():
+    assert style.equal_decimals([1.4, 3, 12, 11.2]) == ["1.4", "3.0", "12.0", "11.2"]
+    assert style.equal_decimals([1.4, 0.333]) == ["1.40", "0.33"]
+    assert style.equal_decimals([1234.5, 2]) == ["1234.5", "2.0"]
+    assert style.equal_decimals([0.0123, 0]) == ["0.0123", "0.0000"]
+    assert style.equal_decimals([0.0]) == ["0.0"]
+    assert style.equal_decimals([]) == []
+
+
+# --- Figures of the report --------------------------------------------------------------------------------------------
+
+
+def test_kernel_sheet_has_rows_of_sixteen_tower_1_above_tower_2():
+    weight_OIHW = np.random.default_rng(0).normal(size=(96, 3, 11, 11))
+    sheet = figure3.kernel_sheet(weight_OIHW, towers=2, scale=1)
+    assert sheet.shape == (2 * 35 + 3, 16 * 12 - 1, 4)  # three rows of 11 with gaps of 1, twice, 3 between
+    for number in (0, 15, 16, 47, 48, 95):
+        tower, place = divmod(number, 48)
+        top, left = tower * 38 + place // 16 * 12, place % 16 * 12
+        kernel = weight_OIHW[number].transpose(1, 2, 0)
+        expected = 255 * (kernel - kernel.min()) / (kernel.max() - kernel.min())
+        shown = sheet[top : top + 11, left : left + 11]
+        assert np.abs(shown[..., :3] - expected).max() <= 0.5
+        assert (shown[..., 3] == 255).all()
+    assert (sheet[35:38, :, 3] == 0).all()
+
+
+def test_a_constant_kernel_is_drawn_without_a_warning():
+    assert figure3.kernel_sheet(np.zeros((4, 3, 5, 5))).shape == (40, 23 * 8, 4)
+    with pytest.raises(ValueError, match="48 channels"):
+        figure3.kernel_sheet(np.zeros((4, 48, 5, 5)))
+
+
+def test_a_standalone_svg_has_light_and_dark_colors():
+    text = style.svg(confusion.confusion(np.eye(6, dtype=np.int64), CLASSES), "confusion", standalone=True)
+    said = "".join(ET.fromstring(text).itertext())
+    assert "$10 & 猫" in said
+    assert "prefers-color-scheme: dark" in said
+    assert not {light for light, _ in PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
+
+
+@pytest.mark.parametrize("rates", [(0.05, 0.0003), (0.02, 0.0009), (0.01, 0.001, 0.0001), (0.1, 0.004)])
+def test_a_logarithmic_learning_rate_axis_has_two_labels_or_more(rates: tuple[float, ...]):
+    epochs = [{"epoch": n, "learning_rate": rate} for n, rate in enumerate(rates, 1)]
+    figure = learning_curves.learning_curves(epochs, ["learning_rate"])
+    axes = figure.get_axes()[0]
+    low, high = axes.get_ylim()
+    assert low < min(rates)
+    assert max(rates) < high
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert len(ticks) >= 2
+    assert all(float(f"{tick:g}") == 10.0 ** round(np.log10(tick)) for tick in ticks)
+
+
+def test_class_names_and_axis_labels_of_a_confusion_matrix_do_not_overlap():
+    names = ("tench", "English springer", "a class whose name is long", "chain saw")
+    figure = confusion.confusion(np.eye(4, dtype=np.int64), names)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.get_axes()[0]
+    for axis in (axes.xaxis, axes.yaxis):
+        label = axis.label.get_window_extent(renderer).padded(0.05 * figure.dpi)
+        assert not any(label.overlaps(text.get_window_extent(renderer)) for text in axis.get_ticklabels())
+
+
+def test_the_curve_of_a_single_epoch_has_markers():
+    epoch = {"epoch": 1, "train_loss": 2.0, "val_loss": float("nan")}
+    assert "<use" in style.svg(learning_curves.learning_curves([epoch], ["loss"]), "loss")
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_draws_each_of_the_four(class_folders, packed, tmp_path, monkeypatch, capsys):
+def test_alexnet_figure_draws_all_four_figures(class_folders, packed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_huggingface(saved_as("small", *TINY, classes=packed.classes), tmp_path / "model")
@@ -255,19 +320,20 @@ def test_the_command_draws_each_of_the_four(class_folders, packed, tmp_path, mon
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 thing;"),
+    (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 argument;"),
     (["figure", "1", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
-    (["figure", "1", "a", "b", "--name", "q", "--name", "q"], "--name q, q calls two runs alike; give each its own"),
+    (["figure", "1", "a", "b", "--name", "q", "--name", "q"],
+     "--name q, q gives two runs the same name; give each its own"),
     (["figure", "1", "a", "b", "./a"], "a stands twice; name each run once"),
     (["figure", "3", "model", "--size", "3"], "figure 3 takes no --size; leave it out"),
     (["figure", "3", "model", "--name", "q"], "figure 3 takes no --name; leave it out"),
     (["figure", "1", "a", "--set", "arch.towers=1"], "figure 1 takes no --set; leave it out"),
     (["figure", "2", "paper", "--out", "x.jpg"], "x.jpg ends in .jpg; let it be .png or .svg, or none for both"),
     (["figure", "2", "paper", "--out", ""], ". is a folder; name a file in it"),
-    (["figure", "2", "paper", "--out", "/dev/null/x"], "/dev/null is no folder that you may write in"),
+    (["figure", "2", "paper", "--out", "/dev/null/x"], "/dev/null is not a folder that you may write to"),
     (["figure", "2", "papper"], "did you mean paper?"),
     (["figure", "2", "paper", "--size", "20"], "an input of 20 pixels is too small"),
-    (["figure", "1", "a", "b", "--name", "one"], "--name stands 1 times for 2 runs")])
+    (["figure", "1", "a", "b", "--name", "one"], "--name was given 1 times for 2 runs")])
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, words, sentence):
     monkeypatch.chdir(tmp_path)
     assert command(*words) == 2

@@ -1,4 +1,4 @@
-"""Claims about the packed form on disk. Its folders are made by `pack` from the pictures of `conftest`."""
+"""A packed folder gives back the images that were packed, and names every file that is damaged or invalid."""
 
 import io
 import json
@@ -24,7 +24,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 class Drawn:
-    """An image out of memory."""
+    """An image in memory."""
 
     def __init__(self, number: int, split: str) -> None:
         self.name, self.label = f"{split}/{number % 3}/{number:03}.png", number % 3
@@ -51,16 +51,16 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> PackedDataset:
 
 def test_a_split_gives_the_images_that_were_packed(folder: PackedDataset):
     for name in ("train", "val"):
-        split, photos = folder.split(name), {photo.name: photo for photo in drawn().splits[name]}
-        assert len(split) == len(split.names) == len(photos) == folder.counts[name]
+        split, originals = folder.split(name), {image.name: image for image in drawn().splits[name]}
+        assert len(split) == len(split.names) == len(originals) == folder.counts[name]
         pixels_BHWC = split.read(np.arange(len(split)))
-        for pixels, label, photo in zip(pixels_BHWC, split.labels, (photos[n] for n in split.names), strict=True):
-            assert label == photo.label
-            error = pixels.astype(float) - photo.pixels()
+        for pixels, label, image in zip(pixels_BHWC, split.labels, (originals[n] for n in split.names), strict=True):
+            assert label == image.label
+            error = pixels.astype(float) - image.pixels()
             if folder.codec == "raw":
                 assert not error.any()
             else:
-                assert np.abs(error @ LUMA).mean() < 6  # halved chroma loses what noise it has
+                assert np.abs(error @ LUMA).mean() < 6  # subsampled chroma loses its noise
 
 
 def test_images_come_in_the_order_asked_for_across_shards_and_threads(folder: PackedDataset):
@@ -78,7 +78,7 @@ def test_images_come_in_the_order_asked_for_across_shards_and_threads(folder: Pa
 
 def test_training_images_are_mixed_and_validation_images_in_order(folder: PackedDataset):
     assert list(folder.split("train").names) != sorted(folder.split("train").names)
-    assert folder.split("val").names == tuple(photo.name for photo in drawn().splits["val"])
+    assert folder.split("val").names == tuple(image.name for image in drawn().splits["val"])
 
 
 @pytest.mark.parametrize("folder", ["raw"], indirect=True)
@@ -92,17 +92,17 @@ def test_numpy_opens_a_raw_shard(folder: PackedDataset):
 def test_webdataset_reads_a_jpeg_shard(folder: PackedDataset):
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own
+        warnings.simplefilter("ignore")  # of webdataset itself
         stream = webdataset.WebDataset(str(folder.path / "train-{00000..00002}.tar"), shardshuffle=False)
         samples = list(stream.decode("rgb8").to_tuple("jpg", "cls", "__key__"))
     split = folder.split("train")
     assert [label for _, label, _ in samples] == split.labels.tolist()
     assert [int(key) for _, _, key in samples] == list(range(TRAIN))
     theirs = np.stack([pixels for pixels, _, _ in samples]).astype(int)
-    assert np.abs(theirs - split.read(np.arange(TRAIN))).max() <= 1  # another decoder
+    assert np.abs(theirs - split.read(np.arange(TRAIN))).max() <= 1  # webdataset uses another decoder
 
 
-def test_mean_and_covariance_equal_numpys_over_what_is_read_back(folder: PackedDataset):
+def test_mean_and_covariance_equal_numpys_of_the_packed_pixels(folder: PackedDataset):
     pixels_NHWC = folder.split("train").read(np.arange(TRAIN)).astype(np.float64)
     colors = pixels_NHWC.reshape(-1, 3)
     np.testing.assert_allclose(folder.mean_HWC, pixels_NHWC.mean(0), rtol=1e-6)
@@ -119,7 +119,7 @@ def test_two_codecs_hold_the_same_images_in_the_same_order(tmp_path: Path):
     assert np.abs((both[0] - both[1]) @ LUMA).mean() < 2
 
 
-def test_a_sound_folder_verifies_wherever_it_lies(folder: PackedDataset, tmp_path: Path):
+def test_an_intact_folder_verifies_after_it_was_moved(folder: PackedDataset, tmp_path: Path):
     seen: list[tuple[int, int]] = []
     folder.verify(lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(folder.manifest.files),) * 2
@@ -138,7 +138,7 @@ def test_truncated_shard_is_refused_by_name(folder: PackedDataset):
         open_packed(folder.path)
 
 
-def test_a_shard_that_is_cut_short_while_it_is_open_is_refused_by_name(folder: PackedDataset):
+def test_a_shard_truncated_while_open_is_refused_by_name(folder: PackedDataset):
     """The rest of the last page would read as zeros, and what is beyond it kills the process."""
     split = folder.split("train")
     split.read(np.arange(TRAIN))
@@ -212,20 +212,27 @@ def test_shards_outside_the_checked_files_are_refused(folder: PackedDataset):
     (lambda manifest: manifest["plan"].update(codec="zip"), "there is no codec 'zip'"),
     (lambda manifest: manifest.update(classes=[1, 2, 3]), r"classes\[0\] is not text"),
     (lambda manifest: manifest.update(rgb_mean=[1.0]), "rgb_mean is not a list of 3"),
+    (lambda manifest: manifest.update(rgb_mean=[1.0, 1.0, 10**400]), r"rgb_mean\[2\] is not a number"),
+    (lambda manifest: manifest.update(rgb_mean=[1.0, float("nan"), 1.0]), r"rgb_mean\[1\] is not a number"),
+    (lambda manifest: manifest["plan"].update(shard_images=0), "0 images a shard must be at least 1"),
+    (lambda manifest: manifest["splits"]["val"].update(quarantined=[{"name": "a"}]),
+     r"splits\['val'\].quarantined\[0\].reason is not text"),
     (lambda manifest: manifest["splits"]["val"].update(images_per_class=[3, 3, 2]),
      "images_per_class of val are not those of the images in the shards of val"),
-    (lambda manifest: manifest["splits"]["val"]["shards"][0].update(images=-1), r"splits\['val'\].shards\[0\].images is not a whole number"),
+    (lambda manifest: manifest["splits"]["val"]["shards"][0].update(images=-1),
+     r"splits\['val'\].shards\[0\].images is not a whole number"),
+    (lambda manifest: manifest.update(held_out="a tenth"), "held_out is not a number"),
     (lambda manifest: manifest.update(wnids=["n01440764"]), "its wnids are not one for each class"),
 ])
-def test_a_manifest_that_cannot_be_is_refused_though_its_checksum_is_right(folder: PackedDataset, change, words: str):
+def test_an_invalid_manifest_with_a_right_checksum_is_refused(folder: PackedDataset, change, words: str):
     content = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
     change(content)
     write_json(folder.path / "manifest.json", content)
-    with pytest.raises(ValueError, match=rf"manifest\.json is not the manifest of a packed folder: .*{words}"):
+    with pytest.raises(ValueError, match=rf"manifest\.json is invalid: .*{words}"):
         open_packed(folder.path)
 
 
-def passed_off(folder: PackedDataset, name: str, content: bytes) -> PackedDataset:
+def with_vouched_file(folder: PackedDataset, name: str, content: bytes) -> PackedDataset:
     """The folder with another file of that name, and a manifest that vouches for it."""
     (folder.path / name).write_bytes(content)
     manifest = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
@@ -242,19 +249,21 @@ def saved(array: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize(("content", "words"), [
     (saved(np.full(10, 3)), r"has a label that is not in 0\.\.2"), (saved(np.full(10, -1)), "has a label that"),
-    (saved(np.zeros(9, np.int64)), "not an array of 10 int64"), (saved(np.zeros(10, np.int32)), "not an array of 10 int64"),
-    (saved(np.array([print] * 10)), "not an array of 10 int64"), (saved(np.zeros(10, np.int64))[:-1], "not an array of 10"),
+    (saved(np.zeros(9, np.int64)), "not an array of 10 int64"),
+    (saved(np.zeros(10, np.int32)), "not an array of 10 int64"),
+    (saved(np.array([print] * 10)), "not an array of 10 int64"),
+    (saved(np.zeros(10, np.int64))[:-1], "not an array of 10 int64"),
     (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "not an array"), (b"PK\x03\x04", "not an array"), (b"", "not an array"),
 ])
-def test_labels_that_cannot_be_are_refused_by_name(folder: PackedDataset, content: bytes, words: str):
-    split = passed_off(folder, "train-00001.labels.npy", content).split("train")
+def test_invalid_labels_are_refused_by_name(folder: PackedDataset, content: bytes, words: str):
+    split = with_vouched_file(folder, "train-00001.labels.npy", content).split("train")
     with pytest.raises(ValueError, match=rf"train-00001\.labels\.npy .*{words}"):
         _ = split.labels
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'["a"]', b"[1,1,1,1,1,1,1,1,1,1]", b"\xff" * 9, b"[" * 10_000])
-def test_names_that_cannot_be_are_refused_by_name(folder: PackedDataset, content: bytes):
-    split = passed_off(folder, "train-00001.names.json", content).split("train")
+def test_invalid_names_are_refused_by_name(folder: PackedDataset, content: bytes):
+    split = with_vouched_file(folder, "train-00001.names.json", content).split("train")
     with pytest.raises(ValueError, match=r"train-00001\.names\.json is damaged: it is not a list of 10 names"):
         _ = split.names
 
@@ -262,7 +271,7 @@ def test_names_that_cannot_be_are_refused_by_name(folder: PackedDataset, content
 @pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
 @pytest.mark.parametrize("place", [(-1, 5), (0, 2**62), (2**62, 2**62), (10**6, 1)])
 def test_an_index_that_points_outside_its_shard_is_refused(folder: PackedDataset, place: tuple[int, int]):
-    split = passed_off(folder, "val-00000.index.npy", saved(np.full((VAL, 2), place, np.int64))).split("val")
+    split = with_vouched_file(folder, "val-00000.index.npy", saved(np.full((VAL, 2), place, np.int64))).split("val")
     with pytest.raises(ValueError, match=r"val-00000\.index\.npy points outside val-00000\.tar"):
         split.read_one(0)
 
@@ -270,26 +279,26 @@ def test_an_index_that_points_outside_its_shard_is_refused(folder: PackedDataset
 @pytest.mark.parametrize("folder", ["raw"], indirect=True)
 def test_a_raw_shard_too_short_for_its_images_is_refused(folder: PackedDataset):
     with pytest.raises(ValueError, match=r"val-00000\.npy is too short for 9 images"):
-        passed_off(folder, "val-00000.npy", b"\x93NUMPY" + bytes(500))
+        with_vouched_file(folder, "val-00000.npy", b"\x93NUMPY" + bytes(500))
 
 
 @pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
 @pytest.mark.parametrize("side", [SIDE - 8, SIDE + 8])
 def test_a_jpeg_of_another_side_is_refused(folder: PackedDataset, side: int):
     jpeg = simplejpeg.encode_jpeg(np.zeros((side, side, 3), np.uint8))
-    split = passed_off(folder, "val-00000.tar", jpeg).split("val")
+    split = with_vouched_file(folder, "val-00000.tar", jpeg).split("val")
     split.__dict__["_extents"] = np.array([[0, 0, len(jpeg)]])
     with pytest.raises(ValueError, match=f"number 0 cannot be decoded: it has {side} x {side} pixels and not"):
         split.read_one(0)
 
 
-def test_what_is_no_packed_folder_is_said_to_be_none(folder: PackedDataset, tmp_path: Path):
+def test_a_folder_that_is_not_packed_is_refused(folder: PackedDataset, tmp_path: Path):
     assert is_packed(folder.path)
     assert not is_packed(tmp_path)
     with pytest.raises(ValueError, match=r"is not a packed folder: it has no manifest\.json"):
         open_packed(tmp_path)
 
 
-def test_unknown_split_names_the_nearest(folder: PackedDataset):
+def test_an_unknown_split_is_refused_with_the_nearest_name(folder: PackedDataset):
     with pytest.raises(ValueError, match="no split 'vla'; did you mean val"):
         folder.split("vla")

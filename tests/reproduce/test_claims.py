@@ -1,4 +1,4 @@
-"""The paper's claims as runs: what each compares, that runs are kept and shared, and what the verdicts say."""
+"""The paper's claims: the variants of each, runs that are kept and shared, measures, verdicts, the results file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
 from alexnet.cli.paper import ClaimName
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claims, paper_figures
+from alexnet.reproduce import claims, measures
 from alexnet.reproduce import results as results_module
 from alexnet.reproduce import runs as runs_module
-from alexnet.reproduce.claims import CLAIMS, Claim, Variant, ground, without
-from alexnet.reproduce.runs import Measured, Outcome, Runs, reproduce
+from alexnet.reproduce.claims import CLAIMS, Claim, Variant, common_setup, remove_conv
+from alexnet.reproduce.figures.figure1 import figure1
+from alexnet.reproduce.measures import reproduce
+from alexnet.reproduce.outcome import Outcome, VariantResult
+from alexnet.reproduce.runs import Runs
 from alexnet.training.run_folder import logged
 from command_line import alexnet as command
 
@@ -26,16 +29,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def little(monkeypatch):
-    """The claims' ground at a few maps, so that a run takes a second."""
+    """The claims' networks with few maps, so that a run takes a second."""
     small = override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
     monkeypatch.setattr(claims, "PAPER_SMALL", small)
     monkeypatch.setattr(claims, "CIFAR", override(claims.CIFAR, ["conv.width=8"]))
 
 
-def told(claim: str, *sides: tuple[float, ...], seeds: int = 3) -> Outcome:
+def outcome_of(claim: str, *values: tuple[float, ...], seeds: int = 3) -> Outcome:
     names = [variant.name for variant in CLAIMS[claim].variants] + ["more"]
     return Outcome(claim, "data", 64, (90, 10), 12, tuple(range(seeds)), "fp32", tuple(
-        Measured(name, values) for name, values in zip(names, sides, strict=False)))
+        VariantResult(name, of_seeds) for name, of_seeds in zip(names, values, strict=False)))
 
 
 def test_the_command_knows_every_claim():
@@ -44,32 +47,32 @@ def test_the_command_knows_every_claim():
 
 @pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
-def test_each_side_of_a_claim_is_a_network_of_its_own(claim, side):
-    arch, way = ground(claim, side, 12)
-    sides = [variant.of(arch, way) for variant in claim.variants]
+def test_every_variant_of_a_claim_is_a_different_network(claim, side):
+    arch, recipe = common_setup(claim, side, 12)
+    sides = [variant.apply(arch, recipe) for variant in claim.variants]
     assert len({str(one) for one in sides}) == len(sides)
     for network, _ in sides:
         assert AlexNet(network).arch.input.side == side
 
 
-def test_one_tower_has_half_the_kernels_but_conv5s():
+def test_one_tower_has_half_the_kernels_except_in_conv5():
     """§3.2's footnote: the last convolution keeps its width, so that the classifier is as large."""
     claim = CLAIMS["two-gpu"]
-    (one, _), (two, _) = (variant.of(*ground(claim, 32, 12)) for variant in claim.variants)
+    (one, _), (two, _) = (variant.apply(*common_setup(claim, 32, 12)) for variant in claim.variants)
     assert [2 * conv.width for conv in one.conv[:4]] == [conv.width for conv in two.conv[:4]]
     assert one.conv[4].width == two.conv[4].width
 
 
-def test_a_layer_taken_out_leaves_its_pooling_behind():
-    arch, _ = ground(CLAIMS["depth"], 64, 12)
-    less = without(arch, "conv5")
+def test_removing_a_convolution_keeps_its_pooling():
+    arch, _ = common_setup(CLAIMS["depth"], 64, 12)
+    less = remove_conv(arch, "conv5")
     assert len(less.conv) == 4
     assert less.conv[3].post_ops == "act pool"
     assert explain(less).layers[-1].output_shape == explain(arch).layers[-1].output_shape
 
 
 @pytest.mark.usefixtures("little")
-def test_runs_are_shared_and_never_trained_again(packed, tmp_path):
+def test_claims_share_runs_and_train_each_once(packed, tmp_path):
     steps = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: steps.append(event["event"]))
     first = reproduce(CLAIMS["lrn"], runs, seeds=(0, 1), epochs=2)
@@ -79,16 +82,16 @@ def test_runs_are_shared_and_never_trained_again(packed, tmp_path):
     assert steps.count("start") == 6
     views = reproduce(CLAIMS["ten-views"], runs, seeds=(0, 1), epochs=2)
     assert steps.count("start") == 6
-    assert views.measured[0].values == pytest.approx(first.measured[1].values)
+    assert views.variants[0].values == pytest.approx(first.variants[1].values)
     averaged = reproduce(CLAIMS["ensemble"], runs, seeds=(0, 1), epochs=2)
-    assert averaged.measured[0].values == views.measured[1].values
-    assert len(averaged.measured[1].values) == 1
+    assert averaged.variants[0].values == views.variants[1].values
+    assert len(averaged.variants[1].values) == 1
     with pytest.raises(ValueError, match="--seeds 2 or more"):
         reproduce(CLAIMS["ensemble"], runs, seeds=(0,), epochs=2)
 
 
 @pytest.mark.usefixtures("little")
-def test_a_run_that_was_stopped_goes_on(packed, tmp_path):
+def test_an_interrupted_run_is_resumed(packed, tmp_path):
     class Stop(Exception):
         pass
 
@@ -96,27 +99,27 @@ def test_a_run_that_was_stopped_goes_on(packed, tmp_path):
         if event["event"] == "validating" and event["run"].startswith("response"):
             raise Stop
 
-    way = {"seeds": (0,), "epochs": 2}
+    options = {"seeds": (0,), "epochs": 2}
     with pytest.raises(Stop):
-        reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32", on_event=stop), **way)
-    again = reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32"), **way)
-    assert again == reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "whole", "fp32"), **way)
+        reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32", on_event=stop), **options)
+    again = reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32"), **options)
+    assert again == reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "whole", "fp32"), **options)
 
 
 @pytest.mark.usefixtures("little")
-def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs_module, "RATES", (1e-7, 0.003))
-    monkeypatch.setattr(claims, "TARGET", 0.5)
+def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(measures, "LEARNING_RATES", (1e-7, 0.003))
+    monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
     epochs = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
                 if event["event"] == "epoch" else None)
     outcome = reproduce(CLAIMS["figure1"], runs, seeds=(0, 1), epochs=25)
-    relu, tanh = outcome.measured
-    assert "rate 0.003 of 1e-07, 0.003" in relu.note
-    assert "rate 0.003 of 1e-07, 0.003" in tanh.note
+    relu, tanh = outcome.variants
+    assert "best learning rate 0.003 of 1e-07, 0.003" in relu.note
+    assert "best learning rate 0.003 of 1e-07, 0.003" in tanh.note
     for value in relu.values:
         assert 0 < value < 25
-    reached = [event for event in epochs if event["run"] == "ReLU, rate 0.003, seed 0"]
+    reached = [event for event in epochs if event["run"] == "ReLU, learning rate 0.003, seed 0"]
     assert reached[-1]["train_error"] <= 0.5
     assert all(event["train_error"] > 0.5 for event in reached[:-1])
     # Between two epochs by a straight line.
@@ -124,47 +127,47 @@ def test_figure1_searches_each_sides_rate_and_stops_at_the_training_error(packed
     after = reached[-1]["train_error"]
     assert relu.values[0] == pytest.approx(len(reached) - 1 + (before - 0.5) / (before - after))
     assert outcome.unit == "times"
-    drawn = paper_figures.figure1([tmp_path / one.runs[0] for one in outcome.measured]).get_axes()[0]
+    drawn = figure1([tmp_path / one.runs[0] for one in outcome.variants]).get_axes()[0]
     assert drawn.get_lines()[1].get_xydata()[1:, 1].tolist() == [event["train_error"] for event in reached]
 
 
 @pytest.mark.usefixtures("little")
-def test_a_rate_that_leaves_a_run_at_blind_guessing_is_given_up(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs_module, "LOST", 3)
+def test_a_run_that_stays_at_chance_level_is_given_up(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_module, "GIVE_UP_EPOCHS", 3)
     epochs = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
                 if event["event"] == "epoch" else None)
-    arch, way = ground(CLAIMS["figure1"], 32, 20)
-    arch, way = replace(arch, classes=4), replace(way, learning_rate=1e-12)
+    arch, recipe = common_setup(CLAIMS["figure1"], 32, 20)
+    arch, recipe = replace(arch, classes=4), replace(recipe, learning_rate=1e-12)
     for _ in range(2):  # the second time nothing is trained
-        told_ = runs.until(arch, way, 0, "ReLU", 0.25)
-        assert (told_["reached"], told_["epochs"], len(epochs)) == (False, 20, 3)
+        time = runs.train_until(arch, recipe, 0, "ReLU", 0.25)
+        assert (time.reached, time.epochs, len(epochs)) == (False, 20, 3)
 
 
 @pytest.mark.usefixtures("little")
-def test_a_rate_that_can_no_longer_be_the_best_is_not_waited_for(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs_module, "RATES", (0.003, 1e-7))
-    monkeypatch.setattr(claims, "TARGET", 0.5)
+def test_a_learning_rate_slower_than_the_best_is_abandoned(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(measures, "LEARNING_RATES", (0.003, 1e-7))
+    monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
     epochs = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event["run"])
                 if event["event"] == "epoch" else None)
-    relu = reproduce(CLAIMS["figure1"], runs, seeds=(0,), epochs=25).measured[0]
-    assert "rate 0.003 of 1e-07, 0.003" in relu.note
-    assert epochs.count("ReLU, rate 1e-07, seed 0") == epochs.count("ReLU, rate 0.003, seed 0") < 25
+    relu = reproduce(CLAIMS["figure1"], runs, seeds=(0,), epochs=25).variants[0]
+    assert "best learning rate 0.003 of 1e-07, 0.003" in relu.note
+    assert epochs.count("ReLU, learning rate 1e-07, seed 0") == epochs.count("ReLU, learning rate 0.003, seed 0") < 25
 
 
 @pytest.mark.usefixtures("little")
-def test_saturation_tells_the_share_that_passes_no_gradient(packed, tmp_path):
+def test_saturation_notes_the_share_of_values_without_gradient(packed, tmp_path):
     outcome = reproduce(CLAIMS["saturation"], Runs(packed, tmp_path, "fp32"), seeds=(0,), epochs=1)
-    assert [one.name for one in outcome.measured] == ["ReLU", "tanh", "sigmoid"]
-    for one, word in zip(outcome.measured, ("zero at the end: relu1 ", "saturated at the end: tanh1 ",
+    assert [one.name for one in outcome.variants] == ["ReLU", "tanh", "sigmoid"]
+    for one, word in zip(outcome.variants, ("zero at the end: relu1 ", "saturated at the end: tanh1 ",
                                             "saturated at the end: sigmoid1 "), strict=True):
         seen = [event for event in logged(tmp_path / one.runs[0]) if event["event"] == "signals"][-1]["saturated"]
         assert f"{word}{next(iter(seen.values())):.0%}, " in one.note
 
 
 def test_differences_are_paired_by_seed_and_have_students_interval():
-    outcome = told("lrn", (0.20, 0.22, 0.24), (0.19, 0.21, 0.22))
+    outcome = outcome_of("lrn", (0.20, 0.22, 0.24), (0.19, 0.21, 0.22))
     (difference,) = outcome.differences
     assert difference.values == pytest.approx((-1, -1, -2))
     assert difference.mean == pytest.approx(-4 / 3)
@@ -172,32 +175,35 @@ def test_differences_are_paired_by_seed_and_have_students_interval():
 
 
 @pytest.mark.parametrize(("first", "second", "verdict"), [
-    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22), "the paper's sign, beyond the seeds' spread; larger than the paper's"),
-    ((0.30, 0.31, 0.32), (0.299, 0.309, 0.319), "the paper's sign, beyond the seeds' spread; smaller than the paper's"),
-    ((0.20, 0.21, 0.22), (0.30, 0.31, 0.32), "the other sign, beyond the seeds' spread; smaller than the paper's"),
+    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22),
+     "same sign as the claim, significant over 3 seeds; larger than the paper's"),
+    ((0.30, 0.31, 0.32), (0.299, 0.309, 0.319),
+     "same sign as the claim, significant over 3 seeds; smaller than the paper's"),
+    ((0.20, 0.21, 0.22), (0.30, 0.31, 0.32), "opposite sign, significant over 3 seeds; smaller than the paper's"),
     ((0.20, 0.30, 0.25), (0.21, 0.20, 0.26),
-     "the paper's sign, but no larger than 3 seeds' spread can hide; the interval holds the paper's number"),
-    ((0.2,), (0.1,), "the paper's sign; one seed shows no spread"),
-    ((0.2,), (0.2,), "no difference; one seed shows no spread"),
+     "same sign as the claim, not significant over 3 seeds; the interval contains the paper's number"),
+    ((0.2,), (0.1,), "same sign as the claim; one seed, so no interval"),
+    ((0.2,), (0.2,), "no difference; one seed, so no interval"),
 ])
 def test_verdicts(first, second, verdict):
-    assert told("lrn", first, second, seeds=len(first)).verdict == verdict
+    assert str(outcome_of("lrn", first, second, seeds=len(first)).verdict) == verdict
 
 
-def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
+def test_outcomes_are_read_back_and_the_page_shows_the_latest(tmp_path):
     results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
     about = {"command": "alexnet reproduce lrn", "machine": "a machine", "precision_used": "fp32", "seconds": 90.0}
-    early, late = told("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4)), told("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
-    figure1 = told("figure1", (5.0, 6.0, 7.0), (25.0, 30.0, 35.0))
-    for outcome in (early, late, figure1):
+    early = outcome_of("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4))
+    late = outcome_of("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
+    figure1_outcome = outcome_of("figure1", (5.0, 6.0, 7.0), (25.0, 30.0, 35.0))
+    for outcome in (early, late, figure1_outcome):
         results_module.append(results, outcome, about)
-    assert [Outcome.from_json(tree) for tree in results_module.read(results)] == [figure1, late]
+    assert [record.outcome for record in results_module.read(results)] == [figure1_outcome, late]
     page.write_text(f"before\n{results_module.BEGIN}old\n{results_module.END}after\n")
     results_module.write_page(page, results_module.read(results))
     written = page.read_text()
     assert written.startswith("before\n")
     assert written.endswith("after\n")
-    assert "| `lrn` | -1.4 points | -10.0 points (-10.0 to -10.0) | the paper's sign, beyond" in written
+    assert "| `lrn` | -1.4 points | -10.0 points (-10.0 to -10.0) | same sign as the claim, significant" in written
     assert "| `figure1` | 6 times | 5.0 times (5.0 to 5.0) |" in written
     assert "50.0%" not in written
     page.write_text("nothing")
@@ -206,24 +212,24 @@ def test_an_outcome_survives_its_file_and_the_page_holds_the_latest(tmp_path):
 
 
 @pytest.mark.usefixtures("little")
-def test_the_command_prints_the_papers_number_beside_ours(class_folders, tmp_path, capsys, monkeypatch):
+def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"
     assert command("reproduce", "lighting", "--data", class_folders, "--side", 32, "--quick", "--out", out) == 0
     printed = capsys.readouterr()
     assert "the paper: -1.0 points; ours: " in printed.out
-    assert "120 images for training and 44 for measuring, 2 epochs, seeds 0" in " ".join(printed.out.split())
+    assert "120 training and 44 validation images, 2 epochs, seeds 0" in " ".join(printed.out.split())
     assert "color noise, seed 0: training error" in printed.err
     assert f"written: a line of {out / 'results.jsonl'}\n" in printed.err
-    assert printed.err.splitlines()[-1].startswith("note: --quick is for seeing it work")
+    assert printed.err.splitlines()[-1].startswith("note: --quick only shows that the command works")
     (line,) = (out / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["claim"] == "lighting"
     assert json.loads(line)["machine"]
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["lrn"], "reproduce lrn trains networks of its own: alexnet reproduce lrn --data DATA"),
-    (["lrn", "run", "data"], "trains networks of its own"),
+    (["lrn"], "reproduce lrn trains its own networks; alexnet reproduce lrn --data DATA"),
+    (["lrn", "run", "data"], "trains its own networks"),
     (["lrn", "--data", "x", "--side", 48], "--side 48 must be 32 or 64"),
     (["lrn", "--data", "x", "--side", 0], "--side 0 must be 32 or 64"),
     (["lrn", "--data", "x", "--seeds", 0], "--seeds 0 must be at least 1"),
@@ -240,14 +246,14 @@ def test_mistakes_are_one_sentence(words, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-def test_a_claims_first_side_is_what_the_others_are_compared_with():
+def test_a_variant_without_settings_is_the_common_setup():
     claim = Claim("c", "", "", (Variant("a"), Variant("b", ("arch.norm=none",))))
-    arch, way = ground(claim, 32, 3)
-    assert claim.variants[0].of(arch, way) == (arch, way)
-    assert claim.variants[1].of(arch, way) == (replace(arch, norm="none"), way)
+    arch, recipe = common_setup(claim, 32, 3)
+    assert claim.variants[0].apply(arch, recipe) == (arch, recipe)
+    assert claim.variants[1].apply(arch, recipe) == (replace(arch, norm="none"), recipe)
 
 
-def test_the_published_page_is_what_the_results_file_says():
+def test_docs_results_page_matches_the_results_file():
     docs = Path(__file__).parents[2] / "docs"
     published = (docs / "results.md").read_text().partition(results_module.BEGIN)[2].partition(results_module.END)[0]
     assert published == results_module.markdown(results_module.read(docs / "results.jsonl"))

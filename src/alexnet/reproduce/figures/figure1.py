@@ -1,0 +1,79 @@
+"""Figure 1 of the paper: training error over epochs, one curve for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from alexnet.errors import UserError, require
+from alexnet.reproduce.claims import TARGET_ERROR
+from alexnet.reproduce.figures.learning_curves import DASHED
+from alexnet.reproduce.figures.style import BLUE, INK, PAPER, QUIET, RED, STYLE
+from alexnet.training.run_folder import read_config, read_log
+
+
+def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
+    """Draw the training error of runs over epochs, the first run solid, the second dashed.
+
+    Args:
+        runs: folders of runs, each once.
+        names: labels for the legend; default: each run's folder and activation.
+
+    Raises:
+        UserError: a run is named twice, is no run, or has no finished epoch.
+    """
+    resolved = [run.resolve() for run in runs]
+    for number, run in enumerate(resolved):
+        require(run not in resolved[:number], f"{runs[number]} stands twice", "name each run once")
+    curves = [_training_curve(run) for run in runs]
+    if not names:
+        folders = [run.name for run in resolved]
+        labels = folders if len(set(folders)) == len(runs) else [str(run) for run in runs]
+        activations = [read_config(run)["arch"]["activation"] for run in runs]
+        names = [f"{label}, {'ReLU' if activation == 'relu' else activation}"
+                 for label, activation in zip(labels, activations, strict=True)]
+    return training_error_curves(dict(zip(names, curves, strict=True)))
+
+
+def _training_curve(run: Path) -> list[tuple[float, float]]:
+    """(epoch, training error) from a run's log, with chance level at epoch 0 if the number of classes is logged."""
+    events = read_log(run)
+    epochs = {event["epoch"]: event["train_error"] for event in events if event["event"] == "epoch"}
+    classes = next((event["classes"] for event in events if event["event"] == "start"), 0)
+    if not epochs:
+        raise UserError(f"{run} has no finished epoch to draw", "train it for at least one epoch")
+    return [*([(0.0, 1 - 1 / classes)] if classes else []), *sorted(epochs.items())]
+
+
+@matplotlib.rc_context(STYLE)
+def training_error_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], target: float = TARGET_ERROR,
+) -> Figure:
+    """Draw named curves of (epoch, error) with a horizontal line at `target`.
+
+    A point at epoch 0 is chance level, not a measurement, and is drawn as an open circle.
+    """
+    figure = Figure(figsize=(5.9, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    styles = ["-", DASHED, (0, (1, 1.4)), (0, (5, 1.4, 1, 1.4))]
+    axes.axhline(target, color=QUIET, linewidth=0.8)
+    for number, (name, points) in enumerate(curves.items()):
+        epochs, errors = zip(*points, strict=True)
+        axes.plot(epochs, errors, label=name, color=(BLUE, RED, INK, QUIET)[number % 4], linestyle=styles[number % 4])
+    if chance := sorted({error for points in curves.values() for epoch, error in points if epoch == 0}):
+        axes.plot([0] * len(chance), chance, "o", markersize=5.5, markerfacecolor=PAPER, markeredgecolor=QUIET,
+                  clip_on=False, zorder=3, label="chance, before training")
+    axes.text(1.015, target, f"{target:.0%}, where the\npaper compares", transform=axes.get_yaxis_transform(),
+              va="center", color=QUIET, fontsize=8.5)  # to the right of the axes, where it covers no curve
+    axes.set_title("Training error")
+    axes.set_xlabel("epoch")
+    axes.set_ylim(0, None)
+    axes.set_xlim(0, None)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.legend(loc="best", labelcolor=INK)
+    return figure

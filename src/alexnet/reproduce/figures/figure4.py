@@ -1,0 +1,125 @@
+"""Figure 4 of the paper: images with their five likeliest classes, and their nearest training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from alexnet.data.packed import PackedDataset, PackedSplit
+from alexnet.errors import UserError
+from alexnet.inference.neighbors import Neighbor, find_neighbors, split_features
+from alexnet.inference.predictor import Model, model_from_checkpoint
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation, printable
+from alexnet.models import checkpoint as ckpt
+from alexnet.reproduce.figures.image_grids import (
+    NeighborRow,
+    PredictionTile,
+    RankedClass,
+    Tile,
+    draw_neighbor_grid,
+    draw_prediction_grid,
+    neighbor_grid_size,
+    prediction_grid_size,
+)
+from alexnet.reproduce.figures.style import STYLE, equal_decimals
+
+NEIGHBORS = 6
+"""Nearest training images in a row, as in the paper."""
+
+QUERIES = 5
+"""Validation images whose nearest training images are shown, as in the paper."""
+
+
+def figure4(
+    saved: ckpt.Checkpoint, packed: PackedDataset, on_progress: Callable[[int, int], object] | None = None,
+) -> Figure:
+    """Draw eight validation images with their likeliest classes, and the nearest training images of five of them.
+
+    The images are evenly spaced in the validation split, not selected.
+
+    Raises:
+        UserError: the data has no validation images.
+    """
+    predictions = predict_validation(saved, packed, EXAMPLES)
+    if predictions is None:
+        raise UserError("the data has no validation images to show", "give data with a val/ folder")
+    tiles = prediction_tiles(predictions, predictions.examples)
+    queries = tiles[:QUERIES]
+    nearest = nearest_in_training(model_from_checkpoint(saved), packed, [tile.pixels_HWC for tile in queries],
+                                  on_progress=on_progress)
+    rows = neighbor_rows([tile.pixels_HWC for tile in queries], [tile.truth for tile in queries], nearest,
+                         packed.split("train"))
+    return _side_by_side(tiles, rows)
+
+
+@matplotlib.rc_context(STYLE)
+def _side_by_side(tiles: Sequence[PredictionTile], rows: Sequence[NeighborRow]) -> Figure:
+    """`prediction_grid` on the left, `neighbor_grid` on the right, both of the same height."""
+    left, right = prediction_grid_size(tiles), neighbor_grid_size(rows)
+    right_width = right[0] * left[1] / right[1]
+    figure = Figure(figsize=(left[0] + 0.3 + right_width, left[1]), layout="constrained")
+    parts = np.asarray(figure.subfigures(1, 3, width_ratios=[left[0], 0.3, right_width]))
+    draw_prediction_grid(parts[0], tiles)
+    draw_neighbor_grid(parts[2], rows)
+    return figure
+
+
+def prediction_tiles(predictions: ValidationPredictions, rows: NDArray[np.int64]) -> list[PredictionTile]:
+    """Rows of a validation run as images with their five likeliest classes."""
+    tiles = []
+    for row, pixels_HWC in zip(rows, predictions.split.read(predictions.indices_M[rows]), strict=True):
+        label, probabilities_K = predictions.labels_M[row], predictions.probabilities_MK[row]
+        ranked = [RankedClass(predictions.classes[k], float(probabilities_K[k]), bool(k == label))
+                  for k in np.argsort(-probabilities_K, kind="stable")[:5]]
+        tiles.append(PredictionTile(pixels_HWC, predictions.classes[label], ranked))
+    return tiles
+
+
+def neighbor_rows(
+    images: Sequence[NDArray[np.uint8]], classes: Sequence[str], nearest: Sequence[Sequence[Neighbor]],
+    split: PackedSplit, files: Sequence[str] = (),
+) -> list[NeighborRow]:
+    """Rows for `neighbor_grid`: each query image, and its neighbors with their distances.
+
+    Args:
+        images: the query images, uint8 [H, W, 3].
+        classes: the true class of each; "" if unknown, and then the file name is its title.
+        nearest: the neighbors of each.
+        split: the split that the neighbors are in.
+        files: the file name of each query image; default: not shown.
+    """
+    distances = iter(equal_decimals([neighbor.distance for found in nearest for neighbor in found]))
+    rows = []
+    for pixels_HWC, truth, file, found in zip(images, classes, files or [""] * len(images), nearest, strict=True):
+        query = Tile(pixels_HWC, truth or file, file if truth else "")
+        tiles = []
+        for neighbor in found:
+            name = printable(neighbor.label)
+            tiles.append(Tile(split.read_one(neighbor.index), name, next(distances), name == truth))
+        rows.append(NeighborRow(query, tiles))
+    return rows
+
+
+def nearest_in_training(
+    model: Model, packed: PackedDataset, images: Sequence[NDArray[np.uint8]], *, at_most: int | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> list[list[Neighbor]]:
+    """Find the NEIGHBORS training images nearest to each image in the last hidden layer (§6.1).
+
+    Args:
+        model: the network.
+        packed: the data; its training split is searched.
+        images: the query images, uint8 [H, W, 3].
+        at_most: search an evenly spaced sample of this size and cache nothing; default: search every training image
+            and keep their features in the cache.
+        on_progress: called with (images done, images in all).
+    """
+    split = packed.split("train")
+    indices = split.sample(at_most or len(split))
+    cache_key = "" if at_most else f"{packed.fingerprint} train"
+    features_ND = split_features(model, split, cache_key=cache_key, indices=indices, on_progress=on_progress)
+    return find_neighbors(model.features(list(images)), features_ND, split, packed.classes, NEIGHBORS, indices)

@@ -1,0 +1,70 @@
+"""The command lines of a run: how to train it again, evaluate it and write its report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from alexnet.architecture.overrides import to_json
+from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.inference.validation import printable
+
+DATA = "DATA"
+"""Stands in a command line for data whose folder is unknown."""
+
+
+def training_command(config: dict[str, Any]) -> str | None:
+    """The command line that trains the run again: the one that was typed if config.json has it, else an equivalent one.
+
+    None if the network or the recipe is not a preset with settings. Data whose folder is unknown is written DATA.
+    """
+    if typed := config.get("command"):
+        return typed if isinstance(typed, str) else shlex.join(typed)
+    arch, recipe = config["arch"], config["recipe"]
+    if arch["name"] not in ARCHS or recipe["name"] not in RECIPES:
+        return None
+    # The data determines the number of classes, and epochs have an option of their own.
+    settings = {f"arch.{path}": value for path, value in _changed(to_json(ARCHS[arch["name"]]), arch).items()}
+    settings |= {f"recipe.{path}": value for path, value in _changed(to_json(RECIPES[recipe["name"]]), recipe).items()}
+    settings.pop("arch.classes", None)
+    epochs = settings.pop("recipe.epochs", None)
+    words = ["alexnet", "train", _data_argument(config), "--arch", arch["name"], "--recipe", recipe["name"]]
+    words += ["--epochs", str(epochs)] if epochs else []
+    words += ["--seed", str(config.get("seed", 0))]
+    words += ["--precision", config["precision"]] if config.get("precision", "fp32") != "fp32" else []
+    for path, value in settings.items():
+        words += ["--set", f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
+    return printable(shlex.join(words))
+
+
+def follow_up_commands(config: dict[str, Any], checkpoint: str) -> list[str]:
+    """The command lines that evaluate the run's checkpoint and write its report."""
+    words = shlex.split(training_command(config) or "")
+    run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
+    data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
+    return [printable(shlex.join(line)) for line in (
+        ["alexnet", "evaluate", f"{run}/{checkpoint}", data, "--views", "10"],
+        ["alexnet", "report", run, "--data", data])]
+
+
+def unnamed_data(config: dict[str, Any]) -> str | None:
+    """What DATA stands for in `training_command`; None if the command names the data."""
+    return config["data"]["source"] if not config.get("command") and _data_argument(config) == DATA else None
+
+
+def _data_argument(config: dict[str, Any]) -> str:
+    source: str = config["data"]["source"]
+    return source if Path(source).is_absolute() else DATA
+
+
+def _changed(preset: Any, value: Any, path: str = "") -> dict[str, Any]:
+    """Path -> value of every difference of two JSON values, as `override` takes them: `conv2.width`, `input.crop`."""
+    if isinstance(value, dict) and isinstance(preset, dict):
+        pairs = {f"{path}.{key}" if path else key: (preset.get(key), item) for key, item in value.items()}
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        pairs = {f"{path}{number}": pair for number, pair in enumerate(zip(preset, value, strict=False), 1)}
+    else:
+        return {} if preset == value else {path: value}
+    return {key: item for place, pair in pairs.items() for key, item in _changed(*pair, place).items()}

@@ -1,0 +1,150 @@
+"""Report sections on images: predictions, nearest training images, mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from alexnet._runtime.page_style import data_uri
+from alexnet.inference.metrics import wilson
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions, printable
+from alexnet.reproduce.figures.confusion import confusion
+from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
+from alexnet.reproduce.figures.image_grids import NeighborRow, RankedClass
+from alexnet.reproduce.figures.style import image_file, svg
+from alexnet.reproduce.report.run_data import SEARCHED_IMAGES, RunData
+
+MATRIX_CLASSES = 40
+"""Most classes for which a confusion matrix is legible."""
+
+WORST_CLASSES = 20
+"""Classes whose errors are listed if there are too many for a matrix."""
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """A validation image with its true class and its predicted class."""
+
+    image: str
+    """A data: URI."""
+    file: str
+    truth: str
+    predicted: str
+    confidence: float
+    """Probability of the predicted class."""
+    truth_probability: float
+
+
+def _entries(predictions: ValidationPredictions, rows: NDArray[np.int64]) -> list[ImageEntry]:
+    indices = predictions.indices_M[rows]
+    return [ImageEntry(
+        jpeg_uri(pixels_HWC), printable(predictions.split.names[index]), predictions.classes[predictions.labels_M[row]],
+        predictions.classes[predictions.predicted_M[row]], float(predictions.probabilities_MK[row].max()),
+        float(predictions.probabilities_MK[row, predictions.labels_M[row]]))
+        for row, index, pixels_HWC in zip(rows, indices, predictions.split.read(indices), strict=True)]
+
+
+def jpeg_uri(pixels_HWC: NDArray[np.uint8]) -> str:
+    """The image as a data: URI, so that the page needs no request."""
+    return data_uri(image_file(pixels_HWC, "JPEG"), "jpeg")
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """An image and its likeliest classes."""
+
+    image: str
+    truth: str
+    ranked: Sequence[RankedClass]
+
+
+def predictions(run: RunData) -> list[PredictedImage] | None:
+    """Images with their five likeliest classes (Figure 4, left); None without validation images."""
+    if not run.predictions:
+        return None
+    return [PredictedImage(jpeg_uri(tile.pixels_HWC), tile.truth, tile.ranked)
+            for tile in prediction_tiles(run.predictions, run.predictions.examples)]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Validation images with their nearest training images."""
+
+    searched: int
+    training_images: int
+    rows: Sequence[tuple[ImageEntry, Sequence[tuple[str, str, str, bool]]]]
+    """A validation image, and of each neighbor: image, class, distance, whether it is of the true class."""
+
+
+def nearest(run: RunData) -> Nearest | None:
+    """The training images nearest to some validation images in the last hidden layer (Figure 4, right)."""
+    if not run.predictions or not run.nearest:
+        return None
+    assert run.training is not None
+    queries = _entries(run.predictions, run.predictions.examples[:QUERIES])
+    return Nearest(min(len(run.training), SEARCHED_IMAGES), len(run.training), [
+        (query, [(jpeg_uri(tile.pixels_HWC), tile.name, tile.note, tile.is_true) for tile in row.nearest])
+        for query, row in zip(queries, nearest_rows(run), strict=True)])
+
+
+def nearest_rows(run: RunData) -> list[NeighborRow]:
+    """The rows of `neighbor_grid` for the run's nearest training images."""
+    assert run.predictions is not None
+    assert run.training is not None
+    tiles = prediction_tiles(run.predictions, run.predictions.examples[:QUERIES])
+    return neighbor_rows([tile.pixels_HWC for tile in tiles], [tile.truth for tile in tiles], run.nearest, run.training)
+
+
+@dataclass(frozen=True)
+class ClassError:
+    """Errors among the images of one class."""
+
+    name: str
+    wrong: int
+    images: int
+    error: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Confusions of classes, errors of each class, and the most confident predictions, wrong and right."""
+
+    images: int
+    """Images that were predicted."""
+    all_images: int
+    """Images of the validation split."""
+    wrong: int
+    confusion: Markup | None
+    """None for more than MATRIX_CLASSES classes."""
+    classes: Sequence[ClassError]
+    """The highest error first."""
+    classes_left_out: int
+    confident_wrong: Sequence[ImageEntry]
+    confident_right: Sequence[ImageEntry]
+
+
+def mistakes(run: RunData) -> Mistakes | None:
+    """None without validation images."""
+    if not (predictions := run.predictions):
+        return None
+    classes, has_matrix = class_errors_of(predictions), len(predictions.classes) <= MATRIX_CLASSES
+    shown = classes if has_matrix else classes[:WORST_CLASSES]
+    matrix = Markup(svg(confusion(predictions.confusion_KK, predictions.classes), "confusion")) if has_matrix else None
+    return Mistakes(
+        len(predictions.indices_M), len(predictions.split), len(predictions.mistakes), matrix, shown,
+        len(classes) - len(shown), _entries(predictions, predictions.mistakes[:EXAMPLES]),
+        _entries(predictions, predictions.correct[: EXAMPLES // 2]))
+
+
+def class_errors_of(predictions: ValidationPredictions) -> list[ClassError]:
+    """Errors of every class that has images, the highest first."""
+    images_K, right_K = predictions.confusion_KK.sum(axis=1), predictions.confusion_KK.diagonal()
+    errors = [ClassError(name, int(images - right), int(images), 1 - right / images,
+                         wilson(int(images - right), int(images)))
+              for name, images, right in zip(predictions.classes, images_K, right_K, strict=True) if images]
+    return sorted(errors, key=lambda each: -each.error)

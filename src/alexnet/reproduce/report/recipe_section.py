@@ -1,0 +1,103 @@
+"""Report section on the recipe: every setting with its meaning, the environment, and the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from types import MappingProxyType
+from typing import Any
+
+from alexnet.inference.validation import printable
+from alexnet.reproduce.report.commands import follow_up_commands, training_command, unnamed_data
+from alexnet.reproduce.report.run_data import RunData
+
+MEANINGS = {
+    "name": "preset", "epochs": "passes over the training images",
+    "batch_size": "images in a step", "learning_rate": "initial learning rate",
+    "momentum": "share of the last update in the next", "weight_decay": "L2 penalty on the weights",
+    "decay_biases": "whether biases have weight decay too", "bias_lr_factor": "learning rate of biases, as a multiple",
+    "new_layer_lr_factor": "learning rate of newly initialized layers in fine-tuning, as a multiple",
+    "lars_trust": "LARS trust coefficient; 0: no LARS",
+    "lr_in_velocity": "yes: momentum as in §5; no: as in PyTorch",
+    "nesterov": "Nesterov momentum", "schedule": "how the learning rate falls",
+    "lr_drop_count": "number of drops of the learning rate, for plateau and steps",
+    "drop_factor": "divisor of the learning rate at a drop",
+    "drop_epochs": "epochs after which it drops, for steps",
+    "patience": "epochs without improvement before a drop, for plateau",
+    "warmup_epochs": "epochs over which the learning rate first rises",
+    "label_smoothing": "share of the label spread over all classes",
+    "crop": "how training views are cropped", "crop_area": "smallest and largest share of the area, for resized crops",
+    "mirror": "horizontal mirroring of every other view", "lighting": "standard deviation of the color noise (§4.1)",
+    "lighting_scale": "unit of that deviation", "view_group": "images that share one crop and mirroring",
+    "conv1_slow_epoch": "epoch from which conv1 has a reduced learning rate",
+    "conv1_stop_epoch": "epoch from which conv1 is frozen",
+    "lighting_stop_epoch": "epoch from which there is no color noise", "freeze": "frozen layers",
+}
+"""What each field of a recipe means, in a few words."""
+
+INPUT_MEANINGS = {
+    "side": "pixels per side of a stored image", "crop": "pixels per side of the network's input",
+    "mean": "what is subtracted: the mean of each pixel or of each channel", "scale": "divisor of each channel",
+    "channels": "order of the color channels",
+}
+"""What each field of an input specification means."""
+
+EMPTY_VALUES = {"conv1_slow_epoch": "never", "conv1_stop_epoch": "never", "lighting_stop_epoch": "never",
+                "freeze": "none"}
+"""How zero or an empty value of a field is written."""
+
+Setting = tuple[str, str, str]
+"""Name, value and meaning of a setting, as text."""
+
+
+@dataclass(frozen=True)
+class RecipeSection:
+    """How a run was trained."""
+
+    command: str | None
+    """None if no command line can express the network or the recipe."""
+    follow_up: Sequence[str]
+    unnamed_data: str | None
+    """What DATA stands for in the commands."""
+    groups: Sequence[tuple[str, Sequence[Setting]]]
+
+
+def recipe(run: RunData) -> RecipeSection:
+    """Recipe, input and environment, and the commands that train, evaluate and report the run again."""
+    config = run.config
+    return RecipeSection(
+        training_command(config), follow_up_commands(config, run.checkpoint_name), unnamed_data(config), [
+            ("Recipe", _settings(config["recipe"], MEANINGS)),
+            ("Input", _settings(config["arch"]["input"], INPUT_MEANINGS)),
+            ("Environment", _settings(_environment(run))),
+        ])
+
+
+def _environment(run: RunData) -> dict[str, Any]:
+    config, data = run.config, run.config["data"]
+    rates = [event["images_per_second"] for event in run.logged("step") if "images_per_second" in event]
+    init = run.checkpoint.provenance.get("init")
+    environment = {
+        "device": config.get("device"), "precision": config.get("precision"), "threads": config.get("threads"),
+        **config.get("versions", {}), "seed": config.get("seed"),
+        "speed": f"{median(rates):,.0f} img/s (median step)" if rates else None,
+        "fine-tuned from": f"{init['arch']} with {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}"
+        if init else None,
+        "data": data["source"], "data fingerprint": str(data.get("fingerprint", ""))[:12],
+    }
+    return {key: value for key, value in environment.items() if value not in (None, "")}
+
+
+def _settings(values: Mapping[str, Any], meanings: Mapping[str, str] = MappingProxyType({})) -> list[Setting]:
+    return [(key.replace("_", " "), printable(_text(value or EMPTY_VALUES.get(key, value))), meanings.get(key, ""))
+            for key, value in values.items()]
+
+
+def _text(value: Any) -> str:
+    """A JSON value for a reader."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,86 @@
+"""Everything that a report shows, read from a run's folder and, if available, its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
+from alexnet.errors import Finding, UserError
+from alexnet.inference.neighbors import Neighbor
+from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.inference.validation import ValidationPredictions, predict_validation, printable
+from alexnet.models import checkpoint as ckpt
+from alexnet.reproduce.figures.figure4 import QUERIES, nearest_in_training
+from alexnet.training.run_folder import Event, read_config, read_log
+
+SEARCHED_IMAGES = 4000
+"""Most training images searched for the nearest ones; that takes about 15 seconds on a CPU."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run, as its folder holds it."""
+
+    config: dict[str, Any]
+    """config.json."""
+    events: Sequence[Event]
+    """log.jsonl."""
+    checkpoint: ckpt.Checkpoint
+    checkpoint_name: str
+    """"last" or "best"."""
+    predictions: ValidationPredictions | None
+    """None without data or without validation images."""
+    nearest: Sequence[Sequence[Neighbor]] = ()
+    """The training images nearest to the first of `predictions.examples`."""
+    training: PackedSplit | None = None
+    """The split of those training images."""
+
+    def logged(self, kind: str) -> list[Event]:
+        """The log's events of one kind, in order."""
+        return [event for event in self.events if event["event"] == kind]
+
+    @property
+    def last_epoch(self) -> Event:
+        return self.logged("epoch")[-1]
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data: the last part of a path, or what the user typed."""
+        source = Path(self.config["data"]["source"])
+        return printable(source.name if source.is_absolute() else str(source))
+
+
+def finding_of(warning: Event) -> Finding:
+    """The finding that a `warning` event of log.jsonl holds."""
+    return Finding(warning["kind"], warning["subject"], warning["problem"], warning["remedy"])
+
+
+def packed_data(run: Path) -> PackedDataset | None:
+    """Open the packed data that a run was trained on; None if it is no longer there."""
+    folder = read_config(run)["data"].get("packed")
+    return open_packed(folder) if folder and is_packed(folder) else None
+
+
+def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
+    """Read a run's folder, and run its network on validation images of `packed`.
+
+    Raises:
+        UserError: the folder is no run, has no finished epoch or no checkpoint, or the data does not fit the network.
+    """
+    events = read_log(run)
+    if not any(event["event"] == "epoch" for event in events):
+        reason = f" ({finding_of(events[-1])})" if events and events[-1]["event"] == "warning" else ""
+        raise UserError(f"{run} has no finished epoch to report on{reason}", "train it for at least one epoch")
+    evaluated = [str(event["checkpoint"]) for event in events if event["event"] == "evaluation"][-1:]
+    # The log's errors are those of `last`. `best` stands in for it if `last` was removed.
+    name = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
+    checkpoint = ckpt.load(run / name)
+    config, predictions = read_config(run), None if packed is None else predict_validation(checkpoint, packed)
+    if packed is None or predictions is None or "train" not in packed.splits:
+        return RunData(config, events, checkpoint, name, predictions)
+    queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
+    nearest = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
+    return RunData(config, events, checkpoint, name, predictions, nearest, packed.split("train"))

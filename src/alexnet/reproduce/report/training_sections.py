@@ -1,0 +1,164 @@
+"""Report sections on training: result, learning curves, diagnosis, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from alexnet.architecture.arithmetic import explain
+from alexnet.errors import Finding
+from alexnet.inference.metrics import wilson
+from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
+from alexnet.reproduce.figures.learning_curves import PANELS, learning_curves
+from alexnet.reproduce.figures.style import svg
+from alexnet.reproduce.report.run_data import RunData, finding_of
+from alexnet.training.run_folder import Event
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """A top-k error as a fraction with its 95% interval."""
+
+    top: int
+    error: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Result:
+    """Errors on the validation images, and what network and data they are of."""
+
+    arch: str
+    parameters: int
+    data: str
+    side: int
+    classes: int
+    training_images: int
+    validation_images: int
+    checkpoint: str
+    measured_images: int
+    is_from_epoch: bool
+    """Measured at the end of an epoch, not by a later evaluation."""
+    has_top5: bool
+    """False for up to five classes, whose top-5 error is always 0."""
+    epoch: int
+    epochs: int
+    right_top1: int
+    right_top5: int
+    chance_top1: float
+    chance_top5: float
+    errors: Sequence[tuple[int, Sequence[ErrorRate]]]
+    """Number of views -> its errors."""
+    warnings: int
+
+
+def result(run: RunData) -> Result:
+    """The latest evaluation for each number of views, or what training measured."""
+    arch, data = run.checkpoint.arch, run.config["data"]
+    evaluations = {event["views"]: event for event in run.logged("evaluation")
+                   if event["checkpoint"] == run.checkpoint_name}
+    measured = [evaluations[views] for views in sorted(evaluations)]
+    measured = measured or [{"views": 1} | (run.checkpoint.errors or _errors_of_epoch(run))]
+    first, has_top5 = measured[0], arch.classes > 5
+    right = {top: round((1 - first[f"top{top}_error"]) * first["photographs"]) for top in (1, 5)}
+    return Result(
+        arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
+        data["images"]["val"], run.checkpoint_name, first["photographs"], not evaluations, has_top5,
+        run.last_epoch["epoch"], run.config["recipe"]["epochs"], right[1], right[5], 1 - 1 / arch.classes,
+        1 - min(5, arch.classes) / arch.classes,
+        [(event["views"], [ErrorRate(top, event[f"top{top}_error"], event["interval"][f"top{top}_error"])
+                           for top in ((1, 5) if has_top5 else (1,))]) for event in measured],
+        len(run.logged("warning")))
+
+
+def _errors_of_epoch(run: RunData) -> Event:
+    """Errors of the last epoch in the log, for a checkpoint that was saved within the next one and so has none."""
+    images = run.config["data"]["images"]["val"]
+    errors = {name: run.last_epoch[f"val_{name}"] for name in ("top1_error", "top5_error")}
+    return {"photographs": images, **errors,
+            "interval": {name: wilson(round(error * images), images) for name, error in errors.items()}}
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """A figure and its text alternative."""
+
+    alt: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves, and the numbers that they draw."""
+
+    panels: Sequence[CurvePanel]
+    epochs: Sequence[Event]
+    label_smoothing: float
+
+
+def curves(run: RunData) -> Curves:
+    """One figure for each panel, so that narrow screens show them one below the other."""
+    epochs = run.logged("epoch")
+
+    def ends(key: str) -> str:
+        return f"from {epochs[0][key]:.3g} to {epochs[-1][key]:.3g}"
+
+    panels = []
+    for name, panel in PANELS.items():
+        values = (f"training {ends(panel.training)}, validation {ends(panel.validation)}" if panel.validation
+                  else ends(panel.training))
+        panels.append(CurvePanel(f"{panel.title} over {len(epochs)} epochs: {values}",
+                                 Markup(svg(learning_curves(epochs, [name]), name))))
+    return Curves(panels, epochs, run.config["recipe"].get("label_smoothing", 0))
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the latest measurement of activations and updates says of the network's health."""
+
+    findings: Sequence[Finding]
+    too_short: bool
+    """The measurement was made while the weights had not settled, so layers are not judged."""
+    warm_up_steps: int
+    healthy: str
+    """The sentence to show without findings."""
+    step: int
+    activation: str
+    layers: Sequence[tuple[str, float, float]]
+    """Layer, share of saturated values (of ReLUs: zeros), share of dead units."""
+    update_ratios: dict[str, float]
+    """Layer -> mean absolute update over mean absolute weight."""
+
+
+def diagnosis(run: RunData) -> Diagnosis | None:
+    """Judge the latest `signals` event of the log; None if there is none."""
+    if not (signals := run.logged("signals")):
+        return None
+    arch, last, epoch = run.checkpoint.arch, signals[-1], run.last_epoch
+    loss = loss_finding(epoch["train_loss"], arch.classes, epoch["step"], arch.norm)
+    too_short = last["step"] <= WARM_UP_STEPS
+    layers = [] if too_short else layer_findings(
+        arch.activation, last["saturated"], last["dead"], last["ratio"], arch.norm)
+    return Diagnosis(
+        [*([loss] if loss else []), *layers], too_short, WARM_UP_STEPS, HEALTHY, last["step"], arch.activation,
+        [(name, share, last["dead"][name]) for name, share in last["saturated"].items()], last["ratio"])
+
+
+@dataclass(frozen=True)
+class Warnings:
+    """Warnings of the log, and how far the run came."""
+
+    findings: Sequence[tuple[int, Finding]]
+    """Step and finding."""
+    epoch: int
+    epochs: int
+
+
+def warnings(run: RunData) -> Warnings:
+    """Every warning in the log."""
+    return Warnings([(event["step"], finding_of(event)) for event in run.logged("warning")], run.last_epoch["epoch"],
+                    run.config["recipe"]["epochs"])

@@ -1,0 +1,31 @@
+"""What DATA may name, and how the refusal of anything else helps."""
+
+from pathlib import Path
+
+import pytest
+
+from alexnet.data.sources.detect import NAMES, open_dataset
+from image_files import plant, trees
+
+
+def test_the_named_data_sets_are_cifar10_and_embedded():
+    assert NAMES == ("cifar10", "embedded")
+
+
+def test_a_missing_path_is_refused_with_the_nearest_name(tmp_path: Path):
+    trees(tmp_path / "flowers")
+    with pytest.raises(ValueError, match=rf"there is no .*flower; did you mean {tmp_path}/flowers\?"):
+        open_dataset(tmp_path / "flower")
+    with pytest.raises(ValueError, match=r"there is no .*zoo; name a folder with a folder of images for each"):
+        open_dataset(tmp_path / "zoo")
+    with pytest.raises(ValueError, match=r"there is no cifar-10; did you mean cifar10\?"):
+        open_dataset("cifar-10")
+
+
+def test_an_image_a_run_and_a_checkpoint_are_refused_as_data(tmp_path: Path):
+    plant(tmp_path, "photo.jpg", "run/log.jsonl", "model/checkpoint.json")
+    with pytest.raises(ValueError, match=r"photo\.jpg is one image; name the data, a folder with"):
+        open_dataset(tmp_path / "photo.jpg")
+    for name in ("run", "model"):
+        with pytest.raises(ValueError, match=rf"{name} is a run or a checkpoint, not images; name the data"):
+            open_dataset(tmp_path / name)

@@ -1,0 +1,85 @@
+"""A download arrives whole or not at all: resumed, verified, and with a remedy for each failure."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet._runtime.download import fetch
+from download_server import DownloadServer, serving
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+CHECKSUM = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DownloadServer]:
+    with serving(CONTENT, monkeypatch) as running:
+        yield running
+
+
+def test_a_download_arrives_whole_and_reports_its_progress(server: DownloadServer, tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    path = fetch(server.url, tmp_path / "cache" / "file", CHECKSUM, lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == CONTENT
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_an_existing_file_is_not_downloaded_again(server: DownloadServer, tmp_path: Path):
+    for _ in range(2):
+        fetch(server.url, tmp_path / "file", CHECKSUM)
+    assert len(server.asked) == 1
+
+
+def test_an_interrupted_download_resumes(server: DownloadServer, tmp_path: Path):
+    server.cuts = 2
+    assert fetch(server.url, tmp_path / "file", CHECKSUM).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=1500000-", "bytes=2250000-"]
+
+
+def test_without_range_support_a_download_starts_again(server: DownloadServer, tmp_path: Path):
+    server.cuts, server.ranges = 2, False
+    assert fetch(server.url, tmp_path / "file", CHECKSUM).read_bytes() == CONTENT
+
+
+def test_a_failed_download_keeps_the_received_bytes(server: DownloadServer, tmp_path: Path):
+    server.cuts = 99
+    with pytest.raises(ValueError, match=r"cut off 5 times; what arrived is kept"):
+        fetch(server.url, tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file.part").stat().st_size > 2_900_000
+    server.cuts = 0
+    assert fetch(server.url, tmp_path / "file", CHECKSUM).read_bytes() == CONTENT
+
+
+def test_a_complete_partial_file_is_verified_and_used(server: DownloadServer, tmp_path: Path):
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    assert fetch(server.url, tmp_path / "file", CHECKSUM).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("part", [b"", b"something else", CONTENT + b"too long"])
+def test_a_download_with_a_wrong_checksum_is_deleted(server: DownloadServer, tmp_path: Path, part: bytes):
+    if part:
+        (tmp_path / "file.part").write_bytes(part)
+    else:
+        server.content = CONTENT[:-1] + b"?"
+    with pytest.raises(ValueError, match=rf"{server.url} sent has checksum .* was deleted; try again"):
+        fetch(server.url, tmp_path / "file", CHECKSUM)
+    assert list(tmp_path.iterdir()) == []
+    server.content = CONTENT
+    assert fetch(server.url, tmp_path / "file", CHECKSUM).read_bytes() == CONTENT
+
+
+def test_a_missing_file_is_reported_with_the_path_to_put_it(server: DownloadServer, tmp_path: Path):
+    server.status = 404
+    with pytest.raises(ValueError, match=rf"answers 404 .*put it at {tmp_path}/file"):
+        fetch(server.url, tmp_path / "file", CHECKSUM)
+
+
+def test_without_a_network_the_error_names_a_remedy(server: DownloadServer, tmp_path: Path):
+    address = server.url.replace(str(server.server_port), "1")  # no server listens on this port
+    with pytest.raises(ValueError, match=rf"cannot fetch {address} .*or put the file at {tmp_path}/file"):
+        fetch(address, tmp_path / "file", CHECKSUM)

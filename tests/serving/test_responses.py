@@ -1,0 +1,18 @@
+"""JSON of the responses."""
+
+import json
+
+import numpy as np
+
+from alexnet.serving.responses import JsonResponse, RequestError, error_response
+
+
+def test_numbers_that_json_does_not_have_become_null():
+    diverged = {"images": [{"logits": [1.0, float("nan"), float(np.float32("inf"))], "name": "NaN"}]}
+    assert json.loads(JsonResponse(diverged).body) == {"images": [{"logits": [1.0, None, None], "name": "NaN"}]}
+
+
+def test_an_error_has_its_status_its_headers_and_two_fields():
+    response = error_response(RequestError("it is full", "try again", status=503, headers={"Retry-After": "1"}))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert json.loads(response.body) == {"error": {"problem": "it is full", "remedy": "try again"}}
