@@ -127,6 +127,11 @@ def test_json_has_the_promised_fields():
     assert tree["interval"]["top1_error"][0] < 0.2 < tree["interval"]["top1_error"][1]
 
 
+@pytest.mark.parametrize("errors", [Errors(100, 50.0, 20, 5), Errors(7, 3.5, 2, 1), Errors()])
+def test_errors_come_back_from_their_json(errors):
+    assert Errors.from_json(errors.to_json()) == errors
+
+
 def test_a_perfect_network_has_no_errors(packed):
     class Oracle(nn.Module):
         """Reads the label that was painted into the first pixel."""

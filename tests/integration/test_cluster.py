@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,10 @@ def understood(words):
     assert launch.training_script == "alexnet"
     command, bound, _ = app.parse_args(launch.training_script_args, exit_on_error=False, print_error=False)
     assert command.__name__ == "train"
-    return launch, bound.arguments
+    options = {}
+    for name, value in bound.arguments.items():
+        options |= vars(value) if is_dataclass(value) else {name: value}
+    return launch, options
 
 
 def conf(launch):
@@ -74,14 +78,14 @@ def test_each_host_of_the_plain_script_knows_where_to_meet(stubs):
         assert (launch.nnodes, launch.nproc_per_node) == ("3", "gpu")
         assert (launch.rdzv_endpoint, launch.local_addr) == ("10.0.0.1:29400", host)
         assert conf(launch)["is_host"] == str(int(number == 0))
-        assert (options["data"], options["arch_"], options["resume"]) == ("a folder", "paper-bn", True)
+        assert (options["data"], options["arch"], options["resume"]) == ("a folder", "paper-bn", True)
 
 
 def test_a_host_that_is_not_among_those_named_is_told_so(stubs):
     launcher(stubs)
     said = bash(CLUSTER / "hosts.sh", "10.0.0.1,10.0.0.2", "data", environment=stubs.environment | {"SELF": "10.0.0.9"},
                 code=2)
-    assert said == "10.0.0.9 is none of 10.0.0.1 10.0.0.2; say which of them this host is: SELF=HOST\n"
+    assert said == "10.0.0.9 is not in the list 10.0.0.1 10.0.0.2; set SELF to the name of this host in it\n"
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from alexnet.architecture.presets import ARCHS
+from alexnet.data.images import decode
 from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
@@ -103,9 +104,9 @@ def test_onnx_of_every_preset_gives_the_networks_logits_at_any_batch_size(name, 
 @pytest.fixture(scope="module")
 def samples(images):
     """Seven images as they come."""
-    with tarfile.open(samples / "imagenet-samples.tar") as archive:
+    with tarfile.open(images / "imagenet-samples.tar") as archive:
         names = sorted(name for name in archive.getnames() if name.endswith(".JPEG"))[:7]
-        return [images.decode(archive.extractfile(name).read(), name) for name in names]
+        return [decode(archive.extractfile(name).read(), name) for name in names]
 
 
 @pytest.mark.parametrize("name", PRESETS)

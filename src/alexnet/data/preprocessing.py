@@ -114,8 +114,9 @@ class Preprocess(nn.Module):
         """
         pixels = as_pixels(pixels)
         if kernels.supports_crop(pixels, dtype):
-            return kernels.crop_normalize(pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC,
-                                   self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V)
+            return kernels.crop_normalize(
+                pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC, self.spec.crop,
+                bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V)
         views = self.crop(pixels.tensor(), top_left_V2[:, 0], top_left_V2[:, 1], image_V)
         return self.normalize(views, mirrored_V, shift_VC, dtype)
 
@@ -137,8 +138,9 @@ class Preprocess(nn.Module):
         pixels, crop = as_pixels(pixels), self.spec.crop
         side, device = pixels.side, pixels.device
         if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
-            return kernels.resized_crop_normalize(pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
-                                 bgr=self.spec.channels == "BGR", dtype=dtype)
+            return kernels.resized_crop_normalize(
+                pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
+                bgr=self.spec.channels == "BGR", dtype=dtype)
         # affine_grid measures the image from -1 to 1: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)

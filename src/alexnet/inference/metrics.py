@@ -49,9 +49,12 @@ class Errors:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Errors:
-        """The counts that `to_json` was made from."""
+        """The sums that `to_json` was made from."""
         images = tree["photographs"]
-        return cls(images, tree["loss"] * images, round(tree["top1_error"] * images), round(tree["top5_error"] * images))
+        if not images:  # the means are NaN
+            return cls()
+        return cls(images, tree["loss"] * images, round(tree["top1_error"] * images),
+                   round(tree["top5_error"] * images))
 
     def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
         """Three lines of text; two for five classes or fewer, where the top-5 error is zero by definition.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
 from alexnet.inference.evaluate import match_classes, probabilities
@@ -53,7 +54,7 @@ class ValidationPredictions:
     @property
     def examples(self) -> NDArray[np.int64]:
         """EXAMPLES rows, evenly spaced, so that no one selected them."""
-        return np.unique(np.linspace(0, len(self.indices_M) - 1, min(EXAMPLES, len(self.indices_M))).astype(np.int64))
+        return evenly_spaced(len(self.indices_M), EXAMPLES)
 
     @property
     def correct(self) -> NDArray[np.int64]:

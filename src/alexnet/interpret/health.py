@@ -19,16 +19,16 @@ VANISHING_RATIO = 1e-3
 """Gradient of the first layer over the largest gradient, below which gradients are reported as vanishing."""
 
 FAST_UPDATE, SLOW_UPDATE = 0.03, 1e-6
-"""Update over weight, mean absolute values. About 0.001 is usual at a schedule's first learning rate."""
+"""Mean absolute update over mean absolute weight, beyond which a layer is reported. About 0.001 is usual."""
 
 EXPLODED_GRADIENT = 1e6
 """Root mean square of a layer's gradient, above which nothing else is worth reporting."""
 
 WARM_UP_STEPS = 200
-"""Steps before which units and updates tell nothing: the weights have not found their size yet."""
+"""Training steps before which units and updates are not judged: the weights are still close to their initial values."""
 
 PLATEAU_STEPS = 400
-"""Steps that a healthy loss may need to leave ln(classes)."""
+"""Training steps after which a loss that is still ln(classes) is reported."""
 
 HEALTHY = "healthy: units respond, gradients reach the first layer, and no update is far too large or too small"
 
@@ -46,7 +46,7 @@ def layer_findings(
         saturated: layer -> share of its values where the activation is almost flat.
         dead: layer -> share of its units that are zero for every image.
         update_ratio: layer -> mean absolute update over mean absolute weight; empty if it was not measured.
-        norm: `Arch.norm`, if known, so that a network with batch normalization is not told to use it.
+        norm: `Arch.norm`, if known, so that batch normalization is not recommended to a network that has it.
 
     Returns:
         At most one finding each of the kinds "saturated", "dead", "update_too_large", "update_too_small".
@@ -129,7 +129,7 @@ def loss_finding(loss: float, classes: int, steps: int | None, norm: str = "") -
 
 
 def exploding_loss(loss: float, classes: int, steps: int | None) -> Finding | None:
-    """The part of `loss_finding` after which nothing else is worth reporting."""
+    """Report a loss that is not finite or far above ln(classes); nothing else is then worth reporting."""
     if not math.isfinite(loss):
         return Finding("exploding", "", f"the loss is {loss}{_after(steps)}: the weights have exploded",
                        f"{LOWER_RATE}, or train in fp32 if this was fp16")

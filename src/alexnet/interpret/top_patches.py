@@ -16,6 +16,7 @@ from torch import Tensor
 from alexnet._runtime.page_style import PALETTE
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
+from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import central_window
 from alexnet.errors import require
@@ -92,7 +93,7 @@ def find_top_patches(
     network, arch = model.network, model.network.arch
     network.named_layer(layer)  # raises for an unknown one
     shape = next(entry.output_shape for entry in explain(arch).layers if entry.name == layer)
-    units = list(units) or sorted({int(unit) for unit in np.linspace(0, shape[0] - 1, min(DEFAULT_UNITS, shape[0]))})
+    units = list(units) or evenly_spaced(shape[0], DEFAULT_UNITS).tolist()
     for unit in units:
         require(0 <= unit < shape[0], f"{layer} has {shape[0]} units, 0 to {shape[0] - 1}; {unit} is none of them")
     require(count >= 1, f"--count {count} must be at least 1")
