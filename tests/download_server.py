@@ -1,4 +1,4 @@
-"""A server on this machine that sends one file, as badly as a network may."""
+"""A server on this machine that sends one file, with the faults of a bad network."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from alexnet._runtime import download
 
 
 class DownloadServer(ThreadingHTTPServer):
-    """Serves `content` from this machine; may forget ranges, and cuts the first `cuts` connections half-way."""
+    """Serve `content`; ranges can be turned off, and the first `cuts` connections are closed half-way."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[DownloadServer]:
-    """A running server; no proxy is used, and no time is spent between attempts."""
+    """A running server; no proxy is used, and attempts follow without a pause."""
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)

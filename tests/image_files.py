@@ -17,7 +17,7 @@ def jpeg(color: int = 128, kind: str = "JPEG", mode: str = "RGB") -> bytes:
 
 
 def plant(root: Path, *files: str) -> Path:
-    """Images of those names under `root`; a trailing slash makes an empty folder."""
+    """Write images with these names under `root`; a trailing slash makes an empty folder."""
     for number, name in enumerate(files):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,11 +33,11 @@ def trees(root: Path, classes: tuple[str, ...] = ("ash", "birch", "cedar"), coun
 
 
 def names(dataset: Dataset, split: str) -> list[str]:
-    return [photo.name for photo in dataset.splits.get(split, ())]
+    return [image.name for image in dataset.splits.get(split, ())]
 
 
 def per_class(dataset: Dataset, split: str) -> list[int]:
-    counts = Counter(photo.label for photo in dataset.splits.get(split, ()))
+    counts = Counter(image.label for image in dataset.splits.get(split, ()))
     return [counts[label] for label in range(len(dataset.classes))]
 
 

@@ -1,5 +1,6 @@
 """Weights for tests: an independent copy of torchvision's network, weight files, and checkpoints of narrow networks."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -7,6 +8,7 @@ from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats import torchvision
 
 FULL = ((64, 192, 384, 256, 256), 4096)
 NARROW = ((8, 8, 8, 8, 8), 16)
@@ -59,3 +61,24 @@ def narrow(name: str, *settings: str) -> Checkpoint:
     """A checkpoint of a preset at 16 maps a layer and 32 units."""
     narrow_layers = ("conv.width=16", "dense.width=32")
     return saved_as(name, *narrow_layers[: 2 if ARCHS[name].dense else 1], *settings)
+
+
+def assert_same(first: Checkpoint, second: Checkpoint) -> None:
+    """Assert that two checkpoints hold the same network, bit for bit."""
+    assert first.arch == second.arch
+    assert first.classes == second.classes
+    assert first.weights.keys() == second.weights.keys()
+    for key, tensor in first.weights.items():
+        assert tensor.dtype == second.weights[key].dtype
+        assert torch.equal(tensor, second.weights[key]), key
+    assert torch.equal(first.mean_HWC, second.mean_HWC)
+
+
+def narrow_torchvision(monkeypatch: pytest.MonkeyPatch) -> TorchvisionAlexNet:
+    """torchvision's network with few maps and units and 7 classes; the package then expects this size in its files."""
+    monkeypatch.setattr(torchvision, "TORCHVISION", override(arch("torchvision"), ["conv.width=8", "dense.width=16"]))
+    torch.manual_seed(0)
+    network = TorchvisionAlexNet(*NARROW, classes=7).eval()
+    for parameter in network.parameters():
+        parameter.data *= 3  # outputs as far apart as a trained network's
+    return network

@@ -137,7 +137,7 @@ def request(data: bytes) -> None:
     """What comes on a connection of the server is answered with a status that its interface promises, or not at all."""
     import wire  # torch and the server, which the others need not load
 
-    wire.answer(data)
+    wire.checked_statuses(data)
 
 
 # --- Their seeds ------------------------------------------------------------------------------------------------------

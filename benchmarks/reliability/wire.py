@@ -98,7 +98,7 @@ def wire() -> Wire:
     return made
 
 
-def answer(data: bytes) -> list[int]:
+def checked_statuses(data: bytes) -> list[int]:
     """The statuses. Raises AssertionError for an undocumented status, and for an exception in the event loop."""
     statuses = wire().statuses(data)
     assert set(statuses) <= STATUSES, (statuses, data)

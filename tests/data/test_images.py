@@ -1,4 +1,4 @@
-"""Claims about decoding and the square: every odd picture comes out right or is refused by name, and nothing else."""
+"""Every image is decoded correctly or refused by name, whatever its format, color mode and orientation; the square."""
 
 import io
 import os
@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def smooth(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A picture of slow colors that no two of its eight turns share: uint8 [height, width, 3]."""
+    """An image of smooth colors that differs in all eight orientations: uint8 [height, width, 3]."""
     y, x = np.mgrid[:height, :width]
     return np.stack([255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 9 + y / 23)], -1).astype(np.uint8)
 
@@ -33,7 +33,7 @@ def encoded(picture: Image.Image | np.ndarray, kind: str, **options: object) -> 
     return file.getvalue()
 
 
-def furthest(a: np.ndarray, b: np.ndarray) -> int:
+def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
     assert a.shape == b.shape
     return int(np.abs(a.astype(int) - b).max())
 
@@ -83,28 +83,28 @@ def test_png_that_is_called_jpeg_decodes(tmp_path: Path):
 def test_gray_becomes_rgb(kind: str):
     gray = smooth()[..., 0]
     pixels = decode(encoded(gray, kind), "gray")
-    assert furthest(pixels, np.repeat(gray[..., None], 3, 2)) <= (4 if kind == "JPEG" else 0)
+    assert largest_difference(pixels, np.repeat(gray[..., None], 3, 2)) <= (4 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_is_not_inverted(kind: str):
     # Pillow writes CMYK JPEG as Adobe does, inverted.
     pixels = decode(encoded(Image.fromarray(smooth()).convert("CMYK"), kind), "cmyk")
-    assert furthest(pixels, smooth()) <= 12
+    assert largest_difference(pixels, smooth()) <= 12
 
 
 def test_first_picture_of_a_stereo_pair_is_taken():
     left, right = Image.fromarray(smooth()), Image.new("RGB", (WIDTH, HEIGHT), "red")
     data = encoded(left, "MPO", save_all=True, append_images=[right], quality=95)
     assert Image.open(io.BytesIO(data)).format == "MPO"
-    assert furthest(decode(data, "stereo"), smooth()) <= 12
+    assert largest_difference(decode(data, "stereo"), smooth()) <= 12
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_first_frame_is_taken(kind: str):
     frames = [Image.new("RGB", (20, 10), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     pixels = decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), "moving")
-    assert furthest(pixels, np.full((10, 20, 3), (255, 0, 0), np.uint8)) <= 4
+    assert largest_difference(pixels, np.full((10, 20, 3), (255, 0, 0), np.uint8)) <= 4
 
 
 # --- Sixteen bits and more --------------------------------------------------------------------------------------------
@@ -222,14 +222,14 @@ def test_other_color_spaces_become_rgb(mode: str):
     picture = Image.fromarray(smooth())
     if mode == "LAB":
         red = Image.new("LAB", (3, 3), (136, 208, 195))  # sRGB's pure red is L* 53, a* 80, b* 67
-        assert furthest(decode(encoded(red, "TIFF"), "lab"), np.full((3, 3, 3), (255, 0, 0), np.uint8)) <= 30
+        assert largest_difference(decode(encoded(red, "TIFF"), "lab"), np.full((3, 3, 3), (255, 0, 0), np.uint8)) <= 30
     else:
-        assert furthest(decode(encoded(picture.convert(mode), "TIFF"), "other"), smooth()) <= 4
+        assert largest_difference(decode(encoded(picture.convert(mode), "TIFF"), "other"), smooth()) <= 4
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "P", "1", "LA", "CMYK", "I;16", "F"])
 def test_conversion_in_strips_equals_conversion_of_the_whole_image(kind: str, monkeypatch: pytest.MonkeyPatch):
-    """As large ones are converted, whose copies in each of Pillow's modes would be gigabytes."""
+    """Large images are converted in strips: copies of them in each of Pillow's modes would take gigabytes."""
     picture = Image.fromarray(smooth())
     if kind in ("I;16", "F"):
         picture = Image.fromarray((smooth()[..., 0] * 200.0).astype(np.uint16 if kind == "I;16" else np.float32))
@@ -246,8 +246,8 @@ def test_conversion_in_strips_equals_conversion_of_the_whole_image(kind: str, mo
 
 # --- Orientation ------------------------------------------------------------------------------------------------------
 
-#: How the pixels of `smooth()` must come out for each EXIF orientation, by NumPy's own words.
-TURNED = {1: smooth(), 2: np.fliplr(smooth()), 3: np.rot90(smooth(), 2), 4: np.flipud(smooth()),
+#: The pixels of `smooth()` for each EXIF orientation, computed by NumPy.
+ORIENTED = {1: smooth(), 2: np.fliplr(smooth()), 3: np.rot90(smooth(), 2), 4: np.flipud(smooth()),
           5: smooth().transpose(1, 0, 2), 6: np.rot90(smooth(), -1),
           7: np.rot90(smooth().transpose(1, 0, 2), 2), 8: np.rot90(smooth(), 1)}
 
@@ -256,8 +256,8 @@ TURNED = {1: smooth(), 2: np.fliplr(smooth()), 3: np.rot90(smooth(), 2), 4: np.f
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_exif_orientation_is_applied_whatever_the_format(kind: str, orientation: int):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
-    pixels = decode(oriented(kind, orientation, **options), "turned")
-    assert furthest(pixels, TURNED[orientation]) <= (8 if kind == "JPEG" else 0)
+    pixels = decode(oriented(kind, orientation, **options), "oriented")
+    assert largest_difference(pixels, ORIENTED[orientation]) <= (8 if kind == "JPEG" else 0)
     assert pixels.flags.c_contiguous
 
 
@@ -270,11 +270,11 @@ def test_exif_orientation_is_applied_to_cmyk():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.fromarray(smooth()).convert("CMYK"), "JPEG", exif=exif, quality=95)
-    assert furthest(decode(data, "cmyk"), TURNED[6]) <= 12
+    assert largest_difference(decode(data, "cmyk"), ORIENTED[6]) <= 12
 
 
-def torn_exif() -> bytes:
-    """A sound JPEG whose EXIF block promises more than it holds: Pillow warns of it."""
+def damaged_exif() -> bytes:
+    """An intact JPEG with a truncated EXIF block, of which Pillow warns."""
     ifd = TiffImagePlugin.ImageFileDirectory_v2()
     ifd[0x010F], ifd[0x0112] = "a maker of cameras with a long name", 6
     block = io.BytesIO()
@@ -283,16 +283,16 @@ def torn_exif() -> bytes:
 
 
 def test_damaged_exif_is_ignored_without_a_warning():
-    data = torn_exif()
-    with pytest.warns(UserWarning, match="Truncated|Corrupt"):  # Pillow does, here
+    data = damaged_exif()
+    with pytest.warns(UserWarning, match="Truncated|Corrupt"):  # Pillow alone warns
         Image.open(io.BytesIO(data)).getexif()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert decode(data, "torn").size == smooth().size
+        assert decode(data, "damaged").size == smooth().size
 
 
 def test_many_threads_decode_the_same_without_a_warning():
-    files = [torn_exif(), encoded(smooth(), "JPEG"), encoded(smooth(), "PNG"), encoded(smooth(), "TIFF")]
+    files = [damaged_exif(), encoded(smooth(), "JPEG"), encoded(smooth(), "PNG"), encoded(smooth(), "TIFF")]
     expected = [decode(data, "x") for data in files]
     with ThreadPoolExecutor(8) as pool:
         for number, pixels in enumerate(pool.map(decode, files * 50, ["x"] * 200)):
@@ -321,7 +321,7 @@ def test_broken_file_is_refused_by_name(data: bytes, reason: str):
 
 def test_image_of_too_many_pixels_is_refused_by_its_header():
     def claims(width: int, height: int) -> bytes:
-        """A small PNG that says in its header that it is of that size."""
+        """A small PNG whose header states this size."""
         header = b"IHDR" + struct.pack(">2I", width, height) + b"\x08\x02\x00\x00\x00"
         whole = encoded(smooth(), "PNG")
         return whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
@@ -329,7 +329,7 @@ def test_image_of_too_many_pixels_is_refused_by_its_header():
     np.testing.assert_array_equal(decode(claims(WIDTH, HEIGHT), "small"), smooth())
     with pytest.raises(BadImage, match=r"it has 9,000 x 9,000 pixels, more than 80,000,000"):
         decode(claims(9_000, 9_000), "bomb")
-    for side in (10_000, 50_000):  # where Pillow warns, and where it refuses
+    for side in (10_000, 50_000):  # Pillow warns of the first, and refuses the second
         with pytest.raises(BadImage, match="pixels"):
             decode(claims(side, side), "bomb")
 
@@ -390,7 +390,7 @@ def test_mutated_files_give_pixels_or_bad_image_and_nothing_else(kind: str, capf
             continue
         assert pixels.dtype == np.uint8
         assert pixels.ndim == pixels.shape[2] == 3
-    if kind != "TIFF-LZW":  # libtiff has its say on standard error, and Pillow offers no way to hush it
+    if kind != "TIFF-LZW":  # libtiff writes to standard error, and Pillow cannot prevent it
         assert capfd.readouterr() == ("", "")
 
 
@@ -427,7 +427,7 @@ def pillow_square(pixels: np.ndarray, side: int) -> np.ndarray:
 def test_square_is_within_one_level_of_pillow(shape: tuple[int, int], side: int):
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     for pixels in (noise, smooth(*shape)):
-        assert furthest(square(pixels, side), pillow_square(pixels, side)) <= 1
+        assert largest_difference(square(pixels, side), pillow_square(pixels, side)) <= 1
 
 
 @pytest.mark.parametrize("shape", [(500, 375), (375, 500), (300, 300), (64, 64), (64, 500)])
@@ -475,11 +475,12 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
     stream = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(stream, "JPEG", progressive=True)
     whole = stream.getvalue()
-    scan = whole[whole.rfind(b"\xff\xc4") : -2]  # the last, with its table
+    scan = whole[whole.rfind(b"\xff\xc4") : -2]  # the last scan, with its table
     assert decode(whole[:-2] + scan * 3 + whole[-2:], "x").shape == (64, 64, 3)
     with pytest.raises(BadImage, match=f"scans, more than {SCAN_LIMIT}"):
         decode(whole[:-2] + scan * SCAN_LIMIT + whole[-2:], "x")
-    # Neither what follows the picture, such as a film, nor a segment's content is a scan; a false end hides none.
+    # What follows the image (a video) and the content of a segment (a comment) are not scans. A false end marker in a
+    # comment does not hide the scans after it.
     assert decode(whole + b"\xff\xda" * 100, "x").shape == (64, 64, 3)
     comment = b"\xff\xfe\x00\x66" + b"\xff\xda" * 50
     assert decode(whole[:2] + comment + whole[2:], "x").shape == (64, 64, 3)

@@ -18,9 +18,9 @@ def test_class_folders_become_sorted_classes_with_readable_images(tmp_path: Path
     assert dataset.classes == ("ash", "birch", "cedar")
     assert per_class(dataset, "train") == [20] * 3
     assert per_class(dataset, "val") == [4] * 3
-    photo = dataset.splits["train"][21]
-    assert (photo.name, photo.label) == ("train/birch/001.jpg", 1)
-    assert photo.pixels().shape == (10, 12, 3)
+    image = dataset.splits["train"][21]
+    assert (image.name, image.label) == ("train/birch/001.jpg", 1)
+    assert image.pixels().shape == (10, 12, 3)
     assert dataset.source == str(tmp_path.resolve())
     assert dataset.held_out == 0
     assert dataset.notes == ()
@@ -219,9 +219,9 @@ def test_wordnet_folders_get_readable_names(tmp_path: Path):
 
 def test_broken_image_is_named_when_it_is_read(tmp_path: Path):
     (plant(tmp_path, "ash/a.jpg", "birch/b.jpg") / "ash" / "a.jpg").write_bytes(b"<html>")
-    photo = open_dataset(tmp_path, held_out=0).splits["train"][0]
+    image = open_dataset(tmp_path, held_out=0).splits["train"][0]
     with pytest.raises(BadImage, match=r"ash/a\.jpg cannot be decoded"):
-        photo.pixels()
+        image.pixels()
 
 
 def test_file_names_outside_utf_8_are_read(tmp_path: Path):
@@ -236,17 +236,17 @@ def test_file_names_outside_utf_8_are_read(tmp_path: Path):
 def test_the_fingerprint_changes_with_the_files(tmp_path: Path, change: str):
     before = open_dataset(trees(tmp_path, count=3)).fingerprint()
     assert open_dataset(tmp_path).fingerprint() == before
-    photo = tmp_path / "ash" / "001.jpg"
+    image = tmp_path / "ash" / "001.jpg"
     if change == "add":
         plant(tmp_path, "ash/new.jpg")
     elif change == "remove":
-        photo.unlink()
+        image.unlink()
     elif change == "rename":
-        photo.rename(photo.with_name("other.jpg"))
+        image.rename(image.with_name("other.jpg"))
     elif change == "rewrite":
-        photo.write_bytes(jpeg(200) + b"longer")
+        image.write_bytes(jpeg(200) + b"longer")
     else:
-        photo.rename(tmp_path / "birch" / "new.jpg")
+        image.rename(tmp_path / "birch" / "new.jpg")
     assert open_dataset(tmp_path).fingerprint() != before
 
 
@@ -264,4 +264,4 @@ def test_class_folders_of_real_images_open(tmp_path: Path, images: Path):
     root = next(tmp_path.iterdir())
     dataset = open_dataset(root) if (root / "train").is_dir() else open_dataset(root / next(os.scandir(root)).name)
     assert len(dataset.classes) >= 2
-    assert all(photo.pixels().shape == (224, 224, 3) for photos in dataset.splits.values() for photo in photos)
+    assert all(image.pixels().shape == (224, 224, 3) for split in dataset.splits.values() for image in split)

@@ -1,4 +1,4 @@
-"""Order is arithmetic: each image once an epoch, from any start, with any workers, over any world."""
+"""Batches: each image once an epoch, from any start, with any workers and any number of processes."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def test_labels_and_pixels_belong_together(packed):
 def test_closing_the_loader_early_does_not_block(packed):
     source = batches(packed.split("train"), 8, shuffle=(0, 0), workers=2)
     next(source)
-    source.close()  # must not hang, and must not leave threads behind that read on
+    source.close()  # must not block, and must end the threads
 
 
 def test_an_error_of_a_reading_thread_is_raised_in_the_consumer(packed):
@@ -88,7 +88,7 @@ now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesiz
 resource.setrlimit(resource.RLIMIT_DATA, (now + allowed, now + allowed))
 try:
     np.empty(images * side * side * 3, np.uint8)
-    sys.exit("the limit does not hold")
+    sys.exit("the memory limit has no effect")
 except MemoryError:
     pass
 split = PackedSplit(folder, "raw", side, [ShardRecord("train-00000.npy", "labels.npy", "", images)], 1)
@@ -103,9 +103,9 @@ print(len(set(seen)), max(seen) - min(seen) > 0.9 * images, tuple(views.shape))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit and the measure of memory are Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured as on Linux")
 def test_a_set_larger_than_memory_is_read_in_random_order(tmp_path):
-    """7.9 GB of images (holes, on the disk) where 0.6 GB may be allocated; the order spans the whole set."""
+    """7.9 GB of images (a sparse file) with 0.6 GB of memory; the order spans the whole set."""
     with (tmp_path / "train-00000.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {
             "descr": "|u1", "fortran_order": False, "shape": (40_000, 256, 256, 3)})
@@ -118,7 +118,7 @@ def test_a_set_larger_than_memory_is_read_in_random_order(tmp_path):
 
 
 def test_copying_ahead_keeps_all_batches_and_their_order(packed):
-    """What CUDA's double buffering does, on a device that takes part in name alone."""
+    """The double buffering for CUDA, tested with the CPU as the device."""
     split = packed.split("train")
     plain = list(batches(split, 32, shuffle=(0, 0)))
     copied = list(_copy_ahead(batches(split, 32, shuffle=(0, 0)), torch.device("cpu")))

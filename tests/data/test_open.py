@@ -1,4 +1,4 @@
-"""What a user calls DATA becomes packed once, and a folder that has no split is measured whole when it is new."""
+"""DATA is packed once into the cache; a folder without a split is evaluated whole if it was not trained on."""
 
 from pathlib import Path
 

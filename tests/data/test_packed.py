@@ -1,4 +1,4 @@
-"""Claims about the packed form on disk. Its folders are made by `pack` from the pictures of `conftest`."""
+"""A packed folder gives back the images that were packed, and names every file that is damaged or invalid."""
 
 import io
 import json
@@ -24,7 +24,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 class Drawn:
-    """An image out of memory."""
+    """An image in memory."""
 
     def __init__(self, number: int, split: str) -> None:
         self.name, self.label = f"{split}/{number % 3}/{number:03}.png", number % 3
@@ -51,16 +51,16 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> PackedDataset:
 
 def test_a_split_gives_the_images_that_were_packed(folder: PackedDataset):
     for name in ("train", "val"):
-        split, photos = folder.split(name), {photo.name: photo for photo in drawn().splits[name]}
-        assert len(split) == len(split.names) == len(photos) == folder.counts[name]
+        split, originals = folder.split(name), {image.name: image for image in drawn().splits[name]}
+        assert len(split) == len(split.names) == len(originals) == folder.counts[name]
         pixels_BHWC = split.read(np.arange(len(split)))
-        for pixels, label, photo in zip(pixels_BHWC, split.labels, (photos[n] for n in split.names), strict=True):
-            assert label == photo.label
-            error = pixels.astype(float) - photo.pixels()
+        for pixels, label, image in zip(pixels_BHWC, split.labels, (originals[n] for n in split.names), strict=True):
+            assert label == image.label
+            error = pixels.astype(float) - image.pixels()
             if folder.codec == "raw":
                 assert not error.any()
             else:
-                assert np.abs(error @ LUMA).mean() < 6  # halved chroma loses what noise it has
+                assert np.abs(error @ LUMA).mean() < 6  # subsampled chroma loses its noise
 
 
 def test_images_come_in_the_order_asked_for_across_shards_and_threads(folder: PackedDataset):
@@ -78,7 +78,7 @@ def test_images_come_in_the_order_asked_for_across_shards_and_threads(folder: Pa
 
 def test_training_images_are_mixed_and_validation_images_in_order(folder: PackedDataset):
     assert list(folder.split("train").names) != sorted(folder.split("train").names)
-    assert folder.split("val").names == tuple(photo.name for photo in drawn().splits["val"])
+    assert folder.split("val").names == tuple(image.name for image in drawn().splits["val"])
 
 
 @pytest.mark.parametrize("folder", ["raw"], indirect=True)
@@ -92,14 +92,14 @@ def test_numpy_opens_a_raw_shard(folder: PackedDataset):
 def test_webdataset_reads_a_jpeg_shard(folder: PackedDataset):
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own
+        warnings.simplefilter("ignore")  # of webdataset itself
         stream = webdataset.WebDataset(str(folder.path / "train-{00000..00002}.tar"), shardshuffle=False)
         samples = list(stream.decode("rgb8").to_tuple("jpg", "cls", "__key__"))
     split = folder.split("train")
     assert [label for _, label, _ in samples] == split.labels.tolist()
     assert [int(key) for _, _, key in samples] == list(range(TRAIN))
     theirs = np.stack([pixels for pixels, _, _ in samples]).astype(int)
-    assert np.abs(theirs - split.read(np.arange(TRAIN))).max() <= 1  # another decoder
+    assert np.abs(theirs - split.read(np.arange(TRAIN))).max() <= 1  # webdataset uses another decoder
 
 
 def test_mean_and_covariance_equal_numpys_of_the_packed_pixels(folder: PackedDataset):
@@ -221,6 +221,7 @@ def test_shards_outside_the_checked_files_are_refused(folder: PackedDataset):
      "images_per_class of val are not those of the images in the shards of val"),
     (lambda manifest: manifest["splits"]["val"]["shards"][0].update(images=-1),
      r"splits\['val'\].shards\[0\].images is not a whole number"),
+    (lambda manifest: manifest.update(held_out="a tenth"), "held_out is not a number"),
     (lambda manifest: manifest.update(wnids=["n01440764"]), "its wnids are not one for each class"),
 ])
 def test_an_invalid_manifest_with_a_right_checksum_is_refused(folder: PackedDataset, change, words: str):
@@ -231,7 +232,7 @@ def test_an_invalid_manifest_with_a_right_checksum_is_refused(folder: PackedData
         open_packed(folder.path)
 
 
-def passed_off(folder: PackedDataset, name: str, content: bytes) -> PackedDataset:
+def with_vouched_file(folder: PackedDataset, name: str, content: bytes) -> PackedDataset:
     """The folder with another file of that name, and a manifest that vouches for it."""
     (folder.path / name).write_bytes(content)
     manifest = json.loads(json.dumps(read_json(folder.path / "manifest.json")))
@@ -255,14 +256,14 @@ def saved(array: np.ndarray) -> bytes:
     (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "not an array"), (b"PK\x03\x04", "not an array"), (b"", "not an array"),
 ])
 def test_invalid_labels_are_refused_by_name(folder: PackedDataset, content: bytes, words: str):
-    split = passed_off(folder, "train-00001.labels.npy", content).split("train")
+    split = with_vouched_file(folder, "train-00001.labels.npy", content).split("train")
     with pytest.raises(ValueError, match=rf"train-00001\.labels\.npy .*{words}"):
         _ = split.labels
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'["a"]', b"[1,1,1,1,1,1,1,1,1,1]", b"\xff" * 9, b"[" * 10_000])
 def test_invalid_names_are_refused_by_name(folder: PackedDataset, content: bytes):
-    split = passed_off(folder, "train-00001.names.json", content).split("train")
+    split = with_vouched_file(folder, "train-00001.names.json", content).split("train")
     with pytest.raises(ValueError, match=r"train-00001\.names\.json is damaged: it is not a list of 10 names"):
         _ = split.names
 
@@ -270,7 +271,7 @@ def test_invalid_names_are_refused_by_name(folder: PackedDataset, content: bytes
 @pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
 @pytest.mark.parametrize("place", [(-1, 5), (0, 2**62), (2**62, 2**62), (10**6, 1)])
 def test_an_index_that_points_outside_its_shard_is_refused(folder: PackedDataset, place: tuple[int, int]):
-    split = passed_off(folder, "val-00000.index.npy", saved(np.full((VAL, 2), place, np.int64))).split("val")
+    split = with_vouched_file(folder, "val-00000.index.npy", saved(np.full((VAL, 2), place, np.int64))).split("val")
     with pytest.raises(ValueError, match=r"val-00000\.index\.npy points outside val-00000\.tar"):
         split.read_one(0)
 
@@ -278,14 +279,14 @@ def test_an_index_that_points_outside_its_shard_is_refused(folder: PackedDataset
 @pytest.mark.parametrize("folder", ["raw"], indirect=True)
 def test_a_raw_shard_too_short_for_its_images_is_refused(folder: PackedDataset):
     with pytest.raises(ValueError, match=r"val-00000\.npy is too short for 9 images"):
-        passed_off(folder, "val-00000.npy", b"\x93NUMPY" + bytes(500))
+        with_vouched_file(folder, "val-00000.npy", b"\x93NUMPY" + bytes(500))
 
 
 @pytest.mark.parametrize("folder", ["jpeg"], indirect=True)
 @pytest.mark.parametrize("side", [SIDE - 8, SIDE + 8])
 def test_a_jpeg_of_another_side_is_refused(folder: PackedDataset, side: int):
     jpeg = simplejpeg.encode_jpeg(np.zeros((side, side, 3), np.uint8))
-    split = passed_off(folder, "val-00000.tar", jpeg).split("val")
+    split = with_vouched_file(folder, "val-00000.tar", jpeg).split("val")
     split.__dict__["_extents"] = np.array([[0, 0, len(jpeg)]])
     with pytest.raises(ValueError, match=f"number 0 cannot be decoded: it has {side} x {side} pixels and not"):
         split.read_one(0)

@@ -1,4 +1,4 @@
-"""Claims about packing: what is kept, what is refused, and that a kill at any moment costs nothing but time."""
+"""Packing: what is kept, what is refused, and that a pack killed at any moment resumes to the same bytes."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ SIDE, TRAIN, VAL, SHARD = 16, 40, 12, 8
 
 
 class Drawn:
-    """An image out of memory; `on_read` may count, fail, or kill."""
+    """An image in memory; `on_read` may count, fail, or kill."""
 
     def __init__(self, number: int, split: str, on_read: Callable[[str], None]) -> None:
         self.name, self.label, self._number, self._on_read = f"{split}/{number:03}.png", number % 4, number, on_read
@@ -91,14 +91,14 @@ def test_undecodable_images_are_quarantined_by_name(tmp_path: Path):
 
 @pytest.mark.parametrize("codec", ["raw", "jpeg"])
 def test_a_shard_may_lose_all_its_images(tmp_path: Path, codec: str):
-    broken = failing(*(f"val/{number:03}.png" for number in range(SHARD, VAL)))  # all of the second of two
+    broken = failing(*(f"val/{number:03}.png" for number in range(SHARD, VAL)))  # all images of the second shard of two
     packed = pack_drawn(tmp_path / "data", drawn(broken), codec=codec)
     assert packed.split("val").read(np.arange(SHARD)).shape == (SHARD, SIDE, SIDE, 3)
     assert packed.split("val").labels.tolist() == [0, 1, 2, 3] * 2
 
 
 def test_a_class_without_decodable_images_is_warned_of_and_noted(tmp_path: Path):
-    lost = [photo.name for photo in drawn().splits["train"] if photo.label == 2]
+    lost = [image.name for image in drawn().splits["train"] if image.label == 2]
     with pytest.warns(UserWarning, match="no train image of class cedar could be decoded"):
         packed = pack_drawn(tmp_path / "data", drawn(failing(*lost)))
     assert "cedar" in packed.notes[-1]
@@ -132,7 +132,7 @@ def test_progress_without_a_terminal_is_plain_lines(tmp_path: Path, capsys: pyte
     assert "packing: 52 of 52 images" in capsys.readouterr().err
 
 
-# --- A kill, and going on ---------------------------------------------------------------------------------------------
+# --- A kill, and resuming ---------------------------------------------------------------------------------------------
 
 BAD = [f"train/{number:03}.png" for number in range(0, TRAIN, 5)] + ["val/002.png"]
 
@@ -171,7 +171,8 @@ for moment in moments:
     assert in_a_child(work) == 0, moment
 """
 
-# Shards are five of train and two of val; the journal is replaced once before and once after each, the manifest last.
+# There are five shards of train and two of val. The journal is replaced once before the first shard and once after
+# each, then the manifest is written: nine replacements.
 MOMENTS = ["image 1", "image 8", "image 21", "image 52", "before replace 1", "after replace 1",
            "before replace 4", "after replace 4", "before replace 9", "after replace 9"]
 
@@ -344,17 +345,18 @@ def test_real_images_take_about_the_estimated_size_as_jpeg(tmp_path: Path):
         pytest.skip(f"no images in {IMAGES}")
     with tarfile.open(archive) as tar:
         members = [member for member in tar if member.isfile()][::10]
-        photos = [InTar(number, member.name, tar.extractfile(member).read()) for number, member in enumerate(members)]
-    dataset = Dataset(name="samples", classes=tuple(photo.name for photo in photos), source="samples", wnids=None,
-                      splits={"train": photos, "val": []}, notes=(), credits="ImageNet")
+        originals = [InTar(number, member.name, tar.extractfile(member).read())
+                     for number, member in enumerate(members)]
+    dataset = Dataset(name="samples", classes=tuple(image.name for image in originals), source="samples", wnids=None,
+                      splits={"train": originals, "val": []}, notes=(), credits="ImageNet")
     raw, jpeg = (pack(dataset, tmp_path / codec, codec=codec) for codec in ("raw", "jpeg"))
-    everything = np.arange(len(photos))
+    everything = np.arange(len(originals))
     error = raw.split("train").read(everything).astype(int) - jpeg.split("train").read(everything)
     assert np.abs(error).mean() < 4
     for packed in (raw, jpeg):
         [shard] = packed.manifest.splits["train"].shards
         size = packed.manifest.files[shard.file].bytes
-        assert packed_size_bytes(len(photos), 256, packed.codec) == pytest.approx(size, rel=0.25)
+        assert packed_size_bytes(len(originals), 256, packed.codec) == pytest.approx(size, rel=0.25)
 
 
 class InTar:

@@ -1,4 +1,4 @@
-"""Claims about images that come over a network that drops, cuts, garbles and refuses: each once, unchanged."""
+"""Streaming: each image arrives once and unchanged, over a network that drops, truncates, corrupts and refuses."""
 
 import json
 import re
@@ -35,13 +35,13 @@ from alexnet.training.spec import RunSpec
 from alexnet.training.state import Interrupted
 
 FAULTS = ("dropped", "busy", "cut", "garbled", "without ranges")
-"""What befalls the first requests for a file, beginning with one that goes by its name; later ones are answered."""
+"""Faults of the first requests for a file, beginning with one that depends on its name; later requests succeed."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder from this machine, as badly as a network may."""
+    """Serve a folder from this machine, with the faults of a bad network."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -50,7 +50,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/bucket/data"
 
     def shards(self) -> set[str]:
-        """Those that were asked for."""
+        """The shards that were requested."""
         return {name for name in self.asked if name.endswith(".tar")}
 
 
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "garbled":
             sent = bytes([body[0] ^ 1]) + body[1:]
         self.send_response(206 if asked else 200)
-        # A connection that drops has promised the whole; a proxy that cuts believes that this is all.
+        # A dropped connection has announced the full length; a proxy that truncates announces the shorter one.
         self.send_header("Content-Length", str(len(sent if fault == "cut" else body)))
         if asked:
             self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
@@ -167,7 +167,7 @@ def test_resuming_mid_epoch_fetches_only_the_remaining_shards(server: Server, fo
 def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
     sizes = np.full(64, 4)
     global_indices = lane_order(sizes, 32, (0, 0), LANES)
-    lanes = [global_indices[lane::LANES] // 4 for lane in range(LANES)]  # all batches are of 32, so a lane is a stride
+    lanes = [global_indices[lane::LANES] // 4 for lane in range(LANES)]  # 32 images in every batch
     assert [len(set(lane)) for lane in lanes] == [8] * LANES
     split = open_stream(server.url).split("train")
     list(batches(split, 32, shuffle=(0, 0), rank=1, world=8))
@@ -176,17 +176,17 @@ def test_a_process_fetches_its_own_share_of_the_shards(server: Server):
 
 def test_cache_stays_within_its_bounds(server: Server, folder: PackedDataset):
     server.faults = ()
-    split = open_stream(server.url, cache_bytes=0).split("train")  # which is as much as is read at once
+    split = open_stream(server.url, cache_bytes=0).split("train")  # raised to what is read at once
     largest = max(file.stat().st_size for file in folder.path.glob("*.tar"))
     bytes_there = []
     for epoch in range(2):
         for _ in batches(split, 8, shuffle=(0, epoch)):
             bytes_there.append(0)
             for file in cache_folder().rglob("*.tar*"):
-                with suppress(FileNotFoundError):  # a fetcher has made room
+                with suppress(FileNotFoundError):  # a fetcher has evicted it
                     bytes_there[-1] += file.stat().st_size
     assert max(bytes_there) <= (LANES + FETCHERS) * largest
-    assert 18 < sum(server.asked[name] for name in server.shards()) < 4 * 18  # some came again, none in circles
+    assert 18 < sum(server.asked[name] for name in server.shards()) < 4 * 18  # some are fetched again, none endlessly
 
 
 def test_threads_that_need_the_same_file_fetch_it_once(server: Server, folder: PackedDataset, tmp_path: Path):
@@ -333,7 +333,7 @@ def test_a_url_without_a_pack_is_refused_with_the_remedy(server: Server):
 
 
 def test_a_host_that_does_not_answer_is_reported_with_the_remedy(server: Server):
-    with socket.socket() as unused:  # bound, and nobody listens
+    with socket.socket() as unused:  # bound, but not listening
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(ValueError, match=r"cannot fetch http://127.0.0.1:\d+/data/manifest.json .*check the addr"):
             open_stream(f"http://127.0.0.1:{unused.getsockname()[1]}/data")

@@ -1,5 +1,4 @@
-"""Claims about images at an address: fetched whole and within limits, and never from where a redirect should not
-lead."""
+"""Images at a URL are fetched whole, within limits, and never from a private address that a redirect names."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,7 +106,7 @@ def test_a_redirect_is_refused_by_the_private_address_it_connects_to(site, host)
     port = site.rpartition(":")[2]
     target = f"http://{host}:{port}/photo.png"
     assert "a private address; allow that with --allow-private" in refusal(f"{site}/to/{target}")
-    if "ffff" not in host:  # the server hears IPv4
+    if "ffff" not in host:  # the server listens on IPv4 only
         assert fetch_image(f"{site}/to/{target}", allow_private=True) == PHOTO
 
 

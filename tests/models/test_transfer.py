@@ -343,7 +343,7 @@ def test_train_init_takes_torchvisions_weights_and_a_hub_folder(
      "fc6 of small has weight of shape [7, 16], and the checkpoint's (small) [32, 16]"),
     ([*SMALL, "--init", "before", "--set", "arch.input.scale=1,1,1"], "takes images with scale (1.0, 1.0, 1.0)"),
     (["--init", "before", "--arch", "cifar"], "cifar takes images with scale (1.0, 1.0, 1.0)"),
-    (["--init", "before", "--set", "arch.input.side=64"], "is packed at 32 pixels and 64 are wanted"),
+    (["--init", "before", "--set", "arch.input.side=64"], "is packed at 32 pixels and 64 are needed"),
 ])
 def test_a_mistake_is_one_sentence_and_nothing_is_written(others, run, arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -218,7 +218,7 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     assert command("reproduce", "lighting", "--data", class_folders, "--side", 32, "--quick", "--out", out) == 0
     printed = capsys.readouterr()
     assert "the paper: -1.0 points; ours: " in printed.out
-    assert "120 images for training and 44 for measuring, 2 epochs, seeds 0" in " ".join(printed.out.split())
+    assert "120 training and 44 validation images, 2 epochs, seeds 0" in " ".join(printed.out.split())
     assert "color noise, seed 0: training error" in printed.err
     assert f"written: a line of {out / 'results.jsonl'}\n" in printed.err
     assert printed.err.splitlines()[-1].startswith("note: --quick only shows that the command works")

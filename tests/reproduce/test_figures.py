@@ -320,19 +320,20 @@ def test_alexnet_figure_draws_all_four_figures(class_folders, packed, tmp_path, 
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 thing;"),
+    (["figure", "4", "model"], "figure 4 takes a checkpoint and the data it was trained on, and got 1 argument;"),
     (["figure", "1", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
-    (["figure", "1", "a", "b", "--name", "q", "--name", "q"], "--name q, q calls two runs alike; give each its own"),
+    (["figure", "1", "a", "b", "--name", "q", "--name", "q"],
+     "--name q, q gives two runs the same name; give each its own"),
     (["figure", "1", "a", "b", "./a"], "a stands twice; name each run once"),
     (["figure", "3", "model", "--size", "3"], "figure 3 takes no --size; leave it out"),
     (["figure", "3", "model", "--name", "q"], "figure 3 takes no --name; leave it out"),
     (["figure", "1", "a", "--set", "arch.towers=1"], "figure 1 takes no --set; leave it out"),
     (["figure", "2", "paper", "--out", "x.jpg"], "x.jpg ends in .jpg; let it be .png or .svg, or none for both"),
     (["figure", "2", "paper", "--out", ""], ". is a folder; name a file in it"),
-    (["figure", "2", "paper", "--out", "/dev/null/x"], "/dev/null is no folder that you may write in"),
+    (["figure", "2", "paper", "--out", "/dev/null/x"], "/dev/null is not a folder that you may write to"),
     (["figure", "2", "papper"], "did you mean paper?"),
     (["figure", "2", "paper", "--size", "20"], "an input of 20 pixels is too small"),
-    (["figure", "1", "a", "b", "--name", "one"], "--name stands 1 times for 2 runs")])
+    (["figure", "1", "a", "b", "--name", "one"], "--name was given 1 times for 2 runs")])
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, words, sentence):
     monkeypatch.chdir(tmp_path)
     assert command(*words) == 2

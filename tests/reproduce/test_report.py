@@ -18,6 +18,7 @@ from alexnet.architecture.spec import InputSpec
 from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.metrics import wilson
 from alexnet.inference.predictor import model_from_checkpoint
+from alexnet.inference.validation import predict_validation
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import load, save
 from alexnet.reproduce.report.commands import training_command
@@ -100,14 +101,15 @@ def test_predictions_are_those_of_the_evaluated_checkpoint(run: Path, packed_ima
     assert (np.diff(predictions.probabilities_MK[wrong].max(axis=1)) <= 0).all()
 
 
-def test_at_most_a_limit_of_evenly_spaced_images_is_predicted(run, packed_images, monkeypatch):
-    monkeypatch.setattr("alexnet.inference.validation.MAX_IMAGES", 10)
-    assert read_run(run, packed_images).predictions.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
+def test_at_most_a_limit_of_evenly_spaced_images_is_predicted(run: Path, packed_images: PackedImages):
+    predictions = predict_validation(load(run / "last"), packed_images, at_most=10)
+    assert predictions.indices_M.tolist() == [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]
 
 
 def test_classes_are_matched_by_name(run: Path, packed_images: PackedImages):
     turned = replace(packed_images, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - packed_images.labels)
-    assert (read_run(run, turned).predictions.confusion_KK == read_run(run, packed_images).predictions.confusion_KK).all()
+    expected = read_run(run, packed_images).predictions.confusion_KK
+    assert (read_run(run, turned).predictions.confusion_KK == expected).all()
 
 
 def test_training_command_gives_the_same_network_and_recipe(run: Path):

@@ -135,7 +135,7 @@ def test_the_table_fits_100_columns_with_a_line_for_each_system():
     assert lines[lines.index("ours") + 1].split() == [
         "runs/paper-ilsvrc", "1", "50,000", "of", "val,", "1000", "classes", "40.7%", "18.2%", "40.3", "to", "41.1,",
         "17.9", "to", "18.5"]
-    assert not [line for line in lines if "are not the paper's" in line]
+    assert not [line for line in lines if "not the paper's" in line]
 
 
 def test_remarks_on_averaging_and_comparability():
@@ -143,9 +143,9 @@ def test_remarks_on_averaging_and_comparability():
              ("2 CNNs averaged", 10): 12}
     text = " ".join(printed([Measured(name, 2 if "CNNs" in name else 1, views, Errors(100, 1.0, top1, 1))
                              for (name, views), top1 in wrong.items()]))
-    assert "errors on 100 images that are not the paper's 50,000" in text
-    assert "One view: single networks 20.0% to 30.0%, mean 25.0%; averaging their outputs, -3.0 points." in text
-    assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs, +2.0 points (Table" in text
+    assert "errors are measured on 100 images, which are not the paper's 50,000" in text
+    assert "One view: single networks 20.0% to 30.0%, mean 25.0%; averaging their outputs: -3.0 points." in text
+    assert "Ten views: single networks 10.0% to 10.0%, mean 10.0%; averaging their outputs: +2.0 points (Table" in text
 
 
 def test_brackets_in_a_path_are_printed():

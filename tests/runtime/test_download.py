@@ -80,6 +80,6 @@ def test_a_missing_file_is_reported_with_the_path_to_put_it(server: DownloadServ
 
 
 def test_without_a_network_the_error_names_a_remedy(server: DownloadServer, tmp_path: Path):
-    address = server.url.replace(str(server.server_port), "1")  # nobody listens there
+    address = server.url.replace(str(server.server_port), "1")  # no server listens on this port
     with pytest.raises(ValueError, match=rf"cannot fetch {address} .*or put the file at {tmp_path}/file"):
         fetch(address, tmp_path / "file", CHECKSUM)

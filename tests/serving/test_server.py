@@ -29,30 +29,32 @@ def test_a_damaged_request_gets_a_documented_status_or_none(request_, data):
     at = data.draw(st.integers(0, len(request_)))
     cut = data.draw(st.integers(0, 40))
     put = data.draw(st.one_of(st.binary(max_size=20), st.sampled_from([b"\r\n", b"HEAD ", b"--b", b"\0"])))
-    wire.answer(request_[:at] + put + request_[at + cut :])
+    wire.checked_statuses(request_[:at] + put + request_[at + cut :])
 
 
 def test_a_half_closed_connection_gets_its_response():
-    assert wire.answer(post(image())) == [200]
-    assert wire.answer(post(image())[:-1]) == []
+    assert wire.checked_statuses(post(image())) == [200]
+    assert wire.checked_statuses(post(image())[:-1]) == []
 
 
 def test_noise_after_a_head_request_closes_the_connection():
-    assert wire.answer(b"HEAD /predict HTTP/1.1\r\nHost: localhost\r\n\r\nnoise\r\n\r\n") == [405, 400]
-    assert wire.answer(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnoise\r\n") == [400]
+    head = b"HEAD /predict HTTP/1.1\r\nHost: localhost\r\n"
+    assert wire.checked_statuses(head + b"\r\nnoise\r\n\r\n") == [405, 400]
+    assert wire.checked_statuses(
+        b"HEAD / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnoise\r\n") == [400]
 
 
 @pytest.mark.parametrize(("target", "status"), [
     (f"/samples/{'9' * 5000}.png", 404), ("/samples/%C2%B2.png", 404), ("/predict/", 404), ("/samples/0.png", 200)])
 def test_unusual_paths(target, status):
-    assert wire.answer(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) == [status]
+    assert wire.checked_statuses(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) == [status]
 
 
 def test_a_body_in_chunks_of_one_byte_closes_the_connection():
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
     whole = b"%x\r\n%b\r\n0\r\n\r\n" % (1 << 20, bytes(1 << 20))
-    assert wire.answer(head + whole) == [422]
-    assert wire.answer(head + b"1\r\nA\r\n" * 400_000) == []
+    assert wire.checked_statuses(head + whole) == [422]
+    assert wire.checked_statuses(head + b"1\r\nA\r\n" * 400_000) == []
 
 
 def test_a_client_that_does_not_read_its_response_is_disconnected():

@@ -23,7 +23,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a failed write() does not name its file
+        if error.filename in (None, str(temporary)):  # a failed write() names no file, a failed open() the temporary one
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "paper": {"input": "§2, §4.1", "size": "Figure 2; code2012's ceil", "norm": "§3.3", "order": "§3.1, §3.3, §3.4",
               "pool": "§3.4", "rounding": "code2012", "dropout": "§4.2", "initialization": "§5", "recipe": "§5",
               "views": "§4.1", "noise": "§4.1; cuda-convnet2", "else": "§3.5"},
-    "paper-conv6": {"else": "§6, whose size and biases are ours"},
+    "paper-conv6": {"else": "§6; size and biases: this project"},
     "code2012": {"input": "code2012", "views": "code2012", "recipe": "code2012, the 2010 run's log",
                  "else": "code2012, layers-145"},
     "caffe": {"recipe": "bvlc_alexnet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
@@ -54,15 +54,15 @@ SOURCES: dict[str, dict[str, str]] = {
                     "views": "torchvision, references/classification",
                     "input": "torchvision, AlexNet_Weights", "else": "torchvision, models/alexnet.py; owt"},
     "one-gpu": {"towers": "§3.5, one GPU", "else": "paper"},
-    "paper-bn": {"input": "ours", "order": "cvjena/cnn-models", "norm": "cvjena/cnn-models", "initialization": "ours",
-                 "else": "paper"},
-    "torchvision-bn": {"initialization": "ours", "order": "ours, after cvjena/cnn-models", "norm": "ours, after "
-                       "cvjena/cnn-models", "else": "torchvision"},
+    "paper-bn": {"input": "this project", "order": "cvjena/cnn-models", "norm": "cvjena/cnn-models",
+                 "initialization": "this project", "else": "paper"},
+    "torchvision-bn": {"initialization": "this project", "order": "this project, after cvjena/cnn-models",
+                       "norm": "this project, after cvjena/cnn-models", "else": "torchvision"},
     "cifar": {"recipe": "cuda-convnet", "else": "Figure 1; cuda-convnet, layers-18pct"},
-    "small": {"else": "ours"},
-    "modern": {"else": "ours"},
-    "lars": {"recipe": "arXiv 1708.03888, 1709.05011", "else": "ours"},
-    "finetune": {"else": "ours"},
+    "small": {"else": "this project"},
+    "modern": {"else": "this project"},
+    "lars": {"recipe": "arXiv 1708.03888, 1709.05011", "else": "this project"},
+    "finetune": {"else": "this project"},
 }
 """Preset -> topic -> source of its facts; `else`: all other topics. presets.py explains the short names."""
 
@@ -211,7 +211,8 @@ def _schedule(recipe: Recipe) -> str:
         "plateau": f"{factor} after {recipe.patience} epochs without a lower validation error, "
                    f"{recipe.lr_drop_count} times",
         "steps": f"{factor} after epochs {', '.join(map(str, recipe.drop_epochs))}",
-        "cosine": "cosine to 0", "linear": "linear to 0", "poly": "quadratic to 0", "constant": "constant"}[recipe.schedule]
+        "cosine": "cosine to 0", "linear": "linear to 0", "poly": "quadratic to 0", "constant": "constant",
+    }[recipe.schedule]
 
 
 # --- Differences ------------------------------------------------------------------------------------------------------

@@ -45,9 +45,9 @@ class Recipe:
     """How the learning rate falls (training/schedule.py). §5 divided it by hand when the validation error stopped
     improving, which `plateau` does automatically."""
     lr_drop_count: int = 3
-    """How many times a plateau schedule lowers the learning rate (§5: three times)."""
+    """Schedule `plateau`: how many times the learning rate drops at most (§5: three times)."""
     drop_factor: float = 10.0
-    """What each drop divides the learning rate by (§5: 10); schedule `exponential`: what all drops together do."""
+    """What each drop divides the learning rate by (§5: 10)."""
     drop_epochs: tuple[int, ...] = ()
     """Schedule `steps`: the epochs after which the learning rate is divided."""
     patience: int = 3

@@ -1,1 +1,1 @@
-"""The `alexnet` command. Each subcommand imports what it needs when it is called."""
+"""The `alexnet` command: one module for each group of commands. Each command imports what it needs when it runs."""

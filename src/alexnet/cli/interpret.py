@@ -195,8 +195,8 @@ def top_patches_(
     # The units of the last layer are the classes.
     names = model.classes if layer == model.network.layer_names()[-1] else ()
     rows = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
-        (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side), next(outputs))
-        for patch in best] for number, best in found.items()}
+        (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
+         next(outputs)) for patch in best] for number, best in found.items()}
     paths = save_figure(patch_grid(rows, count), out)
     if json_:
         print(json.dumps([{"layer": layer, "unit": number, "patches": [
@@ -231,11 +231,7 @@ def neighbors_(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.inference.neighbors import (
-        class_of_folder,
-        find_neighbors,
-        split_features,
-    )
+    from alexnet.inference.neighbors import class_of_folder, find_neighbors, split_features
     from alexnet.inference.predictor import list_image_files, load
     from alexnet.reproduce.figures.figure4 import neighbor_rows
     from alexnet.reproduce.figures.image_grids import neighbor_grid

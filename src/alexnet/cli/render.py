@@ -148,7 +148,11 @@ def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> R
 
 
 def errors_table(measured: Sequence[Measured], images: str) -> RenderableType:
-    """The paper's lines and ours in one table; ours with their 95% intervals. images: ours, in words."""
+    """The rows of the paper's Tables 1 and 2, then the measured networks with 95% intervals.
+
+    Args:
+        images: What the networks were measured on, as text.
+    """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -157,42 +161,42 @@ def errors_table(measured: Sequence[Measured], images: str) -> RenderableType:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("system", "views", "images", "top-1", "top-5", "source; 95% intervals in %"):
-        number = title in ("views", "top-1", "top-5")
-        table.add_column(title, justify="right" if number else "left", no_wrap=number)
+        is_number = title in ("views", "top-1", "top-5")
+        table.add_column(title, justify="right" if is_number else "left", no_wrap=is_number)
     table.add_row("the paper's", style="bold")
     for row in REPORTED:
         table.add_row(f"  {row.system}", str(row.views or ""), row.images, *(
             "-" if error is None else f"{error:.1f}%" for error in (row.top1_error, row.top5_error)), row.where)
     table.add_row("ours", style="bold")
-    for own in measured:
-        errors = own.errors.to_json()
-        table.add_row(f"  {escape(own.system)}", str(own.views), escape(images),
-                      f"{errors['top1_error']:.1%}", f"{errors['top5_error']:.1%}", ", ".join(
-                          f"{100 * low:.1f} to {100 * high:.1f}" for low, high in errors["interval"].values()))
-    return Group(table, "", *_remarks(measured))
+    for network in measured:
+        errors = network.errors.to_json()
+        intervals = (f"{100 * low:.1f} to {100 * high:.1f}" for low, high in errors["interval"].values())
+        table.add_row(f"  {escape(network.system)}", str(network.views), escape(images), f"{errors['top1_error']:.1%}",
+                      f"{errors['top5_error']:.1%}", ", ".join(intervals))
+    return Group(table, "", *_notes(measured))
 
 
-def _remarks(measured: Sequence[Measured]) -> list[str]:
-    """What must be known to read the table."""
+def _notes(measured: Sequence[Measured]) -> list[str]:
+    """Footnotes of the errors table."""
     from alexnet.reproduce.tables import VIEWS
 
-    remarks = ["* pre-trained on the ImageNet 2011 Fall release, with a sixth convolution (--arch paper-conv6)."]
+    notes = ["* pre-trained on the ImageNet 2011 Fall release, with a sixth convolution (--arch paper-conv6)."]
     if measured and measured[0].errors.images != 50_000:
-        remarks.append(f"Ours are errors on {measured[0].errors.images:,} images that are not the paper's "
-                       "50,000 of ILSVRC-2012: they are to be compared with each other, and not with the paper's.")
+        notes.append(f"Our errors are measured on {measured[0].errors.images:,} images, which are not the paper's "
+                     "50,000 of ILSVRC-2012: compare them with each other, not with the paper's.")
     for views in VIEWS:
         single = [row.errors.top1_error for row in measured if row.networks == 1 and row.views == views]
         if len(single) > 1:
             mean = sum(single) / len(single)
             change = next(row.errors.top1_error for row in measured if row.networks > 1 and row.views == views) - mean
-            remarks.append(f"{'One view' if views == 1 else 'Ten views'}: single networks {min(single):.1%} to "
-                           f"{max(single):.1%}, mean {mean:.1%}; averaging their outputs, {100 * change:+.1f} points"
-                           + (" (Table 2: -2.6, by five)." if views == 10 else "."))
-    return remarks
+            notes.append(f"{'One view' if views == 1 else 'Ten views'}: single networks {min(single):.1%} to "
+                         f"{max(single):.1%}, mean {mean:.1%}; averaging their outputs: {100 * change:+.1f} points"
+                         + (" (Table 2: -2.6 with five networks)." if views == 10 else "."))
+    return notes
 
 
 def outcome_table(outcome: Outcome) -> RenderableType:
-    """The claim, each side's values, and the paper's number beside ours."""
+    """The claim, the values of each variant, and the paper's number beside ours."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -202,20 +206,20 @@ def outcome_table(outcome: Outcome) -> RenderableType:
 
     claim = CLAIMS[outcome.claim]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", outcome.measure_name, "against the first"):
+    for title in ("", outcome.measure_name, "difference from the first"):
         table.add_column(title, no_wrap=True)
     differences = ["", *(format_difference(outcome, difference) for difference in outcome.differences)]
-    for side, difference in zip(outcome.variants, differences, strict=True):
-        values = ", ".join(format_value(outcome, number) for number in side.values)
-        table.add_row(escape(side.name), values, difference)
-    notes = [f"{escape(side.name)}: {side.note}" for side in outcome.variants if side.note]
+    for variant, difference in zip(outcome.variants, differences, strict=True):
+        values = ", ".join(format_value(outcome, number) for number in variant.values)
+        table.add_row(escape(variant.name), values, difference)
+    notes = [f"{escape(variant.name)}: {variant.note}" for variant in outcome.variants if variant.note]
     return Group(
         f"{claim.name} ({escape(claim.section)}): {escape(claim.statement)}.", "", table, "", *notes, "",
         f"the paper: {format_paper_value(outcome)}; ours: {format_difference(outcome, outcome.differences[0])}: "
         f"{outcome.verdict}.",
-        f"{escape(outcome.data)} at {outcome.side} pixels, {outcome.images[0]:,} images for training and "
-        f"{outcome.images[1]:,} for measuring, {outcome.epochs} epochs, seeds "
-        f"{', '.join(map(str, outcome.seeds))}; brackets: 95% intervals over seeds.")
+        f"{escape(outcome.data)} at {outcome.side} pixels, {outcome.images[0]:,} training and {outcome.images[1]:,} "
+        f"validation images, {outcome.epochs} epochs, seeds {', '.join(map(str, outcome.seeds))}; brackets: 95% "
+        "intervals over seeds.")
 
 
 def activations_table(report: ActivationReport) -> RenderableType:

@@ -98,7 +98,7 @@ class Plan:
         require(self.shard_images >= 1, f"{self.shard_images} images a shard must be at least 1")
 
 
-_RGB = tuple[float, float, float]
+RGB = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,11 @@ class Manifest:
     classes: tuple[str, ...]
     wnids: tuple[str, ...] | None
     """WordNet IDs of the classes, if the source has them."""
-    rgb_mean: _RGB
+    held_out: float
+    """The fraction of each class that was held out as `val`; 0 if the source has a validation split of its own."""
+    rgb_mean: RGB
     """On 0..255."""
-    rgb_covariance: tuple[_RGB, _RGB, _RGB]
+    rgb_covariance: tuple[RGB, RGB, RGB]
     splits: Mapping[str, SplitRecord]
     files: Mapping[str, FileRecord]
     """Every file of the folder except the manifest itself."""

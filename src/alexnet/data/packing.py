@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -33,7 +32,7 @@ from alexnet.data import images, shards
 from alexnet.data import packed as packed_module
 from alexnet.data.dataset import Dataset, SourceImage
 from alexnet.data.journal import Journal, check_plan
-from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, Codec, Manifest, Plan, SplitRecord, write_manifest
+from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RGB, Codec, Manifest, Plan, SplitRecord, write_manifest
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import OnProgress, PackedDataset
 from alexnet.data.quarantine import QUARANTINE, Quarantined, check_quarantine, write_quarantine
@@ -75,10 +74,14 @@ def choose_side(dataset: Dataset) -> int:
     return median if median <= 128 else 256
 
 
-def pack_with_bar(dataset: Dataset, dest: Path | str, **options: Any) -> PackedDataset:
+def pack_with_bar(
+    dataset: Dataset, dest: Path | str, *, side: int = 256, codec: Codec = "raw", quality: int = 90,
+    workers: int | None = None, shard_images: int = SHARD_IMAGES,
+) -> PackedDataset:
     """`pack`, with a progress bar on a terminal and plain lines elsewhere."""
     with Bar("packing", "images") as bar:
-        return pack(dataset, dest, on_progress=bar, **options)
+        return pack(dataset, dest, side=side, codec=codec, quality=quality, workers=workers, shard_images=shard_images,
+                    on_progress=bar)
 
 
 def pack(
@@ -252,8 +255,8 @@ def _finish(dataset: Dataset, dest: Path, journal: Journal) -> None:
         journal.files[path.name] = shards.describe_file(path)
     rgb_mean, rgb_covariance = _color_statistics(journal, count)
     write_manifest(dest, Manifest(
-        journal.plan, dataset.source, dataset.credits, tuple(notes), dataset.classes, dataset.wnids, rgb_mean,
-        rgb_covariance, splits, journal.files, _software_versions()))
+        journal.plan, dataset.source, dataset.credits, tuple(notes), dataset.classes, dataset.wnids,
+        dataset.held_out, rgb_mean, rgb_covariance, splits, journal.files, _software_versions()))
 
 
 def _count_classes(dataset: Dataset, dest: Path, plan: Plan, record: SplitRecord) -> NDArray[np.int64]:
@@ -262,12 +265,18 @@ def _count_classes(dataset: Dataset, dest: Path, plan: Plan, record: SplitRecord
     return np.bincount(split.labels, minlength=len(dataset.classes))
 
 
-def _color_statistics(journal: Journal, count: int) -> tuple[Any, Any]:
+def _color_statistics(journal: Journal, count: int) -> tuple[RGB, tuple[RGB, RGB, RGB]]:
     """Mean [3] and covariance [3, 3] of the colors, on 0..255, in Python's integers: rounded once, at the division."""
-    n, rgb = count * journal.plan.side ** 2, range(3)
-    sums, products = journal.sums_HWC.sum((0, 1)).tolist(), journal.products.tolist()
-    return (tuple(total / n for total in sums),
-            tuple(tuple((n * products[a][b] - sums[a] * sums[b]) / n**2 for b in rgb) for a in rgb))
+    n = count * journal.plan.side**2
+    (r, g, b), products = journal.sums_HWC.sum((0, 1)).tolist(), journal.products.tolist()
+
+    def covariances(sum_a: int, products_a: list[int]) -> RGB:
+        r_, g_, b_ = ((n * product - sum_a * sum_b) / n**2
+                      for product, sum_b in zip(products_a, (r, g, b), strict=True))
+        return r_, g_, b_
+
+    return (r / n, g / n, b / n), (
+        covariances(r, products[0]), covariances(g, products[1]), covariances(b, products[2]))
 
 
 def _lost_classes(dataset: Dataset, split: str, counts: NDArray[np.int64]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a data set is understood to be: its classes, the images of each split, and what was left out. Packs nothing."""
+"""Summarize a data set without packing it (`check`): its classes, the images of each split, and what was left out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
+from alexnet.data.quarantine import QUARANTINE
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset
 from alexnet.data.url_images import is_url
@@ -45,7 +46,7 @@ class DataSummary:
 
 
 def check(data: str | Path) -> DataSummary:
-    """What a data set is understood to be: its classes, splits, images, and what was left out. Writes nothing.
+    """Summarize what a data set is understood to be. Nothing is packed or written.
 
     Args:
         data: A folder of class folders, a packed folder, a folder of archives, `cifar10`, `embedded`, or a URL.
@@ -55,12 +56,16 @@ def check(data: str | Path) -> DataSummary:
     if is_packed(data) or (Path(data) / JOURNAL).is_file():
         return _packed_summary(open_packed(data), str(data))
     dataset = open_dataset(data)
-    images = {split: dict(Counter(dataset.classes[image.label] for image in photos))
-              for split, photos in dataset.splits.items()}
+    images = {split: dict(Counter(dataset.classes[image.label] for image in source))
+              for split, source in dataset.splits.items()}
     return DataSummary(dataset.name, dataset.source, dataset.classes, images, dataset.notes, dataset.held_out)
 
 
 def _packed_summary(packed: PackedDataset, data: str) -> DataSummary:
-    images = {split: dict(Counter(packed.classes[label] for label in packed.split(split).labels))
-              for split in packed.splits}
-    return DataSummary(packed.path.name, data, packed.classes, images, packed.notes)
+    splits = packed.manifest.splits
+    images = {split: {name: count for name, count in zip(packed.classes, splits[split].images_per_class, strict=True)
+                      if count} for split in packed.splits}
+    notes = [f"{split}: {len(quarantined):,} of its images cannot be decoded, such as {quarantined[0].name}; "
+             f"see {QUARANTINE}" for split, quarantined in packed.quarantined.items() if quarantined]
+    return DataSummary(packed.path.name, data, packed.classes, images, (*packed.notes, *notes),
+                       packed.manifest.held_out)

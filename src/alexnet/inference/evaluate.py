@@ -1,4 +1,4 @@
-"""Evaluation: errors over a whole split, from one view or ten views of each image, of one network or an ensemble.
+"""Evaluation: errors over a split, with one view or averaged over ten views, of one network or an ensemble.
 
 Every image counts exactly once, on any number of ranks. Shapes: N images, K classes, V views.
 """
@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet._runtime.pixels import AnyPixels
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
-from alexnet.data.preprocessing import AnyPixels, Preprocess
+from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError, did_you_mean, require
 from alexnet.inference.metrics import Errors, count_errors
 

@@ -1,1 +1,1 @@
-"""HTTP server for one network, and its page: `Service`, `create_app` and `create_server`, from those modules."""
+"""HTTP server for one network, and its page. `limits` holds every limit; `app.create_app` makes the application."""

@@ -12,14 +12,16 @@ from typing import TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from alexnet._runtime.page_style import PALETTE, data_uri
 from alexnet.data.packed import PackedDataset, PackedSplit
-from alexnet.errors import UserError, did_you_mean
+from alexnet.data.preprocessing import central_window
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model
 from alexnet.inference.validation import printable
 from alexnet.interpret import attribution
+from alexnet.models.hooks import captured_outputs
 from alexnet.serving.samples import encode_png
 
 NEIGHBORS = 6
@@ -83,36 +85,35 @@ def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: Re
     Raises:
         UserError: for a class that the network does not have.
     """
-    if label is not None and label not in model.classes:
-        raise UserError(f"the network has no class {label[:100]!r}", did_you_mean(label[:100], model.classes))
-    arch = model.network.arch
+    target = None if label is None else model.class_index(label)
+    network, arch = model.network, model.network.arch
     view_NCHW = model.views(pixels_HWC)
-    with torch.inference_mode():
-        probabilities_K = model.network(view_NCHW).float().softmax(1)[0]
-    target = model.classes.index(label) if label is not None else int(probabilities_K.argmax())
+    conv1_layer = network.activation_names()[0]
+    with captured_outputs(network, [conv1_layer, model.feature_layer]) as captured, torch.inference_mode():
+        probabilities_K = network(view_NCHW).float().softmax(1)[0]
+    if target is None:
+        target = int(probabilities_K.argmax())
     layer = attribution.last_activation(arch)
     cam_HW = attribution.grad_cam(model, view_NCHW, target, layer)
-    crop, margin = arch.input.crop, (len(pixels_HWC) - arch.input.crop) // 2
+    window = central_window(len(pixels_HWC), arch.input.crop)
     return {
         "class": model.classes[target], "probability": float(probabilities_K[target]),
-        "view": _png_url(pixels_HWC[margin:margin + crop, margin:margin + crop]),
-        "grad_cam": _png_url(_heat_map(cam_HW)), "layer": layer, "conv1": _feature_maps(model, pixels_HWC),
-        "neighbors": _neighbors(model, pixels_HWC, reference_set) if reference_set else [],
+        "view": _png_url(pixels_HWC[window, window]), "grad_cam": _png_url(_heat_map(cam_HW)), "layer": layer,
+        "conv1": _feature_maps(captured[conv1_layer][0], conv1_layer, arch.towers),
+        "neighbors": _neighbors(captured[model.feature_layer], reference_set) if reference_set else [],
     }
 
 
-def _feature_maps(model: Model, pixels_HWC: NDArray[np.uint8]) -> FeatureMaps:
-    arch = model.network.arch
-    layer = f"{arch.activation}1"
-    maps_CHW = model.features(pixels_HWC, layer)[0].float().cpu().numpy()
+def _feature_maps(outputs_CHW: Tensor, layer: str, towers: int) -> FeatureMaps:
+    maps_CHW = outputs_CHW.float().cpu().numpy()
     columns = 16 if len(maps_CHW) % 16 == 0 else 8
     return {"url": _png_url(_grid(maps_CHW, columns)), "maps": len(maps_CHW), "columns": columns,
-            "towers": arch.towers, "layer": layer}
+            "towers": towers, "layer": layer}
 
 
-def _neighbors(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: ReferenceSet) -> list[NeighborImage]:
-    [nearest] = neighbors.find_neighbors(model.features(pixels_HWC), reference_set.features_ND, reference_set.split,
-                                    reference_set.classes, NEIGHBORS)
+def _neighbors(query_1D: Tensor, reference_set: ReferenceSet) -> list[NeighborImage]:
+    [nearest] = neighbors.find_neighbors(
+        query_1D, reference_set.features_ND, reference_set.split, reference_set.classes, NEIGHBORS)
     return [{"image": printable(image.name), "class": printable(image.label), "distance": image.distance,
              "url": _png_url(reference_set.split.read_one(image.index))} for image in nearest]
 

@@ -37,9 +37,9 @@ def test_cifar_planes_become_pixels(cifar_archive: Path):
     dataset = open_dataset(cifar_archive)
     assert dataset.classes == tuple(CIFAR_CLASSES)
     assert (per_class(dataset, "train"), per_class(dataset, "val")) == ([10] * 10, [2] * 10)
-    photo = dataset.splits["val"][13]
-    pixels = photo.pixels()
-    assert (photo.label, pixels.shape, pixels[5, 9].tolist()) == (3, (32, 32, 3), [13, 100, 9])
+    image = dataset.splits["val"][13]
+    pixels = image.pixels()
+    assert (image.label, pixels.shape, pixels[5, 9].tolist()) == (3, (32, 32, 3), [13, 100, 9])
     assert len(set(names(dataset, "train") + names(dataset, "val"))) == 120
 
 

@@ -22,13 +22,13 @@ def test_every_embedded_class_has_the_same_number_of_patches(patches: Dataset):
     assert len(patches.classes) >= 14
     for split in ("train", "val"):
         assert len(set(per_class(patches, split))) == 1
-        assert {photo.pixels().shape for photo in patches.splits[split]} == {(64, 64, 3)}
+        assert {image.pixels().shape for image in patches.splits[split]} == {(64, 64, 3)}
     assert len(set(names(patches, "train") + names(patches, "val"))) == sum(map(len, patches.splits.values()))
 
 
 @pytest.mark.parametrize("shape", [(172, 448), (303, 384), (300, 451), (512, 512), (700, 640), (180, 200)])
 def test_training_and_test_patches_share_no_pixel(shape: tuple[int, int]):
-    # An image whose every pixel is different: patches tell by their pixels where they were cut out.
+    # Every pixel of the image is different, so the pixels of a patch tell where it was cut from.
     place = np.arange(shape[0] * shape[1], dtype=np.uint32)
     pixels = np.stack([place >> 16, place >> 8 & 255, place & 255], -1).astype(np.uint8).reshape(*shape, 3)
     seen = []
@@ -47,12 +47,12 @@ def test_embedded_patches_are_the_same_every_time(patches: Dataset):
 
 
 def test_embedded_patches_are_all_different_but_for_black_ones(patches: Dataset):
-    seen = Counter(photo.pixels().tobytes() for photos in patches.splits.values() for photo in photos)
+    seen = Counter(image.pixels().tobytes() for images in patches.splits.values() for image in images)
     assert {max(patch) for patch, count in seen.items() if count > 1} <= {0, 1, 2}
 
 
 def test_embedded_images_are_both_gray_and_colored(patches: Dataset):
-    colored = {photo.label for photo in patches.splits["train"] if np.ptp(photo.pixels(), axis=2).max() > 20}
+    colored = {image.label for image in patches.splits["train"] if np.ptp(image.pixels(), axis=2).max() > 20}
     assert 5 <= len(colored) <= len(patches.classes) - 5
 
 

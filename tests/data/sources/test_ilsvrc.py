@@ -10,7 +10,7 @@ import pytest
 from alexnet.data.sources.detect import open_dataset
 from image_files import jpeg, per_class, tar_of
 
-#: (ILSVRC2012_ID, WNID, words): the devkit's order is not the sorted one; number 5 is an inner node of its tree.
+#: (ILSVRC2012_ID, WNID, words): not in the order of the WNIDs; number 5 is an inner node of the tree.
 SYNSETS = [(1, "n02119789", "kit fox, Vulpes macrotis"), (2, "n02012849", "crane"), (3, "n01440764", "tench"),
            (4, "n03126707", "crane"), (5, "n00001740", "entity")]
 TRUTH = [3, 1, 4, 2, 1]
@@ -50,7 +50,7 @@ def test_ilsvrc_labels_follow_the_sorted_wordnet_numbers(ilsvrc: Path):
     assert dataset.wnids == ("n01440764", "n02012849", "n02119789", "n03126707")
     assert dataset.classes == ("tench", "crane (n02012849)", "kit fox", "crane (n03126707)")
     assert per_class(dataset, "train") == [2] * 4
-    assert [(photo.name, photo.label) for photo in dataset.splits["val"]][:3] == [
+    assert [(image.name, image.label) for image in dataset.splits["val"]][:3] == [
         ("val/ILSVRC2012_val_00000001.JPEG", 0), ("val/ILSVRC2012_val_00000002.JPEG", 2),
         ("val/ILSVRC2012_val_00000003.JPEG", 3)]
 
@@ -58,11 +58,11 @@ def test_ilsvrc_labels_follow_the_sorted_wordnet_numbers(ilsvrc: Path):
 def test_ilsvrc_images_are_read_in_place(ilsvrc: Path):
     dataset = open_dataset(ilsvrc)
     number = {wnid: number for number, wnid, _ in SYNSETS}
-    for photo in (*dataset.splits["train"], *dataset.splits["val"]):
-        pixels = photo.pixels()
+    for image in (*dataset.splits["train"], *dataset.splits["val"]):
+        pixels = image.pixels()
         assert pixels.shape == (10, 12, 3)
-        if "_2.JPEG" not in photo.name:  # those are a PNG and CMYK files
-            assert abs(int(pixels.mean()) - 40 * number[dataset.wnids[photo.label]]) <= 1
+        if "_2.JPEG" not in image.name:  # the second files are a PNG and CMYK JPEGs
+            assert abs(int(pixels.mean()) - 40 * number[dataset.wnids[image.label]]) <= 1
     assert {path.name for path in ilsvrc.iterdir()} == {
         "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"}
 

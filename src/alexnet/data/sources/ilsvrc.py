@@ -21,6 +21,7 @@ TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSV
 META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
 
 _DOWNLOAD_AGAIN = "download it again"
+_COMPARE_SIZE = "compare its size with the download's"
 
 
 class Synset(NamedTuple):
@@ -46,8 +47,8 @@ def open_ilsvrc(folder: Path) -> Dataset:
                 "both of ImageNet's archives and the devkit must be in it")
     synsets, truth = _read_devkit(folder)
     if unknown := set(truth) - set(synsets):
-        raise UserError(f"{DEVKIT} in {folder} gives a validation image class {min(unknown)}, which its {META} does not "
-                        "have", _DOWNLOAD_AGAIN)
+        raise UserError(f"{DEVKIT} in {folder} gives a validation image class {min(unknown)}, "
+                        f"which its {META} does not have", _DOWNLOAD_AGAIN)
     wnids = sorted(synset.wnid for synset in synsets.values())
     label = {wnid: number for number, wnid in enumerate(wnids)}
     train = _training_images(folder / TRAIN, label)
@@ -71,7 +72,7 @@ def _read_errors_explained(archive: Path, remedy: str) -> Iterator[None]:
 def _training_images(archive: Path, label: dict[str, int]) -> list[TarImage]:
     """Members of the inner tars, one tar for each class, by their offsets in the outer tar."""
     found = []
-    with _read_errors_explained(archive, "compare its size with the download's"), tarfile.open(archive, "r:") as outer:
+    with _read_errors_explained(archive, _COMPARE_SIZE), tarfile.open(archive, "r:") as outer:
         for inner in outer:
             wnid = Path(inner.name).stem
             require(inner.name.endswith(".tar") and wnid in label,
@@ -86,7 +87,7 @@ def _training_images(archive: Path, label: dict[str, int]) -> list[TarImage]:
 def _validation_images(archive: Path, labels: list[int]) -> list[TarImage]:
     """Image i of the archive has the devkit's i-th label. The number is in its name."""
     found = []
-    with _read_errors_explained(archive, "compare its size with the download's"), tarfile.open(archive, "r:") as members:
+    with _read_errors_explained(archive, _COMPARE_SIZE), tarfile.open(archive, "r:") as members:
         for member in members:
             number = re.search(r"_(\d{8})\.JPEG$", member.name)
             if number and 1 <= int(number[1]) <= len(labels):
@@ -113,7 +114,8 @@ def _devkit_files(folder: Path) -> dict[str, bytes]:
         with _read_errors_explained(packed, _DOWNLOAD_AGAIN), tarfile.open(packed, "r:gz") as archive:
             files = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
             return {name: file.read() for name, file in files.items() if file and name in (META, TRUTH)}
-    require(unpacked.is_dir(), f"{folder} has no {DEVKIT}.tar.gz, which has the classes of the archives", "put it there")
+    require(unpacked.is_dir(), f"{folder} has no {DEVKIT}.tar.gz, which names the classes of the archives",
+            "put it there")
     return {path.name: path.read_bytes() for path in (unpacked / "data").iterdir() if path.is_file()}
 
 

@@ -98,7 +98,7 @@ def _naming(source: Path) -> Iterator[None]:
     except CaffeFileError:
         raise
     except UserError as error:
-        raise CaffeFileError(f"{source}: {error.problem}", "it describes no network of this package") from error
+        raise CaffeFileError(f"{source} describes no network of this package: {error.problem}", error.remedy) from error
 
 
 # --- The network ------------------------------------------------------------------------------------------------------

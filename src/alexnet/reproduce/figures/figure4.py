@@ -96,9 +96,11 @@ def neighbor_rows(
     rows = []
     for pixels_HWC, truth, file, found in zip(images, classes, files or [""] * len(images), nearest, strict=True):
         query = Tile(pixels_HWC, truth or file, file if truth else "")
-        rows.append(NeighborRow(query, [
-            Tile(split.read_one(neighbor.index), printable(neighbor.label), next(distances), printable(neighbor.label) == truth)
-            for neighbor in found]))
+        tiles = []
+        for neighbor in found:
+            name = printable(neighbor.label)
+            tiles.append(Tile(split.read_one(neighbor.index), name, next(distances), name == truth))
+        rows.append(NeighborRow(query, tiles))
     return rows
 
 
