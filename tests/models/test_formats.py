@@ -481,7 +481,7 @@ def test_import_makes_a_checkpoint_with_the_names_of_a_file(narrow, tmp_path, ca
     (["import", "net.pth", "out", "--classes", "two.txt"], "2 names of classes were given, and the network has 7"),
     (["import", "net.pth", "out", "--classes", "folder"], "folder"),
     (["import", "net.pth", "full"], "already holds a checkpoint"),
-    (["import", "net.pth", "out", "--mean", "1,2,3"], "belong to Caffe's files"),
+    (["import", "net.pth", "out", "--mean", "1,2,3"], "are for Caffe's files"),
     (["import", "net.pth", "net.pth"], "net.pth"),
     (["import", "net.pth", "run"], "run already holds a checkpoint"),
     (["predict", "resnet.pth", "two.txt"], "but begins with conv1.weight"),
