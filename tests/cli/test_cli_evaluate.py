@@ -29,8 +29,8 @@ def test_evaluating_best_gives_the_error_that_training_logged(run, class_folders
 
 def test_several_checkpoints_are_an_ensemble(run, class_folders, capsys):
     assert alexnet("evaluate", run / "best", run / "last", class_folders) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"{run / 'best'}, {run / 'last'}: 44 images, 1 view, 2 networks, ")
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{run / 'best'}, {run / 'last'}: 44 images, 1 view, 2 networks, ")
     assert alexnet("evaluate", run, class_folders) == 0
     assert capsys.readouterr().out.startswith(f"{run / 'best'}: 44 images, ")
 
@@ -50,12 +50,12 @@ def test_fewer_classes_are_matched_by_name(run, class_folders, tmp_path, capsys)
 
 
 def test_predict_as_text_json_and_csv_agree(run, class_folders, capsys):
-    photo = class_folders / "val" / "birch" / "000.png"
-    assert alexnet("predict", run, photo) == 0
+    image = class_folders / "val" / "birch" / "000.png"
+    assert alexnet("predict", run, image) == 0
     text = capsys.readouterr().out
-    alexnet("predict", run, photo, "--json", "--top", 2)
+    alexnet("predict", run, image, "--json", "--top", 2)
     rows = json.loads(capsys.readouterr().out)
-    alexnet("predict", run, photo, "--csv", "--top", 2)
+    alexnet("predict", run, image, "--csv", "--top", 2)
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     best = rows[0]["classes"][0]
     assert len(rows[0]["classes"]) == len(table) == 2
@@ -77,13 +77,13 @@ def test_predict_names_a_broken_image_and_goes_on(run, class_folders, tmp_path, 
 def test_predict_runs_images_in_batches(run, class_folders, capsys, monkeypatch):
     from alexnet.inference import predictor
 
-    asked = []
-    answer = predictor.Model.predict
+    batch_sizes = []
+    predict = predictor.Model.predict
     monkeypatch.setattr(predictor, "BATCH_SIZE", 32)
-    monkeypatch.setattr(predictor.Model, "predict", lambda self, photos, **how: (
-        asked.append(len(photos)), answer(self, photos, **how))[1])
+    monkeypatch.setattr(predictor.Model, "predict", lambda self, images, **options: (
+        batch_sizes.append(len(images)), predict(self, images, **options))[1])
     assert alexnet("predict", run, class_folders / "val", "--json") == 0
-    assert asked == [32, 12]
+    assert batch_sizes == [32, 12]
     rows = json.loads(capsys.readouterr().out)
     assert [row["image"] for row in rows] == sorted(map(str, (class_folders / "val").rglob("*.png")))
 

@@ -100,12 +100,12 @@ def test_a_mistake_of_attribute_and_top_patches_is_one_sentence(files, capsys, w
 
 def test_neighbors_prints_and_draws_the_nearest(saved, class_folders, tmp_path, capsys):
     write_huggingface(saved, tmp_path / "model")
-    photo = class_folders / "train" / "birch" / "004.png"
-    arguments = ["neighbors", str(tmp_path / "model"), str(photo), "--reference-set", str(class_folders),
+    image = class_folders / "train" / "birch" / "004.png"
+    arguments = ["neighbors", str(tmp_path / "model"), str(image), "--reference-set", str(class_folders),
                  "--out", str(tmp_path / "near.png"), "--count", "3"]
     alexnet(*arguments, "--json")
     found = json.loads(capsys.readouterr().out)[0]
-    assert found["image"] == str(photo)
+    assert found["image"] == str(image)
     assert found["nearest"][0]["image"].endswith("train/birch/004.png")
     assert found["nearest"][0]["distance"] == pytest.approx(0, abs=1e-4)
     assert [len(found["nearest"]), found["nearest"][0]["class"]] == [3, "birch"]

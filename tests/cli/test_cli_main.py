@@ -79,9 +79,9 @@ def test_a_mistake_is_one_sentence_with_the_remedy_and_exit_code_2(
     arguments = [argument.replace("PHOTOS", str(class_folders)).replace("RUN", str(run)) for argument in arguments]
     assert alexnet(*arguments) == 2
     printed = capsys.readouterr()
-    said = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
-    assert len(said) == 1
-    assert words in said[0]
+    messages = [line for line in printed.err.splitlines() if line.startswith("alexnet: ")]
+    assert len(messages) == 1
+    assert words in messages[0]
     assert "Traceback" not in printed.err
     assert not printed.out
     assert sorted(class_folders.rglob("*")) == before
@@ -101,8 +101,8 @@ def test_a_closed_pipe_ends_the_command_silently_with_141():
 
 def test_an_error_of_the_file_system_is_one_sentence(capsys):
     assert alexnet("figure", "2", "paper", "--out", "/proc/a.png") == 2
-    assert "alexnet: /proc/a.png cannot be read or written (" in (said := capsys.readouterr().err)
-    assert "Errno" not in said
+    assert "alexnet: /proc/a.png cannot be read or written (" in (printed := capsys.readouterr().err)
+    assert "Errno" not in printed
 
 
 def test_python_dash_m_is_the_command():

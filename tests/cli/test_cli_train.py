@@ -62,10 +62,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(class_folders, tmp_path):
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in said
-    assert "Traceback" not in said
+    assert "--resume" in printed
+    assert "Traceback" not in printed
     assert (out / "last" / "checkpoint.json").is_file()
 
 
