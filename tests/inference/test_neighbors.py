@@ -107,6 +107,6 @@ def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
     assert [[(tile.name, tile.note, tile.is_true) for tile in row.nearest] for row in rows] == [
         [("ash", "1.2", False), ("birch", "12.0", True)], [("ash", "1.2", False), ("birch", "12.0", False)]]
     query = image_grids.Tile(pixels, "birch", "ILSVRC2012_val_00017472")
-    row = image_grids.NeighborRow(query, rows[0].nearest)
-    drawn = image_grids.neighbor_grid([row]).get_axes()[0].texts[0].get_text()
+    grid = image_grids.neighbor_grid([image_grids.NeighborRow(query, rows[0].nearest)])
+    drawn = grid.get_axes()[0].texts[0].get_text()
     assert drawn == "…2012_val_00017472"  # the end, which tells files apart
