@@ -103,9 +103,10 @@ def test_a_row_is_named_by_class_and_file_or_by_file_alone(packed):
     pixels = np.zeros((32, 32, 3), np.uint8)
     rows = figure4.neighbor_rows(
         [pixels, pixels], ["birch", ""], [near, near], packed.split("train"), ["a_1", "a_2"])
-    assert [(asked.name, asked.note) for asked, _ in rows] == [("birch", "a_1"), ("a_2", "")]
-    assert [[(one.name, one.note, one.is_true) for one in found] for _, found in rows] == [
+    assert [(row.query.name, row.query.note) for row in rows] == [("birch", "a_1"), ("a_2", "")]
+    assert [[(tile.name, tile.note, tile.is_true) for tile in row.nearest] for row in rows] == [
         [("ash", "1.2", False), ("birch", "12.0", True)], [("ash", "1.2", False), ("birch", "12.0", False)]]
-    asked = image_grids.Tile(pixels, "birch", "ILSVRC2012_val_00017472")
-    drawn = image_grids.neighbor_grid([(asked, rows[0][1])]).get_axes()[0].texts[0].get_text()
+    query = image_grids.Tile(pixels, "birch", "ILSVRC2012_val_00017472")
+    grid = image_grids.neighbor_grid([image_grids.NeighborRow(query, rows[0].nearest)])
+    drawn = grid.get_axes()[0].texts[0].get_text()
     assert drawn == "…2012_val_00017472"  # the end, which tells files apart

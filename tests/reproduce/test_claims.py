@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def little(monkeypatch):
+def small_networks(monkeypatch):
     """The claims' networks with few maps, so that a run takes a second."""
     small = override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
     monkeypatch.setattr(claims, "PAPER_SMALL", small)
@@ -50,7 +50,7 @@ def test_the_command_knows_every_claim():
 def test_every_variant_of_a_claim_is_a_different_network(claim, side):
     arch, recipe = common_setup(claim, side, 12)
     sides = [variant.apply(arch, recipe) for variant in claim.variants]
-    assert len({str(one) for one in sides}) == len(sides)
+    assert len({str(variant) for variant in sides}) == len(sides)
     for network, _ in sides:
         assert AlexNet(network).arch.input.side == side
 
@@ -58,9 +58,9 @@ def test_every_variant_of_a_claim_is_a_different_network(claim, side):
 def test_one_tower_has_half_the_kernels_except_in_conv5():
     """§3.2's footnote: the last convolution keeps its width, so that the classifier is as large."""
     claim = CLAIMS["two-gpu"]
-    (one, _), (two, _) = (variant.apply(*common_setup(claim, 32, 12)) for variant in claim.variants)
-    assert [2 * conv.width for conv in one.conv[:4]] == [conv.width for conv in two.conv[:4]]
-    assert one.conv[4].width == two.conv[4].width
+    (one_tower, _), (two_towers, _) = (variant.apply(*common_setup(claim, 32, 12)) for variant in claim.variants)
+    assert [2 * conv.width for conv in one_tower.conv[:4]] == [conv.width for conv in two_towers.conv[:4]]
+    assert one_tower.conv[4].width == two_towers.conv[4].width
 
 
 def test_removing_a_convolution_keeps_its_pooling():
@@ -71,7 +71,7 @@ def test_removing_a_convolution_keeps_its_pooling():
     assert explain(less).layers[-1].output_shape == explain(arch).layers[-1].output_shape
 
 
-@pytest.mark.usefixtures("little")
+@pytest.mark.usefixtures("small_networks")
 def test_claims_share_runs_and_train_each_once(packed, tmp_path):
     steps = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: steps.append(event["event"]))
@@ -90,7 +90,7 @@ def test_claims_share_runs_and_train_each_once(packed, tmp_path):
         reproduce(CLAIMS["ensemble"], runs, seeds=(0,), epochs=2)
 
 
-@pytest.mark.usefixtures("little")
+@pytest.mark.usefixtures("small_networks")
 def test_an_interrupted_run_is_resumed(packed, tmp_path):
     class Stop(Exception):
         pass
@@ -106,7 +106,7 @@ def test_an_interrupted_run_is_resumed(packed, tmp_path):
     assert again == reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "whole", "fp32"), **options)
 
 
-@pytest.mark.usefixtures("little")
+@pytest.mark.usefixtures("small_networks")
 def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "LEARNING_RATES", (1e-7, 0.003))
     monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
@@ -127,11 +127,11 @@ def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed,
     after = reached[-1]["train_error"]
     assert relu.values[0] == pytest.approx(len(reached) - 1 + (before - 0.5) / (before - after))
     assert outcome.unit == "times"
-    drawn = figure1([tmp_path / one.runs[0] for one in outcome.variants]).get_axes()[0]
+    drawn = figure1([tmp_path / variant.runs[0] for variant in outcome.variants]).get_axes()[0]
     assert drawn.get_lines()[1].get_xydata()[1:, 1].tolist() == [event["train_error"] for event in reached]
 
 
-@pytest.mark.usefixtures("little")
+@pytest.mark.usefixtures("small_networks")
 def test_a_run_that_stays_at_chance_level_is_given_up(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(runs_module, "GIVE_UP_EPOCHS", 3)
     epochs = []
@@ -144,7 +144,7 @@ def test_a_run_that_stays_at_chance_level_is_given_up(packed, tmp_path, monkeypa
         assert (time.reached, time.epochs, len(epochs)) == (False, 20, 3)
 
 
-@pytest.mark.usefixtures("little")
+@pytest.mark.usefixtures("small_networks")
 def test_a_learning_rate_slower_than_the_best_is_abandoned(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "LEARNING_RATES", (0.003, 1e-7))
     monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
@@ -156,14 +156,14 @@ def test_a_learning_rate_slower_than_the_best_is_abandoned(packed, tmp_path, mon
     assert epochs.count("ReLU, learning rate 1e-07, seed 0") == epochs.count("ReLU, learning rate 0.003, seed 0") < 25
 
 
-@pytest.mark.usefixtures("little")
+@pytest.mark.usefixtures("small_networks")
 def test_saturation_notes_the_share_of_values_without_gradient(packed, tmp_path):
     outcome = reproduce(CLAIMS["saturation"], Runs(packed, tmp_path, "fp32"), seeds=(0,), epochs=1)
-    assert [one.name for one in outcome.variants] == ["ReLU", "tanh", "sigmoid"]
-    for one, word in zip(outcome.variants, ("zero at the end: relu1 ", "saturated at the end: tanh1 ",
+    assert [variant.name for variant in outcome.variants] == ["ReLU", "tanh", "sigmoid"]
+    for variant, word in zip(outcome.variants, ("zero at the end: relu1 ", "saturated at the end: tanh1 ",
                                             "saturated at the end: sigmoid1 "), strict=True):
-        seen = [event for event in logged(tmp_path / one.runs[0]) if event["event"] == "signals"][-1]["saturated"]
-        assert f"{word}{next(iter(seen.values())):.0%}, " in one.note
+        shares = [event for event in logged(tmp_path / variant.runs[0]) if event["event"] == "signals"][-1]["saturated"]
+        assert f"{word}{next(iter(shares.values())):.0%}, " in variant.note
 
 
 def test_differences_are_paired_by_seed_and_have_students_interval():
@@ -211,7 +211,7 @@ def test_outcomes_are_read_back_and_the_page_shows_the_latest(tmp_path):
         results_module.write_page(page, [])
 
 
-@pytest.mark.usefixtures("little")
+@pytest.mark.usefixtures("small_networks")
 def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"

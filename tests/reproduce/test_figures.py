@@ -63,12 +63,12 @@ def test_figure1_labels_runs_by_folder_and_activation(tmp_path):
     (tmp_path / "y").mkdir()
     runs = [run_folder(tmp_path / name, "relu", [0.5]) for name in ("x/mine", "y/mine", "other")]
 
-    def names(*chosen):
+    def labels(*chosen):
         return [text.get_text() for text in figure1.figure1(chosen).get_axes()[0].get_legend().get_texts()][:-1]
 
-    assert names(runs[0]) == ["mine, ReLU"]
-    assert names(runs[0], runs[2]) == ["mine, ReLU", "other, ReLU"]
-    assert names(runs[0], runs[1]) == [f"{runs[0]}, ReLU", f"{runs[1]}, ReLU"]
+    assert labels(runs[0]) == ["mine, ReLU"]
+    assert labels(runs[0], runs[2]) == ["mine, ReLU", "other, ReLU"]
+    assert labels(runs[0], runs[1]) == [f"{runs[0]}, ReLU", f"{runs[1]}, ReLU"]
 
 
 # --- Figure 2 ---------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_the_diagram_of_paper_has_the_numbers_of_figure_2():
 
 
 def crossings(arch):
-    """Lines of the drawing that end in another tower than they began, by the layer in which they end."""
+    """The layers at which lines of the diagram cross from one tower to the other."""
     figure = network_diagram(arch)
     axes = figure.get_axes()[0]
     middle = (axes.get_ylim()[1]) / 2
@@ -128,11 +128,11 @@ def test_texts_of_a_diagram_do_not_overlap_and_stay_inside(arch, size):
     figure = network_diagram(arch, size)
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.get_axes()[0].texts if text.get_text()]
-    for one, other in combinations(boxes, 2):
-        assert not one.overlaps(other)
+    for first, second in combinations(boxes, 2):
+        assert not first.overlaps(second)
     rows = sorted(boxes, key=lambda box: (round(box.y1), box.x0))
-    for one, other in pairwise(rows):
-        assert round(one.y1) != round(other.y1) or other.x0 - one.x1 >= 0.2 * figure.dpi
+    for first, second in pairwise(rows):
+        assert round(first.y1) != round(second.y1) or second.x0 - first.x1 >= 0.2 * figure.dpi
     whole = figure.bbox
     assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0 for box in boxes)
 
@@ -170,7 +170,7 @@ def test_figure3_titles_each_tower_with_its_colorfulness():
     saved = saved_as("paper", "dense.width=8")
     axes = figure3.figure3(saved).get_axes()
     shares = figure3.colorfulness(saved.weights["features.conv1.weight"].numpy(), 2)
-    assert [one.get_title(loc="left") for one in axes] == [
+    assert [tower.get_title(loc="left") for tower in axes] == [
         f"Tower {number}: {share:.0%} color (random weights: 67%)"
         for number, share in enumerate(shares, 1)]
 
@@ -196,13 +196,13 @@ def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monk
     figure = figure4.figure4(saved, packed)
     pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
     assert len(pictures) == 8 + 5 * (1 + 6)
-    shown = np.linspace(0, len(val) - 1, 8).astype(int)
-    np.testing.assert_array_equal(pictures[0], val.read_one(shown[0]))
+    examples = np.linspace(0, len(val) - 1, 8).astype(int)
+    np.testing.assert_array_equal(pictures[0], val.read_one(examples[0]))
     reference_set = model.features(list(train.read(np.arange(len(train))))).numpy()
-    asked = model.features(val.read_one(shown[2])).numpy()
-    best = np.argsort(np.linalg.norm(reference_set - asked, axis=1), kind="stable")[:6]
+    query = model.features(val.read_one(examples[2])).numpy()
+    best = np.argsort(np.linalg.norm(reference_set - query, axis=1), kind="stable")[:6]
     row = pictures[8 + 2 * 7 : 8 + 3 * 7]
-    np.testing.assert_array_equal(row[0], val.read_one(shown[2]))
+    np.testing.assert_array_equal(row[0], val.read_one(examples[2]))
     for picture, place in zip(row[1:], best, strict=True):
         np.testing.assert_array_equal(picture, train.read_one(place))
 
@@ -213,20 +213,20 @@ def test_figure4_shows_distances_and_colors_the_same_class_blue(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, val = model_from_checkpoint(saved), packed.split("val")
-    shown = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
-    near = figure4.nearest_in_training(model, packed, [val.read_one(place) for place in shown])
-    axes = [one for one in figure4.figure4(saved, packed).get_axes() if one.get_images()][8:]
-    truths = iter(packed.classes[val.labels[place]] for place in shown)
-    distances = [one.distance for row in near for one in row]
+    examples = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
+    nearest = figure4.nearest_in_training(model, packed, [val.read_one(place) for place in examples])
+    axes = [panel for panel in figure4.figure4(saved, packed).get_axes() if panel.get_images()][8:]
+    truths = iter(packed.classes[val.labels[place]] for place in examples)
+    distances = [neighbor.distance for row in nearest for neighbor in row]
     decimals = len(style.equal_decimals(distances)[0].partition(".")[2])
-    for row, found in enumerate(near):
+    for row, found in enumerate(nearest):
         truth = next(truths)
-        asked, *rest = axes[7 * row : 7 * row + 7]
-        assert asked.get_title() == truth
-        for one, drawn in zip(found, rest, strict=True):
-            assert drawn.get_title() == one.label
-            assert (drawn.title.get_color() == style.BLUE) == (one.label == truth)
-            assert drawn.texts[0].get_text() == f"{one.distance:.{decimals}f}"
+        query, *rest = axes[7 * row : 7 * row + 7]
+        assert query.get_title() == truth
+        for neighbor, drawn in zip(found, rest, strict=True):
+            assert drawn.get_title() == neighbor.label
+            assert (drawn.title.get_color() == style.BLUE) == (neighbor.label == truth)
+            assert drawn.texts[0].get_text() == f"{neighbor.distance:.{decimals}f}"
 
 
 def test_equal_decimals():
@@ -250,9 +250,9 @@ def test_kernel_sheet_has_rows_of_sixteen_tower_1_above_tower_2():
         top, left = tower * 38 + place // 16 * 12, place % 16 * 12
         kernel = weight_OIHW[number].transpose(1, 2, 0)
         expected = 255 * (kernel - kernel.min()) / (kernel.max() - kernel.min())
-        shown = sheet[top : top + 11, left : left + 11]
-        assert np.abs(shown[..., :3] - expected).max() <= 0.5
-        assert (shown[..., 3] == 255).all()
+        examples = sheet[top : top + 11, left : left + 11]
+        assert np.abs(examples[..., :3] - expected).max() <= 0.5
+        assert (examples[..., 3] == 255).all()
     assert (sheet[35:38, :, 3] == 0).all()
 
 
@@ -264,9 +264,9 @@ def test_a_constant_kernel_is_drawn_without_a_warning():
 
 def test_a_standalone_svg_has_light_and_dark_colors():
     text = style.svg(confusion.confusion(np.eye(6, dtype=np.int64), CLASSES), "confusion", standalone=True)
-    said = "".join(ET.fromstring(text).itertext())
-    assert "$10 & 猫" in said
-    assert "prefers-color-scheme: dark" in said
+    text = "".join(ET.fromstring(text).itertext())
+    assert "$10 & 猫" in text
+    assert "prefers-color-scheme: dark" in text
     assert not {light for light, _ in PALETTE.values()} & set(re.findall(r"(?:fill|stroke): (#\w+)", text))
 
 
@@ -324,7 +324,7 @@ def test_alexnet_figure_draws_all_four_figures(class_folders, packed, tmp_path, 
     (["figure", "1", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
     (["figure", "1", "a", "b", "--name", "q", "--name", "q"],
      "--name q, q gives two runs the same name; give each its own"),
-    (["figure", "1", "a", "b", "./a"], "a stands twice; name each run once"),
+    (["figure", "1", "a", "b", "./a"], "a is given twice; name each run once"),
     (["figure", "3", "model", "--size", "3"], "figure 3 takes no --size; leave it out"),
     (["figure", "3", "model", "--name", "q"], "figure 3 takes no --name; leave it out"),
     (["figure", "1", "a", "--set", "arch.towers=1"], "figure 1 takes no --set; leave it out"),

@@ -45,11 +45,11 @@ def page(run: Path, packed_images: PackedImages) -> str:
 
 
 def test_result_has_errors_and_intervals_of_the_log(page: str):
-    said = words(page)
-    assert "small classifies 732 of 1,234 validation images correctly (top-1), and 1,009 within" in said
-    assert "One view top-1 error 40.7% 38.0% to 43.5% top-5 error 18.2% 16.2% to 20.5%" in said
-    assert "Ten views top-1 error 39.1%" in said
-    assert "90.0%" not in said  # the earlier evaluation of one view
+    text = words(page)
+    assert "small classifies 732 of 1,234 validation images correctly (top-1), and 1,009 within" in text
+    assert "One view top-1 error 40.7% 38.0% to 43.5% top-5 error 18.2% 16.2% to 20.5%" in text
+    assert "Ten views top-1 error 39.1%" in text
+    assert "90.0%" not in text  # the earlier evaluation of one view
 
 
 def test_note_and_warnings_are_shown_as_text(page: str):
@@ -59,11 +59,11 @@ def test_note_and_warnings_are_shown_as_text(page: str):
 
 
 def test_without_evaluation_the_result_is_of_the_last_epoch(tmp_path: Path):
-    said = words(write_report(write_run(tmp_path)).read_text(encoding="utf-8"))
-    assert "small classifies 30 of 40 validation images correctly" in said
-    assert "top-1 error 25.0% 14.2% to 40.2%" in said  # Wilson's interval for 10 of 40
-    assert "Measured with one view at the end of the last epoch" in said
-    assert "epoch 3 of 4: it was interrupted" in said
+    text = words(write_report(write_run(tmp_path)).read_text(encoding="utf-8"))
+    assert "small classifies 30 of 40 validation images correctly" in text
+    assert "top-1 error 25.0% 14.2% to 40.2%" in text  # Wilson's interval for 10 of 40
+    assert "Measured with one view at the end of the last epoch" in text
+    assert "epoch 3 of 4: it was interrupted" in text
 
 
 def test_without_data_the_report_has_curves_and_kernels(tmp_path: Path):
@@ -90,14 +90,14 @@ def test_predictions_are_those_of_the_evaluated_checkpoint(run: Path, packed_ima
     network = AlexNet(small_network(), seed=2).eval()  # what write_run saved as `last`; `best` has seed 1
     preprocess = Preprocess(network.arch.input, torch.full((1, 1, 3), 120.0))
     with torch.inference_mode():
-        guesses = network(preprocess(torch.from_numpy(packed_images.pixels))).argmax(1).numpy()
+        predicted_N = network(preprocess(torch.from_numpy(packed_images.pixels))).argmax(1).numpy()
     predictions = read_run(run, packed_images).predictions
     expected = np.zeros((6, 6), int)
-    for true, taken in zip(packed_images.labels, guesses, strict=True):
-        expected[true, taken] += 1
+    for true, predicted in zip(packed_images.labels, predicted_N, strict=True):
+        expected[true, predicted] += 1
     assert (predictions.confusion_KK == expected).all()
     wrong = predictions.mistakes
-    assert sorted(wrong) == np.flatnonzero(packed_images.labels != guesses).tolist()
+    assert sorted(wrong) == np.flatnonzero(packed_images.labels != predicted_N).tolist()
     assert (np.diff(predictions.probabilities_MK[wrong].max(axis=1)) <= 0).all()
 
 
@@ -107,9 +107,9 @@ def test_at_most_a_limit_of_evenly_spaced_images_is_predicted(run: Path, packed_
 
 
 def test_classes_are_matched_by_name(run: Path, packed_images: PackedImages):
-    turned = replace(packed_images, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - packed_images.labels)
+    reversed_classes = replace(packed_images, classes=CLASSES[::-1], labels=len(CLASSES) - 1 - packed_images.labels)
     expected = read_run(run, packed_images).predictions.confusion_KK
-    assert (read_run(run, turned).predictions.confusion_KK == expected).all()
+    assert (read_run(run, reversed_classes).predictions.confusion_KK == expected).all()
 
 
 def test_training_command_gives_the_same_network_and_recipe(run: Path):
@@ -123,8 +123,8 @@ def test_training_command_gives_the_same_network_and_recipe(run: Path):
 
 @pytest.mark.parametrize("setting", ["drop_epochs=[10, 20]", "nesterov=false", "crop=center", "lighting=0.0"])
 def test_training_command_repeats_every_kind_of_setting(setting: str):
-    chosen: Recipe = override(recipe("modern"), [setting])
-    config = {"arch": to_json(arch("small")), "recipe": to_json(chosen), "data": {"source": "images inside"}}
+    changed: Recipe = override(recipe("modern"), [setting])
+    config = {"arch": to_json(arch("small")), "recipe": to_json(changed), "data": {"source": "images inside"}}
     quoted = shlex.quote(f"recipe.{setting}")
     assert training_command(config) == f"alexnet train DATA --arch small --recipe modern --seed 0 --set {quoted}"
 
@@ -146,24 +146,24 @@ def test_a_typed_command_is_repeated_unchanged():
 def test_every_setting_of_recipe_and_input_has_a_meaning(page: str):
     assert MEANINGS.keys() == {field.name for field in fields(Recipe)}
     assert INPUT_MEANINGS.keys() == {field.name for field in fields(InputSpec)}
-    said = words(page)
+    text = words(page)
     for meaning in (*MEANINGS.values(), *INPUT_MEANINGS.values()):
-        assert meaning in said
-    assert "freeze frozen layers none" in said
-    assert "conv1 slow epoch epoch from which conv1 has a reduced learning rate never" in said
+        assert meaning in text
+    assert "freeze frozen layers none" in text
+    assert "conv1 slow epoch epoch from which conv1 has a reduced learning rate never" in text
 
 
 def test_random_kernels_are_reported_as_random(tmp_path: Path):
     run = write_run(tmp_path)
-    said = words(write_report(run).read_text(encoding="utf-8"))
-    assert "Kernels of conv1 (still random)" in said
+    text = words(write_report(run).read_text(encoding="utf-8"))
+    assert "Kernels of conv1 (still random)" in text
     saved = load(run / "last")
     saved.weights["features.conv1.weight"][...] = torch.linspace(-1, 1, 5)[:, None]  # each an edge
     save(saved, run / "last")
-    said = words(write_report(run).read_text(encoding="utf-8"))
-    assert "Kernels of conv1" in said
-    assert "still random" not in said
-    assert "look like their random initial weights" not in said
+    text = words(write_report(run).read_text(encoding="utf-8"))
+    assert "Kernels of conv1" in text
+    assert "still random" not in text
+    assert "look like their random initial weights" not in text
 
 
 # --- What the page does not do ----------------------------------------------------------------------------------------
@@ -214,9 +214,9 @@ def test_a_run_without_a_finished_epoch_is_an_error(tmp_path: Path):
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "nowhere", Path(__file__)):
-        for ask in (write_report, packed_data):
+        for function in (write_report, packed_data):
             with pytest.raises(ValueError, match="is not a run; give a folder that `alexnet train` made"):
-                ask(folder)
+                function(folder)
     (write_run(tmp_path) / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is missing or damaged"):
         write_report(tmp_path)
@@ -240,17 +240,17 @@ def test_data_of_another_side_or_other_classes_is_an_error(run: Path, packed_ima
 
 
 def test_diagnosis_shows_the_findings_of_the_log(measured_page: Path):
-    said = words(measured_page.read_text(encoding="utf-8"))
-    assert "relu5: 50% of its units are zero for every image measured" in said
-    assert "Measurements at step 225" in said
+    text = words(measured_page.read_text(encoding="utf-8"))
+    assert "relu5: 50% of its units are zero for every image measured" in text
+    assert "Measurements at step 225" in text
 
 
 def test_a_short_run_is_not_diagnosed(tmp_path: Path):
     early = {"event": "signals", "step": 1, "saturated": {"relu1": 0.4}, "dead": {"relu1": 0.9}, "ratio": {"fc7": 0.06}}
-    said = words(write_report(write_run(tmp_path, events=[early])).read_text(encoding="utf-8"))
-    assert "The run is too short to judge its layers" in said
-    assert "units are zero for every image" not in said
-    assert "0.1% is usual" not in said
+    text = words(write_report(write_run(tmp_path, events=[early])).read_text(encoding="utf-8"))
+    assert "The run is too short to judge its layers" in text
+    assert "units are zero for every image" not in text
+    assert "0.1% is usual" not in text
 
 
 def test_the_result_names_its_checkpoint(run: Path, page: str, tmp_path: Path):
@@ -263,16 +263,16 @@ def test_nearest_images_are_the_nearest_training_images(measured_run: Path, pack
     run = read_run(measured_run, packed_images)
     model = model_from_checkpoint(run.checkpoint)
     features = model.features(list(packed_images.pixels)).numpy()
-    for row, near in zip(run.predictions.examples, run.nearest, strict=False):
+    for row, found in zip(run.predictions.examples, run.nearest, strict=False):
         far = np.linalg.norm(features - features[run.predictions.indices_M[row]], axis=1)
-        assert [one.index for one in near] == np.argsort(far, kind="stable")[:6].tolist()
+        assert [neighbor.index for neighbor in found] == np.argsort(far, kind="stable")[:6].tolist()
 
 
 def test_every_class_error_has_its_interval(measured_run: Path, measured_page: Path, packed_images: PackedImages):
     predictions = read_run(measured_run, packed_images).predictions
-    said = words(measured_page.read_text(encoding="utf-8"))
+    text = words(measured_page.read_text(encoding="utf-8"))
     for label, name in enumerate(CLASSES):
         asked = int((predictions.labels_M == label).sum())
         wrong = asked - int(predictions.confusion_KK[label, label])
         low, high = wilson(wrong, asked)
-        assert f"{name} {wrong} of {asked}: {100 * wrong / asked:.0f}% ({100 * low:.0f} to {100 * high:.0f})" in said
+        assert f"{name} {wrong} of {asked}: {100 * wrong / asked:.0f}% ({100 * low:.0f} to {100 * high:.0f})" in text

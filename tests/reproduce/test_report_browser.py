@@ -13,16 +13,16 @@ from alexnet._runtime.page_style import PALETTE
 @pytest.mark.parametrize("width", [360, 1200])
 def test_no_request_no_console_message_and_no_horizontal_scrolling(browser, measured_page: Path, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
-    asked, said = [], []
-    page.on("request", lambda request: asked.append(request.url.split(":")[0]))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    requests, messages = [], []
+    page.on("request", lambda request: requests.append(request.url.split(":")[0]))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(f"file://{measured_page}")
-    assert set(asked) <= {"file", "data"}
-    assert asked.count("file") == 1
-    assert said == []
+    assert set(requests) <= {"file", "data"}
+    assert requests.count("file") == 1
+    assert messages == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    broken = page.evaluate("[...document.images].filter((one) => !one.complete || !one.naturalWidth).length")
+    broken = page.evaluate("[...document.images].filter((image) => !image.complete || !image.naturalWidth).length")
     assert broken == 0
     page.close()
 
@@ -64,7 +64,7 @@ def test_only_edges_that_hide_content_are_shaded(browser, measured_page: Path):
     left, right = edges()
     assert left < 4
     assert right > 30
-    drawing.evaluate("(one) => { one.scrollLeft = one.scrollWidth }")
+    drawing.evaluate("(image) => { image.scrollLeft = image.scrollWidth }")
     left, right = edges()
     assert left > 30
     assert right < 4

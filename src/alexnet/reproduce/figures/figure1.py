@@ -28,7 +28,7 @@ def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
     """
     resolved = [run.resolve() for run in runs]
     for number, run in enumerate(resolved):
-        require(run not in resolved[:number], f"{runs[number]} stands twice", "name each run once")
+        require(run not in resolved[:number], f"{runs[number]} is given twice", "name each run once")
     curves = [_training_curve(run) for run in runs]
     if not names:
         folders = [run.name for run in resolved]
