@@ -483,7 +483,7 @@ def test_a_run_does_not_overwrite_an_imported_checkpoint(packed, tiny, tmp_path)
     network = AlexNet(tiny)
     checkpoint.save(checkpoint.Checkpoint(tiny, tuple("abcd"), network.state_dict(), torch.zeros(1, 1, 3)), tmp_path)
     for resume in (False, True):
-        with pytest.raises(ValueError, match="no run, such as an import; choose another --out"):
+        with pytest.raises(ValueError, match="not a run, such as an import; choose another --out"):
             build(RunSpec(packed, tiny, QUICK, tmp_path, resume=resume))
 
 
