@@ -93,7 +93,7 @@ def _require_free(out: Path) -> None:
         return
     known = {"data", "best", "last", "tensorboard", "figures", "log.jsonl", "config.json", "report.html"}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
-        raise UserError(f"{out} has {foreign[0]}, which no demo wrote", "choose another --out")
+        raise UserError(f"{out} holds {foreign[0]}, which no demo wrote", "choose another --out")
     if (out / "report.html").exists():
-        raise UserError(f"{out} already has a run, whose report is {out / 'report.html'}",
+        raise UserError(f"{out} already holds a run, whose report is {out / 'report.html'}",
                         "choose another --out, or remove it")
