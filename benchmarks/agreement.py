@@ -9,7 +9,6 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from alexnet.data.open import open_or_pack
@@ -28,7 +27,7 @@ def main() -> None:
     model = load(options.checkpoint, fast=True)
     packed = open_or_pack(options.data, model.preprocess.spec.side, trained_on=model.trained_on)
     split = packed.split("val" if "val" in packed.splits else "train")
-    chosen = np.unique(np.linspace(0, len(split) - 1, options.images).astype(np.int64))
+    chosen = split.sample(options.images)
     agree, apart = 0, 0.0
     errors = {"fp32": 0, "fast": 0}
     for first in range(0, len(chosen), 50):

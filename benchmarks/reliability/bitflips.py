@@ -1,7 +1,7 @@
-"""Row 5: bits flipped in checkpoints and packed folders, and files cut off: found by name, and the state before used.
+"""Row 5: flipped bits and truncated files, in checkpoints and packed folders, are detected and the file is named.
 
-Half of the damage is done to the checkpoints of a run, half to a packed folder of each codec. Now and then the commands
-are asked too: what `train --resume` then ends with must be what the run without damage ended with, bit for bit.
+Half of the damage is done to the checkpoints of a run, half to packed folders of both codecs. For some of it the
+commands run too: `train --resume` must end with the same bits as the undamaged run.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Trainer:
         return [folder / checkpoint.HEAD, *(folder / named[role]["file"] for role in roles)]
 
     def is_found(self, name: str, path: Path) -> bool:
-        """Whether damage to a file of that checkpoint is told by name, and the right other one taken."""
+        """Whether damage to a file of that checkpoint is reported by name, and the right other one taken."""
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             if name == "last":
@@ -122,7 +122,7 @@ def is_named(folder: Path, name: str) -> bool:
 
 
 def measure(flips: int, truncations: int) -> Finding:
-    """Do that much damage, one at a time, and count what was found, what stood in, and what the commands did."""
+    """Flip bits and truncate files, one at a time; count detections, fallbacks, and correct commands."""
     rng = random.Random(0)
     found = stood_in = asked = went_on = 0
     with tempfile.TemporaryDirectory() as work, Commands() as alexnet:
@@ -151,8 +151,8 @@ def measure(flips: int, truncations: int) -> Finding:
             checkpoint.load(run.folder / "last", with_velocity=True), run.end)
     return Finding(
         "5", f"{flips} bits flipped and {truncations} files cut off in a run's checkpoints and in packed folders",
-        "all told by name, the previous checkpoint used, resuming ends bit for bit where it would have",
-        f"{found} of {total} told by name (raw images by `alexnet verify`), {stood_in} of {-(-total // 2)} times "
+        "all reported by name, the previous checkpoint used, resuming ends with the same bits",
+        f"{found} of {total} reported by name (raw images by `alexnet verify`), {stood_in} of {-(-total // 2)} times "
         f"the previous checkpoint or the run's other one used; {went_on} of {asked} times the commands did right",
         found == total and stood_in == -(-total // 2) and went_on == asked and sound)
 

@@ -1,6 +1,6 @@
-"""The `alexnet` command, hundreds of times: each in a fork of one process that has torch imported already.
+"""Run the `alexnet` command hundreds of times, each in a fork of a process that has already imported torch.
 
-So one that dies, or reads what it should not, is seen from outside and harms no other, and costs a tenth of a second.
+A crash or a forbidden read stays in the fork, and a command takes a tenth of a second.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Row 4: a disk that is full at some byte of a save or a pack, and a folder that may not be written.
+"""Row 4: a disk that becomes full during a save or a pack, and a folder without write permission.
 
-The disk is a tmpfs in a mount namespace of the script's own (`unshare`), of which a ballast leaves so many bytes. A run
-of one epoch lies on it, and goes on; or a pack begins on it, which is told that there is room, as where another program
-takes it meanwhile. Then there must be one sentence and exit code 2, the former checkpoint as it was, nothing half
-written that counts, and, with the ballast gone, the same command ends as if nothing had been.
+The disk is a tmpfs in a mount namespace of the script (`unshare`), which a ballast file fills but for a number of
+bytes. A run of one epoch on it is resumed; or a pack starts on it, which is made to believe that there is room, as when
+another program fills the disk later. The command must end with one sentence and exit code 2, leave the previous
+checkpoint as it was and no half-written file that counts; and with the ballast removed, the same command must succeed.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def inside(offsets: int, bisections: int) -> Finding:
         "4", f"a disk full at {offsets // 2} places of a run's writes, {offsets // 2} of a pack's; a read-only folder",
         "previous checkpoint and shards intact, one sentence, exit code 2, nothing half-written taken for whole",
         f"{offsets // 2 * 2 - len(wrong)} of {offsets // 2 * 2} full disks and {11 - len(wrong_here)} of 11 commands "
-        "on the read-only folder as they must be; with room again, every fifth ended byte for byte as undisturbed",
+        "on the read-only folder as expected; with room again, every fifth ended byte for byte as undisturbed",
         not wrong and not wrong_here)
 
 

@@ -1,11 +1,10 @@
-"""Row 16: bytes that atheris makes up, guided by what of our code they reach, against a reader: decoder, shards, caffe;
-or against the server, as what comes on a connection: request.
+"""Row 16: coverage-guided fuzzing with atheris of a reader (decoder, shards, caffe) or of the server (request).
 
     python benchmarks/reliability/fuzz.py decoder --seconds 300
 
-Whatever the bytes, a reader answers, or raises the one exception that its docstring names, with a message that names
-the file. The seeds are made on the fly; a finding is left as a file. A new reader is a line in TARGETS: what is done
-with the bytes, and whole ones to begin from.
+Whatever the bytes, a reader must return, or raise the one exception that its docstring names, with a message that names
+the file. The seeds are generated; the input of a finding is kept as a file. A new reader is a line in TARGETS: what to
+do with the bytes, and valid files as seeds.
 """
 
 from __future__ import annotations
@@ -192,7 +191,7 @@ def _request_seeds() -> list[bytes]:
 class Target:
     read: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
-    """Among them all that the reader is to meet whole."""
+    """Valid inputs."""
 
 
 TARGETS = {
@@ -216,7 +215,7 @@ fuzz.run({target!r}, {options!r})
 
 
 def run(name: str, options: list[str]) -> None:
-    """Hand a target and its seeds to libFuzzer, which ends the process."""
+    """Fuzz a target with libFuzzer, which ends the process."""
     import atheris
 
     target, everything = TARGETS[name], tuple(TARGETS[name].seeds())
@@ -235,7 +234,7 @@ def run(name: str, options: list[str]) -> None:
 
 
 def measure(target: str, seconds: float) -> Finding:
-    """Make up bytes for that long, or until something is found, which is left as a file and told on standard error.
+    """Fuzz a target for a time, or until a finding: its input is kept as a file, its traceback printed.
 
     A warning is a finding too.
     """
@@ -252,7 +251,7 @@ def measure(target: str, seconds: float) -> Finding:
     if not sound:
         print(done.stdout[-4_000:], done.stderr[-1_000:], file=sys.stderr)
     return Finding(
-        f"16{'abcdef'[list(TARGETS).index(target)]}", f"bytes made up by atheris for the {target}, guided by coverage",
+        f"16{'abcdef'[list(TARGETS).index(target)]}", f"coverage-guided fuzzing by atheris of the {target}",
         "nothing but an answer or the documented exception",
         f"{max(ran, default=0):,} executions in {time.monotonic() - began:.0f} s, {0 if sound else 1} findings", sound)
 

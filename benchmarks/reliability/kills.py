@@ -1,10 +1,10 @@
-"""Row 1: training is killed with SIGKILL at random points and in the middle of saves, and ends as if it never was.
+"""Row 1: training killed with SIGKILL at random moments and during saves, and resumed, ends with the same bits.
 
     python benchmarks/reliability/kills.py [--kills 140] [--kills-of-two 60] [--kills-under-torchrun 10]
 
-A run is begun, killed, gone on with, killed again, until one comes to its end; then the next is begun, until there were
-enough kills. Half of them come at a random moment of the process's life, half at once when a file of a save that does
-not count yet is seen. Of two processes one or both are killed, and the other is ended as torchrun does.
+A run is started, killed, resumed and killed again until it finishes; then the next run starts, until there were enough
+kills. Half of the kills come at a random moment of the process's life, half as soon as a file of an unfinished save
+appears. Of two processes one or both are killed, and the other is ended as torchrun does.
 """
 
 from __future__ import annotations
@@ -25,16 +25,23 @@ from ledger import Finding
 
 
 class Toll:
-    """What the kills have left, over all runs."""
+    """Counts of kills and of their consequences, over all runs."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.kills = self.in_saves = self.unreadable = self.lost_steps = self.runs = self.differ = self.bits = 0
         self.failed: list[str] = []
-        """What runs said that could not be gone on with."""
+        """Output of runs that could not be resumed."""
 
     def count(self, out: Path, before: int) -> int:
-        """A kill that has just been: look at what it left. `before`: the step that was saved then. That of now."""
+        """Count a kill and inspect what it left.
+
+        Args:
+            before: The step of the checkpoint before the kill.
+
+        Returns:
+            The step of the checkpoint now.
+        """
         self.kills += 1
         self.in_saves += victims.half_saved(out)
         try:
@@ -46,7 +53,7 @@ class Toll:
         return step
 
     def compare(self, whole: Path, out: Path, codes: list[int | None]) -> None:
-        """A run that has come to its end after all: its processes' exit codes, and what it has left."""
+        """Compare a finished run with the uninterrupted one, or record that it failed."""
         if any(codes):
             self.failed.append(out.with_suffix(".said").read_text()[-300:])
             return
@@ -56,8 +63,12 @@ class Toll:
 
 def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, in_saves: int, epochs: int = 20,
             seconds: float = 1.5, seed: int = 0) -> Finding:
-    """in_saves: how many kills must have left a save half done. epochs: of each run. seconds: the longest that a
-    process lives before it is killed, or its next save is waited for.
+    """Kill runs and compare them with an uninterrupted one.
+
+    Args:
+        in_saves: How many kills must leave an unfinished save.
+        epochs: Of each run.
+        seconds: The longest that a process lives before it is killed, or before its next save is awaited.
     """
     toll = Toll(seed)
     with victims.folder() as folder:
@@ -75,11 +86,11 @@ def measure(kills: int, kills_of_two: int, kills_under_torchrun: int, in_saves: 
             toll.compare(whole, out, [_under_torchrun(toll, data, out, epochs, kills_under_torchrun)])
     return Finding(
         "1", f"training killed {toll.kills} times with SIGKILL ({kills} of one process, {kills_of_two} of two, "
-             f"{kills_under_torchrun} of one of two under torchrun, which starts both anew), and gone on with",
+             f"{kills_under_torchrun} of one of two under torchrun, which restarts both), and resumed",
         "0 bits differ from the uninterrupted run in weights, velocity, state and log; 0 unreadable checkpoints",
         f"{toll.differ} of {toll.bits:,} bits differ in {toll.runs} runs; {toll.unreadable} unreadable checkpoints, "
         f"{toll.lost_steps} that went back; {toll.in_saves} kills left a save half done"
-        + "".join(f"; one could not be gone on with ({said})" for said in toll.failed[:1]),
+        + "".join(f"; one could not be resumed ({said})" for said in toll.failed[:1]),
         toll.differ == toll.unreadable == toll.lost_steps == 0 < toll.bits and not toll.failed
         and toll.in_saves >= in_saves)
 

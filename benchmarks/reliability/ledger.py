@@ -1,9 +1,9 @@
-"""What the reliability scripts found: a line of JSON each, and the table of docs/reliability.md that is made of them.
+"""The findings of the reliability scripts: a line of JSON each, and the table of docs/reliability.md made from them.
 
-    python benchmarks/reliability/ledger.py     write the table anew from docs/reliability.jsonl
+    python benchmarks/reliability/ledger.py     rewrite the table from docs/reliability.jsonl
 
-A script measures one row in its long form and calls `record`; its short form, called with small numbers, is a test in
-tests/robustness/test_*.py. Every script has one function, `measure(...) -> Finding`, that both go through.
+Every script has one function, `measure(...) -> Finding`. The script calls it with large numbers and records the
+finding; a test in tests/robustness/ calls it with small ones.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ BEGIN, END = "<!-- findings: begin -->\n", "<!-- findings: end -->"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one script saw."""
+    """The result of one script."""
 
     row: str
-    """Its number, with a letter where a row has several scripts: 1, 9a."""
+    """The row of docs/reliability.md, with a letter if several scripts share it: 1, 9a."""
     what: str
-    """What was done, in a few words, with how often."""
+    """What was done, and how often."""
     limit: str
     """What must hold."""
     found: str
-    """What was seen, in numbers."""
+    """What was measured."""
     holds: bool
 
 
@@ -66,7 +66,7 @@ def main(
 
 
 def record(finding: Finding, seconds: float) -> None:
-    """Put a finding in its row's place in the record, and write the page anew."""
+    """Replace the row's finding in docs/reliability.jsonl, and rewrite the page."""
     script = Path(sys.argv[0]).resolve().relative_to(ROOT)
     line = asdict(finding) | {
         "command": shlex.join(["python", str(script), *sys.argv[1:]]), "seconds": round(seconds),
@@ -79,12 +79,12 @@ def record(finding: Finding, seconds: float) -> None:
 
 
 def findings() -> list[dict[str, object]]:
-    """The record's lines, by row."""
+    """The recorded findings."""
     return [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()] if RECORD.exists() else []
 
 
 def table() -> str:
-    """The record as Markdown."""
+    """The findings as a Markdown table."""
     rows = ["| | what was done | what must hold | what was seen | holds | |", "|---|---|---|---|---|---|"]
     for one in findings():
         rows.append(f"| {one['row']} | {one['what']} | {one['limit']} | {one['found']} | "
@@ -94,7 +94,7 @@ def table() -> str:
 
 
 def write_page() -> None:
-    """Replace what stands between the page's marks."""
+    """Rewrite the table in docs/reliability.md."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}{table()}{END}{after}", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Row 7: damaged pictures of five formats are decoded in processes of their own, twice: pixels or BadImage, no more.
+"""Row 7: damaged image files of five formats, decoded twice in subprocesses, give pixels or BadImage, nothing else.
 
-A process reports each picture as it is done, so that one that dies or hangs is a finding, with the picture's number,
-and the next process goes on behind it. The second time goes through the pictures backwards, in memory that others have
-left behind: a verdict that rests on bytes which nobody wrote would differ.
+A subprocess reports each image when it is done, so that a crash or a hang is a finding with the image's number, and the
+next subprocess continues after it. The second pass runs backwards, in memory with other contents: a result that depends
+on uninitialized bytes would differ.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def verdicts(numbers: list[int]) -> Iterator[Verdict]:
 
 
 def measure(mutants: int) -> Finding:
-    """Decode that many, forwards and backwards, and count what must not be."""
+    """Decode that many mutants, forwards and backwards, and count violations."""
     first = {verdict.number: verdict for verdict in verdicts([*range(mutants)])}
     again = {verdict.number: verdict for verdict in verdicts([*reversed(range(mutants))])}
     both = [*first.values(), *again.values()]

@@ -1,9 +1,9 @@
-"""Row 12: what is no number, by the data or by the rate, stops a run at once and gets into no checkpoint.
+"""Row 12: a NaN, from the data or from a high learning rate, stops a run at once and gets into no checkpoint.
 
     python benchmarks/reliability/notanumber.py [--rates 8]
 
-By the data: an image's view has a NaN from the second epoch on. By the rate: it is far too large, with batch
-normalization and without. One process and two.
+From the data: an image's view contains a NaN from the second epoch on. From the learning rate: it is far too high, with
+and without batch normalization. With one process and with two.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SENTENCE = re.compile(r"alexnet: the loss is \S+ after (?:step )?(\d+).*; the im
 
 @dataclass(frozen=True)
 class SpoilView:
-    """Puts a NaN into the view of an image of the training set, from an epoch on."""
+    """Makes the view of one training image contain a NaN, from an epoch on."""
 
     index: int
     epoch: int
@@ -48,7 +48,7 @@ class SpoilView:
 
 
 def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
-    """rates: how many too large ones, with batch normalization and without in turn. sizes: 2 for two processes too."""
+    """Train with NaN in the data, and with `rates` learning rates that are too high; sizes=2: with two processes too."""
     rng = np.random.default_rng(seed)
     by_data: list[str | None] = []
     by_rate: list[str | None] = []
@@ -79,9 +79,11 @@ def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
 
 def _fault(data: Path, out: Path, size: int, *options: str, named: str = "", at: int = 0,
            before: SpoilView | None = None) -> str | None:
-    """Train. What was not as it should be where it stopped, "" where all was; None where it came to its end.
+    """Train, and return what was wrong when the run stopped; "" if nothing was, None if the run finished.
 
-    named, at: an image and the step that must be in the sentence.
+    Args:
+        named: An image that the message must name.
+        at: The step that the message must name.
     """
     processes = victims.train(data, out, EPOCHS, *options, size=size, before=before)
     for one in processes:

@@ -1,8 +1,8 @@
-"""Row 8: broken data folders and odd pictures. The two tables below say what is given and what must come out.
+"""Row 8: broken data folders and unusual images. Two tables say what is given and what must be the outcome.
 
-A folder is given to `alexnet pack`, and a refusal must be one sentence with those words and exit code 2. A picture is
-decoded, for its middle pixel, and asked about by `alexnet predict`, which names it and goes on with the others, where
-it is refused.
+A folder is given to `alexnet pack`; a rejection must be one sentence with the given words and exit code 2. An image is
+decoded, for its middle pixel, and given to `alexnet predict`, which must name a rejected image and continue with the
+others.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def decoded(data: bytes, wanted: tuple[int, int, int] | str) -> str:
 
 
 def measure(folders: int, pictures: int) -> Finding:
-    """Go through the first so many of each table, and count what comes out as it says."""
+    """Check the first entries of both tables."""
     wrong = []
     with tempfile.TemporaryDirectory() as place, Commands() as alexnet:
         work = Path(place)
@@ -228,9 +228,9 @@ def measure(folders: int, pictures: int) -> Finding:
         print(line, file=sys.stderr)
     folders, pictures = min(folders, len(FOLDERS)), min(pictures, len(PICTURES))
     return Finding(
-        "8", f"{folders} broken data folders packed, {pictures} odd pictures decoded and asked about",
+        "8", f"{folders} broken data folders packed, {pictures} unusual images decoded and given to predict",
         "what the script's table says of each; exit code 2, one sentence with path and remedy, no traceback",
-        f"{folders + pictures - len(wrong)} of {folders + pictures} as they must be", not wrong)
+        f"{folders + pictures - len(wrong)} of {folders + pictures} as expected", not wrong)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Row 6: hostile pickles in many disguises, given wherever weights or arrays are taken: none runs, all are refused.
+"""Row 6: hostile pickles, given in many formats wherever weights or arrays are read, are rejected and never executed.
 
-Each pickle would leave a marker file. That it is no dud is shown first: a careless reader, in a process of its own,
-sets it off.
+Each pickle would write a marker file. A careless reader, in a process of its own, first shows that it does.
 """
 
 from __future__ import annotations
@@ -177,7 +176,7 @@ def disguised(ground: Ground, content: object, number: int) -> Iterator[Outcome]
 
 
 def measure(pickles: int) -> Finding:
-    """Give that many pickles to the commands, each in three disguises, and look whether one of them was run."""
+    """Give that many pickles to the commands, each in three formats, and check whether one was executed."""
     with tempfile.TemporaryDirectory() as place, Commands() as alexnet:
         work = Path(place)
         images, marker = class_folders(work / "images"), work / "ran"
@@ -202,7 +201,7 @@ def measure(pickles: int) -> Finding:
         "6", f"{pickles} hostile pickles as .pth, .pt, .bin, .tar, .safetensors, .caffemodel, hub folders and arrays "
         "of packed folders, given to import, evaluate, predict, export and train",
         "0 executed, each refused in a sentence",
-        f"{ran} executed of {armed} that would be; {refused} of {len(outcomes)} commands refused them in a sentence",
+        f"{ran} executed of {armed} effective ones; {refused} of {len(outcomes)} commands refused them in a sentence",
         ran == 0 and armed == pickles and refused == len(outcomes) and not left)
 
 

@@ -1,4 +1,4 @@
-"""Pictures to begin from, of each format and in its odder forms, made on the fly; and ways to damage their bytes."""
+"""Image files of every format and of unusual kinds, generated as seeds; and ways to damage their bytes."""
 
 from __future__ import annotations
 

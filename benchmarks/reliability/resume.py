@@ -1,9 +1,10 @@
-"""Row 2: a run that dies ten times, wherever it is, and reads with other threads each time, ends as if it never had.
+"""Row 2: a run killed ten times at chosen points, and resumed with other reader threads, ends with the same bits.
 
     python benchmarks/reliability/resume.py [--chains 6]
 
-It kills itself within an epoch, when an epoch is closed and not saved yet, just after, and while it validates; 0, 2 and
-4 threads read (`--workers`), changed at every resume; raw shards and jpeg ones take turns.
+The run kills itself within an epoch, at the end of an epoch before its save, just after the save, and during
+validation. The number of reader threads (`--workers` 0, 2 and 4) changes at every resume; raw and jpeg shards
+alternate.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ def measure(chains: int, kills: int = len(MOMENTS), epochs: int = 20) -> Finding
             differ, bits = differ + wrong, bits + total
     return Finding(
         "2", f"{chains} runs of raw and jpeg shards in turn, each killed {kills} times in a row: within an epoch, at "
-             "its end before and after its save, while it validates; 0, 2 or 4 reading threads, others at each resume",
-        "the same bits as the run that nobody stopped",
-        f"{dead} of {chains * kills} deaths came where they should; {differ} of {bits:,} bits differ",
+             "its end before and after its save, while it validates; 0, 2 or 4 reading threads, changed at each resume",
+        "the same bits as the uninterrupted run",
+        f"{dead} of {chains * kills} kills came at the chosen point; {differ} of {bits:,} bits differ",
         dead == chains * kills and differ == 0 < bits)
 
 

@@ -1,9 +1,9 @@
-"""Row 3: Ctrl-C and SIGTERM at random moments leave a checkpoint, an exit code and a sentence, and cost no bit.
+"""Row 3: SIGINT and SIGTERM at random moments leave a checkpoint, one sentence and an exit code, and change no bit.
 
     python benchmarks/reliability/signals.py [--each 20]
 
-The command is started as a shell starts it, so that a signal may come while it still imports, while the run is set up,
-in a step, a save, an evaluation, or while the report is drawn; but not in the first half second, when it is Python's.
+The command is started as a shell starts it, so the signal may come during imports, set-up, a step, a save, validation
+or the report; but not in the first half second, before Python has loaded the package.
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ class Tally:
 
 
 def measure(each: int, epochs: int = 20, seconds: float = 8.0, seed: int = 0) -> Finding:
-    """each: signals of either kind, half of them while it trains. epochs: of each run. seconds: after which a signal of
-    the other half has come at the latest.
+    """Send signals to runs.
+
+    Args:
+        each: Signals of each kind, half of them during training.
+        epochs: Of each run.
+        seconds: The latest moment of a signal of the other half.
     """
     rng, tally = np.random.default_rng(seed), Tally()
     with victims.folder() as folder:
@@ -62,15 +66,15 @@ def measure(each: int, epochs: int = 20, seconds: float = 8.0, seed: int = 0) ->
     return Finding(
         "3", f"SIGINT and SIGTERM, {each} of each, half at random moments of a command's life and half while it trains",
         f"a checkpoint within {SECONDS:.0f} s, exit code 130 or 143, nothing printed but one sentence, and the bits of "
-        "the run that nobody stopped",
-        f"{tally.training} of {tally.sent} found it training, and had saved and ended after {tally.slowest:.1f} s at "
-        f"most; {len(tally.wrong)} ended otherwise{''.join(f' ({one})' for one in tally.wrong[:3])}; {differ} of "
+        "the uninterrupted run",
+        f"{tally.training} of {tally.sent} came during training; the run had saved and ended after "
+        f"{tally.slowest:.1f} s at most; {len(tally.wrong)} ended otherwise{''.join(f' ({one})' for one in tally.wrong[:3])}; {differ} of "
         f"{bits:,} bits differ in {runs} runs",
         not tally.wrong and differ == 0 < bits and tally.training > 0 and tally.slowest < SECONDS)
 
 
 def _stopped(tally: Tally, data: Path, out: Path, epochs: int, rng: np.random.Generator, seconds: float) -> bool:
-    """Start the run or go on with it, and send it a signal. Whether there is anything left to do for it."""
+    """Start or resume the run, and send it a signal. Returns whether the run has not finished."""
     number = (signal.SIGINT, signal.SIGTERM)[tally.sent % 2]
     running = subprocess.Popen(
         [sys.executable, "-m", "alexnet", *victims.command(data, out, epochs)],
@@ -89,7 +93,7 @@ def _stopped(tally: Tally, data: Path, out: Path, epochs: int, rng: np.random.Ge
     running.send_signal(number)
     sent = time.monotonic()
     said, _ = running.communicate(timeout=120)
-    if running.returncode == 0:  # the signal came when all was done
+    if running.returncode == 0:  # the signal came after the end of the run
         return False
     tally.sent += 1
     took = time.monotonic() - sent

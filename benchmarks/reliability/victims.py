@@ -1,7 +1,7 @@
-"""Training runs to be killed: begun in milliseconds, looked at after a death, and compared to the last bit.
+"""Training runs to be killed: started in milliseconds, inspected after the kill, and compared bit for bit.
 
-`alexnet train` is started by forking a process that has imported torch and done nothing else, so that hundreds of kills
-take minutes. All of them train the same few images, drawn here, and save after every step.
+`alexnet train` is started by forking a process that has only imported torch, so that hundreds of kills take minutes.
+All runs train on the same few generated images, and save after every step.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ SIDE = 32
 SMALL = ("--arch", "small", "--set", f"arch.input.side={SIDE}", "--set", "arch.input.crop=28", "--set",
          "arch.conv.width=16", "--set", "arch.dense.width=32", "--device", "cpu", "--precision", "fp32")
 FREQUENT = (*SMALL, "--set", "recipe.batch_size=8", "--save-minutes", "0", "--resume")
-"""Saved after every step, and gone on with where there is something to go on with."""
+"""Options of `train`: save after every step, and resume if there is a checkpoint."""
 
 TRAINING, VALIDATION, STEPS = 96, 40, 12
 """Images, and steps an epoch."""
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["victims", "alexnet.training.trainer", "alexnet.reproduce.report.page", "torch.utils.tensorboard", "torch._dynamo"])
+_FORKS.set_forkserver_preload([
+    "victims", "alexnet.training.trainer", "alexnet.reproduce.report.page", "torch.utils.tensorboard", "torch._dynamo"])
 """The last is what DistributedDataParallel imports."""
 
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder for a measurement, gone afterwards."""
+    """A temporary folder for a measurement."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
 def draw(images: Path, training: int = TRAINING, validation: int = VALIDATION) -> Path:
-    """Class folders of noise whose brightness tells the class; split, as PNG files. Returns where."""
+    """Write class folders of random PNG images whose brightness depends on the class; returns the folder."""
     rng = np.random.default_rng(0)
     for split, count in (("train", training), ("val", validation)):
         for number in range(count):
@@ -64,7 +64,7 @@ def draw(images: Path, training: int = TRAINING, validation: int = VALIDATION) -
 
 
 def packed(where: Path, codec: Codec = "raw") -> Path:
-    """The same, packed."""
+    """Draw and pack the images; returns the packed folder."""
     return pack(open_dataset(draw(where / "images")), where / codec, side=SIDE, codec=codec).path
 
 
@@ -75,7 +75,7 @@ def begin(
     arguments: Sequence[str | Path], said: Path, environment: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> BaseProcess:
-    """`alexnet ARGUMENTS` in a process of its own, which prints into `said`, and does `before` before it begins."""
+    """Start `alexnet ARGUMENTS` in a process of its own that prints into the file `said` and first calls `before`."""
     victim = _FORKS.Process(target=_live, args=([*map(str, arguments)], said, environment or {}, before))
     victim.start()
     return victim
@@ -98,7 +98,7 @@ def _live(arguments: list[str], said: Path, environment: dict[str, str], before:
 
 
 def world(size: int) -> list[dict[str, str]]:
-    """What torchrun tells each of several processes; nothing to one."""
+    """The environment variables that torchrun sets in each process; none for a single process."""
     if size == 1:
         return [{}]
     with socket.socket() as probe:
@@ -109,19 +109,19 @@ def world(size: int) -> list[dict[str, str]]:
 
 
 def command(data: Path, out: Path, epochs: int, *options: str) -> list[str | Path]:
-    """What `alexnet` is to do."""
+    """The arguments of `alexnet` for a training run."""
     return ["train", data, *FREQUENT, "--out", out, "--epochs", f"{epochs}", *options]
 
 
 def train(data: Path, out: Path, epochs: int, *options: str, size: int = 1, before: Callable[[], None] | None = None,
           ) -> list[BaseProcess]:
-    """The processes of a run, begun or gone on with."""
+    """Start or resume a run; returns its processes."""
     return [begin(command(data, out, epochs, *options), out.with_suffix(".said"), environment, before)
             for environment in world(size)]
 
 
 def whole(data: Path, out: Path, epochs: int, *options: str, size: int = 1) -> Path:
-    """A run that nobody stops. Returns its folder."""
+    """Train without interruption; returns the folder of the run."""
     for one in train(data, out, epochs, *options, size=size):
         one.join(600)
         assert one.exitcode == 0, out.with_suffix(".said").read_text()
@@ -129,7 +129,7 @@ def whole(data: Path, out: Path, epochs: int, *options: str, size: int = 1) -> P
 
 
 class DieAt:
-    """Makes a run kill itself at the first event that is such: kind, and the least step or number done."""
+    """Makes a run kill itself at the first event of a kind, from a step (or number of images validated) on."""
 
     def __init__(self, kind: str, least: int) -> None:
         self.kind, self.least = kind, least
@@ -149,9 +149,10 @@ class DieAt:
 
 
 def step_of(run: Path) -> int:
-    """The step that last/ holds, every byte of it and of best/ checked; 0 where nothing was saved yet.
+    """The step of last/, after checking every byte of last/ and best/; 0 if nothing was saved yet.
 
-    Raises ValueError where one of them cannot be read.
+    Raises:
+        ValueError: One of them cannot be read.
     """
     saved = [checkpoint.load(run / name, with_velocity=True) for name in ("best", "last")
              if (run / name / checkpoint.HEAD).exists()]
@@ -159,7 +160,7 @@ def step_of(run: Path) -> int:
 
 
 def counting(saved: Path) -> int:
-    """The step of the checkpoint that counts in a folder, which may be replaced this moment; -1 where there is none."""
+    """The step of the valid checkpoint in a folder, which may be replaced at any moment; -1 if there is none."""
     try:
         return json.loads((saved / checkpoint.HEAD).read_bytes())["training"]["step"]
     except FileNotFoundError:
@@ -167,7 +168,7 @@ def counting(saved: Path) -> int:
 
 
 def half_saved(run: Path) -> bool:
-    """Whether there are the beginnings of a checkpoint newer than the one that counts."""
+    """Whether there are files of an unfinished save, newer than the valid checkpoint."""
     for saved in (run / "last", run / "best"):
         newest = max((int(file.name.split("-")[1]) for file in saved.glob("*.safetensors")), default=-1)
         if newest > counting(saved) or any(saved.glob("*.new")):
@@ -176,7 +177,7 @@ def half_saved(run: Path) -> bool:
 
 
 def remains(run: Path) -> dict[str, bytes]:
-    """All that a finished run leaves behind, but for what a clock or the number of starts decides."""
+    """Everything that a finished run writes, except what depends on time or on the number of starts."""
     kept = {}
     for name in ("last", "best"):
         saved = checkpoint.load(run / name, with_velocity=True)
@@ -189,7 +190,7 @@ def remains(run: Path) -> dict[str, bytes]:
 
 
 def differing_bits(one: Path, other: Path) -> tuple[int, int]:
-    """Of all that two runs left behind: how many bits differ, and how many there are."""
+    """How many bits of what two runs wrote differ, and how many bits there are."""
     a, b = remains(one), remains(other)
     differ = total = 0
     for key in a.keys() | b.keys():

@@ -1,16 +1,16 @@
-"""Row 15: wheel and sdist, installed without a network for each Python here, are whole and ask for no network.
+"""Row 15: wheel and sdist, installed offline for each Python of this machine, are complete and open no socket.
 
     python benchmarks/reliability/wheel.py [--pythons 9] [--epochs 1] [--seconds 1]
 
 Both are built from a copy of the working tree. For each Python of 3.11 or later, pyenv's and the system's, a wheelhouse
-is filled once, with the network; from it alone wheel and sdist are installed into fresh environments. There `pip check`
-must be content, `alexnet --help` and that of every command take less than `--seconds` of the processor, without torch
-and NumPy, and the demo run for the epochs. Sockets are heard by an audit hook that sitecustomize puts into every Python
-that a command starts; in the demo strace, where there is one, hears those of compiled code too.
+is filled once, online; from it alone wheel and sdist are installed into fresh environments. There `pip check` must find
+nothing, `alexnet --help` and the help of every command must take less than `--seconds` of processor time, without torch
+and NumPy, and the demo must run. Sockets are detected by an audit hook, which sitecustomize puts into every Python that
+a command starts, and in the demo also by strace, if installed, for those of compiled code.
 
 torch comes from pip's own --find-links and never from an index, where it is a CUDA build of gigabytes. A Python without
-such a wheel is tried with all but torch: the help, `presets` and `explain`. With `--pythons 0` there is no wheelhouse:
-the wheel is installed into a folder, before the packages of the Python that runs this.
+such a wheel is tried with all but torch: the help, `list` and `explain`. With `--pythons 0` there is no wheelhouse: the
+wheel is installed into a folder that precedes the packages of the running Python.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ sys.addaudithook(hear)
 
 @dataclass(frozen=True)
 class Installed:
-    """The command, somewhere."""
+    """An installed `alexnet` command."""
 
     where: str
     python: Path
     script: Path
     path: tuple[Path, ...] = ()
-    """What comes before Python's own path."""
+    """Folders that precede Python's own path."""
 
     def run(self, place: Path, *arguments: str, trace: bool = False) -> tuple[str, list[str], float]:
         """`alexnet ...` in a folder: what it printed, the imports and sockets that were heard, and its seconds.
@@ -267,7 +267,7 @@ def try_on(seen: Seen, version: str, python: Path, tree: Path, sdist: Path, fold
 
 
 def measure(pythons: int, epochs: int, seconds: float) -> Finding:
-    """On that many of the Pythons here; none: on this one, with what it has."""
+    """Check wheel and sdist on that many Pythons of this machine; 0: on the running one, with its packages."""
     seen = Seen()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,10 +1,10 @@
-"""Row 13: what reads the images is broken, again and again; and /dev/shm is small.
+"""Row 13: reader threads that fail, shards that are truncated or vanish, packing that is killed, a small /dev/shm.
 
     python benchmarks/reliability/workers.py [--readers 30] [--packings 20] [--processes 2]
 
-The loader and `pack` read by threads, which cannot be killed alone. So, in place of a worker's death: a thread's read
-fails, a shard is cut short, the data vanishes, each while a run trains; and the process that packs is killed. Nothing
-uses /dev/shm; a run with one of 16 MB shows it.
+The loader and `pack` read with threads, which cannot be killed one by one. Instead of a worker's death, a thread's read
+fails, a shard is truncated or the data vanishes while a run trains; and the process that packs is killed. The package
+does not use /dev/shm; a run with one of 16 MB shows it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SMALL_SHM = ["unshare", "--mount", "--map-root-user", "sh", "-c",
 
 @dataclass(frozen=True)
 class ReadFails:
-    """Makes the reading threads fail from their n-th read on, as on a disk that does, and marks when."""
+    """Makes the reader threads fail with an I/O error from the n-th read on, and records when."""
 
     after: int
     mark: Path
@@ -54,13 +54,17 @@ class ReadFails:
 
 
 def small_shards() -> None:
-    """`alexnet pack` in shards of 8 images, so that a kill finds some of them done."""
+    """Make `alexnet pack` write shards of 8 images, so that a kill finds some of them finished."""
     packing_module.pack_with_bar = partial(packing_module.pack_with_bar, shard_images=8)
 
 
 def measure(readers: int, packings: int, processes: int, epochs: int = 20, seed: int = 0) -> Finding:
-    """readers: how many runs, of so many epochs, lose what they read; packings: kills of a pack; processes: that train
-    with a small /dev/shm.
+    """Break what runs read, kill packing, and train with a small /dev/shm.
+
+    Args:
+        readers: Runs, of `epochs` epochs, whose data fails.
+        packings: Kills of a pack.
+        processes: Processes that train with a small /dev/shm.
     """
     rng = np.random.default_rng(seed)
     with victims.folder() as folder:
@@ -71,7 +75,7 @@ def measure(readers: int, packings: int, processes: int, epochs: int = 20, seed:
         "13", "no reader is a process: in place of a worker's death a thread's read failed, a shard was cut short or "
               f"the data vanished, {readers} times in training; packing was killed {killed} times with SIGKILL; "
               "/dev/shm of 16 MB",
-        f"recovers, or one sentence within {SECONDS:.0f} s; gone on with, the bits of the undisturbed run",
+        f"recovers, or one sentence within {SECONDS:.0f} s; resumed, the bits of the undisturbed run",
         f"{broken} of {readers} ended with one sentence, the slowest after {slowest:.1f} s, {recovered} trained on; "
         f"{len(faults)} otherwise{''.join(f' ({one})' for one in faults[:3])}; packs that were killed "
         f"{'have the same bytes' if alike else 'DIFFER'}; {shm}",
@@ -79,7 +83,7 @@ def measure(readers: int, packings: int, processes: int, epochs: int = 20, seed:
 
 
 def _readers(folder: Path, rng: np.random.Generator, times: int, epochs: int) -> tuple[int, int, float, list[str]]:
-    """How many ended with a sentence, how many trained on, the slowest, and what was not as it should be."""
+    """Number of runs that ended with one sentence, number that finished, seconds of the slowest, and faults."""
     broken = recovered = 0
     slowest, faults = 0.0, []
     whole = victims.whole(victims.packed(folder), folder / "whole", epochs)
@@ -117,11 +121,11 @@ def _readers(folder: Path, rng: np.random.Generator, times: int, epochs: int) ->
 
 
 def _packings(folder: Path, rng: np.random.Generator, kills: int) -> tuple[int, bool]:
-    """Kills of a pack at random moments, and whether each pack ends with the bytes of one that nobody killed."""
+    """Kill packing at random moments. Returns the kills, and whether all packs equal an undisturbed one."""
     source, killed, alike, number = folder / "images", 0, True, 0
 
     def packing(dest: Path) -> int | None:
-        """Its exit code, where it is not killed."""
+        """Run `alexnet pack`, perhaps killing it; returns the exit code."""
         nonlocal killed
         one = victims.begin(["pack", source, dest, "--side", "32", "--workers", "4"], folder / "said",
                             before=small_shards)
@@ -146,7 +150,7 @@ def _bytes(dest: Path) -> dict[str, bytes]:
 
 
 def _with_small_shm(folder: Path, processes: int) -> str:
-    """What came of training there."""
+    """Train with a small /dev/shm; returns the outcome in words."""
     if subprocess.run([*SMALL_SHM, "true"], capture_output=True).returncode:
         return "no mount namespaces here, so no small /dev/shm"
     out = folder / "small-shm"

@@ -99,6 +99,7 @@ def train(
     Raises:
         UserError: Data, network and recipe do not fit together. Nothing has been written.
     """
+    settings = [settings] if isinstance(settings, str) else list(settings)
     short = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
     request = _Request(
         data=str(data), arch=arch, recipe=recipe, settings=[*settings, *_short_settings(short, settings)],

@@ -82,7 +82,8 @@ def test_a_wrong_override_is_one_sentence_with_the_remedy(setting, words):
     ("recipe.warmup=5", "recipe.warmup_epochs"), ("recipe.momentun=0", "recipe.momentum"),
     ("recipe.activation=tanh", "arch.activation"), ("arch.epochs=5", "recipe.epochs"),
     ("arch.lr=1", "recipe.learning_rate"),
-    ("arch.conv1.filters=64", "arch.conv1.width"), ("arch.conv2.sigma=0.1", "arch.conv2.init_std"),
+    ("arch.conv1.filters=64", "arch.conv1.width"), ("arch.conv1.filtres=64", "arch.conv1.width"),
+    ("arch.conv2.sigma=0.1", "arch.conv2.init_std"),
     ("arch.conv.groups=2", "arch.conv.grouped"), ("lr=0.1", "recipe.learning_rate=0.1"),
     ("epochs=5", "recipe.epochs=5"), ("conv1.width=5", "arch.conv1.width=5"), ("recpe.epochs=5", None),
     ("arch.zebra=1", None)])

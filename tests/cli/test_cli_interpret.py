@@ -36,7 +36,7 @@ def test_diagnose_prints_layers_and_findings(class_folders, packed, tmp_path, ca
     assert alexnet("diagnose") == 2
     assert "alexnet diagnose runs/mine DATA" in capsys.readouterr().err
     for words, sentence in (
-            ([run], f"{run} is a run or a checkpoint and no images; name the data"),
+            ([run], f"{run} is a run or a checkpoint, not images; name the data"),
             ([run, packed.path, "--steps", 5], "diagnose of a checkpoint takes no --steps"),
             ([packed.path, "--images", 9], "diagnose without a checkpoint takes no --images"),
             ([run, packed.path, "--images", 0], "--images 0 must be at least 2\n"),

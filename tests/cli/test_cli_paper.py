@@ -4,7 +4,16 @@ import json
 
 import pytest
 
+from alexnet.data.sources import embedded
 from command_line import alexnet
+
+
+def test_demo_on_few_patches_reports(tmp_path, capsys, monkeypatch):
+    few = embedded.open_embedded(train=10, test=4)
+    monkeypatch.setattr("alexnet.data.sources.detect.open_embedded", lambda: few)
+    assert alexnet("demo", "--out", tmp_path / "demo", "--epochs", 1) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path / 'demo' / 'report.html'}"
+    assert "texture recognition" in (tmp_path / "demo" / "report.html").read_text()
 
 
 @pytest.mark.slow

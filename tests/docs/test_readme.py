@@ -11,7 +11,7 @@ import torch
 import caffefiles
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
-from alexnet.cli.main import main
+from alexnet.cli.main import app, main
 from alexnet.data import url_images
 from alexnet.models.alexnet import AlexNet
 from alexnet.serving import server as server_module
@@ -39,6 +39,12 @@ def files(class_folders, tmp_path, monkeypatch):
     mean = np.full((3, 256, 256), 110, np.float32)
     caffefiles.write(tmp_path, caffefiles.blob(mean, "legacy"), "imagenet_mean.binaryproto")
     return tmp_path
+
+
+def test_its_commands_are_understood():
+    """Names of commands and options; test_its_commands_work runs them."""
+    for command in commands("alexnet "):
+        app.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
 
 
 @pytest.mark.slow

@@ -48,8 +48,8 @@ def test_torchvisions_alexnet_has_our_dropout_masks_and_gradients(torchvision_pa
         with torch.random.fork_rng():
             torch.manual_seed(0)
             loss = F.cross_entropy(each.train()(torch.randn(2, 3, 224, 224)), torch.tensor([3, 907]))
-        chosen = {name: p for name, p in each.named_parameters() if p.ndim != 2}  # the large matrices take seconds
-        gradients.append(dict(zip(chosen, torch.autograd.grad(loss, list(chosen.values())), strict=True)))
+        parameters = {name: p for name, p in each.named_parameters() if p.ndim != 2}  # the large matrices take seconds
+        gradients.append(dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)))
     ours, theirs = gradients
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
@@ -64,11 +64,11 @@ def test_torchvisions_layers_are_ours_except_for_inplace(torchvision_pair):
 
 @pytest.mark.parametrize("name", ARCHS)
 def test_torchinfo_counts_the_same_parameters_and_multiply_adds_as_explain(name):
-    chosen = arch(name)
+    network = arch(name)
     with torch.device("meta"):
-        ours = AlexNet(chosen)
-    summary = peers.torchinfo().summary(ours, (1, 3, chosen.input.crop, chosen.input.crop), device="meta", verbose=0)
-    explanation = explain(chosen)
+        ours = AlexNet(network)
+    summary = peers.torchinfo().summary(ours, (1, 3, network.input.crop, network.input.crop), device="meta", verbose=0)
+    explanation = explain(network)
     assert summary.total_params == explanation.parameters
     theirs = {info.layer_id: info for info in summary.summary_list}
     extra = 0

@@ -7,7 +7,10 @@ machine with other work; the long forms have the real ones.
 import attack
 import fourways
 import load
+import pytest
 import sigterm
+
+pytestmark = pytest.mark.slow  # tests/serving has the quick tests of the same
 
 
 def test_attacks_get_documented_statuses_and_leave_no_memory_behind():

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DownloadServer]:
 
 
 def test_a_download_arrives_whole_and_reports_its_progress(server: DownloadServer, tmp_path: Path):
-    seen: list[tuple[int, int]] = []
-    path = fetch(server.url, tmp_path / "cache" / "file", CHECKSUM, lambda done, total: seen.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    path = fetch(server.url, tmp_path / "cache" / "file", CHECKSUM, lambda done, total: calls.append((done, total)))
     assert path.read_bytes() == CONTENT
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
     assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 
@@ -33,6 +34,14 @@ def test_an_existing_file_is_not_downloaded_again(server: DownloadServer, tmp_pa
     for _ in range(2):
         fetch(server.url, tmp_path / "file", CHECKSUM)
     assert len(server.asked) == 1
+
+
+def test_concurrent_requests_for_one_file_download_it_once(server: DownloadServer, tmp_path: Path):
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: fetch(server.url, tmp_path / "file", CHECKSUM), range(4)))
+    assert set(paths) == {tmp_path / "file"}
+    assert len(server.asked) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_interrupted_download_resumes(server: DownloadServer, tmp_path: Path):

@@ -61,14 +61,14 @@ NORMS = [LRN(), LRN(divide_by_n=True), LRN(within_tower=True), LRN(k=1.0, n=3, a
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_response_norm_and_its_gradient_equal_torch_in_double_precision(lrn, shape, channels_last):
     norm, maps = ResponseNorm(lrn, shape[1], 2), maps_of(shape, 30, channels_last=channels_last).requires_grad_()
-    above = maps_of(shape, 1, seed=1)
+    grad = maps_of(shape, 1, seed=1)
     assert kernels.supports_norm(maps, norm.towers, lrn.n)
-    seen = norm(maps)
-    seen.backward(above)
+    result = norm(maps)
+    result.backward(grad)
     exact_maps = maps.detach().double().requires_grad_()
     exact = norm.double().banded(exact_maps)
-    exact.backward(above.double())
-    torch.testing.assert_close(seen.double(), exact, rtol=1e-6, atol=1e-9)
+    exact.backward(grad.double())
+    torch.testing.assert_close(result.double(), exact, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(maps.grad.double(), exact_maps.grad, rtol=1e-5, atol=2e-6)
 
 
@@ -85,10 +85,10 @@ def test_response_norm_of_extreme_values_equals_torch(value):
     maps = torch.full((1, 16, 1, 1), value)
     norm = ResponseNorm(LRN(), 16, 1)
     for dtype in (torch.float32, torch.bfloat16):
-        seen, expected = norm(maps.to(dtype)), norm.banded(maps.to(dtype))
-        assert torch.equal(seen.isnan(), expected.isnan()) or not np.isfinite(value * value)
+        result, expected = norm(maps.to(dtype)), norm.banded(maps.to(dtype))
+        assert torch.equal(result.isnan(), expected.isnan()) or not np.isfinite(value * value)
         if np.isfinite(value * value):
-            torch.testing.assert_close(seen, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-30)
+            torch.testing.assert_close(result, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-30)
     if np.isnan(value):
         assert norm(maps).isnan().all()
 
@@ -124,11 +124,11 @@ def test_crops_equal_torch(data):
     def views():
         return preprocess.training_views(pixels, indices, train_recipe, 3, 1, lighting, dtype)
 
-    seen, expected = views(), without_kernels(views)
-    assert seen.dtype == expected.dtype == dtype
+    result, expected = views(), without_kernels(views)
+    assert result.dtype == expected.dtype == dtype
     # bf16: one rounding of numbers that agree to the last digits of fp32. Rescaled boxes: positions agree to the last
     # digits of fp32, and neighboring pixels of this noise differ by up to 255.
-    torch.testing.assert_close(seen, expected, rtol=8e-3 if dtype == torch.bfloat16 else 1e-6,
+    torch.testing.assert_close(result, expected, rtol=8e-3 if dtype == torch.bfloat16 else 1e-6,
                                atol=1e-2 if train_recipe.crop == "resized" else 1e-4)
     torch.testing.assert_close(preprocess.ten_views(pixels), without_kernels(lambda: preprocess.ten_views(pixels)),
                                rtol=1e-6, atol=1e-4)

@@ -39,14 +39,14 @@ def triton_kernels() -> Iterator[ModuleType]:
 def test_normalization_and_its_gradient(triton_kernels, lrn, dtype):
     norm = ResponseNorm(lrn, 12, 2)  # on the device, as all else is
     maps = (torch.randn(2, 12, 3, 5) * 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
-    above = torch.randn(2, 12, 3, 5).to(dtype)
+    grad = torch.randn(2, 12, 3, 5).to(dtype)
     numbers = {"k": lrn.k, "alpha": norm.alpha, "beta": lrn.beta, "n": lrn.n, "towers": norm.towers}
     expected = norm.banded(maps)
-    expected.backward(above)
+    expected.backward(grad)
     bounds = {"rtol": 1e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
     with torch.no_grad():
         torch.testing.assert_close(triton_kernels.norm_forward(maps, **numbers), expected, **bounds)
-        torch.testing.assert_close(triton_kernels.norm_backward(maps, above, **numbers), maps.grad, **bounds)
+        torch.testing.assert_close(triton_kernels.norm_backward(maps, grad, **numbers), maps.grad, **bounds)
         assert triton_kernels.norm_forward(maps[:0], **numbers).shape == (0, 12, 3, 5)
 
 
@@ -58,10 +58,10 @@ def test_views(triton_kernels, mean_side, channels):
                             torch.rand(mean_side, mean_side, 3) * 255)
     places, mirrored = torch.tensor([[0, 3], [2, 0], [1, 1], [3, 3]]), torch.tensor([True, False, True, False])
     shift, image = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
-    seen = triton_kernels.crop_normalize(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
+    result = triton_kernels.crop_normalize(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
                                 bgr=channels == "BGR", dtype=torch.float32, image_V=image)
     expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), image), mirrored, shift)
-    torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("lr_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])

@@ -21,6 +21,7 @@ from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.order import epoch_order
 from alexnet.data.preprocessing import Preprocess
+from alexnet.errors import UserError
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.health import loss_finding
 from alexnet.models import checkpoint
@@ -293,6 +294,23 @@ def test_a_run_learns(packed, tiny, tmp_path):
     assert checkpoint.load(tmp_path / "run").errors["top1_error"] == min(event["val_top1_error"] for event in epochs)
 
 
+def test_an_epoch_can_be_trained_without_a_run_folder(packed, tiny, tmp_path):
+    steps = []
+    trainer = build(RunSpec(packed, tiny, QUICK, tmp_path / "run"), on_event=lambda event: steps.append(event["event"]))
+    trainer.train_epoch()
+    assert trainer.state.step == steps.count("step") == 8
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"seed": -1}, "seed -1 must be 0 or more"), ({"micro_batch": 1}, "micro_batch 1 must be at least 2 images"),
+    ({"arch": arch("small")}, "packed at 32 pixels and small takes 64; pack it again with --side 64, or --set")])
+def test_a_run_of_impossible_values_is_refused_when_it_is_specified(packed, tiny, tmp_path, change, words):
+    with pytest.raises(UserError, match=words):
+        RunSpec(packed, **{"arch": tiny, "recipe": QUICK, "out": tmp_path / "run"} | change)
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_runs_with_one_seed_are_the_same_and_with_two_are_not(packed, tiny, uninterrupted, tmp_path):
     build(RunSpec(packed, tiny, QUICK, tmp_path / "again", seed=5)).fit()
     assert_same_run(uninterrupted, tmp_path / "again")
@@ -395,12 +413,6 @@ def test_resuming_with_something_else_is_refused(packed, tiny, uninterrupted, ch
 def test_resuming_with_another_network_is_refused(packed, tiny, uninterrupted):
     with pytest.raises(ValueError, match=r"another network \(activation: 'relu' then, 'tanh' now\)"):
         build(RunSpec(packed, override(tiny, ["activation=tanh"]), QUICK, uninterrupted, seed=5, resume=True))
-
-
-def test_a_side_that_does_not_fit_is_refused_with_both_values(packed, tmp_path):
-    with pytest.raises(ValueError, match="packed at 32 pixels and small takes 64"):
-        build(RunSpec(packed, arch("small"), QUICK, tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_of_nan_stops_the_run_and_keeps_the_checkpoint(packed, tiny, tmp_path):

@@ -23,7 +23,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a failed write() names no file, a failed open() the temporary one
+        # A failed write() names no file, a failed open() names the temporary one.
+        if error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:
@@ -31,7 +32,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_durably(path: Path, data: bytes) -> None:
-    """As `replace_file`, with these bytes, flushed to the disk before the file gets its name."""
+    """Replace `path` by a file with these bytes, which are flushed to the disk before the rename."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:

@@ -103,7 +103,8 @@ def _unknown_field(parent: str, key: str, config: type) -> str:
     top_level = parent in ("arch", "recipe")
     if SYNONYMS.get(key) not in here and top_level and (elsewhere := _top_level_field(key, typos=False)):
         return f"did you mean {elsewhere}?"
-    if field := _synonym(key, here) or closest_match(key, here):
+    misspelled_synonym = closest_match(key, SYNONYMS) or ""
+    if field := _synonym(key, here) or closest_match(key, here) or _synonym(misspelled_synonym, here):
         return f"did you mean {parent}.{field}?" if parent else f"did you mean {field}?"
     if top_level and (elsewhere := _top_level_field(key)):
         return f"did you mean {elsewhere}?"

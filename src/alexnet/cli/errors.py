@@ -1,4 +1,4 @@
-"""Exceptions -> one sentence and an exit code: 2 for a user's mistake, 128 + N for signal N, 1 for a lost peer."""
+"""Exceptions -> one sentence and an exit code: 2 for a user's mistake, 128 + N for signal N, 1 for a lost process."""
 
 from __future__ import annotations
 

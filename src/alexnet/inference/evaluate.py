@@ -1,4 +1,4 @@
-"""Evaluation: errors over a whole split, from one view or ten views of each image, of one network or an ensemble.
+"""Evaluation: errors over a split, with one view or averaged over ten views, of one network or an ensemble.
 
 Every image counts exactly once, on any number of ranks. Shapes: N images, K classes, V views.
 """

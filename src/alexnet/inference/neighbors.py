@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.cache import cache_folder
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.packed import PackedSplit
-from alexnet.data.sources.detect import cache_folder
 from alexnet.errors import UserError, require
 from alexnet.inference.predictor import BATCH_SIZE, Model
 

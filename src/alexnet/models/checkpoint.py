@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.atomic_files import replace_durably
 from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
@@ -128,11 +128,11 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
             digest = hashlib.sha256(data).hexdigest()
             path = folder / f"{role}-{step:08d}-{digest[:8]}.safetensors"
             written.append(path)
-            _write_durably(path, data)
+            replace_durably(path, data)
             files[role] = {"file": path.name, "bytes": len(data), "sha256": digest}
         if checkpoint.velocity:
             _keep_previous(folder, step)
-        _write_durably(folder / HEAD, _head_bytes(checkpoint, files))
+        replace_durably(folder / HEAD, _head_bytes(checkpoint, files))
     except OSError:
         _delete_unnamed(folder, written)
         raise
@@ -155,18 +155,7 @@ def _keep_previous(folder: Path, step: int) -> None:
     """Copy the current head to `PREVIOUS_HEAD`, unless it is damaged or is not of an earlier step."""
     with suppress(UserError):
         if int(_read_head(folder / HEAD)["training"].get("step", 0)) < step:
-            _write_durably(folder / PREVIOUS_HEAD, (folder / HEAD).read_bytes())
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    """Write a file completely or not at all, and flush it to the disk before it gets its name."""
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    replace_file(path, write)
+            replace_durably(folder / PREVIOUS_HEAD, (folder / HEAD).read_bytes())
 
 
 def _sync_folder(folder: Path) -> None:

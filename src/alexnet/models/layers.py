@@ -1,4 +1,4 @@
-"""Layers that torch lacks: a convolution that rounds its output size up, and code2012's normalization within a map."""
+"""Layers that torch lacks: a convolution that rounds its size up, and the 2012 code's normalization within one map."""
 
 from __future__ import annotations
 

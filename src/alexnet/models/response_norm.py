@@ -1,4 +1,4 @@
-"""Local response normalization (LRN, §3.3) with its backward pass, on the compiled kernels where there are some.
+"""Local response normalization (LRN, §3.3) and its conventions: alpha or alpha / n, within a tower or across towers.
 
     b_i = a_i / s_i^beta,  s_i = k + alpha * (sum of a_j^2 over the n neighbors j of i)
 

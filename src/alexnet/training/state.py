@@ -1,4 +1,4 @@
-"""`State`: what a run is between two steps, beside weights and velocity; and how a run ends early."""
+"""`State`: step, epoch, plateau and running sums of a run, as a checkpoint saves them; errors that end a run early."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Open weights in any format: a checkpoint, a run, a Hugging Face folder, a torchvision file, or the name
-`torchvision`."""
+"""Open weights in any format: checkpoint, run, Hugging Face folder, torchvision file, or the name `torchvision`."""
 
 from __future__ import annotations
 

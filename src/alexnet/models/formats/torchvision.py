@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.download import fetch
 from alexnet._runtime.progress import Bar
 from alexnet.architecture.presets import TORCHVISION
-from alexnet.data.sources.detect import cache_folder
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint

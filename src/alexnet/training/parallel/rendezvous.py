@@ -1,4 +1,4 @@
-"""How the processes of a run meet after a start or a restart by torchrun: through its store, counted once."""
+"""How the processes of a run find each other after torchrun has started or restarted them."""
 
 from __future__ import annotations
 
