@@ -83,7 +83,7 @@ def demo(
             errors = evaluate([(run.network, run.preprocess)], run.validation, views=views)
             event = {"event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views}
             log.write(json.dumps(event | errors.to_json()) + "\n")
-            say(f"{out / 'last'}, after the last epoch: {errors.describe(views=views)}")
+            say(f"{out / 'last'}, the network after its last epoch: {errors.describe(views=views)}")
     return write_report(out, packed)
 
 
