@@ -83,7 +83,7 @@ def demo(
             errors = evaluate([(run.network, run.preprocess)], run.validation, views=views)
             event = {"event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views}
             log.write(json.dumps(event | errors.to_json()) + "\n")
-            say(f"{out / 'last'}, after the last epoch: {errors.describe(views=views)}")
+            say(f"{out / 'last'}, the network after its last epoch: {errors.describe(views=views)}")
     return write_report(out, packed)
 
 
@@ -93,7 +93,7 @@ def _require_free(out: Path) -> None:
         return
     known = {"data", "best", "last", "tensorboard", "figures", "log.jsonl", "config.json", "report.html"}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
-        raise UserError(f"{out} has {foreign[0]}, which no demo wrote", "choose another --out")
+        raise UserError(f"{out} holds {foreign[0]}, which no demo wrote", "choose another --out")
     if (out / "report.html").exists():
-        raise UserError(f"{out} already has a run, whose report is {out / 'report.html'}",
+        raise UserError(f"{out} already holds a run, whose report is {out / 'report.html'}",
                         "choose another --out, or remove it")
