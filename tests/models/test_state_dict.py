@@ -226,7 +226,7 @@ def test_fields_that_change_the_logits_change_the_structure(settings):
 
 
 @pytest.mark.parametrize("settings", [
-    ["dropout=0.2"], ["dropout_before=false"], ["initialization=kaiming"], ["conv1.init_std=1", "conv2.init_bias=1"],
+    ["dropout=0.2"], ["dropout_on_inputs=false"], ["initialization=kaiming"], ["conv1.init_std=1", "conv2.init_bias=1"],
     ["output_init_bias=-7"], ["lrn.n=3"], ["towers=2"], ["input.mean=1,2,3"], ["state_keys=names"],
     ["conv1.post_ops=act norm pool"]])
 def test_fields_of_training_or_preprocessing_leave_the_structure(settings):

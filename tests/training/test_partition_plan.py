@@ -21,7 +21,7 @@ from alexnet.training.parallel.strategies import parallelize
 CPU = torch.device("cpu")
 SMALL = replace(PAPER_SMALL, classes=4)
 BATCH_NORM = override(PAPER_SMALL, ["norm=batch", "dense_norm=true", "classes=4"])
-DROPOUT_FIRST = override(PAPER_SMALL, ["dropout_before=true", "towers=1", "classes=4"])
+DROPOUT_FIRST = override(PAPER_SMALL, ["dropout_on_inputs=true", "towers=1", "classes=4"])
 
 
 def test_data_parallel_processes_hold_the_whole_network():
