@@ -10,11 +10,9 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # One thread for each worker and its subprocesses; read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 import requirements
@@ -26,6 +24,7 @@ from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
+from sample_images import IMAGES, write_class_folders
 
 EXIT_STATUS = pytest.StashKey[int]()
 
@@ -80,34 +79,12 @@ def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Pa
     return folder
 
 
-IMAGES = Path(__file__).parents[2] / "shared" / "data"
-"""Real images that are not part of the repository."""
-
-
 @pytest.fixture(scope="session")
 def images() -> Path:
     """The folder of real images; tests that need it are skipped where it is missing."""
     if not IMAGES.is_dir():
         pytest.skip(f"no images in {IMAGES}")
     return IMAGES
-
-
-def draw(rng: np.random.Generator, label: int, side: int = 32) -> np.ndarray:
-    """A noisy image of stripes whose direction and color depend on the class. uint8 [side, side, 3]."""
-    y, x = np.mgrid[:side, :side]
-    wave = np.sin((x * np.cos(label) + y * np.sin(label)) * 0.8 + rng.uniform(0, 6))
-    color = np.array([80, 40, -60]) if label % 2 else np.array([-60, 50, 70])
-    return np.clip(128 + wave[..., None] * color + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
-
-
-def write_class_folders(root: Path) -> None:
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 30), ("val", 11)):
-        for label, name in enumerate(("ash", "birch", "cedar", "date palm")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(draw(rng, label)).save(folder / f"{number:03}.png")
 
 
 @pytest.fixture(scope="session")

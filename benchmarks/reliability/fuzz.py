@@ -100,10 +100,10 @@ def _vouch_for(folder: Path, name: str) -> None:
 
 
 def read_all(packed: packed_module.PackedDataset) -> None:
-    """All that a packed folder can be asked."""
+    """Read everything that a packed folder has."""
     assert packed.mean_HWC.shape == (packed.side, packed.side, 3)
-    for what in ("source_fingerprint", "classes", "wnids", "source", "credits", "notes", "splits", "counts", "quarantined",
-                 "rgb_mean", "rgb_covariance", "fingerprint"):
+    for what in ("source_fingerprint", "classes", "wnids", "source", "credits", "notes", "splits", "counts",
+                 "quarantined", "rgb_mean", "rgb_covariance", "fingerprint"):
         getattr(packed, what)
     for name in packed.manifest.splits:
         split = packed.split(name)

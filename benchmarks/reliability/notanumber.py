@@ -48,7 +48,7 @@ class SpoilView:
 
 
 def measure(rates: int, sizes: int = 2, seed: int = 0) -> Finding:
-    """Train with NaN in the data, and with `rates` learning rates that are too high; sizes=2: with two processes too."""
+    """Train with NaN in the data, and with `rates` learning rates that are too high, in 1 to `sizes` processes."""
     rng = np.random.default_rng(seed)
     by_data: list[str | None] = []
     by_rate: list[str | None] = []

@@ -68,8 +68,8 @@ def measure(each: int, epochs: int = 20, seconds: float = 8.0, seed: int = 0) ->
         f"a checkpoint within {SECONDS:.0f} s, exit code 130 or 143, nothing printed but one sentence, and the bits of "
         "the uninterrupted run",
         f"{tally.training} of {tally.sent} came during training; the run had saved and ended after "
-        f"{tally.slowest:.1f} s at most; {len(tally.wrong)} ended otherwise{''.join(f' ({one})' for one in tally.wrong[:3])}; {differ} of "
-        f"{bits:,} bits differ in {runs} runs",
+        f"{tally.slowest:.1f} s at most; {len(tally.wrong)} ended otherwise"
+        f"{''.join(f' ({one})' for one in tally.wrong[:3])}; {differ} of {bits:,} bits differ in {runs} runs",
         not tally.wrong and differ == 0 < bits and tally.training > 0 and tally.slowest < SECONDS)
 
 

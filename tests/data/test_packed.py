@@ -17,7 +17,7 @@ from alexnet.data.manifest import read_json, write_json
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import pack
 from alexnet.data.shards import describe_file
-from conftest import draw
+from sample_images import draw
 
 SIDE, TRAIN, VAL = 24, 26, 9
 LUMA = np.array([0.299, 0.587, 0.114])

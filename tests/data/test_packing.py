@@ -18,7 +18,7 @@ from alexnet.data.packed import open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.quarantine import Quarantined
 from alexnet.errors import UserError
-from conftest import IMAGES, draw
+from sample_images import IMAGES, draw
 
 SIDE, TRAIN, VAL, SHARD = 16, 40, 12, 8
 

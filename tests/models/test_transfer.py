@@ -31,7 +31,7 @@ from alexnet.training.state import Interrupted
 from alexnet.training.trainer import Trainer
 from command_line import SMALL
 from command_line import alexnet as command
-from conftest import draw
+from sample_images import draw
 from weight_files import NARROW, TorchvisionAlexNet, saved_as, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,8 +11,8 @@ from alexnet.inference.predictor import Model, load
 from alexnet.serving.middleware import allowed_hosts, is_loopback
 from alexnet.serving.samples import sample_images
 from alexnet.serving.service import Service
-from conftest import draw
 from inprocess import encoded, full_service, served
+from sample_images import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

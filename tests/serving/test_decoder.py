@@ -12,8 +12,8 @@ from alexnet.serving.decoder import ImageDecoder
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
 from alexnet.serving.responses import RequestError
-from conftest import draw
 from inprocess import encoded
+from sample_images import draw
 
 PNG = encoded(draw(np.random.default_rng(0), 0, side=40))
 

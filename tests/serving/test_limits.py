@@ -15,8 +15,8 @@ import pytest
 from alexnet.inference.predictor import Model, load
 from alexnet.serving.limits import Limits
 from alexnet.serving.service import Service
-from conftest import draw
 from inprocess import encoded, served
+from sample_images import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

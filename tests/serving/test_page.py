@@ -10,8 +10,8 @@ from alexnet.inference.predictor import load
 from alexnet.serving.limits import Limits
 from alexnet.serving.samples import sample_images
 from alexnet.serving.service import Service
-from conftest import draw
 from inprocess import encoded, full_service, served
+from sample_images import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

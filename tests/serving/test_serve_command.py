@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from command_line import alexnet as command
-from conftest import draw
 from inprocess import Client, encoded
+from sample_images import draw
 
 STOPPING = "stopping: finishing the accepted requests\n"
 

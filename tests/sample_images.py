@@ -1,0 +1,28 @@
+"""Images for tests: generated stripes of four classes, and where real images are."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+IMAGES = Path(__file__).parents[2] / "shared" / "data"
+"""Real images that are not part of the repository."""
+
+
+def draw(rng: np.random.Generator, label: int, side: int = 32) -> np.ndarray:
+    """A noisy image of stripes whose direction and color depend on the class. uint8 [side, side, 3]."""
+    y, x = np.mgrid[:side, :side]
+    wave = np.sin((x * np.cos(label) + y * np.sin(label)) * 0.8 + rng.uniform(0, 6))
+    color = np.array([80, 40, -60]) if label % 2 else np.array([-60, 50, 70])
+    return np.clip(128 + wave[..., None] * color + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
+
+
+def write_class_folders(root: Path) -> None:
+    """Write train/ and val/ of four classes, 30 and 11 images each, as PNG files of 32 pixels."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 30), ("val", 11)):
+        for label, name in enumerate(("ash", "birch", "cedar", "date palm")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(draw(rng, label)).save(folder / f"{number:03}.png")
