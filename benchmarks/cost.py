@@ -76,7 +76,7 @@ def step(side: int = 224, batch: int = 64, classes: int = 1000) -> dict[str, flo
     mixed_precision = MixedPrecision(choose_precision("auto", "cpu"), torch.device("cpu"))
     network = AlexNet(layout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = SGD(network, default_recipe(layout))
-    views = torch.randn(batch, 3, side, side).to(mixed_precision.dtype_of_views, memory_format=torch.channels_last)
+    views = torch.randn(batch, 3, side, side).to(mixed_precision.input_dtype, memory_format=torch.channels_last)
     labels = torch.randint(0, classes, (batch,))
     seconds = []
     for _ in range(6):

@@ -89,7 +89,7 @@ class Bench:
     def views(self, layout: Arch, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         crop = layout.input.crop
         views = torch.randn(batch, 3, crop, crop, device=self.device).to(
-            self.mixed_precision.dtype_of_views, memory_format=torch.channels_last)
+            self.mixed_precision.input_dtype, memory_format=torch.channels_last)
         return views, torch.randint(0, layout.classes, (batch,), device=self.device)
 
 

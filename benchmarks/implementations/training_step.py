@@ -37,7 +37,7 @@ def plain_network(name: str) -> Any:
     maps = 3
     for number, one in enumerate(layout.conv, 1):
         layers += [nn.Conv2d(maps, one.width, one.kernel, one.stride, one.padding),
-                   *(modules[step] for step in layout.steps(number))]
+                   *(modules[step] for step in layout.post_ops(number))]
         maps = one.width
     network = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(layout.classes))
     network(batch(layout.input.crop, 2, 2)[0])  # sets the size of the lazy layer
@@ -83,7 +83,7 @@ def ours_step(name: str, precision: str, times: int = 1) -> Work:
     network = AlexNet(layout).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = SGD(network, default_recipe(layout))
     views, labels = batch(layout.input.crop, layout.classes)
-    views = views.to(mixed_precision.dtype_of_views, memory_format=torch.channels_last)
+    views = views.to(mixed_precision.input_dtype, memory_format=torch.channels_last)
 
     def step() -> None:
         for _ in range(times):
