@@ -118,7 +118,7 @@ def test_cost_is_measured_and_plotted(tmp_path, bench):
 def test_scaling_counts_as_many_bytes_as_the_model_predicts(tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text("before\n<!-- measured -->\nold\n<!-- end -->\nthen\n<!-- predicted -->\n<!-- end -->\nafter\n")
-    printed = ran("scaling.py", "--arch", "small", "--batch", 6, "--steps", 1, "--rounds", 1, "--only", "2-data-a",
+    printed = ran("scaling.py", "--arch", "small", "--batch", 6, "--steps", 1, "--rounds", 1, "--only", "2-data",
                   "--json", figures, "--page", page)
     alone, two = json.loads(figures.read_text())["rows"]
     assert (alone["processes"], alone["counted"], two["processes"]) == (1, 0, 2)
