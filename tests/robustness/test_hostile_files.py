@@ -14,15 +14,15 @@ import pytest
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize("offsets", [2, pytest.param(4, marks=slow)])
-def test_full_disk_and_read_only_folder_leave_existing_files_as_they_were(offsets: int):
-    finding = fulldisk.measure(offsets=offsets, bisections=0)
+@slow  # quick cover: a full disk in test_checkpoint.py and test_packing.py
+def test_full_disk_and_read_only_folder_leave_existing_files_as_they_were():
+    finding = fulldisk.measure(offsets=4, bisections=0)
     assert finding.holds, finding
 
 
-@pytest.mark.parametrize(("flips", "truncations"), [(6, 2), pytest.param(30, 10, marks=slow)])
-def test_every_flipped_bit_is_detected_and_the_previous_checkpoint_used(flips: int, truncations: int):
-    finding = bitflips.measure(flips=flips, truncations=truncations)
+@slow  # quick cover: damaged files in test_checkpoint.py and test_packed.py
+def test_every_flipped_bit_is_detected_and_the_previous_checkpoint_used():
+    finding = bitflips.measure(flips=30, truncations=10)
     assert finding.holds, finding
 
 
