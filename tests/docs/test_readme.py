@@ -73,7 +73,7 @@ def test_its_commands_work(files, capsys, monkeypatch):
         assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
     assert ran == ["explain", "explain", "explain", "reproduce", "reproduce", "diagnose", "figure",
-                   "train", "evaluate", "predict", "report", "diagnose", "figure", "figure",
+                   "check", "train", "evaluate", "predict", "report", "diagnose", "figure", "figure",
                    "neighbors", "attribute", "top-patches", "import", "import", "train", "export",
                    "evaluate", "reproduce", "serve", "serve", "predict"]
     assert (files / "runs" / "mine" / "report.html").is_file()
