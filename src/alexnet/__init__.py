@@ -9,7 +9,7 @@ first used, so `import alexnet` imports no torch.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from alexnet.api import evaluate, train
@@ -34,7 +34,7 @@ __all__ = ["AlexNet", "Arch", "InputSpec", "Model", "Recipe", "UserError", "__ve
            "load", "recipe", "train"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
 from alexnet._runtime.notes import say
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # these import torch
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
     from alexnet.models.checkpoint import Checkpoint
+    from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.state import State
@@ -71,7 +72,7 @@ def train(
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), out: str | Path | None = None, resume: bool = False, seed: int | None = None,
     save_minutes: float = 10.0, init: str | Path | None = None, freeze: str | None = None, device: str = "auto",
-    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: str = "data",
+    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data",
     timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
@@ -111,6 +112,16 @@ def train(
     return TrainedRun(request.out)
 
 
+class _SpecOptions(TypedDict):
+    """Fields of `RunSpec` that `train` passes on as they are."""
+
+    workers: int
+    save_minutes: float
+    micro_batch: int | None
+    parallel: Parallel
+    about: Mapping[str, str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Request:
     """What the caller of `train` asked for."""
@@ -126,8 +137,7 @@ class _Request:
     freeze: str | None
     precision: str
     progress: bool
-    options: dict[str, Any]
-    """Fields of `RunSpec` that are passed on as they are."""
+    options: _SpecOptions
 
     def note(self, line: str) -> None:
         """Print a line for the user, where progress is wanted."""
@@ -238,7 +248,7 @@ def _describe(trainer: Trainer, request: _Request, init: Checkpoint | None, resu
         yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}"
 
 
-def _ignore(event: Mapping[str, Any]) -> None:
+def _ignore(event: Mapping[str, object]) -> None:
     """For a run without progress bar."""
 
 

@@ -229,7 +229,7 @@ def test_a_half_written_log_line_is_ignored(tmp_path: Path):
     run = write_run(tmp_path)
     with (run / "log.jsonl").open("a") as log:
         log.write('{"event": "step", "st')
-    assert len(read_run(run).logged("epoch")) == 3
+    assert len(read_run(run).epochs) == 3
 
 
 def test_data_of_another_side_or_other_classes_is_an_error(run: Path, packed_images: PackedImages):

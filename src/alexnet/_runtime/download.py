@@ -8,9 +8,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any
+from typing import IO
 from urllib.parse import urlsplit
+from urllib.request import Request
 
 from alexnet._runtime.locks import file_lock
 from alexnet.errors import UserError
@@ -112,7 +114,9 @@ def _verify(url: str, partial: Path, checksum: str, remedy: str) -> None:
 class _SameHost(urllib.request.HTTPRedirectHandler):
     """Refuse a redirect to another host."""
 
-    def redirect_request(self, request: Any, answer: Any, code: int, text: str, headers: Any, url: str) -> Any:
+    def redirect_request(
+        self, request: Request, answer: IO[bytes], code: int, text: str, headers: HTTPMessage, url: str,
+    ) -> Request | None:
         target, requested = urlsplit(url).hostname, urlsplit(request.full_url).hostname
         if target != requested:
             raise UserError(f"{requested} redirects to {target}, and only the host that you named is asked",

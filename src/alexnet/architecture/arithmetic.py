@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.spec import Arch, Conv, Rounding
@@ -58,7 +57,7 @@ class Layer:
         """Bytes of the output for one image, in fp32."""
         return 4 * self.neurons
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "name": self.name, "kind": self.kind, "input": list(self.input_shape), "output": list(self.output_shape),
             "kernel": self.kernel, "stride": self.stride, "padding": self.padding, "groups": self.groups,
@@ -91,7 +90,7 @@ class Explanation:
     def activation_bytes(self) -> int:
         return sum(layer.activation_bytes for layer in self.layers)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "arch": self.arch.name, "input": [3, self.size, self.size], "smallest_input": smallest_input(self.arch),
             "parameters": self.parameters, "multiply_adds": self.multiply_adds,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from alexnet.architecture.arithmetic import Layer, explain, smallest_input
 from alexnet.architecture.presets import ARCHS, RECIPES, default_recipe
@@ -160,7 +159,7 @@ def _initialization(arch: Arch, init_std: float, init_bias: float) -> str:
     return f"{weights}, biases {init_bias:g}"
 
 
-def _numbers(values: Any) -> str:
+def _numbers(values: object) -> str:
     return ", ".join(f"{value:g}" for value in values) if isinstance(values, tuple) else str(values)
 
 
@@ -267,7 +266,7 @@ def _source(arch: Arch, recipe: Recipe, place: Place, fact: Fact | None, opposit
     return SOURCES[name].get(topic, SOURCES[name]["else"])
 
 
-def to_json(first: Arch, second: Arch, recipe: Recipe | None = None) -> dict[str, Any]:
+def to_json(first: Arch, second: Arch, recipe: Recipe | None = None) -> dict[str, object]:
     """The comparison as JSON values: `networks`, `recipes`, `differences`."""
     return {"networks": [first.name, second.name],
             "recipes": [(recipe or default_recipe(first)).name, default_recipe(second).name],

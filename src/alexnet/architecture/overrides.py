@@ -10,7 +10,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
@@ -18,6 +18,9 @@ from alexnet.architecture.spec import Arch, InputSpec
 from alexnet.errors import UserError, closest_match, did_you_mean, require
 
 Config = typing.TypeVar("Config", Arch, Recipe, InputSpec)
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+"""A value that JSON can hold."""
 
 SYNONYMS = {
     "lr": "learning_rate", "rate": "learning_rate", "eps": "learning_rate", "base_lr": "learning_rate",
@@ -74,7 +77,7 @@ def override(config: Config, settings: Iterable[str], prefix: str = "") -> Confi
     return from_json(type(config), tree)
 
 
-def _set(tree: dict[str, Any], config: type, parent: str, keys: list[str], text: str) -> None:
+def _set(tree: dict[str, Json], config: type, parent: str, keys: list[str], text: str) -> None:
     """Set one value in a JSON tree. parent: path of the tree, for messages. keys: path from the tree on."""
     hints = typing.get_type_hints(config)
     key, rest = keys[0], keys[1:]
@@ -85,13 +88,17 @@ def _set(tree: dict[str, Any], config: type, parent: str, keys: list[str], text:
             tree[key] = _convert(_parse(text, hints[key]), hints[key], path)
             return
         require(dataclasses.is_dataclass(hints[key]), f"{path} has no fields of its own", f"write {path}={text}")
-        _set(tree[key], hints[key], path, rest, text)
+        fields = tree[key]
+        assert isinstance(fields, dict)
+        _set(fields, hints[key], path, rest, text)
     elif stem in hints and (layer := _layer_type(hints[stem])):
         layers, index = tree[stem], key[len(stem):]
+        assert isinstance(layers, list)
         require(not index or 1 <= int(index) <= len(layers), f"there is no {path}",
                 f"the network has {stem}1 to {stem}{len(layers)}" if layers else f"the network has no {stem} layer")
         require(bool(rest), f"{path} has several fields", f"set one of them, as in {path}.width=64")
         for branch in [layers[int(index) - 1]] if index else layers:
+            assert isinstance(branch, dict)
             _set(branch, layer, path, rest, text)
     else:
         raise UserError(f"there is no setting {path!r}", _unknown_field(parent, key, config))
@@ -135,7 +142,7 @@ def _layer_type(hint: Any) -> Any:
     return arguments[0] if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]) else None
 
 
-def _parse(text: str, hint: Any) -> Any:
+def _parse(text: str, hint: Any) -> Json:
     """Read a value as JSON; `10,20` is a list where a tuple is wanted, and anything that is no JSON is a string."""
     wants_list = any(typing.get_origin(h) is tuple for h in (hint, *typing.get_args(hint)))
     try:
@@ -147,17 +154,17 @@ def _parse(text: str, hint: Any) -> Any:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def to_json(config: Any) -> dict[str, Any]:
+def to_json(config: Arch | Recipe | InputSpec) -> dict[str, Json]:
     """Convert a configuration (any dataclass) to values that JSON can hold."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_json(config: type[Config], tree: dict[str, Any]) -> Config:
+def from_json(config: type[Config], tree: Json) -> Config:
     """Make a configuration from JSON values. Raises UserError for unknown fields and wrong types."""
     return _convert(tree, config, config.__name__.lower())
 
 
-def first_difference(first: Any, second: Any, names: tuple[str, str] = ("then", "now")) -> str:
+def first_difference(first: object, second: object, names: tuple[str, str] = ("then", "now")) -> str:
     """The first value that differs between two JSON trees, as text: `learning_rate: 0.01 then, 0.1 now`."""
     if isinstance(first, dict) and isinstance(second, dict):
         key = next(key for key in first if first[key] != second.get(key))
@@ -165,7 +172,7 @@ def first_difference(first: Any, second: Any, names: tuple[str, str] = ("then", 
     return f"{first!r} {names[0]}, {second!r} {names[1]}"
 
 
-def _convert(value: Any, hint: Any, path: str) -> Any:
+def _convert(value: Json, hint: Any, path: str) -> Any:
     """Convert a JSON value to what the type hint says. path: for messages."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _convert_dataclass(value, hint, path)
@@ -191,10 +198,11 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     raise UserError(f"{path}: {value!r} is not {_describe(hint)}")
 
 
-def _convert_dataclass(value: Any, config: Any, path: str) -> Any:
+def _convert_dataclass(value: Json, config: Any, path: str) -> Any:
     hints = typing.get_type_hints(config)
-    require(isinstance(value, dict), f"{path}: {value!r} is not {_describe(config)}",
-            f"set one of its fields, as in {path}.{next(iter(hints))}")
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: {value!r} is not {_describe(config)}",
+                        f"set one of its fields, as in {path}.{next(iter(hints))}")
     for key in value:
         if key not in hints:
             raise UserError(f"{path} has no field {key!r}", did_you_mean(key, hints))

@@ -24,7 +24,7 @@ HTML_FILE = (".html", ".htm")
 def whole_number(kind: Any, tokens: Sequence[Token]) -> Any:
     """Convert as cyclopts does, but refuse a fraction for an integer option, which cyclopts would round."""
     if kind in (int, list[int]) and (fractions := [token.value for token in tokens if "." in token.value]):
-        raise ValueError(f"{fractions[0]} must be a whole number")
+        raise UserError(f"{fractions[0]} must be a whole number")
     return convert(kind, tokens)
 
 

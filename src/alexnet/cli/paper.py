@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -143,7 +143,7 @@ def reproduce(
         _reproduce_claim(claim, claims, device, json_)
 
 
-def _given(options: ClaimOptions | TableOptions) -> Mapping[str, Any]:
+def _given(options: ClaimOptions | TableOptions) -> Mapping[str, object]:
     """The options that differ from their default."""
     return {name: value for name, value in vars(options).items() if value != getattr(type(options), name)}
 

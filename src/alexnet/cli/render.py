@@ -170,7 +170,9 @@ def errors_table(measured: Sequence[Measured], images: str) -> RenderableType:
     table.add_row("ours", style="bold")
     for network in measured:
         errors = network.errors.to_json()
-        intervals = (f"{100 * low:.1f} to {100 * high:.1f}" for low, high in errors["interval"].values())
+        interval = errors["interval"]
+        intervals = (f"{100 * low:.1f} to {100 * high:.1f}"
+                     for low, high in (interval["top1_error"], interval["top5_error"]))
         table.add_row(f"  {escape(network.system)}", str(network.views), escape(images), f"{errors['top1_error']:.1%}",
                       f"{errors['top5_error']:.1%}", ", ".join(intervals))
     return Group(table, "", *_notes(measured))

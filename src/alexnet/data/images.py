@@ -105,16 +105,16 @@ def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: s
 
 def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
     if not data:
-        raise ValueError("it is empty")
+        raise UserError("it is empty")
     if len(data) > BYTE_LIMIT:
-        raise ValueError(_too_large(len(data)))
+        raise UserError(_too_large(len(data)))
     _quiet_pillow()
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         (width, height), limit = image.size, min(pixel_limit, WEBP_LIMIT if image.format == "WEBP" else PIXEL_LIMIT)
         if width * height > limit:
-            raise ValueError(f"it has {width:,} x {height:,} pixels, more than {limit:,}")
+            raise UserError(f"it has {width:,} x {height:,} pixels, more than {limit:,}")
         if image.format in ("JPEG", "MPO") and (scans := _scans(bytes(data))) > SCAN_LIMIT:
-            raise ValueError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
+            raise UserError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
             # Pillow may accept what the strict decoder refuses, such as a stray byte between two blocks.
             with contextlib.suppress(Exception):
@@ -222,7 +222,7 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     extremes = np.array([(values.min(), values.max()) for _, strip in _strips(image) for values in [np.asarray(strip)]])
     low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())  # NaN if any value is NaN
     if not np.isfinite((low, high)).all():
-        raise ValueError("it has pixels that are not numbers")
+        raise UserError("it has pixels that are not numbers")
     is_16_bit = image.mode.startswith("I;16") or image.format != "TIFF"
     scales = [65535.0] if is_16_bit else [1.0, 255.0, 65535.0][image.mode == "I" :]
     if low >= 0 and high <= scales[-1]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from alexnet._runtime.atomic_files import replace_durably
+from alexnet.architecture.overrides import Json
 from alexnet.data.quarantine import Quarantined
 from alexnet.errors import UserError, did_you_mean, require
 
@@ -163,13 +164,22 @@ def check_names(names: Iterable[str]) -> None:
 Record = TypeVar("Record")
 
 
-def to_json(value: Any) -> Any:
-    """A record as plain values that JSON holds."""
+def to_json(record: object) -> dict[str, Json]:
+    """A record, or a mapping, as plain values that JSON holds."""
+    content = _encode(record)
+    assert isinstance(content, dict)
+    return content
+
+
+def _encode(value: object) -> Json:
     if dataclasses.is_dataclass(value):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
-    return [to_json(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    assert value is None or isinstance(value, bool | int | float | str)
+    return value
 
 
 def from_json(kind: type[Record], content: object) -> Record:
@@ -235,19 +245,19 @@ def parse_record(kind: type[Record], data: bytes, path: Path | str) -> Record:
         raise UserError(f"{path} is invalid: {error.problem}", RESTORE) from None
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Json]) -> None:
     """Write all of it or nothing, with the format number and a checksum of itself."""
     content = {"format": FORMAT} | content
     text = json.dumps({"checksum": _digest(content)} | content, indent=1)
     replace_durably(path, text.encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Json]:
     """What `write_json` wrote. Raises UserError if it is damaged or of another format."""
     return parse_json(path.read_bytes(), path)
 
 
-def parse_json(data: bytes, path: Path | str) -> dict[str, Any]:
+def parse_json(data: bytes, path: Path | str) -> dict[str, Json]:
     """As `read_json`, of the bytes of a file at a path or a URL."""
     damaged = UserError(f"{path} is damaged or not of a packed folder: its checksum does not match", RESTORE)
     try:
@@ -261,5 +271,5 @@ def parse_json(data: bytes, path: Path | str) -> dict[str, Any]:
     return content
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _digest(content: dict[str, Json]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

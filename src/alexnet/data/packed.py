@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,7 @@ from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
 from alexnet.errors import UserError, did_you_mean
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 OnProgress = Callable[[int, int], object]
 """Called with (done, total)."""
 
@@ -346,7 +347,7 @@ class PackedSplit:
 # --- Files, checked ---------------------------------------------------------------------------------------------------
 
 
-def read_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+def read_array(path: Path, shape: tuple[int, ...], kind: type[Scalar]) -> NDArray[Scalar]:
     """Read a .npy file that must hold an array of this shape and type.
 
     Nothing is allocated for any other array, and nothing is unpickled. Raises UserError naming the file if it is

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from alexnet.architecture.overrides import Json
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.quarantine import QUARANTINE
@@ -31,7 +31,7 @@ class DataSummary:
     held_out: float = 0.0
     """Fraction of each class that was held out as `val`, where the source has no split; else 0."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """All fields as plain values."""
         return json.loads(json.dumps(asdict(self)))
 

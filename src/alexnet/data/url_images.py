@@ -12,10 +12,13 @@ import ipaddress
 import time
 import urllib.error
 import urllib.request
-from typing import Any
+from http.client import HTTPMessage
+from typing import IO, Any
 from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.request import Request
 
 from alexnet.data.images import BadImage
+from alexnet.errors import UserError
 
 MAX_BYTES = 50_000_000
 
@@ -36,7 +39,7 @@ def fetch_image(url: str, allow_private: bool = False) -> bytes:
     """
     try:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise ValueError("only http:// and https:// addresses are fetched")
+            raise UserError("only http:// and https:// addresses are fetched")
         opener = urllib.request.OpenerDirector()
         for handler in (urllib.request.ProxyHandler(), _HttpHandler(allow_private), _RedirectHandler(),
                         urllib.request.HTTPErrorProcessor(), urllib.request.HTTPDefaultErrorHandler()):
@@ -61,7 +64,7 @@ def _escaped(url: str) -> str:
 
 
 def _receive(opener: urllib.request.OpenerDirector, url: str) -> bytes:
-    """The response's body. Raises ValueError if it is too large, too slow or truncated."""
+    """The response's body. Raises UserError if it is too large, too slow or truncated."""
     began = time.monotonic()
     # Some image servers refuse requests without a User-Agent.
     request = urllib.request.Request(url, headers={"User-Agent": "alexnet", "Accept": "image/*"})
@@ -71,12 +74,12 @@ def _receive(opener: urllib.request.OpenerDirector, url: str) -> bytes:
         while block := response.read1(1 << 16):
             size += len(block)
             if size > MAX_BYTES or (declared.isdigit() and int(declared) > MAX_BYTES):
-                raise ValueError(f"it is larger than {MAX_BYTES / 1e6:g} MB")
+                raise UserError(f"it is larger than {MAX_BYTES / 1e6:g} MB")
             if time.monotonic() - began > MAX_SECONDS:
-                raise ValueError(f"it did not arrive within {MAX_SECONDS:g} seconds")
+                raise UserError(f"it did not arrive within {MAX_SECONDS:g} seconds")
             blocks.append(block)
         if declared.isdigit() and size < int(declared):
-            raise ValueError(f"it was truncated after {size:,} of {int(declared):,} bytes")
+            raise UserError(f"it was truncated after {size:,} of {int(declared):,} bytes")
         return b"".join(blocks)
 
 
@@ -87,9 +90,11 @@ class _RedirectedRequest(urllib.request.Request):
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     max_redirections = 5
 
-    def redirect_request(self, request: Any, response: Any, code: int, text: str, headers: Any, url: str) -> Any:
+    def redirect_request(
+        self, request: Request, response: IO[bytes], code: int, text: str, headers: HTTPMessage, url: str,
+    ) -> Request | None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ValueError(f"it redirects to {url[:100]}, which is not an http address")
+            raise UserError(f"it redirects to {url[:100]}, which is not an http address")
         made = super().redirect_request(request, response, code, text, headers, url)
         return made and _RedirectedRequest(
             made.full_url, headers=made.headers, origin_req_host=made.origin_req_host, unverifiable=True)
@@ -102,13 +107,13 @@ class _HttpHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         urllib.request.HTTPSHandler.__init__(self)
         self.allow_private = allow_private
 
-    def http_open(self, request: Any) -> Any:
+    def http_open(self, request: Request) -> http.client.HTTPResponse:
         return self.do_open(functools.partial(_Connection, check_peer=self._must_check_peer(request)), request)
 
-    def https_open(self, request: Any) -> Any:
+    def https_open(self, request: Request) -> http.client.HTTPResponse:
         return self.do_open(functools.partial(_SecureConnection, check_peer=self._must_check_peer(request)), request)
 
-    def _must_check_peer(self, request: Any) -> bool:
+    def _must_check_peer(self, request: Request) -> bool:
         if not isinstance(request, _RedirectedRequest) or self.allow_private:
             return False
         if request.has_proxy():  # the proxy connects for us, so the peer is the proxy
@@ -133,8 +138,8 @@ class _SecureConnection(_Connection, http.client.HTTPSConnection):
 
 
 def _refuse_private(host: str) -> None:
-    """Raise ValueError for an address that is not in the public network."""
-    error = ValueError(f"it redirects to {host}, a private address; allow that with --allow-private")
+    """Raise UserError for an address that is not in the public network."""
+    error = UserError(f"it redirects to {host}, a private address", "allow that with --allow-private")
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:  # a host name

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
+
+from alexnet.models.checkpoint import ErrorsJson
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class Errors:
         """The fraction of images whose true class is not among the five likeliest (§2)."""
         return self.top5_wrong / self.images if self.images else math.nan
 
-    def to_json(self) -> dict[str, Any]:
-        """`photographs`, `loss`, `top1_error`, `top5_error` (fractions), and `interval` with each error's 95%
-        interval."""
+    def to_json(self) -> ErrorsJson:
+        """The means and their 95% intervals."""
         return {
             "photographs": self.images, "loss": self.loss,
             "top1_error": self.top1_error, "top5_error": self.top5_error,
@@ -48,7 +48,7 @@ class Errors:
         }
 
     @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> Errors:
+    def from_json(cls, tree: ErrorsJson) -> Errors:
         """The sums that `to_json` was made from."""
         images = tree["photographs"]
         if not images:  # the means are NaN

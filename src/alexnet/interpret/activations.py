@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +107,7 @@ class ActivationReport:
     units: tuple[Units, ...]
     weights: tuple[Weights, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """All fields, and `ratio` of each layer with weights."""
         tree = asdict(self)
         for layer, measured in zip(tree["weights"], self.weights, strict=True):

@@ -16,17 +16,18 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_durably
-from alexnet.architecture.overrides import from_json, to_json
+from alexnet.architecture.overrides import Json, from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
@@ -44,6 +45,53 @@ class DamagedCheckpointError(UserError):
     """A file of a checkpoint is missing, or its checksum is wrong."""
 
 
+class IntervalJson(TypedDict):
+    """95% confidence intervals (`inference.metrics.wilson`), as fractions: lower and upper end."""
+
+    top1_error: Sequence[float]
+    top5_error: Sequence[float]
+
+
+class ErrorsJson(TypedDict, total=False):
+    """Errors on a set of images, as `inference.metrics.Errors.to_json` makes them; empty if they were not measured."""
+
+    photographs: int
+    """Number of images."""
+    loss: float
+    """Mean, in nats."""
+    top1_error: float
+    """A fraction."""
+    top5_error: float
+    """A fraction."""
+    interval: IntervalJson
+
+
+class PlateauJson(TypedDict):
+    """`training.schedule.Plateau`."""
+
+    best: float
+    waited: int
+    drops: int
+
+
+class StateJson(TypedDict, total=False):
+    """`training.state.State`, which documents the fields. Imported weights have at most `source`."""
+
+    seed: int
+    data: str
+    source: str
+    precision: str
+    step: int
+    epoch: int
+    plateau: PlateauJson
+    best_error: float
+    epoch_images: int
+    epoch_loss_sum: float
+    epoch_wrong: int
+    loss_scale: float
+    steps_since_overflow: int
+
+
 @dataclass
 class Checkpoint:
     """Everything that a checkpoint saves. Only resuming a run needs `training` and `velocity`."""
@@ -55,10 +103,10 @@ class Checkpoint:
     recipe: Recipe | None = None
     velocity: dict[str, Tensor] = field(default_factory=dict)
     """The optimizer's momentum buffers."""
-    training: dict[str, Any] = field(default_factory=dict)
-    """The trainer's state in plain values: step, epoch, seed, plateau, running sums, fingerprints of the data."""
-    errors: dict[str, Any] = field(default_factory=dict)
-    """Validation errors at the time of saving, as `inference.metrics.Errors.to_json` gives them."""
+    training: StateJson = field(default_factory=StateJson)
+    """Empty if the weights were not trained here."""
+    errors: ErrorsJson = field(default_factory=ErrorsJson)
+    """Validation errors at the time of saving; empty within an epoch."""
     provenance: Provenance = field(default_factory=Provenance)
     path: Path | None = None
     """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
@@ -95,11 +143,11 @@ class _Head(TypedDict):
     """checkpoint.json, without the SHA-256 of itself that the file also has."""
 
     format: int
-    arch: Any
+    arch: Json
     classes: list[str]
-    recipe: Any
-    training: dict[str, Any]
-    errors: dict[str, Any]
+    recipe: Json
+    training: StateJson
+    errors: ErrorsJson
     provenance: Provenance
     files: dict[str, _TensorFile]
     versions: dict[str, str]
@@ -117,7 +165,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         OSError: the disk is full or read-only; the error names the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    step = int(checkpoint.training.get("step", 0))
+    step = checkpoint.training.get("step", 0)
     files: dict[str, _TensorFile] = {}
     written: list[Path] = []
     try:
@@ -233,7 +281,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             mean_HWC=weights.pop("preprocess.mean"), weights=weights,
             recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
             velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
-            training=dict(head["training"]), errors=dict(head["errors"]), provenance=head["provenance"],
+            training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
             path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error

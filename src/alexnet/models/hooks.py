@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,8 +17,8 @@ def on_outputs(network: AlexNet, layers: Iterable[str], handle: Callable[[str, T
     Raises:
         UserError: the network has no layer of that name.
     """
-    def hook_of(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+    def hook_of(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
             handle(name, output)
 
         return hook

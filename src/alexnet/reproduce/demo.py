@@ -16,6 +16,7 @@ from alexnet.errors import UserError
 from alexnet.inference.evaluate import evaluate
 from alexnet.reproduce.report.page import write_report
 from alexnet.training.build import build
+from alexnet.training.events import EvaluationEvent
 from alexnet.training.progress_bar import TrainingBar
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Interrupted
@@ -81,8 +82,9 @@ def demo(
     with (out / "log.jsonl").open("a") as log:
         for views in (1, 10):
             errors = evaluate([(run.network, run.preprocess)], run.validation, views=views)
-            event = {"event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views}
-            log.write(json.dumps(event | errors.to_json()) + "\n")
+            event: EvaluationEvent = {
+                "event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views, **errors.to_json()}
+            log.write(json.dumps(event) + "\n")
             say(f"{out / 'last'}, the network after its last epoch: {errors.describe(views=views)}")
     return write_report(out, packed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from alexnet.reproduce.claims import CLAIMS
 
@@ -68,6 +68,46 @@ class Verdict:
         return f"{signs[self.sign]}, {significance} over {self.seeds} seeds{sizes[self.size]}"
 
 
+class VariantJson(TypedDict):
+    """`VariantResult`."""
+
+    name: str
+    values: list[float]
+    note: str
+    runs: list[str]
+
+
+class DifferenceJson(TypedDict):
+    """`Difference`."""
+
+    name: str
+    mean: float
+    half_width: float | None
+    """None for one seed."""
+
+
+class OutcomeJson(TypedDict):
+    """`Outcome`, as a line of a results file has it."""
+
+    claim: str
+    section: str
+    """Of the paper."""
+    statement: str
+    data: str
+    side: int
+    images: list[int]
+    """In training and in validation."""
+    epochs: int
+    seeds: list[int]
+    precision: str
+    paper: float | None
+    """The paper's number for the first difference."""
+    unit: Literal["times", "points"]
+    variants: list[VariantJson]
+    differences: list[DifferenceJson]
+    verdict: str
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A claim, measured on one data set."""
@@ -115,7 +155,7 @@ class Outcome:
                     else "larger" if (ours.mean - claim.paper) * claim.sign > 0 else "smaller")
         return Verdict(sign, len(ours.values), abs(effect) > ours.half_width, size)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OutcomeJson:
         """One line of a results file, less its provenance."""
         claim = CLAIMS[self.claim]
         return {
@@ -130,8 +170,8 @@ class Outcome:
             "verdict": str(self.verdict)}
 
     @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> Outcome:
-        return cls(tree["claim"], tree["data"], tree["side"], tuple(tree["images"]), tree["epochs"],
+    def from_json(cls, tree: OutcomeJson) -> Outcome:
+        return cls(tree["claim"], tree["data"], tree["side"], (tree["images"][0], tree["images"][1]), tree["epochs"],
                    tuple(tree["seeds"]), tree["precision"],
                    tuple(VariantResult(variant["name"], tuple(variant["values"]), variant["note"],
                                        tuple(variant["runs"])) for variant in tree["variants"]))

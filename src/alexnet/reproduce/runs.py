@@ -23,7 +23,8 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.models import checkpoint as ckpt
 from alexnet.training.build import build
-from alexnet.training.run_folder import Event, logged
+from alexnet.training.events import EpochEvent, Event
+from alexnet.training.run_folder import logged
 from alexnet.training.spec import RunSpec
 
 GIVE_UP_EPOCHS = 5
@@ -115,7 +116,7 @@ class Runs:
         return f"{arch.name.replace(' ', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{seed}"
 
 
-def _epochs(folder: Path) -> list[Event]:
+def _epochs(folder: Path) -> list[EpochEvent]:
     return [event for event in logged(folder) if event["event"] == "epoch"]
 
 
@@ -129,7 +130,7 @@ def _is_finished(folder: Path, recipe: Recipe) -> bool:
     return bool(epochs) and epochs[-1]["epoch"] >= recipe.epochs and (folder / "last" / ckpt.HEAD).exists()
 
 
-def _may_stop(epochs: Sequence[Event], error: float, max_epochs: float, chance: float) -> bool:
+def _may_stop(epochs: Sequence[EpochEvent], error: float, max_epochs: float, chance: float) -> bool:
     """Whether a run has reached an error, may take no more epochs, or is stuck at chance level."""
     errors = [event["train_error"] for event in epochs]
     stuck = len(errors) >= GIVE_UP_EPOCHS and min(errors) > 0.95 * chance

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +95,7 @@ def measure_table(
             for row, name in enumerate(names) for views in VIEWS]
 
 
-def to_json(measured: Sequence[Measured]) -> dict[str, Any]:
+def to_json(measured: Sequence[Measured]) -> dict[str, object]:
     """`paper` and `ours`, each a list of rows with errors as fractions."""
     def fraction(percent: float | None) -> float | None:
         return None if percent is None else round(percent / 100, 4)

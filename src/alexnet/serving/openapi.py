@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from alexnet.serving.limits import Limits
 
-Schema = dict[str, Any]
+Schema = dict[str, object]
+"""A part of the document."""
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff",
                "application/octet-stream")
@@ -20,6 +19,7 @@ def document(version: str, limits: Limits, needs_token: bool) -> Schema:
         limits: of the server.
         needs_token: whether the server requires a token.
     """
+    components: Schema = {"schemas": _SCHEMAS}
     document: Schema = {
         "openapi": "3.1.0",
         "info": {"title": "alexnet serve", "version": version,
@@ -33,12 +33,11 @@ def document(version: str, limits: Limits, needs_token: bool) -> Schema:
             "/ready": {"get": _ready()},
             "/metrics": {"get": _metrics()},
         },
-        "components": {"schemas": _SCHEMAS},
+        "components": components,
     }
     if needs_token:
         document["security"] = [{"token": []}]
-        document["components"] = {**document["components"],
-                                  "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return document
 
 

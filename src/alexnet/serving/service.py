@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from alexnet.inference.evaluate import probabilities
 from alexnet.inference.predictor import Model
+from alexnet.models.checkpoint import ErrorsJson
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
 from alexnet.serving.decoder import ImageDecoder
@@ -56,7 +57,7 @@ class Service:
     """
 
     model: Model
-    validation: Mapping[str, float] = field(default_factory=dict)
+    validation: ErrorsJson = field(default_factory=ErrorsJson)
     reference_set: ReferenceSet | None = None
     samples: Sequence[Sample] = ()
     token: str = ""

@@ -17,12 +17,12 @@ from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.transfer import transfer_weights
+from alexnet.training.events import Event
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
 from alexnet.training.parallel.strategies import parallelize
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.resume import checkpoint_to_resume
-from alexnet.training.run_folder import Event
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from alexnet._runtime.progress import Bar
 from alexnet.errors import Finding
+from alexnet.training.events import Event, StepEvent
 
-_SMOOTHED = ("loss", "train_error", "images_per_second", "waiting")
+_SMOOTHED: tuple[Literal["loss", "train_error", "images_per_second", "waiting"], ...] = (
+    "loss", "train_error", "images_per_second", "waiting")
 
 
 class TrainingBar(Bar):
@@ -20,27 +22,26 @@ class TrainingBar(Bar):
         self.epochs, self.steps, self.run, self.classes = epochs, 0, "", 0
         self.smoothed: dict[str, float] = {}
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Show one event of the run's log."""
-        kind = event["event"]
-        if kind == "start":
+        if event["event"] == "start":
             self.steps, self.classes = event["steps_per_epoch"], event["classes"]
-        elif kind == "step":
+        elif event["event"] == "step":
             self._show_step(event)
-        elif kind == "validating" and self.progress:
+        elif event["event"] == "validating" and self.progress:
             self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} images")
-        elif kind == "epoch":
+        elif event["event"] == "epoch":
             # With five classes or fewer the top-5 error is always 0.
             top5 = f", top-5 {event['val_top5_error']:.1%}" if self.classes > 5 else ""
             self.print_line(
                 f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "
                 f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "
                 f"{event['val_top1_error']:.1%}{top5}")
-        elif kind == "warning":
+        elif event["event"] == "warning":
             finding = Finding(event["kind"], event["subject"], event["problem"], event["remedy"])
             self.print_line(f"warning: {finding}")
 
-    def _show_step(self, event: dict[str, Any]) -> None:
+    def _show_step(self, event: StepEvent) -> None:
         for key in _SMOOTHED:  # the log has each step's own numbers
             self.smoothed[key] = 0.9 * self.smoothed.get(key, event[key]) + 0.1 * event[key]
         # All reader threads work ahead, so a step waits only if they together are slower than the network.
@@ -57,7 +58,7 @@ class ClaimBar(TrainingBar):
     def __init__(self) -> None:
         super().__init__(0)
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Show one event of a run's log."""
         if event["event"] == "start":
             self.epochs, self.run = event["epochs"], event["run"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,11 +13,9 @@ from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
 from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError
+from alexnet.training.events import Config, Event
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
-
-Event = dict[str, Any]
-"""One line of log.jsonl: `event` says which kind, the rest are numbers and names."""
 
 
 class RunLog:
@@ -61,7 +58,9 @@ def _is_before(event: Event, state: State) -> bool:
     """Whether an event is of the time before `state`, so that the resumed run does not log it again."""
     if event["event"] == "epoch":
         return event["epoch"] <= state.epoch
-    return event["event"] not in ("end", "evaluation") and event.get("step", 0) <= state.step
+    if event["event"] == "end" or event["event"] == "evaluation" or event["event"] == "validating":
+        return False
+    return event.get("step", 0) <= state.step
 
 
 def whole_lines(run: Path) -> list[str]:
@@ -98,7 +97,7 @@ def write_config(spec: RunSpec, precision: str, images: dict[str, int], processe
         readers: how many of them read their own images (1 for towers, which all read the same).
     """
     data = spec.data
-    config = {
+    config: dict[str, object] = {
         "arch": to_json(spec.arch), "recipe": to_json(spec.recipe), "seed": spec.seed, "precision": precision,
         "device": device_name(torch.device(spec.device)), "kernels": native.level(),
         "data": {"source": data.source, "packed": str(data.path.resolve()), "fingerprint": data.fingerprint,
@@ -110,7 +109,7 @@ def write_config(spec: RunSpec, precision: str, images: dict[str, int], processe
     replace_file(spec.out / "config.json", lambda path: path.write_text(json.dumps(config, indent=1)))
 
 
-def read_config(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> Config:
     """config.json. Raises UserError if the folder is no run's, or the file is missing or damaged."""
     path, remedy = run / "config.json", "`alexnet train --resume` writes it again"
     try:

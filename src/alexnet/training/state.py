@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from alexnet.errors import Finding, UserError
+from alexnet.models.checkpoint import StateJson
 from alexnet.training.schedule import Plateau
 
 
@@ -40,9 +41,12 @@ class State:
     steps_since_overflow: int = 0
 
     @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> State:
-        """The reverse of `asdict`."""
-        return cls(**{**tree, "plateau": Plateau(**tree["plateau"])})
+    def from_json(cls, tree: StateJson) -> State:
+        """The state that `to_json` gave."""
+        return replace(cls(**tree), plateau=Plateau(**tree["plateau"]))  # type: ignore[arg-type]
+
+    def to_json(self) -> StateJson:
+        return cast(StateJson, asdict(self))
 
     def count(self, images: int, loss: float, wrong: int) -> None:
         """Add a batch to the epoch's sums."""

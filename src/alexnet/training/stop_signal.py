@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
+"""What `signal.signal` takes and returns."""
 
 
 class StopSignal:
@@ -31,7 +33,7 @@ class StopSignal:
             if not repeatedly:
                 signal.signal(number, former[number])
 
-        former: dict[int, Any] = {}
+        former: dict[int, Handler] = {}
         with suppress(ValueError):  # Python allows handlers in the main thread only
             former |= {number: signal.signal(number, remember) for number in SIGNALS}
         try:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -28,12 +28,13 @@ from alexnet.models import checkpoint as ckpt
 from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
+from alexnet.training.events import Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.run_folder import Event, RunLog, write_config
+from alexnet.training.run_folder import RunLog, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
@@ -248,18 +249,23 @@ class Trainer:
     def _validating(self, done: int, total: int) -> None:
         """Report the progress of an evaluation; stop on a signal, after which the epoch is evaluated again."""
         if self.processes.first:
-            self.on_event({"event": "validating", "done": done, "total": total})
+            self.on_event(ValidatingEvent(event="validating", done=done, total=total))
         self._serve(Requests(stop=self.processes.all_reduce_max(self.signals.pending)))
 
     # --- Log and findings ---
 
-    def log_event(self, event: str, **values: Any) -> None:
-        """Write an event into the log and pass it to `on_event`, in rank 0."""
+    def log_event(self, event: str, **values: object) -> None:
+        """Write an event into the log and pass it to `on_event`, in rank 0.
+
+        Args:
+            event: the kind.
+            values: the other fields of the kind's class in `training.events`.
+        """
         if self.processes.first:
-            values = {"event": event, **values}
+            made = cast(Event, {"event": event, **values})
             if self._log:
-                self._log.write(values)
-            self.on_event(values)
+                self._log.write(made)
+            self.on_event(made)
 
     def _warn(self, findings: Iterable[Finding], step: int) -> None:
         for finding in findings:
@@ -279,8 +285,9 @@ class Trainer:
             yield
         except Diverged as diverged:
             if self._log:  # not on_event: the exception says the same
-                self._log.write({"event": "warning", "step": self.state.step, **asdict(diverged.finding),
-                                 "images": diverged.images})
+                finding = asdict(diverged.finding)
+                self._log.write(cast(WarningEvent, {
+                    "event": "warning", "step": self.state.step, **finding, "images": diverged.images}))
             if not self.processes.first:  # it was raised in all processes, and rank 0 reports it
                 raise SilentExit(2) from diverged
             raise
@@ -337,7 +344,7 @@ class Trainer:
         if self.processes.first:
             self._saver.save(ckpt.Checkpoint(
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
-                mean_HWC=self.preprocess.mean_HWC, velocity=velocity, training=asdict(self.state),
+                mean_HWC=self.preprocess.mean_HWC, velocity=velocity, training=self.state.to_json(),
                 errors=errors.to_json() if errors else {}, provenance=self.provenance), self.spec.out / name)
 
 

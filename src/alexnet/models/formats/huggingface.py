@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,8 +15,9 @@ from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
-from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.checkpoint import Checkpoint, ErrorsJson, StateJson
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_classes, parse_safetensors, shape_of
+from alexnet.models.provenance import Provenance
 
 CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
 """The files of a folder."""
@@ -71,11 +71,10 @@ def read_huggingface(folder: Path) -> Checkpoint:
         arch, names = from_json(Arch, config["arch"]), config["id2label"]
         damaged = [name for name, data in tensors.items()
                    if hashlib.sha256(data).hexdigest() != config["sha256"][name]]
-        fields: dict[str, Any] = {
-            "classes": name_classes(arch.classes, [str(names[str(index)]) for index in range(len(names))]),
-            "recipe": from_json(Recipe, config["recipe"]) if config["recipe"] else None,
-            "training": {"source": str(config["trained_on"])},
-            "errors": dict(config["errors"]), "provenance": dict(config["provenance"])}
+        classes = name_classes(arch.classes, [str(names[str(index)]) for index in range(len(names))])
+        recipe = from_json(Recipe, config["recipe"]) if config["recipe"] else None
+        training: StateJson = {"source": str(config["trained_on"])}
+        errors, provenance = ErrorsJson(**config["errors"]), Provenance(**config["provenance"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{folder / CONFIG} does not describe a network of this package ({error})",
                         "download it again, or name a folder that alexnet export wrote") from error
@@ -83,7 +82,8 @@ def read_huggingface(folder: Path) -> Checkpoint:
             "download it again")
     weights, mean = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
     return Checkpoint(arch=arch, weights=check_state_dict(weights, arch, folder / WEIGHTS),
-                      mean_HWC=_checked_mean(mean, arch.input.side, folder / MEAN), **fields)
+                      mean_HWC=_checked_mean(mean, arch.input.side, folder / MEAN), classes=classes, recipe=recipe,
+                      training=training, errors=errors, provenance=provenance)
 
 
 def _checked_mean(tensors: Mapping[str, Tensor], side: int, path: Path) -> Tensor:
@@ -124,13 +124,13 @@ def model_card(saved: Checkpoint, name: str) -> str:
     return "\n".join(lines)
 
 
-def _metadata(saved: Checkpoint, name: str) -> dict[str, Any]:
+def _metadata(saved: Checkpoint, name: str) -> dict[str, object]:
     """The fields that the hub reads: huggingface.co/docs/hub/model-cards."""
-    metadata: dict[str, Any] = {
+    metadata: dict[str, object] = {
         "library_name": "alexnet", "pipeline_tag": "image-classification", "tags": ["alexnet", "image-classification"]}
     if saved.errors:
-        metrics = [{"type": "accuracy", "name": f"top-{k} accuracy",
-                    "value": round(1 - saved.errors[f"top{k}_error"], 6)} for k in (1, 5)]
+        metrics = [{"type": "accuracy", "name": f"top-{k} accuracy", "value": round(1 - error, 6)}
+                   for k, error in ((1, saved.errors["top1_error"]), (5, saved.errors["top5_error"]))]
         dataset = {"name": f"validation images of {len(saved.classes)} classes", "type": "imagefolder"}
         metadata["model-index"] = [{"name": name, "results": [{
             "task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}]}]
@@ -151,8 +151,9 @@ def _measured(saved: Checkpoint) -> list[str]:
     errors = saved.errors
     if not errors:
         return ["It was not measured before it was exported."]
-    rows = [f"| top-{k} | {errors[f'top{k}_error']:.2%} | {low:.2%} to {high:.2%} |"
-            for k in (1, 5) for low, high in (errors["interval"][f"top{k}_error"],)]
+    interval = errors["interval"]
+    rows = [f"| top-{k} | {error:.2%} | {low:.2%} to {high:.2%} |" for k, error, (low, high) in (
+        (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))]
     return [f"On {errors['photographs']:,} validation images, one central view:", "",
             "| | error | 95% interval |", "|---|---|---|", *rows]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -13,9 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from alexnet.reproduce.figures.style import BLUE, INK, QUIET, RED, STYLE
+from alexnet.training.events import EpochEvent
 
 DASHED = (0, (3.2, 1.6))
 """matplotlib's line style of validation and of a second run."""
+
+
+CurveKey = Literal["train_loss", "val_loss", "train_error", "val_top1_error", "learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,8 @@ class Panel:
     """One set of axes: its title, and the keys of the `epoch` events of log.jsonl that it shows."""
 
     title: str
-    training: str
-    validation: str | None = None
+    training: CurveKey
+    validation: CurveKey | None = None
     percent: bool = False
 
 
@@ -36,7 +41,7 @@ PANELS = {
 
 
 @matplotlib.rc_context(STYLE)
-def learning_curves(epochs: Sequence[Mapping[str, float]], panels: Sequence[str] = tuple(PANELS)) -> Figure:
+def learning_curves(epochs: Sequence[EpochEvent], panels: Sequence[str] = tuple(PANELS)) -> Figure:
     """Draw loss, error and learning rate over epochs: training solid, validation dashed.
 
     Args:

@@ -105,13 +105,15 @@ def image_file(pixels: NDArray[np.uint8], kind: str) -> bytes:
     return file.getvalue()
 
 
-def _render(canvas: FigureCanvasSVG | FigureCanvasAgg, kind: str, style: dict[str, Any], **options: Any) -> bytes:
+def _render(
+    canvas: FigureCanvasSVG | FigureCanvasAgg, kind: str, style: dict[str, str], dpi: float | None = None,
+) -> bytes:
     file = io.BytesIO()
     undated = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context(STYLE | style), warnings.catch_warnings():
         # A class name may be in a script that the font lacks. A browser has it; a PNG shows boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        canvas.figure.savefig(file, format=kind, metadata=undated, **options)
+        canvas.figure.savefig(file, format=kind, metadata=undated, dpi=dpi)
     return file.getvalue()
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
 from alexnet.inference.validation import printable
+from alexnet.training.events import Config
 
 DATA = "DATA"
 """Stands in a command line for data whose folder is unknown."""
 
 
-def training_command(config: dict[str, Any]) -> str | None:
+def training_command(config: Config) -> str | None:
     """The command line that trains the run again: the one that was typed if config.json has it, else an equivalent one.
 
     None if the network or the recipe is not a preset with settings. Data whose folder is unknown is written DATA.
@@ -39,7 +39,7 @@ def training_command(config: dict[str, Any]) -> str | None:
     return printable(shlex.join(words))
 
 
-def follow_up_commands(config: dict[str, Any], checkpoint: str) -> list[str]:
+def follow_up_commands(config: Config, checkpoint: str) -> list[str]:
     """The command lines that evaluate the run's checkpoint and write its report."""
     words = shlex.split(training_command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
@@ -49,21 +49,21 @@ def follow_up_commands(config: dict[str, Any], checkpoint: str) -> list[str]:
         ["alexnet", "report", run, "--data", data])]
 
 
-def unnamed_data(config: dict[str, Any]) -> str | None:
+def unnamed_data(config: Config) -> str | None:
     """What DATA stands for in `training_command`; None if the command names the data."""
     return config["data"]["source"] if not config.get("command") and _data_argument(config) == DATA else None
 
 
-def _data_argument(config: dict[str, Any]) -> str:
+def _data_argument(config: Config) -> str:
     source: str = config["data"]["source"]
     return source if Path(source).is_absolute() else DATA
 
 
-def _changed(preset: Any, value: Any, path: str = "") -> dict[str, Any]:
+def _changed(preset: object, value: object, path: str = "") -> dict[str, object]:
     """Path -> value of every difference of two JSON values, as `override` takes them: `conv2.width`, `input.crop`."""
     if isinstance(value, dict) and isinstance(preset, dict):
         pairs = {f"{path}.{key}" if path else key: (preset.get(key), item) for key, item in value.items()}
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
+    elif isinstance(value, list) and isinstance(preset, list) and value and isinstance(value[0], dict):
         pairs = {f"{path}{number}": pair for number, pair in enumerate(zip(preset, value, strict=False), 1)}
     else:
         return {} if preset == value else {path: value}

@@ -71,7 +71,7 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, title: str =
 
 
 def _save_figures(run: RunData, folder: Path) -> None:
-    save_figure(learning_curves(run.logged("epoch")), folder / "learning_curves")
+    save_figure(learning_curves(run.epochs), folder / "learning_curves")
     save_figure(network_diagram(run.checkpoint.arch), folder / "architecture")
     save_figure(conv1_sheet(run.checkpoint), folder / "kernels")
     if run.predictions:

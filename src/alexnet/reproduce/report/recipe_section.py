@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from types import MappingProxyType
-from typing import Any
 
 from alexnet.inference.validation import printable
 from alexnet.reproduce.report.commands import follow_up_commands, training_command, unnamed_data
@@ -74,9 +73,9 @@ def recipe(run: RunData) -> RecipeSection:
         ])
 
 
-def _environment(run: RunData) -> dict[str, Any]:
+def _environment(run: RunData) -> dict[str, object]:
     config, data = run.config, run.config["data"]
-    rates = [event["images_per_second"] for event in run.logged("step") if "images_per_second" in event]
+    rates = [event["images_per_second"] for event in run.steps if "images_per_second" in event]
     init = run.checkpoint.provenance.get("init")
     environment = {
         "device": config.get("device"), "precision": config.get("precision"), "threads": config.get("threads"),
@@ -89,12 +88,12 @@ def _environment(run: RunData) -> dict[str, Any]:
     return {key: value for key, value in environment.items() if value not in (None, "")}
 
 
-def _settings(values: Mapping[str, Any], meanings: Mapping[str, str] = MappingProxyType({})) -> list[Setting]:
+def _settings(values: Mapping[str, object], meanings: Mapping[str, str] = MappingProxyType({})) -> list[Setting]:
     return [(key.replace("_", " "), printable(_text(value or EMPTY_VALUES.get(key, value))), meanings.get(key, ""))
             for key, value in values.items()]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A JSON value for a reader."""
     if isinstance(value, bool):
         return "yes" if value else "no"

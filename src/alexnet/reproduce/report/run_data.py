@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
 from alexnet.errors import Finding, UserError
@@ -14,7 +13,16 @@ from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.inference.validation import ValidationPredictions, predict_validation, printable
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce.figures.figure4 import QUERIES, nearest_in_training
-from alexnet.training.run_folder import Event, read_config, read_log
+from alexnet.training.events import (
+    Config,
+    EpochEvent,
+    EvaluationEvent,
+    Event,
+    SignalsEvent,
+    StepEvent,
+    WarningEvent,
+)
+from alexnet.training.run_folder import read_config, read_log
 
 SEARCHED_IMAGES = 4000
 """Most training images searched for the nearest ones; that takes about 15 seconds on a CPU."""
@@ -24,7 +32,7 @@ SEARCHED_IMAGES = 4000
 class RunData:
     """A run, as its folder holds it."""
 
-    config: dict[str, Any]
+    config: Config
     """config.json."""
     events: Sequence[Event]
     """log.jsonl."""
@@ -38,13 +46,25 @@ class RunData:
     training: PackedSplit | None = None
     """The split of those training images."""
 
-    def logged(self, kind: str) -> list[Event]:
-        """The log's events of one kind, in order."""
-        return [event for event in self.events if event["event"] == kind]
+    @property
+    def steps(self) -> list[StepEvent]:
+        return [event for event in self.events if event["event"] == "step"]
 
     @property
-    def last_epoch(self) -> Event:
-        return self.logged("epoch")[-1]
+    def signals(self) -> list[SignalsEvent]:
+        return [event for event in self.events if event["event"] == "signals"]
+
+    @property
+    def epochs(self) -> list[EpochEvent]:
+        return [event for event in self.events if event["event"] == "epoch"]
+
+    @property
+    def evaluations(self) -> list[EvaluationEvent]:
+        return [event for event in self.events if event["event"] == "evaluation"]
+
+    @property
+    def warnings(self) -> list[WarningEvent]:
+        return [event for event in self.events if event["event"] == "warning"]
 
     @property
     def data_name(self) -> str:
@@ -53,7 +73,7 @@ class RunData:
         return printable(source.name if source.is_absolute() else str(source))
 
 
-def finding_of(warning: Event) -> Finding:
+def finding_of(warning: WarningEvent) -> Finding:
     """The finding that a `warning` event of log.jsonl holds."""
     return Finding(warning["kind"], warning["subject"], warning["problem"], warning["remedy"])
 
@@ -72,7 +92,8 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     """
     events = read_log(run)
     if not any(event["event"] == "epoch" for event in events):
-        reason = f" ({finding_of(events[-1])})" if events and events[-1]["event"] == "warning" else ""
+        last = events[-1] if events else None
+        reason = f" ({finding_of(last)})" if last and last["event"] == "warning" else ""
         raise UserError(f"{run} has no finished epoch to report on{reason}", "train it for at least one epoch")
     evaluated = [str(event["checkpoint"]) for event in events if event["event"] == "evaluation"][-1:]
     # The log's errors are those of `last`. `best` stands in for it if `last` was removed.

@@ -11,12 +11,14 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.errors import Finding
 from alexnet.inference.metrics import wilson
 from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
-from alexnet.reproduce.figures.learning_curves import PANELS, learning_curves
+from alexnet.models.checkpoint import ErrorsJson
+from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning_curves
 from alexnet.reproduce.figures.style import svg
 from alexnet.reproduce.report.run_data import RunData, finding_of
-from alexnet.training.run_folder import Event
+from alexnet.training.events import EpochEvent
 
-Interval = tuple[float, float]
+Interval = Sequence[float]
+"""Lower and upper end."""
 
 
 @dataclass(frozen=True)
@@ -59,28 +61,34 @@ class Result:
 def result(run: RunData) -> Result:
     """The latest evaluation for each number of views, or what training measured."""
     arch, data = run.checkpoint.arch, run.config["data"]
-    evaluations = {event["views"]: event for event in run.logged("evaluation")
-                   if event["checkpoint"] == run.checkpoint_name}
-    measured = [evaluations[views] for views in sorted(evaluations)]
-    measured = measured or [{"views": 1} | (run.checkpoint.errors or _errors_of_epoch(run))]
-    first, has_top5 = measured[0], arch.classes > 5
-    right = {top: round((1 - first[f"top{top}_error"]) * first["photographs"]) for top in (1, 5)}
+    evaluations: dict[int, ErrorsJson] = {
+        event["views"]: event for event in run.evaluations if event["checkpoint"] == run.checkpoint_name}
+    measured = sorted(evaluations.items()) or [(1, run.checkpoint.errors or _errors_of_epoch(run))]
+    first, has_top5 = measured[0][1], arch.classes > 5
+    right_top1, right_top5 = (round((1 - error) * first["photographs"])
+                              for error in (first["top1_error"], first["top5_error"]))
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], run.checkpoint_name, first["photographs"], not evaluations, has_top5,
-        run.last_epoch["epoch"], run.config["recipe"]["epochs"], right[1], right[5], 1 - 1 / arch.classes,
+        run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
         1 - min(5, arch.classes) / arch.classes,
-        [(event["views"], [ErrorRate(top, event[f"top{top}_error"], event["interval"][f"top{top}_error"])
-                           for top in ((1, 5) if has_top5 else (1,))]) for event in measured],
-        len(run.logged("warning")))
+        [(views, _error_rates(errors)[: 2 if has_top5 else 1]) for views, errors in measured],
+        len(run.warnings))
 
 
-def _errors_of_epoch(run: RunData) -> Event:
+def _error_rates(errors: ErrorsJson) -> list[ErrorRate]:
+    """The top-1 and the top-5 error."""
+    top1, top5 = errors["interval"]["top1_error"], errors["interval"]["top5_error"]
+    return [ErrorRate(1, errors["top1_error"], top1), ErrorRate(5, errors["top5_error"], top5)]
+
+
+def _errors_of_epoch(run: RunData) -> ErrorsJson:
     """Errors of the last epoch in the log, for a checkpoint that was saved within the next one and so has none."""
     images = run.config["data"]["images"]["val"]
-    errors = {name: run.last_epoch[f"val_{name}"] for name in ("top1_error", "top5_error")}
-    return {"photographs": images, **errors,
-            "interval": {name: wilson(round(error * images), images) for name, error in errors.items()}}
+    top1, top5 = run.epochs[-1]["val_top1_error"], run.epochs[-1]["val_top5_error"]
+    return {"photographs": images, "top1_error": top1, "top5_error": top5,
+            "interval": {"top1_error": wilson(round(top1 * images), images),
+                         "top5_error": wilson(round(top5 * images), images)}}
 
 
 @dataclass(frozen=True)
@@ -96,15 +104,15 @@ class Curves:
     """Learning curves, and the numbers that they draw."""
 
     panels: Sequence[CurvePanel]
-    epochs: Sequence[Event]
+    epochs: Sequence[EpochEvent]
     label_smoothing: float
 
 
 def curves(run: RunData) -> Curves:
     """One figure for each panel, so that narrow screens show them one below the other."""
-    epochs = run.logged("epoch")
+    epochs = run.epochs
 
-    def ends(key: str) -> str:
+    def ends(key: CurveKey) -> str:
         return f"from {epochs[0][key]:.3g} to {epochs[-1][key]:.3g}"
 
     panels = []
@@ -136,9 +144,9 @@ class Diagnosis:
 
 def diagnosis(run: RunData) -> Diagnosis | None:
     """Judge the latest `signals` event of the log; None if there is none."""
-    if not (signals := run.logged("signals")):
+    if not (signals := run.signals):
         return None
-    arch, last, epoch = run.checkpoint.arch, signals[-1], run.last_epoch
+    arch, last, epoch = run.checkpoint.arch, signals[-1], run.epochs[-1]
     loss = loss_finding(epoch["train_loss"], arch.classes, epoch["step"], arch.norm)
     too_short = last["step"] <= WARM_UP_STEPS
     layers = [] if too_short else layer_findings(
@@ -160,5 +168,5 @@ class Warnings:
 
 def warnings(run: RunData) -> Warnings:
     """Every warning in the log."""
-    return Warnings([(event["step"], finding_of(event)) for event in run.logged("warning")], run.last_epoch["epoch"],
+    return Warnings([(event["step"], finding_of(event)) for event in run.warnings], run.epochs[-1]["epoch"],
                     run.config["recipe"]["epochs"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -121,7 +121,7 @@ class ProcessGroup:
             raise
         self.all_gather_text("")
 
-    def require_same_on_all_ranks(self, what: str, tree: Any) -> None:
+    def require_same_on_all_ranks(self, what: str, tree: object) -> None:
         """Raise UserError, in all processes at once, if one has another JSON tree than rank 0."""
         first, *others = [json.loads(text) for text in self.all_gather_text(json.dumps(tree))]
         for rank, other in enumerate(others, 1):

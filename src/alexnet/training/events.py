@@ -1,0 +1,191 @@
+"""Events of a run (the lines of log.jsonl, one TypedDict a kind) and the content of config.json, with units."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+from alexnet.architecture.overrides import Json
+from alexnet.interpret.activations import Signals
+from alexnet.models.checkpoint import ErrorsJson
+
+
+class RunTitle(TypedDict):
+    """What an event of any kind may also have."""
+
+    run: NotRequired[str]
+    """Title and seed of the run, in the events of `reproduce.runs.Runs`. It is not logged."""
+
+
+class StartEvent(RunTitle):
+    """Training starts or resumes."""
+
+    event: Literal["start"]
+    step: int
+    """Steps taken so far."""
+    epoch: int
+    """Epochs finished so far."""
+    steps_per_epoch: int
+    images: int
+    """Training images."""
+    classes: int
+    epochs: int
+    """The epoch that training ends with."""
+
+
+class StepEvent(RunTitle):
+    """A step is done. Every tenth is logged."""
+
+    event: Literal["step"]
+    step: int
+    """Counts from 1 over all epochs."""
+    epoch: int
+    """The epoch that the step belongs to, from 1."""
+    loss: float
+    """Mean loss of the batch, in nats."""
+    learning_rate: float
+    train_error: float
+    """Top-1 error of the batch, a fraction."""
+    images_per_second: float
+    """In all processes together, with the time to read the images."""
+    waiting: float
+    """Fraction of the step's time that was spent waiting for the images."""
+
+
+class SignalsEvent(RunTitle, Signals):
+    """Activation layers and weights were measured during a step (fractions of 1; see `Signals`)."""
+
+    event: Literal["signals"]
+    step: int
+
+
+class EpochEvent(RunTitle):
+    """An epoch is trained and evaluated on the validation images."""
+
+    event: Literal["epoch"]
+    step: int
+    """Steps taken so far."""
+    epoch: int
+    """Counts from 1."""
+    train_loss: float
+    """Mean over the epoch's training images, in nats."""
+    train_error: float
+    """Top-1 error on the epoch's random views, a fraction."""
+    val_loss: float
+    """In nats."""
+    val_top1_error: float
+    """A fraction."""
+    val_top5_error: float
+    """A fraction."""
+    learning_rate: float
+    """Of the epoch's last step."""
+
+
+class ValidatingEvent(RunTitle):
+    """Progress of the evaluation at the end of an epoch. It is not logged."""
+
+    event: Literal["validating"]
+    done: int
+    """Images."""
+    total: int
+    """Images."""
+
+
+class WarningEvent(RunTitle):
+    """A finding (`errors.Finding`)."""
+
+    event: Literal["warning"]
+    step: int
+    kind: str
+    subject: str
+    problem: str
+    remedy: str
+    images: NotRequired[list[str]]
+    """Where training diverged: names of the images of the step."""
+
+
+class EvaluationEvent(RunTitle, ErrorsJson):
+    """A checkpoint was evaluated after training."""
+
+    event: Literal["evaluation"]
+    step: int
+    """Steps that the checkpoint was trained for."""
+    checkpoint: str
+    """"last" or "best"."""
+    views: int
+    """Views of each image: 1 or 10."""
+
+
+class EndEvent(RunTitle):
+    """Training has reached its last epoch."""
+
+    event: Literal["end"]
+    step: int
+    epoch: int
+    best_top1_error: float
+    """The lowest validation error after an epoch, a fraction."""
+
+
+Event = (StartEvent | StepEvent | SignalsEvent | EpochEvent | ValidatingEvent | WarningEvent | EvaluationEvent
+         | EndEvent)
+"""`event` is the kind."""
+
+
+class DataConfig(TypedDict):
+    """The data that a run was trained on."""
+
+    source: str
+    """What the user named, or its absolute path."""
+    packed: NotRequired[str]
+    """Absolute path of the packed folder."""
+    fingerprint: NotRequired[str]
+    """`PackedDataset.fingerprint`."""
+    side: int
+    """Pixels per side of a stored image."""
+    classes: list[str]
+    images: dict[str, int]
+    """Split ("train", "val") -> number of images."""
+
+
+class ArchConfig(TypedDict):
+    """All fields of `architecture.spec.Arch` as JSON values; these are the ones that a report reads."""
+
+    name: str
+    activation: str
+    input: dict[str, Json]
+
+
+class RecipeConfig(TypedDict):
+    """All fields of `architecture.recipe.Recipe` as JSON values; these are the ones that a report reads."""
+
+    name: str
+    epochs: int
+    label_smoothing: NotRequired[float]
+
+
+class Config(TypedDict):
+    """config.json: everything that a run was started with."""
+
+    arch: ArchConfig
+    recipe: RecipeConfig
+    data: DataConfig
+    seed: NotRequired[int]
+    precision: NotRequired[str]
+    """The one that training uses: fp32, bf16 or fp16."""
+    device: NotRequired[str]
+    """Name of the processor or GPU."""
+    kernels: NotRequired[str]
+    """Instruction set of the native kernels; "" without them."""
+    threads: NotRequired[int]
+    versions: NotRequired[dict[str, str]]
+    """Of Python and torch."""
+    processes: NotRequired[int]
+    """How many train together."""
+    readers: NotRequired[int]
+    """How many of them read their own images."""
+    parallel: NotRequired[str]
+    """How they share the network; only with several processes."""
+    command: NotRequired[str]
+    """The command line that was typed."""
+    title: NotRequired[str]
+    note: NotRequired[str]
+    allocator: NotRequired[str]
