@@ -55,7 +55,7 @@ def end_without_teardown(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests run one at a time. Those of two hosts mostly wait for timeouts, so a second worker runs them meanwhile.
+    """Slow tests run one at a time. Those of two hosts mostly wait for timeouts, so another worker runs them meanwhile.
 
     `make slow` distributes by these groups.
     """
