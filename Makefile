@@ -28,9 +28,9 @@ check: $(STAMP)  ## ruff and mypy
 	@echo "== mypy"
 	$(BIN)/mypy
 
-slow: $(STAMP)  ## the slow tests, one at a time: about 15 minutes
+slow: $(STAMP)  ## the slow tests, one at a time, beside those that wait for two hosts
 	@echo "== pytest: slow tests"
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu" --numprocesses 2 --dist loadgroup
 
 gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

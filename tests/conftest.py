@@ -54,6 +54,16 @@ def end_without_teardown(config: pytest.Config) -> None:
         os._exit(config.stash[EXIT_STATUS])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests run one at a time. Those of two hosts mostly wait for timeouts, so another worker runs them meanwhile.
+
+    `make slow` distributes by these groups.
+    """
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group("two hosts" if "two_hosts" in item.nodeid else "one at a time"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         requirements.require_module(*mark.args)

@@ -287,7 +287,7 @@ def test_the_ending_gives_the_format_and_to_overrides_it(run, arguments, file, t
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["run", "net.tflite"], "net.tflite does not tell the format by its ending"),
+    (["run", "net.tflite"], "net.tflite has no ending that names the format"),
     (["run", "net.onnx", "--to", "tflite"], "tflite"),
     (["run", "net.pth"], "cifar is not torchvision's network"),
     (["run", "net", "--from-pixels"], "safetensors holds weights and no preprocessing"),

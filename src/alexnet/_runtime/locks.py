@@ -1,7 +1,7 @@
 """A file lock between processes and threads: fcntl on Linux and macOS, msvcrt on Windows.
 
 The operating system releases the lock when its process ends, however it ends. A lock file that a killed process
-leaves behind therefore blocks nobody.
+leaves behind therefore blocks no other process.
 """
 
 from __future__ import annotations

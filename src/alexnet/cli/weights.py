@@ -96,6 +96,6 @@ def export(
     from alexnet.models.formats.open_weights import open_weights
 
     if to is None and out.suffix not in FORMAT_OF:
-        raise UserError(f"{out} does not tell the format by its ending (.onnx, .pt2, .pth, or none for a folder with "
+        raise UserError(f"{out} has no ending that names the format (.onnx, .pt2, .pth, or none for a folder with "
                         "safetensors)", "add --to onnx, torch-export, torchvision or safetensors")
     print(write(open_weights(checkpoint), out, to or FORMAT_OF[out.suffix], from_pixels=from_pixels).describe())

@@ -196,7 +196,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:  # a type hint is a type, a union or a Literal: Any
-    """The value as the type hint wants it. `where` is its path within the record, for the message."""
+    """The value converted to the type hint. `where` is its path within the record, for the message."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     below = "" if where == "it" else f"{where}."
     if dataclasses.is_dataclass(kind):

@@ -32,7 +32,7 @@ GIVE_UP_EPOCHS = 5
 
 
 class _StopTraining(Exception):
-    """Raised by the callback of a run that need not go on."""
+    """Raised by the callback of a run that need not continue."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TimeToError:
     epochs: float
     """Interpolated linearly between two epochs; the recipe's number of epochs if the error was not reached."""
     seconds: float
-    """Of training; NaN if the run was too short to tell its speed."""
+    """Of training; NaN if the run was too short to measure its speed."""
     reached: bool
     error: float
     """Training error of the epoch that reached it, or of the last."""

@@ -1,4 +1,4 @@
-"""How a run resumes: which run in a folder may go on, and with what it must agree.
+"""How a run resumes: which run in a folder may continue, and what must be the same.
 
 A resumed run ends, on a CPU, bit for bit where an uninterrupted one ends: everything that a run is between two steps is
 in the checkpoint out/last (weights, velocity and `State`), and everything random is a function of (seed, epoch, image)
@@ -31,7 +31,7 @@ def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:
 
 
 def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Checkpoint | None:
-    """The checkpoint from which a run goes on; None if it starts from the beginning.
+    """The checkpoint from which a run continues; None if it starts from the beginning.
 
     Args:
         spec: the run, with the number of classes in its `arch`.
@@ -48,7 +48,7 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
         require(spec.resume or not (out / "log.jsonl").exists(), f"{out} holds a run that was stopped",
                 f"add --resume, or {other_out}")
         return None
-    require(spec.resume, f"{out} already holds a run", f"add --resume to go on with it, or {other_out}")
+    require(spec.resume, f"{out} already holds a run", f"add --resume to continue it, or {other_out}")
     saved = ckpt.load(out / "last", with_velocity=True)
     saved_state = State.from_json(saved.training)
     _require_same_run(spec, state, saved, saved_state)
@@ -76,4 +76,4 @@ def _require_same_order(spec: RunSpec, saved_state: State, readers: int) -> None
         former = read_config(spec.out)["readers"]
         require(training.lanes(former) == training.lanes(readers),
                 f"{spec.out} was stopped within an epoch that {former} processes read, and {readers} would read the "
-                "stream in another order", f"go on with {former} to the epoch's end")
+                "stream in another order", f"continue with {former} to the epoch's end")
