@@ -36,7 +36,7 @@ from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint, saver
 from alexnet.training.build import build
-from alexnet.training.run_folder import Event
+from alexnet.training.events import Event
 from alexnet.training.spec import RunSpec
 
 WARM, SAVED = 2, 4
