@@ -171,6 +171,7 @@ def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingB
     from alexnet.training.resume import resumable
     from alexnet.training.spec import RunSpec
 
+    _require_outside(request.out, request.data)
     resume = request.resume or group.restarted
     saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
     init = open_weights(request.init) if request.init and not saved else None
@@ -221,6 +222,14 @@ def _short_settings(options: Mapping[str, float | None], settings: Sequence[str]
     return made
 
 
+def _require_outside(out: Path, data: str) -> None:
+    """Raise UserError for a run folder within a folder of images, where it would be read as a class."""
+    folder = Path(data).resolve()
+    require(not (folder.is_dir() and folder in (out.resolve(), *out.resolve().parents)),
+            f"the run folder {out} is inside the data {data}, and would be read as a class of images",
+            "choose a folder outside it with --out")
+
+
 def _default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
     """runs/ARCH-DATA, or runs/finetune-DATA."""
     name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
@@ -239,11 +248,11 @@ def _describe(trainer: Trainer, request: _Request, init: Checkpoint | None, resu
                f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
     yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
            f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
-    yield (f"device {trainer.device.type}, precision {state.precision}, kernels {level() or 'none'}"
+    yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
            + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
            + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
     if resumed and state.epoch >= recipe.epochs:
-        yield f"the run has already trained {state.epoch} of {recipe.epochs} epochs; train longer with --epochs"
+        yield f"the run has already trained {state.epoch} epochs; give --epochs more than that to train longer"
     elif resumed:
         yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}"
 
@@ -360,8 +369,11 @@ def open_data(
     """
     from alexnet._runtime.native import set_sigbus_message
     from alexnet.data.open import open_or_stream
+    from alexnet.data.quarantine import left_out_note
 
     packed = open_or_stream(str(data), side, say=note, trained_on=trained_on)
+    if left_out := left_out_note(packed.path, packed.quarantined):
+        note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed

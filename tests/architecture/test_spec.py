@@ -63,7 +63,7 @@ def test_overrides_are_checked_together():
     ("input.crop=300", "crop 300 exceeds image side 256"),
     ("classes=many", "a whole number"),
     ("classes=1", "at least 2"),
-    ("dropout", "write it as field=value"),
+    ("dropout", "has no value; write --set dropout=VALUE"),
     ("dropout.p=0.5", "has no fields of its own"),
     ("dropout=1", "0 <= p < 1"),
     ("towers=3", "multiple of 3"),

@@ -65,7 +65,7 @@ def test_attribute_and_top_patches_draw_and_print(files, capsys):
     assert alexnet("attribute", "model", "photos/val/ash/000.png", "--class", "b", "--out", "b.svg") == 0
     output = capsys.readouterr().out
     assert "photos/val/ash/000.png: b" in output
-    assert " percentage points, averaged over the squares that cover that pixel" in output
+    assert " percentage points on average" in output
     assert (files / "b.svg").read_text().startswith("<svg")
 
     assert alexnet("top-patches", "model", "photos", "--layer", "conv3", "--unit", "2", "--unit", "0", "--count", "4",
@@ -85,7 +85,7 @@ def test_attribute_and_top_patches_draw_and_print(files, capsys):
     (["attribute", "model", "photos/val/ash/000.png", "--class", "dog"], "has no class 'dog'"),
     (["attribute", "model", "photos/val/ash/000.png", "--layer", "fc6"], "no maps called 'fc6'"),
     (["top-patches", "model", "photos", "--layer", "relu9"], "no layer 'relu9'"),
-    (["top-patches", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has 16 units, 0 to 15; 16 is none"),
+    (["top-patches", "model", "photos", "--layer", "relu5", "--unit", "16"], "relu5 has no unit 16, only 0 to 15"),
     (["top-patches", "model", "photos", "--layer", "relu5", "--count", "0"], "--count 0 must be at least 1"),
     (["top-patches", "model", "photos", "--layer", "relu5", "--count", "613"], "--count 613 must be at most 50"),
     (["top-patches", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif"),

@@ -33,7 +33,7 @@ def test_a_finished_run_is_resumed_without_repeating_its_options(run, class_fold
     assert alexnet("train", class_folders, "--resume", "--out", run, "--epochs", 6) == 0
     printed = capsys.readouterr()
     assert "best top-1 error" in printed.out
-    assert "the run has already trained 6 of 6 epochs; train longer with --epochs" in printed.err
+    assert "the run has already trained 6 epochs; give --epochs more than that to train longer" in printed.err
 
 
 def test_a_run_with_a_damaged_checkpoint_is_resumed_from_the_previous_one(run, class_folders, tmp_path):
@@ -48,6 +48,26 @@ def test_a_run_with_a_damaged_checkpoint_is_resumed_from_the_previous_one(run, c
     assert "resuming after 5 of 6 epochs" in done.stderr
     assert json.loads(head.read_text())["training"] == json.loads(
         (run / "last" / "checkpoint.json").read_text())["training"]
+
+
+def test_images_that_cannot_be_decoded_are_named_when_training_and_in_the_log(class_folders, tmp_path, capsys):
+    shutil.copytree(class_folders, tmp_path / "PHOTOS")
+    broken = tmp_path / "PHOTOS" / "train" / "ash" / "broken.png"
+    broken.write_bytes((tmp_path / "PHOTOS" / "train" / "ash" / "000.png").read_bytes()[:200])
+    assert alexnet("train", tmp_path / "PHOTOS", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
+    assert "1 image could not be decoded and is left out, such as train/ash/broken.png" in capsys.readouterr().err
+    events = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    (warning,) = [event for event in events if event["event"] == "warning"]
+    assert warning["kind"] == "images_left_out"
+    assert "train/ash/broken.png" in warning["problem"]
+
+
+@pytest.mark.parametrize("place", ["", "runs/mine", "train/run"])
+def test_a_run_folder_inside_the_images_is_refused_before_anything_is_written(class_folders, tmp_path, capsys, place):
+    shutil.copytree(class_folders, tmp_path / "PHOTOS")
+    assert alexnet("train", tmp_path / "PHOTOS", *SMALL, "--out", tmp_path / "PHOTOS" / place) == 2
+    assert "is inside the data" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "PHOTOS").iterdir()} == {"train", "val"}
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(class_folders, tmp_path):

@@ -72,7 +72,7 @@ def override(config: Config, settings: Iterable[str], prefix: str = "") -> Confi
     tree = to_json(config)
     for setting in settings:
         path, equals, text = setting.partition("=")
-        require(bool(equals), f"{prefix}{setting} is not a setting", "write it as field=value")
+        require(bool(equals), f"--set {prefix}{setting} has no value", f"write --set {prefix}{setting}=VALUE")
         _set(tree, type(config), prefix.removesuffix("."), path.strip().split("."), text.strip())
     return from_json(type(config), tree)
 

@@ -50,6 +50,7 @@ def pack(
     set_allocator(allocator)
 
     from alexnet.data.packing import choose_side, pack_with_bar
+    from alexnet.data.quarantine import left_out_note
     from alexnet.data.sources.detect import open_dataset
 
     dataset = open_dataset(source, held_out=held_out)
@@ -57,6 +58,8 @@ def pack(
         say(f"note: {note}")
     packed = pack_with_bar(
         dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
+    if left_out := left_out_note(packed.path, packed.quarantined):
+        say(f"note: {left_out}")
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
 

@@ -149,9 +149,9 @@ def attribute(
     row, column = divmod(int(found.occlusion_HW.argmax()), found.occlusion_HW.shape[1])
     print(f"{image}: {found.label}, {found.probability:.1%}")
     view, drop = len(found.view_HWC), found.occlusion_HW.max()
-    print(f"occlusion: a gray square of {found.window} pixels lowers this most around row {row}, column {column} of "
-          f"the {view}x{view} view: by {100 * drop:.1f} percentage points, averaged over the squares that cover that "
-          "pixel")
+    print(f"occlusion: covering the area around row {row}, column {column} of the {view}x{view} view with a gray "
+          f"square of {found.window} pixels lowers this probability most: by {100 * drop:.1f} percentage points on "
+          "average")
     if found.guided_HWC is None:
         say("note: guided backpropagation and deconvnet are defined for ReLUs, which this network does not have")
     print(f"figure: {paths[0]}")

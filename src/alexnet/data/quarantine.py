@@ -25,6 +25,16 @@ class Quarantined:
     """Why it cannot be decoded."""
 
 
+def left_out_note(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -> str:
+    """One line for the user on the images that were left out of a pack; "" if there are none."""
+    images = [image for split in by_split.values() for image in split]
+    if not images:
+        return ""
+    count = f"{len(images):,} image{'s' * (len(images) > 1)}"
+    return (f"{count} could not be decoded and {'are' if len(images) > 1 else 'is'} left out, such as "
+            f"{images[0].name} ({images[0].reason}); all are in {folder / QUARANTINE}")
+
+
 def write_quarantine(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -> Path | None:
     """Write one line for each quarantined image: split, name and reason, separated by tabs.
 

@@ -95,7 +95,7 @@ def find_top_patches(
     shape = next(entry.output_shape for entry in explain(arch).layers if entry.name == layer)
     units = list(units) or evenly_spaced(shape[0], DEFAULT_UNITS).tolist()
     for unit in units:
-        require(0 <= unit < shape[0], f"{layer} has {shape[0]} units, 0 to {shape[0] - 1}; {unit} is none of them")
+        require(0 <= unit < shape[0], f"{layer} has no unit {unit}, only 0 to {shape[0] - 1}")
     require(count >= 1, f"--count {count} must be at least 1")
 
     outputs_UM, places_UM2 = _largest_outputs(model, split, layer, units, count, on_progress)

@@ -20,7 +20,7 @@ class Limits:
     is read, else as soon as the received bytes exceed it."""
     total_body_bytes: int = 64_000_000
     """All bodies that are being received or processed: bounds the memory of the server. Above it the server evicts the
-    upload with the largest bytes x age, with 503."""
+    upload with the largest product of bytes and age, with 503."""
     body_seconds: float = 20.0
     """Time in which a body must arrive, so that slow clients do not hold memory. Rejected with 408."""
     images: int = 64

@@ -105,7 +105,7 @@ class UploadReader:
         return b"".join(chunks)
 
     def _evict(self) -> None:
-        """Give up the upload with the largest bytes x age, so that unfinished uploads do not block all others."""
+        """Give up the upload with the largest product of bytes and age, so that others are received."""
         now = asyncio.get_running_loop().time()
         ending = {body for body in self._incoming if body.is_evicted or body.timeout.expired()}
         candidates = self._incoming - ending

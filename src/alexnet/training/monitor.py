@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from alexnet.architecture.spec import Arch
+from alexnet.data.packed import PackedDataset
+from alexnet.data.quarantine import QUARANTINE
 from alexnet.errors import Finding
 from alexnet.interpret.activations import Signals
 from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding
@@ -31,6 +33,14 @@ class Monitor:
             return []
         finding = loss_finding(sum(self._losses) / len(self._losses), self.arch.classes, step, self.arch.norm)
         return [finding] if finding else []
+
+    def data_findings(self, data: PackedDataset) -> list[Finding]:
+        """Report images that could not be decoded and are not in the data."""
+        images = [image for split in data.quarantined.values() for image in split]
+        if not images:
+            return []
+        problem = f"{len(images):,} images could not be decoded and were left out, such as {images[0].name}"
+        return [Finding("images_left_out", "", problem, f"{data.path / QUARANTINE} lists them with the reasons")]
 
     def unit_findings(self, step: int, signals: Signals) -> list[Finding]:
         """Report saturated and dead units, each kind once, and none before the weights have settled.

@@ -115,6 +115,7 @@ class Trainer:
         with self._recording(), self.signals.caught(repeatedly=self.processes.size > 1):
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs)
+            self._log_warnings(self.monitor.data_findings(self.spec.data), state.step)
             while state.epoch < self.spec.recipe.epochs:
                 self.train_epoch()
                 errors = self.close_epoch()
@@ -270,6 +271,12 @@ class Trainer:
     def _warn(self, findings: Iterable[Finding], step: int) -> None:
         for finding in findings:
             self.log_event("warning", step=step, **asdict(finding))
+
+    def _log_warnings(self, findings: Iterable[Finding], step: int) -> None:
+        """Log findings that were printed when the data was opened, for the report."""
+        for finding in findings:
+            if self._log:
+                self._log.write(cast(WarningEvent, {"event": "warning", "step": step, **asdict(finding)}))
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
