@@ -41,13 +41,12 @@ IMAGE_DPI = 120
 """Dots per inch of figures of images; more would add bytes and no detail."""
 
 
-def write_report(run: Path, packed: PackedDataset | None = None, *, title: str = "", note: str = "") -> Path:
+def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = "") -> Path:
     """Write RUN/report.html atomically, and its figures as files in RUN/figures/.
 
     Args:
         run: the run's folder.
         packed: the data; without it the page has no sections on images.
-        title: default: that of config.json, or the names of network and data.
         note: a caveat to show beside the result; default: that of config.json.
 
     Returns:
@@ -62,7 +61,7 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, title: str =
         trim_blocks=True, lstrip_blocks=True)
     environment.filters["typeset"] = typeset
     page = environment.get_template("report.html").render(
-        title=title or data.config.get("title") or f"{data.checkpoint.arch.name} on {data.data_name}",
+        title=data.config.get("title") or f"{data.checkpoint.arch.name} on {data.data_name}",
         note=note or data.config.get("note", ""), palette=Markup(stylesheet(":root")),
         **{section.__name__: section(data) for section in SECTIONS})
     _save_figures(data, run / "figures")
