@@ -29,17 +29,17 @@ def test_training_fits_a_terminal(columns):
         bar.progress.refresh()
     lines = file.getvalue().splitlines()
     assert any("epoch 100/100" in line and "7399/7400" in line for line in lines)
-    assert any("waiting for data 19%, network-bound" in line and "loss 2.303" in line for line in lines)
+    assert any("waiting for data 19%, limit: compute" in line and "loss 2.303" in line for line in lines)
     assert any("validating: 3,798 of 3,925 images" in line for line in lines)
 
 
-def test_a_run_that_waits_for_data_is_shown_as_reading_bound(monkeypatch):
+def test_a_run_that_waits_for_data_is_shown_as_limited_by_reading(monkeypatch):
     texts = []
     monkeypatch.setattr(Bar, "__call__", lambda self, done, total, text="", title=None: texts.append(text))
     bar = TrainingBar(1)
     bar.show(START)
     bar.show(STEP | {"waiting": 0.9})
-    assert "waiting for data 90%, reading-bound" in texts[0]
+    assert "waiting for data 90%, limit: reading" in texts[0]
 
 
 def test_a_claims_bar_names_the_run_in_progress():

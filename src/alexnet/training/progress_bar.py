@@ -45,9 +45,9 @@ class TrainingBar(Bar):
         for key in _SMOOTHED:  # the log has each step's own numbers
             self.smoothed[key] = 0.9 * self.smoothed.get(key, event[key]) + 0.1 * event[key]
         # All reader threads work ahead, so a step waits only if they together are slower than the network.
-        bottleneck = "reading data" if self.smoothed["waiting"] > 0.2 else "computation"
+        bottleneck = "reading" if self.smoothed["waiting"] > 0.2 else "compute"
         text = ("loss {loss:.3f}, error {train_error:.1%}, {images_per_second:,.0f} img/s, "
-                "waiting for data {waiting:.0%}, limited by {}").format(bottleneck, **self.smoothed)
+                "waiting for data {waiting:.0%}, limit: {}").format(bottleneck, **self.smoothed)
         title = f"{self.run}, epoch" if self.run else "epoch"
         self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
 
