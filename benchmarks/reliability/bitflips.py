@@ -113,7 +113,7 @@ class Trainer:
 
 
 def is_named(folder: Path, name: str) -> bool:
-    """Whether damage to a packed folder is told with the file's name, by whoever opens it or then reads all of it."""
+    """Whether opening or verifying a damaged packed folder names the damaged file."""
     try:
         open_packed(folder).verify()
     except ValueError as error:
