@@ -26,7 +26,9 @@ class StopSignal:
 
         Args:
             repeatedly: whether a second signal does no more than the first. It should under a launcher, which passes on
-                what the terminal has sent to all processes already; else, a second Ctrl-C ends the process.
+                what the terminal has sent to all processes already; else, a second Ctrl-C ends the process. It also
+                holds after an error: a launcher that notices a lost host sends SIGTERM while this process is still on
+                its way to say so, and kills it soon enough if it never ends.
         """
         def remember(number: int, frame: FrameType | None) -> None:
             self.pending = number
@@ -38,6 +40,13 @@ class StopSignal:
             former |= {number: signal.signal(number, remember) for number in SIGNALS}
         try:
             yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
+        except BaseException:
+            if not repeatedly:
+                _restore(former)
+            raise
+        _restore(former)
+
+
+def _restore(handlers: dict[int, Handler]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
