@@ -1,0 +1,113 @@
+"""Images whose labels do not come from folders (a table, file names, annotations) -> a data set with splits."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from alexnet.data.dataset import Dataset, distinct
+from alexnet.data.imagenet_classes import NAMES
+from alexnet.data.layout import _hold_out as hold_out
+from alexnet.data.layout import is_image
+from alexnet.data.sources.folders import WNID
+from alexnet.data.tree import FileTree, is_junk_file
+from alexnet.errors import UserError, require
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledImage:
+    """An image file of a tree, and what is known of it."""
+
+    file: str
+    label: str
+    split: str = ""
+    """`train`, `val` or `test`; "" if no split is stated."""
+
+
+def image_files(tree: FileTree) -> list[str]:
+    """The files that count as images by their names, without hidden ones and those of operating systems."""
+    return [file for file in tree.files if is_image(file) and not is_junk_file(file.rpartition("/")[2])]
+
+
+def split_name(word: str) -> str:
+    """`train`, `val` or `test` if the word means that, such as `Training` or `valid`; else ""."""
+    return {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+            "eval": "val", "test": "test", "testing": "test"}.get(word.strip().lower(), "")
+
+
+def class_order(labels: set[str]) -> tuple[str, ...]:
+    """Labels in sorted order; 2 before 10 if all are whole numbers."""
+    numbers = all(label.isascii() and label.isdecimal() for label in labels)
+    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if numbers else None))
+
+
+def split_of_folder(file: str) -> str:
+    """The split that the first folder with the name of a split states, such as `val` of `valid/a.jpg`; else ""."""
+    return next(filter(None, map(split_name, file.split("/")[:-1])), "")
+
+
+def make_dataset(
+    tree: FileTree, images: Iterable[LabeledImage], held_out: float, seed: int, notes: Sequence[str],
+    words: Mapping[str, str] | None = None,
+) -> Dataset:
+    """The data set of these images.
+
+    Args:
+        held_out, seed: as for `layout.read_layout`, where the images have no validation split.
+        notes: what the source understood and left out.
+        words: readable names of labels that are WordNet IDs.
+
+    Raises:
+        UserError: there are fewer than two classes, or two that differ in upper and lower case only.
+    """
+    by_split: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for image in sorted(images, key=lambda image: image.file):
+        by_split[image.split or "train"][image.label].append(image.file)
+    found = class_order({label for labels in by_split.values() for label in labels})
+    _require_classes(tree, found)
+    splits, held_out, split_notes = _choose_splits(by_split, held_out, seed)
+    number = {label: index for index, label in enumerate(found)}
+    wnids = found if all(map(WNID.fullmatch, found)) else None
+    classes = found if wnids is None else distinct([(words or NAMES).get(wnid, wnid) for wnid in wnids], wnids)
+    counts = ", ".join(f"{sum(map(len, labels.values())):,} {split}" for split, labels in splits.items())
+    missing = [f"class {label!r} has no training images" for label in found if not splits["train"].get(label)]
+    require(not missing, f"{tree.source}: {missing[0] if missing else ''}", "add some, or leave the class out")
+    return Dataset(
+        tree.name, classes,
+        {split: [tree.image(file, number[label]) for label in found for file in labels.get(label, ())]
+         for split, labels in splits.items()},
+        tree.source, wnids, (*notes, f"{len(found):,} classes; images: {counts}", *split_notes), held_out=held_out)
+
+
+def _require_classes(tree: FileTree, classes: Sequence[str]) -> None:
+    if len(classes) < 2:
+        holds = f"one class, {classes[0]!r}" if classes else "no labeled images"
+        raise UserError(f"{tree.source} holds {holds}, and a classifier needs two or more", "check the labels")
+    spellings = Counter(name.casefold() for name in classes)
+    if same := [name for name in classes if spellings[name.casefold()] > 1]:
+        raise UserError(f"the labels {same[0]!r} and {same[1]!r} differ in upper and lower case only",
+                        "give both the same spelling")
+
+
+def _choose_splits(
+    by_split: Mapping[str, Mapping[str, list[str]]], held_out: float, seed: int,
+) -> tuple[dict[str, Mapping[str, list[str]]], float, list[str]]:
+    """The splits, the fraction that was held out, and notes on both."""
+    splits = dict(by_split)
+    if "train" not in splits:  # only val, or only test: data without a split
+        splits = {"train": splits.pop("val", None) or splits.pop("test"), **splits}
+    if "val" not in splits and "test" in splits:
+        splits["val"] = splits.pop("test")
+        return splits, 0.0, ["the test images are the validation set: there is no other"]
+    if "val" in splits or not held_out:
+        return splits, 0.0, []
+    splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed)
+    held = sum(map(len, splits["val"].values()))
+    return splits, held_out, [f"there is no validation split, so {held_out:.0%} of each class was held out "
+                              f"({held:,} images, chosen by name and seed {seed})"]
+
+
+def left_out(count: int, what: str, example: str) -> str:
+    """A note on what was left out."""
+    return f"{count:,} {what} and {'is' if count == 1 else 'are'} left out, such as {example}"
