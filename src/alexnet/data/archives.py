@@ -46,7 +46,8 @@ def open_archive(path: Path) -> ZipTree | TarTree | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return ZipTree(path)
     if any(head.startswith(compression.magic) for compression in COMPRESSIONS):
-        return (plain := decompressed_tar(path)) and TarTree(plain, path)
+        plain = decompressed_tar(path)
+        return TarTree(plain, path) if plain else None
     return TarTree(path, path) if is_tar_header(head) else None
 
 
@@ -111,7 +112,7 @@ class ZipTree:
         self.skipped: dict[str, str] = {}
 
     def read(self, file: str) -> bytes:
-        """The bytes of a member. Raises BadImage, naming it, if they are damaged or more than an image file may have."""
+        """The bytes of a member. Raises BadImage, naming it, if it is damaged or larger than an image file may be."""
         member, name = self._members[file], f"{file} in {self.path}"
         if member.file_size > BYTE_LIMIT:
             raise BadImage(f"{name} has {member.file_size:,} bytes, more than {BYTE_LIMIT:,}", "leave it out")

@@ -107,7 +107,7 @@ def _class_names(tree: FileTree, version: Version, folder: str) -> tuple[str, ..
     file = folder + version.classes_file
     if version.label_bytes:
         return tuple(tree.read(file).decode("utf-8", "replace").split())
-    names = read_pickled_dict(tree.read(file), f"{file} in {tree.source}").get(version.classes_key)
+    names = read_pickled_dict(tree.read(file), f"{file} in {tree.source}").get(version.classes_key, b"")
     require(isinstance(names, list), f"{file} in {tree.source} has no {version.classes_key}", _DOWNLOAD_AGAIN)
     return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
 
@@ -122,7 +122,7 @@ def _read_file(tree: FileTree, version: Version, file: str) -> tuple[NDArray[np.
         planes, labels = records[:, version.label_bytes :], records[:, version.label_bytes - 1]
     else:
         batch = read_pickled_dict(data, name)
-        planes, labels = batch.get("data"), np.asarray(batch.get(version.label_key, ()))
+        planes, labels = batch.get("data", b""), np.asarray(batch.get(version.label_key, ()))
         require(isinstance(planes, np.ndarray) and planes.dtype == np.uint8
                 and planes.shape == (len(labels), _PIXEL_BYTES) and labels.dtype.kind in "iu",
                 f"{name} does not hold uint8 data and {version.label_key} of the same number of images",

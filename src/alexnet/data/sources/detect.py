@@ -121,7 +121,7 @@ def _require_images(tree: FileTree) -> None:
         raise UserError(f"{tree.source} holds no images but other archives, such as {inner[0]}",
                         f"name the folder that they are in, with ImageNet's {ilsvrc.DEVKIT}.tar.gz"
                         if ilsvrc.VAL in tree.source or ilsvrc.TRAIN in tree.source else
-                        f"name that archive, or unpack it and name the folder")
+                        "name that archive, or unpack it and name the folder")
 
 
 def _not_found(source: str | Path) -> UserError:

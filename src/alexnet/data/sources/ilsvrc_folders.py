@@ -47,9 +47,8 @@ def open_flat_validation(tree: FileTree, validation: list[str], held_out: float,
             images.append(LabeledImage(file, wnid, split))
         else:
             unlabeled.append(file)
-    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}"]
-    if unlabeled:
-        notes.append(left_out(len(unlabeled), "images have no labels", unlabeled[0]))
+    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}",
+             *left_out(unlabeled, "image", "without a label")]
     return make_dataset(tree, images, held_out, seed, notes, NAMES)
 
 
@@ -59,15 +58,16 @@ def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
     if SOLUTION in named:
         return _read_solution(tree, named[SOLUTION]), named[SOLUTION]
     if TRUTH in named and META in named:
-        synsets, numbers = read_synsets(tree.read(named[META])), tree.read(named[TRUTH]).split()
+        synsets = read_synsets(tree.read(named[META]))
+        numbers = [int(line) for line in tree.read(named[TRUTH]).split()]
     elif isinstance(tree, FolderTree) and f"{DEVKIT}.tar.gz" in tree.files:
         synsets, numbers = read_devkit(tree.root)
     else:
         raise UserError(f"{tree.source} has ImageNet's validation images in one folder, and no file with their labels",
                         f"put Kaggle's {SOLUTION}, or ImageNet's {DEVKIT}.tar.gz, into {tree.source}")
-    require(all(int(number) in synsets for number in numbers), f"{TRUTH} in {tree.source} has a class that {META} lacks",
+    require(set(numbers) <= set(synsets), f"{TRUTH} in {tree.source} has a class that {META} does not have",
             "download the devkit again")
-    return {index: synsets[int(number)].wnid for index, number in enumerate(numbers, 1)}, TRUTH
+    return {index: synsets[number].wnid for index, number in enumerate(numbers, 1)}, TRUTH
 
 
 def _read_solution(tree: FileTree, file: str) -> dict[int, str]:

@@ -124,10 +124,9 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
             if found.setdefault(files[0], image) != image:
                 raise UserError(f"{table.name} labels {cell} twice: {found[files[0]].label!r} and {label!r}",
                                 "leave one of the rows out")
-    kinds = "a single class" if columns.one_hot else "a label"
-    notes = [left_out(len(cells), f"rows of {table.name} {what}", cells[0]) for cells, what in (
-        (absent, "name no image of the data"), (unlabeled, f"do not have {kinds}"),
-        (repeated, "repeat an earlier row")) if cells]
+    notes = [*left_out(absent, "row", f"of {table.name} without an image in the data"),
+             *left_out(unlabeled, "row", f"of {table.name} without a {'single class' if columns.one_hot else 'label'}"),
+             *left_out(repeated, "row", f"of {table.name} equal to an earlier one")]
     return LabelTable(table, columns, tuple(found.values()), tuple(notes))
 
 
@@ -208,6 +207,5 @@ def _dataset(
             other = images.setdefault(image.file, image)
             require(other.label == image.label, f"two tables label {image.file}: {other.label!r}, and {image.label!r} "
                     f"in {table.table.name}", "name the right one with --labels FILE.csv")
-    if without_row := [file for file in files if file not in images]:
-        said.append(left_out(len(without_row), "images have no row in the table", without_row[0]))
+    said += left_out([file for file in files if file not in images], "image", "without a label in the table")
     return make_dataset(tree, images.values(), held_out, seed, [*said, *notes])

@@ -96,7 +96,7 @@ def _choose_splits(
     """The splits, the fraction that was held out, and notes on both."""
     splits = dict(by_split)
     if "train" not in splits:  # only val, or only test: data without a split
-        splits = {"train": splits.pop("val", None) or splits.pop("test"), **splits}
+        splits["train"] = splits.pop("val" if "val" in splits else "test")
     if "val" not in splits and "test" in splits:
         splits["val"] = splits.pop("test")
         return splits, 0.0, ["the test images are the validation set: there is no other"]
@@ -108,6 +108,12 @@ def _choose_splits(
                               f"({held:,} images, chosen by name and seed {seed})"]
 
 
-def left_out(count: int, what: str, example: str) -> str:
-    """A note on what was left out."""
-    return f"{count:,} {what} and {'is' if count == 1 else 'are'} left out, such as {example}"
+def left_out(names: Sequence[str], noun: str, why: str) -> list[str]:
+    """A note on what was left out, with the number and the first of the names; none if there are none.
+
+    Args:
+        noun: what the names are, in the singular.
+        why: what is wrong with them, to follow the noun.
+    """
+    plural = "s" * (len(names) != 1)
+    return [f"left out: {len(names):,} {noun}{plural} {why}, such as {names[0]}"] if names else []

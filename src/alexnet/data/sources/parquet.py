@@ -72,7 +72,8 @@ def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, s
     for file, found in columns.items():
         require(found == first, f"{root / file} has other columns or class names than {root / files[0]}",
                 "name a folder with the files of one data set")
-    tree = _ParquetImages(TarTree(_copied(root, files, first.image), root), name)
+    tree = _ParquetImages(TarTree(_copied(root, files, first.image), root / files[0] if len(files) == 1 else root),
+                          name)
     images, unlabeled = [], []
     for index, file in enumerate(files):
         for row, label in enumerate(_label_cells(root / file, first)):
@@ -81,9 +82,8 @@ def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, s
                 images.append(LabeledImage(member, label, split_of_parquet(file)))
             else:
                 unlabeled.append(f"row {row} of {file}")
-    notes = [f"Parquet: {len(files):,} files, images in column {first.image!r}, labels in {first.label!r}"]
-    if unlabeled:
-        notes.append(left_out(len(unlabeled), "rows have no image or no label", unlabeled[0]))
+    notes = [f"Parquet: {len(files):,} file{'s' * (len(files) != 1)}, images in column {first.image!r}, labels in "
+             f"{first.label!r}", *left_out(unlabeled, "row", "without an image or a label")]
     return make_dataset(tree, images, held_out, seed, notes)
 
 

@@ -1,4 +1,4 @@
-"""Labels in file names, such as `cat.0.jpg`: patterns that a user gives with --label-pattern, and a suggestion of one."""
+"""Labels in file names, such as `cat.0.jpg`: the pattern that --label-pattern gives, and a suggestion of one."""
 
 from __future__ import annotations
 
@@ -54,9 +54,8 @@ def open_pattern(tree: FileTree, pattern: str, held_out: float, seed: int) -> Da
             unmatched.append(file)
     require(bool(found), f"the label pattern {pattern!r} matches none of the {len(unmatched):,} images of {tree.source}"
             + (f", such as {unmatched[0]}" if unmatched else ""), f"give one {_EXAMPLES}")
-    notes = [f"labels: from the file names, by the pattern {pattern!r}"]
-    if unmatched:
-        notes.append(left_out(len(unmatched), "images do not match the pattern", unmatched[0]))
+    notes = [f"labels: from the file names, by the pattern {pattern!r}",
+             *left_out(unmatched, "image", "with other names")]
     return make_dataset(tree, found, held_out, seed, notes)
 
 

@@ -66,7 +66,8 @@ class _Type:
     dtype: np.dtype[np.integer[Any]]
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.dtype = self.dtype.newbyteorder("<" if state[1] in ("|", b"|") else _text(state[1]))
+        if _text(state[1]) == ">":
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 class _Reconstruct:

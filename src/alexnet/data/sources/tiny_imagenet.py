@@ -41,11 +41,9 @@ def open_tiny_imagenet(tree: FileTree, annotations: str) -> Dataset:
             unlabeled.append(file)
     require(any(image.split == "train" for image in images), f"{tree.source} has no {root}train/WNID/images",
             "download it again")
-    notes = ["Tiny ImageNet: labels from train/ and from val_annotations.txt"]
-    if unlabeled:
-        notes.append(left_out(len(unlabeled), "images have no labels", unlabeled[0]))
-    if label_of:
-        notes.append(f"{len(label_of):,} of {len(lines):,} validation images are missing, such as {next(iter(label_of))}")
+    notes = ["Tiny ImageNet: labels from train/ and from val_annotations.txt",
+             *left_out(unlabeled, "image", "without a label"),
+             *left_out(list(label_of), "line", "of val_annotations.txt without an image")]
     return make_dataset(tree, images, 0.0, 0, notes, _read_words(tree, f"{root}words.txt") | NAMES)
 
 
