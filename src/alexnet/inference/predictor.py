@@ -47,6 +47,9 @@ class Model:
     network: AlexNet
     preprocess: Preprocess
     classes: tuple[str, ...]
+    """Names of the outputs; "output 0", "output 1", ... if they are unknown."""
+    class_names_known: bool = True
+    """False: the weights came without class names, so no output can be matched with a class of a data set."""
     trained_on: str = ""
     """Fingerprint of the training images, if known."""
     fast: FastNetwork | None = None
@@ -175,7 +178,7 @@ def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> M
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
     """The model of a checkpoint; `device` and `fast` are as for `load`."""
     network = saved.network().to(device)
-    return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
+    return Model(network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
                  saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.path)
 
 
