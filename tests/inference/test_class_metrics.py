@@ -21,7 +21,8 @@ def drawn(images, classes, seed, absent=()):
     return labels, probabilities.astype(np.float32)
 
 
-@pytest.mark.parametrize(("images", "classes", "absent"), [(500, 7, ()), (200, 3, (1,)), (60, 12, (0, 11)), (40, 2, ())])
+@pytest.mark.parametrize(("images", "classes", "absent"), [
+    (500, 7, ()), (200, 3, (1,)), (60, 12, (0, 11)), (40, 2, ())])
 def test_values_equal_scikit_learns(images, classes, absent):
     labels, probabilities = drawn(images, classes, images, absent)
     predicted = probabilities.argmax(1)

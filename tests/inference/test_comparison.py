@@ -14,7 +14,8 @@ from alexnet.inference.comparison import (
 )
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (0, 6), (6, 0), (10, 25), (7, 7), (300, 380), (2600, 2400)])
+@pytest.mark.parametrize(("first", "second"), [
+    (0, 0), (1, 0), (0, 6), (6, 0), (10, 25), (7, 7), (300, 380), (2600, 2400)])
 def test_mcnemar_equals_scipys_binomial_test(first, second):
     expected = binomtest(first, first + second).pvalue if first + second else 1.0
     assert mcnemar(first, second) == pytest.approx(expected)
@@ -48,7 +49,8 @@ def test_a_detectable_difference_is_found_four_times_in_five():
     images, disagreeing = 2000, 0.1
     difference = detectable_difference(200, images)
     assert 0.018 < difference < 0.022  # 2.80 sqrt(0.1 / 2000) = 0.0198
-    draws = rng.multinomial(images, [(disagreeing - difference) / 2, (disagreeing + difference) / 2, 1 - disagreeing], 2000)
+    one_sided = (disagreeing - difference) / 2, (disagreeing + difference) / 2
+    draws = rng.multinomial(images, [*one_sided, 1 - disagreeing], 2000)
     found = np.mean([mcnemar(first, second) < 0.05 for first, second, _ in draws])
     assert 0.74 < found < 0.84  # the exact test is a little conservative
     assert images_needed(90, 130, 2000) == pytest.approx(2000 * (difference / 0.02) ** 2, rel=0.15)
