@@ -91,15 +91,15 @@ def _read_classes(split: SplitFolder, source: str, ignored: list[Ignored]) -> di
     """
     found: dict[str, ImageFolder] = {}
     keys: dict[str, ImageFolder] = {}
-    for folder in split.classes.values():
+    for name, folder in split.classes.items():
         if not folder.image_count:
             require_supported(folder, source)
             ignored.append(Ignored(f"{folder.path}/", "no images", 0))
             continue
-        other = keys.setdefault(_class_key(folder.name), folder)
+        other = keys.setdefault(_class_key(name), folder)
         require(other is folder, f"{other.path}/ and {folder.path}/ in the folder {source} have the same name but for "
                 "case, accents' encoding or blanks", "merge them, or rename one")
-        found[_class_name(folder.name)] = folder
+        found[_class_name(name)] = folder
     return {name: found[name] for name in sorted(found, key=int if are_numbers(tuple(found)) else None)}
 
 

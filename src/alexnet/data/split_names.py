@@ -54,6 +54,6 @@ def _parse(name: str) -> tuple[Kind, tuple[str, ...]] | None:
 
 
 def is_neutral(name: str) -> bool:
-    """Whether a folder's name says nothing about a class, such as images, data, or the name of a split."""
+    """Whether a folder's name says nothing about a class, such as images, unknown, or the name of a split."""
     words = _SEPARATORS.split(name.casefold())
-    return all(word in _AFFIXES or not word for word in words) or bool(split_kinds([name]))
+    return all(word in {*_AFFIXES, "unknown", ""} for word in words) or _parse(name) is not None
