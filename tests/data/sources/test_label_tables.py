@@ -60,7 +60,7 @@ def test_rows_and_images_that_do_not_fit_are_counted_and_named(tmp_path: Path):
     assert "left out: 2 rows of labels.csv without an image in the data, such as gone.jpg" in notes
     assert "left out: 1 row of labels.csv without a label, such as a2.jpg" in notes
     assert "left out: 1 row of labels.csv equal to an earlier one, such as b1.jpg" in notes
-    assert "left out: 3 images without a label in the table, such as a2.jpg" in notes
+    assert "left out: 3 images without a label, such as a2.jpg" in notes
 
 
 def test_numbered_labels_are_in_the_order_of_their_numbers(tmp_path: Path):
@@ -122,7 +122,7 @@ def test_kaggle_has_a_table_for_the_training_images_and_a_form_for_predictions(t
     dataset = open_dataset(root)
     assert (len(dataset.splits["train"]), len(dataset.splits["val"]), dataset.held_out) == (18, 2, 0.1)
     assert all(name.startswith("train/") for name in labels(dataset))
-    assert "left out: 2 images without a label in the table, such as test/x0.jpg" in said(dataset)
+    assert "left out: 2 images without a label, such as test/x0.jpg" in said(dataset)
     assert "not used: sample_submission.csv is a form for predictions" in said(dataset)
 
 

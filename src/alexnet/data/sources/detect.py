@@ -7,7 +7,7 @@ from pathlib import Path
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.archives import open_archive
 from alexnet.data.dataset import Dataset
-from alexnet.data.layout import EXTENSIONS
+from alexnet.data.image_tree import EXTENSIONS
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders

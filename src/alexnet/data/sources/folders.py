@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from alexnet.data.dataset import Dataset, distinct
+from alexnet.data.image_tree import is_image
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.layout import Layout, is_image, read_layout
+from alexnet.data.layout import Layout, read_layout
 from alexnet.data.tree import FileTree, FolderTree, is_junk_folder
 from alexnet.errors import UserError
 
@@ -27,13 +28,12 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
     except UserError:
         _require_not_one_class(tree)
         raise
-    labels = {name: label for label, name in enumerate(layout.class_folders)}
-    splits = {split: [tree.image(name, labels[class_folder])
-                      for class_folder, names in images.items() for name in names]
+    labels = {name: label for label, name in enumerate(layout.classes)}
+    splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
               for split, images in layout.splits.items()}
-    wnids = layout.class_folders if all(map(WNID.fullmatch, layout.class_folders)) else None
+    wnids = layout.classes if all(map(WNID.fullmatch, layout.classes)) else None
     return Dataset(tree.name, _class_names(layout, tree, wnids), splits, tree.source, wnids, layout.notes,
-                   held_out=layout.held_out)
+                   held_out=layout.held_out, ignored=layout.ignored)
 
 
 def _require_not_one_class(tree: FileTree) -> None:
@@ -48,7 +48,7 @@ def _require_not_one_class(tree: FileTree) -> None:
 def _class_names(layout: Layout, tree: FileTree, wnids: tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of the class folders; readable names if these are WordNet IDs."""
     if wnids is None:
-        return layout.class_folders
+        return layout.classes
     words = {**NAMES, **_read_words(tree)}
     return distinct([words.get(wnid, wnid) for wnid in wnids], wnids)
 

@@ -9,7 +9,7 @@ from alexnet.data.dataset import Dataset
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.sources.folders import WNID
 from alexnet.data.sources.ilsvrc import DEVKIT, META, TRUTH, read_devkit, read_synsets
-from alexnet.data.sources.labeled import LabeledImage, image_files, left_out, make_dataset
+from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset
 from alexnet.data.sources.tables import parse_table
 from alexnet.data.tree import FileTree, FolderTree
 from alexnet.errors import UserError, require
@@ -47,9 +47,8 @@ def open_flat_validation(tree: FileTree, validation: list[str], held_out: float,
             images.append(LabeledImage(file, wnid, split))
         else:
             unlabeled.append(file)
-    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}",
-             *left_out(unlabeled, "image", "without a label")]
-    return make_dataset(tree, images, held_out, seed, notes, NAMES)
+    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}"]
+    return make_dataset(tree, images, held_out, seed, notes, unlabeled, NAMES)
 
 
 def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:

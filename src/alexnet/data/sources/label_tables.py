@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.layout import is_image
+from alexnet.data.image_tree import is_image
 from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels
 from alexnet.data.sources.labeled import LabeledImage, image_files, left_out, make_dataset, split_name, split_of_folder
 from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
@@ -207,5 +207,5 @@ def _dataset(
             other = images.setdefault(image.file, image)
             require(other.label == image.label, f"two tables label {image.file}: {other.label!r}, and {image.label!r} "
                     f"in {table.table.name}", "name the right one with --labels FILE.csv")
-    said += left_out([file for file in files if file not in images], "image", "without a label in the table")
-    return make_dataset(tree, images.values(), held_out, seed, [*said, *notes])
+    unlabeled = [file for file in files if file not in images]
+    return make_dataset(tree, images.values(), held_out, seed, [*said, *notes], unlabeled)

@@ -6,13 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from alexnet.data.dataset import Dataset, distinct
+from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
+from alexnet.data.image_tree import HERE, gather_images
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.layout import _hold_out as hold_out
-from alexnet.data.layout import is_image
+from alexnet.data.layout import hold_out
 from alexnet.data.sources.folders import WNID
-from alexnet.data.tree import FileTree, is_junk_file
-from alexnet.errors import UserError, require
+from alexnet.data.split_names import split_kinds
+from alexnet.data.tree import FileTree
+from alexnet.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,14 @@ class LabeledImage:
 
 
 def image_files(tree: FileTree) -> list[str]:
-    """The files that count as images by their names, without hidden ones and those of operating systems."""
-    return [file for file in tree.files if is_image(file) and not is_junk_file(file.rpartition("/")[2])]
+    """The files that count as images, without those of operating systems and of alexnet itself."""
+    return sorted(gather_images(tree)[0].all_images())
 
 
 def split_name(word: str) -> str:
     """`train`, `val` or `test` if the word means that, such as `Training` or `valid`; else ""."""
-    return {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-            "eval": "val", "test": "test", "testing": "test"}.get(word.strip().lower(), "")
-
-
-def class_order(labels: set[str]) -> tuple[str, ...]:
-    """Labels in sorted order; 2 before 10 if all are whole numbers."""
-    numbers = all(label.isascii() and label.isdecimal() for label in labels)
-    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if numbers else None))
+    kind = split_kinds([word]).get(word, "unlabeled")
+    return "" if kind == "unlabeled" else kind
 
 
 def split_of_folder(file: str) -> str:
@@ -49,35 +44,40 @@ def split_of_folder(file: str) -> str:
 
 def make_dataset(
     tree: FileTree, images: Iterable[LabeledImage], held_out: float, seed: int, notes: Sequence[str],
-    words: Mapping[str, str] | None = None,
+    unlabeled: Sequence[str] = (), words: Mapping[str, str] | None = None,
 ) -> Dataset:
     """The data set of these images.
 
     Args:
         held_out, seed: as for `layout.read_layout`, where the images have no validation split.
         notes: what the source understood and left out.
+        unlabeled: files that are images and have no label.
         words: readable names of labels that are WordNet IDs.
 
     Raises:
-        UserError: there are fewer than two classes, or two that differ in upper and lower case only.
+        UserError: there are fewer than two classes, or two that differ in upper and lower case only, or one without
+            training images.
     """
     by_split: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in sorted(images, key=lambda image: image.file):
         by_split[image.split or "train"][image.label].append(image.file)
-    found = class_order({label for labels in by_split.values() for label in labels})
-    _require_classes(tree, found)
+    labels = sorted({label for files in by_split.values() for label in files})
+    labels.sort(key=int if are_numbers(labels) else None)
+    _require_classes(tree, labels)
     splits, held_out, split_notes = _choose_splits(by_split, held_out, seed)
-    number = {label: index for index, label in enumerate(found)}
-    wnids = found if all(map(WNID.fullmatch, found)) else None
-    classes = found if wnids is None else distinct([(words or NAMES).get(wnid, wnid) for wnid in wnids], wnids)
-    counts = ", ".join(f"{sum(map(len, labels.values())):,} {split}" for split, labels in splits.items())
-    missing = [f"class {label!r} has no training images" for label in found if not splits["train"].get(label)]
-    require(not missing, f"{tree.source}: {missing[0] if missing else ''}", "add some, or leave the class out")
+    if missing := [label for label in labels if not splits["train"].get(label)]:
+        raise UserError(f"{tree.source} has no training images of class {missing[0]!r}", "add some, or leave it out")
+    number = {label: index for index, label in enumerate(labels)}
+    wnids = tuple(labels) if all(map(WNID.fullmatch, labels)) else None
+    classes = distinct([(words or NAMES).get(wnid, wnid) for wnid in wnids], wnids) if wnids else tuple(labels)
+    counts = ", ".join(f"{sum(map(len, files.values())):,} {split}" for split, files in splits.items())
+    said = [*notes, *left_out(unlabeled, "image", "without a label"), f"{len(labels):,} classes; images: {counts}"]
+    ignored = [Ignored(HERE, "images without a label", len(unlabeled))] if unlabeled else []
     return Dataset(
         tree.name, classes,
-        {split: [tree.image(file, number[label]) for label in found for file in labels.get(label, ())]
-         for split, labels in splits.items()},
-        tree.source, wnids, (*notes, f"{len(found):,} classes; images: {counts}", *split_notes), held_out=held_out)
+        {split: [tree.image(file, number[label]) for label in labels for file in files.get(label, ())]
+         for split, files in splits.items()},
+        tree.source, wnids, (*said, *split_notes), held_out=held_out, ignored=(*gather_images(tree)[1], *ignored))
 
 
 def _require_classes(tree: FileTree, classes: Sequence[str]) -> None:
@@ -99,10 +99,10 @@ def _choose_splits(
         splits["train"] = splits.pop("val" if "val" in splits else "test")
     if "val" not in splits and "test" in splits:
         splits["val"] = splits.pop("test")
-        return splits, 0.0, ["the test images are the validation set: there is no other"]
+        return splits, 0.0, ["the test images are the validation set, as there is no other: they choose the best epoch"]
     if "val" in splits or not held_out:
         return splits, 0.0, []
-    splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed)
+    splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, "")
     held = sum(map(len, splits["val"].values()))
     return splits, held_out, [f"there is no validation split, so {held_out:.0%} of each class was held out "
                               f"({held:,} images, chosen by name and seed {seed})"]

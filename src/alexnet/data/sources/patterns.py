@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.sources.labeled import LabeledImage, image_files, left_out, make_dataset, split_of_folder
+from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset, split_of_folder
 from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, require
 
@@ -54,9 +54,8 @@ def open_pattern(tree: FileTree, pattern: str, held_out: float, seed: int) -> Da
             unmatched.append(file)
     require(bool(found), f"the label pattern {pattern!r} matches none of the {len(unmatched):,} images of {tree.source}"
             + (f", such as {unmatched[0]}" if unmatched else ""), f"give one {_EXAMPLES}")
-    notes = [f"labels: from the file names, by the pattern {pattern!r}",
-             *left_out(unmatched, "image", "with other names")]
-    return make_dataset(tree, found, held_out, seed, notes)
+    notes = [f"labels: from the file names, by the pattern {pattern!r}"]
+    return make_dataset(tree, found, held_out, seed, notes, unmatched)
 
 
 _NUMBERED = re.compile(r"(?P<label>.*[^\W\d_])(?P<separator>[ ._-]*)(?P<open>\(?)\d+(?P<close>\)?)\.(?P<end>\w+)")

@@ -42,9 +42,8 @@ def open_tiny_imagenet(tree: FileTree, annotations: str) -> Dataset:
     require(any(image.split == "train" for image in images), f"{tree.source} has no {root}train/WNID/images",
             "download it again")
     notes = ["Tiny ImageNet: labels from train/ and from val_annotations.txt",
-             *left_out(unlabeled, "image", "without a label"),
              *left_out(list(label_of), "line", "of val_annotations.txt without an image")]
-    return make_dataset(tree, images, 0.0, 0, notes, _read_words(tree, f"{root}words.txt") | NAMES)
+    return make_dataset(tree, images, 0.0, 0, notes, unlabeled, _read_words(tree, f"{root}words.txt") | NAMES)
 
 
 def _read_words(tree: FileTree, file: str) -> dict[str, str]:
