@@ -13,7 +13,7 @@ from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
 from alexnet.data.sources.label_tables import contradicts_folders, find_tables, open_found_tables, open_table
 from alexnet.data.sources.labeled import image_files
-from alexnet.data.sources.other_files import explain_file
+from alexnet.data.sources.other_files import KINDS, explain_file
 from alexnet.data.sources.patterns import open_pattern, suggest_pattern
 from alexnet.data.tree import FileTree, FolderTree
 from alexnet.errors import UserError, closest_match, require
@@ -109,7 +109,7 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
 def _open_file(path: Path) -> FileTree:
     if path.suffix.lower() in EXTENSIONS:
         raise UserError(f"{path} is one image", f"name the data, {_DATA}")
-    if tree := open_archive(path):
+    if path.suffix.lower() not in KINDS and (tree := open_archive(path)):  # .npz, .pth and .xlsx are zip archives too
         return tree
     raise explain_file(path)
 

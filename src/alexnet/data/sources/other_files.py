@@ -11,7 +11,7 @@ _EXPORT = f"save its images as files, and {_IMAGES}"
 _NETWORK = "name the data instead: to measure a network, alexnet evaluate CHECKPOINT DATA"
 _TABLE = "name the folder or archive of its images, and the table with --labels"
 
-_KINDS: dict[str, tuple[str, str]] = {
+KINDS: dict[str, tuple[str, str]] = {
     **dict.fromkeys((".csv", ".tsv", ".jsonl"), ("a table, not images", _TABLE)),
     **dict.fromkeys((".xls", ".xlsx", ".ods"), ("a spreadsheet, not images", f"save it as CSV; {_TABLE}")),
     **dict.fromkeys((".npy", ".npz"), ("a file of NumPy arrays, which has no names of classes", _EXPORT)),
@@ -47,10 +47,10 @@ def explain_file(path: Path) -> UserError:
         return UserError(f"{path} is a web page: the download has saved a message of the server",
                          "open it in a browser, and download the data again")
     ending = path.suffix.lower()
-    if ending not in _KINDS:
+    if ending not in KINDS:
         ending = next((known for magic, known in _MAGIC.items() if head.startswith(magic)), ending)
-    if ending in _KINDS:
-        return UserError(f"{path} is {_KINDS[ending][0]}", _KINDS[ending][1])
+    if ending in KINDS:
+        return UserError(f"{path} is {KINDS[ending][0]}", KINDS[ending][1])
     if ending == ".gz" and head.startswith(b"\x1f\x8b"):
         return UserError(f"{path} is one compressed file and no archive", "name the folder that it is in, if it is one "
                          "of MNIST's files; else decompress it")
