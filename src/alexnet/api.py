@@ -373,11 +373,11 @@ def open_evaluation_set(
     note: Callable[[str], None] = say,
 ) -> EvaluationSet:
     """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them."""
-    from alexnet.inference.evaluate import match_classes
+    from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import evaluation_images
 
     packed = open_data(data, models[0].preprocess.spec.side, note=note)
-    label_map = match_classes(models[0].classes, packed.classes)
+    label_map = map_labels(models[0], packed.classes)
     images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
     return EvaluationSet(packed, images, label_map, selection)
 

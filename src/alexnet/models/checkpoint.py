@@ -100,6 +100,7 @@ class Checkpoint:
 
     arch: Arch
     classes: tuple[str, ...]
+    """Names of the outputs; "output 0", "output 1", ... if they are unknown."""
     weights: dict[str, Tensor]
     mean_HWC: Tensor
     recipe: Recipe | None = None
@@ -112,6 +113,8 @@ class Checkpoint:
     provenance: Provenance = field(default_factory=Provenance)
     seen: SeenImages = field(default_factory=SeenImages.not_recorded)
     """The images that the weights were trained on."""
+    class_names_known: bool = True
+    """False: the weights came without class names, so no output can be matched with a class of a data set."""
     path: Path | None = None
     """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
 
@@ -149,6 +152,7 @@ class _Head(TypedDict):
     format: int
     arch: Json
     classes: list[str]
+    class_names_known: bool
     recipe: Json
     training: StateJson
     errors: ErrorsJson
@@ -210,6 +214,7 @@ def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFi
 def _head_bytes(checkpoint: Checkpoint, files: dict[str, _TensorFile]) -> bytes:
     head: _Head = {
         "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
+        "class_names_known": checkpoint.class_names_known,
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
         "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
         "trained_on_unknown": list(checkpoint.seen.unknown), "files": files, "versions": {"torch": torch.__version__}}
@@ -297,6 +302,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
         weights = _read_tensors(path.parent, head["files"]["weights"])
         return Checkpoint(
             arch=from_json(Arch, head["arch"]), classes=tuple(map(str, head["classes"])),
+            class_names_known=bool(head["class_names_known"]),
             mean_HWC=weights.pop("preprocess.mean"), weights=weights,
             recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
             velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
