@@ -1,18 +1,21 @@
 """Separate the images in a list of files from everything else: system files, other file types, runs, packed folders.
 
-`gather_images` gives the folders with their images, and names what it leaves out. layout.py finds the classes.
+`gather_images` gives the folders with their images, and names what it leaves out. layout.py finds the classes in
+them; `list_image_files` lists them for prediction, so that both read the same files.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from alexnet.data.dataset import Ignored
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN
-from alexnet.data.tree import FileTree, Folder, is_junk_file, is_junk_folder, nest
+from alexnet.data.tree import FileTree, Folder, FolderTree, is_junk_file, is_junk_folder, nest
+from alexnet.errors import require
 
 EXTENSIONS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -24,7 +27,9 @@ _OWN_FILES = (({"checkpoint.json"}, "checkpoint of alexnet"), ({"log.jsonl"}, "r
               ({MANIFEST, MEAN}, "packed data set"), ({JOURNAL}, "unfinished packed data set"))
 """Names of files that alexnet writes, and what a folder with all of them is."""
 
-_OWN_FIGURE = re.compile(r"(figure\d|top-patches|neighbors|attribute|confusion|predictions|map).*\.(png|svg|pdf)")
+_OWN_FIGURE = re.compile(r"(figure\d|top-patches|neighbors|attribute|learning_curves|architecture|kernels|predictions|"
+                         r"mistakes|nearest|confusion|class_errors)\.(png|svg|pdf)")
+"""Names of the files that alexnet writes into figures/."""
 
 
 HERE = "./"
@@ -123,6 +128,43 @@ def _reason_to_leave_out(folder: Folder) -> str | None:
     if folder.name == "figures" and all(map(_OWN_FIGURE.fullmatch, names)):
         return "figures that alexnet drew"
     return None
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image files that a user's paths mean."""
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...]
+    """What was left out of the folders, a sentence for each folder."""
+
+
+def list_image_files(paths: Iterable[str | Path]) -> ImageFiles:
+    """List the image files that paths mean: a folder stands for the images in it, at any depth, sorted.
+
+    Raises:
+        UserError: a path does not exist, or a folder has no images.
+    """
+    found: list[Path] = []
+    notes = []
+    for path in map(Path, paths):
+        require(path.exists(), f"{path} does not exist", "name an image, or a folder of images")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        root, ignored = gather_images(FolderTree(path))
+        left_out = f"ignored in {path}: {some(map(str, ignored), 10)}" if ignored else ""
+        require(root.image_count > 0, f"{path} holds no images{f' ({left_out})' if left_out else ''}",
+                "name an image, or a folder of images")
+        found += [path / image for image in sorted(root.all_images())]
+        notes += [left_out] * bool(left_out)
+    return ImageFiles(tuple(found), tuple(notes))
+
+
+def some(items: Iterable[str], limit: int) -> str:
+    """The first items as a list in a sentence, and the number of the others: `cat, dog and 3 more`."""
+    every = list(items)
+    return ", ".join(every[:limit]) + (f" and {len(every) - limit:,} more" if len(every) > limit else "")
 
 
 def is_image(file: str) -> bool:
