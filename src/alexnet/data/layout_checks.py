@@ -77,8 +77,9 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
         if len(common) > 1 and 2 * len(common) >= min(len(inner[one.name]), len(inner[other.name])):
             raise UserError(
                 f"{one.name}/ and {other.name}/ in the folder {source} hold the same folders "
-                f"({some(sorted(common), 3)}), so these look like the classes", f"did you mean {shown(one, source)}? If {one.name} and {other.name} "
-                f"are classes, put their images directly into them")
+                f"({some(sorted(common), 3)}), so these look like the classes",
+                f"did you mean {shown(one, source)}? If {one.name} and {other.name} are classes, put their images "
+                f"directly into them")
 
 
 def _require_different_files(classes: list[ImageFolder], source: str) -> None:
