@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.dataset import Dataset
-from alexnet.data.layout import EXTENSIONS
+from alexnet.data.image_tree import EXTENSIONS
 from alexnet.data.sources.cifar10 import fetch_cifar10, open_cifar10
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
