@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from alexnet.data.image_formats import HEIC, heic_is_supported, unsupported_format
@@ -33,7 +34,10 @@ def load(data: bytes | memoryview, pixel_limit: int) -> Image.Image:
     file, limit = _open(data), min(pixel_limit, PIXEL_LIMIT)
     width, height = file.size
     require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
-    return file.to_pillow()
+    image = file.to_pillow()
+    if image.mode == "I;16":  # gray of 10 or 12 bits, which pi-heif shifts to the upper bits of 16
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
 
 
 def _open(data: bytes | memoryview) -> HeifFile:
