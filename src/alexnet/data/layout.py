@@ -11,16 +11,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from alexnet.data.image_formats import supported_extensions
 from alexnet.data.tree import FileTree, Folder, is_junk_file, is_junk_folder, nest
 from alexnet.errors import UserError, did_you_mean, require
 
 TRAIN = "train"
 VALIDATION = ("val", "valid", "validation", "test")
 """Names of the validation folder; the first that exists is used."""
-
-EXTENSIONS = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-"""Files that count as images. The decoder looks at their contents, so a PNG that is called .JPEG is decoded too."""
 
 ImagesByClass = dict[str, list[str]]
 """For each class folder, in sorted order, its images as paths relative to the root."""
@@ -151,7 +148,7 @@ def _images_by_class(folder: Folder, tree: FileTree, notes: list[str]) -> Images
             continue
         found[name] = []
         for file in _visible_files(entry):
-            if (extension := _extension(file)) in EXTENSIONS:
+            if (extension := _extension(file)) in supported_extensions():
                 found[name].append(file)
             else:
                 ignored[extension or "no extension"] += 1
@@ -176,7 +173,7 @@ def _visible_files(folder: Folder) -> list[str]:
 
 def is_image(file: str) -> bool:
     """Whether a file counts as an image by its name."""
-    return _extension(file) in EXTENSIONS
+    return _extension(file) in supported_extensions()
 
 
 def _extension(file: str) -> str:
