@@ -17,6 +17,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
     architecture,
     data,
     evaluate,
+    features,
     interpret,
     paper,
     serve,
