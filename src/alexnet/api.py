@@ -350,11 +350,11 @@ def open_evaluation_set(
     model: Model, data: str | Path, split: str | None, note: Callable[[str], None] = say,
 ) -> EvaluationSet:
     """The images of DATA at the model's side: its `val` split by default, else `train`."""
-    from alexnet.inference.evaluate import match_classes
+    from alexnet.inference.classes import map_labels
 
     packed = open_data(data, model.preprocess.spec.side, note=note, trained_on=model.trained_on or "unknown")
     images = packed.split(split or ("val" if "val" in packed.splits else "train"))
-    return EvaluationSet(packed, images, match_classes(model.classes, packed.classes))
+    return EvaluationSet(packed, images, map_labels(model, packed.classes))
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
