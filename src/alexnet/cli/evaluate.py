@@ -45,6 +45,7 @@ def evaluate(
     limit_openmp_spinning()
 
     from alexnet import api
+    from alexnet.cli.render_metrics import errors_text
 
     require(len(paths) >= 2, "evaluate takes at least one checkpoint and then the data",
             "alexnet evaluate runs/demo DATA")
@@ -57,7 +58,8 @@ def evaluate(
         print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
     else:
         names = ", ".join(str(model.path or path) for model, path in zip(models, checkpoints, strict=True))
-        print(f"{names}: {errors.describe(views=int(views), networks=len(models), classes=len(models[0].classes))}")
+        print(f"{names}: "
+              f"{errors_text(errors, views=int(views), networks=len(models), classes=len(models[0].classes))}")
 
 
 class PredictedClass(TypedDict):
