@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # these import torch
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
     from alexnet.inference.selection import Selection
+    from alexnet.inference.validation import ValidationPredictions
     from alexnet.models.checkpoint import Checkpoint
     from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
@@ -286,6 +287,8 @@ class Evaluation:
     """Sums and counts over all images, on every rank."""
     models: list[Model]
     measured: EvaluationSet
+    predictions: ValidationPredictions | None
+    """For each image, if they were collected."""
 
 
 def evaluate(
@@ -322,12 +325,17 @@ def evaluate(
 
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
-    batch_size: int, device: str, fast: bool, progress: bool,
+    batch_size: int, device: str, fast: bool, progress: bool, collect: bool = False,
 ) -> Evaluation:
-    """As `evaluate`, with the models that were loaded and the images that were measured."""
+    """As `evaluate`, with the models that were loaded and the images that were measured.
+
+    Args:
+        collect: keep the probabilities of each image: 4 bytes for each image and class. One process only.
+    """
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.evaluate import evaluate as measure
+    from alexnet.inference.validation import PredictionCollector
     from alexnet.training.parallel.process_group import init_distributed
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
@@ -337,15 +345,19 @@ def evaluate_models(
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
     with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
         with group.error_barrier():
+            require(not collect or group.size == 1, "the predictions of each image are collected in one process only",
+                    "run the command without torchrun")
             loaded, evaluation_set = group.local_rank0_first(open_all)
+        collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
         shows = progress and group.first
         with bar if shows else nullcontext():
             errors = group.sum_errors(measure(
                 [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
                 batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
-                label_map=evaluation_set.label_map, share=(group.rank, group.size)))
-    return Evaluation(errors, loaded, evaluation_set)
+                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector))
+    return Evaluation(errors, loaded, evaluation_set,
+                      collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 
 
 def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool = False) -> list[Model]:
