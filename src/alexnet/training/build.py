@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -13,23 +13,27 @@ from alexnet.architecture.overrides import to_json
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.errors import require
+from alexnet.errors import Finding, require
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import Provenance
 from alexnet.models.transfer import transfer_weights
+from alexnet.training.class_weights import class_weights
 from alexnet.training.events import Event
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
 from alexnet.training.parallel.strategies import parallelize
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.resume import checkpoint_to_resume
+from alexnet.training.resume import checkpoint_to_resume, epochs_finding
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer
+from alexnet.training.weight_average import WeightAverage
 
 
 def build(
     spec: RunSpec, processes: ProcessGroup | None = None, on_event: Callable[[Event], None] = lambda event: None,
+    advice: Iterable[Finding] = (),
 ) -> Trainer:
     """Make everything that a run needs. Writes nothing.
 
@@ -37,6 +41,7 @@ def build(
         spec: the run.
         processes: those that train together (`init_distributed`). Default: this process alone.
         on_event: called in rank 0 with every event: what log.jsonl gets, every step, and progress of validation.
+        advice: findings that are reported with the run's own when training starts.
 
     Raises:
         UserError: if data, network, recipe, processes and the run in `spec.out` do not go together.
@@ -56,7 +61,7 @@ def build(
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
     provenance = Provenance()
     if saved:
-        network.load_state_dict(saved.weights)
+        network.load_state_dict(saved.raw_weights or saved.weights)
         preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
     elif spec.init:
         taken, drawn = transfer_weights(network, spec.init, spec.data.classes)
@@ -69,11 +74,35 @@ def build(
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)
     precision = MixedPrecision(precision_name, device, processes.all_true)
+    average = WeightAverage(network, spec.recipe.ema_decay) if spec.recipe.ema_decay else None
+    if saved and average:
+        average.load(strategy.shards.take(saved.weights))
     if saved:
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
+    weights_K = class_weights(spec.recipe, training.labels, spec.arch.classes)
     return Trainer(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
-                   precision, state, provenance)
+                   precision, state, provenance, average, None if weights_K is None else weights_K.to(device),
+                   [*advice, *start_findings(spec, len(training), saved)])
+
+
+def start_findings(spec: RunSpec, images: int, saved: Checkpoint | None) -> list[Finding]:
+    """What the user should know before the first step.
+
+    Args:
+        images: number of training images.
+        saved: the checkpoint from which a run is resumed.
+    """
+    found, recipe = [], spec.recipe
+    if saved and saved.recipe:
+        found.append(epochs_finding(saved.recipe, recipe, State.from_json(saved.training),
+                                    batches_per_epoch(images, recipe.batch_size)))
+    if recipe.batch_size > images:
+        found.append(Finding(
+            "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images: "
+            f"an epoch is one step on all of them, and {recipe.epochs} epochs are {recipe.epochs} steps",
+            f"give a smaller one, such as --batch-size {max(1, min(32, images // 4))}"))
+    return [finding for finding in found if finding]
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:

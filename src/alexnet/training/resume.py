@@ -7,6 +7,7 @@ or (seed, step). `build` puts what is found here into network, optimizer and sta
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from alexnet.architecture.overrides import first_difference, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.order import batches_per_epoch
-from alexnet.errors import UserError, require
+from alexnet.errors import Finding, UserError, require
 from alexnet.models import checkpoint as ckpt
-from alexnet.training.run_folder import read_config
+from alexnet.training.run_folder import RUN_FILES, is_run, logged, read_config
+from alexnet.training.schedule import learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
@@ -44,9 +46,10 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     out, other_out = spec.out, "choose another --out"
     # load() would prefer such a checkpoint to the run's best and last.
     require(not (out / ckpt.HEAD).exists(), f"{out} holds a checkpoint that is not a run, such as an import", other_out)
+    if foreign := foreign_file(out):
+        raise UserError(f"{out / foreign} was not written by `alexnet train`, which would overwrite it", other_out)
     if not (out / "last" / ckpt.HEAD).exists():
-        require(spec.resume or not (out / "log.jsonl").exists(), f"{out} holds a run that was stopped",
-                f"add --resume, or {other_out}")
+        _require_may_restart(spec)
         return None
     require(spec.resume, f"{out} already holds a run", f"add --resume to continue it, or {other_out}")
     saved = ckpt.load(out / "last", with_velocity=True)
@@ -54,6 +57,46 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     _require_same_run(spec, state, saved, saved_state)
     _require_same_order(spec, saved_state, readers)
     return saved
+
+
+def foreign_file(out: Path) -> str | None:
+    """The first file or folder in `out` that a run would write over, and that no run has written; None without one."""
+    if is_run(out):
+        return None
+    return next((name for name in RUN_FILES if (out / name).exists()), None)
+
+
+def _require_may_restart(spec: RunSpec) -> None:
+    """Raise UserError for a run that ended before its first checkpoint, unless it may begin again."""
+    out, events = spec.out, logged(spec.out)
+    if spec.resume or not events:
+        return
+    last = events[-1]
+    if last["event"] == "warning" and "images" in last:
+        raise UserError(f"{out} holds a run that diverged before its first checkpoint, after step {last['step']:,}: "
+                        f"there is nothing to resume", f"choose another --out, and {last['remedy']}")
+    raise UserError(f"{out} holds a run that was stopped before its first checkpoint",
+                    "add --resume to start it again, or choose another --out")
+
+
+def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
+    """Report what another number of epochs does to the learning rate of a resumed run; None where it does nothing.
+
+    Args:
+        saved: the recipe that the run was begun or last resumed with.
+        now: the recipe that it is resumed with, which may differ in `epochs` only.
+        state: the run's state.
+        steps_per_epoch: batches of an epoch.
+    """
+    done = state.step / steps_per_epoch
+    before, after = (learning_rate(recipe, done, state.plateau.drops) for recipe in (saved, now))
+    if math.isclose(before, after, rel_tol=1e-9):
+        return None
+    return Finding(
+        "schedule_changed", "", f"the run was begun for {saved.epochs} epochs and goes on for {now.epochs}: the "
+        f"schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} after "
+        f"{done:.3g} epochs, and the run is not one that was begun for {now.epochs}",
+        f"for such a run start again with --epochs {now.epochs} and another --out")
 
 
 def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved_state: State) -> None:
