@@ -130,6 +130,7 @@ def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> 
 def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tuple[Trainer, TrainingBar, list[str]]:
     """The trainer with its progress bar, and notes on what it is about to do."""
     from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.request import describe, make_spec, require_outside
@@ -146,7 +147,9 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)
-    trainer = build(spec, processes=group, on_event=bar.show if progress else _silent)
+    advice = few_images_finding(spec) if saved is None else None
+    trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
+                    advice=[advice] if advice else [])
     return trainer, bar, list(describe(trainer, request, resumed=saved is not None))
 
 
@@ -239,12 +242,12 @@ def open_evaluation_set(
     model: Model, data: str | Path, split: str | None, note: Callable[[str], None] = say,
 ) -> EvaluationSet:
     """The images of DATA at the model's side: its `val` split by default, else `train`."""
-    from alexnet.inference.evaluate import match_classes
+    from alexnet.inference.classes import map_labels
 
     packed = open_data(data, model.preprocess.spec.side, note=note, trained_on=model.trained_on or "unknown",
                        progress=note is not _silent)
     images = packed.split(split or ("val" if "val" in packed.splits else "train"))
-    return EvaluationSet(packed, images, match_classes(model.classes, packed.classes))
+    return EvaluationSet(packed, images, map_labels(model, packed.classes))
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------

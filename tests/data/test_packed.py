@@ -33,6 +33,9 @@ class Drawn:
     def stamp(self) -> str:
         return "drawn"
 
+    def content(self) -> np.ndarray:
+        return self._pixels
+
     def pixels(self) -> np.ndarray:
         return self._pixels
 
@@ -188,7 +191,7 @@ def test_newer_format_and_names_outside_the_folder_are_refused(folder: PackedDat
     manifest = folder.path / "manifest.json"
     content = read_json(manifest)
     write_json(manifest, content | {"format": 99})
-    with pytest.raises(ValueError, match="has format 99 and this alexnet reads 2"):
+    with pytest.raises(ValueError, match="has format 99 and this alexnet reads 3"):
         open_packed(folder.path)
     for name in ("../secret", "/etc/passwd", "a\\b", "..", ""):
         write_json(manifest, content | {"files": {name: {"bytes": 1, "sha256": ""}}})

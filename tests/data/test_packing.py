@@ -32,9 +32,12 @@ class Drawn:
     def stamp(self) -> str:
         return str(self._number)
 
-    def pixels(self) -> np.ndarray:
+    def content(self) -> np.ndarray:
         self._on_read(self.name)
         return draw(np.random.default_rng(self._number), self.label, SIDE + self._number % 5)
+
+    def pixels(self) -> np.ndarray:
+        return self.content()
 
 
 def drawn(on_read: Callable[[str], None] = lambda name: None, source: str = "drawn") -> Dataset:
@@ -331,6 +334,9 @@ def test_tiny_images_keep_their_side_and_others_get_256():
 class Large:
     name, label = "large", 0
 
+    def content(self) -> np.ndarray:
+        return self.pixels()
+
     def pixels(self) -> np.ndarray:
         return np.zeros((200, 300, 3), np.uint8)
 
@@ -365,6 +371,9 @@ class InTar:
 
     def stamp(self) -> str:
         return str(len(self.data))
+
+    def content(self) -> bytes:
+        return self.data
 
     def pixels(self) -> np.ndarray:
         return images.decode(self.data, self.name)

@@ -79,7 +79,7 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     from alexnet._runtime.devices import choose_device
     from alexnet.cli.render import activations_table
     from alexnet.data.augmentation import lighting_basis
-    from alexnet.inference.evaluate import match_classes
+    from alexnet.inference.classes import map_labels
     from alexnet.interpret import activations, health
     from alexnet.models import checkpoint
     from alexnet.training.schedule import learning_rate
@@ -92,7 +92,7 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     batches = activations.training_views(
         packed.split("train"), saved.preprocess().to(where), recipe, images, device=where,
         lighting_CC=lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(where),
-        label_map=match_classes(saved.classes, packed.classes))
+        label_map=map_labels(saved, packed.classes))
     rate = recipe.learning_rate
     if saved.training:  # that of the last finished epoch
         rate = learning_rate(recipe, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])

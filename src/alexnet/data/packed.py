@@ -9,6 +9,7 @@ A packed folder:
   train-00000.index.npy     codec jpeg: int64 [n, 2], offset and length of each JPEG in the tar
   train-00000.labels.npy    int64 [n]
   train-00000.names.json    n names
+  train-00000.hashes.npy    uint64 [n], content hashes of the images in their source (content.py)
   quarantine.txt            the images that cannot be decoded, and why; only if there are any (quarantine.py)
 
 Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
@@ -213,6 +214,12 @@ class PackedSplit:
     def names(self) -> tuple[str, ...]:
         """[N], the name of each image in its source."""
         return tuple(name for shard in self.shards for name in _read_names(self.folder / shard.names, shard.images))
+
+    @cached_property
+    def content_hashes(self) -> NDArray[np.uint64]:
+        """[N], `content.content_hash` of each image in its source: equal for equal files, whatever their names."""
+        return np.concatenate([np.empty(0, np.uint64), *(
+            read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)])
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3].

@@ -30,6 +30,7 @@ from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
 from alexnet.data import images, shards
 from alexnet.data import packed as packed_module
+from alexnet.data.content import content_hash, decode_content
 from alexnet.data.dataset import Dataset, SourceImage
 from alexnet.data.journal import Journal, check_plan
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RGB, Codec, Manifest, Plan, SplitRecord, write_manifest
@@ -136,6 +137,7 @@ class _Prepared:
     """As they will be read back: for jpeg after decoding, which is what a network will see."""
     products: NDArray[np.int64]
     """[3, 3], sums of color times color."""
+    content_hash: int
 
 
 _Result = tuple[SourceImage, _Prepared | images.BadImage]
@@ -195,7 +197,8 @@ def _read_ahead(pool: ThreadPoolExecutor, source: Iterable[SourceImage], plan: P
 def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
     """Decode an image, make its square, and encode it as the plan says."""
     try:
-        pixels_HWC = np.ascontiguousarray(images.square(image.pixels(), plan.side))
+        content = image.content()
+        pixels_HWC = np.ascontiguousarray(images.square(decode_content(content, image.name), plan.side))
     except images.BadImage as error:
         return error
     except OSError as error:
@@ -205,7 +208,7 @@ def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
         payload = simplejpeg.encode_jpeg(pixels_HWC, plan.quality, "RGB", SUBSAMPLING)
         pixels_HWC = images.decode(payload, image.name)
     colors = pixels_HWC.reshape(-1, 3).astype(np.float64)  # exact: an image's sums stay far below 2**53
-    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64))
+    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64), content_hash(content))
 
 
 def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, results: Iterator[_Result]) -> None:
@@ -221,7 +224,7 @@ def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, res
                 continue
             if measured:
                 journal.add_pixels(result.pixels_HWC, result.products)
-            yield EncodedImage(result.payload, image.label, image.name)
+            yield EncodedImage(result.payload, image.label, image.name, result.content_hash)
 
     stem = f"{split}-{len(record.shards):05}"
     shard = shards.write_shard(dest, stem, plan.codec, plan.side, record.images, encoded())

@@ -147,6 +147,12 @@ class StreamedSplit(PackedSplit):
         self._fetch_all([shard.names for shard in self.shards])
         return super().names
 
+    @cached_property
+    def content_hashes(self) -> NDArray[np.uint64]:
+        """[N], `content.content_hash` of each image in its source."""
+        self._fetch_all([shard.hashes for shard in self.shards])
+        return super().content_hashes
+
     def sample(self, count: int) -> NDArray[np.int64]:
         """The first images, so that few shards are fetched; training images are packed in a mixed order."""
         return np.arange(min(len(self), count))

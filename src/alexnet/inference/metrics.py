@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.models.checkpoint import ErrorsJson
@@ -76,19 +78,24 @@ class Errors:
         return "\n".join(lines)
 
 
-def wilson(wrong: int, images: int, z: float = 1.959964) -> tuple[float, float]:
+def has_top5(classes: int) -> bool:
+    """Whether the top-5 error says anything: of five classes or fewer, it is zero by definition."""
+    return classes > 5
+
+
+def wilson(count: int, images: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval for a fraction; (0, 1) without images.
 
     It covers the choice of images, and not that of the training seed.
 
     Args:
-        wrong: number of errors.
+        count: number of errors, or of other images that are counted.
         images: number of images.
         z: quantile of the normal distribution; the default gives 95%.
     """
     if not images:
         return 0.0, 1.0
-    p, n = wrong / images, images
+    p, n = count / images, images
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, center - half), min(1.0, center + half)
@@ -105,3 +112,16 @@ def count_errors(probabilities_NK: Tensor, labels_N: Tensor) -> Errors:
     return Errors(
         images=len(labels_N), loss_sum=-true_N1.double().clamp(min=1e-45).log().sum().item(),
         top1_wrong=int((ahead_N >= 1).sum()), top5_wrong=int((ahead_N >= 5).sum()))
+
+
+def predicted_classes(probabilities_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The likeliest class of each image; where the true class ties with another, the other: int64 [N].
+
+    NaN counts as the highest probability. An image is thus classified correctly exactly if `count_errors` says so.
+    """
+    rows_N = np.arange(len(labels_N))
+    true_N = probabilities_NK[rows_N, labels_N]
+    others_NK = np.nan_to_num(probabilities_NK, nan=np.inf)  # a copy
+    others_NK[rows_N, labels_N] = -np.inf
+    other_N = others_NK.argmax(axis=1)
+    return np.where(true_N > others_NK[rows_N, other_N], labels_N, other_N)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
-from alexnet.inference.evaluate import match_classes, probabilities
+from alexnet.inference.classes import map_labels
+from alexnet.inference.evaluate import probabilities
 from alexnet.models.checkpoint import Checkpoint
 
 MAX_IMAGES = 2000
@@ -93,7 +94,7 @@ def predict_validation(
     with torch.inference_mode():
         outputs = [probabilities([model], torch.from_numpy(split.read(batch))).numpy()
                    for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE))]
-    network_labels = match_classes(checkpoint.classes, packed.classes).numpy()
+    network_labels = map_labels(checkpoint, packed.classes).numpy()
     return ValidationPredictions(split, tuple(map(printable, checkpoint.classes)), indices,
                                  network_labels[split.labels[indices]], np.concatenate(outputs))
 

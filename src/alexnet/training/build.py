@@ -15,16 +15,17 @@ from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding, require
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import Provenance
+from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
+from alexnet.training.advice import start_findings
 from alexnet.training.class_weights import class_weights
 from alexnet.training.events import Event
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
 from alexnet.training.parallel.strategies import parallelize
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.resume import checkpoint_to_resume, epochs_finding
+from alexnet.training.resume import checkpoint_to_resume
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer
@@ -60,6 +61,8 @@ def build(
     network = AlexNet(spec.arch, spec.seed)
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
     provenance = Provenance()
+    seen = SeenImages.of(training.content_hashes, validation.content_hashes,
+                         saved.seen if saved else spec.init.seen if spec.init else None)
     if saved:
         network.load_state_dict(saved.raw_weights or saved.weights)
         preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
@@ -82,27 +85,8 @@ def build(
         precision.load_state(state.loss_scale, state.steps_since_overflow)
     weights_K = class_weights(spec.recipe, training.labels, spec.arch.classes)
     return Trainer(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
-                   precision, state, provenance, average, None if weights_K is None else weights_K.to(device),
-                   [*advice, *start_findings(spec, len(training), saved)])
-
-
-def start_findings(spec: RunSpec, images: int, saved: Checkpoint | None) -> list[Finding]:
-    """What the user should know before the first step.
-
-    Args:
-        images: number of training images.
-        saved: the checkpoint from which a run is resumed.
-    """
-    found, recipe = [], spec.recipe
-    if saved and saved.recipe:
-        found.append(epochs_finding(saved.recipe, recipe, State.from_json(saved.training),
-                                    batches_per_epoch(images, recipe.batch_size)))
-    if recipe.batch_size > images:
-        found.append(Finding(
-            "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images: "
-            f"an epoch is one step on all of them, and {recipe.epochs} epochs are {recipe.epochs} steps",
-            f"give a smaller one, such as --batch-size {max(1, min(32, images // 4))}"))
-    return [finding for finding in found if finding]
+                   precision, state, provenance, seen, average, None if weights_K is None else weights_K.to(device),
+                   [*advice, *start_findings(spec, saved)])
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:

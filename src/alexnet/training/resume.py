@@ -7,7 +7,6 @@ or (seed, step). `build` puts what is found here into network, optimizer and sta
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from alexnet.architecture.overrides import first_difference, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.order import batches_per_epoch
-from alexnet.errors import Finding, UserError, require
+from alexnet.errors import UserError, require
 from alexnet.models import checkpoint as ckpt
 from alexnet.training.run_folder import RUN_FILES, is_run, logged, read_config
-from alexnet.training.schedule import learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
@@ -77,26 +75,6 @@ def _require_may_restart(spec: RunSpec) -> None:
                         f"there is nothing to resume", f"choose another --out, and {last['remedy']}")
     raise UserError(f"{out} holds a run that was stopped before its first checkpoint",
                     "add --resume to start it again, or choose another --out")
-
-
-def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
-    """Report what another number of epochs does to the learning rate of a resumed run; None where it does nothing.
-
-    Args:
-        saved: the recipe that the run was begun or last resumed with.
-        now: the recipe that it is resumed with, which may differ in `epochs` only.
-        state: the run's state.
-        steps_per_epoch: batches of an epoch.
-    """
-    done = state.step / steps_per_epoch
-    before, after = (learning_rate(recipe, done, state.plateau.drops) for recipe in (saved, now))
-    if math.isclose(before, after, rel_tol=1e-9):
-        return None
-    return Finding(
-        "schedule_changed", "", f"the run was begun for {saved.epochs} epochs and goes on for {now.epochs}: the "
-        f"schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} after "
-        f"{done:.3g} epochs, and the run is not one that was begun for {now.epochs}",
-        f"for such a run start again with --epochs {now.epochs} and another --out")
 
 
 def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved_state: State) -> None:

@@ -11,6 +11,7 @@ from alexnet.data.sources.cifar10 import fetch_cifar10, open_cifar10
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
 from alexnet.data.sources.ilsvrc import is_ilsvrc, open_ilsvrc
+from alexnet.data.tree import FolderTree
 from alexnet.errors import UserError, closest_match
 
 NAMES = ("cifar10", "embedded")
@@ -34,7 +35,7 @@ def open_dataset(source: str | Path, *, held_out: float = 0.1, seed: int = 0) ->
     if (path / "checkpoint.json").is_file() or (path / "log.jsonl").is_file():
         raise UserError(f"{source} is a run or a checkpoint, not images", f"name the data, {_DATA}")
     if path.is_dir():
-        return open_ilsvrc(path) if is_ilsvrc(path) else open_folders(path, held_out, seed)
+        return open_ilsvrc(path) if is_ilsvrc(path) else open_folders(FolderTree(path), held_out, seed)
     if path.suffix.lower() in EXTENSIONS and path.is_file():
         raise UserError(f"{source} is one image", f"name the data, {_DATA}")
     if path.is_file():
