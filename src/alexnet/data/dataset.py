@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data import images
+from alexnet.data.content import Content, decode_content
 from alexnet.data.images import BadImage
 
 
@@ -32,6 +33,12 @@ class SourceImage(Protocol):
     @property
     def label(self) -> int:
         """Index of its class in `Dataset.classes`."""
+
+    def content(self) -> Content:
+        """The encoded image, or the pixels of one that exists as an array only: what `content_hash` identifies.
+
+        Raises BadImage if it cannot be read, such as from an archive that is truncated.
+        """
 
     def pixels(self) -> NDArray[np.uint8]:
         """uint8 [height, width, 3], RGB. Raises BadImage if the image cannot be decoded."""
@@ -52,8 +59,11 @@ class FileImage:
     def path(self) -> Path:
         return self.root / self.name
 
+    def content(self) -> Content:
+        return images.read_bytes(self.path)
+
     def pixels(self) -> NDArray[np.uint8]:
-        return images.read(self.path)
+        return decode_content(self.content(), self.name)
 
     def stamp(self) -> str:
         return _stamp(self.path)
@@ -69,13 +79,16 @@ class TarImage:
     offset: int
     length: int
 
-    def pixels(self) -> NDArray[np.uint8]:
+    def content(self) -> Content:
         with self.path.open("rb") as archive:
             archive.seek(self.offset)
             data = archive.read(self.length)
         if len(data) < self.length:
             raise BadImage(f"{self.name} is truncated: {self.path} ends {self.length - len(data)} bytes too soon")
-        return images.decode(data, self.name)
+        return data
+
+    def pixels(self) -> NDArray[np.uint8]:
+        return decode_content(self.content(), self.name)
 
     def stamp(self) -> str:
         return f"{_stamp(self.path)}:{self.offset}:{self.length}"
@@ -89,8 +102,11 @@ class ArrayImage:
     label: int
     pixels_HWC: NDArray[np.uint8]
 
+    def content(self) -> Content:
+        return self.pixels_HWC
+
     def pixels(self) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(self.pixels_HWC)
+        return decode_content(self.pixels_HWC, self.name)
 
     def stamp(self) -> str:
         return f"{zlib.crc32(np.ascontiguousarray(self.pixels_HWC).data):08x}"

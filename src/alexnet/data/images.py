@@ -56,6 +56,11 @@ def read(path: str | Path) -> NDArray[np.uint8]:
 
     Raises BadImage if the image cannot be decoded, OSError if the file cannot be read.
     """
+    return decode(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The encoded image in a file. Raises BadImage for a folder, a pipe and a file that is too large to be an image."""
     path = Path(path)
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
@@ -64,7 +69,7 @@ def read(path: str | Path) -> NDArray[np.uint8]:
         raise BadImage(f"{path} cannot be decoded: it is not a file", _REMEDY)
     if status.st_size > BYTE_LIMIT:
         raise BadImage(f"{path} cannot be decoded: {_too_large(status.st_size)}", _REMEDY)
-    return decode(path.read_bytes(), str(path))
+    return path.read_bytes()
 
 
 def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.uint8]:

@@ -27,7 +27,7 @@ from alexnet.errors import UserError, did_you_mean, require
 Codec = Literal["raw", "jpeg"]
 CODECS: tuple[Codec, ...] = ("raw", "jpeg")
 
-FORMAT = 2
+FORMAT = 3
 """Of manifest.json and of the journal."""
 
 MANIFEST, MEAN = "manifest.json", "mean.npy"
@@ -55,13 +55,14 @@ class ShardRecord:
     file: str
     labels: str
     names: str
+    hashes: str
     images: int
     index: str | None = None
     """Codec jpeg only: offset and length of each JPEG in the tar."""
 
     @property
     def files(self) -> list[str]:
-        return [name for name in (self.file, self.index, self.labels, self.names) if name]
+        return [name for name in (self.file, self.index, self.labels, self.names, self.hashes) if name]
 
 
 @dataclass(frozen=True)

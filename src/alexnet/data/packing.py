@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import statistics
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,12 +29,13 @@ from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
 from alexnet.data import images, shards
 from alexnet.data import packed as packed_module
+from alexnet.data.content import content_hash, decode_content
 from alexnet.data.dataset import Dataset, SourceImage
 from alexnet.data.journal import Journal, check_plan
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RGB, Codec, Manifest, Plan, SplitRecord, write_manifest
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import OnProgress, PackedDataset
-from alexnet.data.quarantine import QUARANTINE, Quarantined, check_quarantine, write_quarantine
+from alexnet.data.quarantine import Quarantined, check_quarantine, write_quarantine
 from alexnet.data.shards import EncodedImage
 from alexnet.errors import UserError, require
 
@@ -136,6 +136,7 @@ class _Prepared:
     """As they will be read back: for jpeg after decoding, which is what a network will see."""
     products: NDArray[np.int64]
     """[3, 3], sums of color times color."""
+    content_hash: int
 
 
 _Result = tuple[SourceImage, _Prepared | images.BadImage]
@@ -195,7 +196,8 @@ def _read_ahead(pool: ThreadPoolExecutor, source: Iterable[SourceImage], plan: P
 def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
     """Decode an image, make its square, and encode it as the plan says."""
     try:
-        pixels_HWC = np.ascontiguousarray(images.square(image.pixels(), plan.side))
+        content = image.content()
+        pixels_HWC = np.ascontiguousarray(images.square(decode_content(content, image.name), plan.side))
     except images.BadImage as error:
         return error
     except OSError as error:
@@ -205,7 +207,7 @@ def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
         payload = simplejpeg.encode_jpeg(pixels_HWC, plan.quality, "RGB", SUBSAMPLING)
         pixels_HWC = images.decode(payload, image.name)
     colors = pixels_HWC.reshape(-1, 3).astype(np.float64)  # exact: an image's sums stay far below 2**53
-    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64))
+    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64), content_hash(content))
 
 
 def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, results: Iterator[_Result]) -> None:
@@ -221,7 +223,7 @@ def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, res
                 continue
             if measured:
                 journal.add_pixels(result.pixels_HWC, result.products)
-            yield EncodedImage(result.payload, image.label, image.name)
+            yield EncodedImage(result.payload, image.label, image.name, result.content_hash)
 
     stem = f"{split}-{len(record.shards):05}"
     shard = shards.write_shard(dest, stem, plan.codec, plan.side, record.images, encoded())
@@ -247,7 +249,8 @@ def _finish(dataset: Dataset, dest: Path, journal: Journal) -> None:
     for split, record in journal.splits.items():
         counts = _count_classes(dataset, dest, journal.plan, record)
         splits[split] = replace(record, images_per_class=tuple(counts.tolist()))
-        notes += _lost_classes(dataset, split, counts) if record.quarantined else []
+        if record.quarantined:
+            _require_all_classes(dataset, split, counts, record.quarantined)
     count = journal.splits[measured].images
     np.save(dest / MEAN, (journal.sums_HWC / count).astype(np.float32))
     journal.files[MEAN] = shards.describe_file(dest / MEAN)
@@ -279,14 +282,19 @@ def _color_statistics(journal: Journal, count: int) -> tuple[RGB, tuple[RGB, RGB
         covariances(r, products[0]), covariances(g, products[1]), covariances(b, products[2]))
 
 
-def _lost_classes(dataset: Dataset, split: str, counts: NDArray[np.int64]) -> list[str]:
-    """Warn of each class of which no image could be decoded, and return the warnings."""
+def _require_all_classes(
+    dataset: Dataset, split: str, counts: NDArray[np.int64], quarantined: Sequence[Quarantined],
+) -> None:
+    """Raise UserError naming a class of which no image could be decoded: its error would vanish from every average."""
     in_source = np.bincount([image.label for image in dataset.splits[split]], minlength=len(dataset.classes))
-    lost = [f"no {split} image of class {dataset.classes[label]} could be decoded; see {QUARANTINE}"
-            for label in np.flatnonzero((counts == 0) & (in_source > 0))]
-    for message in lost:
-        warnings.warn(message, stacklevel=4)
-    return lost
+    lost = np.flatnonzero((counts == 0) & (in_source > 0))
+    if not len(lost):
+        return
+    names = {image.name for image in dataset.splits[split] if image.label == lost[0]}
+    example = next(image for image in quarantined if image.name in names)
+    others = f" and of {len(lost) - 1} other classes" if len(lost) > 1 else ""
+    raise UserError(f"no {split} image of class {dataset.classes[lost[0]]!r}{others} could be decoded, such as "
+                    f"{example.name} ({example.reason})", "repair the images, or remove the class")
 
 
 def _software_versions() -> Mapping[str, str]:

@@ -110,8 +110,8 @@ class StreamedDataset(PackedDataset):
         """Of the data and of the way it is read: a run does not resume with another order of images."""
         return f"{super().fingerprint}-streamed"
 
-    def split(self, name: str) -> StreamedSplit:
-        return StreamedSplit(self.cache, self.codec, self.side, self._shards_of(name), len(self.classes))
+    def split(self, *names: str) -> StreamedSplit:
+        return StreamedSplit(self.cache, self.codec, self.side, self._shards_of(names), len(self.classes))
 
 
 class _Stopped(Exception):
@@ -147,6 +147,12 @@ class StreamedSplit(PackedSplit):
         self._fetch_all([shard.names for shard in self.shards])
         return super().names
 
+    @cached_property
+    def content_hashes(self) -> NDArray[np.uint64]:
+        """[N], `content.content_hash` of each image in its source."""
+        self._fetch_all([shard.hashes for shard in self.shards])
+        return super().content_hashes
+
     def sample(self, count: int) -> NDArray[np.int64]:
         """The first images, so that few shards are fetched; training images are packed in a mixed order."""
         return np.arange(min(len(self), count))
@@ -158,7 +164,8 @@ class StreamedSplit(PackedSplit):
         return math.lcm(LANES, world)
 
     def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, world: int) -> NDArray[np.int64]:
-        return lane_order(self.shard_images, batch_size, shuffle, self.lanes(world) if shuffle else world)
+        chosen = np.bincount(self.shard_of(np.arange(len(self))), minlength=len(self.shards))
+        return lane_order(chosen, batch_size, shuffle, self.lanes(world) if shuffle else world)
 
     @contextmanager
     def epoch_reader(
@@ -196,7 +203,7 @@ class StreamedSplit(PackedSplit):
 
     def shard_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of each image's shard."""
-        return np.searchsorted(self.first_of_shard, indices, side="right") - 1
+        return np.searchsorted(self.first_of_shard, self.stored(indices), side="right") - 1
 
     def shard(self, number: int) -> PackedSplit:
         """Open one shard; it is fetched if necessary."""
@@ -235,6 +242,6 @@ class StreamedSplit(PackedSplit):
     def _locate(self, indices: NDArray[np.int64]) -> list[Extent]:
         numbers = self.shard_of(indices)
         opened = {number: self.shard(number) for number in np.unique(numbers).tolist()}
-        within = (indices - self.first_of_shard[numbers])[:, None]
+        within = (self.stored(indices) - self.first_of_shard[numbers])[:, None]
         return [extent for number, index in zip(numbers.tolist(), within, strict=True)
                 for extent in opened[number]._locate(index)]

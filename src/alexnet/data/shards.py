@@ -31,6 +31,8 @@ class EncodedImage(NamedTuple):
     """Codec raw: the bytes of uint8 [side, side, 3]; codec jpeg: a JPEG file's."""
     label: int
     name: str
+    content_hash: int
+    """`content_hash` of the image in its source, before it was made a square."""
 
 
 def write_shard(
@@ -48,11 +50,13 @@ def write_shard(
     """
     labels: list[int] = []
     names: list[str] = []
+    hashes: list[int] = []
 
     def recorded() -> Iterator[EncodedImage]:
         for image in encoded:
             labels.append(image.label)
             names.append(image.name)
+            hashes.append(image.content_hash)
             yield image
 
     file, index = stem + SHARD_SUFFIX[codec], None
@@ -61,8 +65,10 @@ def write_shard(
     else:
         index = f"{stem}.index.npy"
         np.save(folder / index, _write_tar(folder / file, first, recorded()))
-    record = ShardRecord(file, f"{stem}.labels.npy", f"{stem}.names.json", len(labels), index)
+    record = ShardRecord(file, f"{stem}.labels.npy", f"{stem}.names.json", f"{stem}.hashes.npy", len(labels),
+                         index)
     np.save(folder / record.labels, np.array(labels, np.int64))
+    np.save(folder / record.hashes, np.array(hashes, np.uint64))
     (folder / record.names).write_text(json.dumps(names), encoding="utf-8")
     return record
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.hooks import captured_outputs
 from alexnet.models.quantized import FastNetwork
+from alexnet.models.seen import SeenImages
 
 BATCH_SIZE = 64
 """Batch size: views in a forward pass."""
@@ -49,6 +50,8 @@ class Model:
     classes: tuple[str, ...]
     trained_on: str = ""
     """Fingerprint of the training images, if known."""
+    seen: SeenImages = field(default_factory=SeenImages.not_recorded)
+    """The images that the network was trained on, by content hash."""
     fast: FastNetwork | None = None
     """A copy of the network in bf16 and int8, which then makes the predictions (`load(..., fast=True)`)."""
     path: Path | None = None
@@ -175,8 +178,8 @@ def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> M
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
     """The model of a checkpoint; `device` and `fast` are as for `load`."""
     network = saved.network().to(device)
-    return Model(network, saved.preprocess().to(torch.device(device)), saved.classes,
-                 saved.training.get("source", ""), FastNetwork(network.eval()) if fast else None, saved.path)
+    return Model(network, saved.preprocess().to(torch.device(device)), saved.classes, saved.training.get("source", ""),
+                 saved.seen, FastNetwork(network.eval()) if fast else None, saved.path)
 
 
 def list_image_files(paths: Sequence[str | Path]) -> list[Path]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -34,8 +35,9 @@ from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance, WeightsDescription
+from alexnet.models.seen import SeenImages
 
-FORMAT = 2
+FORMAT = 3
 HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
 
 _REMEDY = "use the run's other checkpoint (best/ or last/)"
@@ -108,6 +110,8 @@ class Checkpoint:
     errors: ErrorsJson = field(default_factory=ErrorsJson)
     """Validation errors at the time of saving; empty within an epoch."""
     provenance: Provenance = field(default_factory=Provenance)
+    seen: SeenImages = field(default_factory=SeenImages.not_recorded)
+    """The images that the weights were trained on."""
     path: Path | None = None
     """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
 
@@ -149,6 +153,8 @@ class _Head(TypedDict):
     training: StateJson
     errors: ErrorsJson
     provenance: Provenance
+    trained_on_unknown: list[str]
+    """`SeenImages.unknown`; its hashes are in the tensor file `seen`."""
     files: dict[str, _TensorFile]
     versions: dict[str, str]
 
@@ -178,6 +184,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
             written.append(path)
             replace_durably(path, data)
             files[role] = {"file": path.name, "bytes": len(data), "sha256": digest}
+        files["seen"] = _save_seen(checkpoint.seen, folder, written)
         if checkpoint.velocity:
             _keep_previous(folder, step)
         replace_durably(folder / HEAD, _head_bytes(checkpoint, files))
@@ -188,12 +195,24 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     _delete_unnamed(folder, [*folder.glob("*.safetensors"), *folder.glob("*.new")])
 
 
+def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFile:
+    """Write the hashes of the seen images, unless the folder has them: a run's are the same at each of its saves."""
+    data = safetensors.torch.save({"trained": torch.from_numpy(seen.trained.view(np.int64)),
+                                   "selected_on": torch.from_numpy(seen.selected_on.view(np.int64))})
+    digest = hashlib.sha256(data).hexdigest()
+    path = folder / f"seen-{digest[:8]}.safetensors"
+    if not (path.is_file() and path.read_bytes() == data):  # a damaged file is written again
+        written.append(path)
+        replace_durably(path, data)
+    return {"file": path.name, "bytes": len(data), "sha256": digest}
+
+
 def _head_bytes(checkpoint: Checkpoint, files: dict[str, _TensorFile]) -> bytes:
     head: _Head = {
         "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
         "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
-        "files": files, "versions": {"torch": torch.__version__}}
+        "trained_on_unknown": list(checkpoint.seen.unknown), "files": files, "versions": {"torch": torch.__version__}}
     # The head holds its own checksum, so that a flipped bit in one of its numbers is detected as well.
     digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
     return json.dumps({**head, "sha256": digest}, indent=1).encode()
@@ -282,9 +301,20 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
             velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
-            path=path.parent if path.name == HEAD else path)
+            seen=_read_seen(path.parent, head), path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
+
+
+def _read_seen(folder: Path, head: _Head) -> SeenImages:
+    """The seen images; not recorded, with a warning, if their file is damaged, which both heads may share."""
+    try:
+        tensors = _read_tensors(folder, head["files"]["seen"])
+    except DamagedCheckpointError as error:
+        warnings.warn(f"{error.problem}; so it is not known which images the network was trained on", stacklevel=1)
+        return SeenImages.not_recorded(f"the weights in {folder}")
+    trained, selected_on = (tensors[name].numpy().view(np.uint64) for name in ("trained", "selected_on"))
+    return SeenImages(trained, selected_on, tuple(map(str, head["trained_on_unknown"])))
 
 
 def _read_head(path: Path) -> _Head:

@@ -16,6 +16,7 @@ from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
+from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
 from alexnet.training.events import Event
 from alexnet.training.optimizer import SGD
@@ -55,6 +56,8 @@ def build(
     network = AlexNet(spec.arch, spec.seed)
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
     provenance = Provenance()
+    seen = SeenImages.of(training.content_hashes, validation.content_hashes,
+                         saved.seen if saved else spec.init.seen if spec.init else None)
     if saved:
         network.load_state_dict(saved.weights)
         preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
@@ -73,7 +76,7 @@ def build(
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
     return Trainer(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
-                   precision, state, provenance)
+                   precision, state, provenance, seen)
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:

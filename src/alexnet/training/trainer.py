@@ -28,6 +28,7 @@ from alexnet.models import checkpoint as ckpt
 from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
+from alexnet.models.seen import SeenImages
 from alexnet.training.events import Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor
 from alexnet.training.optimizer import SGD
@@ -90,6 +91,7 @@ class Trainer:
     precision: MixedPrecision
     state: State
     provenance: Provenance
+    seen: SeenImages
 
     def __post_init__(self) -> None:
         self.device = torch.device(self.spec.device)
@@ -352,7 +354,8 @@ class Trainer:
             self._saver.save(ckpt.Checkpoint(
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
                 mean_HWC=self.preprocess.mean_HWC, velocity=velocity, training=self.state.to_json(),
-                errors=errors.to_json() if errors else {}, provenance=self.provenance), self.spec.out / name)
+                errors=errors.to_json() if errors else {}, provenance=self.provenance, seen=self.seen),
+                self.spec.out / name)
 
 
 def _timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:

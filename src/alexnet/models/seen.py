@@ -1,0 +1,82 @@
+"""The images that a network has seen in training (`SeenImages`), by content hash: a test set must not contain them.
+
+A checkpoint holds them, and exported formats can (`to_text`). `inference.selection` uses them to choose test images.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.errors import UserError
+
+_TEXT_FORMAT = "seen1"
+
+
+def _no_images() -> NDArray[np.uint64]:
+    return np.empty(0, np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenImages:
+    """Content hashes (`data.content.content_hash`) of the images that decided a network's weights.
+
+    `SeenImages()` belongs to a network that has not been trained.
+    """
+
+    trained: NDArray[np.uint64] = field(default_factory=_no_images)
+    """Sorted, each once: images whose gradients changed the weights, of the initial weights as well."""
+    selected_on: NDArray[np.uint64] = field(default_factory=_no_images)
+    """Sorted, each once: validation images, whose errors chose the best epoch and lowered the learning rate."""
+    unknown: tuple[str, ...] = ()
+    """Names of weights whose training images are not recorded, such as "torchvision's weights"; empty if all are."""
+
+    @classmethod
+    def of(
+        cls, trained: NDArray[np.uint64], selected_on: NDArray[np.uint64], initial: SeenImages | None = None,
+    ) -> Self:
+        """Of a run with these training and validation images, in any order, that started from initial weights."""
+        initial = initial or SeenImages()
+        return cls(np.union1d(trained, initial.trained), np.union1d(selected_on, initial.selected_on), initial.unknown)
+
+    @classmethod
+    def not_recorded(cls, weights: str = "these weights") -> Self:
+        """Of weights whose training images nobody has recorded. `weights` names them for the user."""
+        return cls(unknown=(weights,))
+
+    @classmethod
+    def union(cls, all_seen: Iterable[SeenImages]) -> Self:
+        """Of several networks: what any of them has seen."""
+        trained, selected_on, unknown = [_no_images()], [_no_images()], set[str]()
+        for seen in all_seen:
+            trained.append(seen.trained)
+            selected_on.append(seen.selected_on)
+            unknown.update(seen.unknown)
+        return cls(np.unique(np.concatenate(trained)), np.unique(np.concatenate(selected_on)), tuple(sorted(unknown)))
+
+    def to_text(self) -> str:
+        """One line of ASCII for the metadata of other file formats: 11 characters an image."""
+        parts = (self.trained.astype("<u8").tobytes(), self.selected_on.astype("<u8").tobytes(),
+                 "\n".join(self.unknown).encode())
+        return " ".join((_TEXT_FORMAT, *(base64.b64encode(part).decode() for part in parts)))
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """What `to_text` wrote. Raises UserError for any other text."""
+        kind, *parts = text.split(" ")
+        try:
+            if kind != _TEXT_FORMAT:
+                raise ValueError(f"it begins with {kind[:20]!r}")
+            trained, selected_on, unknown = (base64.b64decode(part, validate=True) for part in parts)
+            return cls(np.unique(np.frombuffer(trained, "<u8")).astype(np.uint64),
+                       np.unique(np.frombuffer(selected_on, "<u8")).astype(np.uint64),
+                       tuple(unknown.decode().splitlines()))
+        except (ValueError, binascii.Error) as error:
+            raise UserError(f"the record of the training images is damaged: {error}", "export the network again") \
+                from error

@@ -1,0 +1,43 @@
+"""Content hashes: equal for equal files under any name, kept in both codecs, and of the source, not of the pack."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet.data.content import content_hash
+from alexnet.data.packed import PackedDataset
+from alexnet.data.packing import pack
+from alexnet.data.sources.detect import open_dataset
+
+
+def test_a_content_hash_is_the_first_8_bytes_of_blake2b():
+    # RFC 7693's function with an output of 8 bytes; the values are those of `b2sum -l 64`, little-endian.
+    assert content_hash(b"abc") == int.from_bytes(bytes.fromhex("d8bb14d833d59559"), "little")
+    assert content_hash(memoryview(b"abc")) == content_hash(b"abc")
+
+
+def test_the_hash_of_an_array_is_that_of_its_pixels_in_row_major_order():
+    pixels_HWC = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    assert content_hash(pixels_HWC) == content_hash(bytes(range(24)))
+    assert content_hash(pixels_HWC.transpose(1, 0, 2)) != content_hash(pixels_HWC)
+
+
+@pytest.mark.parametrize(("codec", "side"), [("raw", 32), ("jpeg", 32), ("raw", 24)])
+def test_a_pack_holds_the_hash_of_every_source_file(class_folders: Path, tmp_path: Path, codec, side):
+    packed = pack(open_dataset(class_folders), tmp_path / "data", side=side, codec=codec, shard_images=50)
+    for name in ("train", "val"):
+        split = packed.split(name)
+        expected = [hashlib.blake2b((class_folders / file).read_bytes(), digest_size=8).digest()
+                    for file in split.names]
+        assert split.content_hashes.astype("<u8").tobytes() == b"".join(expected)
+
+
+def test_renamed_and_touched_files_keep_their_hashes(class_folders: Path, packed: PackedDataset, tmp_path: Path):
+    copy = shutil.copytree(class_folders, tmp_path / "copy", copy_function=shutil.copyfile)
+    for number, file in enumerate(sorted((copy / "train" / "ash").iterdir())):
+        file.rename(file.with_name(f"z{number}.png"))
+    again = pack(open_dataset(copy), tmp_path / "data", side=32)
+    assert sorted(again.split("train").content_hashes) == sorted(packed.split("train").content_hashes)

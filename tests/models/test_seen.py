@@ -1,0 +1,74 @@
+"""SeenImages: what a run records of its training images, through checkpoints, initial weights and text."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet.data.packed import PackedDataset
+from alexnet.errors import UserError
+from alexnet.models import checkpoint
+from alexnet.models.seen import SeenImages
+
+
+def array(*hashes: int) -> np.ndarray:
+    return np.array(hashes, np.uint64)
+
+
+def test_a_run_records_the_images_that_it_trained_on_and_those_that_chose_its_best_epoch(
+    trained: Path, packed: PackedDataset,
+):
+    for name in ("best", "last"):
+        seen = checkpoint.load(trained / name).seen
+        assert seen.trained.tolist() == sorted(packed.split("train").content_hashes.tolist())
+        assert seen.selected_on.tolist() == sorted(packed.split("val").content_hashes.tolist())
+        assert seen.unknown == ()
+
+
+def test_images_of_the_initial_weights_count_too():
+    first = SeenImages.of(array(5, 3, 3), array(9))
+    second = SeenImages.of(array(2**64 - 1, 3), array(8), first)
+    assert second.trained.tolist() == [3, 5, 2**64 - 1]
+    assert second.selected_on.tolist() == [8, 9]
+    third = SeenImages.of(array(1), array(2), SeenImages.not_recorded("torchvision's weights"))
+    assert (third.trained.tolist(), third.unknown) == ([1], ("torchvision's weights",))
+
+
+def test_the_union_of_an_ensemble_does_not_depend_on_its_order():
+    members = [SeenImages.of(array(1, 2), array(7)), SeenImages.of(array(2, 3), array()),
+               SeenImages.not_recorded("these weights")]
+    there, back = SeenImages.union(members), SeenImages.union(members[::-1])
+    assert there.trained.tolist() == back.trained.tolist() == [1, 2, 3]
+    assert there.selected_on.tolist() == back.selected_on.tolist() == [7]
+    assert there.unknown == back.unknown == ("these weights",)
+
+
+def test_text_holds_everything():
+    seen = SeenImages.of(array(2**64 - 1, 0, 77), array(5), SeenImages.not_recorded("Caffe's weights"))
+    again = SeenImages.from_text(seen.to_text())
+    assert again.trained.tolist() == [0, 77, 2**64 - 1]
+    assert again.selected_on.tolist() == [5]
+    assert again.unknown == ("Caffe's weights",)
+    assert seen.to_text().isascii()
+    assert "\n" not in seen.to_text()
+    assert SeenImages.from_text(SeenImages().to_text()).trained.tolist() == []
+
+
+@pytest.mark.parametrize("text", ["", "f00d", "seen1", "seen1 AAAA AAAA AAAA", "seen1 * * *", "seen2   "])
+def test_damaged_text_is_refused(text: str):
+    with pytest.raises(UserError, match="the record of the training images is damaged"):
+        SeenImages.from_text(text)
+
+
+def test_the_hashes_are_written_once_and_again_if_they_are_damaged(trained: Path, tmp_path: Path):
+    saved = checkpoint.load(trained)
+    checkpoint.save(saved, tmp_path)
+    file, = tmp_path.glob("seen-*.safetensors")
+    before, content = file.stat().st_mtime_ns, file.read_bytes()
+    checkpoint.save(saved, tmp_path)
+    assert file.stat().st_mtime_ns == before
+    file.write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="it is not known which images the network was trained on"):
+        assert checkpoint.load(tmp_path).seen.unknown
+    checkpoint.save(saved, tmp_path)
+    assert file.read_bytes() == content
