@@ -1,30 +1,30 @@
 """Separate the images in a list of files from everything else: system files, other file types, runs, packed folders.
 
-`gather_images` gives the folders with their images, and names what it leaves out. layout.py finds the classes.
+`gather_images` gives the folders with their images, and names what it leaves out. layout.py finds the classes in
+them; `list_image_files` lists them for prediction, so that both read the same files.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from alexnet.data.dataset import Ignored
+from alexnet.data.image_formats import supported_extensions, unsupported_extensions
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN
-from alexnet.data.tree import FileTree, Folder, is_junk_file, is_junk_folder, nest
-
-EXTENSIONS = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-"""Files that count as images. The decoder looks at their contents, so a PNG that is called .JPEG is decoded too."""
-
-UNSUPPORTED = {".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF"}
+from alexnet.data.tree import FileTree, Folder, FolderTree, is_junk_file, is_junk_folder, nest
+from alexnet.errors import require
 
 _OWN_FILES = (({"checkpoint.json"}, "checkpoint of alexnet"), ({"log.jsonl"}, "run of alexnet"),
               ({MANIFEST, MEAN}, "packed data set"), ({JOURNAL}, "unfinished packed data set"))
 """Names of files that alexnet writes, and what a folder with all of them is."""
 
-_OWN_FIGURE = re.compile(r"(figure\d|top-patches|neighbors|attribute|confusion|predictions|map).*\.(png|svg|pdf)")
+_OWN_FIGURE = re.compile(r"(figure\d|top-patches|neighbors|attribute|learning_curves|architecture|kernels|predictions|"
+                         r"mistakes|nearest|confusion|class_errors)\.(png|svg|pdf)")
+"""Names of the files that alexnet writes into figures/."""
 
 
 HERE = "./"
@@ -95,11 +95,11 @@ def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
         extension = file_extension(file)
         if is_junk_file(file.rpartition("/")[2]):
             rest.add_file(file, "hidden or system")
-        elif extension in EXTENSIONS:
+        elif extension in supported_extensions():
             gathered.images.append(file)
-        elif known := UNSUPPORTED.get(extension):
-            gathered.unsupported[known] += 1
-            rest.add_file(file, f"{known}, which is not supported")
+        elif known := unsupported_extensions().get(extension):
+            gathered.unsupported[known.name] += 1
+            rest.add_file(file, f"{known.name}, which is not supported")
         else:
             rest.add_file(file, extension or "no extension")
     for name, below in folder.folders.items():
@@ -125,9 +125,46 @@ def _reason_to_leave_out(folder: Folder) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image files that a user's paths mean."""
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...]
+    """What was left out of the folders, a sentence for each folder."""
+
+
+def list_image_files(paths: Iterable[str | Path]) -> ImageFiles:
+    """List the image files that paths mean: a folder stands for the images in it, at any depth, sorted.
+
+    Raises:
+        UserError: a path does not exist, or a folder has no images.
+    """
+    found: list[Path] = []
+    notes = []
+    for path in map(Path, paths):
+        require(path.exists(), f"{path} does not exist", "name an image, or a folder of images")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        root, ignored = gather_images(FolderTree(path))
+        left_out = f"ignored in {path}: {some(map(str, ignored), 10)}" if ignored else ""
+        require(root.image_count > 0, f"{path} holds no images{f' ({left_out})' if left_out else ''}",
+                "name an image, or a folder of images")
+        found += [path / image for image in sorted(root.all_images())]
+        notes += [left_out] * bool(left_out)
+    return ImageFiles(tuple(found), tuple(notes))
+
+
+def some(items: Iterable[str], limit: int) -> str:
+    """The first items as a list in a sentence, and the number of the others: `cat, dog and 3 more`."""
+    every = list(items)
+    return ", ".join(every[:limit]) + (f" and {len(every) - limit:,} more" if len(every) > limit else "")
+
+
 def is_image(file: str) -> bool:
     """Whether a file counts as an image by its name."""
-    return file_extension(file) in EXTENSIONS and not is_junk_file(file.rpartition("/")[2])
+    return file_extension(file) in supported_extensions() and not is_junk_file(file.rpartition("/")[2])
 
 
 def file_extension(file: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
-from alexnet.data.image_tree import HERE, ImageFolder, gather_images
+from alexnet.data.image_tree import HERE, ImageFolder, gather_images, some
 from alexnet.data.layout_checks import require_classes
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, require_supported, shown
 from alexnet.data.tree import FileTree
@@ -164,8 +164,8 @@ def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
     nested = [name for name, folder in train.items() if not folder.images and len(folder.with_images) > 1]
     if not nested or len(nested) == len(train):
         return []
-    some = _some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
-    return [f"the images in the folders inside a class folder are images of this class: {some}"]
+    names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
+    return [f"the images in the folders inside a class folder are images of this class: {names}"]
 
 
 def _describe(
@@ -174,14 +174,10 @@ def _describe(
     """What was understood: `train/: 3 classes (cat 120, dog 30, emu 12), val/: ...; ignored: ...`."""
     parts = []
     for split, by_class in images.items():
-        counts = _some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
+        counts = some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
         parts.append(f"{folders[split]}: {len(by_class):,} classes ({counts})".removeprefix(f"{HERE}: "))
     left_out = [str(item) for item in sorted(ignored, key=lambda item: -item.count)]
-    return f"{source} holds {', '.join(parts)}; ignored: {_some(left_out, 10) or 'nothing'}"
-
-
-def _some(items: list[str], limit: int) -> str:
-    return ", ".join(items[:limit]) + (f" and {len(items) - limit:,} more" if len(items) > limit else "")
+    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Hold-out ---------------------------------------------------------------------------------------------------------

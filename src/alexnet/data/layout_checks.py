@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
-from alexnet.data.image_tree import ImageFolder
+from alexnet.data.image_tree import ImageFolder, some
 from alexnet.data.split_folders import holds_splits, listed, shown
 from alexnet.errors import UserError, require
 
@@ -76,9 +76,10 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
         common = inner[one.name] & inner[other.name]
         if len(common) > 1 and 2 * len(common) >= min(len(inner[one.name]), len(inner[other.name])):
             raise UserError(
-                f"{one.name}/ and {other.name}/ in the folder {source} hold the same folders ({_some(common)}), so "
-                f"these look like the classes", f"did you mean {shown(one, source)}? If {one.name} and {other.name} "
-                f"are classes, put their images directly into them")
+                f"{one.name}/ and {other.name}/ in the folder {source} hold the same folders "
+                f"({some(sorted(common), 3)}), so these look like the classes",
+                f"did you mean {shown(one, source)}? If {one.name} and {other.name} are classes, put their images "
+                f"directly into them")
 
 
 def _require_different_files(classes: list[ImageFolder], source: str) -> None:
@@ -91,7 +92,7 @@ def _require_different_files(classes: list[ImageFolder], source: str) -> None:
         common = own & others
         require(len(common) < 10 or len(common) < _SAME_NAMES * min(len(own), len(others)) or _are_counters(common),
                 f"{one.name}/ and {other.name}/ in the folder {source} hold files of the same names "
-                f"({_some(common)}), so they are not two classes of different images",
+                f"({some(sorted(common), 3)}), so they are not two classes of different images",
                 "name the one to use, or rename the files if they are two classes")
 
 
@@ -104,8 +105,3 @@ def _are_counters(stems: Iterable[str]) -> bool:
     patterns = {re.sub(r"\d+", "#", stem) for stem in stems}
     numbers = {int(found[-1]) for stem in stems if (found := re.findall(r"\d+", stem))}
     return len(patterns) == 1 and bool(numbers) and max(numbers) - min(numbers) < 4 * len(numbers) + 100
-
-
-def _some(names: set[str]) -> str:
-    shortest = sorted(names)[:3]
-    return ", ".join(shortest) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

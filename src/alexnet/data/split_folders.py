@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored
-from alexnet.data.image_tree import ImageFolder
+from alexnet.data.image_tree import ImageFolder, some
 from alexnet.data.split_names import Kind, is_neutral, split_kinds
 from alexnet.errors import UserError, require
 
@@ -85,8 +85,7 @@ def shown(folder: ImageFolder, source: str) -> str:
 
 def listed(folders: Collection[ImageFolder], limit: int = 5) -> str:
     """The names of folders: `cat/, dog/ and 3 more`."""
-    names = [f"{folder.name}/" for folder in folders]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
+    return some([f"{folder.name}/" for folder in folders], limit)
 
 
 def find_class_parent(folder: ImageFolder, known: Collection[str] = ()) -> ImageFolder | None:

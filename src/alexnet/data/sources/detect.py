@@ -7,7 +7,7 @@ from pathlib import Path
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.archives import open_archive
 from alexnet.data.dataset import Dataset
-from alexnet.data.image_tree import EXTENSIONS
+from alexnet.data.image_formats import supported_extensions
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
@@ -107,7 +107,7 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
 
 
 def _open_file(path: Path) -> FileTree:
-    if path.suffix.lower() in EXTENSIONS:
+    if path.suffix.lower() in supported_extensions():
         raise UserError(f"{path} is one image", f"name the data, {_DATA}")
     if path.suffix.lower() not in KINDS and (tree := open_archive(path)):  # .npz, .pth and .xlsx are zip archives too
         return tree
