@@ -149,7 +149,7 @@ def _labels(table: Table, columns: Columns) -> list[str]:
 # --- The tables of a data set -----------------------------------------------------------------------------------------
 
 
-def open_table(tree: FileTree, labels: str | Path, held_out: float, seed: int) -> Dataset:
+def open_table(tree: FileTree, labels: str, held_out: float, seed: int) -> Dataset:
     """The images labeled by a table that the user names: a file, or a file within the data."""
     path, inside = Path(labels), Path(labels).as_posix()
     if path.is_file():
@@ -157,7 +157,8 @@ def open_table(tree: FileTree, labels: str | Path, held_out: float, seed: int) -
     elif inside in tree.files:
         data = tree.read(inside)
     else:
-        raise UserError(f"there is no table {labels}, on disk or in {tree.source}", "name a CSV, TSV or JSONL file")
+        raise UserError(f"there is no table {labels}, on disk or in {tree.source}", "name a CSV, TSV or JSONL file, or "
+                        "give a pattern of the file names such as '{label}.{n}.jpg'")
     files = image_files(tree)
     table = read_label_table(parse_table(data, str(labels)), ImageIndex(files))
     return _dataset(tree, [table], files, held_out, seed)
