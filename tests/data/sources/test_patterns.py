@@ -57,6 +57,8 @@ def test_patterns_that_cannot_be_used_are_refused(tmp_path: Path, pattern: str, 
     (["train/cat.0.jpg", "train/cat.1.jpg", "train/dog.0.png", "train/dog.1.jpg"], "{label}.{n}.{any}"),
     (["Abyssinian_1.jpg", "Abyssinian_2.jpg", "great_dane_1.jpg", "great_dane_2.jpg"], "{label}_{n}.jpg"),
     (["cat (1).jpg", "cat (2).jpg", "dog (1).jpg", "dog (2).jpg"], "{label} ({n}).jpg"),
+    (["n01440764_1.JPEG", "n01440764_2.JPEG", "n02102040_1.JPEG", "n02102040_2.JPEG"], "{label}_{n}.JPEG"),
+    (["20210101_1.jpg", "20210101_2.jpg", "20210102_1.jpg", "20210102_2.jpg"], None),  # dates
     (["cat1.jpg", "cat2.jpg", "dog1.jpg", "dog2.jpg"], "{label}{n}.jpg"),
     (["IMG_0001.jpg", "IMG_0002.jpg", "IMG_0003.jpg"], None),  # one label is a camera's prefix
     (["aurora.jpg", "borealis.jpg"], None), (["a1.jpg", "b1.jpg", "c1.jpg"], None), ([], None)])

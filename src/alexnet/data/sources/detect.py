@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
@@ -11,7 +12,14 @@ from alexnet.data.image_formats import supported_extensions
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
-from alexnet.data.sources.label_tables import contradicts_folders, find_tables, open_found_tables, open_table
+from alexnet.data.sources.label_tables import (
+    LabelTable,
+    contradicts_folders,
+    find_tables,
+    label_most,
+    open_found_tables,
+    open_table,
+)
 from alexnet.data.sources.labeled import image_files
 from alexnet.data.sources.other_files import KINDS, explain_file
 from alexnet.data.sources.patterns import is_pattern, open_pattern, suggest_pattern
@@ -94,17 +102,30 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
     try:
         dataset = open_folders(tree, held_out, seed)
     except UserError as problem:
-        if tables:
+        if not look_for_tables:
+            raise
+        if tables and label_most(tables, tree):
             return open_found_tables(tree, tables, unused, held_out, seed)
-        if (pattern := suggest_pattern(image_files(tree))) and look_for_tables:
-            raise UserError(problem.problem, f"if the labels are in the file names, add --labels '{pattern}'"
-                            ) from None
-        raise
+        raise _with_other_labels(problem, tables, unused, suggest_pattern(image_files(tree))) from None
     if contrary := [table for table in tables if contradicts_folders(table)]:
         name = contrary[0].table.name
         raise UserError(f"{tree.source} has folders of images, and {name} gives these images other labels",
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
     return dataset
+
+
+def _with_other_labels(
+    problem: UserError, tables: Sequence[LabelTable], unused: Sequence[UserError], pattern: str | None,
+) -> UserError:
+    """The error of the folders, with what else may label the images as the remedy."""
+    if tables:
+        return UserError(problem.problem, f"{problem.remedy}, or add --labels {tables[0].table.name}".lstrip(", "))
+    if pattern:
+        return UserError(problem.problem, f"if the labels are in the file names, add --labels '{pattern}'")
+    if unused:
+        return UserError(f"{problem.problem}, and no table labels them: {unused[0].problem}",
+                         unused[0].remedy or problem.remedy)
+    return problem
 
 
 def _open_file(path: Path) -> FileTree:

@@ -61,7 +61,9 @@ def open_pattern(tree: FileTree, pattern: str, held_out: float, seed: int) -> Da
     return make_dataset(tree, found, held_out, seed, notes, unmatched)
 
 
-_NUMBERED = re.compile(r"(?P<label>.*[^\W\d_])(?P<separator>[ ._-]*)(?P<open>\(?)\d+(?P<close>\)?)\.(?P<end>\w+)")
+_NUMBERED = re.compile(r"(?P<label>.*[^\W\d_](?:\d+(?=[ ._-]))?)(?P<separator>[ ._-]*)(?P<open>\(?)\d+(?P<close>\)?)"
+                       r"\.(?P<end>\w+)")
+"""A label ends in a letter, or in digits before a separator, as WordNet IDs do."""
 _MAX_CLASSES = 1_000
 
 
