@@ -64,14 +64,16 @@ def fetch_cifar10(cache: Path) -> Path:
 
 def find_cifar(tree: FileTree) -> tuple[Version, str] | None:
     """The version that the files are, and the folder they are in, as a prefix of their paths; None if there is none."""
-    files = set(tree.files)
+    versions = {version.classes_file: version for version in VERSIONS}
     for file in tree.files:
+        if "meta" not in file and "label" not in file:  # of the million files of ImageNet
+            continue
         folder, slash, name = file.rpartition("/")
         require(name != "batches.meta.mat", f"{tree.source} is CIFAR's MATLAB version, which is not supported",
                 "take the binary or the Python version from the same page")
-        for version in VERSIONS:
+        if version := versions.get(name):
             siblings = {f"{folder}{slash}{part}" for parts in version.files.values() for part in parts}
-            if name == version.classes_file and siblings & files:
+            if not siblings.isdisjoint(tree.files):
                 return version, folder + slash
     return None
 

@@ -25,7 +25,7 @@ def find_idx(tree: FileTree) -> dict[str, tuple[str, str]]:
     Raises UserError if several data sets lie in one folder, as in EMNIST's archive.
     """
     found: dict[str, tuple[str, str]] = {}
-    for file in tree.files:
+    for file in (file for file in tree.files if "ubyte" in file):  # ImageNet has a million other files
         folder, slash, name = file.rpartition("/")
         if match := _IMAGES.fullmatch(name):
             split = "train" if match["split"] == "train" else "val"

@@ -14,7 +14,7 @@ _ANNOTATIONS = "val/val_annotations.txt"
 
 def find_tiny_imagenet(tree: FileTree) -> str | None:
     """The path of its validation annotations, by which it is recognized; None if there are none."""
-    return next((file for file in tree.files if f"/{file}".endswith(f"/{_ANNOTATIONS}")), None)
+    return next((file for file in tree.files if file.endswith(_ANNOTATIONS)), None)
 
 
 def open_tiny_imagenet(tree: FileTree, annotations: str) -> Dataset:
