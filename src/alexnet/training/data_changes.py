@@ -34,7 +34,8 @@ def describe_changes(run: Path, seen: SeenImages, data: PackedDataset) -> str:
         "added": len(now.keys() - former.keys()), "removed": len(former.keys() - now.keys()),
         "moved to another split": sum(former[image][0] != now[image][0] for image in both),
         "moved to another class": sum(former[image][1] not in ("", now[image][1]) for image in both)}
-    parts = [f"{count:,} {'image was' if count == 1 else 'images were'} {what}" for what, count in counts.items() if count]
+    parts = [f"{count:,} {'image was' if count == 1 else 'images were'} {what}"
+             for what, count in counts.items() if count]
     return ", ".join(parts) or "the same images, but under other names or packed in another way"
 
 
@@ -60,5 +61,4 @@ def _packed_images(run: Path) -> _Images | None:
 
 def _seen_images(seen: SeenImages) -> _Images:
     """The images that the checkpoint records, whose classes it does not know."""
-    return {image: ("val", "") for image in seen.selected_on.tolist()} | {
-        image: ("train", "") for image in seen.trained.tolist()}
+    return dict.fromkeys(seen.selected_on.tolist(), ("val", "")) | dict.fromkeys(seen.trained.tolist(), ("train", ""))
