@@ -41,15 +41,19 @@ def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
 
 def duplicates_finding(data: PackedDataset) -> Finding | None:
     """Report validation images that are training images too, by content hash; None if there are none."""
-    validation = data.split("val")
-    copies = int(np.isin(validation.content_hashes, data.split("train").content_hashes).sum())
+    copies, images = validation_copies(data), len(data.split("val"))
     if not copies:
         return None
     return Finding(
-        "validation_images_in_training", "", f"{copies:,} of the {len(validation):,} validation images "
+        "validation_images_in_training", "", f"{copies:,} of the {images:,} validation images "
         f"{'is an exact copy' if copies == 1 else 'are exact copies'} of training images: the validation error of this "
         "run is lower than that on new images, and it chooses the best epoch",
         "remove the copies, which `alexnet check` names; `alexnet evaluate` leaves them out")
+
+
+def validation_copies(data: PackedDataset) -> int:
+    """How many of the validation images are exact copies of training images."""
+    return int(np.isin(data.split("val").content_hashes, data.split("train").content_hashes).sum())
 
 
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
