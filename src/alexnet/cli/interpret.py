@@ -109,10 +109,10 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
         return
     console = Console(highlight=False)
     console.print(activations_table(report))
-    console.print(f"\n{report.images:,} of {len(training):,} training images, of which the network was trained on "
-                  f"{seen.trained_on:,}{' or more' if seen.unknown else ''}, in whole batches; "
-                  f"loss {report.loss:.3f}; updates without momentum at the learning rate of its "
-                  f"{'last epoch' if saved.training else 'first epoch'}, {rate:.3g}.")
+    console.print(f"\n{report.images:,} of {len(training):,} training images, in whole batches; loss "
+                  f"{report.loss:.3f}; updates without momentum at the learning rate of its "
+                  f"{'last epoch' if saved.training else 'first epoch'}, {rate:.3g}. The network was trained on "
+                  f"{seen.trained_on:,}{' or more' if seen.unknown else ''} of these {len(training):,} images.")
     for sentence in [*map(str, findings)] or [health.HEALTHY]:
         console.print(sentence)
 
