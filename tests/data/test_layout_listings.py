@@ -77,6 +77,7 @@ CATS_AND_DOGS = {"cat": 2, "dog": 2}
     ("images/{train,val}/{cat,dog}/#.jpg | labels/{train,val}/#.txt", ["train", "val"]),
     ("train/images/{cat,dog}/#.jpg | test/images/{cat,dog}/#.jpg", ["train", "val"]),
     ("train/{cat,dog}/images/#.JPEG | val/{cat,dog}/images/#.JPEG", ["train", "val"]),
+    ("{train_mini,val}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{cat,dog}/{train,val}/#.jpg", ["train", "val"]),
     ("{cat,dog}/{Train,Test}/#.jpg", ["train", "val"]),
     ("{cat,dog}/{train,val,test}/#.jpg", ["train", "val", "test"]),
@@ -142,10 +143,19 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("{train,val,valid}/{cat,dog}/#.jpg", "DATA has several val folders: val/ and valid/", "merge them"),
     ("train/{cat,dog}/#.jpg | val/#.jpg", "DATA/val has no class folders with images", "sort its images into folders"),
     ("images/Abyssinian_#.jpg | annotations/trimaps/Abyssinian_#.png",
-     "DATA/annotations is no class: its files have the same names as those of images/", "did you mean DATA/images?"),
-    ("images/#.jpg | masks/#.png", "DATA/masks is no class", "did you mean DATA/images?"),
+     "DATA/annotations holds no images of its own: its files have the same names as those of images/",
+     "did you mean DATA/images?"),
+    ("{train,val}/{images,masks}/#.png", "DATA/train/masks holds no images of its own", "did you mean DATA/train/imag"),
+    ("images/#.jpg | masks/#.png", "DATA/masks holds no images of its own", "did you mean DATA/images?"),
     ("CUB/images/{001.Auk,002.Owl}/bird_#.jpg | segmentations/{001.Auk,002.Owl}/bird_#.png",
-     "DATA/segmentations is no class", "did you mean DATA/CUB?"),
+     "DATA/segmentations holds no images", "did you mean DATA/CUB?"),
+    ("{cat,dog}/{images,masks}/#.png", "DATA/cat/masks holds no images of its own: its files have the same names as "
+     "those of images/", "did you mean DATA/cat/images?"),
+    ("{cat,dog}/#.jpg | cat/cat GT/#.png", "DATA/cat/cat GT holds no images of its own: its files have the same names "
+     "as those of the images beside it", "move it away"),
+    ("flowers/{rose,daisy}/#.jpg | plots/#.png",
+     "it is not clear whether the classes are flowers/, plots/ or daisy/, rose/ in DATA/flowers", "name DATA/flowers"),
+    ("{val,train_station}/#.jpg", "DATA holds val/ beside train_station/", "rename it"),
     ("{color,grayscale,segmented}/{apple,maize}/#.jpg",
      "color/ and grayscale/ in the folder DATA hold the same folders (apple, maize), so these look like the classes",
      "did you mean DATA/color?"),
@@ -193,7 +203,7 @@ def test_what_is_ambiguous_is_refused_with_the_remedy(patterns: str, problem: st
     ("{0,1,10,11,2,x}/#.jpg", ("0", "1", "10", "11", "2", "x")),
     ("{cat,dog}/{2019,2020}/#.jpg", ("cat", "dog")),
     ("{cat,dog}/{batch_1,batch_2}/#.jpg", ("cat", "dog")),
-    ("bus/#.jpg | truck/{pickup,semi}/#.jpg", ("bus", "truck")),
+    ("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg", ("bus", "car", "truck")),
     ("Images/{n02085620-Chihuahua,n02085782-Japanese_spaniel}/#.jpg | Annotation/n02085620-Chihuahua/n02085620_#",
      ("n02085620-Chihuahua", "n02085782-Japanese_spaniel")),
     ("cat/#.jpg | dog /#.jpg", ("cat", "dog")),
@@ -235,11 +245,11 @@ def test_long_lists_end_in_a_number():
 
 def test_a_test_folder_that_serves_as_validation_set_is_said():
     assert layout_of("{train,test}/{cat,dog}/#.jpg").notes[1] == (
-        "test/ is the validation set, as there is no other: it chooses the best epoch")
+        "test/ is the validation set, as there is no other: training chooses the best epoch on it")
 
 
 def test_images_in_folders_inside_a_class_are_said():
-    assert layout_of("bus/#.jpg | truck/{pickup,semi}/#.jpg").notes[1] == (
+    assert layout_of("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg").notes[1] == (
         "the images in the folders inside a class folder are images of this class: truck (2 folders)")
 
 

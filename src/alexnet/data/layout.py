@@ -58,8 +58,9 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1")
     root, ignored = gather_images(tree)
     found, notes = find_splits(root, tree.source), list[str]()
-    if len(found.splits) == 1:
-        require_classes(found.base, tree.source)
+    for split_folder in found.splits.values():
+        if split_folder.parent:
+            require_classes(split_folder.parent, tree.source)
     train = _read_classes(found.splits["train"], tree.source, ignored)
     if len(train) < 2:
         raise _too_few_classes(found, train, tree.source)
@@ -155,14 +156,14 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
 
 
 def _loose_images(found: FoundSplits) -> list[Ignored]:
-    return [Ignored(split.path, "images beside the class folders", split.loose)
-            for split in found.splits.values() if split.loose]
+    return [Ignored(split.path, "images beside the class folders", len(split.parent.images))
+            for split in found.splits.values() if split.parent and split.parent.images]
 
 
 def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
-    """A note if some classes have all their images in several folders below, and others have not."""
+    """A note if classes have all their images in several folders below: these could be meant to be the classes."""
     nested = [name for name, folder in train.items() if not folder.images and len(folder.with_images) > 1]
-    if not nested or len(nested) == len(train):
+    if not nested:
         return []
     names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
     return [f"the images in the folders inside a class folder are images of this class: {names}"]
