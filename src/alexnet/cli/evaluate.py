@@ -28,7 +28,8 @@ Views = Annotated[Literal["1", "10"], Parameter(help="1: the center crop. 10: th
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Views = "1", split: str | None = None,
-    batch_size: int = 128, device: Device = "auto", fast: Fast = False, json_: Json = False,
+    include_trained: bool = False, batch_size: int = 128, device: Device = "auto", fast: Fast = False,
+    json_: Json = False,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
 
@@ -37,7 +38,9 @@ def evaluate(
     Args:
         paths: One or more checkpoints or run folders, then the data: class folders, a packed folder or its URL, or a
             name such as cifar10.
-        split: Default: val. A folder without a split that the network was not trained on is evaluated whole.
+        split: Default: val, or all images of a folder without a validation split.
+        include_trained: Measure the images that a network was trained on as well. By default they are left out,
+            recognized by their content.
         batch_size: Images that go through the network at a time. It does not change the result.
     """
     at_least_1(batch_size=batch_size)
@@ -49,15 +52,19 @@ def evaluate(
     require(len(paths) >= 2, "evaluate takes at least one checkpoint and then the data",
             "alexnet evaluate runs/demo DATA")
     *checkpoints, data = paths
-    errors, models = api.evaluate_models(checkpoints, data, views=int(views), split=split, batch_size=batch_size,
-                                         device=device, fast=fast, progress=True)
+    evaluation = api.evaluate_models(
+        checkpoints, data, views=int(views), split=split, include_trained=include_trained, batch_size=batch_size,
+        device=device, fast=fast, progress=True)
     if not is_rank0():
         return
+    errors, models, selection = evaluation.errors, evaluation.models, evaluation.measured.selection
     if json_:
-        print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models)}, indent=2))
+        print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models),
+                                             "measured": selection.to_json()}, indent=2))
     else:
         names = ", ".join(str(model.path or path) for model, path in zip(models, checkpoints, strict=True))
         print(f"{names}: {errors.describe(views=int(views), networks=len(models), classes=len(models[0].classes))}")
+        print(selection.describe())
 
 
 class PredictedClass(TypedDict):

@@ -13,15 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet.data.dataset import Ignored
+from alexnet.data.image_formats import supported_extensions, unsupported_extensions
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN
 from alexnet.data.tree import FileTree, Folder, FolderTree, is_junk_file, is_junk_folder, nest
 from alexnet.errors import require
-
-EXTENSIONS = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-"""Files that count as images. The decoder looks at their contents, so a PNG that is called .JPEG is decoded too."""
-
-UNSUPPORTED = {".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF"}
 
 _OWN_FILES = (({"checkpoint.json"}, "checkpoint of alexnet"), ({"log.jsonl"}, "run of alexnet"),
               ({MANIFEST, MEAN}, "packed data set"), ({JOURNAL}, "unfinished packed data set"))
@@ -100,11 +95,11 @@ def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
         extension = file_extension(file)
         if is_junk_file(file.rpartition("/")[2]):
             rest.add_file(file, "hidden or system")
-        elif extension in EXTENSIONS:
+        elif extension in supported_extensions():
             gathered.images.append(file)
-        elif known := UNSUPPORTED.get(extension):
-            gathered.unsupported[known] += 1
-            rest.add_file(file, f"{known}, which is not supported")
+        elif known := unsupported_extensions().get(extension):
+            gathered.unsupported[known.name] += 1
+            rest.add_file(file, f"{known.name}, which is not supported")
         else:
             rest.add_file(file, extension or "no extension")
     for name, below in folder.folders.items():
@@ -169,7 +164,7 @@ def some(items: Iterable[str], limit: int) -> str:
 
 def is_image(file: str) -> bool:
     """Whether a file counts as an image by its name."""
-    return file_extension(file) in EXTENSIONS and not is_junk_file(file.rpartition("/")[2])
+    return file_extension(file) in supported_extensions() and not is_junk_file(file.rpartition("/")[2])
 
 
 def file_extension(file: str) -> str:

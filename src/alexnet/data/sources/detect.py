@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.dataset import Dataset
-from alexnet.data.image_tree import EXTENSIONS
+from alexnet.data.image_formats import supported_extensions
 from alexnet.data.sources.cifar10 import fetch_cifar10, open_cifar10
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
@@ -36,7 +36,7 @@ def open_dataset(source: str | Path, *, held_out: float = 0.1, seed: int = 0) ->
         raise UserError(f"{source} is a run or a checkpoint, not images", f"name the data, {_DATA}")
     if path.is_dir():
         return open_ilsvrc(path) if is_ilsvrc(path) else open_folders(FolderTree(path), held_out, seed)
-    if path.suffix.lower() in EXTENSIONS and path.is_file():
+    if path.suffix.lower() in supported_extensions() and path.is_file():
         raise UserError(f"{source} is one image", f"name the data, {_DATA}")
     if path.is_file():
         return open_cifar10(path)
