@@ -104,7 +104,7 @@ def test_splits_are_found_under_the_names_that_people_give_them(patterns: str, s
     ("{cat,dog}/#.jpg | #.jpg", "./ (images beside the class folders, 2 files)"),
     ("{cat,dog}/#.jpg | fir/", "fir/ (no images)"),
     ("{cat,dog}/#.jpg | cat/#.txt", "cat/ (.txt, 2 files)"),
-    ("{cat,dog}/#.jpg | cat/new.heif", "cat/ (HEIC, which is not supported, 1 file)"),
+    ("{cat,dog}/#.jpg | cat/new.NEF", "cat/ (camera raw, which cannot be decoded, 1 file)"),
     ("train/{cat,dog}/#.jpg | val/", "val/ (no images)"),
     ("train/{cat,dog}/#.jpg | test/#.jpg", "test/ (no class folders, so no labels, 2 files)"),
     ("train/{cat,dog}/#.jpg | test1/test1/#.jpg", "test1/ (no class folders, so no labels, 2 files)"),
@@ -172,11 +172,12 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("{cat,dog}/{train,test}/#.jpg | bird/wild/#.jpg", "DATA/bird holds wild/ instead", "give every class folder"),
     ("{Cat,cat,dog}/#.jpg", "Cat/ and cat/ in the folder DATA have the same name but for case", "merge them"),
     ("caf\u00e9/#.jpg | cafe\u0301/#.jpg", "have the same name but for case, accents' encoding", "merge them"),
-    ("{cat,dog}/#.jpg | fox/#.HEIC", "the 2 images in DATA/fox are HEIC, which is not supported", "as JPEG"),
-    ("{train,val}/{cat,dog}/#.jpg | val/fox/#.HEIC", "the 2 images in DATA/val/fox are HEIC", "as JPEG"),
-    ("train/{cat,dog}/#.jpg | val/{cat,dog}/#.heic", "the 4 images in DATA/val are HEIC", "as JPEG"),
-    ("{cat,dog}/#.heic", "the 2 images in DATA/cat are HEIC", "as JPEG"),
-    ("#.heic", "the 2 images in DATA are HEIC", "as JPEG"),
+    ("{cat,dog}/#.jpg | fox/#.CR2", "the 2 images in DATA/fox are camera raw, which cannot be decoded",
+     "save it as PNG or JPEG, or move"),
+    ("{train,val}/{cat,dog}/#.jpg | val/fox/#.jxl", "the 2 images in DATA/val/fox are JPEG XL", "as PNG or JPEG"),
+    ("train/{cat,dog}/#.jpg | val/{cat,dog}/#.dng", "the 4 images in DATA/val are camera raw", "as PNG or JPEG"),
+    ("{cat,dog}/#.psd", "the 2 images in DATA/cat are Photoshop", "as PNG or JPEG"),
+    ("#.tga", "the 2 images in DATA are Targa", "as PNG or JPEG"),
     ("train/{cat,dog}/#.jpg | val/{cat,fox}/#.jpg", "DATA/val has class 'fox' and DATA/train has not",
      "classes must have the same names in both"),
     ("{train,val}/{cat,dog}/#.jpg | test/{cat,fox}/#.jpg", "DATA/test has class 'fox'", "the same names in both"),
@@ -279,7 +280,7 @@ def test_a_path_of_a_thousand_folders_is_refused():
 
 NAMES = st.sampled_from(["cat", "dog", "train", "Val", "test", "test1", "images", "masks", ".git", "__MACOSX", "runs",
                          "seg_train", "2019", "n01440764", "pred"])
-FILES = st.sampled_from(["1.jpg", "2.JPG", "3.png", "a.txt", "Thumbs.db", ".DS_Store", "x.heic", "log.jsonl", "noext",
+FILES = st.sampled_from(["1.jpg", "2.JPG", "3.png", "a.txt", "Thumbs.db", ".DS_Store", "x.nef", "log.jsonl", "noext",
                          "manifest.json", "mean.npy"])
 PATHS = st.builds(lambda folders, file: "/".join([*folders, file]), st.lists(NAMES, max_size=4), FILES)
 

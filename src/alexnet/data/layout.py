@@ -177,7 +177,7 @@ def _describe(
     for split, by_class in images.items():
         counts = some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
         parts.append(f"{folders[split]}: {len(by_class):,} classes ({counts})".removeprefix(f"{HERE}: "))
-    left_out = [str(item) for item in sorted(ignored, key=lambda item: -item.count)]
+    left_out = [str(item) for item in sorted(ignored, key=lambda item: (-item.count, item.path))]
     return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 

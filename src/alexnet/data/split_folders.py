@@ -202,9 +202,10 @@ def _beside_splits(base: ImageFolder, kinds: Mapping[str, Kind], source: str) ->
 def require_supported(folder: ImageFolder, source: str) -> None:
     """Raise UserError if the folder, which has no images, has some in formats that cannot be decoded."""
     if folder.unsupported:
-        formats = " and ".join(sorted(folder.unsupported))
-        raise UserError(f"the {folder.unsupported.total():,} images in {shown(folder, source)} are {formats}, which "
-                        f"is not supported", "save them as JPEG, or move the folder away")
+        names = " and ".join(sorted(known.name for known in folder.unsupported))
+        remedies = ", or ".join(sorted({known.remedy for known in folder.unsupported}))
+        raise UserError(f"the {folder.unsupported.total():,} images in {shown(folder, source)} are {names}, which "
+                        f"cannot be decoded here", f"{remedies}, or move the folder away")
 
 
 def _without_classes(folder: ImageFolder, train: ImageFolder, source: str) -> UserError:
