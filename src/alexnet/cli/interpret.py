@@ -96,7 +96,8 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     rate = recipe.learning_rate
     if saved.training:  # that of the last finished epoch
         rate = learning_rate(recipe, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
-    report = activations.inspect_activations(saved.network().to(where), batches, rate=rate, decay=recipe.weight_decay)
+    network = saved.network(calibrated=False).to(where)  # whose loss and gradients training has
+    report = activations.inspect_activations(network, batches, rate=rate, decay=recipe.weight_decay)
     findings = health.findings(report, saved.arch, saved.training.get("step"))
     if json_:
         print(json.dumps(report.to_json() | {"findings": [asdict(finding) for finding in findings]}, indent=2))

@@ -80,6 +80,8 @@ class TarImage:
     length: int
 
     def content(self) -> Content:
+        if self.length > images.BYTE_LIMIT:  # only a decompression bomb has such a member
+            raise BadImage(f"{self.name} has {self.length:,} bytes, more than {images.BYTE_LIMIT:,}")
         with self.path.open("rb") as archive:
             archive.seek(self.offset)
             data = archive.read(self.length)

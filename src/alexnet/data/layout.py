@@ -73,7 +73,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     understood = _describe(images, folders, ignored, tree.source)
     notes[:0] = [understood, *found.notes, *_nested_notes(train)]
     if len(images) == 1 and held_out:
-        images, folders = _hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
+        images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
         notes.append(f"there is no validation folder, so {held_out:.0%} of each class was held out "
                      f"({_count(images['val']):,} images, chosen by name and seed {seed})")
@@ -184,7 +184,7 @@ def _describe(
 # --- Hold-out ---------------------------------------------------------------------------------------------------------
 
 
-def _hold_out(images: ImagesByClass, fraction: float, seed: int, base: str) -> dict[str, ImagesByClass]:
+def hold_out(images: ImagesByClass, fraction: float, seed: int, base: str) -> dict[str, ImagesByClass]:
     """Move a fraction of each class to `val`: at least one image of a class that has two, and never all of them.
 
     The images are chosen by a hash of their names below `base`, so the choice does not change when other images are
