@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.data.layout import Layout, read_layout
+from alexnet.data.layout import Layout, describe_layout, read_layout
 from alexnet.errors import UserError
 
 
@@ -45,6 +45,10 @@ def layout_of(patterns: str, held_out: float = 0.0) -> Layout:
 def understood(layout: Layout) -> dict[str, dict[str, int]]:
     return {split: {name: len(images) for name, images in by_class.items()}
             for split, by_class in layout.splits.items()}
+
+
+def described(layout: Layout) -> str:
+    return describe_layout(layout, "DATA", layout.classes)
 
 
 CATS_AND_DOGS = {"cat": 2, "dog": 2}
@@ -124,7 +128,7 @@ def test_splits_are_found_under_the_names_that_people_give_them(patterns: str, s
 def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     layout = layout_of(patterns)
     assert layout.classes == ("cat", "dog")
-    assert ignored in layout.notes[0].partition("; ignored: ")[2]
+    assert ignored in described(layout).partition("; ignored: ")[2]
 
 
 @pytest.mark.parametrize(("patterns", "problem", "remedy"), [
@@ -232,25 +236,33 @@ def test_numbered_classes_are_labeled_by_number():
 
 def test_the_summary_names_splits_classes_with_counts_and_what_is_ignored():
     layout = layout_of("train/{cat,dog}/#.jpg | train/cat/new.jpg | Val/{cat,dog}/1.jpg | notes.txt")
-    assert layout.notes == ("DATA holds train/: 2 classes (cat 3, dog 2), Val/: 2 classes (cat 1, dog 1); "
-                            "ignored: ./ (.txt, 1 file)",)
+    assert described(layout) == ("DATA holds train/: 2 classes (cat 3, dog 2), Val/: 2 classes (cat 1, dog 1); "
+                                 "ignored: ./ (.txt, 1 file)")
+    assert layout.notes == ()
     assert layout.folders == {"train": "train/", "val": "Val/"}
 
 
 def test_long_lists_end_in_a_number():
     names = ",".join(f"c{number:02}" for number in range(30))
-    note = layout_of(f"{{{names}}}/1.jpg").notes[0]
-    assert note == ("DATA holds 30 classes (c00 1, c01 1, c02 1, c03 1, c04 1, c05 1, c06 1, c07 1, c08 1, c09 1 and "
-                    "20 more); ignored: nothing")
+    note = described(layout_of(f"{{{names}}}/1.jpg", held_out=0.1))
+    assert note == ("DATA holds 30 classes (c00 1, c01 1, c02 1, c03 1, c04 1, c05 1 and 24 more); ignored: nothing")
+
+
+def test_the_summary_counts_images_that_are_held_out_too():
+    layout = layout_of("{cat,dog}/{1,2,3,4}.jpg", held_out=0.5)
+    assert understood(layout) == {"train": {"cat": 2, "dog": 2}, "val": {"cat": 2, "dog": 2}}
+    assert described(layout) == "DATA holds 2 classes (cat 4, dog 4); ignored: nothing"
+    assert layout.notes == ("there is no validation folder, so 50% of each class was held out (4 images, chosen by "
+                            "name and seed 0)",)
 
 
 def test_a_test_folder_that_serves_as_validation_set_is_said():
-    assert layout_of("{train,test}/{cat,dog}/#.jpg").notes[1] == (
+    assert layout_of("{train,test}/{cat,dog}/#.jpg").notes[0] == (
         "test/ is the validation set, as there is no other: training chooses the best epoch on it")
 
 
 def test_images_in_folders_inside_a_class_are_said():
-    assert layout_of("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg").notes[1] == (
+    assert layout_of("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg").notes[0] == (
         "the images in the folders inside a class folder are images of this class: truck (2 folders)")
 
 
@@ -264,7 +276,7 @@ def test_files_of_the_same_names_in_two_folders_are_two_forms_of_one_set():
 
 def test_unreadable_entries_are_named():
     tree = Listing(*files("{cat,dog}/#.jpg"), skipped={"cat/gone.jpg": "link to nothing"})
-    assert "ignored: cat/gone.jpg (link to nothing)" in read_layout(tree).notes[0]
+    assert "ignored: cat/gone.jpg (link to nothing)" in described(read_layout(tree))
 
 
 def test_a_wrapper_does_not_change_which_images_are_held_out():

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
@@ -38,7 +39,7 @@ class Layout:
     ignored: tuple[Ignored, ...]
     """Everything in the tree that is not used."""
     notes: tuple[str, ...]
-    """What was understood, assumed and ignored, a sentence each."""
+    """What was assumed, a sentence each. `describe_layout` says what was understood and ignored."""
 
 
 def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
@@ -70,8 +71,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
             images[split] = _match_classes(split, folder, found.splits["train"], train, tree.source, ignored, notes)
     folders = {split: folder.path for split, folder in found.splits.items()}
     ignored += [*found.ignored, *_loose_images(found)]
-    understood = _describe(images, folders, ignored, tree.source)
-    notes[:0] = [understood, *found.notes, *_nested_notes(train)]
+    notes[:0] = [*found.notes, *_nested_notes(train)]
     if len(images) == 1 and held_out:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
@@ -80,6 +80,26 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     else:
         held_out = 0.0
     return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
+
+
+def describe_layout(layout: Layout, source: str, names: Sequence[str]) -> str:
+    """What was understood: `/data holds train/: 2 classes (cat 120, dog 30), val/: ...; ignored: ...`.
+
+    Args:
+        layout: what `read_layout` returned.
+        source: the tree as the user knows it.
+        names: readable names of the classes, in the order of `layout.classes`.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for split, by_class in layout.splits.items():  # images that were held out are in the same folder
+        counts.setdefault(layout.folders[split], Counter()).update({name: len(images) for name, images in by_class.items()})
+    parts = []
+    for folder, count in counts.items():
+        classes = some([f"{name} {count[key]:,}" for key, name in zip(layout.classes, names, strict=True)
+                        if count[key]], 6)
+        parts.append(f"{folder}: {len(count):,} classes ({classes})".removeprefix(f"{HERE}: "))
+    left_out = [str(item) for item in sorted(layout.ignored, key=lambda item: (-item.count, item.path))]
+    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
@@ -167,18 +187,6 @@ def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
         return []
     names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
     return [f"the images in the folders inside a class folder are images of this class: {names}"]
-
-
-def _describe(
-    images: Mapping[str, ImagesByClass], folders: Mapping[str, str], ignored: Iterable[Ignored], source: str,
-) -> str:
-    """What was understood: `train/: 3 classes (cat 120, dog 30, emu 12), val/: ...; ignored: ...`."""
-    parts = []
-    for split, by_class in images.items():
-        counts = some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
-        parts.append(f"{folders[split]}: {len(by_class):,} classes ({counts})".removeprefix(f"{HERE}: "))
-    left_out = [str(item) for item in sorted(ignored, key=lambda item: (-item.count, item.path))]
-    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Hold-out ---------------------------------------------------------------------------------------------------------
