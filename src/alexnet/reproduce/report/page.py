@@ -65,7 +65,7 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = 
         note=note or data.config.get("note", ""), palette=Markup(stylesheet(":root")),
         **{section.__name__: section(data) for section in SECTIONS})
     _save_figures(data, run / "figures")
-    replace_file(run / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    replace_file(run / "report.html", lambda path: path.write_text(page, "utf-8", "backslashreplace"))
     return run / "report.html"
 
 
