@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import is_rank0, say
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Fast, Json, app, at_least_1
+from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, app, at_least_1
 from alexnet.errors import require
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class PredictedImage(TypedDict):
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
 def predict(
     checkpoint: Path, /, *images: str, top: int = 5, views: Views = "1", device: Device = "auto", fast: Fast = False,
-    allow_private: bool = False, json_: Json = False,
+    classes: Classes = None, allow_private: bool = False, json_: Json = False,
     csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
 ) -> None:
     """Predict the classes of images.
@@ -89,11 +89,14 @@ def predict(
     limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
+    from alexnet.data.class_names import read_class_names
     from alexnet.inference.predictor import load
 
     require(bool(images), "predict takes a checkpoint and then images", "alexnet predict runs/demo IMAGE...")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
-    model = load(checkpoint, choose_device(device), fast)
+    model = load(checkpoint, choose_device(device), fast, read_class_names(classes) if classes else None)
+    for note in model.notes:
+        say(f"note: {note}")
     unreadable: list[str] = []
     rows = list(_predictions(model, images, top, int(views), allow_private, unreadable))
     if json_:
