@@ -76,9 +76,9 @@ def read_huggingface(folder: Path) -> Checkpoint:
             "download it again")
     weights, beside = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
     mean_HWC = beside.get("mean_HWC", torch.empty(0))
+    check_mean(mean_HWC, saved.arch.input.side, folder / MEAN)
     require({"trained", "selected_on"} <= beside.keys(), f"{folder / MEAN} does not say which images the network was "
             "trained on", "export it again with this version of alexnet")
-    check_mean(mean_HWC, saved.arch.input.side, folder / MEAN)
     return replace(saved, weights=check_state_dict(weights, saved.arch, folder / WEIGHTS), mean_HWC=mean_HWC,
                    seen=seen_of_tensors(beside, unknown))
 

@@ -39,6 +39,9 @@ _NAME_KEYS = ("class_to_idx", "idx_to_class", "classes", "class_names", "label_n
 _NAME_FOLDERS = ("pretrained_cfg", "default_cfg", "config", "hyper_parameters", "hparams", "meta", "args")
 """Keys under which scripts save class names, and keys of dicts that may hold one of them."""
 
+_DEEPEST = 2
+"""Levels below a file's outermost dict that are searched. A dict in a file may contain itself."""
+
 
 @dataclass(frozen=True)
 class FoundWeights:
@@ -95,14 +98,14 @@ def _safetensors_metadata(data: bytes) -> dict[str, str]:
 # --- The state dict ---------------------------------------------------------------------------------------------------
 
 
-def _find_state_dict(content: object) -> tuple[str, dict[str, Tensor] | None]:
+def _find_state_dict(content: object, depth: int = 0) -> tuple[str, dict[str, Tensor] | None]:
     """The state dict in what a script saved, and its key, empty if it is everything; None if there is none."""
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
         return "", None
     if all(isinstance(value, Tensor) for value in content.values()):
         return "", {str(key): tensor for key, tensor in content.items()}
     for wrapper in _WRAPPERS:
-        inner, state = _find_state_dict(content.get(wrapper))
+        inner, state = _find_state_dict(content.get(wrapper), depth + 1)
         if state:
             return (inner if inner in _EMA_WRAPPERS else wrapper), state
     return "", None
@@ -160,17 +163,17 @@ def _named_lists(found: FoundWeights, path: Path) -> Iterator[tuple[str, tuple[s
         yield from ((f"{key} in {config.name}", names) for key, names in _names_within(tree))
 
 
-def _names_within(tree: object) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _names_within(tree: object, depth: int = 0) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every list of class names in what a script saved, and its key."""
     values = vars(tree) if isinstance(tree, StandIn) else tree
-    if not isinstance(values, Mapping):
+    if not isinstance(values, Mapping) or depth > _DEEPEST:
         return
     for key in _NAME_KEYS:
         value = values.get(key)
         if names := names_in_order(_parsed(value)):
             yield key, names
     for folder in _NAME_FOLDERS:
-        yield from ((f"{folder}.{key}", names) for key, names in _names_within(values.get(folder)))
+        yield from ((f"{folder}.{key}", names) for key, names in _names_within(values.get(folder), depth + 1))
 
 
 def _parsed(value: object) -> object:
