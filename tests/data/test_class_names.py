@@ -21,7 +21,8 @@ LINES = "äsche\nbirch\ndate palm\n"
 @pytest.mark.parametrize("content", [
     LINES.encode(), LINES.encode("utf-8-sig"), LINES.encode("utf-16"), b"\xfe\xff" + LINES.encode("utf-16-be"),
     LINES.encode("utf-16-le"), LINES.encode("utf-16-be"), LINES.replace("\n", "\r\n").encode(),
-    b"\xc3\xa4sche  \nbirch\t\n  date palm\n\n   \n", b"0 \xc3\xa4sche\n1 birch\n2 date palm", "0: äsche\n1: birch\n2: date palm\n",
+    b"\xc3\xa4sche  \nbirch\t\n  date palm\n\n   \n",
+    b"0 \xc3\xa4sche\n1 birch\n2 date palm", "0: äsche\n1: birch\n2: date palm\n",
     json.dumps(TREES), json.dumps(TREES, ensure_ascii=False), '{"0": "äsche", "1": "birch", "2": "date palm"}',
     '{"birch": 1, "date palm": 2, "äsche": 0}', "['äsche', 'birch', 'date palm']", "('äsche', 'birch', 'date palm')",
     "{0: 'äsche',\n 1: 'birch',\n 2: 'date palm'}", "{'äsche': 0, 'birch': 1, 'date palm': 2}"],
@@ -49,8 +50,8 @@ def test_indices_of_numbered_classes_are_the_integers_and_not_the_texts():
     assert names_in_order({0: "0", 1: "1", 2: "10", 3: "2"}) == ("0", "1", "10", "2")
 
 
-@pytest.mark.parametrize("tree", [{}, [], {"a": 1, "b": 2}, {"a": 0, "b": 0}, [1, 2], ["a", ""], "ab", 7, None, {"a": "b"},
-                                  {0: "a", 2: "b"}])
+@pytest.mark.parametrize("tree", [
+    {}, [], {"a": 1, "b": 2}, {"a": 0, "b": 0}, [1, 2], ["a", ""], "ab", 7, None, {"a": "b"}, {0: "a", 2: "b"}])
 def test_what_is_no_list_of_names_is_not_guessed_at(tree):
     assert names_in_order(tree) is None
 

@@ -5,13 +5,13 @@ This is the entry of every command that reads images: `open_or_stream`, which ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
-from alexnet.data.packing import choose_side, pack_with_bar, packed_size_bytes
+from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset
 from alexnet.data.url_images import is_url
@@ -19,16 +19,18 @@ from alexnet.errors import UserError
 
 
 def open_or_stream(
-    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         return _require_side(open_stream(data), side, data)
-    return open_or_pack(data, side, say=say, trained_on=trained_on)
+    return open_or_pack(data, side, say=say, progress=progress, check_classes=check_classes)
 
 
 def open_or_pack(
-    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -37,8 +39,8 @@ def open_or_pack(
 
     Args:
         say: called with one line for each thing the user should know.
-        trained_on: fingerprint of the data that a network was trained on. A folder without a validation split is then
-            used whole, for evaluation, unless it is the same folder, of which a fraction was held out.
+        progress: show a progress bar while packing.
+        check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
 
     Raises:
         UserError: the data does not exist, has no classes, or is packed with another side.
@@ -46,8 +48,8 @@ def open_or_pack(
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
         return _require_side(open_packed(Path(data)), side, data)
     dataset = open_dataset(data)
-    if trained_on and dataset.held_out and dataset.fingerprint() != trained_on:
-        dataset = open_dataset(data, held_out=0.0)
+    if check_classes:
+        check_classes(dataset.classes)
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
@@ -58,7 +60,7 @@ def open_or_pack(
             f"--arch {'cifar' if own_side <= 40 else 'small'} is made for such images")
     say(f"packing {dataset.image_count:,} images once, at {side} pixels, into {dest} "
         f"({packed_size_bytes(dataset.image_count, side) / 1e6:,.0f} MB)")
-    return pack_with_bar(dataset, dest, side=side)
+    return (pack_with_bar if progress else pack)(dataset, dest, side=side)
 
 
 def _require_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:

@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint, seen_of_tensors, seen_tensors
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
@@ -96,7 +97,7 @@ person on it."""
 
 def model_card(saved: Checkpoint, name: str) -> str:
     """The README.md of a model on the hub: metadata, classes, input, measured errors, provenance, limits."""
-    arch, classes = saved.arch, saved.classes
+    arch, classes = saved.arch, [*map(printable, saved.classes)]
     more = f" and {len(classes) - 8:,} others" if len(classes) > 8 else ""
     lines = [
         # JSON is valid YAML, so the metadata needs no quoting rules.

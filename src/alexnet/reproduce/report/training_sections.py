@@ -41,6 +41,8 @@ class Result:
     classes: int
     training_images: int
     validation_images: int
+    undecodable: int
+    """Images of both splits that could not be decoded, and are not counted."""
     checkpoint: str
     measured_images: int
     is_from_epoch: bool
@@ -69,7 +71,8 @@ def result(run: RunData) -> Result:
                               for error in (first["top1_error"], first["top5_error"]))
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
-        data["images"]["val"], run.checkpoint_name, first["photographs"], not evaluations, has_top5,
+        data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
+        first["photographs"], not evaluations, has_top5,
         run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
         1 - min(5, arch.classes) / arch.classes,
         [(views, _error_rates(errors)[: 2 if has_top5 else 1]) for views, errors in measured],
@@ -164,9 +167,13 @@ class Warnings:
     """Step and finding."""
     epoch: int
     epochs: int
+    stopped_early: int
+    """Epochs without a lower validation error after which the run ended; 0 if it did not end in this way."""
 
 
 def warnings(run: RunData) -> Warnings:
     """Every warning in the log."""
+    stopped_early = any(event["event"] == "end" and event.get("stopped_early") for event in run.events)
+    recipe = run.config["recipe"]
     return Warnings([(event["step"], finding_of(event)) for event in run.warnings], run.epochs[-1]["epoch"],
-                    run.config["recipe"]["epochs"])
+                    recipe["epochs"], recipe.get("early_stop_epochs", 0) if stopped_early else 0)
