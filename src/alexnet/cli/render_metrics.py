@@ -52,8 +52,9 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("class", "images", "predicted", "precision", "recall", "F1", "AUC"):
-        table.add_column(title, justify="left" if title == "class" else "right", no_wrap=title != "class")
+    table.add_column("class", min_width=10, overflow="fold")
+    for title in ("images", "predicted", "precision", "recall", "F1", "AUC"):
+        table.add_column(title, justify="right", no_wrap=True)
     for each in found.classes:
         table.add_row(escape(each.name), f"{each.images:,}", f"{each.predicted:,}",
                       _with_interval(each.precision, each.precision_interval),
@@ -63,13 +64,14 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
         table, "",
         f"Balanced accuracy {_percent(found.balanced_accuracy)} (mean recall), macro F1 {_percent(found.macro_f1)}, "
         f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): each class counts the same.",
-        "Percent, with 95% intervals (Wilson) in brackets. -: undefined, as the class has no images or no predictions.")
+        "Precision, recall and F1 in percent, each with its 95% interval (Wilson). -: undefined, as the class has no "
+        "images or no predictions.")
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "-"
-    return f"{100 * value:.1f} ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
+    return f"{100 * value:.1f} {100 * interval[0]:.0f}-{100 * interval[1]:.0f}"
 
 
 def _percent(value: float | None) -> str:
