@@ -201,12 +201,18 @@ def _predictions(
     model: Model, images: Sequence[str], top: int, views: int, allow_private: bool, unreadable: list[str],
 ) -> Iterator[PredictedImage]:
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
+    from alexnet.data.image_tree import list_image_files
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_url
-    from alexnet.inference.predictor import BATCH_SIZE, list_image_files
+    from alexnet.inference.predictor import BATCH_SIZE
 
-    paths = iter([path for image in images
-                  for path in ([image] if is_url(image) else map(str, list_image_files([image])))])
+    def files(image: str) -> list[str]:
+        listed = list_image_files([image])
+        for note in listed.notes:
+            say(f"note: {note}")
+        return list(map(str, listed.paths))
+
+    paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
     while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:

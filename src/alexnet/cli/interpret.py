@@ -232,8 +232,9 @@ def neighbors_(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
+    from alexnet.data.image_tree import list_image_files
     from alexnet.inference.neighbors import class_of_folder, find_neighbors, split_features
-    from alexnet.inference.predictor import list_image_files, load
+    from alexnet.inference.predictor import load
     from alexnet.reproduce.figures.figure4 import neighbor_rows
     from alexnet.reproduce.figures.image_grids import neighbor_grid
     from alexnet.reproduce.figures.style import save_figure
@@ -241,7 +242,10 @@ def neighbors_(
     require(bool(images), "neighbors takes a checkpoint and then images",
             "alexnet neighbors runs/mine IMAGE... --reference-set DATA")
     model = load(checkpoint, choose_device(device))
-    paths = list_image_files(images)
+    listed = list_image_files(images)
+    for note in listed.notes:
+        say(f"note: {note}")
+    paths = listed.paths
     queries = [model.pixels(path) for path in paths]
     packed = open_data(reference_set, model.preprocess.spec.side)
     references = packed.split(split)

@@ -102,6 +102,7 @@ class StateJson(TypedDict, total=False):
     epoch: int
     plateau: PlateauJson
     best_error: float
+    epochs_without_gain: int
     epoch_images: int
     epoch_loss_sum: float
     epoch_wrong: int
@@ -111,7 +112,7 @@ class StateJson(TypedDict, total=False):
 
 @dataclass
 class Checkpoint:
-    """Everything that a checkpoint saves. Only resuming a run needs `training` and `velocity`."""
+    """Everything that a checkpoint saves. Only resuming a run needs `training`, `velocity` and `raw_weights`."""
 
     arch: Arch
     classes: tuple[str, ...]
@@ -121,6 +122,8 @@ class Checkpoint:
     recipe: Recipe | None = None
     velocity: dict[str, Tensor] = field(default_factory=dict)
     """The optimizer's momentum buffers."""
+    raw_weights: dict[str, Tensor] = field(default_factory=dict)
+    """With `Recipe.ema_decay`: what the optimizer updates, since `weights` are its moving average; else empty."""
     training: StateJson = field(default_factory=StateJson)
     """Empty if the weights were not trained here."""
     errors: ErrorsJson = field(default_factory=ErrorsJson)
@@ -202,9 +205,11 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     files: dict[str, _TensorFile] = {}
     written: list[Path] = []
     try:
-        for role, tensors in {
-            "weights": checkpoint.weights | {"preprocess.mean": checkpoint.mean_HWC}, "velocity": checkpoint.velocity,
-        }.items():
+        roles = {"weights": checkpoint.weights | {"preprocess.mean": checkpoint.mean_HWC},
+                 "velocity": checkpoint.velocity}
+        if checkpoint.raw_weights:
+            roles["raw_weights"] = checkpoint.raw_weights
+        for role, tensors in roles.items():
             data = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
             digest = hashlib.sha256(data).hexdigest()
             path = folder / f"{role}-{step:08d}-{digest[:8]}.safetensors"
@@ -330,6 +335,8 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             mean_HWC=weights.pop("preprocess.mean"), weights=weights,
             recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
             velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
+            raw_weights=_read_tensors(path.parent, head["files"]["raw_weights"])
+            if with_velocity and "raw_weights" in head["files"] else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
             calibration=CalibrationJson(**head["calibration"]), seen=_read_seen(path.parent, head),
             path=path.parent if path.name == HEAD else path)
