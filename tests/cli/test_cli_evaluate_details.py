@@ -97,7 +97,9 @@ def test_the_page_shows_every_mistake_offline(run, mixed, tmp_path, capsys, brow
     page.on("request", lambda request: requests.append(request.url))
     page.goto(out.as_uri())
     assert page.locator("section img").count() == wrong
-    assert page.locator("h2").first.inner_text().startswith("birch, predicted ash")
+    assert page.locator("h2").first.inner_text().startswith("True class")
+    assert page.locator("section h2").first.inner_text().startswith("birch → ash 5")
+    assert page.locator("nav li").first.inner_text().split() == ["birch", "→", "ash", "5"]
     assert "birch/from ash" in page.locator("section").first.inner_text()
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     page.close()
@@ -125,4 +127,4 @@ def test_top_5_is_printed_for_more_than_five_classes_only():
     errors = Errors(100, 50.0, 20, 5)
     assert "top-5 error" in errors_text(errors, views=1, networks=1, classes=6)
     assert "top-5 error" not in errors_text(errors, views=1, networks=1, classes=5)
-    assert errors_text(errors, views=10, networks=1, classes=5).startswith("100 images, 10 views, 1 network, loss 0.5000")
+    assert errors_text(errors, views=10, networks=1, classes=5).startswith("100 images, 10 views, 1 network, loss 0.5")

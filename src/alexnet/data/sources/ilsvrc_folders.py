@@ -20,9 +20,13 @@ _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)
 
 
 def find_flat_validation(tree: FileTree) -> list[str]:
-    """ILSVRC-2012's validation images that are not in folders of their classes."""
-    return [file for file in image_files(tree) if _VALIDATION.fullmatch(posixpath.basename(file))
-            and not WNID.fullmatch(posixpath.basename(posixpath.dirname(file)))]
+    """ILSVRC-2012's validation images, if they are all in one folder that is not a class's; else none.
+
+    In several folders they have been sorted into their classes, whatever these folders are called.
+    """
+    found = [file for file in image_files(tree) if _VALIDATION.fullmatch(posixpath.basename(file))]
+    folders = {posixpath.dirname(file) for file in found}
+    return found if len(folders) == 1 and not WNID.fullmatch(posixpath.basename(*folders)) else []
 
 
 def open_flat_validation(tree: FileTree, validation: list[str], held_out: float, seed: int) -> Dataset:
