@@ -5,7 +5,7 @@ This is the entry of every command that reads images: `open_or_stream`, which ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
@@ -20,15 +20,17 @@ from alexnet.errors import UserError
 
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         return _require_side(open_stream(data), side, data)
-    return open_or_pack(data, side, say=say, progress=progress)
+    return open_or_pack(data, side, say=say, progress=progress, check_classes=check_classes)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -38,6 +40,7 @@ def open_or_pack(
     Args:
         say: called with one line for each thing the user should know.
         progress: show a progress bar while packing.
+        check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
 
     Raises:
         UserError: the data does not exist, has no classes, or is packed with another side.
@@ -45,6 +48,8 @@ def open_or_pack(
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
         return _require_side(open_packed(Path(data)), side, data)
     dataset = open_dataset(data)
+    if check_classes:
+        check_classes(dataset.classes)
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"

@@ -33,6 +33,8 @@ class Provenance(TypedDict, total=False):
     """The project: "torchvision" or "Caffe"."""
     file: str
     sha256: str
+    assumed: list[str]
+    """What the file does not say and was assumed, a sentence each, for the user."""
     init: InitialWeights
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedSplit
-from alexnet.inference.validation import printable
 from alexnet.reproduce.pages.template import script_json, thumbnail, write_page
 
 SIDE = 1000
