@@ -111,17 +111,21 @@ def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: D
 
     errors, measured, predictions = evaluation.errors, evaluation.measured, evaluation.predictions
     classes = evaluation.models[0].classes
+    temperatures = [model.network.temperature for model in evaluation.models]
     guessing = baselines(measured.label_map[measured.images.labels].numpy(), classes)
     per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes) if (
         predictions and details.per_class) else None
     if json_:
         print(json.dumps(errors.to_json() | {
             "views": views, "networks": len(names), "measured": measured.selection.to_json(),
-            "baselines": asdict(guessing), **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
+            "temperatures": temperatures, "baselines": asdict(guessing),
+            **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
     else:
         print(f"{', '.join(names)}: {errors_text(errors, views=views, networks=len(names), classes=len(classes))}")
         print(baselines_text(guessing))
         print(measured.selection.describe())
+        if any(temperature != 1.0 for temperature in temperatures):
+            print(f"calibrated: temperature {', '.join(f'{temperature:.3f}' for temperature in temperatures)}")
         if per_class:
             print()
             Console(highlight=False).print(per_class_table(per_class))
