@@ -64,9 +64,9 @@ def train(
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
-    init: str | Path | None = None, freeze: str | None = None, device: str = "auto", precision: str = "auto",
-    workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data", timeout: float = 20.0,
-    about: Mapping[str, str] | None = None, progress: bool = True,
+    init: str | Path | None = None, freeze: str | None = None, head: bool = False, device: str = "auto",
+    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data",
+    timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -84,6 +84,7 @@ def train(
         save_minutes: Write `last/` this often, besides after every epoch.
         init: Fine-tune the weights of this checkpoint or run; `torchvision` downloads its weights.
         freeze: With `init`: layers to leave untrained, `conv` or names such as `conv1,conv2`.
+        head: With `init`: train the output layer alone, by logistic regression on the features below it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         workers: Threads that read images ahead. They do not change the result.
@@ -103,7 +104,7 @@ def train(
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
-        init=str(init) if init else None, freeze=freeze, precision=precision,
+        init=str(init) if init else None, freeze=freeze, head=head, precision=precision,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
                  "about": dict(about or {})})
     _run(request, device, timeout, progress)

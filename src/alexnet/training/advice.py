@@ -29,10 +29,10 @@ def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
     if saved and saved.recipe:
         found.append(epochs_finding(saved.recipe, recipe, State.from_json(saved.training),
                                     batches_per_epoch(images, recipe.batch_size)))
-    if recipe.batch_size > images:
+    if recipe.batch_size > images and recipe.optimizer == "sgd":
         found.append(Finding(
-            "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images: "
-            f"an epoch is one step on all of them, and {recipe.epochs} epochs are {recipe.epochs} steps",
+            "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images, "
+            f"so each epoch is a single step on all of them: {recipe.epochs} in the whole run",
             f"give a smaller one, such as --batch-size {max(2, min(32, images // 4))}"))
     return [finding for finding in found if finding]
 
@@ -59,12 +59,12 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
 
 def few_images_finding(spec: RunSpec) -> Finding | None:
     """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run."""
-    counts = np.bincount(spec.data.split("train").labels, minlength=spec.arch.classes)
+    counts = np.bincount(spec.data.split("train").labels, minlength=len(spec.data.classes))
     if spec.init or counts.mean() >= FEW_IMAGES:
         return None
     return Finding(
-        "few_images", "", f"the {counts.sum():,} training images are {counts.mean():,.0f} a class on average, "
-        f"{counts.min():,} in the smallest, and the network starts from random weights: from so few, training "
-        "ends with a much lower error where it starts from trained weights",
+        "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, {counts.min():,} "
+        "in the smallest) are few for a network that starts from random weights; one that starts from trained weights "
+        "ends with a lower error",
         "add --init torchvision, which downloads weights trained on ImageNet (233 MB), or --init RUN with a run of "
-        "yours; with --head too, only the last layer is trained, within seconds")
+        "yours; with --head too, only the output layer is trained, within seconds")
