@@ -15,6 +15,7 @@ from alexnet.data.open import open_or_pack
 from alexnet.inference.evaluate import probabilities
 from alexnet.inference.metrics import count_errors, wilson
 from alexnet.inference.predictor import load
+from alexnet.inference.selection import evaluation_images
 
 
 def main() -> None:
@@ -25,8 +26,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = load(options.checkpoint, fast=True)
-    packed = open_or_pack(options.data, model.preprocess.spec.side, trained_on=model.trained_on)
-    split = packed.split("val" if "val" in packed.splits else "train")
+    packed = open_or_pack(options.data, model.preprocess.spec.side)
+    split, selection = evaluation_images(packed, [model.seen])
+    print(selection.describe())
     chosen = split.sample(options.images)
     agree, apart = 0, 0.0
     errors = {"fp32": 0, "fast": 0}

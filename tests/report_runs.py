@@ -13,6 +13,7 @@ import torch
 from alexnet.architecture.overrides import override, to_json
 from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.content import content_hash
 from alexnet.data.packed import PackedSplit
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, save
@@ -38,6 +39,15 @@ class PackedImages:
     splits: tuple[str, ...] = ("train", "val")
 
     fingerprint: str = "f" * 64
+    test_splits: tuple[str, ...] = ("val",)
+
+    @property
+    def quarantined(self) -> dict[str, tuple[()]]:
+        return dict.fromkeys(self.splits, ())
+
+    @property
+    def content_hashes(self) -> np.ndarray:
+        return np.array([content_hash(image) for image in self.pixels], np.uint64)
 
     def split(self, name: str) -> "PackedImages":
         assert name in self.splits

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # these import torch
     from alexnet.data.packed import PackedDataset, PackedSplit
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
+    from alexnet.inference.selection import Selection
+    from alexnet.inference.validation import ValidationPredictions
     from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
@@ -163,21 +165,41 @@ class EvaluationSet:
 
     packed: PackedDataset
     images: PackedSplit
+    """Those to measure only."""
     label_map: Tensor
     """int64 [classes of the data] -> class of the networks."""
+    selection: Selection
+    """How the images were chosen: without those that a network was trained on, by default."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Errors of networks, averaged if they are several, and what they were measured on."""
+
+    errors: Errors
+    """Sums and counts over all images, on every rank."""
+    models: list[Model]
+    measured: EvaluationSet
+    predictions: ValidationPredictions | None
+    """For each image, if they were collected."""
 
 
 def evaluate(
     models: str | Path | Model | Sequence[str | Path | Model], data: str | Path, *, views: int = 1,
-    split: str | None = None, batch_size: int = 128, device: str = "auto", fast: bool = False, progress: bool = True,
+    split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: str = "auto",
+    fast: bool = False, progress: bool = True,
 ) -> Errors:
     """Measure loss, top-1 and top-5 error of a trained network, or of several as an ensemble.
+
+    Images that one of the networks was trained on are recognized by their content and left out; a note says how many.
 
     Args:
         models: A checkpoint, a run folder, a loaded model, or several of them, whose outputs are averaged (§6).
         data: A folder of class folders, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
         views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
-        split: Default: `val`, or all images where the data has no split and was not trained on.
+        split: Default: `val`, or all images of data without a validation split of its own. `train` includes the
+            images that were trained on.
+        include_trained: Measure the images that a network was trained on as well, which is no test error.
         batch_size: Images that go through the network at a time. It does not change the result.
         device: `auto`, `cpu`, `cuda` or `cuda:1`. A loaded model stays on its device, and the others join it.
         fast: Evaluate in bf16 and int8.
@@ -187,36 +209,48 @@ def evaluate(
         Sums and counts over all images, on every rank where torchrun started several.
     """
     paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
-    return evaluate_models(paths, data, views=views, split=split, batch_size=batch_size, device=device, fast=fast,
-                           progress=progress)[0]
+    evaluation = evaluate_models(paths, data, views=views, split=split, include_trained=include_trained,
+                                 batch_size=batch_size, device=device, fast=fast, progress=progress)
+    if progress:
+        say(evaluation.measured.selection.describe())
+    return evaluation.errors
 
 
 def evaluate_models(
-    models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, batch_size: int,
-    device: str, fast: bool, progress: bool,
-) -> tuple[Errors, list[Model]]:
-    """As `evaluate`, with the models that were loaded."""
+    models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
+    batch_size: int, device: str, fast: bool, progress: bool, collect: bool = False,
+) -> Evaluation:
+    """As `evaluate`, with the models that were loaded and the images that were measured.
+
+    Args:
+        collect: keep the probabilities of each image: 4 bytes for each image and class. One process only.
+    """
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.evaluate import evaluate as measure
+    from alexnet.inference.validation import PredictionCollector
     from alexnet.training.parallel.process_group import init_distributed
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
         loaded = load_ensemble(models, str(group.device), fast)
-        return loaded, open_evaluation_set(loaded[0], data, split, note=say if progress else _silent)
+        return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else _silent)
 
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
     with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
         with group.error_barrier():
+            require(not collect or group.size == 1, "the predictions of each image are collected in one process only",
+                    "run the command without torchrun")
             loaded, evaluation_set = group.local_rank0_first(open_all)
+        collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
         shows = progress and group.first
         with bar if shows else nullcontext():
             errors = group.sum_errors(measure(
                 [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
                 batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
-                label_map=evaluation_set.label_map, share=(group.rank, group.size)))
-    return errors, loaded
+                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector))
+    return Evaluation(errors, loaded, evaluation_set,
+                      collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 
 
 def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool = False) -> list[Model]:
@@ -240,23 +274,24 @@ def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool 
 
 
 def open_evaluation_set(
-    model: Model, data: str | Path, split: str | None, note: Callable[[str], None] = say,
+    models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
+    note: Callable[[str], None] = say,
 ) -> EvaluationSet:
-    """The images of DATA at the model's side: its `val` split by default, else `train`."""
+    """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them."""
     from alexnet.inference.classes import map_labels
+    from alexnet.inference.selection import evaluation_images
 
-    packed = open_data(data, model.preprocess.spec.side, note=note, trained_on=model.trained_on or "unknown",
-                       progress=note is not _silent)
-    images = packed.split(split or ("val" if "val" in packed.splits else "train"))
-    return EvaluationSet(packed, images, map_labels(model, packed.classes))
+    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent)
+    label_map = map_labels(models[0], packed.classes)
+    images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
+    return EvaluationSet(packed, images, label_map, selection)
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
 
 
 def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, trained_on: str | None = None,
-    progress: bool = True,
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
@@ -266,7 +301,7 @@ def open_data(
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
 
-    packed = open_or_stream(str(data), side, say=note, trained_on=trained_on, progress=progress)
+    packed = open_or_stream(str(data), side, say=note, progress=progress)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "

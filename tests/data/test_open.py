@@ -1,4 +1,4 @@
-"""DATA is packed once into the cache; a folder without a split is evaluated whole if it was not trained on."""
+"""DATA is packed once into the cache; which of its images evaluation uses."""
 
 from pathlib import Path
 
@@ -51,12 +51,11 @@ def test_a_packed_folder_is_opened_and_its_side_checked(packed):
         open_or_pack(str(packed.path), 64)
 
 
-def test_a_folder_without_a_split_is_evaluated_whole_unless_it_was_trained_on(class_folders: Path):
-    folder = class_folders / "val"  # four class folders, 44 images
-    own = open_or_pack(str(folder), 32)
-    assert {name: len(own.split(name)) for name in own.splits} == {"train": 40, "val": 4}
-    trained_on = open_dataset(folder).fingerprint()
-    assert open_or_pack(str(folder), 32, trained_on=trained_on).path == own.path
-    whole = open_or_pack(str(folder), 32, trained_on="another")
-    assert sum(len(whole.split(name)) for name in whole.splits) == 44
-    assert "val" not in whole.splits or len(whole.split("val")) == 0
+def test_evaluation_uses_the_validation_split_or_all_of_a_folder_without_one(class_folders: Path):
+    assert open_or_pack(str(class_folders), 32).test_splits == ("val",)
+    whole = open_or_pack(str(class_folders / "val"), 32)  # four class folders, 44 images, of which 4 are held out
+    assert {name: len(whole.split(name)) for name in whole.splits} == {"train": 40, "val": 4}
+    assert whole.test_splits == ("train", "val")
+    joined = whole.split(*whole.test_splits)
+    assert sorted(joined.names) == sorted(open_dataset(class_folders / "val", held_out=0.0).splits["train"][k].name
+                                          for k in range(44))

@@ -13,6 +13,7 @@ import pytest
 import simplejpeg
 
 from alexnet.data.dataset import Dataset
+from alexnet.data.loader import batches
 from alexnet.data.manifest import read_json, write_json
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import pack
@@ -305,3 +306,31 @@ def test_a_folder_that_is_not_packed_is_refused(folder: PackedDataset, tmp_path:
 def test_an_unknown_split_is_refused_with_the_nearest_name(folder: PackedDataset):
     with pytest.raises(ValueError, match="no split 'vla'; did you mean val"):
         folder.split("vla")
+
+
+# --- Subsets ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_subset_has_the_images_that_were_chosen_in_their_order(folder: PackedDataset):
+    whole = folder.split("train", "val")
+    chosen = np.array([3, 8, TRAIN - 1, TRAIN, TRAIN + VAL - 1])
+    part = whole.subset(chosen)
+    assert len(part) == 5
+    np.testing.assert_array_equal(part.read(np.arange(5)), whole.read(chosen))
+    assert part.labels.tolist() == whole.labels[chosen].tolist()
+    assert part.names == tuple(whole.names[index] for index in chosen)
+    assert part.content_hashes.tolist() == whole.content_hashes[chosen].tolist()
+    again = part.subset(np.array([1, 4]))
+    assert again.names == (whole.names[8], whole.names[TRAIN + VAL - 1])
+    with pytest.raises(IndexError):
+        part.read(np.array([5]))
+
+
+def test_batches_of_a_subset_show_each_of_its_images_once_on_any_number_of_ranks(folder: PackedDataset):
+    part = folder.split("train").subset(np.arange(1, TRAIN, 3))
+    for world in (1, 2, 3):
+        shown = [index for rank in range(world) for batch in batches(part, 4, rank=rank, world=world)
+                 for index in batch.indices.tolist()]
+        assert sorted(shown) == list(range(len(part)))
+    pixels = np.concatenate([batch.pixels_NHWC.numpy() for batch in batches(part, 4)])
+    np.testing.assert_array_equal(pixels, part.read(np.arange(len(part))))

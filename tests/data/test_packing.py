@@ -100,11 +100,14 @@ def test_a_shard_may_lose_all_its_images(tmp_path: Path, codec: str):
     assert packed.split("val").labels.tolist() == [0, 1, 2, 3] * 2
 
 
-def test_a_class_without_decodable_images_is_warned_of_and_noted(tmp_path: Path):
-    lost = [image.name for image in drawn().splits["train"] if image.label == 2]
-    with pytest.warns(UserWarning, match="no train image of class cedar could be decoded"):
-        packed = pack_drawn(tmp_path / "data", drawn(failing(*lost)))
-    assert "cedar" in packed.notes[-1]
+@pytest.mark.parametrize(("split", "lost"), [("train", 2), ("val", 3)])
+def test_a_class_without_decodable_images_is_an_error_that_names_it_and_the_reason(tmp_path: Path, split: str, lost):
+    broken = [image.name for image in drawn().splits[split] if image.label == lost]
+    with pytest.raises(UserError, match=(
+            rf"^no {split} image of class '{drawn().classes[lost]}' could be decoded, such as {broken[0]} "
+            rf"\({broken[0]} is truncated\); repair the images, or remove the class$")):
+        pack_drawn(tmp_path / "data", drawn(failing(*broken)))
+    assert not (tmp_path / "data" / "manifest.json").exists()
 
 
 def test_a_source_with_mostly_broken_images_is_refused(tmp_path: Path):

@@ -149,6 +149,24 @@ def test_a_url_may_have_a_query_and_a_trailing_slash(server: Server, folder: Pac
     np.testing.assert_array_equal(stream.mean_HWC, folder.mean_HWC)
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_subset_streams_its_own_images_only(server: Server, folder: PackedDataset, world: int):
+    stream = open_stream(server.url).split("val", "train")
+    plain, chosen = folder.split("val", "train"), np.arange(0, len(stream), 40)
+    part, seen = stream.subset(chosen), []
+    assert part.content_hashes.tolist() == plain.content_hashes[chosen].tolist()
+    for rank in range(world):
+        for batch in batches(part, 2, rank=rank, world=world):
+            seen += batch.indices.tolist()
+            np.testing.assert_array_equal(batch.pixels_NHWC.numpy(), plain.read(chosen[batch.indices]))
+            np.testing.assert_array_equal(batch.labels_N.numpy(), plain.labels[chosen[batch.indices]])
+    assert sorted(seen) == list(range(len(chosen)))
+    assert {file for file in server.shards() if server.asked[file]} == {
+        f"{shard.file}" for number, shard in enumerate(plain.shards)
+        if set(range(int(stream.first_of_shard[number]), int(stream.first_of_shard[number]) + shard.images))
+        & set(chosen.tolist())}
+
+
 def test_cached_files_are_not_fetched_again(server: Server):
     for _ in range(2):
         list(batches(open_stream(server.url).split("train"), 32, shuffle=(0, 0)))

@@ -112,7 +112,9 @@ class TableOptions:
     """How the networks of `reproduce table` are evaluated."""
 
     split: str | None = None
-    """Default: val."""
+    """Default: val, or all images of a folder without a validation split."""
+    include_trained: bool = False
+    """Measure the images that a network was trained on as well. By default they are left out."""
     batch_size: OptionalInt = None
     """Images that go through a network at a time. Default: 128."""
 
@@ -217,17 +219,18 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
     *checkpoints, data = paths
     device = choose_device(device)
     models = load_ensemble(checkpoints, device)
-    test = open_evaluation_set(models[0], data, options.split)
+    test = open_evaluation_set(models, data, options.split, options.include_trained)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(checkpoints, models, strict=True)]
     with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:
         measured = tables.measure_table(members, test.images, label_map=test.label_map,
                                         batch_size=options.batch_size or 128, device=torch.device(device),
                                         on_progress=bar)
     if json_:
-        print(json.dumps(tables.to_json(measured), indent=2))
+        print(json.dumps(tables.to_json(measured) | {"measured": test.selection.to_json()}, indent=2))
     else:
         images = f"{len(test.images):,} of {Path(test.packed.source).name}, {len(test.packed.classes)} classes"
         Console(highlight=False).print(errors_table(measured, images))
+        print(test.selection.describe())
 
 
 def claim_side(data: str, side: int | None) -> int:

@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.data.file_checks import check_sizes
 from alexnet.data.manifest import (
     JOURNAL,
     FileRecord,
@@ -24,7 +25,6 @@ from alexnet.data.manifest import (
     to_json,
     write_json,
 )
-from alexnet.data.packed import check_sizes
 from alexnet.data.quarantine import Quarantined
 from alexnet.errors import UserError
 

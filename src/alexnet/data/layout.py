@@ -1,214 +1,204 @@
-"""Understand a folder of images: training and validation folder, class folders, hold-out, files that are ignored.
+"""Understand a folder of images: its splits, its classes, the hold-out, and everything in it that is not used.
 
-`read_layout` is a function of the list of files (tree.py) and opens none. sources/folders.py makes a data set of its
-result.
+`read_layout` is a function of a list of files (tree.py) and opens none. split_folders.py finds the splits,
+layout_checks.py refuses folders that are no classes, and sources/folders.py makes a data set of the result.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from alexnet.data.tree import FileTree, Folder, is_junk_file, is_junk_folder, nest
+from alexnet.data.dataset import Ignored, are_numbers
+from alexnet.data.image_tree import HERE, ImageFolder, gather_images, some
+from alexnet.data.layout_checks import require_classes
+from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, require_supported, shown
+from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, did_you_mean, require
 
-TRAIN = "train"
-VALIDATION = ("val", "valid", "validation", "test")
-"""Names of the validation folder; the first that exists is used."""
-
-EXTENSIONS = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-"""Files that count as images. The decoder looks at their contents, so a PNG that is called .JPEG is decoded too."""
-
 ImagesByClass = dict[str, list[str]]
-"""For each class folder, in sorted order, its images as paths relative to the root."""
+"""For each class, in the order of the labels, its images as paths relative to the root."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """What a folder of images was understood to be."""
 
-    class_folders: tuple[str, ...]
-    """Their names, sorted; a label is an index into them."""
+    classes: tuple[str, ...]
+    """Names of the class folders, in composed Unicode (NFC) and without blanks around; a label is an index into them.
+    Sorted as text, or as numbers if all of them are numbers."""
     splits: Mapping[str, ImagesByClass]
-    """`train`, and `val` if there is a validation folder or images were held out."""
+    """`train`; `val` if there is a validation folder or images were held out; `test` if there are both."""
+    folders: Mapping[str, str]
+    """For each split, the folder that holds its classes: `train/`, `./`, or `*/train/` within each class folder."""
     held_out: float
     """The fraction of each class that was held out as `val`; 0 if there is a validation folder."""
+    ignored: tuple[Ignored, ...]
+    """Everything in the tree that is not used."""
     notes: tuple[str, ...]
-    """What was assumed or ignored, a sentence each."""
+    """What was understood, assumed and ignored, a sentence each."""
 
 
 def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     """Find the splits, the classes and their images in a list of files.
 
-    Classes are folders, in sorted order, matched between the splits by name. Images in folders below a class folder
-    belong to that class. Hidden and system folders are ignored, and so are empty classes.
+    Classes are folders, matched between the splits by name. Images in folders below a class folder belong to that
+    class. Every file of the tree is an image of a split or counted in `Layout.ignored`.
 
     Args:
-        held_out: the fraction of each class that becomes `val` if there is no validation folder.
+        held_out: the fraction of each class that becomes `val` if there is no validation or test folder.
         seed: of the choice of these images.
 
     Raises:
-        UserError: there are fewer than two classes (the message names the right folder if it can be guessed), or the
-            validation folder has a class that the training folder does not have.
+        UserError: there are fewer than two classes, the splits do not have the same classes, or it is not clear what
+            a folder is. The message names the right folder if it can be guessed.
     """
     require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1")
-    root, notes = nest(tree), [f"{path} in {tree.source} is left out: {why}" for path, why in tree.skipped.items()]
-    train, validation_folders = _split_folders(root)
-    training = _images_by_class(train, tree, notes)
-    if len(training) < 2:
-        raise _too_few_classes(train, tree, training)
-    if train is root and (stray := set(training) & set(VALIDATION)):
-        raise UserError(f"{tree.source} has {sorted(stray)[0]}/ but no train/", "name the training folder train")
-    if validation := _used_validation_folder(validation_folders, notes):
-        splits = {"train": training, "val": _validation_images(validation, train, tree, training, notes)}
-        held_out = 0.0
-    elif held_out:
-        splits = _hold_out(training, held_out, seed)
+    root, ignored = gather_images(tree)
+    found, notes = find_splits(root, tree.source), list[str]()
+    if len(found.splits) == 1:
+        require_classes(found.base, tree.source)
+    train = _read_classes(found.splits["train"], tree.source, ignored)
+    if len(train) < 2:
+        raise _too_few_classes(found, train, tree.source)
+    images: dict[str, ImagesByClass] = {"train": {name: list(folder.all_images()) for name, folder in train.items()}}
+    for split, folder in found.splits.items():
+        if split != "train":
+            images[split] = _match_classes(split, folder, found.splits["train"], train, tree.source, ignored, notes)
+    folders = {split: folder.path for split, folder in found.splits.items()}
+    ignored += [*found.ignored, *_loose_images(found)]
+    understood = _describe(images, folders, ignored, tree.source)
+    notes[:0] = [understood, *found.notes, *_nested_notes(train)]
+    if len(images) == 1 and held_out:
+        images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
+            ("train", "val"), folders["train"])
         notes.append(f"there is no validation folder, so {held_out:.0%} of each class was held out "
-                     f"({_count(splits['val']):,} images, chosen by name and seed {seed})")
+                     f"({_count(images['val']):,} images, chosen by name and seed {seed})")
     else:
-        splits = {"train": training}
-    return Layout(tuple(training), splits, held_out, tuple(notes))
-
-
-# --- Splits -----------------------------------------------------------------------------------------------------------
-
-
-def _split_folders(root: Folder) -> tuple[Folder, list[Folder]]:
-    """The folder with the training classes, and the folders that may be the validation set."""
-    train, validation = root.folders.get(TRAIN), [root.folders[name] for name in VALIDATION if name in root.folders]
-    # A folder `train` that holds images and no folders is a class, of trains.
-    return (train, validation) if train and (validation or train.folders) else (root, [])
-
-
-def _used_validation_folder(folders: list[Folder], notes: list[str]) -> Folder | None:
-    """The first of the folders, unless it is a test set without labels."""
-    if not folders:
-        return None
-    used, *others = folders
-    if used.name == "test" and not used.folders:
-        notes.append("test/ is not used: it has no class folders, so its images have no labels")
-        return None
-    notes += [f"{folder.name}/ is not used: {used.name}/ is the validation set" for folder in others]
-    return used
-
-
-def _validation_images(
-    folder: Folder, train: Folder, tree: FileTree, training: ImagesByClass, notes: list[str],
-) -> ImagesByClass:
-    """The validation images. Raises UserError for a class that the training folder does not have."""
-    images, name, train_name = _images_by_class(folder, tree, notes), _shown(folder, tree), _shown(train, tree)
-    require(bool(images), f"{name} has no class folders with images",
-            f"sort its images into folders named as those in {train_name}, or move it away to hold out a part of "
-            f"{train_name}")
-    unknown = [name for name in images if name not in training]
-    if unknown:
-        raise UserError(f"{name} has class {unknown[0]!r} and {train_name} has not "
-                        f"({did_you_mean(unknown[0], training)})", "classes must have the same names in both")
-    if missing := [name for name in training if name not in images]:
-        notes.append(f"{len(missing)} of {len(training)} classes have no validation images, such as {missing[0]!r}")
-    return images
-
-
-def _hold_out(images: ImagesByClass, fraction: float, seed: int) -> dict[str, ImagesByClass]:
-    """Move a fraction of each class to `val`: at least one image of a class that has two, and never all of them.
-
-    The images are chosen by a hash of their names, so the choice does not change when other images are added.
-    """
-    splits: dict[str, ImagesByClass] = {"train": {}, "val": {}}
-    for class_folder, names in images.items():
-        count = min(len(names) - 1, max(1, round(fraction * len(names))))
-        ranked = sorted(names, key=lambda name: hashlib.sha256(
-            f"{seed}\0{name}".encode("utf-8", "surrogateescape")).digest())
-        held = set(ranked[:count])
-        splits["train"][class_folder] = [name for name in names if name not in held]
-        splits["val"][class_folder] = [name for name in names if name in held]
-    return splits
-
-
-def _count(images: ImagesByClass) -> int:
-    return sum(map(len, images.values()))
+        held_out = 0.0
+    return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
 
 
-def _images_by_class(folder: Folder, tree: FileTree, notes: list[str]) -> ImagesByClass:
-    """The images in each class folder of `folder`; empty classes are left out.
+def _read_classes(split: SplitFolder, source: str, ignored: list[Ignored]) -> dict[str, ImageFolder]:
+    """The class folders of a split that hold images, by class name, in the order of the labels.
 
-    Everything is sorted, so that labels do not depend on the order of the file system.
+    Raises UserError for a class whose images all are of unsupported formats, and for two folders of one name.
     """
-    found: ImagesByClass = {}
-    ignored: Counter[str] = Counter()
-    for file in folder.files:
-        ignored[_extension(file) or "no extension"] += not is_junk_file(file.rpartition("/")[2])
-    for name, entry in folder.folders.items():
-        if is_junk_folder(name):
-            notes.append(f"{_shown(entry, tree)} is ignored: it is a hidden or system folder and not a class")
+    found: dict[str, ImageFolder] = {}
+    keys: dict[str, ImageFolder] = {}
+    for name, folder in split.classes.items():
+        if not folder.image_count:
+            require_supported(folder, source)
+            ignored.append(Ignored(f"{folder.path}/", "no images", 0))
             continue
-        found[name] = []
-        for file in _visible_files(entry):
-            if (extension := _extension(file)) in EXTENSIONS:
-                found[name].append(file)
-            else:
-                ignored[extension or "no extension"] += 1
-    where = _shown(folder, tree)
-    if empty := [name for name, images in found.items() if not images]:
-        notes.append(f"warning: {len(empty)} class folder{'s' * (len(empty) > 1)} in {where} without images left "
-                     f"out: {', '.join(empty[:5])}")
-    if ignored := +ignored:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in ignored.most_common(5))
-        notes.append(f"{ignored.total():,} files in {where} are ignored: they are not images of a class ({kinds})")
-    return {name: images for name, images in found.items() if images}
+        other = keys.setdefault(_class_key(name), folder)
+        require(other is folder, f"{other.path}/ and {folder.path}/ in the folder {source} have the same name but for "
+                "case, accents' encoding or blanks", "merge them, or rename one")
+        found[_class_name(name)] = folder
+    return {name: found[name] for name in sorted(found, key=int if are_numbers(tuple(found)) else None)}
 
 
-def _visible_files(folder: Folder) -> list[str]:
-    """All files of a class, at any depth, but hidden ones and those of system folders."""
-    found = [file for file in folder.files if not is_junk_file(file.rpartition("/")[2])]
-    for name, below in folder.folders.items():
-        if not is_junk_folder(name):
-            found += _visible_files(below)
-    return found
+def _match_classes(
+    split: str, folder: SplitFolder, train_folder: SplitFolder, train: Mapping[str, ImageFolder], source: str,
+    ignored: list[Ignored], notes: list[str],
+) -> ImagesByClass:
+    """The images of a split under the training folder's class names. Raises UserError for a class that has no name."""
+    own = _read_classes(folder, source, ignored)
+    by_key = {_class_key(name): name for name in train}
+    for name in own:
+        if _class_key(name) not in by_key:
+            raise UserError(f"{source}/{folder.path.rstrip('/')} has class {name!r} and "
+                            f"{source}/{train_folder.path.rstrip('/')} has not ({did_you_mean(name, train)})",
+                            "classes must have the same names in both")
+    images = {by_key[_class_key(name)]: list(below.all_images()) for name, below in own.items()}
+    spelled = [(name, by_key[_class_key(name)]) for name, below in own.items() if by_key[_class_key(name)] != name]
+    if spelled:
+        notes.append(f"{len(spelled):,} of the class folders in {folder.path} are spelled as other classes of the same "
+                     f"name in {train_folder.path}, such as {spelled[0][0]!r} and {spelled[0][1]!r}: they are the same")
+    if missing := [name for name in train if name not in images]:
+        kind = {"val": "validation", "test": "test"}[split]
+        notes.append(f"{len(missing)} of {len(train)} classes have no {kind} images, such as {missing[0]!r}")
+    return {name: images[name] for name in train if name in images}
 
 
-def is_image(file: str) -> bool:
-    """Whether a file counts as an image by its name."""
-    return _extension(file) in EXTENSIONS
+def _class_name(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip() or name
 
 
-def _extension(file: str) -> str:
-    """In lower case, with the dot; "" if there is none."""
-    stem, dot, extension = file.rpartition("/")[2].rpartition(".")
-    return f"{dot}{extension.lower()}" if stem else ""
+def _class_key(name: str) -> str:
+    """Equal for names that a file system or an unpacking tool may have changed into each other."""
+    return unicodedata.normalize("NFC", _class_name(name).casefold())
 
 
-def _shown(folder: Folder, tree: FileTree) -> str:
-    """The folder as the user knows it."""
-    return f"{tree.source}/{folder.path}" if folder.path else tree.source
-
-
-def _too_few_classes(folder: Folder, tree: FileTree, found: ImagesByClass) -> UserError:
+def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], source: str) -> UserError:
     """The error for fewer than two classes, with the folder that was probably meant."""
-    where = _shown(folder, tree)
-    for below in folder.folders.values():
-        if any(_count_class_folders(entry) >= 2 for entry in (below, *below.folders.values())):
-            return UserError(f"{where} holds no class folders of its own, but {_shown(below, tree)} does",
-                             f"did you mean {_shown(below, tree)}?")
-    loose = _count_images(folder)
-    if loose and not found:
-        return UserError(f"{where} holds {loose:,} images and no class folders",
+    base = found.base
+    where = f"{source}/{found.splits['train'].path}".removesuffix("/").removesuffix("/.")
+    inside = [folder for folder in train.values() if len(folder.with_images) > 1]
+    if inside:
+        return UserError(f"{where} holds no class folders of its own, but {shown(inside[0], source)} does",
+                         f"did you mean {shown(inside[0], source)}?")
+    if base.images and not train:
+        return UserError(f"{shown(base, source)} holds {len(base.images):,} images and no class folders",
                          "put the images of each class into a folder with the class's name")
-    holds = f"one class, {next(iter(found))!r}" if found else "no class folders with images"
+    require_supported(base, source)
+    holds = f"one class, {next(iter(train))!r}" if train else "no class folders with images"
     return UserError(f"{where} holds {holds}, and a classifier needs two or more", "give each class its own folder")
 
 
-def _count_class_folders(folder: Folder) -> int:
-    """How many of the folders in `folder` hold images."""
-    return sum(not is_junk_folder(name) and _count_images(entry) > 0 for name, entry in folder.folders.items())
+# --- What else the folder holds ---------------------------------------------------------------------------------------
 
 
-def _count_images(folder: Folder) -> int:
-    return sum(is_image(file) for file in folder.files)
+def _loose_images(found: FoundSplits) -> list[Ignored]:
+    return [Ignored(split.path, "images beside the class folders", split.loose)
+            for split in found.splits.values() if split.loose]
+
+
+def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
+    """A note if some classes have all their images in several folders below, and others have not."""
+    nested = [name for name, folder in train.items() if not folder.images and len(folder.with_images) > 1]
+    if not nested or len(nested) == len(train):
+        return []
+    names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
+    return [f"the images in the folders inside a class folder are images of this class: {names}"]
+
+
+def _describe(
+    images: Mapping[str, ImagesByClass], folders: Mapping[str, str], ignored: Iterable[Ignored], source: str,
+) -> str:
+    """What was understood: `train/: 3 classes (cat 120, dog 30, emu 12), val/: ...; ignored: ...`."""
+    parts = []
+    for split, by_class in images.items():
+        counts = some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
+        parts.append(f"{folders[split]}: {len(by_class):,} classes ({counts})".removeprefix(f"{HERE}: "))
+    left_out = [str(item) for item in sorted(ignored, key=lambda item: -item.count)]
+    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
+
+
+# --- Hold-out ---------------------------------------------------------------------------------------------------------
+
+
+def hold_out(images: ImagesByClass, fraction: float, seed: int, base: str) -> dict[str, ImagesByClass]:
+    """Move a fraction of each class to `val`: at least one image of a class that has two, and never all of them.
+
+    The images are chosen by a hash of their names below `base`, so the choice does not change when other images are
+    added, or when the folder is put into another one.
+    """
+    splits: dict[str, ImagesByClass] = {"train": {}, "val": {}}
+    for name, files in images.items():
+        count = min(len(files) - 1, max(1, round(fraction * len(files))))
+        ranked = sorted(files, key=lambda file: hashlib.sha256(
+            f"{seed}\0{file[len(base) :].removeprefix('/')}".encode("utf-8", "surrogateescape")).digest())
+        held = set(ranked[:count])
+        splits["train"][name] = [file for file in files if file not in held]
+        splits["val"][name] = [file for file in files if file in held]
+    return splits
+
+
+def _count(images: ImagesByClass) -> int:
+    return sum(map(len, images.values()))

@@ -19,18 +19,16 @@ from alexnet.errors import UserError
 
 
 def open_or_stream(
-    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
-    progress: bool = True,
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         return _require_side(open_stream(data), side, data)
-    return open_or_pack(data, side, say=say, trained_on=trained_on, progress=progress)
+    return open_or_pack(data, side, say=say, progress=progress)
 
 
 def open_or_pack(
-    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, trained_on: str | None = None,
-    progress: bool = True,
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -39,8 +37,6 @@ def open_or_pack(
 
     Args:
         say: called with one line for each thing the user should know.
-        trained_on: fingerprint of the data that a network was trained on. A folder without a validation split is then
-            used whole, for evaluation, unless it is the same folder, of which a fraction was held out.
         progress: show a progress bar while packing.
 
     Raises:
@@ -49,8 +45,6 @@ def open_or_pack(
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
         return _require_side(open_packed(Path(data)), side, data)
     dataset = open_dataset(data)
-    if trained_on and dataset.held_out and dataset.fingerprint() != trained_on:
-        dataset = open_dataset(data, held_out=0.0)
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"

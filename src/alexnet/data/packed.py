@@ -18,30 +18,28 @@ Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C ch
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import math
+import copy
 import mmap
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
+from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_names, size_fault
 from alexnet.data.manifest import (
     JOURNAL,
     MANIFEST,
     MEAN,
     RESTORE,
     Codec,
-    FileRecord,
     Manifest,
     ShardRecord,
     read_manifest,
@@ -50,7 +48,6 @@ from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
 from alexnet.errors import UserError, did_you_mean
 
-Scalar = TypeVar("Scalar", bound=np.generic)
 OnProgress = Callable[[int, int], object]
 """Called with (done, total)."""
 
@@ -163,15 +160,25 @@ class PackedDataset:
         """Identify the data: equal for equal classes, images, order and pixels, wherever the folder is."""
         return self.manifest.fingerprint()
 
-    def split(self, name: str) -> PackedSplit:
-        """The images of `train` or `val`. Raises UserError for any other name."""
-        return PackedSplit(self.path, self.codec, self.side, self._shards_of(name), len(self.classes))
+    @property
+    def test_splits(self) -> tuple[str, ...]:
+        """The splits to evaluate on: `val`, else `test`; all of them if the data has no such split of its own.
 
-    def _shards_of(self, name: str) -> tuple[ShardRecord, ...]:
+        A `val` that was held out of the training images is no split of its own: another pack holds out other images.
+        """
+        own = ("test",) if self.manifest.held_out else ("val", "test")
+        return tuple(name for name in own if name in self.splits)[:1] or self.splits
+
+    def split(self, *names: str) -> PackedSplit:
+        """The images of a split, or of several, one after the other. Raises UserError for a name that is none."""
+        return PackedSplit(self.path, self.codec, self.side, self._shards_of(names), len(self.classes))
+
+    def _shards_of(self, names: Sequence[str]) -> list[ShardRecord]:
         splits = self.manifest.splits
-        if name not in splits:
-            raise UserError(f"{self.path} has no split {name!r}", did_you_mean(name, splits))
-        return splits[name].shards
+        for name in names:
+            if name not in splits:
+                raise UserError(f"{self.path} has no split {name!r}", did_you_mean(name, splits))
+        return [shard for name in names for shard in splits[name].shards]
 
     def verify(self, on_progress: OnProgress | None = None, only: Collection[str] | None = None) -> None:
         """Verify the checksum of every file. Raises UserError naming all that are missing, truncated or damaged.
@@ -182,7 +189,7 @@ class PackedDataset:
         files = {name: record for name, record in self.manifest.files.items() if only is None or name in only}
         faults = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for done, fault in enumerate(pool.map(partial(_find_fault, self.path), files.items()), 1):
+            for done, fault in enumerate(pool.map(partial(find_fault, self.path), files.items()), 1):
                 faults += [fault] if fault else []
                 if on_progress:
                     on_progress(done, len(files))
@@ -195,9 +202,27 @@ class PackedSplit:
 
     def __init__(self, folder: Path, codec: Codec, side: int, shards: Sequence[ShardRecord], classes: int) -> None:
         self.folder, self.codec, self.side, self.shards, self.classes = folder, codec, side, shards, classes
+        self._stored_N: NDArray[np.int64] | None = None
+        """Positions of the images in the shards; None: the split has all of them."""
 
     def __len__(self) -> int:
-        return sum(shard.images for shard in self.shards)
+        return sum(shard.images for shard in self.shards) if self._stored_N is None else len(self._stored_N)
+
+    def subset(self, indices: NDArray[np.int64]) -> Self:
+        """The images with these indices, which ascend, as a split of their own, numbered from 0."""
+        chosen = copy.copy(self)
+        for name in ("labels", "names", "content_hashes", "_extents"):
+            chosen.__dict__.pop(name, None)  # cached values
+        chosen._stored_N = self.stored(indices)
+        return chosen
+
+    def stored(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions in the shards of the images with these indices."""
+        return indices if self._stored_N is None else self._stored_N[indices]
+
+    def _chosen(self, values_N: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Of the values of all images in the shards, those of the split's images."""
+        return values_N if self._stored_N is None else values_N[self._stored_N]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -208,18 +233,19 @@ class PackedSplit:
             if not ((labels_N[-1] >= 0) & (labels_N[-1] < self.classes)).all():
                 raise UserError(f"{self.folder / shard.labels} has a label that is not in 0..{self.classes - 1}",
                                 RESTORE)
-        return np.concatenate(labels_N)
+        return self._chosen(np.concatenate(labels_N))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """[N], the name of each image in its source."""
-        return tuple(name for shard in self.shards for name in _read_names(self.folder / shard.names, shard.images))
+        names = tuple(name for shard in self.shards for name in read_names(self.folder / shard.names, shard.images))
+        return names if self._stored_N is None else tuple(names[place] for place in self._stored_N)
 
     @cached_property
     def content_hashes(self) -> NDArray[np.uint64]:
         """[N], `content.content_hash` of each image in its source: equal for equal files, whatever their names."""
-        return np.concatenate([np.empty(0, np.uint64), *(
-            read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)])
+        return self._chosen(np.concatenate([np.empty(0, np.uint64), *(
+            read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)]))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3].
@@ -299,11 +325,11 @@ class PackedSplit:
         if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
             raise IndexError(f"images {min(indices)} to {max(indices)} exceed a split of {len(self)}")
         extents = self._locate(indices)
-        for (memory, begin, length), index in zip(extents, indices.tolist(), strict=True):
+        for (memory, begin, length), place in zip(extents, self.stored(indices).tolist(), strict=True):
             if memory.size() < begin + length:  # the file has been truncated since it was opened
                 ends = np.cumsum([shard.images for shard in self.shards])
-                path = self.folder / self.shards[int(np.searchsorted(ends, index, side="right"))].file
-                raise UserError(f"{path} {_size_fault(path, len(memory))}", RESTORE)
+                path = self.folder / self.shards[int(np.searchsorted(ends, place, side="right"))].file
+                raise UserError(f"{path} {size_fault(path, len(memory))}", RESTORE)
         if hasattr(mmap, "MADV_WILLNEED"):
             # The whole batch at once: from a cold disk this is four times as fast as one page fault at a time.
             for memory, begin, length in extents:
@@ -334,7 +360,7 @@ class PackedSplit:
         for number, shard in enumerate(self.shards):
             extents_n2 = self._raw_extents(shard) if self.codec == "raw" else self._jpeg_extents(shard)
             extents_N3.append(np.column_stack([np.full(shard.images, number), extents_n2]))
-        return np.concatenate(extents_N3)
+        return self._chosen(np.concatenate(extents_N3))
 
     def _raw_extents(self, shard: ShardRecord) -> NDArray[np.int64]:
         image_bytes = self.side * self.side * 3
@@ -349,59 +375,3 @@ class PackedSplit:
         if shard.images and not (extents_n2.min() >= 0 and extents_n2.max() <= size and ends.max() <= size):
             raise UserError(f"{self.folder / shard.index} points outside {shard.file}", RESTORE)
         return extents_n2
-
-
-# --- Files, checked ---------------------------------------------------------------------------------------------------
-
-
-def read_array(path: Path, shape: tuple[int, ...], kind: type[Scalar]) -> NDArray[Scalar]:
-    """Read a .npy file that must hold an array of this shape and type.
-
-    Nothing is allocated for any other array, and nothing is unpickled. Raises UserError naming the file if it is
-    damaged, FileNotFoundError if it is missing.
-    """
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None
-            if header == (shape, False, np.dtype(kind)):
-                return np.fromfile(file, kind, math.prod(shape)).reshape(shape)
-    except FileNotFoundError:
-        raise
-    except Exception:  # the header is a Python literal: a damaged one raises anything
-        pass
-    sides = " x ".join(map(str, shape))
-    raise UserError(f"{path} is damaged: it is not an array of {sides} {kind.__name__}", RESTORE)
-
-
-def _read_names(path: Path, count: int) -> list[str]:
-    with contextlib.suppress(ValueError, RecursionError):
-        names = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(names, list) and len(names) == count and {*map(type, names)} <= {str}:
-            return names
-    raise UserError(f"{path} is damaged: it is not a list of {count} names", RESTORE)
-
-
-def check_sizes(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Raise UserError naming the first file that is missing, truncated or too long."""
-    for name, record in files.items():
-        if fault := _size_fault(folder / name, record.bytes):
-            raise UserError(f"{folder / name} {fault}", RESTORE)
-
-
-def _size_fault(path: Path, expected: int) -> str:
-    if not path.is_file():
-        return "is missing"
-    size = path.stat().st_size
-    return "" if size == expected else (
-        f"is {'truncated' if size < expected else 'too long'}: {size:,} bytes of {expected:,}")
-
-
-def _find_fault(folder: Path, file: tuple[str, FileRecord]) -> str:
-    """What is wrong with a file, beginning with its name; empty if its checksum matches."""
-    name, record = file
-    if fault := _size_fault(folder / name, record.bytes):
-        return f"{name} {fault}"
-    with (folder / name).open("rb") as content:
-        matches = hashlib.file_digest(content, "sha256").hexdigest() == record.sha256
-    return "" if matches else f"{name} is damaged: its checksum does not match"

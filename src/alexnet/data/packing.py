@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import statistics
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,7 +35,7 @@ from alexnet.data.journal import Journal, check_plan
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RGB, Codec, Manifest, Plan, SplitRecord, write_manifest
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import OnProgress, PackedDataset
-from alexnet.data.quarantine import QUARANTINE, Quarantined, check_quarantine, write_quarantine
+from alexnet.data.quarantine import Quarantined, check_quarantine, write_quarantine
 from alexnet.data.shards import EncodedImage
 from alexnet.errors import UserError, require
 
@@ -250,7 +249,8 @@ def _finish(dataset: Dataset, dest: Path, journal: Journal) -> None:
     for split, record in journal.splits.items():
         counts = _count_classes(dataset, dest, journal.plan, record)
         splits[split] = replace(record, images_per_class=tuple(counts.tolist()))
-        notes += _lost_classes(dataset, split, counts) if record.quarantined else []
+        if record.quarantined:
+            _require_all_classes(dataset, split, counts, record.quarantined)
     count = journal.splits[measured].images
     np.save(dest / MEAN, (journal.sums_HWC / count).astype(np.float32))
     journal.files[MEAN] = shards.describe_file(dest / MEAN)
@@ -282,14 +282,19 @@ def _color_statistics(journal: Journal, count: int) -> tuple[RGB, tuple[RGB, RGB
         covariances(r, products[0]), covariances(g, products[1]), covariances(b, products[2]))
 
 
-def _lost_classes(dataset: Dataset, split: str, counts: NDArray[np.int64]) -> list[str]:
-    """Warn of each class of which no image could be decoded, and return the warnings."""
+def _require_all_classes(
+    dataset: Dataset, split: str, counts: NDArray[np.int64], quarantined: Sequence[Quarantined],
+) -> None:
+    """Raise UserError naming a class of which no image could be decoded: its error would vanish from every average."""
     in_source = np.bincount([image.label for image in dataset.splits[split]], minlength=len(dataset.classes))
-    lost = [f"no {split} image of class {dataset.classes[label]} could be decoded; see {QUARANTINE}"
-            for label in np.flatnonzero((counts == 0) & (in_source > 0))]
-    for message in lost:
-        warnings.warn(message, stacklevel=4)
-    return lost
+    lost = np.flatnonzero((counts == 0) & (in_source > 0))
+    if not len(lost):
+        return
+    names = {image.name for image in dataset.splits[split] if image.label == lost[0]}
+    example = next(image for image in quarantined if image.name in names)
+    others = f" and of {len(lost) - 1} other classes" if len(lost) > 1 else ""
+    raise UserError(f"no {split} image of class {dataset.classes[lost[0]]!r}{others} could be decoded, such as "
+                    f"{example.name} ({example.reason})", "repair the images, or remove the class")
 
 
 def _software_versions() -> Mapping[str, str]:

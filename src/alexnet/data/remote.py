@@ -110,8 +110,8 @@ class StreamedDataset(PackedDataset):
         """Of the data and of the way it is read: a run does not resume with another order of images."""
         return f"{super().fingerprint}-streamed"
 
-    def split(self, name: str) -> StreamedSplit:
-        return StreamedSplit(self.cache, self.codec, self.side, self._shards_of(name), len(self.classes))
+    def split(self, *names: str) -> StreamedSplit:
+        return StreamedSplit(self.cache, self.codec, self.side, self._shards_of(names), len(self.classes))
 
 
 class _Stopped(Exception):
@@ -164,7 +164,8 @@ class StreamedSplit(PackedSplit):
         return math.lcm(LANES, world)
 
     def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, world: int) -> NDArray[np.int64]:
-        return lane_order(self.shard_images, batch_size, shuffle, self.lanes(world) if shuffle else world)
+        chosen = np.bincount(self.shard_of(np.arange(len(self))), minlength=len(self.shards))
+        return lane_order(chosen, batch_size, shuffle, self.lanes(world) if shuffle else world)
 
     @contextmanager
     def epoch_reader(
@@ -202,7 +203,7 @@ class StreamedSplit(PackedSplit):
 
     def shard_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of each image's shard."""
-        return np.searchsorted(self.first_of_shard, indices, side="right") - 1
+        return np.searchsorted(self.first_of_shard, self.stored(indices), side="right") - 1
 
     def shard(self, number: int) -> PackedSplit:
         """Open one shard; it is fetched if necessary."""
@@ -241,6 +242,6 @@ class StreamedSplit(PackedSplit):
     def _locate(self, indices: NDArray[np.int64]) -> list[Extent]:
         numbers = self.shard_of(indices)
         opened = {number: self.shard(number) for number in np.unique(numbers).tolist()}
-        within = (indices - self.first_of_shard[numbers])[:, None]
+        within = (self.stored(indices) - self.first_of_shard[numbers])[:, None]
         return [extent for number, index in zip(numbers.tolist(), within, strict=True)
                 for extent in opened[number]._locate(index)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alexnet.data.dataset import FileImage, SourceImage
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 
 _JUNK_FOLDERS = {
     "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled",
@@ -44,7 +44,10 @@ class FileTree(Protocol):
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """Entries that are not listed, such as dangling links and unreadable folders: relative path -> the reason."""
+        """Entries that are not listed, such as dangling links and unreadable folders: relative path -> the reason.
+
+        Paths of folders end in a slash.
+        """
 
     def read(self, file: str) -> bytes:
         """The contents of one of `files`."""
@@ -96,7 +99,7 @@ def _walk(root: Path, files: list[str], skipped: dict[str, str]) -> Iterator[str
         except OSError as error:
             if not folder:
                 raise UserError(f"{root} cannot be listed: {error.strerror or error}") from error
-            skipped[folder] = f"it cannot be listed ({error.strerror or error})"
+            skipped[f"{folder}/"] = f"cannot be listed: {error.strerror or error}"
 
 
 def _reason_to_skip(entry: os.DirEntry[str], root: Path, path: str) -> str | None:
@@ -105,14 +108,14 @@ def _reason_to_skip(entry: os.DirEntry[str], root: Path, path: str) -> str | Non
         if entry.is_file():
             return None
         if not entry.is_dir():
-            return "it is a link to nothing" if entry.is_symlink() else "it is neither a file nor a folder"
+            return "link to nothing" if entry.is_symlink() else "neither a file nor a folder"
     except OSError as error:  # two links that point to each other
-        return f"it is a link that cannot be followed ({error.strerror or error})"
+        return f"link that cannot be followed: {error.strerror or error}"
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
         above = [root, *((root / path).parents[: path.count("/")])]
         if target in {os.path.realpath(folder) for folder in above}:
-            return "it is a link to a folder that contains it"
+            return "link to a folder that contains it"
     return None
 
 
@@ -127,6 +130,10 @@ def is_junk_file(name: str) -> bool:
 
 
 # --- The list as nested folders ---------------------------------------------------------------------------------------
+
+
+DEEPEST = 200
+"""Folders inside each other. Deeper paths are refused: only a damaged or hostile archive has them."""
 
 
 @dataclass(slots=True)
@@ -153,12 +160,13 @@ class Folder:
 
 
 def nest(tree: FileTree) -> Folder:
-    """The root of the tree with everything below it."""
+    """The root of the tree with everything below it. Raises UserError for more than DEEPEST levels."""
     root = Folder("")
     known = {"": root}
 
     def add(path: str) -> Folder:
         if path not in known:
+            require(path.count("/") < DEEPEST, f"{tree.source} has more than {DEEPEST} folders inside each other")
             above, _, name = path.rpartition("/")
             known[path] = add(above).folders[name] = Folder(path)
         return known[path]

@@ -9,13 +9,19 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from alexnet.data.loader import batches
+from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
 from alexnet.inference.metrics import predicted_classes
+from alexnet.inference.predictor import Model
+from alexnet.models.checkpoint import CalibrationJson
 
 ECE_BINS = 15
 """Bins of equal width, as in Guo et al. 2017."""
@@ -66,6 +72,28 @@ class Calibration:
     def to_json(self) -> dict[str, object]:
         """Every field, and `helps`."""
         return asdict(self) | {"helps": self.helps}
+
+    def stored(self) -> CalibrationJson:
+        """What the checkpoint keeps."""
+        return {"temperature": self.temperature, "fitted_images": self.fitted_images,
+                "measured_images": self.measured_images, "ece_before": self.before.ece, "ece_after": self.after.ece}
+
+
+def compute_logits(
+    model: Model, split: PackedSplit, *, batch_size: int = 128,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> NDArray[np.float32]:
+    """The network's logits for the center crops of all images of a split: float32 [N, K], in the split's order."""
+    logits_NK = np.empty((len(split), len(model.classes)), np.float32)
+    done = 0
+    for batch in batches(split, batch_size, device=model.preprocess.mean_HWC.device):
+        with torch.inference_mode():
+            outputs_NK = model.inference_network(model.preprocess(batch.pixels))
+        logits_NK[batch.indices] = outputs_NK.float().cpu().numpy()
+        done += len(batch.indices)
+        if on_progress:
+            on_progress(done, len(split))
+    return logits_NK
 
 
 def calibrate(

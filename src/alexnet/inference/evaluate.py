@@ -89,16 +89,20 @@ def evaluate(
     models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
     label_map: Tensor | None = None, device: torch.device | None = None,
     on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1),
+    on_outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], object] | None = None,
 ) -> Errors:
     """Count the errors over a split, or over a rank's share of it.
 
     Args:
         models, split, views, batch_size, device, on_progress, share: as for `predictions`.
         label_map: from the data's classes to the network's, as `classes.map_labels` gives it; default: the same.
+        on_outputs: called with the probabilities [n, K] and the indices [n] of each batch.
     """
     errors = Errors()
     for outputs_NK, indices in predictions(
             models, split, views=views, batch_size=batch_size, device=device, on_progress=on_progress, share=share):
-        labels_N = torch.from_numpy(split.labels[indices])
-        errors += count_errors(outputs_NK.cpu(), labels_N if label_map is None else label_map[labels_N])
+        labels_N, outputs_NK = torch.from_numpy(split.labels[indices]), outputs_NK.cpu()
+        errors += count_errors(outputs_NK, labels_N if label_map is None else label_map[labels_N])
+        if on_outputs:
+            on_outputs(outputs_NK.numpy(), indices)
     return errors

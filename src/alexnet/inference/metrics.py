@@ -58,25 +58,6 @@ class Errors:
         return cls(images, tree["loss"] * images, round(tree["top1_error"] * images),
                    round(tree["top5_error"] * images))
 
-    def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
-        """Three lines of text; two for five classes or fewer, where the top-5 error is zero by definition.
-
-        Args:
-            views: views of each image: 1 or 10.
-            networks: networks in the ensemble.
-            classes: number of classes, if known.
-        """
-        def plural(number: int, thing: str) -> str:
-            return f"{number:,} {thing}{'s' * (number != 1)}"
-
-        lines = [f"{plural(self.images, 'image')}, {plural(views, 'view')}, {plural(networks, 'network')}, "
-                 f"loss {self.loss:.4f}"]
-        counts = [("top-1 error", self.top1_wrong), ("top-5 error", self.top5_wrong)]
-        for name, wrong in counts[: 1 if classes and classes <= 5 else 2]:
-            low, high = wilson(wrong, self.images)
-            lines.append(f"{name} {wrong / max(self.images, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
-        return "\n".join(lines)
-
 
 def has_top5(classes: int) -> bool:
     """Whether the top-5 error says anything: of five classes or fewer, it is zero by definition."""
@@ -114,7 +95,7 @@ def count_errors(probabilities_NK: Tensor, labels_N: Tensor) -> Errors:
         top1_wrong=int((ahead_N >= 1).sum()), top5_wrong=int((ahead_N >= 5).sum()))
 
 
-def predicted_classes(probabilities_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def predicted_classes(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """The likeliest class of each image; where the true class ties with another, the other: int64 [N].
 
     NaN counts as the highest probability. An image is thus classified correctly exactly if `count_errors` says so.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -185,21 +185,3 @@ def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = F
         network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
         trained_on=saved.training.get("source", ""), seen=saved.seen,
         fast=FastNetwork(network.eval()) if fast else None, path=saved.path)
-
-
-def list_image_files(paths: Sequence[str | Path]) -> list[Path]:
-    """List the files that paths mean: a folder stands for the files in it, sorted, without hidden ones.
-
-    Raises:
-        UserError: a path does not exist, or a folder has no files.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        require(path.exists(), f"{path} does not exist", "name an image, or a folder of images")
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            require(bool(files), f"{path} holds no files", "name an image, or a folder of images")
-            found += files
-        else:
-            found.append(path)
-    return found

@@ -68,6 +68,21 @@ class ErrorsJson(TypedDict, total=False):
     interval: IntervalJson
 
 
+class CalibrationJson(TypedDict, total=False):
+    """The result of `alexnet calibrate` that a checkpoint keeps; empty if it was not calibrated."""
+
+    temperature: float
+    """Divides the logits before the softmax."""
+    fitted_images: int
+    """Images that the temperature was fitted on."""
+    measured_images: int
+    """Other images, on which the expected calibration error (ECE) was measured."""
+    ece_before: float
+    """A fraction, at temperature 1."""
+    ece_after: float
+    """A fraction, at this temperature."""
+
+
 class PlateauJson(TypedDict):
     """`training.schedule.Plateau`."""
 
@@ -118,12 +133,19 @@ class Checkpoint:
     """The images that the weights were trained on."""
     class_names_known: bool = True
     """False: the weights came without class names, so no output can be matched with a class of a data set."""
+    calibration: CalibrationJson = field(default_factory=CalibrationJson)
+    """The temperature that the predictions use, which leaves the weights as they are."""
     path: Path | None = None
     """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
 
-    def network(self) -> AlexNet:
-        """Build the network with these weights, in evaluation mode, on the CPU."""
-        network = AlexNet(self.arch)
+    def network(self, *, calibrated: bool = True) -> AlexNet:
+        """Build the network with these weights, in evaluation mode, on the CPU.
+
+        Args:
+            calibrated: divide the logits by the temperature of `calibration`, if there is one. False: the network as it
+                was trained.
+        """
+        network = AlexNet(self.arch, temperature=self.calibration.get("temperature", 1.0) if calibrated else 1.0)
         network.load_state_dict(self.weights)
         return network.eval()
 
@@ -160,6 +182,7 @@ class _Head(TypedDict):
     training: StateJson
     errors: ErrorsJson
     provenance: Provenance
+    calibration: CalibrationJson
     trained_on_unknown: list[str]
     """`SeenImages.unknown`; its hashes are in the tensor file `seen`."""
     files: dict[str, _TensorFile]
@@ -222,7 +245,8 @@ def _head_bytes(checkpoint: Checkpoint, files: dict[str, _TensorFile]) -> bytes:
         "class_names_known": checkpoint.class_names_known,
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
         "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
-        "trained_on_unknown": list(checkpoint.seen.unknown), "files": files, "versions": {"torch": torch.__version__}}
+        "calibration": checkpoint.calibration, "trained_on_unknown": list(checkpoint.seen.unknown), "files": files,
+        "versions": {"torch": torch.__version__}}
     # The head holds its own checksum, so that a flipped bit in one of its numbers is detected as well.
     digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
     return json.dumps({**head, "sha256": digest}, indent=1).encode()
@@ -314,7 +338,8 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             raw_weights=_read_tensors(path.parent, head["files"]["raw_weights"])
             if with_velocity and "raw_weights" in head["files"] else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
-            seen=_read_seen(path.parent, head), path=path.parent if path.name == HEAD else path)
+            calibration=CalibrationJson(**head["calibration"]), seen=_read_seen(path.parent, head),
+            path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
 

@@ -53,12 +53,12 @@ class SeenImages:
     @classmethod
     def union(cls, all_seen: Iterable[SeenImages]) -> Self:
         """Of several networks: what any of them has seen."""
-        trained, selected_on, unknown = [_no_images()], [_no_images()], dict[str, None]()
+        trained, selected_on, unknown = [_no_images()], [_no_images()], set[str]()
         for seen in all_seen:
             trained.append(seen.trained)
             selected_on.append(seen.selected_on)
-            unknown |= dict.fromkeys(seen.unknown)
-        return cls(np.unique(np.concatenate(trained)), np.unique(np.concatenate(selected_on)), tuple(unknown))
+            unknown.update(seen.unknown)
+        return cls(np.unique(np.concatenate(trained)), np.unique(np.concatenate(selected_on)), tuple(sorted(unknown)))
 
     def to_text(self) -> str:
         """One line of ASCII for the metadata of other file formats: 11 characters an image."""

@@ -41,7 +41,7 @@ def transfer_weights(network: AlexNet, saved: Checkpoint, classes: tuple[str, ..
         require(own == saved_value, f"{network.arch.name} takes images with {setting} {own}, and the checkpoint "
                 f"({saved.arch.name}) with {saved_value}", "leave out --arch to take the checkpoint's own")
     same_classes = saved.class_names_known and [*map(comparable, saved.classes)] == [*map(comparable, classes)]
-    sources = _layers_by_role(saved.network())
+    sources = _layers_by_role(saved.network(calibrated=False))
     copied, random = [], []
     for role, (name, layer) in _layers_by_role(network).items():
         if role not in sources or (role == "output" and not same_classes):

@@ -166,6 +166,8 @@ class DataConfig(TypedDict):
     classes: list[str]
     images: dict[str, int]
     """Split ("train", "val") -> number of images."""
+    undecodable: NotRequired[dict[str, int]]
+    """Split -> images that could not be decoded, and are not in `images`."""
 
 
 class ArchConfig(TypedDict):

@@ -42,11 +42,11 @@ def figure4(
     The images are evenly spaced in the validation split, not selected.
 
     Raises:
-        UserError: the data has no validation images.
+        UserError: the data has no images that the network was not trained on.
     """
     predictions = predict_validation(saved, packed, EXAMPLES)
     if predictions is None:
-        raise UserError("the data has no validation images to show", "give data with a val/ folder")
+        raise UserError("the data has no images that the network was not trained on", "give data with a val/ folder")
     tiles = prediction_tiles(predictions, predictions.examples)
     queries = tiles[:QUERIES]
     nearest = nearest_in_training(model_from_checkpoint(saved), packed, [tile.pixels_HWC for tile in queries],

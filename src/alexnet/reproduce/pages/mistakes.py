@@ -43,7 +43,7 @@ class ConfusedPair:
 
 
 def write_mistakes_page(
-    path: Path, predictions: ValidationPredictions, *, title: str, measured: str, most_images: int = MOST_IMAGES,
+    path: Path, predictions: ValidationPredictions, *, title: str, most_images: int = MOST_IMAGES,
 ) -> int:
     """Write the page, and return how many mistakes it shows.
 
@@ -51,12 +51,11 @@ def write_mistakes_page(
         path: file to write.
         predictions: of the network.
         title: names the network and the data.
-        measured: a sentence that says which images were measured.
         most_images: images that the page shows at most.
     """
     pairs = confused_pairs(predictions, most_images)
     shown = sum(len(pair.images) for pair in pairs)
-    write_page(path, "mistakes.html", title=title, measured=measured, pairs=pairs, shown=shown,
+    write_page(path, "mistakes.html", title=title, measured=predictions.selection.describe(), pairs=pairs, shown=shown,
                wrong=len(predictions.mistakes), images=len(predictions.indices_M))
     return shown
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.page_style import data_uri
 from alexnet.inference.metrics import wilson
+from alexnet.inference.selection import Selection
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions, printable
 from alexnet.reproduce.figures.confusion import confusion
 from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
@@ -117,7 +118,9 @@ class Mistakes:
     images: int
     """Images that were predicted."""
     all_images: int
-    """Images of the validation split."""
+    """Images of the validation split that the network was not trained on."""
+    selection: Selection
+    """How many it was trained on, which are left out."""
     wrong: int
     confusion: Markup | None
     """None for more than MATRIX_CLASSES classes."""
@@ -136,8 +139,8 @@ def mistakes(run: RunData) -> Mistakes | None:
     shown = classes if has_matrix else classes[:WORST_CLASSES]
     matrix = Markup(svg(confusion(predictions.confusion_KK, predictions.classes), "confusion")) if has_matrix else None
     return Mistakes(
-        len(predictions.indices_M), len(predictions.split), len(predictions.mistakes), matrix, shown,
-        len(classes) - len(shown), _entries(predictions, predictions.mistakes[:EXAMPLES]),
+        len(predictions.indices_M), len(predictions.split), predictions.selection, len(predictions.mistakes), matrix,
+        shown, len(classes) - len(shown), _entries(predictions, predictions.mistakes[:EXAMPLES]),
         _entries(predictions, predictions.correct[: EXAMPLES // 2]))
 
 

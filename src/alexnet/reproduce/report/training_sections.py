@@ -41,6 +41,8 @@ class Result:
     classes: int
     training_images: int
     validation_images: int
+    undecodable: int
+    """Images of both splits that could not be decoded, and are not counted."""
     checkpoint: str
     measured_images: int
     is_from_epoch: bool
@@ -69,7 +71,8 @@ def result(run: RunData) -> Result:
                               for error in (first["top1_error"], first["top5_error"]))
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
-        data["images"]["val"], run.checkpoint_name, first["photographs"], not evaluations, has_top5,
+        data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
+        first["photographs"], not evaluations, has_top5,
         run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
         1 - min(5, arch.classes) / arch.classes,
         [(views, _error_rates(errors)[: 2 if has_top5 else 1]) for views, errors in measured],

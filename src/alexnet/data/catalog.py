@@ -1,0 +1,84 @@
+"""All images of a data set in one numbered list (`Catalog`): row -> split, class, name, pixels; packed or not.
+
+Shapes: N images of all splits, one split after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.data.dataset import Dataset
+from alexnet.data.packed import PackedDataset
+
+ImageJson = TypedDict("ImageJson", {"name": str, "split": str, "class": str})
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The images of `source`, by row."""
+
+    source: Dataset | PackedDataset
+
+    @cached_property
+    def splits(self) -> dict[str, int]:
+        """The splits that are not empty, and the number of images in each."""
+        counts = self.source.counts if isinstance(self.source, PackedDataset) else {
+            split: len(images) for split, images in self.source.splits.items()}
+        return {split: count for split, count in counts.items() if count}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is an index into them."""
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return sum(self.splits.values())
+
+    @cached_property
+    def split_N(self) -> NDArray[np.int8]:
+        """The split of each image, as an index into `splits`."""
+        return np.repeat(np.arange(len(self.splits), dtype=np.int8), list(self.splits.values()))
+
+    @cached_property
+    def labels_N(self) -> NDArray[np.int64]:
+        if isinstance(self.source, PackedDataset):
+            return np.concatenate([np.empty(0, np.int64), *(self.source.split(name).labels for name in self.splits)])
+        return np.array([image.label for split in self.splits for image in self.source.splits[split]], np.int64)
+
+    @cached_property
+    def names_N(self) -> tuple[str, ...]:
+        """The name of each image in its source, such as `train/tench/n01440764_1.JPEG`."""
+        if isinstance(self.source, PackedDataset):
+            return tuple(name for split in self.splits for name in self.source.split(split).names)
+        return tuple(image.name for split in self.splits for image in self.source.splits[split])
+
+    def rows_of(self, split: str) -> NDArray[np.int64]:
+        """The rows of a split; empty if there is no such split."""
+        names = list(self.splits)
+        return np.flatnonzero(self.split_N == names.index(split)) if split in names else np.empty(0, np.int64)
+
+    def locate(self, row: int) -> tuple[str, int]:
+        """The split of an image, and its index there."""
+        for split, count in self.splits.items():
+            if row < count:
+                return split, row
+            row -= count
+        raise IndexError(f"there is no row {row}")
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """Decode an image: uint8 [height, width, 3]. Raises BadImage or OSError."""
+        split, index = self.locate(row)
+        if isinstance(self.source, PackedDataset):
+            return self.source.split(split).read_one(index)
+        return self.source.splits[split][index].pixels()
+
+    def describe(self, rows: Iterable[int]) -> list[ImageJson]:
+        """Name, split and class of these images."""
+        return [{"name": self.names_N[row], "split": self.locate(row)[0], "class": self.classes[self.labels_N[row]]}
+                for row in map(int, rows)]

@@ -1,0 +1,224 @@
+"""Findings about a data set: broken images, duplicates across splits or classes, class imbalance, small images.
+
+`pack_findings` makes those that need no pass over the images: `train` prints and logs them. `scan_findings` makes all
+that a scan shows: `alexnet check` prints them, the most harmful first.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.data.catalog import Catalog
+from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
+from alexnet.data.packed import PackedDataset
+from alexnet.data.quarantine import Quarantined
+from alexnet.data.scan import Scan
+from alexnet.errors import Finding
+
+IMBALANCE = 10
+"""Training images of the largest class for each one of the smallest, above which a finding is made."""
+
+FEW_IMAGES = 10
+"""Training images of a class below which a finding is made."""
+
+ORDER = ("broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
+         "near_copies_across_classes", "suspicious_labels", "few_images", "imbalance", "small_images", "blank",
+         "copies", "near_copies")
+"""Kinds of findings, the most harmful first."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The top-1 errors of two classifiers that look at no image."""
+
+    split: str
+    """The split on which they are measured: val, or train if there is no other."""
+    chance_error: float
+    """Of a class drawn at random: (K - 1) / K."""
+    largest_class: str
+    """The class with the most training images."""
+    largest_class_error: float
+    """Of always answering the largest class."""
+
+
+def baseline(catalog: Catalog) -> Baseline:
+    """Chance, and always answering the largest class."""
+    split = next((name for name in ("val", "test") if name in catalog.splits), next(iter(catalog.splits)))
+    largest = int(class_counts(catalog, "train" if "train" in catalog.splits else split).argmax())
+    counts = class_counts(catalog, split)
+    return Baseline(split, 1 - 1 / len(catalog.classes), catalog.classes[largest],
+                    float(1 - counts[largest] / counts.sum()))
+
+
+def class_counts(catalog: Catalog, split: str) -> NDArray[np.int64]:
+    """The number of images of each class in a split: int64 [K]."""
+    return np.bincount(catalog.labels_N[catalog.rows_of(split)], minlength=len(catalog.classes))
+
+
+def pack_findings(packed: PackedDataset) -> list[Finding]:
+    """What can be said of a packed data set without a pass over its images: class counts and exact copies."""
+    catalog = Catalog(packed)
+    hashes_N = np.concatenate([packed.split(name).content_hashes for name in catalog.splits])
+    copies = find_exact_duplicates(catalog, hashes_N)
+    return in_order([*count_findings(catalog), *duplicate_findings(catalog, copies)])
+
+
+def scan_findings(
+    catalog: Catalog, scan: Scan | None, duplicates: Duplicates | None, quarantined: Sequence[Quarantined], side: int,
+) -> list[Finding]:
+    """All findings about a data set.
+
+    Args:
+        catalog: its images.
+        scan: what was found in each; None if they were not read.
+        duplicates: groups of copies; None if they are not known.
+        quarantined: images that cannot be decoded.
+        side: of the network's input; images whose shorter side is smaller are named.
+    """
+    found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog)]
+    if duplicates:
+        found += duplicate_findings(catalog, duplicates)
+    if scan:
+        found += [*_small_findings(catalog, scan, side), *_blank_findings(catalog, scan)]
+    return in_order(found)
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """The most harmful kind first."""
+    return sorted(findings, key=lambda finding: ORDER.index(finding.kind))
+
+
+# --- Counts -----------------------------------------------------------------------------------------------------------
+
+
+def count_findings(catalog: Catalog) -> list[Finding]:
+    """Few images of a class, and classes of very different sizes."""
+    split = "train" if "train" in catalog.splits else next(iter(catalog.splits))
+    counts = class_counts(catalog, split)
+    found, present = [], np.flatnonzero(counts)
+    few = np.flatnonzero(counts < FEW_IMAGES)
+    if len(few):
+        smallest = few[counts[few].argmin()]
+        found.append(Finding(
+            "few_images", "", f"{_plural(len(few), 'class', 'classes')} of {len(catalog.classes):,} "
+            f"{'have' if len(few) > 1 else 'has'} fewer than {FEW_IMAGES} {split} images, such as "
+            f"{catalog.classes[smallest]} with {counts[smallest]:,}",
+            "add images, merge the class with another one, or leave it out"))
+    largest, smallest = int(counts.argmax()), int(present[counts[present].argmin()])
+    if counts[largest] > IMBALANCE * counts[smallest]:
+        ratio = counts[largest] / counts[smallest]
+        found.append(Finding(
+            "imbalance", "", f"{catalog.classes[largest]} has {counts[largest]:,} {split} images and "
+            f"{catalog.classes[smallest]} {counts[smallest]:,}, {ratio:,.0f} times fewer; always answering "
+            f"{catalog.classes[largest]} errs in {baseline(catalog).largest_class_error:.1%}",
+            "compare errors class by class, and with that error"))
+    return found
+
+
+# --- Images -----------------------------------------------------------------------------------------------------------
+
+
+def broken_findings(quarantined: Sequence[Quarantined], total: int) -> list[Finding]:
+    """Images that cannot be decoded."""
+    if not quarantined:
+        return []
+    first = quarantined[0]
+    return [Finding("broken", "", f"{_plural(len(quarantined), 'image')} of {total:,} cannot be decoded, such as "
+                    f"{first.name} ({_reason(first)})", "replace or delete them; training leaves them out")]
+
+
+def _reason(image: Quarantined) -> str:
+    """The reason without the name, with which the decoder's sentence may begin."""
+    return image.reason.removeprefix(f"{image.name} cannot be decoded: ").removeprefix(f"{image.name} ")
+
+
+def _small_findings(catalog: Catalog, scan: Scan, side: int) -> list[Finding]:
+    """Images that are enlarged for the network."""
+    shorter_N = scan.sizes_N2.min(1)
+    known = np.flatnonzero(shorter_N)
+    small = known[shorter_N[known] < side]
+    if not len(small):
+        return []
+    smallest = int(small[shorter_N[small].argmin()])
+    width, height = scan.sizes_N2[smallest]
+    median = float(np.median(shorter_N[known]))
+    remedy = "find larger versions, or leave them out"
+    if median < side / 2:  # it is not a matter of some images
+        remedy = f"--arch {'cifar' if median <= 40 else 'small'} is made for images of this size"
+    return [Finding("small_images", "", f"{_plural(len(small), 'image')} of {len(known):,} "
+                    f"{'are' if len(small) > 1 else 'is'} smaller than the network's {side} pixels and enlarged, such "
+                    f"as {catalog.names_N[smallest]} with {width:,} x {height:,}", remedy)]
+
+
+def _blank_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
+    blank = scan.blank
+    return [Finding("blank", "", f"{_plural(len(blank), 'image')} of {len(catalog):,} "
+                    f"{'have' if len(blank) > 1 else 'has'} one color and nothing else, such as "
+                    f"{catalog.names_N[blank[0]]}", "delete them, unless that is what they should show")
+            ] if len(blank) else []
+
+
+# --- Duplicates -------------------------------------------------------------------------------------------------------
+
+
+def duplicate_findings(catalog: Catalog, duplicates: Duplicates) -> list[Finding]:
+    """Copies across splits and classes, and within one class of one split; exact and near."""
+    found = []
+    for kind, prefix in (("exact", ""), ("near", "near_")):
+        kind_: Kind = "exact" if kind == "exact" else "near"
+        found += _across_splits(catalog, duplicates.across_splits(kind_), f"{prefix}copies_across_splits")
+        found += _across_classes(catalog, duplicates.across_classes(kind_), f"{prefix}copies_across_classes")
+        within = [group for group in duplicates.of_kind(kind_) if len(group.splits) == len(group.classes) == 1]
+        found += _within(catalog, within, f"{prefix}copies")
+    return found
+
+
+def _across_splits(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:
+    """Images of the other splits of which training images are copies: one finding for each split."""
+    found, train = [], list(catalog.splits).index("train") if "train" in catalog.splits else -1
+    for number, split in enumerate(catalog.splits):
+        rows = [(row, group) for group in groups for row in group.rows if catalog.split_N[row] == number != train]
+        if not rows:
+            continue
+        row, group = rows[0]
+        partner = next(other for other in group.rows if catalog.split_N[other] == train)
+        what = ("is also a training image, byte for byte", "are also training images, byte for byte")
+        if kind.startswith("near"):
+            what = ("looks the same as a training image", "look the same as training images")
+        found.append(Finding(
+            kind, split, f"{_plural(len(rows), 'image')} of {catalog.splits[split]:,} {what[len(rows) > 1]}, such as "
+            f"{catalog.names_N[row]} and {catalog.names_N[partner]}",
+            f"delete them from one of the two; with them the error on {split} is too low"))
+    return found
+
+
+def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:
+    if not groups:
+        return []
+    rows = groups[0].rows
+    other = next(row for row in rows if catalog.labels_N[row] != catalog.labels_N[rows[0]])
+    what = "look the same and have" if kind.startswith("near") else "are equal byte for byte and have"
+    return [Finding(kind, "", f"{_plural(len(groups), 'group')} of images {what} different classes, such as "
+                    f"{catalog.names_N[rows[0]]} ({catalog.classes[catalog.labels_N[rows[0]]]}) and "
+                    f"{catalog.names_N[other]} ({catalog.classes[catalog.labels_N[other]]})",
+                    "keep each image in the class that is right")]
+
+
+def _within(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:
+    if not groups:
+        return []
+    extra = sum(len(group.rows) - 1 for group in groups)
+    what = "look the same as another one" if kind.startswith("near") else "are copies of another one"
+    first, second = groups[0].rows[:2]
+    return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split, such as "
+                    f"{catalog.names_N[first]} and {catalog.names_N[second]}", "delete them: they count more than once")]
+
+
+def _plural(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,190 @@
+"""Scan a data set: decode every image once, and record its size, format, content hash and perceptual hash.
+
+Threads decode, as for packing. The result is kept in the user's cache under the data set's fingerprint.
+Shapes: N images of all splits, in the rows of `catalog.Catalog`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.cache import cache_folder
+from alexnet.data.catalog import Catalog
+from alexnet.data.content import Content, content_hash, decode_content
+from alexnet.data.dataset import SourceImage
+from alexnet.data.images import BadImage
+from alexnet.data.packed import PackedDataset
+from alexnet.data.perceptual_hash import GRAY_SIDE, perceptual_hash
+
+VERSION = 1
+"""Of the cache files. A change of what is recorded raises it."""
+
+CHUNK = 512
+"""Images that threads are given at a time."""
+
+ARRAY, UNKNOWN = "pixels", "unknown"
+"""Formats of images that exist as an array only, and of those whose original file is not at hand."""
+
+
+class _Record(NamedTuple):
+    """What is recorded of one image."""
+
+    content: int
+    perceptual: int = 0
+    gray: NDArray[np.uint8] | None = None
+    width: int = 0
+    height: int = 0
+    format: str = UNKNOWN
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found in each image."""
+
+    content_N: NDArray[np.uint64]
+    """Content hashes (content.py); 0 of an image that could not be read."""
+    perceptual_N: NDArray[np.uint64]
+    """Perceptual hashes (perceptual_hash.py); 0 of a blank or broken image."""
+    grays_N: NDArray[np.uint8]
+    """Gray thumbnails, [N, 16, 16]."""
+    sizes_N2: NDArray[np.int32]
+    """Width and height in pixels; 0 where they are not known."""
+    formats_N: NDArray[np.str_]
+    """JPEG, PNG, ...; ARRAY or UNKNOWN."""
+    broken: Mapping[int, str]
+    """Rows of the images that cannot be decoded, and why."""
+
+    @property
+    def blank(self) -> NDArray[np.int64]:
+        """Rows of the images that have one color."""
+        return np.array([row for row in np.flatnonzero(self.perceptual_N == 0) if row not in self.broken], np.int64)
+
+
+def scan(
+    catalog: Catalog, *, workers: int | None = None, on_progress: Callable[[int, int], object] | None = None,
+) -> Scan:
+    """Decode every image once, or read the result of an earlier scan of the same images from the cache.
+
+    Args:
+        catalog: the images.
+        workers: threads; default: all cores.
+        on_progress: called with the number of images done, and of all.
+    """
+    file = cache_folder() / "scans" / f"{_fingerprint(catalog)[:32]}-{VERSION}.npz"
+    if (found := _read_cache(file, len(catalog))) is not None:
+        return found
+    records: list[_Record] = []
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="scan") as pool:
+        for begin in range(0, len(catalog), CHUNK):
+            rows = np.arange(begin, min(begin + CHUNK, len(catalog)))
+            records += _scan_packed(catalog, rows, pool) if isinstance(catalog.source, PackedDataset) else pool.map(
+                _scan_image, [_image(catalog, int(row)) for row in rows])
+            if on_progress:
+                on_progress(len(records), len(catalog))
+    result = _stack(records)
+    replace_file(file, lambda path: _write_cache(path, result))
+    return result
+
+
+# --- One image --------------------------------------------------------------------------------------------------------
+
+
+def _image(catalog: Catalog, row: int) -> SourceImage:
+    assert not isinstance(catalog.source, PackedDataset)
+    split, index = catalog.locate(row)
+    return catalog.source.splits[split][index]
+
+
+def _scan_image(image: SourceImage) -> _Record:
+    try:
+        content = image.content()
+    except BadImage as error:
+        return _Record(0, fault=error.problem)
+    except OSError as error:
+        return _Record(0, fault=f"{image.name} cannot be read: {error.strerror or error}")
+    key, kind = content_hash(content), _format(content)
+    try:
+        pixels_HWC = decode_content(content, image.name)
+        perceptual, gray = perceptual_hash(pixels_HWC)
+    except BadImage as error:
+        return _Record(key, format=kind, fault=error.problem)
+    height, width = pixels_HWC.shape[:2]
+    return _Record(key, perceptual, gray, width, height, kind)
+
+
+def _format(content: Content) -> str:
+    """The format by the file's header, whatever its name says."""
+    if isinstance(content, np.ndarray):
+        return ARRAY
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as image:
+        return {"MPO": "JPEG"}.get(image.format or UNKNOWN, image.format or UNKNOWN)
+    return UNKNOWN
+
+
+def _scan_packed(catalog: Catalog, rows: NDArray[np.int64], pool: ThreadPoolExecutor) -> list[_Record]:
+    """Records of packed images: their content hashes are those of the originals, whose sizes are not known."""
+    assert isinstance(catalog.source, PackedDataset)
+    records: list[_Record] = []
+    for split in catalog.splits:
+        images = catalog.source.split(split)
+        mine = np.intersect1d(rows, catalog.rows_of(split))
+        if len(mine):
+            indices = mine - catalog.rows_of(split)[0]
+            hashed = pool.map(perceptual_hash, images.read(indices))
+            records += [_Record(int(key), perceptual, gray) for key, (perceptual, gray) in zip(
+                images.content_hashes[indices], hashed, strict=True)]
+    return records
+
+
+# --- All images -------------------------------------------------------------------------------------------------------
+
+
+def _stack(records: list[_Record]) -> Scan:
+    blank = np.zeros((GRAY_SIDE, GRAY_SIDE), np.uint8)
+    return Scan(
+        np.array([record.content for record in records], np.uint64),
+        np.array([record.perceptual for record in records], np.uint64),
+        np.array([blank if record.gray is None else record.gray for record in records], np.uint8).reshape(
+            -1, GRAY_SIDE, GRAY_SIDE),
+        np.array([(record.width, record.height) for record in records], np.int32).reshape(-1, 2),
+        np.array([record.format for record in records], np.str_),
+        {row: record.fault for row, record in enumerate(records) if record.fault})
+
+
+def _fingerprint(catalog: Catalog) -> str:
+    source = catalog.source
+    return f"packed-{source.fingerprint}" if isinstance(source, PackedDataset) else source.fingerprint()
+
+
+def _write_cache(path: Path, result: Scan) -> None:
+    with path.open("wb") as file:
+        np.savez(file, content=result.content_N, perceptual=result.perceptual_N, grays=result.grays_N,
+                 sizes=result.sizes_N2, formats=result.formats_N, broken=np.array(json.dumps(result.broken)))
+
+
+def _read_cache(path: Path, count: int) -> Scan | None:
+    """An earlier scan; None if there is none, or its file is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as arrays:
+            broken = {int(row): reason for row, reason in json.loads(str(arrays["broken"])).items()}
+            result = Scan(arrays["content"], arrays["perceptual"], arrays["grays"], arrays["sizes"],
+                          arrays["formats"], broken)
+    except Exception:  # a damaged file may raise anything; it is written again
+        return None
+    return result if len(result.content_N) == count else None
