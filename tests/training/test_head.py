@@ -1,4 +1,4 @@
-"""`train --head`: the fit equals scikit-learn's, the run folder is an ordinary one, and impossible options are refused."""
+"""`train --head`: the fit equals scikit-learn's, the run is an ordinary one, useless options are refused."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained
     out = tmp_path / "run"
     assert alexnet("train", class_folders, "--init", trained, "--head", "--out", out) == 0
     printed = capsys.readouterr().err
-    assert "output layer fitted to the outputs of relu6 for 120 images (the center crop and its mirror image)" in printed
+    assert "fitted to the outputs of relu6 for 120 images (the center crop and its mirror image)" in printed
     assert "held-out training images" in printed
     for name in ("best/checkpoint.json", "last/checkpoint.json", "log.jsonl", "config.json", "report.html"):
         assert (out / name).is_file(), name

@@ -63,8 +63,8 @@ def few_images_finding(spec: RunSpec) -> Finding | None:
     if spec.init or counts.mean() >= FEW_IMAGES:
         return None
     return Finding(
-        "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, {counts.min():,} "
-        "in the smallest) are few for a network that starts from random weights; one that starts from trained weights "
-        "ends with a lower error",
+        "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
+        f"{counts.min():,} in the smallest) are few for random initial weights; "
+        "starting from trained weights gives a lower error",
         "add --init torchvision, which downloads weights trained on ImageNet (233 MB), or --init RUN with a run of "
         "yours; with --head too, only the output layer is trained, within seconds")
