@@ -51,9 +51,9 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
     if math.isclose(before, after, rel_tol=1e-9):
         return None
     return Finding(
-        "schedule_changed", "", f"the run was begun for {saved.epochs} epochs and goes on for {now.epochs}: the "
+        "schedule_changed", "", f"the run was begun with --epochs {saved.epochs} and goes on with {now.epochs}: the "
         f"schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} after "
-        f"{done:.3g} epochs, and the run will not equal one that was begun for {now.epochs}",
+        f"{done:.3g} epochs, and the run will not equal one begun with {now.epochs}",
         f"for such a run start again with --epochs {now.epochs} and another --out")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -167,7 +168,7 @@ def _short_settings(request: TrainRequest) -> list[str]:
         path = f"recipe.{SHORT_OPTIONS[name]}"
         require(path not in set_by, f"{_option(name)} {value} and --set {set_by.get(path)} set the same field",
                 "give only one of them")
-        made.append(f"{path}={value}")
+        made.append(f"{path}={json.dumps(value)}")
     return made
 
 
