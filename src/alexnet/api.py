@@ -67,9 +67,9 @@ def train(
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
-    init: str | Path | None = None, freeze: str | None = None, device: str = "auto", precision: str = "auto",
-    workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data", timeout: float = 20.0,
-    about: Mapping[str, str] | None = None, progress: bool = True,
+    init: str | Path | None = None, freeze: str | None = None, head: bool = False, device: str = "auto",
+    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data",
+    timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -89,6 +89,7 @@ def train(
         save_minutes: Write `last/` this often, besides after every epoch.
         init: Fine-tune the weights of this checkpoint or run; `torchvision` downloads its weights.
         freeze: With `init`: layers to leave untrained, `conv` or names such as `conv1,conv2`.
+        head: With `init`: train the output layer alone, by logistic regression on the features below it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         workers: Threads that read images ahead. They do not change the result.
@@ -109,11 +110,37 @@ def train(
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
-        init=str(init) if init else None, freeze=freeze, precision=precision,
+        init=str(init) if init else None, freeze=freeze, head=head, precision=precision,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
                  "about": dict(about or {})})
     _run(request, device, timeout, progress)
     return TrainedRun(request.out)
+
+
+def unstarted_run(
+    data: str | Path, *, arch: str | None, recipe: str | None, batch_size: int | None, settings: Sequence[str],
+    config: Path | None, like: Path | None, init: str | None, freeze: str | None, seed: int, device: str,
+    precision: str,
+) -> Trainer:
+    """A run that is built and not started, for measurements on its first steps. It has no folder.
+
+    Arguments as for `train`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.build import build
+    from alexnet.training.request import TrainRequest, make_spec
+
+    with TemporaryDirectory() as nowhere:  # `build` looks for a run to resume, and writes nothing
+        request = TrainRequest(
+            data=str(data), arch=arch, recipe=recipe, settings=settings, short={"batch_size": batch_size},
+            config=config, like=like, out=Path(nowhere), seed=seed, init=init, freeze=freeze, precision=precision,
+            options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "about": {}})
+        weights = open_weights(init) if init else None
+        spec = make_spec(request, None, weights, lambda side: open_data(data, side), choose_device(device), False)
+        return build(spec)
 
 
 def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> None:

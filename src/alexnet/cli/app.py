@@ -47,7 +47,10 @@ app = App(
     help_format="markdown",
     default_parameter=Parameter(negative=(), converter=whole_number, show_default=_shown_default),
 )
-app["--help"].group = app["--version"].group = Group("Options", sort_key=6)
+OPTIONS = Group("Options", sort_key=6)
+app["--help"].group = app["--version"].group = OPTIONS
+app.register_install_completion_command(
+    group=OPTIONS, help="Install completion of commands and options for the shell in use (bash, zsh or fish).")
 
 Int = Annotated[int, Parameter(converter=whole_number)]
 OptionalInt = Annotated[int | None, Parameter(converter=whole_number)]
