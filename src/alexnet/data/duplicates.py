@@ -6,6 +6,7 @@ Shapes: N images, in the rows of `catalog.Catalog`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -88,7 +89,7 @@ def _groups(catalog: Catalog, kind: Kind, groups_N: NDArray[np.int64]) -> list[D
     order = np.argsort(groups_N, kind="stable")
     bounds = np.flatnonzero(np.diff(groups_N[order], prepend=-1, append=-1))
     splits, found = list(catalog.splits), []
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         if end - begin > 1:
             rows = order[begin:end]
             found.append(DuplicateGroup(

@@ -217,7 +217,8 @@ def _within(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> li
     what = "look the same as another one" if kind.startswith("near") else "are copies of another one"
     first, second = groups[0].rows[:2]
     return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split, such as "
-                    f"{catalog.names_N[first]} and {catalog.names_N[second]}", "delete them: they count more than once")]
+                    f"{catalog.names_N[first]} and {catalog.names_N[second]}",
+                    "delete them: they count more than once")]
 
 
 def _plural(count: int, one: str, many: str = "") -> str:
