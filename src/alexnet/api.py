@@ -5,17 +5,14 @@ Importing this module imports no torch; each function imports what it needs when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypedDict
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alexnet._runtime.notes import say
-from alexnet.architecture import presets
-from alexnet.architecture.overrides import configure
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
@@ -27,16 +24,12 @@ if TYPE_CHECKING:  # these import torch
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
     from alexnet.inference.selection import Selection
-    from alexnet.models.checkpoint import Checkpoint
+    from alexnet.inference.validation import ValidationPredictions
     from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.state import State
+    from alexnet.training.request import TrainRequest
     from alexnet.training.trainer import Trainer
-
-SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
-"""Options of `train` that set a field of the recipe, and that field."""
-
 
 # --- Train ------------------------------------------------------------------------------------------------------------
 
@@ -71,10 +64,11 @@ class TrainedRun:
 def train(
     data: str | Path, *, arch: str | Arch | None = None, recipe: str | Recipe | None = None, epochs: int | None = None,
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
-    settings: Sequence[str] = (), out: str | Path | None = None, resume: bool = False, seed: int | None = None,
-    save_minutes: float = 10.0, init: str | Path | None = None, freeze: str | None = None, device: str = "auto",
-    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data",
-    timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
+    settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
+    out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
+    init: str | Path | None = None, freeze: str | None = None, device: str = "auto", precision: str = "auto",
+    workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data", timeout: float = 20.0,
+    about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -84,6 +78,8 @@ def train(
         recipe: A recipe, or the name of a preset. Default: the network's own; with `init`, `finetune`.
         epochs, lr, batch_size, weight_decay: Set these fields of the recipe.
         settings: Set other fields, such as `arch.dropout=0.3` or `recipe.schedule=cosine`.
+        config: A TOML file with network, recipe and their fields; `settings` precede it.
+        like: A run whose network and recipe are taken. Its weights are not: that is `init`.
         out: The run folder. Default: `runs/ARCH-DATA`.
         resume: Continue the run in `out`, if there is one.
         seed: Seed of the initial weights, the order of the images and the augmentation. Default: 0.
@@ -101,61 +97,31 @@ def train(
     Raises:
         UserError: Data, network and recipe do not fit together. Nothing has been written.
     """
-    settings = [settings] if isinstance(settings, str) else list(settings)
-    short = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay}
-    request = _Request(
-        data=str(data), arch=arch, recipe=recipe, settings=[*settings, *_short_settings(short, settings)],
-        out=Path(out) if out else _default_folder(str(data), arch, init), resume=resume, seed=seed,
-        init=str(init) if init else None, freeze=freeze, precision=precision, progress=progress,
+    from alexnet.training.request import TrainRequest, default_folder
+
+    require(timeout > 0, f"--timeout {timeout:g} must be more than 0 seconds")
+    request = TrainRequest(
+        data=str(data), arch=arch, recipe=recipe, settings=[settings] if isinstance(settings, str) else list(settings),
+        short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
+        config=Path(config) if config else None, like=Path(like) if like else None,
+        out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
+        init=str(init) if init else None, freeze=freeze, precision=precision,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
                  "about": dict(about or {})})
-    _run(request, device, timeout)
+    _run(request, device, timeout, progress)
     return TrainedRun(request.out)
 
 
-class _SpecOptions(TypedDict):
-    """Fields of `RunSpec` that `train` passes on as they are."""
-
-    workers: int
-    save_minutes: float
-    micro_batch: int | None
-    parallel: Parallel
-    about: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    """What the caller of `train` asked for."""
-
-    data: str
-    arch: str | Arch | None
-    recipe: str | Recipe | None
-    settings: Sequence[str]
-    out: Path
-    resume: bool
-    seed: int | None
-    init: str | None
-    freeze: str | None
-    precision: str
-    progress: bool
-    options: _SpecOptions
-
-    def note(self, line: str) -> None:
-        """Print a line for the user, where progress is wanted."""
-        if self.progress:
-            say(line)
-
-
-def _run(request: _Request, device: str, timeout: float) -> None:
+def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> None:
     from alexnet._runtime.devices import choose_device
     from alexnet.training.parallel.process_group import init_distributed
 
     with init_distributed(choose_device(device), timeout) as group:
         with group.error_barrier():
-            trainer, bar, notes = _prepare(request, group)
-        for line in notes:
-            request.note(line)
-        with bar if request.progress and group.first else nullcontext():
+            trainer, bar, notes = _prepare(request, group, progress)
+        for line in notes if progress else ():
+            say(line)
+        with bar if progress and group.first else nullcontext():
             trainer.fit()
     if group.first:
         from alexnet.reproduce.report.page import write_report  # imports matplotlib, for which training should not wait
@@ -163,103 +129,30 @@ def _run(request: _Request, device: str, timeout: float) -> None:
         write_report(request.out, trainer.spec.data)
 
 
-def _prepare(request: _Request, group: ProcessGroup) -> tuple[Trainer, TrainingBar, list[str]]:
+def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tuple[Trainer, TrainingBar, list[str]]:
     """The trainer with its progress bar, and notes on what it is about to do."""
-    from alexnet._runtime.devices import choose_precision
     from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
+    from alexnet.training.request import describe, make_spec, require_outside
     from alexnet.training.resume import resumable
-    from alexnet.training.spec import RunSpec
 
-    _require_outside(request.out, request.data)
+    require_outside(request.out, request.data)
     resume = request.resume or group.restarted
     saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
     init = open_weights(request.init) if request.init and not saved else None
-    arch, recipe = _network_and_recipe(request, saved, init)
-    packed = group.local_rank0_first(lambda: open_data(request.data, arch.input.side, note=request.note))
-    state = saved[2] if saved else None
-    seed = request.seed if request.seed is not None else state.seed if state else 0
-    precision = state.precision if state and request.precision == "auto" else request.precision
-    spec = RunSpec(packed, arch, recipe, request.out, seed=seed, device=str(group.device), resume=resume, init=init,
-                   precision=choose_precision(precision, group.device), **request.options)
-    bar = TrainingBar(recipe.epochs)
-    trainer = build(spec, processes=group, on_event=bar.show if request.progress else _ignore)
-    return trainer, bar, list(_describe(trainer, request, init, resumed=state is not None))
 
+    def open_packed(side: int) -> PackedDataset:
+        return group.local_rank0_first(lambda: open_data(
+            request.data, side, note=say if progress else _silent, progress=progress))
 
-def _network_and_recipe(
-    request: _Request, saved: tuple[Arch, Recipe, State] | None, init: Checkpoint | None,
-) -> tuple[Arch, Recipe]:
-    """What to train, and how: as requested, else as in the resumed run, else the defaults."""
-    require(not request.freeze or bool(init or saved),
-            f"--freeze {request.freeze} without --init would keep weights that were drawn at random",
-            "add --init CHECKPOINT, or leave it out")
-    if request.arch:
-        arch = presets.arch(request.arch) if isinstance(request.arch, str) else request.arch
-    else:
-        arch = saved[0] if saved else init.arch if init else presets.arch("paper")
-    recipe = presets.recipe(request.recipe) if isinstance(request.recipe, str) else request.recipe
-    if not recipe and saved:
-        recipe = saved[1]
-    elif not recipe and init:
-        recipe = presets.finetune_recipe(arch)
-    arch, recipe = configure(arch, recipe, request.settings)
-    return arch, recipe if request.freeze is None else replace(recipe, freeze=request.freeze.replace(",", " "))
-
-
-def _short_settings(options: Mapping[str, float | None], settings: Sequence[str]) -> list[str]:
-    """--epochs, --lr, --batch-size and --weight-decay as settings. Raises UserError where a setting sets the same."""
-    fields = {setting.partition("=")[0].strip(): setting for setting in settings}
-    made = []
-    for name, value in options.items():
-        if value is None:
-            continue
-        field = f"recipe.{SHORT_OPTIONS[name]}"
-        option = f"--{name.replace('_', '-')}"
-        require(field not in fields, f"{option} {value} and --set {fields.get(field)} set the same field",
-                "give only one of them")
-        made.append(f"{field}={value}")
-    return made
-
-
-def _require_outside(out: Path, data: str) -> None:
-    """Raise UserError for a run folder within a folder of images, where it would be read as a class."""
-    folder = Path(data).resolve()
-    require(not (folder.is_dir() and folder in (out.resolve(), *out.resolve().parents)),
-            f"the run folder {out} is inside the data {data}, and would be read as a class of images",
-            "choose a folder outside it with --out")
-
-
-def _default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
-    """runs/ARCH-DATA, or runs/finetune-DATA."""
-    name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
-    source = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
-    return Path("runs") / f"{name}-{source}"
-
-
-def _describe(trainer: Trainer, request: _Request, init: Checkpoint | None, resumed: bool) -> Iterator[str]:
-    """What is about to be trained, in lines."""
-    from alexnet._runtime.native import level
-
-    spec, recipe, state, group = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
-    if init:
-        origin = trainer.provenance["init"]
-        yield (f"fine-tuning {request.init}: weights of {', '.join(origin['taken'])}; "
-               f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
-    yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
-           f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
-    yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
-           + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
-           + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
-    if resumed and state.epoch >= recipe.epochs:
-        yield f"the run has already trained {state.epoch} epochs; give --epochs more than that to train longer"
-    elif resumed:
-        yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}"
-
-
-def _ignore(event: Mapping[str, object]) -> None:
-    """For a run without progress bar."""
+    spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
+    bar = TrainingBar(spec.recipe.epochs)
+    advice = few_images_finding(spec) if saved is None else None
+    trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
+                    advice=[advice] if advice else [])
+    return trainer, bar, list(describe(trainer, request, resumed=saved is not None))
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
@@ -286,6 +179,8 @@ class Evaluation:
     """Sums and counts over all images, on every rank."""
     models: list[Model]
     measured: EvaluationSet
+    predictions: ValidationPredictions | None
+    """For each image, if they were collected."""
 
 
 def evaluate(
@@ -322,12 +217,17 @@ def evaluate(
 
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
-    batch_size: int, device: str, fast: bool, progress: bool,
+    batch_size: int, device: str, fast: bool, progress: bool, collect: bool = False,
 ) -> Evaluation:
-    """As `evaluate`, with the models that were loaded and the images that were measured."""
+    """As `evaluate`, with the models that were loaded and the images that were measured.
+
+    Args:
+        collect: keep the probabilities of each image: 4 bytes for each image and class. One process only.
+    """
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.evaluate import evaluate as measure
+    from alexnet.inference.validation import PredictionCollector
     from alexnet.training.parallel.process_group import init_distributed
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
@@ -337,15 +237,19 @@ def evaluate_models(
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
     with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
         with group.error_barrier():
+            require(not collect or group.size == 1, "the predictions of each image are collected in one process only",
+                    "run the command without torchrun")
             loaded, evaluation_set = group.local_rank0_first(open_all)
+        collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
         shows = progress and group.first
         with bar if shows else nullcontext():
             errors = group.sum_errors(measure(
                 [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
                 batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
-                label_map=evaluation_set.label_map, share=(group.rank, group.size)))
-    return Evaluation(errors, loaded, evaluation_set)
+                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector))
+    return Evaluation(errors, loaded, evaluation_set,
+                      collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 
 
 def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool = False) -> list[Model]:
@@ -373,11 +277,11 @@ def open_evaluation_set(
     note: Callable[[str], None] = say,
 ) -> EvaluationSet:
     """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them."""
-    from alexnet.inference.evaluate import match_classes
+    from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import evaluation_images
 
-    packed = open_data(data, models[0].preprocess.spec.side, note=note)
-    label_map = match_classes(models[0].classes, packed.classes)
+    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent)
+    label_map = map_labels(models[0], packed.classes)
     images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
     return EvaluationSet(packed, images, label_map, selection)
 
@@ -385,7 +289,9 @@ def open_evaluation_set(
 # --- Data -------------------------------------------------------------------------------------------------------------
 
 
-def open_data(data: str | Path, side: int, *, note: Callable[[str], None] = say) -> PackedDataset:
+def open_data(
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True,
+) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
     Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
@@ -394,7 +300,7 @@ def open_data(data: str | Path, side: int, *, note: Callable[[str], None] = say)
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
 
-    packed = open_or_stream(str(data), side, say=note)
+    packed = open_or_stream(str(data), side, say=note, progress=progress)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
@@ -402,5 +308,5 @@ def open_data(data: str | Path, side: int, *, note: Callable[[str], None] = say)
     return packed
 
 
-def _silent(line: str) -> None:
+def _silent(line: object) -> None:
     """Print nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Never
 
 
 class UserError(ValueError):
@@ -24,6 +25,27 @@ class UserError(ValueError):
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
         return type(self), (self.problem, self.remedy)
+
+
+class FieldError(UserError):
+    """An impossible value of one field: of a recipe, or of a run. Who knows which option set the field names that.
+
+    Attributes:
+        field: the field's name: "batch_size".
+        value: what it was set to.
+        rule: what it must be: "must be at least 1".
+    """
+
+    def __init__(self, field: str, value: object, rule: str, remedy: str = "") -> None:
+        super().__init__(f"{field} {value} {rule}", remedy)
+        self.field, self.value, self.rule = field, value, rule
+
+    def __reduce__(self) -> tuple[type[FieldError], tuple[str, object, str, str]]:  # type: ignore[override]
+        return type(self), (self.field, self.value, self.rule, self.remedy)
+
+    def raise_as(self, name: str) -> Never:
+        """Raise the same error with the field under another name, such as the option that set it: "--batch-size"."""
+        raise UserError(f"{name} {self.value} {self.rule}", self.remedy) from self
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def test_help_lists_every_command_in_under_a_second():
     (["train", "PHOTOS", "--set", "learning_rate=0.1"], "did you mean recipe.learning_rate=0.1?"),
     (["train", "PHOTOS", "--lr", "0.1", "--set", "recipe.learning_rate=0.2"],
      "--lr 0.1 and --set recipe.learning_rate=0.2 set the same field; give only one of them"),
-    (["train", "PHOTOS", "--arch", "small", "--lr", "0"], "learning_rate 0.0 must be positive"),
+    (["train", "PHOTOS", "--arch", "small", "--lr", "0"], "--lr 0.0 must be a positive number"),
     (["train", "PHOTOS", "--epochs", "0.5"], "0.5 must be a whole number"),
     (["train", "PHOTOS", "--micro-batch", "2.5"], "2.5 must be a whole number"),
     (["explain", "paper", "--size", "224.5"], "224.5 must be a whole number"),

@@ -57,8 +57,7 @@ def test_images_that_cannot_be_decoded_are_named_when_training_and_in_the_log(cl
     assert alexnet("train", tmp_path / "PHOTOS", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
     assert "1 image could not be decoded and is left out, such as train/ash/broken.png" in capsys.readouterr().err
     events = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
-    (warning,) = [event for event in events if event["event"] == "warning"]
-    assert warning["kind"] == "images_left_out"
+    (warning,) = [event for event in events if event["event"] == "warning" and event["kind"] == "images_left_out"]
     assert "train/ash/broken.png" in warning["problem"]
 
 
@@ -117,8 +116,7 @@ def test_alexnet_train_gives_the_model_its_errors_and_its_report(class_folders, 
         class_folders, arch="small", settings=["arch.input.side=32", "arch.input.crop=28", "arch.conv.width=16"],
         batch_size=16, epochs=6, out=tmp_path / "run", progress=False)
     printed = capsys.readouterr()
-    assert not printed.out
-    assert all(line.startswith("packing: ") for line in printed.err.splitlines())
+    assert (printed.out, printed.err) == ("", "")
     assert trained.path == tmp_path / "run"
     assert trained.report.is_file()
     best = json.loads((run / "best" / "checkpoint.json").read_text())["errors"]  # the command with the same options

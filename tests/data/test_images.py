@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from alexnet.data import images
-from alexnet.data.images import SCAN_LIMIT, BadImage, decode, read, square
+from alexnet.data.images import BadImage, decode, read, square
+from alexnet.data.jpeg import SCAN_LIMIT
 
 HEIGHT, WIDTH = 48, 64
 
@@ -133,11 +134,8 @@ def test_dark_sixteen_bits_stay_dark():
     (np.array([[0.0, 0.5, 1.0]]), [0, 128, 255]),
     (np.array([[0.0, 100.0, 255.0]]), [0, 100, 255]),
     (np.array([[0.0, 25700.0, 65535.0]]), [0, 100, 255]),
-    (np.array([[-2.0, 0.0, 2.0]]), [0, 128, 255]),
-    (np.array([[7e7, 8e7, 9e7]]), [0, 128, 255]),
     (np.array([[0, 100, 255]]), [0, 100, 255]),
     (np.array([[0, 25700, 65535]]), [0, 100, 255]),
-    (np.array([[-100, 0, 100]]), [0, 128, 255]),
 ])
 def test_grays_of_32_bits_get_the_smallest_scale_that_contains_them(values: np.ndarray, expected: list[int]):
     wide = values.astype(np.float32 if values.dtype == float else np.int32)
@@ -200,7 +198,7 @@ def test_transparent_gray_is_composited_over_white(kind: str):
 def test_transparent_palette_of_tiff_decodes():
     picture = Image.new("PA", (3, 3), (1, 128))
     picture.putpalette([255, 255, 255, 0, 0, 0])
-    assert (images._rgb(picture) == 127).all()
+    assert (images._rgb(picture, b"") == 127).all()
 
 
 def test_transparent_color_of_png_becomes_white():

@@ -23,7 +23,8 @@ def test_class_folders_become_sorted_classes_with_readable_images(tmp_path: Path
     assert image.pixels().shape == (10, 12, 3)
     assert dataset.source == str(tmp_path.resolve())
     assert dataset.held_out == 0
-    assert dataset.notes == ()
+    assert dataset.notes == (f"{tmp_path} holds train/: 3 classes (ash 20, birch 20, cedar 20), "
+                             "val/: 3 classes (ash 4, birch 4, cedar 4); ignored: nothing",)
 
 
 def test_names_are_unique_within_a_data_set(tmp_path: Path):
@@ -32,15 +33,20 @@ def test_names_are_unique_within_a_data_set(tmp_path: Path):
     assert len(set(global_indices)) == len(global_indices)
 
 
-@pytest.mark.parametrize("there", [
-    ("val",), ("valid",), ("validation",), ("test",), ("test", "val"), ("test", "valid")])
-def test_the_first_validation_folder_is_used_and_others_are_noted(tmp_path: Path, there: tuple[str, ...]):
-    trees(tmp_path, under="train/")
-    for split in there:
-        trees(tmp_path, count=3, under=f"{split}/")
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+def test_the_validation_folder_has_one_of_several_names(tmp_path: Path, name: str):
+    dataset = open_dataset(trees(trees(tmp_path, under="train/"), count=3, under=f"{name}/"))
+    assert {image.split("/")[0] for image in names(dataset, "val")} == {name}
+    assert list(dataset.splits) == ["train", "val"]
+    assert ("test/ is the validation set" in said(dataset)) == (name == "test")
+
+
+def test_a_test_folder_beside_a_validation_folder_is_a_split_of_its_own(tmp_path: Path):
+    for split, count in (("train", 20), ("val", 3), ("test", 5)):
+        trees(tmp_path, count=count, under=f"{split}/")
     dataset = open_dataset(tmp_path)
-    assert {name.split("/")[0] for name in names(dataset, "val")} == {there[-1]}
-    assert ("test/ is not used" in said(dataset)) == (len(there) == 2)
+    assert [per_class(dataset, split) for split in ("train", "val", "test")] == [[20] * 3, [3] * 3, [5] * 3]
+    assert "test/: 3 classes (ash 5, birch 5, cedar 5)" in said(dataset)
 
 
 def test_a_fraction_of_each_class_is_held_out_if_there_is_no_split(tmp_path: Path):
@@ -89,8 +95,8 @@ def test_hidden_folders_and_resource_forks_are_ignored_and_noted(tmp_path: Path)
     plant(trees(tmp_path), ".ipynb_checkpoints/a.jpg", "__MACOSX/ash/._a.jpg", "ash/.ipynb_checkpoints/b.jpg")
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ("ash", "birch", "cedar")
-    assert ".ipynb_checkpoints is ignored" in said(dataset)
-    assert "__MACOSX is ignored" in said(dataset)
+    for folder in (".ipynb_checkpoints/", "__MACOSX/", "ash/.ipynb_checkpoints/"):
+        assert f"{folder} (hidden or system folder)" in said(dataset)
     assert not [name for name in names(dataset, "train") if "/." in name]
 
 
@@ -99,20 +105,18 @@ def test_files_that_are_not_images_are_counted(tmp_path: Path):
     for name in ("readme.txt", "ash/notes.txt", "ash/labels.csv", "birch/.DS_Store"):
         (tmp_path / name).write_text("not an image")
     dataset = open_dataset(tmp_path)
-    assert "3 files in" in said(dataset)
-    assert "2 .txt" in said(dataset)
+    assert "./ (.txt, 2 files), ash/ (.csv, 1 file), birch/ (hidden or system, 1 file)" in said(dataset)
     assert sum(map(len, dataset.splits.values())) == 60
 
 
 def test_an_image_beside_the_class_folders_is_noted(tmp_path: Path):
-    assert "1 .jpg" in said(open_dataset(plant(trees(tmp_path), "stray.jpg")))
+    assert "./ (images beside the class folders, 1 file)" in said(open_dataset(plant(trees(tmp_path), "stray.jpg")))
 
 
-def test_an_empty_class_is_left_out_with_a_warning(tmp_path: Path):
+def test_an_empty_class_is_left_out_and_named(tmp_path: Path):
     dataset = open_dataset(plant(trees(tmp_path), "fir/"))
     assert dataset.classes == ("ash", "birch", "cedar")
-    assert "warning: 1 class folder " in said(dataset)
-    assert "fir" in said(dataset)
+    assert "fir/ (no images)" in said(dataset)
 
 
 def test_folders_within_a_class_belong_to_it(tmp_path: Path):
@@ -149,8 +153,14 @@ def test_a_class_without_validation_images_is_noted_and_shifts_no_label(tmp_path
     assert "1 of 3 classes have no validation images, such as 'birch'" in said(dataset)
 
 
-def test_one_level_too_high_is_refused_with_the_right_level(tmp_path: Path):
-    trees(tmp_path, under="photos/")
+def test_a_single_folder_around_the_classes_is_gone_through(tmp_path: Path):
+    dataset = open_dataset(trees(tmp_path, under="archive/photos/"))
+    assert dataset.classes == ("ash", "birch", "cedar")
+    assert "holds archive/photos/: 3 classes" in said(dataset)
+
+
+def test_two_levels_of_folders_with_images_of_their_own_are_refused_with_the_right_level(tmp_path: Path):
+    plant(trees(tmp_path, under="photos/"), "photos/stray.jpg")
     with pytest.raises(ValueError, match=rf"did you mean {tmp_path}/photos\?"):
         open_dataset(tmp_path)
 
@@ -190,7 +200,7 @@ def test_validation_images_without_class_folders_are_refused(tmp_path: Path):
 def test_unlabeled_test_images_are_not_used(tmp_path: Path):
     dataset = open_dataset(plant(trees(tmp_path, under="train/"), "test/1.jpg", "test/2.jpg"))
     assert per_class(dataset, "val") == [2] * 3
-    assert "test/ is not used: it has no class folders" in said(dataset)
+    assert "test/ (no class folders, so no labels, 2 files)" in said(dataset)
 
 
 def test_a_million_images_are_cheap_to_hold(tmp_path: Path):

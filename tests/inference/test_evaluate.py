@@ -10,7 +10,8 @@ from torch import nn
 
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.inference.evaluate import evaluate, match_classes, predictions, probabilities
+from alexnet.inference.classes import match_classes
+from alexnet.inference.evaluate import evaluate, predictions, probabilities
 from alexnet.inference.metrics import Errors, count_errors, wilson
 from alexnet.models.alexnet import AlexNet
 

@@ -76,7 +76,7 @@ def test_without_faiss_a_large_set_is_rejected_with_the_remedy(monkeypatch):
 
 def test_features_of_a_split_are_its_images_features_and_are_cached(saved, packed, cache, monkeypatch):
     model, split = model_from_checkpoint(saved), packed.split("train")
-    monkeypatch.setattr(nb, "BATCH_SIZE", 50)
+    monkeypatch.setattr("alexnet.inference.features.BATCH_SIZE", 50)
     kept = nb.split_features(model, split, cache_key="these")
     expected = model.features(list(split.read(np.arange(len(split))))).numpy()
     np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)

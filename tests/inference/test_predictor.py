@@ -1,7 +1,6 @@
 """A model predicts, gives features, and works with hooks and captum, in every preset."""
 
 import io
-from pathlib import Path
 
 import captum.attr
 import numpy as np
@@ -14,7 +13,7 @@ import alexnet
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
 from alexnet.data.images import BadImage
-from alexnet.inference.predictor import Model, list_image_files
+from alexnet.inference.predictor import Model
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.formats.huggingface import write_huggingface
@@ -305,14 +304,3 @@ def test_an_unknown_layer_suggests_the_closest(saved, photo):
 def test_a_device_that_is_absent_is_one_sentence_on_the_command_line(run, photo, device, capsys):
     assert command("predict", run, photo, "--device", device) == 2
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_folder_means_its_files_without_hidden_ones(tmp_path):
-    for name in ("b.jpg", "a.jpg", "deep/c.jpg", ".hidden"):
-        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "photos" / name).write_bytes(b"")
-    found = list_image_files([tmp_path / "photos" / "b.jpg", tmp_path / "photos"])
-    assert [path.relative_to(tmp_path / "photos") for path in found] == [
-        Path(name) for name in ("b.jpg", "a.jpg", "b.jpg", "deep/c.jpg")]
-    with pytest.raises(ValueError, match="nowhere does not exist"):
-        list_image_files([tmp_path / "nowhere"])

@@ -111,7 +111,7 @@ def test_preprocessing_is_the_one_that_torchvision_documents(narrow_net, zipped,
             expected = narrow_net(torch.from_numpy(x).permute(2, 0, 1)[None].float()).softmax(1)[0]
         guesses = alexnet.load(path).predict(photo, top=7)[0]
         for guess in guesses:
-            assert guess.probability == pytest.approx(expected[int(guess.name)].item(), abs=1e-5)
+            assert guess.probability == pytest.approx(expected[int(guess.name.removeprefix("output "))].item(), abs=1e-5)
         assert expected.max() - expected.min() > 0.01
 
 
@@ -143,10 +143,12 @@ def test_half_precision_is_widened_without_loss(narrow_net, dtype, tmp_path):
         assert torch.equal(tensor, halves[key].float())
 
 
-def test_classes_are_as_named_or_imagenets_or_numbers(narrow_net, tmp_path):
+def test_classes_are_as_named_or_imagenets_or_unknown(narrow_net, tmp_path):
     path = write(narrow_net.state_dict(), tmp_path / "seven.pth")
-    assert read_torchvision(path).classes == tuple("0123456")
-    assert read_torchvision(path, list("abcdefg")).classes == tuple("abcdefg")
+    unnamed, named = read_torchvision(path), read_torchvision(path, list("abcdefg"))
+    assert unnamed.classes == tuple(f"output {index}" for index in range(7))
+    assert (unnamed.class_names_known, named.class_names_known) == (False, True)
+    assert named.classes == tuple("abcdefg")
     thousand = write(TorchvisionAlexNet(*NARROW, classes=1000).state_dict(), tmp_path / "thousand.pth")
     assert read_torchvision(thousand).classes == CLASSES
     with pytest.raises(ValueError, match="1000 names of classes were given, and the network has 999 outputs"):

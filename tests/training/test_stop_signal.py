@@ -22,6 +22,6 @@ except RuntimeError as error:
 @pytest.mark.parametrize(("repeatedly", "status", "output"), [
     (True, 0, "another process is lost\n"), (False, -signal.SIGTERM, "")])
 def test_sigterm_after_an_error_ends_a_process_only_without_a_launcher(repeatedly, status, output):
-    ended = subprocess.run([sys.executable, "-c", FAILING.format(repeatedly=repeatedly)], capture_output=True, text=True,
-                           timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING.format(repeatedly=repeatedly)], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (status, output)

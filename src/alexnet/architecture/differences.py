@@ -189,6 +189,11 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
         "conv1 learning rate": conv1 or "as all layers",
         "layer-wise learning rates": f"LARS, trust {recipe.lars_trust:g}" if recipe.lars_trust else "none",
         "label smoothing": f"{recipe.label_smoothing:g}",
+        "class weights": _class_weights(recipe),
+        "gradient clipping": f"to norm {recipe.clip_norm:g}" if recipe.clip_norm else "none",
+        "weight averaging": f"moving average, decay {recipe.ema_decay:g}" if recipe.ema_decay else "none",
+        "early stopping": f"after {recipe.early_stop_epochs} epochs without a lower validation error"
+        if recipe.early_stop_epochs else "none",
         "frozen layers": recipe.freeze or "none",
     }
     crops = {"window": "at a random position", "center": "the center",
@@ -201,6 +206,13 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
     return {("recipe", what): Fact(value, topic)
             for topic, facts in (("recipe", training), ("views", views), ("noise", {"PCA color noise": noise}))
             for what, value in facts.items()}
+
+
+def _class_weights(recipe: Recipe) -> str:
+    if isinstance(recipe.class_weights, tuple):
+        return _numbers(recipe.class_weights)
+    return {"off": "none", "balanced": f"inverse to the class's images, at most {recipe.class_weight_cap:g}",
+            "auto": "balanced where the largest class is over three times the smallest"}[recipe.class_weights]
 
 
 def _schedule(recipe: Recipe) -> str:

@@ -31,6 +31,9 @@ SYNONYMS = {
     "frozen": "freeze", "num_epochs": "epochs", "num_classes": "classes", "gpus": "towers", "relu": "activation",
     "init": "initialization", "sigma": "init_std", "std": "init_std", "bias": "init_bias", "filters": "width",
     "channels": "width", "out_channels": "width", "kernels": "width", "units": "width", "kernel_size": "kernel",
+    "ema": "ema_decay", "model_ema": "ema_decay", "grad_clip": "clip_norm", "clip_grad": "clip_norm",
+    "max_grad_norm": "clip_norm", "early_stopping": "early_stop_epochs", "early_stop": "early_stop_epochs",
+    "class_weight": "class_weights", "balance": "class_weights",
     "pad": "padding", "groups": "grouped", "ops": "post_ops", "size": "crop", "local_size": "n",
 }
 """Words that users may try -> the field's name. Used for the remedy in error messages only."""

@@ -5,10 +5,11 @@ A recipe holds every value that changes the result of training, except the netwo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from alexnet.errors import require
+from alexnet.errors import FieldError, require
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,23 @@ class Recipe:
     warmup_epochs: float = 0.0
     """Epochs in which the learning rate rises linearly at the start."""
     label_smoothing: float = 0.0
+    """Share of each label that is spread evenly over all classes (arXiv 1512.00567: 0.1)."""
+    class_weights: Literal["off", "auto", "balanced"] | tuple[float, ...] = "off"
+    """What an image's loss is multiplied by, for data whose classes differ in size. `balanced`: inversely to the number
+    of its class's training images. `auto`: `balanced` where the largest class has more than three times the images of
+    the smallest, else `off`. Or a weight for each class, in the order of the classes. The mean over the training
+    images is 1."""
+    class_weight_cap: float = 10.0
+    """Class weights `balanced`: a class's weight is at most this many times that of the largest class."""
+    clip_norm: float = 0.0
+    """Gradient clipping: a longer gradient, over all layers together, is shortened to this Euclidean norm (arXiv
+    1211.5063); 0: never."""
+    ema_decay: float = 0.0
+    """Weight averaging: the network that is evaluated and saved has an exponential moving average of the weights, with
+    this decay per step (arXiv 1512.00567: 0.9999), and less in the first steps; 0: no averaging."""
+    early_stop_epochs: int = 0
+    """Early stopping: training ends after this many epochs without a lower top-1 error on the validation set; 0: it
+    always lasts all epochs."""
     crop: Literal["window", "resized", "center"] = "window"
     """`window`: a random crop of the stored square (§4.1). `resized`: torchvision's RandomResizedCrop. `center`: the
     center crop."""
@@ -84,34 +102,47 @@ class Recipe:
         self._check_schedule()
         self._check_augmentation()
 
+    def _require(self, field: str, holds: bool, rule: str, remedy: str = "") -> None:
+        if not holds:
+            raise FieldError(field, getattr(self, field), rule, remedy)
+
     def _check_update_rule(self) -> None:
-        require(self.batch_size >= 1, f"batch_size {self.batch_size} must be at least 1")
-        require(self.learning_rate > 0, f"learning_rate {self.learning_rate} must be positive")
-        require(0 <= self.momentum < 1, f"momentum {self.momentum} must lie in 0 <= m < 1")
-        require(self.weight_decay >= 0, f"weight_decay {self.weight_decay} must be at least 0")
+        self._require("batch_size", self.batch_size >= 1, "must be at least 1")
+        self._require("learning_rate", 0 < self.learning_rate < math.inf, "must be a positive number")
+        self._require("momentum", 0 <= self.momentum < 1, "must lie in 0 <= m < 1")
+        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "must be at least 0")
         for name in ("bias_lr_factor", "new_layer_lr_factor"):
-            require(getattr(self, name) >= 0,
-                    f"{name} {getattr(self, name)} must be at least 0: it multiplies the learning rate")
-        require(self.lars_trust >= 0, f"lars_trust {self.lars_trust} must be at least 0")
+            self._require(name, getattr(self, name) >= 0, "must be at least 0: it multiplies the learning rate")
+        self._require("lars_trust", self.lars_trust >= 0, "must be at least 0")
         require(not self.lars_trust or self.lr_in_velocity, "LARS has the learning rate in the velocity",
                 "set recipe.lr_in_velocity=true with lars_trust")
         require(not (self.nesterov and self.lr_in_velocity), "nesterov belongs to PyTorch's update rule",
                 "set recipe.lr_in_velocity=false with it")
-        require(0 <= self.label_smoothing < 1, f"label_smoothing {self.label_smoothing} must lie in 0 <= s < 1")
+        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "must lie in 0 <= s < 1")
+        self._require("class_weights", isinstance(self.class_weights, str) or
+                      all(0 < weight < math.inf for weight in self.class_weights), "must be positive numbers")
+        self._require("class_weight_cap", self.class_weight_cap >= 1, "must be at least 1")
+        self._require("clip_norm", 0 <= self.clip_norm < math.inf, "must be at least 0")
+        require(not (self.clip_norm and self.lars_trust), "LARS divides each layer's gradient by its norm already",
+                "leave out recipe.clip_norm, or set recipe.lars_trust=0")
+        self._require("ema_decay", 0 <= self.ema_decay < 1, "must lie in 0 <= d < 1")
 
     def _check_schedule(self) -> None:
-        require(self.epochs >= 1, f"epochs {self.epochs} must be at least 1")
-        require(self.lr_drop_count >= 1, f"lr_drop_count {self.lr_drop_count} must be at least 1",
-                "for no drop, set recipe.schedule=constant")
-        require(self.drop_factor > 1,
-                f"drop_factor {self.drop_factor} must exceed 1: the learning rate is divided by it")
-        require(self.patience >= 1, f"patience {self.patience} must be at least 1")
-        require(self.warmup_epochs >= 0, f"warmup_epochs {self.warmup_epochs} must be at least 0")
+        self._require("epochs", self.epochs >= 1, "must be at least 1")
+        self._require("lr_drop_count", self.lr_drop_count >= 1, "must be at least 1",
+                      "for no drop, set recipe.schedule=constant")
+        self._require("drop_factor", self.drop_factor > 1, "must exceed 1: the learning rate is divided by it")
+        self._require("patience", self.patience >= 1, "must be at least 1")
+        self._require("warmup_epochs", self.warmup_epochs >= 0, "must be at least 0")
+        self._require("early_stop_epochs", 0 <= self.early_stop_epochs < self.epochs,
+                      f"must lie in 0 <= e < {self.epochs}, the number of epochs")
+        require(not self.early_stop_epochs or self.schedule != "plateau" or self.early_stop_epochs > self.patience,
+                f"early_stop_epochs {self.early_stop_epochs} would end the run before the schedule `plateau` has "
+                f"lowered the learning rate, after {self.patience} epochs", "let it exceed recipe.patience")
         for name in ("conv1_slow_epoch", "conv1_stop_epoch", "lighting_stop_epoch"):
-            require(getattr(self, name) >= 0, f"{name} {getattr(self, name)} must be an epoch, or 0 for never")
+            self._require(name, getattr(self, name) >= 0, "must be an epoch, or 0 for never")
 
     def _check_augmentation(self) -> None:
-        require(0 < self.crop_area[0] <= self.crop_area[1] <= 1,
-                f"crop_area {self.crop_area} must be 0 < low <= high <= 1")
-        require(self.lighting >= 0, f"lighting {self.lighting} must be at least 0")
-        require(self.view_group >= 1, f"view_group {self.view_group} must be at least 1")
+        self._require("crop_area", 0 < self.crop_area[0] <= self.crop_area[1] <= 1, "must be 0 < low <= high <= 1")
+        self._require("lighting", self.lighting >= 0, "must be at least 0")
+        self._require("view_group", self.view_group >= 1, "must be at least 1")

@@ -6,30 +6,57 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import is_rank0, say
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Fast, Json, app, at_least_1
+from alexnet.cli.app import HTML_FILE, TRAIN_AND_EVALUATE, Device, Fast, Json, app, at_least_1, check_output
 from alexnet.errors import require
 
 if TYPE_CHECKING:
+    from alexnet.api import Evaluation
     from alexnet.inference.predictor import Model
+    from alexnet.inference.validation import ValidationPredictions
 
 Views = Annotated[Literal["1", "10"], Parameter(help="1: the center crop. 10: the average over four corners and the "
                   "center, and their mirror images (paper, section 4.1).")]
+
+
+@Parameter(name="*", group=Group("Details", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class DetailOptions:
+    """What `evaluate` says about each class and each image. One process only."""
+
+    per_class: bool = False
+    """Print precision, recall and F1 of each class with 95% intervals, balanced accuracy, macro F1 and macro AUC."""
+    csv: Path | None = None
+    """Write a CSV file with a line for each image: name, true class, predicted class, probabilities, correct or not."""
+    html: Path | None = None
+    """Write an offline page that shows every mistake, grouped by true and predicted class."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.per_class or self.csv or self.html)
+
+    def check(self) -> None:
+        """Raise UserError for a file that cannot be written."""
+        if self.csv:
+            check_output(self.csv, (".csv",))
+        if self.html:
+            check_output(self.html, HTML_FILE)
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Views = "1", split: str | None = None,
     include_trained: bool = False, batch_size: int = 128, device: Device = "auto", fast: Fast = False,
-    json_: Json = False,
+    json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
 
@@ -43,7 +70,9 @@ def evaluate(
             recognized by their content.
         batch_size: Images that go through the network at a time. It does not change the result.
     """
+    details = details or DetailOptions()
     at_least_1(batch_size=batch_size)
+    details.check()
     set_allocator()
     limit_openmp_spinning()
 
@@ -54,17 +83,69 @@ def evaluate(
     *checkpoints, data = paths
     evaluation = api.evaluate_models(
         checkpoints, data, views=int(views), split=split, include_trained=include_trained, batch_size=batch_size,
-        device=device, fast=fast, progress=True)
-    if not is_rank0():
-        return
-    errors, models, selection = evaluation.errors, evaluation.models, evaluation.measured.selection
+        device=device, fast=fast, progress=True, collect=details.any)
+    if is_rank0():
+        names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]
+        _report(evaluation, names, int(views), details, json_)
+
+
+def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: DetailOptions, json_: bool) -> None:
+    """Print the result, and write the files of `details`."""
+    from rich.console import Console
+
+    from alexnet.cli.render_metrics import baselines_text, errors_text, per_class_table
+    from alexnet.inference.class_metrics import baselines, per_class_metrics
+
+    errors, measured, predictions = evaluation.errors, evaluation.measured, evaluation.predictions
+    classes = evaluation.models[0].classes
+    guessing = baselines(measured.label_map[measured.images.labels].numpy(), classes)
+    per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes) if (
+        predictions and details.per_class) else None
     if json_:
-        print(json.dumps(errors.to_json() | {"views": int(views), "networks": len(models),
-                                             "measured": selection.to_json()}, indent=2))
+        print(json.dumps(errors.to_json() | {
+            "views": views, "networks": len(names), "measured": measured.selection.to_json(),
+            "baselines": asdict(guessing), **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
     else:
-        names = ", ".join(str(model.path or path) for model, path in zip(models, checkpoints, strict=True))
-        print(f"{names}: {errors.describe(views=int(views), networks=len(models), classes=len(models[0].classes))}")
-        print(selection.describe())
+        print(f"{', '.join(names)}: {errors_text(errors, views=views, networks=len(names), classes=len(classes))}")
+        print(baselines_text(guessing))
+        print(measured.selection.describe())
+        if per_class:
+            print()
+            Console(highlight=False).print(per_class_table(per_class))
+    if predictions:
+        for line in _write_details(predictions, details, f"{', '.join(names)} on {measured.packed.source}"):
+            say(line)
+
+
+def _write_details(predictions: ValidationPredictions, details: DetailOptions, title: str) -> Iterator[str]:
+    """Write the CSV file and the page, and yield a line about each."""
+    if details.csv:
+        from alexnet._runtime.atomic_files import replace_file
+
+        details.csv.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(details.csv, lambda path: _write_image_csv(path, predictions))
+        yield f"{details.csv}: {len(predictions.indices_M):,} images"
+    if details.html:
+        from alexnet.reproduce.pages.mistakes import write_mistakes_page
+
+        shown, wrong = write_mistakes_page(details.html, predictions, title=title), len(predictions.mistakes)
+        yield f"{details.html}: {shown:,} of {wrong:,} mistakes" + (
+            f"; the {wrong - shown:,} least confident ones are left out" if shown < wrong else "")
+
+
+def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
+    """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one."""
+    from alexnet.inference.validation import printable
+
+    rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
+               predictions.probabilities_MK, strict=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct"])
+        writer.writerows(
+            [printable(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
+             f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted)]
+            for index, label, predicted, row_K in rows)
 
 
 class PredictedClass(TypedDict):
@@ -120,12 +201,18 @@ def _predictions(
     model: Model, images: Sequence[str], top: int, views: int, allow_private: bool, unreadable: list[str],
 ) -> Iterator[PredictedImage]:
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
+    from alexnet.data.image_tree import list_image_files
     from alexnet.data.images import BadImage
     from alexnet.data.url_images import fetch_image, is_url
-    from alexnet.inference.predictor import BATCH_SIZE, list_image_files
+    from alexnet.inference.predictor import BATCH_SIZE
 
-    paths = iter([path for image in images
-                  for path in ([image] if is_url(image) else map(str, list_image_files([image])))])
+    def files(image: str) -> list[str]:
+        listed = list_image_files([image])
+        for note in listed.notes:
+            say(f"note: {note}")
+        return list(map(str, listed.paths))
+
+    paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
     while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:

@@ -79,7 +79,7 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     from alexnet._runtime.devices import choose_device
     from alexnet.cli.render import activations_table
     from alexnet.data.augmentation import lighting_basis
-    from alexnet.inference.evaluate import match_classes
+    from alexnet.inference.classes import map_labels
     from alexnet.interpret import activations, health
     from alexnet.models import checkpoint
     from alexnet.training.schedule import learning_rate
@@ -92,11 +92,12 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     batches = activations.training_views(
         packed.split("train"), saved.preprocess().to(where), recipe, images, device=where,
         lighting_CC=lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(where),
-        label_map=match_classes(saved.classes, packed.classes))
+        label_map=map_labels(saved, packed.classes))
     rate = recipe.learning_rate
     if saved.training:  # that of the last finished epoch
         rate = learning_rate(recipe, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
-    report = activations.inspect_activations(saved.network().to(where), batches, rate=rate, decay=recipe.weight_decay)
+    network = saved.network(calibrated=False).to(where)  # whose loss and gradients training has
+    report = activations.inspect_activations(network, batches, rate=rate, decay=recipe.weight_decay)
     findings = health.findings(report, saved.arch, saved.training.get("step"))
     if json_:
         print(json.dumps(report.to_json() | {"findings": [asdict(finding) for finding in findings]}, indent=2))
@@ -231,8 +232,9 @@ def neighbors_(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
+    from alexnet.data.image_tree import list_image_files
     from alexnet.inference.neighbors import class_of_folder, find_neighbors, split_features
-    from alexnet.inference.predictor import list_image_files, load
+    from alexnet.inference.predictor import load
     from alexnet.reproduce.figures.figure4 import neighbor_rows
     from alexnet.reproduce.figures.image_grids import neighbor_grid
     from alexnet.reproduce.figures.style import save_figure
@@ -240,7 +242,10 @@ def neighbors_(
     require(bool(images), "neighbors takes a checkpoint and then images",
             "alexnet neighbors runs/mine IMAGE... --reference-set DATA")
     model = load(checkpoint, choose_device(device))
-    paths = list_image_files(images)
+    listed = list_image_files(images)
+    for note in listed.notes:
+        say(f"note: {note}")
+    paths = listed.paths
     queries = [model.pixels(path) for path in paths]
     packed = open_data(reference_set, model.preprocess.spec.side)
     references = packed.split(split)

@@ -15,8 +15,11 @@ from typing import TextIO
 from alexnet._runtime.notes import is_rank0, say
 from alexnet.cli import (  # noqa: F401 - each module adds its commands to the app
     architecture,
+    calibrate,
+    compare,
     data,
     evaluate,
+    features,
     interpret,
     paper,
     serve,

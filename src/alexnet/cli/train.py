@@ -46,6 +46,11 @@ class NetworkOptions:
     weight_decay: float | None = None
     """Weight decay. Default: the recipe's."""
     settings: Settings = None
+    config: Path | None = None
+    """TOML file with the tables [arch] and [recipe]: `preset = "small"` as --arch, other keys as --set. Options precede
+    it."""
+    like: Path | None = None
+    """Run whose network and recipe are taken, but not its weights. Change single fields with --set."""
 
 
 @Parameter(name="*", group=Group("Run folder", sort_key=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,11 +35,12 @@ def import_(
         mean: Caffe's mean: a .binaryproto file, or three numbers for blue, green and red, such as 104,117,123.
         classes: A text file with one class name a line. Default: ImageNet's, if the network has 1,000 classes.
     """
+    from alexnet.data.class_names import read_class_names
     from alexnet.models import checkpoint
 
     written = [out / "log.jsonl", *(out / part / checkpoint.HEAD for part in ("", "best", "last"))]
     require(not any(path.exists() for path in written), f"{out} already holds a checkpoint", "name another folder")
-    names = classes.read_text(encoding="utf-8-sig").rstrip().splitlines() if classes else None
+    names = read_class_names(classes) if classes else None
     saved = _read_weights(Path(file), from_, prototxt, mean, names)
     checkpoint.save(saved, out)
     spec = saved.arch.input
@@ -48,7 +50,7 @@ def import_(
 
 
 def _read_weights(
-    path: Path, kind: str | None, prototxt: Path | None, mean: str | None, names: list[str] | None,
+    path: Path, kind: str | None, prototxt: Path | None, mean: str | None, names: Sequence[str] | None,
 ) -> Checkpoint:
     from alexnet.models.formats.caffe import read_caffe
     from alexnet.models.formats.huggingface import read_huggingface

@@ -80,6 +80,8 @@ class TarImage:
     length: int
 
     def content(self) -> Content:
+        if self.length > images.BYTE_LIMIT:  # only a decompression bomb has such a member
+            raise BadImage(f"{self.name} has {self.length:,} bytes, more than {images.BYTE_LIMIT:,}")
         with self.path.open("rb") as archive:
             archive.seek(self.offset)
             data = archive.read(self.length)
@@ -118,6 +120,22 @@ def _stamp(path: Path) -> str:
 
 
 @dataclass(frozen=True)
+class Ignored:
+    """Something in a source that is no part of the data set."""
+
+    path: str
+    """Relative to the source. Folders end in a slash; the source itself is `./`."""
+    reason: str
+    """A phrase: "hidden or system folder", ".txt", "link to nothing"."""
+    count: int
+    """Files of the source that are left out for this reason. 0 for an empty or unread folder."""
+
+    def __str__(self) -> str:
+        files = f", {self.count:,} file{'s' * (self.count > 1)}" if self.count else ""
+        return f"{self.path} ({self.reason}{files})"
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images in splits, with the names of their classes."""
 
@@ -125,7 +143,7 @@ class Dataset:
     classes: tuple[str, ...]
     """Readable names, all different; a label is an index into them."""
     splits: Mapping[str, Sequence[SourceImage]]
-    """`train`, and `val` if there are validation images."""
+    """`train`; `val` if there are validation images; `test` if there are test images beside these."""
     source: str
     """Where the images come from: a path, or a description."""
     wnids: tuple[str, ...] | None = None
@@ -135,6 +153,8 @@ class Dataset:
     credits: str = ""
     held_out: float = 0.0
     """The fraction of each class that was held out as `val`; 0 if the source has a validation split of its own."""
+    ignored: tuple[Ignored, ...] = ()
+    """What the source holds that is not used. `notes` names it too."""
 
     @property
     def image_count(self) -> int:
@@ -149,6 +169,15 @@ class Dataset:
                 line = f"{split}\0{image.name}\0{image.label}\0{image.stamp()}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether all class names are bare numbers, such as 0 to 9.
+
+    The number need not be the index of the class in a weights file: sorted as text, 10 comes before 2. So a class
+    index and a class name of this kind must never be compared.
+    """
+    return bool(classes) and all(name.isascii() and name.isdecimal() for name in classes)
 
 
 def distinct(names: Sequence[str], wnids: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ are named by the IDs, the classes of networks by the names; this table converts 
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from alexnet.data.dataset import distinct
@@ -23,3 +24,11 @@ NAMES: dict[str, str] = dict(zip(WNIDS, CLASSES, strict=True))
 def readable(name: str) -> str:
     """The readable name of a class that is given by its WordNet ID; any other name unchanged."""
     return NAMES.get(name, name)
+
+
+def comparable(name: str) -> str:
+    """The form in which class names are compared: readable, and accents as one character (Unicode NFC).
+
+    macOS stores the names of folders with accents as characters of their own (NFD).
+    """
+    return unicodedata.normalize("NFC", readable(name))

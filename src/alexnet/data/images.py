@@ -14,6 +14,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,27 +23,20 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from alexnet._runtime import native
+from alexnet.data import heic, jpeg
+from alexnet.data.color_checks import correct_header, correct_pixels, describe_tiff
+from alexnet.data.image_formats import SAVE_AS, other_kind_of_file, pillow_formats, unsupported_format
+from alexnet.data.sample_depth import eight_bits, is_deep
 from alexnet.errors import UserError, require
 
 PIXEL_LIMIT = 80_000_000
 """An image with more is refused by its header, before it is decoded. Pillow warns of bombs above 89 million."""
 
-SCAN_LIMIT = 32
-"""Scans of a JPEG; progressive ones have a dozen. Every scan passes over all pixels, even one of thirty bytes: a file
-of 100 kB could take minutes."""
-
-WEBP_LIMIT = 40_000_000
-"""As PIXEL_LIMIT, for WebP: Pillow holds five copies of it at a time, and no image may take a gigabyte."""
+PIXEL_LIMITS = {"WEBP": 40_000_000, "AVIF": 40_000_000}
+"""As PIXEL_LIMIT, for formats of which Pillow holds five copies at a time: no image may take a gigabyte."""
 
 BYTE_LIMIT = 256_000_000
 """Larger files are refused before they are read."""
-
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-"""Pillow's other formats are never opened; some of them start other programs. JPEG includes MPO, the stereo pair: its
-first image is decoded."""
-
-UNSUPPORTED = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC", b"ftypavif": "AVIF", b"ftypavis": "AVIF"}
-"""Formats that phones and browsers save, by the bytes 4 to 11 of the file."""
 
 _REMEDY = "replace it, or leave it out"
 
@@ -74,23 +68,27 @@ def read_bytes(path: str | Path) -> bytes:
 
 def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.uint8]:
     """Decode the image in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
+    remedy = _REMEDY
     try:
         return _decode(data, pixel_limit)
     except UnidentifiedImageError:
-        reason = f"it begins with {bytes(data[:16])!r}, which is not a valid header of {', '.join(FORMATS)}"
-        if kind := UNSUPPORTED.get(bytes(data[4:12])):
-            reason = f"it is {kind}, which is not supported; it can be saved as JPEG"
+        reason, remedy = _why_unidentified(data)
+    except UserError as error:
+        reason, remedy = error.problem, error.remedy or _REMEDY
     except Exception as error:  # from SyntaxError to struct.error: a hostile file may raise anything
         reason = str(error) or type(error).__name__
     # Raised outside the except clause, so that no traceback keeps the data alive.
-    raise BadImage(f"{name} cannot be decoded: {reason}", _REMEDY)
+    raise BadImage(f"{name} cannot be decoded: {reason}", remedy)
 
 
 def pixels_in(data: bytes | memoryview) -> int:
     """The number of pixels that the image's header states; 0 if `decode` would not accept the header."""
     _quiet_pillow()
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return image.width * image.height
+    with contextlib.suppress(Exception):
+        if heic.is_heic(data):
+            return heic.pixels_in(data)
+        with Image.open(io.BytesIO(data), formats=pillow_formats()) as image:
+            return image.width * image.height
     return 0
 
 
@@ -113,25 +111,36 @@ def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
         raise UserError("it is empty")
     if len(data) > BYTE_LIMIT:
         raise UserError(_too_large(len(data)))
+    if heic.is_heic(data):
+        return _rgb(heic.load(data, pixel_limit), data)  # upright already
     _quiet_pillow()
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        (width, height), limit = image.size, min(pixel_limit, WEBP_LIMIT if image.format == "WEBP" else PIXEL_LIMIT)
-        if width * height > limit:
-            raise UserError(f"it has {width:,} x {height:,} pixels, more than {limit:,}")
-        if image.format in ("JPEG", "MPO") and (scans := _scans(bytes(data))) > SCAN_LIMIT:
-            raise UserError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
-        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-            # Pillow may accept what the strict decoder refuses, such as a stray byte between two blocks.
-            with contextlib.suppress(Exception):
-                return _apply_orientation(_decode_strictly(data, width, height), _orientation(image))
+    with Image.open(io.BytesIO(data), formats=pillow_formats()) as image:
+        (width, height), limit = image.size, min(pixel_limit, PIXEL_LIMITS.get(image.format or "", PIXEL_LIMIT))
+        require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
+        if image.format in ("JPEG", "MPO"):
+            jpeg.refuse_many_scans(bytes(data))
+            colors = "CMYK" if image.mode == "CMYK" else "RGB"
+            # Refuses missing pixels, which Pillow accepts.
+            pixels_HWC = jpeg.decode_strictly(data, width, height, colors)
+            if pixels_HWC is not None and colors == "RGB":
+                return _apply_orientation(pixels_HWC, _orientation(image))
+        correct_header(image, data)
         image.load()  # refuses truncated files; the orientation of a PNG or TIFF may come after the pixels
-        return _apply_orientation(_rgb(image), _orientation(image))
+        return _apply_orientation(_rgb(image, data), _orientation(image))
 
 
-def _decode_strictly(data: bytes | memoryview, width: int, height: int) -> NDArray[np.uint8]:
-    """Decode a JPEG into an array of this size, so that nothing larger is allocated. A failure frees the array."""
-    pixels_HWC = np.empty((height, width, 3), np.uint8)
-    return simplejpeg.decode_jpeg(data, "RGB", buffer=pixels_HWC, strict=True)
+def _why_unidentified(data: bytes | memoryview) -> tuple[str, str]:
+    """Problem and remedy for a file that Pillow does not recognize as an image."""
+    start = f"it begins with {bytes(data[:16])!r}"
+    if known := unsupported_format(data):
+        problem = f"{start}: it is {known.name}, which is not supported"
+        return problem, known.remedy
+    if bytes(data[:4]) in (b"II*\0", b"MM\0*"):
+        with contextlib.suppress(Exception):
+            return describe_tiff(data), SAVE_AS
+    if kind := other_kind_of_file(data):
+        return f"{start}: it is {kind} and not an image", _REMEDY
+    return f"{start}, which is not a valid header of {', '.join(pillow_formats())}", _REMEDY
 
 
 def _too_large(size: int) -> str:
@@ -152,19 +161,6 @@ def _quiet_pillow() -> None:
         with _quieting:
             if warnings.filters[:1] != [_QUIET]:
                 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-#: All markers except restarts and the escape of a byte 255, which may occur anywhere in the coded pixels.
-_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
-
-
-def _scans(data: bytes) -> int:
-    """Count the scans of a JPEG's first image, not those in its segments (a thumbnail) or after its end (a video)."""
-    scans, position = 0, 2
-    while (marker := _MARKER.search(data, position)) and marker[0] != b"\xff\xd9":
-        scans += marker[0] == b"\xff\xda"
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
-    return scans
 
 
 # --- Orientation and color --------------------------------------------------------------------------------------------
@@ -195,13 +191,17 @@ _STRIP = 250_000
 a strip stay in the processor's cache, which is twice as fast."""
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Convert any of Pillow's modes to RGB."""
-    if image.mode.startswith(("I", "F")):
-        return np.stack([_eight_bits(image)] * 3, axis=2)  # six times as fast as np.repeat
+def _rgb(image: Image.Image, data: bytes | memoryview) -> NDArray[np.uint8]:
+    """Convert any of Pillow's modes to RGB. `data` is the file, for what Pillow does not tell."""
+    if is_deep(image):
+        gray_HW = eight_bits(image, partial(_strips, image), data)
+        return np.stack([gray_HW] * 3, axis=2)  # six times as fast as np.repeat
+    correct_pixels(image, data)
     pixels_HWC, transparent = np.empty((image.height, image.width, 3), np.uint8), image.has_transparency_data
     for rows, strip in _strips(image):
         if transparent:
+            if strip.mode == "La":  # premultiplied, which Pillow converts to LA alone
+                strip = strip.convert("LA")
             background, strip = Image.new("RGBA", strip.size, "white"), strip.convert("RGBA")
             background.paste(strip, mask=strip)  # on an opaque background equal to alpha_composite, and a third faster
             strip = background
@@ -215,30 +215,6 @@ def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         yield slice(top, bottom), image.crop((0, top, image.width, bottom))
-
-
-def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Scale grays of more than 8 bits to 8 bits. Pillow's own conversion clips them to white.
-
-    The full scale of 16 bits is 65535. TIFF's 32-bit integers and floats have no full scale: it is taken as the
-    smallest of 1 (floats only), 255 and 65535 that contains all values, else as the range from the lowest to the
-    highest value.
-    """
-    extremes = np.array([(values.min(), values.max()) for _, strip in _strips(image) for values in [np.asarray(strip)]])
-    low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())  # NaN if any value is NaN
-    if not np.isfinite((low, high)).all():
-        raise UserError("it has pixels that are not numbers")
-    is_16_bit = image.mode.startswith("I;16") or image.format != "TIFF"
-    scales = [65535.0] if is_16_bit else [1.0, 255.0, 65535.0][image.mode == "I" :]
-    if low >= 0 and high <= scales[-1]:
-        low, high = 0.0, next(scale for scale in scales if high <= scale)
-    gray_HW = np.empty((image.height, image.width), np.uint8)
-    for rows, strip in _strips(image):
-        values_HW = np.asarray(strip).astype(np.float32)
-        values_HW -= np.float32(low)
-        values_HW *= np.float32(255 / ((high - low) or 1))
-        gray_HW[rows] = np.rint(values_HW, out=values_HW)
-    return gray_HW
 
 
 # --- Geometry ---------------------------------------------------------------------------------------------------------

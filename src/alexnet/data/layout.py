@@ -1,206 +1,204 @@
-"""Understand a folder of images: training and validation folder, class folders, hold-out, files that are ignored.
+"""Understand a folder of images: its splits, its classes, the hold-out, and everything in it that is not used.
 
-`read_layout` lists files and opens none. sources/folders.py makes a data set of its result.
+`read_layout` is a function of a list of files (tree.py) and opens none. split_folders.py finds the splits,
+layout_checks.py refuses folders that are no classes, and sources/folders.py makes a data set of the result.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from alexnet.data.dataset import Ignored, are_numbers
+from alexnet.data.image_tree import HERE, ImageFolder, gather_images, some
+from alexnet.data.layout_checks import require_classes
+from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, require_supported, shown
+from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, did_you_mean, require
 
-TRAIN = "train"
-VALIDATION = ("val", "valid", "validation", "test")
-"""Names of the validation folder; the first that exists is used."""
-
-EXTENSIONS = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-"""Files that count as images. The decoder looks at their contents, so a PNG that is called .JPEG is decoded too."""
-
 ImagesByClass = dict[str, list[str]]
-"""For each class folder, in sorted order, its images as paths relative to the root."""
+"""For each class, in the order of the labels, its images as paths relative to the root."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """What a folder of images was understood to be."""
 
-    root: Path
-    class_folders: tuple[str, ...]
-    """Their names, sorted; a label is an index into them."""
+    classes: tuple[str, ...]
+    """Names of the class folders, in composed Unicode (NFC) and without blanks around; a label is an index into them.
+    Sorted as text, or as numbers if all of them are numbers."""
     splits: Mapping[str, ImagesByClass]
-    """`train`, and `val` if there is a validation folder or images were held out."""
+    """`train`; `val` if there is a validation folder or images were held out; `test` if there are both."""
+    folders: Mapping[str, str]
+    """For each split, the folder that holds its classes: `train/`, `./`, or `*/train/` within each class folder."""
     held_out: float
     """The fraction of each class that was held out as `val`; 0 if there is a validation folder."""
+    ignored: tuple[Ignored, ...]
+    """Everything in the tree that is not used."""
     notes: tuple[str, ...]
-    """What was assumed or ignored, a sentence each."""
+    """What was understood, assumed and ignored, a sentence each."""
 
 
-def read_layout(root: Path, held_out: float = 0.1, seed: int = 0) -> Layout:
-    """Find the splits, the classes and their images under `root`.
+def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
+    """Find the splits, the classes and their images in a list of files.
 
-    Classes are folders, in sorted order, matched between the splits by name. Images in folders below a class folder
-    belong to that class. Folders whose names begin with a dot or `__` are ignored, and so are empty classes.
+    Classes are folders, matched between the splits by name. Images in folders below a class folder belong to that
+    class. Every file of the tree is an image of a split or counted in `Layout.ignored`.
 
     Args:
-        held_out: the fraction of each class that becomes `val` if there is no validation folder.
+        held_out: the fraction of each class that becomes `val` if there is no validation or test folder.
         seed: of the choice of these images.
 
     Raises:
-        UserError: there are fewer than two classes (the message names the right folder if it can be guessed), or the
-            validation folder has a class that the training folder does not have.
+        UserError: there are fewer than two classes, the splits do not have the same classes, or it is not clear what
+            a folder is. The message names the right folder if it can be guessed.
     """
     require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1")
-    notes: list[str] = []
-    train, validation_folders = _split_folders(root)
-    training = _images_by_class(train, root, notes)
-    if len(training) < 2:
-        raise _too_few_classes(train, training)
-    if train == root and (stray := set(training) & set(VALIDATION)):
-        raise UserError(f"{root} has {sorted(stray)[0]}/ but no train/", "name the training folder train")
-    if validation := _used_validation_folder(validation_folders, notes):
-        splits = {"train": training, "val": _validation_images(validation, train, root, training, notes)}
-        held_out = 0.0
-    elif held_out:
-        splits = _hold_out(training, held_out, seed)
+    root, ignored = gather_images(tree)
+    found, notes = find_splits(root, tree.source), list[str]()
+    if len(found.splits) == 1:
+        require_classes(found.base, tree.source)
+    train = _read_classes(found.splits["train"], tree.source, ignored)
+    if len(train) < 2:
+        raise _too_few_classes(found, train, tree.source)
+    images: dict[str, ImagesByClass] = {"train": {name: list(folder.all_images()) for name, folder in train.items()}}
+    for split, folder in found.splits.items():
+        if split != "train":
+            images[split] = _match_classes(split, folder, found.splits["train"], train, tree.source, ignored, notes)
+    folders = {split: folder.path for split, folder in found.splits.items()}
+    ignored += [*found.ignored, *_loose_images(found)]
+    understood = _describe(images, folders, ignored, tree.source)
+    notes[:0] = [understood, *found.notes, *_nested_notes(train)]
+    if len(images) == 1 and held_out:
+        images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
+            ("train", "val"), folders["train"])
         notes.append(f"there is no validation folder, so {held_out:.0%} of each class was held out "
-                     f"({_count(splits['val']):,} images, chosen by name and seed {seed})")
+                     f"({_count(images['val']):,} images, chosen by name and seed {seed})")
     else:
-        splits = {"train": training}
-    return Layout(root, tuple(training), splits, held_out, tuple(notes))
-
-
-# --- Splits -----------------------------------------------------------------------------------------------------------
-
-
-def _split_folders(root: Path) -> tuple[Path, list[Path]]:
-    """The folder with the training classes, and the folders that may be the validation set."""
-    train, validation = root / TRAIN, [root / name for name in VALIDATION if (root / name).is_dir()]
-    # A folder `train` that holds images and no folders is a class, of trains.
-    has_splits = train.is_dir() and (validation or any(entry.is_dir() for entry in train.iterdir()))
-    return (train, validation) if has_splits else (root, [])
-
-
-def _used_validation_folder(folders: list[Path], notes: list[str]) -> Path | None:
-    """The first of the folders, unless it is a test set without labels."""
-    if not folders:
-        return None
-    used, *others = folders
-    if used.name == "test" and not any(entry.is_dir() for entry in used.iterdir()):
-        notes.append("test/ is not used: it has no class folders, so its images have no labels")
-        return None
-    notes += [f"{folder.name}/ is not used: {used.name}/ is the validation set" for folder in others]
-    return used
-
-
-def _validation_images(
-    folder: Path, train: Path, root: Path, training: ImagesByClass, notes: list[str],
-) -> ImagesByClass:
-    """The validation images. Raises UserError for a class that the training folder does not have."""
-    images = _images_by_class(folder, root, notes)
-    require(bool(images), f"{folder} has no class folders with images",
-            f"sort its images into folders named as those in {train}, or move it away to hold out a part of {train}")
-    unknown = [name for name in images if name not in training]
-    if unknown:
-        raise UserError(f"{folder} has class {unknown[0]!r} and {train} has not ({did_you_mean(unknown[0], training)})",
-                        "classes must have the same names in both")
-    if missing := [name for name in training if name not in images]:
-        notes.append(f"{len(missing)} of {len(training)} classes have no validation images, such as {missing[0]!r}")
-    return images
-
-
-def _hold_out(images: ImagesByClass, fraction: float, seed: int) -> dict[str, ImagesByClass]:
-    """Move a fraction of each class to `val`: at least one image of a class that has two, and never all of them.
-
-    The images are chosen by a hash of their names, so the choice does not change when other images are added.
-    """
-    splits: dict[str, ImagesByClass] = {"train": {}, "val": {}}
-    for class_folder, names in images.items():
-        count = min(len(names) - 1, max(1, round(fraction * len(names))))
-        ranked = sorted(names, key=lambda name: hashlib.sha256(
-            f"{seed}\0{name}".encode("utf-8", "surrogateescape")).digest())
-        held = set(ranked[:count])
-        splits["train"][class_folder] = [name for name in names if name not in held]
-        splits["val"][class_folder] = [name for name in names if name in held]
-    return splits
-
-
-def _count(images: ImagesByClass) -> int:
-    return sum(map(len, images.values()))
+        held_out = 0.0
+    return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
 
 
-def _images_by_class(folder: Path, root: Path, notes: list[str]) -> ImagesByClass:
-    """The images in each class folder of `folder`; empty classes are left out.
+def _read_classes(split: SplitFolder, source: str, ignored: list[Ignored]) -> dict[str, ImageFolder]:
+    """The class folders of a split that hold images, by class name, in the order of the labels.
 
-    Everything is sorted, so that labels do not depend on the order of the file system.
+    Raises UserError for a class whose images all are of unsupported formats, and for two folders of one name.
     """
-    found: ImagesByClass = {}
-    ignored: Counter[str] = Counter()
-    prefix = "" if folder == root else f"{folder.name}/"
-    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-        if not entry.is_dir():
-            ignored[entry.suffix.lower() or "no extension"] += not entry.name.startswith(".")
-        elif _is_hidden(entry.name):
-            notes.append(f"{entry} is ignored: a folder whose name begins with {entry.name[0]} is not a class")
-        else:
-            found[entry.name] = []
-            for name in _files(folder, entry.name):
-                extension = os.path.splitext(name)[1].lower()  # noqa: PTH122  # called a million times
-                if extension in EXTENSIONS:
-                    found[entry.name].append(f"{prefix}{name}")
-                else:
-                    ignored[extension or "no extension"] += 1
-    if empty := [name for name, images in found.items() if not images]:
-        notes.append(f"warning: {len(empty)} class folder{'s' * (len(empty) > 1)} in {folder} without images left "
-                     f"out: {', '.join(empty[:5])}")
-    if ignored := +ignored:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in ignored.most_common(5))
-        notes.append(f"{ignored.total():,} files in {folder} are ignored: they are not images of a class ({kinds})")
-    return {name: images for name, images in found.items() if images}
-
-
-def _files(folder: Path, class_folder: str) -> Iterator[str]:
-    """All files of a class but hidden ones, as paths relative to `folder`. Links are followed, a loop of them once."""
-    visited = set()
-    for where, folders, files in os.walk(folder / class_folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in visited:
-            folders.clear()
+    found: dict[str, ImageFolder] = {}
+    keys: dict[str, ImageFolder] = {}
+    for name, folder in split.classes.items():
+        if not folder.image_count:
+            require_supported(folder, source)
+            ignored.append(Ignored(f"{folder.path}/", "no images", 0))
             continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        relative = Path(where).relative_to(folder).as_posix()
-        yield from (f"{relative}/{name}" for name in sorted(files) if not name.startswith("."))
+        other = keys.setdefault(_class_key(name), folder)
+        require(other is folder, f"{other.path}/ and {folder.path}/ in the folder {source} have the same name but for "
+                "case, accents' encoding or blanks", "merge them, or rename one")
+        found[_class_name(name)] = folder
+    return {name: found[name] for name in sorted(found, key=int if are_numbers(tuple(found)) else None)}
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
+def _match_classes(
+    split: str, folder: SplitFolder, train_folder: SplitFolder, train: Mapping[str, ImageFolder], source: str,
+    ignored: list[Ignored], notes: list[str],
+) -> ImagesByClass:
+    """The images of a split under the training folder's class names. Raises UserError for a class that has no name."""
+    own = _read_classes(folder, source, ignored)
+    by_key = {_class_key(name): name for name in train}
+    for name in own:
+        if _class_key(name) not in by_key:
+            raise UserError(f"{source}/{folder.path.rstrip('/')} has class {name!r} and "
+                            f"{source}/{train_folder.path.rstrip('/')} has not ({did_you_mean(name, train)})",
+                            "classes must have the same names in both")
+    images = {by_key[_class_key(name)]: list(below.all_images()) for name, below in own.items()}
+    spelled = [(name, by_key[_class_key(name)]) for name, below in own.items() if by_key[_class_key(name)] != name]
+    if spelled:
+        notes.append(f"{len(spelled):,} of the class folders in {folder.path} are spelled as other classes of the same "
+                     f"name in {train_folder.path}, such as {spelled[0][0]!r} and {spelled[0][1]!r}: they are the same")
+    if missing := [name for name in train if name not in images]:
+        kind = {"val": "validation", "test": "test"}[split]
+        notes.append(f"{len(missing)} of {len(train)} classes have no {kind} images, such as {missing[0]!r}")
+    return {name: images[name] for name in train if name in images}
 
 
-def _too_few_classes(folder: Path, found: ImagesByClass) -> UserError:
+def _class_name(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip() or name
+
+
+def _class_key(name: str) -> str:
+    """Equal for names that a file system or an unpacking tool may have changed into each other."""
+    return unicodedata.normalize("NFC", _class_name(name).casefold())
+
+
+def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], source: str) -> UserError:
     """The error for fewer than two classes, with the folder that was probably meant."""
-    for below in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        if any(entry.is_dir() and _count_class_folders(entry) >= 2 for entry in (below, *below.iterdir())):
-            return UserError(f"{folder} holds no class folders of its own, but {below} does", f"did you mean {below}?")
-    loose = sum(entry.suffix.lower() in EXTENSIONS for entry in folder.iterdir())
-    if loose and folder.parent != folder and _count_class_folders(folder.parent) >= 2:
-        return UserError(f"{folder} is one class among several in {folder.parent}", f"did you mean {folder.parent}?")
-    if loose and not found:
-        return UserError(f"{folder} holds {loose:,} images and no class folders",
+    base = found.base
+    where = f"{source}/{found.splits['train'].path}".removesuffix("/").removesuffix("/.")
+    inside = [folder for folder in train.values() if len(folder.with_images) > 1]
+    if inside:
+        return UserError(f"{where} holds no class folders of its own, but {shown(inside[0], source)} does",
+                         f"did you mean {shown(inside[0], source)}?")
+    if base.images and not train:
+        return UserError(f"{shown(base, source)} holds {len(base.images):,} images and no class folders",
                          "put the images of each class into a folder with the class's name")
-    holds = f"one class, {next(iter(found))!r}" if found else "no class folders with images"
-    return UserError(f"{folder} holds {holds}, and a classifier needs two or more", "give each class its own folder")
+    require_supported(base, source)
+    holds = f"one class, {next(iter(train))!r}" if train else "no class folders with images"
+    return UserError(f"{where} holds {holds}, and a classifier needs two or more", "give each class its own folder")
 
 
-def _count_class_folders(folder: Path) -> int:
-    """How many of the folders in `folder` hold images."""
-    return sum(entry.is_dir() and not _is_hidden(entry.name)
-               and any(path.suffix.lower() in EXTENSIONS for path in entry.iterdir()) for entry in folder.iterdir())
+# --- What else the folder holds ---------------------------------------------------------------------------------------
+
+
+def _loose_images(found: FoundSplits) -> list[Ignored]:
+    return [Ignored(split.path, "images beside the class folders", split.loose)
+            for split in found.splits.values() if split.loose]
+
+
+def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
+    """A note if some classes have all their images in several folders below, and others have not."""
+    nested = [name for name, folder in train.items() if not folder.images and len(folder.with_images) > 1]
+    if not nested or len(nested) == len(train):
+        return []
+    names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
+    return [f"the images in the folders inside a class folder are images of this class: {names}"]
+
+
+def _describe(
+    images: Mapping[str, ImagesByClass], folders: Mapping[str, str], ignored: Iterable[Ignored], source: str,
+) -> str:
+    """What was understood: `train/: 3 classes (cat 120, dog 30, emu 12), val/: ...; ignored: ...`."""
+    parts = []
+    for split, by_class in images.items():
+        counts = some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
+        parts.append(f"{folders[split]}: {len(by_class):,} classes ({counts})".removeprefix(f"{HERE}: "))
+    left_out = [str(item) for item in sorted(ignored, key=lambda item: -item.count)]
+    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
+
+
+# --- Hold-out ---------------------------------------------------------------------------------------------------------
+
+
+def hold_out(images: ImagesByClass, fraction: float, seed: int, base: str) -> dict[str, ImagesByClass]:
+    """Move a fraction of each class to `val`: at least one image of a class that has two, and never all of them.
+
+    The images are chosen by a hash of their names below `base`, so the choice does not change when other images are
+    added, or when the folder is put into another one.
+    """
+    splits: dict[str, ImagesByClass] = {"train": {}, "val": {}}
+    for name, files in images.items():
+        count = min(len(files) - 1, max(1, round(fraction * len(files))))
+        ranked = sorted(files, key=lambda file: hashlib.sha256(
+            f"{seed}\0{file[len(base) :].removeprefix('/')}".encode("utf-8", "surrogateescape")).digest())
+        held = set(ranked[:count])
+        splits["train"][name] = [file for file in files if file not in held]
+        splits["val"][name] = [file for file in files if file in held]
+    return splits
+
+
+def _count(images: ImagesByClass) -> int:
+    return sum(map(len, images.values()))

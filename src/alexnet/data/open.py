@@ -11,21 +11,25 @@ from pathlib import Path
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
-from alexnet.data.packing import choose_side, pack_with_bar, packed_size_bytes
+from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError
 
 
-def open_or_stream(data: str, side: int, *, say: Callable[[str], None] = lambda line: None) -> PackedDataset:
+def open_or_stream(
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         return _require_side(open_stream(data), side, data)
-    return open_or_pack(data, side, say=say)
+    return open_or_pack(data, side, say=say, progress=progress)
 
 
-def open_or_pack(data: str, side: int, *, say: Callable[[str], None] = lambda line: None) -> PackedDataset:
+def open_or_pack(
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
     A packed folder is opened as it is. Anything else is packed into the cache, under a fingerprint of its names, sizes
@@ -33,6 +37,7 @@ def open_or_pack(data: str, side: int, *, say: Callable[[str], None] = lambda li
 
     Args:
         say: called with one line for each thing the user should know.
+        progress: show a progress bar while packing.
 
     Raises:
         UserError: the data does not exist, has no classes, or is packed with another side.
@@ -50,7 +55,7 @@ def open_or_pack(data: str, side: int, *, say: Callable[[str], None] = lambda li
             f"--arch {'cifar' if own_side <= 40 else 'small'} is made for such images")
     say(f"packing {dataset.image_count:,} images once, at {side} pixels, into {dest} "
         f"({packed_size_bytes(dataset.image_count, side) / 1e6:,.0f} MB)")
-    return pack_with_bar(dataset, dest, side=side)
+    return (pack_with_bar if progress else pack)(dataset, dest, side=side)
 
 
 def _require_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:

@@ -5,7 +5,6 @@ Every image counts exactly once, on any number of ranks. Shapes: N images, K cla
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet._runtime.pixels import AnyPixels
-from alexnet.data.imagenet_classes import readable
 from alexnet.data.loader import batches
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.errors import UserError, did_you_mean, require
+from alexnet.errors import require
 from alexnet.inference.metrics import Errors, count_errors
 
 ModelWithInput = tuple[nn.Module, Preprocess]
@@ -91,38 +89,20 @@ def evaluate(
     models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
     label_map: Tensor | None = None, device: torch.device | None = None,
     on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1),
+    on_outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], object] | None = None,
 ) -> Errors:
     """Count the errors over a split, or over a rank's share of it.
 
     Args:
         models, split, views, batch_size, device, on_progress, share: as for `predictions`.
-        label_map: from the data's classes to the network's, as `match_classes` gives it; default: they are the same.
+        label_map: from the data's classes to the network's, as `classes.map_labels` gives it; default: the same.
+        on_outputs: called with the probabilities [n, K] and the indices [n] of each batch.
     """
     errors = Errors()
     for outputs_NK, indices in predictions(
             models, split, views=views, batch_size=batch_size, device=device, on_progress=on_progress, share=share):
-        labels_N = torch.from_numpy(split.labels[indices])
-        errors += count_errors(outputs_NK.cpu(), labels_N if label_map is None else label_map[labels_N])
+        labels_N, outputs_NK = torch.from_numpy(split.labels[indices]), outputs_NK.cpu()
+        errors += count_errors(outputs_NK, labels_N if label_map is None else label_map[labels_N])
+        if on_outputs:
+            on_outputs(outputs_NK.numpy(), indices)
     return errors
-
-
-def match_classes(network_classes: Sequence[str], data_classes: Sequence[str]) -> Tensor:
-    """Find each class of the data among the network's classes, by name: int64 [len(data_classes)].
-
-    An ImageNet class may have its name on one side and its WordNet number on the other. Upper and lower case are equal,
-    unless the network has two classes that differ in nothing else.
-
-    Raises:
-        UserError: the network lacks one of the data's classes.
-    """
-    index = {readable(name): place for place, name in enumerate(network_classes)}
-    counts = Counter(name.casefold() for name in index)
-    folded_index = {name.casefold(): place for name, place in index.items() if counts[name.casefold()] == 1}
-    found = [index.get(readable(name), folded_index.get(readable(name).casefold())) for name in data_classes]
-    unknown = [name for name, place in zip(data_classes, found, strict=True) if place is None]
-    if unknown:
-        raise UserError(
-            f"the network was not trained on {len(unknown)} of the data's {len(data_classes)} classes, such as "
-            f"{unknown[0]!r} ({did_you_mean(unknown[0], network_classes[:20])})",
-            "evaluate on data with the network's classes")
-    return torch.tensor(found)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.models.checkpoint import ErrorsJson
@@ -56,39 +58,25 @@ class Errors:
         return cls(images, tree["loss"] * images, round(tree["top1_error"] * images),
                    round(tree["top5_error"] * images))
 
-    def describe(self, *, views: int, networks: int = 1, classes: int | None = None) -> str:
-        """Three lines of text; two for five classes or fewer, where the top-5 error is zero by definition.
 
-        Args:
-            views: views of each image: 1 or 10.
-            networks: networks in the ensemble.
-            classes: number of classes, if known.
-        """
-        def plural(number: int, thing: str) -> str:
-            return f"{number:,} {thing}{'s' * (number != 1)}"
-
-        lines = [f"{plural(self.images, 'image')}, {plural(views, 'view')}, {plural(networks, 'network')}, "
-                 f"loss {self.loss:.4f}"]
-        counts = [("top-1 error", self.top1_wrong), ("top-5 error", self.top5_wrong)]
-        for name, wrong in counts[: 1 if classes and classes <= 5 else 2]:
-            low, high = wilson(wrong, self.images)
-            lines.append(f"{name} {wrong / max(self.images, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
-        return "\n".join(lines)
+def has_top5(classes: int) -> bool:
+    """Whether the top-5 error says anything: of five classes or fewer, it is zero by definition."""
+    return classes > 5
 
 
-def wilson(wrong: int, images: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(count: int, images: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval for a fraction; (0, 1) without images.
 
     It covers the choice of images, and not that of the training seed.
 
     Args:
-        wrong: number of errors.
+        count: number of errors, or of other images that are counted.
         images: number of images.
         z: quantile of the normal distribution; the default gives 95%.
     """
     if not images:
         return 0.0, 1.0
-    p, n = wrong / images, images
+    p, n = count / images, images
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, center - half), min(1.0, center + half)
@@ -105,3 +93,16 @@ def count_errors(probabilities_NK: Tensor, labels_N: Tensor) -> Errors:
     return Errors(
         images=len(labels_N), loss_sum=-true_N1.double().clamp(min=1e-45).log().sum().item(),
         top1_wrong=int((ahead_N >= 1).sum()), top5_wrong=int((ahead_N >= 5).sum()))
+
+
+def predicted_classes(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The likeliest class of each image; where the true class ties with another, the other: int64 [N].
+
+    NaN counts as the highest probability. An image is thus classified correctly exactly if `count_errors` says so.
+    """
+    rows_N = np.arange(len(labels_N))
+    true_N = probabilities_NK[rows_N, labels_N]
+    others_NK = np.nan_to_num(probabilities_NK, nan=np.inf)  # a copy
+    others_NK[rows_N, labels_N] = -np.inf
+    other_N = others_NK.argmax(axis=1)
+    return np.where(true_N > others_NK[rows_N, other_N], labels_N, other_N)

@@ -25,9 +25,8 @@ from alexnet._runtime.cache import cache_folder
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
-from alexnet.inference.predictor import BATCH_SIZE, Model
-
-Features = NDArray[np.float32]
+from alexnet.inference.features import Features, feature_batches
+from alexnet.inference.predictor import Model
 
 EXACT = 100_000
 """Largest reference set in which every distance is computed; in larger ones, faiss selects candidates."""
@@ -79,11 +78,12 @@ def split_features(
     shape = len(indices), model.features(split.read_one(0), layer).flatten(1).shape[1]
 
     def fill(features_ND: Features) -> None:
-        for begin in range(0, len(indices), BATCH_SIZE):
-            pixels_NHWC = split.read(indices[begin : begin + BATCH_SIZE])
-            features_ND[begin : begin + BATCH_SIZE] = model.features(list(pixels_NHWC), layer).flatten(1).cpu().numpy()
+        done = 0
+        for features_nD in feature_batches(model, split, layer, indices=indices):
+            features_ND[done : done + len(features_nD)] = features_nD
+            done += len(features_nD)
             if on_progress:
-                on_progress(min(begin + BATCH_SIZE, len(indices)), len(indices))
+                on_progress(done, len(indices))
 
     def write(path: Path) -> None:  # as a memory map: the features may be larger than the memory
         features_ND = open_memmap(path, "w+", np.float32, shape)

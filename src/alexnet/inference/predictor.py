@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -48,6 +48,9 @@ class Model:
     network: AlexNet
     preprocess: Preprocess
     classes: tuple[str, ...]
+    """Names of the outputs; "output 0", "output 1", ... if they are unknown."""
+    class_names_known: bool = True
+    """False: the weights came without class names, so no output can be matched with a class of a data set."""
     trained_on: str = ""
     """Fingerprint of the training images, if known."""
     seen: SeenImages = field(default_factory=SeenImages.not_recorded)
@@ -178,23 +181,7 @@ def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> M
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
     """The model of a checkpoint; `device` and `fast` are as for `load`."""
     network = saved.network().to(device)
-    return Model(network, saved.preprocess().to(torch.device(device)), saved.classes, saved.training.get("source", ""),
-                 saved.seen, FastNetwork(network.eval()) if fast else None, saved.path)
-
-
-def list_image_files(paths: Sequence[str | Path]) -> list[Path]:
-    """List the files that paths mean: a folder stands for the files in it, sorted, without hidden ones.
-
-    Raises:
-        UserError: a path does not exist, or a folder has no files.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        require(path.exists(), f"{path} does not exist", "name an image, or a folder of images")
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            require(bool(files), f"{path} holds no files", "name an image, or a folder of images")
-            found += files
-        else:
-            found.append(path)
-    return found
+    return Model(
+        network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
+        trained_on=saved.training.get("source", ""), seen=saved.seen,
+        fast=FastNetwork(network.eval()) if fast else None, path=saved.path)

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
-from alexnet.inference.evaluate import match_classes, probabilities
+from alexnet.inference.classes import map_labels
+from alexnet.inference.evaluate import probabilities
+from alexnet.inference.metrics import predicted_classes
 from alexnet.inference.selection import Selection, choose_images
 from alexnet.models.checkpoint import Checkpoint
 
@@ -45,8 +47,8 @@ class ValidationPredictions:
 
     @cached_property
     def predicted_M(self) -> NDArray[np.int64]:
-        """The likeliest class of each image."""
-        return self.probabilities_MK.argmax(axis=1)
+        """The likeliest class of each image; where the true class ties with another, the other, as the errors count."""
+        return predicted_classes(self.probabilities_MK, self.labels_M)
 
     @cached_property
     def confusion_KK(self) -> NDArray[np.int64]:
@@ -74,6 +76,23 @@ class ValidationPredictions:
         return rows[np.argsort(-self.probabilities_MK[rows].max(axis=1, initial=0), kind="stable")]
 
 
+class PredictionCollector:
+    """Keeps the probabilities that `evaluate.evaluate` passes on, batch by batch, for all images of a split."""
+
+    def __init__(self, split: PackedSplit, classes: tuple[str, ...]) -> None:
+        self._split, self._classes = split, classes
+        self._outputs_NK = np.empty((len(split), len(classes)), np.float32)
+
+    def __call__(self, outputs_nK: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
+        self._outputs_NK[indices] = outputs_nK
+
+    def predictions(self, selection: Selection, label_map: torch.Tensor) -> ValidationPredictions:
+        """After the last batch: the predictions for all images, whose labels `label_map` maps to the network's."""
+        return ValidationPredictions(
+            self._split, selection, tuple(map(printable, self._classes)), np.arange(len(self._split)),
+            label_map[self._split.labels].numpy(), self._outputs_NK)
+
+
 def predict_validation(
     checkpoint: Checkpoint, packed: PackedDataset, at_most: int = MAX_IMAGES,
 ) -> ValidationPredictions | None:
@@ -98,7 +117,7 @@ def predict_validation(
     with torch.inference_mode():
         outputs = [probabilities([model], torch.from_numpy(split.read(batch))).numpy()
                    for batch in np.array_split(indices, -(-len(indices) // _BATCH_SIZE))]
-    network_labels = match_classes(checkpoint.classes, packed.classes).numpy()
+    network_labels = map_labels(checkpoint, packed.classes).numpy()
     return ValidationPredictions(split, selection, tuple(map(printable, checkpoint.classes)), indices,
                                  network_labels[split.labels[indices]], np.concatenate(outputs))
 

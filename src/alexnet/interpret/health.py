@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from alexnet.architecture.spec import Arch
 from alexnet.errors import Finding
+from alexnet.inference.metrics import wilson
 from alexnet.interpret.activations import ActivationReport
 
 SATURATED_SHARE = 0.5
@@ -31,6 +32,9 @@ PLATEAU_STEPS = 400
 """Training steps after which a loss that is still ln(classes) is reported."""
 
 HEALTHY = "healthy: units respond, gradients reach the first layer, and no update is far too large or too small"
+
+USELESS_REMEDY = ("try another learning rate (--lr; `alexnet lr-find` suggests one), a smaller network (--arch small), "
+                  "more epochs, or trained weights to start from (--init)")
 
 LOWER_RATE = "lower the learning rate (--set recipe.learning_rate=...)"
 
@@ -126,6 +130,40 @@ def loss_finding(loss: float, classes: int, steps: int | None, norm: str = "") -
         return Finding("loss_not_falling", "", f"the loss is {loss:.3f}, still ln({classes}) = {chance:.3f}"
                        f"{_after(steps)}: every class gets the same probability", remedy)
     return None
+
+
+def result_findings(wrong: int, loss: float, class_counts: Sequence[int], classes: int) -> list[Finding]:
+    """Report a network that is no better on validation images than an answer that ignores the image.
+
+    Kinds: "no_better_than_largest_class", where the error's 95% interval reaches the error of always answering the
+    largest class; "few_validation_images", where it does so only because it is wide; "loss_above_uniform", where the
+    error is lower, but the loss is above ln(classes), that of the same probability for every class.
+
+    Args:
+        wrong: images whose likeliest class is wrong.
+        loss: mean over the images, in nats.
+        class_counts: images of each class.
+        classes: number of classes.
+    """
+    images = sum(class_counts)
+    error, constant = wrong / images, 1 - max(class_counts) / images
+    low, high = wilson(wrong, images)
+    measured = (f"the top-1 error on the {images:,} validation images is {error:.1%} (95% interval {low:.1%} to "
+                f"{high:.1%}), and always answering the largest class has {constant:.1%}")
+    if high >= constant > 0:
+        if error < 0.9 * constant and wilson(round(0.9 * constant * images), images)[1] >= constant:
+            return [Finding("few_validation_images", "", f"{measured}: so few images cannot tell the two apart",
+                            "hold out more images for validation")]
+        return [Finding("no_better_than_largest_class", "", f"{measured}: the network is not measurably better",
+                        USELESS_REMEDY)]
+    chance = math.log(classes)
+    if loss > chance:
+        return [Finding("loss_above_uniform", "", f"the validation loss is {loss:.3f}, above ln({classes}) = "
+                        f"{chance:.3f}, that of the same probability for every class, while the top-1 error is "
+                        f"{error:.1%}: the network is far too confident where it is wrong",
+                        "train for fewer epochs, with label smoothing (--set recipe.label_smoothing=0.1) or from "
+                        "trained weights (--init)")]
+    return []
 
 
 def exploding_loss(loss: float, classes: int, steps: int | None) -> Finding | None:

@@ -25,19 +25,20 @@ class AlexNet(nn.Module):
     `arch.state_keys` asks for them.
     """
 
-    def __init__(self, arch: Arch, seed: int = 0) -> None:
+    def __init__(self, arch: Arch, seed: int = 0, temperature: float = 1.0) -> None:
         """Build the layers and draw their weights.
 
         Args:
             arch: the network's numbers.
             seed: decides the weights, together with `arch` alone; torch's global random state plays no part.
+            temperature: divides the logits, so that the softmax gives calibrated probabilities (`alexnet calibrate`).
 
         Raises:
             UserError: `arch.input.crop` is too small for the layers; no tensor has been made.
         """
         super().__init__()
         sizes = {layer.name: layer for layer in explain(arch).layers}
-        self.arch = arch
+        self.arch, self.temperature = arch, temperature
 
         features = _convolutions(arch)
         average = {"average_pool": nn.AdaptiveAvgPool2d(arch.average_pool)} if arch.average_pool else {}
@@ -59,7 +60,8 @@ class AlexNet(nn.Module):
         """
         self._check_side(pixels_NCHW.shape[-1])
         maps_NCHW = self.avgpool(self.features(pixels_NCHW))
-        return self.classifier(maps_NCHW.flatten(1))
+        logits_NK: Tensor = self.classifier(maps_NCHW.flatten(1))
+        return logits_NK if self.temperature == 1.0 else logits_NK / self.temperature
 
     def _check_side(self, side: int) -> None:
         expected = self.arch.input.crop

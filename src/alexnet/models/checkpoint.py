@@ -68,6 +68,21 @@ class ErrorsJson(TypedDict, total=False):
     interval: IntervalJson
 
 
+class CalibrationJson(TypedDict, total=False):
+    """The result of `alexnet calibrate` that a checkpoint keeps; empty if it was not calibrated."""
+
+    temperature: float
+    """Divides the logits before the softmax."""
+    fitted_images: int
+    """Images that the temperature was fitted on."""
+    measured_images: int
+    """Other images, on which the expected calibration error (ECE) was measured."""
+    ece_before: float
+    """A fraction, at temperature 1."""
+    ece_after: float
+    """A fraction, at this temperature."""
+
+
 class PlateauJson(TypedDict):
     """`training.schedule.Plateau`."""
 
@@ -87,6 +102,7 @@ class StateJson(TypedDict, total=False):
     epoch: int
     plateau: PlateauJson
     best_error: float
+    epochs_without_gain: int
     epoch_images: int
     epoch_loss_sum: float
     epoch_wrong: int
@@ -96,15 +112,18 @@ class StateJson(TypedDict, total=False):
 
 @dataclass
 class Checkpoint:
-    """Everything that a checkpoint saves. Only resuming a run needs `training` and `velocity`."""
+    """Everything that a checkpoint saves. Only resuming a run needs `training`, `velocity` and `raw_weights`."""
 
     arch: Arch
     classes: tuple[str, ...]
+    """Names of the outputs; "output 0", "output 1", ... if they are unknown."""
     weights: dict[str, Tensor]
     mean_HWC: Tensor
     recipe: Recipe | None = None
     velocity: dict[str, Tensor] = field(default_factory=dict)
     """The optimizer's momentum buffers."""
+    raw_weights: dict[str, Tensor] = field(default_factory=dict)
+    """With `Recipe.ema_decay`: what the optimizer updates, since `weights` are its moving average; else empty."""
     training: StateJson = field(default_factory=StateJson)
     """Empty if the weights were not trained here."""
     errors: ErrorsJson = field(default_factory=ErrorsJson)
@@ -112,12 +131,21 @@ class Checkpoint:
     provenance: Provenance = field(default_factory=Provenance)
     seen: SeenImages = field(default_factory=SeenImages.not_recorded)
     """The images that the weights were trained on."""
+    class_names_known: bool = True
+    """False: the weights came without class names, so no output can be matched with a class of a data set."""
+    calibration: CalibrationJson = field(default_factory=CalibrationJson)
+    """The temperature that the predictions use, which leaves the weights as they are."""
     path: Path | None = None
     """The folder that it was loaded from; the file, if that was `checkpoint.previous.json`."""
 
-    def network(self) -> AlexNet:
-        """Build the network with these weights, in evaluation mode, on the CPU."""
-        network = AlexNet(self.arch)
+    def network(self, *, calibrated: bool = True) -> AlexNet:
+        """Build the network with these weights, in evaluation mode, on the CPU.
+
+        Args:
+            calibrated: divide the logits by the temperature of `calibration`, if there is one. False: the network as it
+                was trained.
+        """
+        network = AlexNet(self.arch, temperature=self.calibration.get("temperature", 1.0) if calibrated else 1.0)
         network.load_state_dict(self.weights)
         return network.eval()
 
@@ -149,10 +177,12 @@ class _Head(TypedDict):
     format: int
     arch: Json
     classes: list[str]
+    class_names_known: bool
     recipe: Json
     training: StateJson
     errors: ErrorsJson
     provenance: Provenance
+    calibration: CalibrationJson
     trained_on_unknown: list[str]
     """`SeenImages.unknown`; its hashes are in the tensor file `seen`."""
     files: dict[str, _TensorFile]
@@ -175,9 +205,11 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     files: dict[str, _TensorFile] = {}
     written: list[Path] = []
     try:
-        for role, tensors in {
-            "weights": checkpoint.weights | {"preprocess.mean": checkpoint.mean_HWC}, "velocity": checkpoint.velocity,
-        }.items():
+        roles = {"weights": checkpoint.weights | {"preprocess.mean": checkpoint.mean_HWC},
+                 "velocity": checkpoint.velocity}
+        if checkpoint.raw_weights:
+            roles["raw_weights"] = checkpoint.raw_weights
+        for role, tensors in roles.items():
             data = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
             digest = hashlib.sha256(data).hexdigest()
             path = folder / f"{role}-{step:08d}-{digest[:8]}.safetensors"
@@ -210,9 +242,11 @@ def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFi
 def _head_bytes(checkpoint: Checkpoint, files: dict[str, _TensorFile]) -> bytes:
     head: _Head = {
         "format": FORMAT, "arch": to_json(checkpoint.arch), "classes": list(checkpoint.classes),
+        "class_names_known": checkpoint.class_names_known,
         "recipe": to_json(checkpoint.recipe) if checkpoint.recipe else None,
         "training": checkpoint.training, "errors": checkpoint.errors, "provenance": checkpoint.provenance,
-        "trained_on_unknown": list(checkpoint.seen.unknown), "files": files, "versions": {"torch": torch.__version__}}
+        "calibration": checkpoint.calibration, "trained_on_unknown": list(checkpoint.seen.unknown), "files": files,
+        "versions": {"torch": torch.__version__}}
     # The head holds its own checksum, so that a flipped bit in one of its numbers is detected as well.
     digest = hashlib.sha256(json.dumps(head, indent=1).encode()).hexdigest()
     return json.dumps({**head, "sha256": digest}, indent=1).encode()
@@ -297,11 +331,15 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
         weights = _read_tensors(path.parent, head["files"]["weights"])
         return Checkpoint(
             arch=from_json(Arch, head["arch"]), classes=tuple(map(str, head["classes"])),
+            class_names_known=bool(head["class_names_known"]),
             mean_HWC=weights.pop("preprocess.mean"), weights=weights,
             recipe=from_json(Recipe, head["recipe"]) if head["recipe"] else None,
             velocity=_read_tensors(path.parent, head["files"]["velocity"]) if with_velocity else {},
+            raw_weights=_read_tensors(path.parent, head["files"]["raw_weights"])
+            if with_velocity and "raw_weights" in head["files"] else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
-            seen=_read_seen(path.parent, head), path=path.parent if path.name == HEAD else path)
+            calibration=CalibrationJson(**head["calibration"]), seen=_read_seen(path.parent, head),
+            path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
 

@@ -36,7 +36,7 @@ class FastNetwork(nn.Module):
         device = next(network.parameters()).device
         require(device.type == "cpu" and choose_precision("auto", device) == "bf16",
                 f"this {device.type.upper()} has no bf16 instructions, which fast inference needs", "use fp32")
-        self.arch = network.arch
+        self.arch, self.temperature = network.arch, network.temperature
         with torch.inference_mode():
             self._features = _fused(network.features)
             self._average = network.avgpool
@@ -51,7 +51,7 @@ class FastNetwork(nn.Module):
         units = self._average(maps).flatten(1).float()
         for step in self._classifier:
             units = step(units)
-        return units
+        return units / self.temperature
 
 
 def _fused(features: nn.Sequential) -> list[Step]:

@@ -30,7 +30,8 @@ class Saver:
         def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
 
-        snapshot = replace(checkpoint, weights=copied(checkpoint.weights), velocity=copied(checkpoint.velocity))
+        snapshot = replace(checkpoint, weights=copied(checkpoint.weights), velocity=copied(checkpoint.velocity),
+                           raw_weights=copied(checkpoint.raw_weights))
         self._pending.append(self._thread.submit(save, snapshot, folder))
 
     def wait(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from alexnet.architecture.spec import Arch
-from alexnet.data.imagenet_classes import readable
+from alexnet.data.imagenet_classes import comparable
 from alexnet.errors import require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
@@ -40,8 +40,8 @@ def transfer_weights(network: AlexNet, saved: Checkpoint, classes: tuple[str, ..
         own, saved_value = (getattr(arch.input, setting) for arch in (network.arch, saved.arch))
         require(own == saved_value, f"{network.arch.name} takes images with {setting} {own}, and the checkpoint "
                 f"({saved.arch.name}) with {saved_value}", "leave out --arch to take the checkpoint's own")
-    same_classes = list(map(readable, saved.classes)) == list(map(readable, classes))
-    sources = _layers_by_role(saved.network())
+    same_classes = saved.class_names_known and [*map(comparable, saved.classes)] == [*map(comparable, classes)]
+    sources = _layers_by_role(saved.network(calibrated=False))
     copied, random = [], []
     for role, (name, layer) in _layers_by_role(network).items():
         if role not in sources or (role == "output" and not same_classes):

@@ -85,7 +85,8 @@ def demo(
             event: EvaluationEvent = {
                 "event": "evaluation", "step": run.state.step, "checkpoint": "last", "views": views, **errors.to_json()}
             log.write(json.dumps(event) + "\n")
-            say(f"{out / 'last'}, the network after its last epoch: {errors.describe(views=views)}")
+            say(f"{out / 'last'}, the network after its last epoch: top-1 error {errors.top1_error:.1%} "
+                f"({views} view{'s' * (views != 1)}, {errors.images:,} images)")
     return write_report(out, packed)
 
 

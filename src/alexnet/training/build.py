@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -13,11 +13,13 @@ from alexnet.architecture.overrides import to_json
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
-from alexnet.errors import require
+from alexnet.errors import Finding, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
+from alexnet.training.advice import start_findings
+from alexnet.training.class_weights import class_weights
 from alexnet.training.events import Event
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
@@ -27,10 +29,12 @@ from alexnet.training.resume import checkpoint_to_resume
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer
+from alexnet.training.weight_average import WeightAverage
 
 
 def build(
     spec: RunSpec, processes: ProcessGroup | None = None, on_event: Callable[[Event], None] = lambda event: None,
+    advice: Iterable[Finding] = (),
 ) -> Trainer:
     """Make everything that a run needs. Writes nothing.
 
@@ -38,6 +42,7 @@ def build(
         spec: the run.
         processes: those that train together (`init_distributed`). Default: this process alone.
         on_event: called in rank 0 with every event: what log.jsonl gets, every step, and progress of validation.
+        advice: findings that are reported with the run's own when training starts.
 
     Raises:
         UserError: if data, network, recipe, processes and the run in `spec.out` do not go together.
@@ -59,7 +64,7 @@ def build(
     seen = SeenImages.of(training.content_hashes, validation.content_hashes,
                          saved.seen if saved else spec.init.seen if spec.init else None)
     if saved:
-        network.load_state_dict(saved.weights)
+        network.load_state_dict(saved.raw_weights or saved.weights)
         preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
     elif spec.init:
         taken, drawn = transfer_weights(network, spec.init, spec.data.classes)
@@ -72,11 +77,16 @@ def build(
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)
     precision = MixedPrecision(precision_name, device, processes.all_true)
+    average = WeightAverage(network, spec.recipe.ema_decay) if spec.recipe.ema_decay else None
+    if saved and average:
+        average.load(strategy.shards.take(saved.weights))
     if saved:
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
+    weights_K = class_weights(spec.recipe, training.labels, spec.arch.classes)
     return Trainer(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
-                   precision, state, provenance, seen)
+                   precision, state, provenance, seen, average, None if weights_K is None else weights_K.to(device),
+                   [*advice, *start_findings(spec, saved)])
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:

@@ -67,7 +67,7 @@ class EpochEvent(RunTitle):
     epoch: int
     """Counts from 1."""
     train_loss: float
-    """Mean over the epoch's training images, in nats."""
+    """Mean over the epoch's training images, in nats, with class weights where the recipe has them."""
     train_error: float
     """Top-1 error on the epoch's random views, a fraction."""
     val_loss: float
@@ -116,13 +116,15 @@ class EvaluationEvent(RunTitle, ErrorsJson):
 
 
 class EndEvent(RunTitle):
-    """Training has reached its last epoch."""
+    """Training has reached its last epoch, or has stopped early."""
 
     event: Literal["end"]
     step: int
     epoch: int
     best_top1_error: float
     """The lowest validation error after an epoch, a fraction."""
+    stopped_early: NotRequired[bool]
+    """Before the last epoch, by `Recipe.early_stop_epochs`."""
 
 
 Event = (StartEvent | StepEvent | SignalsEvent | EpochEvent | ValidatingEvent | WarningEvent | EvaluationEvent
@@ -162,6 +164,7 @@ class RecipeConfig(TypedDict):
     name: str
     epochs: int
     label_smoothing: NotRequired[float]
+    early_stop_epochs: NotRequired[int]
 
 
 class Config(TypedDict):
@@ -187,7 +190,9 @@ class Config(TypedDict):
     parallel: NotRequired[str]
     """How they share the network; only with several processes."""
     command: NotRequired[str]
-    """The command line that was typed."""
+    """The command line that began the run."""
+    resumed: NotRequired[list[str]]
+    """The command lines that resumed it for another number of epochs, in order."""
     title: NotRequired[str]
     note: NotRequired[str]
     allocator: NotRequired[str]

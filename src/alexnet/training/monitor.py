@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
 from alexnet.errors import Finding
+from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import Signals
-from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding
+from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding, result_findings
 
 PROBE_STEPS = 100
 """Steps from one measurement of units and weights (`ActivationProbe`) to the next."""
@@ -41,6 +45,17 @@ class Monitor:
             return []
         problem = f"{len(images):,} images could not be decoded and were left out, such as {images[0].name}"
         return [Finding("images_left_out", "", problem, f"{data.path / QUARANTINE} lists them with the reasons")]
+
+    def result_findings(self, best_error: float, last: Errors, labels_N: NDArray[np.int64]) -> list[Finding]:
+        """Report a finished run that has learned nothing of use.
+
+        Args:
+            best_error: the lowest top-1 error on the validation images after an epoch.
+            last: errors on them after the last epoch.
+            labels_N: of the validation images.
+        """
+        return result_findings(round(best_error * last.images), last.loss, np.bincount(labels_N).tolist(),
+                               self.arch.classes)
 
     def unit_findings(self, step: int, signals: Signals) -> list[Finding]:
         """Report saturated and dead units, each kind once, and none before the weights have settled.

@@ -76,6 +76,8 @@ class SGD:
             conv1_rate: that of the first convolution; None: the same.
         """
         recipe = self.recipe
+        if recipe.clip_norm:
+            self._clip_gradients()
         for group in self._groups:
             eps = group.lr_factor * (rate if conv1_rate is None or not group.conv1 else conv1_rate)
             if eps == 0:
@@ -92,6 +94,13 @@ class SGD:
                     self._update([w_], [v_], [g_], tensor_rate, group.decay)
             else:
                 self._update(w, v, g, eps, group.decay)
+
+    def _clip_gradients(self) -> None:
+        """Shorten the gradient of all parameters together to `Recipe.clip_norm`, if it is longer."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        squares_T = self._sum_squares(list(self.velocity), torch.stack([g.square().sum() for g in gradients]))
+        norm = squares_T.sum().sqrt()
+        torch._foreach_mul_(gradients, (self.recipe.clip_norm / (norm + 1e-12)).clamp(max=1.0))
 
     def _update(self, w: list[Tensor], v: list[Tensor], g: list[Tensor], eps: float, decay: float) -> None:
         """The rule, in torch's operators."""

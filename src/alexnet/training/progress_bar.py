@@ -37,6 +37,9 @@ class TrainingBar(Bar):
                 f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "
                 f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "
                 f"{event['val_top1_error']:.1%}{top5}")
+        elif event["event"] == "end" and event.get("stopped_early"):
+            self.print_line(f"stopped early after epoch {event['epoch']}: the validation error has not fallen; the "
+                            f"lowest was {event['best_top1_error']:.1%}")
         elif event["event"] == "warning":
             finding = Finding(event["kind"], event["subject"], event["problem"], event["remedy"])
             self.print_line(f"warning: {finding}")

@@ -16,7 +16,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.order import batches_per_epoch
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint as ckpt
-from alexnet.training.run_folder import read_config
+from alexnet.training.run_folder import RUN_FILES, is_run, logged, read_config
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
@@ -44,9 +44,10 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     out, other_out = spec.out, "choose another --out"
     # load() would prefer such a checkpoint to the run's best and last.
     require(not (out / ckpt.HEAD).exists(), f"{out} holds a checkpoint that is not a run, such as an import", other_out)
+    if foreign := foreign_file(out):
+        raise UserError(f"{out / foreign} was not written by `alexnet train`, which would overwrite it", other_out)
     if not (out / "last" / ckpt.HEAD).exists():
-        require(spec.resume or not (out / "log.jsonl").exists(), f"{out} holds a run that was stopped",
-                f"add --resume, or {other_out}")
+        _require_may_restart(spec)
         return None
     require(spec.resume, f"{out} already holds a run", f"add --resume to continue it, or {other_out}")
     saved = ckpt.load(out / "last", with_velocity=True)
@@ -54,6 +55,26 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     _require_same_run(spec, state, saved, saved_state)
     _require_same_order(spec, saved_state, readers)
     return saved
+
+
+def foreign_file(out: Path) -> str | None:
+    """The first file or folder in `out` that a run would write over, and that no run has written; None without one."""
+    if is_run(out):
+        return None
+    return next((name for name in RUN_FILES if (out / name).exists()), None)
+
+
+def _require_may_restart(spec: RunSpec) -> None:
+    """Raise UserError for a run that ended before its first checkpoint, unless it may begin again."""
+    out, events = spec.out, logged(spec.out)
+    if spec.resume or not events:
+        return
+    last = events[-1]
+    if last["event"] == "warning" and "images" in last:
+        raise UserError(f"{out} holds a run that diverged before its first checkpoint, after step {last['step']:,}: "
+                        f"there is nothing to resume", f"choose another --out, and {last['remedy']}")
+    raise UserError(f"{out} holds a run that was stopped before its first checkpoint",
+                    "add --resume to start it again, or choose another --out")
 
 
 def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved_state: State) -> None:

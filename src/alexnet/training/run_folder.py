@@ -13,9 +13,26 @@ from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
 from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError
+from alexnet.models.checkpoint import HEAD
 from alexnet.training.events import Config, Event
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
+
+RUN_FILES = ("log.jsonl", "config.json", "report.html", "best", "last", "tensorboard", "figures")
+"""What training writes into a run's folder."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether training has written a folder: by its log, or, before the first event, its config.json or checkpoint."""
+    try:
+        with (folder / "log.jsonl").open(encoding="utf-8") as file:
+            if first := file.readline():
+                return {"event": "start"}.items() <= json.loads(first).items()
+        return {"arch", "recipe", "data"} <= json.loads((folder / "config.json").read_text(encoding="utf-8")).keys()
+    except FileNotFoundError:
+        return (folder / "last" / HEAD).is_file()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 class RunLog:
@@ -32,13 +49,14 @@ class RunLog:
 
         self.path = out / "log.jsonl"
         kept = [line for line in whole_lines(out) if _is_before(json.loads(line), state)]
+        self._warnings = {_warning_key(json.loads(line)) for line in kept} - {None}
         replace_file(self.path, lambda path: path.write_text("".join(kept)))
         self.file = self.path.open("a")
         self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)
 
     def write(self, event: Event) -> None:
-        """Append an event; of steps, every tenth."""
-        if event["event"] == "step" and event["step"] % self.STEPS:
+        """Append an event; of steps, every tenth. A warning that a resumed run repeats is in the log already."""
+        if (event["event"] == "step" and event["step"] % self.STEPS) or _warning_key(event) in self._warnings:
             return
         self.file.write(json.dumps(event) + "\n")
         self.file.flush()
@@ -52,6 +70,10 @@ class RunLog:
     def close(self) -> None:
         self.file.close()
         self.board.close()
+
+
+def _warning_key(event: Event) -> tuple[str, str, str] | None:
+    return (event["kind"], event["subject"], event["problem"]) if event["event"] == "warning" else None
 
 
 def _is_before(event: Event, state: State) -> bool:
@@ -105,9 +127,26 @@ def write_config(spec: RunSpec, precision: str, images: dict[str, int], processe
                  "undecodable": {name: len(data.quarantined[name]) for name in images}},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
-        **({"parallel": spec.parallel} if processes > 1 else {}), **spec.about,
+        **({"parallel": spec.parallel} if processes > 1 else {}), **_about(spec),
     }
     replace_file(spec.out / "config.json", lambda path: path.write_text(json.dumps(config, indent=1)))
+
+
+def _about(spec: RunSpec) -> dict[str, object]:
+    """`spec.about`; of a resumed run with the command that began it, and those that changed its number of epochs."""
+    about: dict[str, object] = dict(spec.about)
+    if not (spec.out / "last").exists():
+        return about
+    try:
+        former = read_config(spec.out)
+    except UserError:  # it is missing or damaged, and is written again
+        return about
+    resumed, typed = list(former.get("resumed", [])), spec.about.get("command")
+    if typed and former["recipe"]["epochs"] != spec.recipe.epochs:
+        resumed.append(typed)
+    about.pop("command", None)
+    return about | ({"command": former["command"]} if "command" in former else {}) | (
+        {"resumed": resumed} if resumed else {})
 
 
 def read_config(run: Path) -> Config:

@@ -11,7 +11,7 @@ from alexnet._runtime.devices import Precision
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
-from alexnet.errors import require
+from alexnet.errors import FieldError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.parallel.plan import Parallel
 
@@ -55,6 +55,11 @@ class RunSpec:
         packed = self.data.side
         require(packed == side, f"the data is packed at {packed} pixels and {self.arch.name} takes {side}",
                 f"pack it again with --side {side}, or --set arch.input.side={packed} (and arch.input.crop below it)")
-        require(self.seed >= 0, f"seed {self.seed} must be 0 or more")
-        require(self.micro_batch is None or self.micro_batch >= 2,
-                f"micro_batch {self.micro_batch} must be at least 2 images")
+        for name, holds, rule in (
+            ("seed", self.seed >= 0, "must be 0 or more"),
+            ("workers", self.workers >= 0, "must be 0 or more"),
+            ("save_minutes", self.save_minutes >= 0, "must be 0 or more"),
+            ("micro_batch", self.micro_batch is None or self.micro_batch >= 2, "must be at least 2 images"),
+        ):
+            if not holds:
+                raise FieldError(name, getattr(self, name), rule)

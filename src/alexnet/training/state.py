@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from alexnet.architecture.recipe import Recipe
 from alexnet.errors import Finding, UserError
 from alexnet.models.checkpoint import StateJson
 from alexnet.training.schedule import Plateau
@@ -31,6 +32,8 @@ class State:
     plateau: Plateau = field(default_factory=Plateau)
     best_error: float = math.inf
     """The lowest top-1 error on the validation set so far."""
+    epochs_without_gain: int = 0
+    """Epochs since that error was reached."""
     epoch_images: int = 0
     """Images trained on in the present epoch."""
     epoch_loss_sum: float = 0.0
@@ -54,10 +57,29 @@ class State:
         self.epoch_loss_sum += loss * images
         self.epoch_wrong += wrong
 
-    def close_epoch(self) -> None:
-        """Begin the next epoch's sums."""
+    def close_epoch(self, error: float) -> bool:
+        """Begin the next epoch's sums.
+
+        Args:
+            error: top-1 error on the validation set.
+
+        Returns:
+            Whether it is the lowest so far.
+        """
         self.epoch += 1
+        is_best = error < self.best_error
+        self.best_error = min(self.best_error, error)
+        self.epochs_without_gain = 0 if is_best else self.epochs_without_gain + 1
         self.epoch_images, self.epoch_loss_sum, self.epoch_wrong = 0, 0.0, 0
+        return is_best
+
+    def is_finished(self, recipe: Recipe) -> bool:
+        """Whether all epochs are trained, or the run has stopped early."""
+        return self.epoch >= recipe.epochs or self.stops_early(recipe)
+
+    def stops_early(self, recipe: Recipe) -> bool:
+        """Whether the validation error has not fallen for `Recipe.early_stop_epochs`."""
+        return 0 < recipe.early_stop_epochs <= self.epochs_without_gain
 
 
 class Interrupted(Exception):
@@ -73,18 +95,22 @@ class Interrupted(Exception):
 
 
 class Diverged(UserError):
-    """The loss or a weight is not finite any more. The checkpoints are from before.
+    """The loss or a weight is not finite any more. The checkpoints, if there are any, are from before.
 
     Attributes:
         finding: the likely cause.
         images: names of the images of the step, or of those whose views are not finite.
+        log: log.jsonl, which names all of them.
+        saved_step: the step of the latest checkpoint; None if none was written.
     """
 
-    def __init__(self, finding: Finding, images: Sequence[str], log: Path) -> None:
+    def __init__(self, finding: Finding, images: Sequence[str], log: Path, saved_step: int | None = None) -> None:
         more = f" and {len(images) - 3} more, all of them in {log}" if len(images) > 3 else ""
         named = f"; the images were {', '.join(images[:3])}{more}" if images else ""
-        super().__init__(finding.problem, finding.remedy + named)
-        self.finding, self.images, self.log = finding, list(images), log
+        saved = (f"no checkpoint was written, so {log.parent} cannot be resumed" if saved_step is None else
+                 f"{log.parent / 'last'} is of step {saved_step:,}, before that")
+        super().__init__(f"{finding.problem} ({saved})", finding.remedy + named)
+        self.finding, self.images, self.log, self.saved_step = finding, list(images), log, saved_step
 
-    def __reduce__(self) -> tuple[type[Diverged], tuple[Finding, list[str], Path]]:  # type: ignore[override]
-        return type(self), (self.finding, self.images, self.log)
+    def __reduce__(self) -> tuple[type[Diverged], tuple[Finding, list[str], Path, int | None]]:  # type: ignore[override]
+        return type(self), (self.finding, self.images, self.log, self.saved_step)

@@ -12,6 +12,7 @@ from alexnet.training.precision import MixedPrecision
 def train_step(
     network: nn.Module, optimizer: SGD, views_NCHW: Tensor, labels_N: Tensor, rate: float, precision: MixedPrecision,
     conv1_rate: float | None = None, batch_fraction: float = 1.0, update: bool = True,
+    class_weights_K: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Train on one batch, or on one micro-batch of it.
 
@@ -29,7 +30,9 @@ def train_step(
     """
     with precision.autocast():
         logits_NK = network(views_NCHW)
-    loss = F.cross_entropy(logits_NK.float(), labels_N, label_smoothing=optimizer.recipe.label_smoothing)
+    loss_N = F.cross_entropy(
+        logits_NK.float(), labels_N, label_smoothing=optimizer.recipe.label_smoothing, reduction="none")
+    loss = (loss_N if class_weights_K is None else loss_N * class_weights_K[labels_N]).mean()
     (loss * (precision.scale * batch_fraction)).backward()
     if update:
         if precision.gradients_are_finite(optimizer.parameters):

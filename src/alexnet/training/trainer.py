@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, cast
 
 import torch
@@ -41,6 +41,7 @@ from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
 from alexnet.training.stop_signal import SIGNALS, StopSignal
+from alexnet.training.weight_average import WeightAverage
 
 
 class QueuedStep(NamedTuple):
@@ -92,6 +93,11 @@ class Trainer:
     state: State
     provenance: Provenance
     seen: SeenImages
+    average: WeightAverage | None = None
+    """With `Recipe.ema_decay`: what is evaluated and saved."""
+    class_weights_K: Tensor | None = None
+    findings: list[Finding] = field(default_factory=list)
+    """What is reported when training starts."""
 
     def __post_init__(self) -> None:
         self.device = torch.device(self.spec.device)
@@ -102,11 +108,12 @@ class Trainer:
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
         self._latest: QueuedStep | None = None
+        self._saved_step = self.state.step or None
 
     # --- The loop ---
 
     def fit(self) -> Errors:
-        """Train to the recipe's last epoch. Returns the last validation errors.
+        """Train to the recipe's last epoch, or until it stops early. Returns the last validation errors.
 
         Raises:
             Interrupted: after a signal, with out/last written.
@@ -118,11 +125,15 @@ class Trainer:
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs)
             self._log_warnings(self.monitor.data_findings(self.spec.data), state.step)
-            while state.epoch < self.spec.recipe.epochs:
+            self._warn(self.findings, state.step)
+            while not state.is_finished(self.spec.recipe):
                 self.train_epoch()
                 errors = self.close_epoch()
             self._saver.wait()
-            self.log_event("end", step=state.step, epoch=state.epoch, best_top1_error=state.best_error)
+            if errors.images:  # else the run was finished before
+                self._warn(self.monitor.result_findings(state.best_error, errors, self.validation.labels), state.step)
+            self.log_event("end", step=state.step, epoch=state.epoch, best_top1_error=state.best_error,
+                           stopped_early=state.stops_early(self.spec.recipe))
         return errors
 
     def train_epoch(self) -> None:
@@ -141,8 +152,9 @@ class Trainer:
     def close_epoch(self) -> Errors:
         """Evaluate on the validation images, lower the rate on a plateau, and save out/last, and out/best if it is."""
         state, recipe = self.state, self.spec.recipe
-        own = evaluate([(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                       on_progress=self._validating, share=self.strategy.batch_part)
+        with self.average.swapped() if self.average else nullcontext():
+            own = evaluate([(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
+                           on_progress=self._validating, share=self.strategy.batch_part)
         errors = self.processes.sum_errors(own if self.strategy.reports else Errors())
         if not math.isfinite(errors.loss):
             raise self._diverged(errors.loss)
@@ -152,9 +164,7 @@ class Trainer:
             "epoch", step=state.step, epoch=state.epoch + 1, train_loss=state.epoch_loss_sum / state.epoch_images,
             train_error=state.epoch_wrong / state.epoch_images, val_loss=errors.loss, val_top1_error=errors.top1_error,
             val_top5_error=errors.top5_error, learning_rate=rate)
-        state.close_epoch()
-        if errors.top1_error < state.best_error:
-            state.best_error = errors.top1_error
+        if state.close_epoch(errors.top1_error):
             self._save("best", errors, resumable=False)
         self._save_last(errors)
         return errors
@@ -177,6 +187,8 @@ class Trainer:
         with probe or nullcontext():
             loss, wrong = self._train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate))
         state.step += 1
+        if self.average:
+            self.average.update(state.step)
         if probe:
             self.log_event("signals", step=state.step, **(signals := probe.signals()))
             self._warn(self.monitor.unit_findings(state.step, signals), state.step)
@@ -196,7 +208,7 @@ class Trainer:
             with self.strategy.gradient_sync(enabled=last):
                 loss, wrong = train_step(
                     self.strategy.module, self.optimizer, views_NCHW, part.labels_N, rate, self.precision, conv1,
-                    batch_fraction=len(part.indices) / images, update=last)
+                    batch_fraction=len(part.indices) / images, update=last, class_weights_K=self.class_weights_K)
             losses.append(loss * (len(part.indices) / len(batch.indices)))
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
@@ -331,13 +343,13 @@ class Trainer:
                               "data again")
         images = bad_views or (latest.batch.global_indices.tolist() if latest else [])
         names = [self.training.names[index] for index in images] if latest and self.processes.first else []
-        return Diverged(finding, names, self.spec.out / "log.jsonl")
+        return Diverged(finding, names, self.spec.out / "log.jsonl", self._saved_step)
 
     # --- Checkpoints ---
 
     def _save_last(self, errors: Errors | None = None) -> None:
         self._save("last", errors, resumable=True)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), self.state.step
 
     def _save(self, name: str, errors: Errors | None, *, resumable: bool) -> None:
         """Begin to write out/name; all processes contribute their parts."""
@@ -348,14 +360,16 @@ class Trainer:
             raise self._diverged(math.nan)
         self.state.loss_scale = self.precision.scale
         self.state.steps_since_overflow = self.precision.steps_since_overflow
-        weights = self.strategy.shards.gather(self.network.state_dict())
-        velocity = self.strategy.shards.gather(self.optimizer.velocity) if resumable else {}
+        gather, average = self.strategy.shards.gather, self.average
+        weights = gather(average.average if average else self.network.state_dict())
+        raw_weights = gather(average.trained) if average and resumable else {}
+        velocity = gather(self.optimizer.velocity) if resumable else {}
         if self.processes.first:
             self._saver.save(ckpt.Checkpoint(
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
-                mean_HWC=self.preprocess.mean_HWC, velocity=velocity, training=self.state.to_json(),
-                errors=errors.to_json() if errors else {}, provenance=self.provenance, seen=self.seen),
-                self.spec.out / name)
+                mean_HWC=self.preprocess.mean_HWC, velocity=velocity, raw_weights=raw_weights,
+                training=self.state.to_json(), errors=errors.to_json() if errors else {},
+                provenance=self.provenance, seen=self.seen), self.spec.out / name)
 
 
 def _timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:

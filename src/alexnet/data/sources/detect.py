@@ -1,49 +1,132 @@
-"""Open what DATA names, before packing: class folders, ImageNet's or CIFAR-10's archives, or the name of a data set."""
+"""Open what DATA names, before packing: a folder or an archive in any supported form, or the name of a data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
+from alexnet.data.archives import open_archive
 from alexnet.data.dataset import Dataset
-from alexnet.data.layout import EXTENSIONS
-from alexnet.data.sources.cifar10 import fetch_cifar10, open_cifar10
+from alexnet.data.image_formats import supported_extensions
+from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
-from alexnet.data.sources.ilsvrc import is_ilsvrc, open_ilsvrc
-from alexnet.errors import UserError, closest_match
+from alexnet.data.sources.label_tables import contradicts_folders, find_tables, open_found_tables, open_table
+from alexnet.data.sources.labeled import image_files
+from alexnet.data.sources.other_files import KINDS, explain_file
+from alexnet.data.sources.patterns import open_pattern, suggest_pattern
+from alexnet.data.tree import FileTree, FolderTree
+from alexnet.errors import UserError, closest_match, require
 
 NAMES = ("cifar10", "embedded")
 """Data sets that are opened by their names."""
 
+FROM_FOLDERS = "folders"
+"""As `labels`: the class folders are the labels, whatever tables lie beside them."""
+
 _DATA = f"a folder with a folder of images for each class, a packed folder, or the name {' or '.join(NAMES)}"
 
 
-def open_dataset(source: str | Path, *, held_out: float = 0.1, seed: int = 0) -> Dataset:
+def open_dataset(
+    source: str | Path, *, held_out: float = 0.1, seed: int = 0, labels: str | Path | None = None,
+    label_pattern: str | None = None,
+) -> Dataset:
     """Open the data set that `source` names.
 
     Args:
-        source: the path of a folder of class folders, of a folder with ILSVRC-2012's archives, or of CIFAR-10's binary
-            archive; or a name: `cifar10`, downloaded once into the cache, or `embedded`, the images of scikit-image.
-        held_out, seed: as for `layout.read_layout`; for class folders only.
+        source: the path of a folder, a zip or tar archive, or a Parquet file; or a name: `cifar10`, downloaded once
+            into the cache, or `embedded`, the images of scikit-image.
+        held_out: the fraction of each class that becomes `val` if there is no validation split.
+        seed: of the choice of these images.
+        labels: a table of files and labels, or `folders` for class folders. Default: what the data suggest, if that is
+            unambiguous.
+        label_pattern: a pattern of the file names with the label in it (patterns.py).
 
     Raises:
-        UserError: the source does not exist, or has no images to learn from.
+        UserError: the source does not exist, is damaged, or has no images to learn from.
     """
+    require(not (labels and label_pattern), "--labels and --label-pattern both say where the labels are",
+            "give only one of them")
     path = Path(source)
     if (path / "checkpoint.json").is_file() or (path / "log.jsonl").is_file():
         raise UserError(f"{source} is a run or a checkpoint, not images", f"name the data, {_DATA}")
     if path.is_dir():
-        return open_ilsvrc(path) if is_ilsvrc(path) else open_folders(path, held_out, seed)
-    if path.suffix.lower() in EXTENSIONS and path.is_file():
-        raise UserError(f"{source} is one image", f"name the data, {_DATA}")
-    if path.is_file():
-        return open_cifar10(path)
-    if str(source) == "cifar10":
-        return open_cifar10(fetch_cifar10(cache_folder()))
-    if str(source) == "embedded":
+        if ilsvrc.is_ilsvrc(path) and not (labels or label_pattern):
+            return ilsvrc.open_ilsvrc(path)
+        tree: FileTree = FolderTree(path)
+    elif path.is_file():
+        if parquet.is_parquet(path.name):
+            return parquet.open_parquet(path.parent, [path.name], path.stem, held_out, seed)
+        tree = _open_file(path)
+    elif str(source) == "embedded":
         return open_embedded()
-    siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    elif str(source) == "cifar10":
+        tree = _open_file(cifar.fetch_cifar10(cache_folder()))
+    else:
+        raise _not_found(source)
+    if label_pattern:
+        return open_pattern(tree, label_pattern, held_out, seed)
+    if labels and str(labels) != FROM_FOLDERS:
+        return open_table(tree, labels, held_out, seed)
+    return _open_tree(tree, held_out, seed, look_for_tables=not labels)
+
+
+def _open_tree(tree: FileTree, held_out: float, seed: int, look_for_tables: bool) -> Dataset:
+    """Recognize the form of the files, the most specific first."""
+    if version := cifar.find_cifar(tree):
+        return cifar.open_cifar(tree, *version)
+    if idx_files := idx.find_idx(tree):
+        return idx.open_idx(tree, idx_files)
+    if root := tiny_imagenet.find_tiny_imagenet(tree):
+        return tiny_imagenet.open_tiny_imagenet(tree, root)
+    if validation := ilsvrc_folders.find_flat_validation(tree):
+        return ilsvrc_folders.open_flat_validation(tree, validation, held_out, seed)
+    if isinstance(tree, FolderTree) and (shards := parquet.find_parquet(tree)):
+        return parquet.open_parquet(tree.root, shards, tree.name, held_out, seed)
+    _require_images(tree)
+    return _open_images(tree, held_out, seed, look_for_tables)
+
+
+def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bool) -> Dataset:
+    """Images in class folders, else labeled by a table in the data. Raises UserError if both exist and disagree."""
+    tables, unused = find_tables(tree) if look_for_tables else ([], [])
+    try:
+        dataset = open_folders(tree, held_out, seed)
+    except UserError as problem:
+        if tables:
+            return open_found_tables(tree, tables, unused, held_out, seed)
+        if (pattern := suggest_pattern(image_files(tree))) and look_for_tables:
+            raise UserError(problem.problem, f"if the labels are in the file names, add --label-pattern '{pattern}'"
+                            ) from None
+        raise
+    if contrary := [table for table in tables if contradicts_folders(table)]:
+        name = contrary[0].table.name
+        raise UserError(f"{tree.source} has folders of images, and {name} gives these images other labels",
+                        f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
+    return dataset
+
+
+def _open_file(path: Path) -> FileTree:
+    if path.suffix.lower() in supported_extensions():
+        raise UserError(f"{path} is one image", f"name the data, {_DATA}")
+    if path.suffix.lower() not in KINDS and (tree := open_archive(path)):  # .npz, .pth and .xlsx are zip archives too
+        return tree
+    raise explain_file(path)
+
+
+def _require_images(tree: FileTree) -> None:
+    """Raise UserError for files that hold archives, and no images."""
+    inner = [file for file in tree.files if file.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar"))]
+    if inner and not image_files(tree):
+        raise UserError(f"{tree.source} holds no images but other archives, such as {inner[0]}",
+                        f"name the folder that they are in, with ImageNet's {ilsvrc.DEVKIT}.tar.gz"
+                        if ilsvrc.VAL in tree.source or ilsvrc.TRAIN in tree.source else
+                        "name that archive, or unpack it and name the folder")
+
+
+def _not_found(source: str | Path) -> UserError:
+    path = Path(source)
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = closest_match(path.name, [*NAMES, *sorted(siblings)])
     remedy = f"did you mean {close if close in NAMES else path.with_name(close)}?" if close else f"name {_DATA}"
-    raise UserError(f"there is no {source}", remedy)
+    return UserError(f"there is no {source}", remedy)

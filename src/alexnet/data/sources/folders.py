@@ -6,43 +6,71 @@ words file beside them or from imagenet_classes.py.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
-from alexnet.data.dataset import Dataset, FileImage, distinct
+from alexnet.data.dataset import Dataset, distinct
+from alexnet.data.image_tree import is_image
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.layout import Layout, read_layout
+from alexnet.data.tree import FileTree, FolderTree, is_junk_folder
+from alexnet.errors import UserError
 
 WNID = re.compile(r"n\d{8}")
 
 _WORDS_FILES = ("LOC_synset_mapping.txt", "synset_words.txt")
-"""Files of lines such as `n01440764 tench, Tinca tinca`, in the root or above it."""
+"""Files of lines such as `n01440764 tench, Tinca tinca`, in the tree or above it."""
 
 
-def open_folders(root: Path, held_out: float = 0.1, seed: int = 0) -> Dataset:
-    """The images under `root`, as `layout.read_layout` understands it."""
-    layout = read_layout(root, held_out, seed)
-    labels = {name: label for label, name in enumerate(layout.class_folders)}
-    splits = {split: [FileImage(name, labels[class_folder], root)
-                      for class_folder, names in images.items() for name in names]
+def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Dataset:
+    """The images in the tree, as `layout.read_layout` understands it."""
+    try:
+        layout = read_layout(tree, held_out, seed)
+    except UserError:
+        _require_not_one_class(tree)
+        raise
+    labels = {name: label for label, name in enumerate(layout.classes)}
+    splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
               for split, images in layout.splits.items()}
-    wnids = layout.class_folders if all(map(WNID.fullmatch, layout.class_folders)) else None
-    return Dataset(root.resolve().name, _class_names(layout, wnids), splits, str(root.resolve()), wnids, layout.notes,
-                   held_out=layout.held_out)
+    wnids = layout.classes if all(map(WNID.fullmatch, layout.classes)) else None
+    return Dataset(tree.name, _class_names(layout, tree, wnids), splits, tree.source, wnids, layout.notes,
+                   held_out=layout.held_out, ignored=layout.ignored)
 
 
-def _class_names(layout: Layout, wnids: tuple[str, ...] | None) -> tuple[str, ...]:
+def _require_not_one_class(tree: FileTree) -> None:
+    """Raise UserError if the folder seems to be one class: its images lie beside folders of images."""
+    places = {file.partition("/")[0] if "/" in file else "" for file in tree.files if is_image(file)}
+    if isinstance(tree, FolderTree) and "" in places and len(places) <= 2:
+        above = tree.root.resolve().parent
+        if sum(map(_holds_images, above.iterdir())) >= 2:
+            raise UserError(f"{tree.root} is one class among several in {above}", f"did you mean {above}?")
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether a folder that is no junk has images directly inside; False if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return not is_junk_folder(folder.name) and any(is_image(file.name) for file in folder.iterdir())
+    return False
+
+
+def _class_names(layout: Layout, tree: FileTree, wnids: tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of the class folders; readable names if these are WordNet IDs."""
     if wnids is None:
-        return layout.class_folders
-    words = {**NAMES, **_read_words(layout.root)}
+        return layout.classes
+    words = {**NAMES, **_read_words(tree)}
     return distinct([words.get(wnid, wnid) for wnid in wnids], wnids)
 
 
-def _read_words(root: Path) -> dict[str, str]:
-    """Readable names of WordNet IDs, from a words file in the root or above it; empty if there is none."""
-    for path in (folder / name for folder in (root, root.parent) for name in _WORDS_FILES):
-        if path.is_file():
-            lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines()]
-            return {line[0]: line[1].split(",")[0] for line in lines if len(line) == 2 and WNID.fullmatch(line[0])}
-    return {}
+def _read_words(tree: FileTree) -> dict[str, str]:
+    """Readable names of WordNet IDs, from a words file in the tree or above it; empty if there is none."""
+    inside = [file for file in tree.files if file.rpartition("/")[2] in _WORDS_FILES]
+    if inside:
+        text = tree.read(min(inside, key=len))
+    elif isinstance(tree, FolderTree):
+        above = [tree.root.parent / name for name in _WORDS_FILES if (tree.root.parent / name).is_file()]
+        text = above[0].read_bytes() if above else b""
+    else:
+        return {}
+    lines = [line.split(maxsplit=1) for line in text.decode("utf-8").splitlines()]
+    return {line[0]: line[1].split(",")[0] for line in lines if len(line) == 2 and WNID.fullmatch(line[0])}

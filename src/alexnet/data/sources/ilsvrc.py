@@ -45,7 +45,7 @@ def open_ilsvrc(folder: Path) -> Dataset:
     for name in (TRAIN, VAL):
         require((folder / name).is_file(), f"{folder} has no {name}",
                 "both of ImageNet's archives and the devkit must be in it")
-    synsets, truth = _read_devkit(folder)
+    synsets, truth = read_devkit(folder)
     if unknown := set(truth) - set(synsets):
         raise UserError(f"{DEVKIT} in {folder} gives a validation image class {min(unknown)}, "
                         f"which its {META} does not have", _DOWNLOAD_AGAIN)
@@ -99,12 +99,12 @@ def _validation_images(archive: Path, labels: list[int]) -> list[TarImage]:
 # --- The devkit -------------------------------------------------------------------------------------------------------
 
 
-def _read_devkit(folder: Path) -> tuple[dict[int, Synset], list[int]]:
+def read_devkit(folder: Path) -> tuple[dict[int, Synset], list[int]]:
     """The classes by their ILSVRC2012_ID, and the IDs of the validation images."""
     contents = _devkit_files(folder)
     for name in (META, TRUTH):
         require(name in contents, f"{DEVKIT} in {folder} has no {name}", _DOWNLOAD_AGAIN)
-    return _read_synsets(contents[META]), [int(line) for line in contents[TRUTH].split()]
+    return read_synsets(contents[META]), [int(line) for line in contents[TRUTH].split()]
 
 
 def _devkit_files(folder: Path) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ def _devkit_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (unpacked / "data").iterdir() if path.is_file()}
 
 
-def _read_synsets(meta: bytes) -> dict[int, Synset]:
+def read_synsets(meta: bytes) -> dict[int, Synset]:
     """The leaves of the devkit's tree, a MATLAB file: 1,000 classes. The inner nodes have children."""
     try:
         from scipy.io import loadmat

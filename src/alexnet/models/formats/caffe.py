@@ -40,7 +40,7 @@ from alexnet.models.formats.caffe_proto import (
     require,
     without_leading_ones,
 )
-from alexnet.models.formats.state_dict import check_state_dict, name_classes, structure
+from alexnet.models.formats.state_dict import check_state_dict, name_outputs, structure
 from alexnet.models.provenance import file_provenance
 
 Mean = Path | tuple[float, float, float]
@@ -67,7 +67,7 @@ def read_caffe(
         path: a .caffemodel.
         prototxt: the network's description (train_val or deploy); default: the one inside the .caffemodel.
         mean: default: the description's `mean_value`.
-        classes: names of the outputs; default: ImageNet's for 1,000 outputs, else numbers.
+        classes: names of the outputs; default: ImageNet's for 1,000 outputs, else unknown.
 
     Raises:
         UserError: a file is truncated or something else; the network branches or has layers that this package lacks;
@@ -86,8 +86,8 @@ def read_caffe(
         if structure(arch) == structure(replace(preset, classes=arch.classes)):
             arch = replace(preset, classes=arch.classes, input=spec)
     weights = check_state_dict(_state(blocks, trained, arch, path), arch, path)
-    return Checkpoint(arch=arch, classes=name_classes(arch.classes, classes), weights=weights, mean_HWC=mean_HWC,
-                      provenance=file_provenance("Caffe", path))
+    return Checkpoint(arch=arch, weights=weights, mean_HWC=mean_HWC, provenance=file_provenance("Caffe", path),
+                      **name_outputs(arch.classes, classes))
 
 
 @contextmanager

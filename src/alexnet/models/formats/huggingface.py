@@ -16,7 +16,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint, ErrorsJson, StateJson
-from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_classes, parse_safetensors, shape_of
+from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, parse_safetensors, shape_of
 from alexnet.models.provenance import Provenance
 
 CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
@@ -38,7 +38,8 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
              MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous()})}
     config = {
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
-        "id2label": dict(enumerate(saved.classes)), "arch": to_json(saved.arch),
+        "id2label": dict(enumerate(saved.classes)), "class_names_known": saved.class_names_known,
+        "arch": to_json(saved.arch),
         "recipe": to_json(saved.recipe) if saved.recipe else None, "errors": saved.errors,
         "provenance": saved.provenance, "trained_on": saved.training.get("source", ""),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -71,7 +72,8 @@ def read_huggingface(folder: Path) -> Checkpoint:
         arch, names = from_json(Arch, config["arch"]), config["id2label"]
         damaged = [name for name, data in tensors.items()
                    if hashlib.sha256(data).hexdigest() != config["sha256"][name]]
-        classes = name_classes(arch.classes, [str(names[str(index)]) for index in range(len(names))])
+        output_names = name_outputs(arch.classes, [str(names[str(index)]) for index in range(len(names))])
+        output_names["class_names_known"] = bool(config["class_names_known"])
         recipe = from_json(Recipe, config["recipe"]) if config["recipe"] else None
         training: StateJson = {"source": str(config["trained_on"])}
         errors, provenance = ErrorsJson(**config["errors"]), Provenance(**config["provenance"])
@@ -82,8 +84,8 @@ def read_huggingface(folder: Path) -> Checkpoint:
             "download it again")
     weights, mean = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
     return Checkpoint(arch=arch, weights=check_state_dict(weights, arch, folder / WEIGHTS),
-                      mean_HWC=_checked_mean(mean, arch.input.side, folder / MEAN), classes=classes, recipe=recipe,
-                      training=training, errors=errors, provenance=provenance)
+                      mean_HWC=_checked_mean(mean, arch.input.side, folder / MEAN), recipe=recipe, training=training,
+                      errors=errors, provenance=provenance, **output_names)
 
 
 def _checked_mean(tensors: Mapping[str, Tensor], side: int, path: Path) -> Tensor:

@@ -7,13 +7,14 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypedDict
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from alexnet.architecture.spec import LRN, Arch, InputSpec
+from alexnet.data.class_names import require_count, require_distinct, unknown_names
 from alexnet.data.imagenet_classes import CLASSES
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
@@ -116,18 +117,25 @@ def dtype_of(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def name_classes(count: int, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Check the names of `count` classes; default: ImageNet's names for 1,000 outputs, else numbers.
+class OutputNames(TypedDict):
+    """Two fields of a `Checkpoint`."""
+
+    classes: tuple[str, ...]
+    class_names_known: bool
+
+
+def name_outputs(outputs: int, names: Sequence[str] | None) -> OutputNames:
+    """Check the class names of a network; default: ImageNet's for 1,000 outputs, else they are unknown.
 
     Raises:
         UserError: another number of names is given, or a name twice.
     """
-    if classes is None:
-        return CLASSES if count == len(CLASSES) else tuple(map(str, range(count)))
-    require(len(classes) == count, f"{len(classes)} names of classes were given, and the network has {count} outputs")
-    twice = next((name for place, name in enumerate(classes) if name in classes[:place]), None)
-    require(twice is None, f"two classes are named {twice!r}", "each class needs a name of its own")
-    return tuple(classes)
+    if names is None:
+        known = outputs == len(CLASSES)
+        return {"classes": CLASSES if known else unknown_names(outputs), "class_names_known": known}
+    require_count(names, outputs)
+    require_distinct(names)
+    return {"classes": tuple(names), "class_names_known": True}
 
 
 def structure(arch: Arch) -> Arch:

@@ -17,7 +17,7 @@ from alexnet.architecture.presets import TORCHVISION
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.state_dict import check_state_dict, name_classes, read_state_dict, structure
+from alexnet.models.formats.state_dict import check_state_dict, name_outputs, read_state_dict, structure
 from alexnet.models.provenance import file_provenance
 
 ADDRESS = "https://download.pytorch.org/models/"
@@ -44,7 +44,7 @@ def read_torchvision(path: Path, classes: Sequence[str] | None = None) -> Checkp
 
     Args:
         path: the file.
-        classes: names of the outputs; default: ImageNet's for 1,000 outputs, else numbers.
+        classes: names of the outputs; default: ImageNet's for 1,000 outputs, else unknown.
 
     Raises:
         UserError: the file is truncated, is no state dict, would run code, or has other layers.
@@ -58,7 +58,7 @@ def read_torchvision(path: Path, classes: Sequence[str] | None = None) -> Checkp
     arch = replace(TORCHVISION, classes=max(2, len(last)))
     assert isinstance(arch.input.mean, tuple)
     return Checkpoint(
-        arch=arch, classes=name_classes(arch.classes, classes), weights=check_state_dict(state, arch, path),
+        arch=arch, weights=check_state_dict(state, arch, path), **name_outputs(arch.classes, classes),
         mean_HWC=torch.tensor(arch.input.mean).reshape(1, 1, 3), provenance=file_provenance("torchvision", path))
 
 

@@ -40,11 +40,12 @@ def training_command(config: Config) -> str | None:
 
 
 def follow_up_commands(config: Config, checkpoint: str) -> list[str]:
-    """The command lines that evaluate the run's checkpoint and write its report."""
+    """The command lines that resumed the run for more epochs, evaluate its checkpoint and write its report."""
     words = shlex.split(training_command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
     data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
     return [printable(shlex.join(line)) for line in (
+        *map(shlex.split, config.get("resumed", [])),
         ["alexnet", "evaluate", f"{run}/{checkpoint}", data, "--views", "10"],
         ["alexnet", "report", run, "--data", data])]
 

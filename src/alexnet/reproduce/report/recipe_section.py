@@ -26,6 +26,11 @@ MEANINGS = {
     "patience": "epochs without improvement before a drop, for plateau",
     "warmup_epochs": "epochs over which the learning rate first rises",
     "label_smoothing": "share of the label spread over all classes",
+    "class_weights": "what the losses of the classes are multiplied by",
+    "class_weight_cap": "largest weight of a class over that of the largest class",
+    "clip_norm": "norm to which longer gradients are shortened",
+    "ema_decay": "decay of the moving average of the weights",
+    "early_stop_epochs": "epochs without a lower validation error before training ends",
     "crop": "how training views are cropped", "crop_area": "smallest and largest share of the area, for resized crops",
     "mirror": "horizontal mirroring of every other view", "lighting": "standard deviation of the color noise (§4.1)",
     "lighting_scale": "unit of that deviation", "view_group": "images that share one crop and mirroring",
@@ -43,7 +48,7 @@ INPUT_MEANINGS = {
 """What each field of an input specification means."""
 
 EMPTY_VALUES = {"conv1_slow_epoch": "never", "conv1_stop_epoch": "never", "lighting_stop_epoch": "never",
-                "freeze": "none"}
+                "freeze": "none", "clip_norm": "never", "ema_decay": "no average", "early_stop_epochs": "never"}
 """How zero or an empty value of a field is written."""
 
 Setting = tuple[str, str, str]

@@ -167,9 +167,13 @@ class Warnings:
     """Step and finding."""
     epoch: int
     epochs: int
+    stopped_early: int
+    """Epochs without a lower validation error after which the run ended; 0 if it did not end in this way."""
 
 
 def warnings(run: RunData) -> Warnings:
     """Every warning in the log."""
+    stopped_early = any(event["event"] == "end" and event.get("stopped_early") for event in run.events)
+    recipe = run.config["recipe"]
     return Warnings([(event["step"], finding_of(event)) for event in run.warnings], run.epochs[-1]["epoch"],
-                    run.config["recipe"]["epochs"])
+                    recipe["epochs"], recipe.get("early_stop_epochs", 0) if stopped_early else 0)

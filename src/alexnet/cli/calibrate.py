@@ -1,0 +1,66 @@
+"""The `calibrate` command: fit a temperature, so that a probability of 90% is right 9 times in 10, and store it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, app, at_least_1
+from alexnet.errors import require
+
+
+@app.command(group=TRAIN_AND_EVALUATE, sort_key=5)
+def calibrate(
+    checkpoint: Path, data: str, /, *, split: str | None = None, batch_size: int = 128, device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Calibrate the probabilities of a checkpoint: fit a temperature on images that it has not seen.
+
+    One half of the images, chosen by their content, fits the temperature. The other half measures the expected
+    calibration error before and after. The weights stay as they are; predict, evaluate, serve and export use the
+    temperature. It is stored only if it lowers the loss of the second half.
+
+    Args:
+        checkpoint: A checkpoint or a run folder, whose best checkpoint is calibrated.
+        data: Images: class folders, a packed folder, or a name such as cifar10. Those that the network was trained on
+            are left out.
+        split: Default: val, or all images of a folder without a validation split.
+        batch_size: Images that go through the network at a time. It does not change the result.
+    """
+    at_least_1(batch_size=batch_size)
+    set_allocator()
+    limit_openmp_spinning()
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.api import open_evaluation_set
+    from alexnet.cli.render_metrics import calibration_text
+    from alexnet.inference import calibration
+    from alexnet.inference.predictor import model_from_checkpoint
+    from alexnet.models import checkpoint as ckpt
+
+    saved = ckpt.load(checkpoint, with_velocity=True)
+    assert saved.path is not None
+    require(saved.path.is_dir(), f"{saved.path.parent} is damaged, so no temperature can be stored in it",
+            "name the run's other checkpoint")
+    model = model_from_checkpoint(replace(saved, calibration={}), choose_device(device))
+    images = open_evaluation_set([model], data, split)
+    with Bar("computing logits", "images") as bar:
+        logits_NK = calibration.compute_logits(model, images.images, batch_size=batch_size, on_progress=bar)
+    labels_N = images.label_map[images.images.labels].numpy()
+    found = calibration.calibrate(logits_NK, labels_N, images.images.content_hashes)
+    if found.helps:
+        ckpt.save(replace(saved, calibration=found.stored()), saved.path)
+    if json_:
+        print(json.dumps({"checkpoint": str(saved.path), **found.to_json(), "stored": found.helps,
+                          "measured": images.selection.to_json()}, indent=2))
+        return
+    print(f"{saved.path}: ", end="")
+    for line in calibration_text(found):
+        print(line)
+    print(images.selection.describe())
+    print(f"stored in {saved.path}: predict, evaluate, serve and export use it" if found.helps else
+          f"not stored: it does not lower the loss of the images that it was not fitted on; {saved.path} is unchanged")

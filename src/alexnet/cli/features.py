@@ -1,0 +1,119 @@
+"""The `features` and `map` commands: a layer's output for every image as a file, or as a page of points."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.notes import say
+from alexnet.api import open_data
+from alexnet.cli.app import HTML_FILE, INTERPRET, Device, Json, app, at_least_1, check_output
+
+MOST_POINTS = 3000
+"""Images in a map by default: t-SNE of them takes about 20 seconds."""
+
+
+@app.command(name="features", group=INTERPRET, sort_key=4)
+def features_(
+    checkpoint: str, data: str, out: Path, /, *, layer: str | None = None, pool: bool = False,
+    split: Literal["train", "val", "all"] = "all", device: Device = "auto", json_: Json = False,
+) -> None:
+    """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
+
+    The file holds float32 features of the center crops, one row an image. It is written batch by batch, so it may be
+    larger than the memory. Parquet needs pyarrow: `pip install 'alexnet[parquet]'`.
+
+    Args:
+        checkpoint: A checkpoint or a run folder.
+        data: Images: class folders, a packed folder, or a name such as cifar10.
+        out: File to write, .npz or .parquet.
+        layer: A layer's name, such as conv5, fc6 or relu7; see `alexnet explain`. Default: the activations of the last
+            hidden layer.
+        pool: Average each feature map over its rows and columns, instead of flattening the maps.
+        split: train, val or all.
+    """
+    from alexnet.inference import features
+
+    check_output(out, features.ENDINGS)
+    if out.suffix == ".parquet":
+        features.require_parquet()
+    limit_openmp_spinning()
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.predictor import model_from_checkpoint
+    from alexnet.models.formats.open_weights import open_weights
+
+    saved = open_weights(checkpoint)
+    model = model_from_checkpoint(saved, choose_device(device))
+    layer = layer or model.feature_layer
+    features.check_layer(model, layer, pool)
+    packed = open_data(data, model.preprocess.spec.side)
+    with Bar(f"features of {layer}", "images") as bar:
+        written = features.write_features(
+            out, model, packed, packed.splits if split == "all" else (split,), checkpoint=saved.describe()["sha256"],
+            layer=layer, pool=pool, on_progress=bar)
+    if json_:
+        print(json.dumps({"file": str(out), "images": written.images, "features": written.features, "layer": layer,
+                          "pooled": pool}))
+    else:
+        print(f"{out}: {written.images:,} images, {written.features:,} features each ({layer}"
+              f"{', averaged over each map' if pool else ''}), {out.stat().st_size / 1e6:,.1f} MB")
+
+
+@app.command(name="map", group=INTERPRET, sort_key=5)
+def map_(
+    checkpoint: str, data: str, /, *, out: Path = Path("figures/map.html"), layer: str | None = None,
+    split: str | None = None, images: int = MOST_POINTS, device: Device = "auto", json_: Json = False,
+) -> None:
+    """Draw a map of images by their features (PCA, then t-SNE): an offline page with thumbnails and class colors.
+
+    It needs scikit-learn: `pip install 'alexnet[map]'`.
+
+    Args:
+        checkpoint: A checkpoint or a run folder.
+        data: Images: class folders, a packed folder, or a name such as cifar10.
+        out: Page to write, .html.
+        layer: Layer whose output is mapped. Default: the activations of the last hidden layer.
+        split: train or val. Default: val, if there is one.
+        images: Images on the map at most, evenly spaced in the split.
+    """
+    at_least_1(images=images)
+    check_output(out, HTML_FILE)
+
+    from alexnet.inference.image_map import embed, require_map
+
+    require_map()
+    limit_openmp_spinning()
+
+    import numpy as np
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.features import check_layer, feature_batches
+    from alexnet.inference.predictor import load
+    from alexnet.reproduce.pages.image_map import write_image_map
+
+    model = load(checkpoint, choose_device(device))
+    layer = layer or model.feature_layer
+    check_layer(model, layer, pool=False)
+    packed = open_data(data, model.preprocess.spec.side)
+    split = split or ("val" if "val" in packed.splits else "train")
+    shown = packed.split(split)
+    indices = shown.sample(images)
+    batches = []
+    with Bar(f"features of {layer}", "images") as bar:
+        for batch in feature_batches(model, shown, layer, indices=indices):
+            batches.append(batch)
+            bar(sum(map(len, batches)), len(indices))
+    say(f"t-SNE of {len(indices):,} images")
+    write_image_map(out, embed(np.concatenate(batches)), shown, indices, packed.classes,
+                    title=f"{packed.source}, {split}, by {checkpoint}", layer=layer)
+    if json_:
+        print(json.dumps({"page": str(out), "images": len(indices), "all_images": len(shown), "layer": layer,
+                          "split": split}))
+    else:
+        left_out = f" of {len(shown):,}; the others are left out (--images)" if len(indices) < len(shown) else ""
+        print(f"page: {out}, {len(indices):,} images{left_out}")

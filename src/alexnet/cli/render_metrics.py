@@ -1,0 +1,164 @@
+"""Text and tables of measured networks: errors, per-class metrics, calibration, and comparisons of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # these bring torch or rich
+    from rich.console import RenderableType
+
+    from alexnet.inference.calibration import Calibration, CalibrationError
+    from alexnet.inference.class_metrics import Baselines, PerClassMetrics
+    from alexnet.inference.comparison import PairedTest
+    from alexnet.inference.metrics import Errors
+    from alexnet.reproduce.run_settings import DifferingSetting
+
+
+def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> str:
+    """What was measured, and the errors with their intervals, in lines. Of five classes there is no top-5 error.
+
+    Args:
+        errors: the sums.
+        views: views of each image: 1 or 10.
+        networks: networks in the ensemble.
+        classes: of the network.
+    """
+    from alexnet.inference.metrics import has_top5, wilson
+
+    lines = [f"{_plural(errors.images, 'image')}, {_plural(views, 'view')}, {_plural(networks, 'network')}, "
+             f"loss {errors.loss:.4f}"]
+    counts = [("top-1 error", errors.top1_wrong), *([("top-5 error", errors.top5_wrong)] * has_top5(classes))]
+    for name, wrong in counts:
+        low, high = wilson(wrong, errors.images)
+        lines.append(f"{name} {wrong / max(errors.images, 1):7.2%}   (95% interval {low:.2%} to {high:.2%})")
+    return "\n".join(lines)
+
+
+def baselines_text(found: Baselines) -> str:
+    """The errors of guessing, in one line."""
+    return (f"Chance: {found.chance_top1_error:.1%} top-1 error; largest class alone ({found.largest_class}): "
+            f"{found.largest_class_error:.1%}")
+
+
+def _plural(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def per_class_table(found: PerClassMetrics) -> RenderableType:
+    """A row for each class, and the means below. A dash: undefined, since there is nothing to divide by."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("class", "images", "predicted", "precision", "recall", "F1", "AUC"):
+        table.add_column(title, justify="left" if title == "class" else "right", no_wrap=title != "class")
+    for each in found.classes:
+        table.add_row(escape(each.name), f"{each.images:,}", f"{each.predicted:,}",
+                      _with_interval(each.precision, each.precision_interval),
+                      _with_interval(each.recall, each.recall_interval), _with_interval(each.f1, each.f1_interval),
+                      _decimal(each.auc))
+    return Group(
+        table, "",
+        f"Balanced accuracy {_percent(found.balanced_accuracy)} (mean recall), macro F1 {_percent(found.macro_f1)}, "
+        f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): each class counts the same.",
+        "Percent, with 95% intervals (Wilson) in brackets. -: undefined, as the class has no images or no predictions.")
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None or interval is None:
+        return "-"
+    return f"{100 * value:.1f} ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def calibration_text(found: Calibration) -> Iterator[str]:
+    """The temperature and the errors before and after it, in lines."""
+    yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; the logits are "
+           "divided by it, which changes no top-1 prediction of one view")
+    yield f"measured on {found.measured_images:,} other images:"
+    for name, error in (("before", found.before), ("after", found.after)):
+        yield f"  {name:<7} {_calibration_error(error)}"
+    yield ("ECE: expected calibration error, the mean gap between confidence and accuracy over 15 bins of equal width "
+           "(Guo et al. 2017), with its 95% interval (bootstrap). On so few images, a perfectly calibrated network "
+           f"would measure {found.after.ece_if_calibrated:.1%} on average.")
+
+
+def _calibration_error(error: CalibrationError) -> str:
+    low, high = error.ece_interval
+    return f"ECE {error.ece:6.2%} ({low:.2%} to {high:.2%})   loss {error.loss:.4f}"
+
+
+def comparison_table(
+    names: Sequence[str], settings: Sequence[DifferingSetting], errors: Sequence[Errors], tests: Sequence[PairedTest],
+    classes: int,
+) -> RenderableType:
+    """Differing settings, errors, and a verdict on each pair of runs.
+
+    Args:
+        names: of the runs.
+        settings, errors, tests: of the runs.
+        classes: of the networks.
+    """
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    from alexnet.inference.metrics import has_top5
+
+    differing = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("setting", *names):
+        differing.add_column(escape(title), overflow="fold")
+    for setting in settings:
+        differing.add_row(escape(setting.name), *(escape(_setting(value)) for value in setting.values))
+    measured = Table(box=None, pad_edge=False, header_style="bold")
+    titles = ("top-1 error", "95% interval", *(["top-5 error"] * has_top5(classes)), "loss")
+    for title in ("run", *titles):
+        measured.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
+    for name, each in zip(names, errors, strict=True):
+        low, high = each.to_json()["interval"]["top1_error"]
+        top5 = [f"{each.top5_error:.2%}"] * has_top5(classes)
+        measured.add_row(escape(name), f"{each.top1_error:.2%}", f"{low:.2%} to {high:.2%}", *top5, f"{each.loss:.4f}")
+    verdicts = [escape(line) for test in tests for line in paired_test_text(test, names, len(tests))]
+    return Group(differing if settings else "The recorded settings are the same.", "", measured, "", *verdicts)
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iterator[str]:
+    """One comparison in two sentences: the verdict with its numbers, and whether the images suffice.
+
+    Args:
+        test: the comparison.
+        names: of all networks.
+        tests: comparisons that are made, by which p is corrected.
+    """
+    first, second = names[test.first], names[test.second]
+    points, (low, high) = 100 * test.difference, (100 * end for end in test.interval)
+    p_value = f"p = {test.p_value:.2g}" + (f", {test.adjusted_p_value:.2g} after Holm's correction for {tests} tests"
+                                           if tests > 1 else "")
+    counts = (f"only the first is right about {_plural(test.only_first_right, 'image')}, only the second about "
+              f"{test.only_second_right:,}")
+    if test.significant:
+        better = second if test.difference > 0 else first
+        yield (f"{first} and {second}: {better} is better, by {abs(points):.1f} points of top-1 error (95% interval of "
+               f"the difference {low:+.1f} to {high:+.1f}; {counts}; McNemar's exact test: {p_value})")
+    else:
+        yield (f"{first} and {second}: no difference is shown: {points:+.1f} points of top-1 error (95% interval "
+               f"{low:+.1f} to {high:+.1f}; {counts}; McNemar's exact test: {p_value})")
+    needed = "" if test.significant or test.images_needed is None or test.images_needed <= test.images else (
+        f"; to show the measured one takes about {test.images_needed:,}")
+    yield (f"{test.images:,} images show a difference of {100 * test.detectable:.1f} points or more in 4 of 5 such "
+           f"tests{needed}.")

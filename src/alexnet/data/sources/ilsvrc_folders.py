@@ -1,0 +1,81 @@
+"""ImageNet unpacked: train/WNID/, and a flat val/ that LOC_val_solution.csv (Kaggle) or the devkit labels."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from alexnet.data.dataset import Dataset
+from alexnet.data.imagenet_classes import NAMES
+from alexnet.data.sources.folders import WNID
+from alexnet.data.sources.ilsvrc import DEVKIT, META, TRUTH, read_devkit, read_synsets
+from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset
+from alexnet.data.sources.tables import parse_table
+from alexnet.data.tree import FileTree, FolderTree
+from alexnet.errors import UserError, require
+
+SOLUTION = "LOC_val_solution.csv"
+
+_VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)
+
+
+def find_flat_validation(tree: FileTree) -> list[str]:
+    """ILSVRC-2012's validation images that are not in folders of their classes."""
+    return [file for file in image_files(tree) if _VALIDATION.fullmatch(posixpath.basename(file))
+            and not WNID.fullmatch(posixpath.basename(posixpath.dirname(file)))]
+
+
+def open_flat_validation(tree: FileTree, validation: list[str], held_out: float, seed: int) -> Dataset:
+    """The validation images with the labels of a file in the data, and the training images in folders of WordNet IDs.
+
+    Args:
+        validation: as `find_flat_validation` found them.
+
+    Raises:
+        UserError: no file labels the validation images.
+    """
+    labels, source = _validation_labels(tree)
+    images, unlabeled, flat = [], [], set(validation)
+    for file in image_files(tree):
+        parts = file.split("/")[:-1]
+        if file in flat:
+            match = _VALIDATION.fullmatch(posixpath.basename(file))
+            wnid, split = labels.get(int(match[1]), "") if match else "", "val"
+        else:
+            wnid, split = next(filter(WNID.fullmatch, parts), ""), "val" if "val" in parts else "train"
+        if wnid:
+            images.append(LabeledImage(file, wnid, split))
+        else:
+            unlabeled.append(file)
+    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}"]
+    return make_dataset(tree, images, held_out, seed, notes, unlabeled, NAMES)
+
+
+def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
+    """The WordNet ID of each validation image by its number, and the file that says so."""
+    named = {posixpath.basename(file): file for file in tree.files}
+    if SOLUTION in named:
+        return _read_solution(tree, named[SOLUTION]), named[SOLUTION]
+    if TRUTH in named and META in named:
+        synsets = read_synsets(tree.read(named[META]))
+        numbers = [int(line) for line in tree.read(named[TRUTH]).split()]
+    elif isinstance(tree, FolderTree) and f"{DEVKIT}.tar.gz" in tree.files:
+        synsets, numbers = read_devkit(tree.root)
+    else:
+        raise UserError(f"{tree.source} has ImageNet's validation images in one folder, and no file with their labels",
+                        f"put Kaggle's {SOLUTION}, or ImageNet's {DEVKIT}.tar.gz, into {tree.source}")
+    require(set(numbers) <= set(synsets), f"{TRUTH} in {tree.source} has a class that {META} does not have",
+            "download the devkit again")
+    return {index: synsets[number].wnid for index, number in enumerate(numbers, 1)}, TRUTH
+
+
+def _read_solution(tree: FileTree, file: str) -> dict[int, str]:
+    """Kaggle's table of ImageId and PredictionString, which begins with the WordNet ID."""
+    table = parse_table(tree.read(file), file)
+    require({"ImageId", "PredictionString"} <= set(table.header), f"{file} in {tree.source} has not the columns of "
+            "Kaggle's table, ImageId and PredictionString", "download it again")
+    pairs = zip(table.column("ImageId"), table.column("PredictionString"), strict=True)
+    labels = {name.rpartition("_")[2]: text.partition(" ")[0] for name, text in pairs}
+    require(all(number.isdecimal() and WNID.fullmatch(wnid) for number, wnid in labels.items()),
+            f"{file} in {tree.source} has a row without an image number or a WordNet ID", "download it again")
+    return {int(number): wnid for number, wnid in labels.items()}

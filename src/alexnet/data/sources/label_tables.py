@@ -1,0 +1,211 @@
+"""Images labeled by a table beside them: metadata.csv, labels.csv, Kaggle's train.csv, Roboflow's _classes.csv."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet.data.dataset import Dataset
+from alexnet.data.image_tree import is_image
+from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels
+from alexnet.data.sources.labeled import LabeledImage, image_files, left_out, make_dataset, split_name, split_of_folder
+from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
+from alexnet.data.tree import FileTree, is_junk_file
+from alexnet.errors import UserError, require
+
+_MAX_DEPTH = 2
+"""Folders below the root in which tables are looked for."""
+_MAX_FOUND = 50
+"""Tables that are read without being asked for."""
+
+
+class ImageIndex:
+    """Finds the image that a cell of a table names: by its path or name, with or without the extension.
+
+    Upper and lower case, and the Unicode form, do not matter. A folder in front that the data do not have, such as
+    `/kaggle/input/`, does not either.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        for file in files:
+            self._by_stem[_stem(_key(file))].append(file)
+
+    def find(self, cell: str, folder: str = "", split: str = "") -> list[str]:
+        """The images that a cell may mean: one, none, or several that cannot be told apart.
+
+        Args:
+            folder: of the table. An image there, or below, is preferred.
+            split: of the table or row. An image in a folder of that split is preferred.
+        """
+        key = _key(cell.replace("\\", "/").removeprefix("./")).strip("/")
+        candidates = self._by_stem.get(_stem(key), []) or self._by_stem.get(_name(key), [])
+        if is_image(key):
+            candidates = [file for file in candidates if _name(_key(file)) == _name(key)]
+        if len(candidates) > 1:
+            shared = [_shared_parts(_stem_path(_key(file)), _stem_path(key)) for file in candidates]
+            candidates = [file for file, parts in zip(candidates, shared, strict=True) if parts == max(shared)]
+        for preferred in ([file for file in candidates if not folder or file.startswith(f"{folder}/")],
+                          [file for file in candidates if split_of_folder(file) == (split or "train")]):
+            candidates = preferred if len(candidates) > 1 and preferred else candidates
+        return candidates
+
+
+def _key(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _stem(path: str) -> str:
+    """The file's name without the extension of an image."""
+    name = _name(path)
+    return name.rpartition(".")[0] if is_image(name) else name
+
+
+def _stem_path(path: str) -> list[str]:
+    return [*path.split("/")[:-1], _stem(path)]
+
+
+def _shared_parts(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many parts two paths have in common, from their ends."""
+    count = 0
+    while count < min(len(first), len(second)) and first[-1 - count] == second[-1 - count]:
+        count += 1
+    return count
+
+
+# --- One table --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table, and the images of the data that it labels."""
+
+    table: Table
+    columns: Columns
+    images: tuple[LabeledImage, ...]
+    notes: tuple[str, ...]
+
+
+def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> LabelTable:
+    """Find the image of each row.
+
+    Args:
+        folder: of the table within the data.
+
+    Raises:
+        UserError: the columns are unclear, or a row may mean several images, or two rows disagree on an image.
+    """
+    table = _with_header(table, index)
+    table_split = split_name(table.name.rpartition("/")[2].rpartition(".")[0].split("_")[0]) or ""
+    columns = find_columns(table, lambda cell: bool(cell and index.find(cell, folder, table_split)))
+    found: dict[str, LabeledImage] = {}
+    absent, unlabeled, repeated = [], [], []
+    splits = table.column(columns.split) if columns.split else [""] * len(table.rows)
+    for cell, label, split in zip(table.column(columns.file), _labels(table, columns), splits, strict=True):
+        split = split_name(split) or table_split
+        files = index.find(cell, folder, split) if cell else []
+        if len(files) > 1:
+            raise UserError(f"{table.name} names {cell}, which may be {files[0]} or {files[1]}",
+                            "give paths relative to the data")
+        if not files:
+            absent.append(cell or "a row without a name")
+        elif not label:
+            unlabeled.append(cell)
+        else:
+            image = LabeledImage(files[0], label, split or split_of_folder(files[0]))
+            repeated += [cell] if files[0] in found else []
+            if found.setdefault(files[0], image) != image:
+                raise UserError(f"{table.name} labels {cell} twice: {found[files[0]].label!r} and {label!r}",
+                                "leave one of the rows out")
+    notes = [*left_out(absent, "row", f"of {table.name} without an image in the data"),
+             *left_out(unlabeled, "row", f"of {table.name} without a {'single class' if columns.one_hot else 'label'}"),
+             *left_out(repeated, "row", f"of {table.name} equal to an earlier one")]
+    return LabelTable(table, columns, tuple(found.values()), tuple(notes))
+
+
+def _with_header(table: Table, index: ImageIndex) -> Table:
+    """The table; if its first line names an image, it has no header, and its columns are called by their numbers."""
+    if not any(is_image(cell) and index.find(cell) for cell in table.header):
+        return table
+    header = tuple(f"column {number}" for number in range(1, len(table.header) + 1))
+    return Table(table.name, header, [table.header, *table.rows], table.encoding)
+
+
+def _labels(table: Table, columns: Columns) -> list[str]:
+    """The label of each row; "" for a row of a one-hot table with no or several ones."""
+    if columns.label:
+        return table.column(columns.label)
+    rows = zip(*map(table.column, columns.one_hot), strict=True)
+    return [columns.one_hot[ones[0]] if (ones := one_hot_labels(row)) and len(ones) == 1 else "" for row in rows]
+
+
+# --- The tables of a data set -----------------------------------------------------------------------------------------
+
+
+def open_table(tree: FileTree, labels: str | Path, held_out: float, seed: int) -> Dataset:
+    """The images labeled by a table that the user names: a file, or a file within the data."""
+    path, inside = Path(labels), Path(labels).as_posix()
+    if path.is_file():
+        data = path.read_bytes()
+    elif inside in tree.files:
+        data = tree.read(inside)
+    else:
+        raise UserError(f"there is no table {labels}, on disk or in {tree.source}", "name a CSV, TSV or JSONL file")
+    files = image_files(tree)
+    table = read_label_table(parse_table(data, str(labels)), ImageIndex(files))
+    return _dataset(tree, [table], files, held_out, seed)
+
+
+def find_tables(tree: FileTree) -> tuple[list[LabelTable], list[UserError]]:
+    """The tables in the data that label its images, and why others do not."""
+    names = [file for file in tree.files if file.lower().endswith(TABLE_EXTENSIONS)
+             and file.count("/") <= _MAX_DEPTH and not is_junk_file(_name(file))][:_MAX_FOUND]
+    found, problems = [], []
+    index = ImageIndex(image_files(tree)) if names else None
+    for name in names:
+        assert index
+        try:
+            require("submission" not in _name(name).lower(), f"{name} is a form for predictions, without true labels")
+            found.append(read_label_table(parse_table(tree.read(name), name), index, name.rpartition("/")[0]))
+        except UserError as error:
+            problems.append(error)
+    return [table for table in found if table.images], problems
+
+
+def open_found_tables(
+    tree: FileTree, tables: Sequence[LabelTable], unused: Sequence[UserError], held_out: float, seed: int,
+) -> Dataset:
+    """The images labeled by the tables that `find_tables` found."""
+    return _dataset(tree, tables, image_files(tree), held_out, seed,
+                    [f"not used: {error.problem}" for error in unused])
+
+
+def contradicts_folders(table: LabelTable) -> bool:
+    """Whether the labels are neither finer nor coarser than the folders that the images are in."""
+    pairs = {(image.file.rpartition("/")[0], image.label) for image in table.images}
+    folders, labels = {folder for folder, _ in pairs}, {label for _, label in pairs}
+    return len(pairs) > max(len(folders), len(labels))
+
+
+def _dataset(
+    tree: FileTree, tables: Sequence[LabelTable], files: Sequence[str], held_out: float, seed: int,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    images: dict[str, LabeledImage] = {}
+    said: list[str] = []
+    for table in tables:
+        encoding = "" if table.table.encoding == "utf-8" else f", read as {table.table.encoding}"
+        said += [f"labels: {table.table.name} ({table.columns}{encoding})", *table.notes]
+        for image in table.images:
+            other = images.setdefault(image.file, image)
+            require(other.label == image.label, f"two tables label {image.file}: {other.label!r}, and {image.label!r} "
+                    f"in {table.table.name}", "name the right one with --labels FILE.csv")
+    unlabeled = [file for file in files if file not in images]
+    return make_dataset(tree, images.values(), held_out, seed, [*said, *notes], unlabeled)

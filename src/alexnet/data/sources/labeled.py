@@ -1,0 +1,119 @@
+"""Images whose labels do not come from folders (a table, file names, annotations) -> a data set with splits."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
+from alexnet.data.image_tree import HERE, gather_images
+from alexnet.data.imagenet_classes import NAMES
+from alexnet.data.layout import hold_out
+from alexnet.data.sources.folders import WNID
+from alexnet.data.split_names import split_kinds
+from alexnet.data.tree import FileTree
+from alexnet.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledImage:
+    """An image file of a tree, and what is known of it."""
+
+    file: str
+    label: str
+    split: str = ""
+    """`train`, `val` or `test`; "" if no split is stated."""
+
+
+def image_files(tree: FileTree) -> list[str]:
+    """The files that count as images, without those of operating systems and of alexnet itself."""
+    return sorted(gather_images(tree)[0].all_images())
+
+
+def split_name(word: str) -> str:
+    """`train`, `val` or `test` if the word means that, such as `Training` or `valid`; else ""."""
+    kind = split_kinds([word]).get(word, "unlabeled")
+    return "" if kind == "unlabeled" else kind
+
+
+def split_of_folder(file: str) -> str:
+    """The split that the first folder with the name of a split states, such as `val` of `valid/a.jpg`; else ""."""
+    return next(filter(None, map(split_name, file.split("/")[:-1])), "")
+
+
+def make_dataset(
+    tree: FileTree, images: Iterable[LabeledImage], held_out: float, seed: int, notes: Sequence[str],
+    unlabeled: Sequence[str] = (), words: Mapping[str, str] | None = None,
+) -> Dataset:
+    """The data set of these images.
+
+    Args:
+        held_out, seed: as for `layout.read_layout`, where the images have no validation split.
+        notes: what the source understood and left out.
+        unlabeled: files that are images and have no label.
+        words: readable names of labels that are WordNet IDs.
+
+    Raises:
+        UserError: there are fewer than two classes, or two that differ in upper and lower case only, or one without
+            training images.
+    """
+    by_split: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for image in sorted(images, key=lambda image: image.file):
+        by_split[image.split or "train"][image.label].append(image.file)
+    labels = sorted({label for files in by_split.values() for label in files})
+    labels.sort(key=int if are_numbers(labels) else None)
+    _require_classes(tree, labels)
+    splits, held_out, split_notes = _choose_splits(by_split, held_out, seed)
+    if missing := [label for label in labels if not splits["train"].get(label)]:
+        raise UserError(f"{tree.source} has no training images of class {missing[0]!r}", "add some, or leave it out")
+    number = {label: index for index, label in enumerate(labels)}
+    wnids = tuple(labels) if all(map(WNID.fullmatch, labels)) else None
+    classes = distinct([(words or NAMES).get(wnid, wnid) for wnid in wnids], wnids) if wnids else tuple(labels)
+    counts = ", ".join(f"{sum(map(len, files.values())):,} {split}" for split, files in splits.items())
+    said = [*notes, *left_out(unlabeled, "image", "without a label"), f"{len(labels):,} classes; images: {counts}"]
+    ignored = [Ignored(HERE, "images without a label", len(unlabeled))] if unlabeled else []
+    return Dataset(
+        tree.name, classes,
+        {split: [tree.image(file, number[label]) for label in labels for file in files.get(label, ())]
+         for split, files in splits.items()},
+        tree.source, wnids, (*said, *split_notes), held_out=held_out, ignored=(*gather_images(tree)[1], *ignored))
+
+
+def _require_classes(tree: FileTree, classes: Sequence[str]) -> None:
+    if len(classes) < 2:
+        holds = f"one class, {classes[0]!r}" if classes else "no labeled images"
+        raise UserError(f"{tree.source} holds {holds}, and a classifier needs two or more", "check the labels")
+    spellings = Counter(name.casefold() for name in classes)
+    if same := [name for name in classes if spellings[name.casefold()] > 1]:
+        raise UserError(f"the labels {same[0]!r} and {same[1]!r} differ in upper and lower case only",
+                        "give both the same spelling")
+
+
+def _choose_splits(
+    by_split: Mapping[str, Mapping[str, list[str]]], held_out: float, seed: int,
+) -> tuple[dict[str, Mapping[str, list[str]]], float, list[str]]:
+    """The splits, the fraction that was held out, and notes on both."""
+    splits = dict(by_split)
+    if "train" not in splits:  # only val, or only test: data without a split
+        splits["train"] = splits.pop("val" if "val" in splits else "test")
+    if "val" not in splits and "test" in splits:
+        splits["val"] = splits.pop("test")
+        return splits, 0.0, ["the test images are the validation set, as there is no other: they choose the best epoch"]
+    if "val" in splits or not held_out:
+        return splits, 0.0, []
+    splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, "")
+    held = sum(map(len, splits["val"].values()))
+    return splits, held_out, [f"there is no validation split, so {held_out:.0%} of each class was held out "
+                              f"({held:,} images, chosen by name and seed {seed})"]
+
+
+def left_out(names: Sequence[str], noun: str, why: str) -> list[str]:
+    """A note on what was left out, with the number and the first of the names; none if there are none.
+
+    Args:
+        noun: what the names are, in the singular.
+        why: what is wrong with them, to follow the noun.
+    """
+    plural = "s" * (len(names) != 1)
+    return [f"left out: {len(names):,} {noun}{plural} {why}, such as {names[0]}"] if names else []

@@ -1,0 +1,223 @@
+"""Parquet files as Hugging Face's datasets stores images: columns `image` and `label`, class names in the metadata.
+
+A row of a Parquet file can only be read with its whole row group, and training reads images in a mixed order. So the
+encoded images are copied once into a tar in the user's cache, from which each is read alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.cache import cache_folder
+from alexnet._runtime.locks import file_lock
+from alexnet._runtime.progress import Bar
+from alexnet.data.archives import TarTree
+from alexnet.data.dataset import Dataset
+from alexnet.data.sources.labeled import LabeledImage, left_out, make_dataset, split_name
+from alexnet.data.tree import FileTree
+from alexnet.errors import UserError, require
+
+LABELS = ("label", "labels", "fine_label", "class", "target")
+"""Columns of labels, in this order of preference."""
+
+_ROWS = 64
+"""Rows that are read at a time."""
+
+
+def is_parquet(file: str) -> bool:
+    return file.lower().endswith(".parquet")
+
+
+def find_parquet(tree: FileTree) -> list[str]:
+    """The Parquet files of the tree."""
+    return [file for file in tree.files if is_parquet(file)]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a file's columns mean."""
+
+    image: str
+    label: str
+    names: tuple[str, ...]
+    """The class names by label, where the metadata have them; else empty."""
+
+
+def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, seed: int) -> Dataset:
+    """The images of Parquet files; the file names say the splits, such as `train-00000-of-00002.parquet`.
+
+    Args:
+        files: paths relative to `root`.
+        name: of the data set.
+
+    Raises:
+        UserError: pyarrow is not installed, a file is damaged, or its columns are unclear.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise UserError("Parquet files need pyarrow", "pip install 'alexnet[parquet]'") from error
+    columns = {file: _find_columns(root / file) for file in files}
+    first = columns[files[0]]
+    for file, found in columns.items():
+        require(found == first, f"{root / file} has other columns or class names than {root / files[0]}",
+                "name a folder with the files of one data set")
+    tree = _ParquetImages(TarTree(_copied(root, files, first.image), root / files[0] if len(files) == 1 else root),
+                          name)
+    images, unlabeled = [], []
+    for index, file in enumerate(files):
+        for row, label in enumerate(_label_cells(root / file, first)):
+            member = _member(index, row)
+            if label and member in tree.files:
+                images.append(LabeledImage(member, label, split_of_parquet(file)))
+            else:
+                unlabeled.append(f"row {row} of {file}")
+    notes = [f"Parquet: {len(files):,} file{'s' * (len(files) != 1)}, images in column {first.image!r}, labels in "
+             f"{first.label!r}", *left_out(unlabeled, "row", "without an image or a label")]
+    return make_dataset(tree, images, held_out, seed, notes)
+
+
+def split_of_parquet(file: str) -> str:
+    """The split by the file's name, else by its folders, the innermost first; "" if none is the name of a split."""
+    *folders, name = file.split("/")
+    stem = re.split(r"[-_.]", name)[0]
+    return next(filter(None, map(split_name, (stem, *reversed(folders)))), "")
+
+
+class _ParquetImages:
+    """The copied images as a tree under the data set's own name."""
+
+    def __init__(self, copied: TarTree, name: str) -> None:
+        self.name, self.source, self.folders, self.skipped = name, copied.source, copied.folders, copied.skipped
+        self.files = copied.files
+        self.read, self.image = copied.read, copied.image
+
+
+def _member(index: int, row: int) -> str:
+    """Name of a row's image in the copy."""
+    return f"{index:05}/{row:08}"
+
+
+# --- Columns ----------------------------------------------------------------------------------------------------------
+
+
+def _find_columns(path: Path) -> Columns:
+    """Which columns hold images and labels. Raises UserError if that is unclear."""
+    schema = _open(path).schema_arrow
+    features = _features(schema.metadata or {})
+    names = list(schema.names)
+    images = [name for name in names if features.get(name, {}).get("_type") == "Image"]
+    images = images or [name for name in names if _holds_bytes(schema.field(name).type)]
+    require(len(images) == 1, f"{path} has {len(images) or 'no'} columns of images (columns: {', '.join(names)})",
+            "one column must be a struct of bytes and path, as Hugging Face's datasets writes it")
+    class_labels = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
+    candidates = class_labels or [name for name in names if name in LABELS]
+    label = candidates[0] if len(candidates) == 1 else next((name for name in LABELS if name in candidates), "")
+    require(bool(label), f"{path} has no clear column of labels (columns: {', '.join(names)})",
+            "name the column of labels label")
+    return Columns(images[0], label, tuple(map(str, features.get(label, {}).get("names") or ())))
+
+
+def _features(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:  # JSON of another program
+    """The features that Hugging Face's datasets describes in a schema; empty if it does not."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {str(name): feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _holds_bytes(kind: Any) -> bool:  # an Arrow type
+    import pyarrow
+
+    if pyarrow.types.is_struct(kind):
+        return any(kind.field(index).name == "bytes" for index in range(kind.num_fields))
+    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+
+# --- Rows -------------------------------------------------------------------------------------------------------------
+
+
+def _open(path: Path) -> Any:  # a ParquetFile
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read as Parquet: {error}", "download it again") from error
+
+
+def _cells(path: Path, column: str) -> Iterator[Any]:
+    """The cells of a column, one after another."""
+    import pyarrow
+
+    try:
+        for batch in _open(path).iter_batches(_ROWS, columns=[column]):
+            yield from batch.column(0).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}", "download it again") from error
+
+
+def _label_cells(path: Path, columns: Columns) -> Iterator[str]:
+    """The label of each row as text; "" if there is none. Hugging Face marks unlabeled rows with -1."""
+    for cell in _cells(path, columns.label):
+        if cell is None or cell == -1:
+            yield ""
+        elif not columns.names:
+            yield str(cell)
+        elif isinstance(cell, int) and 0 <= cell < len(columns.names):
+            yield columns.names[cell]
+        else:
+            raise UserError(f"{path} has the label {cell!r}, and {len(columns.names)} class names", "download it again")
+
+
+def _image_bytes(cell: Any, path: Path) -> bytes:
+    """The encoded image of a cell; b"" if it has none."""
+    if isinstance(cell, dict):
+        if cell.get("bytes") is None and cell.get("path"):
+            raise UserError(f"{path} holds paths of images, such as {cell['path']}, and not the images",
+                            "name the folder of the images, with a table of file_name and label")
+        cell = cell.get("bytes")
+    return cell or b""
+
+
+def _copied(root: Path, files: Sequence[str], column: str) -> Path:
+    """The tar with all images, made if it is not in the cache."""
+    digest = hashlib.sha256(f"{root.resolve()}\0{column}".encode("utf-8", "surrogateescape"))
+    for file in files:
+        status = (root / file).stat()
+        digest.update(f"\0{file}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
+    dest = cache_folder() / "decompressed" / f"parquet-{digest.hexdigest()[:12]}.tar"
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(dest.with_suffix(".lock")):
+        if not dest.is_file():
+            total = sum((root / file).stat().st_size for file in files)
+            require(shutil.disk_usage(dest.parent).free > 1.2 * total,
+                    f"the images of {root} ({total / 1e6:,.0f} MB) do not fit on the disk of {dest.parent}",
+                    "free some space, or set XDG_CACHE_HOME to a folder on a larger disk")
+            replace_file(dest, lambda temporary: _copy(root, files, column, temporary))
+    return dest
+
+
+def _copy(root: Path, files: Sequence[str], column: str, dest: Path) -> None:
+    with tarfile.open(dest, "w") as tar, Bar(f"copying the images of {root.name} once", "images") as bar:
+        total, done = sum(_open(root / file).metadata.num_rows for file in files), 0
+        for index, file in enumerate(files):
+            for row, cell in enumerate(_cells(root / file, column)):
+                if data := _image_bytes(cell, root / file):
+                    member = tarfile.TarInfo(_member(index, row))
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+                done += 1
+                bar(done, total)

@@ -1,0 +1,81 @@
+"""Labels in file names, such as `cat.0.jpg`: the pattern that --label-pattern gives, and a suggestion of one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from alexnet.data.dataset import Dataset
+from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset, split_of_folder
+from alexnet.data.tree import FileTree
+from alexnet.errors import UserError, require
+
+_FIELDS = {"label": r"(?P<label>.+?)", "n": r"\d+", "any": ".*"}
+"""What may stand in braces in a simple pattern."""
+
+_EXAMPLES = "such as '{label}.{n}.jpg', or a regular expression such as '(?P<label>[a-z]+)\\.\\d+'"
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a simple pattern, whose other characters stand for themselves, or of one as it is.
+
+    A simple pattern has {label} and may have {n}, digits, and {any}. Raises UserError without a label.
+    """
+    if "{label}" in pattern:
+        parts = re.split(r"\{(\w+)\}", pattern)
+        unknown = [part for part in parts[1::2] if part not in _FIELDS]
+        require(not unknown, f"the label pattern {pattern!r} has {{{''.join(unknown[:1])}}}",
+                "only {label}, {n} (digits) and {any} have a meaning")
+        require(parts.count("label") == 1, f"the label pattern {pattern!r} has {{label}} twice")
+        return re.compile("".join(_FIELDS[part] if index % 2 else re.escape(part) for index, part in enumerate(parts))
+                          + r"\Z", re.IGNORECASE)
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"the label pattern {pattern!r} is not a regular expression: {error}",
+                        f"give one {_EXAMPLES}") from error
+    require("label" in compiled.groupindex, f"the label pattern {pattern!r} has no group named label",
+            f"give one {_EXAMPLES}")
+    return compiled
+
+
+def open_pattern(tree: FileTree, pattern: str, held_out: float, seed: int) -> Dataset:
+    """The images whose names match a pattern from their beginning; its group `label` is the class.
+
+    A pattern with a slash is matched against the path within the data, any other against the file's name.
+    """
+    expression, found, unmatched = compile_pattern(pattern), [], []
+    for file in image_files(tree):
+        match = expression.match(file if "/" in pattern else file.rpartition("/")[2])
+        if match and match["label"]:
+            found.append(LabeledImage(file, match["label"], split_of_folder(file)))
+        else:
+            unmatched.append(file)
+    require(bool(found), f"the label pattern {pattern!r} matches none of the {len(unmatched):,} images of {tree.source}"
+            + (f", such as {unmatched[0]}" if unmatched else ""), f"give one {_EXAMPLES}")
+    notes = [f"labels: from the file names, by the pattern {pattern!r}"]
+    return make_dataset(tree, found, held_out, seed, notes, unmatched)
+
+
+_NUMBERED = re.compile(r"(?P<label>.*[^\W\d_])(?P<separator>[ ._-]*)(?P<open>\(?)\d+(?P<close>\)?)\.(?P<end>\w+)")
+_MAX_CLASSES = 1_000
+
+
+def suggest_pattern(files: Sequence[str]) -> str | None:
+    """A pattern for names such as `cat.0.jpg` and `dog_12.jpg`; None if these are not names and numbers of classes."""
+    forms: Counter[tuple[str, ...]] = Counter()
+    labels: Counter[str] = Counter()
+    for file in files:
+        if match := _NUMBERED.fullmatch(file.rpartition("/")[2]):
+            forms[match["separator"], match["open"], match["close"], match["end"]] += 1
+            labels[match["label"]] += 1
+    images = sum(forms.values())
+    if not forms or images < 0.9 * len(files) or not 2 <= len(labels) <= min(_MAX_CLASSES, images / 2):
+        return None
+    ends = {form[3] for form in forms}
+    separators = {form[:3] for form in forms}
+    if len(separators) > 1:
+        return None
+    separator, opening, closing = separators.pop()
+    return f"{{label}}{separator}{opening}{{n}}{closing}.{ends.pop() if len(ends) == 1 else '{any}'}"

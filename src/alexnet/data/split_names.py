@@ -1,0 +1,59 @@
+"""Recognize the folders of a split by their names: Train, training_set, seg_train, val, validation, dev, test1, ..."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal
+
+Kind = Literal["train", "val", "test", "unlabeled"]
+"""Of a folder. `unlabeled` is a folder of images to predict, which have no labels."""
+
+_WORDS: dict[str, Kind] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "holdout"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsupervised",
+                     "submission"), "unlabeled"),
+}
+
+_AFFIXES = {"set", "data", "dataset", "datasets", "image", "images", "img", "imgs", "split", "folder", "dir", "photo",
+            "photos", "picture", "pictures", "pics", "file", "files", "sample", "samples", "seg", "labeled", "labelled",
+            "small", "full", "final", "new", "resized", "cropped", "original", "classification"}
+"""Words that may stand beside a split's word and change nothing: train_images, seg_train, Training Set."""
+
+_GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})"
+                    r"(?:set|sets|data|dataset|images?|imgs?|split|folder|photos|pics|files)?\d*")
+"""One word, such as trainset, testdata or test1."""
+
+_SEPARATORS = re.compile(r"[\s_\-.,()\[\]]+")
+
+
+def split_kinds(names: Iterable[str]) -> dict[str, Kind]:
+    """Which of the names of sibling folders are those of a split, and of which kind.
+
+    A name with other words in it (chest_xray_train) counts if the same words stand in a sibling of another kind
+    (chest_xray_test): train_station is a class.
+    """
+    parsed = {name: found for name in names if (found := _parse(name))}
+    kinds_of_rest = Counter(rest for kind, rest in set(parsed.values()))
+    return {name: kind for name, (kind, rest) in parsed.items() if not rest or kinds_of_rest[rest] > 1}
+
+
+def _parse(name: str) -> tuple[Kind, tuple[str, ...]] | None:
+    """The kind of a name and its other words; None if it has no word of a split, or several."""
+    words = [word for word in _SEPARATORS.split(unicodedata.normalize("NFKC", name).casefold()) if word]
+    matches = {word: match[1] for word in words if (match := _GLUED.fullmatch(word))}
+    if len(matches) != 1:
+        return None
+    word, bare = next(iter(matches.items()))
+    rest = tuple(other for other in words if other != word and other not in _AFFIXES and not other.isdecimal())
+    return _WORDS[bare], rest
+
+
+def is_neutral(name: str) -> bool:
+    """Whether a folder's name says nothing about a class, such as images, unknown, or the name of a split."""
+    words = _SEPARATORS.split(name.casefold())
+    return all(word in {*_AFFIXES, "unknown", ""} for word in words) or _parse(name) is not None

@@ -1,0 +1,186 @@
+"""Calibration: one temperature that makes probabilities match how often the network is right (Guo et al. 2017).
+
+The temperature divides the logits before the softmax, so it changes no image's top-1 class with one view. It is fitted
+on one half of the images, and the expected calibration error (ECE) is measured on the other half. Which half an image
+is in depends on its content alone, so that copies of an image stand on the same side.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alexnet.data.loader import batches
+from alexnet.data.packed import PackedSplit
+from alexnet.errors import UserError, require
+from alexnet.inference.metrics import predicted_classes
+from alexnet.inference.predictor import Model
+from alexnet.models.checkpoint import CalibrationJson
+
+ECE_BINS = 15
+"""Bins of equal width, as in Guo et al. 2017."""
+
+FEWEST_IMAGES = 20
+"""Images that each half needs at least."""
+
+RESAMPLES = 1000
+"""Bootstrap resamples for an interval."""
+
+_COLDEST, _HOTTEST = 0.01, 100.0
+"""Temperatures searched. A best one outside them means that there is none."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CalibrationError:
+    """How far probabilities are from frequencies, on some images."""
+
+    loss: float
+    """Mean negative log-probability of the true class, in nats."""
+    ece: float
+    """Expected calibration error, a fraction."""
+    ece_interval: Interval
+    """95%, by bootstrap over the images."""
+    ece_if_calibrated: float
+    """The ECE that a perfectly calibrated network with these confidences has on average on as many images. It is above
+    zero, because the frequency in a bin is that of few images."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted temperature, and the calibration error before and after it, on images that it was not fitted on."""
+
+    temperature: float
+    fitted_images: int
+    measured_images: int
+    before: CalibrationError
+    """At temperature 1."""
+    after: CalibrationError
+
+    @property
+    def helps(self) -> bool:
+        """Whether the temperature lowers the loss of images that it was not fitted on."""
+        return self.after.loss < self.before.loss
+
+    def to_json(self) -> dict[str, object]:
+        """Every field, and `helps`."""
+        return asdict(self) | {"helps": self.helps}
+
+    def stored(self) -> CalibrationJson:
+        """What the checkpoint keeps."""
+        return {"temperature": self.temperature, "fitted_images": self.fitted_images,
+                "measured_images": self.measured_images, "ece_before": self.before.ece, "ece_after": self.after.ece}
+
+
+def compute_logits(
+    model: Model, split: PackedSplit, *, batch_size: int = 128,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> NDArray[np.float32]:
+    """The network's logits for the center crops of all images of a split: float32 [N, K], in the split's order."""
+    logits_NK = np.empty((len(split), len(model.classes)), np.float32)
+    done = 0
+    for batch in batches(split, batch_size, device=model.preprocess.mean_HWC.device):
+        with torch.inference_mode():
+            outputs_NK = model.inference_network(model.preprocess(batch.pixels))
+        logits_NK[batch.indices] = outputs_NK.float().cpu().numpy()
+        done += len(batch.indices)
+        if on_progress:
+            on_progress(done, len(split))
+    return logits_NK
+
+
+def calibrate(
+    logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64], content_N: NDArray[np.uint64],
+) -> Calibration:
+    """Fit a temperature on one half of the images, and measure the calibration error on the other half.
+
+    Args:
+        logits_NK: of the network at temperature 1.
+        labels_N: true classes.
+        content_N: content hash of each image.
+
+    Raises:
+        UserError: there are too few images, or no temperature is best.
+    """
+    fit_N = content_N <= np.sort(content_N)[(len(content_N) - 1) // 2] if len(content_N) else np.zeros(0, bool)
+    fitted, measured = int(fit_N.sum()), int((~fit_N).sum())
+    require(min(fitted, measured) >= FEWEST_IMAGES,
+            f"{len(labels_N)} images, of which one half fits the temperature and the other half measures it, are too "
+            f"few: each half needs {FEWEST_IMAGES}", "give more images that the network was not trained on")
+    temperature = fit_temperature(logits_NK[fit_N], labels_N[fit_N])
+    logits_nK, labels_n = logits_NK[~fit_N], labels_N[~fit_N]
+    return Calibration(temperature, fitted, measured, calibration_error(softmax(logits_nK), labels_n),
+                       calibration_error(softmax(logits_nK / temperature), labels_n))
+
+
+def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> float:
+    """The temperature with the lowest mean negative log-probability of the true classes.
+
+    The loss is convex in the inverse temperature b. Its derivative is the mean over images of the logits' expectation,
+    under softmax(b logits), less the true class's logit; bisection finds where it is zero.
+
+    Raises:
+        UserError: no temperature between 0.01 and 100 is best: the network is right about every image, or no better
+            than a guess.
+    """
+    logits = logits_NK.astype(np.float64)
+    require(bool(np.isfinite(logits).all()), "the network's logits are not finite", "use another checkpoint")
+    true_N = logits[np.arange(len(labels_N)), labels_N]
+
+    def slope(inverse: float) -> float:
+        return float(((softmax(inverse * logits) * logits).sum(1) - true_N).mean())
+
+    low, high = 1 / _HOTTEST, 1 / _COLDEST
+    if slope(low) >= 0:
+        raise UserError("no temperature is best: on these images the network is no better than a guess",
+                        "train it further, or check the labels")
+    if slope(high) <= 0:
+        raise UserError(f"no temperature is best: the network is right about all {len(labels_N)} images that fit it, "
+                        "so any lower one would be better", "give more images, among them ones that it gets wrong")
+    while high / low > 1 + 1e-9:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / low
+
+
+def calibration_error(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> CalibrationError:
+    """Measure the ECE with its interval, and the loss."""
+    rows_N = np.arange(len(labels_N))
+    confidence_N = probabilities_NK.max(axis=1)
+    right_N = predicted_classes(probabilities_NK, labels_N) == labels_N
+    generator = np.random.default_rng(0)
+    resampled = [expected_calibration_error(confidence_N[sample], right_N[sample]) for sample in (
+        generator.integers(0, len(labels_N), len(labels_N)) for _ in range(RESAMPLES))]
+    calibrated = [expected_calibration_error(confidence_N, generator.random(len(confidence_N)) < confidence_N)
+                  for _ in range(RESAMPLES)]
+    low, high = np.quantile(resampled, (0.025, 0.975)).tolist()
+    return CalibrationError(
+        float(-np.log(np.maximum(probabilities_NK[rows_N, labels_N], 1e-45)).mean()),
+        expected_calibration_error(confidence_N, right_N), (low, high), float(np.mean(calibrated)))
+
+
+def expected_calibration_error(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float:
+    """Expected calibration error with ECE_BINS bins of equal width (Guo et al. 2017, equation 3).
+
+    The sum over the bins of (share of the images in the bin) x |their accuracy - their mean confidence|.
+
+    Args:
+        confidence_N: probability of each image's likeliest class. A bin includes its upper end.
+        right_N: whether that class is the true one.
+    """
+    bins_N = np.clip(np.ceil(confidence_N * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    gaps = np.bincount(bins_N, right_N.astype(np.float64) - confidence_N, ECE_BINS)
+    return float(np.abs(gaps).sum() / len(confidence_N))
+
+
+def softmax(logits_NK: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities: float64 [N, K]."""
+    powers_NK = np.exp(logits_NK.astype(np.float64) - logits_NK.max(axis=1, keepdims=True))
+    return powers_NK / powers_NK.sum(axis=1, keepdims=True)

@@ -1,0 +1,146 @@
+"""Per-class metrics: precision, recall, F1 and AUC with 95% intervals, balanced accuracy, and chance error.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.inference.metrics import predicted_classes, wilson
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Metrics of one class. A value that is a fraction of nothing is None."""
+
+    name: str
+    images: int
+    """Images of the class (its support)."""
+    predicted: int
+    """Images that were classified as it."""
+    right: int
+    """Images of both."""
+    precision: float | None
+    """right / predicted."""
+    precision_interval: Interval | None
+    """Wilson's."""
+    recall: float | None
+    """right / images; 1 - recall is the class's top-1 error."""
+    recall_interval: Interval | None
+    """Wilson's."""
+    f1: float | None
+    """The harmonic mean of precision and recall: 2 right / (predicted + images)."""
+    f1_interval: Interval | None
+    """As `f1_interval` calculates it."""
+    auc: float | None
+    """Area under the ROC curve of this class's probability, against all other classes; None for a class without images,
+    or with all of them."""
+
+
+@dataclass(frozen=True)
+class PerClassMetrics:
+    """Metrics of each class, and their unweighted means, in which a small class counts as much as a large one."""
+
+    classes: tuple[ClassMetrics, ...]
+    balanced_accuracy: float | None
+    """Mean recall of the classes that have images."""
+    macro_f1: float | None
+    """Mean F1 of the classes that have images or were predicted."""
+    macro_auc: float | None
+    """Mean one-versus-rest AUC of the classes that have one."""
+
+    def to_json(self) -> dict[str, object]:
+        """Every field; None for what is undefined."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Top-1 errors without a network, which a useful network stays below."""
+
+    chance_top1_error: float
+    """Of a guess that draws each of the network's classes equally often."""
+    largest_class: str
+    """The class with the most of the measured images; the first of several."""
+    largest_class_error: float
+    """Of the answer that is always `largest_class`."""
+
+
+def baselines(labels_N: NDArray[np.int64], classes: Sequence[str]) -> Baselines:
+    """The errors of guessing, on images with these labels.
+
+    Args:
+        labels_N: true classes, at least one.
+        classes: names of the network's classes.
+    """
+    counts_K = np.bincount(labels_N, minlength=len(classes))
+    largest = int(counts_K.argmax())
+    return Baselines(1 - 1 / len(classes), classes[largest], 1 - int(counts_K[largest]) / len(labels_N))
+
+
+def per_class_metrics(
+    labels_N: NDArray[np.int64], probabilities_NK: NDArray[np.float32], classes: Sequence[str],
+) -> PerClassMetrics:
+    """Measure each class. A tie with the true class counts as an error, as in `count_errors`.
+
+    Args:
+        labels_N: true classes.
+        probabilities_NK: of the network.
+        classes: names of the K classes.
+    """
+    predicted_N = predicted_classes(probabilities_NK, labels_N)
+    images_K = np.bincount(labels_N, minlength=len(classes)).tolist()
+    predicted_K = np.bincount(predicted_N, minlength=len(classes)).tolist()
+    right_K = np.bincount(labels_N[predicted_N == labels_N], minlength=len(classes)).tolist()
+    measured = tuple(
+        _class_metrics(name, images, predicted, right, roc_auc(labels_N == k, probabilities_NK[:, k]))
+        for k, (name, images, predicted, right) in enumerate(
+            zip(classes, images_K, predicted_K, right_K, strict=True)))
+    return PerClassMetrics(measured, _mean([each.recall for each in measured]), _mean([each.f1 for each in measured]),
+                           _mean([each.auc for each in measured]))
+
+
+def _class_metrics(name: str, images: int, predicted: int, right: int, auc: float | None) -> ClassMetrics:
+    return ClassMetrics(
+        name, images, predicted, right, right / predicted if predicted else None,
+        wilson(right, predicted) if predicted else None, right / images if images else None,
+        wilson(right, images) if images else None, 2 * right / (predicted + images) if predicted + images else None,
+        f1_interval(images, predicted, right), auc)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def f1_interval(images: int, predicted: int, right: int) -> Interval | None:
+    """The 95% interval of F1; None without images and predictions.
+
+    F1 is 2J / (1 + J), where J = right / (images or predicted) is a fraction, so the ends of J's Wilson interval give
+    those of F1 (Lam, Gopal and Qian 2023, arXiv 2309.14621, "Wilson indirect").
+    """
+    either = images + predicted - right
+    if not either:
+        return None
+    low, high = (2 * end / (1 + end) for end in wilson(right, either))
+    return low, high
+
+
+def roc_auc(positive_N: NDArray[np.bool_], scores_N: NDArray[np.float32]) -> float | None:
+    """Area under the ROC curve: how often a positive image has the higher score than a negative one; a tie is a half.
+
+    None without positive or without negative images, and where a score is NaN.
+    """
+    positive, negative = scores_N[positive_N], np.sort(scores_N[~positive_N])
+    if not len(positive) or not len(negative) or math.isnan(float(scores_N.sum())):
+        return None
+    below = np.searchsorted(negative, positive, "left") + np.searchsorted(negative, positive, "right")
+    return float(below.sum() / 2 / (len(positive) * len(negative)))

@@ -1,0 +1,71 @@
+"""Match the classes of a data set with the classes of a network by name, and refuse to guess where names are unknown.
+
+`map_labels` is the entry; `match_classes` compares two lists of names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from alexnet.data.imagenet_classes import comparable
+from alexnet.errors import UserError, closest_match, require
+
+_SHOWN = 5
+"""Class names that an error lists."""
+
+
+class NamedOutputs(Protocol):
+    """A network with names for its outputs: a `Checkpoint` or a `Model`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def class_names_known(self) -> bool: ...
+
+
+def map_labels(network: NamedOutputs, data_classes: Sequence[str]) -> Tensor:
+    """Find each class of the data among the network's outputs: int64 [len(data_classes)].
+
+    Raises:
+        UserError: the weights came without class names, or the network lacks one of the data's classes.
+    """
+    require(network.class_names_known,
+            f"the weights have no class names, so it is unknown which of their {len(network.classes):,} outputs stands "
+            f"for which of the data's classes ({shortened(data_classes)})",
+            "give the names, one a line in the order of the outputs, with --classes FILE, here or to alexnet import")
+    return match_classes(network.classes, data_classes)
+
+
+def match_classes(network_classes: Sequence[str], data_classes: Sequence[str]) -> Tensor:
+    """Find each class of the data among the network's classes, by name: int64 [len(data_classes)].
+
+    An ImageNet class may have its name on one side and its WordNet number on the other. Upper and lower case are equal,
+    unless the network has two classes that differ in nothing else. The two Unicode forms of an accent are equal.
+
+    Raises:
+        UserError: the network lacks one of the data's classes.
+    """
+    index = {comparable(name): place for place, name in enumerate(network_classes)}
+    counts = Counter(name.casefold() for name in index)
+    folded_index = {name.casefold(): place for name, place in index.items() if counts[name.casefold()] == 1}
+    found = [index.get(comparable(name), folded_index.get(comparable(name).casefold())) for name in data_classes]
+    unknown = [name for name, place in zip(data_classes, found, strict=True) if place is None]
+    if unknown:
+        close = closest_match(unknown[0], network_classes)
+        raise UserError(
+            f"the network was not trained on {len(unknown)} of the data's {len(data_classes)} classes, such as "
+            f"{unknown[0]!r}{f' (did you mean {close}?)' if close else ''}",
+            f"evaluate on data with the network's classes ({shortened(network_classes)})")
+    return torch.tensor(found)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first names, and how many more there are: "ash, birch, cedar, elm, fir and 7 more"."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

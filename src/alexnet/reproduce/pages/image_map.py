@@ -1,0 +1,64 @@
+"""The page of `alexnet map`: images as points, near each other if their features are, with thumbnails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from alexnet.data.packed import PackedSplit
+from alexnet.inference.validation import printable
+from alexnet.reproduce.pages.template import script_json, thumbnail, write_page
+
+SIDE = 1000
+"""Width and height of the drawing, in its own units."""
+
+_BATCH_SIZE = 64
+
+
+def write_image_map(
+    path: Path, plane_N2: NDArray[np.float32], split: PackedSplit, indices: NDArray[np.int64], classes: tuple[str, ...],
+    *, title: str, layer: str,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: file to write.
+        plane_N2: places of the images, as `inference.image_map.embed` gives them.
+        split: the split that the images are of.
+        indices: of the images, [N].
+        classes: names of the data's classes.
+        title: names the network and the data.
+        layer: the layer whose features were mapped.
+    """
+    names = [printable(name) for name in classes]
+    counts = Counter(split.labels[indices].tolist())
+    points = [[round(x, 1), round(y, 1), label, printable(split.names[index]), image]
+              for (x, y), label, index, image in zip(
+                  _fit(plane_N2).tolist(), split.labels[indices].tolist(), indices.tolist(),
+                  _thumbnails(split, indices), strict=True)]
+    legend = [(label, names[label], counts[label]) for label in sorted(counts)]
+    write_page(path, "image_map.html", title=title, layer=layer, images=len(indices), all_images=len(split),
+               legend=legend, side=SIDE, points=script_json(points), names=script_json(names),
+               palette_of=Markup(_class_colors([label for label, _, _ in legend])))
+
+
+def _fit(plane_N2: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move and scale the places into the drawing, with a margin; both axes by the same factor."""
+    low_2, high_2 = plane_N2.min(0), plane_N2.max(0)
+    scale = (SIDE - 40) / max(float((high_2 - low_2).max()), 1e-9)
+    return (plane_N2 - (low_2 + high_2) / 2) * scale + SIDE / 2
+
+
+def _thumbnails(split: PackedSplit, indices: NDArray[np.int64]) -> list[str]:
+    return [thumbnail(pixels_HWC, 80) for begin in range(0, len(indices), _BATCH_SIZE)
+            for pixels_HWC in split.read(indices[begin : begin + _BATCH_SIZE])]
+
+
+def _class_colors(labels: list[int]) -> str:
+    """CSS: a hue for each class, of a lightness that shows on light and on dark paper."""
+    return "\n".join(f".c{label} {{ --class: hsl({360 * place / len(labels):.0f} 70% {(42, 58)[place % 2]}%); }}"
+                     for place, label in enumerate(labels))

@@ -1,0 +1,70 @@
+"""Findings before the first step: too large a batch, a stretched schedule, few images without pretrained weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from alexnet.architecture.recipe import Recipe
+from alexnet.data.order import batches_per_epoch
+from alexnet.errors import Finding
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.training.schedule import learning_rate
+from alexnet.training.spec import RunSpec
+from alexnet.training.state import State
+
+FEW_IMAGES = 500
+"""Training images of a class, on average, below which pretrained weights are recommended."""
+
+
+def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
+    """What the user should know of a run before its first step.
+
+    Args:
+        spec: the run.
+        saved: the checkpoint from which it is resumed.
+    """
+    found, recipe, images = [], spec.recipe, len(spec.data.split("train"))
+    if saved and saved.recipe:
+        found.append(epochs_finding(saved.recipe, recipe, State.from_json(saved.training),
+                                    batches_per_epoch(images, recipe.batch_size)))
+    if recipe.batch_size > images:
+        found.append(Finding(
+            "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images: "
+            f"an epoch is one step on all of them, and {recipe.epochs} epochs are {recipe.epochs} steps",
+            f"give a smaller one, such as --batch-size {max(2, min(32, images // 4))}"))
+    return [finding for finding in found if finding]
+
+
+def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
+    """Report what another number of epochs does to the learning rate of a resumed run; None where it does nothing.
+
+    Args:
+        saved: the recipe that the run was begun or last resumed with.
+        now: the recipe that it is resumed with, which may differ in `epochs` only.
+        state: the run's state.
+        steps_per_epoch: batches of an epoch.
+    """
+    done = state.step / steps_per_epoch
+    before, after = (learning_rate(recipe, done, state.plateau.drops) for recipe in (saved, now))
+    if math.isclose(before, after, rel_tol=1e-9):
+        return None
+    return Finding(
+        "schedule_changed", "", f"the run was begun for {saved.epochs} epochs and goes on for {now.epochs}: the "
+        f"schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} after "
+        f"{done:.3g} epochs, and the run will not equal one that was begun for {now.epochs}",
+        f"for such a run start again with --epochs {now.epochs} and another --out")
+
+
+def few_images_finding(spec: RunSpec) -> Finding | None:
+    """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run."""
+    counts = np.bincount(spec.data.split("train").labels, minlength=spec.arch.classes)
+    if spec.init or counts.mean() >= FEW_IMAGES:
+        return None
+    return Finding(
+        "few_images", "", f"the {counts.sum():,} training images are {counts.mean():,.0f} a class on average, "
+        f"{counts.min():,} in the smallest, and the network starts from random weights: from so few, training "
+        "ends with a much lower error where it starts from trained weights",
+        "add --init torchvision, which downloads weights trained on ImageNet (233 MB), or --init RUN with a run of "
+        "yours; with --head too, only the last layer is trained, within seconds")

@@ -1,0 +1,201 @@
+"""What `alexnet.train` was asked for -> network, recipe and trainer, with notes on what is about to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import TypedDict
+from urllib.parse import urlsplit
+
+from alexnet._runtime.devices import choose_precision
+from alexnet._runtime.native import level
+from alexnet.architecture import presets
+from alexnet.architecture.config_file import ConfigFile, read_config_file
+from alexnet.architecture.overrides import Json, configure, from_json
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
+from alexnet.data.packed import PackedDataset
+from alexnet.errors import FieldError, require
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.training.parallel.plan import Parallel
+from alexnet.training.run_folder import read_config
+from alexnet.training.spec import RunSpec
+from alexnet.training.state import State
+from alexnet.training.trainer import Trainer
+
+SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
+"""Options of `train` that set a field of the recipe, and that field."""
+
+OpenData = Callable[[int], PackedDataset]
+"""Side of the images in pixels -> the data set that the user named."""
+
+
+class SpecOptions(TypedDict):
+    """Fields of `RunSpec` that `train` passes on as they are."""
+
+    workers: int
+    save_minutes: float
+    micro_batch: int | None
+    parallel: Parallel
+    about: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What the caller of `train` asked for."""
+
+    data: str
+    arch: str | Arch | None = None
+    recipe: str | Recipe | None = None
+    short: Mapping[str, float | None] = field(default_factory=dict)
+    """Values of `SHORT_OPTIONS`."""
+    settings: Sequence[str] = ()
+    config: Path | None = None
+    like: Path | None = None
+    out: Path
+    resume: bool = False
+    seed: int | None = None
+    init: str | None = None
+    freeze: str | None = None
+    precision: str = "auto"
+    options: SpecOptions
+
+
+def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
+    """runs/ARCH-DATA, or runs/finetune-DATA."""
+    name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
+    source = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
+    return Path("runs") / f"{name}-{source}"
+
+
+def require_outside(out: Path, data: str) -> None:
+    """Raise UserError for a run folder within a folder of images, where it would be read as a class."""
+    folder = Path(data).resolve()
+    require(not (folder.is_dir() and folder in (out.resolve(), *out.resolve().parents)),
+            f"the run folder {out} is inside the data {data}, and would be read as a class of images",
+            "choose a folder outside it with --out")
+
+
+def make_spec(
+    request: TrainRequest, saved: tuple[Arch, Recipe, State] | None, init: Checkpoint | None, open_data: OpenData,
+    device: str, resume: bool,
+) -> RunSpec:
+    """The run that was asked for. Opens the data after network and recipe are known to be possible.
+
+    Args:
+        saved: network, recipe and state of the run to resume, if there is one.
+        init: the checkpoint that `request.init` names.
+        device: `cpu`, `cuda` or `cuda:N`.
+        resume: whether the run may continue one.
+
+    Raises:
+        UserError: network, recipe and data do not fit together.
+    """
+    with options_named(request):
+        arch, recipe = network_and_recipe(request, saved, init)
+        state = saved[2] if saved else None
+        seed = request.seed if request.seed is not None else state.seed if state else 0
+        precision = state.precision if state and request.precision == "auto" else request.precision
+        return RunSpec(
+            open_data(arch.input.side), arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,
+            precision=choose_precision(precision, device), **request.options)
+
+
+def network_and_recipe(
+    request: TrainRequest, saved: tuple[Arch, Recipe, State] | None, init: Checkpoint | None,
+) -> tuple[Arch, Recipe]:
+    """What to train, and how: as requested, else as in the resumed run, else the defaults.
+
+    In rising order of precedence: `--like`, the file of `--config`, `--arch` and `--recipe`, `--set` and short options.
+    """
+    file = read_config_file(request.config) if request.config else ConfigFile(None, None, ())
+    like = _like(request)
+    wanted_arch, wanted_recipe = request.arch or file.arch, request.recipe or file.recipe
+    require(not (like and (wanted_arch or wanted_recipe)), "--like already names the network and the recipe",
+            "leave out --arch and --recipe, and change single fields with --set")
+    if wanted_arch:
+        arch = presets.arch(wanted_arch) if isinstance(wanted_arch, str) else wanted_arch
+    else:
+        arch = like[0] if like else saved[0] if saved else init.arch if init else presets.arch("paper")
+    recipe = presets.recipe(wanted_recipe) if isinstance(wanted_recipe, str) else wanted_recipe
+    if not recipe and like:
+        recipe = like[1]
+    elif not recipe and saved:
+        recipe = saved[1]
+    elif not recipe and init:
+        recipe = presets.finetune_recipe(arch)
+    arch, recipe = configure(arch, recipe, [*file.settings, *request.settings, *_short_settings(request)])
+    if request.freeze is not None:
+        recipe = replace(recipe, freeze=request.freeze.replace(",", " "))
+    require(not recipe.freeze or bool(init or saved),
+            f"{'--freeze' if request.freeze else 'recipe.freeze'} {recipe.freeze} without --init would keep weights "
+            "that were drawn at random", "add --init CHECKPOINT, or leave it out")
+    return arch, recipe
+
+
+def _like(request: TrainRequest) -> tuple[Arch, Recipe] | None:
+    """Network and recipe of the run that `--like` names."""
+    if not request.like:
+        return None
+    tree: Mapping[str, Json] = read_config(request.like)  # type: ignore[assignment]
+    return from_json(Arch, tree["arch"]), from_json(Recipe, tree["recipe"])
+
+
+def _short_settings(request: TrainRequest) -> list[str]:
+    """--epochs, --lr, --batch-size and --weight-decay as settings. Raises UserError where --set sets the same."""
+    set_by = {setting.partition("=")[0].strip(): setting for setting in request.settings}
+    made = []
+    for name, value in request.short.items():
+        if value is None:
+            continue
+        path = f"recipe.{SHORT_OPTIONS[name]}"
+        require(path not in set_by, f"{_option(name)} {value} and --set {set_by.get(path)} set the same field",
+                "give only one of them")
+        made.append(f"{path}={value}")
+    return made
+
+
+@contextmanager
+def options_named(request: TrainRequest) -> Iterator[None]:
+    """Inside, an impossible value is reported under the name of the option that set it."""
+    try:
+        yield
+    except FieldError as error:
+        short = next((name for name, value in request.short.items()
+                      if value is not None and SHORT_OPTIONS[name] == error.field), None)
+        if short or error.field in {each.name for each in fields(RunSpec)}:
+            error.raise_as(_option(short or error.field))
+        error.raise_as(f"recipe.{error.field}")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def describe(trainer: Trainer, request: TrainRequest, resumed: bool) -> Iterator[str]:
+    """What is about to be trained, in lines."""
+    spec, recipe, state, group = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
+    if spec.init:
+        origin = trainer.provenance["init"]
+        yield (f"fine-tuning {request.init}: weights of {', '.join(origin['taken'])}; "
+               f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
+    yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
+           f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
+    yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
+           + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
+           + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
+    if (weights_K := trainer.class_weights_K) is not None:
+        order = weights_K.argsort().tolist()
+        yield (f"class weights: {weights_K[order[0]]:.2g} for {spec.data.classes[order[0]]} up to "
+               f"{weights_K[order[-1]]:.2g} for {spec.data.classes[order[-1]]}")
+    elif recipe.class_weights == "auto":
+        yield "class weights: none, as no class has more than three times the images of another"
+    if resumed and state.stops_early(recipe) and state.epoch < recipe.epochs:
+        yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
+               "--out and --set recipe.early_stop_epochs=0")
+    elif resumed and state.epoch >= recipe.epochs:
+        yield f"the run has already trained {state.epoch} epochs; give --epochs more than that to train longer"
+    elif resumed:
+        yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}"

@@ -1,0 +1,91 @@
+"""`alexnet calibrate` stores a temperature that predictions use, and leaves the weights alone."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import alexnet as package
+from alexnet.models import checkpoint
+from command_line import alexnet
+from sample_images import draw
+
+
+@pytest.fixture
+def own(run, tmp_path):
+    """A copy of the run, which a test may calibrate."""
+    return shutil.copytree(run, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory):
+    """160 new images of the run's four classes, of which one in four has a wrong label: 75% is the best accuracy."""
+    root, rng = tmp_path_factory.mktemp("hard"), np.random.default_rng(9)
+    for number in range(160):
+        label = number % 4
+        name = ("ash", "birch", "cedar", "date palm")[(label + (number % 16 < 4)) % 4]
+        (root / name).mkdir(exist_ok=True)
+        Image.fromarray(draw(rng, label)).save(root / name / f"{number}.png")
+    return root
+
+
+def test_calibration_lowers_the_ece_of_other_images_and_leaves_the_weights(own, hard, capsys):
+    before = checkpoint.load(own)
+    weights = sorted(path.name for path in (own / "best").glob("weights-*"))
+    assert alexnet("calibrate", own, hard, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["stored"], result["fitted_images"], result["measured_images"]) == (True, 80, 80)
+    assert result["measured"]["trained_on"] == 0
+    assert result["temperature"] > 1.2  # the network is sure of every image, and right about three in four
+    assert result["after"]["ece"] < result["before"]["ece"]
+    assert result["after"]["loss"] < result["before"]["loss"]
+    after = checkpoint.load(own)
+    assert after.calibration["temperature"] == result["temperature"]
+    assert sorted(path.name for path in (own / "best").glob("weights-*")) == weights
+    assert all(torch.equal(after.weights[key], tensor) for key, tensor in before.weights.items())
+
+
+def test_predictions_use_the_temperature_and_keep_their_top_1(own, hard, class_folders):
+    images = sorted((class_folders / "val").rglob("*.png"))[:12]
+    plain = package.load(own).predict(images, top=4)
+    assert alexnet("calibrate", own, hard) == 0
+    temperature = checkpoint.load(own).calibration["temperature"]
+    for one, other in zip(plain, package.load(own).predict(images, top=4), strict=True):
+        assert one[0].name == other[0].name
+        first, second = ({each.name: each.probability for each in row} for row in (one, other))
+        likely = [name for name in first if first[name] > 1e-6]
+        assert len(likely) > 1
+        for name in likely[1:]:  # softmax(z / T): ratios of probabilities are the T-th roots
+            assert second[name] / second[likely[0]] == pytest.approx(
+                (first[name] / first[likely[0]]) ** (1 / temperature), rel=1e-3)
+
+
+def test_calibrating_twice_gives_the_same_temperature(own, hard):
+    temperatures = []
+    for _ in range(2):
+        assert alexnet("calibrate", own, hard) == 0
+        temperatures.append(checkpoint.load(own).calibration["temperature"])
+    assert temperatures[0] == temperatures[1] != 1.0
+
+
+def test_training_images_are_left_out_and_few_images_refused(own, class_folders, tmp_path, capsys):
+    copied = shutil.copytree(class_folders / "train", tmp_path / "copy")
+    assert alexnet("calibrate", own, copied) == 2
+    assert "trained on all 120 images" in capsys.readouterr().err
+    shutil.copy(class_folders / "val" / "ash" / "000.png", copied / "ash" / "new.png")
+    assert alexnet("calibrate", own, copied) == 2
+    assert "1 images" in capsys.readouterr().err
+    assert not checkpoint.load(own).calibration
+
+
+def test_a_calibrated_last_checkpoint_still_resumes_bit_for_bit(own, hard, class_folders):
+    velocity = checkpoint.load(own / "last", with_velocity=True).velocity
+    assert alexnet("calibrate", own / "last", hard) == 0
+    calibrated = checkpoint.load(own / "last", with_velocity=True)
+    assert calibrated.calibration
+    assert velocity
+    assert all(torch.equal(calibrated.velocity[key], tensor) for key, tensor in velocity.items())
+    assert calibrated.network(calibrated=False).temperature == 1.0

@@ -1,0 +1,204 @@
+"""Labels in a table beside the images, as Hugging Face, Kaggle and Roboflow write them; what is unclear is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from alexnet.data.dataset import Dataset
+from alexnet.data.sources.detect import open_dataset
+from image_files import plant, said, tar_of, trees
+
+
+def with_table(root: Path, table: str | bytes, *files: str, name: str = "labels.csv") -> Path:
+    plant(root, *files)
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(table.encode() if isinstance(table, str) else table)
+    return root
+
+
+def labels(dataset: Dataset) -> dict[str, str]:
+    return {image.name: dataset.classes[image.label] for split in dataset.splits.values() for image in split}
+
+
+FILES = ("images/a1.jpg", "images/a2.png", "images/b1.jpg", "images/b2.jpg")
+EXPECTED = {"images/a1.jpg": "ash", "images/a2.png": "ash", "images/b1.jpg": "birch", "images/b2.jpg": "birch"}
+
+
+@pytest.mark.parametrize("table", [
+    "file_name,label\nimages/a1.jpg,ash\nimages/a2.png,ash\nimages/b1.jpg,birch\nimages/b2.jpg,birch\n",
+    "id,breed\na1,ash\na2,ash\nb1,birch\nb2,birch\n",  # Kaggle: without folder and extension
+    "id;label\na1;ash\na2;ash\nb1;birch\nb2;birch\n",
+    "label\timage\nash\ta1.jpg\nash\ta2.png\nbirch\tb1.jpg\nbirch\tb2.jpg\n",
+    "image_id,height,label\na1,10,ash\na2,20,ash\nb1,30,birch\nb2,40,birch\n",
+    "filename, ash, birch\na1.jpg, 1, 0\na2.png, 1, 0\nb1.jpg, 0, 1\nb2.jpg, 0, 1\n",  # Roboflow
+    "image,ash,birch\na1,1.0,0.0\na2,1.0,0.0\nb1,0.0,1.0\nb2,0.0,1.0\n",  # ISIC 2018
+    "path,class_id,class_name\n/kaggle/input/x/images/a1.jpg,0,ash\n/kaggle/input/x/images/a2.png,0,ash\n"
+    "/kaggle/input/x/images/b1.jpg,1,birch\n/kaggle/input/x/images/b2.jpg,1,birch\n",
+    "images\\a1.jpg,ash\nimages\\a2.png,ash\nimages\\b1.jpg,birch\nimages\\b2.jpg,birch\n",  # no header, Windows
+    'file_name,label\n"images/a1.jpg","ash"\n\nIMAGES/A2.PNG, ash \nb1.jpg,birch\nb2.jpg,birch\n,\n'])
+def test_a_table_beside_loose_images_labels_them(tmp_path: Path, table: str):
+    dataset = open_dataset(with_table(tmp_path / "trees", table, *FILES), held_out=0)
+    assert (dataset.classes, labels(dataset)) == (("ash", "birch"), EXPECTED)
+    assert "labels: labels.csv (images in column " in said(dataset)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", ""), ("utf-8-sig", ""), ("utf-16", "utf-16"),
+                                                ("latin-1", "latin-1")])
+def test_tables_in_the_encodings_of_spreadsheets(tmp_path: Path, encoding: str, shown: str):
+    table = "file_name,label\na1.jpg,Lärche\na2.jpg,Lärche\nb1.jpg,Föhre\n".encode(encoding)
+    dataset = open_dataset(with_table(tmp_path / "trees", table, "a1.jpg", "a2.jpg", "b1.jpg"), held_out=0)
+    assert dataset.classes == ("Föhre", "Lärche")
+    assert (f"read as {shown}" in said(dataset)) == bool(shown)
+
+
+def test_rows_and_images_that_do_not_fit_are_counted_and_named(tmp_path: Path):
+    table = "file_name,label\na1.jpg,ash\na2.jpg,\na3.jpg,ash\nb1.jpg,birch\nb1.jpg,birch\ngone.jpg,ash\nlost.jpg,x\n"
+    dataset = open_dataset(with_table(tmp_path / "trees", table, "a1.jpg", "a2.jpg", "a3.jpg", "b1.jpg", "c1.jpg",
+                                      "c2.jpg"), held_out=0)
+    assert labels(dataset) == {"a1.jpg": "ash", "a3.jpg": "ash", "b1.jpg": "birch"}
+    notes = said(dataset)
+    assert "left out: 2 rows of labels.csv without an image in the data, such as gone.jpg" in notes
+    assert "left out: 1 row of labels.csv without a label, such as a2.jpg" in notes
+    assert "left out: 1 row of labels.csv equal to an earlier one, such as b1.jpg" in notes
+    assert "left out: 3 images without a label, such as a2.jpg" in notes
+
+
+def test_numbered_labels_are_in_the_order_of_their_numbers(tmp_path: Path):
+    table = "id,label\n" + "".join(f"i{number},{number}\n" for number in range(12))
+    dataset = open_dataset(with_table(tmp_path / "digits", table, *(f"i{number}.png" for number in range(12))),
+                           held_out=0)
+    assert dataset.classes == tuple(map(str, range(12)))
+
+
+def test_rows_of_one_hot_tables_with_several_classes_are_left_out_and_counted(tmp_path: Path):
+    table = "filename,ash,birch\na1.jpg,1,0\nb1.jpg,0,1\nb2.jpg,0,1\nab.jpg,1,1\nno.jpg,0,0\n"
+    dataset = open_dataset(with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg", "b2.jpg", "ab.jpg", "no.jpg"),
+                           held_out=0)
+    assert set(labels(dataset)) == {"a1.jpg", "b1.jpg", "b2.jpg"}
+    assert "left out: 2 rows of labels.csv without a single class, such as ab.jpg" in said(dataset)
+
+
+# --- Splits -----------------------------------------------------------------------------------------------------------
+
+
+def per_split(dataset: Dataset) -> dict[str, list[str]]:
+    return {split: sorted(image.name for image in images) for split, images in dataset.splits.items()}
+
+
+def test_a_column_of_splits(tmp_path: Path):
+    table = ("file_name,label,split\na1.jpg,ash,Train\nb1.jpg,birch,training\na2.jpg,ash,valid\nb2.jpg,birch,val\n"
+             "b3.jpg,birch,TEST\n")
+    dataset = open_dataset(with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg", "a2.jpg", "b2.jpg", "b3.jpg"))
+    assert per_split(dataset) == {"train": ["a1.jpg", "b1.jpg"], "val": ["a2.jpg", "b2.jpg"], "test": ["b3.jpg"]}
+    assert dataset.held_out == 0
+
+
+def test_roboflow_has_a_one_hot_table_in_each_split(tmp_path: Path):
+    root = tmp_path / "rocks"
+    for split in ("train", "valid", "test"):
+        with_table(root / split, "filename, Basalt, Granite\n" + "".join(
+            f"{name}{n}.jpg, {int(name == 'b')}, {int(name == 'g')}\n" for name in "bg" for n in range(2)),
+            *(f"{name}{n}.jpg" for name in "bg" for n in range(2)), name="_classes.csv")
+    dataset = open_dataset(root)
+    assert dataset.classes == ("Basalt", "Granite")
+    assert per_split(dataset) == {split: [f"{folder}/{name}.jpg" for name in ("b0", "b1", "g0", "g1")]
+                                  for split, folder in (("train", "train"), ("val", "valid"), ("test", "test"))}
+
+
+def test_hugging_face_has_metadata_in_each_split_also_as_json_lines(tmp_path: Path):
+    root = tmp_path / "trees"
+    with_table(root / "train", "file_name,label\n0.png,ash\n1.png,birch\n", "0.png", "1.png", name="metadata.csv")
+    lines = '{"file_name": "0.png", "label": "ash"}\n{"file_name": "1.png", "label": "birch"}\n'
+    with_table(root / "validation", lines, "0.png", "1.png", name="metadata.jsonl")
+    assert per_split(open_dataset(root)) == {"train": ["train/0.png", "train/1.png"],
+                                             "val": ["validation/0.png", "validation/1.png"]}
+
+
+def test_kaggle_has_a_table_for_the_training_images_and_a_form_for_predictions(tmp_path: Path):
+    names = [f"{name}{number}" for name in "ab" for number in range(10)]
+    root = with_table(tmp_path / "dogs", "id,breed\n" + "".join(f"{name},{name[0]}\n" for name in names),
+                      *(f"train/{name}.jpg" for name in names), "test/x0.jpg", "test/x1.jpg")
+    (root / "sample_submission.csv").write_text("id,a,b\nx0,1,0\nx1,1,0\n")
+    dataset = open_dataset(root)
+    assert (len(dataset.splits["train"]), len(dataset.splits["val"]), dataset.held_out) == (18, 2, 0.1)
+    assert all(name.startswith("train/") for name in labels(dataset))
+    assert "left out: 2 images without a label, such as test/x0.jpg" in said(dataset)
+    assert "not used: sample_submission.csv is a form for predictions" in said(dataset)
+
+
+def test_the_same_numbers_in_train_and_test_mean_the_training_images(tmp_path: Path):
+    root = with_table(tmp_path / "x", "id,label\n1,ash\n2,birch\n", "train/1.png", "train/2.png", "test/1.png",
+                      "test/2.png", name="train.csv")
+    assert labels(open_dataset(root, held_out=0)) == {"train/1.png": "ash", "train/2.png": "birch"}
+
+
+# --- The option, and refusals -----------------------------------------------------------------------------------------
+
+
+def test_the_option_names_a_table_anywhere_or_within_an_archive(tmp_path: Path):
+    plant(tmp_path / "trees", *FILES)
+    table = "file_name,label\n" + "".join(f"{file},{label}\n" for file, label in EXPECTED.items())
+    (tmp_path / "mine.csv").write_text(table)
+    assert labels(open_dataset(tmp_path / "trees", held_out=0, labels=tmp_path / "mine.csv")) == EXPECTED
+    files = {file: (tmp_path / "trees" / file).read_bytes() for file in FILES}
+    (tmp_path / "trees.tar").write_bytes(tar_of(files | {"meta/mine.csv": table.encode()}))
+    assert labels(open_dataset(tmp_path / "trees.tar", held_out=0, labels="meta/mine.csv")) == EXPECTED
+    assert labels(open_dataset(tmp_path / "trees.tar", held_out=0)) == EXPECTED
+    with pytest.raises(ValueError, match=r"there is no table none\.csv, on disk or in"):
+        open_dataset(tmp_path / "trees", labels="none.csv")
+
+
+def test_a_table_that_contradicts_class_folders_is_not_chosen_in_silence(tmp_path: Path):
+    root = trees(tmp_path / "xray", ("images_001", "images_002"), 4)
+    rows = [f"{number:03}.jpg" for number in range(4)]
+    table = "Image,Finding,label\n" + "".join(
+        f"{folder}/{name},x,{'ill' if number % 2 else 'well'}\n" for folder in ("images_001", "images_002")
+        for number, name in enumerate(rows))
+    (root / "Data_Entry.csv").write_text(table)
+    with pytest.raises(ValueError, match=r"add --labels Data_Entry\.csv to use the table, or --labels folders"):
+        open_dataset(root)
+    assert open_dataset(root, labels="Data_Entry.csv").classes == ("ill", "well")
+    assert open_dataset(root, labels="folders").classes == ("images_001", "images_002")
+
+
+def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
+    root = trees(tmp_path / "paddy", ("blast", "normal"), 4)
+    (root / "train.csv").write_text("image_id,label,age\n" + "".join(
+        f"{label}/{number:03}.jpg,{label},45\n" for label in ("blast", "normal") for number in range(4)))
+    assert open_dataset(root).classes == ("blast", "normal")
+
+
+@pytest.mark.parametrize(("table", "problem"), [
+    ("file_name,color,size\na1.jpg,red,x\nb1.jpg,blue,y\nb2.jpg,blue,x\n",
+     r"labels\.csv has several columns that may be the labels: color, size; in a copy of the table, name the two"),
+    ("file_name,label,species\na1.jpg,x,ash\nb1.jpg,x,birch\nb2.jpg,y,birch\n", ""),  # `label` is exact
+    ("file_name,class,species\na1.jpg,x,ash\nb1.jpg,x,birch\nb2.jpg,y,birch\n", r"several columns .*class, species"),
+    ("file_name\na1.jpg\nb1.jpg\n", r"labels\.csv has no column of labels \(columns: file_name\)"),
+    ("file_name,label\nx.jpg,ash\ny.jpg,birch\n", r"no column that names images of the data \(columns: file_name"),
+    ("file_name,label\na1.jpg,ash\na1.jpg,birch\n", r"labels\.csv labels a1\.jpg twice: 'ash' and 'birch'"),
+    ("file_name,label\na1.jpg,ash\nb1.jpg,ash\n", r"holds one class, 'ash'"),
+    ("file_name,label\na1.jpg,Ash\nb1.jpg,ash\nb2.jpg,oak\n", r"'Ash' and 'ash' differ in upper and lower case only"),
+    ("file_name,label\na1.jpg,ash,\nb1.jpg,birch\n", r"labels\.csv, row 2, has 3 cells and the header has 2"),
+    ("file_name,label\n", r"labels\.csv holds no rows"), ("", r"labels\.csv holds no rows"),
+    ("file_name,label\na1.jpg,a\0b\n", r"labels\.csv is not a table of text"),
+    ("file_name,label,split\na1.jpg,ash,train\nb1.jpg,birch,somewhere\n", "")])
+def test_tables_that_are_unclear_are_refused_with_the_remedy(tmp_path: Path, table: str, problem: str):
+    root = with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg", "b2.jpg")
+    if problem:
+        with pytest.raises(ValueError, match=problem):
+            open_dataset(root, labels=root / "labels.csv")
+    else:
+        assert len(open_dataset(root, labels=root / "labels.csv").classes) == 2
+
+
+def test_a_name_that_may_mean_two_images_is_refused(tmp_path: Path):
+    root = with_table(tmp_path / "x", "id,label\n1,ash\n2,birch\n", "one/1.png", "one/2.png", "two/1.png")
+    with pytest.raises(ValueError, match=r"labels\.csv names 1, which may be one/1\.png or two/1\.png; give paths"):
+        open_dataset(root, labels=root / "labels.csv")
+
+
+def test_two_tables_that_disagree_are_refused(tmp_path: Path):
+    root = with_table(tmp_path / "x", "id,label\na1,ash\nb1,birch\n", "a1.jpg", "b1.jpg")
+    (root / "second.csv").write_text("id,label\na1,birch\nb1,birch\n")
+    with pytest.raises(ValueError, match=r"two tables label a1\.jpg: 'ash', and 'birch' in second\.csv; name"):
+        open_dataset(root)

@@ -1,0 +1,115 @@
+"""Parquet files as Hugging Face's datasets writes them, made here with pyarrow alone."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet.data.dataset import Dataset
+from alexnet.data.sources.detect import open_dataset
+from image_files import jpeg, said
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+CLASS_LABEL = {"_type": "ClassLabel", "names": ["ash", "birch"]}
+
+
+def write(path: Path, rows: list[tuple[bytes | None, Any]], names: tuple[str, str] = ("image", "label"),
+          features: dict[str, Any] | None = None, extra: dict[str, list[Any]] | None = None) -> None:
+    """A file of the columns image {bytes, path} and label, with row groups of two rows."""
+    features = {names[0]: {"_type": "Image"}, names[1]: CLASS_LABEL} if features is None else features
+    table = pa.table({
+        names[0]: pa.array([content and {"bytes": content, "path": "x.png"} for content, _ in rows],
+                           pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        names[1]: [label for _, label in rows]} | (extra or {}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if features:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path, row_group_size=2)
+
+
+def contents(dataset: Dataset, split: str) -> list[tuple[str, Any]]:
+    return [(dataset.classes[image.label], image.content()) for image in dataset.splits[split]]
+
+
+ROWS = [(jpeg(10), 1), (jpeg(20), 0), (jpeg(30), 1)]
+
+
+def test_shards_of_three_splits_with_class_names_from_the_metadata(tmp_path: Path):
+    write(tmp_path / "trees/data/train-00000-of-00002.parquet", ROWS)
+    write(tmp_path / "trees/data/train-00001-of-00002.parquet", [(jpeg(40), 0)])
+    write(tmp_path / "trees/data/validation-00000-of-00001.parquet", [(jpeg(50), 1)])
+    write(tmp_path / "trees/data/test-00000-of-00001.parquet", [(jpeg(60), 0)])
+    (tmp_path / "trees/README.md").write_text("---\n")
+    dataset = open_dataset(tmp_path / "trees")
+    assert (dataset.name, dataset.classes) == ("trees", ("ash", "birch"))
+    assert contents(dataset, "train") == [("ash", jpeg(20)), ("ash", jpeg(40)), ("birch", jpeg(10)),
+                                          ("birch", jpeg(30))]
+    assert contents(dataset, "val") == [("birch", jpeg(50))]
+    assert contents(dataset, "test") == [("ash", jpeg(60))]
+    assert dataset.splits["train"][0].pixels().shape == (10, 12, 3)
+
+
+def test_folders_of_splits_as_in_the_converted_branch(tmp_path: Path):
+    write(tmp_path / "trees/default/train/0000.parquet", ROWS)
+    write(tmp_path / "trees/default/test/0000.parquet", ROWS[:1])
+    dataset = open_dataset(tmp_path / "trees")
+    assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 3, "val": 1}
+    assert "the test images are the validation set" in said(dataset)
+
+
+def test_one_file_alone_and_labels_as_text(tmp_path: Path):
+    write(tmp_path / "trees.parquet", [(content, ["ash", "birch"][label]) for content, label in ROWS], features={})
+    dataset = open_dataset(tmp_path / "trees.parquet", held_out=0)
+    assert (dataset.name, len(dataset.splits["train"]), dataset.classes) == ("trees", 3, ("ash", "birch"))
+
+
+def test_rows_without_an_image_or_a_label_are_counted(tmp_path: Path):
+    write(tmp_path / "trees.parquet", [*ROWS, (None, 1), (jpeg(70), -1), (jpeg(80), None)])
+    dataset = open_dataset(tmp_path / "trees.parquet", held_out=0)
+    assert len(dataset.splits["train"]) == 3
+    assert "left out: 3 rows without an image or a label, such as row 3 of trees.parquet" in said(dataset)
+
+
+def test_cifar100_of_hugging_face_has_its_fine_labels(tmp_path: Path):
+    features = {"img": {"_type": "Image"}, "fine_label": CLASS_LABEL, "coarse_label": CLASS_LABEL}
+    write(tmp_path / "cifar.parquet", ROWS, ("img", "fine_label"), features, {"coarse_label": [0, 0, 0]})
+    assert contents(open_dataset(tmp_path / "cifar.parquet", held_out=0), "train")[0] == ("ash", jpeg(20))
+
+
+def test_the_images_are_copied_once_and_read_from_the_cache(tmp_path: Path, cache: Path):
+    write(tmp_path / "trees.parquet", ROWS)
+    first = open_dataset(tmp_path / "trees.parquet").fingerprint()
+    copies = {path: path.stat().st_mtime_ns for path in cache.rglob("*.tar")}
+    assert len(copies) == 1
+    assert open_dataset(tmp_path / "trees.parquet").fingerprint() == first
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.tar")} == copies
+
+
+@pytest.mark.parametrize(("change", "problem"), [
+    ({"names": ("image", "y"), "features": {}}, r"has no clear column of labels \(columns: image, y\)"),
+    ({"extra": {"second": [b"x", b"y", b"z"]}, "features": {}}, r"has 2 columns of images"),
+    ({"rows": [(jpeg(1), 0), (jpeg(2), 7)]}, r"has the label 7, and 2 class names")])
+def test_unclear_files_are_refused(tmp_path: Path, change: dict[str, Any], problem: str):
+    write(tmp_path / "trees.parquet", change.pop("rows", ROWS), **change)
+    with pytest.raises(ValueError, match=problem):
+        open_dataset(tmp_path / "trees.parquet")
+
+
+def test_a_damaged_file_is_named(tmp_path: Path):
+    write(tmp_path / "trees.parquet", ROWS)
+    (tmp_path / "trees.parquet").write_bytes((tmp_path / "trees.parquet").read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"trees\.parquet cannot be read as Parquet"):
+        open_dataset(tmp_path / "trees.parquet")
+
+
+def test_without_pyarrow_the_remedy_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "trees.parquet", ROWS)
+    for name in [name for name in sys.modules if name.startswith("pyarrow.parquet")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r"Parquet files need pyarrow; pip install 'alexnet\[parquet\]'"):
+        open_dataset(tmp_path / "trees.parquet")

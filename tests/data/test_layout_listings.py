@@ -1,0 +1,304 @@
+"""What folders as people have them are understood to be: lists of files in, splits and classes or a refusal out."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alexnet.data.layout import Layout, read_layout
+from alexnet.errors import UserError
+
+
+class Listing:
+    """A tree that is only a list of files; a path with a slash at the end is an empty folder."""
+
+    name, source = "DATA", "DATA"
+
+    def __init__(self, *paths: str, skipped: Mapping[str, str] | None = None) -> None:
+        self.skipped = skipped or {}
+        self.files = tuple(sorted(path for path in paths if not path.endswith("/")))
+        above = {"/".join(parts[:level]) for path in paths for parts in [path.split("/")]
+                 for level in range(1, len(parts))}
+        self.folders = tuple(sorted(above))
+
+    def read(self, file):
+        raise AssertionError(f"a layout opened {file}")
+
+    image = read
+
+
+def files(pattern: str, count: int = 2) -> list[str]:
+    """The files of a pattern: {a,b} stands for a and b, and # for a number from 1 to `count`."""
+    if "{" in pattern:
+        before, _, rest = pattern.partition("{")
+        choices, _, after = rest.partition("}")
+        return [file for choice in choices.split(",") for file in files(f"{before}{choice}{after}", count)]
+    return [pattern.replace("#", str(number + 1)) for number in range(count)] if "#" in pattern else [pattern]
+
+
+def layout_of(patterns: str, held_out: float = 0.0) -> Layout:
+    return read_layout(Listing(*(file for pattern in patterns.split(" | ") for file in files(pattern))), held_out)
+
+
+def understood(layout: Layout) -> dict[str, dict[str, int]]:
+    return {split: {name: len(images) for name, images in by_class.items()}
+            for split, by_class in layout.splits.items()}
+
+
+CATS_AND_DOGS = {"cat": 2, "dog": 2}
+
+
+@pytest.mark.parametrize(("patterns", "splits"), [
+    ("{cat,dog}/#.jpg", ["train"]),
+    ("train/{cat,dog}/#.jpg", ["train"]),
+    ("{train,val}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{Train,Test}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{TRAIN,TEST}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{Training,Testing}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{training_set,test_set}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{training_set/training_set,test_set/test_set}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{trainset,valset,testset}/{cat,dog}/#.jpg", ["train", "val", "test"]),
+    ("{train_set,dev_set}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{train,valid,test}/{cat,dog}/#.jpg | README.roboflow.txt", ["train", "val", "test"]),
+    ("{train,validation}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{train,eval}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{train,Evaluation}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{train,dev,test}/{cat,dog}/#.jpg", ["train", "val", "test"]),
+    ("{Training Data,Validation Data}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{train-images,test-images}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{seg_train/seg_train,seg_test/seg_test}/{cat,dog}/#.jpg | seg_pred/seg_pred/#.jpg", ["train", "val"]),
+    ("{birds_train,birds_valid}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("chest_xray/{train,val,test}/{cat,dog}/#.jpg", ["train", "val", "test"]),
+    ("archive/dataset/{train,val}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("flower_photos/{cat,dog}/#.jpg | flower_photos/LICENSE.txt", ["train"]),
+    ("food-101/images/{cat,dog}/#.jpg | food-101/meta/{classes,train}.txt", ["train"]),
+    ("images/{train,val}/{cat,dog}/#.jpg | labels/{train,val}/#.txt", ["train", "val"]),
+    ("train/images/{cat,dog}/#.jpg | test/images/{cat,dog}/#.jpg", ["train", "val"]),
+    ("train/{cat,dog}/images/#.JPEG | val/{cat,dog}/images/#.JPEG", ["train", "val"]),
+    ("{cat,dog}/{train,val}/#.jpg", ["train", "val"]),
+    ("{cat,dog}/{Train,Test}/#.jpg", ["train", "val"]),
+    ("{cat,dog}/{train,val,test}/#.jpg", ["train", "val", "test"]),
+    ("pets/{cat,dog}/{train,test}/#.jpg", ["train", "val"]),
+])
+def test_splits_are_found_under_the_names_that_people_give_them(patterns: str, splits: list[str]):
+    assert understood(layout_of(patterns)) == dict.fromkeys(splits, CATS_AND_DOGS)
+
+
+@pytest.mark.parametrize(("patterns", "ignored"), [
+    ("{cat,dog,@eaDir}/#.jpg", "@eaDir/ (hidden or system folder, 2 files)"),
+    ("{cat,dog,$RECYCLE.BIN}/#.jpg", "$RECYCLE.BIN/ (hidden or system folder, 2 files)"),
+    ("{cat,dog}/#.jpg | __MACOSX/cat/._#.jpg", "__MACOSX/ (hidden or system folder, 2 files)"),
+    ("{cat,dog,System Volume Information}/#.jpg", "System Volume Information/ (hidden or system folder, 2 files)"),
+    ("{cat,dog,lost+found,.ipynb_checkpoints}/#.jpg", "lost+found/ (hidden or system folder, 2 files)"),
+    ("{cat,dog}/#.jpg | cat/.ipynb_checkpoints/#-checkpoint.jpg", "cat/.ipynb_checkpoints/ (hidden or system folder"),
+    ("{cat,dog}/#.jpg | cat/@eaDir/#.jpg/SYNOPHOTO_THUMB_M.jpg", "cat/@eaDir/ (hidden or system folder, 2 files)"),
+    ("{cat,dog}/#.jpg | {cat,dog}/Thumbs.db | {cat,dog}/desktop.ini", "./ (hidden or system, 4 files)"),
+    ("{cat,dog}/#.jpg | {cat,dog}/._#.jpg | .DS_Store", "./ (hidden or system, 5 files)"),
+    ("{cat,dog}/#.jpg | runs/a/{log.jsonl,config.json} | runs/a/figures/#.png", "runs/a/ (run of alexnet, 4 files)"),
+    ("{cat,dog}/#.jpg | figures/{figure1,figure2,top-patches}.png", "figures/ (figures that alexnet drew, 3 files)"),
+    ("{cat,dog}/#.jpg | packed/{manifest.json,mean.npy,train-00000.npy}", "packed/ (packed data set, 3 files)"),
+    ("{cat,dog}/#.jpg | best/{checkpoint.json,weights.safetensors}", "best/ (checkpoint of alexnet, 2 files)"),
+    ("{cat,dog}/#.jpg | #.jpg", "./ (images beside the class folders, 2 files)"),
+    ("{cat,dog}/#.jpg | fir/", "fir/ (no images)"),
+    ("{cat,dog}/#.jpg | cat/#.txt", "cat/ (.txt, 2 files)"),
+    ("{cat,dog}/#.jpg | cat/new.heif", "cat/ (HEIC, which is not supported, 1 file)"),
+    ("train/{cat,dog}/#.jpg | val/", "val/ (no images)"),
+    ("train/{cat,dog}/#.jpg | test/#.jpg", "test/ (no class folders, so no labels, 2 files)"),
+    ("train/{cat,dog}/#.jpg | test1/test1/#.jpg", "test1/ (no class folders, so no labels, 2 files)"),
+    ("train/{cat,dog}/#.jpg | test/unknown/#.jpg", "test/ (no class folders, so no labels, 2 files)"),
+    ("asl_alphabet_train/asl_alphabet_train/{cat,dog}/#.jpg | asl_alphabet_test/asl_alphabet_test/{A,B}_test.jpg",
+     "asl_alphabet_test/ (no class folders, so no labels, 2 files)"),
+    ("{seg_train/seg_train,seg_test/seg_test}/{cat,dog}/#.jpg | seg_pred/seg_pred/#.jpg",
+     "seg_pred/ (no class folders, so no labels, 2 files)"),
+    ("{train,test}/{cat,dog}/#.jpg | single_prediction/#.jpg", "single_prediction/ (beside train/ and no split, 2"),
+    ("{train,test}/{cat,dog}/#.jpg | Meta/#.png", "Meta/ (beside train/ and no split, 2 files)"),
+    ("{train,val,test,chest_xray/train,chest_xray/val,chest_xray/test}/{cat,dog}/#.jpg",
+     "chest_xray/ (beside train/ and no split, 12 files)"),
+    ("{train,val}/{cat,dog}/#.jpg | #.jpg", "./ (images beside the class folders, 2 files)"),
+    ("{train,val}/{cat,dog}/#.jpg | train/#.jpg", "train/ (images beside the class folders, 2 files)"),
+    ("{cat,dog}/{train,test}/#.jpg | overview.png", "./ (images beside the class folders, 1 file)"),
+])
+def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
+    layout = layout_of(patterns)
+    assert layout.classes == ("cat", "dog")
+    assert ignored in layout.notes[0].partition("; ignored: ")[2]
+
+
+@pytest.mark.parametrize(("patterns", "problem", "remedy"), [
+    ("{cat,dog,test1}/#.jpg", "DATA holds test1/ beside cat/, dog/, so it is not clear whether test1/ is a class",
+     "if it is one, rename it; if it is not, move it away"),
+    ("{cat,dog,val}/#.jpg", "DATA holds val/ beside cat/, dog/", "rename it"),
+    ("{cat,dog}/#.jpg | val/{cat,dog}/#.jpg", "DATA holds val/ beside cat/, dog/", "sort the others into a folder"),
+    ("{bus,car}/#.jpg | train/{freight,passenger}/#.jpg",
+     "DATA/train looks like a training folder, and bus/, car/ with images stand beside it",
+     "if train/ is a class, rename it; if it is not, move the others away"),
+    ("{val,test}/{cat,dog}/#.jpg", "DATA has test/, val/ but no train/", "name the training folder train"),
+    ("test/{cat,dog}/#.jpg", "DATA has test/ but no train/", "or name DATA/test to use it alone"),
+    ("{train,test}/#.jpg", "DATA/train holds 2 images and no class folders", "put the images of each class into"),
+    ("{train,test1}/{cat,dog}.#.jpg | sampleSubmission.csv", "DATA/train holds 4 images and no class folders", "put"),
+    ("{train,Train}/{cat,dog}/#.jpg", "DATA has several training folders: Train/, train/", "merge them"),
+    ("{train,val,valid}/{cat,dog}/#.jpg", "DATA has several val folders: val/ and valid/", "merge them"),
+    ("train/{cat,dog}/#.jpg | val/#.jpg", "DATA/val has no class folders with images", "sort its images into folders"),
+    ("images/Abyssinian_#.jpg | annotations/trimaps/Abyssinian_#.png",
+     "DATA/annotations is no class: its files have the same names as those of images/", "did you mean DATA/images?"),
+    ("images/#.jpg | masks/#.png", "DATA/masks is no class", "did you mean DATA/images?"),
+    ("CUB/images/{001.Auk,002.Owl}/bird_#.jpg | segmentations/{001.Auk,002.Owl}/bird_#.png",
+     "DATA/segmentations is no class", "did you mean DATA/CUB?"),
+    ("{color,grayscale,segmented}/{apple,maize}/#.jpg",
+     "color/ and grayscale/ in the folder DATA hold the same folders (apple, maize), so these look like the classes",
+     "did you mean DATA/color?"),
+    ("plantvillage dataset/{color,grayscale}/{apple,maize}/#.jpg", "hold the same folders (apple, maize)",
+     "did you mean DATA/plantvillage dataset/color?"),
+    ("{day,night}/{0,1,2,3,4,5,6,7,8,9}/#.jpg", "day/ and night/ in the folder DATA hold the same folders", "did you"),
+    ("dataset2/images/{TRAIN,TEST}/{cat,dog}/#.jpg | dataset/#.jpg",
+     "DATA/dataset2/images is a data set of its own with TEST/, TRAIN/", "did you mean DATA/dataset2/images?"),
+    ("data/{train,val}/{cat,dog}/#.jpg | plots/#.png", "DATA/data is a data set of its own", "did you mean DATA/data?"),
+    ("{color,gray}/{train,test}/{cat,dog}/#.jpg", "DATA/color is a data set of its own: it holds test/, train/",
+     "did you mean DATA/color?"),
+    ("{cat,dog}/{train,test}/#.jpg | bird/#.jpg", "DATA/cat holds test/, train/, and DATA/bird holds images instead",
+     "give every class folder the same split folders"),
+    ("{cat,dog}/{train,test}/#.jpg | bird/wild/#.jpg", "DATA/bird holds wild/ instead", "give every class folder"),
+    ("{Cat,cat,dog}/#.jpg", "Cat/ and cat/ in the folder DATA have the same name but for case", "merge them"),
+    ("caf\u00e9/#.jpg | cafe\u0301/#.jpg", "have the same name but for case, accents' encoding", "merge them"),
+    ("{cat,dog}/#.jpg | fox/#.HEIC", "the 2 images in DATA/fox are HEIC, which is not supported", "as JPEG"),
+    ("{train,val}/{cat,dog}/#.jpg | val/fox/#.HEIC", "the 2 images in DATA/val/fox are HEIC", "as JPEG"),
+    ("train/{cat,dog}/#.jpg | val/{cat,dog}/#.heic", "the 4 images in DATA/val are HEIC", "as JPEG"),
+    ("{cat,dog}/#.heic", "the 2 images in DATA/cat are HEIC", "as JPEG"),
+    ("#.heic", "the 2 images in DATA are HEIC", "as JPEG"),
+    ("train/{cat,dog}/#.jpg | val/{cat,fox}/#.jpg", "DATA/val has class 'fox' and DATA/train has not",
+     "classes must have the same names in both"),
+    ("{train,val}/{cat,dog}/#.jpg | test/{cat,fox}/#.jpg", "DATA/test has class 'fox'", "the same names in both"),
+    ("cat/#.jpg", "DATA holds one class, 'cat', and a classifier needs two or more", "give each class its own folder"),
+    ("train/cat/#.jpg | val/cat/#.jpg", "DATA/train holds one class, 'cat'", "give each class its own folder"),
+    ("photos/{cat,dog}/#.jpg | photos/#.jpg", "DATA holds no class folders of its own, but DATA/photos does",
+     "did you mean DATA/photos?"),
+    ("#.jpg", "DATA holds 2 images and no class folders", "put the images of each class into a folder"),
+    ("#.txt", "DATA holds no class folders with images", "give each class its own folder"),
+])
+def test_what_is_ambiguous_is_refused_with_the_remedy(patterns: str, problem: str, remedy: str):
+    with pytest.raises(UserError) as refusal:
+        layout_of(patterns)
+    assert problem in refusal.value.problem
+    assert remedy in refusal.value.remedy
+
+
+@pytest.mark.parametrize(("patterns", "classes"), [
+    ("{car,plane,train}/#.jpg", ("car", "plane", "train")),
+    ("{train_station,bus_station}/#.jpg", ("bus_station", "train_station")),
+    ("{with_mask,without_mask}/#.jpg", ("with_mask", "without_mask")),
+    ("{mask,no_mask}/#.jpg", ("mask", "no_mask")),
+    ("{0,1,10,11,2}/#.jpg", ("0", "1", "2", "10", "11")),
+    ("{0,1,10,11,2,x}/#.jpg", ("0", "1", "10", "11", "2", "x")),
+    ("{cat,dog}/{2019,2020}/#.jpg", ("cat", "dog")),
+    ("{cat,dog}/{batch_1,batch_2}/#.jpg", ("cat", "dog")),
+    ("bus/#.jpg | truck/{pickup,semi}/#.jpg", ("bus", "truck")),
+    ("Images/{n02085620-Chihuahua,n02085782-Japanese_spaniel}/#.jpg | Annotation/n02085620-Chihuahua/n02085620_#",
+     ("n02085620-Chihuahua", "n02085782-Japanese_spaniel")),
+    ("cat/#.jpg | dog /#.jpg", ("cat", "dog")),
+    ("cafe\u0301/#.jpg | bar/#.jpg", ("bar", "caf\u00e9")),
+])
+def test_class_names(patterns: str, classes: tuple[str, ...]):
+    assert layout_of(patterns).classes == classes
+
+
+@pytest.mark.parametrize(("train", "val"), [
+    ("cat", "Cat"), ("CAT", "cat"), ("caf\u00e9", "cafe\u0301"), ("dog", "dog "), ("Strasse", "stra\u00dfe")])
+def test_class_folders_that_differ_in_case_unicode_form_or_blanks_are_one_class(train: str, val: str):
+    layout = layout_of(f"train/{{{train},zebra}}/#.jpg | val/{{{val},zebra}}/#.jpg")
+    assert layout.classes == (train, "zebra")
+    assert understood(layout)["val"] == {train: 2, "zebra": 2}
+    assert (f"such as {val.strip()!r} and {train!r}: they are the same" in "".join(layout.notes)) == (
+        layout.classes[0] not in ("caf\u00e9", "dog"))
+
+
+def test_numbered_classes_are_labeled_by_number():
+    layout = layout_of("train/{0,1,2,3,4,5,6,7,8,9,10,11}/#.jpg")
+    assert layout.classes == tuple(map(str, range(12)))
+    assert list(layout.splits["train"]) == list(layout.classes)
+
+
+def test_the_summary_names_splits_classes_with_counts_and_what_is_ignored():
+    layout = layout_of("train/{cat,dog}/#.jpg | train/cat/new.jpg | Val/{cat,dog}/1.jpg | notes.txt")
+    assert layout.notes == ("DATA holds train/: 2 classes (cat 3, dog 2), Val/: 2 classes (cat 1, dog 1); "
+                            "ignored: ./ (.txt, 1 file)",)
+    assert layout.folders == {"train": "train/", "val": "Val/"}
+
+
+def test_long_lists_end_in_a_number():
+    names = ",".join(f"c{number:02}" for number in range(30))
+    note = layout_of(f"{{{names}}}/1.jpg").notes[0]
+    assert note == ("DATA holds 30 classes (c00 1, c01 1, c02 1, c03 1, c04 1, c05 1, c06 1, c07 1, c08 1, c09 1 and "
+                    "20 more); ignored: nothing")
+
+
+def test_a_test_folder_that_serves_as_validation_set_is_said():
+    assert layout_of("{train,test}/{cat,dog}/#.jpg").notes[1] == (
+        "test/ is the validation set, as there is no other: it chooses the best epoch")
+
+
+def test_images_in_folders_inside_a_class_are_said():
+    assert layout_of("bus/#.jpg | truck/{pickup,semi}/#.jpg").notes[1] == (
+        "the images in the folders inside a class folder are images of this class: truck (2 folders)")
+
+
+def test_files_of_the_same_names_in_two_folders_are_two_forms_of_one_set():
+    names = ",".join(f"leaf{number * 997 % 7919}_{letter}" for number in range(6) for letter in "ab")
+    with pytest.raises(UserError, match=r"rgb/ and thermal/ in the folder DATA hold files of the same names"):
+        layout_of(f"{{rgb,thermal}}/{{{names}}}.jpg")
+    counters = ",".join(f"frame_{number:03}" for number in range(12))
+    assert layout_of(f"{{rgb,thermal}}/{{{counters}}}.jpg").classes == ("rgb", "thermal")
+
+
+def test_unreadable_entries_are_named():
+    tree = Listing(*files("{cat,dog}/#.jpg"), skipped={"cat/gone.jpg": "link to nothing"})
+    assert "ignored: cat/gone.jpg (link to nothing)" in read_layout(tree).notes[0]
+
+
+def test_a_wrapper_does_not_change_which_images_are_held_out():
+    alone, wrapped = (layout_of(f"{prefix}{{cat,dog}}/{{0,1,2,3,4,5,6,7,8,9}}.jpg", 0.3) for prefix in ("", "deep/er/"))
+    assert [f"deep/er/{file}" for file in alone.splits["val"]["cat"]] == wrapped.splits["val"]["cat"]
+    assert len(alone.splits["val"]["cat"]) == 3
+
+
+def test_a_path_of_a_thousand_folders_is_refused():
+    with pytest.raises(UserError, match="more than 200 folders inside each other"):
+        read_layout(Listing("cat/1.jpg", "dog/1.jpg", "a/" * 1000 + "1.jpg"))
+
+
+NAMES = st.sampled_from(["cat", "dog", "train", "Val", "test", "test1", "images", "masks", ".git", "__MACOSX", "runs",
+                         "seg_train", "2019", "n01440764", "pred"])
+FILES = st.sampled_from(["1.jpg", "2.JPG", "3.png", "a.txt", "Thumbs.db", ".DS_Store", "x.heic", "log.jsonl", "noext",
+                         "manifest.json", "mean.npy"])
+PATHS = st.builds(lambda folders, file: "/".join([*folders, file]), st.lists(NAMES, max_size=4), FILES)
+
+
+@given(st.lists(PATHS, max_size=40, unique=True), st.sampled_from([0.0, 0.3]))
+def test_every_file_is_an_image_of_a_split_or_counted_as_ignored(paths: list[str], held_out: float):
+    tree = Listing(*paths)
+    try:
+        layout = read_layout(tree, held_out)
+    except UserError:
+        return
+    used = Counter(file for by_class in layout.splits.values() for images in by_class.values() for file in images)
+    assert set(used.values()) == {1}
+    assert set(used) <= set(tree.files)
+    assert len(used) + sum(item.count for item in layout.ignored) == len(tree.files)
+
+
+CLASSES = st.lists(st.sampled_from(["cat", "dog", "fox", "owl"]), min_size=2, max_size=4, unique=True)
+
+
+@given(CLASSES, st.sampled_from([("train",), ("train", "val"), ("Train", "Val", "Test"), ("trainset", "testset")]),
+       st.sampled_from(["", "data/", "a/b/"]), st.lists(PATHS, max_size=6))
+def test_what_stands_beside_a_data_set_changes_none_of_its_labels_in_silence(classes, splits, prefix, extra):
+    """Extra files may be refused or ignored; images of other classes never join a class."""
+    own = [f"{prefix}{split}/{name}/{number}.jpg" for split in splits for name in classes for number in range(3)]
+    try:
+        layout = read_layout(Listing(*own, *(file for file in extra if file not in own)))
+    except UserError:
+        return
+    for by_class in layout.splits.values():
+        for name, images in by_class.items():
+            assert all(f"/{name}/" in f"/{file}" for file in images)
