@@ -60,9 +60,13 @@ class Duplicates:
         """Groups with images of two classes."""
         return [group for group in self.of_kind(kind) if len(group.classes) > 1]
 
+    def within(self, kind: Kind) -> list[DuplicateGroup]:
+        """Groups of one class and one split."""
+        return [group for group in self.of_kind(kind) if len(group.splits) == len(group.classes) == 1]
+
 
 def find_exact_duplicates(catalog: Catalog, content_N: NDArray[np.uint64]) -> Duplicates:
-    """Group the images with the same content hash. Hash 0, of an image that could not be read, has no copies."""
+    """Group the images with the same content hash. Hash 0, of an image that cannot be decoded, has no copies."""
     _, firsts, inverse = np.unique(content_N, return_index=True, return_inverse=True)
     groups_N = firsts[inverse]
     groups_N[content_N == 0] = np.flatnonzero(content_N == 0)
@@ -71,7 +75,9 @@ def find_exact_duplicates(catalog: Catalog, content_N: NDArray[np.uint64]) -> Du
 
 def find_duplicates(catalog: Catalog, scan: Scan) -> Duplicates:
     """Group exact copies and near duplicates. A group of near duplicates has two different images or more."""
-    exact = find_exact_duplicates(catalog, scan.content_N)
+    content_N = scan.content_N.copy()
+    content_N[list(scan.broken)] = 0
+    exact = find_exact_duplicates(catalog, content_N)
     copy_of_N = np.arange(len(catalog))
     for group in exact.groups:
         copy_of_N[list(group.rows)] = group.rows[0]

@@ -116,8 +116,7 @@ def check(
             found = scan(catalog, workers=workers, on_progress=bar)
         duplicates = find_duplicates(catalog, found)
     elif isinstance(source, PackedDataset):
-        duplicates = find_exact_duplicates(
-            catalog, np.concatenate([source.split(name).content_hashes for name in catalog.splits]))
+        duplicates = find_exact_duplicates(catalog, catalog.packed_hashes_N)
     broken = _broken(catalog, found)
     findings = scan_findings(catalog, found, duplicates, broken, side or trained_side or INPUT_SIDE)
     if labels:
