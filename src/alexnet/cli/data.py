@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.notes import say
-from alexnet.cli.app import ALLOCATOR_HELP, DATA, AllocatorName, Json, Labels, app, at_least_1
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
     DATA,
@@ -18,6 +17,7 @@ from alexnet.cli.app import (
     AllocatorName,
     Device,
     Json,
+    Labels,
     app,
     at_least_1,
     check_output,
