@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -148,7 +149,14 @@ def _require_images(tree: FileTree) -> None:
 
 def _not_found(source: str | Path) -> UserError:
     path = Path(source)
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = closest_match(path.name, [*NAMES, *sorted(siblings)])
+    if path.is_symlink():
+        return UserError(f"{source} is a link to {path.readlink()}, which does not exist", "name the folder itself")
+    if path.exists():
+        return UserError(f"{source} is neither a file nor a folder", f"name {_DATA}")
+    siblings = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    if [name for name in siblings if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name)]:
+        return UserError(f"there is no {source}, but a folder whose name is the same text in another Unicode form",
+                         "complete its name with the tab key, or name it with a wildcard")
+    close = closest_match(path.name, [*NAMES, *siblings])
     remedy = f"did you mean {close if close in NAMES else path.with_name(close)}?" if close else f"name {_DATA}"
     return UserError(f"there is no {source}", remedy)
