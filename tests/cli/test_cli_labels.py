@@ -1,6 +1,7 @@
 """The option --labels of pack, train and evaluate: one table or pattern, from the command line to the numbers."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ def test_pack_takes_a_table_or_a_pattern(photos: Path, tmp_path: Path, capsys: p
     assert "note: labels: " in noted
     assert "mine.csv (images in column 'file_name', labels in 'label', splits in 'split')" in noted
     assert "note: labels: from the file names, by the pattern '{label}.{n}.jpg'" in noted
+
+
+def test_check_takes_a_table(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert alexnet("check", photos, "--labels", tmp_path / "mine.csv", "--quick", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == {"train": {"dark": 16, "light": 16},
+                                                             "val": {"dark": 4, "light": 4}}
 
 
 def test_a_packed_folder_takes_no_labels(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
