@@ -36,9 +36,8 @@ def test_pack_takes_a_table_or_a_pattern(photos: Path, tmp_path: Path, capsys: p
     packed = open_packed(tmp_path / "by name")
     assert (packed.classes, len(packed.split("train")), len(packed.split("val"))) == (("cat", "dog"), 36, 4)
     noted = capsys.readouterr().err
-    assert "note: labels: " in noted
     assert "mine.csv (images in column 'file_name', labels in 'label', splits in 'split')" in noted
-    assert "note: labels: from the file names, by the pattern '{label}.{n}.jpg'" in noted
+    assert "photos holds 2 classes (cat 20, dog 20), labeled by the pattern '{label}.{n}.jpg'" in noted
 
 
 def test_check_takes_a_table(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -57,8 +57,8 @@ def open_flat_validation(tree: FileTree, validation: list[str], held_out: float,
             images.append(LabeledImage(file, wnid, split))
         else:
             unlabeled.append(file)
-    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}"]
-    return make_dataset(tree, images, held_out, seed, notes, unlabeled, NAMES)
+    labeled_by = f"the folders in train/ and by {source} (ImageNet, ILSVRC-2012)"
+    return make_dataset(tree, images, labeled_by, held_out, seed, unlabeled=unlabeled, used={source}, words=NAMES)
 
 
 def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
