@@ -100,7 +100,8 @@ def open_cifar(tree: FileTree, version: Version, folder: str) -> Dataset:
                             _DOWNLOAD_AGAIN)
         splits[split] = [ArrayImage(f"{split}/{classes[label]}/{number:05}", int(label), pixels_HWC)
                          for number, (label, pixels_HWC) in enumerate(zip(labels, pixels_NHWC, strict=True))]
-    notes = ("the 10,000 test images are the validation set: the data has no other",)
+    notes = (f"{tree.source} holds {version.title}, {len(classes)} classes",
+             "the test images are the validation set, as there is no other: they choose the best epoch")
     return Dataset(version.name, classes, splits, version.title, notes=notes,
                    credits="CIFAR: A. Krizhevsky, V. Nair, G. Hinton")
 
