@@ -139,8 +139,8 @@ def _match_classes(
     images = {by_key[_class_key(name)]: list(below.all_images()) for name, below in own.items()}
     spelled = [(name, by_key[_class_key(name)]) for name, below in own.items() if by_key[_class_key(name)] != name]
     if spelled:
-        notes.append(f"{len(spelled):,} of the class folders in {folder.path} are spelled as other classes of the same "
-                     f"name in {train_folder.path}, such as {spelled[0][0]!r} and {spelled[0][1]!r}: they are the same")
+        notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class, such "
+                     f"as {spelled[0][0]!r} and {spelled[0][1]!r}")
     if missing := [name for name in train if name not in images]:
         kind = {"val": "validation", "test": "test"}[split]
         notes.append(f"{len(missing)} of {len(train)} classes have no {kind} images, such as {missing[0]!r}")

@@ -28,7 +28,7 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
     try:
         layout = read_layout(tree, held_out, seed)
     except UserError:
-        _require_not_one_class(tree)
+        require_not_one_class(tree)
         raise
     labels = {name: label for label, name in enumerate(layout.classes)}
     splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
@@ -40,7 +40,7 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
                    ignored=layout.ignored)
 
 
-def _require_not_one_class(tree: FileTree) -> None:
+def require_not_one_class(tree: FileTree) -> None:
     """Raise UserError if the folder seems to be one class: its images lie beside folders of images."""
     places = {file.partition("/")[0] if "/" in file else "" for file in tree.files if is_image(file)}
     if isinstance(tree, FolderTree) and "" in places and len(places) <= 2:
