@@ -92,7 +92,8 @@ def describe_layout(layout: Layout, source: str, names: Sequence[str]) -> str:
     """
     counts: dict[str, Counter[str]] = {}
     for split, by_class in layout.splits.items():  # images that were held out are in the same folder
-        counts.setdefault(layout.folders[split], Counter()).update({name: len(images) for name, images in by_class.items()})
+        count = counts.setdefault(layout.folders[split], Counter())
+        count.update({name: len(images) for name, images in by_class.items()})
     parts = []
     for folder, count in counts.items():
         classes = some([f"{name} {count[key]:,}" for key, name in zip(layout.classes, names, strict=True)
@@ -139,8 +140,8 @@ def _match_classes(
     images = {by_key[_class_key(name)]: list(below.all_images()) for name, below in own.items()}
     spelled = [(name, by_key[_class_key(name)]) for name, below in own.items() if by_key[_class_key(name)] != name]
     if spelled:
-        notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class, such "
-                     f"as {spelled[0][0]!r} and {spelled[0][1]!r}")
+        notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class, "
+                     f"such as {spelled[0][0]!r} and {spelled[0][1]!r}")
     if missing := [name for name in train if name not in images]:
         kind = {"val": "validation", "test": "test"}[split]
         notes.append(f"{len(missing)} of {len(train)} classes have no {kind} images, such as {missing[0]!r}")
