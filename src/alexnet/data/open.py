@@ -14,22 +14,25 @@ from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
-from alexnet.data.sources.detect import open_dataset
+from alexnet.data.sources.detect import open_dataset, refuse_labels
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError
 
 
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    labels: str | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
+        refuse_labels(data, labels)
         return _say_notes(_require_side(open_stream(data), side, data), say)
-    return open_or_pack(data, side, say=say, progress=progress)
+    return open_or_pack(data, side, say=say, progress=progress, labels=labels)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    labels: str | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -39,13 +42,15 @@ def open_or_pack(
     Args:
         say: called with one line for each thing the user should know.
         progress: show a progress bar while packing.
+        labels: as for `open_dataset`.
 
     Raises:
         UserError: the data does not exist, has no classes, or is packed with another side.
     """
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
+        refuse_labels(data, labels)
         return _say_notes(_require_side(open_packed(Path(data)), side, data), say)
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, labels=labels)
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"

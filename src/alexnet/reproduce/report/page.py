@@ -65,7 +65,7 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = 
         note=note or shown.config.get("note", ""), palette=Markup(stylesheet(":root")),
         **{section.__name__: section(shown) for section in SECTIONS})
     _save_figures(shown, run / "figures")
-    replace_file(run / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    replace_file(run / "report.html", lambda path: path.write_text(page, "utf-8", "backslashreplace"))
     return run / "report.html"
 
 
