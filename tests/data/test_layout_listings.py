@@ -102,7 +102,8 @@ def test_splits_are_found_under_the_names_that_people_give_them(patterns: str, s
     ("{cat,dog}/#.jpg | {cat,dog}/Thumbs.db | {cat,dog}/desktop.ini", "./ (hidden or system, 4 files)"),
     ("{cat,dog}/#.jpg | {cat,dog}/._#.jpg | .DS_Store", "./ (hidden or system, 5 files)"),
     ("{cat,dog}/#.jpg | runs/a/{log.jsonl,config.json} | runs/a/figures/#.png", "runs/a/ (run of alexnet, 4 files)"),
-    ("{cat,dog}/#.jpg | figures/{figure1,figure2,top-patches}.png", "figures/ (figures that alexnet drew, 3 files)"),
+    ("{cat,dog}/#.jpg | figures/{figure1,figure2,top-patches}.png | figures/.DS_Store",
+     "figures/ (figures that alexnet drew, 4 files)"),
     ("{cat,dog}/#.jpg | packed/{manifest.json,mean.npy,train-00000.npy}", "packed/ (packed data set, 3 files)"),
     ("{cat,dog}/#.jpg | best/{checkpoint.json,weights.safetensors}", "best/ (checkpoint of alexnet, 2 files)"),
     ("{cat,dog}/#.jpg | #.jpg", "./ (images beside the class folders, 2 files)"),
@@ -151,7 +152,7 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
      "did you mean DATA/images?"),
     ("{train,val}/{images,masks}/#.png", "DATA/train/masks holds no images of its own", "did you mean DATA/train/imag"),
     ("images/#.jpg | masks/#.png", "DATA/masks holds no images of its own", "did you mean DATA/images?"),
-    ("CUB/images/{001.Auk,002.Owl}/bird_#.jpg | segmentations/{001.Auk,002.Owl}/bird_#.png",
+    ("CUB/images/{001.Auk/Auk,002.Owl/Owl}_#.jpg | segmentations/{001.Auk/Auk,002.Owl/Owl}_#.png",
      "DATA/segmentations holds no images", "did you mean DATA/CUB?"),
     ("{cat,dog}/{images,masks}/#.png", "DATA/cat/masks holds no images of its own: its files have the same names as "
      "those of images/", "did you mean DATA/cat/images?"),
@@ -204,6 +205,9 @@ def test_what_is_ambiguous_is_refused_with_the_remedy(patterns: str, problem: st
     ("{train_station,bus_station}/#.jpg", ("bus_station", "train_station")),
     ("{with_mask,without_mask}/#.jpg", ("with_mask", "without_mask")),
     ("{mask,no_mask}/#.jpg", ("mask", "no_mask")),
+    ("{hat,mask,shoe}/#.jpg", ("hat", "mask", "shoe")),
+    ("{A,a,B,b}/#.jpg", ("A", "B", "a", "b")),
+    ("{Masse,Ma\u00dfe}/#.jpg", ("Masse", "Ma\u00dfe")),
     ("{0,1,10,11,2}/#.jpg", ("0", "1", "2", "10", "11")),
     ("{0,1,10,11,2,x}/#.jpg", ("0", "1", "10", "11", "2", "x")),
     ("{cat,dog}/{2019,2020}/#.jpg", ("cat", "dog")),
@@ -219,13 +223,13 @@ def test_class_names(patterns: str, classes: tuple[str, ...]):
 
 
 @pytest.mark.parametrize(("train", "val"), [
-    ("cat", "Cat"), ("CAT", "cat"), ("caf\u00e9", "cafe\u0301"), ("dog", "dog "), ("Strasse", "stra\u00dfe")])
+    ("cat", "Cat"), ("CAT", "cat"), ("caf\u00e9", "cafe\u0301"), ("dog", "dog ")])
 def test_class_folders_that_differ_in_case_unicode_form_or_blanks_are_one_class(train: str, val: str):
     layout = layout_of(f"train/{{{train},zebra}}/#.jpg | val/{{{val},zebra}}/#.jpg")
     assert layout.classes == (train, "zebra")
     assert understood(layout)["val"] == {train: 2, "zebra": 2}
     note = f"that differ only in case are one class, such as {val!r} and {train!r}"
-    assert (note in "".join(layout.notes)) == (train in ("cat", "CAT", "Strasse"))
+    assert (note in "".join(layout.notes)) == (train in ("cat", "CAT"))
 
 
 def test_numbered_classes_are_labeled_by_number():

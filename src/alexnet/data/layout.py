@@ -153,8 +153,12 @@ def _class_name(name: str) -> str:
 
 
 def _class_key(name: str) -> str:
-    """Equal for names that a file system or an unpacking tool may have changed into each other."""
-    return unicodedata.normalize("NFC", _class_name(name).casefold())
+    """Equal for names that a file system or an unpacking tool may have changed into each other.
+
+    Of a single letter, upper and lower case are two classes of characters.
+    """
+    name = _class_name(name)
+    return unicodedata.normalize("NFC", name.lower()) if len(name) > 1 else name
 
 
 def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], source: str) -> UserError:
