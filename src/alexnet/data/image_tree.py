@@ -163,6 +163,11 @@ def some(items: Iterable[str], limit: int) -> str:
     return ", ".join(every[:limit]) + (f" and {len(every) - limit:,} more" if len(every) > limit else "")
 
 
+def counted(count: int) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
 def is_image(file: str) -> bool:
     """Whether a file counts as an image by its name."""
     name = file.rpartition("/")[2]  # called a million times: most files are images, and the rest may take longer

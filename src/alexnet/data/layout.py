@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
-from alexnet.data.image_tree import HERE, ImageFolder, gather_images, some
+from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, some
 from alexnet.data.layout_checks import require_classes
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, require_supported, shown
 from alexnet.data.tree import FileTree
@@ -76,7 +76,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
         notes.append(f"there is no validation folder, so {held_out:.0%} of each class was held out "
-                     f"({_count(images['val']):,} images, chosen by name and seed {seed})")
+                     f"({counted(_count(images['val']))}, chosen by name and seed {seed})")
     else:
         held_out = 0.0
     return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
@@ -170,7 +170,7 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
         return UserError(f"{where} holds no class folders of its own, but {shown(inside[0], source)} does",
                          f"did you mean {shown(inside[0], source)}?")
     if base.images and not train:
-        return UserError(f"{shown(base, source)} holds {len(base.images):,} images and no class folders",
+        return UserError(f"{shown(base, source)} holds {counted(len(base.images))} and no class folders",
                          "put the images of each class into a folder with the class's name")
     require_supported(base, source)
     holds = f"one class, {next(iter(train))!r}" if train else "no class folders with images"

@@ -90,7 +90,7 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
         common = inner[one.name] & inner[other.name]
         if len(common) > 1 and 2 * len(common) >= min(len(inner[one.name]), len(inner[other.name])):
             raise UserError(
-                f"{one.name}/ and {other.name}/ in the folder {source} hold the same folders "
+                f"{one.path}/ and {other.path}/ in the folder {source} hold the same folders "
                 f"({some(sorted(common), 3)}), so these look like the classes",
                 f"did you mean {shown(one, source)}? If {one.name} and {other.name} are classes, put their images "
                 f"directly into them")
@@ -105,7 +105,7 @@ def _require_different_files(classes: list[ImageFolder], source: str) -> None:
         own, others = stems[one.name], stems[other.name]
         common = own & others
         require(len(common) < 10 or len(common) < _SAME_NAMES * min(len(own), len(others)) or _are_counters(common),
-                f"{one.name}/ and {other.name}/ in the folder {source} hold files of the same names "
+                f"{one.path}/ and {other.path}/ in the folder {source} hold files of the same names "
                 f"({some(sorted(common), 3)}), so they are not two classes of different images",
                 "name the one to use, or rename the files if they are two classes")
 
