@@ -75,10 +75,10 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
 
 
 def require_outside(out: Path, data: str) -> None:
-    """Raise UserError for a run folder within a folder of images, where it would be read as a class."""
+    """Raise UserError for a run folder within a folder of images, whose later listings would hold it."""
     folder = Path(data).resolve()
     require(not (folder.is_dir() and folder in (out.resolve(), *out.resolve().parents)),
-            f"the run folder {out} is inside the data {data}, and would be read as a class of images",
+            f"the run folder {out} is inside the data {data}, among the images",
             "choose a folder outside it with --out")
 
 
