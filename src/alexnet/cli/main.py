@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(failed.exit_code)
 
 
-_ASCII = dict(zip("▁▂▃▄▅▆▇█×→…−·§", "__--==##x>.-.S", strict=True))  # noqa: RUF001
+_ASCII = dict(zip("▁▂▃▄▅▆▇█×→…−·§", "__--==##x>.-.S", strict=True))
 
 
 def _print_any_text() -> None:
@@ -70,9 +70,10 @@ def _print_any_text() -> None:
             stream.reconfigure(errors="alexnet")
 
 
-def _encode_otherwise(error: UnicodeError) -> tuple[bytes, int]:
+def _encode_otherwise(error: UnicodeError) -> tuple[bytes | str, int]:
     """The bytes for characters that the encoding does not have: similar ASCII, a file name's own bytes, or "?"."""
-    assert isinstance(error, UnicodeEncodeError)
+    if not isinstance(error, UnicodeEncodeError):  # a program that captures the output reads through the same stream
+        return codecs.replace_errors(error)
     characters = error.object[error.start : error.end]
     return b"".join(bytes([ord(character) - 0xDC00]) if "\udc80" <= character <= "\udcff"
                     else _ASCII.get(character, "?").encode() for character in characters), error.end

@@ -59,7 +59,7 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
 
 def few_images_finding(spec: RunSpec) -> Finding | None:
     """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run."""
-    counts = np.bincount(spec.data.split("train").labels, minlength=spec.arch.classes)
+    counts = np.bincount(spec.data.split("train").labels, minlength=len(spec.data.classes))
     if spec.init or counts.mean() >= FEW_IMAGES:
         return None
     return Finding(

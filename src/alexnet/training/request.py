@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypedDict
 from urllib.parse import urlsplit
 
+from alexnet._runtime.atomic_files import require_text_name
 from alexnet._runtime.devices import choose_precision
 from alexnet._runtime.native import level
 from alexnet.architecture import presets
@@ -71,7 +72,11 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
 
 
 def require_outside(out: Path, data: str) -> None:
-    """Raise UserError for a run folder within a folder of images, where it would be read as a class."""
+    """Raise UserError for a run folder within a folder of images, where it would be read as a class.
+
+    Also for a name that TensorBoard cannot write.
+    """
+    require_text_name(out)
     folder = Path(data).resolve()
     require(not (folder.is_dir() and folder in (out.resolve(), *out.resolve().parents)),
             f"the run folder {out} is inside the data {data}, and would be read as a class of images",

@@ -34,7 +34,10 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
     splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
               for split, images in layout.splits.items()}
     wnids = layout.classes if all(map(WNID.fullmatch, layout.classes)) else None
-    return Dataset(tree.name, _class_names(layout, tree, wnids), splits, tree.source, wnids, layout.notes,
+    classes = _class_names(layout, tree, wnids)
+    notes = [f"a folder's name is not UTF-8, so its class is called {name} (Latin-1)"
+             for name in sorted(set(classes) - set(layout.classes)) if wnids is None]
+    return Dataset(tree.name, classes, splits, tree.source, wnids, (*layout.notes, *notes),
                    held_out=layout.held_out, ignored=layout.ignored)
 
 
@@ -57,9 +60,17 @@ def _holds_images(folder: Path) -> bool:
 def _class_names(layout: Layout, tree: FileTree, wnids: tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of the class folders; readable names if these are WordNet IDs."""
     if wnids is None:
-        return layout.classes
+        return tuple(map(_as_text, layout.classes))
     words = {**NAMES, **_read_words(tree)}
     return distinct([words.get(wnid, wnid) for wnid in wnids], wnids)
+
+
+def _as_text(name: str) -> str:
+    """The name of a folder, which Linux lets be any bytes, as text that every file can hold."""
+    with contextlib.suppress(UnicodeEncodeError):
+        name.encode()
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _read_words(tree: FileTree) -> dict[str, str]:

@@ -44,7 +44,8 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
         "provenance": saved.provenance, "trained_on": saved.training.get("source", ""),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
-    files |= {CARD: model_card(saved, folder.resolve().name).encode(errors="backslashreplace"), CONFIG: json.dumps(config, indent=1).encode()}
+    card = model_card(saved, folder.resolve().name).encode(errors="backslashreplace")  # file names need not be UTF-8
+    files |= {CARD: card, CONFIG: json.dumps(config, indent=1).encode()}
     folder.mkdir(parents=True, exist_ok=True)
     temporaries = {folder / f"{name}.new": name for name in files}
     try:
