@@ -62,7 +62,8 @@ class TrainedRun:
 
 
 def train(
-    data: str | Path, *, arch: str | Arch | None = None, recipe: str | Recipe | None = None, epochs: int | None = None,
+    data: str | Path, *, labels: str | Path | None = None,
+    arch: str | Arch | None = None, recipe: str | Recipe | None = None, epochs: int | None = None,
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
@@ -73,7 +74,9 @@ def train(
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
     Args:
-        data: A folder of class folders, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        labels: A table of files and labels, or a pattern of the file names such as `{label}.{n}.jpg`, if the labels are
+            not the names of folders; `folders` if they are, and a table beside them says otherwise.
         arch: A network, or the name of a preset. Default: that of `init` or of the resumed run, else `paper`.
         recipe: A recipe, or the name of a preset. Default: the network's own; with `init`, `finetune`.
         epochs, lr, batch_size, weight_decay: Set these fields of the recipe.
@@ -101,7 +104,8 @@ def train(
 
     require(timeout > 0, f"--timeout {timeout:g} must be more than 0 seconds")
     request = TrainRequest(
-        data=str(data), arch=arch, recipe=recipe, settings=[settings] if isinstance(settings, str) else list(settings),
+        data=str(data), labels=_text(labels), arch=arch, recipe=recipe,
+        settings=[settings] if isinstance(settings, str) else list(settings),
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
@@ -145,7 +149,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     def open_packed(side: int) -> PackedDataset:
         return group.local_rank0_first(lambda: open_data(
-            request.data, side, note=say if progress else _silent, progress=progress))
+            request.data, side, note=say if progress else _silent, progress=progress, labels=request.labels))
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)
@@ -184,9 +188,9 @@ class Evaluation:
 
 
 def evaluate(
-    models: str | Path | Model | Sequence[str | Path | Model], data: str | Path, *, views: int = 1,
-    split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: str = "auto",
-    fast: bool = False, progress: bool = True,
+    models: str | Path | Model | Sequence[str | Path | Model], data: str | Path, *, labels: str | Path | None = None,
+    views: int = 1, split: str | None = None, include_trained: bool = False, batch_size: int = 128,
+    device: str = "auto", fast: bool = False, progress: bool = True,
 ) -> Errors:
     """Measure loss, top-1 and top-5 error of a trained network, or of several as an ensemble.
 
@@ -194,7 +198,8 @@ def evaluate(
 
     Args:
         models: A checkpoint, a run folder, a loaded model, or several of them, whose outputs are averaged (§6).
-        data: A folder of class folders, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        labels: As for `train`.
         views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
         split: Default: `val`, or all images of data without a validation split of its own. `train` includes the
             images that were trained on.
@@ -208,8 +213,9 @@ def evaluate(
         Sums and counts over all images, on every rank where torchrun started several.
     """
     paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
-    evaluation = evaluate_models(paths, data, views=views, split=split, include_trained=include_trained,
-                                 batch_size=batch_size, device=device, fast=fast, progress=progress)
+    evaluation = evaluate_models(
+        paths, data, labels=_text(labels), views=views, split=split, include_trained=include_trained,
+        batch_size=batch_size, device=device, fast=fast, progress=progress)
     if progress:
         say(evaluation.measured.selection.describe())
     return evaluation.errors
@@ -217,7 +223,7 @@ def evaluate(
 
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
-    batch_size: int, device: str, fast: bool, progress: bool, collect: bool = False,
+    batch_size: int, device: str, fast: bool, progress: bool, labels: str | None = None, collect: bool = False,
 ) -> Evaluation:
     """As `evaluate`, with the models that were loaded and the images that were measured.
 
@@ -232,7 +238,8 @@ def evaluate_models(
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
         loaded = load_ensemble(models, str(group.device), fast)
-        return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else _silent)
+        return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else _silent,
+                                           labels=labels)
 
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
     with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
@@ -274,13 +281,13 @@ def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool 
 
 def open_evaluation_set(
     models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
-    note: Callable[[str], None] = say,
+    note: Callable[[str], None] = say, labels: str | None = None,
 ) -> EvaluationSet:
     """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them."""
     from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import evaluation_images
 
-    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent)
+    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent, labels=labels)
     label_map = map_labels(models[0], packed.classes)
     images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
     return EvaluationSet(packed, images, label_map, selection)
@@ -290,7 +297,7 @@ def open_evaluation_set(
 
 
 def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True,
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True, labels: str | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
@@ -300,12 +307,16 @@ def open_data(
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
 
-    packed = open_or_stream(str(data), side, say=note, progress=progress)
+    packed = open_or_stream(str(data), side, say=note, progress=progress, labels=labels)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed
+
+
+def _text(labels: str | Path | None) -> str | None:
+    return None if labels is None else str(labels)
 
 
 def _silent(line: object) -> None:

@@ -388,9 +388,9 @@ def test_a_file_whose_checksum_never_matches_is_named(server: Server):
         stream.split("train").read(np.arange(3))
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/data", "ftp://host/data"])
+@pytest.mark.parametrize("address", ["hdfs://host/data", "ftp://host/data"])
 def test_other_schemes_are_not_streamed(address: str):
-    with pytest.raises(ValueError, match=r"only http://, https:// and file:// can be streamed"):
+    with pytest.raises(ValueError, match=r"only http://, https://, s3://, gs:// and file:// can be streamed"):
         open_stream(address)
 
 

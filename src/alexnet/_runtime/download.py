@@ -7,7 +7,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from alexnet._runtime.locks import file_lock
+from alexnet._runtime.object_store import is_object_url, read_object
 from alexnet.errors import UserError
 
 OnProgress = Callable[[int, int], object]
@@ -127,6 +128,9 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 def _receive(url: str, partial: Path, on_progress: OnProgress | None, size: int, same_host: bool) -> bool:
     """Append the missing bytes to `partial`. Returns whether the file is complete."""
     received = partial.stat().st_size
+    if is_object_url(url):
+        chunks, total = read_object(url, received)
+        return _append(partial, received, chunks, size or total, on_progress)
     request = urllib.request.Request(url, headers={"Range": f"bytes={received}-"} if received else {})
     opener = urllib.request.build_opener(*([_SameHost] if same_host else []))
     with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
@@ -134,11 +138,18 @@ def _receive(url: str, partial: Path, on_progress: OnProgress | None, size: int,
                    and response.headers.get("Content-Range", "").startswith(f"bytes {received}-"))
         received = received if resumes else 0  # without range support the server sends the whole file
         total = size or received + int(response.headers.get("Content-Length", 0))
-        with partial.open("r+b" if received else "wb") as file:
-            file.seek(received)
-            while block := response.read(1 << 18):
-                file.write(block)
-                received += len(block)
-                if on_progress:
-                    on_progress(received, max(total, received))
+        return _append(partial, received, iter(lambda: response.read(1 << 18), b""), total, on_progress)
+
+
+def _append(
+    partial: Path, received: int, blocks: Iterable[bytes], total: int, on_progress: OnProgress | None,
+) -> bool:
+    """Write blocks behind the first `received` bytes of the file. Returns whether it has all `total` bytes then."""
+    with partial.open("r+b" if received else "wb") as file:
+        file.seek(received)
+        for block in blocks:
+            file.write(block)
+            received += len(block)
+            if on_progress:
+                on_progress(received, max(total, received))
     return received >= total

@@ -56,6 +56,9 @@ OptionalInt = Annotated[int | None, Parameter(converter=whole_number)]
 Settings = Annotated[list[str] | None, Parameter(name="--set", help="Set one field of the network or recipe, such as "
                      "arch.activation=tanh or recipe.schedule=cosine. May be repeated.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
+Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are not the names of folders: a table "
+                   "(CSV, TSV or JSONL) with columns file_name and label, or a pattern of the file names such as "
+                   "'{label}.{n}.jpg'. folders: in the folders, although a table says otherwise.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N. auto: cuda if there is a GPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.notes import say
-from alexnet.cli.app import ALLOCATOR_HELP, DATA, AllocatorName, Json, app, at_least_1
+from alexnet.cli.app import ALLOCATOR_HELP, DATA, AllocatorName, Json, Labels, app, at_least_1
 from alexnet.errors import UserError
 
 
@@ -31,14 +31,15 @@ def check(data: str, /, *, json_: Json = False) -> None:
 @app.command(group=DATA, sort_key=1)
 def pack(
     source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
-    held_out: float = 0.1, workers: int | None = None,
+    labels: Labels = None, held_out: float = 0.1, workers: int | None = None,
     allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep",
 ) -> None:
     """Resize and crop the images of a data set once, and write them into shards that training reads fast.
 
     Args:
-        source: A folder of class folders (with or without train/ and val/), a folder with the ILSVRC-2012 archives,
-            cifar-10-binary.tar.gz, or the name cifar10 or embedded.
+        source: A folder or archive (zip, tar) of class folders, with or without train/ and val/, or with a table of
+            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10 or
+            embedded.
         dest: Folder to write. Interrupted packing is resumed there.
         side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
@@ -53,7 +54,7 @@ def pack(
     from alexnet.data.quarantine import left_out_note
     from alexnet.data.sources.detect import open_dataset
 
-    dataset = open_dataset(source, held_out=held_out)
+    dataset = open_dataset(source, held_out=held_out, labels=labels)
     for note in dataset.notes:
         say(f"note: {note}")
     packed = pack_with_bar(

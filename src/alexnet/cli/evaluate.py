@@ -16,7 +16,7 @@ from cyclopts import Group, Parameter
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import is_rank0, say
-from alexnet.cli.app import HTML_FILE, TRAIN_AND_EVALUATE, Device, Fast, Json, app, at_least_1, check_output
+from alexnet.cli.app import HTML_FILE, TRAIN_AND_EVALUATE, Device, Fast, Json, Labels, app, at_least_1, check_output
 from alexnet.errors import require
 
 if TYPE_CHECKING:
@@ -54,17 +54,17 @@ class DetailOptions:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
-    *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Views = "1", split: str | None = None,
-    include_trained: bool = False, batch_size: int = 128, device: Device = "auto", fast: Fast = False,
-    json_: Json = False, details: DetailOptions | None = None,
+    *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], labels: Labels = None, views: Views = "1",
+    split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: Device = "auto",
+    fast: Fast = False, json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
 
     Under torchrun each process evaluates its part of the images.
 
     Args:
-        paths: One or more checkpoints or run folders, then the data: class folders, a packed folder or its URL, or a
-            name such as cifar10.
+        paths: One or more checkpoints or run folders, then the data: a folder or archive of images, a packed folder or
+            its URL, or a name such as cifar10.
         split: Default: val, or all images of a folder without a validation split.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.
@@ -82,8 +82,8 @@ def evaluate(
             "alexnet evaluate runs/demo DATA")
     *checkpoints, data = paths
     evaluation = api.evaluate_models(
-        checkpoints, data, views=int(views), split=split, include_trained=include_trained, batch_size=batch_size,
-        device=device, fast=fast, progress=True, collect=details.any)
+        checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
+        batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any)
     if is_rank0():
         names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), details, json_)

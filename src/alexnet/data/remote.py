@@ -27,6 +27,7 @@ from urllib.request import url2pathname
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime import object_store
 from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.download import fetch
 from alexnet.data import packed
@@ -85,8 +86,8 @@ def _folder_of(url: str) -> Path:
 
 def _fetch_manifest(url: str) -> Manifest:
     scheme = urlsplit(url).scheme
-    require(scheme in ("http", "https"),
-            f"{url} begins with {scheme}://, and only http://, https:// and file:// can be streamed",
+    require(scheme in ("http", "https", *object_store.SCHEMES),
+            f"{url} begins with {scheme}://, and only http://, https://, s3://, gs:// and file:// can be streamed",
             "use the https URL that every bucket has too")
     manifest_url, error = url_of(url, MANIFEST), UserError("")
     with TemporaryDirectory() as folder:

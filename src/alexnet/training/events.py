@@ -30,6 +30,8 @@ class StartEvent(RunTitle):
     classes: int
     epochs: int
     """The epoch that training ends with."""
+    notes: NotRequired[list[str]]
+    """What the data was understood to be, and what of it is not used: `PackedDataset.notes`."""
 
 
 class StepEvent(RunTitle):

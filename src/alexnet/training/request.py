@@ -48,6 +48,8 @@ class TrainRequest:
     """What the caller of `train` asked for."""
 
     data: str
+    labels: str | None
+    """Where the labels are, if not in folders: as for `open_dataset`."""
     arch: str | Arch | None = None
     recipe: str | Recipe | None = None
     short: Mapping[str, float | None] = field(default_factory=dict)

@@ -123,7 +123,8 @@ class Trainer:
         state, errors = self.state, Errors()
         with self._recording(), self.signals.caught(repeatedly=self.processes.size > 1):
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
-                           images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs)
+                           images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
+                           notes=list(self.spec.data.notes))
             self._log_warnings(self.monitor.data_findings(self.spec.data), state.step)
             self._warn(self.findings, state.step)
             while not state.is_finished(self.spec.recipe):

@@ -135,3 +135,8 @@ def test_one_archive_of_imagenet_alone_is_refused_with_what_belongs_to_it(tmp_pa
         outer.addfile(member, io.BytesIO(inner.getvalue()))
     with pytest.raises(ValueError, match=r"holds no images but other archives.* with ImageNet's ILSVRC2012_devkit_t12"):
         open_dataset(tmp_path / "ILSVRC2012_img_train.tar")
+
+
+def test_imagenets_validation_images_in_folders_of_other_classes_have_these_classes(tmp_path: Path):
+    plant(tmp_path, *(f"{name}/ILSVRC2012_val_0000000{number}.JPEG" for name in ("cat", "dog") for number in (1, 2)))
+    assert open_dataset(tmp_path).classes == ("cat", "dog")

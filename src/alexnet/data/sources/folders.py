@@ -13,7 +13,7 @@ from pathlib import Path
 from alexnet.data.dataset import Dataset, distinct
 from alexnet.data.image_tree import is_image
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.layout import Layout, read_layout
+from alexnet.data.layout import Layout, describe_layout, read_layout
 from alexnet.data.tree import FileTree, FolderTree, is_junk_folder
 from alexnet.errors import UserError
 
@@ -34,11 +34,12 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
     splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
               for split, images in layout.splits.items()}
     wnids = layout.classes if all(map(WNID.fullmatch, layout.classes)) else None
-    classes = _class_names(layout, tree, wnids)
-    notes = [f"a folder's name is not UTF-8, so its class is called {name} (Latin-1)"
-             for name in sorted(set(classes) - set(layout.classes)) if wnids is None]
-    return Dataset(tree.name, classes, splits, tree.source, wnids, (*layout.notes, *notes),
-                   held_out=layout.held_out, ignored=layout.ignored)
+    names = _class_names(layout, tree, wnids)
+    renamed = [f"a folder's name is not UTF-8, so its class is called {name} (Latin-1)"
+               for name in sorted(set(names) - set(layout.classes)) if wnids is None]
+    notes = (describe_layout(layout, tree.source, names), *layout.notes, *renamed)
+    return Dataset(tree.name, names, splits, tree.source, wnids, notes, held_out=layout.held_out,
+                   ignored=layout.ignored)
 
 
 def _require_not_one_class(tree: FileTree) -> None:

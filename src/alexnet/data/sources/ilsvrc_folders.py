@@ -11,6 +11,7 @@ from alexnet.data.sources.folders import WNID
 from alexnet.data.sources.ilsvrc import DEVKIT, META, TRUTH, read_devkit, read_synsets
 from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset
 from alexnet.data.sources.tables import parse_table
+from alexnet.data.split_names import split_kinds
 from alexnet.data.tree import FileTree, FolderTree
 from alexnet.errors import UserError, require
 
@@ -20,9 +21,19 @@ _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)
 
 
 def find_flat_validation(tree: FileTree) -> list[str]:
-    """ILSVRC-2012's validation images that are not in folders of their classes."""
-    return [file for file in image_files(tree) if _VALIDATION.fullmatch(posixpath.basename(file))
-            and not WNID.fullmatch(posixpath.basename(posixpath.dirname(file)))]
+    """ILSVRC-2012's validation images, if they are in one folder that says nothing about a class; else [].
+
+    People sort some of these images into folders of their own classes, such as cat/ILSVRC2012_val_00000293.JPEG.
+    """
+    images = image_files(tree)
+    found = [file for file in images if _VALIDATION.fullmatch(posixpath.basename(file))]
+    folders = {posixpath.dirname(file) for file in found}
+    if len(folders) != 1:
+        return []
+    folder = folders.pop()
+    alone = sum(posixpath.dirname(file) == folder for file in images) == len(found)
+    name = posixpath.basename(folder)
+    return found if alone and (not name or bool(split_kinds([name])) or name == "ILSVRC2012_img_val") else []
 
 
 def open_flat_validation(tree: FileTree, validation: list[str], held_out: float, seed: int) -> Dataset:
