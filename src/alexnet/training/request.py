@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -79,8 +80,8 @@ def require_outside(out: Path, data: str) -> None:
     Also for a name that TensorBoard cannot write.
     """
     require_text_name(out)
-    folder = Path(data).resolve()
-    require(not (folder.is_dir() and folder in (out.resolve(), *out.resolve().parents)),
+    folder, written = Path(os.path.realpath(data)), Path(os.path.realpath(out))
+    require(not (folder.is_dir() and folder in (written, *written.parents)),
             f"the run folder {out} is inside the data {data}, and would be read as a class of images",
             "choose a folder outside it with --out")
 

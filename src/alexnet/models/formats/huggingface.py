@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
         "provenance": saved.provenance, "trained_on": saved.training.get("source", ""),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
-    card = model_card(saved, folder.resolve().name).encode(errors="backslashreplace")  # file names need not be UTF-8
+    card = model_card(saved, Path(os.path.realpath(folder)).name).encode(errors="backslashreplace")  # file names need not be UTF-8
     files |= {CARD: card, CONFIG: json.dumps(config, indent=1).encode()}
     folder.mkdir(parents=True, exist_ok=True)
     temporaries = {folder / f"{name}.new": name for name in files}
