@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
     Raises:
         UserError: a run is named twice, is no run, or has no finished epoch.
     """
-    resolved = [run.resolve() for run in runs]
+    resolved = [os.path.realpath(run) for run in runs]
     for number, run in enumerate(resolved):
         require(run not in resolved[:number], f"{runs[number]} is given twice", "name each run once")
     curves = [_training_curve(run) for run in runs]
