@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from alexnet.data.content import distinct_hashes
 from alexnet.errors import UserError
@@ -50,6 +53,17 @@ class SeenImages:
     def not_recorded(cls, weights: str = "these weights") -> Self:
         """Of weights whose training images nobody has recorded. `weights` names them for the user."""
         return cls(unknown=(weights,))
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The hashes as int64, a type that every reader of safetensors knows; without `unknown`."""
+        return {"trained": torch.from_numpy(self.trained.view(np.int64)),
+                "selected_on": torch.from_numpy(self.selected_on.view(np.int64))}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> Self:
+        """The inverse of `to_tensors`. Raises KeyError if one of the two is missing."""
+        trained, selected_on = (tensors[name].numpy().view(np.uint64) for name in ("trained", "selected_on"))
+        return cls(trained, selected_on, unknown)
 
     def to_text(self) -> str:
         """One line of ASCII for the metadata of other file formats: 11 characters an image."""
