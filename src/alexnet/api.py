@@ -183,7 +183,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     advice = few_images_finding(spec) if saved is None else None
     trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
                     advice=[advice] if advice else [])
-    return trainer, bar, list(describe(trainer, request, resumed=saved is not None))
+    assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
+    return trainer, bar, [*assumed, *describe(trainer, request, resumed=saved is not None)]
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import re
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.sources.folders import WNID
+from alexnet.data.sources.folders import WNID, require_not_one_class
 from alexnet.data.sources.ilsvrc import DEVKIT, META, TRUTH, read_devkit, read_synsets
 from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset
 from alexnet.data.sources.tables import parse_table
@@ -72,6 +72,7 @@ def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
     elif isinstance(tree, FolderTree) and f"{DEVKIT}.tar.gz" in tree.files:
         synsets, numbers = read_devkit(tree.root)
     else:
+        require_not_one_class(tree)
         raise UserError(f"{tree.source} has ImageNet's validation images in one folder, and no file with their labels",
                         f"put Kaggle's {SOLUTION}, or ImageNet's {DEVKIT}.tar.gz, into {tree.source}")
     require(set(numbers) <= set(synsets), f"{TRUTH} in {tree.source} has a class that {META} does not have",
