@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from alexnet.errors import UserError
@@ -52,12 +52,12 @@ def read_object(url: str, start: int) -> tuple[Iterator[bytes], int]:
         raise OSError(f"{_first_line(error)}; if no credentials were found, {denied}") from error
 
 
-def _read(chunks: Iterator[object]) -> Iterator[bytes]:
+def _read(chunks: Iterator[Any]) -> Iterator[bytes]:
     from obstore.exceptions import BaseError
 
     try:
         for chunk in chunks:
-            yield bytes(chunk)  # type: ignore[call-overload]  # a buffer of obstore
+            yield bytes(chunk)  # from a buffer of obstore
     except BaseError as error:
         raise OSError(_first_line(error)) from error
 
