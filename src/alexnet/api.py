@@ -118,9 +118,9 @@ def train(
 
 
 def unstarted_run(
-    data: str | Path, *, arch: str | None, recipe: str | None, batch_size: int | None, settings: Sequence[str],
-    config: Path | None, like: Path | None, init: str | None, freeze: str | None, seed: int, device: str,
-    precision: str,
+    data: str | Path, *, labels: str | Path | None, arch: str | None, recipe: str | None, batch_size: int | None,
+    settings: Sequence[str], config: Path | None, like: Path | None, init: str | None, freeze: str | None, seed: int,
+    device: str, precision: str,
 ) -> Trainer:
     """A run that is built and not started, for measurements on its first steps. It has no folder.
 
@@ -135,11 +135,13 @@ def unstarted_run(
 
     with TemporaryDirectory() as nowhere:  # `build` looks for a run to resume, and writes nothing
         request = TrainRequest(
-            data=str(data), arch=arch, recipe=recipe, settings=settings, short={"batch_size": batch_size},
-            config=config, like=like, out=Path(nowhere), seed=seed, init=init, freeze=freeze, precision=precision,
+            data=str(data), labels=labels, arch=arch, recipe=recipe, settings=settings,
+            short={"batch_size": batch_size}, config=config, like=like, out=Path(nowhere), seed=seed, init=init,
+            freeze=freeze, precision=precision,
             options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "about": {}})
         weights = open_weights(init) if init else None
-        spec = make_spec(request, None, weights, lambda side: open_data(data, side), choose_device(device), False)
+        spec = make_spec(request, None, weights, lambda side: open_data(data, side, labels=labels), choose_device(device),
+                         False)
         return build(spec)
 
 

@@ -17,6 +17,7 @@ from alexnet.cli.app import (
     TRAIN_AND_EVALUATE,
     Device,
     Json,
+    Labels,
     OptionalInt,
     PrecisionName,
     Settings,
@@ -31,8 +32,8 @@ ROWS = 12
 
 @app.command(name="lr-find", group=TRAIN_AND_EVALUATE, sort_key=2)
 def lr_find(
-    data: str, /, *, arch: str | None = None, recipe: str | None = None, batch_size: OptionalInt = None,
-    settings: Settings = None, config: Path | None = None, like: Path | None = None, init: str | None = None,
+    data: str, /, *, labels: Labels = None, arch: str | None = None, recipe: str | None = None,
+    batch_size: OptionalInt = None, settings: Settings = None, config: Path | None = None, like: Path | None = None, init: str | None = None,
     freeze: str | None = None, low: Annotated[float, Parameter(name="--from")] = 1e-5,
     high: Annotated[float, Parameter(name="--to")] = 10.0, steps: int = 100, seed: int = 0, device: Device = "auto",
     precision: PrecisionName = "auto", out: Path | None = None, json_: Json = False,
@@ -67,8 +68,8 @@ def lr_find(
 
     check_range(low, high, steps)
     trainer = api.unstarted_run(
-        data, arch=arch, recipe=recipe, batch_size=batch_size, settings=settings or (), config=config, like=like,
-        init=init, freeze=freeze, seed=seed, device=device, precision=precision)
+        data, labels=labels, arch=arch, recipe=recipe, batch_size=batch_size, settings=settings or (), config=config,
+        like=like, init=init, freeze=freeze, seed=seed, device=device, precision=precision)
     require(trainer.spec.recipe.optimizer == "sgd", "the recipe head has no learning rate to find", "leave it out")
 
     with Bar("sweeping the learning rate", "steps") as bar:
