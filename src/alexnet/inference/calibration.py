@@ -21,7 +21,7 @@ from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
 from alexnet.inference.metrics import predicted_classes
 from alexnet.inference.predictor import Model
-from alexnet.models.checkpoint import CalibrationJson
+from alexnet.models.checkpoint_json import CalibrationJson
 
 ECE_BINS = 15
 """Bins of equal width, as in Guo et al. 2017."""

@@ -64,7 +64,7 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
     require(not from_pixels or to in ("onnx", "torch-export"), f"{to} holds weights and no preprocessing",
             "leave out --from-pixels, or choose onnx or torch-export")
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
-    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved)
+    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved, to)
     if to == "torchvision":
         write_torchvision(saved, path)
         return ExportResult(path, "torchvision", views, None, carries)
@@ -88,10 +88,14 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
                         "uint8 images [N, side, side, 3]" if from_pixels else views, difference, carries)
 
 
-def _carried(saved: Checkpoint) -> str:
-    """What every format holds beside the weights."""
+def _carried(saved: Checkpoint, to: str) -> str:
+    """What a format holds beside the weights."""
     names = "the class names" if saved.class_names_known else "no class names, because they are unknown"
     trained = f"content hashes of {len(saved.seen.trained):,} training images"
     if saved.seen.unknown:
         trained += f" (those of {', '.join(saved.seen.unknown)} are not recorded)"
-    return f"the input's size and mean, {names}, and {trained}"
+    temperature = ""
+    if saved.calibration:
+        folded = " (the weights and biases of the last layer are divided by it)" if to == "torchvision" else ""
+        temperature = f"the temperature {saved.calibration['temperature']:.3f}{folded}, "
+    return f"the input's size and mean, {names}, {temperature}and {trained}"
