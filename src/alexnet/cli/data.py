@@ -10,35 +10,72 @@ from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.notes import say
-from alexnet.cli.app import ALLOCATOR_HELP, DATA, AllocatorName, Json, app, at_least_1
+from alexnet.cli.app import (
+    ALLOCATOR_HELP,
+    DATA,
+    HTML_FILE,
+    AllocatorName,
+    Device,
+    Json,
+    Labels,
+    app,
+    at_least_1,
+    check_output,
+)
 from alexnet.errors import UserError
 
 
 @app.command(group=DATA, sort_key=0)
-def check(data: str, /, *, json_: Json = False) -> None:
-    """Show what a data set is understood to be: its classes, its images, and what is left out. Writes nothing.
+def check(
+    data: str, /, *, run: str | None = None, quick: bool = False, side: int | None = None, html: Path | None = None,
+    device: Device = "auto", workers: int | None = None, json_: Json = False,
+) -> None:
+    """Check images before training on them: what needs attention first, then what the data is understood to be.
+
+    Finds images that cannot be decoded, copies and near copies within and across splits and classes, classes with few
+    images, and small images. Every image is decoded once; the result is kept in ~/.cache/alexnet/scans. Nothing is
+    written to the data.
 
     Args:
         data: Class folders, a packed folder or its URL, a folder of ILSVRC-2012 archives, or the name cifar10 or
             embedded.
+        run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
+            features.
+        quick: Count and list only; decode no image.
+        side: Name images whose shorter side is below this many pixels. Default: the input of the run's network, else
+            224, the paper's.
+        html: Write a page with the images of the findings: copies side by side, suspicious labels, the smallest images,
+            and some of each class.
+        workers: Threads that decode. Default: one for each core.
     """
-    from alexnet.data.summary import check as summarize
+    at_least_1(side=side, workers=workers)
+    if html:
+        check_output(html, HTML_FILE)
 
-    summary = summarize(data)
-    print(json.dumps(summary.to_json(), indent=2) if json_ else summary)
+    from alexnet.cli.render_check import check_text
+    from alexnet.inference.data_check import check as check_data
+
+    found = check_data(data, run=run, quick=quick, side=side, device=device, workers=workers, progress=True)
+    print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
+    if html:
+        from alexnet.reproduce.pages.data_check import write_check_page
+
+        write_check_page(html, found)
+        say(f"page: {html}")
 
 
 @app.command(group=DATA, sort_key=1)
 def pack(
     source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
-    held_out: float = 0.1, workers: int | None = None,
+    labels: Labels = None, held_out: float = 0.1, workers: int | None = None,
     allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep",
 ) -> None:
     """Resize and crop the images of a data set once, and write them into shards that training reads fast.
 
     Args:
-        source: A folder of class folders (with or without train/ and val/), a folder with the ILSVRC-2012 archives,
-            cifar-10-binary.tar.gz, or the name cifar10 or embedded.
+        source: A folder or archive (zip, tar) of class folders, with or without train/ and val/, or with a table of
+            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10 or
+            embedded.
         dest: Folder to write. Interrupted packing is resumed there.
         side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
@@ -53,7 +90,7 @@ def pack(
     from alexnet.data.quarantine import left_out_note
     from alexnet.data.sources.detect import open_dataset
 
-    dataset = open_dataset(source, held_out=held_out)
+    dataset = open_dataset(source, held_out=held_out, labels=labels)
     for note in dataset.notes:
         say(f"note: {note}")
     packed = pack_with_bar(

@@ -23,6 +23,7 @@ from alexnet.cli.app import (
     Device,
     Fast,
     Json,
+    Labels,
     app,
     at_least_1,
     check_output,
@@ -64,17 +65,17 @@ class DetailOptions:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
-    *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], views: Views = "1", split: str | None = None,
-    include_trained: bool = False, batch_size: int = 128, device: Device = "auto", fast: Fast = False,
-    classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
+    *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], labels: Labels = None, views: Views = "1",
+    split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: Device = "auto",
+    fast: Fast = False, classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
 
     Under torchrun each process evaluates its part of the images.
 
     Args:
-        paths: One or more checkpoints or run folders, then the data: class folders, a packed folder or its URL, or a
-            name such as cifar10.
+        paths: One or more checkpoints or run folders, then the data: a folder or archive of images, a packed folder or
+            its URL, or a name such as cifar10.
         split: Default: val, or all images of a folder without a validation split.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.
@@ -93,8 +94,8 @@ def evaluate(
             "alexnet evaluate runs/demo DATA")
     *checkpoints, data = paths
     evaluation = api.evaluate_models(
-        checkpoints, data, views=int(views), split=split, include_trained=include_trained, batch_size=batch_size,
-        device=device, fast=fast, progress=True, collect=details.any,
+        checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
+        batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
         classes=read_class_names(classes) if classes else None)
     if is_rank0():
         names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]

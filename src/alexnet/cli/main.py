@@ -5,6 +5,8 @@ Results go to standard output, progress and notes to standard error.
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 import warnings
@@ -21,6 +23,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
     evaluate,
     features,
     interpret,
+    lr_find,
     paper,
     serve,
     train,
@@ -35,6 +38,7 @@ __all__ = ["app", "main"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 after a user's mistake, 128 + N after signal N (130 for Ctrl-C)."""
     warnings.showwarning = _show_warning
+    _print_any_text()
     try:
         try:
             app(arguments, exit_on_error=False, print_error=False)
@@ -51,6 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if failed.every_rank or is_rank0():
             print(f"alexnet: {failed.sentence}", file=sys.stderr)
         sys.exit(failed.exit_code)
+
+
+_ASCII = dict(zip("▁▂▃▄▅▆▇█×→…−·§", "__--==##x>.-.S", strict=True))  # noqa: RUF001
+
+
+def _print_any_text() -> None:
+    """Let output contain every character, whatever the encoding of the terminal or pipe.
+
+    A terminal of cp1252 has no bars. A file name need not be UTF-8: its bytes are printed as they are.
+    """
+    codecs.register_error("alexnet", _encode_otherwise)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="alexnet")
+
+
+def _encode_otherwise(error: UnicodeError) -> tuple[bytes, int]:
+    """The bytes for characters that the encoding does not have: similar ASCII, a file name's own bytes, or "?"."""
+    assert isinstance(error, UnicodeEncodeError)
+    characters = error.object[error.start : error.end]
+    return b"".join(bytes([ord(character) - 0xDC00]) if "\udc80" <= character <= "\udcff"
+                    else _ASCII.get(character, "?").encode() for character in characters), error.end
 
 
 def _show_warning(

@@ -64,6 +64,7 @@ def _read_weights(
     from alexnet.models.formats.huggingface import read_huggingface
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.models.formats.state_dict import rename_classes
+    from alexnet.models.formats.tensorflow_npy import read_npy
     from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
 
     if path.is_dir():
@@ -73,9 +74,15 @@ def _read_weights(
         return rename_classes(saved, names) if names else saved
     if kind == "caffe" or (not kind and path.suffix in (".caffemodel", ".prototxt", ".binaryproto")):
         return read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)
+    if not kind and path.suffix == ".npy":
+        require(not (prototxt or size), f"{path} needs no --prototxt, --side or --crop", "leave them out")
+        color = _mean(mean)
+        if isinstance(color, Path):
+            raise UserError(f"the mean of {path} is three numbers", "such as --mean 104,117,124")
+        return read_npy(path, names, color)
     require(not (prototxt or mean), "--prototxt and --mean are for Caffe's files",
             "leave them out: torchvision's mean is known")
-    if not kind and path.suffix in (".onnx", ".pt2", ".npy"):
+    if not kind and path.suffix in (".onnx", ".pt2"):
         require(not size, f"the input of {path} is known", "leave out --side and --crop")
         return open_weights(path, names)
     if not path.exists() and (official := official_name(str(path))):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet.data.dataset import Ignored
-from alexnet.data.image_formats import supported_extensions, unsupported_extensions
+from alexnet.data.image_formats import ImageFormat, supported_extensions, unsupported_extensions
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN
 from alexnet.data.tree import FileTree, Folder, FolderTree, is_junk_file, is_junk_folder, nest
 from alexnet.errors import require
@@ -43,8 +43,8 @@ class ImageFolder:
     """By name, in sorted order; those without images too."""
     image_count: int = 0
     """At any depth."""
-    unsupported: Counter[str] = field(default_factory=Counter)
-    """Names of the image formats that cannot be decoded here, with the number of such files, at any depth."""
+    unsupported: Counter[ImageFormat] = field(default_factory=Counter)
+    """The image formats that cannot be decoded here, with the number of such files, at any depth."""
 
     @property
     def name(self) -> str:
@@ -98,8 +98,8 @@ def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
         elif extension in supported_extensions():
             gathered.images.append(file)
         elif known := unsupported_extensions().get(extension):
-            gathered.unsupported[known.name] += 1
-            rest.add_file(file, f"{known.name}, which is not supported")
+            gathered.unsupported[known] += 1
+            rest.add_file(file, f"{known.name}, which cannot be decoded")
         else:
             rest.add_file(file, extension or "no extension")
     for name, below in folder.folders.items():

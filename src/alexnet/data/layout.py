@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
@@ -38,7 +39,7 @@ class Layout:
     ignored: tuple[Ignored, ...]
     """Everything in the tree that is not used."""
     notes: tuple[str, ...]
-    """What was understood, assumed and ignored, a sentence each."""
+    """What was assumed, a sentence each. `describe_layout` says what was understood and ignored."""
 
 
 def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
@@ -58,8 +59,9 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1")
     root, ignored = gather_images(tree)
     found, notes = find_splits(root, tree.source), list[str]()
-    if len(found.splits) == 1:
-        require_classes(found.base, tree.source)
+    for split_folder in found.splits.values():
+        if split_folder.parent:
+            require_classes(split_folder.parent, tree.source)
     train = _read_classes(found.splits["train"], tree.source, ignored)
     if len(train) < 2:
         raise _too_few_classes(found, train, tree.source)
@@ -69,8 +71,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
             images[split] = _match_classes(split, folder, found.splits["train"], train, tree.source, ignored, notes)
     folders = {split: folder.path for split, folder in found.splits.items()}
     ignored += [*found.ignored, *_loose_images(found)]
-    understood = _describe(images, folders, ignored, tree.source)
-    notes[:0] = [understood, *found.notes, *_nested_notes(train)]
+    notes[:0] = [*found.notes, *_nested_notes(train)]
     if len(images) == 1 and held_out:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
@@ -79,6 +80,26 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     else:
         held_out = 0.0
     return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
+
+
+def describe_layout(layout: Layout, source: str, names: Sequence[str]) -> str:
+    """What was understood: `/data holds train/: 2 classes (cat 120, dog 30), val/: ...; ignored: ...`.
+
+    Args:
+        layout: what `read_layout` returned.
+        source: the tree as the user knows it.
+        names: readable names of the classes, in the order of `layout.classes`.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for split, by_class in layout.splits.items():  # images that were held out are in the same folder
+        counts.setdefault(layout.folders[split], Counter()).update({name: len(images) for name, images in by_class.items()})
+    parts = []
+    for folder, count in counts.items():
+        classes = some([f"{name} {count[key]:,}" for key, name in zip(layout.classes, names, strict=True)
+                        if count[key]], 6)
+        parts.append(f"{folder}: {len(count):,} classes ({classes})".removeprefix(f"{HERE}: "))
+    left_out = [str(item) for item in sorted(layout.ignored, key=lambda item: (-item.count, item.path))]
+    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
@@ -155,29 +176,17 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
 
 
 def _loose_images(found: FoundSplits) -> list[Ignored]:
-    return [Ignored(split.path, "images beside the class folders", split.loose)
-            for split in found.splits.values() if split.loose]
+    return [Ignored(split.path, "images beside the class folders", len(split.parent.images))
+            for split in found.splits.values() if split.parent and split.parent.images]
 
 
 def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
-    """A note if some classes have all their images in several folders below, and others have not."""
+    """A note if classes have all their images in several folders below: these could be meant to be the classes."""
     nested = [name for name, folder in train.items() if not folder.images and len(folder.with_images) > 1]
-    if not nested or len(nested) == len(train):
+    if not nested:
         return []
     names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
     return [f"the images in the folders inside a class folder are images of this class: {names}"]
-
-
-def _describe(
-    images: Mapping[str, ImagesByClass], folders: Mapping[str, str], ignored: Iterable[Ignored], source: str,
-) -> str:
-    """What was understood: `train/: 3 classes (cat 120, dog 30, emu 12), val/: ...; ignored: ...`."""
-    parts = []
-    for split, by_class in images.items():
-        counts = some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
-        parts.append(f"{folders[split]}: {len(by_class):,} classes ({counts})".removeprefix(f"{HERE}: "))
-    left_out = [str(item) for item in sorted(ignored, key=lambda item: -item.count)]
-    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Hold-out ---------------------------------------------------------------------------------------------------------

@@ -202,3 +202,25 @@ def test_two_tables_that_disagree_are_refused(tmp_path: Path):
     (root / "second.csv").write_text("id,label\na1,birch\nb1,birch\n")
     with pytest.raises(ValueError, match=r"two tables label a1\.jpg: 'ash', and 'birch' in second\.csv; name"):
         open_dataset(root)
+
+
+def test_the_error_for_loose_images_says_why_the_table_does_not_label_them(tmp_path: Path):
+    root = with_table(tmp_path / "x", "file_name,color,size\na1.jpg,red,x\nb1.jpg,blue,y\nb2.jpg,blue,x\n",
+                      "a1.jpg", "b1.jpg", "b2.jpg")
+    with pytest.raises(ValueError, match=r"3 images and no class folders, and no table labels them: labels\.csv has "):
+        open_dataset(root)
+
+
+def test_a_table_of_a_few_images_does_not_replace_folders_that_are_refused(tmp_path: Path):
+    root = trees(tmp_path / "x", ("cat", "dog", "test1"), 10)
+    (root / "labels.csv").write_text("id,label\ntest1/000.jpg,cat\ntest1/001.jpg,dog\n")
+    with pytest.raises(ValueError, match=r"test1/.*, or add --labels labels\.csv"):
+        open_dataset(root)
+
+
+def test_a_table_for_each_image_is_no_table_of_labels(tmp_path: Path):
+    root = plant(tmp_path / "x", *(f"{number}.jpg" for number in range(60)))
+    for number in range(60):
+        (root / f"{number}.csv").write_text(f"file_name,label\n{number}.jpg,{number % 2}\n")
+    with pytest.raises(ValueError, match=r"holds 60 tables, such as 0\.csv, and only up to 50 are read; name the"):
+        open_dataset(root)

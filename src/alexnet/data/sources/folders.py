@@ -13,7 +13,7 @@ from pathlib import Path
 from alexnet.data.dataset import Dataset, distinct
 from alexnet.data.image_tree import is_image
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.layout import Layout, read_layout
+from alexnet.data.layout import Layout, describe_layout, read_layout
 from alexnet.data.tree import FileTree, FolderTree, is_junk_folder
 from alexnet.errors import UserError
 
@@ -34,8 +34,10 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
     splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
               for split, images in layout.splits.items()}
     wnids = layout.classes if all(map(WNID.fullmatch, layout.classes)) else None
-    return Dataset(tree.name, _class_names(layout, tree, wnids), splits, tree.source, wnids, layout.notes,
-                   held_out=layout.held_out, ignored=layout.ignored)
+    names = _class_names(layout, tree, wnids)
+    notes = (describe_layout(layout, tree.source, names), *layout.notes)
+    return Dataset(tree.name, names, splits, tree.source, wnids, notes, held_out=layout.held_out,
+                   ignored=layout.ignored)
 
 
 def _require_not_one_class(tree: FileTree) -> None:

@@ -42,6 +42,12 @@ def split_of_folder(file: str) -> str:
     return next(filter(None, map(split_name, file.split("/")[:-1])), "")
 
 
+def is_test_folder(file: str) -> bool:
+    """Whether the file is in a folder of test images, which may have no labels."""
+    folders = file.split("/")[:-1]
+    return bool({"test", "unlabeled"} & {split_kinds([folder]).get(folder) for folder in folders})
+
+
 def make_dataset(
     tree: FileTree, images: Iterable[LabeledImage], held_out: float, seed: int, notes: Sequence[str],
     unlabeled: Sequence[str] = (), words: Mapping[str, str] | None = None,

@@ -44,9 +44,10 @@ def follow_up_commands(config: Config, checkpoint: str) -> list[str]:
     words = shlex.split(training_command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
     data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
+    labels = words[words.index("--labels"):][:2] if "--labels" in words else []
     return [printable(shlex.join(line)) for line in (
         *map(shlex.split, config.get("resumed", [])),
-        ["alexnet", "evaluate", f"{run}/{checkpoint}", data, "--views", "10"],
+        ["alexnet", "evaluate", f"{run}/{checkpoint}", data, *labels, "--views", "10"],
         ["alexnet", "report", run, "--data", data])]
 
 
