@@ -90,7 +90,7 @@ def _load(name: str) -> Checkpoint:
 def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:
     from alexnet.reproduce.run_settings import data_of
 
-    data = data_of(checkpoints[0])
+    data = data_of(checkpoints[0], {saved.arch.input.side for saved in checkpoints})
     if data is None:
         raise UserError(f"the data of {names[0]} is not known, or no longer where it was",
                         "name the data after the runs")
