@@ -185,8 +185,8 @@ def out_of_fold_probabilities(
         if not inside.any():
             continue
         outside = inputs_ND[~inside], labels[~inside]
-        decay = decay or min(WEIGHT_DECAYS, key=lambda each: cross_entropy(  # noqa: B023  # called at once
-            _fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item())  # noqa: B023
+        decay = decay or min(WEIGHT_DECAYS, key=lambda each: cross_entropy(  # called at once
+            _fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item())
         result_NK[inside] = _fit(*outside, classes, decay)(inputs_ND[inside]).softmax(1)
     return result_NK.numpy()
 
