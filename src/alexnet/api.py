@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -284,11 +284,13 @@ def evaluate(
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
     batch_size: int, device: str, fast: bool, progress: bool, labels: str | None = None, collect: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> Evaluation:
     """As `evaluate`, with the models that were loaded and the images that were measured.
 
     Args:
         collect: keep the probabilities of each image: 4 bytes for each image and class. One process only.
+        classes: names of the networks' outputs; default: those that come with the weights.
     """
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -297,7 +299,7 @@ def evaluate_models(
     from alexnet.training.parallel.process_group import init_distributed
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
-        loaded = load_ensemble(models, str(group.device), fast)
+        loaded = load_ensemble(models, str(group.device), fast, classes)
         return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else _silent,
                                            labels=labels)
 
@@ -319,11 +321,13 @@ def evaluate_models(
                       collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 
 
-def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool = False) -> list[Model]:
+def load_ensemble(
+    models: Sequence[str | Path | Model], device: str, fast: bool = False, classes: Sequence[str] | None = None,
+) -> list[Model]:
     """The models, loaded. Raises UserError for models whose outputs cannot be averaged, with both values."""
     from alexnet.inference.predictor import Model, load
 
-    loaded = [model if isinstance(model, Model) else load(model, device, fast) for model in models]
+    loaded = [model if isinstance(model, Model) else load(model, device, fast, classes) for model in models]
     names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
     first = loaded[0]
     for model, name in zip(loaded, names, strict=True):
@@ -343,12 +347,19 @@ def open_evaluation_set(
     models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
     note: Callable[[str], None] = say, labels: str | None = None,
 ) -> EvaluationSet:
-    """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them."""
+    """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them.
+
+    Raises:
+        UserError: the models lack a class of the data, or have no class names; nothing has been packed.
+    """
     from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import evaluation_images
 
-    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent, labels=labels)
+    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent, labels=labels,
+                       check_classes=partial(map_labels, models[0]))
     label_map = map_labels(models[0], packed.classes)
+    for line in dict.fromkeys(line for model in models for line in model.notes):
+        note(f"note: {line}")
     images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
     return EvaluationSet(packed, images, label_map, selection)
 
@@ -358,6 +369,7 @@ def open_evaluation_set(
 
 def open_data(
     data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True, labels: str | None = None,
+    check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
@@ -367,7 +379,8 @@ def open_data(
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
 
-    packed = open_or_stream(str(data), side, say=note, progress=progress, labels=labels)
+    packed = open_or_stream(
+        str(data), side, say=note, progress=progress, labels=labels, check_classes=check_classes)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "

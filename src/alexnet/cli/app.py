@@ -65,6 +65,8 @@ Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N. auto: cuda if there is a GPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]
+Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "
+                    "line, or a list or mapping in JSON. Default: the names that come with the weights.")]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 AllocatorName = Literal["keep", "system"]
 

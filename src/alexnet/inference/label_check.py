@@ -108,7 +108,7 @@ def check_labels(
     """
     catalog = Catalog(packed)
     rows = evenly_spaced(len(catalog), MAX_IMAGES)
-    content_N = np.concatenate([packed.split(name).content_hashes for name in catalog.splits])[rows]
+    content_N = catalog.packed_hashes_N[rows]
     require(len(np.unique(content_N)) >= 2 * FOLDS,
             f"{len(np.unique(content_N))} different images are too few to find mislabeled ones", "leave out --run")
     features_ND = _features(model, packed, catalog, rows, on_progress)
@@ -185,8 +185,10 @@ def out_of_fold_probabilities(
         if not inside.any():
             continue
         outside = inputs_ND[~inside], labels[~inside]
-        decay = decay or min(WEIGHT_DECAYS, key=lambda each: cross_entropy(  # called at once
-            _fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item())
+        if not decay:
+            losses = {each: cross_entropy(_fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item()
+                      for each in WEIGHT_DECAYS}
+            decay = min(losses, key=losses.__getitem__)
         result_NK[inside] = _fit(*outside, classes, decay)(inputs_ND[inside]).softmax(1)
     return result_NK.numpy()
 

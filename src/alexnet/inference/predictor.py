@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -57,6 +57,8 @@ class Model:
     """The images that the network was trained on, by content hash."""
     fast: FastNetwork | None = None
     """A copy of the network in bf16 and int8, which then makes the predictions (`load(..., fast=True)`)."""
+    notes: tuple[str, ...] = ()
+    """`Checkpoint.notes`: what was assumed about the weights, and what is unknown."""
     path: Path | None = None
     """Where its checkpoint was loaded from."""
 
@@ -162,20 +164,23 @@ class Model:
                 return
 
 
-def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> Model:
+def load(
+    path_or_name: str | Path, device: str = "cpu", fast: bool = False, classes: Sequence[str] | None = None,
+) -> Model:
     """Load a trained model, in evaluation mode.
 
     Args:
         path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
-            layout, a file of torchvision's weights, or the name `torchvision`, which is downloaded once.
+            layout, a file of weights, or the name `torchvision`, which is downloaded once (`open_weights`).
         device: as for torch.
         fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
             differ by up to 0.03.
+        classes: names of the outputs, in their order; default: those that come with the weights.
 
     Raises:
-        UserError: it is missing or damaged; the error names the file.
+        UserError: it is missing or damaged, or has another number of outputs; the error names the file.
     """
-    return model_from_checkpoint(open_weights(path_or_name), device, fast)
+    return model_from_checkpoint(open_weights(path_or_name, classes), device, fast)
 
 
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
@@ -184,4 +189,4 @@ def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = F
     return Model(
         network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
         trained_on=saved.training.get("source", ""), seen=saved.seen,
-        fast=FastNetwork(network.eval()) if fast else None, path=saved.path)
+        fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path)

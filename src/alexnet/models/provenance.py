@@ -48,6 +48,8 @@ class Provenance(TypedDict, total=False):
     """The project: "torchvision" or "Caffe"."""
     file: str
     sha256: str
+    assumed: list[str]
+    """What the file does not say and was assumed, a sentence each, for the user."""
     init: InitialWeights
     head: HeadFit
 

@@ -48,7 +48,7 @@ class TrainRequest:
     """What the caller of `train` asked for."""
 
     data: str
-    labels: str | None
+    labels: str | None = None
     """Where the labels are, if not in folders: as for `open_dataset`."""
     arch: str | Arch | None = None
     recipe: str | Recipe | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from types import MappingProxyType
 
-from alexnet.inference.validation import printable
+from alexnet.data.class_names import printable
 from alexnet.reproduce.report.commands import follow_up_commands, training_command, unnamed_data
 from alexnet.reproduce.report.run_data import RunData
 
