@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alexnet.data.layout import Layout, read_layout
+from alexnet.data.layout import Layout, describe_layout, read_layout
 from alexnet.errors import UserError
 
 
@@ -47,6 +47,10 @@ def understood(layout: Layout) -> dict[str, dict[str, int]]:
             for split, by_class in layout.splits.items()}
 
 
+def described(layout: Layout) -> str:
+    return describe_layout(layout, "DATA", layout.classes)
+
+
 CATS_AND_DOGS = {"cat": 2, "dog": 2}
 
 
@@ -77,6 +81,7 @@ CATS_AND_DOGS = {"cat": 2, "dog": 2}
     ("images/{train,val}/{cat,dog}/#.jpg | labels/{train,val}/#.txt", ["train", "val"]),
     ("train/images/{cat,dog}/#.jpg | test/images/{cat,dog}/#.jpg", ["train", "val"]),
     ("train/{cat,dog}/images/#.JPEG | val/{cat,dog}/images/#.JPEG", ["train", "val"]),
+    ("{train_mini,val}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{cat,dog}/{train,val}/#.jpg", ["train", "val"]),
     ("{cat,dog}/{Train,Test}/#.jpg", ["train", "val"]),
     ("{cat,dog}/{train,val,test}/#.jpg", ["train", "val", "test"]),
@@ -97,13 +102,14 @@ def test_splits_are_found_under_the_names_that_people_give_them(patterns: str, s
     ("{cat,dog}/#.jpg | {cat,dog}/Thumbs.db | {cat,dog}/desktop.ini", "./ (hidden or system, 4 files)"),
     ("{cat,dog}/#.jpg | {cat,dog}/._#.jpg | .DS_Store", "./ (hidden or system, 5 files)"),
     ("{cat,dog}/#.jpg | runs/a/{log.jsonl,config.json} | runs/a/figures/#.png", "runs/a/ (run of alexnet, 4 files)"),
-    ("{cat,dog}/#.jpg | figures/{figure1,figure2,top-patches}.png", "figures/ (figures that alexnet drew, 3 files)"),
+    ("{cat,dog}/#.jpg | figures/{figure1,figure2,top-patches}.png | figures/.DS_Store",
+     "figures/ (figures that alexnet drew, 4 files)"),
     ("{cat,dog}/#.jpg | packed/{manifest.json,mean.npy,train-00000.npy}", "packed/ (packed data set, 3 files)"),
     ("{cat,dog}/#.jpg | best/{checkpoint.json,weights.safetensors}", "best/ (checkpoint of alexnet, 2 files)"),
     ("{cat,dog}/#.jpg | #.jpg", "./ (images beside the class folders, 2 files)"),
     ("{cat,dog}/#.jpg | fir/", "fir/ (no images)"),
     ("{cat,dog}/#.jpg | cat/#.txt", "cat/ (.txt, 2 files)"),
-    ("{cat,dog}/#.jpg | cat/new.heif", "cat/ (HEIC, which is not supported, 1 file)"),
+    ("{cat,dog}/#.jpg | cat/new.NEF", "cat/ (camera raw, which cannot be decoded, 1 file)"),
     ("train/{cat,dog}/#.jpg | val/", "val/ (no images)"),
     ("train/{cat,dog}/#.jpg | test/#.jpg", "test/ (no class folders, so no labels, 2 files)"),
     ("train/{cat,dog}/#.jpg | test1/test1/#.jpg", "test1/ (no class folders, so no labels, 2 files)"),
@@ -123,7 +129,7 @@ def test_splits_are_found_under_the_names_that_people_give_them(patterns: str, s
 def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     layout = layout_of(patterns)
     assert layout.classes == ("cat", "dog")
-    assert ignored in layout.notes[0].partition("; ignored: ")[2]
+    assert ignored in described(layout).partition("; ignored: ")[2]
 
 
 @pytest.mark.parametrize(("patterns", "problem", "remedy"), [
@@ -142,14 +148,24 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("{train,val,valid}/{cat,dog}/#.jpg", "DATA has several val folders: val/ and valid/", "merge them"),
     ("train/{cat,dog}/#.jpg | val/#.jpg", "DATA/val has no class folders with images", "sort its images into folders"),
     ("images/Abyssinian_#.jpg | annotations/trimaps/Abyssinian_#.png",
-     "DATA/annotations is no class: its files have the same names as those of images/", "did you mean DATA/images?"),
-    ("images/#.jpg | masks/#.png", "DATA/masks is no class", "did you mean DATA/images?"),
-    ("CUB/images/{001.Auk,002.Owl}/bird_#.jpg | segmentations/{001.Auk,002.Owl}/bird_#.png",
-     "DATA/segmentations is no class", "did you mean DATA/CUB?"),
+     "DATA/annotations holds no images of its own: its files have the same names as those of images/",
+     "did you mean DATA/images?"),
+    ("{train,val}/{images,masks}/#.png", "DATA/train/masks holds no images of its own", "did you mean DATA/train/imag"),
+    ("images/#.jpg | masks/#.png", "DATA/masks holds no images of its own", "did you mean DATA/images?"),
+    ("CUB/images/{001.Auk/Auk,002.Owl/Owl}_#.jpg | segmentations/{001.Auk/Auk,002.Owl/Owl}_#.png",
+     "DATA/segmentations holds no images", "did you mean DATA/CUB?"),
+    ("{cat,dog}/{images,masks}/#.png", "DATA/cat/masks holds no images of its own: its files have the same names as "
+     "those of images/", "did you mean DATA/cat/images?"),
+    ("{cat,dog}/#.jpg | cat/cat GT/#.png", "DATA/cat/cat GT holds no images of its own: its files have the same names "
+     "as those of the images beside it", "move it away"),
+    ("flowers/{rose,daisy}/#.jpg | plots/#.png",
+     "it is not clear whether the classes are flowers/, plots/ or daisy/, rose/ in DATA/flowers", "name DATA/flowers"),
+    ("{val,train_station}/#.jpg", "DATA holds val/ beside train_station/", "rename it"),
     ("{color,grayscale,segmented}/{apple,maize}/#.jpg",
      "color/ and grayscale/ in the folder DATA hold the same folders (apple, maize), so these look like the classes",
      "did you mean DATA/color?"),
-    ("plantvillage dataset/{color,grayscale}/{apple,maize}/#.jpg", "hold the same folders (apple, maize)",
+    ("plantvillage dataset/{color,grayscale}/{apple,maize}/#.jpg",
+     "plantvillage dataset/color/ and plantvillage dataset/grayscale/ in the folder DATA hold the same folders",
      "did you mean DATA/plantvillage dataset/color?"),
     ("{day,night}/{0,1,2,3,4,5,6,7,8,9}/#.jpg", "day/ and night/ in the folder DATA hold the same folders", "did you"),
     ("dataset2/images/{TRAIN,TEST}/{cat,dog}/#.jpg | dataset/#.jpg",
@@ -162,11 +178,13 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("{cat,dog}/{train,test}/#.jpg | bird/wild/#.jpg", "DATA/bird holds wild/ instead", "give every class folder"),
     ("{Cat,cat,dog}/#.jpg", "Cat/ and cat/ in the folder DATA have the same name but for case", "merge them"),
     ("caf\u00e9/#.jpg | cafe\u0301/#.jpg", "have the same name but for case, accents' encoding", "merge them"),
-    ("{cat,dog}/#.jpg | fox/#.HEIC", "the 2 images in DATA/fox are HEIC, which is not supported", "as JPEG"),
-    ("{train,val}/{cat,dog}/#.jpg | val/fox/#.HEIC", "the 2 images in DATA/val/fox are HEIC", "as JPEG"),
-    ("train/{cat,dog}/#.jpg | val/{cat,dog}/#.heic", "the 4 images in DATA/val are HEIC", "as JPEG"),
-    ("{cat,dog}/#.heic", "the 2 images in DATA/cat are HEIC", "as JPEG"),
-    ("#.heic", "the 2 images in DATA are HEIC", "as JPEG"),
+    ("{cat,dog}/#.jpg | fox/#.CR2",
+     "DATA/fox has no image that can be decoded here, but 2 images of the format camera raw", "save it as PNG or JPEG,"),
+    ("{train,val}/{cat,dog}/#.jpg | val/fox/#.jxl", "DATA/val/fox has no image that can be decoded", "as PNG or JPEG"),
+    ("train/{cat,dog}/#.jpg | val/{cat,dog}/#.dng",
+     "DATA/val has no image that can be decoded here, but 4 images of the format camera raw", "as PNG or JPEG"),
+    ("{cat,dog}/#.psd", "DATA/cat has no image that can be decoded here, but 2 images of the", "as PNG or JPEG"),
+    ("#.tga", "DATA has no image that can be decoded here, but 2 images of the format Targa", "as PNG or JPEG"),
     ("train/{cat,dog}/#.jpg | val/{cat,fox}/#.jpg", "DATA/val has class 'fox' and DATA/train has not",
      "classes must have the same names in both"),
     ("{train,val}/{cat,dog}/#.jpg | test/{cat,fox}/#.jpg", "DATA/test has class 'fox'", "the same names in both"),
@@ -189,11 +207,14 @@ def test_what_is_ambiguous_is_refused_with_the_remedy(patterns: str, problem: st
     ("{train_station,bus_station}/#.jpg", ("bus_station", "train_station")),
     ("{with_mask,without_mask}/#.jpg", ("with_mask", "without_mask")),
     ("{mask,no_mask}/#.jpg", ("mask", "no_mask")),
+    ("{hat,mask,shoe}/#.jpg", ("hat", "mask", "shoe")),
+    ("{A,a,B,b}/#.jpg", ("A", "B", "a", "b")),
+    ("{Masse,Ma\u00dfe}/#.jpg", ("Masse", "Ma\u00dfe")),
     ("{0,1,10,11,2}/#.jpg", ("0", "1", "2", "10", "11")),
     ("{0,1,10,11,2,x}/#.jpg", ("0", "1", "10", "11", "2", "x")),
     ("{cat,dog}/{2019,2020}/#.jpg", ("cat", "dog")),
     ("{cat,dog}/{batch_1,batch_2}/#.jpg", ("cat", "dog")),
-    ("bus/#.jpg | truck/{pickup,semi}/#.jpg", ("bus", "truck")),
+    ("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg", ("bus", "car", "truck")),
     ("Images/{n02085620-Chihuahua,n02085782-Japanese_spaniel}/#.jpg | Annotation/n02085620-Chihuahua/n02085620_#",
      ("n02085620-Chihuahua", "n02085782-Japanese_spaniel")),
     ("cat/#.jpg | dog /#.jpg", ("cat", "dog")),
@@ -204,13 +225,13 @@ def test_class_names(patterns: str, classes: tuple[str, ...]):
 
 
 @pytest.mark.parametrize(("train", "val"), [
-    ("cat", "Cat"), ("CAT", "cat"), ("caf\u00e9", "cafe\u0301"), ("dog", "dog "), ("Strasse", "stra\u00dfe")])
+    ("cat", "Cat"), ("CAT", "cat"), ("caf\u00e9", "cafe\u0301"), ("dog", "dog ")])
 def test_class_folders_that_differ_in_case_unicode_form_or_blanks_are_one_class(train: str, val: str):
     layout = layout_of(f"train/{{{train},zebra}}/#.jpg | val/{{{val},zebra}}/#.jpg")
     assert layout.classes == (train, "zebra")
     assert understood(layout)["val"] == {train: 2, "zebra": 2}
-    assert (f"such as {val.strip()!r} and {train!r}: they are the same" in "".join(layout.notes)) == (
-        layout.classes[0] not in ("caf\u00e9", "dog"))
+    note = f"that differ only in case are one class, such as {val!r} and {train!r}"
+    assert (note in "".join(layout.notes)) == (train in ("cat", "CAT"))
 
 
 def test_numbered_classes_are_labeled_by_number():
@@ -221,25 +242,33 @@ def test_numbered_classes_are_labeled_by_number():
 
 def test_the_summary_names_splits_classes_with_counts_and_what_is_ignored():
     layout = layout_of("train/{cat,dog}/#.jpg | train/cat/new.jpg | Val/{cat,dog}/1.jpg | notes.txt")
-    assert layout.notes == ("DATA holds train/: 2 classes (cat 3, dog 2), Val/: 2 classes (cat 1, dog 1); "
-                            "ignored: ./ (.txt, 1 file)",)
+    assert described(layout) == ("DATA holds train/: 2 classes (cat 3, dog 2), Val/: 2 classes (cat 1, dog 1); "
+                                 "ignored: ./ (.txt, 1 file)")
+    assert layout.notes == ()
     assert layout.folders == {"train": "train/", "val": "Val/"}
 
 
 def test_long_lists_end_in_a_number():
     names = ",".join(f"c{number:02}" for number in range(30))
-    note = layout_of(f"{{{names}}}/1.jpg").notes[0]
-    assert note == ("DATA holds 30 classes (c00 1, c01 1, c02 1, c03 1, c04 1, c05 1, c06 1, c07 1, c08 1, c09 1 and "
-                    "20 more); ignored: nothing")
+    note = described(layout_of(f"{{{names}}}/1.jpg", held_out=0.1))
+    assert note == ("DATA holds 30 classes (c00 1, c01 1, c02 1, c03 1, c04 1, c05 1 and 24 more); ignored: nothing")
+
+
+def test_the_summary_counts_images_that_are_held_out_too():
+    layout = layout_of("{cat,dog}/{1,2,3,4}.jpg", held_out=0.5)
+    assert understood(layout) == {"train": {"cat": 2, "dog": 2}, "val": {"cat": 2, "dog": 2}}
+    assert described(layout) == "DATA holds 2 classes (cat 4, dog 4); ignored: nothing"
+    assert layout.notes == ("there is no validation folder, so 50% of each class was held out (4 images, chosen by "
+                            "name and seed 0)",)
 
 
 def test_a_test_folder_that_serves_as_validation_set_is_said():
-    assert layout_of("{train,test}/{cat,dog}/#.jpg").notes[1] == (
-        "test/ is the validation set, as there is no other: it chooses the best epoch")
+    assert layout_of("{train,test}/{cat,dog}/#.jpg").notes[0] == (
+        "test/ is the validation set, as there is no other: training chooses the best epoch on it")
 
 
 def test_images_in_folders_inside_a_class_are_said():
-    assert layout_of("bus/#.jpg | truck/{pickup,semi}/#.jpg").notes[1] == (
+    assert layout_of("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg").notes[0] == (
         "the images in the folders inside a class folder are images of this class: truck (2 folders)")
 
 
@@ -253,7 +282,7 @@ def test_files_of_the_same_names_in_two_folders_are_two_forms_of_one_set():
 
 def test_unreadable_entries_are_named():
     tree = Listing(*files("{cat,dog}/#.jpg"), skipped={"cat/gone.jpg": "link to nothing"})
-    assert "ignored: cat/gone.jpg (link to nothing)" in read_layout(tree).notes[0]
+    assert "ignored: cat/gone.jpg (link to nothing)" in described(read_layout(tree))
 
 
 def test_a_wrapper_does_not_change_which_images_are_held_out():
@@ -269,7 +298,7 @@ def test_a_path_of_a_thousand_folders_is_refused():
 
 NAMES = st.sampled_from(["cat", "dog", "train", "Val", "test", "test1", "images", "masks", ".git", "__MACOSX", "runs",
                          "seg_train", "2019", "n01440764", "pred"])
-FILES = st.sampled_from(["1.jpg", "2.JPG", "3.png", "a.txt", "Thumbs.db", ".DS_Store", "x.heic", "log.jsonl", "noext",
+FILES = st.sampled_from(["1.jpg", "2.JPG", "3.png", "a.txt", "Thumbs.db", ".DS_Store", "x.nef", "log.jsonl", "noext",
                          "manifest.json", "mean.npy"])
 PATHS = st.builds(lambda folders, file: "/".join([*folders, file]), st.lists(NAMES, max_size=4), FILES)
 

@@ -25,7 +25,6 @@ from alexnet.inference.selection import Selection, select_unseen
 from alexnet.models import checkpoint
 from alexnet.models.seen import SeenImages
 from command_line import alexnet as command
-from conftest import once
 
 CLASSES = ("ash", "birch", "cedar")
 
@@ -55,23 +54,25 @@ def learn_by_heart(data: Path, tiny: Arch, out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return once(tmp_path_factory, "random_labels", write_random_labels)
+    root = tmp_path_factory.mktemp("random_labels") / "photos"
+    write_random_labels(root)
+    return root
 
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return once(tmp_path_factory, "run_random_labels", lambda out: learn_by_heart(folder, tiny, out / "run")) / "run"
+    out = tmp_path_factory.mktemp("run") / "run"
+    learn_by_heart(folder, tiny, out)
+    return out
 
 
 @pytest.fixture(scope="module")
 def other_run(tiny: Arch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network with the same classes that saw none of the images."""
-
-    def make(root: Path) -> None:
-        write_random_labels(root / "others", seed=1)
-        learn_by_heart(root / "others", tiny, root / "run")
-
-    return once(tmp_path_factory, "run_other_labels", make) / "run"
+    root = tmp_path_factory.mktemp("other_run")
+    write_random_labels(root / "others", seed=1)
+    learn_by_heart(root / "others", tiny, root / "run")
+    return root / "run"
 
 
 def evaluate(run: Path | list[Path], data: Path, **options: object) -> Evaluation:

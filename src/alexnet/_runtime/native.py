@@ -80,7 +80,7 @@ def call(function: str, *arguments: object) -> int:
 def set_sigbus_message(message: str) -> None:
     """Print `message` and exit with code 2 on SIGBUS: a memory-mapped file was truncated or its disk fails."""
     if level():
-        call("alexnet_last_words", f"{message}\n".encode())
+        call("alexnet_last_words", os.fsencode(f"{message}\n"))
 
 
 def resize_and_crop(

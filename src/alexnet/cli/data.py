@@ -17,6 +17,7 @@ from alexnet.cli.app import (
     AllocatorName,
     Device,
     Json,
+    Labels,
     app,
     at_least_1,
     check_output,
@@ -26,8 +27,8 @@ from alexnet.errors import UserError
 
 @app.command(group=DATA, sort_key=0)
 def check(
-    data: str, /, *, run: str | None = None, quick: bool = False, side: int | None = None, html: Path | None = None,
-    device: Device = "auto", workers: int | None = None, json_: Json = False,
+    data: str, /, *, labels: Labels = None, run: str | None = None, quick: bool = False, side: int | None = None,
+    html: Path | None = None, device: Device = "auto", workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then what the data is understood to be.
 
@@ -36,8 +37,8 @@ def check(
     written to the data.
 
     Args:
-        data: Class folders, a packed folder or its URL, a folder of ILSVRC-2012 archives, or the name cifar10 or
-            embedded.
+        data: A folder or archive of images, a packed folder or its URL, or the name cifar10 or embedded; all that
+            `alexnet train` takes.
         run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
             features.
         quick: Count and list only; decode no image.
@@ -54,7 +55,8 @@ def check(
     from alexnet.cli.render_check import check_text
     from alexnet.inference.data_check import check as check_data
 
-    found = check_data(data, run=run, quick=quick, side=side, device=device, workers=workers, progress=True)
+    found = check_data(data, labels=labels, run=run, quick=quick, side=side, device=device, workers=workers,
+                       progress=True)
     print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
     if html:
         from alexnet.reproduce.pages.data_check import write_check_page
@@ -66,14 +68,15 @@ def check(
 @app.command(group=DATA, sort_key=1)
 def pack(
     source: str, dest: Path, /, *, side: int | None = None, codec: Literal["raw", "jpeg"] = "raw", quality: int = 90,
-    held_out: float = 0.1, workers: int | None = None,
+    labels: Labels = None, held_out: float = 0.1, workers: int | None = None,
     allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep",
 ) -> None:
     """Resize and crop the images of a data set once, and write them into shards that training reads fast.
 
     Args:
-        source: A folder of class folders (with or without train/ and val/), a folder with the ILSVRC-2012 archives,
-            cifar-10-binary.tar.gz, or the name cifar10 or embedded.
+        source: A folder or archive (zip, tar) of class folders, with or without train/ and val/, or with a table of
+            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10 or
+            embedded.
         dest: Folder to write. Interrupted packing is resumed there.
         side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
@@ -88,7 +91,7 @@ def pack(
     from alexnet.data.quarantine import left_out_note
     from alexnet.data.sources.detect import open_dataset
 
-    dataset = open_dataset(source, held_out=held_out)
+    dataset = open_dataset(source, held_out=held_out, labels=labels)
     for note in dataset.notes:
         say(f"note: {note}")
     packed = pack_with_bar(

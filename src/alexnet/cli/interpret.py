@@ -80,6 +80,7 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     from alexnet.cli.render import activations_table
     from alexnet.data.augmentation import lighting_basis
     from alexnet.inference.classes import map_labels
+    from alexnet.inference.selection import select_unseen
     from alexnet.interpret import activations, health
     from alexnet.models import checkpoint
     from alexnet.training.schedule import learning_rate
@@ -89,8 +90,10 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     where = torch.device(choose_device(device))
     recipe = saved.recipe or default_recipe(saved.arch)
     torch.manual_seed(0)
+    training = packed.split("train")
+    seen = select_unseen(training, [saved.seen], include_trained=True)
     batches = activations.training_views(
-        packed.split("train"), saved.preprocess().to(where), recipe, images, device=where,
+        training, saved.preprocess().to(where), recipe, images, device=where,
         lighting_CC=lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(where),
         label_map=map_labels(saved, packed.classes))
     rate = recipe.learning_rate
@@ -100,13 +103,16 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     report = activations.inspect_activations(network, batches, rate=rate, decay=recipe.weight_decay)
     findings = health.findings(report, saved.arch, saved.training.get("step"))
     if json_:
-        print(json.dumps(report.to_json() | {"findings": [asdict(finding) for finding in findings]}, indent=2))
+        print(json.dumps(report.to_json() | {
+            "findings": [asdict(finding) for finding in findings], "training_images": len(training),
+            "trained_on": seen.trained_on}, indent=2))
         return
     console = Console(highlight=False)
     console.print(activations_table(report))
-    console.print(f"\n{report.images:,} of {len(packed.split('train')):,} training images, in whole batches; "
-                  f"loss {report.loss:.3f}; updates without momentum at the learning rate of its "
-                  f"{'last epoch' if saved.training else 'first epoch'}, {rate:.3g}.")
+    console.print(f"\n{report.images:,} of {len(training):,} training images, in whole batches; loss "
+                  f"{report.loss:.3f}; updates without momentum at the learning rate of its "
+                  f"{'last epoch' if saved.training else 'first epoch'}, {rate:.3g}. The network was trained on "
+                  f"{seen.trained_on:,}{' or more' if seen.unknown else ''} of these {len(training):,} images.")
     for sentence in [*map(str, findings)] or [health.HEALTHY]:
         console.print(sentence)
 

@@ -5,6 +5,8 @@ Results go to standard output, progress and notes to standard error.
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 import warnings
@@ -21,6 +23,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
     evaluate,
     features,
     interpret,
+    lr_find,
     paper,
     serve,
     train,
@@ -28,6 +31,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
 )
 from alexnet.cli.app import app
 from alexnet.cli.errors import BROKEN_PIPE, failure
+from alexnet.errors import require
 
 __all__ = ["app", "main"]
 
@@ -35,9 +39,13 @@ __all__ = ["app", "main"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 after a user's mistake, 128 + N after signal N (130 for Ctrl-C)."""
     warnings.showwarning = _show_warning
+    _print_any_text()
     try:
         try:
-            app(arguments, exit_on_error=False, print_error=False)
+            # A script's empty variable would otherwise name the current folder.
+            given = sys.argv[1:] if arguments is None else arguments
+            require("" not in given, "an argument is empty", "check the script's variables, or leave the option out")
+            app(given, exit_on_error=False, print_error=False)
         finally:
             sys.stdout.flush()  # a closed pipe must raise here, where it is handled
     except BrokenPipeError:
@@ -51,6 +59,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if failed.every_rank or is_rank0():
             print(f"alexnet: {failed.sentence}", file=sys.stderr)
         sys.exit(failed.exit_code)
+
+
+_ASCII = dict(zip("▁▂▃▄▅▆▇█×→…−·§", "__--==##x>.-.S", strict=True))
+
+
+def _print_any_text() -> None:
+    """Let output contain every character, whatever the encoding of the terminal or pipe.
+
+    A terminal of cp1252 has no bars. A file name need not be UTF-8: its bytes are printed as they are.
+    """
+    codecs.register_error("alexnet", _encode_otherwise)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="alexnet")
+
+
+def _encode_otherwise(error: UnicodeError) -> tuple[bytes | str, int]:
+    """The bytes for characters that the encoding does not have: similar ASCII, a file name's own bytes, or "?"."""
+    if not isinstance(error, UnicodeEncodeError):  # a program that captures the output reads through the same stream
+        return codecs.replace_errors(error)
+    characters = error.object[error.start : error.end]
+    return b"".join(bytes([ord(character) - 0xDC00]) if "\udc80" <= character <= "\udcff"
+                    else _ASCII.get(character, "?").encode() for character in characters), error.end
 
 
 def _show_warning(

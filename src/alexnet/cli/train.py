@@ -19,6 +19,7 @@ from alexnet.cli.app import (
     AllocatorName,
     Device,
     Int,
+    Labels,
     OptionalInt,
     PrecisionName,
     Settings,
@@ -78,6 +79,9 @@ class FineTuneOptions:
     classes may differ."""
     freeze: str | None = None
     """Layers that are not trained: conv for all convolutional layers, or names such as conv1,conv2."""
+    head: bool = False
+    """Train the output layer alone, within seconds: compute the features below it once, and fit logistic regression
+    to them. For a first result on few images."""
 
 
 @Parameter(name="*", group=Group("Device", sort_key=4))
@@ -110,7 +114,7 @@ class ParallelOptions:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=1)
 def train(
-    data: str, /, *,
+    data: str, /, *, labels: Labels = None,
     network: NetworkOptions = NetworkOptions(), run: RunOptions = RunOptions(),
     fine_tune: FineTuneOptions = FineTuneOptions(), computing: DeviceOptions = DeviceOptions(),
     processes: ParallelOptions = ParallelOptions(),
@@ -121,15 +125,16 @@ def train(
     the same command with torchrun: `torchrun --nproc-per-node 2 -m alexnet train ...`
 
     Args:
-        data: A folder with one folder of images for each class, a packed folder, the name cifar10 or embedded, or the
-            URL (http, https or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is streamed.
+        data: A folder or archive (zip, tar) with one folder of images for each class or a table of labels; CIFAR,
+            MNIST, ImageNet or Parquet files; a packed folder; the name cifar10 or embedded; or the URL (http, https,
+            s3, gs or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is streamed.
     """
     allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
     limit_openmp_spinning()
 
     from alexnet import api
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"labels": labels}
     for group in (network, run, fine_tune, computing, processes):
         options |= vars(group)
     options["settings"] = network.settings or ()

@@ -32,6 +32,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: the file is no such file, or has an empty line between names, or a name twice.
     """
+    require(path.is_file(), f"{path} is not a file", f"name a text file; {_ONE_A_LINE}")
     text = _decode(path.read_bytes(), path).strip()
     require(bool(text), f"{path} holds no class names", _ONE_A_LINE)
     tree = _parse_tree(text) if text[0] in "[{(" else None
@@ -146,3 +147,8 @@ def _without_wnids(lines: Sequence[str]) -> tuple[str, ...]:
         return tuple(lines)
     names = [NAMES.get(match[1]) or (match[2] or match[1]).split(",")[0].strip() for match in matches if match]
     return distinct(names, wnids)
+
+
+def printable(name: str) -> str:
+    """A file's or class's name as one line of valid UTF-8: file names on a disk may be any bytes."""
+    return " ".join(name.encode("utf-8", "replace").decode().split())

@@ -112,7 +112,9 @@ def _decompress(path: Path, dest: Path, on_progress: Callable[[int, int], object
             require(written < free, f"{path} does not fit, decompressed, on the disk of {dest.parent}",
                     "free some space, or set XDG_CACHE_HOME to a folder on a larger disk")
             out.write(block)
-            on_progress(min(file.tell(), compressed_bytes), compressed_bytes)
+            if file.tell() < compressed_bytes:
+                on_progress(file.tell(), compressed_bytes)
+    on_progress(compressed_bytes, compressed_bytes)
 
 
 def _read_block(path: Path, stream: IO[bytes]) -> bytes:

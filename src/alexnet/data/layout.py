@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
-from alexnet.data.image_tree import HERE, ImageFolder, gather_images, some
+from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, some
 from alexnet.data.layout_checks import require_classes
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, require_supported, shown
 from alexnet.data.tree import FileTree
@@ -38,7 +39,7 @@ class Layout:
     ignored: tuple[Ignored, ...]
     """Everything in the tree that is not used."""
     notes: tuple[str, ...]
-    """What was understood, assumed and ignored, a sentence each."""
+    """What was assumed, a sentence each. `describe_layout` says what was understood and ignored."""
 
 
 def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
@@ -58,8 +59,9 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1")
     root, ignored = gather_images(tree)
     found, notes = find_splits(root, tree.source), list[str]()
-    if len(found.splits) == 1:
-        require_classes(found.base, tree.source)
+    for split_folder in found.splits.values():
+        if split_folder.parent:
+            require_classes(split_folder.parent, tree.source)
     train = _read_classes(found.splits["train"], tree.source, ignored)
     if len(train) < 2:
         raise _too_few_classes(found, train, tree.source)
@@ -69,16 +71,36 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
             images[split] = _match_classes(split, folder, found.splits["train"], train, tree.source, ignored, notes)
     folders = {split: folder.path for split, folder in found.splits.items()}
     ignored += [*found.ignored, *_loose_images(found)]
-    understood = _describe(images, folders, ignored, tree.source)
-    notes[:0] = [understood, *found.notes, *_nested_notes(train)]
+    notes[:0] = [*found.notes, *_nested_notes(train)]
     if len(images) == 1 and held_out:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
         notes.append(f"there is no validation folder, so {held_out:.0%} of each class was held out "
-                     f"({_count(images['val']):,} images, chosen by name and seed {seed})")
+                     f"({counted(_count(images['val']))}, chosen by name and seed {seed})")
     else:
         held_out = 0.0
     return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
+
+
+def describe_layout(layout: Layout, source: str, names: Sequence[str]) -> str:
+    """What was understood: `/data holds train/: 2 classes (cat 120, dog 30), val/: ...; ignored: ...`.
+
+    Args:
+        layout: what `read_layout` returned.
+        source: the tree as the user knows it.
+        names: readable names of the classes, in the order of `layout.classes`.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for split, by_class in layout.splits.items():  # images that were held out are in the same folder
+        count = counts.setdefault(layout.folders[split], Counter())
+        count.update({name: len(images) for name, images in by_class.items()})
+    parts = []
+    for folder, count in counts.items():
+        classes = some([f"{name} {count[key]:,}" for key, name in zip(layout.classes, names, strict=True)
+                        if count[key]], 6)
+        parts.append(f"{folder}: {len(count):,} classes ({classes})".removeprefix(f"{HERE}: "))
+    left_out = [str(item) for item in sorted(layout.ignored, key=lambda item: (-item.count, item.path))]
+    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
@@ -118,8 +140,8 @@ def _match_classes(
     images = {by_key[_class_key(name)]: list(below.all_images()) for name, below in own.items()}
     spelled = [(name, by_key[_class_key(name)]) for name, below in own.items() if by_key[_class_key(name)] != name]
     if spelled:
-        notes.append(f"{len(spelled):,} of the class folders in {folder.path} are spelled as other classes of the same "
-                     f"name in {train_folder.path}, such as {spelled[0][0]!r} and {spelled[0][1]!r}: they are the same")
+        notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class, "
+                     f"such as {spelled[0][0]!r} and {spelled[0][1]!r}")
     if missing := [name for name in train if name not in images]:
         kind = {"val": "validation", "test": "test"}[split]
         notes.append(f"{len(missing)} of {len(train)} classes have no {kind} images, such as {missing[0]!r}")
@@ -131,8 +153,12 @@ def _class_name(name: str) -> str:
 
 
 def _class_key(name: str) -> str:
-    """Equal for names that a file system or an unpacking tool may have changed into each other."""
-    return unicodedata.normalize("NFC", _class_name(name).casefold())
+    """Equal for names that a file system or an unpacking tool may have changed into each other.
+
+    Of a single letter, upper and lower case are two classes of characters.
+    """
+    name = _class_name(name)
+    return unicodedata.normalize("NFC", name.lower()) if len(name) > 1 else name
 
 
 def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], source: str) -> UserError:
@@ -144,7 +170,7 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
         return UserError(f"{where} holds no class folders of its own, but {shown(inside[0], source)} does",
                          f"did you mean {shown(inside[0], source)}?")
     if base.images and not train:
-        return UserError(f"{shown(base, source)} holds {len(base.images):,} images and no class folders",
+        return UserError(f"{shown(base, source)} holds {counted(len(base.images))} and no class folders",
                          "put the images of each class into a folder with the class's name")
     require_supported(base, source)
     holds = f"one class, {next(iter(train))!r}" if train else "no class folders with images"
@@ -155,29 +181,17 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
 
 
 def _loose_images(found: FoundSplits) -> list[Ignored]:
-    return [Ignored(split.path, "images beside the class folders", split.loose)
-            for split in found.splits.values() if split.loose]
+    return [Ignored(split.path, "images beside the class folders", len(split.parent.images))
+            for split in found.splits.values() if split.parent and split.parent.images]
 
 
 def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
-    """A note if some classes have all their images in several folders below, and others have not."""
+    """A note if classes have all their images in several folders below: these could be meant to be the classes."""
     nested = [name for name, folder in train.items() if not folder.images and len(folder.with_images) > 1]
-    if not nested or len(nested) == len(train):
+    if not nested:
         return []
     names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
     return [f"the images in the folders inside a class folder are images of this class: {names}"]
-
-
-def _describe(
-    images: Mapping[str, ImagesByClass], folders: Mapping[str, str], ignored: Iterable[Ignored], source: str,
-) -> str:
-    """What was understood: `train/: 3 classes (cat 120, dog 30, emu 12), val/: ...; ignored: ...`."""
-    parts = []
-    for split, by_class in images.items():
-        counts = some([f"{name} {len(files):,}" for name, files in by_class.items()], 10)
-        parts.append(f"{folders[split]}: {len(by_class):,} classes ({counts})".removeprefix(f"{HERE}: "))
-    left_out = [str(item) for item in sorted(ignored, key=lambda item: -item.count)]
-    return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Hold-out ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from itertools import combinations
 
 from alexnet.data.image_tree import ImageFolder, some
 from alexnet.data.split_folders import holds_splits, listed, shown
+from alexnet.data.split_names import is_neutral
 from alexnet.errors import UserError, require
 
 _ANNOTATIONS = re.compile(
@@ -26,20 +27,22 @@ _SAME_NAMES = 0.9
 """Fraction of the file names that two folders share if one is derived from the other."""
 
 
-def require_classes(base: ImageFolder, source: str) -> None:
-    """Raise UserError if the folders in `base` are not the classes.
+def require_classes(parent: ImageFolder, source: str) -> None:
+    """Raise UserError if the folders in `parent` are not the classes.
 
     Args:
-        base: the folder that is about to be understood as a folder of class folders.
+        parent: the folder that is about to be understood as a folder of class folders.
         source: the tree as the user knows it, for messages.
     """
-    classes = base.with_images
+    for folder in (parent, *parent.with_images):
+        _require_no_annotations(folder, source)
+    classes = parent.with_images
     if len(classes) < 2:
         return
-    for inside in _data_sets_within(base, 3):
-        raise UserError(f"{shown(base, source)} holds {listed(classes)}, and {shown(inside, source)} is a data set of "
-                        f"its own with {listed(inside.with_images)}", f"did you mean {shown(inside, source)}?")
-    _require_no_annotations(classes, source)
+    for inside in _data_sets_within(parent, 3):
+        raise UserError(f"{shown(parent, source)} holds {listed(classes)}, and {shown(inside, source)} is a data set "
+                        f"of its own with {listed(inside.with_images)}", f"did you mean {shown(inside, source)}?")
+    _require_equal_depth(classes, source)
     _require_different_folders(classes, source)
     _require_different_files(classes, source)
 
@@ -53,19 +56,30 @@ def _data_sets_within(folder: ImageFolder, levels: int) -> Iterator[ImageFolder]
             yield from _data_sets_within(below, levels - 1)
 
 
-def _require_no_annotations(classes: list[ImageFolder], source: str) -> None:
+def _require_no_annotations(folder: ImageFolder, source: str) -> None:
     """Masks have the file names of the images that they belong to."""
-    masks = [folder for folder in classes if _ANNOTATIONS.fullmatch(folder.name)]
-    images = [folder for folder in classes if folder not in masks]
-    if not masks or not images:
-        return
-    stems = {stem for folder in images for stem in _stems(folder)}
+    masks = [below for below in folder.with_images if _ANNOTATIONS.fullmatch(below.name)]
+    images = [below for below in folder.with_images if below not in masks]
+    stems = _stems(folder.images).union(*(_stems(below.all_images()) for below in images)) if masks else set()
     for mask in masks:
-        own = _stems(mask)
-        if len(own & stems) >= len(own) / 2:
-            remedy = f"did you mean {shown(images[0], source)}?" if len(images) == 1 else f"move {mask.name}/ away"
-            raise UserError(f"{shown(mask, source)} is no class: its files have the same names as those of "
-                            f"{listed(images)}", remedy)
+        own = _stems(mask.all_images())
+        # Counters alone prove nothing beside classes with names of their own: mask/1.jpg and hat/1.jpg.
+        if len(own & stems) >= len(own) / 2 and (
+                not _are_counters(own) or all(is_neutral(below.name) for below in images)):
+            remedy = f"did you mean {shown(images[0], source)}?" if len(images) == 1 else "move it away"
+            raise UserError(f"{shown(mask, source)} holds no images of its own: its files have the same names as those "
+                            f"of {listed(images) or 'the images beside it'}", remedy)
+
+
+def _require_equal_depth(classes: list[ImageFolder], source: str) -> None:
+    """A folder of class folders and another folder are not two classes."""
+    outer = [folder for folder in classes if not folder.images and len(folder.with_images) > 1]
+    if len(classes) == 2 and len(outer) == 1:
+        other = classes[1 - classes.index(outer[0])]
+        raise UserError(f"it is not clear whether the classes are {listed(classes)} or {listed(outer[0].with_images)} "
+                        f"in {shown(outer[0], source)}",
+                        f"name {shown(outer[0], source)}, or put the images of {outer[0].name}/ directly into it as "
+                        f"those of {other.name}/")
 
 
 def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
@@ -76,7 +90,7 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
         common = inner[one.name] & inner[other.name]
         if len(common) > 1 and 2 * len(common) >= min(len(inner[one.name]), len(inner[other.name])):
             raise UserError(
-                f"{one.name}/ and {other.name}/ in the folder {source} hold the same folders "
+                f"{one.path}/ and {other.path}/ in the folder {source} hold the same folders "
                 f"({some(sorted(common), 3)}), so these look like the classes",
                 f"did you mean {shown(one, source)}? If {one.name} and {other.name} are classes, put their images "
                 f"directly into them")
@@ -86,18 +100,19 @@ def _require_different_files(classes: list[ImageFolder], source: str) -> None:
     """Two forms of the same images have the same file names, and these do not just count 1, 2, 3."""
     if len(classes) > 20:  # copies are few; to compare the names of a thousand classes would take long
         return
-    stems = {folder.name: _stems(folder) for folder in classes}
+    stems = {folder.name: _stems(folder.all_images()) for folder in classes}
     for one, other in combinations(classes, 2):
         own, others = stems[one.name], stems[other.name]
         common = own & others
         require(len(common) < 10 or len(common) < _SAME_NAMES * min(len(own), len(others)) or _are_counters(common),
-                f"{one.name}/ and {other.name}/ in the folder {source} hold files of the same names "
+                f"{one.path}/ and {other.path}/ in the folder {source} hold files of the same names "
                 f"({some(sorted(common), 3)}), so they are not two classes of different images",
                 "name the one to use, or rename the files if they are two classes")
 
 
-def _stems(folder: ImageFolder) -> set[str]:
-    return {image.rpartition("/")[2].rpartition(".")[0] for image in folder.all_images()}
+def _stems(images: Iterable[str]) -> set[str]:
+    """The file names without folders and extensions."""
+    return {image.rpartition("/")[2].rpartition(".")[0] for image in images}
 
 
 def _are_counters(stems: Iterable[str]) -> bool:

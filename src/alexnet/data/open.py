@@ -5,7 +5,8 @@ This is the entry of every command that reads images: `open_or_stream`, which ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
@@ -13,22 +14,25 @@ from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
-from alexnet.data.sources.detect import open_dataset
+from alexnet.data.sources.detect import open_dataset, refuse_labels
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError
 
 
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
-        return _require_side(open_stream(data), side, data)
-    return open_or_pack(data, side, say=say, progress=progress)
+        refuse_labels(data, labels)
+        return _say_notes(_require_side(open_stream(data), side, data), say)
+    return open_or_pack(data, side, say=say, progress=progress, labels=labels, check_classes=check_classes)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -38,24 +42,36 @@ def open_or_pack(
     Args:
         say: called with one line for each thing the user should know.
         progress: show a progress bar while packing.
+        labels: as for `open_dataset`.
+        check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
 
     Raises:
         UserError: the data does not exist, has no classes, or is packed with another side.
     """
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
-        return _require_side(open_packed(Path(data)), side, data)
-    dataset = open_dataset(data)
+        refuse_labels(data, labels)
+        return _say_notes(_require_side(open_packed(Path(data)), side, data), say)
+    dataset = open_dataset(data, labels=labels)
+    if check_classes:
+        check_classes(dataset.classes)
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
     if is_packed(dest):  # its name is its fingerprint, so there is no need to lock it and compare plans
-        return open_packed(dest)
+        packed = open_packed(dest)  # files that are not used may have changed since
+        return replace(packed, manifest=replace(packed.manifest, notes=dataset.notes))
     if (own_side := choose_side(dataset)) < side:
         say(f"note: these images have about {own_side} pixels and are enlarged to {side}; "
             f"--arch {'cifar' if own_side <= 40 else 'small'} is made for such images")
     say(f"packing {dataset.image_count:,} images once, at {side} pixels, into {dest} "
         f"({packed_size_bytes(dataset.image_count, side) / 1e6:,.0f} MB)")
     return (pack_with_bar if progress else pack)(dataset, dest, side=side)
+
+
+def _say_notes(packed: PackedDataset, say: Callable[[str], None]) -> PackedDataset:
+    for note in packed.notes:
+        say(f"note: {note}")
+    return packed
 
 
 def _require_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:

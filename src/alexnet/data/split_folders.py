@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored
-from alexnet.data.image_tree import ImageFolder, some
+from alexnet.data.image_tree import ImageFolder, counted, some
 from alexnet.data.split_names import Kind, is_neutral, split_kinds
 from alexnet.errors import UserError, require
 
@@ -19,6 +19,8 @@ ClassFolders = Mapping[str, ImageFolder]
 
 _SPLITS: tuple[Kind, ...] = ("train", "val", "test")
 
+_ONLY_TEST = "as there is no other: training chooses the best epoch on it"
+
 
 @dataclass(frozen=True)
 class SplitFolder:
@@ -27,8 +29,8 @@ class SplitFolder:
     path: str
     """Relative to the tree, with a slash at the end: `train/`, `./`, or `*/train/` within each class folder."""
     classes: ClassFolders
-    loose: int = 0
-    """Images beside the class folders."""
+    parent: ImageFolder | None = None
+    """The folder that holds the class folders; None if the splits are within the class folders."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _enter_wrappers(root: ImageFolder) -> ImageFolder:
 
 def _split_folder(parent: ImageFolder) -> SplitFolder:
     """A split whose class folders are directly in `parent`."""
-    return SplitFolder(_relative(parent), parent.folders, len(parent.images))
+    return SplitFolder(_relative(parent), parent.folders, parent)
 
 
 def _relative(folder: ImageFolder) -> str:
@@ -144,7 +146,7 @@ def _no_training_classes(
     """The error for folders of splits without classes to train on."""
     if training:
         folder = training[0]
-        return UserError(f"{shown(folder, source)} holds {folder.image_count:,} images and no class folders",
+        return UserError(f"{shown(folder, source)} holds {counted(folder.image_count)} and no class folders",
                          "put the images of each class into a folder with the class's name")
     where = shown(named[0], source)
     return UserError(f"{shown(base, source)} has {listed(named)} but no train/",
@@ -181,7 +183,7 @@ def _with_splits(base: ImageFolder, train: ImageFolder, kinds: Mapping[str, Kind
     notes: tuple[str, ...] = ()
     if "test" in parents and "val" not in parents:
         parents["val"] = parents.pop("test")
-        notes = (f"{_relative(parents['val'])} is the validation set, as there is no other: it chooses the best epoch",)
+        notes = (f"{_relative(parents['val'])} is the validation set, {_ONLY_TEST}",)
     splits: dict[str, SplitFolder] = {split: _split_folder(parents[split]) for split in _SPLITS if split in parents}
     return FoundSplits(base, splits, tuple(ignored), notes)
 
@@ -200,9 +202,11 @@ def _beside_splits(base: ImageFolder, kinds: Mapping[str, Kind], source: str) ->
 def require_supported(folder: ImageFolder, source: str) -> None:
     """Raise UserError if the folder, which has no images, has some in formats that cannot be decoded."""
     if folder.unsupported:
-        formats = " and ".join(sorted(folder.unsupported))
-        raise UserError(f"the {folder.unsupported.total():,} images in {shown(folder, source)} are {formats}, which "
-                        f"is not supported", "save them as JPEG, or move the folder away")
+        names = " and ".join(sorted(known.name for known in folder.unsupported))
+        remedies = ", or ".join(sorted({known.remedy for known in folder.unsupported}))
+        raise UserError(f"{shown(folder, source)} has no image that can be decoded here, but "
+                        f"{counted(folder.unsupported.total())} of the format {names}",
+                        f"{remedies}, or move the folder away")
 
 
 def _without_classes(folder: ImageFolder, train: ImageFolder, source: str) -> UserError:
@@ -246,7 +250,7 @@ def _splits_within_classes(base: ImageFolder, source: str) -> FoundSplits | None
     notes = [f"the splits are inside the class folders, such as {holding[0].with_images[0].path}/"]
     if "test" in found and "val" not in found:
         found["val"] = found.pop("test")
-        notes.append("the test folders are the validation set, as there is no other: it chooses the best epoch")
+        notes.append(f"the test folders are the validation set, {_ONLY_TEST}")
     ignored = _beside_splits(base, {}, source) + [Ignored(_relative(below), "no labels", below.image_count)
                                                   for below in found.pop("unlabeled", {}).values()]
     prefix = _relative(base).removeprefix("./")

@@ -21,7 +21,8 @@ _WORDS: dict[str, Kind] = {
 
 _AFFIXES = {"set", "data", "dataset", "datasets", "image", "images", "img", "imgs", "split", "folder", "dir", "photo",
             "photos", "picture", "pictures", "pics", "file", "files", "sample", "samples", "seg", "labeled", "labelled",
-            "small", "full", "final", "new", "resized", "cropped", "original", "classification"}
+            "small", "full", "final", "new", "resized", "cropped", "original", "classification",
+            "mini", "subset", "clean", "raw", "processed", "augmented", "aug", "balanced"}
 """Words that may stand beside a split's word and change nothing: train_images, seg_train, Training Set."""
 
 _GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from alexnet.errors import UserError, require
 from alexnet.reproduce.claims import CLAIMS
@@ -24,6 +24,10 @@ class Provenance(TypedDict):
     precision_used: str
     seconds: float
     """Training time of all runs that the outcome uses."""
+    undecodable: NotRequired[int]
+    """Images of the data that could not be decoded, and are not counted."""
+    validation_copies: NotRequired[int]
+    """Validation images that are exact copies of training images."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.order import batches_per_epoch
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint as ckpt
+from alexnet.training.data_changes import describe_changes
 from alexnet.training.run_folder import RUN_FILES, is_run, logged, read_config
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
+
+_RESUME = "resume it with the same, or choose another --out"
 
 
 def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:
@@ -82,12 +85,15 @@ def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved
     recipe = replace(saved.recipe or spec.recipe, epochs=spec.recipe.epochs)
     for what, then, now in (
         ("network", to_json(saved.arch), to_json(spec.arch)), ("recipe", to_json(recipe), to_json(spec.recipe)),
-        ("classes", list(saved.classes), list(spec.data.classes)), ("data", saved_state.data, state.data),
-        ("seed", saved_state.seed, state.seed), ("precision", saved_state.precision, state.precision),
+        ("classes", list(saved.classes), list(spec.data.classes)), ("seed", saved_state.seed, state.seed),
+        ("precision", saved_state.precision, state.precision),
     ):
         if then != now:
             raise UserError(f"{spec.out} was begun with another {what} ({first_difference(then, now)})",
-                            "resume it with the same, or choose another --out")
+                            _RESUME)
+    if saved_state.data != state.data:
+        raise UserError(f"{spec.out} was begun with other data: {describe_changes(spec.out, saved.seen, spec.data)}",
+                        _RESUME)
 
 
 def _require_same_order(spec: RunSpec, saved_state: State, readers: int) -> None:

@@ -39,7 +39,7 @@ EXPECTED = {"images/a1.jpg": "ash", "images/a2.png": "ash", "images/b1.jpg": "bi
 def test_a_table_beside_loose_images_labels_them(tmp_path: Path, table: str):
     dataset = open_dataset(with_table(tmp_path / "trees", table, *FILES), held_out=0)
     assert (dataset.classes, labels(dataset)) == (("ash", "birch"), EXPECTED)
-    assert "labels: labels.csv (images in column " in said(dataset)
+    assert "labeled by labels.csv (images in column " in said(dataset)
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("utf-8", ""), ("utf-8-sig", ""), ("utf-16", "utf-16"),
@@ -124,6 +124,7 @@ def test_kaggle_has_a_table_for_the_training_images_and_a_form_for_predictions(t
     assert all(name.startswith("train/") for name in labels(dataset))
     assert "left out: 2 images without a label, such as test/x0.jpg" in said(dataset)
     assert "not used: sample_submission.csv is a form for predictions" in said(dataset)
+    assert "ignored: ./ (.csv, 1 file)" in said(dataset)  # the form, and not the table that is used
 
 
 def test_the_same_numbers_in_train_and_test_mean_the_training_images(tmp_path: Path):
@@ -201,4 +202,26 @@ def test_two_tables_that_disagree_are_refused(tmp_path: Path):
     root = with_table(tmp_path / "x", "id,label\na1,ash\nb1,birch\n", "a1.jpg", "b1.jpg")
     (root / "second.csv").write_text("id,label\na1,birch\nb1,birch\n")
     with pytest.raises(ValueError, match=r"two tables label a1\.jpg: 'ash', and 'birch' in second\.csv; name"):
+        open_dataset(root)
+
+
+def test_the_error_for_loose_images_says_why_the_table_does_not_label_them(tmp_path: Path):
+    root = with_table(tmp_path / "x", "file_name,color,size\na1.jpg,red,x\nb1.jpg,blue,y\nb2.jpg,blue,x\n",
+                      "a1.jpg", "b1.jpg", "b2.jpg")
+    with pytest.raises(ValueError, match=r"3 images and no class folders, and no table labels them: labels\.csv has "):
+        open_dataset(root)
+
+
+def test_a_table_of_a_few_images_does_not_replace_folders_that_are_refused(tmp_path: Path):
+    root = trees(tmp_path / "x", ("cat", "dog", "test1"), 10)
+    (root / "labels.csv").write_text("id,label\ntest1/000.jpg,cat\ntest1/001.jpg,dog\n")
+    with pytest.raises(ValueError, match=r"test1/.*, or add --labels labels\.csv"):
+        open_dataset(root)
+
+
+def test_a_table_for_each_image_is_no_table_of_labels(tmp_path: Path):
+    root = plant(tmp_path / "x", *(f"{number}.jpg" for number in range(60)))
+    for number in range(60):
+        (root / f"{number}.csv").write_text(f"file_name,label\n{number}.jpg,{number % 2}\n")
+    with pytest.raises(ValueError, match=r"holds 60 tables, such as 0\.csv, and only up to 50 are read; name the"):
         open_dataset(root)

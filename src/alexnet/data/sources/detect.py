@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
@@ -11,10 +14,17 @@ from alexnet.data.image_formats import supported_extensions
 from alexnet.data.sources import cifar, idx, ilsvrc, ilsvrc_folders, parquet, tiny_imagenet
 from alexnet.data.sources.embedded import open_embedded
 from alexnet.data.sources.folders import open_folders
-from alexnet.data.sources.label_tables import contradicts_folders, find_tables, open_found_tables, open_table
+from alexnet.data.sources.label_tables import (
+    LabelTable,
+    contradicts_folders,
+    find_tables,
+    label_most,
+    open_found_tables,
+    open_table,
+)
 from alexnet.data.sources.labeled import image_files
 from alexnet.data.sources.other_files import KINDS, explain_file
-from alexnet.data.sources.patterns import open_pattern, suggest_pattern
+from alexnet.data.sources.patterns import is_pattern, open_pattern, suggest_pattern
 from alexnet.data.tree import FileTree, FolderTree
 from alexnet.errors import UserError, closest_match, require
 
@@ -29,7 +39,6 @@ _DATA = f"a folder with a folder of images for each class, a packed folder, or t
 
 def open_dataset(
     source: str | Path, *, held_out: float = 0.1, seed: int = 0, labels: str | Path | None = None,
-    label_pattern: str | None = None,
 ) -> Dataset:
     """Open the data set that `source` names.
 
@@ -38,37 +47,39 @@ def open_dataset(
             into the cache, or `embedded`, the images of scikit-image.
         held_out: the fraction of each class that becomes `val` if there is no validation split.
         seed: of the choice of these images.
-        labels: a table of files and labels, or `folders` for class folders. Default: what the data suggest, if that is
-            unambiguous.
-        label_pattern: a pattern of the file names with the label in it (patterns.py).
+        labels: where the labels are: a table of files and labels (label_tables.py), a pattern of the file names
+            (patterns.py), or `folders` for class folders. Default: what the data suggest, if that is unambiguous.
 
     Raises:
         UserError: the source does not exist, is damaged, or has no images to learn from.
     """
-    require(not (labels and label_pattern), "--labels and --label-pattern both say where the labels are",
-            "give only one of them")
     path = Path(source)
     if (path / "checkpoint.json").is_file() or (path / "log.jsonl").is_file():
         raise UserError(f"{source} is a run or a checkpoint, not images", f"name the data, {_DATA}")
     if path.is_dir():
-        if ilsvrc.is_ilsvrc(path) and not (labels or label_pattern):
+        if ilsvrc.is_ilsvrc(path) and not labels:
             return ilsvrc.open_ilsvrc(path)
         tree: FileTree = FolderTree(path)
     elif path.is_file():
         if parquet.is_parquet(path.name):
+            refuse_labels(source, labels)
             return parquet.open_parquet(path.parent, [path.name], path.stem, held_out, seed)
         tree = _open_file(path)
-    elif str(source) == "embedded":
-        return open_embedded()
-    elif str(source) == "cifar10":
+    elif str(source) in NAMES:
+        refuse_labels(source, labels)
+        if str(source) == "embedded":
+            return open_embedded()
         tree = _open_file(cifar.fetch_cifar10(cache_folder()))
     else:
         raise _not_found(source)
-    if label_pattern:
-        return open_pattern(tree, label_pattern, held_out, seed)
-    if labels and str(labels) != FROM_FOLDERS:
-        return open_table(tree, labels, held_out, seed)
-    return _open_tree(tree, held_out, seed, look_for_tables=not labels)
+    if not labels or str(labels) == FROM_FOLDERS:
+        return _open_tree(tree, held_out, seed, look_for_tables=not labels)
+    return (open_pattern if is_pattern(str(labels)) else open_table)(tree, str(labels), held_out, seed)
+
+
+def refuse_labels(source: str | Path, labels: str | Path | None) -> None:
+    """Raise UserError for data that have their labels inside."""
+    require(not labels, f"{source} holds its own labels, and --labels {labels} would have no effect", "leave it out")
 
 
 def _open_tree(tree: FileTree, held_out: float, seed: int, look_for_tables: bool) -> Dataset:
@@ -93,17 +104,30 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
     try:
         dataset = open_folders(tree, held_out, seed)
     except UserError as problem:
-        if tables:
+        if not look_for_tables:
+            raise
+        if tables and label_most(tables, tree):
             return open_found_tables(tree, tables, unused, held_out, seed)
-        if (pattern := suggest_pattern(image_files(tree))) and look_for_tables:
-            raise UserError(problem.problem, f"if the labels are in the file names, add --label-pattern '{pattern}'"
-                            ) from None
-        raise
+        raise _with_other_labels(problem, tables, unused, suggest_pattern(image_files(tree))) from None
     if contrary := [table for table in tables if contradicts_folders(table)]:
         name = contrary[0].table.name
         raise UserError(f"{tree.source} has folders of images, and {name} gives these images other labels",
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
     return dataset
+
+
+def _with_other_labels(
+    problem: UserError, tables: Sequence[LabelTable], unused: Sequence[UserError], pattern: str | None,
+) -> UserError:
+    """The error of the folders, with what else may label the images as the remedy."""
+    if tables:
+        return UserError(problem.problem, f"{problem.remedy}, or add --labels {tables[0].table.name}".lstrip(", "))
+    if pattern:
+        return UserError(problem.problem, f"if the labels are in the file names, add --labels '{pattern}'")
+    if unused:
+        return UserError(f"{problem.problem}, and no table labels them: {unused[0].problem}",
+                         unused[0].remedy or problem.remedy)
+    return problem
 
 
 def _open_file(path: Path) -> FileTree:
@@ -126,7 +150,16 @@ def _require_images(tree: FileTree) -> None:
 
 def _not_found(source: str | Path) -> UserError:
     path = Path(source)
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = closest_match(path.name, [*NAMES, *sorted(siblings)])
+    if path.is_symlink():
+        return UserError(f"{source} is a link to {path.readlink()}, which does not exist", "name the folder itself")
+    if path.exists():
+        return UserError(f"{source} is neither a file nor a folder", f"name {_DATA}")
+    siblings: list[str] = []
+    with contextlib.suppress(OSError):  # there may be no such folder, or it may not be readable
+        siblings = sorted(entry.name for entry in path.parent.iterdir())
+    if [name for name in siblings if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name)]:
+        return UserError(f"there is no {source}, but a folder whose name is the same text in another Unicode form",
+                         "complete its name with the tab key, or name it with a wildcard")
+    close = closest_match(path.name, [*NAMES, *siblings])
     remedy = f"did you mean {close if close in NAMES else path.with_name(close)}?" if close else f"name {_DATA}"
     return UserError(f"there is no {source}", remedy)

@@ -9,9 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.image_tree import is_image
+from alexnet.data.image_tree import is_image, some
 from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels
-from alexnet.data.sources.labeled import LabeledImage, image_files, left_out, make_dataset, split_name, split_of_folder
+from alexnet.data.sources.labeled import (
+    LabeledImage,
+    image_files,
+    is_test_folder,
+    left_out,
+    make_dataset,
+    split_name,
+    split_of_folder,
+)
 from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
 from alexnet.data.tree import FileTree, is_junk_file
 from alexnet.errors import UserError, require
@@ -149,7 +157,7 @@ def _labels(table: Table, columns: Columns) -> list[str]:
 # --- The tables of a data set -----------------------------------------------------------------------------------------
 
 
-def open_table(tree: FileTree, labels: str | Path, held_out: float, seed: int) -> Dataset:
+def open_table(tree: FileTree, labels: str, held_out: float, seed: int) -> Dataset:
     """The images labeled by a table that the user names: a file, or a file within the data."""
     path, inside = Path(labels), Path(labels).as_posix()
     if path.is_file():
@@ -157,7 +165,8 @@ def open_table(tree: FileTree, labels: str | Path, held_out: float, seed: int) -
     elif inside in tree.files:
         data = tree.read(inside)
     else:
-        raise UserError(f"there is no table {labels}, on disk or in {tree.source}", "name a CSV, TSV or JSONL file")
+        raise UserError(f"there is no table {labels}, on disk or in {tree.source}", "name a CSV, TSV or JSONL file, or "
+                        "give a pattern of the file names such as '{label}.{n}.jpg'")
     files = image_files(tree)
     table = read_label_table(parse_table(data, str(labels)), ImageIndex(files))
     return _dataset(tree, [table], files, held_out, seed)
@@ -166,7 +175,10 @@ def open_table(tree: FileTree, labels: str | Path, held_out: float, seed: int) -
 def find_tables(tree: FileTree) -> tuple[list[LabelTable], list[UserError]]:
     """The tables in the data that label its images, and why others do not."""
     names = [file for file in tree.files if file.lower().endswith(TABLE_EXTENSIONS)
-             and file.count("/") <= _MAX_DEPTH and not is_junk_file(_name(file))][:_MAX_FOUND]
+             and file.count("/") <= _MAX_DEPTH and not is_junk_file(_name(file))]
+    if len(names) > _MAX_FOUND:
+        return [], [UserError(f"{tree.source} holds {len(names):,} tables, such as {names[0]}, and only up to "
+                              f"{_MAX_FOUND} are read", "name the right one with --labels")]
     found, problems = [], []
     index = ImageIndex(image_files(tree)) if names else None
     for name in names:
@@ -187,6 +199,13 @@ def open_found_tables(
                     [f"not used: {error.problem}" for error in unused])
 
 
+def label_most(tables: Sequence[LabelTable], tree: FileTree) -> bool:
+    """Whether the tables label at least half of the images that are not in a folder of test images."""
+    labeled = {image.file for table in tables for image in table.images}
+    others = [file for file in image_files(tree) if file not in labeled and not is_test_folder(file)]
+    return len(others) <= len(labeled)
+
+
 def contradicts_folders(table: LabelTable) -> bool:
     """Whether the labels are neither finer nor coarser than the folders that the images are in."""
     pairs = {(image.file.rpartition("/")[0], image.label) for image in table.images}
@@ -200,12 +219,15 @@ def _dataset(
 ) -> Dataset:
     images: dict[str, LabeledImage] = {}
     said: list[str] = []
+    labeled_by: list[str] = []
     for table in tables:
         encoding = "" if table.table.encoding == "utf-8" else f", read as {table.table.encoding}"
-        said += [f"labels: {table.table.name} ({table.columns}{encoding})", *table.notes]
+        labeled_by.append(f"{table.table.name} ({table.columns}{encoding})")
+        said += table.notes
         for image in table.images:
             other = images.setdefault(image.file, image)
             require(other.label == image.label, f"two tables label {image.file}: {other.label!r}, and {image.label!r} "
                     f"in {table.table.name}", "name the right one with --labels FILE.csv")
     unlabeled = [file for file in files if file not in images]
-    return make_dataset(tree, images.values(), held_out, seed, [*said, *notes], unlabeled)
+    return make_dataset(tree, images.values(), some(labeled_by, 5), held_out, seed, [*said, *notes], unlabeled,
+                        used={table.table.name for table in tables})

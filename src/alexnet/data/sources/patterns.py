@@ -1,4 +1,4 @@
-"""Labels in file names, such as `cat.0.jpg`: the pattern that --label-pattern gives, and a suggestion of one."""
+"""Labels in file names, such as `cat.0.jpg`: the pattern that --labels gives, and the suggestion of one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ _FIELDS = {"label": r"(?P<label>.+?)", "n": r"\d+", "any": ".*"}
 _EXAMPLES = "such as '{label}.{n}.jpg', or a regular expression such as '(?P<label>[a-z]+)\\.\\d+'"
 
 
+def is_pattern(labels: str) -> bool:
+    """Whether the value of --labels is a pattern, and not the path of a table."""
+    return "{label}" in labels or "(?P<label>" in labels
+
+
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """The regular expression of a simple pattern, whose other characters stand for themselves, or of one as it is.
 
-    A simple pattern has {label} and may have {n}, digits, and {any}. Raises UserError without a label.
+    A simple pattern has {label} and may have {n}, digits, and {any}. Raises UserError for one that cannot be used.
     """
     if "{label}" in pattern:
         parts = re.split(r"\{(\w+)\}", pattern)
@@ -35,8 +40,6 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     except re.error as error:
         raise UserError(f"the label pattern {pattern!r} is not a regular expression: {error}",
                         f"give one {_EXAMPLES}") from error
-    require("label" in compiled.groupindex, f"the label pattern {pattern!r} has no group named label",
-            f"give one {_EXAMPLES}")
     return compiled
 
 
@@ -54,11 +57,12 @@ def open_pattern(tree: FileTree, pattern: str, held_out: float, seed: int) -> Da
             unmatched.append(file)
     require(bool(found), f"the label pattern {pattern!r} matches none of the {len(unmatched):,} images of {tree.source}"
             + (f", such as {unmatched[0]}" if unmatched else ""), f"give one {_EXAMPLES}")
-    notes = [f"labels: from the file names, by the pattern {pattern!r}"]
-    return make_dataset(tree, found, held_out, seed, notes, unmatched)
+    return make_dataset(tree, found, f"the pattern {pattern!r} of the file names", held_out, seed, unlabeled=unmatched)
 
 
-_NUMBERED = re.compile(r"(?P<label>.*[^\W\d_])(?P<separator>[ ._-]*)(?P<open>\(?)\d+(?P<close>\)?)\.(?P<end>\w+)")
+_NUMBERED = re.compile(r"(?P<label>.*[^\W\d_](?:\d+(?=[ ._-]))?)(?P<separator>[ ._-]*)(?P<open>\(?)\d+(?P<close>\)?)"
+                       r"\.(?P<end>\w+)")
+"""A label ends in a letter, or in digits before a separator, as WordNet IDs do."""
 _MAX_CLASSES = 1_000
 
 

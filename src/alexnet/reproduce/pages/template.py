@@ -27,7 +27,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         trim_blocks=True, lstrip_blocks=True)
     text = environment.get_template(template).render(palette=Markup(stylesheet(":root")), **values)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    replace_file(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))
 
 
 def thumbnail(pixels_HWC: NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> str:

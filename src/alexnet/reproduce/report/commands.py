@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
-from alexnet.inference.validation import printable
+from alexnet.data.class_names import printable
 from alexnet.training.events import Config
 
 DATA = "DATA"
@@ -44,9 +44,10 @@ def follow_up_commands(config: Config, checkpoint: str) -> list[str]:
     words = shlex.split(training_command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
     data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
+    labels = words[words.index("--labels"):][:2] if "--labels" in words else []
     return [printable(shlex.join(line)) for line in (
         *map(shlex.split, config.get("resumed", [])),
-        ["alexnet", "evaluate", f"{run}/{checkpoint}", data, "--views", "10"],
+        ["alexnet", "evaluate", f"{run}/{checkpoint}", data, *labels, "--views", "10"],
         ["alexnet", "report", run, "--data", data])]
 
 

@@ -33,9 +33,9 @@ from alexnet.reproduce.report.image_sections import (
 from alexnet.reproduce.report.network_sections import architecture, conv1_sheet, kernels, typeset
 from alexnet.reproduce.report.recipe_section import recipe
 from alexnet.reproduce.report.run_data import RunData, read_run
-from alexnet.reproduce.report.training_sections import curves, diagnosis, result, warnings
+from alexnet.reproduce.report.training_sections import curves, data, diagnosis, result, warnings
 
-SECTIONS = (result, curves, diagnosis, kernels, predictions, nearest, mistakes, architecture, recipe, warnings)
+SECTIONS = (result, data, curves, diagnosis, kernels, predictions, nearest, mistakes, architecture, recipe, warnings)
 
 IMAGE_DPI = 120
 """Dots per inch of figures of images; more would add bytes and no detail."""
@@ -55,17 +55,17 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = 
     Raises:
         UserError: the run, a finished epoch or a checkpoint is missing, or the data does not fit the network.
     """
-    data = read_run(run, packed)
+    shown = read_run(run, packed)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True)
     environment.filters["typeset"] = typeset
     page = environment.get_template("report.html").render(
-        title=data.config.get("title") or f"{data.checkpoint.arch.name} on {data.data_name}",
-        note=note or data.config.get("note", ""), palette=Markup(stylesheet(":root")),
-        **{section.__name__: section(data) for section in SECTIONS})
-    _save_figures(data, run / "figures")
-    replace_file(run / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+        title=shown.config.get("title") or f"{shown.checkpoint.arch.name} on {shown.data_name}",
+        note=note or shown.config.get("note", ""), palette=Markup(stylesheet(":root")),
+        **{section.__name__: section(shown) for section in SECTIONS})
+    _save_figures(shown, run / "figures")
+    replace_file(run / "report.html", lambda path: path.write_text(page, "utf-8", "backslashreplace"))
     return run / "report.html"
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from alexnet.architecture.arithmetic import explain
 from alexnet.errors import Finding
 from alexnet.inference.metrics import wilson
+from alexnet.inference.validation import printable
 from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
 from alexnet.models.checkpoint import ErrorsJson
 from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning_curves
@@ -58,6 +59,20 @@ class Result:
     errors: Sequence[tuple[int, Sequence[ErrorRate]]]
     """Number of views -> its errors."""
     warnings: int
+
+
+@dataclass(frozen=True)
+class DataNotes:
+    """What the data was understood to be, and what of it is not used."""
+
+    source: str
+    notes: Sequence[str]
+
+
+def data(run: RunData) -> DataNotes | None:
+    """The notes in the log of the last start; None for a log without."""
+    notes = next((event.get("notes") for event in reversed(run.events) if event["event"] == "start"), None)
+    return DataNotes(printable(run.config["data"]["source"]), list(map(printable, notes))) if notes else None
 
 
 def result(run: RunData) -> Result:
