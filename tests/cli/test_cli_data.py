@@ -3,7 +3,10 @@
 import json
 import shutil
 
+import pytest
+
 from command_line import SMALL, alexnet
+from sample_images import write_smooth_image
 
 
 def test_pack_then_train_on_the_packed_folder(class_folders, tmp_path, capsys):
@@ -44,24 +47,31 @@ def test_check_shows_classes_splits_and_counts(class_folders, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["images"]["val"]["birch"] == 11
 
 
-def test_check_says_first_what_needs_attention(class_folders, tmp_path, capsys):
-    folder = tmp_path / "images"
-    shutil.copytree(class_folders, folder)
-    shutil.copy(folder / "train/ash/000.png", folder / "val/ash/copy.png")
-    (folder / "train/birch/007.png").write_bytes(b"<html>not found</html>")
-    assert alexnet("check", folder, "--side", 32) == 0
+@pytest.fixture
+def different(tmp_path):
+    """train/ and val/ of two classes, 12 and 4 images each, of which no two look the same."""
+    for number in range(32):
+        split = "train" if number < 24 else "val"
+        write_smooth_image(tmp_path / "images" / split / ("ash", "birch")[number % 2] / f"{number:02}.png", number)
+    return tmp_path / "images"
+
+
+def test_check_says_first_what_needs_attention(different, capsys):
+    shutil.copy(different / "train/ash/00.png", different / "val/ash/copy.png")
+    (different / "train/birch/07.png").write_bytes(b"<html>not found</html>")
+    assert alexnet("check", different, "--side", 32) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "2 things need attention, the most harmful first:"
     text = " ".join(" ".join(lines).split())
-    assert "1. 1 image of 165 cannot be decoded, such as train/birch/007.png (it begins with b'<html>" in text
-    assert ("2. val: 1 image of 45 is also a training image, byte for byte, such as val/ash/copy.png and "
-            "train/ash/000.png") in text
-    assert "sizes: median 32 x 32, smallest 32 x 32, largest 32 x 32 pixels formats: 164 PNG" in text
+    assert "1. 1 image of 33 cannot be decoded, such as train/birch/07.png (it begins with b'<html>" in text
+    assert ("2. val: 1 image of 9 is also a training image, byte for byte, such as val/ash/copy.png and "
+            "train/ash/00.png") in text
+    assert "sizes: median 40 x 40, smallest 40 x 40, largest 40 x 40 pixels formats: 32 PNG" in text
     assert "labels were not checked: that takes a trained network, --run RUN" in text
 
 
-def test_check_of_good_images_says_that_nothing_needs_attention(class_folders, capsys):
-    assert alexnet("check", class_folders, "--side", 32) == 0
+def test_check_of_good_images_says_that_nothing_needs_attention(different, capsys):
+    assert alexnet("check", different, "--side", 32) == 0
     assert capsys.readouterr().out.splitlines()[2] == "Nothing needs attention."
 
 

@@ -14,6 +14,7 @@ from alexnet.data.findings import baseline, pack_findings, scan_findings
 from alexnet.data.packing import pack
 from alexnet.data.scan import scan
 from alexnet.data.sources.detect import open_dataset
+from sample_images import write_smooth_image
 
 
 @pytest.fixture(autouse=True)
@@ -21,20 +22,12 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def write(path: Path, seed: int, side: int = 40) -> Path:
-    """An image of 5 x 5 random colors, smoothed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    colors = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
-    Image.fromarray(colors).resize((side, side), Image.Resampling.BICUBIC).save(path)
-    return path
-
-
 @pytest.fixture
 def folder(tmp_path):
     """train/ and val/ of two classes, 12 and 4 images each, all different."""
     for number in range(32):
         split, label = ("train", number % 2) if number < 24 else ("val", number % 2)
-        write(tmp_path / "images" / split / ("ash", "birch")[label] / f"{number:02}.png", number)
+        write_smooth_image(tmp_path / "images" / split / ("ash", "birch")[label] / f"{number:02}.png", number)
     return tmp_path / "images"
 
 
@@ -91,10 +84,10 @@ def test_exact_copies_alone_are_no_near_copies(folder):
 
 def test_few_images_and_imbalance(tmp_path):
     for number in range(36):
-        write(tmp_path / "images" / "train" / ("rare" if number < 3 else "common") / f"{number}.png", number)
+        write_smooth_image(tmp_path / "train" / ("rare" if number < 3 else "common") / f"{number}.png", number)
     for number in range(50, 60):
-        write(tmp_path / "images" / "val" / ("rare" if number < 51 else "common") / f"{number}.png", number)
-    findings = found(tmp_path / "images")
+        write_smooth_image(tmp_path / "val" / ("rare" if number < 51 else "common") / f"{number}.png", number)
+    findings = found(tmp_path)
     assert findings.keys() == {"few_images", "imbalance"}
     assert "1 class of 2 has fewer than 10 train images, such as rare with 3" in findings["few_images"]
     # 33 / 3 = 11 times; common is 9 of 10 validation images.
@@ -107,7 +100,7 @@ def test_chance_and_largest_class_are_measured_on_val(tmp_path):
     for split, classes in counts.items():
         for name, count in classes.items():
             for number in range(count):
-                write(tmp_path / split / name / f"{number}.png", number)
+                write_smooth_image(tmp_path / split / name / f"{number}.png", number)
     base = baseline(Catalog(open_dataset(tmp_path)))
     assert (base.split, base.largest_class) == ("val", "a")
     assert base.chance_error == pytest.approx(2 / 3)
@@ -115,7 +108,7 @@ def test_chance_and_largest_class_are_measured_on_val(tmp_path):
 
 
 def test_small_and_blank_images(folder):
-    write(folder / "train/ash/tiny.png", 99, side=9)
+    write_smooth_image(folder / "train/ash/tiny.png", 99, side=9)
     Image.new("RGB", (50, 50), "white").save(folder / "train/birch/white.png")
     findings = found(folder)
     assert findings.keys() == {"small_images", "blank"}
@@ -158,7 +151,7 @@ def test_a_second_scan_reads_the_cache_and_a_changed_folder_is_scanned_again(fol
     assert again.broken == first.broken
     for field in ("content_N", "perceptual_N", "grays_N", "sizes_N2", "formats_N"):
         np.testing.assert_array_equal(getattr(again, field), getattr(first, field))
-    write(folder / "train/ash/new.png", 77)
+    write_smooth_image(folder / "train/ash/new.png", 77)
     assert len(scan(Catalog(open_dataset(folder))).content_N) == len(first.content_N) + 1
 
 

@@ -10,7 +10,7 @@ def clusters(images: int, classes: int, rng: np.random.Generator) -> tuple[np.nd
     """Features around one center for each class, which overlap a little."""
     labels_N = np.arange(images) % classes
     centers_KD = rng.normal(0, 1, (classes, 20))
-    return (centers_KD[labels_N] + rng.normal(0, 0.8, (images, 20))).astype(np.float32), labels_N
+    return (centers_KD[labels_N] + rng.normal(0, 0.5, (images, 20))).astype(np.float32), labels_N
 
 
 def content(images: int, rng: np.random.Generator) -> np.ndarray:

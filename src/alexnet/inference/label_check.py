@@ -47,7 +47,10 @@ WEIGHT_DECAYS = (1e-3, 1e-2, 1e-1)
 SuspectJson = TypedDict("SuspectJson", {
     "name": str, "split": str, "class": str, "predicted": str, "probability": float, "class_probability": float})
 
-TEMPERATURES = np.geomspace(0.25, 16.0, 49)
+CONFIDENT = 0.9
+"""A prediction of this probability is confident in any case."""
+
+TEMPERATURES = np.geomspace(0.25, 64.0, 65)
 
 
 @dataclass(frozen=True)
@@ -160,13 +163,14 @@ def rank_suspects(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.in
     """Indices of the images whose labels are probably wrong, the most suspicious first.
 
     A suspect's likeliest class is not its label, and has at least the probability that this class has on average over
-    the images with its label. The order is by the ratio of the two probabilities.
+    the images with its label, or CONFIDENT. The order is by the ratio of the two probabilities.
     """
     given_N = probabilities_NK[np.arange(len(labels_N)), labels_N]
     predicted_N, highest_N = probabilities_NK.argmax(1), probabilities_NK.max(1)
     counts_K = np.bincount(labels_N, minlength=probabilities_NK.shape[1])
     confidence_K = np.bincount(labels_N, given_N, len(counts_K)) / np.maximum(counts_K, 1)
-    suspects = np.flatnonzero((predicted_N != labels_N) & (highest_N >= confidence_K[predicted_N]))
+    enough_K = np.minimum(confidence_K, CONFIDENT)
+    suspects = np.flatnonzero((predicted_N != labels_N) & (highest_N >= enough_K[predicted_N]))
     return suspects[np.argsort(given_N[suspects] / highest_N[suspects], kind="stable")]
 
 
@@ -210,7 +214,7 @@ def calibrate(
         inside = np.flatnonzero(split_N == split)
         candidates = (softmax(logits_NK[inside] / temperature) for temperature in TEMPERATURES)
         probabilities_NK[inside] = max(candidates, key=lambda each_nK: np.log(
-            each_nK[np.arange(len(each_nK)), labels_N[inside]] + 1e-45).sum())  # noqa: B023  # called at once
+            each_nK[np.arange(len(each_nK)), labels_N[inside]] + 1e-45).sum())
     return probabilities_NK
 
 
