@@ -179,7 +179,7 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("{Cat,cat,dog}/#.jpg", "Cat/ and cat/ in the folder DATA have the same name but for case", "merge them"),
     ("caf\u00e9/#.jpg | cafe\u0301/#.jpg", "have the same name but for case, accents' encoding", "merge them"),
     ("{cat,dog}/#.jpg | fox/#.CR2",
-     "DATA/fox has no image that can be decoded here, but 2 images of the format camera raw", "save it as PNG or JPEG,"),
+     "DATA/fox has no image that can be decoded here, but 2 images of the format camera raw", "save it as PNG or JPEG"),
     ("{train,val}/{cat,dog}/#.jpg | val/fox/#.jxl", "DATA/val/fox has no image that can be decoded", "as PNG or JPEG"),
     ("train/{cat,dog}/#.jpg | val/{cat,dog}/#.dng",
      "DATA/val has no image that can be decoded here, but 4 images of the format camera raw", "as PNG or JPEG"),
