@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,9 +63,13 @@ class ImageFolder:
             yield from folder.all_images()
 
 
-def gather_images(tree: FileTree) -> tuple[ImageFolder, list[Ignored]]:
-    """The images of the tree, and what is not an image of it. Every file of the tree is in one of the two."""
-    rest = _Rest()
+def gather_images(tree: FileTree, used: Collection[str] = ()) -> tuple[ImageFolder, list[Ignored]]:
+    """The images of the tree, and what is not an image of it. Every file of the tree is in one of the two.
+
+    Args:
+        used: files that are no images and yet used, such as a table of labels. They are in neither.
+    """
+    rest = _Rest(used)
     root = _gather(nest(tree), rest)
     return root, [*(Ignored(path, reason, 0) for path, reason in sorted(tree.skipped.items())), *rest.ignored()]
 
@@ -73,13 +77,16 @@ def gather_images(tree: FileTree) -> tuple[ImageFolder, list[Ignored]]:
 class _Rest:
     """What is not an image: whole folders, and the number of files of each type."""
 
-    def __init__(self) -> None:
+    def __init__(self, used: Collection[str]) -> None:
+        self._used = used
         self.folders: list[Ignored] = []
         self._types: Counter[str] = Counter()
         self._places: dict[str, str] = {}
 
     def add_file(self, file: str, what: str) -> None:
         """Count a file of a type. Of the places where a type occurs, only a common first folder is kept."""
+        if file in self._used:
+            return
         place = f"{file.partition('/')[0]}/" if "/" in file else HERE
         self._places[what] = place if self._places.setdefault(what, place) == place else HERE
         self._types[what] += 1

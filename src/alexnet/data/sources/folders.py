@@ -35,7 +35,9 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
               for split, images in layout.splits.items()}
     wnids = layout.classes if all(map(WNID.fullmatch, layout.classes)) else None
     names = _class_names(layout, tree, wnids)
-    notes = (describe_layout(layout, tree.source, names), *layout.notes)
+    renamed = [f"a folder's name is not UTF-8, so its class is called {name} (Latin-1)"
+               for name in sorted(set(names) - set(layout.classes)) if wnids is None]
+    notes = (describe_layout(layout, tree.source, names), *layout.notes, *renamed)
     return Dataset(tree.name, names, splits, tree.source, wnids, notes, held_out=layout.held_out,
                    ignored=layout.ignored)
 
@@ -64,9 +66,17 @@ def _entries(folder: Path) -> list[Path]:
 def _class_names(layout: Layout, tree: FileTree, wnids: tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of the class folders; readable names if these are WordNet IDs."""
     if wnids is None:
-        return layout.classes
+        return tuple(map(_as_text, layout.classes))
     words = {**NAMES, **_read_words(tree)}
     return distinct([words.get(wnid, wnid) for wnid in wnids], wnids)
+
+
+def _as_text(name: str) -> str:
+    """The name of a folder, which Linux lets be any bytes, as text that every file can hold."""
+    with contextlib.suppress(UnicodeEncodeError):
+        name.encode()
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _read_words(tree: FileTree) -> dict[str, str]:

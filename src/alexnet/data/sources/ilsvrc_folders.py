@@ -25,13 +25,12 @@ def find_flat_validation(tree: FileTree) -> list[str]:
 
     People sort some of these images into folders of their own classes, such as cat/ILSVRC2012_val_00000293.JPEG.
     """
-    images = image_files(tree)
-    found = [file for file in images if _VALIDATION.fullmatch(posixpath.basename(file))]
+    found = [file for file in tree.files if _VALIDATION.fullmatch(posixpath.basename(file))]
     folders = {posixpath.dirname(file) for file in found}
     if len(folders) != 1:
         return []
     folder = folders.pop()
-    alone = sum(posixpath.dirname(file) == folder for file in images) == len(found)
+    alone = sum(posixpath.dirname(file) == folder for file in image_files(tree)) == len(found)
     name = posixpath.basename(folder)
     return found if alone and (not name or bool(split_kinds([name])) or name == "ILSVRC2012_img_val") else []
 
@@ -58,8 +57,8 @@ def open_flat_validation(tree: FileTree, validation: list[str], held_out: float,
             images.append(LabeledImage(file, wnid, split))
         else:
             unlabeled.append(file)
-    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}"]
-    return make_dataset(tree, images, held_out, seed, notes, unlabeled, NAMES)
+    labeled_by = f"the folders in train/ and by {source} (ImageNet, ILSVRC-2012)"
+    return make_dataset(tree, images, labeled_by, held_out, seed, unlabeled=unlabeled, used={source}, words=NAMES)
 
 
 def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
