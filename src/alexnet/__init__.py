@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from alexnet.architecture.presets import arch, recipe
     from alexnet.architecture.recipe import Recipe
     from alexnet.architecture.spec import Arch, InputSpec
-    from alexnet.data.summary import check
     from alexnet.errors import UserError
+    from alexnet.inference.data_check import check
     from alexnet.inference.predictor import Model, load
     from alexnet.models.alexnet import AlexNet
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AlexNet": "models.alexnet", "Arch": "architecture.spec", "InputSpec": "architecture.spec",
     "Model": "inference.predictor", "Recipe": "architecture.recipe", "UserError": "errors",
-    "arch": "architecture.presets", "check": "data.summary", "evaluate": "api", "load": "inference.predictor",
+    "arch": "architecture.presets", "check": "inference.data_check", "evaluate": "api", "load": "inference.predictor",
     "recipe": "architecture.presets", "train": "api",
 }
 

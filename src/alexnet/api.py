@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +67,9 @@ def train(
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
-    init: str | Path | None = None, freeze: str | None = None, device: str = "auto", precision: str = "auto",
-    workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data", timeout: float = 20.0,
-    about: Mapping[str, str] | None = None, progress: bool = True,
+    init: str | Path | None = None, freeze: str | None = None, head: bool = False, device: str = "auto",
+    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data",
+    timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -89,6 +89,7 @@ def train(
         save_minutes: Write `last/` this often, besides after every epoch.
         init: Fine-tune the weights of this checkpoint or run; `torchvision` downloads its weights.
         freeze: With `init`: layers to leave untrained, `conv` or names such as `conv1,conv2`.
+        head: With `init`: train the output layer alone, by logistic regression on the features below it.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         workers: Threads that read images ahead. They do not change the result.
@@ -104,16 +105,42 @@ def train(
 
     require(timeout > 0, f"--timeout {timeout:g} must be more than 0 seconds")
     request = TrainRequest(
-        data=str(data), labels=_text(labels), arch=arch, recipe=recipe,
+        data=str(data), labels=labels, arch=arch, recipe=recipe,
         settings=[settings] if isinstance(settings, str) else list(settings),
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
-        init=str(init) if init else None, freeze=freeze, precision=precision,
+        init=str(init) if init else None, freeze=freeze, head=head, precision=precision,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
                  "about": dict(about or {})})
     _run(request, device, timeout, progress)
     return TrainedRun(request.out)
+
+
+def unstarted_run(
+    data: str | Path, *, arch: str | None, recipe: str | None, batch_size: int | None, settings: Sequence[str],
+    config: Path | None, like: Path | None, init: str | None, freeze: str | None, seed: int, device: str,
+    precision: str,
+) -> Trainer:
+    """A run that is built and not started, for measurements on its first steps. It has no folder.
+
+    Arguments as for `train`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.build import build
+    from alexnet.training.request import TrainRequest, make_spec
+
+    with TemporaryDirectory() as nowhere:  # `build` looks for a run to resume, and writes nothing
+        request = TrainRequest(
+            data=str(data), arch=arch, recipe=recipe, settings=settings, short={"batch_size": batch_size},
+            config=config, like=like, out=Path(nowhere), seed=seed, init=init, freeze=freeze, precision=precision,
+            options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "about": {}})
+        weights = open_weights(init) if init else None
+        spec = make_spec(request, None, weights, lambda side: open_data(data, side), choose_device(device), False)
+        return build(spec)
 
 
 def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> None:
@@ -156,7 +183,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     advice = few_images_finding(spec) if saved is None else None
     trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
                     advice=[advice] if advice else [])
-    return trainer, bar, list(describe(trainer, request, resumed=saved is not None))
+    assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
+    return trainer, bar, [*assumed, *describe(trainer, request, resumed=saved is not None)]
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
@@ -214,7 +242,7 @@ def evaluate(
     """
     paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
     evaluation = evaluate_models(
-        paths, data, labels=_text(labels), views=views, split=split, include_trained=include_trained,
+        paths, data, labels=labels, views=views, split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=progress)
     if progress:
         say(evaluation.measured.selection.describe())
@@ -223,12 +251,14 @@ def evaluate(
 
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
-    batch_size: int, device: str, fast: bool, progress: bool, labels: str | None = None, collect: bool = False,
+    batch_size: int, device: str, fast: bool, progress: bool, labels: str | Path | None = None, collect: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> Evaluation:
     """As `evaluate`, with the models that were loaded and the images that were measured.
 
     Args:
         collect: keep the probabilities of each image: 4 bytes for each image and class. One process only.
+        classes: names of the networks' outputs; default: those that come with the weights.
     """
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -237,7 +267,7 @@ def evaluate_models(
     from alexnet.training.parallel.process_group import init_distributed
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
-        loaded = load_ensemble(models, str(group.device), fast)
+        loaded = load_ensemble(models, str(group.device), fast, classes)
         return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else _silent,
                                            labels=labels)
 
@@ -259,11 +289,13 @@ def evaluate_models(
                       collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 
 
-def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool = False) -> list[Model]:
+def load_ensemble(
+    models: Sequence[str | Path | Model], device: str, fast: bool = False, classes: Sequence[str] | None = None,
+) -> list[Model]:
     """The models, loaded. Raises UserError for models whose outputs cannot be averaged, with both values."""
     from alexnet.inference.predictor import Model, load
 
-    loaded = [model if isinstance(model, Model) else load(model, device, fast) for model in models]
+    loaded = [model if isinstance(model, Model) else load(model, device, fast, classes) for model in models]
     names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
     first = loaded[0]
     for model, name in zip(loaded, names, strict=True):
@@ -281,14 +313,21 @@ def load_ensemble(models: Sequence[str | Path | Model], device: str, fast: bool 
 
 def open_evaluation_set(
     models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
-    note: Callable[[str], None] = say, labels: str | None = None,
+    note: Callable[[str], None] = say, labels: str | Path | None = None,
 ) -> EvaluationSet:
-    """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them."""
+    """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them.
+
+    Raises:
+        UserError: the models lack a class of the data, or have no class names; nothing has been packed.
+    """
     from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import evaluation_images
 
-    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent, labels=labels)
+    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent, labels=labels,
+                       check_classes=partial(map_labels, models[0]))
     label_map = map_labels(models[0], packed.classes)
+    for line in dict.fromkeys(line for model in models for line in model.notes):
+        note(f"note: {line}")
     images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
     return EvaluationSet(packed, images, label_map, selection)
 
@@ -297,7 +336,9 @@ def open_evaluation_set(
 
 
 def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True, labels: str | None = None,
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True,
+    labels: str | Path | None = None,
+    check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
@@ -307,16 +348,13 @@ def open_data(
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
 
-    packed = open_or_stream(str(data), side, say=note, progress=progress, labels=labels)
+    packed = open_or_stream(
+        str(data), side, say=note, progress=progress, labels=labels, check_classes=check_classes)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed
-
-
-def _text(labels: str | Path | None) -> str | None:
-    return None if labels is None else str(labels)
 
 
 def _silent(line: object) -> None:

@@ -52,9 +52,23 @@ def test_calibration_is_measured_on_images_that_did_not_fit_it():
     assert found.temperature == pytest.approx(rest, rel=1e-6)
     assert found.helps
     assert found.before.ece > 0.15 > 0.05 > found.after.ece
-    assert found.before.ece_interval[0] < found.before.ece < found.before.ece_interval[1]
     # A perfectly calibrated network does not measure zero on 2,000 images.
-    assert 0.005 < found.after.ece_if_calibrated < 0.04
+    low, high = found.after.calibrated_range
+    assert 0.005 < low < found.after.calibrated_ece < high < 0.05
+    assert found.before.ece > found.before.calibrated_range[1]
+    assert found.loss_change == pytest.approx(found.after.loss - found.before.loss)
+    assert found.loss_change_interval[0] < found.loss_change < found.loss_change_interval[1] < 0
+
+
+def test_a_calibrated_network_measures_an_ece_in_its_range_and_no_temperature_helps_it():
+    inside = helped = 0
+    for seed in range(40):
+        logits, labels = overconfident(600, 10, 1.0, seed)
+        found = calibrate(logits, labels, np.random.default_rng(seed).integers(0, 2**64, 600, np.uint64))
+        inside += found.before.calibrated_range[0] <= found.before.ece <= found.before.calibrated_range[1]
+        helped += found.helps
+    assert inside >= 34  # 38 are expected
+    assert helped <= 4
 
 
 def test_copies_of_an_image_are_all_fitted_or_all_measured():

@@ -111,7 +111,8 @@ def test_preprocessing_is_the_one_that_torchvision_documents(narrow_net, zipped,
             expected = narrow_net(torch.from_numpy(x).permute(2, 0, 1)[None].float()).softmax(1)[0]
         guesses = alexnet.load(path).predict(photo, top=7)[0]
         for guess in guesses:
-            assert guess.probability == pytest.approx(expected[int(guess.name.removeprefix("output "))].item(), abs=1e-5)
+            output = int(guess.name.removeprefix("output "))
+            assert guess.probability == pytest.approx(expected[output].item(), abs=1e-5)
         assert expected.max() - expected.min() > 0.01
 
 

@@ -62,6 +62,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "modern": {"else": "this project"},
     "lars": {"recipe": "arXiv 1708.03888, 1709.05011", "else": "this project"},
     "finetune": {"else": "this project"},
+    "head": {"else": "this project"},
 }
 """Preset -> topic -> source of its facts; `else`: all other topics. presets.py explains the short names."""
 
@@ -179,6 +180,8 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
             "v <- m v + decay w + g; w <- w - eps v" + (", Nesterov's form" if recipe.nesterov else ""))
     conv1 = " and ".join([*([f"at most 1e-5 from epoch {recipe.conv1_slow_epoch}"] if recipe.conv1_slow_epoch else []),
                           *([f"0 from epoch {recipe.conv1_stop_epoch}"] if recipe.conv1_stop_epoch else [])])
+    if recipe.optimizer == "lbfgs":
+        rule = "L-BFGS on the output layer, on fixed features"
     training = {
         "epochs": str(recipe.epochs), "batch size": str(recipe.batch_size),
         "learning rate": f"{recipe.learning_rate:g}", "schedule": _schedule(recipe),
@@ -229,13 +232,15 @@ def _schedule(recipe: Recipe) -> str:
 # --- Differences ------------------------------------------------------------------------------------------------------
 
 
-def differences(first: Arch, second: Arch, recipe: Recipe | None = None) -> list[Difference]:
+def differences(
+    first: Arch, second: Arch, recipe: Recipe | None = None, second_recipe: Recipe | None = None,
+) -> list[Difference]:
     """Compare two networks and their recipes, in the order of the layers.
 
     Args:
-        recipe: the first network's; default: its default recipe. The second network has its default recipe.
+        recipe, second_recipe: of the first and of the second network; default: its default recipe.
     """
-    networks, recipes = (first, second), (recipe or default_recipe(first), default_recipe(second))
+    networks, recipes = (first, second), (recipe or default_recipe(first), second_recipe or default_recipe(second))
     facts = [network_facts(network) | recipe_facts(its) for network, its in zip(networks, recipes, strict=True)]
     found = []
     for place in sorted({**facts[0], **facts[1]}, key=lambda place: _rank(place, facts)):
@@ -278,8 +283,10 @@ def _source(arch: Arch, recipe: Recipe, place: Place, fact: Fact | None, opposit
     return SOURCES[name].get(topic, SOURCES[name]["else"])
 
 
-def to_json(first: Arch, second: Arch, recipe: Recipe | None = None) -> dict[str, object]:
+def to_json(
+    first: Arch, second: Arch, recipe: Recipe | None = None, second_recipe: Recipe | None = None,
+) -> dict[str, object]:
     """The comparison as JSON values: `networks`, `recipes`, `differences`."""
     return {"networks": [first.name, second.name],
-            "recipes": [(recipe or default_recipe(first)).name, default_recipe(second).name],
-            "differences": [asdict(difference) for difference in differences(first, second, recipe)]}
+            "recipes": [(recipe or default_recipe(first)).name, (second_recipe or default_recipe(second)).name],
+            "differences": [asdict(each) for each in differences(first, second, recipe, second_recipe)]}

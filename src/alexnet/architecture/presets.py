@@ -149,6 +149,10 @@ RECIPES = {recipe.name: recipe for recipe in (
     # 0. Small batches, since such data sets are small. `finetune_recipe` adapts the learning rate to the network.
     Recipe("finetune", epochs=30, batch_size=32, learning_rate=0.001, new_layer_lr_factor=10.0, schedule="cosine",
            lighting=0.0),
+    # Logistic regression on the features of a trained network (`--head`). `head_recipe` adds the layers to freeze. The
+    # learning rate is the first step length that L-BFGS's line search tries.
+    Recipe("head", epochs=1, optimizer="lbfgs", learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant",
+           crop="center", lighting=0.0),
     # After cuda-convnet's CIFAR-10 settings: no color noise, two drops.
     Recipe("cifar", epochs=60, learning_rate=0.001, weight_decay=0.004, schedule="steps", drop_epochs=(50, 55),
            lighting=0.0, bias_lr_factor=2.0, decay_biases=False),
@@ -164,6 +168,12 @@ def default_recipe(arch: Arch) -> Recipe:
 def finetune_recipe(arch: Arch) -> Recipe:
     """Recipe `finetune` with a tenth of the learning rate that the network's default recipe has."""
     return replace(RECIPES["finetune"], learning_rate=default_recipe(arch).learning_rate / 10)
+
+
+def head_recipe(arch: Arch) -> Recipe:
+    """Recipe `head`, with all layers of the network but the output frozen."""
+    hidden = [f"fc{number}" for number in range(len(arch.conv) + 1, len(arch.conv) + len(arch.dense) + 1)]
+    return replace(RECIPES["head"], freeze=" ".join(["conv", *hidden]))
 
 
 def arch(name: str) -> Arch:

@@ -17,16 +17,21 @@ class Recipe:
     """How a network is trained. The defaults are the paper's."""
 
     name: str
+    """Name of the preset that the recipe was made from."""
     epochs: int = 90
-    """§5: roughly 90 cycles through the training set."""
+    """Passes through the training images (§5: roughly 90)."""
     batch_size: int = 128
     """Images per step, over all devices together (§5: 128)."""
     learning_rate: float = 0.01
     """Initial learning rate (§5: 0.01)."""
+    optimizer: Literal["sgd", "lbfgs"] = "sgd"
+    """`sgd`: stochastic gradient descent with momentum (§5). `lbfgs`: L-BFGS on the output layer alone, to whose inputs
+    one pass over the images computes features (`train --head`); learning rate, momentum and schedule play no part."""
     momentum: float = 0.9
-    """§5: 0.9."""
+    """Share of the last update that is added to the next one (§5: 0.9)."""
     weight_decay: float = 0.0005
-    """§5: 0.0005."""
+    """Strength of the pull of the weights towards 0 (§5: 0.0005). With the optimizer lbfgs, 0: chosen on held-out
+    training images."""
     decay_biases: bool = True
     """Whether weight decay acts on biases too. §5's rule makes no exception; code2012 and Caffe decay weights only."""
     bias_lr_factor: float = 1.0

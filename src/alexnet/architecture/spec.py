@@ -48,13 +48,13 @@ class LRN:
     """Local response normalization (§3.3): b = a / (k + alpha * sum over n neighboring maps of a^2) ^ beta."""
 
     k: float = 2.0
-    """§3.3: 2; Caffe and PyTorch: 1."""
+    """The constant below the power (§3.3: 2; Caffe and PyTorch: 1)."""
     n: int = 5
     """Number of neighboring maps in the sum, the map itself included (§3.3: 5)."""
     alpha: float = 1e-4
-    """§3.3: 1e-4."""
+    """Factor on the sum of squares (§3.3: 1e-4)."""
     beta: float = 0.75
-    """§3.3: 0.75."""
+    """The exponent (§3.3: 0.75)."""
     divide_by_n: bool = False
     """LRN convention. False: the sum is multiplied by alpha, as §3.3 prints it. True: by alpha / n, as in code2012,
     Caffe and PyTorch."""
@@ -76,7 +76,9 @@ class Conv:
     kernel: int
     """Side of each filter, in pixels of its input."""
     stride: int = 1
+    """Distance between two positions of the filter, in pixels of its input (§3.5: 4 in conv1)."""
     padding: int = 0
+    """Zeros added around the input, on each side."""
     grouped: bool = False
     """True: a grouped convolution, each tower reads only its own maps (§3.5: conv2, conv4, conv5). False: all maps."""
     post_ops: str = "act"
@@ -128,17 +130,23 @@ class Arch:
     """
 
     name: str
+    """Name of the preset that the network was made from."""
     conv: tuple[Conv, ...]
+    """The convolutional layers."""
     dense: tuple[Dense, ...] = (Dense(), Dense())
+    """The hidden fully connected layers."""
     classes: int = 1000
+    """Number of classes. Training takes it from the data."""
     input: InputSpec = InputSpec()
+    """Preprocessing of the images."""
     towers: int = 1
     """Number of GPUs that the network is split over (§3.2, §3.5: 2)."""
     activation: Activation = "relu"
-    """§3.1: relu."""
+    """Activation function of all hidden layers (§3.1: relu)."""
     norm: Norm = "lrn"
     """What `norm` in `Conv.post_ops` means: local response normalization (§3.3), batch normalization, or nothing."""
     lrn: LRN = LRN()
+    """Constants of the local response normalization."""
     dense_norm: bool = False
     """Batch normalization between each hidden fully connected layer and its activation."""
     pool_kernel: int = 3
@@ -160,9 +168,9 @@ class Arch:
     initialization: Initialization = "gaussian"
     """`gaussian`: each layer's init_std (§5); `fan-in`: torch's default; `kaiming`: normal, variance 2 / fan-in."""
     output_init_std: float = 0.01
-    """§5: 0.01."""
+    """Standard deviation of the output layer's initial weights (§5: 0.01)."""
     output_init_bias: float = 0.0
-    """§5: 0."""
+    """Initial bias of the output layer (§5: 0)."""
     state_keys: Literal["names", "torchvision"] = "names"
     """Keys of the state dict: features.conv1.weight, or torchvision's features.0.weight."""
 

@@ -47,7 +47,10 @@ app = App(
     help_format="markdown",
     default_parameter=Parameter(negative=(), converter=whole_number, show_default=_shown_default),
 )
-app["--help"].group = app["--version"].group = Group("Options", sort_key=6)
+OPTIONS = Group("Options", sort_key=6)
+app["--help"].group = app["--version"].group = OPTIONS
+app.register_install_completion_command(
+    group=OPTIONS, help="Install completion of commands and options for the shell in use (bash, zsh or fish).")
 
 Int = Annotated[int, Parameter(converter=whole_number)]
 OptionalInt = Annotated[int | None, Parameter(converter=whole_number)]
@@ -62,6 +65,8 @@ Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N. auto: cuda if there is a GPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]
+Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "
+                    "line, or a list or mapping in JSON. Default: the names that come with the weights.")]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 AllocatorName = Literal["keep", "system"]
 

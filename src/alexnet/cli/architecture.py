@@ -10,14 +10,34 @@ from cyclopts import Parameter
 
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.settings import presets_named
+from alexnet.architecture.spec import Arch
 from alexnet.cli.app import HTML_FILE, PAPER, Json, Settings, app, check_output
+from alexnet.cli.settings_table import settings_tables
 from alexnet.errors import require
 
 
 @app.command(name="list", group=PAPER, sort_key=0)
-def list_(*, json_: Json = False) -> None:
-    """List the named networks and recipes."""
+def list_(name: str | None = None, /, *, json_: Json = False) -> None:
+    """List the named networks and recipes, or every setting of one of them.
+
+    Args:
+        name: A network or recipe, such as modern: show each setting with its value and meaning.
+    """
+    from dataclasses import asdict
+
     from alexnet.architecture.arithmetic import explain as calculate
+
+    if name is not None:
+        presets = presets_named(name)
+        if json_:
+            print(json.dumps([asdict(preset) for preset in presets], indent=2))
+        else:
+            from rich.console import Console
+
+            Console(highlight=False).print(settings_tables(presets))
+        return
 
     rows = [{"name": name, "parameters": calculate(network).parameters, "input": network.input.crop,
              "recipe": default_recipe(network).name} for name, network in ARCHS.items()]
@@ -27,21 +47,23 @@ def list_(*, json_: Json = False) -> None:
     for row in rows:
         print(f"{row['name']:<16}{row['parameters']:>12,} parameters {row['input']:>5} pixels   recipe {row['recipe']}")
     print(f"recipes: {', '.join(RECIPES)}")
+    print("every setting of one of them: alexnet list NAME")
 
 
 @app.command(group=PAPER, sort_key=1)
 def explain(
-    name: Annotated[str, Parameter(name="arch")] = "paper", /, *, size: int | None = None, layer: str | None = None,
+    name: Annotated[str, Parameter(name="NETWORK")] = "paper", /, *, size: int | None = None, layer: str | None = None,
     diff: str | None = None, html: Path | None = None, settings: Settings = None, json_: Json = False,
 ) -> None:
     """Show the output size, parameters, multiply-adds and receptive field of every layer, with the calculation.
 
     Args:
         name: paper, paper-conv6, code2012, caffe, caffenet, torchvision, one-gpu, paper-bn, torchvision-bn, cifar or
-            small.
+            small; or a run's folder, a checkpoint or a file of weights.
         size: Side of the square input in pixels. Default: the network's crop.
         layer: Show one layer in full, such as conv1.
-        diff: Another network: list the differences, layer by layer and in the recipe, with the source of each number.
+        diff: Another network, run or checkpoint: list the differences, layer by layer and in the recipe, with the
+            source of each number.
         html: Write an interactive page instead, on which any number can be changed.
     """
     from rich.console import Console
@@ -50,15 +72,16 @@ def explain(
     from alexnet.architecture.arithmetic import explain as calculate
     from alexnet.cli.render import differences_table, explanation_table
 
-    network, recipe = configure(arch(name), None, settings)
+    network, recipe = configure(*_network(name), settings)
     console = Console(highlight=False)
     if diff is not None:
         require(size is None and layer is None and html is None,
                 "--diff compares whole networks at their own input sizes", "leave out --size, --layer and --html")
+        other, other_recipe = _network(diff)
         if json_:
-            print(json.dumps(differences.to_json(network, arch(diff), recipe), indent=2))
+            print(json.dumps(differences.to_json(network, other, recipe, other_recipe), indent=2))
         else:
-            console.print(differences_table(network, arch(diff), recipe))
+            console.print(differences_table(network, other, recipe, other_recipe))
     elif html is not None:
         require(layer is None and not json_, "--html writes a page of all layers", "leave out --layer and --json")
         check_output(html, HTML_FILE)
@@ -68,3 +91,13 @@ def explain(
         print(json.dumps(calculate(network, size).to_json(), indent=2))
     else:
         console.print(explanation_table(calculate(network, size), layer))
+
+
+def _network(name: str) -> tuple[Arch, Recipe | None]:
+    """A preset network, or that of a run, a checkpoint or a file of weights, with the recipe that trained it."""
+    if name in ARCHS or not Path(name).exists():
+        return arch(name), None
+    from alexnet.models.formats.open_weights import open_weights  # imports torch, which presets do without
+
+    saved = open_weights(name)
+    return saved.arch, saved.recipe

@@ -21,7 +21,7 @@ def calibrate(
 
     One half of the images, chosen by their content, fits the temperature. The other half measures the expected
     calibration error before and after. The weights stay as they are; predict, evaluate, serve and export use the
-    temperature. It is stored only if it lowers the loss of the second half.
+    temperature. It is stored only if it lowers the loss of the second half by more than chance.
 
     Args:
         checkpoint: A checkpoint or a run folder, whose best checkpoint is calibrated.
@@ -63,4 +63,5 @@ def calibrate(
         print(line)
     print(images.selection.describe())
     print(f"stored in {saved.path}: predict, evaluate, serve and export use it" if found.helps else
-          f"not stored: it does not lower the loss of the images that it was not fitted on; {saved.path} is unchanged")
+          "not stored: the loss of the images that it was not fitted on does not fall by more than chance; "
+          f"{saved.path} is unchanged")

@@ -113,7 +113,9 @@ def _measure(
 
     where = choose_device(device)
     models = [model_from_checkpoint(saved, where) for saved in checkpoints]
-    errors, right, hashes = list[Errors](), list[NDArray[np.bool_]](), list[NDArray[np.uint64]]()
+    errors: list[Errors] = []
+    right: list[NDArray[np.bool_]] = []
+    hashes: list[NDArray[np.uint64]] = []
     for model, name in zip(models, names, strict=True):
         others = [other for other in models if other is not model]
         images = open_evaluation_set([model, *others], data, split)  # at this network's side

@@ -10,22 +10,59 @@ from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.notes import say
-from alexnet.cli.app import ALLOCATOR_HELP, DATA, AllocatorName, Json, Labels, app, at_least_1
+from alexnet.cli.app import (
+    ALLOCATOR_HELP,
+    DATA,
+    HTML_FILE,
+    AllocatorName,
+    Device,
+    Json,
+    Labels,
+    app,
+    at_least_1,
+    check_output,
+)
 from alexnet.errors import UserError
 
 
 @app.command(group=DATA, sort_key=0)
-def check(data: str, /, *, json_: Json = False) -> None:
-    """Show what a data set is understood to be: its classes, its images, and what is left out. Writes nothing.
+def check(
+    data: str, /, *, labels: Labels = None, run: str | None = None, quick: bool = False, side: int | None = None,
+    html: Path | None = None, device: Device = "auto", workers: int | None = None, json_: Json = False,
+) -> None:
+    """Check images before training on them: what needs attention first, then what the data is understood to be.
+
+    Finds images that cannot be decoded, copies and near copies within and across splits and classes, classes with few
+    images, and small images. Every image is decoded once; the result is kept in ~/.cache/alexnet/scans. Nothing is
+    written to the data.
 
     Args:
-        data: Class folders, a packed folder or its URL, a folder of ILSVRC-2012 archives, or the name cifar10 or
-            embedded.
+        data: A folder or archive of images, a packed folder or its URL, or the name cifar10 or embedded; all that
+            `alexnet train` takes.
+        run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
+            features.
+        quick: Count and list only; decode no image.
+        side: Name images whose shorter side is below this many pixels. Default: the input of the run's network, else
+            224, the paper's.
+        html: Write a page with the images of the findings: copies side by side, suspicious labels, the smallest images,
+            and some of each class.
+        workers: Threads that decode. Default: one for each core.
     """
-    from alexnet.data.summary import check as summarize
+    at_least_1(side=side, workers=workers)
+    if html:
+        check_output(html, HTML_FILE)
 
-    summary = summarize(data)
-    print(json.dumps(summary.to_json(), indent=2) if json_ else summary)
+    from alexnet.cli.render_check import check_text
+    from alexnet.inference.data_check import check as check_data
+
+    found = check_data(data, labels=labels, run=run, quick=quick, side=side, device=device, workers=workers,
+                       progress=True)
+    print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
+    if html:
+        from alexnet.reproduce.pages.data_check import write_check_page
+
+        write_check_page(html, found)
+        say(f"page: {html}")
 
 
 @app.command(group=DATA, sort_key=1)

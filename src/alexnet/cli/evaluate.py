@@ -16,7 +16,18 @@ from cyclopts import Group, Parameter
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import is_rank0, say
-from alexnet.cli.app import HTML_FILE, TRAIN_AND_EVALUATE, Device, Fast, Json, Labels, app, at_least_1, check_output
+from alexnet.cli.app import (
+    HTML_FILE,
+    TRAIN_AND_EVALUATE,
+    Classes,
+    Device,
+    Fast,
+    Json,
+    Labels,
+    app,
+    at_least_1,
+    check_output,
+)
 from alexnet.errors import require
 
 if TYPE_CHECKING:
@@ -56,7 +67,7 @@ class DetailOptions:
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], labels: Labels = None, views: Views = "1",
     split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: Device = "auto",
-    fast: Fast = False, json_: Json = False, details: DetailOptions | None = None,
+    fast: Fast = False, classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
 
@@ -77,13 +88,15 @@ def evaluate(
     limit_openmp_spinning()
 
     from alexnet import api
+    from alexnet.data.class_names import read_class_names
 
     require(len(paths) >= 2, "evaluate takes at least one checkpoint and then the data",
             "alexnet evaluate runs/demo DATA")
     *checkpoints, data = paths
     evaluation = api.evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
-        batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any)
+        batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
+        classes=read_class_names(classes) if classes else None)
     if is_rank0():
         names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), details, json_)
@@ -98,17 +111,21 @@ def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: D
 
     errors, measured, predictions = evaluation.errors, evaluation.measured, evaluation.predictions
     classes = evaluation.models[0].classes
+    temperatures = [model.network.temperature for model in evaluation.models]
     guessing = baselines(measured.label_map[measured.images.labels].numpy(), classes)
     per_class = per_class_metrics(predictions.labels_M, predictions.probabilities_MK, predictions.classes) if (
         predictions and details.per_class) else None
     if json_:
         print(json.dumps(errors.to_json() | {
             "views": views, "networks": len(names), "measured": measured.selection.to_json(),
-            "baselines": asdict(guessing), **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
+            "temperatures": temperatures, "baselines": asdict(guessing),
+            **({"per_class": per_class.to_json()} if per_class else {})}, indent=2))
     else:
         print(f"{', '.join(names)}: {errors_text(errors, views=views, networks=len(names), classes=len(classes))}")
         print(baselines_text(guessing))
         print(measured.selection.describe())
+        if any(temperature != 1.0 for temperature in temperatures):
+            print(f"calibrated: temperature {', '.join(f'{temperature:.3f}' for temperature in temperatures)}")
         if per_class:
             print()
             Console(highlight=False).print(per_class_table(per_class))
@@ -135,7 +152,7 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
 
 def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
     """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one."""
-    from alexnet.inference.validation import printable
+    from alexnet.data.class_names import printable
 
     rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
                predictions.probabilities_MK, strict=True)
@@ -163,7 +180,7 @@ class PredictedImage(TypedDict):
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
 def predict(
     checkpoint: Path, /, *images: str, top: int = 5, views: Views = "1", device: Device = "auto", fast: Fast = False,
-    allow_private: bool = False, json_: Json = False,
+    classes: Classes = None, allow_private: bool = False, json_: Json = False,
     csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
 ) -> None:
     """Predict the classes of images.
@@ -177,11 +194,14 @@ def predict(
     limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
+    from alexnet.data.class_names import read_class_names
     from alexnet.inference.predictor import load
 
     require(bool(images), "predict takes a checkpoint and then images", "alexnet predict runs/demo IMAGE...")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
-    model = load(checkpoint, choose_device(device), fast)
+    model = load(checkpoint, choose_device(device), fast, read_class_names(classes) if classes else None)
+    for note in model.notes:
+        say(f"note: {note}")
     unreadable: list[str] = []
     rows = list(_predictions(model, images, top, int(views), allow_private, unreadable))
     if json_:

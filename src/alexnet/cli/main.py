@@ -23,6 +23,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
     evaluate,
     features,
     interpret,
+    lr_find,
     paper,
     serve,
     train,

@@ -111,13 +111,15 @@ def _alternatives(arch: Arch, layer: Layer) -> Iterator[str]:
         yield f"    an input of {exact} gives {layer.output_shape[-1]} without rounding"
 
 
-def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> RenderableType:
+def differences_table(
+    one: Arch, other: Arch, recipe: Recipe | None = None, other_recipe: Recipe | None = None,
+) -> RenderableType:
     """A row for each difference: layer, field, both values with their sources. Long sources are listed below it."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    found = differences(one, other, recipe)
+    found = differences(one, other, recipe, other_recipe)
     if not found:
         return f"{one.name} and {other.name} are the same network, trained the same way."
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -140,7 +142,7 @@ def differences_table(one: Arch, other: Arch, recipe: Recipe | None = None) -> R
         table.add_row(difference.where if difference.where != where else "", difference.what,
                       *map(cell, difference.values, difference.sources))
         where = difference.where
-    first, second = (recipe or default_recipe(one)).name, default_recipe(other).name
+    first, second = (recipe or default_recipe(one)).name, (other_recipe or default_recipe(other)).name
     recipes = f"The recipes are {first} and {second}." if first != second else f"Both have the recipe {first}."
     legend = [Text(f"  {letter} {source}", "dim") for source, letter in letters.items()]
     return Group(table, "", f"Everything else is the same in both. {recipes} Sources of the values:",

@@ -52,8 +52,9 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("class", "images", "predicted", "precision", "recall", "F1", "AUC"):
-        table.add_column(title, justify="left" if title == "class" else "right", no_wrap=title != "class")
+    table.add_column("class", min_width=10, overflow="fold")
+    for title in ("images", "predicted", "precision", "recall", "F1", "AUC"):
+        table.add_column(title, justify="right", no_wrap=True)
     for each in found.classes:
         table.add_row(escape(each.name), f"{each.images:,}", f"{each.predicted:,}",
                       _with_interval(each.precision, each.precision_interval),
@@ -63,13 +64,14 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
         table, "",
         f"Balanced accuracy {_percent(found.balanced_accuracy)} (mean recall), macro F1 {_percent(found.macro_f1)}, "
         f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): each class counts the same.",
-        "Percent, with 95% intervals (Wilson) in brackets. -: undefined, as the class has no images or no predictions.")
+        "Precision, recall and F1 in percent, each with its 95% interval (Wilson). -: undefined, as the class has no "
+        "images or no predictions.")
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "-"
-    return f"{100 * value:.1f} ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
+    return f"{100 * value:.1f} {100 * interval[0]:.0f}-{100 * interval[1]:.0f}"
 
 
 def _percent(value: float | None) -> str:
@@ -82,19 +84,21 @@ def _decimal(value: float | None) -> str:
 
 def calibration_text(found: Calibration) -> Iterator[str]:
     """The temperature and the errors before and after it, in lines."""
-    yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; the logits are "
-           "divided by it, which changes no top-1 prediction of one view")
+    low, high = found.loss_change_interval
+    yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; it divides the "
+           "logits, and changes no top-1 prediction of one view")
     yield f"measured on {found.measured_images:,} other images:"
-    for name, error in (("before", found.before), ("after", found.after)):
-        yield f"  {name:<7} {_calibration_error(error)}"
-    yield ("ECE: expected calibration error, the mean gap between confidence and accuracy over 15 bins of equal width "
-           "(Guo et al. 2017), with its 95% interval (bootstrap). On so few images, a perfectly calibrated network "
-           f"would measure {found.after.ece_if_calibrated:.1%} on average.")
+    yield f"  before: {_calibration_error(found.before)}"
+    yield f"  after:  {_calibration_error(found.after)}"
+    yield f"  change of the loss: {found.loss_change:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+    yield ("ECE: expected calibration error, the mean gap between confidence and accuracy, over 15 bins of equal width "
+           "(Guo et al. 2017). Calibrated: what a perfectly calibrated network would measure on as many images, in 95 "
+           "of 100 cases.")
 
 
 def _calibration_error(error: CalibrationError) -> str:
-    low, high = error.ece_interval
-    return f"ECE {error.ece:6.2%} ({low:.2%} to {high:.2%})   loss {error.loss:.4f}"
+    low, high = error.calibrated_range
+    return f"ECE {error.ece:6.2%} (calibrated: {low:.2%} to {high:.2%}), loss {error.loss:.4f}"
 
 
 def comparison_table(

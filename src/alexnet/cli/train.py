@@ -79,6 +79,9 @@ class FineTuneOptions:
     classes may differ."""
     freeze: str | None = None
     """Layers that are not trained: conv for all convolutional layers, or names such as conv1,conv2."""
+    head: bool = False
+    """Train the output layer alone, within seconds: compute the features below it once, and fit logistic regression
+    to them. For a first result on few images."""
 
 
 @Parameter(name="*", group=Group("Device", sort_key=4))

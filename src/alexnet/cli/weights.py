@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from alexnet.cli.app import WEIGHTS, app
+from alexnet._runtime.notes import say
+from alexnet.cli.app import WEIGHTS, Classes, app, at_least_1
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -22,18 +23,20 @@ FORMAT_OF = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", "":
 def import_(
     file: str, out: Path, /, *,
     from_: Annotated[Literal["torchvision", "caffe"] | None, Parameter(name="--from")] = None,
-    prototxt: Path | None = None, mean: str | None = None, classes: Path | None = None,
+    prototxt: Path | None = None, mean: str | None = None, side: int | None = None, crop: int | None = None,
+    classes: Classes = None,
 ) -> None:
     """Convert weights of another project into a checkpoint, with preprocessing and classes. No code in them is run.
 
     Args:
-        file: A state dict of torchvision's alexnet (alexnet-owt-*.pth is downloaded if there is no such file), a
-            .caffemodel, or a folder in the layout of the Hugging Face hub that `alexnet export` wrote.
+        file: A state dict of torchvision's alexnet (alexnet-owt-*.pth is downloaded if there is no such file), as a
+            training script saved it; a .caffemodel; bvlc_alexnet.npy; or what `alexnet export` wrote.
         out: Folder for the checkpoint.
         from_: Format of the file. Default: by its ending.
         prototxt: Caffe's description of the network. Default: the one inside the .caffemodel.
         mean: Caffe's mean: a .binaryproto file, or three numbers for blue, green and red, such as 104,117,123.
-        classes: A text file with one class name a line. Default: ImageNet's, if the network has 1,000 classes.
+        side: Side of the images before the crop, where a state dict does not say it. Default: 256, or the crop.
+        crop: Side of the network's input, where a state dict does not say it. Default: 224.
     """
     from alexnet.data.class_names import read_class_names
     from alexnet.models import checkpoint
@@ -41,8 +44,12 @@ def import_(
     written = [out / "log.jsonl", *(out / part / checkpoint.HEAD for part in ("", "best", "last"))]
     require(not any(path.exists() for path in written), f"{out} already holds a checkpoint", "name another folder")
     names = read_class_names(classes) if classes else None
-    saved = _read_weights(Path(file), from_, prototxt, mean, names)
+    at_least_1(side=side, crop=crop)
+    size = (side or max(256, crop or 0), crop or min(224, side or 224)) if side or crop else None
+    saved = _read_weights(Path(file), from_, prototxt, mean, size, names)
     checkpoint.save(saved, out)
+    for note in saved.notes:
+        say(f"note: {note}")
     spec = saved.arch.input
     print(f"{out}: {saved.arch.name}, {sum(tensor.numel() for tensor in saved.weights.values()):,} parameters, "
           f"{len(saved.classes):,} classes ({saved.classes[0]}, ...); {spec.channels} crops of {spec.crop}x{spec.crop} "
@@ -50,24 +57,37 @@ def import_(
 
 
 def _read_weights(
-    path: Path, kind: str | None, prototxt: Path | None, mean: str | None, names: Sequence[str] | None,
+    path: Path, kind: str | None, prototxt: Path | None, mean: str | None, size: tuple[int, int] | None,
+    names: Sequence[str] | None,
 ) -> Checkpoint:
     from alexnet.models.formats.caffe import read_caffe
     from alexnet.models.formats.huggingface import read_huggingface
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.models.formats.state_dict import rename_classes
+    from alexnet.models.formats.tensorflow_npy import read_npy
     from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
 
     if path.is_dir():
-        require(not (kind or prototxt or mean or names),
-                f"{path} is a folder, which brings preprocessing and classes along",
-                "leave out --from, --prototxt, --mean and --classes, or name a file")
-        return read_huggingface(path)
+        require(not (kind or prototxt or mean or size), f"{path} is a folder, which brings preprocessing along",
+                "leave out --from, --prototxt, --mean, --side and --crop, or name a file")
+        saved = read_huggingface(path)
+        return rename_classes(saved, names) if names else saved
     if kind == "caffe" or (not kind and path.suffix in (".caffemodel", ".prototxt", ".binaryproto")):
         return read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)
+    if not kind and path.suffix == ".npy":
+        require(not (prototxt or size), f"{path} needs no --prototxt, --side or --crop", "leave them out")
+        color = _mean(mean)
+        if isinstance(color, Path):
+            raise UserError(f"the mean of {path} is three numbers", "such as --mean 104,117,124")
+        return read_npy(path, names, color)
     require(not (prototxt or mean), "--prototxt and --mean are for Caffe's files",
             "leave them out: torchvision's mean is known")
+    if not kind and path.suffix in (".onnx", ".pt2"):
+        require(not size, f"the input of {path} is known", "leave out --side and --crop")
+        return open_weights(path, names)
     if not path.exists() and (official := official_name(str(path))):
         path = fetch_torchvision(official)
-    return read_torchvision(path, names)
+    return read_torchvision(path, names, size)
 
 
 def _mean(text: str | None) -> Path | tuple[float, float, float] | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.packed import PackedDataset
+from alexnet.data.packed import PackedDataset, PackedSplit
 
 ImageJson = TypedDict("ImageJson", {"name": str, "split": str, "class": str})
 
@@ -32,6 +32,12 @@ class Catalog:
             split: len(images) for split, images in self.source.splits.items()}
         return {split: count for split, count in counts.items() if count}
 
+    @cached_property
+    def packed_splits(self) -> dict[str, PackedSplit]:
+        """The splits of a packed source, opened once; empty if the source is not packed."""
+        source = self.source
+        return {name: source.split(name) for name in self.splits} if isinstance(source, PackedDataset) else {}
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; a label is an index into them."""
@@ -48,15 +54,20 @@ class Catalog:
     @cached_property
     def labels_N(self) -> NDArray[np.int64]:
         if isinstance(self.source, PackedDataset):
-            return np.concatenate([np.empty(0, np.int64), *(self.source.split(name).labels for name in self.splits)])
+            return np.concatenate([split.labels for split in self.packed_splits.values()])
         return np.array([image.label for split in self.splits for image in self.source.splits[split]], np.int64)
 
     @cached_property
     def names_N(self) -> tuple[str, ...]:
         """The name of each image in its source, such as `train/tench/n01440764_1.JPEG`."""
         if isinstance(self.source, PackedDataset):
-            return tuple(name for split in self.splits for name in self.source.split(split).names)
+            return tuple(name for split in self.packed_splits.values() for name in split.names)
         return tuple(image.name for split in self.splits for image in self.source.splits[split])
+
+    @cached_property
+    def packed_hashes_N(self) -> NDArray[np.uint64]:
+        """Content hashes of the images of a packed source."""
+        return np.concatenate([split.content_hashes for split in self.packed_splits.values()])
 
     def rows_of(self, split: str) -> NDArray[np.int64]:
         """The rows of a split; empty if there is no such split."""
@@ -75,7 +86,7 @@ class Catalog:
         """Decode an image: uint8 [height, width, 3]. Raises BadImage or OSError."""
         split, index = self.locate(row)
         if isinstance(self.source, PackedDataset):
-            return self.source.split(split).read_one(index)
+            return self.packed_splits[split].read_one(index)
         return self.source.splits[split][index].pixels()
 
     def describe(self, rows: Iterable[int]) -> list[ImageJson]:

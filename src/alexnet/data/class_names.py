@@ -147,3 +147,8 @@ def _without_wnids(lines: Sequence[str]) -> tuple[str, ...]:
         return tuple(lines)
     names = [NAMES.get(match[1]) or (match[2] or match[1]).split(",")[0].strip() for match in matches if match]
     return distinct(names, wnids)
+
+
+def printable(name: str) -> str:
+    """A file's or class's name as one line of valid UTF-8: file names on a disk may be any bytes."""
+    return " ".join(name.encode("utf-8", "replace").decode().split())

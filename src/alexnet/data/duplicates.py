@@ -6,6 +6,7 @@ Shapes: N images, in the rows of `catalog.Catalog`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -59,9 +60,13 @@ class Duplicates:
         """Groups with images of two classes."""
         return [group for group in self.of_kind(kind) if len(group.classes) > 1]
 
+    def within(self, kind: Kind) -> list[DuplicateGroup]:
+        """Groups of one class and one split."""
+        return [group for group in self.of_kind(kind) if len(group.splits) == len(group.classes) == 1]
+
 
 def find_exact_duplicates(catalog: Catalog, content_N: NDArray[np.uint64]) -> Duplicates:
-    """Group the images with the same content hash. Hash 0, of an image that could not be read, has no copies."""
+    """Group the images with the same content hash. Hash 0, of an image that cannot be decoded, has no copies."""
     _, firsts, inverse = np.unique(content_N, return_index=True, return_inverse=True)
     groups_N = firsts[inverse]
     groups_N[content_N == 0] = np.flatnonzero(content_N == 0)
@@ -70,7 +75,9 @@ def find_exact_duplicates(catalog: Catalog, content_N: NDArray[np.uint64]) -> Du
 
 def find_duplicates(catalog: Catalog, scan: Scan) -> Duplicates:
     """Group exact copies and near duplicates. A group of near duplicates has two different images or more."""
-    exact = find_exact_duplicates(catalog, scan.content_N)
+    content_N = scan.content_N.copy()
+    content_N[list(scan.broken)] = 0
+    exact = find_exact_duplicates(catalog, content_N)
     copy_of_N = np.arange(len(catalog))
     for group in exact.groups:
         copy_of_N[list(group.rows)] = group.rows[0]
@@ -88,7 +95,7 @@ def _groups(catalog: Catalog, kind: Kind, groups_N: NDArray[np.int64]) -> list[D
     order = np.argsort(groups_N, kind="stable")
     bounds = np.flatnonzero(np.diff(groups_N[order], prepend=-1, append=-1))
     splits, found = list(catalog.splits), []
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         if end - begin > 1:
             rows = order[begin:end]
             found.append(DuplicateGroup(

@@ -64,8 +64,7 @@ def class_counts(catalog: Catalog, split: str) -> NDArray[np.int64]:
 def pack_findings(packed: PackedDataset) -> list[Finding]:
     """What can be said of a packed data set without a pass over its images: class counts and exact copies."""
     catalog = Catalog(packed)
-    hashes_N = np.concatenate([packed.split(name).content_hashes for name in catalog.splits])
-    copies = find_exact_duplicates(catalog, hashes_N)
+    copies = find_exact_duplicates(catalog, catalog.packed_hashes_N)
     return in_order([*count_findings(catalog), *duplicate_findings(catalog, copies)])
 
 
@@ -169,13 +168,12 @@ def _blank_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
 
 def duplicate_findings(catalog: Catalog, duplicates: Duplicates) -> list[Finding]:
     """Copies across splits and classes, and within one class of one split; exact and near."""
-    found = []
-    for kind, prefix in (("exact", ""), ("near", "near_")):
-        kind_: Kind = "exact" if kind == "exact" else "near"
-        found += _across_splits(catalog, duplicates.across_splits(kind_), f"{prefix}copies_across_splits")
-        found += _across_classes(catalog, duplicates.across_classes(kind_), f"{prefix}copies_across_classes")
-        within = [group for group in duplicates.of_kind(kind_) if len(group.splits) == len(group.classes) == 1]
-        found += _within(catalog, within, f"{prefix}copies")
+    found: list[Finding] = []
+    prefixes: dict[Kind, str] = {"exact": "", "near": "near_"}
+    for kind, prefix in prefixes.items():
+        found += _across_splits(catalog, duplicates.across_splits(kind), f"{prefix}copies_across_splits")
+        found += _across_classes(catalog, duplicates.across_classes(kind), f"{prefix}copies_across_classes")
+        found += _within(catalog, duplicates.within(kind), f"{prefix}copies")
     return found
 
 
@@ -217,7 +215,8 @@ def _within(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> li
     what = "look the same as another one" if kind.startswith("near") else "are copies of another one"
     first, second = groups[0].rows[:2]
     return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split, such as "
-                    f"{catalog.names_N[first]} and {catalog.names_N[second]}", "delete them: they count more than once")]
+                    f"{catalog.names_N[first]} and {catalog.names_N[second]}",
+                    "delete them: they count more than once")]
 
 
 def _plural(count: int, one: str, many: str = "") -> str:

@@ -5,7 +5,7 @@ This is the entry of every command that reads images: `open_or_stream`, which ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,18 +21,18 @@ from alexnet.errors import UserError
 
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
-    labels: str | None = None,
+    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         refuse_labels(data, labels)
         return _say_notes(_require_side(open_stream(data), side, data), say)
-    return open_or_pack(data, side, say=say, progress=progress, labels=labels)
+    return open_or_pack(data, side, say=say, progress=progress, labels=labels, check_classes=check_classes)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
-    labels: str | None = None,
+    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -43,6 +43,7 @@ def open_or_pack(
         say: called with one line for each thing the user should know.
         progress: show a progress bar while packing.
         labels: as for `open_dataset`.
+        check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
 
     Raises:
         UserError: the data does not exist, has no classes, or is packed with another side.
@@ -51,6 +52,8 @@ def open_or_pack(
         refuse_labels(data, labels)
         return _say_notes(_require_side(open_packed(Path(data)), side, data), say)
     dataset = open_dataset(data, labels=labels)
+    if check_classes:
+        check_classes(dataset.classes)
     for note in dataset.notes:
         say(f"note: {note}")
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"

@@ -11,6 +11,8 @@ Shapes: N images.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -118,7 +120,7 @@ def near_duplicate_groups(
 def _bands() -> list[tuple[int, int]]:
     """Lowest bit and width of each band; together they have all 64 bits."""
     bounds = np.arange(DISTANCE + 2) * 64 // (DISTANCE + 1)
-    return [(int(low), int(high - low)) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [(int(low), int(high - low)) for low, high in pairwise(bounds)]
 
 
 def _rotate(hashes: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:

@@ -137,16 +137,12 @@ def _format(content: Content) -> str:
 
 def _scan_packed(catalog: Catalog, rows: NDArray[np.int64], pool: ThreadPoolExecutor) -> list[_Record]:
     """Records of packed images: their content hashes are those of the originals, whose sizes are not known."""
-    assert isinstance(catalog.source, PackedDataset)
     records: list[_Record] = []
-    for split in catalog.splits:
-        images = catalog.source.split(split)
-        mine = np.intersect1d(rows, catalog.rows_of(split))
-        if len(mine):
-            indices = mine - catalog.rows_of(split)[0]
-            hashed = pool.map(perceptual_hash, images.read(indices))
-            records += [_Record(int(key), perceptual, gray) for key, (perceptual, gray) in zip(
-                images.content_hashes[indices], hashed, strict=True)]
+    for number, images in enumerate(catalog.packed_splits.values()):
+        mine = rows[catalog.split_N[rows] == number]
+        hashed = pool.map(perceptual_hash, images.read(np.array([catalog.locate(row)[1] for row in mine], np.int64)))
+        records += [_Record(int(key), perceptual, gray) for key, (perceptual, gray) in zip(
+            catalog.packed_hashes_N[mine], hashed, strict=True)]
     return records
 
 

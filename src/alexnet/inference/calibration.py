@@ -29,8 +29,8 @@ ECE_BINS = 15
 FEWEST_IMAGES = 20
 """Images that each half needs at least."""
 
-RESAMPLES = 1000
-"""Bootstrap resamples for an interval."""
+DRAWS = 1000
+"""Random draws of the outcomes of a calibrated network."""
 
 _COLDEST, _HOTTEST = 0.01, 100.0
 """Temperatures searched. A best one outside them means that there is none."""
@@ -46,11 +46,12 @@ class CalibrationError:
     """Mean negative log-probability of the true class, in nats."""
     ece: float
     """Expected calibration error, a fraction."""
-    ece_interval: Interval
-    """95%, by bootstrap over the images."""
-    ece_if_calibrated: float
+    calibrated_ece: float
     """The ECE that a perfectly calibrated network with these confidences has on average on as many images. It is above
     zero, because the frequency in a bin is that of few images."""
+    calibrated_range: Interval
+    """Such a network's ECE is in this range in 95 of 100 cases. There is no bootstrap interval of `ece` itself, which
+    would be biased upward and may exclude the value."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,15 @@ class Calibration:
     """At temperature 1."""
     after: CalibrationError
 
+    loss_change: float
+    """Mean change of the loss, negative if the temperature lowers it."""
+    loss_change_interval: Interval
+    """95%, of the paired differences of the images."""
+
     @property
     def helps(self) -> bool:
-        """Whether the temperature lowers the loss of images that it was not fitted on."""
-        return self.after.loss < self.before.loss
+        """Whether the temperature lowers the loss of images that it was not fitted on, by more than chance."""
+        return self.loss_change_interval[1] < 0
 
     def to_json(self) -> dict[str, object]:
         """Every field, and `helps`."""
@@ -115,9 +121,13 @@ def calibrate(
             f"{len(labels_N)} images, of which one half fits the temperature and the other half measures it, are too "
             f"few: each half needs {FEWEST_IMAGES}", "give more images that the network was not trained on")
     temperature = fit_temperature(logits_NK[fit_N], labels_N[fit_N])
-    logits_nK, labels_n = logits_NK[~fit_N], labels_N[~fit_N]
-    return Calibration(temperature, fitted, measured, calibration_error(softmax(logits_nK), labels_n),
-                       calibration_error(softmax(logits_nK / temperature), labels_n))
+    probabilities = [softmax(logits_NK[~fit_N] / divisor) for divisor in (1.0, temperature)]
+    before_n, after_n = (log_losses(each_nK, labels_N[~fit_N]) for each_nK in probabilities)
+    change_n = after_n - before_n
+    half = 1.959964 * float(change_n.std(ddof=1)) / measured**0.5
+    change = float(change_n.mean())
+    before, after = (calibration_error(each_nK, labels_N[~fit_N]) for each_nK in probabilities)
+    return Calibration(temperature, fitted, measured, before, after, change, (change - half, change + half))
 
 
 def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> float:
@@ -151,19 +161,21 @@ def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64])
 
 
 def calibration_error(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> CalibrationError:
-    """Measure the ECE with its interval, and the loss."""
-    rows_N = np.arange(len(labels_N))
+    """Measure the loss and the ECE, and what the ECE of a calibrated network would be."""
     confidence_N = probabilities_NK.max(axis=1)
     right_N = predicted_classes(probabilities_NK, labels_N) == labels_N
     generator = np.random.default_rng(0)
-    resampled = [expected_calibration_error(confidence_N[sample], right_N[sample]) for sample in (
-        generator.integers(0, len(labels_N), len(labels_N)) for _ in range(RESAMPLES))]
     calibrated = [expected_calibration_error(confidence_N, generator.random(len(confidence_N)) < confidence_N)
-                  for _ in range(RESAMPLES)]
-    low, high = np.quantile(resampled, (0.025, 0.975)).tolist()
-    return CalibrationError(
-        float(-np.log(np.maximum(probabilities_NK[rows_N, labels_N], 1e-45)).mean()),
-        expected_calibration_error(confidence_N, right_N), (low, high), float(np.mean(calibrated)))
+                  for _ in range(DRAWS)]
+    low, high = np.quantile(calibrated, (0.025, 0.975)).tolist()
+    return CalibrationError(float(log_losses(probabilities_NK, labels_N).mean()),
+                            expected_calibration_error(confidence_N, right_N), float(np.mean(calibrated)), (low, high))
+
+
+def log_losses(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The negative log-probability of each image's true class, in nats: float64 [N]."""
+    true_N: NDArray[np.float64] = probabilities_NK[np.arange(len(labels_N)), labels_N]
+    return -np.log(np.maximum(true_N, 1e-45))
 
 
 def expected_calibration_error(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
+from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
 from alexnet.inference.predictor import BATCH_SIZE, Model
-from alexnet.inference.validation import printable
 
 Features = NDArray[np.float32]
 

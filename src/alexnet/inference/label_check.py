@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from alexnet.data.catalog import Catalog
+from alexnet.data.content import contained
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
@@ -108,7 +109,7 @@ def check_labels(
     """
     catalog = Catalog(packed)
     rows = evenly_spaced(len(catalog), MAX_IMAGES)
-    content_N = np.concatenate([packed.split(name).content_hashes for name in catalog.splits])[rows]
+    content_N = catalog.packed_hashes_N[rows]
     require(len(np.unique(content_N)) >= 2 * FOLDS,
             f"{len(np.unique(content_N))} different images are too few to find mislabeled ones", "leave out --run")
     features_ND = _features(model, packed, catalog, rows, on_progress)
@@ -117,7 +118,7 @@ def check_labels(
     return LabelCheck(
         tuple(_suspect(catalog, int(rows[index]), probabilities_NK[index])
               for index in rank_suspects(probabilities_NK, labels_N)),
-        len(rows), len(catalog), int(np.isin(content_N, model.seen.trained).sum()),
+        len(rows), len(catalog), int(contained(content_N, model.seen.trained).sum()),
         float((probabilities_NK.argmax(1) != labels_N).mean()), catalog)
 
 
@@ -185,8 +186,10 @@ def out_of_fold_probabilities(
         if not inside.any():
             continue
         outside = inputs_ND[~inside], labels[~inside]
-        decay = decay or min(WEIGHT_DECAYS, key=lambda each: cross_entropy(  # noqa: B023  # called at once
-            _fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item())  # noqa: B023
+        if not decay:
+            losses = {each: cross_entropy(_fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item()
+                      for each in WEIGHT_DECAYS}
+            decay = min(losses, key=losses.__getitem__)
         result_NK[inside] = _fit(*outside, classes, decay)(inputs_ND[inside]).softmax(1)
     return result_NK.numpy()
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -59,6 +59,8 @@ class Model:
     """The images that the network was trained on, by content hash."""
     fast: FastNetwork | None = None
     """A copy of the network in bf16 and int8, which then makes the predictions (`load(..., fast=True)`)."""
+    notes: tuple[str, ...] = ()
+    """`Checkpoint.notes`: what was assumed about the weights, and what is unknown."""
     path: Path | None = None
     """Where its checkpoint was loaded from."""
 
@@ -174,21 +176,25 @@ def _read(path: Path) -> NDArray[np.uint8]:
         raise BadImage(f"{path} cannot be read: {reason}", "check the name, and who may read the file") from error
 
 
-def load(path_or_name: str | Path, device: str = "cpu", fast: bool = False) -> Model:
+def load(
+    path_or_name: str | Path, device: str = "cpu", fast: bool = False, classes: Sequence[str] | None = None,
+) -> Model:
     """Load a trained model, in evaluation mode.
 
     Args:
         path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
-            layout, a file of torchvision's weights, or the name `torchvision`, which is downloaded once.
+            layout, a file of weights, or the name `torchvision`, which is downloaded once (`open_weights`).
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where it is available, else the CPU.
         fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
             differ by up to 0.03.
+        classes: names of the outputs, in their order; default: those that come with the weights.
 
     Raises:
-        UserError: it is missing or damaged; the error names the file. Or the device is absent.
+        UserError: it is missing or damaged, or has another number of outputs; the error names the file. Or the device
+            is absent.
     """
     device = choose_device(device)  # before the file is read
-    return model_from_checkpoint(open_weights(path_or_name), device, fast)
+    return model_from_checkpoint(open_weights(path_or_name, classes), device, fast)
 
 
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
@@ -198,4 +204,4 @@ def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = F
     return Model(
         network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
         trained_on=saved.training.get("source", ""), seen=saved.seen,
-        fast=FastNetwork(network.eval()) if fast else None, path=saved.path)
+        fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alexnet.data.class_names import printable
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
@@ -120,8 +121,3 @@ def predict_validation(
     network_labels = map_labels(checkpoint, packed.classes).numpy()
     return ValidationPredictions(split, selection, tuple(map(printable, checkpoint.classes)), indices,
                                  network_labels[split.labels[indices]], np.concatenate(outputs))
-
-
-def printable(name: str) -> str:
-    """A file's or class's name as one line of valid UTF-8: file names on a disk may be any bytes."""
-    return " ".join(name.encode("utf-8", "replace").decode().split())

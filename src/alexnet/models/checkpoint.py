@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -153,6 +152,13 @@ class Checkpoint:
         """Build the preprocessing that belongs to the network."""
         return Preprocess(self.arch.input, self.mean_HWC)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the weights before trusting a result: what was assumed, and what is unknown."""
+        unnamed = (f"the weights have no class names, so their {len(self.classes):,} outputs are called output 0 to "
+                   f"output {len(self.classes) - 1}; name them with --classes FILE",)
+        return (*self.provenance.get("assumed", ()), *(() if self.class_names_known else unnamed))
+
     def describe(self) -> WeightsDescription:
         """Say which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""
         digest = hashlib.sha256()
@@ -229,8 +235,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFile:
     """Write the hashes of the seen images, unless the folder has them: a run's are the same at each of its saves."""
-    data = safetensors.torch.save({"trained": torch.from_numpy(seen.trained.view(np.int64)),
-                                   "selected_on": torch.from_numpy(seen.selected_on.view(np.int64))})
+    data = safetensors.torch.save(seen.to_tensors())
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"seen-{digest[:8]}.safetensors"
     if not (path.is_file() and path.read_bytes() == data):  # a damaged file is written again
@@ -351,8 +356,7 @@ def _read_seen(folder: Path, head: _Head) -> SeenImages:
     except DamagedCheckpointError as error:
         warnings.warn(f"{error.problem}; so it is not known which images the network was trained on", stacklevel=1)
         return SeenImages.not_recorded(f"the weights in {folder}")
-    trained, selected_on = (tensors[name].numpy().view(np.uint64) for name in ("trained", "selected_on"))
-    return SeenImages(trained, selected_on, tuple(map(str, head["trained_on_unknown"])))
+    return SeenImages.from_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
 
 
 def _read_head(path: Path) -> _Head:

@@ -26,6 +26,21 @@ class InitialWeights(WeightsDescription):
     """Layers that were initialized at random."""
 
 
+class HeadFit(TypedDict):
+    """How `train --head` fitted the output layer."""
+
+    features: str
+    """The layer below the output, whose outputs were the features."""
+    views: int
+    """Views of each image: 1, the center crop, or 2, with its mirror image."""
+    weight_decay: float
+    held_out: int
+    """Training images that were held out to choose the weight decay."""
+    held_out_errors: dict[str, float]
+    """Weight decay -> top-1 error on them."""
+    seconds: float
+
+
 class Provenance(TypedDict, total=False):
     """Where weights came from: another project's file, or the checkpoint that training started from."""
 
@@ -33,7 +48,10 @@ class Provenance(TypedDict, total=False):
     """The project: "torchvision" or "Caffe"."""
     file: str
     sha256: str
+    assumed: list[str]
+    """What the file does not say and was assumed, a sentence each, for the user."""
     init: InitialWeights
+    head: HeadFit
 
 
 def file_provenance(source: str, path: Path) -> Provenance:

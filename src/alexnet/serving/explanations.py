@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.page_style import PALETTE, data_uri
+from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.preprocessing import central_window
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model
-from alexnet.inference.validation import printable
 from alexnet.interpret import attribution
 from alexnet.models.hooks import captured_outputs
 from alexnet.serving.samples import encode_png

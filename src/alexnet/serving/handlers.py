@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from alexnet._runtime.page_style import stylesheet
+from alexnet.data.class_names import printable
 from alexnet.errors import UserError
-from alexnet.inference.validation import printable
 from alexnet.serving import openapi, query
 from alexnet.serving.multipart import Upload
 from alexnet.serving.responses import ErrorDetail, JsonResponse, RequestError, error_detail

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset
-from alexnet.inference.validation import printable
 
 COUNT = 6
 

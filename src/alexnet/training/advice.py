@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import Finding
@@ -30,10 +31,10 @@ def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
     if saved and saved.recipe:
         found.append(epochs_finding(saved.recipe, recipe, State.from_json(saved.training),
                                     batches_per_epoch(images, recipe.batch_size)))
-    if recipe.batch_size > images:
+    if recipe.batch_size > images and recipe.optimizer == "sgd":
         found.append(Finding(
-            "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images: "
-            f"an epoch is one step on all of them, and {recipe.epochs} epochs are {recipe.epochs} steps",
+            "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images, "
+            f"so each epoch is a single step on all of them: {recipe.epochs} in the whole run",
             f"give a smaller one, such as --batch-size {max(2, min(32, images // 4))}"))
     found.append(duplicates_finding(spec.data))
     return [finding for finding in found if finding]
@@ -53,7 +54,8 @@ def duplicates_finding(data: PackedDataset) -> Finding | None:
 
 def validation_copies(data: PackedDataset) -> int:
     """How many of the validation images are exact copies of training images."""
-    return int(np.isin(data.split("val").content_hashes, data.split("train").content_hashes).sum())
+    training = distinct_hashes(data.split("train").content_hashes)
+    return int(contained(data.split("val").content_hashes, training).sum())
 
 
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
@@ -70,9 +72,9 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
     if math.isclose(before, after, rel_tol=1e-9):
         return None
     return Finding(
-        "schedule_changed", "", f"the run was begun for {saved.epochs} epochs and goes on for {now.epochs}: the "
+        "schedule_changed", "", f"the run was begun with --epochs {saved.epochs} and goes on with {now.epochs}: the "
         f"schedule `{now.schedule}` is stretched, so the learning rate changes from {before:.3g} to {after:.3g} after "
-        f"{done:.3g} epochs, and the run will not equal one that was begun for {now.epochs}",
+        f"{done:.3g} epochs, and the run will not equal one begun with {now.epochs}",
         f"for such a run start again with --epochs {now.epochs} and another --out")
 
 
@@ -82,8 +84,8 @@ def few_images_finding(spec: RunSpec) -> Finding | None:
     if spec.init or counts.mean() >= FEW_IMAGES:
         return None
     return Finding(
-        "few_images", "", f"the {counts.sum():,} training images are {counts.mean():,.0f} a class on average, "
-        f"{counts.min():,} in the smallest, and the network starts from random weights: from so few, training "
-        "ends with a much lower error where it starts from trained weights",
+        "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
+        f"{counts.min():,} in the smallest) are few for random initial weights; "
+        "starting from trained weights gives a lower error",
         "add --init torchvision, which downloads weights trained on ImageNet (233 MB), or --init RUN with a run of "
-        "yours; with --head too, only the last layer is trained, within seconds")
+        "yours; with --head too, only the output layer is trained, within seconds")

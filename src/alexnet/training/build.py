@@ -21,6 +21,7 @@ from alexnet.models.transfer import transfer_weights
 from alexnet.training.advice import start_findings
 from alexnet.training.class_weights import class_weights
 from alexnet.training.events import Event
+from alexnet.training.head import HeadTrainer
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
 from alexnet.training.parallel.strategies import parallelize
@@ -86,7 +87,8 @@ def build(
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
     weights_K = class_weights(spec.recipe, training.labels, spec.arch.classes)
-    return Trainer(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
+    kind = HeadTrainer if spec.recipe.optimizer == "lbfgs" else Trainer
+    return kind(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
                    precision, state, provenance, seen, average, None if weights_K is None else weights_K.to(device),
                    [*advice, *start_findings(spec, saved)])
 

@@ -7,6 +7,7 @@ from typing import Literal, NotRequired, TypedDict
 from alexnet.architecture.overrides import Json
 from alexnet.interpret.activations import Signals
 from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.provenance import HeadFit
 
 
 class RunTitle(TypedDict):
@@ -92,6 +93,25 @@ class ValidatingEvent(RunTitle):
     """Images."""
 
 
+class FeaturesEvent(RunTitle):
+    """Progress of the feature computation of `train --head`. It is not logged."""
+
+    event: Literal["features"]
+    done: int
+    """Images."""
+    total: int
+    """Images."""
+
+
+class HeadEvent(RunTitle, HeadFit):
+    """`train --head` has fitted the output layer."""
+
+    event: Literal["head"]
+    step: int
+    images: int
+    """Training images."""
+
+
 class WarningEvent(RunTitle):
     """A finding (`errors.Finding`)."""
 
@@ -129,8 +149,8 @@ class EndEvent(RunTitle):
     """Before the last epoch, by `Recipe.early_stop_epochs`."""
 
 
-Event = (StartEvent | StepEvent | SignalsEvent | EpochEvent | ValidatingEvent | WarningEvent | EvaluationEvent
-         | EndEvent)
+Event = (StartEvent | StepEvent | SignalsEvent | EpochEvent | ValidatingEvent | FeaturesEvent | HeadEvent
+         | WarningEvent | EvaluationEvent | EndEvent)
 """`event` is the kind."""
 
 
@@ -167,6 +187,7 @@ class RecipeConfig(TypedDict):
     epochs: int
     label_smoothing: NotRequired[float]
     early_stop_epochs: NotRequired[int]
+    optimizer: NotRequired[str]
 
 
 class Config(TypedDict):

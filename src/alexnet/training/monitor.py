@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.architecture.spec import Arch
+from alexnet.data.findings import pack_findings
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
 from alexnet.errors import Finding
@@ -39,12 +40,8 @@ class Monitor:
         return [finding] if finding else []
 
     def data_findings(self, data: PackedDataset) -> list[Finding]:
-        """Report images that could not be decoded and are not in the data."""
-        images = [image for split in data.quarantined.values() for image in split]
-        if not images:
-            return []
-        problem = f"{len(images):,} images could not be decoded and were left out, such as {images[0].name}"
-        return [Finding("images_left_out", "", problem, f"{data.path / QUARANTINE} lists them with the reasons")]
+        """Report images that could not be decoded, copies across splits or classes, and small or unequal classes."""
+        return [*_left_out_findings(data), *pack_findings(data)]
 
     def result_findings(self, best_error: float, last: Errors, labels_N: NDArray[np.int64]) -> list[Finding]:
         """Report a finished run that has learned nothing of use.
@@ -70,3 +67,11 @@ class Monitor:
             if finding.kind not in self._reported]
         self._reported |= {finding.kind for finding in found}
         return found
+
+
+def _left_out_findings(data: PackedDataset) -> list[Finding]:
+    images = [image for split in data.quarantined.values() for image in split]
+    if not images:
+        return []
+    problem = f"{len(images):,} images could not be decoded and were left out, such as {images[0].name}"
+    return [Finding("images_left_out", "", problem, f"{data.path / QUARANTINE} lists them with the reasons")]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from alexnet._runtime.progress import Bar
 from alexnet.errors import Finding
-from alexnet.training.events import Event, StepEvent
+from alexnet.training.events import Event, HeadEvent, StepEvent
 
 _SMOOTHED: tuple[Literal["loss", "train_error", "images_per_second", "waiting"], ...] = (
     "loss", "train_error", "images_per_second", "waiting")
@@ -30,6 +30,10 @@ class TrainingBar(Bar):
             self._show_step(event)
         elif event["event"] == "validating" and self.progress:
             self.progress.update(self.task, text=f"validating: {event['done']:,} of {event['total']:,} images")
+        elif event["event"] == "features" and self.progress:
+            self.progress.update(self.task, completed=event["done"], total=event["total"], text="computing features")
+        elif event["event"] == "head":
+            self.print_line(_describe_head(event))
         elif event["event"] == "epoch":
             # With five classes or fewer the top-5 error is always 0.
             top5 = f", top-5 {event['val_top5_error']:.1%}" if self.classes > 5 else ""
@@ -53,6 +57,14 @@ class TrainingBar(Bar):
                 "waiting for data {waiting:.0%}, limit: {}").format(bottleneck, **self.smoothed)
         title = f"{self.run}, epoch" if self.run else "epoch"
         self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
+
+
+def _describe_head(event: HeadEvent) -> str:
+    views = "the center crop and its mirror image" if event["views"] == 2 else "the center crop"
+    chosen = (f"with the lowest loss on {event['held_out']:,} held-out training images"
+              if event["held_out_errors"] else "which was not chosen by data")
+    return (f"output layer fitted to the outputs of {event['features']} for {event['images']:,} images ({views}) in "
+            f"{event['seconds']:.0f} s; weight decay {event['weight_decay']:g}, {chosen}")
 
 
 class ClaimBar(TrainingBar):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ class TrainRequest:
     """What the caller of `train` asked for."""
 
     data: str
-    labels: str | None
+    labels: str | Path | None = None
     """Where the labels are, if not in folders: as for `open_dataset`."""
     arch: str | Arch | None = None
     recipe: str | Recipe | None = None
@@ -63,6 +64,7 @@ class TrainRequest:
     seed: int | None = None
     init: str | None = None
     freeze: str | None = None
+    head: bool = False
     precision: str = "auto"
     options: SpecOptions
 
@@ -75,14 +77,14 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
 
 
 def require_outside(out: Path, data: str) -> None:
-    """Raise UserError for a run folder within a folder of images, where it would be read as a class.
+    """Raise UserError for a run folder within a folder of images, whose later listings would hold it.
 
     Also for a name that TensorBoard cannot write.
     """
     require_text_name(out)
     folder, written = Path(os.path.realpath(data)), Path(os.path.realpath(out))
     require(not (folder.is_dir() and folder in (written, *written.parents)),
-            f"the run folder {out} is inside the data {data}, and would be read as a class of images",
+            f"the run folder {out} is inside the data {data}, among the images",
             "choose a folder outside it with --out")
 
 
@@ -133,14 +135,27 @@ def network_and_recipe(
     elif not recipe and saved:
         recipe = saved[1]
     elif not recipe and init:
-        recipe = presets.finetune_recipe(arch)
+        recipe = presets.head_recipe(arch) if request.head else presets.finetune_recipe(arch)
     arch, recipe = configure(arch, recipe, [*file.settings, *request.settings, *_short_settings(request)])
+    if request.head:
+        _check_head(request, recipe, has_weights=bool(init or saved))
     if request.freeze is not None:
         recipe = replace(recipe, freeze=request.freeze.replace(",", " "))
     require(not recipe.freeze or bool(init or saved),
             f"{'--freeze' if request.freeze else 'recipe.freeze'} {recipe.freeze} without --init would keep weights "
             "that were drawn at random", "add --init CHECKPOINT, or leave it out")
     return arch, recipe
+
+
+def _check_head(request: TrainRequest, recipe: Recipe, has_weights: bool) -> None:
+    require(has_weights, "--head trains the output layer on a trained network's features",
+            "name the network with --init CHECKPOINT, or --init torchvision")
+    require(recipe.optimizer == "lbfgs", f"--head has a recipe of its own, and {recipe.name} was named",
+            "leave out --recipe, --like and --config with it")
+    given = [_option(name) for name in ("epochs", "lr", "batch_size") if request.short.get(name) is not None]
+    given += ["--freeze"] * (request.freeze is not None)
+    require(not given, f"{', '.join(given)} has no effect with --head, which fits the output layer in one pass",
+            "leave it out, or leave out --head to fine-tune")
 
 
 def _like(request: TrainRequest) -> tuple[Arch, Recipe] | None:
@@ -161,7 +176,7 @@ def _short_settings(request: TrainRequest) -> list[str]:
         path = f"recipe.{SHORT_OPTIONS[name]}"
         require(path not in set_by, f"{_option(name)} {value} and --set {set_by.get(path)} set the same field",
                 "give only one of them")
-        made.append(f"{path}={value}")
+        made.append(f"{path}={json.dumps(value)}")
     return made
 
 

@@ -80,7 +80,9 @@ def _is_before(event: Event, state: State) -> bool:
     """Whether an event is of the time before `state`, so that the resumed run does not log it again."""
     if event["event"] == "epoch":
         return event["epoch"] <= state.epoch
-    if event["event"] == "end" or event["event"] == "evaluation" or event["event"] == "validating":
+    if event["event"] == "end" or event["event"] == "evaluation":
+        return False
+    if event["event"] == "validating" or event["event"] == "features":  # these are never logged
         return False
     return event.get("step", 0) <= state.step
 

@@ -141,7 +141,7 @@ class Trainer:
         """Train from where the state stands to the end of its epoch; save when it is due; stop on a signal."""
         self.network.train()
         queued: deque[QueuedStep] = deque()
-        with closing(self._batches()) as source:
+        with closing(self.epoch_batches()) as source:
             for batch, began, waited in _timed(source):
                 queued.append(self._queue_step(batch, began, waited))
                 requests = self._consume(queued, keep=steps_behind(self.device))
@@ -172,7 +172,7 @@ class Trainer:
 
     # --- One step ---
 
-    def _batches(self) -> Generator[Batch]:
+    def epoch_batches(self) -> Generator[Batch]:
         """This process's part of the epoch's batches, from the state's step on."""
         state, (rank, world) = self.state, self.strategy.batch_part
         return batches(
@@ -186,7 +186,7 @@ class Trainer:
         rate = learning_rate(recipe, epochs_done, state.plateau.drops)
         probe = ActivationProbe(self.network) if state.step % PROBE_STEPS == 0 else None
         with probe or nullcontext():
-            loss, wrong = self._train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate))
+            loss, wrong = self.train_batch(batch, rate, conv1_rate(recipe, epochs_done, rate))
         state.step += 1
         if self.average:
             self.average.update(state.step)
@@ -195,7 +195,7 @@ class Trainer:
             self._warn(self.monitor.unit_findings(state.step, signals), state.step)
         return QueuedStep(state.step, batch, rate, self._sum_metrics(loss, wrong, batch), began, waited)
 
-    def _train_batch(self, batch: Batch, rate: float, conv1: float) -> tuple[Tensor, Tensor]:
+    def train_batch(self, batch: Batch, rate: float, conv1: float) -> tuple[Tensor, Tensor]:
         """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions."""
         state, images = self.state, len(batch.global_indices)
         # Dropout draws from torch's global generator; seeded by the step, it is a function of (seed, step).

@@ -28,7 +28,7 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
     try:
         layout = read_layout(tree, held_out, seed)
     except UserError:
-        _require_not_one_class(tree)
+        require_not_one_class(tree)
         raise
     labels = {name: label for label, name in enumerate(layout.classes)}
     splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
@@ -42,20 +42,25 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
                    ignored=layout.ignored)
 
 
-def _require_not_one_class(tree: FileTree) -> None:
+def require_not_one_class(tree: FileTree) -> None:
     """Raise UserError if the folder seems to be one class: its images lie beside folders of images."""
     places = {file.partition("/")[0] if "/" in file else "" for file in tree.files if is_image(file)}
     if isinstance(tree, FolderTree) and "" in places and len(places) <= 2:
         above = tree.root.resolve().parent
-        if sum(map(_holds_images, above.iterdir())) >= 2:
+        if sum(map(_holds_images, _entries(above))) >= 2:
             raise UserError(f"{tree.root} is one class among several in {above}", f"did you mean {above}?")
 
 
 def _holds_images(folder: Path) -> bool:
-    """Whether a folder that is no junk has images directly inside; False if it cannot be read."""
+    """Whether a folder that is no junk has images directly inside."""
+    return not is_junk_folder(folder.name) and any(is_image(file.name) for file in _entries(folder))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing if it is no folder or cannot be read."""
     with contextlib.suppress(OSError):
-        return not is_junk_folder(folder.name) and any(is_image(file.name) for file in folder.iterdir())
-    return False
+        return list(folder.iterdir())
+    return []
 
 
 def _class_names(layout: Layout, tree: FileTree, wnids: tuple[str, ...] | None) -> tuple[str, ...]:

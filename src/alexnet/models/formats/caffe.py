@@ -42,6 +42,7 @@ from alexnet.models.formats.caffe_proto import (
 )
 from alexnet.models.formats.state_dict import check_state_dict, name_outputs, structure
 from alexnet.models.provenance import file_provenance
+from alexnet.models.seen import SeenImages
 
 Mean = Path | tuple[float, float, float]
 """A mean .binaryproto, or numbers for blue, green and red."""
@@ -87,6 +88,7 @@ def read_caffe(
             arch = replace(preset, classes=arch.classes, input=spec)
     weights = check_state_dict(_state(blocks, trained, arch, path), arch, path)
     return Checkpoint(arch=arch, weights=weights, mean_HWC=mean_HWC, provenance=file_provenance("Caffe", path),
+                      seen=SeenImages.not_recorded(f"the weights in {path.name}"),
                       **name_outputs(arch.classes, classes))
 
 

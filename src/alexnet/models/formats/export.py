@@ -30,17 +30,22 @@ class ExportResult:
     """What the exported network takes, in words."""
     difference: float | None
     """Largest difference from the network's logits, as a fraction of the largest logit; None for weights alone."""
+    uncalibrated: str
+    """A clause on the temperature that weights alone do not apply; empty if there is none."""
+    carries: str
+    """What comes back with the weights at an import, in words."""
 
     def describe(self) -> str:
-        """One sentence: what was written, what it takes, and how it was checked."""
-        if self.format == "torchvision":
-            return (f"{self.path}: a state dict under torchvision's keys; its network takes {self.input}; class names "
-                    "are not in it, and alexnet import takes them from --classes FILE")
-        if self.format == "safetensors":
-            return f"{self.path}: config, weights, mean image and model card, in the Hugging Face hub's layout"
+        """Two sentences: what was written, what it takes, how it was checked; and what it carries."""
         sizes = ", ".join(map(str, BATCH_SIZES))
-        return (f"{self.path}: takes {self.input}; at batches of {sizes} it differs from the network by "
-                f"{self.difference:.1e} of the largest logit at most, with the same top-1 class")
+        if self.format == "torchvision":
+            written = f"a state dict under torchvision's keys; its network takes {self.input}{self.uncalibrated}"
+        elif self.format == "safetensors":
+            written = f"config, weights, mean image and model card, in the Hugging Face hub's layout{self.uncalibrated}"
+        else:
+            written = (f"takes {self.input}; at batches of {sizes} it differs from the network by "
+                       f"{self.difference:.1e} of the largest logit at most, with the same top-1 class")
+        return f"{self.path}: {written}. It carries {self.carries}."
 
 
 def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False) -> ExportResult:
@@ -62,13 +67,15 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
             "leave out --from-pixels, or choose onnx or torch-export")
     require_text_name(path)
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
-    views = f"views NCHW, {describe_input(saved)}"
+    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved)
+    uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
+                    if saved.calibration else "")
     if to == "torchvision":
         write_torchvision(saved, path)
-        return ExportResult(path, "torchvision", views, None)
+        return ExportResult(path, "torchvision", views, None, uncalibrated, carries)
     if to == "safetensors":
         write_huggingface(saved, path)
-        return ExportResult(path, "safetensors", views, None)
+        return ExportResult(path, "safetensors", views, None, uncalibrated, carries)
     network: nn.Module = saved.network()
     if from_pixels:
         network = nn.Sequential(saved.preprocess(), network)
@@ -83,4 +90,14 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
 
     replace_file(path, write_and_check)
     return ExportResult(path, "onnx" if to == "onnx" else "torch-export",
-                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference)
+                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference, "", carries)
+
+
+def _carried(saved: Checkpoint) -> str:
+    """What every format holds beside the weights."""
+    names = "the class names" if saved.class_names_known else "no class names, because they are unknown"
+    trained = f"content hashes of {len(saved.seen.trained):,} training images"
+    if saved.seen.unknown:
+        trained += f" (those of {', '.join(saved.seen.unknown)} are not recorded)"
+    temperature = f", the temperature {saved.calibration['temperature']:.3g}" if saved.calibration else ""
+    return f"the input's size and mean, {names}{temperature}, and {trained}"

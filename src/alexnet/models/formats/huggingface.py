@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
-from alexnet.architecture.overrides import from_json, to_json
-from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import Arch
+from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
-from alexnet.models.checkpoint import Checkpoint, ErrorsJson, StateJson
-from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, parse_safetensors, shape_of
-from alexnet.models.provenance import Provenance
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
+from alexnet.models.formats.state_dict import check_state_dict
+from alexnet.models.formats.training_checkpoint import parse_safetensors
+from alexnet.models.seen import SeenImages
 
 CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
 """The files of a folder."""
@@ -36,16 +35,14 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
             f"{folder} holds something else", "name a new folder")
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.weights.items()}
     files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
-             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous()})}
-    config = {
+             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **saved.seen.to_tensors()})}
+    config = facts(saved)
+    config |= {
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
-        "id2label": dict(enumerate(saved.classes)), "class_names_known": saved.class_names_known,
-        "arch": to_json(saved.arch),
-        "recipe": to_json(saved.recipe) if saved.recipe else None, "errors": saved.errors,
-        "provenance": saved.provenance, "trained_on": saved.training.get("source", ""),
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    }
-    card = model_card(saved, Path(os.path.realpath(folder)).name).encode(errors="backslashreplace")  # file names need not be UTF-8
+        "id2label": dict(enumerate(config.pop("classes"))), "trained_on_unknown": list(saved.seen.unknown),
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    # File names need not be UTF-8.
+    card = model_card(saved, Path(os.path.realpath(folder)).name).encode(errors="backslashreplace")
     files |= {CARD: card, CONFIG: json.dumps(config, indent=1).encode()}
     folder.mkdir(parents=True, exist_ok=True)
     temporaries = {folder / f"{name}.new": name for name in files}
@@ -67,35 +64,28 @@ def read_huggingface(folder: Path) -> Checkpoint:
     """
     for name in (CONFIG, WEIGHTS, MEAN):
         require((folder / name).is_file(), f"{folder} has no {name}",
-                "it is not a model that alexnet exported, or its download is incomplete")
+                "it is not a model that alexnet exported, or its download is incomplete; if it holds torchvision's "
+                f"alexnet, name its {WEIGHTS}")
     tensors = {name: (folder / name).read_bytes() for name in (WEIGHTS, MEAN)}
     try:
         config = json.loads((folder / CONFIG).read_bytes())
-        arch, names = from_json(Arch, config["arch"]), config["id2label"]
+        names, unknown = config["id2label"], tuple(map(str, config["trained_on_unknown"]))
+        config["classes"] = [names[str(index)] for index in range(len(names))]
+        saved = checkpoint_of_facts(config, SeenImages(unknown=unknown))
         damaged = [name for name, data in tensors.items()
                    if hashlib.sha256(data).hexdigest() != config["sha256"][name]]
-        output_names = name_outputs(arch.classes, [str(names[str(index)]) for index in range(len(names))])
-        output_names["class_names_known"] = bool(config["class_names_known"])
-        recipe = from_json(Recipe, config["recipe"]) if config["recipe"] else None
-        training: StateJson = {"source": str(config["trained_on"])}
-        errors, provenance = ErrorsJson(**config["errors"]), Provenance(**config["provenance"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{folder / CONFIG} does not describe a network of this package ({error})",
                         "download it again, or name a folder that alexnet export wrote") from error
     require(not damaged, f"{folder / ''.join(damaged[:1])} is damaged: its checksum is not the one in {CONFIG}",
             "download it again")
-    weights, mean = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
-    return Checkpoint(arch=arch, weights=check_state_dict(weights, arch, folder / WEIGHTS),
-                      mean_HWC=_checked_mean(mean, arch.input.side, folder / MEAN), recipe=recipe, training=training,
-                      errors=errors, provenance=provenance, **output_names)
-
-
-def _checked_mean(tensors: Mapping[str, Tensor], side: int, path: Path) -> Tensor:
-    mean_HWC = tensors.get("mean_HWC", torch.empty(0))
-    require(mean_HWC.shape in ((1, 1, 3), (side, side, 3)) and mean_HWC.dtype == torch.float32
-            and bool(mean_HWC.isfinite().all()), f"{path}: mean_HWC is {shape_of(mean_HWC)} {dtype_of(mean_HWC)}, and "
-            f"images of {side} pixels need finite float32 of {side}x{side}x3 or 1x1x3")
-    return mean_HWC
+    weights, beside = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
+    mean_HWC = beside.get("mean_HWC", torch.empty(0))
+    check_mean(mean_HWC, saved.arch.input.side, folder / MEAN)
+    require({"trained", "selected_on"} <= beside.keys(), f"{folder / MEAN} does not say which images the network was "
+            "trained on", "export it again with this version of alexnet")
+    return replace(saved, weights=check_state_dict(weights, saved.arch, folder / WEIGHTS), mean_HWC=mean_HWC,
+                   seen=SeenImages.from_tensors(beside, unknown))
 
 
 # --- The model card ---------------------------------------------------------------------------------------------------
@@ -111,7 +101,7 @@ person on it."""
 
 def model_card(saved: Checkpoint, name: str) -> str:
     """The README.md of a model on the hub: metadata, classes, input, measured errors, provenance, limits."""
-    arch, classes = saved.arch, saved.classes
+    arch, classes = saved.arch, [*map(printable, saved.classes)]
     more = f" and {len(classes) - 8:,} others" if len(classes) > 8 else ""
     lines = [
         # JSON is valid YAML, so the metadata needs no quoting rules.

@@ -1,4 +1,4 @@
-"""ONNX files: written by torch's exporter for any batch size, and run by onnxruntime."""
+"""ONNX files: written by torch's exporter for any batch size, run by onnxruntime, and read back as a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from alexnet.architecture.overrides import to_json
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.metadata import METADATA_KEY, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, describe_input, example_input, exporter_silenced
 
 
@@ -22,7 +23,7 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
     """
     try:
         import onnxruntime  # noqa: F401  # runs the file afterwards
-        import onnxscript  # noqa: F401  # torch's exporter is written in it
+        import onnxscript.optimizer  # torch's exporter is written in it
     except ImportError as error:
         raise UserError(f"ONNX needs {error.name}", "pip install 'alexnet[export]'") from error
     with exporter_silenced():
@@ -30,12 +31,39 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
         program = torch.onnx.export(
             network, (example_input(saved, 2, from_pixels),), dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("images")},),
-            input_names=["pixels" if from_pixels else "views"], output_names=["logits"], verbose=False)
+            input_names=["pixels" if from_pixels else "views"], output_names=["logits"], verbose=False,
+            # torch's optimizer would fuse batch normalization into the convolutions and merge equal biases, and the
+            # checkpoint could not be read back.
+            optimize=False)
         assert program is not None
+        onnxscript.optimizer.fold_constants(program.model)
+        onnxscript.optimizer.remove_unused_nodes(program.model)
         program.model.metadata_props.update({
             "classes": json.dumps(saved.classes), "arch": json.dumps(to_json(saved.arch)),
-            "provenance": json.dumps(saved.provenance), "input": describe_input(saved)})
+            "provenance": json.dumps(saved.provenance), "input": describe_input(saved), METADATA_KEY: to_text(saved)})
         program.save(str(path))
+
+
+def read_onnx(path: Path) -> Checkpoint:
+    """Read the checkpoint in a file that `write` wrote.
+
+    Raises:
+        UserError: the file is damaged or of another program, or the package onnx is missing.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError("reading ONNX needs onnx", "pip install 'alexnet[export]'") from error
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        state = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+                 for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.DEFAULT}
+    except Exception as error:  # protobuf and NumPy have a dozen kinds for damaged files
+        raise UserError(f"{path} is truncated, or no ONNX file", "export it again") from error
+    texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
+    require(bool(texts), f"{path} is an ONNX file that alexnet export did not write, and others are not read",
+            "give a state dict (.pth or .safetensors) of the network")
+    return restore(texts[0], own_weights(state), path)
 
 
 def read(path: Path) -> Runner:

@@ -1,41 +1,57 @@
-"""Open weights in any format: checkpoint, run, Hugging Face folder, torchvision file, or the name `torchvision`."""
+"""Open weights in any format: checkpoint, run, Hugging Face folder, .pth, ONNX, .pt2, .npy, or `torchvision`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_huggingface
-from alexnet.models.formats.state_dict import TORCH_SUFFIXES
+from alexnet.models.formats.onnx import read_onnx
+from alexnet.models.formats.state_dict import TORCH_SUFFIXES, rename_classes
+from alexnet.models.formats.tensorflow_npy import read_npy
+from alexnet.models.formats.torch_export import read_torch_export
 from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
 
+_READERS = {".onnx": read_onnx, ".pt2": read_torch_export}
+"""Of exported files, which have all of their checkpoint, by ending."""
 
-def open_weights(path_or_name: str | Path) -> Checkpoint:
+
+def open_weights(path_or_name: str | Path, classes: Sequence[str] | None = None) -> Checkpoint:
     """Load the checkpoint that a path or name means.
 
     Args:
         path_or_name: a checkpoint, a run's folder, a folder in the Hugging Face layout, a file of torchvision's
-        weights,
-            or `torchvision` or one of `torchvision.OFFICIAL`, which is downloaded once into the cache.
+            weights, an ONNX or torch.export file that `export` wrote, bvlc_alexnet.npy, or `torchvision` or one of
+            `torchvision.OFFICIAL`, which is downloaded once into the cache.
+        classes: names of the outputs, in their order; default: those that come with the weights.
 
     Raises:
-        UserError: it is none of these, or is damaged.
+        UserError: it is none of these, or is damaged, or has another number of outputs.
     """
-    path = Path(path_or_name)
+    saved = _open(Path(path_or_name), str(path_or_name), classes)
+    return rename_classes(saved, classes) if classes is not None else saved
+
+
+def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
     for required in (MEAN, checkpoint.HEAD):  # one file of a folder stands for the folder, which holds the rest
         if path.suffix in (".safetensors", ".json") and path.is_file() and (path.parent / required).is_file():
             path = path.parent
     if (path / WEIGHTS).is_file() or (path / MEAN).is_file():
         return read_huggingface(path)
     if path.is_file() and path.suffix in (*TORCH_SUFFIXES, ".safetensors"):
-        return read_torchvision(path)
+        return read_torchvision(path, classes)
+    if path.is_file() and path.suffix == ".npy":
+        return read_npy(path, classes)
+    if path.is_file() and path.suffix in _READERS:
+        return _READERS[path.suffix](path)
     require(not (path.is_file() and path.suffix == ".caffemodel"), f"{path} needs its mean image too",
             f"make a checkpoint of them with alexnet import {path} OUT --mean FILE")
     if not path.exists():
-        official = official_name(str(path_or_name))
+        official = official_name(name)
         require(official is not None, f"{path} does not exist",
                 "give a run's folder, a checkpoint, a file or folder of weights, or the name torchvision")
-        return read_torchvision(fetch_torchvision(str(official)))
+        return read_torchvision(fetch_torchvision(str(official)), classes)
     return checkpoint.load(path)

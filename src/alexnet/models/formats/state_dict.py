@@ -1,15 +1,12 @@
-"""State dicts of other projects: read .pth and .safetensors files safely, and check them against an `Arch`."""
+"""Check a state dict and class names against a network (`Arch`), and say whether two networks compute the same."""
 
 from __future__ import annotations
 
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, TypedDict
+from typing import TypedDict
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -18,59 +15,10 @@ from alexnet.data.class_names import require_count, require_distinct, unknown_na
 from alexnet.data.imagenet_classes import CLASSES
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
 
-TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a .safetensors file, or of a file that torch.save wrote.
-
-    Training scripts wrap the state dict (`state_dict`, `model`), and DataParallel prefixes its keys with `module.`;
-    both are removed.
-
-    Raises:
-        UserError: the file is missing, truncated, something else, or would need code to be executed.
-    """
-    require(path.is_file(), f"{path} is not a file", "name a state dict, such as model.pth")
-    if path.suffix == ".safetensors":
-        return parse_safetensors(path.read_bytes(), path)
-    with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about deprecated containers; a reader cannot change the file
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises a dozen kinds for files that are truncated or something else
-            if _needs_code(file, str(error)):
-                raise UserError(f"{path} holds more than tensors, and reading it could run code",
-                                "save the state dict alone: torch.save(network.state_dict(), FILE)") from error
-            raise UserError(f"{path} is truncated, or torch.save did not write it", "download it again") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    require(isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()),
-            f"{path} holds a {type(content).__name__} that is no state dict",
-            "save one with torch.save(network.state_dict(), FILE)")
-    return {str(key).replace("module.", ""): tensor for key, tensor in content.items()}
-
-
-def _needs_code(file: BinaryIO, message: str) -> bool:
-    """Whether torch refused a file because it would call functions, and not because it is truncated or no pickle.
-
-    torch has one exception for all of these, so its message is searched, and the file is looked at as well.
-    """
-    at_end = not file.read(1)  # a file that ends within a class's name seems to ask for another class
-    is_zip = zipfile.is_zipfile(file)
-    file.seek(0)
-    is_pickle = is_zip or file.read(1) == b"\x80"  # in other files any byte is an unknown operand
-    return (is_zip or not at_end) and any(
-        word in message for word in ("GLOBAL", "TorchScript", *["operand"] * is_pickle))
-
-
-def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors in the bytes of a safetensors file; `path` is for the error. Raises UserError if it is damaged."""
-    try:
-        return safetensors.torch.load(data)
-    except Exception as error:  # a damaged header leads to more kinds than SafetensorError
-        raise UserError(f"{path} is truncated, or no safetensors file", "download it again") from error
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+"""Endings of files that torch.save writes."""
 
 
 def check_state_dict(state: Mapping[str, Tensor], arch: Arch, path: Path) -> dict[str, Tensor]:
@@ -136,6 +84,17 @@ def name_outputs(outputs: int, names: Sequence[str] | None) -> OutputNames:
     require_count(names, outputs)
     require_distinct(names)
     return {"classes": tuple(names), "class_names_known": True}
+
+
+def assumed_names(outputs: int, names: Sequence[str] | None) -> list[str]:
+    """A sentence for the user if `name_outputs` assumes the names; else none."""
+    assumed = names is None and outputs == len(CLASSES)
+    return [f"the file has no class names: with {outputs:,} outputs, ImageNet's are assumed"] * assumed
+
+
+def rename_classes(saved: Checkpoint, names: Sequence[str]) -> Checkpoint:
+    """The checkpoint with these class names. Raises as `name_outputs`."""
+    return replace(saved, **name_outputs(saved.arch.classes, names))
 
 
 def structure(arch: Arch) -> Arch:

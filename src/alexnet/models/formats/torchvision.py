@@ -1,7 +1,8 @@
-"""torchvision's AlexNet weights: download them by name, read and write its state dict."""
+"""torchvision's AlexNet weights (.pth): download them by name, read and write its state dict with class names."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,20 +10,32 @@ from pathlib import Path
 
 import torch
 
-from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.atomic_files import replace_durably, replace_file
 from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.download import fetch
 from alexnet._runtime.progress import Bar
 from alexnet.architecture.presets import TORCHVISION
+from alexnet.architecture.spec import InputSpec
+from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.state_dict import check_state_dict, name_outputs, read_state_dict, structure
+from alexnet.models.formats.metadata import METADATA_KEY, restore, to_text
+from alexnet.models.formats.state_dict import assumed_names, check_state_dict, name_outputs, structure
+from alexnet.models.formats.training_checkpoint import (
+    find_class_names,
+    find_image_size,
+    names_file,
+    read_weights,
+)
 from alexnet.models.provenance import file_provenance
+from alexnet.models.seen import SeenImages
 
 ADDRESS = "https://download.pytorch.org/models/"
 OFFICIAL = ("alexnet-owt-7be5be79.pth", "alexnet-owt-4df8aa71.pth")
 """torchvision's two files. Each name ends in the first eight digits of the file's SHA-256."""
+
+OFFICIAL_DIGESTS = tuple(name.removesuffix(".pth").rsplit("-", 1)[1] for name in OFFICIAL)
 
 
 def official_name(name: str) -> str | None:
@@ -39,31 +52,65 @@ def fetch_torchvision(name: str) -> Path:
         return fetch(f"{ADDRESS}{name}", cache_folder() / "weights" / name, f"sha256:{digest}", bar)
 
 
-def read_torchvision(path: Path, classes: Sequence[str] | None = None) -> Checkpoint:
+def read_torchvision(
+    path: Path, classes: Sequence[str] | None = None, size: tuple[int, int] | None = None,
+) -> Checkpoint:
     """Read a state dict of torchvision's alexnet, from torch.save (old pickle or zip) or safetensors.
+
+    A file that `write_torchvision` wrote has all of its checkpoint. For any other file, `Provenance.assumed` says what
+    the file does not say.
 
     Args:
         path: the file.
-        classes: names of the outputs; default: ImageNet's for 1,000 outputs, else unknown.
+        classes: names of the outputs; default: those within the file or beside it, else ImageNet's for 1,000 outputs,
+            else unknown.
+        size: stored side and crop of the input; default: those that the file says, else torchvision's 256 and 224.
 
     Raises:
         UserError: the file is truncated, is no state dict, would run code, or has other layers.
     """
-    state = read_state_dict(path)
+    found = read_weights(path)
+    if found.metadata is not None:
+        require(size is None, f"{path} says the size of its input", "leave out --side and --crop")
+        saved = restore(found.metadata, found.state, path)
+        return replace(saved, **name_outputs(saved.arch.classes, classes)) if classes else saved
+    state = found.state
     last = state.get("classifier.6.weight")
     if last is None or last.ndim == 0:
         begins = f", but begins with {next(iter(state))}" if state else ""
         raise UserError(f"{path} has no matrix classifier.6.weight",
                         f"it is not a state dict of torchvision's alexnet{begins}")
     arch = replace(TORCHVISION, classes=max(2, len(last)))
+    weights, provenance = check_state_dict(state, arch, path), file_provenance("torchvision", path)
+    names, notes = find_class_names(found, path, arch.classes) if classes is None else (tuple(classes), [])
+    official = provenance["sha256"].startswith(OFFICIAL_DIGESTS)
+    if not official:
+        spec, assumed = _assumed_input(arch.input, size or find_image_size(found.content))
+        arch = replace(arch, input=spec)
+        provenance["assumed"] = [*found.notes, *notes, *assumed_names(arch.classes, names), *assumed]
     assert isinstance(arch.input.mean, tuple)
     return Checkpoint(
-        arch=arch, weights=check_state_dict(state, arch, path), **name_outputs(arch.classes, classes),
-        mean_HWC=torch.tensor(arch.input.mean).reshape(1, 1, 3), provenance=file_provenance("torchvision", path))
+        arch=arch, weights=weights, **name_outputs(arch.classes, names), provenance=provenance,
+        mean_HWC=torch.tensor(arch.input.mean).reshape(1, 1, 3), seen=SeenImages.not_recorded(
+            "torchvision's weights" if official else f"the weights in {path.name}"))
+
+
+def _assumed_input(spec: InputSpec, size: tuple[int, int] | None) -> tuple[InputSpec, list[str]]:
+    """torchvision's input with the size that is known, and a sentence on what is not."""
+    normalization = "torchvision's mean and scale of each color"
+    if size:
+        return replace(spec, side=size[0], crop=size[1]), [f"the file does not say how pixels are normalized: "
+                                                           f"{normalization} are assumed"]
+    return spec, [f"the file does not say what its images were like: {spec.crop}x{spec.crop} crops of images of "
+                  f"{spec.side} pixels and {normalization} are assumed; if they were others, use alexnet import with "
+                  "--side and --crop"]
 
 
 def write_torchvision(saved: Checkpoint, path: Path) -> None:
     """Write a state dict that torchvision's alexnet, with as many classes, loads with `strict=True`.
+
+    Everything else of the checkpoint is stored in the state dict's `_metadata`, an attribute in which torch.nn keeps
+    the versions of modules. Known class names are also written beside it, as text: net.classes.txt for net.pth.
 
     Raises:
         UserError: the network is not torchvision's.
@@ -74,5 +121,11 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
             "export it to safetensors, onnx or torch-export")
     with torch.device("meta"):
         saved_keys, torchvision_keys = list(AlexNet(saved.arch).state_dict()), list(AlexNet(arch).state_dict())
-    state = {key: saved.weights[saved_key] for key, saved_key in zip(torchvision_keys, saved_keys, strict=True)}
+    state = OrderedDict(
+        (key, saved.weights[saved_key]) for key, saved_key in zip(torchvision_keys, saved_keys, strict=True))
+    text = to_text(replace(saved, arch=replace(saved.arch, state_keys="torchvision")))
+    vars(state)["_metadata"] = OrderedDict({"": {"version": 1, METADATA_KEY: text}})
     replace_file(path, partial(torch.save, state))
+    if saved.class_names_known:
+        lines = "".join(f"{printable(name)}\n" for name in saved.classes)
+        replace_durably(names_file(path), lines.encode())

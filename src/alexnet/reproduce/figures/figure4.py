@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError
 from alexnet.inference.neighbors import Neighbor, find_neighbors, split_features
 from alexnet.inference.predictor import Model, model_from_checkpoint
-from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation, printable
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce.figures.image_grids import (
     NeighborRow,

@@ -9,12 +9,14 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedSplit
-from alexnet.inference.validation import printable
 from alexnet.reproduce.pages.template import script_json, thumbnail, write_page
 
 SIDE = 1000
-"""Width and height of the drawing, in its own units."""
+"""The longer side of the drawing, in its own units."""
+
+_MARGIN = 20
 
 _BATCH_SIZE = 64
 
@@ -36,21 +38,24 @@ def write_image_map(
     """
     names = [printable(name) for name in classes]
     counts = Counter(split.labels[indices].tolist())
+    places_N2, width, height = _fit(plane_N2)
     points = [[round(x, 1), round(y, 1), label, printable(split.names[index]), image]
               for (x, y), label, index, image in zip(
-                  _fit(plane_N2).tolist(), split.labels[indices].tolist(), indices.tolist(),
+                  places_N2.tolist(), split.labels[indices].tolist(), indices.tolist(),
                   _thumbnails(split, indices), strict=True)]
     legend = [(label, names[label], counts[label]) for label in sorted(counts)]
     write_page(path, "image_map.html", title=title, layer=layer, images=len(indices), all_images=len(split),
-               legend=legend, side=SIDE, points=script_json(points), names=script_json(names),
+               legend=legend, width=width, height=height, points=script_json(points), names=script_json(names),
                palette_of=Markup(_class_colors([label for label, _, _ in legend])))
 
 
-def _fit(plane_N2: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move and scale the places into the drawing, with a margin; both axes by the same factor."""
-    low_2, high_2 = plane_N2.min(0), plane_N2.max(0)
-    scale = (SIDE - 40) / max(float((high_2 - low_2).max()), 1e-9)
-    return (plane_N2 - (low_2 + high_2) / 2) * scale + SIDE / 2
+def _fit(plane_N2: NDArray[np.float32]) -> tuple[NDArray[np.float32], int, int]:
+    """The places in the drawing, both axes by the same factor, and the drawing's width and height."""
+    low_2 = plane_N2.min(0)
+    extent_2 = plane_N2.max(0) - low_2
+    scale = (SIDE - 2 * _MARGIN) / max(float(extent_2.max()), 1e-9)
+    width, height = (round(float(extent) * scale) + 2 * _MARGIN for extent in extent_2)
+    return (plane_N2 - low_2) * scale + _MARGIN, width, height
 
 
 def _thumbnails(split: PackedSplit, indices: NDArray[np.int64]) -> list[str]:

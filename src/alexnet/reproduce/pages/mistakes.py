@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.inference.validation import ValidationPredictions, printable
+from alexnet.data.class_names import printable
+from alexnet.inference.validation import ValidationPredictions
 from alexnet.reproduce.pages.template import thumbnail, write_page
 
 MOST_IMAGES = 2000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
-from alexnet.inference.validation import printable
+from alexnet.data.class_names import printable
 from alexnet.training.events import Config
 
 DATA = "DATA"

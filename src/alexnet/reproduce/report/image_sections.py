@@ -10,9 +10,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from alexnet._runtime.page_style import data_uri
+from alexnet.data.class_names import printable
 from alexnet.inference.metrics import wilson
 from alexnet.inference.selection import Selection
-from alexnet.inference.validation import EXAMPLES, ValidationPredictions, printable
+from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import confusion
 from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
 from alexnet.reproduce.figures.image_grids import NeighborRow, RankedClass

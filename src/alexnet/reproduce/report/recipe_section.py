@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from statistics import median
 from types import MappingProxyType
 
-from alexnet.inference.validation import printable
+from alexnet.data.class_names import printable
 from alexnet.reproduce.report.commands import follow_up_commands, training_command, unnamed_data
 from alexnet.reproduce.report.run_data import RunData
 
 MEANINGS = {
     "name": "preset", "epochs": "passes over the training images",
     "batch_size": "images in a step", "learning_rate": "initial learning rate",
+    "optimizer": "sgd: stochastic gradient descent; lbfgs: L-BFGS on the output layer",
     "momentum": "share of the last update in the next", "weight_decay": "L2 penalty on the weights",
     "decay_biases": "whether biases have weight decay too", "bias_lr_factor": "learning rate of biases, as a multiple",
     "new_layer_lr_factor": "learning rate of newly initialized layers in fine-tuning, as a multiple",
@@ -39,6 +40,9 @@ MEANINGS = {
     "lighting_stop_epoch": "epoch from which there is no color noise", "freeze": "frozen layers",
 }
 """What each field of a recipe means, in a few words."""
+
+HEAD_FIELDS = {"name", "epochs", "optimizer", "weight_decay", "crop", "mirror", "freeze"}
+"""Fields of a recipe that `train --head` uses."""
 
 INPUT_MEANINGS = {
     "side": "pixels per side of a stored image", "crop": "pixels per side of the network's input",
@@ -72,10 +76,19 @@ def recipe(run: RunData) -> RecipeSection:
     config = run.config
     return RecipeSection(
         training_command(config), follow_up_commands(config, run.checkpoint_name), unnamed_data(config), [
-            ("Recipe", _settings(config["recipe"], MEANINGS)),
+            ("Recipe", _settings(_recipe(run), MEANINGS)),
             ("Input", _settings(config["arch"]["input"], INPUT_MEANINGS)),
             ("Environment", _settings(_environment(run))),
         ])
+
+
+def _recipe(run: RunData) -> Mapping[str, object]:
+    """The recipe; of `train --head`, only the fields that it uses, with the weight decay that it has chosen."""
+    recipe, head = run.config["recipe"], run.checkpoint.provenance.get("head")
+    if head is None or recipe.get("optimizer") != "lbfgs":
+        return recipe
+    used = {key: value for key, value in recipe.items() if key in HEAD_FIELDS}
+    return used | {"weight_decay": head["weight_decay"]}
 
 
 def _environment(run: RunData) -> dict[str, object]:

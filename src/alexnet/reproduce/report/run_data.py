@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
 from alexnet.errors import Finding, UserError
 from alexnet.inference.neighbors import Neighbor
 from alexnet.inference.predictor import model_from_checkpoint
-from alexnet.inference.validation import ValidationPredictions, predict_validation, printable
+from alexnet.inference.validation import ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce.figures.figure4 import QUERIES, nearest_in_training
 from alexnet.training.events import (

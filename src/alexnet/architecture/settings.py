@@ -1,0 +1,99 @@
+"""`alexnet list NAME`: every setting of a preset network or recipe with its value, default and meaning.
+
+The meanings are the docstrings of the fields in spec.py and recipe.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from alexnet.architecture.differences import SOURCES
+from alexnet.architecture.overrides import Json
+from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.errors import UserError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One field of a network or recipe."""
+
+    path: str
+    """As `--set` takes it: `recipe.learning_rate`, `arch.conv1.width`."""
+    value: Json
+    default: Json
+    """The field's default, in a recipe the paper's value; None for a field without one."""
+    meaning: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A network or recipe with all its settings."""
+
+    kind: str
+    """"network" or "recipe"."""
+    name: str
+    source: str
+    """Where its numbers come from, in the short names of presets.py. The meaning of a setting may name another one."""
+    settings: tuple[Setting, ...]
+
+
+def presets_named(name: str) -> list[Preset]:
+    """The preset network and the preset recipe of that name, of which there may be one or two.
+
+    Raises:
+        UserError: with the closest name if there is neither.
+    """
+    if name not in ARCHS and name not in RECIPES:
+        raise UserError(f"there is no network or recipe {name!r}", did_you_mean(name, [*ARCHS, *RECIPES]))
+    found = []
+    if name in ARCHS:
+        found.append(Preset("network", name, _source(name, recipe=False), tuple(_settings("arch", ARCHS[name]))))
+    if name in RECIPES:
+        found.append(Preset("recipe", name, _source(name, recipe=True), tuple(_settings("recipe", RECIPES[name]))))
+    return found
+
+
+def _source(name: str, recipe: bool) -> str:
+    topics = SOURCES[name]
+    if recipe:
+        return topics.get("recipe", topics["else"])
+    of_network = [source for topic, source in topics.items() if topic not in ("recipe", "views", "noise")]
+    return "; ".join(dict.fromkeys(of_network))
+
+
+def _settings(path: str, config: Any) -> Iterator[Setting]:
+    kind: type = type(config)
+    meanings = field_meanings(kind)
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{path}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _settings(name, value)
+        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            for number, layer in enumerate(value, 1):
+                yield from _settings(f"{name}{number}", layer)
+        elif field.name != "name":
+            default = None if field.default is dataclasses.MISSING else field.default
+            yield Setting(name, _plain(value), _plain(default), meanings.get(field.name, ""))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+@cache
+def field_meanings(config: type) -> dict[str, str]:
+    """Field -> the docstring below it in the source, on one line."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(definition, ast.ClassDef)
+    meanings = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        if (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)):
+            meanings[field.target.id] = " ".join(str(below.value.value).split())
+    return meanings

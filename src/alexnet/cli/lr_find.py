@@ -1,0 +1,95 @@
+"""The `lr-find` command: a short sweep of the learning rate, and the rate that it suggests."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.notes import say
+from alexnet.cli.app import (
+    IMAGE_FILE,
+    TRAIN_AND_EVALUATE,
+    Device,
+    Json,
+    OptionalInt,
+    PrecisionName,
+    Settings,
+    app,
+    check_output,
+)
+from alexnet.errors import require
+
+ROWS = 12
+"""Rows of the printed table."""
+
+
+@app.command(name="lr-find", group=TRAIN_AND_EVALUATE, sort_key=2)
+def lr_find(
+    data: str, /, *, arch: str | None = None, recipe: str | None = None, batch_size: OptionalInt = None,
+    settings: Settings = None, config: Path | None = None, like: Path | None = None, init: str | None = None,
+    freeze: str | None = None, low: Annotated[float, Parameter(name="--from")] = 1e-5,
+    high: Annotated[float, Parameter(name="--to")] = 10.0, steps: int = 100, seed: int = 0, device: Device = "auto",
+    precision: PrecisionName = "auto", out: Path | None = None, json_: Json = False,
+) -> None:
+    """Suggest a learning rate: train batch after batch at a rising rate, and find where the loss falls fastest.
+
+    Writes no run; the options mean what they mean for `alexnet train`.
+
+    Args:
+        data: As for `alexnet train`.
+        arch: Network. Default: paper, or that of --init.
+        recipe: Default: the network's own; with --init, finetune.
+        batch_size: Images in a batch. Default: the recipe's.
+        config: TOML file with the tables [arch] and [recipe].
+        like: Run whose network and recipe are taken.
+        init: Checkpoint or run whose weights the network starts from, or torchvision.
+        freeze: Layers that are not trained.
+        low: The first learning rate.
+        high: The last learning rate. The sweep ends before it where the loss diverges.
+        steps: Batches to train on.
+        seed: Seed of the initial weights and the order of the images.
+        out: Also write the curve as a figure: a .png or .svg file, or a name without ending for both.
+    """
+    if out is not None:
+        check_output(out, IMAGE_FILE)
+    set_allocator()
+    limit_openmp_spinning()
+
+    from alexnet import api
+    from alexnet._runtime.progress import Bar
+    from alexnet.training.lr_find import check_range, sweep
+
+    check_range(low, high, steps)
+    trainer = api.unstarted_run(
+        data, arch=arch, recipe=recipe, batch_size=batch_size, settings=settings or (), config=config, like=like,
+        init=init, freeze=freeze, seed=seed, device=device, precision=precision)
+    require(trainer.spec.recipe.optimizer == "sgd", "the recipe head has no learning rate to find", "leave it out")
+
+    with Bar("sweeping the learning rate", "steps") as bar:
+        measured = sweep(trainer, low, high, steps, on_progress=bar)
+    for finding in measured.findings:
+        say(f"warning: {finding}")
+    if json_:
+        print(json.dumps(asdict(measured), indent=2))
+    else:
+        rows = range(0, len(measured.rates), max(1, len(measured.rates) // ROWS))
+        print(f"{'learning rate':>13}  {'loss':>8}")
+        for step in [*rows[:-1], len(measured.rates) - 1]:
+            print(f"{measured.rates[step]:13.2e}  {measured.smoothed[step]:8.3f}")
+        print(f"the loss {'diverged at' if measured.diverged else 'was followed up to'} {measured.rates[-1]:.2g}, "
+              f"and was lowest at {measured.lowest:.2g}")
+        if measured.suggestion is not None:
+            print(f"suggested learning rate: {measured.suggestion:.2g}   (train with --lr {measured.suggestion:.2g}; "
+                  f"the recipe {trainer.spec.recipe.name} has {trainer.spec.recipe.learning_rate:g})")
+    if out is not None:
+        from alexnet.reproduce.figures.rate_sweep import rate_sweep
+        from alexnet.reproduce.figures.style import save_figure
+
+        for path in save_figure(rate_sweep(measured), out):
+            say(str(path))

@@ -1,0 +1,208 @@
+"""Check a data set before training on it (`alexnet check`): what it is, and what needs attention.
+
+Every image is decoded once (`data.scan`). With a trained network, labels are checked too (`label_check`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alexnet._runtime.progress import Bar
+from alexnet.architecture.overrides import Json
+from alexnet.data.catalog import Catalog
+from alexnet.data.duplicates import Duplicates, find_duplicates, find_exact_duplicates
+from alexnet.data.findings import Baseline, baseline, in_order, scan_findings
+from alexnet.data.packed import PackedDataset
+from alexnet.data.quarantine import Quarantined
+from alexnet.data.scan import UNKNOWN, Scan, scan
+from alexnet.data.summary import DataSummary, open_source, summarize
+from alexnet.data.url_images import is_url
+from alexnet.errors import Finding, require
+
+if TYPE_CHECKING:  # imports torch, which a check without a network does without
+    from alexnet.inference.label_check import LabelCheck
+
+INPUT_SIDE = 224
+"""Input of the paper's network, in pixels (§3.5)."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Widths and heights of the images, in pixels."""
+
+    median: tuple[int, int]
+    """Median width, and median height."""
+    smallest: tuple[int, int]
+    """Of the image with the shortest shorter side."""
+    largest: tuple[int, int]
+    """Of the image with the most pixels."""
+    known: int
+    """The number of images whose size is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck(DataSummary):
+    """What a data set is, and what was found in it."""
+
+    baseline: Baseline
+    """The errors of classifiers that look at no image, with which a network's error compares."""
+    findings: tuple[Finding, ...]
+    """What needs attention, the most harmful first."""
+    broken: tuple[Quarantined, ...]
+    """Images that cannot be decoded."""
+    sizes: Sizes | None
+    """None if no size is known."""
+    formats: dict[str, int]
+    """Images of each file format; empty if it is not known."""
+    duplicates: Duplicates | None
+    """None if the images were not compared."""
+    labels: LabelCheck | None
+    """Suspicious labels; None if no network was given."""
+    not_checked: tuple[str, ...]
+    """What could not be checked, and why."""
+    catalog: Catalog
+    """The images, in whose rows duplicates are."""
+    scan: Scan | None
+    """What was found in each image; None if they were not read."""
+
+    def to_json(self) -> dict[str, Json]:
+        """All that was found, as plain values."""
+        tree: dict[str, Any] = super().to_json() | {
+            "baseline": asdict(self.baseline), "findings": [asdict(finding) for finding in self.findings],
+            "sizes": asdict(self.sizes) if self.sizes else None, "formats": self.formats,
+            "broken": [asdict(image) for image in self.broken], "duplicates": None, "suspects": None,
+            "not_checked": list(self.not_checked)}
+        if self.duplicates:
+            tree["duplicates"] = [group.to_json(self.catalog) for group in self.duplicates.groups]
+        if self.labels:
+            tree |= {"suspects": [suspect.to_json() for suspect in self.labels.suspects],
+                     "suspects_method": self.labels.method}
+        return tree
+
+
+def check(
+    data: str | Path, *, labels: str | Path | None = None, run: str | Path | None = None, quick: bool = False,
+    side: int | None = None, device: str = "auto", workers: int | None = None, progress: bool = False,
+) -> DataCheck:
+    """Check what a data set is understood to be, and what needs attention before training on it.
+
+    Every image is decoded once; the result is kept in the user's cache. Nothing is written to the data.
+
+    Args:
+        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        labels: As for `alexnet.train`.
+        run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint.
+        quick: Read no image; count and list only.
+        side: Images with a shorter side below this are named. Default: the input of the run's network, else 224.
+        device: Of the network: `auto`, `cpu`, `cuda` or `cuda:1`.
+        workers: Threads that decode. Default: one for each core.
+        progress: Print notes and a progress bar on standard error.
+
+    Raises:
+        UserError: The data does not exist or has no classes, or the run is not a trained network.
+    """
+    require(not (run and quick), "a quick check reads no image, and labels are checked on images",
+            "leave out --quick or --run")
+    label_check, trained_side = _check_labels(data, labels, run, device, progress) if run else (None, None)
+    source = open_source(data, labels)
+    catalog, found, duplicates = Catalog(source), None, None
+    if not quick and not is_url(str(data)):
+        with Bar("checking", "images") if progress else nullcontext() as bar:
+            found = scan(catalog, workers=workers, on_progress=bar)
+        duplicates = find_duplicates(catalog, found)
+    elif isinstance(source, PackedDataset):
+        duplicates = find_exact_duplicates(catalog, catalog.packed_hashes_N)
+    broken = _broken(catalog, found)
+    findings = scan_findings(catalog, found, duplicates, broken, side or trained_side or INPUT_SIDE)
+    if label_check:
+        findings = in_order([*findings, *_label_findings(label_check)])
+    return DataCheck(
+        **vars(summarize(source, str(data))), baseline=baseline(catalog), findings=tuple(findings), broken=broken,
+        sizes=_sizes(found), formats=_formats(found), duplicates=duplicates, labels=label_check, catalog=catalog,
+        scan=found, not_checked=tuple(_not_checked(data, catalog, found, duplicates, quick, label_check)))
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+
+def _check_labels(
+    data: str | Path, labels: str | Path | None, run: str | Path, device: str, progress: bool,
+) -> tuple[LabelCheck, int]:
+    """The suspicious labels, and the side of the network's input."""
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.notes import say
+    from alexnet.data.open import open_or_stream
+    from alexnet.inference.label_check import check_labels
+    from alexnet.inference.predictor import load
+
+    model = load(run, choose_device(device))
+    packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent, labels=labels)
+    with Bar("features", "images") if progress else nullcontext() as bar:
+        return check_labels(model, packed, bar), model.preprocess.spec.crop
+
+
+def _silent(line: str) -> None:
+    """Print nothing."""
+
+
+def _label_findings(labels: LabelCheck) -> list[Finding]:
+    if not labels.suspects:
+        return []
+    first, count = labels.suspects[0], len(labels.suspects)
+    return [Finding("suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, "
+                    f"first of all {first.name}, labeled {first.label} and predicted {first.predicted} "
+                    f"({first.probability:.0%})",
+                    "look at the first ones; of the later ones most are right")]
+
+
+def _broken(catalog: Catalog, found: Scan | None) -> tuple[Quarantined, ...]:
+    if isinstance(catalog.source, PackedDataset):
+        return tuple(image for images in catalog.source.quarantined.values() for image in images)
+    return tuple(Quarantined(catalog.names_N[row], fault) for row, fault in found.broken.items()) if found else ()
+
+
+def _sizes(found: Scan | None) -> Sizes | None:
+    if found is None or not found.sizes_N2.any():
+        return None
+    sizes_N2 = found.sizes_N2[found.sizes_N2.min(1) > 0].astype(np.int64)
+
+    def size(row: int) -> tuple[int, int]:
+        return int(sizes_N2[row, 0]), int(sizes_N2[row, 1])
+
+    width, height = np.median(sizes_N2, 0).round().astype(int).tolist()
+    return Sizes((width, height), size(int(sizes_N2.min(1).argmin())), size(int(sizes_N2.prod(1).argmax())),
+                 len(sizes_N2))
+
+
+def _formats(found: Scan | None) -> dict[str, int]:
+    if found is None:
+        return {}
+    return {kind: count for kind, count in Counter(found.formats_N.tolist()).most_common() if kind != UNKNOWN}
+
+
+def _not_checked(
+    data: str | Path, catalog: Catalog, found: Scan | None, duplicates: Duplicates | None, quick: bool,
+    labels: LabelCheck | None,
+) -> list[str]:
+    """What could not be checked, and why: a sentence each."""
+    packed, missing = isinstance(catalog.source, PackedDataset), []
+    if packed:
+        missing.append("the original files are not in a packed folder: their sizes and formats are not known; check "
+                       f"the data that was packed, {catalog.source.source}")
+    if found is None and is_url(str(data)):
+        missing.append("the images at a URL were not read: near duplicates and blank images are not known")
+    elif found is None:
+        missing.append("the images were not read (--quick): "
+                       + ("" if packed else "broken images, exact duplicates, sizes, formats, ")
+                       + "near duplicates and blank images are not known")
+    if duplicates and not duplicates.complete:
+        missing.append("so many images look alike that not all pairs were compared: there may be more near duplicates")
+    if labels is None and not quick:
+        missing.append("labels were not checked: that takes a trained network, --run RUN")
+    return missing

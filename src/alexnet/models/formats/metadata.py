@@ -1,0 +1,111 @@
+"""Metadata of exported weights: network, input, class names, training images, in one JSON text, for a lossless import.
+
+.pth, ONNX and torch.export files carry `to_text`; the config.json of a Hugging Face folder has the same facts.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet.architecture.overrides import from_json, to_json
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.spec import Arch
+from alexnet.errors import UserError, require
+from alexnet.models.checkpoint import CalibrationJson, Checkpoint, ErrorsJson, StateJson
+from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, shape_of
+from alexnet.models.provenance import Provenance
+from alexnet.models.seen import SeenImages
+
+FORMAT = 1
+
+METADATA_KEY = "alexnet"
+"""Where a file has the text: a key of its metadata, or the stem of an extra file's name."""
+
+_BUFFERS = (".neighbors",)
+"""Endings of constants that a layer computes and does not store."""
+
+
+def facts(saved: Checkpoint) -> dict[str, Any]:
+    """Everything but the tensors and the hashes of the training images, as JSON values."""
+    return {
+        "format": FORMAT, "arch": to_json(saved.arch), "classes": list(saved.classes),
+        "class_names_known": saved.class_names_known, "recipe": to_json(saved.recipe) if saved.recipe else None,
+        "errors": saved.errors, "calibration": saved.calibration, "provenance": saved.provenance,
+        "trained_on": saved.training.get("source", "")}
+
+
+def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint:
+    """A checkpoint of `facts`, without weights and mean.
+
+    Raises:
+        KeyError, TypeError, ValueError: these are no such facts.
+    """
+    if tree["format"] != FORMAT:
+        raise ValueError(f"it has format {tree['format']}, and this version of alexnet reads format {FORMAT}")
+    arch = from_json(Arch, tree["arch"])
+    names = name_outputs(arch.classes, [str(name) for name in tree["classes"]])
+    names["class_names_known"] = bool(tree["class_names_known"])
+    training: StateJson = {"source": str(tree["trained_on"])}
+    return Checkpoint(
+        arch=arch, weights={}, mean_HWC=torch.empty(0), training=training, seen=seen,
+        recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, errors=ErrorsJson(**tree["errors"]),
+        calibration=CalibrationJson(**tree["calibration"]), provenance=Provenance(**tree["provenance"]), **names)
+
+
+def to_text(saved: Checkpoint) -> str:
+    """Everything but the weights, as ASCII."""
+    mean = {"shape": list(saved.mean_HWC.shape),
+            "float32": base64.b64encode(saved.mean_HWC.cpu().numpy().astype("<f4").tobytes()).decode()}
+    return json.dumps({**facts(saved), "mean": mean, "seen": saved.seen.to_text()})
+
+
+def restore(text: str, state: Mapping[str, Tensor], path: Path) -> Checkpoint:
+    """The checkpoint of an exported file.
+
+    Args:
+        text: what `to_text` wrote.
+        state: the weights in the file, under the network's own keys.
+        path: the file, for the errors.
+
+    Raises:
+        UserError: the text is damaged or of another version, or the weights are another network's.
+    """
+    try:
+        tree = json.loads(text)
+        saved = checkpoint_of_facts(tree, SeenImages.from_text(tree["seen"]))
+        values = np.frombuffer(base64.b64decode(tree["mean"]["float32"], validate=True), "<f4")
+        mean_HWC = torch.from_numpy(values.astype(np.float32).reshape(tree["mean"]["shape"]))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} does not describe a network of this package ({error})",
+                        "export it again with this version of alexnet") from error
+    check_mean(mean_HWC, saved.arch.input.side, path)
+    return replace(saved, weights=check_state_dict(state, saved.arch, path), mean_HWC=mean_HWC)
+
+
+def own_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's tensors among those of an exported program, under their own keys.
+
+    A program with preprocessing is a sequence of two: its second part is the network. Programs lack the number of
+    batches that batch normalization has seen, which no prediction needs.
+    """
+    own = {key.removeprefix("1."): tensor for key, tensor in state.items()
+           if key.removeprefix("1.").startswith(("features.", "classifier."))}
+    counters = {f"{key.rpartition('.')[0]}.num_batches_tracked": torch.tensor(0)
+                for key in own if key.endswith(".running_mean")}
+    return counters | {key: tensor for key, tensor in own.items() if not key.endswith(_BUFFERS)}
+
+
+def check_mean(mean_HWC: Tensor, side: int, path: Path) -> None:
+    """Raise UserError if a tensor is no mean of images of this side."""
+    require(mean_HWC.shape in ((1, 1, 3), (side, side, 3)) and mean_HWC.dtype == torch.float32
+            and bool(mean_HWC.isfinite().all()), f"{path}: mean_HWC is {shape_of(mean_HWC)} {dtype_of(mean_HWC)}, and "
+            f"images of {side} pixels need finite float32 of {side}x{side}x3 or 1x1x3")

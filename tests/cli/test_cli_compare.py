@@ -1,0 +1,88 @@
+"""`alexnet compare`: differing settings, and McNemar's test on images that no run has seen."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import SMALL, alexnet
+from sample_images import draw
+
+
+@pytest.fixture(scope="module")
+def other(class_folders, tmp_path_factory):
+    """A run of one epoch with another seed and learning rate."""
+    folder = tmp_path_factory.mktemp("other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        assert alexnet("train", class_folders, *SMALL, "--epochs", 1, "--seed", 7, "--lr", 0.0001,
+                       "--out", folder / "run") == 0
+    return folder / "run"
+
+
+def test_compare_tests_the_pair_on_the_same_images(run, other, class_folders, capsys):
+    assert alexnet("compare", run, other, class_folders, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["run"] for each in found["runs"]] == [str(run), str(other)]
+    settings = {row["name"]: row["values"] for row in found["settings"]}
+    assert settings["seed"] == [0, 7]
+    assert settings["recipe.learning_rate"][1] == 0.0001
+    assert settings["recipe.epochs"] == [6, 1]
+    assert not any(name.startswith(("arch.", "data.")) for name in settings)
+    (test,) = found["tests"]
+    errors = [each["top1_error"] for each in found["runs"]]
+    assert test["images"] == found["measured"]["images"] == 44
+    assert test["difference"] == pytest.approx(errors[0] - errors[1])
+    assert test["only_first_right"] - test["only_second_right"] == pytest.approx(44 * (errors[1] - errors[0]))
+    assert errors[0] < 0.2 < 0.5 < errors[1]  # six epochs against one at a tiny rate
+    assert test["significant"]
+    for each, name in zip(errors, (run, other), strict=True):
+        assert alexnet("evaluate", name, class_folders, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["top1_error"] == each
+
+
+def test_compare_says_in_words_what_the_test_says(run, other, class_folders, capsys):
+    assert alexnet("compare", run, run / "best", other, class_folders) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{run} is better, by" in printed
+    assert "after Holm's correction for 3 tests" in printed
+    assert "no difference is shown: +0.0 points" in printed
+    assert "measured: all 44 images, none seen in training" in printed
+    assert "points or more in 4 of 5 such tests" in printed
+
+
+def test_the_data_is_that_of_the_first_run_by_default(run, capsys):
+    assert alexnet("compare", run, run / "last", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["measured"]["images"] == 44
+
+
+def test_networks_of_other_sides_are_matched_by_the_images_content(run, tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    for label, name in enumerate(("ash", "birch", "cedar", "date palm")):
+        for split, count in (("train", 6), ("val", 5)):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(draw(rng, label, 48)).save(tmp_path / "data" / split / name / f"{number}.png")
+    larger = ["--arch", "small", "--set", "arch.input.side=48", "--set", "arch.input.crop=44", "--set",
+              "arch.conv.width=16"]
+    assert alexnet("train", tmp_path / "data", *larger, "--epochs", 1, "--out", tmp_path / "larger") == 0
+    capsys.readouterr()
+    assert alexnet("compare", run, tmp_path / "larger", tmp_path / "data", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tests"][0]["images"] == 20
+    # In the other order, and on the training images of one of them: they are left out.
+    shutil.copytree(tmp_path / "data" / "train", tmp_path / "seen")
+    shutil.copy(tmp_path / "data" / "val" / "ash" / "0.png", tmp_path / "seen" / "ash" / "new.png")
+    assert alexnet("compare", run, tmp_path / "larger", tmp_path / "seen", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["measured"]["trained_on"] == 24
+
+
+def test_one_run_and_data_that_is_gone_are_refused(run, tmp_path, capsys):
+    assert alexnet("compare", run) == 2
+    assert "at least two runs" in capsys.readouterr().err
+    alone = shutil.copytree(run / "best", tmp_path / "alone")
+    assert alexnet("compare", alone, run) == 2
+    assert "name the data after the runs" in capsys.readouterr().err

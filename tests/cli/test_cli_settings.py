@@ -1,0 +1,141 @@
+"""Where network and recipe come from: --like, --config, `list NAME`, `explain RUN`; and errors that name the option."""
+
+import json
+import re
+import shutil
+from dataclasses import fields
+
+import pytest
+
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.settings import field_meanings
+from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
+from command_line import SMALL, alexnet
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--batch-size", "0"], "--batch-size 0 must be at least 1"),
+    (["--epochs", "0"], "--epochs 0 must be at least 1"),
+    (["--lr", "inf"], "--lr inf must be a positive number"),
+    (["--weight-decay", "-1"], "--weight-decay -1.0 must be at least 0"),
+    (["--seed", "-1"], "--seed -1 must be 0 or more"),
+    (["--micro-batch", "1"], "--micro-batch 1 must be at least 2 images"),
+    (["--workers", "-1"], "--workers -1 must be 0 or more"),
+    (["--save-minutes", "-1"], "--save-minutes -1.0 must be 0 or more"),
+    (["--timeout", "0"], "--timeout 0 must be more than 0 seconds"),
+    (["--set", "recipe.batch_size=0"], "recipe.batch_size 0 must be at least 1"),
+    (["--set", "recipe.freeze=conv"], "recipe.freeze conv without --init"),
+])
+def test_an_impossible_value_is_reported_under_the_option_that_set_it(class_folders, tmp_path, capsys, options, words):
+    small = [word for word in SMALL if word != "recipe.batch_size=16"][:-1]
+    assert alexnet("train", class_folders, *small, *options, "--out", tmp_path / "run") == 2
+    assert f"alexnet: {words}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+# --- --like and --config ---
+
+def config_of(run):
+    return json.loads((run / "config.json").read_text())
+
+
+def test_like_takes_network_and_recipe_of_a_run_and_not_its_weights(run, class_folders, tmp_path):
+    out = tmp_path / "again"
+    assert alexnet("train", class_folders, "--like", run, "--epochs", 1, "--set", "arch.dropout=0.25", "--out",
+                   out) == 0
+    then, now = config_of(run), config_of(out)
+    assert now["arch"] == then["arch"] | {"dropout": 0.25}
+    assert now["recipe"] == then["recipe"] | {"epochs": 1}
+    assert "init" not in json.loads((out / "last" / "checkpoint.json").read_text())["provenance"]
+
+
+@pytest.mark.parametrize("options", [["--arch", "small"], ["--recipe", "modern"]])
+def test_like_with_another_network_or_recipe_is_refused(run, class_folders, tmp_path, capsys, options):
+    assert alexnet("train", class_folders, "--like", run, *options, "--out", tmp_path / "run") == 2
+    assert "--like already names the network and the recipe; leave out --arch and --recipe" in capsys.readouterr().err
+
+
+def test_a_configuration_file_sets_what_options_would(class_folders, tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_text('[arch]\npreset = "small"\ninput.side = 32\ninput.crop = 28\nconv.width = 16\nactivation = "tanh"\n'
+                    '[recipe]\npreset = "torchvision"\nepochs = 3\nbatch_size = 16\ndrop_epochs = [1, 2]\n')
+    out = tmp_path / "run"
+    assert alexnet("train", class_folders, "--config", file, "--epochs", 1, "--set", "recipe.batch_size=20", "--out",
+                   out) == 0
+    config = config_of(out)
+    network = config["arch"]
+    assert (network["name"], network["activation"], network["input"]["side"]) == ("small", "tanh", 32)
+    assert [conv["width"] for conv in config["arch"]["conv"]] == [16] * 5
+    recipe = config["recipe"]
+    assert (recipe["name"], recipe["epochs"], recipe["batch_size"], recipe["drop_epochs"], recipe["weight_decay"]) == (
+        "torchvision", 1, 20, [1, 2], 1e-4), "options precede the file"
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ("[recipe\n", "is not a TOML file"), ("[recpie]\nepochs = 1\n", "has the key 'recpie'; did you mean recipe?"),
+    ('arch = "small"\n', "arch is not a table; write [arch] and, below it, preset = 'small'"),
+    ("[recipe]\nepochs = \"many\"\n", "recipe.epochs: 'many' is not a whole number"),
+    ("[recipe]\nepoch = 3\n", "did you mean recipe.epochs?"),
+    ("[arch]\npreset = 3\n", "preset of [arch] is not a name"),
+    ("[recipe]\nepochs = 2026-01-01\n", "is not a whole number"),
+])
+def test_a_wrong_configuration_file_is_refused_in_a_sentence(class_folders, tmp_path, capsys, content, words):
+    (tmp_path / "recipe.toml").write_text(content)
+    assert alexnet("train", class_folders, "--config", tmp_path / "recipe.toml", "--out", tmp_path / "run") == 2
+    assert words in capsys.readouterr().err
+    assert alexnet("train", class_folders, "--config", tmp_path / "none.toml") == 2
+    assert "none.toml is not a file" in capsys.readouterr().err
+
+
+# --- list and explain ---
+
+def test_list_shows_every_setting_of_a_recipe_with_its_meaning(capsys):
+    assert alexnet("list", "modern", "--json") == 0
+    (preset,) = json.loads(capsys.readouterr().out)
+    assert (preset["kind"], preset["name"], preset["source"]) == ("recipe", "modern", "this project")
+    settings = {setting["path"]: setting for setting in preset["settings"]}
+    assert settings.keys() == {f"recipe.{field.name}" for field in fields(Recipe) if field.name != "name"}
+    assert settings["recipe.learning_rate"] == {
+        "path": "recipe.learning_rate", "value": 0.1, "default": 0.01, "meaning": "Initial learning rate (§5: 0.01)."}
+    assert alexnet("list", "modern") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"recipe\.learning_rate +0\.1 +0\.01 +Initial learning rate", printed)
+
+
+def test_list_shows_network_and_recipe_where_both_have_the_name(capsys):
+    assert alexnet("list", "paper", "--json") == 0
+    network, recipe = json.loads(capsys.readouterr().out)
+    assert (network["kind"], recipe["kind"]) == ("network", "recipe")
+    assert {setting["path"]: setting["value"] for setting in network["settings"]}["arch.conv1.kernel"] == 11
+    assert alexnet("list", "papr") == 2
+    assert "there is no network or recipe 'papr'; did you mean paper?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", [Recipe, Arch, InputSpec, Conv, Dense, LRN])
+def test_every_field_of_a_configuration_has_a_meaning(config):
+    assert field_meanings(config).keys() == {field.name for field in fields(config)}
+    assert all(meaning.endswith(".") for meaning in field_meanings(config).values())
+
+
+def test_explain_takes_a_run_a_checkpoint_and_compares_them(run, tmp_path, capsys):
+    assert alexnet("explain", run, "--json") == 0
+    explained = json.loads(capsys.readouterr().out)
+    assert (explained["arch"], explained["input"]) == ("small", [3, 28, 28])
+    assert alexnet("explain", run / "best") == 0
+    assert "conv1" in capsys.readouterr().out
+    assert alexnet("explain", "small", "--diff", run, "--json") == 0
+    differences = json.loads(capsys.readouterr().out)["differences"]
+    found = {(each["where"], each["what"]): each["values"] for each in differences}
+    assert found["conv1", "filters"] == ["48", "16"]
+    assert found["recipe", "batch size"] == ["128", "16"]
+    assert alexnet("explain", tmp_path) == 2
+    assert "is not a checkpoint" in capsys.readouterr().err
+
+
+def test_shell_completion_can_be_installed(capsys):
+    from alexnet.cli.app import app
+
+    script = app.generate_completion(shell="bash")
+    assert "lr-find" in script
+    assert "--batch-size" in script
+    assert shutil.which("bash") is None or "complete" in script

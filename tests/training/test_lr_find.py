@@ -1,0 +1,67 @@
+"""`lr-find`: the suggestion on curves with a known shape, what the command prints, and that it writes no run."""
+
+import json
+import math
+
+import pytest
+
+from alexnet.architecture.presets import recipe
+from alexnet.training.build import build
+from alexnet.training.lr_find import judge, sweep
+from alexnet.training.spec import RunSpec
+from command_line import SMALL, alexnet
+
+RATES = [10 ** (-4 + 0.1 * step) for step in range(51)]
+"""From 1e-4 to 10."""
+
+
+def test_the_suggestion_is_where_the_loss_falls_fastest():
+    losses = [2.0 - 1 / (1 + math.exp(-3 * (math.log10(rate) + 2))) + (rate > 0.3) * 5 * math.log10(rate / 0.3)
+              for rate in RATES]  # a step down around 0.01, and a rise from 0.3 on
+    found = judge(RATES, losses, losses, diverged=True)
+    assert found.suggestion == pytest.approx(0.01, rel=0.3)
+    assert 0.05 < found.lowest < 0.5
+    assert not found.findings
+
+
+def test_without_a_fall_it_is_a_tenth_of_the_rate_at_which_the_loss_diverged_and_this_is_said():
+    found = judge(RATES, [2.0] * 50 + [9.0], [2.0] * 50 + [9.0], diverged=True)
+    assert found.suggestion == pytest.approx(1.0)
+    assert [finding.kind for finding in found.findings] == ["loss_did_not_fall"]
+
+
+def test_a_loss_that_never_moves_gives_no_suggestion():
+    found = judge(RATES, [2.0] * 51, [2.0] * 51, diverged=False)
+    assert found.suggestion is None
+    assert "did not fall by 2% at any rate from 0.0001 to 1e+01" in str(found.findings[0])
+
+
+def test_the_sweep_ends_where_the_loss_diverges(packed, tiny, tmp_path, one_thread):
+    trainer = build(RunSpec(packed, tiny, recipe("modern"), tmp_path / "run"))
+    measured = sweep(trainer, 1e-4, 1e4, 60)
+    assert measured.diverged
+    assert len(measured.rates) < 60
+    assert measured.rates[0] == 1e-4
+    assert measured.rates[1] == pytest.approx(1e-4 * 10 ** (8 / 59))
+    assert 1e-3 < measured.suggestion < 10
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_prints_a_rate_and_writes_only_the_figure(class_folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert alexnet("lr-find", class_folders, *SMALL, "--steps", 40, "--out", "curve.png") == 0
+    assert "suggested learning rate: " in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "curve.png"}
+    assert alexnet("lr-find", class_folders, *SMALL, "--steps", 40, "--json") == 0
+    assert {"rates", "losses", "smoothed", "suggestion"} < json.loads(capsys.readouterr().out).keys()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--from", 1, "--to", 0.1], "the rates 1 to 0.1 do not rise from above 0"),
+    (["--steps", 3], "3 steps are too few for a curve; give --steps 20 or more"),
+    (["--out", "curve.gif"], "curve.gif ends in .gif"),
+])
+def test_impossible_options_are_refused_before_the_data_is_opened(capsys, options, words):
+    assert alexnet("lr-find", "nowhere", *options) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,184 @@
+"""A run's folder: foreign files stay, a resumed run says what changes, and a useless or diverged run says so."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alexnet.architecture.recipe import Recipe
+from alexnet.errors import UserError
+from alexnet.inference.metrics import Errors
+from alexnet.interpret.health import result_findings
+from alexnet.models import checkpoint
+from alexnet.training.advice import epochs_finding, few_images_finding
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
+from alexnet.training.state import Diverged, State
+from command_line import SMALL, alexnet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = Recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, schedule="linear", decay_biases=False)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def warnings_of(run: Path) -> list[dict]:
+    events = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    return [event for event in events if event["event"] == "warning"]
+
+
+# --- Files of others ---
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(("name", "content"), [
+    ("config.json", '{"editor": "tabs"}'), ("config.json", "not JSON"), ("config.json", "[1]"),
+    ("log.jsonl", '{"event": "user_logged_in", "user": 7}\n'), ("log.jsonl", "2026-01-01 started\n"),
+    ("report.html", "<p>mine</p>"), ("best/weights.safetensors", "x"), ("tensorboard/events", "x")])
+def test_a_file_that_no_run_wrote_is_named_and_stays(packed, tiny, tmp_path, name, content, resume):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    first = tmp_path / "out" / Path(name).parts[0]
+    with pytest.raises(UserError) as refused:
+        build(RunSpec(packed, tiny, QUICK, tmp_path / "out", resume=resume))
+    assert str(refused.value) == (
+        f"{first} was not written by `alexnet train`, which would overwrite it; choose another --out")
+    assert path.read_text() == content
+
+
+def test_a_folder_with_other_files_is_trained_in(packed, tiny, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path)).fit()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_was_killed_before_its_first_event_is_started_again(packed, tiny, tmp_path):
+    """It left config.json and an empty log."""
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run")).fit()
+    for name in ("best", "last", "tensorboard"):
+        shutil.rmtree(tmp_path / "run" / name)
+    (tmp_path / "run" / "log.jsonl").write_text("")
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run", resume=True)).fit()
+    assert checkpoint.load(tmp_path / "run").training["epoch"] == 1
+
+
+# --- Divergence ---
+
+def diverge(packed, tiny, out: Path, step: int) -> Diverged:
+    run = build(RunSpec(packed, tiny, QUICK, out, save_minutes=0.0 if step > 1 else 10.0))
+
+    def poison(event):
+        if event["event"] == "step" and event["step"] == step:
+            run.network.named_layer("conv1").weight.data.fill_(math.nan)
+
+    run.on_event = poison
+    with pytest.raises(Diverged) as stopped:
+        run.fit()
+    return stopped.value
+
+
+def test_a_run_that_diverged_without_a_checkpoint_is_not_called_resumable(packed, tiny, tmp_path):
+    out = tmp_path / "run"
+    assert f"(no checkpoint was written, so {out} cannot be resumed)" in str(diverge(packed, tiny, out, 1))
+    with pytest.raises(UserError, match="diverged before its first checkpoint, after step 2: there is nothing to "
+                       "resume; choose another --out, and lower the learning rate"):
+        build(RunSpec(packed, tiny, QUICK, out))
+
+
+def test_a_run_that_diverged_later_names_its_checkpoint(packed, tiny, tmp_path):
+    out = tmp_path / "run"
+    assert f"({out / 'last'} is of step 3, before that)" in str(diverge(packed, tiny, out, 4))
+    assert checkpoint.load(out / "last").training["step"] == 3
+
+
+# --- Resuming for more epochs ---
+
+@pytest.mark.parametrize(("schedule", "rates"), [
+    ("linear", "from 0 to 0.05"), ("cosine", "from 0 to 0.05"), ("poly", "from 0 to 0.025"), ("constant", None),
+    ("plateau", None), ("steps", None)])
+def test_more_epochs_are_reported_where_they_change_the_learning_rate(schedule, rates):
+    """After 4 of 4 epochs with a rate of 0.1, going on to 8: linear and cosine are halfway, poly is at a quarter."""
+    before = Recipe("r", epochs=4, learning_rate=0.1, schedule=schedule, drop_epochs=(2,))
+    found = epochs_finding(before, replace(before, epochs=8), State(0, "", "", "fp32", step=40, epoch=4), 10)
+    assert (found is None) == (rates is None)
+    assert found is None or f"the learning rate changes {rates} after 4 epochs" in found.problem
+
+
+def test_a_stretched_schedule_is_printed_logged_once_and_the_commands_are_all_in_the_report(
+        class_folders, tmp_path, monkeypatch, capsys):
+    out, options = tmp_path / "run", ["--out", str(tmp_path / "run")]
+
+    def train(*arguments):
+        monkeypatch.setattr("sys.argv", ["alexnet", "train", "PHOTOS", *arguments, *options])
+        assert alexnet("train", class_folders, *arguments, *options) == 0
+        return capsys.readouterr().err
+
+    assert "is stretched" not in train(*SMALL, "--recipe", "modern", "--epochs", "1")
+    assert "is stretched" not in train("--resume")
+    assert "warning: the run was begun with --epochs 1 and goes on with 2: the schedule `linear` is stretched" in train(
+        "--resume", "--epochs", "2")
+    assert "is stretched" not in train("--resume", "--epochs", "2")
+    assert [event["kind"] for event in warnings_of(out)].count("schedule_changed") == 1
+    config = json.loads((out / "config.json").read_text())
+    assert config["command"].split()[-4:] == ["--epochs", "1", *options]
+    assert config["resumed"] == [f"alexnet train PHOTOS --resume --epochs 2 --out {out}"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    first, second = page.index("--epochs 1 --out"), page.index("alexnet train PHOTOS --resume --epochs 2 --out")
+    assert first < second < page.index(f"alexnet evaluate {out}/last")
+    assert "top-5 error</th>" not in page, "of four classes, the top-5 error is always 0"
+
+
+# --- What a run says of its data and its result ---
+
+def test_a_batch_larger_than_the_data_is_reported(packed, tiny, tmp_path):
+    events = []
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1, batch_size=128), tmp_path / "run"),
+          on_event=events.append).fit()
+    (found,) = [event for event in events if event["event"] == "warning" and event["kind"] == "batch_exceeds_data"]
+    assert "the batch size 128 exceeds the 120 training images, so each epoch is a single step" in found["problem"]
+    assert found["remedy"] == "give a smaller one, such as --batch-size 30"
+    assert "batch_exceeds_data" in [event["kind"] for event in warnings_of(tmp_path / "run")]
+    assert not build(RunSpec(packed, tiny, replace(QUICK, batch_size=120), tmp_path / "other")).findings
+
+
+@pytest.mark.parametrize(("wrong", "loss", "counts", "kinds"), [
+    # Always answering the largest class errs on 50 of 100. Wilson's interval of 45 of 100 is 35.6% to 54.8%.
+    (45, 1.0, (50, 30, 20), ["no_better_than_largest_class"]),
+    (70, 9.0, (50, 30, 20), ["no_better_than_largest_class"]),
+    # Of 39 of 100: 30.0% to 48.8%, below 50%.
+    (39, 1.0, (50, 30, 20), []),
+    (39, 1.2, (50, 30, 20), ["loss_above_uniform"]),  # ln 3 = 1.099
+    # 1 of 6: 3.0% to 56.4%; 6 images cannot tell it from 50%.
+    (1, 0.5, (3, 2, 1), ["few_validation_images"]),
+    (3, 0.5, (3, 2, 1), ["no_better_than_largest_class"]),
+    (0, 0.1, (100, 100), []),
+])
+def test_a_useless_result_is_told_from_a_useful_one(wrong, loss, counts, kinds):
+    assert [finding.kind for finding in result_findings(wrong, loss, counts, len(counts))] == kinds
+
+
+def test_a_useless_run_says_so_at_the_end_with_the_remedy(packed, tiny, tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, 44 * 1.5, 32, 0))
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run"), on_event=events.append).fit()
+    assert [event["event"] for event in events[-2:]] == ["warning", "end"]
+    assert events[-2]["kind"] == "no_better_than_largest_class"
+    assert "always answering the largest class has 75.0%" in events[-2]["problem"]
+    assert all(word in events[-2]["remedy"] for word in ("--lr", "lr-find", "--arch small", "--init"))
+    assert warnings_of(tmp_path / "run")[-1]["kind"] == "no_better_than_largest_class"
+
+
+def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp_path, trained):
+    spec = RunSpec(packed, tiny, QUICK, tmp_path / "run")
+    found = few_images_finding(spec)
+    assert found is not None
+    assert "120 training images (30 a class on average, 30 in the smallest) are few" in found.problem
+    assert "--init torchvision" in found.remedy
+    assert few_images_finding(replace(spec, init=checkpoint.load(trained))) is None
