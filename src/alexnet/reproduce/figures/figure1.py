@@ -27,7 +27,7 @@ def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
     Raises:
         UserError: a run is named twice, is no run, or has no finished epoch.
     """
-    resolved = [os.path.realpath(run) for run in runs]
+    resolved = [Path(os.path.realpath(run)) for run in runs]
     for number, run in enumerate(resolved):
         require(run not in resolved[:number], f"{runs[number]} is given twice", "name each run once")
     curves = [_training_curve(run) for run in runs]
