@@ -150,17 +150,25 @@ def test_the_option_names_a_table_anywhere_or_within_an_archive(tmp_path: Path):
         open_dataset(tmp_path / "trees", labels="none.csv")
 
 
+def xray(root: Path, *folders: str) -> Path:
+    """Four images in each folder; the table labels every second one `ill`."""
+    trees(root, folders, 4)
+    (root / "Data_Entry.csv").write_text("Image,Finding,label\n" + "".join(
+        f"{folder}/{number:03}.jpg,x,{'ill' if number % 2 else 'well'}\n" for folder in folders for number in range(4)))
+    return root
+
+
 def test_a_table_that_contradicts_class_folders_is_not_chosen_in_silence(tmp_path: Path):
-    root = trees(tmp_path / "xray", ("images_001", "images_002"), 4)
-    rows = [f"{number:03}.jpg" for number in range(4)]
-    table = "Image,Finding,label\n" + "".join(
-        f"{folder}/{name},x,{'ill' if number % 2 else 'well'}\n" for folder in ("images_001", "images_002")
-        for number, name in enumerate(rows))
-    (root / "Data_Entry.csv").write_text(table)
+    root = xray(tmp_path / "xray", "berlin", "paris")
     with pytest.raises(ValueError, match=r"add --labels Data_Entry\.csv to use the table, or --labels folders"):
         open_dataset(root)
     assert open_dataset(root, labels="Data_Entry.csv").classes == ("ill", "well")
-    assert open_dataset(root, labels="folders").classes == ("images_001", "images_002")
+    assert open_dataset(root, labels="folders").classes == ("berlin", "paris")
+
+
+def test_a_table_labels_images_in_folders_that_are_no_classes(tmp_path: Path):
+    """NIH's chest X-rays are in images_001/ to images_012/."""
+    assert open_dataset(xray(tmp_path / "xray", "images_001", "images_002")).classes == ("ill", "well")
 
 
 def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
