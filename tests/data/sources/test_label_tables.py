@@ -125,7 +125,8 @@ def test_kaggle_has_a_table_for_the_training_images_and_a_form_for_predictions(t
     assert all(name.startswith("train/") for name in labels(dataset))
     assert "left out: 2 images without a label, such as test/x0.jpg" in said(dataset)
     assert "not used: sample_submission.csv is a form for predictions" in said(dataset)
-    assert "ignored: ./ (.csv, 1 file)" in said(dataset)  # the form, and not the table that is used
+    # The form, and not the table that is used.
+    assert "ignored: ./ (.csv, 1 file), ./ (images without a label, 2 files)" in said(dataset)
 
 
 def test_the_same_numbers_in_train_and_test_mean_the_training_images(tmp_path: Path):
