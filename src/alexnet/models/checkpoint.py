@@ -16,13 +16,12 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -92,11 +91,10 @@ class PlateauJson(TypedDict):
 
 
 class StateJson(TypedDict, total=False):
-    """`training.state.State`, which documents the fields. Imported weights have at most `source`."""
+    """`training.state.State`, which documents the fields."""
 
     seed: int
     data: str
-    source: str
     precision: str
     step: int
     epoch: int
@@ -236,7 +234,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFile:
     """Write the hashes of the seen images, unless the folder has them: a run's are the same at each of its saves."""
-    data = safetensors.torch.save(seen_tensors(seen))
+    data = safetensors.torch.save(seen.to_tensors())
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"seen-{digest[:8]}.safetensors"
     if not (path.is_file() and path.read_bytes() == data):  # a damaged file is written again
@@ -283,18 +281,6 @@ def _delete_unnamed(folder: Path, candidates: list[Path]) -> None:
     for path in candidates:
         if path.name not in named:
             path.unlink(missing_ok=True)
-
-
-def seen_tensors(seen: SeenImages) -> dict[str, Tensor]:
-    """The hashes of the seen images as int64, a type that every reader of safetensors knows."""
-    return {"trained": torch.from_numpy(seen.trained.view(np.int64)),
-            "selected_on": torch.from_numpy(seen.selected_on.view(np.int64))}
-
-
-def seen_of_tensors(tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> SeenImages:
-    """The inverse of `seen_tensors`, with `SeenImages.unknown`. Raises KeyError if one of them is missing."""
-    trained, selected_on = (tensors[name].numpy().view(np.uint64) for name in ("trained", "selected_on"))
-    return SeenImages(trained, selected_on, unknown)
 
 
 # --- Load -------------------------------------------------------------------------------------------------------------
@@ -369,7 +355,7 @@ def _read_seen(folder: Path, head: _Head) -> SeenImages:
     except DamagedCheckpointError as error:
         warnings.warn(f"{error.problem}; so it is not known which images the network was trained on", stacklevel=1)
         return SeenImages.not_recorded(f"the weights in {folder}")
-    return seen_of_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
+    return SeenImages.from_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
 
 
 def _read_head(path: Path) -> _Head:

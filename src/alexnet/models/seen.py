@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from alexnet.data.content import distinct_hashes
 from alexnet.errors import UserError
 
 _TEXT_FORMAT = "seen1"
+_TENSORS = ("trained", "selected_on")
 
 
 def _no_images() -> NDArray[np.uint64]:
@@ -50,6 +54,17 @@ class SeenImages:
     def not_recorded(cls, weights: str = "these weights") -> Self:
         """Of weights whose training images nobody has recorded. `weights` names them for the user."""
         return cls(unknown=(weights,))
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The hashes as int64 tensors, a type that every reader of safetensors knows. They lack `unknown`."""
+        return {name: torch.from_numpy(getattr(self, name).view(np.int64)) for name in _TENSORS}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> Self:
+        """The inverse of `to_tensors`. Raises KeyError if one of them is missing."""
+        trained, selected_on = (distinct_hashes(tensors[name].to(torch.int64).flatten().numpy().view(np.uint64))
+                                for name in _TENSORS)
+        return cls(trained, selected_on, unknown)
 
     def to_text(self) -> str:
         """One line of ASCII for the metadata of other file formats: 11 characters an image."""

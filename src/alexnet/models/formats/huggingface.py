@@ -12,7 +12,7 @@ import torch
 
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
-from alexnet.models.checkpoint import Checkpoint, seen_of_tensors, seen_tensors
+from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.formats.training_checkpoint import parse_safetensors
@@ -34,7 +34,7 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
             f"{folder} holds something else", "name a new folder")
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.weights.items()}
     files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
-             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **seen_tensors(saved.seen)})}
+             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **saved.seen.to_tensors()})}
     config = facts(saved)
     config |= {
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
@@ -82,7 +82,7 @@ def read_huggingface(folder: Path) -> Checkpoint:
     require({"trained", "selected_on"} <= beside.keys(), f"{folder / MEAN} does not say which images the network was "
             "trained on", "export it again with this version of alexnet")
     return replace(saved, weights=check_state_dict(weights, saved.arch, folder / WEIGHTS), mean_HWC=mean_HWC,
-                   seen=seen_of_tensors(beside, unknown))
+                   seen=SeenImages.from_tensors(beside, unknown))
 
 
 # --- The model card ---------------------------------------------------------------------------------------------------
