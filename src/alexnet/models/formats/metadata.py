@@ -20,7 +20,7 @@ from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
-from alexnet.models.checkpoint import Checkpoint, ErrorsJson
+from alexnet.models.checkpoint import CalibrationJson, Checkpoint, ErrorsJson
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, shape_of
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
@@ -39,7 +39,7 @@ def facts(saved: Checkpoint) -> dict[str, Any]:
     return {
         "format": FORMAT, "arch": to_json(saved.arch), "classes": list(saved.classes),
         "class_names_known": saved.class_names_known, "recipe": to_json(saved.recipe) if saved.recipe else None,
-        "errors": saved.errors, "provenance": saved.provenance}
+        "errors": saved.errors, "calibration": saved.calibration, "provenance": saved.provenance}
 
 
 def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint:
@@ -56,7 +56,7 @@ def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint
     return Checkpoint(
         arch=arch, weights={}, mean_HWC=torch.empty(0), seen=seen,
         recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, errors=ErrorsJson(**tree["errors"]),
-        provenance=Provenance(**tree["provenance"]), **names)
+        calibration=CalibrationJson(**tree["calibration"]), provenance=Provenance(**tree["provenance"]), **names)
 
 
 def to_text(saved: Checkpoint) -> str:
