@@ -94,6 +94,12 @@ def test_a_column_of_splits(tmp_path: Path):
     assert dataset.held_out == 0
 
 
+def test_a_column_of_validation_images_as_fastai_has_it(tmp_path: Path):
+    table = "name,label,is_valid\na1.jpg,ash,False\nb1.jpg,birch,False\na2.jpg,ash,True\n"
+    dataset = open_dataset(with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg", "a2.jpg"))
+    assert per_split(dataset) == {"train": ["a1.jpg", "b1.jpg"], "val": ["a2.jpg"]}
+
+
 def test_roboflow_has_a_one_hot_table_in_each_split(tmp_path: Path):
     root = tmp_path / "rocks"
     for split in ("train", "valid", "test"):
@@ -186,13 +192,20 @@ def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
     ("file_name,class,species\na1.jpg,x,ash\nb1.jpg,x,birch\nb2.jpg,y,birch\n", r"several columns .*class, species"),
     ("file_name\na1.jpg\nb1.jpg\n", r"labels\.csv has no column of labels \(columns: file_name\)"),
     ("file_name,label\nx.jpg,ash\ny.jpg,birch\n", r"no column that names images of the data \(columns: file_name"),
-    ("file_name,label\na1.jpg,ash\na1.jpg,birch\n", r"labels\.csv labels a1\.jpg twice: 'ash' and 'birch'"),
+    ("file_name,label\na1.jpg,ash\na1.jpg,birch\n", r"labels\.csv names a1\.jpg twice: 'ash', and 'birch'"),
     ("file_name,label\na1.jpg,ash\nb1.jpg,ash\n", r"holds one class, 'ash'"),
     ("file_name,label\na1.jpg,Ash\nb1.jpg,ash\nb2.jpg,oak\n", r"'Ash' and 'ash' differ in upper and lower case only"),
     ("file_name,label\na1.jpg,ash,\nb1.jpg,birch\n", r"labels\.csv, row 2, has 3 cells and the header has 2"),
     ("file_name,label\n", r"labels\.csv holds no rows"), ("", r"labels\.csv holds no rows"),
     ("file_name,label\na1.jpg,a\0b\n", r"labels\.csv is not a table of text"),
-    ("file_name,label,split\na1.jpg,ash,train\nb1.jpg,birch,somewhere\n", "")])
+    ("file_name,label,split\na1.jpg,ash,train\nb1.jpg,birch,somewhere\n",
+     r"labels\.csv has 'somewhere' in its column 'split', which is no split; use train, val and test"),
+    ("file_name,label,is_valid\na1.jpg,ash,True\nb1.jpg,birch,maybe\n", r"has 'maybe' in its column 'is_valid'"),
+    ("file_name,label,split\na1.jpg,ash,train\na1.jpg,ash,val\n", r"a1\.jpg twice: 'ash' in train, and 'ash' in val"),
+    ("file_name,label,set\na1.jpg,ash,x\nb1.jpg,birch,y\n", ""),  # no column of splits
+    ("file_name,image,label\na1.jpg,b1.jpg,ash\nb1.jpg,b2.jpg,birch\n", ""),  # `file_name` is exact
+    ("image,path,label\na1.jpg,b1.jpg,ash\nb1.jpg,b2.jpg,birch\n", r"several columns that name images: image, path"),
+    ("id,image,label\na1,a1.jpg,ash\nb1,b1.jpg,birch\n", "")])  # both name the same images
 def test_tables_that_are_unclear_are_refused_with_the_remedy(tmp_path: Path, table: str, problem: str):
     root = with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg", "b2.jpg")
     if problem:
@@ -200,6 +213,13 @@ def test_tables_that_are_unclear_are_refused_with_the_remedy(tmp_path: Path, tab
             open_dataset(root, labels=root / "labels.csv")
     else:
         assert len(open_dataset(root, labels=root / "labels.csv").classes) == 2
+
+
+def test_a_column_of_captions_or_numbers_is_no_column_of_classes(tmp_path: Path):
+    table = "file_name,caption\n" + "".join(f"{number}.jpg,a tree {number}\n" for number in range(30))
+    root = with_table(tmp_path / "x", table, *(f"{number}.jpg" for number in range(30)))
+    with pytest.raises(ValueError, match=r"has 30 different labels for 30 images in .caption., so these are no"):
+        open_dataset(root)
 
 
 def test_a_name_that_may_mean_two_images_is_refused(tmp_path: Path):

@@ -26,6 +26,9 @@ class LabeledImage:
     split: str = ""
     """`train`, `val` or `test`; "" if no split is stated."""
 
+    def describe(self) -> str:
+        return f"{self.label!r} in {self.split}" if self.split else repr(self.label)
+
 
 def image_files(tree: FileTree) -> list[str]:
     """The files that count as images, without those of operating systems and of alexnet itself."""
