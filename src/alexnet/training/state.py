@@ -11,7 +11,7 @@ from typing import cast
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import Finding, UserError
-from alexnet.models.checkpoint import StateJson
+from alexnet.models.checkpoint_json import StateJson
 from alexnet.training.schedule import Plateau
 
 
