@@ -64,8 +64,8 @@ class Selection:
     def describe(self) -> str:
         """One line for the user, such as "measured: 6 of 60 images; the network was trained on the other 54"."""
         network = "the network was" if self.networks == 1 else "at least one of the networks was"
-        count = f"all {self.available:,} images" if len(self.indices) == self.available else (
-            f"{len(self.indices):,} of {self.available:,} images")
+        images = f"{self.available:,} image{'s' * (self.available != 1)}"
+        count = f"all {images}" if len(self.indices) == self.available else f"{len(self.indices):,} of {images}"
         parts = []
         if self.includes_trained:
             count += f", of which {network} trained on {self._number(self.trained_on)}: not a test error"
