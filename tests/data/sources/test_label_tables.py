@@ -151,16 +151,27 @@ def test_the_option_names_a_table_anywhere_or_within_an_archive(tmp_path: Path):
 
 
 def test_a_table_that_contradicts_class_folders_is_not_chosen_in_silence(tmp_path: Path):
-    root = trees(tmp_path / "xray", ("images_001", "images_002"), 4)
+    root = trees(tmp_path / "xray", ("ward_a", "ward_b"), 4)
     rows = [f"{number:03}.jpg" for number in range(4)]
     table = "Image,Finding,label\n" + "".join(
-        f"{folder}/{name},x,{'ill' if number % 2 else 'well'}\n" for folder in ("images_001", "images_002")
+        f"{folder}/{name},x,{'ill' if number % 2 else 'well'}\n" for folder in ("ward_a", "ward_b")
         for number, name in enumerate(rows))
     (root / "Data_Entry.csv").write_text(table)
     with pytest.raises(ValueError, match=r"add --labels Data_Entry\.csv to use the table, or --labels folders"):
         open_dataset(root)
     assert open_dataset(root, labels="Data_Entry.csv").classes == ("ill", "well")
+    assert open_dataset(root, labels="folders").classes == ("ward_a", "ward_b")
+
+
+def test_folders_that_are_parts_of_one_set_are_classes_only_on_request(tmp_path: Path):
+    root = trees(tmp_path / "xray", ("images_001", "images_002"), 4)
+    with pytest.raises(ValueError, match=r"are named as parts of one set of images.*add --labels folders"):
+        open_dataset(root)
     assert open_dataset(root, labels="folders").classes == ("images_001", "images_002")
+    (root / "labels.csv").write_text("file_name,label\n" + "".join(
+        f"{folder}/{number:03}.jpg,{'ill' if number % 2 else 'well'}\n" for folder in ("images_001", "images_002")
+        for number in range(4)))
+    assert open_dataset(root).classes == ("ill", "well")
 
 
 def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
