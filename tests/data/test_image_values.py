@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image
 
 from alexnet.data.images import BadImage, decode
 
@@ -407,16 +407,6 @@ def test_cmyk_jpeg_is_read_as_adobe_writes_it(transform):
     if transform == 2:  # the same four components, read as YCCK: Y 255, Cb and Cr 0, K 255, inverted
         ycck = decode(data[: at + 11] + b"\x02" + data[at + 12 :], "x")
         assert not np.array_equal(ycck, pixels)
-
-
-# --- AVIF and HEIC ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
-def test_avif_is_decoded():
-    file = io.BytesIO()
-    smooth().save(file, "AVIF", quality=95)
-    assert np.abs(decode(file.getvalue(), "x").astype(int) - np.asarray(smooth())).mean() < 3
 
 
 def test_nothing_here_warns():
