@@ -1,4 +1,4 @@
-"""Files that Pillow reads with wrong colors (TIFF, PNG, BMP): corrected if the file is clear, refused by name if not."""
+"""TIFF, PNG and BMP files that Pillow reads with wrong colors: corrected if the file is clear, else refused by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def correct_pixels(image: Image.Image, data: bytes | memoryview) -> None:
     """Correct or refuse what the pixels show. Raises UserError."""
     if image.format == "TIFF" and image.mode in ("P", "PA"):
         _correct_palette(image)
-    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         image.putalpha(255)  # the writer has left its alpha channel empty; all other readers ignore it too
     if image.mode in ("RGB", "RGBA", "LA", "CMYK") and _has_16_bits(image, data):
         extremes = np.array(image.getextrema())
