@@ -118,6 +118,15 @@ def test_a_pth_carries_everything_wherever_it_is_copied(tmp_path):
     assert command("import", tmp_path / "alone.pth", tmp_path / "out", "--side", "80") == 2
 
 
+def test_a_file_of_other_names_beside_a_pth_is_not_overwritten(tmp_path, capsys):
+    checkpoint.save(torchvision_at_63(), tmp_path / "run")
+    (tmp_path / "net.classes.txt").write_text("mine\n")
+    assert command("export", tmp_path / "run", tmp_path / "net.pth") == 2
+    assert "net.classes.txt is there and holds other class names" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.classes.txt", "run"]
+    assert (tmp_path / "net.classes.txt").read_text() == "mine\n"
+
+
 def test_names_that_are_not_utf_8_are_exported_and_come_back(tmp_path):
     """A folder's name on a disk may be in Latin-1; Python holds its bytes as lone surrogates."""
     name = b"b\xe4r".decode("utf-8", "surrogateescape")
