@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.atomic_files import replace_file, require_text_name
 from alexnet.errors import did_you_mean, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx, torch_export
@@ -65,6 +65,7 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
     require(to in FORMATS, f"there is no format {to!r}", did_you_mean(to, FORMATS))
     require(not from_pixels or to in ("onnx", "torch-export"), f"{to} holds weights and no preprocessing",
             "leave out --from-pixels, or choose onnx or torch-export")
+    require_text_name(path)
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
     views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved)
     uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +41,9 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
         "id2label": dict(enumerate(config.pop("classes"))), "trained_on_unknown": list(saved.seen.unknown),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
-    files |= {CARD: model_card(saved, folder.resolve().name).encode(errors="backslashreplace"),
-              CONFIG: json.dumps(config, indent=1).encode()}
+    # File names need not be UTF-8.
+    card = model_card(saved, Path(os.path.realpath(folder)).name).encode(errors="backslashreplace")
+    files |= {CARD: card, CONFIG: json.dumps(config, indent=1).encode()}
     folder.mkdir(parents=True, exist_ok=True)
     temporaries = {folder / f"{name}.new": name for name in files}
     try:
