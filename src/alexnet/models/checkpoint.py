@@ -91,7 +91,7 @@ class PlateauJson(TypedDict):
 
 
 class StateJson(TypedDict, total=False):
-    """`training.state.State`, which documents the fields. Imported weights have at most `source`."""
+    """`training.state.State`, which documents the fields. Imported weights have none of them."""
 
     seed: int
     data: str
