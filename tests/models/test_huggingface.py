@@ -6,11 +6,13 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 import yaml
 
+import alexnet
 from alexnet.architecture.presets import ARCHS, recipe
 from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
@@ -18,6 +20,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import read_huggingface, write_huggingface
 from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.seen import SeenImages
 from command_line import alexnet as command
 from weight_files import assert_same, saved_as
 
@@ -33,7 +36,8 @@ def cache(tmp_path, monkeypatch):
 def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     before = replace(
         saved_as(name, "conv.width=16"), recipe=recipe("modern"), errors=Errors(44, 20.0, 11, 1).to_json(),
-        provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9, "source": "f00d"})
+        provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9},
+        seen=SeenImages.of(np.array([2**63, 3], np.uint64), np.array([5], np.uint64)))
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "hub" / "model") == 0
     after = read_huggingface(tmp_path / "hub" / "model")
@@ -41,6 +45,7 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     assert (after.recipe, after.provenance) == (before.recipe, before.provenance)
     assert after.errors == json.loads(json.dumps(before.errors))
     assert after.training == {}, "weights from elsewhere are not in the middle of a training run"
+    assert alexnet.load(tmp_path / "hub" / "model").seen.trained.tolist() == [3, 2**63]
     checkpoint.save(open_weights(tmp_path / "hub" / "model"), tmp_path / "again")
     assert_same(before, checkpoint.load(tmp_path / "again"))
 
@@ -76,17 +81,27 @@ def test_the_model_card_has_errors_provenance_and_limits(model):
     (entry,) = fields["model-index"]
     (result,) = entry["results"]
     assert entry["name"] == "trees"
-    assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [
-        ("top-1 accuracy", 0.875), ("top-5 accuracy", 0.99)]
-    # Wilson's interval of 50 in 400 and of 4 in 400, by hand.
+    assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [("top-1 accuracy", 0.875)]
+    # Wilson's interval of 50 in 400, by hand. Of four classes there is no top-5 error.
     assert "On 400 validation images" in body
     assert "| top-1 | 12.50% | 9.61% to 16.10% |" in body
-    assert "| top-5 | 1.00% | 0.39% to 2.54% |" in body
+    assert "top-5" not in body
     for words in ("ash, birch, cedar, date palm", "28x28", 'alexnet.load("trees")', "recipe `finetune`", "## Limits",
                   "from `alexnet-owt-7be5be79.pth` (SHA-256 `7be5be79`); their owner's terms hold",
                   "Training began from a `torchvision` of 1,000 classes"):
         assert words in body
     assert all(len(line) < 400 for line in body.splitlines())
+
+
+def test_the_model_card_has_the_top_5_error_of_six_classes(model, tmp_path):
+    saved, _ = model
+    six = saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32",
+                   classes=tuple("abcdef"))
+    write_huggingface(replace(six, errors=saved.errors), tmp_path / "six")
+    card = (tmp_path / "six" / "README.md").read_text()
+    # Wilson's interval of 4 in 400, by hand.
+    assert "| top-5 | 1.00% | 0.39% to 2.54% |" in card
+    assert '{"type": "accuracy", "name": "top-5 accuracy", "value": 0.99}' in card
 
 
 def test_the_model_cards_metadata_is_yaml_for_any_names(tiny, tmp_path):

@@ -6,7 +6,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from alexnet.architecture.overrides import Json
 from alexnet.interpret.activations import Signals
-from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.provenance import HeadFit
 
 
@@ -168,6 +168,8 @@ class DataConfig(TypedDict):
     classes: list[str]
     images: dict[str, int]
     """Split ("train", "val") -> number of images."""
+    fold: NotRequired[tuple[int, int]]
+    """The fold that is the validation set, from 1, and how many there are (`data.folds`)."""
     undecodable: NotRequired[dict[str, int]]
     """Split -> images that could not be decoded, and are not in `images`."""
 
