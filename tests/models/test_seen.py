@@ -34,15 +34,6 @@ def test_images_of_the_initial_weights_count_too():
     assert (third.trained.tolist(), third.unknown) == ([1], ("torchvision's weights",))
 
 
-def test_the_union_of_an_ensemble_does_not_depend_on_its_order():
-    members = [SeenImages.of(array(1, 2), array(7)), SeenImages.of(array(2, 3), array()),
-               SeenImages.not_recorded("these weights")]
-    there, back = SeenImages.union(members), SeenImages.union(members[::-1])
-    assert there.trained.tolist() == back.trained.tolist() == [1, 2, 3]
-    assert there.selected_on.tolist() == back.selected_on.tolist() == [7]
-    assert there.unknown == back.unknown == ("these weights",)
-
-
 def test_text_holds_everything():
     seen = SeenImages.of(array(2**64 - 1, 0, 77), array(5), SeenImages.not_recorded("Caffe's weights"))
     again = SeenImages.from_text(seen.to_text())

@@ -11,6 +11,7 @@ from itertools import combinations
 
 from alexnet.data.image_tree import ImageFolder, some
 from alexnet.data.split_folders import holds_splits, listed, shown
+from alexnet.data.split_names import is_neutral
 from alexnet.errors import UserError, require
 
 _ANNOTATIONS = re.compile(
@@ -62,7 +63,9 @@ def _require_no_annotations(folder: ImageFolder, source: str) -> None:
     stems = _stems(folder.images).union(*(_stems(below.all_images()) for below in images)) if masks else set()
     for mask in masks:
         own = _stems(mask.all_images())
-        if len(own & stems) >= len(own) / 2:
+        # Counters alone prove nothing beside classes with names of their own: mask/1.jpg and hat/1.jpg.
+        if len(own & stems) >= len(own) / 2 and (
+                not _are_counters(own) or all(is_neutral(below.name) for below in images)):
             remedy = f"did you mean {shown(images[0], source)}?" if len(images) == 1 else "move it away"
             raise UserError(f"{shown(mask, source)} holds no images of its own: its files have the same names as those "
                             f"of {listed(images) or 'the images beside it'}", remedy)
@@ -87,7 +90,7 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
         common = inner[one.name] & inner[other.name]
         if len(common) > 1 and 2 * len(common) >= min(len(inner[one.name]), len(inner[other.name])):
             raise UserError(
-                f"{one.name}/ and {other.name}/ in the folder {source} hold the same folders "
+                f"{one.path}/ and {other.path}/ in the folder {source} hold the same folders "
                 f"({some(sorted(common), 3)}), so these look like the classes",
                 f"did you mean {shown(one, source)}? If {one.name} and {other.name} are classes, put their images "
                 f"directly into them")
@@ -102,7 +105,7 @@ def _require_different_files(classes: list[ImageFolder], source: str) -> None:
         own, others = stems[one.name], stems[other.name]
         common = own & others
         require(len(common) < 10 or len(common) < _SAME_NAMES * min(len(own), len(others)) or _are_counters(common),
-                f"{one.name}/ and {other.name}/ in the folder {source} hold files of the same names "
+                f"{one.path}/ and {other.path}/ in the folder {source} hold files of the same names "
                 f"({some(sorted(common), 3)}), so they are not two classes of different images",
                 "name the one to use, or rename the files if they are two classes")
 

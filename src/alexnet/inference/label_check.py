@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from alexnet.data.catalog import Catalog
+from alexnet.data.content import contained
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
@@ -117,7 +118,7 @@ def check_labels(
     return LabelCheck(
         tuple(_suspect(catalog, int(rows[index]), probabilities_NK[index])
               for index in rank_suspects(probabilities_NK, labels_N)),
-        len(rows), len(catalog), int(np.isin(content_N, model.seen.trained).sum()),
+        len(rows), len(catalog), int(contained(content_N, model.seen.trained).sum()),
         float((probabilities_NK.argmax(1) != labels_N).mean()), catalog)
 
 

@@ -16,13 +16,11 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -34,7 +32,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson, calibration_from_json
 from alexnet.models.provenance import Provenance, WeightsDescription
 from alexnet.models.seen import SeenImages
 
@@ -174,7 +172,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFile:
     """Write the hashes of the seen images, unless the folder has them: a run's are the same at each of its saves."""
-    data = safetensors.torch.save(seen_tensors(seen))
+    data = safetensors.torch.save(seen.to_tensors())
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"seen-{digest[:8]}.safetensors"
     if not (path.is_file() and path.read_bytes() == data):  # a damaged file is written again
@@ -221,18 +219,6 @@ def _delete_unnamed(folder: Path, candidates: list[Path]) -> None:
     for path in candidates:
         if path.name not in named:
             path.unlink(missing_ok=True)
-
-
-def seen_tensors(seen: SeenImages) -> dict[str, Tensor]:
-    """The hashes of the seen images as int64, a type that every reader of safetensors knows."""
-    return {"trained": torch.from_numpy(seen.trained.view(np.int64)),
-            "selected_on": torch.from_numpy(seen.selected_on.view(np.int64))}
-
-
-def seen_of_tensors(tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> SeenImages:
-    """The inverse of `seen_tensors`, with `SeenImages.unknown`. Raises KeyError if one of them is missing."""
-    trained, selected_on = (tensors[name].numpy().view(np.uint64) for name in ("trained", "selected_on"))
-    return SeenImages(trained, selected_on, unknown)
 
 
 # --- Load -------------------------------------------------------------------------------------------------------------
@@ -294,7 +280,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             raw_weights=_read_tensors(path.parent, head["files"]["raw_weights"])
             if with_velocity and "raw_weights" in head["files"] else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
-            calibration=CalibrationJson(**head["calibration"]), seen=_read_seen(path.parent, head),
+            calibration=calibration_from_json(head["calibration"]), seen=_read_seen(path.parent, head),
             path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
@@ -302,7 +288,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
 
 def read_calibration(folder: Path) -> CalibrationJson:
     """The calibration of the checkpoint in a folder, without reading its weights. Raises UserError if it is damaged."""
-    return CalibrationJson(**_read_head(folder / HEAD)["calibration"])
+    return calibration_from_json(_read_head(folder / HEAD)["calibration"])
 
 
 def _read_seen(folder: Path, head: _Head) -> SeenImages:
@@ -312,7 +298,7 @@ def _read_seen(folder: Path, head: _Head) -> SeenImages:
     except DamagedCheckpointError as error:
         warnings.warn(f"{error.problem}; so it is not known which images the network was trained on", stacklevel=1)
         return SeenImages.not_recorded(f"the weights in {folder}")
-    return seen_of_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
+    return SeenImages.from_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
 
 
 def _read_head(path: Path) -> _Head:

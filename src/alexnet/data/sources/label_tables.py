@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.image_tree import is_image
+from alexnet.data.image_tree import is_image, some
 from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels
 from alexnet.data.sources.labeled import (
     LabeledImage,
@@ -219,12 +219,15 @@ def _dataset(
 ) -> Dataset:
     images: dict[str, LabeledImage] = {}
     said: list[str] = []
+    labeled_by: list[str] = []
     for table in tables:
         encoding = "" if table.table.encoding == "utf-8" else f", read as {table.table.encoding}"
-        said += [f"labels: {table.table.name} ({table.columns}{encoding})", *table.notes]
+        labeled_by.append(f"{table.table.name} ({table.columns}{encoding})")
+        said += table.notes
         for image in table.images:
             other = images.setdefault(image.file, image)
             require(other.label == image.label, f"two tables label {image.file}: {other.label!r}, and {image.label!r} "
                     f"in {table.table.name}", "name the right one with --labels FILE.csv")
     unlabeled = [file for file in files if file not in images]
-    return make_dataset(tree, images.values(), held_out, seed, [*said, *notes], unlabeled)
+    return make_dataset(tree, images.values(), some(labeled_by, 5), held_out, seed, [*said, *notes], unlabeled,
+                        used={table.table.name for table in tables})

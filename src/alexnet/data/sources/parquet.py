@@ -82,9 +82,9 @@ def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, s
                 images.append(LabeledImage(member, label, split_of_parquet(file)))
             else:
                 unlabeled.append(f"row {row} of {file}")
-    notes = [f"Parquet: {len(files):,} file{'s' * (len(files) != 1)}, images in column {first.image!r}, labels in "
-             f"{first.label!r}", *left_out(unlabeled, "row", "without an image or a label")]
-    return make_dataset(tree, images, held_out, seed, notes)
+    labeled_by = f"column {first.label!r} of {len(files):,} Parquet file{'s' * (len(files) != 1)}"
+    notes = left_out(unlabeled, "row", "without an image or a label")
+    return make_dataset(tree, images, labeled_by, held_out, seed, notes)
 
 
 def split_of_parquet(file: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
-from alexnet.models.checkpoint import Checkpoint, seen_of_tensors, seen_tensors
+from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.formats.training_checkpoint import parse_safetensors
@@ -35,14 +36,15 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
             f"{folder} holds something else", "name a new folder")
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.weights.items()}
     files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
-             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **seen_tensors(saved.seen)})}
+             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **saved.seen.to_tensors()})}
     config = facts(saved)
     config |= {
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
         "id2label": dict(enumerate(config.pop("classes"))), "trained_on_unknown": list(saved.seen.unknown),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
-    files |= {CARD: model_card(saved, folder.resolve().name).encode(errors="backslashreplace"),
-              CONFIG: json.dumps(config, indent=1).encode()}
+    # File names need not be UTF-8.
+    card = model_card(saved, Path(os.path.realpath(folder)).name).encode(errors="backslashreplace")
+    files |= {CARD: card, CONFIG: json.dumps(config, indent=1).encode()}
     folder.mkdir(parents=True, exist_ok=True)
     temporaries = {folder / f"{name}.new": name for name in files}
     try:
@@ -63,7 +65,8 @@ def read_huggingface(folder: Path) -> Checkpoint:
     """
     for name in (CONFIG, WEIGHTS, MEAN):
         require((folder / name).is_file(), f"{folder} has no {name}",
-                "it is not a model that alexnet exported, or its download is incomplete")
+                "it is not a model that alexnet exported, or its download is incomplete; if it holds torchvision's "
+                f"alexnet, name its {WEIGHTS}")
     tensors = {name: (folder / name).read_bytes() for name in (WEIGHTS, MEAN)}
     try:
         config = json.loads((folder / CONFIG).read_bytes())
@@ -83,7 +86,7 @@ def read_huggingface(folder: Path) -> Checkpoint:
     require({"trained", "selected_on"} <= beside.keys(), f"{folder / MEAN} does not say which images the network was "
             "trained on", "export it again with this version of alexnet")
     return replace(saved, weights=check_state_dict(weights, saved.arch, folder / WEIGHTS), mean_HWC=mean_HWC,
-                   seen=seen_of_tensors(beside, unknown))
+                   seen=SeenImages.from_tensors(beside, unknown))
 
 
 # --- The model card ---------------------------------------------------------------------------------------------------
