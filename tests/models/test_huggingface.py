@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -19,6 +20,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import read_huggingface, write_huggingface
 from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.seen import SeenImages
 from command_line import alexnet as command
 from weight_files import assert_same, saved_as
 
@@ -34,14 +36,15 @@ def cache(tmp_path, monkeypatch):
 def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     before = replace(
         saved_as(name, "conv.width=16"), recipe=recipe("modern"), errors=Errors(44, 20.0, 11, 1).to_json(),
-        provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9, "source": "f00d"})
+        provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9},
+        seen=SeenImages.of(np.array([2**63, 3], np.uint64), np.array([5], np.uint64)))
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "hub" / "model") == 0
     after = read_huggingface(tmp_path / "hub" / "model")
     assert_same(checkpoint.load(tmp_path / "run"), after)
     assert (after.recipe, after.provenance) == (before.recipe, before.provenance)
     assert after.errors == json.loads(json.dumps(before.errors))
-    assert alexnet.load(tmp_path / "hub" / "model").trained_on == "f00d"
+    assert alexnet.load(tmp_path / "hub" / "model").seen.trained.tolist() == [3, 2**63]
     checkpoint.save(open_weights(tmp_path / "hub" / "model"), tmp_path / "again")
     assert_same(before, checkpoint.load(tmp_path / "again"))
 
@@ -148,7 +151,7 @@ def test_a_missing_or_damaged_file_of_a_model_is_named(model, name):
 @pytest.mark.parametrize(("key", "value", "words"), [
     ("arch", None, "arch"), ("arch", {"name": "x"}, "conv"), ("id2label", {"0": "a", "1": "b"}, "2 names of classes"),
     ("id2label", [], "0 names"), ("sha256", None, "NoneType"), ("errors", None, "config.json"), ("recipe", 3, "recipe"),
-    ("trained_on", ..., "trained_on"), ("provenance", ..., "provenance")])
+    ("trained_on_unknown", ..., "trained_on_unknown"), ("provenance", ..., "provenance")])
 def test_a_config_that_describes_something_else_is_refused(model, key, value, words):
     _, folder = model
     config = json.loads((folder / "config.json").read_text())

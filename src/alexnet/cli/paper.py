@@ -69,11 +69,11 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     """
     from alexnet.models import checkpoint
     from alexnet.reproduce.report.page import write_report
-    from alexnet.reproduce.report.run_data import packed_data
+    from alexnet.reproduce.report.run_data import as_trained_on, packed_data
     from alexnet.training.run_folder import read_log
 
     read_log(run)  # raises UserError if this is not a run folder
-    packed = open_data(data, checkpoint.load(run).arch.input.side) if data else packed_data(run)
+    packed = as_trained_on(run, open_data(data, checkpoint.load(run).arch.input.side)) if data else packed_data(run)
     if packed is None:
         say("note: the data is no longer where it was, so the report shows no images; name it with --data")
     print(f"report: {write_report(run, packed)}")

@@ -155,10 +155,11 @@ def _label_findings(labels: LabelCheck) -> list[Finding]:
     if not labels.suspects:
         return []
     first, count = labels.suspects[0], len(labels.suspects)
-    return [Finding("suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, "
-                    f"first of all {first.name}, labeled {first.label} and predicted {first.predicted} "
-                    f"({first.probability:.0%})",
-                    "look at the first ones; of the later ones most are right")]
+    return [Finding(
+        "suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, first of all "
+        f"{first.name}, labeled {first.label} and predicted {first.predicted} ({first.probability:.0%})",
+        f"look at the first ones; the classifier disagrees with {labels.error:.0%} of all labels, and the less it "
+        "knows, the more of the later ones are right")]
 
 
 def _broken(catalog: Catalog, found: Scan | None) -> tuple[Quarantined, ...]:

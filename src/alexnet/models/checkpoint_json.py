@@ -67,11 +67,10 @@ class PlateauJson(TypedDict):
 
 
 class StateJson(TypedDict, total=False):
-    """`training.state.State`, which documents the fields. Imported weights have at most `source`."""
+    """`training.state.State`, which documents the fields."""
 
     seed: int
     data: str
-    source: str
     precision: str
     step: int
     epoch: int

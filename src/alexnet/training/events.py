@@ -168,6 +168,8 @@ class DataConfig(TypedDict):
     classes: list[str]
     images: dict[str, int]
     """Split ("train", "val") -> number of images."""
+    fold: NotRequired[tuple[int, int]]
+    """The fold that is the validation set, from 1, and how many there are (`data.folds`)."""
     undecodable: NotRequired[dict[str, int]]
     """Split -> images that could not be decoded, and are not in `images`."""
 

@@ -65,6 +65,8 @@ class TrainRequest:
     init: str | None = None
     freeze: str | None = None
     head: bool = False
+    fold: str | None = None
+    """As for `parse_fold`."""
     precision: str = "auto"
     options: SpecOptions
 

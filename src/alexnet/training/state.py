@@ -22,8 +22,6 @@ class State:
     seed: int
     data: str
     """Fingerprint of the packed data."""
-    source: str
-    """Fingerprint of the images that were packed."""
     precision: str
     step: int = 0
     """Steps taken."""

@@ -26,6 +26,7 @@ EXPECTED = {"images/a1.jpg": "ash", "images/a2.png": "ash", "images/b1.jpg": "bi
 
 @pytest.mark.parametrize("table", [
     "file_name,label\nimages/a1.jpg,ash\nimages/a2.png,ash\nimages/b1.jpg,birch\nimages/b2.jpg,birch\n",
+    "id,breed\ra1,ash\ra2,ash\rb1,birch\rb2,birch\r",  # line ends of old programs
     "id,breed\na1,ash\na2,ash\nb1,birch\nb2,birch\n",  # Kaggle: without folder and extension
     "id;label\na1;ash\na2;ash\nb1;birch\nb2;birch\n",
     "label\timage\nash\ta1.jpg\nash\ta2.png\nbirch\tb1.jpg\nbirch\tb2.jpg\n",

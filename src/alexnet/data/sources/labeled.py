@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
 from alexnet.data.image_tree import HERE, gather_images, some
@@ -31,6 +32,7 @@ def image_files(tree: FileTree) -> list[str]:
     return sorted(gather_images(tree)[0].all_images())
 
 
+@cache
 def split_name(word: str) -> str:
     """`train`, `val` or `test` if the word means that, such as `Training` or `valid`; else ""."""
     kind = split_kinds([word]).get(word, "unlabeled")
@@ -39,7 +41,12 @@ def split_name(word: str) -> str:
 
 def split_of_folder(file: str) -> str:
     """The split that the first folder with the name of a split states, such as `val` of `valid/a.jpg`; else ""."""
-    return next(filter(None, map(split_name, file.split("/")[:-1])), "")
+    return _split_of_path(file.rpartition("/")[0])
+
+
+@cache
+def _split_of_path(folder: str) -> str:
+    return next(filter(None, map(split_name, folder.split("/"))), "")
 
 
 def is_test_folder(file: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet.data.class_names import printable
+from alexnet.data.folds import folded
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
 from alexnet.errors import Finding, UserError
 from alexnet.inference.neighbors import Neighbor
@@ -86,7 +87,16 @@ def finding_of(warning: WarningEvent) -> Finding:
 def packed_data(run: Path) -> PackedDataset | None:
     """Open the packed data that a run was trained on; None if it is no longer there."""
     folder = read_config(run)["data"].get("packed")
-    return open_packed(folder) if folder and is_packed(folder) else None
+    return as_trained_on(run, open_packed(folder)) if folder and is_packed(folder) else None
+
+
+def as_trained_on(run: Path, packed: PackedDataset) -> PackedDataset:
+    """The data with the training and validation images of the run, which differ from the data's own under `--folds`."""
+    data = read_config(run)["data"]
+    if "fold" not in data:
+        return packed
+    divided = folded(packed, *data["fold"])
+    return divided if divided.fingerprint == data.get("fingerprint") else packed
 
 
 def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
