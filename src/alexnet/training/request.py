@@ -211,7 +211,7 @@ def describe(trainer: Trainer, request: TrainRequest, resumed: bool) -> Iterator
                f"{weights_K[order[-1]]:.2g} for {spec.data.classes[order[-1]]}")
     elif recipe.class_weights == "auto":
         yield "class weights: none, as no class has more than three times the images of another"
-    if resumed and state.stops_early(recipe) and state.epoch < recipe.epochs:
+    if resumed and state.stops_early(recipe):
         yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
                "--out and --set recipe.early_stop_epochs=0")
     elif resumed and state.epoch >= recipe.epochs:
