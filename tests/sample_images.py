@@ -17,6 +17,13 @@ def draw(rng: np.random.Generator, label: int, side: int = 32) -> np.ndarray:
     return np.clip(128 + wave[..., None] * color + rng.normal(0, 20, (side, side, 3)), 0, 255).astype(np.uint8)
 
 
+def write_smooth_image(path: Path, seed: int, side: int = 40) -> None:
+    """Write an image of 5 x 5 random colors, smoothed: each seed's looks different, also to a perceptual hash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colors = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+    Image.fromarray(colors).resize((side, side), Image.Resampling.BICUBIC).save(path)
+
+
 def write_class_folders(root: Path) -> None:
     """Write train/ and val/ of four classes, 30 and 11 images each, as PNG files of 32 pixels."""
     rng = np.random.default_rng(0)

@@ -166,7 +166,7 @@ def disguised(ground: Ground, content: object, number: int) -> Iterator[Outcome]
     disguises: list[Callable[[], Iterator[Outcome]]] = [
         *(partial(ground.weights, f"net.{ending}", hide(content), number) for ending, hide in (
             ("pth", zipped), ("pt", legacy), ("bin", bare), ("safetensors", bare), ("safetensors", zipped),
-            ("caffemodel", bare), ("tar", zipped))),
+            ("caffemodel", bare), ("tar", zipped), ("npy", array), ("ckpt", zipped), ("pt2", zipped), ("onnx", bare))),
         *(partial(ground.folder, hide(content)) for hide in (bare, zipped)),
         *(partial(ground.packed, name, array(content)) for name in (
             "train-00000.labels.npy", manifest_module.MEAN, "train-00000.npy")),
@@ -198,8 +198,8 @@ def measure(pickles: int) -> Finding:
         left = [*work.glob("out/**/*.safetensors"), *work.glob("out.onnx")]
     refused = sum(outcome.refuses(work) for outcome in outcomes)
     return Finding(
-        "6", f"{pickles} hostile pickles as .pth, .pt, .bin, .tar, .safetensors, .caffemodel, hub folders and arrays "
-        "of packed folders, given to import, evaluate, predict, export and train",
+        "6", f"{pickles} hostile pickles as .pth, .pt, .bin, .tar, .ckpt, .npy, .pt2, .onnx, .safetensors, "
+        ".caffemodel, hub folders and arrays of packed folders, given to import, evaluate, predict, export and train",
         "0 executed, each refused in a sentence",
         f"{ran} executed of {armed} effective ones; {refused} of {len(outcomes)} commands refused them in a sentence",
         ran == 0 and armed == pickles and refused == len(outcomes) and not left)

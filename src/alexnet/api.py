@@ -107,7 +107,7 @@ def train(
 
     require(timeout > 0, f"--timeout {timeout:g} must be more than 0 seconds")
     request = TrainRequest(
-        data=str(data), labels=_text(labels), arch=arch, recipe=recipe,
+        data=str(data), labels=labels, arch=arch, recipe=recipe,
         settings=[settings] if isinstance(settings, str) else list(settings),
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
@@ -217,7 +217,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     advice = few_images_finding(spec) if saved is None else None
     trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
                     advice=[advice] if advice else [])
-    return trainer, bar, list(describe(trainer, request, resumed=saved is not None))
+    assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
+    return trainer, bar, [*assumed, *describe(trainer, request, resumed=saved is not None)]
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ def evaluate(
     """
     paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
     evaluation = evaluate_models(
-        paths, data, labels=_text(labels), views=views, split=split, include_trained=include_trained,
+        paths, data, labels=labels, views=views, split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=progress)
     if progress:
         say(evaluation.measured.selection.describe())
@@ -284,7 +285,7 @@ def evaluate(
 
 def evaluate_models(
     models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
-    batch_size: int, device: str, fast: bool, progress: bool, labels: str | None = None, collect: bool = False,
+    batch_size: int, device: str, fast: bool, progress: bool, labels: str | Path | None = None, collect: bool = False,
     classes: Sequence[str] | None = None,
 ) -> Evaluation:
     """As `evaluate`, with the models that were loaded and the images that were measured.
@@ -346,7 +347,7 @@ def load_ensemble(
 
 def open_evaluation_set(
     models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
-    note: Callable[[str], None] = say, labels: str | None = None,
+    note: Callable[[str], None] = say, labels: str | Path | None = None,
 ) -> EvaluationSet:
     """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them.
 
@@ -369,7 +370,8 @@ def open_evaluation_set(
 
 
 def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True, labels: str | None = None,
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True,
+    labels: str | Path | None = None,
     check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
@@ -387,10 +389,6 @@ def open_data(
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed
-
-
-def _text(labels: str | Path | None) -> str | None:
-    return None if labels is None else str(labels)
 
 
 def _silent(line: object) -> None:

@@ -25,7 +25,7 @@ def test_diagnose_prints_layers_and_findings(class_folders, packed, tmp_path, ca
     assert alexnet("train", packed.path, *settings, "--out", run) == 0
     capsys.readouterr()
     assert alexnet("diagnose", run, packed.path, "--images", 50) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     for word in ("relu1", "conv5", "fc7", "saturated", "update/weight",
                  "80 of 120 training images, in whole batches; loss", "was trained on 120 of these 120 images."):
         assert word in printed

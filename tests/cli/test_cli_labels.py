@@ -1,6 +1,7 @@
 """The option --labels of pack, train and evaluate: one table or pattern, from the command line to the numbers."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,14 @@ def test_pack_takes_a_table_or_a_pattern(photos: Path, tmp_path: Path, capsys: p
     packed = open_packed(tmp_path / "by name")
     assert (packed.classes, len(packed.split("train")), len(packed.split("val"))) == (("cat", "dog"), 36, 4)
     noted = capsys.readouterr().err
-    assert "note: labels: " in noted
     assert "mine.csv (images in column 'file_name', labels in 'label', splits in 'split')" in noted
-    assert "note: labels: from the file names, by the pattern '{label}.{n}.jpg'" in noted
+    assert "photos holds 2 classes (cat 20, dog 20), labeled by the pattern '{label}.{n}.jpg'" in noted
+
+
+def test_check_takes_a_table(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert alexnet("check", photos, "--labels", tmp_path / "mine.csv", "--quick", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == {"train": {"dark": 16, "light": 16},
+                                                             "val": {"dark": 4, "light": 4}}
 
 
 def test_a_packed_folder_takes_no_labels(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet.data.content import content_hash
+from alexnet.data.content import contained, content_hash, distinct_hashes
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
@@ -23,6 +23,14 @@ def test_the_hash_of_an_array_is_that_of_its_pixels_in_row_major_order():
     pixels_HWC = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     assert content_hash(pixels_HWC) == content_hash(bytes(range(24)))
     assert content_hash(pixels_HWC.transpose(1, 0, 2)) != content_hash(pixels_HWC)
+
+
+def test_hashes_are_found_among_sorted_ones():
+    known = distinct_hashes(np.array([9, 2**64 - 1, 9], np.uint64), np.array([4], np.uint64))
+    assert known.tolist() == [4, 9, 2**64 - 1]
+    assert contained(np.array([0, 4, 5, 9, 2**64 - 1], np.uint64), known).tolist() == [False, True, False, True, True]
+    assert contained(np.array([0, 7], np.uint64), distinct_hashes()).tolist() == [False, False]
+    assert contained(np.array([0, 7, 8], np.uint64), np.array([7], np.uint64)).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(("codec", "side"), [("raw", 32), ("jpeg", 32), ("raw", 24)])

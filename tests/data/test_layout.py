@@ -171,6 +171,13 @@ def test_one_level_too_low_is_refused_with_the_right_level(tmp_path: Path):
         open_dataset(tmp_path / "ash")
 
 
+def test_one_class_of_imagenets_validation_images_is_refused_with_the_right_level(tmp_path: Path):
+    plant(tmp_path, *(f"{wnid}/ILSVRC2012_val_0000000{number}.JPEG" for wnid in ("n01440764", "n02102040")
+                      for number in range(3)))
+    with pytest.raises(ValueError, match=rf"one class among several in .*did you mean {tmp_path}\?"):
+        open_dataset(tmp_path / "n01440764")
+
+
 def test_images_without_class_folders_are_refused(tmp_path: Path):
     plant(tmp_path / "loose", *(f"{number}.jpg" for number in range(7)))
     with pytest.raises(ValueError, match="holds 7 images and no class folders; put the images of each class"):

@@ -40,3 +40,15 @@ def test_an_unmatched_class_lists_few_names_and_counts_the_others():
         match_classes([f"tree {number}" for number in range(1000)], ["tree 7", "cat"])
     assert "(tree 0, tree 1, tree 2, tree 3, tree 4 and 995 more)" in str(error.value)
     assert len(str(error.value)) < 250
+
+
+def test_two_classes_of_one_spelling_are_told_apart_by_their_exact_names():
+    composed, decomposed = "Bergähorn", unicodedata.normalize("NFD", "Bergähorn")
+    assert match_classes([decomposed, composed], [composed, decomposed]).tolist() == [1, 0]
+    with pytest.raises(ValueError, match="not trained on 1"):
+        match_classes([decomposed, composed], [composed.upper()])
+
+
+def test_two_classes_of_the_data_that_match_one_of_the_network_are_refused():
+    with pytest.raises(ValueError, match="classes 'Cat' and 'cat' both match the network's class 'cat'; put their"):
+        match_classes(["cat", "dog"], ["Cat", "cat"])

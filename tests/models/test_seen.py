@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import UserError
@@ -32,15 +33,6 @@ def test_images_of_the_initial_weights_count_too():
     assert second.selected_on.tolist() == [8, 9]
     third = SeenImages.of(array(1), array(2), SeenImages.not_recorded("torchvision's weights"))
     assert (third.trained.tolist(), third.unknown) == ([1], ("torchvision's weights",))
-
-
-def test_the_union_of_an_ensemble_does_not_depend_on_its_order():
-    members = [SeenImages.of(array(1, 2), array(7)), SeenImages.of(array(2, 3), array()),
-               SeenImages.not_recorded("these weights")]
-    there, back = SeenImages.union(members), SeenImages.union(members[::-1])
-    assert there.trained.tolist() == back.trained.tolist() == [1, 2, 3]
-    assert there.selected_on.tolist() == back.selected_on.tolist() == [7]
-    assert there.unknown == back.unknown == ("these weights",)
 
 
 def test_text_holds_everything():
@@ -72,3 +64,14 @@ def test_the_hashes_are_written_once_and_again_if_they_are_damaged(trained: Path
         assert checkpoint.load(tmp_path).seen.unknown
     checkpoint.save(saved, tmp_path)
     assert file.read_bytes() == content
+
+
+def test_tensors_hold_the_hashes_and_those_of_a_foreign_file_are_sorted():
+    seen = SeenImages.of(array(2**64 - 1, 0), array(5))
+    again = SeenImages.from_tensors(seen.to_tensors(), ("these weights",))
+    assert (again.trained.tolist(), again.selected_on.tolist()) == ([0, 2**64 - 1], [5])
+    assert again.unknown == ("these weights",)
+    foreign = {"trained": torch.tensor([[7, -1], [7, 3]]), "selected_on": torch.tensor(2)}
+    assert SeenImages.from_tensors(foreign, ()).trained.tolist() == [3, 7, 2**64 - 1]
+    with pytest.raises(KeyError):
+        SeenImages.from_tensors({"trained": torch.tensor([1])}, ())

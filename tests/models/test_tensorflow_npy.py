@@ -42,7 +42,7 @@ def port() -> dict[str, list[np.ndarray]]:
 
 
 def forward(layers, bgr_NHWC: torch.Tensor) -> torch.Tensor:
-    """The port's forward pass: LRN with radius 2, alpha 2e-5, bias 1; rows, columns, maps are flattened in this order."""
+    """The port's forward pass: LRN with radius 2, alpha 2e-5, bias 1; it flattens rows, columns, maps in this order."""
     x = bgr_NHWC.permute(0, 3, 1, 2)
     for number, (stride, padding, groups) in enumerate(((4, 0, 1), (1, 2, 2), (1, 1, 1), (1, 1, 2), (1, 1, 2)), 1):
         weights, biases = map(torch.from_numpy, layers[f"conv{number}"])
@@ -122,7 +122,8 @@ def test_a_hostile_pickle_is_refused_and_not_run(hide, tmp_path):
     np.load(path, allow_pickle=True)  # a careless reader runs it
     assert marker.exists()
     marker.unlink()
-    with pytest.raises(ValueError, match=r"holds more than arrays \((posix|nt)\.system\), and reading it could run code"):
+    words = r"holds more than arrays \((posix|nt)\.system\), and reading it could run code"
+    with pytest.raises(ValueError, match=words):
         open_weights(path)
     assert command("predict", path, __file__) == 2
     assert not marker.exists()

@@ -170,6 +170,13 @@ def test_class_names_that_do_not_fit_are_not_used_and_that_is_said(net, content,
     assert any(words in note for note in saved.notes)
 
 
+def test_names_that_transformers_invents_are_no_class_names(net, tmp_path):
+    path = write(net.state_dict(), tmp_path / "pytorch_model.bin")
+    config = {"id2label": {str(index): f"LABEL_{index}" for index in range(7)}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not open_weights(path).class_names_known
+
+
 def test_given_names_override_those_of_a_file(net, tmp_path):
     path = write({"model": net.state_dict(), "classes": TREES}, tmp_path / "net.pth")
     assert open_weights(path, NUMBERED).classes == NUMBERED

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from alexnet.errors import require
+
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Replace `path` by the file that `write` makes; a failed or interrupted write leaves `path` unchanged.
@@ -29,6 +31,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_text_name(path: Path) -> None:
+    """Raise UserError for a name that is not UTF-8, where a library that takes names as text writes the file."""
+    require(not any("\udc80" <= character <= "\udcff" for character in str(path)),
+            f"the name {path} is not UTF-8, so it cannot be written", "choose another name")
 
 
 def replace_durably(path: Path, data: bytes) -> None:

@@ -12,6 +12,8 @@ from alexnet.errors import UserError, require
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
+_USE_CPU = "use --device cpu, or auto"
+
 
 def choose_device(name: str) -> str:
     """Return the torch device for a name; `auto` is CUDA where it is available, else the CPU.
@@ -21,10 +23,15 @@ def choose_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = name.split(":")[0]
-    require(kind in ("cpu", "cuda", "mps"), f"there is no device {name!r}", "use auto, cpu or cuda")
-    require(kind != "cuda" or torch.cuda.is_available(), f"device {name} is absent: this torch sees no CUDA",
-            "use --device cpu")
+    kind, colon, number = name.partition(":")
+    require(kind in ("cpu", "cuda", "mps") and (number.isdecimal() or not colon), f"there is no device {name!r}",
+            "use auto, cpu, cuda, cuda:1 (the second GPU) or mps")
+    if kind == "cuda":
+        require(torch.cuda.is_available(), f"device {name} is absent: this torch sees no CUDA", _USE_CPU)
+        count = torch.cuda.device_count()
+        require(int(number or 0) < count, f"device {name} is absent: there are {count} GPUs, numbered from 0", _USE_CPU)
+    require(kind != "mps" or torch.backends.mps.is_available(),
+            f"device {name} is absent: this torch sees no Apple GPU", _USE_CPU)
     return name
 
 

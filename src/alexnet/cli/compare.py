@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, app, at_least_1
+from alexnet._runtime.notes import say
+from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, Labels, app, at_least_1
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=6)
 def compare(
-    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], split: str | None = None, batch_size: int = 128,
-    device: Device = "auto", json_: Json = False,
+    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: str | None = None,
+    batch_size: int = 128, device: Device = "auto", json_: Json = False,
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
 
@@ -53,8 +54,8 @@ def compare(
     names, data = _split_data(paths)
     require(len(names) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
     checkpoints = [_load(name) for name in names]
-    errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), split,
-                                           batch_size, device)
+    errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), labels,
+                                           split, batch_size, device)
     settings, tests = differing_settings(checkpoints), paired_tests(right_RN)
     if json_:
         print(json.dumps({
@@ -89,7 +90,7 @@ def _load(name: str) -> Checkpoint:
 def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:
     from alexnet.reproduce.run_settings import data_of
 
-    data = data_of(checkpoints[0])
+    data = data_of(checkpoints[0], {saved.arch.input.side for saved in checkpoints})
     if data is None:
         raise UserError(f"the data of {names[0]} is not known, or no longer where it was",
                         "name the data after the runs")
@@ -97,8 +98,8 @@ def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> s
 
 
 def _measure(
-    checkpoints: Sequence[Checkpoint], names: Sequence[str], data: str, split: str | None, batch_size: int,
-    device: str,
+    checkpoints: Sequence[Checkpoint], names: Sequence[str], data: str, labels: str | None, split: str | None,
+    batch_size: int, device: str,
 ) -> tuple[list[Errors], NDArray[np.bool_], Selection]:
     """Each network's errors, and whether it is right about each image [runs, images], on images that none has seen."""
     import numpy as np
@@ -116,9 +117,16 @@ def _measure(
     errors: list[Errors] = []
     right: list[NDArray[np.bool_]] = []
     hashes: list[NDArray[np.uint64]] = []
+    said = set[str]()
+
+    def note(line: str) -> None:
+        if line not in said:
+            say(line)
+        said.add(line)
+
     for model, name in zip(models, names, strict=True):
         others = [other for other in models if other is not model]
-        images = open_evaluation_set([model, *others], data, split)  # at this network's side
+        images = open_evaluation_set([model, *others], data, split, note=note, labels=labels)  # at this model's side
         labels_N, right_N = images.label_map[images.images.labels].numpy(), np.zeros(len(images.images), bool)
 
         def record(outputs_nK: NDArray[np.float32], indices: NDArray[np.int64], labels_N: NDArray[np.int64] = labels_N,

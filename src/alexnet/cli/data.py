@@ -27,8 +27,8 @@ from alexnet.errors import UserError
 
 @app.command(group=DATA, sort_key=0)
 def check(
-    data: str, /, *, run: str | None = None, quick: bool = False, side: int | None = None, html: Path | None = None,
-    device: Device = "auto", workers: int | None = None, json_: Json = False,
+    data: str, /, *, labels: Labels = None, run: str | None = None, quick: bool = False, side: int | None = None,
+    html: Path | None = None, device: Device = "auto", workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then what the data is understood to be.
 
@@ -37,8 +37,8 @@ def check(
     written to the data.
 
     Args:
-        data: Class folders, a packed folder or its URL, a folder of ILSVRC-2012 archives, or the name cifar10 or
-            embedded.
+        data: A folder or archive of images, a packed folder or its URL, or the name cifar10 or embedded; all that
+            `alexnet train` takes.
         run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
             features.
         quick: Count and list only; decode no image.
@@ -55,7 +55,8 @@ def check(
     from alexnet.cli.render_check import check_text
     from alexnet.inference.data_check import check as check_data
 
-    found = check_data(data, run=run, quick=quick, side=side, device=device, workers=workers, progress=True)
+    found = check_data(data, labels=labels, run=run, quick=quick, side=side, device=device, workers=workers,
+                       progress=True)
     print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
     if html:
         from alexnet.reproduce.pages.data_check import write_check_page

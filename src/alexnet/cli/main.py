@@ -31,6 +31,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
 )
 from alexnet.cli.app import app
 from alexnet.cli.errors import BROKEN_PIPE, failure
+from alexnet.errors import require
 
 __all__ = ["app", "main"]
 
@@ -41,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print_any_text()
     try:
         try:
-            app(arguments, exit_on_error=False, print_error=False)
+            # A script's empty variable would otherwise name the current folder.
+            given = sys.argv[1:] if arguments is None else arguments
+            require("" not in given, "an argument is empty", "check the script's variables, or leave the option out")
+            app(given, exit_on_error=False, print_error=False)
         finally:
             sys.stdout.flush()  # a closed pipe must raise here, where it is handled
     except BrokenPipeError:
@@ -71,9 +75,10 @@ def _print_any_text() -> None:
             stream.reconfigure(errors="alexnet")
 
 
-def _encode_otherwise(error: UnicodeError) -> tuple[bytes, int]:
+def _encode_otherwise(error: UnicodeError) -> tuple[bytes | str, int]:
     """The bytes for characters that the encoding does not have: similar ASCII, a file name's own bytes, or "?"."""
-    assert isinstance(error, UnicodeEncodeError)
+    if not isinstance(error, UnicodeEncodeError):  # a program that captures the output reads through the same stream
+        return codecs.replace_errors(error)
     characters = error.object[error.start : error.end]
     return b"".join(bytes([ord(character) - 0xDC00]) if "\udc80" <= character <= "\udcff"
                     else _ASCII.get(character, "?").encode() for character in characters), error.end

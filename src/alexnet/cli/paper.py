@@ -233,7 +233,7 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
         print(json.dumps(tables.to_json(measured) | {"measured": test.selection.to_json()}, indent=2))
     else:
         images = f"{len(test.images):,} of {Path(test.packed.source).name}, {len(test.packed.classes)} classes"
-        Console(highlight=False).print(errors_table(measured, images))
+        Console(highlight=False).print(errors_table(measured, images, len(models[0].classes)))
         print(test.selection.describe())
 
 

@@ -109,6 +109,8 @@ def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, li
     from alexnet.serving.service import Service
 
     saved = open_weights(checkpoint)
+    for note in saved.notes:
+        say(f"note: {note}")
     model = model_from_checkpoint(saved, choose_device(device), fast)
     packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _training_data(checkpoint)
     references = None

@@ -32,6 +32,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: the file is no such file, or has an empty line between names, or a name twice.
     """
+    require(path.is_file(), f"{path} is not a file", f"name a text file; {_ONE_A_LINE}")
     text = _decode(path.read_bytes(), path).strip()
     require(bool(text), f"{path} holds no class names", _ONE_A_LINE)
     tree = _parse_tree(text) if text[0] in "[{(" else None

@@ -62,10 +62,11 @@ def class_counts(catalog: Catalog, split: str) -> NDArray[np.int64]:
 
 
 def pack_findings(packed: PackedDataset) -> list[Finding]:
-    """What can be said of a packed data set without a pass over its images: class counts and exact copies."""
+    """What is known of a packed data set without reading its images: class counts, copies across splits or classes."""
     catalog = Catalog(packed)
     copies = find_exact_duplicates(catalog, catalog.packed_hashes_N)
-    return in_order([*count_findings(catalog), *duplicate_findings(catalog, copies)])
+    found = [*count_findings(catalog), *duplicate_findings(catalog, copies)]
+    return in_order([finding for finding in found if finding.kind != "copies"])
 
 
 def scan_findings(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,9 +63,13 @@ class ImageFolder:
             yield from folder.all_images()
 
 
-def gather_images(tree: FileTree) -> tuple[ImageFolder, list[Ignored]]:
-    """The images of the tree, and what is not an image of it. Every file of the tree is in one of the two."""
-    rest = _Rest()
+def gather_images(tree: FileTree, used: Collection[str] = ()) -> tuple[ImageFolder, list[Ignored]]:
+    """The images of the tree, and what is not an image of it. Every file of the tree is in one of the two.
+
+    Args:
+        used: files that are no images and yet used, such as a table of labels. They are in neither.
+    """
+    rest = _Rest(used)
     root = _gather(nest(tree), rest)
     return root, [*(Ignored(path, reason, 0) for path, reason in sorted(tree.skipped.items())), *rest.ignored()]
 
@@ -73,13 +77,16 @@ def gather_images(tree: FileTree) -> tuple[ImageFolder, list[Ignored]]:
 class _Rest:
     """What is not an image: whole folders, and the number of files of each type."""
 
-    def __init__(self) -> None:
+    def __init__(self, used: Collection[str]) -> None:
+        self._used = used
         self.folders: list[Ignored] = []
         self._types: Counter[str] = Counter()
         self._places: dict[str, str] = {}
 
     def add_file(self, file: str, what: str) -> None:
         """Count a file of a type. Of the places where a type occurs, only a common first folder is kept."""
+        if file in self._used:
+            return
         place = f"{file.partition('/')[0]}/" if "/" in file else HERE
         self._places[what] = place if self._places.setdefault(what, place) == place else HERE
         self._types[what] += 1
@@ -92,11 +99,12 @@ def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
     """The images in a folder. All else goes into `rest`."""
     gathered = ImageFolder(folder.path)
     for file in folder.files:
+        if is_image(file):
+            gathered.images.append(file)
+            continue
         extension = file_extension(file)
         if is_junk_file(file.rpartition("/")[2]):
             rest.add_file(file, "hidden or system")
-        elif extension in supported_extensions():
-            gathered.images.append(file)
         elif known := unsupported_extensions().get(extension):
             gathered.unsupported[known] += 1
             rest.add_file(file, f"{known.name}, which cannot be decoded")
@@ -117,7 +125,7 @@ def _reason_to_leave_out(folder: Folder) -> str | None:
     """What a folder is that holds no images of the data set; None for any other folder."""
     if is_junk_folder(folder.name):
         return "hidden or system folder"
-    names = {file.rpartition("/")[2] for file in folder.files}
+    names = {name for file in folder.files if not is_junk_file(name := file.rpartition("/")[2])}
     if not any(map(is_image, names)):
         return next((what for files, what in _OWN_FILES if files <= names), None)
     if folder.name == "figures" and all(map(_OWN_FIGURE.fullmatch, names)):
@@ -162,9 +170,16 @@ def some(items: Iterable[str], limit: int) -> str:
     return ", ".join(every[:limit]) + (f" and {len(every) - limit:,} more" if len(every) > limit else "")
 
 
+def counted(count: int) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
 def is_image(file: str) -> bool:
     """Whether a file counts as an image by its name."""
-    return file_extension(file) in supported_extensions() and not is_junk_file(file.rpartition("/")[2])
+    name = file.rpartition("/")[2]  # called a million times: most files are images, and the rest may take longer
+    stem, _, extension = name.rpartition(".")
+    return bool(stem) and name[0] != "." and f".{extension.lower()}" in supported_extensions()
 
 
 def file_extension(file: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
-from alexnet.data.image_tree import HERE, ImageFolder, gather_images, some
+from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, some
 from alexnet.data.layout_checks import require_classes
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, require_supported, shown
 from alexnet.data.tree import FileTree
@@ -76,7 +76,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
         notes.append(f"there is no validation folder, so {held_out:.0%} of each class was held out "
-                     f"({_count(images['val']):,} images, chosen by name and seed {seed})")
+                     f"({counted(_count(images['val']))}, chosen by name and seed {seed})")
     else:
         held_out = 0.0
     return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
@@ -92,7 +92,8 @@ def describe_layout(layout: Layout, source: str, names: Sequence[str]) -> str:
     """
     counts: dict[str, Counter[str]] = {}
     for split, by_class in layout.splits.items():  # images that were held out are in the same folder
-        counts.setdefault(layout.folders[split], Counter()).update({name: len(images) for name, images in by_class.items()})
+        count = counts.setdefault(layout.folders[split], Counter())
+        count.update({name: len(images) for name, images in by_class.items()})
     parts = []
     for folder, count in counts.items():
         classes = some([f"{name} {count[key]:,}" for key, name in zip(layout.classes, names, strict=True)
@@ -139,8 +140,8 @@ def _match_classes(
     images = {by_key[_class_key(name)]: list(below.all_images()) for name, below in own.items()}
     spelled = [(name, by_key[_class_key(name)]) for name, below in own.items() if by_key[_class_key(name)] != name]
     if spelled:
-        notes.append(f"{len(spelled):,} of the class folders in {folder.path} are spelled as other classes of the same "
-                     f"name in {train_folder.path}, such as {spelled[0][0]!r} and {spelled[0][1]!r}: they are the same")
+        notes.append(f"class names of {folder.path} and {train_folder.path} that differ only in case are one class, "
+                     f"such as {spelled[0][0]!r} and {spelled[0][1]!r}")
     if missing := [name for name in train if name not in images]:
         kind = {"val": "validation", "test": "test"}[split]
         notes.append(f"{len(missing)} of {len(train)} classes have no {kind} images, such as {missing[0]!r}")
@@ -152,8 +153,12 @@ def _class_name(name: str) -> str:
 
 
 def _class_key(name: str) -> str:
-    """Equal for names that a file system or an unpacking tool may have changed into each other."""
-    return unicodedata.normalize("NFC", _class_name(name).casefold())
+    """Equal for names that a file system or an unpacking tool may have changed into each other.
+
+    Of a single letter, upper and lower case are two classes of characters.
+    """
+    name = _class_name(name)
+    return unicodedata.normalize("NFC", name.lower()) if len(name) > 1 else name
 
 
 def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], source: str) -> UserError:
@@ -165,7 +170,7 @@ def _too_few_classes(found: FoundSplits, train: Mapping[str, ImageFolder], sourc
         return UserError(f"{where} holds no class folders of its own, but {shown(inside[0], source)} does",
                          f"did you mean {shown(inside[0], source)}?")
     if base.images and not train:
-        return UserError(f"{shown(base, source)} holds {len(base.images):,} images and no class folders",
+        return UserError(f"{shown(base, source)} holds {counted(len(base.images))} and no class folders",
                          "put the images of each class into a folder with the class's name")
     require_supported(base, source)
     holds = f"one class, {next(iter(train))!r}" if train else "no class folders with images"

@@ -21,7 +21,7 @@ from alexnet.errors import UserError
 
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
-    labels: str | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
+    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
@@ -32,7 +32,7 @@ def open_or_stream(
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
-    labels: str | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
+    labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 

@@ -307,7 +307,7 @@ def _software_versions() -> Mapping[str, str]:
 
 def _check_dest(dataset: Dataset, dest: Path) -> None:
     source = Path(dataset.source)
-    require(not (source.is_dir() and dest.resolve().is_relative_to(source.resolve())),
+    require(not (source.is_dir() and Path(os.path.realpath(dest)).is_relative_to(source.resolve())),
             f"{dest} lies in {source}, and nothing is written to a source", "choose a DEST outside it")
     if dest.is_dir():
         found = {path.name for path in dest.iterdir()}

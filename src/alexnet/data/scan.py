@@ -177,7 +177,7 @@ def _read_cache(path: Path, count: int) -> Scan | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             broken = {int(row): reason for row, reason in json.loads(str(arrays["broken"])).items()}
             result = Scan(arrays["content"], arrays["perceptual"], arrays["grays"], arrays["sizes"],
                           arrays["formats"], broken)

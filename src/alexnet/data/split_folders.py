@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored
-from alexnet.data.image_tree import ImageFolder, some
+from alexnet.data.image_tree import ImageFolder, counted, some
 from alexnet.data.split_names import Kind, is_neutral, split_kinds
 from alexnet.errors import UserError, require
 
@@ -146,7 +146,7 @@ def _no_training_classes(
     """The error for folders of splits without classes to train on."""
     if training:
         folder = training[0]
-        return UserError(f"{shown(folder, source)} holds {folder.image_count:,} images and no class folders",
+        return UserError(f"{shown(folder, source)} holds {counted(folder.image_count)} and no class folders",
                          "put the images of each class into a folder with the class's name")
     where = shown(named[0], source)
     return UserError(f"{shown(base, source)} has {listed(named)} but no train/",
@@ -204,8 +204,9 @@ def require_supported(folder: ImageFolder, source: str) -> None:
     if folder.unsupported:
         names = " and ".join(sorted(known.name for known in folder.unsupported))
         remedies = ", or ".join(sorted({known.remedy for known in folder.unsupported}))
-        raise UserError(f"the {folder.unsupported.total():,} images in {shown(folder, source)} are {names}, which "
-                        f"cannot be decoded here", f"{remedies}, or move the folder away")
+        raise UserError(f"{shown(folder, source)} has no image that can be decoded here, but "
+                        f"{counted(folder.unsupported.total())} of the format {names}",
+                        f"{remedies}, or move the folder away")
 
 
 def _without_classes(folder: ImageFolder, train: ImageFolder, source: str) -> UserError:

@@ -15,7 +15,7 @@ from alexnet.data.dataset import Dataset
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.remote import open_stream
-from alexnet.data.sources.detect import open_dataset
+from alexnet.data.sources.detect import open_dataset, refuse_labels
 from alexnet.data.url_images import is_url
 
 
@@ -38,13 +38,19 @@ class DataSummary:
         return json.loads(json.dumps({field.name: getattr(self, field.name) for field in fields(DataSummary)}))
 
 
-def open_source(data: str | Path) -> Dataset | PackedDataset:
-    """Open what a user calls DATA, without packing it: a packed folder or its URL, or anything else."""
+def open_source(data: str | Path, labels: str | Path | None = None) -> Dataset | PackedDataset:
+    """Open what a user calls DATA, without packing it: a packed folder or its URL, or anything else.
+
+    Args:
+        labels: as for `open_dataset`.
+    """
     if is_url(str(data)):
+        refuse_labels(data, labels)
         return open_stream(data)
     if is_packed(data) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
+        refuse_labels(data, labels)
         return open_packed(data)
-    return open_dataset(data)
+    return open_dataset(data, labels=labels)
 
 
 def summarize(source: Dataset | PackedDataset, data: str) -> DataSummary:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -38,23 +38,23 @@ def map_labels(network: NamedOutputs, data_classes: Sequence[str]) -> Tensor:
     require(network.class_names_known,
             f"the weights have no class names, so it is unknown which of their {len(network.classes):,} outputs stands "
             f"for which of the data's classes ({shortened(data_classes)})",
-            "give the names, one a line in the order of the outputs, with --classes FILE, here or to alexnet import")
+            "give the names, one a line in the order of the outputs, with --classes FILE, to evaluate or import")
     return match_classes(network.classes, data_classes)
 
 
 def match_classes(network_classes: Sequence[str], data_classes: Sequence[str]) -> Tensor:
     """Find each class of the data among the network's classes, by name: int64 [len(data_classes)].
 
-    An ImageNet class may have its name on one side and its WordNet number on the other. Upper and lower case are equal,
-    unless the network has two classes that differ in nothing else. The two Unicode forms of an accent are equal.
+    An ImageNet class may have its name on one side and its WordNet number on the other. The two Unicode forms of an
+    accent are equal, and so are upper and lower case, unless the network has two classes that differ in nothing else.
 
     Raises:
-        UserError: the network lacks one of the data's classes.
+        UserError: the network lacks one of the data's classes, or two of them match the same class of the network.
     """
-    index = {comparable(name): place for place, name in enumerate(network_classes)}
-    counts = Counter(name.casefold() for name in index)
-    folded_index = {name.casefold(): place for name, place in index.items() if counts[name.casefold()] == 1}
-    found = [index.get(comparable(name), folded_index.get(comparable(name).casefold())) for name in data_classes]
+    forms: tuple[Callable[[str], str], ...] = (str, comparable, lambda name: comparable(name).casefold())
+    indices = [_unique_index(map(form, network_classes)) for form in forms]
+    found = [next((index[form(name)] for form, index in zip(forms, indices, strict=True) if form(name) in index), None)
+             for name in data_classes]
     unknown = [name for name, place in zip(data_classes, found, strict=True) if place is None]
     if unknown:
         close = closest_match(unknown[0], network_classes)
@@ -62,7 +62,19 @@ def match_classes(network_classes: Sequence[str], data_classes: Sequence[str]) -
             f"the network was not trained on {len(unknown)} of the data's {len(data_classes)} classes, such as "
             f"{unknown[0]!r}{f' (did you mean {close}?)' if close else ''}",
             f"evaluate on data with the network's classes ({shortened(network_classes)})")
+    first: dict[int | None, str] = {}
+    for name, place in zip(data_classes, found, strict=True):
+        other = first.setdefault(place, name)
+        require(other == name, f"the data's classes {other!r} and {name!r} both match the network's class "
+                f"{network_classes[place or 0]!r}", "put their images into one folder, or rename one")
     return torch.tensor(found)
+
+
+def _unique_index(names: Iterable[str]) -> dict[str, int]:
+    """The place of each name that occurs once."""
+    names = list(names)
+    counts = Counter(names)
+    return {name: place for place, name in enumerate(names) if counts[name] == 1}
 
 
 def shortened(names: Sequence[str]) -> str:

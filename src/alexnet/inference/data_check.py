@@ -87,15 +87,16 @@ class DataCheck(DataSummary):
 
 
 def check(
-    data: str | Path, *, run: str | Path | None = None, quick: bool = False, side: int | None = None,
-    device: str = "auto", workers: int | None = None, progress: bool = False,
+    data: str | Path, *, labels: str | Path | None = None, run: str | Path | None = None, quick: bool = False,
+    side: int | None = None, device: str = "auto", workers: int | None = None, progress: bool = False,
 ) -> DataCheck:
     """Check what a data set is understood to be, and what needs attention before training on it.
 
     Every image is decoded once; the result is kept in the user's cache. Nothing is written to the data.
 
     Args:
-        data: A folder of class folders, a packed folder, a folder of archives, `cifar10`, `embedded`, or a URL.
+        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        labels: As for `alexnet.train`.
         run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint.
         quick: Read no image; count and list only.
         side: Images with a shorter side below this are named. Default: the input of the run's network, else 224.
@@ -108,8 +109,8 @@ def check(
     """
     require(not (run and quick), "a quick check reads no image, and labels are checked on images",
             "leave out --quick or --run")
-    labels, trained_side = _check_labels(data, run, device, progress) if run else (None, None)
-    source = open_source(data)
+    label_check, trained_side = _check_labels(data, labels, run, device, progress) if run else (None, None)
+    source = open_source(data, labels)
     catalog, found, duplicates = Catalog(source), None, None
     if not quick and not is_url(str(data)):
         with Bar("checking", "images") if progress else nullcontext() as bar:
@@ -119,18 +120,20 @@ def check(
         duplicates = find_exact_duplicates(catalog, catalog.packed_hashes_N)
     broken = _broken(catalog, found)
     findings = scan_findings(catalog, found, duplicates, broken, side or trained_side or INPUT_SIDE)
-    if labels:
-        findings = in_order([*findings, *_label_findings(labels)])
+    if label_check:
+        findings = in_order([*findings, *_label_findings(label_check)])
     return DataCheck(
         **vars(summarize(source, str(data))), baseline=baseline(catalog), findings=tuple(findings), broken=broken,
-        sizes=_sizes(found), formats=_formats(found), duplicates=duplicates, labels=labels,
-        not_checked=tuple(_not_checked(data, catalog, found, duplicates, quick, labels)), catalog=catalog, scan=found)
+        sizes=_sizes(found), formats=_formats(found), duplicates=duplicates, labels=label_check, catalog=catalog,
+        scan=found, not_checked=tuple(_not_checked(data, catalog, found, duplicates, quick, label_check)))
 
 
 # --- Parts ------------------------------------------------------------------------------------------------------------
 
 
-def _check_labels(data: str | Path, run: str | Path, device: str, progress: bool) -> tuple[LabelCheck, int]:
+def _check_labels(
+    data: str | Path, labels: str | Path | None, run: str | Path, device: str, progress: bool,
+) -> tuple[LabelCheck, int]:
     """The suspicious labels, and the side of the network's input."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.notes import say
@@ -139,7 +142,7 @@ def _check_labels(data: str | Path, run: str | Path, device: str, progress: bool
     from alexnet.inference.predictor import load
 
     model = load(run, choose_device(device))
-    packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent)
+    packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent, labels=labels)
     with Bar("features", "images") if progress else nullcontext() as bar:
         return check_labels(model, packed, bar), model.preprocess.spec.crop
 
@@ -152,10 +155,11 @@ def _label_findings(labels: LabelCheck) -> list[Finding]:
     if not labels.suspects:
         return []
     first, count = labels.suspects[0], len(labels.suspects)
-    return [Finding("suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, "
-                    f"first of all {first.name}, labeled {first.label} and predicted {first.predicted} "
-                    f"({first.probability:.0%})",
-                    "look at the first ones; of the later ones most are right")]
+    return [Finding(
+        "suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, first of all "
+        f"{first.name}, labeled {first.label} and predicted {first.predicted} ({first.probability:.0%})",
+        f"look at the first ones; the classifier disagrees with {labels.error:.0%} of all labels, and the less it "
+        "knows, the more of the later ones are right")]
 
 
 def _broken(catalog: Catalog, found: Scan | None) -> tuple[Quarantined, ...]:

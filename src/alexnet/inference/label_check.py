@@ -1,8 +1,10 @@
 """Find images that are probably mislabeled: a trained network's features, and a classifier that never saw the image.
 
 The images are divided into folds by their content hashes, so copies are in one fold. For each fold, logistic regression
-on the network's features of the other folds predicts its classes. An image is a suspect if its likeliest class is not
-its label, and is predicted as confidently as that class is on average (confident learning, arXiv 1911.00068).
+on the network's features of the other folds predicts its classes. A temperature for each split calibrates the
+predictions, as features fit training images better than others. An image is a suspect if its likeliest class is not its
+label, and is predicted as confidently as that class is on average (confident learning, arXiv 1911.00068). The first
+suspects are those with the largest log-odds of the predicted class against the label.
 
 The features themselves may have adapted to wrong labels of images that the network was trained on. So a wrong label
 that the network has memorized may be missed.
@@ -23,9 +25,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from alexnet.data.catalog import Catalog
+from alexnet.data.content import contained
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
+from alexnet.inference.calibration import softmax
 from alexnet.inference.neighbors import split_features
 from alexnet.inference.predictor import Model
 
@@ -37,11 +41,16 @@ MAX_IMAGES = 100_000
 COMPONENTS = 256
 """Principal components of the features that the classifier sees."""
 
-WEIGHT_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+WEIGHT_DECAYS = (1e-3, 1e-2, 1e-1)
 """Of these, the one with the least log loss on the first fold is used for all."""
 
 SuspectJson = TypedDict("SuspectJson", {
     "name": str, "split": str, "class": str, "predicted": str, "probability": float, "class_probability": float})
+
+CONFIDENT = 0.9
+"""A prediction of this probability is confident in any case."""
+
+TEMPERATURES = np.geomspace(0.25, 64.0, 65)
 
 
 @dataclass(frozen=True)
@@ -113,11 +122,12 @@ def check_labels(
             f"{len(np.unique(content_N))} different images are too few to find mislabeled ones", "leave out --run")
     features_ND = _features(model, packed, catalog, rows, on_progress)
     labels_N = catalog.labels_N[rows]
-    probabilities_NK = out_of_fold_probabilities(features_ND, labels_N, content_N, len(catalog.classes))
+    logits_NK = out_of_fold_logits(features_ND, labels_N, content_N, len(catalog.classes))
+    probabilities_NK = calibrate(logits_NK, labels_N, catalog.split_N[rows])
     return LabelCheck(
         tuple(_suspect(catalog, int(rows[index]), probabilities_NK[index])
               for index in rank_suspects(probabilities_NK, labels_N)),
-        len(rows), len(catalog), int(np.isin(content_N, model.seen.trained).sum()),
+        len(rows), len(catalog), int(contained(content_N, model.seen.trained).sum()),
         float((probabilities_NK.argmax(1) != labels_N).mean()), catalog)
 
 
@@ -143,33 +153,34 @@ def _features(
     return np.concatenate(features)
 
 
-def _suspect(catalog: Catalog, row: int, probabilities_K: NDArray[np.float32]) -> Suspect:
+def _suspect(catalog: Catalog, row: int, probabilities_K: NDArray[np.float64]) -> Suspect:
     predicted, label = int(probabilities_K.argmax()), int(catalog.labels_N[row])
     return Suspect(row, catalog.names_N[row], catalog.locate(row)[0], catalog.classes[label],
                    catalog.classes[predicted], float(probabilities_K[predicted]), float(probabilities_K[label]))
 
 
-def rank_suspects(probabilities_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def rank_suspects(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """Indices of the images whose labels are probably wrong, the most suspicious first.
 
     A suspect's likeliest class is not its label, and has at least the probability that this class has on average over
-    the images with its label. The order is by the difference of the two probabilities.
+    the images with its label, or CONFIDENT. The order is by the ratio of the two probabilities.
     """
     given_N = probabilities_NK[np.arange(len(labels_N)), labels_N]
     predicted_N, highest_N = probabilities_NK.argmax(1), probabilities_NK.max(1)
     counts_K = np.bincount(labels_N, minlength=probabilities_NK.shape[1])
     confidence_K = np.bincount(labels_N, given_N, len(counts_K)) / np.maximum(counts_K, 1)
-    suspects = np.flatnonzero((predicted_N != labels_N) & (highest_N >= confidence_K[predicted_N]))
-    return suspects[np.argsort((given_N - highest_N)[suspects], kind="stable")]
+    enough_K = np.minimum(confidence_K, CONFIDENT)
+    suspects = np.flatnonzero((predicted_N != labels_N) & (highest_N >= enough_K[predicted_N]))
+    return suspects[np.argsort(given_N[suspects] / highest_N[suspects], kind="stable")]
 
 
-# --- Out-of-fold probabilities ----------------------------------------------------------------------------------------
+# --- Out-of-fold predictions ------------------------------------------------------------------------------------------
 
 
-def out_of_fold_probabilities(
+def out_of_fold_logits(
     features_ND: NDArray[np.float32], labels_N: NDArray[np.int64], content_N: NDArray[np.uint64], classes: int,
 ) -> NDArray[np.float32]:
-    """The class probabilities of each image, by a classifier that was fitted to the other folds: float32 [N, K].
+    """The logits of each image, by a classifier that was fitted to the other folds: float32 [N, K].
 
     Args:
         features_ND: features of the images.
@@ -179,7 +190,7 @@ def out_of_fold_probabilities(
     """
     inputs_ND = _principal_components(torch.from_numpy(np.ascontiguousarray(features_ND)))
     labels, fold_N = torch.from_numpy(labels_N), torch.from_numpy(_folds(content_N))
-    result_NK, decay = torch.zeros(len(labels), classes), 0.0
+    logits_NK, decay = torch.zeros(len(labels), classes), 0.0
     for fold in range(FOLDS):
         inside = fold_N == fold
         if not inside.any():
@@ -189,8 +200,22 @@ def out_of_fold_probabilities(
             losses = {each: cross_entropy(_fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item()
                       for each in WEIGHT_DECAYS}
             decay = min(losses, key=losses.__getitem__)
-        result_NK[inside] = _fit(*outside, classes, decay)(inputs_ND[inside]).softmax(1)
-    return result_NK.numpy()
+        logits_NK[inside] = _fit(*outside, classes, decay)(inputs_ND[inside])
+    return logits_NK.numpy()
+
+
+def calibrate(
+    logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64], split_N: NDArray[np.int8],
+) -> NDArray[np.float64]:
+    """Class probabilities, float64 [N, K], with the temperature of least log loss for each split."""
+    # A grid and not `calibration.fit_temperature`, which refuses images that are all predicted right, or by chance.
+    probabilities_NK = np.zeros(logits_NK.shape)
+    for split in np.unique(split_N):
+        inside = np.flatnonzero(split_N == split)
+        candidates = (softmax(logits_NK[inside] / temperature) for temperature in TEMPERATURES)
+        probabilities_NK[inside] = max(candidates, key=lambda each_nK: np.log(
+            each_nK[np.arange(len(each_nK)), labels_N[inside]] + 1e-45).sum())
+    return probabilities_NK
 
 
 def _folds(content_N: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -211,7 +236,7 @@ def _fit(inputs_ND: Tensor, labels_N: Tensor, classes: int, weight_decay: float)
     """Multinomial logistic regression by L-BFGS; the loss is mean log loss + weight_decay / 2 * |weights|^2."""
     weights = torch.zeros(inputs_ND.shape[1], classes, requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weights, bias], max_iter=50, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()

@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet._runtime.devices import choose_device
 from alexnet.data import images as image_files
+from alexnet.data.images import BadImage
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError, did_you_mean, require
 from alexnet.inference.evaluate import probabilities
@@ -51,8 +53,6 @@ class Model:
     """Names of the outputs; "output 0", "output 1", ... if they are unknown."""
     class_names_known: bool = True
     """False: the weights came without class names, so no output can be matched with a class of a data set."""
-    trained_on: str = ""
-    """Fingerprint of the training images, if known."""
     seen: SeenImages = field(default_factory=SeenImages.not_recorded)
     """The images that the network was trained on, by content hash."""
     fast: FastNetwork | None = None
@@ -142,7 +142,7 @@ class Model:
         elif isinstance(image, np.ndarray):
             pixels_HWC = image
         elif isinstance(image, str | Path):
-            pixels_HWC = image_files.read(Path(image))
+            pixels_HWC = _read(Path(image))
         else:
             raise UserError(f"an image is a path, encoded bytes or a uint8 array, and not of {type(image)}",
                             "convert it with numpy.array(image)")
@@ -164,6 +164,16 @@ class Model:
                 return
 
 
+def _read(path: Path) -> NDArray[np.uint8]:
+    try:
+        return image_files.read(path)
+    except (OSError, ValueError) as error:  # a ValueError of a name that contains a NUL character
+        if isinstance(error, UserError):
+            raise
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+        raise BadImage(f"{path} cannot be read: {reason}", "check the name, and who may read the file") from error
+
+
 def load(
     path_or_name: str | Path, device: str = "cpu", fast: bool = False, classes: Sequence[str] | None = None,
 ) -> Model:
@@ -172,21 +182,23 @@ def load(
     Args:
         path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
             layout, a file of weights, or the name `torchvision`, which is downloaded once (`open_weights`).
-        device: as for torch.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where it is available, else the CPU.
         fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
             differ by up to 0.03.
         classes: names of the outputs, in their order; default: those that come with the weights.
 
     Raises:
-        UserError: it is missing or damaged, or has another number of outputs; the error names the file.
+        UserError: it is missing or damaged, or has another number of outputs; the error names the file. Or the device
+            is absent.
     """
+    device = choose_device(device)  # before the file is read
     return model_from_checkpoint(open_weights(path_or_name, classes), device, fast)
 
 
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
     """The model of a checkpoint; `device` and `fast` are as for `load`."""
+    device = choose_device(device)
     network = saved.network().to(device)
     return Model(
         network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
-        trained_on=saved.training.get("source", ""), seen=saved.seen,
-        fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path)
+        seen=saved.seen, fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path)

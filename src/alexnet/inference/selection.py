@@ -13,6 +13,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.data.content import contained
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
 from alexnet.models.seen import SeenImages
@@ -104,12 +105,13 @@ def select_unseen(
         include_trained: choose all images, and count those that a network was trained on.
         undecodable: images of the split that could not be decoded, for the counts.
     """
-    union, hashes_N = SeenImages.union(seen), split.content_hashes
-    trained_N = np.isin(hashes_N, union.trained)
+    hashes_N = split.content_hashes
+    trained_N = np.any([contained(hashes_N, each.trained) for each in seen], axis=0)
+    selected_N = np.any([contained(hashes_N, each.selected_on) for each in seen], axis=0)
     measured_N = np.ones_like(trained_N) if include_trained else ~trained_N
-    selected_on = np.isin(hashes_N, union.selected_on) & measured_N & ~trained_N
-    return Selection(np.flatnonzero(measured_N), len(split), int(trained_N.sum()), int(selected_on.sum()),
-                     union.unknown, len(seen), undecodable)
+    unknown = {name for each in seen for name in each.unknown}
+    return Selection(np.flatnonzero(measured_N), len(split), int(trained_N.sum()),
+                     int((selected_N & measured_N & ~trained_N).sum()), tuple(sorted(unknown)), len(seen), undecodable)
 
 
 def choose_images(

@@ -36,7 +36,7 @@ HEALTHY = "healthy: units respond, gradients reach the first layer, and no updat
 USELESS_REMEDY = ("try another learning rate (--lr; `alexnet lr-find` suggests one), more epochs, a smaller network "
                   "such as --arch small, or trained weights to start from (--init)")
 
-LOWER_RATE = "lower the learning rate (--set recipe.learning_rate=...)"
+LOWER_RATE = "lower the learning rate (--lr)"
 
 
 def layer_findings(

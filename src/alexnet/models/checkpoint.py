@@ -16,13 +16,11 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -34,6 +32,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
 from alexnet.models.provenance import Provenance, WeightsDescription
 from alexnet.models.seen import SeenImages
 
@@ -45,69 +44,6 @@ _REMEDY = "use the run's other checkpoint (best/ or last/)"
 
 class DamagedCheckpointError(UserError):
     """A file of a checkpoint is missing, or its checksum is wrong."""
-
-
-class IntervalJson(TypedDict):
-    """95% confidence intervals (`inference.metrics.wilson`), as fractions: lower and upper end."""
-
-    top1_error: Sequence[float]
-    top5_error: Sequence[float]
-
-
-class ErrorsJson(TypedDict, total=False):
-    """Errors on a set of images, as `inference.metrics.Errors.to_json` makes them; empty if they were not measured."""
-
-    photographs: int
-    """Number of images."""
-    loss: float
-    """Mean, in nats."""
-    top1_error: float
-    """A fraction."""
-    top5_error: float
-    """A fraction."""
-    interval: IntervalJson
-
-
-class CalibrationJson(TypedDict, total=False):
-    """The result of `alexnet calibrate` that a checkpoint keeps; empty if it was not calibrated."""
-
-    temperature: float
-    """Divides the logits before the softmax."""
-    fitted_images: int
-    """Images that the temperature was fitted on."""
-    measured_images: int
-    """Other images, on which the expected calibration error (ECE) was measured."""
-    ece_before: float
-    """A fraction, at temperature 1."""
-    ece_after: float
-    """A fraction, at this temperature."""
-
-
-class PlateauJson(TypedDict):
-    """`training.schedule.Plateau`."""
-
-    best: float
-    waited: int
-    drops: int
-
-
-class StateJson(TypedDict, total=False):
-    """`training.state.State`, which documents the fields. Imported weights have at most `source`."""
-
-    seed: int
-    data: str
-    source: str
-    precision: str
-    step: int
-    epoch: int
-    plateau: PlateauJson
-    best_error: float
-    epochs_without_gain: int
-    epoch_images: int
-    epoch_loss_sum: float
-    epoch_wrong: int
-    loss_scale: float
-    steps_since_overflow: int
 
 
 @dataclass
@@ -236,7 +172,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _save_seen(seen: SeenImages, folder: Path, written: list[Path]) -> _TensorFile:
     """Write the hashes of the seen images, unless the folder has them: a run's are the same at each of its saves."""
-    data = safetensors.torch.save(seen_tensors(seen))
+    data = safetensors.torch.save(seen.to_tensors())
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"seen-{digest[:8]}.safetensors"
     if not (path.is_file() and path.read_bytes() == data):  # a damaged file is written again
@@ -283,18 +219,6 @@ def _delete_unnamed(folder: Path, candidates: list[Path]) -> None:
     for path in candidates:
         if path.name not in named:
             path.unlink(missing_ok=True)
-
-
-def seen_tensors(seen: SeenImages) -> dict[str, Tensor]:
-    """The hashes of the seen images as int64, a type that every reader of safetensors knows."""
-    return {"trained": torch.from_numpy(seen.trained.view(np.int64)),
-            "selected_on": torch.from_numpy(seen.selected_on.view(np.int64))}
-
-
-def seen_of_tensors(tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> SeenImages:
-    """The inverse of `seen_tensors`, with `SeenImages.unknown`. Raises KeyError if one of them is missing."""
-    trained, selected_on = (tensors[name].numpy().view(np.uint64) for name in ("trained", "selected_on"))
-    return SeenImages(trained, selected_on, unknown)
 
 
 # --- Load -------------------------------------------------------------------------------------------------------------
@@ -362,6 +286,11 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
 
 
+def read_calibration(folder: Path) -> CalibrationJson:
+    """The calibration of the checkpoint in a folder, without reading its weights. Raises UserError if it is damaged."""
+    return CalibrationJson(**_read_head(folder / HEAD)["calibration"])
+
+
 def _read_seen(folder: Path, head: _Head) -> SeenImages:
     """The seen images; not recorded, with a warning, if their file is damaged, which both heads may share."""
     try:
@@ -369,7 +298,7 @@ def _read_seen(folder: Path, head: _Head) -> SeenImages:
     except DamagedCheckpointError as error:
         warnings.warn(f"{error.problem}; so it is not known which images the network was trained on", stacklevel=1)
         return SeenImages.not_recorded(f"the weights in {folder}")
-    return seen_of_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
+    return SeenImages.from_tensors(tensors, tuple(map(str, head["trained_on_unknown"])))
 
 
 def _read_head(path: Path) -> _Head:

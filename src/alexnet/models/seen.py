@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from alexnet.data.content import distinct_hashes
 from alexnet.errors import UserError
 
 _TEXT_FORMAT = "seen1"
+_TENSORS = ("trained", "selected_on")
 
 
 def _no_images() -> NDArray[np.uint64]:
@@ -43,22 +47,24 @@ class SeenImages:
     ) -> Self:
         """Of a run with these training and validation images, in any order, that started from initial weights."""
         initial = initial or SeenImages()
-        return cls(np.union1d(trained, initial.trained), np.union1d(selected_on, initial.selected_on), initial.unknown)
+        return cls(distinct_hashes(trained, initial.trained), distinct_hashes(selected_on, initial.selected_on),
+                   initial.unknown)
 
     @classmethod
     def not_recorded(cls, weights: str = "these weights") -> Self:
         """Of weights whose training images nobody has recorded. `weights` names them for the user."""
         return cls(unknown=(weights,))
 
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The hashes as int64 tensors, a type that every reader of safetensors knows. They lack `unknown`."""
+        return {name: torch.from_numpy(getattr(self, name).view(np.int64)) for name in _TENSORS}
+
     @classmethod
-    def union(cls, all_seen: Iterable[SeenImages]) -> Self:
-        """Of several networks: what any of them has seen."""
-        trained, selected_on, unknown = [_no_images()], [_no_images()], set[str]()
-        for seen in all_seen:
-            trained.append(seen.trained)
-            selected_on.append(seen.selected_on)
-            unknown.update(seen.unknown)
-        return cls(np.unique(np.concatenate(trained)), np.unique(np.concatenate(selected_on)), tuple(sorted(unknown)))
+    def from_tensors(cls, tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> Self:
+        """The inverse of `to_tensors`. Raises KeyError if one of them is missing."""
+        trained, selected_on = (distinct_hashes(tensors[name].to(torch.int64).flatten().numpy().view(np.uint64))
+                                for name in _TENSORS)
+        return cls(trained, selected_on, unknown)
 
     def to_text(self) -> str:
         """One line of ASCII for the metadata of other file formats: 11 characters an image."""
@@ -74,9 +80,8 @@ class SeenImages:
             if kind != _TEXT_FORMAT:
                 raise ValueError(f"it begins with {kind[:20]!r}")
             trained, selected_on, unknown = (base64.b64decode(part, validate=True) for part in parts)
-            return cls(np.unique(np.frombuffer(trained, "<u8")).astype(np.uint64),
-                       np.unique(np.frombuffer(selected_on, "<u8")).astype(np.uint64),
-                       tuple(unknown.decode().splitlines()))
+            return cls(distinct_hashes(np.frombuffer(trained, "<u8")),
+                       distinct_hashes(np.frombuffer(selected_on, "<u8")), tuple(unknown.decode().splitlines()))
         except (ValueError, binascii.Error) as error:
             raise UserError(f"the record of the training images is damaged: {error}", "export the network again") \
                 from error

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import Finding
@@ -53,7 +54,8 @@ def duplicates_finding(data: PackedDataset) -> Finding | None:
 
 def validation_copies(data: PackedDataset) -> int:
     """How many of the validation images are exact copies of training images."""
-    return int(np.isin(data.split("val").content_hashes, data.split("train").content_hashes).sum())
+    training = distinct_hashes(data.split("train").content_hashes)
+    return int(contained(data.split("val").content_hashes, training).sum())
 
 
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:

@@ -25,6 +25,7 @@ from alexnet.training.head import HeadTrainer
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, single_process
 from alexnet.training.parallel.strategies import parallelize
+from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.resume import checkpoint_to_resume
 from alexnet.training.spec import RunSpec
@@ -53,7 +54,7 @@ def build(
     spec = replace(spec, arch=replace(spec.arch, classes=len(spec.data.classes)))
     training, validation = _split(spec, "train"), _split(spec, "val")
     precision_name = choose_precision(spec.precision, device)
-    state = State(spec.seed, spec.data.fingerprint, spec.data.source_fingerprint, precision_name)
+    state = State(spec.seed, spec.data.fingerprint, precision_name)
     _require_same_spec(spec, state, processes)
     _require_images_for_each(processes, spec, training, validation)
     readers = 1 if spec.parallel == "towers" else processes.size
@@ -75,6 +76,7 @@ def build(
 
     strategy = parallelize(
         network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch)
+    _require_images_for_batch_norm(spec, strategy, training)
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)
     precision = MixedPrecision(precision_name, device, processes.all_true)
@@ -107,6 +109,16 @@ def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> 
         ("--parallel or --micro-batch", [spec.parallel, spec.micro_batch]),
     ):
         processes.require_same_on_all_ranks(what, value)
+
+
+def _require_images_for_batch_norm(spec: RunSpec, strategy: Strategy, training: PackedSplit) -> None:
+    """Batch normalization of a fully connected layer needs two images: those of one would all become 0."""
+    if not spec.arch.dense_norm:
+        return
+    smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
+    together = smallest // strategy.micro_batch_count(smallest)
+    require(together >= 2, f"batches of 1 image are too small for the batch normalization of {spec.arch.name}",
+            "take larger batches (--batch-size 16), or a network without it (--arch paper)")
 
 
 def _require_images_for_each(

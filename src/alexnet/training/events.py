@@ -6,7 +6,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from alexnet.architecture.overrides import Json
 from alexnet.interpret.activations import Signals
-from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.provenance import HeadFit
 
 

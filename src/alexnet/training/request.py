@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypedDict
 from urllib.parse import urlsplit
 
+from alexnet._runtime.atomic_files import require_text_name
 from alexnet._runtime.devices import choose_precision
 from alexnet._runtime.native import level
 from alexnet.architecture import presets
@@ -48,7 +50,7 @@ class TrainRequest:
     """What the caller of `train` asked for."""
 
     data: str
-    labels: str | None = None
+    labels: str | Path | None = None
     """Where the labels are, if not in folders: as for `open_dataset`."""
     arch: str | Arch | None = None
     recipe: str | Recipe | None = None
@@ -77,10 +79,14 @@ def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
 
 
 def require_outside(out: Path, data: str) -> None:
-    """Raise UserError for a run folder within a folder of images, where it would be read as a class."""
-    folder = Path(data).resolve()
-    require(not (folder.is_dir() and folder in (out.resolve(), *out.resolve().parents)),
-            f"the run folder {out} is inside the data {data}, and would be read as a class of images",
+    """Raise UserError for a run folder within a folder of images, whose later listings would hold it.
+
+    Also for a name that TensorBoard cannot write.
+    """
+    require_text_name(out)
+    folder, written = Path(os.path.realpath(data)), Path(os.path.realpath(out))
+    require(not (folder.is_dir() and folder in (written, *written.parents)),
+            f"the run folder {out} is inside the data {data}, among the images",
             "choose a folder outside it with --out")
 
 

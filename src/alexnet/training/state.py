@@ -11,7 +11,7 @@ from typing import cast
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import Finding, UserError
-from alexnet.models.checkpoint import StateJson
+from alexnet.models.checkpoint_json import StateJson
 from alexnet.training.schedule import Plateau
 
 
@@ -22,8 +22,6 @@ class State:
     seed: int
     data: str
     """Fingerprint of the packed data."""
-    source: str
-    """Fingerprint of the images that were packed."""
     precision: str
     step: int = 0
     """Steps taken."""

@@ -42,3 +42,16 @@ def test_a_path_that_exists_is_never_suggested_for_itself(tmp_path: Path):
     trees(tmp_path / "cafe\u0301")
     with pytest.raises(ValueError, match=r"but a folder whose name is the same text in another Unicode form"):
         open_dataset(tmp_path / "caf\u00e9")
+
+
+def test_a_folder_whose_parent_cannot_be_listed_is_refused_in_one_sentence(tmp_path: Path, monkeypatch):
+    plant(tmp_path / "loose", "1.jpg")
+
+    def refuse(path):
+        raise PermissionError(f"Permission denied: {path}")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ValueError, match=r"there is no .*absent; name a folder"):
+        open_dataset(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"loose holds 1 image and no class folders"):
+        open_dataset(tmp_path / "loose")

@@ -42,7 +42,8 @@ def test_gray_images_become_rgb_and_the_test_files_the_validation_set(tmp_path: 
     assert (dataset.classes[image.label], image.pixels().shape, image.pixels()[1, 2].tolist()) == (
         "0", (2, 4, 3), [14, 14, 14])  # the second image begins at 8; row 1, column 2 is 8 + 4 + 2
     assert len(set(names(dataset, "train") + names(dataset, "val"))) == 6
-    assert "test images (t10k" in said(dataset)
+    assert list(dataset.splits) == ["train", "val"]
+    assert f"{form.format('t10k')}{'.gz' * compress} is the validation set, as there is no other" in said(dataset)
 
 
 def test_images_of_emnist_are_transposed(tmp_path: Path):

@@ -26,6 +26,7 @@ EXPECTED = {"images/a1.jpg": "ash", "images/a2.png": "ash", "images/b1.jpg": "bi
 
 @pytest.mark.parametrize("table", [
     "file_name,label\nimages/a1.jpg,ash\nimages/a2.png,ash\nimages/b1.jpg,birch\nimages/b2.jpg,birch\n",
+    "id,breed\ra1,ash\ra2,ash\rb1,birch\rb2,birch\r",  # line ends of old programs
     "id,breed\na1,ash\na2,ash\nb1,birch\nb2,birch\n",  # Kaggle: without folder and extension
     "id;label\na1;ash\na2;ash\nb1;birch\nb2;birch\n",
     "label\timage\nash\ta1.jpg\nash\ta2.png\nbirch\tb1.jpg\nbirch\tb2.jpg\n",
@@ -39,7 +40,7 @@ EXPECTED = {"images/a1.jpg": "ash", "images/a2.png": "ash", "images/b1.jpg": "bi
 def test_a_table_beside_loose_images_labels_them(tmp_path: Path, table: str):
     dataset = open_dataset(with_table(tmp_path / "trees", table, *FILES), held_out=0)
     assert (dataset.classes, labels(dataset)) == (("ash", "birch"), EXPECTED)
-    assert "labels: labels.csv (images in column " in said(dataset)
+    assert "labeled by labels.csv (images in column " in said(dataset)
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("utf-8", ""), ("utf-8-sig", ""), ("utf-16", "utf-16"),
@@ -124,6 +125,7 @@ def test_kaggle_has_a_table_for_the_training_images_and_a_form_for_predictions(t
     assert all(name.startswith("train/") for name in labels(dataset))
     assert "left out: 2 images without a label, such as test/x0.jpg" in said(dataset)
     assert "not used: sample_submission.csv is a form for predictions" in said(dataset)
+    assert "ignored: ./ (.csv, 1 file)" in said(dataset)  # the form, and not the table that is used
 
 
 def test_the_same_numbers_in_train_and_test_mean_the_training_images(tmp_path: Path):

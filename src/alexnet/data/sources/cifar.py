@@ -64,14 +64,16 @@ def fetch_cifar10(cache: Path) -> Path:
 
 def find_cifar(tree: FileTree) -> tuple[Version, str] | None:
     """The version that the files are, and the folder they are in, as a prefix of their paths; None if there is none."""
-    files = set(tree.files)
+    versions = {version.classes_file: version for version in VERSIONS}
     for file in tree.files:
+        if "meta" not in file and "label" not in file:  # of the million files of ImageNet
+            continue
         folder, slash, name = file.rpartition("/")
         require(name != "batches.meta.mat", f"{tree.source} is CIFAR's MATLAB version, which is not supported",
                 "take the binary or the Python version from the same page")
-        for version in VERSIONS:
+        if version := versions.get(name):
             siblings = {f"{folder}{slash}{part}" for parts in version.files.values() for part in parts}
-            if name == version.classes_file and siblings & files:
+            if not siblings.isdisjoint(tree.files):
                 return version, folder + slash
     return None
 
@@ -98,7 +100,8 @@ def open_cifar(tree: FileTree, version: Version, folder: str) -> Dataset:
                             _DOWNLOAD_AGAIN)
         splits[split] = [ArrayImage(f"{split}/{classes[label]}/{number:05}", int(label), pixels_HWC)
                          for number, (label, pixels_HWC) in enumerate(zip(labels, pixels_NHWC, strict=True))]
-    notes = ("the 10,000 test images are the validation set: the data has no other",)
+    notes = (f"{tree.source} holds {version.title}, {len(classes)} classes",
+             "the test images are the validation set, as there is no other: they choose the best epoch")
     return Dataset(version.name, classes, splits, version.title, notes=notes,
                    credits="CIFAR: A. Krizhevsky, V. Nair, G. Hinton")
 

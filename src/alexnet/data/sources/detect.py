@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,7 +154,9 @@ def _not_found(source: str | Path) -> UserError:
         return UserError(f"{source} is a link to {path.readlink()}, which does not exist", "name the folder itself")
     if path.exists():
         return UserError(f"{source} is neither a file nor a folder", f"name {_DATA}")
-    siblings = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    siblings: list[str] = []
+    with contextlib.suppress(OSError):  # there may be no such folder, or it may not be readable
+        siblings = sorted(entry.name for entry in path.parent.iterdir())
     if [name for name in siblings if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name)]:
         return UserError(f"there is no {source}, but a folder whose name is the same text in another Unicode form",
                          "complete its name with the tab key, or name it with a wildcard")

@@ -28,40 +28,55 @@ def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Datase
     try:
         layout = read_layout(tree, held_out, seed)
     except UserError:
-        _require_not_one_class(tree)
+        require_not_one_class(tree)
         raise
     labels = {name: label for label, name in enumerate(layout.classes)}
     splits = {split: [tree.image(file, labels[name]) for name, files in images.items() for file in files]
               for split, images in layout.splits.items()}
     wnids = layout.classes if all(map(WNID.fullmatch, layout.classes)) else None
     names = _class_names(layout, tree, wnids)
-    notes = (describe_layout(layout, tree.source, names), *layout.notes)
+    renamed = [f"a folder's name is not UTF-8, so its class is called {name} (Latin-1)"
+               for name in sorted(set(names) - set(layout.classes)) if wnids is None]
+    notes = (describe_layout(layout, tree.source, names), *layout.notes, *renamed)
     return Dataset(tree.name, names, splits, tree.source, wnids, notes, held_out=layout.held_out,
                    ignored=layout.ignored)
 
 
-def _require_not_one_class(tree: FileTree) -> None:
+def require_not_one_class(tree: FileTree) -> None:
     """Raise UserError if the folder seems to be one class: its images lie beside folders of images."""
     places = {file.partition("/")[0] if "/" in file else "" for file in tree.files if is_image(file)}
     if isinstance(tree, FolderTree) and "" in places and len(places) <= 2:
         above = tree.root.resolve().parent
-        if sum(map(_holds_images, above.iterdir())) >= 2:
+        if sum(map(_holds_images, _entries(above))) >= 2:
             raise UserError(f"{tree.root} is one class among several in {above}", f"did you mean {above}?")
 
 
 def _holds_images(folder: Path) -> bool:
-    """Whether a folder that is no junk has images directly inside; False if it cannot be read."""
+    """Whether a folder that is no junk has images directly inside."""
+    return not is_junk_folder(folder.name) and any(is_image(file.name) for file in _entries(folder))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing if it is no folder or cannot be read."""
     with contextlib.suppress(OSError):
-        return not is_junk_folder(folder.name) and any(is_image(file.name) for file in folder.iterdir())
-    return False
+        return list(folder.iterdir())
+    return []
 
 
 def _class_names(layout: Layout, tree: FileTree, wnids: tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of the class folders; readable names if these are WordNet IDs."""
     if wnids is None:
-        return layout.classes
+        return tuple(map(_as_text, layout.classes))
     words = {**NAMES, **_read_words(tree)}
     return distinct([words.get(wnid, wnid) for wnid in wnids], wnids)
+
+
+def _as_text(name: str) -> str:
+    """The name of a folder, which Linux lets be any bytes, as text that every file can hold."""
+    with contextlib.suppress(UnicodeEncodeError):
+        name.encode()
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _read_words(tree: FileTree) -> dict[str, str]:

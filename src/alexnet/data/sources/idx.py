@@ -25,7 +25,7 @@ def find_idx(tree: FileTree) -> dict[str, tuple[str, str]]:
     Raises UserError if several data sets lie in one folder, as in EMNIST's archive.
     """
     found: dict[str, tuple[str, str]] = {}
-    for file in tree.files:
+    for file in (file for file in tree.files if "ubyte" in file):  # ImageNet has a million other files
         folder, slash, name = file.rpartition("/")
         if match := _IMAGES.fullmatch(name):
             split = "train" if match["split"] == "train" else "val"
@@ -34,7 +34,7 @@ def find_idx(tree: FileTree) -> dict[str, tuple[str, str]]:
                 raise UserError(f"{tree.source} holds several data sets: {found[split][0]} and {file}",
                                 "move the files of each into a folder of its own")
             found[split] = file, labels
-    return found if "train" in found else {}
+    return dict(sorted(found.items())) if "train" in found else {}
 
 
 def open_idx(tree: FileTree, files: dict[str, tuple[str, str]]) -> Dataset:
@@ -52,9 +52,9 @@ def open_idx(tree: FileTree, files: dict[str, tuple[str, str]]) -> Dataset:
     splits = {split: [ArrayImage(f"{split}/{label}/{number:06}", int(np.searchsorted(numbers, label)), pixels_HWC)
                       for number, (pixels_HWC, label) in enumerate(zip(images_NHWC, labels.tolist(), strict=True))]
               for split, (images_NHWC, labels) in contents.items()}
-    notes = [f"{len(numbers)} classes, named by their numbers, as idx files have no class names"]
+    notes = [f"{tree.source} holds {len(numbers)} classes, named by their numbers, as idx files have no class names"]
     if "val" in splits:
-        notes.append(f"the test images ({files['val'][0]}) are the validation set: the data has no other")
+        notes.append(f"{files['val'][0]} is the validation set, as there is no other: it chooses the best epoch")
     return Dataset(tree.name, tuple(map(str, numbers.tolist())), splits, tree.source, notes=tuple(notes))
 
 

@@ -7,7 +7,7 @@ import re
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.sources.folders import WNID
+from alexnet.data.sources.folders import WNID, require_not_one_class
 from alexnet.data.sources.ilsvrc import DEVKIT, META, TRUTH, read_devkit, read_synsets
 from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset
 from alexnet.data.sources.tables import parse_table
@@ -25,13 +25,12 @@ def find_flat_validation(tree: FileTree) -> list[str]:
 
     People sort some of these images into folders of their own classes, such as cat/ILSVRC2012_val_00000293.JPEG.
     """
-    images = image_files(tree)
-    found = [file for file in images if _VALIDATION.fullmatch(posixpath.basename(file))]
+    found = [file for file in tree.files if _VALIDATION.fullmatch(posixpath.basename(file))]
     folders = {posixpath.dirname(file) for file in found}
     if len(folders) != 1:
         return []
     folder = folders.pop()
-    alone = sum(posixpath.dirname(file) == folder for file in images) == len(found)
+    alone = sum(posixpath.dirname(file) == folder for file in image_files(tree)) == len(found)
     name = posixpath.basename(folder)
     return found if alone and (not name or bool(split_kinds([name])) or name == "ILSVRC2012_img_val") else []
 
@@ -58,8 +57,8 @@ def open_flat_validation(tree: FileTree, validation: list[str], held_out: float,
             images.append(LabeledImage(file, wnid, split))
         else:
             unlabeled.append(file)
-    notes = [f"ImageNet (ILSVRC-2012): the validation labels are from {source}"]
-    return make_dataset(tree, images, held_out, seed, notes, unlabeled, NAMES)
+    labeled_by = f"the folders in train/ and by {source} (ImageNet, ILSVRC-2012)"
+    return make_dataset(tree, images, labeled_by, held_out, seed, unlabeled=unlabeled, used={source}, words=NAMES)
 
 
 def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
@@ -73,6 +72,7 @@ def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
     elif isinstance(tree, FolderTree) and f"{DEVKIT}.tar.gz" in tree.files:
         synsets, numbers = read_devkit(tree.root)
     else:
+        require_not_one_class(tree)
         raise UserError(f"{tree.source} has ImageNet's validation images in one folder, and no file with their labels",
                         f"put Kaggle's {SOLUTION}, or ImageNet's {DEVKIT}.tar.gz, into {tree.source}")
     require(set(numbers) <= set(synsets), f"{TRUTH} in {tree.source} has a class that {META} does not have",

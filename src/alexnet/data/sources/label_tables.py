@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.image_tree import is_image
+from alexnet.data.image_tree import is_image, some
 from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels
 from alexnet.data.sources.labeled import (
     LabeledImage,
@@ -21,13 +21,14 @@ from alexnet.data.sources.labeled import (
     split_of_folder,
 )
 from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
-from alexnet.data.tree import FileTree, is_junk_file
+from alexnet.data.tree import FileTree, FolderTree, is_junk_file
 from alexnet.errors import UserError, require
 
 _MAX_DEPTH = 2
 """Folders below the root in which tables are looked for."""
 _MAX_FOUND = 50
-"""Tables that are read without being asked for."""
+_MAX_FOUND_BYTES = 100_000_000
+"""Tables that are read without being asked for: how many, and of which size."""
 
 
 class ImageIndex:
@@ -38,9 +39,13 @@ class ImageIndex:
     """
 
     def __init__(self, files: Sequence[str]) -> None:
-        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._files: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        """By the last parts of their paths without extension: one part, two parts, and all."""
         for file in files:
-            self._by_stem[_stem(_key(file))].append(file)
+            parts = _parts(file)
+            for length in {1, 2, len(parts)}:
+                if length <= len(parts):
+                    self._files[parts[-length:]].append(file)
 
     def find(self, cell: str, folder: str = "", split: str = "") -> list[str]:
         """The images that a cell may mean: one, none, or several that cannot be told apart.
@@ -49,16 +54,15 @@ class ImageIndex:
             folder: of the table. An image there, or below, is preferred.
             split: of the table or row. An image in a folder of that split is preferred.
         """
-        key = _key(cell.replace("\\", "/").removeprefix("./")).strip("/")
-        candidates = self._by_stem.get(_stem(key), []) or self._by_stem.get(_name(key), [])
-        if is_image(key):
-            candidates = [file for file in candidates if _name(_key(file)) == _name(key)]
+        parts = _parts(cell.replace("\\", "/"))
+        in_folder = (*_parts(folder), *parts) if folder else parts
+        tails = (in_folder, *(parts[start:] for start in range(len(parts))))
+        candidates = next((self._files[tail] for tail in tails if tail in self._files), [])
+        if is_image(cell):
+            candidates = [file for file in candidates if _name(_key(file)) == _name(_key(cell).replace("\\", "/"))]
         if len(candidates) > 1:
-            shared = [_shared_parts(_stem_path(_key(file)), _stem_path(key)) for file in candidates]
-            candidates = [file for file, parts in zip(candidates, shared, strict=True) if parts == max(shared)]
-        for preferred in ([file for file in candidates if not folder or file.startswith(f"{folder}/")],
-                          [file for file in candidates if split_of_folder(file) == (split or "train")]):
-            candidates = preferred if len(candidates) > 1 and preferred else candidates
+            candidates = [file for file in candidates if file.startswith(f"{folder}/")] or candidates
+            candidates = [file for file in candidates if split_of_folder(file) == (split or "train")] or candidates
         return candidates
 
 
@@ -70,22 +74,12 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _stem(path: str) -> str:
-    """The file's name without the extension of an image."""
-    name = _name(path)
-    return name.rpartition(".")[0] if is_image(name) else name
-
-
-def _stem_path(path: str) -> list[str]:
-    return [*path.split("/")[:-1], _stem(path)]
-
-
-def _shared_parts(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many parts two paths have in common, from their ends."""
-    count = 0
-    while count < min(len(first), len(second)) and first[-1 - count] == second[-1 - count]:
-        count += 1
-    return count
+def _parts(path: str) -> tuple[str, ...]:
+    """The parts of a path in a form that compares, the last one without the extension of an image."""
+    parts = [part for part in _key(path).split("/") if part not in ("", ".")]
+    if parts and is_image(parts[-1]):
+        parts[-1] = parts[-1].rpartition(".")[0]
+    return tuple(parts)
 
 
 # --- One table --------------------------------------------------------------------------------------------------------
@@ -185,6 +179,8 @@ def find_tables(tree: FileTree) -> tuple[list[LabelTable], list[UserError]]:
         assert index
         try:
             require("submission" not in _name(name).lower(), f"{name} is a form for predictions, without true labels")
+            require(not isinstance(tree, FolderTree) or (tree.root / name).stat().st_size <= _MAX_FOUND_BYTES,
+                    f"{name} is larger than {_MAX_FOUND_BYTES / 1e6:g} MB", f"add --labels {name} to read it")
             found.append(read_label_table(parse_table(tree.read(name), name), index, name.rpartition("/")[0]))
         except UserError as error:
             problems.append(error)
@@ -219,12 +215,15 @@ def _dataset(
 ) -> Dataset:
     images: dict[str, LabeledImage] = {}
     said: list[str] = []
+    labeled_by: list[str] = []
     for table in tables:
         encoding = "" if table.table.encoding == "utf-8" else f", read as {table.table.encoding}"
-        said += [f"labels: {table.table.name} ({table.columns}{encoding})", *table.notes]
+        labeled_by.append(f"{table.table.name} ({table.columns}{encoding})")
+        said += table.notes
         for image in table.images:
             other = images.setdefault(image.file, image)
             require(other.label == image.label, f"two tables label {image.file}: {other.label!r}, and {image.label!r} "
                     f"in {table.table.name}", "name the right one with --labels FILE.csv")
     unlabeled = [file for file in files if file not in images]
-    return make_dataset(tree, images.values(), held_out, seed, [*said, *notes], unlabeled)
+    return make_dataset(tree, images.values(), some(labeled_by, 5), held_out, seed, [*said, *notes], unlabeled,
+                        used={table.table.name for table in tables})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
-from alexnet.data.image_tree import HERE, gather_images
+from alexnet.data.image_tree import HERE, gather_images, some
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.layout import hold_out
 from alexnet.data.sources.folders import WNID
@@ -31,6 +32,7 @@ def image_files(tree: FileTree) -> list[str]:
     return sorted(gather_images(tree)[0].all_images())
 
 
+@cache
 def split_name(word: str) -> str:
     """`train`, `val` or `test` if the word means that, such as `Training` or `valid`; else ""."""
     kind = split_kinds([word]).get(word, "unlabeled")
@@ -39,7 +41,12 @@ def split_name(word: str) -> str:
 
 def split_of_folder(file: str) -> str:
     """The split that the first folder with the name of a split states, such as `val` of `valid/a.jpg`; else ""."""
-    return next(filter(None, map(split_name, file.split("/")[:-1])), "")
+    return _split_of_path(file.rpartition("/")[0])
+
+
+@cache
+def _split_of_path(folder: str) -> str:
+    return next(filter(None, map(split_name, folder.split("/"))), "")
 
 
 def is_test_folder(file: str) -> bool:
@@ -49,15 +56,18 @@ def is_test_folder(file: str) -> bool:
 
 
 def make_dataset(
-    tree: FileTree, images: Iterable[LabeledImage], held_out: float, seed: int, notes: Sequence[str],
-    unlabeled: Sequence[str] = (), words: Mapping[str, str] | None = None,
+    tree: FileTree, images: Iterable[LabeledImage], labeled_by: str, held_out: float, seed: int,
+    notes: Sequence[str] = (), unlabeled: Sequence[str] = (), used: Collection[str] = (),
+    words: Mapping[str, str] | None = None,
 ) -> Dataset:
     """The data set of these images.
 
     Args:
+        labeled_by: what the labels are from, for the first note, which says what was understood.
         held_out, seed: as for `layout.read_layout`, where the images have no validation split.
-        notes: what the source understood and left out.
+        notes: what else the user should know.
         unlabeled: files that are images and have no label.
+        used: files that hold the labels.
         words: readable names of labels that are WordNet IDs.
 
     Raises:
@@ -76,14 +86,19 @@ def make_dataset(
     number = {label: index for index, label in enumerate(labels)}
     wnids = tuple(labels) if all(map(WNID.fullmatch, labels)) else None
     classes = distinct([(words or NAMES).get(wnid, wnid) for wnid in wnids], wnids) if wnids else tuple(labels)
-    counts = ", ".join(f"{sum(map(len, files.values())):,} {split}" for split, files in splits.items())
-    said = [*notes, *left_out(unlabeled, "image", "without a label"), f"{len(labels):,} classes; images: {counts}"]
-    ignored = [Ignored(HERE, "images without a label", len(unlabeled))] if unlabeled else []
+    ignored = gather_images(tree, used)[1]
+    counts = [f"{name} {sum(len(files.get(label, ())) for files in splits.values()):,}"
+              for label, name in zip(labels, classes, strict=True)]
+    said = [f"{tree.source} holds {len(labels):,} classes ({some(counts, 6)}), labeled by {labeled_by}; ignored: "
+            f"{some(map(str, ignored), 10) or 'nothing'}",
+            *notes, *left_out(unlabeled, "image", "without a label"), *split_notes]
+    if unlabeled:
+        ignored.append(Ignored(HERE, "images without a label", len(unlabeled)))
     return Dataset(
         tree.name, classes,
         {split: [tree.image(file, number[label]) for label in labels for file in files.get(label, ())]
          for split, files in splits.items()},
-        tree.source, wnids, (*said, *split_notes), held_out=held_out, ignored=(*gather_images(tree)[1], *ignored))
+        tree.source, wnids, tuple(said), held_out=held_out, ignored=tuple(ignored))
 
 
 def _require_classes(tree: FileTree, classes: Sequence[str]) -> None:

@@ -82,9 +82,9 @@ def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, s
                 images.append(LabeledImage(member, label, split_of_parquet(file)))
             else:
                 unlabeled.append(f"row {row} of {file}")
-    notes = [f"Parquet: {len(files):,} file{'s' * (len(files) != 1)}, images in column {first.image!r}, labels in "
-             f"{first.label!r}", *left_out(unlabeled, "row", "without an image or a label")]
-    return make_dataset(tree, images, held_out, seed, notes)
+    labeled_by = f"column {first.label!r} of {len(files):,} Parquet file{'s' * (len(files) != 1)}"
+    notes = left_out(unlabeled, "row", "without an image or a label")
+    return make_dataset(tree, images, labeled_by, held_out, seed, notes)
 
 
 def split_of_parquet(file: str) -> str:
@@ -162,10 +162,11 @@ def _cells(path: Path, column: str) -> Iterator[Any]:
     """The cells of a column, one after another."""
     import pyarrow
 
+    file = _open(path)
     try:
-        for batch in _open(path).iter_batches(_ROWS, columns=[column]):
+        for batch in file.iter_batches(_ROWS, columns=[column]):
             yield from batch.column(0).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is damaged: {error}", "download it again") from error
 
 

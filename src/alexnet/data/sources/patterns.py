@@ -57,8 +57,7 @@ def open_pattern(tree: FileTree, pattern: str, held_out: float, seed: int) -> Da
             unmatched.append(file)
     require(bool(found), f"the label pattern {pattern!r} matches none of the {len(unmatched):,} images of {tree.source}"
             + (f", such as {unmatched[0]}" if unmatched else ""), f"give one {_EXAMPLES}")
-    notes = [f"labels: from the file names, by the pattern {pattern!r}"]
-    return make_dataset(tree, found, held_out, seed, notes, unmatched)
+    return make_dataset(tree, found, f"the pattern {pattern!r} of the file names", held_out, seed, unlabeled=unmatched)
 
 
 _NUMBERED = re.compile(r"(?P<label>.*[^\W\d_](?:\d+(?=[ ._-]))?)(?P<separator>[ ._-]*)(?P<open>\(?)\d+(?P<close>\)?)"

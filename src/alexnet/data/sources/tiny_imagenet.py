@@ -14,7 +14,7 @@ _ANNOTATIONS = "val/val_annotations.txt"
 
 def find_tiny_imagenet(tree: FileTree) -> str | None:
     """The path of its validation annotations, by which it is recognized; None if there are none."""
-    return next((file for file in tree.files if f"/{file}".endswith(f"/{_ANNOTATIONS}")), None)
+    return next((file for file in tree.files if file.endswith(_ANNOTATIONS)), None)
 
 
 def open_tiny_imagenet(tree: FileTree, annotations: str) -> Dataset:
@@ -41,9 +41,11 @@ def open_tiny_imagenet(tree: FileTree, annotations: str) -> Dataset:
             unlabeled.append(file)
     require(any(image.split == "train" for image in images), f"{tree.source} has no {root}train/WNID/images",
             "download it again")
-    notes = ["Tiny ImageNet: labels from train/ and from val_annotations.txt",
-             *left_out(list(label_of), "line", "of val_annotations.txt without an image")]
-    return make_dataset(tree, images, 0.0, 0, notes, unlabeled, _read_words(tree, f"{root}words.txt") | NAMES)
+    notes = left_out(list(label_of), "line", "of val_annotations.txt without an image")
+    labeled_by = "the folders in train/ and by val_annotations.txt (Tiny ImageNet)"
+    words = f"{root}words.txt"
+    return make_dataset(tree, images, labeled_by, 0.0, 0, notes, unlabeled, {annotations, words},
+                        _read_words(tree, words) | NAMES)
 
 
 def _read_words(tree: FileTree, file: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.atomic_files import replace_file, require_text_name
 from alexnet.errors import did_you_mean, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx, torch_export
@@ -30,6 +30,8 @@ class ExportResult:
     """What the exported network takes, in words."""
     difference: float | None
     """Largest difference from the network's logits, as a fraction of the largest logit; None for weights alone."""
+    uncalibrated: str
+    """A clause on the temperature that weights alone do not apply; empty if there is none."""
     carries: str
     """What comes back with the weights at an import, in words."""
 
@@ -37,9 +39,9 @@ class ExportResult:
         """Two sentences: what was written, what it takes, how it was checked; and what it carries."""
         sizes = ", ".join(map(str, BATCH_SIZES))
         if self.format == "torchvision":
-            written = f"a state dict under torchvision's keys; its network takes {self.input}"
+            written = f"a state dict under torchvision's keys; its network takes {self.input}{self.uncalibrated}"
         elif self.format == "safetensors":
-            written = "config, weights, mean image and model card, in the Hugging Face hub's layout"
+            written = f"config, weights, mean image and model card, in the Hugging Face hub's layout{self.uncalibrated}"
         else:
             written = (f"takes {self.input}; at batches of {sizes} it differs from the network by "
                        f"{self.difference:.1e} of the largest logit at most, with the same top-1 class")
@@ -63,14 +65,17 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
     require(to in FORMATS, f"there is no format {to!r}", did_you_mean(to, FORMATS))
     require(not from_pixels or to in ("onnx", "torch-export"), f"{to} holds weights and no preprocessing",
             "leave out --from-pixels, or choose onnx or torch-export")
+    require_text_name(path)
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
-    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved)
+    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved, to)
+    uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
+                    if saved.calibration else "")
     if to == "torchvision":
         write_torchvision(saved, path)
-        return ExportResult(path, "torchvision", views, None, carries)
+        return ExportResult(path, "torchvision", views, None, "", carries)
     if to == "safetensors":
         write_huggingface(saved, path)
-        return ExportResult(path, "safetensors", views, None, carries)
+        return ExportResult(path, "safetensors", views, None, uncalibrated, carries)
     network: nn.Module = saved.network()
     if from_pixels:
         network = nn.Sequential(saved.preprocess(), network)
@@ -85,13 +90,17 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
 
     replace_file(path, write_and_check)
     return ExportResult(path, "onnx" if to == "onnx" else "torch-export",
-                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference, carries)
+                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference, "", carries)
 
 
-def _carried(saved: Checkpoint) -> str:
-    """What every format holds beside the weights."""
+def _carried(saved: Checkpoint, to: str) -> str:
+    """What a format holds beside the weights."""
     names = "the class names" if saved.class_names_known else "no class names, because they are unknown"
     trained = f"content hashes of {len(saved.seen.trained):,} training images"
     if saved.seen.unknown:
         trained += f" (those of {', '.join(saved.seen.unknown)} are not recorded)"
-    return f"the input's size and mean, {names}, and {trained}"
+    temperature = ""
+    if saved.calibration:
+        folded = " (the weights and biases of the last layer are divided by it)" if to == "torchvision" else ""
+        temperature = f"the temperature {saved.calibration['temperature']:.3f}{folded}, "
+    return f"the input's size and mean, {names}, {temperature}and {trained}"

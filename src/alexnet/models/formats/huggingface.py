@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
+from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
-from alexnet.models.checkpoint import Checkpoint, seen_of_tensors, seen_tensors
+from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.formats.training_checkpoint import parse_safetensors
@@ -34,14 +36,15 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
             f"{folder} holds something else", "name a new folder")
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.weights.items()}
     files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
-             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **seen_tensors(saved.seen)})}
+             MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **saved.seen.to_tensors()})}
     config = facts(saved)
     config |= {
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
         "id2label": dict(enumerate(config.pop("classes"))), "trained_on_unknown": list(saved.seen.unknown),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
-    files |= {CARD: model_card(saved, folder.resolve().name).encode(errors="backslashreplace"),
-              CONFIG: json.dumps(config, indent=1).encode()}
+    # File names need not be UTF-8.
+    card = model_card(saved, Path(os.path.realpath(folder)).name).encode(errors="backslashreplace")
+    files |= {CARD: card, CONFIG: json.dumps(config, indent=1).encode()}
     folder.mkdir(parents=True, exist_ok=True)
     temporaries = {folder / f"{name}.new": name for name in files}
     try:
@@ -62,7 +65,8 @@ def read_huggingface(folder: Path) -> Checkpoint:
     """
     for name in (CONFIG, WEIGHTS, MEAN):
         require((folder / name).is_file(), f"{folder} has no {name}",
-                "it is not a model that alexnet exported, or its download is incomplete")
+                "it is not a model that alexnet exported, or its download is incomplete; if it holds torchvision's "
+                f"alexnet, name its {WEIGHTS}")
     tensors = {name: (folder / name).read_bytes() for name in (WEIGHTS, MEAN)}
     try:
         config = json.loads((folder / CONFIG).read_bytes())
@@ -82,14 +86,13 @@ def read_huggingface(folder: Path) -> Checkpoint:
     require({"trained", "selected_on"} <= beside.keys(), f"{folder / MEAN} does not say which images the network was "
             "trained on", "export it again with this version of alexnet")
     return replace(saved, weights=check_state_dict(weights, saved.arch, folder / WEIGHTS), mean_HWC=mean_HWC,
-                   seen=seen_of_tensors(beside, unknown))
+                   seen=SeenImages.from_tensors(beside, unknown))
 
 
 # --- The model card ---------------------------------------------------------------------------------------------------
 
 _LIMITS = """\
 - It classifies every image as one of the classes above, whatever the image shows.
-- Its probabilities are a softmax and not calibrated: 99% does not mean right 99 times in 100.
 - It was measured on images like those it was trained on. Expect more errors on others, such as drawings, screenshots, \
 or images from another camera or country.
 - It repeats what its training images leave out or get wrong about people and places. Do not base a decision about a \
@@ -111,8 +114,18 @@ def model_card(saved: Checkpoint, name: str) -> str:
         _input(saved), "",
         "## Measured", "", *_measured(saved), "",
         "## Where it comes from", "", _origin(saved), "",
-        "## Limits", "", _LIMITS, ""]
+        "## Limits", "", _calibration(saved), _LIMITS, ""]
     return "\n".join(lines)
+
+
+def _calibration(saved: Checkpoint) -> str:
+    """What a probability means."""
+    if not (found := saved.calibration):
+        return "- Its probabilities are a softmax and not calibrated: 99% does not mean right 99 times in 100."
+    return (f"- Its logits are divided by the temperature {found['temperature']:.3f}, fitted on "
+            f"{found['fitted_images']:,} images. On {found['measured_images']:,} others the expected calibration error "
+            f"is {found['ece_after']:.1%} ({found['ece_before']:.1%} without the temperature). It is higher on images "
+            "that differ from these.")
 
 
 def _metadata(saved: Checkpoint, name: str) -> dict[str, object]:
@@ -121,7 +134,8 @@ def _metadata(saved: Checkpoint, name: str) -> dict[str, object]:
         "library_name": "alexnet", "pipeline_tag": "image-classification", "tags": ["alexnet", "image-classification"]}
     if saved.errors:
         metrics = [{"type": "accuracy", "name": f"top-{k} accuracy", "value": round(1 - error, 6)}
-                   for k, error in ((1, saved.errors["top1_error"]), (5, saved.errors["top5_error"]))]
+                   for k, error in ((1, saved.errors["top1_error"]), (5, saved.errors["top5_error"]))
+                   if k == 1 or has_top5(len(saved.classes))]
         dataset = {"name": f"validation images of {len(saved.classes)} classes", "type": "imagefolder"}
         metadata["model-index"] = [{"name": name, "results": [{
             "task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}]}]
@@ -144,7 +158,8 @@ def _measured(saved: Checkpoint) -> list[str]:
         return ["It was not measured before it was exported."]
     interval = errors["interval"]
     rows = [f"| top-{k} | {error:.2%} | {low:.2%} to {high:.2%} |" for k, error, (low, high) in (
-        (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))]
+        (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))
+            if k == 1 or has_top5(len(saved.classes))]
     return [f"On {errors['photographs']:,} validation images, one central view:", "",
             "| | error | 95% interval |", "|---|---|---|", *rows]
 

@@ -23,7 +23,7 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
     """
     try:
         import onnxruntime  # noqa: F401  # runs the file afterwards
-        import onnxscript  # noqa: F401  # torch's exporter is written in it
+        import onnxscript.optimizer  # torch's exporter is written in it
     except ImportError as error:
         raise UserError(f"ONNX needs {error.name}", "pip install 'alexnet[export]'") from error
     with exporter_silenced():
@@ -32,9 +32,12 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
             network, (example_input(saved, 2, from_pixels),), dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("images")},),
             input_names=["pixels" if from_pixels else "views"], output_names=["logits"], verbose=False,
-            # Optimized, the file would lack the batch normalization and one of two equal biases: no reading it back.
+            # torch's optimizer would fuse batch normalization into the convolutions and merge equal biases, and the
+            # checkpoint could not be read back.
             optimize=False)
         assert program is not None
+        onnxscript.optimizer.fold_constants(program.model)
+        onnxscript.optimizer.remove_unused_nodes(program.model)
         program.model.metadata_props.update({
             "classes": json.dumps(saved.classes), "arch": json.dumps(to_json(saved.arch)),
             "provenance": json.dumps(saved.provenance), "input": describe_input(saved), METADATA_KEY: to_text(saved)})

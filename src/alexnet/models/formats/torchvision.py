@@ -110,7 +110,8 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
     """Write a state dict that torchvision's alexnet, with as many classes, loads with `strict=True`.
 
     Everything else of the checkpoint is stored in the state dict's `_metadata`, an attribute in which torch.nn keeps
-    the versions of modules. Known class names are also written beside it, as text: net.classes.txt for net.pth.
+    the versions of modules. Known class names are also written beside it, as text: net.classes.txt for net.pth. A
+    temperature is folded into the last layer, whose weights and biases are divided by it.
 
     Raises:
         UserError: the network is not torchvision's.
@@ -123,7 +124,9 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
         saved_keys, torchvision_keys = list(AlexNet(saved.arch).state_dict()), list(AlexNet(arch).state_dict())
     state = OrderedDict(
         (key, saved.weights[saved_key]) for key, saved_key in zip(torchvision_keys, saved_keys, strict=True))
-    text = to_text(replace(saved, arch=replace(saved.arch, state_keys="torchvision")))
+    if temperature := saved.calibration.get("temperature"):
+        state |= {key: state[key] / temperature for key in torchvision_keys[-2:]}
+    text = to_text(replace(saved, arch=replace(saved.arch, state_keys="torchvision"), calibration={}))
     vars(state)["_metadata"] = OrderedDict({"": {"version": 1, METADATA_KEY: text}})
     replace_file(path, partial(torch.save, state))
     if saved.class_names_known:

@@ -170,7 +170,8 @@ def _names_within(tree: object, depth: int = 0) -> Iterator[tuple[str, tuple[str
         return
     for key in _NAME_KEYS:
         value = values.get(key)
-        if names := names_in_order(_parsed(value)):
+        names = names_in_order(_parsed(value))
+        if names and names != tuple(f"LABEL_{index}" for index in range(len(names))):  # transformers' default
             yield key, names
     for folder in _NAME_FOLDERS:
         yield from ((f"{folder}.{key}", names) for key, names in _names_within(values.get(folder), depth + 1))

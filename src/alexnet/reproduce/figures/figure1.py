@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,12 +27,12 @@ def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
     Raises:
         UserError: a run is named twice, is no run, or has no finished epoch.
     """
-    resolved = [run.resolve() for run in runs]
+    resolved = [Path(os.path.realpath(run)) for run in runs]
     for number, run in enumerate(resolved):
         require(run not in resolved[:number], f"{runs[number]} is given twice", "name each run once")
     curves = [_training_curve(run) for run in runs]
     if not names:
-        folders = [run.name for run in resolved]
+        folders = [Path(run).name for run in resolved]
         labels = folders if len(set(folders)) == len(runs) else [str(run) for run in runs]
         activations = [read_config(run)["arch"]["activation"] for run in runs]
         names = [f"{label}, {'ReLU' if activation == 'relu' else activation}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet.data.class_names import printable
@@ -14,6 +15,7 @@ from alexnet.inference.neighbors import Neighbor
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.inference.validation import ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
+from alexnet.models.checkpoint_json import CalibrationJson
 from alexnet.reproduce.figures.figure4 import QUERIES, nearest_in_training
 from alexnet.training.events import (
     Config,
@@ -47,6 +49,8 @@ class RunData:
     """The training images nearest to the first of `predictions.examples`."""
     training: PackedSplit | None = None
     """The split of those training images."""
+    calibrations: Mapping[str, CalibrationJson] = field(default_factory=dict)
+    """Of the checkpoints, "best" and "last", that `alexnet calibrate` gave a temperature."""
 
     @property
     def steps(self) -> list[StepEvent]:
@@ -112,7 +116,15 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     checkpoint = ckpt.load(run / name)
     config, predictions = read_config(run), None if packed is None else predict_validation(checkpoint, packed)
     if packed is None or predictions is None or "train" not in packed.splits:
-        return RunData(config, events, checkpoint, name, predictions)
+        return RunData(config, events, checkpoint, name, predictions, calibrations=_calibrations(run))
     queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
     nearest = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
-    return RunData(config, events, checkpoint, name, predictions, nearest, packed.split("train"))
+    return RunData(config, events, checkpoint, name, predictions, nearest, packed.split("train"), _calibrations(run))
+
+
+def _calibrations(run: Path) -> dict[str, CalibrationJson]:
+    found = {}
+    for name in ("best", "last"):
+        with suppress(UserError):  # a damaged or missing checkpoint has none
+            found[name] = ckpt.read_calibration(run / name)
+    return {name: calibration for name, calibration in found.items() if calibration}

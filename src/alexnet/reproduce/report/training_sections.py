@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.arithmetic import explain, has_top5
 from alexnet.errors import Finding
 from alexnet.inference.metrics import wilson
 from alexnet.inference.validation import printable
 from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
-from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson
 from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning_curves
 from alexnet.reproduce.figures.style import svg
 from alexnet.reproduce.report.run_data import RunData, finding_of
@@ -59,6 +59,8 @@ class Result:
     errors: Sequence[tuple[int, Sequence[ErrorRate]]]
     """Number of views -> its errors."""
     warnings: int
+    calibrations: Mapping[str, CalibrationJson]
+    """Name of a checkpoint -> its temperature and calibration error."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,17 @@ def result(run: RunData) -> Result:
     evaluations: dict[int, ErrorsJson] = {
         event["views"]: event for event in run.evaluations if event["checkpoint"] == run.checkpoint_name}
     measured = sorted(evaluations.items()) or [(1, run.checkpoint.errors or _errors_of_epoch(run))]
-    first, has_top5 = measured[0][1], arch.classes > 5
+    first, top5 = measured[0][1], has_top5(arch.classes)
     right_top1, right_top5 = (round((1 - error) * first["photographs"])
                               for error in (first["top1_error"], first["top5_error"]))
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
-        first["photographs"], not evaluations, has_top5,
+        first["photographs"], not evaluations, top5,
         run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
         1 - min(5, arch.classes) / arch.classes,
-        [(views, _error_rates(errors)[: 2 if has_top5 else 1]) for views, errors in measured],
-        len(run.warnings))
+        [(views, _error_rates(errors)[: 2 if top5 else 1]) for views, errors in measured],
+        len(run.warnings), run.calibrations)
 
 
 def _error_rates(errors: ErrorsJson) -> list[ErrorRate]:
