@@ -173,6 +173,13 @@ def test_a_table_that_contradicts_class_folders_is_not_chosen_in_silence(tmp_pat
     assert open_dataset(root, labels="folders").classes == ("berlin", "paris")
 
 
+def test_folders_that_are_parts_of_one_set_are_classes_only_on_request(tmp_path: Path):
+    root = trees(tmp_path / "xray", ("images_001", "images_002"), 4)
+    with pytest.raises(ValueError, match=r"are named as parts of one set of images.*add --labels folders"):
+        open_dataset(root)
+    assert open_dataset(root, labels="folders").classes == ("images_001", "images_002")
+
+
 def test_a_table_labels_images_in_folders_that_are_no_classes(tmp_path: Path):
     """NIH's chest X-rays are in images_001/ to images_012/."""
     assert open_dataset(xray(tmp_path / "xray", "images_001", "images_002")).classes == ("ill", "well")
