@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -89,6 +90,8 @@ def test_unknown_names_and_unrecorded_training_images_stay_so(to, tmp_path, caps
     assert "no class names, because they are unknown" in printed
     assert "those of somebody's weights are not recorded" in printed
     assert not out.with_suffix(".classes.txt").exists()
+    if to == "safetensors":
+        assert "for 12 classes: their names are unknown." in (out / "README.md").read_text()
     named = open_weights(out, NUMBERED)
     assert (named.classes, named.class_names_known, named.notes) == (NUMBERED, True, ())
 
@@ -151,6 +154,13 @@ def test_a_damaged_file_is_refused_or_read_with_the_right_weights(to, tmp_path):
         out.write_bytes(data[: generator.randrange(len(data))])
         with pytest.raises(ValueError, match=f"{out}"):
             open_weights(out)
+
+
+def test_without_the_package_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match=r"reading ONNX needs onnx; pip install 'alexnet\[export\]'"):
+        open_weights(tmp_path / "net.onnx")
 
 
 def test_onnx_files_of_others_are_refused_with_the_remedy(tmp_path):
