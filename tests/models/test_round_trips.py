@@ -129,6 +129,15 @@ def test_a_file_of_other_names_beside_a_pth_is_not_overwritten(tmp_path, capsys)
     assert (tmp_path / "net.classes.txt").read_text() == "mine\n"
 
 
+def test_given_names_that_contradict_an_exported_file_are_said_or_refused(tmp_path):
+    out, _ = export_and_import(torchvision_at_63(), "torchvision", tmp_path)
+    assert open_weights(out, NUMBERED).notes == ()
+    (note,) = open_weights(out, tuple("abcdefghijkl")).notes
+    assert note == "the given class names replace those that came with the weights ('0', ...)"
+    with pytest.raises(ValueError, match="in another order"):
+        open_weights(out, sorted(NUMBERED, key=int))
+
+
 def test_names_that_are_not_utf_8_are_exported_and_come_back(tmp_path):
     """A folder's name on a disk may be in Latin-1; Python holds its bytes as lone surrogates."""
     name = b"b\xe4r".decode("utf-8", "surrogateescape")

@@ -179,7 +179,11 @@ def test_names_that_transformers_invents_are_no_class_names(net, tmp_path):
 
 def test_given_names_override_those_of_a_file(net, tmp_path):
     path = write({"model": net.state_dict(), "classes": TREES}, tmp_path / "net.pth")
-    assert open_weights(path, NUMBERED).classes == NUMBERED
+    saved = open_weights(path, NUMBERED)
+    assert saved.classes == NUMBERED
+    assert "the given class names replace those that came with the weights ('ash', ...)" in saved.notes
+    with pytest.raises(ValueError, match=r"came with the weights, in another order \(output 0 is 'ash'\)"):
+        open_weights(path, TREES[::-1])
     with pytest.raises(ValueError, match="2 names of classes were given, and the network has 7 outputs"):
         open_weights(path, ["a", "b"])
 
