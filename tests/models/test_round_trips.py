@@ -57,7 +57,9 @@ def torchvision_at_63(**changes):
 def test_a_network_on_numbered_folders_has_the_same_error_after_export_and_import(to, tmp_path):
     """The folders 0 to 11 sort as 0, 1, 10, 11, 2, ..., and names by index would be wrong for ten of them."""
     saved = torchvision_at_63()
-    saved.calibration = {"temperature": 1.5, "fitted_images": 30}
+    if to != "torchvision":  # whose weights are divided by the temperature: test_temperature_export.py
+        saved.calibration = {"temperature": 1.5, "fitted_images": 30, "measured_images": 30, "ece_before": 0.1,
+                             "ece_after": 0.05}
     _, again = export_and_import(saved, to, tmp_path)
     assert again.calibration == saved.calibration
     assert_same(replace(saved, arch=replace(saved.arch, state_keys=again.arch.state_keys),
