@@ -131,6 +131,13 @@ def test_class_names_in_the_options_of_a_script_are_read(net, folder, tmp_path):
     assert open_weights(write({"model": net.state_dict(), folder: held}, tmp_path / "net.pth")).classes == TREES
 
 
+def test_wordnet_ids_of_imagenets_folders_get_their_names(net, tmp_path):
+    wnids = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042"]
+    content = {"model": net.state_dict(), "class_to_idx": {name: index for index, name in enumerate(wnids)}}
+    assert open_weights(write(content, tmp_path / "net.pth")).classes == (
+        "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck")
+
+
 def test_numbered_folders_keep_the_order_of_their_names_as_texts(net, tmp_path):
     content = {"model": net.state_dict(), "class_to_idx": {name: index for index, name in enumerate(NUMBERED)}}
     assert open_weights(write(content, tmp_path / "net.pth")).classes == NUMBERED
