@@ -93,7 +93,7 @@ class Checkpoint:
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the weights before trusting a result: what was assumed, and what is unknown."""
         unnamed = (f"the weights have no class names, so their {len(self.classes):,} outputs are called output 0 to "
-                   f"output {len(self.classes) - 1}; name them with --classes FILE",)
+                   f"output {len(self.classes) - 1}; give names with --classes FILE, to predict, evaluate or import",)
         return (*self.provenance.get("assumed", ()), *(() if self.class_names_known else unnamed))
 
     def describe(self) -> WeightsDescription:

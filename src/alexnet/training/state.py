@@ -76,8 +76,8 @@ class State:
         return self.epoch >= recipe.epochs or self.stops_early(recipe)
 
     def stops_early(self, recipe: Recipe) -> bool:
-        """Whether the validation error has not fallen for `Recipe.early_stop_epochs`."""
-        return 0 < recipe.early_stop_epochs <= self.epochs_without_gain
+        """Whether the run ends before its last epoch, as the error has not fallen for `Recipe.early_stop_epochs`."""
+        return 0 < recipe.early_stop_epochs <= self.epochs_without_gain and self.epoch < recipe.epochs
 
 
 class Interrupted(Exception):
