@@ -266,8 +266,8 @@ def test_the_summary_counts_images_that_are_held_out_too():
     layout = layout_of("{cat,dog}/{1,2,3,4}.jpg", held_out=0.5)
     assert understood(layout) == {"train": {"cat": 2, "dog": 2}, "val": {"cat": 2, "dog": 2}}
     assert described(layout) == "DATA holds 2 classes (cat 4, dog 4); ignored: nothing"
-    assert layout.notes == ("there is no validation folder, so 50% of each class was held out (4 images, chosen by "
-                            "name and seed 0)",)
+    assert layout.notes == ("there is no validation folder, so training holds out 50% of each class (4 images, chosen "
+                            "by name and seed 0)",)
 
 
 def test_a_test_folder_that_serves_as_validation_set_is_said():
@@ -278,6 +278,16 @@ def test_a_test_folder_that_serves_as_validation_set_is_said():
 def test_images_in_folders_inside_a_class_are_said():
     assert layout_of("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg").notes[0] == (
         "the images in the folders inside a class folder are images of this class: truck (2 folders)")
+
+
+@pytest.mark.parametrize("patterns", [
+    "{images,masks}/#.png", "{color,gray}/{apple,maize}/#.jpg", "images_{001,002}/#.png",
+    "flowers/{a,b}/#.jpg | plots/#.png"])
+def test_folders_that_do_not_look_like_classes_are_classes_on_request(patterns: str):
+    listing = Listing(*(file for pattern in patterns.split(" | ") for file in files(pattern)))
+    with pytest.raises(UserError, match="are the classes, add --labels folders"):
+        read_layout(listing)
+    assert len(read_layout(listing, trust_folders=True).classes) == 2
 
 
 def test_files_of_the_same_names_in_two_folders_are_two_forms_of_one_set():

@@ -19,6 +19,7 @@ from alexnet.architecture.config_file import ConfigFile, read_config_file
 from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.archives import archive_stem
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -72,10 +73,10 @@ class TrainRequest:
 
 
 def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
-    """runs/ARCH-DATA, or runs/finetune-DATA."""
+    """runs/ARCH-DATA, or runs/finetune-DATA; of an archive, DATA is the name without .zip or .tar.gz."""
     name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
-    source = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
-    return Path("runs") / f"{name}-{source}"
+    path = Path(data).resolve() if Path(data).exists() else PurePosixPath(urlsplit(data).path)
+    return Path("runs") / f"{name}-{archive_stem(path) if Path(data).is_file() else path.name}"
 
 
 def require_outside(out: Path, data: str) -> None:
