@@ -6,8 +6,8 @@ Each method is a training run in this process. The methods take turns in every r
 the machine. A step's time is measured from its end to the end of the next, with reading and all waits; the first two
 steps are left out. A run that saves does so once, after the fourth step. A slow disk is simulated by an os.fsync that
 takes `--slow` seconds longer; a save calls it five times (weights, velocity, seen images, head, folder). The figures
-are medians over the rounds, with the lowest and highest: of a run's median step, 90th percentile and longest step, and of
-the time for which the call to save blocked training.
+are medians over the rounds, with the lowest and highest: of a run's median step, 90th percentile and longest step, and
+of the time for which the call to save blocked training.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _vouch_for(folder: Path, name: str) -> None:
 def read_all(packed: packed_module.PackedDataset) -> None:
     """Read everything that a packed folder has."""
     assert packed.mean_HWC.shape == (packed.side, packed.side, 3)
-    for what in ("source_fingerprint", "classes", "wnids", "source", "credits", "notes", "splits", "counts",
+    for what in ("classes", "wnids", "source", "credits", "notes", "splits", "counts",
                  "quarantined", "rgb_mean", "rgb_covariance", "fingerprint"):
         getattr(packed, what)
     for name in packed.manifest.splits:

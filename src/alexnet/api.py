@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from alexnet._runtime.notes import say
 from alexnet.architecture.recipe import Recipe
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # these import torch
     from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
+    from alexnet.training.repeats import Repeats
     from alexnet.training.request import TrainRequest
     from alexnet.training.trainer import Trainer
 
@@ -67,9 +68,9 @@ def train(
     lr: float | None = None, batch_size: int | None = None, weight_decay: float | None = None,
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
-    init: str | Path | None = None, freeze: str | None = None, head: bool = False, device: str = "auto",
-    precision: str = "auto", workers: int = 2, micro_batch: int | None = None, parallel: Parallel = "data",
-    timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
+    init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
+    device: str = "auto", precision: str = "auto", workers: int = 2, micro_batch: int | None = None,
+    parallel: Parallel = "data", timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -90,6 +91,7 @@ def train(
         init: Fine-tune the weights of this checkpoint or run; `torchvision` downloads its weights.
         freeze: With `init`: layers to leave untrained, `conv` or names such as `conv1,conv2`.
         head: With `init`: train the output layer alone, by logistic regression on the features below it.
+        fold: Divide all training and validation images into folds, and validate on one: `2/5`, the second of five.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         workers: Threads that read images ahead. They do not change the result.
@@ -110,37 +112,60 @@ def train(
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
-        init=str(init) if init else None, freeze=freeze, head=head, precision=precision,
+        init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
                  "about": dict(about or {})})
     _run(request, device, timeout, progress)
     return TrainedRun(request.out)
 
 
-def unstarted_run(
-    data: str | Path, *, arch: str | None, recipe: str | None, batch_size: int | None, settings: Sequence[str],
-    config: Path | None, like: Path | None, init: str | None, freeze: str | None, seed: int, device: str,
-    precision: str,
-) -> Trainer:
-    """A run that is built and not started, for measurements on its first steps. It has no folder.
+def train_repeatedly(
+    data: str | Path, *, seeds: int | None = None, folds: int | None = None, out: str | Path | None = None,
+    seed: int | None = None, about: Mapping[str, str] | None = None, progress: bool = True, **options: Any,
+) -> Repeats:
+    """Train the same network several times, with other seeds or on other folds, one run after the other.
 
-    Arguments as for `train`.
+    The runs are in `out`/seed-0, seed-1, ... or fold-1, fold-2, ... With `resume`, runs that are finished are kept. A
+    run that diverges does not stop the others.
+
+    Args:
+        data: As for `train`.
+        seeds: How many runs that differ in the seed.
+        folds: How many folds to divide all training and validation images into. Each is the validation set of one run.
+        out: Folder of the runs. Default: as for `train`, with -3-seeds or -5-folds at the end.
+        seed: The first seed, or the seed of all folds. Default: 0.
+        about, progress: As for `train`.
+        options: All other arguments of `train`.
+
+    Raises:
+        UserError: As `train`.
     """
-    from tempfile import TemporaryDirectory
+    from alexnet._runtime.notes import is_launched
+    from alexnet.training.repeats import read_repeats, single_run
+    from alexnet.training.request import default_folder
+    from alexnet.training.state import Diverged
 
-    from alexnet._runtime.devices import choose_device
-    from alexnet.models.formats.open_weights import open_weights
-    from alexnet.training.build import build
-    from alexnet.training.request import TrainRequest, make_spec
-
-    with TemporaryDirectory() as nowhere:  # `build` looks for a run to resume, and writes nothing
-        request = TrainRequest(
-            data=str(data), arch=arch, recipe=recipe, settings=settings, short={"batch_size": batch_size},
-            config=config, like=like, out=Path(nowhere), seed=seed, init=init, freeze=freeze, precision=precision,
-            options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "about": {}})
-        weights = open_weights(init) if init else None
-        spec = make_spec(request, None, weights, lambda side: open_data(data, side), choose_device(device), False)
-        return build(spec)
+    require((seeds is None) != (folds is None), "--seeds and --folds are two kinds of repetition", "give one of them")
+    require(options.get("fold") is None, "--fold is one run of --folds", "give one of them")
+    require(not is_launched(), "the runs of --seeds and --folds are trained one after the other by one process",
+            "start it without torchrun")
+    kind: Literal["seed", "fold"] = "seed" if seeds else "fold"
+    count = seeds or folds or 0
+    require(count >= 2, f"--{kind}s {count} must be at least 2")
+    default = default_folder(str(data), options.get("arch"), options.get("init"))
+    parent = Path(out) if out else default.with_name(f"{default.name}-{count}-{kind}s")
+    first = (seed or 0) if seeds else 1
+    folders = [(number, parent / f"{kind}-{number}") for number in range(first, first + count)]
+    for number, folder in folders:
+        if progress:
+            say(f"{kind} {number} ({number - first + 1} of {count}): {folder}")
+        its = {"seed": number} if seeds else {"seed": seed, "fold": f"{number}/{count}"}
+        named = {kind: its[kind], "out": str(folder)}
+        try:
+            train(data, **options | its, out=folder, about=single_run(about, named), progress=progress)
+        except Diverged as error:
+            say(f"{kind} {number} has diverged: {error}")
+    return read_repeats(kind, folders)
 
 
 def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> None:
@@ -162,21 +187,30 @@ def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> 
 
 def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tuple[Trainer, TrainingBar, list[str]]:
     """The trainer with its progress bar, and notes on what it is about to do."""
+    from alexnet.data.folds import folded, parse_fold
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.request import describe, make_spec, require_outside
-    from alexnet.training.resume import resumable
+    from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
     resume = request.resume or group.restarted
+    group.from_rank0(lambda: require_usable(request.out, resume))  # before the images are packed
+    fold = parse_fold(request.fold) if request.fold else None
     saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
     init = open_weights(request.init) if request.init and not saved else None
 
     def open_packed(side: int) -> PackedDataset:
-        return group.local_rank0_first(lambda: open_data(
+        packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else _silent, progress=progress, labels=request.labels))
+        if not fold:
+            return packed
+        divided = folded(packed, *fold)
+        if progress:
+            say(divided.describe())
+        return divided
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)

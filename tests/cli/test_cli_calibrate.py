@@ -11,6 +11,7 @@ from PIL import Image
 import alexnet as package
 from alexnet.models import checkpoint
 from command_line import alexnet
+from report_runs import words
 from sample_images import draw
 
 
@@ -89,3 +90,29 @@ def test_a_calibrated_last_checkpoint_still_resumes_bit_for_bit(own, hard, class
     assert velocity
     assert all(torch.equal(calibrated.velocity[key], tensor) for key, tensor in velocity.items())
     assert calibrated.network(calibrated=False).temperature == 1.0
+
+
+def test_the_report_says_which_checkpoint_is_calibrated(own, hard, capsys):
+    assert alexnet("calibrate", own, hard, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert alexnet("report", own) == 0
+    page = words((own / "report.html").read_text())
+    assert (f"The probabilities of best are calibrated: its logits are divided by the temperature "
+            f"{result['temperature']:.3f}, fitted on 80 images. On 80 others, the expected calibration error is "
+            f"{result['after']['ece']:.1%}, and {result['before']['ece']:.1%} without it.") in page
+    assert "The probabilities of last" not in page
+    assert "Chance: 75.0% top-1 error (always answering the largest class: 75.0%)" in page  # 11 images of each of four
+
+
+def test_evaluate_says_that_probabilities_are_calibrated(own, hard, class_folders, capsys):
+    assert alexnet("evaluate", own, class_folders, "--json") == 0
+    before = json.loads(capsys.readouterr().out)
+    assert alexnet("calibrate", own, hard) == 0
+    assert "stored in" in capsys.readouterr().out
+    assert alexnet("evaluate", own, class_folders, "--json") == 0
+    after = json.loads(capsys.readouterr().out)
+    assert (before["temperatures"], after["temperatures"]) == ([1.0], [checkpoint.load(own).calibration["temperature"]])
+    assert after["top1_error"] == before["top1_error"]
+    assert after["loss"] != before["loss"]
+    assert alexnet("evaluate", own, class_folders) == 0
+    assert f"calibrated: temperature {after['temperatures'][0]:.3f}" in capsys.readouterr().out

@@ -73,7 +73,10 @@ def test_networks_of_other_sides_are_matched_by_the_images_content(run, tmp_path
     assert alexnet("compare", run, tmp_path / "larger", tmp_path / "data", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["tests"][0]["images"] == 20
-    # In the other order, and on the training images of one of them: they are left out.
+    # The first run's data is named by default: its packed folder has images of one side only, so the source is read.
+    assert alexnet("compare", tmp_path / "larger", run, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["measured"]["images"] == 20
+    # On the training images of one of them: they are left out.
     shutil.copytree(tmp_path / "data" / "train", tmp_path / "seen")
     shutil.copy(tmp_path / "data" / "val" / "ash" / "0.png", tmp_path / "seen" / "ash" / "new.png")
     assert alexnet("compare", run, tmp_path / "larger", tmp_path / "seen", "--json") == 0
@@ -86,3 +89,13 @@ def test_one_run_and_data_that_is_gone_are_refused(run, tmp_path, capsys):
     alone = shutil.copytree(run / "best", tmp_path / "alone")
     assert alexnet("compare", alone, run) == 2
     assert "name the data after the runs" in capsys.readouterr().err
+
+
+def test_exported_weights_are_compared_and_not_taken_for_data(run, class_folders, tmp_path, capsys):
+    assert alexnet("export", run, tmp_path / "hub") == 0
+    capsys.readouterr()
+    assert alexnet("compare", run, tmp_path / "hub", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["run"] for each in found["runs"]] == [str(run), str(tmp_path / "hub")]
+    assert found["measured"]["unknown"] == []  # the export carries the training images
+    assert found["tests"][0]["only_first_right"] == found["tests"][0]["only_second_right"] == 0

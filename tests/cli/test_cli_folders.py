@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import SMALL, alexnet
-from image_files import plant, trees
+from image_files import jpeg, plant, trees
 from report_runs import words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,11 +32,11 @@ def understood(folder: Path) -> str:
 
 def test_check_and_pack_say_what_the_folder_is(folder: Path, understood: str, tmp_path: Path, capsys):
     assert alexnet("check", folder) == 0
-    assert understood in capsys.readouterr().out
+    assert understood in " ".join(capsys.readouterr().out.split())
     assert alexnet("pack", folder, tmp_path / "packed", "--side", "32") == 0
     assert understood in capsys.readouterr().err
     assert alexnet("check", tmp_path / "packed") == 0
-    assert understood in capsys.readouterr().out
+    assert understood in " ".join(capsys.readouterr().out.split())
 
 
 def test_train_and_evaluate_say_what_the_folder_is_and_the_log_and_the_report_keep_it(
@@ -74,3 +74,21 @@ def test_an_ambiguous_folder_is_refused_before_anything_is_written(tmp_path: Pat
     assert f"{folder} holds test1/ beside cat/, dog/, so it is not clear whether test1/ is a class" in error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_test_folder_beside_a_validation_folder_is_packed_and_evaluated(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "pets"
+    for split, count in (("Train", 4), ("Validation", 2), ("Test", 3)):
+        for number, name in enumerate(("cat", "dog")):
+            for copy in range(count):
+                path = folder / split / name / f"{copy}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(jpeg(10 * len(split) + 2 * copy + 100 * number))
+    assert alexnet("pack", folder, tmp_path / "packed", "--side", "32") == 0
+    assert "2 classes, 8 train, 4 val, 6 test, 32x32 pixels" in capsys.readouterr().out
+    assert alexnet("train", tmp_path / "packed", *SMALL, "--epochs", "1", "--out", tmp_path / "run") == 0
+    capsys.readouterr()
+    for data in (folder, tmp_path / "packed"):
+        assert alexnet("evaluate", tmp_path / "run", data, "--split", "test", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["photographs"] == 6

@@ -77,6 +77,12 @@ def test_the_folders_of_macos_and_hidden_files_in_an_archive_are_no_classes(tmp_
     assert (dataset.classes, per_class(dataset, "train")) == (("ash", "birch"), [4, 4])
 
 
+@pytest.mark.parametrize(("name", "stem"), [("my.flowers.zip", "my.flowers"), ("a.tar.gz", "a"), ("a.tgz", "a"),
+                                            ("a.tar", "a"), (".zip", ".zip")])
+def test_the_name_of_the_data_is_that_of_the_archive_without_its_ending(name: str, stem: str):
+    assert archives.archive_stem(Path(name)) == stem
+
+
 def test_threads_read_a_zip_at_the_same_time(tmp_path: Path):
     archive = open_archive(make(tmp_path / "flowers.zip", FILES))
     assert archive

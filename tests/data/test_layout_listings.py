@@ -155,9 +155,15 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("CUB/images/{001.Auk/Auk,002.Owl/Owl}_#.jpg | segmentations/{001.Auk/Auk,002.Owl/Owl}_#.png",
      "DATA/segmentations holds no images", "did you mean DATA/CUB?"),
     ("{cat,dog}/{images,masks}/#.png", "DATA/cat/masks holds no images of its own: its files have the same names as "
-     "those of images/", "did you mean DATA/cat/images?"),
+     "those of images/", "move the masks away"),
     ("{cat,dog}/#.jpg | cat/cat GT/#.png", "DATA/cat/cat GT holds no images of its own: its files have the same names "
-     "as those of the images beside it", "move it away"),
+     "as those of the images beside it", "move the cat GT away"),
+    ("{Parasitized,Uninfected,cell_images/Parasitized,cell_images/Uninfected}/#.png",
+     "DATA/cell_images holds folders with the names of the classes beside it (Parasitized, Uninfected)", "move it"),
+    ("{HAM10000_images_part_1,HAM10000_images_part_2}/#.jpg", "are named as parts of one set of images", "--label"),
+    ("images_{001,002,003}/images/#.png", "images_001/, images_002/, images_003/ in DATA are named as parts", "--lab"),
+    ("data_large/{a/abbey,a/airport,b/bakery,b/bank}/#.jpg",
+     "a/, b/ in DATA sort the class folders by their first letter", "put the class folders into one folder"),
     ("flowers/{rose,daisy}/#.jpg | plots/#.png",
      "it is not clear whether the classes are flowers/, plots/ or daisy/, rose/ in DATA/flowers", "name DATA/flowers"),
     ("{val,train_station}/#.jpg", "DATA holds val/ beside train_station/", "rename it"),
@@ -179,7 +185,7 @@ def test_what_is_not_used_is_named_and_is_no_class(patterns: str, ignored: str):
     ("{Cat,cat,dog}/#.jpg", "Cat/ and cat/ in the folder DATA have the same name but for case", "merge them"),
     ("caf\u00e9/#.jpg | cafe\u0301/#.jpg", "have the same name but for case, accents' encoding", "merge them"),
     ("{cat,dog}/#.jpg | fox/#.CR2",
-     "DATA/fox has no image that can be decoded here, but 2 images of the format camera raw", "save it as PNG or JPEG,"),
+     "DATA/fox has no image that can be decoded here, but 2 images of the format camera raw", "save it as PNG or JPEG"),
     ("{train,val}/{cat,dog}/#.jpg | val/fox/#.jxl", "DATA/val/fox has no image that can be decoded", "as PNG or JPEG"),
     ("train/{cat,dog}/#.jpg | val/{cat,dog}/#.dng",
      "DATA/val has no image that can be decoded here, but 4 images of the format camera raw", "as PNG or JPEG"),
@@ -210,6 +216,8 @@ def test_what_is_ambiguous_is_refused_with_the_remedy(patterns: str, problem: st
     ("{hat,mask,shoe}/#.jpg", ("hat", "mask", "shoe")),
     ("{A,a,B,b}/#.jpg", ("A", "B", "a", "b")),
     ("{Masse,Ma\u00dfe}/#.jpg", ("Masse", "Ma\u00dfe")),
+    ("{class_1,class_2}/#.jpg", ("class_1", "class_2")),
+    ("{a,b}/#.jpg", ("a", "b")),
     ("{0,1,10,11,2}/#.jpg", ("0", "1", "2", "10", "11")),
     ("{0,1,10,11,2,x}/#.jpg", ("0", "1", "10", "11", "2", "x")),
     ("{cat,dog}/{2019,2020}/#.jpg", ("cat", "dog")),
@@ -258,8 +266,8 @@ def test_the_summary_counts_images_that_are_held_out_too():
     layout = layout_of("{cat,dog}/{1,2,3,4}.jpg", held_out=0.5)
     assert understood(layout) == {"train": {"cat": 2, "dog": 2}, "val": {"cat": 2, "dog": 2}}
     assert described(layout) == "DATA holds 2 classes (cat 4, dog 4); ignored: nothing"
-    assert layout.notes == ("there is no validation folder, so 50% of each class was held out (4 images, chosen by "
-                            "name and seed 0)",)
+    assert layout.notes == ("there is no validation folder, so training holds out 50% of each class (4 images, chosen "
+                            "by name and seed 0)",)
 
 
 def test_a_test_folder_that_serves_as_validation_set_is_said():
@@ -270,6 +278,16 @@ def test_a_test_folder_that_serves_as_validation_set_is_said():
 def test_images_in_folders_inside_a_class_are_said():
     assert layout_of("{bus,car}/#.jpg | truck/{pickup,semi}/#.jpg").notes[0] == (
         "the images in the folders inside a class folder are images of this class: truck (2 folders)")
+
+
+@pytest.mark.parametrize("patterns", [
+    "{images,masks}/#.png", "{color,gray}/{apple,maize}/#.jpg", "images_{001,002}/#.png",
+    "flowers/{a,b}/#.jpg | plots/#.png"])
+def test_folders_that_do_not_look_like_classes_are_classes_on_request(patterns: str):
+    listing = Listing(*(file for pattern in patterns.split(" | ") for file in files(pattern)))
+    with pytest.raises(UserError, match="are the classes, add --labels folders"):
+        read_layout(listing)
+    assert len(read_layout(listing, trust_folders=True).classes) == 2
 
 
 def test_files_of_the_same_names_in_two_folders_are_two_forms_of_one_set():
@@ -331,3 +349,17 @@ def test_what_stands_beside_a_data_set_changes_none_of_its_labels_in_silence(cla
     for by_class in layout.splits.values():
         for name, images in by_class.items():
             assert all(f"/{name}/" in f"/{file}" for file in images)
+
+
+JUNK = st.sampled_from(["Thumbs.db", ".DS_Store", "__MACOSX/cat/._1.jpg", "@eaDir/1.jpg", "$RECYCLE.BIN/1.jpg", "a.txt",
+                        "runs/a/log.jsonl", "runs/a/figures/mistakes.png", "packed/manifest.json", "packed/mean.npy",
+                        ".ipynb_checkpoints/1-checkpoint.jpg", "figures/figure3.png", "desktop.ini"])
+
+
+@given(CLASSES, st.sampled_from([(), ("train",), ("train", "val"), ("Train", "Val", "Test")]), st.lists(JUNK))
+def test_junk_changes_neither_splits_nor_classes(classes, splits, junk):
+    own = [f"{f'{split}/' if split else ''}{name}/{number}.jpg" for split in splits or ("",) for name in classes
+           for number in range(3)]
+    places = [f"{name}/{file}" for name in ("", *{file.partition('/')[0] for file in own}) for file in junk]
+    clean, dirty = (read_layout(Listing(*own, *more)) for more in ((), [place.lstrip("/") for place in places]))
+    assert (clean.classes, clean.splits, clean.folders) == (dirty.classes, dirty.splits, dirty.folders)

@@ -59,3 +59,15 @@ def test_evaluation_uses_the_validation_split_or_all_of_a_folder_without_one(cla
     joined = whole.split(*whole.test_splits)
     assert sorted(joined.names) == sorted(open_dataset(class_folders / "val", held_out=0.0).splits["train"][k].name
                                           for k in range(44))
+
+
+def test_which_images_are_held_out_depends_on_no_date_and_on_no_folder_above(class_folders: Path, tmp_path: Path):
+    import os
+    import shutil
+
+    copy = shutil.copytree(class_folders / "val", tmp_path / "elsewhere" / "renamed", copy_function=shutil.copyfile)
+    for number, path in enumerate(sorted(copy.rglob("*.png"), reverse=True)):
+        os.utime(path, (number, number))
+    there, here = (open_dataset(folder).splits["val"] for folder in (class_folders / "val", copy))
+    assert [image.name for image in here] == [image.name for image in there]
+    assert [image.content() for image in here] == [image.content() for image in there]

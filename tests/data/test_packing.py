@@ -100,12 +100,14 @@ def test_a_shard_may_lose_all_its_images(tmp_path: Path, codec: str):
     assert packed.split("val").labels.tolist() == [0, 1, 2, 3] * 2
 
 
-@pytest.mark.parametrize(("split", "lost"), [("train", 2), ("val", 3)])
-def test_a_class_without_decodable_images_is_an_error_that_names_it_and_the_reason(tmp_path: Path, split: str, lost):
+@pytest.mark.parametrize(("split", "lost", "remedy"), [("train", 2, "remove the class"), ("val", 3, "delete them")])
+def test_a_class_without_decodable_images_is_an_error_that_names_it_and_the_reason(
+    tmp_path: Path, split: str, lost: int, remedy: str,
+):
     broken = [image.name for image in drawn().splits[split] if image.label == lost]
     with pytest.raises(UserError, match=(
             rf"^no {split} image of class '{drawn().classes[lost]}' could be decoded, such as {broken[0]} "
-            rf"\({broken[0]} is truncated\); repair the images, or remove the class$")):
+            rf"\({broken[0]} is truncated\); repair the images, or {remedy}$")):
         pack_drawn(tmp_path / "data", drawn(failing(*broken)))
     assert not (tmp_path / "data" / "manifest.json").exists()
 

@@ -112,6 +112,13 @@ def moved_into_a_validation_folder(folder: Path, root: Path) -> Path:
     return root / "data"
 
 
+def archived_as(kind: str) -> Callable[[Path, Path], Path]:
+    def archived(folder: Path, root: Path) -> Path:
+        return Path(shutil.make_archive(str(root / "photos"), kind, folder))
+
+    return archived
+
+
 def packed_with(**options: object) -> Callable[[Path, Path], Path]:
     held_out = options.pop("held_out", 0.1)
 
@@ -124,7 +131,8 @@ def packed_with(**options: object) -> Callable[[Path, Path], Path]:
 
 CHANGES = {
     "as it is": lambda folder, root: folder, "copied": copied, "touched": touched, "files renamed": renamed_files,
-    "as val/": moved_into_a_validation_folder, "packed": packed_with(), "held out 0.5": packed_with(held_out=0.5),
+    "as val/": moved_into_a_validation_folder, "zip": archived_as("zip"), "tar.gz": archived_as("gztar"),
+    "packed": packed_with(), "held out 0.5": packed_with(held_out=0.5),
     "held out 0": packed_with(held_out=0.0), "packed as JPEG": packed_with(codec="jpeg"),
     "small shards": packed_with(shard_images=7),
 }
@@ -166,6 +174,16 @@ def test_an_added_image_is_measured(folder: Path, run: Path, tmp_path: Path):
 def test_a_copied_run_and_both_of_its_checkpoints_know_what_they_saw(folder: Path, run: Path, tmp_path: Path):
     for path in (shutil.copytree(run / "best", tmp_path / "best"), run / "last"):
         assert evaluate(path, folder).measured.selection.trained_on == 54
+
+
+def test_an_exported_network_knows_what_it_saw(folder: Path, run: Path, tmp_path: Path):
+    """In the Hugging Face layout; tests/models/test_round_trips.py has the other formats."""
+    assert command("export", run / "last", tmp_path / "model") == 0
+    evaluation = evaluate(tmp_path / "model", copied(folder, tmp_path))
+    assert evaluation.measured.selection.describe() == (
+        "measured: 6 of 60 images; the network was trained on the other 54; all of them chose the best epoch")
+    assert command("import", tmp_path / "model", tmp_path / "imported") == 0
+    assert evaluate(tmp_path / "imported", folder).measured.selection.trained_on == 54
 
 
 def test_an_ensemble_is_measured_on_what_no_member_saw_in_any_order(folder: Path, run: Path, other_run: Path):

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -19,6 +20,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import read_huggingface, write_huggingface
 from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.seen import SeenImages
 from command_line import alexnet as command
 from weight_files import assert_same, saved_as
 
@@ -34,14 +36,16 @@ def cache(tmp_path, monkeypatch):
 def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     before = replace(
         saved_as(name, "conv.width=16"), recipe=recipe("modern"), errors=Errors(44, 20.0, 11, 1).to_json(),
-        provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9, "source": "f00d"})
+        provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9},
+        seen=SeenImages.of(np.array([2**63, 3], np.uint64), np.array([5], np.uint64)))
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "hub" / "model") == 0
     after = read_huggingface(tmp_path / "hub" / "model")
     assert_same(checkpoint.load(tmp_path / "run"), after)
     assert (after.recipe, after.provenance) == (before.recipe, before.provenance)
     assert after.errors == json.loads(json.dumps(before.errors))
-    assert alexnet.load(tmp_path / "hub" / "model").trained_on == "f00d"
+    assert after.training == {}, "weights from elsewhere are not in the middle of a training run"
+    assert alexnet.load(tmp_path / "hub" / "model").seen.trained.tolist() == [3, 2**63]
     checkpoint.save(open_weights(tmp_path / "hub" / "model"), tmp_path / "again")
     assert_same(before, checkpoint.load(tmp_path / "again"))
 
@@ -77,17 +81,27 @@ def test_the_model_card_has_errors_provenance_and_limits(model):
     (entry,) = fields["model-index"]
     (result,) = entry["results"]
     assert entry["name"] == "trees"
-    assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [
-        ("top-1 accuracy", 0.875), ("top-5 accuracy", 0.99)]
-    # Wilson's interval of 50 in 400 and of 4 in 400, by hand.
+    assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [("top-1 accuracy", 0.875)]
+    # Wilson's interval of 50 in 400, by hand. Of four classes there is no top-5 error.
     assert "On 400 validation images" in body
     assert "| top-1 | 12.50% | 9.61% to 16.10% |" in body
-    assert "| top-5 | 1.00% | 0.39% to 2.54% |" in body
+    assert "top-5" not in body
     for words in ("ash, birch, cedar, date palm", "28x28", 'alexnet.load("trees")', "recipe `finetune`", "## Limits",
                   "from `alexnet-owt-7be5be79.pth` (SHA-256 `7be5be79`); their owner's terms hold",
                   "Training began from a `torchvision` of 1,000 classes"):
         assert words in body
     assert all(len(line) < 400 for line in body.splitlines())
+
+
+def test_the_model_card_has_the_top_5_error_of_six_classes(model, tmp_path):
+    saved, _ = model
+    six = saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32",
+                   classes=tuple("abcdef"))
+    write_huggingface(replace(six, errors=saved.errors), tmp_path / "six")
+    card = (tmp_path / "six" / "README.md").read_text()
+    # Wilson's interval of 4 in 400, by hand.
+    assert "| top-5 | 1.00% | 0.39% to 2.54% |" in card
+    assert '{"type": "accuracy", "name": "top-5 accuracy", "value": 0.99}' in card
 
 
 def test_the_model_cards_metadata_is_yaml_for_any_names(tiny, tmp_path):
@@ -138,7 +152,7 @@ def test_a_missing_or_damaged_file_of_a_model_is_named(model, name):
 @pytest.mark.parametrize(("key", "value", "words"), [
     ("arch", None, "arch"), ("arch", {"name": "x"}, "conv"), ("id2label", {"0": "a", "1": "b"}, "2 names of classes"),
     ("id2label", [], "0 names"), ("sha256", None, "NoneType"), ("errors", None, "config.json"), ("recipe", 3, "recipe"),
-    ("trained_on", ..., "trained_on"), ("provenance", ..., "provenance")])
+    ("trained_on_unknown", ..., "trained_on_unknown"), ("provenance", ..., "provenance")])
 def test_a_config_that_describes_something_else_is_refused(model, key, value, words):
     _, folder = model
     config = json.loads((folder / "config.json").read_text())

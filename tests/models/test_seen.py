@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import UserError
@@ -63,3 +64,14 @@ def test_the_hashes_are_written_once_and_again_if_they_are_damaged(trained: Path
         assert checkpoint.load(tmp_path).seen.unknown
     checkpoint.save(saved, tmp_path)
     assert file.read_bytes() == content
+
+
+def test_tensors_hold_the_hashes_and_those_of_a_foreign_file_are_sorted():
+    seen = SeenImages.of(array(2**64 - 1, 0), array(5))
+    again = SeenImages.from_tensors(seen.to_tensors(), ("these weights",))
+    assert (again.trained.tolist(), again.selected_on.tolist()) == ([0, 2**64 - 1], [5])
+    assert again.unknown == ("these weights",)
+    foreign = {"trained": torch.tensor([[7, -1], [7, 3]]), "selected_on": torch.tensor(2)}
+    assert SeenImages.from_tensors(foreign, ()).trained.tolist() == [3, 7, 2**64 - 1]
+    with pytest.raises(KeyError):
+        SeenImages.from_tensors({"trained": torch.tensor([1])}, ())

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from alexnet.errors import UserError
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.quantized import FastNetwork
 
 
 @pytest.fixture
@@ -22,6 +24,15 @@ def test_logits_are_divided_by_the_temperature(saved):
     with torch.inference_mode():
         torch.testing.assert_close(calibrated(views), plain(views) / 2.5, rtol=0, atol=0)
     assert (plain.temperature, calibrated.temperature) == (1.0, 2.5)
+
+
+def test_fast_inference_divides_by_the_temperature_too(saved):
+    try:
+        plain, calibrated = (FastNetwork(saved.network(calibrated=each)) for each in (False, True))
+    except UserError as error:
+        pytest.skip(str(error))
+    views = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(calibrated(views), plain(views) / 2.5)
 
 
 def test_a_checkpoint_keeps_its_calibration(saved, tmp_path):

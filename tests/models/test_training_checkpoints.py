@@ -230,3 +230,18 @@ def test_a_file_that_holds_itself_is_refused(net, tmp_path):
         open_weights(write(content, tmp_path / "net.pth"))
     content["state_dict"] = net.state_dict()
     assert read_torchvision(write(content, tmp_path / "net.pth")).weights
+
+
+@pytest.mark.parametrize("metadata", [3, [], {"": 3}, {"": {"alexnet": 7}}, {"": {"version": 1}}])
+def test_strange_metadata_of_a_state_dict_is_ignored(net, metadata, tmp_path):
+    state = OrderedDict(net.state_dict())
+    vars(state)["_metadata"] = metadata
+    assert not open_weights(write(state, tmp_path / "net.pth")).class_names_known
+
+
+def test_damaged_metadata_of_a_state_dict_is_refused_by_name(net, tmp_path):
+    state = OrderedDict(net.state_dict())
+    for text in ("", "{}", "[]", "{", '{"format": 1}', json.dumps({"format": 2, "seen": "x"})):
+        vars(state)["_metadata"] = {"": {"alexnet": text}}
+        with pytest.raises(ValueError, match=r"net\.pth does not describe a network of this package"):
+            open_weights(write(state, tmp_path / "net.pth"))

@@ -119,9 +119,9 @@ def test_json_has_errors_as_fractions():
     assert ours["interval"]["top1_error"] == pytest.approx([0.1951, 0.3144], abs=1e-4)  # Wilson's, by hand
 
 
-def printed(measured, images="44 of trees, 4 classes", width=100) -> list[str]:
+def printed(measured, images="44 of trees, 4 classes", width=100, classes=1000) -> list[str]:
     file = io.StringIO()
-    Console(file=file, width=width, highlight=False).print(errors_table(measured, images))
+    Console(file=file, width=width, highlight=False).print(errors_table(measured, images, classes))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
@@ -214,3 +214,9 @@ def test_a_mistake_is_one_sentence(runs, class_folders, tiny, arguments, words, 
     assert words in said[0]
     assert "Traceback" not in printed.err
     assert not printed.out
+
+
+def test_five_classes_have_no_top_5_error():
+    (line,) = [line for line in printed([Measured("runs/five", 1, 1, Errors(100, 1.0, 20, 0))], "100 of val", classes=5)
+               if "runs/five" in line]
+    assert line.split() == ["runs/five", "1", "100", "of", "val", "20.0%", "-", "13.3", "to", "28.9"]

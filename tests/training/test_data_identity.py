@@ -10,7 +10,6 @@ import pytest
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.errors import UserError
@@ -88,37 +87,21 @@ def test_without_the_former_pack_the_checkpoint_tells_what_changed(
         "3 images were added, 1 image was removed, 1 image was moved to another split")
 
 
-def test_copies_of_training_images_in_the_validation_set_are_reported(
-    class_folders: Path, tiny: Arch, tmp_path: Path,
-):
-    data = shutil.copytree(class_folders, tmp_path / "data")
-    for number in range(5):
-        shutil.copyfile(data / "train" / "ash" / f"00{number}.png", data / "val" / "ash" / f"copy{number}.png")
-    packed = pack(open_dataset(data), tmp_path / "packed", side=32)
-    trainer = build(RunSpec(packed, tiny, override(recipe("modern"), ["epochs=1"]), tmp_path / "run"))
-    found = {finding.kind: finding.problem for finding in trainer.findings}
-    assert found["validation_images_in_training"].startswith(
-        "5 of the 49 validation images are exact copies of training images: the validation error of this run is lower")
-
-
-def test_without_copies_nothing_is_reported(packed: PackedDataset, tiny: Arch, tmp_path: Path):
-    trainer = build(RunSpec(packed, tiny, override(recipe("modern"), ["epochs=1"]), tmp_path / "run"))
-    assert "validation_images_in_training" not in {finding.kind for finding in trainer.findings}
-
-
 # --- Images that cannot be decoded ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def broken(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`class_folders` with three truncated images in train and one in val."""
+    """`class_folders` with three truncated images in train and one in val, and copies of two training images in val."""
     data = shutil.copytree(class_folders, tmp_path_factory.mktemp("broken") / "data")
     for path in (*sorted((data / "train" / "ash").iterdir())[:3], data / "val" / "birch" / "001.png"):
         path.write_bytes(path.read_bytes()[:100])
+    for number in (1, 2):
+        shutil.copyfile(data / "train" / "cedar" / f"00{number}.png", data / "val" / "cedar" / f"copy{number}.png")
     return data
 
 
-def test_every_command_counts_and_names_the_images_that_could_not_be_decoded(
+def test_every_command_counts_the_images_that_could_not_be_decoded_and_the_copies_of_training_images(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ):
     named = "4 images could not be decoded and are left out, such as train/ash/00"
@@ -126,7 +109,9 @@ def test_every_command_counts_and_names_the_images_that_could_not_be_decoded(
     assert named in capsys.readouterr().err
     run = tmp_path / "run"
     assert command("train", broken, "--out", run, "--epochs", "1", *SMALL) == 0
-    assert named in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert named in shown.err
+    assert "2 images of 45 are also training images, byte for byte, such as val/cedar/copy" in shown.out + shown.err
     assert json.loads((run / "config.json").read_text())["data"]["undecodable"] == {"train": 3, "val": 1}
     assert "images_left_out" in (run / "log.jsonl").read_text()
     assert "4 more images could not be decoded and are in none" in " ".join((run / "report.html").read_text().split())
@@ -135,7 +120,8 @@ def test_every_command_counts_and_names_the_images_that_could_not_be_decoded(
     shown = capsys.readouterr()
     assert named in shown.err
     assert shown.out.splitlines()[-1] == (
-        "measured: all 43 images, none seen in training; all of them chose the best epoch; 1 more could not be decoded")
+        "measured: 43 of 45 images; the network was trained on the other 2; all of them chose the best epoch; 1 more "
+        "could not be decoded")
     assert command("evaluate", run, broken, "--json") == 0
     assert json.loads(capsys.readouterr().out)["measured"]["undecodable"] == 1
     assert command("reproduce", "table", run, broken, "--json") == 0

@@ -132,6 +132,22 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert {key: several.training[key] for key in alike} == alike
 
 
+def test_clipping_averaging_and_class_weights_are_those_of_one_process(packed, one_thread, tmp_path):
+    """The clipped norm is over the layers of all processes, and the average and the saved weights are whole."""
+    recipe = replace(RECIPE, clip_norm=0.5, ema_decay=0.9, class_weights=(1.0, 2.0, 3.0, 4.0))
+    ways = [("norm", "data"), ("norm", "towers"), ("norm", "hybrid")]
+    build(RunSpec(packed, NETWORKS["norm"], recipe, tmp_path / "norm", seed=3)).fit()
+    launch("train", tmp_path, [job(packed, name(*way, 2), *way, recipe=recipe) for way in ways], 2)
+    one = checkpoint.load(tmp_path / "norm" / "last", with_velocity=True)
+    for way in ways:
+        several = checkpoint.load(tmp_path / name(*way, 2) / "last", with_velocity=True)
+        assert several.raw_weights.keys() == one.raw_weights.keys() == one.weights.keys()
+        assert_close(several, one, 1e-4)
+        for key, tensor in one.raw_weights.items():
+            torch.testing.assert_close(several.raw_weights[key], tensor, rtol=1e-3, atol=1e-5)
+        assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize(("network", "parallel", "size"), EVERY_WAY)
 def test_the_bytes_that_a_process_sends_are_as_computed(packed, runs, network, parallel, size):
     steps = [len(batch.indices) for batch in batches(packed.split("train"), RECIPE.batch_size)]

@@ -106,7 +106,7 @@ def test_a_run_that_diverged_later_names_its_checkpoint(packed, tiny, tmp_path):
 def test_more_epochs_are_reported_where_they_change_the_learning_rate(schedule, rates):
     """After 4 of 4 epochs with a rate of 0.1, going on to 8: linear and cosine are halfway, poly is at a quarter."""
     before = Recipe("r", epochs=4, learning_rate=0.1, schedule=schedule, drop_epochs=(2,))
-    found = epochs_finding(before, replace(before, epochs=8), State(0, "", "", "fp32", step=40, epoch=4), 10)
+    found = epochs_finding(before, replace(before, epochs=8), State(0, "", "fp32", step=40, epoch=4), 10)
     assert (found is None) == (rates is None)
     assert found is None or f"the learning rate changes {rates} after 4 epochs" in found.problem
 

@@ -12,6 +12,11 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def is_launched() -> bool:
+    """Whether torchrun has started this process among several."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def is_rank0() -> bool:
     """Whether this process is the only one, or rank 0 of the processes that torchrun started."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+    return not is_launched() or os.environ.get("RANK", "0") == "0"

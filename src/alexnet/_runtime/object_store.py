@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from alexnet.errors import UserError
@@ -36,7 +36,7 @@ def read_object(url: str, start: int) -> tuple[Iterator[bytes], int]:
     except ImportError as error:
         raise UserError(f"{url} needs obstore", "pip install 'alexnet[cloud]'") from error
     parts = urlsplit(url)
-    denied = (f"give credentials in the environment, or set {_ANONYMOUS[parts.scheme]} if the bucket is public")
+    denied = f"give credentials in the environment, or set {_ANONYMOUS[parts.scheme]} if the bucket is public"
     try:
         store, path = _store(f"{parts.scheme}://{parts.netloc}"), unquote(parts.path).strip("/")
         size = obstore.head(store, path)["size"]
@@ -49,17 +49,22 @@ def read_object(url: str, start: int) -> tuple[Iterator[bytes], int]:
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
         raise UserError(f"{url} may not be read", denied) from error
     except exceptions.BaseError as error:
-        raise OSError(f"{' '.join(str(error).split())[:300]}; if no credentials were found, {denied}") from error
+        raise OSError(f"{_first_line(error)}; if no credentials were found, {denied}") from error
 
 
-def _read(chunks: Iterator[object]) -> Iterator[bytes]:
+def _read(chunks: Iterator[Any]) -> Iterator[bytes]:
     from obstore.exceptions import BaseError
 
     try:
         for chunk in chunks:
-            yield bytes(chunk)  # type: ignore[call-overload]  # a buffer of obstore
+            yield bytes(chunk)  # from a buffer of obstore
     except BaseError as error:
-        raise OSError(" ".join(str(error).split())[:300]) from error
+        raise OSError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What the storage answered; the lines below describe obstore's own state."""
+    return str(error).partition("\n")[0]
 
 
 @cache

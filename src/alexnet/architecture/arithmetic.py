@@ -354,3 +354,8 @@ def _fully_connected(name: str, shape: Shape, width: int, size: int) -> Layer:
     return Layer(name, "fully connected", shape, (width,), "one weight for each input and unit", worked,
                  parameters=width * (inputs + 1), parameters_worked=f"{width:,} x ({inputs:,} + 1) = "
                  f"{width * (inputs + 1):,}", multiply_adds=width * inputs, receptive_field=size)
+
+
+def has_top5(classes: int) -> bool:
+    """Whether the top-5 error says anything: of five classes or fewer, it is zero by definition."""
+    return classes > 5

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, app, at_least_1
+from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, Labels, app, at_least_1
 from alexnet.errors import require
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=5)
 def calibrate(
-    checkpoint: Path, data: str, /, *, split: str | None = None, batch_size: int = 128, device: Device = "auto",
-    json_: Json = False,
+    checkpoint: Path, data: str, /, *, labels: Labels = None, split: str | None = None, batch_size: int = 128,
+    device: Device = "auto", json_: Json = False,
 ) -> None:
     """Calibrate the probabilities of a checkpoint: fit a temperature on images that it has not seen.
 
@@ -25,8 +25,8 @@ def calibrate(
 
     Args:
         checkpoint: A checkpoint or a run folder, whose best checkpoint is calibrated.
-        data: Images: class folders, a packed folder, or a name such as cifar10. Those that the network was trained on
-            are left out.
+        data: A folder or archive of images, a packed folder, or a name such as cifar10. Images that the network was
+            trained on are left out.
         split: Default: val, or all images of a folder without a validation split.
         batch_size: Images that go through the network at a time. It does not change the result.
     """
@@ -47,7 +47,7 @@ def calibrate(
     require(saved.path.is_dir(), f"{saved.path.parent} is damaged, so no temperature can be stored in it",
             "name the run's other checkpoint")
     model = model_from_checkpoint(replace(saved, calibration={}), choose_device(device))
-    images = open_evaluation_set([model], data, split)
+    images = open_evaluation_set([model], data, split, labels=labels)
     with Bar("computing logits", "images") as bar:
         logits_NK = calibration.compute_logits(model, images.images, batch_size=batch_size, on_progress=bar)
     labels_N = images.label_map[images.images.labels].numpy()

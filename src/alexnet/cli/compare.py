@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, app, at_least_1
+from alexnet._runtime.notes import say
+from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, Labels, app, at_least_1
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=6)
 def compare(
-    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], split: str | None = None, batch_size: int = 128,
-    device: Device = "auto", json_: Json = False,
+    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: str | None = None,
+    batch_size: int = 128, device: Device = "auto", json_: Json = False,
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
 
@@ -48,13 +48,13 @@ def compare(
 
     from alexnet.cli.render_metrics import comparison_table
     from alexnet.inference.comparison import paired_tests
+    from alexnet.models.formats.open_weights import open_weights
     from alexnet.reproduce.run_settings import differing_settings
 
     names, data = _split_data(paths)
-    require(len(names) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
-    checkpoints = [_load(name) for name in names]
-    errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), split,
-                                           batch_size, device)
+    checkpoints = [open_weights(name) for name in names]
+    errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), labels,
+                                           split, batch_size, device)
     settings, tests = differing_settings(checkpoints), paired_tests(right_RN)
     if json_:
         print(json.dumps({
@@ -70,26 +70,17 @@ def compare(
 
 def _split_data(paths: Sequence[str]) -> tuple[list[str], str | None]:
     """The runs, and the data if the last path is no run."""
-    from alexnet.models.checkpoint import locate
+    from alexnet.models.formats.open_weights import is_weights
 
-    require(len(paths) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
-    try:
-        locate(Path(paths[-1]))
-    except UserError:
-        return list(paths[:-1]), paths[-1]
-    return list(paths), None
-
-
-def _load(name: str) -> Checkpoint:
-    from alexnet.models.formats.open_weights import open_weights
-
-    return open_weights(name)
+    runs, data = (list(paths), None) if not paths or is_weights(paths[-1]) else (list(paths[:-1]), paths[-1])
+    require(len(runs) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
+    return runs, data
 
 
 def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:
     from alexnet.reproduce.run_settings import data_of
 
-    data = data_of(checkpoints[0])
+    data = data_of(checkpoints[0], {saved.arch.input.side for saved in checkpoints})
     if data is None:
         raise UserError(f"the data of {names[0]} is not known, or no longer where it was",
                         "name the data after the runs")
@@ -97,8 +88,8 @@ def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> s
 
 
 def _measure(
-    checkpoints: Sequence[Checkpoint], names: Sequence[str], data: str, split: str | None, batch_size: int,
-    device: str,
+    checkpoints: Sequence[Checkpoint], names: Sequence[str], data: str, labels: str | None, split: str | None,
+    batch_size: int, device: str,
 ) -> tuple[list[Errors], NDArray[np.bool_], Selection]:
     """Each network's errors, and whether it is right about each image [runs, images], on images that none has seen."""
     import numpy as np
@@ -116,9 +107,16 @@ def _measure(
     errors: list[Errors] = []
     right: list[NDArray[np.bool_]] = []
     hashes: list[NDArray[np.uint64]] = []
+    said = set[str]()
+
+    def note(line: str) -> None:
+        if line not in said:
+            say(line)
+        said.add(line)
+
     for model, name in zip(models, names, strict=True):
         others = [other for other in models if other is not model]
-        images = open_evaluation_set([model, *others], data, split)  # at this network's side
+        images = open_evaluation_set([model, *others], data, split, note=note, labels=labels)  # at this model's side
         labels_N, right_N = images.label_map[images.images.labels].numpy(), np.zeros(len(images.images), bool)
 
         def record(outputs_nK: NDArray[np.float32], indices: NDArray[np.int64], labels_N: NDArray[np.int64] = labels_N,

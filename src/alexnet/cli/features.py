@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
-from alexnet.cli.app import HTML_FILE, INTERPRET, Device, Json, app, at_least_1, check_output
+from alexnet.cli.app import HTML_FILE, INTERPRET, Device, Json, Labels, app, at_least_1, check_output
 
 MOST_POINTS = 3000
 """Images in a map by default: t-SNE of them takes about 20 seconds."""
@@ -17,8 +16,8 @@ MOST_POINTS = 3000
 
 @app.command(name="features", group=INTERPRET, sort_key=4)
 def features_(
-    checkpoint: str, data: str, out: Path, /, *, layer: str | None = None, pool: bool = False,
-    split: Literal["train", "val", "all"] = "all", device: Device = "auto", json_: Json = False,
+    checkpoint: str, data: str, out: Path, /, *, labels: Labels = None, layer: str | None = None, pool: bool = False,
+    split: str | None = None, device: Device = "auto", json_: Json = False,
 ) -> None:
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
@@ -27,12 +26,12 @@ def features_(
 
     Args:
         checkpoint: A checkpoint or a run folder.
-        data: Images: class folders, a packed folder, or a name such as cifar10.
+        data: A folder or archive of images, a packed folder, or a name such as cifar10.
         out: File to write, .npz or .parquet.
         layer: A layer's name, such as conv5, fc6 or relu7; see `alexnet explain`. Default: the activations of the last
             hidden layer.
         pool: Average each feature map over its rows and columns, instead of flattening the maps.
-        split: train, val or all.
+        split: A split such as train or val. Default: all of them.
     """
     from alexnet.inference import features
 
@@ -50,10 +49,10 @@ def features_(
     model = model_from_checkpoint(saved, choose_device(device))
     layer = layer or model.feature_layer
     features.check_layer(model, layer, pool)
-    packed = open_data(data, model.preprocess.spec.side)
+    packed = open_data(data, model.preprocess.spec.side, labels=labels)
     with Bar(f"features of {layer}", "images") as bar:
         written = features.write_features(
-            out, model, packed, packed.splits if split == "all" else (split,), checkpoint=saved.describe()["sha256"],
+            out, model, packed, (split,) if split else packed.splits, checkpoint=saved.describe()["sha256"],
             layer=layer, pool=pool, on_progress=bar)
     if json_:
         print(json.dumps({"file": str(out), "images": written.images, "features": written.features, "layer": layer,
@@ -65,8 +64,9 @@ def features_(
 
 @app.command(name="map", group=INTERPRET, sort_key=5)
 def map_(
-    checkpoint: str, data: str, /, *, out: Path = Path("figures/map.html"), layer: str | None = None,
-    split: str | None = None, images: int = MOST_POINTS, device: Device = "auto", json_: Json = False,
+    checkpoint: str, data: str, /, *, labels: Labels = None, out: Path = Path("figures/map.html"),
+    layer: str | None = None, split: str | None = None, images: int = MOST_POINTS, device: Device = "auto",
+    json_: Json = False,
 ) -> None:
     """Draw a map of images by their features (PCA, then t-SNE): an offline page with thumbnails and class colors.
 
@@ -74,10 +74,10 @@ def map_(
 
     Args:
         checkpoint: A checkpoint or a run folder.
-        data: Images: class folders, a packed folder, or a name such as cifar10.
+        data: A folder or archive of images, a packed folder, or a name such as cifar10.
         out: Page to write, .html.
         layer: Layer whose output is mapped. Default: the activations of the last hidden layer.
-        split: train or val. Default: val, if there is one.
+        split: A split such as train or val. Default: val, or all images of data without a validation split.
         images: Images on the map at most, evenly spaced in the split.
     """
     at_least_1(images=images)
@@ -99,9 +99,9 @@ def map_(
     model = load(checkpoint, choose_device(device))
     layer = layer or model.feature_layer
     check_layer(model, layer, pool=False)
-    packed = open_data(data, model.preprocess.spec.side)
-    split = split or ("val" if "val" in packed.splits else "train")
-    shown = packed.split(split)
+    packed = open_data(data, model.preprocess.spec.side, labels=labels)
+    splits = (split,) if split else packed.test_splits
+    shown = packed.split(*splits)
     indices = shown.sample(images)
     batches = []
     with Bar(f"features of {layer}", "images") as bar:
@@ -110,10 +110,10 @@ def map_(
             bar(sum(map(len, batches)), len(indices))
     say(f"t-SNE of {len(indices):,} images")
     write_image_map(out, embed(np.concatenate(batches)), shown, indices, packed.classes,
-                    title=f"{packed.source}, {split}, by {checkpoint}", layer=layer)
+                    title=f"{packed.source}, {' and '.join(splits)}, by {checkpoint}", layer=layer)
     if json_:
         print(json.dumps({"page": str(out), "images": len(indices), "all_images": len(shown), "layer": layer,
-                          "split": split}))
+                          "splits": splits}))
     else:
         left_out = f" of {len(shown):,}; the others are left out (--images)" if len(indices) < len(shown) else ""
         print(f"page: {out}, {len(indices):,} images{left_out}")

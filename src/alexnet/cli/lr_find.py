@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -17,6 +18,7 @@ from alexnet.cli.app import (
     TRAIN_AND_EVALUATE,
     Device,
     Json,
+    Labels,
     OptionalInt,
     PrecisionName,
     Settings,
@@ -25,15 +27,19 @@ from alexnet.cli.app import (
 )
 from alexnet.errors import require
 
+if TYPE_CHECKING:  # these import torch
+    from alexnet.training.request import TrainRequest
+    from alexnet.training.trainer import Trainer
+
 ROWS = 12
 """Rows of the printed table."""
 
 
 @app.command(name="lr-find", group=TRAIN_AND_EVALUATE, sort_key=2)
 def lr_find(
-    data: str, /, *, arch: str | None = None, recipe: str | None = None, batch_size: OptionalInt = None,
-    settings: Settings = None, config: Path | None = None, like: Path | None = None, init: str | None = None,
-    freeze: str | None = None, low: Annotated[float, Parameter(name="--from")] = 1e-5,
+    data: str, /, *, labels: Labels = None, arch: str | None = None, recipe: str | None = None,
+    batch_size: OptionalInt = None, settings: Settings = None, config: Path | None = None, like: Path | None = None,
+    init: str | None = None, freeze: str | None = None, low: Annotated[float, Parameter(name="--from")] = 1e-5,
     high: Annotated[float, Parameter(name="--to")] = 10.0, steps: int = 100, seed: int = 0, device: Device = "auto",
     precision: PrecisionName = "auto", out: Path | None = None, json_: Json = False,
 ) -> None:
@@ -61,14 +67,17 @@ def lr_find(
     set_allocator()
     limit_openmp_spinning()
 
-    from alexnet import api
+    from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.training.lr_find import check_range, sweep
+    from alexnet.training.request import TrainRequest
 
     check_range(low, high, steps)
-    trainer = api.unstarted_run(
-        data, arch=arch, recipe=recipe, batch_size=batch_size, settings=settings or (), config=config, like=like,
-        init=init, freeze=freeze, seed=seed, device=device, precision=precision)
+    request = TrainRequest(
+        data=data, labels=labels, arch=arch, recipe=recipe, settings=settings or (), short={"batch_size": batch_size},
+        config=config, like=like, out=Path(), seed=seed, init=init, freeze=freeze, precision=precision,
+        options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "about": {}})
+    trainer = _unstarted_run(request, choose_device(device))
     require(trainer.spec.recipe.optimizer == "sgd", "the recipe head has no learning rate to find", "leave it out")
 
     with Bar("sweeping the learning rate", "steps") as bar:
@@ -93,3 +102,16 @@ def lr_find(
 
         for path in save_figure(rate_sweep(measured), out):
             say(str(path))
+
+
+def _unstarted_run(request: TrainRequest, device: str) -> Trainer:
+    """The run that is asked for, built and not started. It has no folder."""
+    from alexnet.api import open_data
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.build import build
+    from alexnet.training.request import make_spec
+
+    with TemporaryDirectory() as nowhere:  # `build` looks for a run to resume, and writes nothing
+        weights = open_weights(request.init) if request.init else None
+        return build(make_spec(replace(request, out=Path(nowhere)), None, weights, lambda side: open_data(
+            request.data, side, labels=request.labels), device, resume=False))

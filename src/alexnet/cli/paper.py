@@ -69,11 +69,11 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     """
     from alexnet.models import checkpoint
     from alexnet.reproduce.report.page import write_report
-    from alexnet.reproduce.report.run_data import packed_data
+    from alexnet.reproduce.report.run_data import as_trained_on, packed_data
     from alexnet.training.run_folder import read_log
 
     read_log(run)  # raises UserError if this is not a run folder
-    packed = open_data(data, checkpoint.load(run).arch.input.side) if data else packed_data(run)
+    packed = as_trained_on(run, open_data(data, checkpoint.load(run).arch.input.side)) if data else packed_data(run)
     if packed is None:
         say("note: the data is no longer where it was, so the report shows no images; name it with --data")
     print(f"report: {write_report(run, packed)}")
@@ -158,11 +158,11 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
 
     from alexnet._runtime.devices import choose_device, choose_precision, describe_machine
     from alexnet.cli.render import outcome_table
+    from alexnet.inference.selection import validation_copies
     from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
     from alexnet.reproduce.claims import CLAIMS
     from alexnet.reproduce.runs import Runs
-    from alexnet.training.advice import duplicates_finding, validation_copies
     from alexnet.training.progress_bar import ClaimBar
 
     claim, data = CLAIMS[name], options.data or ""
@@ -175,8 +175,8 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     seeds = options.seeds or (1 if options.quick else 3)
     epochs = options.epochs or (2 if options.quick else 40 if claim.measure == "epochs" else 12)
     packed = open_data(data, side)
-    if copies := duplicates_finding(packed):
-        say(f"note: {copies}")
+    if copies := validation_copies(packed):
+        say(f"note: {copies:,} validation images are exact copies of training images; with them the errors are too low")
     device = choose_device(device)
     with ClaimBar() as bar:
         runs = Runs(packed, out, choose_precision(options.precision, device), device, bar.show)
@@ -184,7 +184,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     provenance: results_module.Provenance = {
         "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
         "precision_used": runs.precision, "seconds": round(runs.seconds, 1),
-        "undecodable": sum(map(len, packed.quarantined.values())), "validation_copies": validation_copies(packed)}
+        "undecodable": sum(map(len, packed.quarantined.values())), "validation_copies": copies}
     results_module.append(results, outcome, provenance)
     if options.page:
         results_module.write_page(options.page, results_module.read(results))
@@ -233,7 +233,7 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
         print(json.dumps(tables.to_json(measured) | {"measured": test.selection.to_json()}, indent=2))
     else:
         images = f"{len(test.images):,} of {Path(test.packed.source).name}, {len(test.packed.classes)} classes"
-        Console(highlight=False).print(errors_table(measured, images))
+        Console(highlight=False).print(errors_table(measured, images, len(models[0].classes)))
         print(test.selection.describe())
 
 

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from alexnet.architecture.arithmetic import Explanation, Layer, Shape, alternatives, exact_input, smallest_input
+from alexnet.architecture.arithmetic import (
+    Explanation,
+    Layer,
+    Shape,
+    alternatives,
+    exact_input,
+    has_top5,
+    smallest_input,
+)
 from alexnet.architecture.differences import differences
 from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.recipe import Recipe
@@ -149,11 +157,12 @@ def differences_table(
                  Text("  § a section of the paper", "dim"), *legend)
 
 
-def errors_table(measured: Sequence[Measured], images: str) -> RenderableType:
+def errors_table(measured: Sequence[Measured], images: str, classes: int) -> RenderableType:
     """The rows of the paper's Tables 1 and 2, then the measured networks with 95% intervals.
 
     Args:
         images: What the networks were measured on, as text.
+        classes: Of the networks. With five or fewer, ours have no top-5 error.
     """
     from rich.console import Group
     from rich.markup import escape
@@ -173,10 +182,11 @@ def errors_table(measured: Sequence[Measured], images: str) -> RenderableType:
     for network in measured:
         errors = network.errors.to_json()
         interval = errors["interval"]
-        intervals = (f"{100 * low:.1f} to {100 * high:.1f}"
-                     for low, high in (interval["top1_error"], interval["top5_error"]))
+        intervals = [f"{100 * low:.1f} to {100 * high:.1f}"
+                     for low, high in (interval["top1_error"], interval["top5_error"])]
         table.add_row(f"  {escape(network.system)}", str(network.views), escape(images), f"{errors['top1_error']:.1%}",
-                      f"{errors['top5_error']:.1%}", ", ".join(intervals))
+                      f"{errors['top5_error']:.1%}" if has_top5(classes) else "-",
+                      ", ".join(intervals if has_top5(classes) else intervals[:1]))
     return Group(table, "", *_notes(measured))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from alexnet.architecture.arithmetic import has_top5
+
 if TYPE_CHECKING:  # these bring torch or rich
     from rich.console import RenderableType
 
@@ -24,7 +26,7 @@ def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> s
         networks: networks in the ensemble.
         classes: of the network.
     """
-    from alexnet.inference.metrics import has_top5, wilson
+    from alexnet.inference.metrics import wilson
 
     lines = [f"{_plural(errors.images, 'image')}, {_plural(views, 'view')}, {_plural(networks, 'network')}, "
              f"loss {errors.loss:.4f}"]
@@ -115,8 +117,6 @@ def comparison_table(
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
-
-    from alexnet.inference.metrics import has_top5
 
     differing = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("setting", *names):

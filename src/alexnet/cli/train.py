@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -19,12 +20,15 @@ from alexnet.cli.app import (
     AllocatorName,
     Device,
     Int,
+    Json,
     Labels,
     OptionalInt,
     PrecisionName,
     Settings,
     app,
 )
+from alexnet.cli.render_training import repeats_table
+from alexnet.errors import require
 
 
 @Parameter(name="*", group=Group("Network and recipe", sort_key=1))
@@ -65,11 +69,27 @@ class RunOptions:
     """Continue the run in that folder, if there is one. It ends where an uninterrupted run would have ended."""
     seed: OptionalInt = None
     """Seed of the initial weights, the order of the images and the augmentation. Default: 0, or the resumed run's."""
+    fold: str | None = None
+    """Train one run of --folds: 2/5 is validated on the second of five folds."""
     save_minutes: float = 10.0
     """Write the last checkpoint this often, besides after every epoch."""
 
 
-@Parameter(name="*", group=Group("Fine-tuning", sort_key=3))
+@Parameter(name="*", group=Group("Several runs", sort_key=3))
+@dataclass(frozen=True, kw_only=True)
+class RepeatOptions:
+    """The same run with several seeds or on several folds. The runs are in sub-folders of --out."""
+
+    seeds: OptionalInt = None
+    """Train so many runs that differ in the seed; print each error, their mean and standard deviation."""
+    folds: OptionalInt = None
+    """Cross-validation: divide all training and validation images into so many folds, and train a run for each, which
+    is validated on this fold and trained on the others. Images of a class are dealt out evenly, equal ones into one
+    fold."""
+    json_: Json = False
+
+
+@Parameter(name="*", group=Group("Fine-tuning", sort_key=4))
 @dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
     """Start from trained weights."""
@@ -84,7 +104,7 @@ class FineTuneOptions:
     to them. For a first result on few images."""
 
 
-@Parameter(name="*", group=Group("Device", sort_key=4))
+@Parameter(name="*", group=Group("Device", sort_key=5))
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
     """What the run is computed on."""
@@ -100,7 +120,7 @@ class DeviceOptions:
     allocator: Annotated[AllocatorName, Parameter(help=ALLOCATOR_HELP)] = "keep"
 
 
-@Parameter(name="*", group=Group("Several processes (torchrun)", sort_key=5))
+@Parameter(name="*", group=Group("Several processes (torchrun)", sort_key=6))
 @dataclass(frozen=True, kw_only=True)
 class ParallelOptions:
     """How the processes that torchrun starts share the work."""
@@ -116,8 +136,8 @@ class ParallelOptions:
 def train(
     data: str, /, *, labels: Labels = None,
     network: NetworkOptions = NetworkOptions(), run: RunOptions = RunOptions(),
-    fine_tune: FineTuneOptions = FineTuneOptions(), computing: DeviceOptions = DeviceOptions(),
-    processes: ParallelOptions = ParallelOptions(),
+    repeat: RepeatOptions = RepeatOptions(), fine_tune: FineTuneOptions = FineTuneOptions(),
+    computing: DeviceOptions = DeviceOptions(), processes: ParallelOptions = ParallelOptions(),
 ) -> None:
     """Train a network, and write its best and last checkpoints, a log and a report.
 
@@ -139,6 +159,12 @@ def train(
         options |= vars(group)
     options["settings"] = network.settings or ()
     del options["allocator"]
-    done = api.train(data, about={"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": allocator}, **options)
+    options["about"] = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": allocator}
+    if repeat.seeds is not None or repeat.folds is not None:
+        repeats = api.train_repeatedly(data, seeds=repeat.seeds, folds=repeat.folds, **options)
+        print(json.dumps(repeats.to_json(), indent=2) if repeat.json_ else repeats_table(repeats))
+        return
+    require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
+    done = api.train(data, **options)
     if is_rank0():
         print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}; report: {done.report}")

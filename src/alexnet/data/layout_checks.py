@@ -23,27 +23,42 @@ _PARTS = re.compile(
     r"[\s_\-]?\d+", re.IGNORECASE)
 """Names of folders that divide the images of a class and are no classes: 2019, batch_1, cam2."""
 
+_PART_WORDS = {"image", "images", "img", "imgs", "photo", "photos", "part", "parts", "batch", "chunk", "shard",
+               "archive", "folder", "fold", "vol", "volume", "split", "data", "dataset", "set", "files"}
+"""Words in the names of folders that divide a set of images: HAM10000_images_part_1, images_001."""
+
 _SAME_NAMES = 0.9
 """Fraction of the file names that two folders share if one is derived from the other."""
 
 
 def require_classes(parent: ImageFolder, source: str) -> None:
-    """Raise UserError if the folders in `parent` are not the classes.
+    """Raise UserError if the folders in `parent` do not look like classes.
 
     Args:
         parent: the folder that is about to be understood as a folder of class folders.
         source: the tree as the user knows it, for messages.
     """
-    for folder in (parent, *parent.with_images):
-        _require_no_annotations(folder, source)
+    try:
+        _require_classes(parent, source)
+    except UserError as error:
+        remedy = f"{error.remedy} If" if error.remedy.endswith("?") else f"{error.remedy}; if"
+        raise UserError(error.problem, f"{remedy} {listed(parent.with_images)} are the classes, add --labels folders"
+                        ) from None
+
+
+def _require_classes(parent: ImageFolder, source: str) -> None:
     classes = parent.with_images
+    for folder in (parent, *classes):
+        _require_no_annotations(folder, folder is not parent, source)
     if len(classes) < 2:
         return
     for inside in _data_sets_within(parent, 3):
         raise UserError(f"{shown(parent, source)} holds {listed(classes)}, and {shown(inside, source)} is a data set "
                         f"of its own with {listed(inside.with_images)}", f"did you mean {shown(inside, source)}?")
     _require_equal_depth(classes, source)
+    _require_no_copy_among(classes, source)
     _require_different_folders(classes, source)
+    _require_no_parts(classes, source)
     _require_different_files(classes, source)
 
 
@@ -56,7 +71,7 @@ def _data_sets_within(folder: ImageFolder, levels: int) -> Iterator[ImageFolder]
             yield from _data_sets_within(below, levels - 1)
 
 
-def _require_no_annotations(folder: ImageFolder, source: str) -> None:
+def _require_no_annotations(folder: ImageFolder, is_class: bool, source: str) -> None:
     """Masks have the file names of the images that they belong to."""
     masks = [below for below in folder.with_images if _ANNOTATIONS.fullmatch(below.name)]
     images = [below for below in folder.with_images if below not in masks]
@@ -66,7 +81,8 @@ def _require_no_annotations(folder: ImageFolder, source: str) -> None:
         # Counters alone prove nothing beside classes with names of their own: mask/1.jpg and hat/1.jpg.
         if len(own & stems) >= len(own) / 2 and (
                 not _are_counters(own) or all(is_neutral(below.name) for below in images)):
-            remedy = f"did you mean {shown(images[0], source)}?" if len(images) == 1 else "move it away"
+            remedy = (f"did you mean {shown(images[0], source)}?" if len(images) == 1 and not is_class
+                      else f"move the {mask.name} away")
             raise UserError(f"{shown(mask, source)} holds no images of its own: its files have the same names as those "
                             f"of {listed(images) or 'the images beside it'}", remedy)
 
@@ -82,6 +98,29 @@ def _require_equal_depth(classes: list[ImageFolder], source: str) -> None:
                         f"those of {other.name}/")
 
 
+def _require_no_copy_among(classes: list[ImageFolder], source: str) -> None:
+    """A folder of the classes beside the classes is a copy of them: cat/, dog/ and cats-and-dogs/{cat,dog}."""
+    names = {folder.name for folder in classes}
+    for folder in classes:
+        inside = {below.name for below in folder.with_images}
+        if not folder.images and len(inside & names) > 1 and 2 * len(inside & names) >= len(inside):
+            raise UserError(f"{shown(folder, source)} holds folders with the names of the classes beside it "
+                            f"({some(sorted(inside & names), 3)})", f"move it away, or name {shown(folder, source)}")
+
+
+def _require_no_parts(classes: list[ImageFolder], source: str) -> None:
+    """Folders that only count (images_001, images_002), or sort the classes by their first letter, are no classes."""
+    stems = {re.sub(r"\d+$", "", folder.name) for folder in classes}
+    words = set(re.findall(r"[a-z]+", stems.pop().lower())) if len(stems) == 1 else set()
+    require(not words & _PART_WORDS,
+            f"{listed(classes)} in {source} are named as parts of one set of images, and not as classes",
+            "put the images of each class into a folder with the class's name, or name a table of labels with --labels")
+    by_letter = [folder for folder in classes if not folder.images and len(folder.name) == 1 and all(
+        below.name[0].lower() == folder.name.lower() for below in folder.with_images)]
+    require(len(by_letter) < len(classes) or not by_letter, f"{listed(classes)} in {source} sort the class folders by "
+            "their first letter", "put the class folders into one folder")
+
+
 def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
     """Copies of a data set (color/, grayscale/) have the same class folders in each."""
     inner = {folder.name: {below.name for below in folder.with_images if not _PARTS.fullmatch(below.name)}
@@ -92,8 +131,7 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
             raise UserError(
                 f"{one.path}/ and {other.path}/ in the folder {source} hold the same folders "
                 f"({some(sorted(common), 3)}), so these look like the classes",
-                f"did you mean {shown(one, source)}? If {one.name} and {other.name} are classes, put their images "
-                f"directly into them")
+                f"did you mean {shown(one, source)}?")
 
 
 def _require_different_files(classes: list[ImageFolder], source: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
-from alexnet.data.manifest import JOURNAL
+from alexnet.data.manifest import FORMAT, JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
@@ -56,7 +56,7 @@ def open_or_pack(
         check_classes(dataset.classes)
     for note in dataset.notes:
         say(f"note: {note}")
-    dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}"
+    dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}-{FORMAT}"
     if is_packed(dest):  # its name is its fingerprint, so there is no need to lock it and compare plans
         packed = open_packed(dest)  # files that are not used may have changed since
         return replace(packed, manifest=replace(packed.manifest, notes=dataset.notes))

@@ -112,11 +112,6 @@ class PackedDataset:
         return self.manifest.source
 
     @property
-    def source_fingerprint(self) -> str:
-        """`Dataset.fingerprint` of the images that were packed."""
-        return self.manifest.plan.source_fingerprint
-
-    @property
     def credits(self) -> str:
         return self.manifest.credits
 

@@ -21,7 +21,7 @@ from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
 from alexnet.inference.metrics import predicted_classes
 from alexnet.inference.predictor import Model
-from alexnet.models.checkpoint import CalibrationJson
+from alexnet.models.checkpoint_json import CalibrationJson
 
 ECE_BINS = 15
 """Bins of equal width, as in Guo et al. 2017."""
@@ -154,7 +154,7 @@ def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64])
     if slope(high) <= 0:
         raise UserError(f"no temperature is best: the network is right about all {len(labels_N)} images that fit it, "
                         "so any lower one would be better", "give more images, among them ones that it gets wrong")
-    while high / low > 1 + 1e-9:
+    while high / low > 1 + 1e-7:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return 1 / low

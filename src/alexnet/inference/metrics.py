@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.checkpoint_json import ErrorsJson
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,6 @@ class Errors:
             return cls()
         return cls(images, tree["loss"] * images, round(tree["top1_error"] * images),
                    round(tree["top5_error"] * images))
-
-
-def has_top5(classes: int) -> bool:
-    """Whether the top-5 error says anything: of five classes or fewer, it is zero by definition."""
-    return classes > 5
 
 
 def wilson(count: int, images: int, z: float = 1.959964) -> tuple[float, float]:

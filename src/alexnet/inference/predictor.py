@@ -53,8 +53,6 @@ class Model:
     """Names of the outputs; "output 0", "output 1", ... if they are unknown."""
     class_names_known: bool = True
     """False: the weights came without class names, so no output can be matched with a class of a data set."""
-    trained_on: str = ""
-    """Fingerprint of the training images, if known."""
     seen: SeenImages = field(default_factory=SeenImages.not_recorded)
     """The images that the network was trained on, by content hash."""
     fast: FastNetwork | None = None
@@ -203,5 +201,4 @@ def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = F
     network = saved.network().to(device)
     return Model(
         network, saved.preprocess().to(torch.device(device)), saved.classes, saved.class_names_known,
-        trained_on=saved.training.get("source", ""), seen=saved.seen,
-        fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path)
+        seen=saved.seen, fast=FastNetwork(network.eval()) if fast else None, notes=saved.notes, path=saved.path)

@@ -13,7 +13,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.data.content import contained
+from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
 from alexnet.models.seen import SeenImages
@@ -64,8 +64,8 @@ class Selection:
     def describe(self) -> str:
         """One line for the user, such as "measured: 6 of 60 images; the network was trained on the other 54"."""
         network = "the network was" if self.networks == 1 else "at least one of the networks was"
-        count = f"all {self.available:,} images" if len(self.indices) == self.available else (
-            f"{len(self.indices):,} of {self.available:,} images")
+        images = f"{self.available:,} image{'s' * (self.available != 1)}"
+        count = f"all {images}" if len(self.indices) == self.available else f"{len(self.indices):,} of {images}"
         parts = []
         if self.includes_trained:
             count += f", of which {network} trained on {self._number(self.trained_on)}: not a test error"
@@ -112,6 +112,12 @@ def select_unseen(
     unknown = {name for each in seen for name in each.unknown}
     return Selection(np.flatnonzero(measured_N), len(split), int(trained_N.sum()),
                      int((selected_N & measured_N & ~trained_N).sum()), tuple(sorted(unknown)), len(seen), undecodable)
+
+
+def validation_copies(packed: PackedDataset) -> int:
+    """How many validation images are exact copies of training images, and flatter a network trained on these."""
+    return int(contained(packed.split("val").content_hashes,
+                         distinct_hashes(packed.split("train").content_hashes)).sum())
 
 
 def choose_images(

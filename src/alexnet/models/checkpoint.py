@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson, calibration_from_json
 from alexnet.models.provenance import Provenance, WeightsDescription
 from alexnet.models.seen import SeenImages
 
@@ -44,69 +44,6 @@ _REMEDY = "use the run's other checkpoint (best/ or last/)"
 
 class DamagedCheckpointError(UserError):
     """A file of a checkpoint is missing, or its checksum is wrong."""
-
-
-class IntervalJson(TypedDict):
-    """95% confidence intervals (`inference.metrics.wilson`), as fractions: lower and upper end."""
-
-    top1_error: Sequence[float]
-    top5_error: Sequence[float]
-
-
-class ErrorsJson(TypedDict, total=False):
-    """Errors on a set of images, as `inference.metrics.Errors.to_json` makes them; empty if they were not measured."""
-
-    photographs: int
-    """Number of images."""
-    loss: float
-    """Mean, in nats."""
-    top1_error: float
-    """A fraction."""
-    top5_error: float
-    """A fraction."""
-    interval: IntervalJson
-
-
-class CalibrationJson(TypedDict, total=False):
-    """The result of `alexnet calibrate` that a checkpoint keeps; empty if it was not calibrated."""
-
-    temperature: float
-    """Divides the logits before the softmax."""
-    fitted_images: int
-    """Images that the temperature was fitted on."""
-    measured_images: int
-    """Other images, on which the expected calibration error (ECE) was measured."""
-    ece_before: float
-    """A fraction, at temperature 1."""
-    ece_after: float
-    """A fraction, at this temperature."""
-
-
-class PlateauJson(TypedDict):
-    """`training.schedule.Plateau`."""
-
-    best: float
-    waited: int
-    drops: int
-
-
-class StateJson(TypedDict, total=False):
-    """`training.state.State`, which documents the fields. Imported weights have at most `source`."""
-
-    seed: int
-    data: str
-    source: str
-    precision: str
-    step: int
-    epoch: int
-    plateau: PlateauJson
-    best_error: float
-    epochs_without_gain: int
-    epoch_images: int
-    epoch_loss_sum: float
-    epoch_wrong: int
-    loss_scale: float
-    steps_since_overflow: int
 
 
 @dataclass
@@ -156,7 +93,7 @@ class Checkpoint:
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the weights before trusting a result: what was assumed, and what is unknown."""
         unnamed = (f"the weights have no class names, so their {len(self.classes):,} outputs are called output 0 to "
-                   f"output {len(self.classes) - 1}; name them with --classes FILE",)
+                   f"output {len(self.classes) - 1}; give names with --classes FILE, to predict, evaluate or import",)
         return (*self.provenance.get("assumed", ()), *(() if self.class_names_known else unnamed))
 
     def describe(self) -> WeightsDescription:
@@ -343,10 +280,15 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             raw_weights=_read_tensors(path.parent, head["files"]["raw_weights"])
             if with_velocity and "raw_weights" in head["files"] else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
-            calibration=CalibrationJson(**head["calibration"]), seen=_read_seen(path.parent, head),
+            calibration=calibration_from_json(head["calibration"]), seen=_read_seen(path.parent, head),
             path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
+
+
+def read_calibration(folder: Path) -> CalibrationJson:
+    """The calibration of the checkpoint in a folder, without reading its weights. Raises UserError if it is damaged."""
+    return calibration_from_json(_read_head(folder / HEAD)["calibration"])
 
 
 def _read_seen(folder: Path, head: _Head) -> SeenImages:

@@ -20,6 +20,7 @@ from alexnet.data.content import distinct_hashes
 from alexnet.errors import UserError
 
 _TEXT_FORMAT = "seen1"
+_TENSORS = ("trained", "selected_on")
 
 
 def _no_images() -> NDArray[np.uint64]:
@@ -55,14 +56,14 @@ class SeenImages:
         return cls(unknown=(weights,))
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """The hashes as int64, a type that every reader of safetensors knows; without `unknown`."""
-        return {"trained": torch.from_numpy(self.trained.view(np.int64)),
-                "selected_on": torch.from_numpy(self.selected_on.view(np.int64))}
+        """The hashes as int64 tensors, a type that every reader of safetensors knows. They lack `unknown`."""
+        return {name: torch.from_numpy(getattr(self, name).view(np.int64)) for name in _TENSORS}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> Self:
-        """The inverse of `to_tensors`. Raises KeyError if one of the two is missing."""
-        trained, selected_on = (tensors[name].numpy().view(np.uint64) for name in ("trained", "selected_on"))
+        """The inverse of `to_tensors`. Raises KeyError if one of them is missing."""
+        trained, selected_on = (distinct_hashes(tensors[name].to(torch.int64).flatten().numpy().view(np.uint64))
+                                for name in _TENSORS)
         return cls(trained, selected_on, unknown)
 
     def to_text(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +59,18 @@ def config_of(saved: Checkpoint) -> Config | None:
     return None
 
 
-def data_of(saved: Checkpoint) -> str | None:
-    """The data that a run was trained on, if it is still where it was: the packed folder, else the source."""
+def data_of(saved: Checkpoint, sides: Collection[int]) -> str | None:
+    """The data that a run was trained on, if it is still where it was: the packed folder, else the source.
+
+    Args:
+        saved: a checkpoint of the run.
+        sides: of the images that are needed, in pixels. A packed folder has images of one side.
+    """
     config = config_of(saved)
     if config is None:
         return None
     packed, source = config["data"].get("packed"), config["data"]["source"]
-    if packed and is_packed(Path(packed)):
+    if packed and is_packed(Path(packed)) and {*sides} == {config["data"]["side"]}:
         return packed
     return source if Path(source).exists() else None
 

@@ -126,6 +126,7 @@ class Handlers:
             "name": network.arch.name, "classes": [printable(name) for name in service.model.classes],
             "input": asdict(service.model.preprocess.spec),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "temperature": network.temperature,
             "validation": dict(service.validation), "reference_set": service.reference_set is not None,
             "samples": [{"name": sample.name, "class": sample.label, "url": f"/samples/{number}.png"}
                         for number, sample in enumerate(service.samples)],

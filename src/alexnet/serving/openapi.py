@@ -151,6 +151,7 @@ _SCHEMAS: Schema = {
     "Model": _object({
         "name": {"type": "string", "description": "The preset."}, "classes": _array(_TEXT), "input": {"type": "object"},
         "parameters": _INTEGER,
+        "temperature": {"type": "number", "description": "Divides the logits; 1 if the network is not calibrated."},
         "validation": {"type": "object", "description": "Validation errors, from the checkpoint."},
         "samples": _array(_object({"name": _TEXT, "class": _TEXT, "url": _TEXT})),
         "reference_set": {"type": "boolean", "description": "Whether /explain returns neighbors."},

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from alexnet.inference.evaluate import probabilities
 from alexnet.inference.predictor import Model
-from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
 from alexnet.serving.decoder import ImageDecoder

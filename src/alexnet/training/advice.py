@@ -1,4 +1,4 @@
-"""Findings before the first step: too large a batch, a stretched schedule, few images, copies of validation images."""
+"""Findings before the first step: too large a batch, a stretched schedule, few images without pretrained weights."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import math
 import numpy as np
 
 from alexnet.architecture.recipe import Recipe
-from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.order import batches_per_epoch
-from alexnet.data.packed import PackedDataset
 from alexnet.errors import Finding
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.schedule import learning_rate
@@ -36,26 +34,7 @@ def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
             "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images, "
             f"so each epoch is a single step on all of them: {recipe.epochs} in the whole run",
             f"give a smaller one, such as --batch-size {max(2, min(32, images // 4))}"))
-    found.append(duplicates_finding(spec.data))
     return [finding for finding in found if finding]
-
-
-def duplicates_finding(data: PackedDataset) -> Finding | None:
-    """Report validation images that are training images too, by content hash; None if there are none."""
-    copies, images = validation_copies(data), len(data.split("val"))
-    if not copies:
-        return None
-    return Finding(
-        "validation_images_in_training", "", f"{copies:,} of the {images:,} validation images "
-        f"{'is an exact copy' if copies == 1 else 'are exact copies'} of training images: the validation error of this "
-        "run is lower than that on new images, and it chooses the best epoch",
-        "remove the copies, which `alexnet check` names; `alexnet evaluate` leaves them out")
-
-
-def validation_copies(data: PackedDataset) -> int:
-    """How many of the validation images are exact copies of training images."""
-    training = distinct_hashes(data.split("train").content_hashes)
-    return int(contained(data.split("val").content_hashes, training).sum())
 
 
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:

@@ -54,7 +54,7 @@ def build(
     spec = replace(spec, arch=replace(spec.arch, classes=len(spec.data.classes)))
     training, validation = _split(spec, "train"), _split(spec, "val")
     precision_name = choose_precision(spec.precision, device)
-    state = State(spec.seed, spec.data.fingerprint, spec.data.source_fingerprint, precision_name)
+    state = State(spec.seed, spec.data.fingerprint, precision_name)
     _require_same_spec(spec, state, processes)
     _require_images_for_each(processes, spec, training, validation)
     readers = 1 if spec.parallel == "towers" else processes.size

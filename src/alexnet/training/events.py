@@ -6,7 +6,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from alexnet.architecture.overrides import Json
 from alexnet.interpret.activations import Signals
-from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.provenance import HeadFit
 
 
@@ -31,6 +31,8 @@ class StartEvent(RunTitle):
     classes: int
     epochs: int
     """The epoch that training ends with."""
+    class_weights: NotRequired[list[float]]
+    """What the losses of the classes are multiplied by, in their order; only if they differ."""
     notes: NotRequired[list[str]]
     """What the data was understood to be, and what of it is not used: `PackedDataset.notes`."""
 
@@ -168,6 +170,8 @@ class DataConfig(TypedDict):
     classes: list[str]
     images: dict[str, int]
     """Split ("train", "val") -> number of images."""
+    fold: NotRequired[tuple[int, int]]
+    """The fold that is the validation set, from 1, and how many there are (`data.folds`)."""
     undecodable: NotRequired[dict[str, int]]
     """Split -> images that could not be decoded, and are not in `images`."""
 

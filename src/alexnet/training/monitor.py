@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.architecture.spec import Arch
-from alexnet.data.findings import pack_findings
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
 from alexnet.errors import Finding
@@ -39,10 +38,6 @@ class Monitor:
         finding = loss_finding(sum(self._losses) / len(self._losses), self.arch.classes, step, self.arch.norm)
         return [finding] if finding else []
 
-    def data_findings(self, data: PackedDataset) -> list[Finding]:
-        """Report images that could not be decoded, copies across splits or classes, and small or unequal classes."""
-        return [*_left_out_findings(data), *pack_findings(data)]
-
     def result_findings(self, best_error: float, last: Errors, labels_N: NDArray[np.int64]) -> list[Finding]:
         """Report a finished run that has learned nothing of use.
 
@@ -69,9 +64,12 @@ class Monitor:
         return found
 
 
-def _left_out_findings(data: PackedDataset) -> list[Finding]:
+def left_out_findings(data: PackedDataset) -> list[Finding]:
+    """Report the images that could not be decoded."""
     images = [image for split in data.quarantined.values() for image in split]
     if not images:
         return []
-    problem = f"{len(images):,} images could not be decoded and were left out, such as {images[0].name}"
+    count = f"{len(images):,} images could not be decoded and were" if len(images) > 1 else (
+        "1 image could not be decoded and was")
+    problem = f"{count} left out, such as {images[0].name}"
     return [Finding("images_left_out", "", problem, f"{data.path / QUARANTINE} lists them with the reasons")]

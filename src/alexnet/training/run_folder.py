@@ -12,6 +12,7 @@ from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
 from alexnet.architecture.overrides import to_json
+from alexnet.data.folds import FoldedDataset
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import HEAD
 from alexnet.training.events import Config, Event
@@ -126,7 +127,8 @@ def write_config(spec: RunSpec, precision: str, images: dict[str, int], processe
         "device": device_name(torch.device(spec.device)), "kernels": native.level(),
         "data": {"source": data.source, "packed": str(data.path.resolve()), "fingerprint": data.fingerprint,
                  "side": data.side, "classes": list(data.classes), "images": images,
-                 "undecodable": {name: len(data.quarantined[name]) for name in images}},
+                 "undecodable": {name: len(data.quarantined[name]) for name in images},
+                 **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
         **({"parallel": spec.parallel} if processes > 1 else {}), **_about(spec),

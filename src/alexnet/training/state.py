@@ -11,7 +11,7 @@ from typing import cast
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import Finding, UserError
-from alexnet.models.checkpoint import StateJson
+from alexnet.models.checkpoint_json import StateJson
 from alexnet.training.schedule import Plateau
 
 
@@ -22,8 +22,6 @@ class State:
     seed: int
     data: str
     """Fingerprint of the packed data."""
-    source: str
-    """Fingerprint of the images that were packed."""
     precision: str
     step: int = 0
     """Steps taken."""
@@ -78,8 +76,8 @@ class State:
         return self.epoch >= recipe.epochs or self.stops_early(recipe)
 
     def stops_early(self, recipe: Recipe) -> bool:
-        """Whether the validation error has not fallen for `Recipe.early_stop_epochs`."""
-        return 0 < recipe.early_stop_epochs <= self.epochs_without_gain
+        """Whether the run ends before its last epoch, as the error has not fallen for `Recipe.early_stop_epochs`."""
+        return 0 < recipe.early_stop_epochs <= self.epochs_without_gain and self.epoch < recipe.epochs
 
 
 class Interrupted(Exception):

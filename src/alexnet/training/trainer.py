@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from alexnet.data.augmentation import lighting_basis
+from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedSplit
@@ -30,7 +31,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 from alexnet.training.events import Event, ValidatingEvent, WarningEvent
-from alexnet.training.monitor import PROBE_STEPS, Monitor
+from alexnet.training.monitor import PROBE_STEPS, Monitor, left_out_findings
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
@@ -124,9 +125,9 @@ class Trainer:
         with self._recording(), self.signals.caught(repeatedly=self.processes.size > 1):
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
-                           notes=list(self.spec.data.notes))
-            self._log_warnings(self.monitor.data_findings(self.spec.data), state.step)
-            self._warn(self.findings, state.step)
+                           notes=list(self.spec.data.notes), **self._weights_of_classes())
+            self._log_warnings(left_out_findings(self.spec.data), state.step)
+            self._warn([*pack_findings(self.spec.data), *self.findings], state.step)
             while not state.is_finished(self.spec.recipe):
                 self.train_epoch()
                 errors = self.close_epoch()
@@ -136,6 +137,9 @@ class Trainer:
             self.log_event("end", step=state.step, epoch=state.epoch, best_top1_error=state.best_error,
                            stopped_early=state.stops_early(self.spec.recipe))
         return errors
+
+    def _weights_of_classes(self) -> dict[str, list[float]]:
+        return {} if self.class_weights_K is None else {"class_weights": self.class_weights_K.tolist()}
 
     def train_epoch(self) -> None:
         """Train from where the state stands to the end of its epoch; save when it is due; stop on a signal."""

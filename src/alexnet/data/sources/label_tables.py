@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.image_tree import is_image, some
-from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels
+from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels, split_cells
 from alexnet.data.sources.labeled import (
     LabeledImage,
     image_files,
@@ -21,13 +21,16 @@ from alexnet.data.sources.labeled import (
     split_of_folder,
 )
 from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
-from alexnet.data.tree import FileTree, is_junk_file
+from alexnet.data.tree import FileTree, FolderTree, is_junk_file
 from alexnet.errors import UserError, require
 
+_FEW = 20
+"""Images. A table of fewer may have as many classes."""
 _MAX_DEPTH = 2
 """Folders below the root in which tables are looked for."""
 _MAX_FOUND = 50
-"""Tables that are read without being asked for."""
+_MAX_FOUND_BYTES = 100_000_000
+"""Tables that are read without being asked for: how many, and of which size."""
 
 
 class ImageIndex:
@@ -38,9 +41,13 @@ class ImageIndex:
     """
 
     def __init__(self, files: Sequence[str]) -> None:
-        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._files: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        """By the last parts of their paths without extension: one part, two parts, and all."""
         for file in files:
-            self._by_stem[_stem(_key(file))].append(file)
+            parts = _parts(file)
+            for length in {1, 2, len(parts)}:
+                if length <= len(parts):
+                    self._files[parts[-length:]].append(file)
 
     def find(self, cell: str, folder: str = "", split: str = "") -> list[str]:
         """The images that a cell may mean: one, none, or several that cannot be told apart.
@@ -49,16 +56,15 @@ class ImageIndex:
             folder: of the table. An image there, or below, is preferred.
             split: of the table or row. An image in a folder of that split is preferred.
         """
-        key = _key(cell.replace("\\", "/").removeprefix("./")).strip("/")
-        candidates = self._by_stem.get(_stem(key), []) or self._by_stem.get(_name(key), [])
-        if is_image(key):
-            candidates = [file for file in candidates if _name(_key(file)) == _name(key)]
+        parts = _parts(cell.replace("\\", "/"))
+        in_folder = (*_parts(folder), *parts) if folder else parts
+        tails = (in_folder, *(parts[start:] for start in range(len(parts))))
+        candidates = next((self._files[tail] for tail in tails if tail in self._files), [])
+        if is_image(cell):
+            candidates = [file for file in candidates if _name(_key(file)) == _name(_key(cell).replace("\\", "/"))]
         if len(candidates) > 1:
-            shared = [_shared_parts(_stem_path(_key(file)), _stem_path(key)) for file in candidates]
-            candidates = [file for file, parts in zip(candidates, shared, strict=True) if parts == max(shared)]
-        for preferred in ([file for file in candidates if not folder or file.startswith(f"{folder}/")],
-                          [file for file in candidates if split_of_folder(file) == (split or "train")]):
-            candidates = preferred if len(candidates) > 1 and preferred else candidates
+            candidates = [file for file in candidates if file.startswith(f"{folder}/")] or candidates
+            candidates = [file for file in candidates if split_of_folder(file) == (split or "train")] or candidates
         return candidates
 
 
@@ -70,22 +76,12 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _stem(path: str) -> str:
-    """The file's name without the extension of an image."""
-    name = _name(path)
-    return name.rpartition(".")[0] if is_image(name) else name
-
-
-def _stem_path(path: str) -> list[str]:
-    return [*path.split("/")[:-1], _stem(path)]
-
-
-def _shared_parts(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many parts two paths have in common, from their ends."""
-    count = 0
-    while count < min(len(first), len(second)) and first[-1 - count] == second[-1 - count]:
-        count += 1
-    return count
+def _parts(path: str) -> tuple[str, ...]:
+    """The parts of a path in a form that compares, the last one without the extension of an image."""
+    parts = [part for part in _key(path).split("/") if part not in ("", ".")]
+    if parts and is_image(parts[-1]):
+        parts[-1] = parts[-1].rpartition(".")[0]
+    return tuple(parts)
 
 
 # --- One table --------------------------------------------------------------------------------------------------------
@@ -112,12 +108,12 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
     """
     table = _with_header(table, index)
     table_split = split_name(table.name.rpartition("/")[2].rpartition(".")[0].split("_")[0]) or ""
-    columns = find_columns(table, lambda cell: bool(cell and index.find(cell, folder, table_split)))
+    columns = find_columns(table, lambda cell: index.find(cell, folder, table_split) if cell else [])
     found: dict[str, LabeledImage] = {}
     absent, unlabeled, repeated = [], [], []
-    splits = table.column(columns.split) if columns.split else [""] * len(table.rows)
-    for cell, label, split in zip(table.column(columns.file), _labels(table, columns), splits, strict=True):
-        split = split_name(split) or table_split
+    rows = zip(table.column(columns.file), _labels(table, columns), split_cells(table, columns), strict=True)
+    for cell, label, split in rows:
+        split = split or table_split
         files = index.find(cell, folder, split) if cell else []
         if len(files) > 1:
             raise UserError(f"{table.name} names {cell}, which may be {files[0]} or {files[1]}",
@@ -130,12 +126,20 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
             image = LabeledImage(files[0], label, split or split_of_folder(files[0]))
             repeated += [cell] if files[0] in found else []
             if found.setdefault(files[0], image) != image:
-                raise UserError(f"{table.name} labels {cell} twice: {found[files[0]].label!r} and {label!r}",
-                                "leave one of the rows out")
+                raise UserError(f"{table.name} names {cell} twice: {found[files[0]].describe()}, and "
+                                f"{image.describe()}", "leave one of the rows out")
+    _require_classes(table.name, columns, [image.label for image in found.values()])
     notes = [*left_out(absent, "row", f"of {table.name} without an image in the data"),
              *left_out(unlabeled, "row", f"of {table.name} without a {'single class' if columns.one_hot else 'label'}"),
              *left_out(repeated, "row", f"of {table.name} equal to an earlier one")]
     return LabelTable(table, columns, tuple(found.values()), tuple(notes))
+
+
+def _require_classes(name: str, columns: Columns, labels: Sequence[str]) -> None:
+    """Raise UserError for a column of numbers, dates or captions, which are no classes."""
+    different = len(set(labels))
+    require(len(labels) < _FEW or 2 * different <= len(labels), f"{name} has {different:,} different labels for "
+            f"{len(labels):,} images in {columns.label!r}, so these are no classes", "name the column of classes label")
 
 
 def _with_header(table: Table, index: ImageIndex) -> Table:
@@ -185,6 +189,8 @@ def find_tables(tree: FileTree) -> tuple[list[LabelTable], list[UserError]]:
         assert index
         try:
             require("submission" not in _name(name).lower(), f"{name} is a form for predictions, without true labels")
+            require(not isinstance(tree, FolderTree) or (tree.root / name).stat().st_size <= _MAX_FOUND_BYTES,
+                    f"{name} is larger than {_MAX_FOUND_BYTES / 1e6:g} MB", f"add --labels {name} to read it")
             found.append(read_label_table(parse_table(tree.read(name), name), index, name.rpartition("/")[0]))
         except UserError as error:
             problems.append(error)

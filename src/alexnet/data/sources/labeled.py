@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
 from alexnet.data.image_tree import HERE, gather_images, some
@@ -25,12 +26,16 @@ class LabeledImage:
     split: str = ""
     """`train`, `val` or `test`; "" if no split is stated."""
 
+    def describe(self) -> str:
+        return f"{self.label!r} in {self.split}" if self.split else repr(self.label)
+
 
 def image_files(tree: FileTree) -> list[str]:
     """The files that count as images, without those of operating systems and of alexnet itself."""
     return sorted(gather_images(tree)[0].all_images())
 
 
+@cache
 def split_name(word: str) -> str:
     """`train`, `val` or `test` if the word means that, such as `Training` or `valid`; else ""."""
     kind = split_kinds([word]).get(word, "unlabeled")
@@ -39,7 +44,12 @@ def split_name(word: str) -> str:
 
 def split_of_folder(file: str) -> str:
     """The split that the first folder with the name of a split states, such as `val` of `valid/a.jpg`; else ""."""
-    return next(filter(None, map(split_name, file.split("/")[:-1])), "")
+    return _split_of_path(file.rpartition("/")[0])
+
+
+@cache
+def _split_of_path(folder: str) -> str:
+    return next(filter(None, map(split_name, folder.split("/"))), "")
 
 
 def is_test_folder(file: str) -> bool:
@@ -80,13 +90,13 @@ def make_dataset(
     wnids = tuple(labels) if all(map(WNID.fullmatch, labels)) else None
     classes = distinct([(words or NAMES).get(wnid, wnid) for wnid in wnids], wnids) if wnids else tuple(labels)
     ignored = gather_images(tree, used)[1]
+    if unlabeled:
+        ignored.append(Ignored(HERE, "images without a label", len(unlabeled)))
     counts = [f"{name} {sum(len(files.get(label, ())) for files in splits.values()):,}"
               for label, name in zip(labels, classes, strict=True)]
     said = [f"{tree.source} holds {len(labels):,} classes ({some(counts, 6)}), labeled by {labeled_by}; ignored: "
             f"{some(map(str, ignored), 10) or 'nothing'}",
             *notes, *left_out(unlabeled, "image", "without a label"), *split_notes]
-    if unlabeled:
-        ignored.append(Ignored(HERE, "images without a label", len(unlabeled)))
     return Dataset(
         tree.name, classes,
         {split: [tree.image(file, number[label]) for label in labels for file in files.get(label, ())]
@@ -118,7 +128,7 @@ def _choose_splits(
         return splits, 0.0, []
     splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, "")
     held = sum(map(len, splits["val"].values()))
-    return splits, held_out, [f"there is no validation split, so {held_out:.0%} of each class was held out "
+    return splits, held_out, [f"there is no validation split, so training holds out {held_out:.0%} of each class "
                               f"({held:,} images, chosen by name and seed {seed})"]
 
 

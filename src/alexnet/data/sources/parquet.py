@@ -162,10 +162,11 @@ def _cells(path: Path, column: str) -> Iterator[Any]:
     """The cells of a column, one after another."""
     import pyarrow
 
+    file = _open(path)
     try:
-        for batch in _open(path).iter_batches(_ROWS, columns=[column]):
+        for batch in file.iter_batches(_ROWS, columns=[column]):
             yield from batch.column(0).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is damaged: {error}", "download it again") from error
 
 

@@ -40,10 +40,10 @@ def parse_table(data: bytes, name: str) -> Table:
     Raises UserError, naming the file by `name`, if it is empty, or a row has more cells than the header.
     """
     text, encoding = decode_text(data)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # of Windows, and of the first Macintoshs
     require("\0" not in text, f"{name} is not a table of text: it holds zero bytes", "save it as CSV in UTF-8")
-    lines = text.splitlines()
     if name.lower().endswith(".jsonl"):
-        header, rows = _json_rows(lines, name)
+        header, rows = _json_rows(text.split("\n"), name)
     else:
         delimiter = "\t" if name.lower().endswith(".tsv") else _guess_delimiter(text)
         try:

@@ -39,7 +39,7 @@ class ExportResult:
         """Two sentences: what was written, what it takes, how it was checked; and what it carries."""
         sizes = ", ".join(map(str, BATCH_SIZES))
         if self.format == "torchvision":
-            written = f"a state dict under torchvision's keys; its network takes {self.input}{self.uncalibrated}"
+            written = f"a state dict under torchvision's keys; its network takes {self.input}"
         elif self.format == "safetensors":
             written = f"config, weights, mean image and model card, in the Hugging Face hub's layout{self.uncalibrated}"
         else:
@@ -67,14 +67,14 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
             "leave out --from-pixels, or choose onnx or torch-export")
     require_text_name(path)
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
-    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved)
-    uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
-                    if saved.calibration else "")
+    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved, to)
     if to == "torchvision":
         write_torchvision(saved, path)
-        return ExportResult(path, "torchvision", views, None, uncalibrated, carries)
+        return ExportResult(path, "torchvision", views, None, "", carries)
     if to == "safetensors":
         write_huggingface(saved, path)
+        uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
+                        if saved.calibration else "")
         return ExportResult(path, "safetensors", views, None, uncalibrated, carries)
     network: nn.Module = saved.network()
     if from_pixels:
@@ -93,11 +93,14 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
                         "uint8 images [N, side, side, 3]" if from_pixels else views, difference, "", carries)
 
 
-def _carried(saved: Checkpoint) -> str:
-    """What every format holds beside the weights."""
+def _carried(saved: Checkpoint, to: str) -> str:
+    """What a format holds beside the weights."""
     names = "the class names" if saved.class_names_known else "no class names, because they are unknown"
     trained = f"content hashes of {len(saved.seen.trained):,} training images"
     if saved.seen.unknown:
         trained += f" (those of {', '.join(saved.seen.unknown)} are not recorded)"
-    temperature = f", the temperature {saved.calibration['temperature']:.3g}" if saved.calibration else ""
-    return f"the input's size and mean, {names}{temperature}, and {trained}"
+    temperature = ""
+    if saved.calibration:
+        folded = " (the weights and biases of the last layer are divided by it)" if to == "torchvision" else ""
+        temperature = f"the temperature {saved.calibration['temperature']:.3f}{folded}, "
+    return f"the input's size and mean, {names}, {temperature}and {trained}"

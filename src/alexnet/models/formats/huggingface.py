@@ -11,6 +11,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -92,7 +93,6 @@ def read_huggingface(folder: Path) -> Checkpoint:
 
 _LIMITS = """\
 - It classifies every image as one of the classes above, whatever the image shows.
-- Its probabilities are a softmax and not calibrated: 99% does not mean right 99 times in 100.
 - It was measured on images like those it was trained on. Expect more errors on others, such as drawings, screenshots, \
 or images from another camera or country.
 - It repeats what its training images leave out or get wrong about people and places. Do not base a decision about a \
@@ -114,8 +114,18 @@ def model_card(saved: Checkpoint, name: str) -> str:
         _input(saved), "",
         "## Measured", "", *_measured(saved), "",
         "## Where it comes from", "", _origin(saved), "",
-        "## Limits", "", _LIMITS, ""]
+        "## Limits", "", _calibration(saved), _LIMITS, ""]
     return "\n".join(lines)
+
+
+def _calibration(saved: Checkpoint) -> str:
+    """What a probability means."""
+    if not (found := saved.calibration):
+        return "- Its probabilities are a softmax and not calibrated: 99% does not mean right 99 times in 100."
+    return (f"- Its logits are divided by the temperature {found['temperature']:.3f}, fitted on "
+            f"{found['fitted_images']:,} images. On {found['measured_images']:,} others the expected calibration error "
+            f"is {found['ece_after']:.1%} ({found['ece_before']:.1%} without the temperature). It is higher on images "
+            "that differ from these.")
 
 
 def _metadata(saved: Checkpoint, name: str) -> dict[str, object]:
@@ -124,7 +134,8 @@ def _metadata(saved: Checkpoint, name: str) -> dict[str, object]:
         "library_name": "alexnet", "pipeline_tag": "image-classification", "tags": ["alexnet", "image-classification"]}
     if saved.errors:
         metrics = [{"type": "accuracy", "name": f"top-{k} accuracy", "value": round(1 - error, 6)}
-                   for k, error in ((1, saved.errors["top1_error"]), (5, saved.errors["top5_error"]))]
+                   for k, error in ((1, saved.errors["top1_error"]), (5, saved.errors["top5_error"]))
+                   if k == 1 or has_top5(len(saved.classes))]
         dataset = {"name": f"validation images of {len(saved.classes)} classes", "type": "imagefolder"}
         metadata["model-index"] = [{"name": name, "results": [{
             "task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}]}]
@@ -147,7 +158,8 @@ def _measured(saved: Checkpoint) -> list[str]:
         return ["It was not measured before it was exported."]
     interval = errors["interval"]
     rows = [f"| top-{k} | {error:.2%} | {low:.2%} to {high:.2%} |" for k, error, (low, high) in (
-        (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))]
+        (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))
+            if k == 1 or has_top5(len(saved.classes))]
     return [f"On {errors['photographs']:,} validation images, one central view:", "",
             "| | error | 95% interval |", "|---|---|---|", *rows]
 

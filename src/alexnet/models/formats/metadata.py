@@ -20,7 +20,8 @@ from alexnet.architecture.overrides import from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
-from alexnet.models.checkpoint import CalibrationJson, Checkpoint, ErrorsJson, StateJson
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.checkpoint_json import ErrorsJson, calibration_from_json
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, shape_of
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
@@ -39,8 +40,7 @@ def facts(saved: Checkpoint) -> dict[str, Any]:
     return {
         "format": FORMAT, "arch": to_json(saved.arch), "classes": list(saved.classes),
         "class_names_known": saved.class_names_known, "recipe": to_json(saved.recipe) if saved.recipe else None,
-        "errors": saved.errors, "calibration": saved.calibration, "provenance": saved.provenance,
-        "trained_on": saved.training.get("source", "")}
+        "errors": saved.errors, "provenance": saved.provenance, "calibration": saved.calibration}
 
 
 def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint:
@@ -54,11 +54,10 @@ def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint
     arch = from_json(Arch, tree["arch"])
     names = name_outputs(arch.classes, [str(name) for name in tree["classes"]])
     names["class_names_known"] = bool(tree["class_names_known"])
-    training: StateJson = {"source": str(tree["trained_on"])}
     return Checkpoint(
-        arch=arch, weights={}, mean_HWC=torch.empty(0), training=training, seen=seen,
+        arch=arch, weights={}, mean_HWC=torch.empty(0), seen=seen,
         recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, errors=ErrorsJson(**tree["errors"]),
-        calibration=CalibrationJson(**tree["calibration"]), provenance=Provenance(**tree["provenance"]), **names)
+        provenance=Provenance(**tree["provenance"]), calibration=calibration_from_json(tree["calibration"]), **names)
 
 
 def to_text(saved: Checkpoint) -> str:

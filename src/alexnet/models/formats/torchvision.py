@@ -84,6 +84,7 @@ def read_torchvision(
     weights, provenance = check_state_dict(state, arch, path), file_provenance("torchvision", path)
     names, notes = find_class_names(found, path, arch.classes) if classes is None else (tuple(classes), [])
     official = provenance["sha256"].startswith(OFFICIAL_DIGESTS)
+    require(not (official and size), f"{path} is torchvision's, whose input is known", "leave out --side and --crop")
     if not official:
         spec, assumed = _assumed_input(arch.input, size or find_image_size(found.content))
         arch = replace(arch, input=spec)
@@ -110,22 +111,28 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
     """Write a state dict that torchvision's alexnet, with as many classes, loads with `strict=True`.
 
     Everything else of the checkpoint is stored in the state dict's `_metadata`, an attribute in which torch.nn keeps
-    the versions of modules. Known class names are also written beside it, as text: net.classes.txt for net.pth.
+    the versions of modules. Known class names are also written beside it, as text: net.classes.txt for net.pth. A
+    temperature is folded into the last layer, whose weights and biases are divided by it.
 
     Raises:
-        UserError: the network is not torchvision's.
+        UserError: the network is not torchvision's, or the text file is there with other names.
     """
     arch = replace(TORCHVISION, classes=saved.arch.classes)
     require(structure(saved.arch) == structure(arch),
             f"{saved.arch.name} is not torchvision's network, whose state dict has no place for it",
             "export it to safetensors, onnx or torch-export")
+    lines = "".join(f"{printable(name)}\n" for name in saved.classes if saved.class_names_known).encode()
+    beside = names_file(path)
+    require(not beside.exists() or beside.read_bytes() == lines, f"{beside} is there and holds other class names",
+            "move it away, or choose another name for the exported file")
     with torch.device("meta"):
         saved_keys, torchvision_keys = list(AlexNet(saved.arch).state_dict()), list(AlexNet(arch).state_dict())
     state = OrderedDict(
         (key, saved.weights[saved_key]) for key, saved_key in zip(torchvision_keys, saved_keys, strict=True))
-    text = to_text(replace(saved, arch=replace(saved.arch, state_keys="torchvision")))
+    if temperature := saved.calibration.get("temperature"):
+        state |= {key: state[key] / temperature for key in torchvision_keys[-2:]}
+    text = to_text(replace(saved, arch=replace(saved.arch, state_keys="torchvision"), calibration={}))
     vars(state)["_metadata"] = OrderedDict({"": {"version": 1, METADATA_KEY: text}})
     replace_file(path, partial(torch.save, state))
-    if saved.class_names_known:
-        lines = "".join(f"{printable(name)}\n" for name in saved.classes)
-        replace_durably(names_file(path), lines.encode())
+    if lines:
+        replace_durably(beside, lines)

@@ -76,8 +76,15 @@ def read_weights(path: Path) -> FoundWeights:
     notes: tuple[str, ...] = ()
     if wrapper in _EMA_WRAPPERS:
         notes = (f"the weights are the moving average {wrapper} in the file, not the weights of the last step",)
-    metadata = getattr(content, "_metadata", {}).get("", {}).get(METADATA_KEY)
-    return FoundWeights(_without_prefixes(state), content, metadata if isinstance(metadata, str) else None, notes)
+    return FoundWeights(_without_prefixes(state), content, _exported_metadata(content), notes)
+
+
+def _exported_metadata(content: object) -> str | None:
+    """What `torchvision.write_torchvision` stored in the attributes of its state dict."""
+    versions = getattr(content, "_metadata", None)
+    own = versions.get("") if isinstance(versions, Mapping) else None
+    text = own.get(METADATA_KEY) if isinstance(own, Mapping) else None
+    return text if isinstance(text, str) else None
 
 
 def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:

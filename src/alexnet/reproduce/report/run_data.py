@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet.data.class_names import printable
+from alexnet.data.folds import folded
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
 from alexnet.errors import Finding, UserError
 from alexnet.inference.neighbors import Neighbor
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.inference.validation import ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
+from alexnet.models.checkpoint_json import CalibrationJson
 from alexnet.reproduce.figures.figure4 import QUERIES, nearest_in_training
 from alexnet.training.events import (
     Config,
@@ -46,6 +49,8 @@ class RunData:
     """The training images nearest to the first of `predictions.examples`."""
     training: PackedSplit | None = None
     """The split of those training images."""
+    calibrations: Mapping[str, CalibrationJson] = field(default_factory=dict)
+    """Of the checkpoints, "best" and "last", that `alexnet calibrate` gave a temperature."""
 
     @property
     def steps(self) -> list[StepEvent]:
@@ -82,7 +87,16 @@ def finding_of(warning: WarningEvent) -> Finding:
 def packed_data(run: Path) -> PackedDataset | None:
     """Open the packed data that a run was trained on; None if it is no longer there."""
     folder = read_config(run)["data"].get("packed")
-    return open_packed(folder) if folder and is_packed(folder) else None
+    return as_trained_on(run, open_packed(folder)) if folder and is_packed(folder) else None
+
+
+def as_trained_on(run: Path, packed: PackedDataset) -> PackedDataset:
+    """The data with the training and validation images of the run, which differ from the data's own under `--folds`."""
+    data = read_config(run)["data"]
+    if "fold" not in data:
+        return packed
+    divided = folded(packed, *data["fold"])
+    return divided if divided.fingerprint == data.get("fingerprint") else packed
 
 
 def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
@@ -102,7 +116,15 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     checkpoint = ckpt.load(run / name)
     config, predictions = read_config(run), None if packed is None else predict_validation(checkpoint, packed)
     if packed is None or predictions is None or "train" not in packed.splits:
-        return RunData(config, events, checkpoint, name, predictions)
+        return RunData(config, events, checkpoint, name, predictions, calibrations=_calibrations(run))
     queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
     nearest = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
-    return RunData(config, events, checkpoint, name, predictions, nearest, packed.split("train"))
+    return RunData(config, events, checkpoint, name, predictions, nearest, packed.split("train"), _calibrations(run))
+
+
+def _calibrations(run: Path) -> dict[str, CalibrationJson]:
+    found = {}
+    for name in ("best", "last"):
+        with suppress(UserError):  # a damaged or missing checkpoint has none
+            found[name] = ckpt.read_calibration(run / name)
+    return {name: calibration for name, calibration in found.items() if calibration}

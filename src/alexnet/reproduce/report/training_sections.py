@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
-from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.arithmetic import explain, has_top5
 from alexnet.errors import Finding
 from alexnet.inference.metrics import wilson
 from alexnet.inference.validation import printable
 from alexnet.interpret.health import HEALTHY, WARM_UP_STEPS, layer_findings, loss_finding
-from alexnet.models.checkpoint import ErrorsJson
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson
 from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning_curves
 from alexnet.reproduce.figures.style import svg
 from alexnet.reproduce.report.run_data import RunData, finding_of
@@ -56,9 +57,13 @@ class Result:
     right_top5: int
     chance_top1: float
     chance_top5: float
+    largest_class_error: float | None
+    """Top-1 error of the answer that is always the largest class; None without the images."""
     errors: Sequence[tuple[int, Sequence[ErrorRate]]]
     """Number of views -> its errors."""
     warnings: int
+    calibrations: Mapping[str, CalibrationJson]
+    """Name of a checkpoint -> its temperature and calibration error."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +86,24 @@ def result(run: RunData) -> Result:
     evaluations: dict[int, ErrorsJson] = {
         event["views"]: event for event in run.evaluations if event["checkpoint"] == run.checkpoint_name}
     measured = sorted(evaluations.items()) or [(1, run.checkpoint.errors or _errors_of_epoch(run))]
-    first, has_top5 = measured[0][1], arch.classes > 5
+    first, top5 = measured[0][1], has_top5(arch.classes)
     right_top1, right_top5 = (round((1 - error) * first["photographs"])
                               for error in (first["top1_error"], first["top5_error"]))
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
-        first["photographs"], not evaluations, has_top5,
+        first["photographs"], not evaluations, top5,
         run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
-        1 - min(5, arch.classes) / arch.classes,
-        [(views, _error_rates(errors)[: 2 if has_top5 else 1]) for views, errors in measured],
-        len(run.warnings))
+        1 - min(5, arch.classes) / arch.classes, _largest_class_error(run),
+        [(views, _error_rates(errors)[: 2 if top5 else 1]) for views, errors in measured],
+        len(run.warnings), run.calibrations)
+
+
+def _largest_class_error(run: RunData) -> float | None:
+    if not run.predictions:
+        return None
+    labels_N = run.predictions.split.labels
+    return 1 - int(np.bincount(labels_N).max()) / len(labels_N)
 
 
 def _error_rates(errors: ErrorsJson) -> list[ErrorRate]:

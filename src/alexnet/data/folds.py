@@ -1,0 +1,124 @@
+"""K-fold cross-validation: a packed data set of which one fold is the validation set and the others are trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.data.packed import PackedDataset, PackedSplit
+from alexnet.errors import UserError, require
+
+CHUNK = 64
+"""Images that are read at a time for the mean and the covariance."""
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """Read `2/5`, the second of five folds. Raises UserError for anything else."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) and int(count) >= 2):
+        raise UserError(f"--fold {text} is not a fold", "write 2/5 for the second of five")
+    return int(number), int(count)
+
+
+def fold_of_images(labels_N: NDArray[np.int64], content_N: NDArray[np.uint64], folds: int) -> NDArray[np.int64]:
+    """The fold of each image, from 0: int64 [N].
+
+    Each class is dealt out evenly in the order of the content hashes, which is random and does not depend on names.
+    Equal images are in one fold, so that none is validated on by a network that was trained on its copy.
+    """
+    content_U, unique_N = np.unique(content_N, return_inverse=True)
+    label_U, fold_U = np.full((2, len(content_U)), np.iinfo(np.int64).max)
+    np.minimum.at(label_U, unique_N, labels_N)  # an image that is in two classes counts for the first one
+    fold_U[np.lexsort((content_U, label_U))] = np.arange(len(content_U)) % folds
+    return fold_U[unique_N]
+
+
+def folded(packed: PackedDataset, number: int, folds: int) -> FoldedDataset:
+    """The data set with fold `number`, from 1, as its validation set, and the other folds as its training set.
+
+    Raises:
+        UserError: there are too few images, or they are streamed.
+    """
+    require(type(packed) is PackedDataset, f"{packed.source} is streamed in the order of its shards, and folds need "
+            "all images at hand", "pack it on this machine, or leave out --folds")
+    made = FoldedDataset(packed.path, packed.manifest, number, folds)
+    distinct = len(np.unique(made.pool.content_hashes))
+    require(distinct >= 2 * folds, f"{distinct} different images are too few for {folds} folds", "give fewer --folds")
+    return made
+
+
+@dataclass(frozen=True)
+class FoldedDataset(PackedDataset):
+    """A packed folder whose `train` and `val` images are divided anew. Its `test` images stay apart."""
+
+    number: int
+    """The fold that is the validation set, from 1."""
+    folds: int
+
+    @cached_property
+    def pool(self) -> PackedSplit:
+        """The images that are divided into folds."""
+        return PackedDataset(self.path, self.manifest).split(
+            *(name for name in ("train", "val") if name in self.manifest.splits))
+
+    @cached_property
+    def _is_validation_N(self) -> NDArray[np.bool_]:
+        pool = self.pool
+        return fold_of_images(pool.labels, pool.content_hashes, self.folds) == self.number - 1
+
+    def split(self, *names: str) -> PackedSplit:
+        """The images of `train` or `val`; of any other split, or of several, those of the packed folder."""
+        if names == ("train",) or names == ("val",):
+            return self.pool.subset(np.flatnonzero(self._is_validation_N == (names == ("val",))))
+        return super().split(*names)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images in each split."""
+        validation = int(self._is_validation_N.sum())
+        return super().counts | {"train": len(self.pool) - validation, "val": validation}
+
+    @cached_property
+    def _statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Mean of every pixel, and covariance of the colors, over the training images of this fold alone."""
+        train = self.split("train")
+        sum_HWC, products_CC = np.zeros((self.side, self.side, 3)), np.zeros((3, 3))
+        for begin in range(0, len(train), CHUNK):
+            pixels = train.read(np.arange(begin, min(begin + CHUNK, len(train)))).astype(np.float64)
+            sum_HWC += pixels.sum(0)
+            colors = pixels.reshape(-1, 3)
+            products_CC += colors.T @ colors
+        pixels_count = len(train) * self.side**2
+        mean_C = sum_HWC.sum((0, 1)) / pixels_count
+        return (sum_HWC / len(train)).astype(np.float32), products_CC / pixels_count - np.outer(mean_C, mean_C)
+
+    @property
+    def mean_HWC(self) -> NDArray[np.float32]:
+        """The training set's mean of every pixel, [side, side, 3], RGB on 0..255."""
+        return self._statistics[0]
+
+    @property
+    def rgb_mean(self) -> NDArray[np.float64]:
+        """The training set's mean color, [3] on 0..255."""
+        return self._statistics[0].mean((0, 1), dtype=np.float64)
+
+    @property
+    def rgb_covariance(self) -> NDArray[np.float64]:
+        """Covariance of red, green and blue over all training pixels, [3, 3] on 0..255."""
+        return self._statistics[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identify the data and its division."""
+        whole = PackedDataset(self.path, self.manifest).fingerprint
+        return hashlib.sha256(f"{whole} fold {self.number} of {self.folds}".encode()).hexdigest()
+
+    def describe(self) -> str:
+        """What the fold is, in a sentence."""
+        counts = self.counts
+        return (f"fold {self.number} of {self.folds}: {counts['train']:,} training and {counts['val']:,} validation "
+                "images; each class is dealt out by the images' content, and the data's own split is not used")

@@ -1,0 +1,84 @@
+"""What a checkpoint stores as JSON beside its tensors: errors, calibration, and the state of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+
+class IntervalJson(TypedDict):
+    """95% confidence intervals (`inference.metrics.wilson`), as fractions: lower and upper end."""
+
+    top1_error: Sequence[float]
+    top5_error: Sequence[float]
+
+
+class ErrorsJson(TypedDict, total=False):
+    """Errors on a set of images, as `inference.metrics.Errors.to_json` makes them; empty if they were not measured."""
+
+    photographs: int
+    """Number of images."""
+    loss: float
+    """Mean, in nats."""
+    top1_error: float
+    """A fraction."""
+    top5_error: float
+    """A fraction."""
+    interval: IntervalJson
+
+
+class CalibrationJson(TypedDict, total=False):
+    """The result of `alexnet calibrate` that a checkpoint keeps; empty if it was not calibrated."""
+
+    temperature: float
+    """Divides the logits before the softmax."""
+    fitted_images: int
+    """Images that the temperature was fitted on."""
+    measured_images: int
+    """Other images, on which the expected calibration error (ECE) was measured."""
+    ece_before: float
+    """A fraction, at temperature 1."""
+    ece_after: float
+    """A fraction, at this temperature."""
+
+
+def calibration_from_json(tree: Mapping[str, Any]) -> CalibrationJson:
+    """A calibration that a file holds, empty or with every field.
+
+    Raises:
+        KeyError, TypeError: a field is missing, or the temperature is no positive number.
+    """
+    if not tree:
+        return {}
+    if not 0 < tree["temperature"] < math.inf:
+        raise TypeError(f"the temperature is {tree['temperature']}")
+    return {"temperature": tree["temperature"], "fitted_images": int(tree["fitted_images"]),
+            "measured_images": int(tree["measured_images"]), "ece_before": float(tree["ece_before"]),
+            "ece_after": float(tree["ece_after"])}
+
+
+class PlateauJson(TypedDict):
+    """`training.schedule.Plateau`."""
+
+    best: float
+    waited: int
+    drops: int
+
+
+class StateJson(TypedDict, total=False):
+    """`training.state.State`, which documents the fields."""
+
+    seed: int
+    data: str
+    precision: str
+    step: int
+    epoch: int
+    plateau: PlateauJson
+    best_error: float
+    epochs_without_gain: int
+    epoch_images: int
+    epoch_loss_sum: float
+    epoch_wrong: int
+    loss_scale: float
+    steps_since_overflow: int

@@ -1,0 +1,112 @@
+"""Several runs of one kind, over seeds (`train --seeds`) or folds (`train --folds`): their errors, mean and spread."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alexnet.inference.metrics import wilson
+from alexnet.training.run_folder import logged, read_config
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One of the runs."""
+
+    name: str
+    """"seed 0" or "fold 1"."""
+    path: Path
+    training_images: int
+    validation_images: int
+    last_error: float | None
+    """Top-1 error on the validation images after the last epoch; None if the run has diverged."""
+    best_error: float | None
+    """The lowest after an epoch. The epoch was selected on these images, so it is slightly optimistic."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Runs that differ in their seed, or in the fold that they are validated on."""
+
+    kind: Literal["seed", "fold"]
+    runs: tuple[Repeat, ...]
+
+    @property
+    def last_errors(self) -> list[float]:
+        """Of the runs that have one."""
+        return [run.last_error for run in self.runs if run.last_error is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """Of `last_errors`; None without any."""
+        return statistics.mean(self.last_errors) if self.last_errors else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of `last_errors`, with n - 1; None for less than two."""
+        return statistics.stdev(self.last_errors) if len(self.last_errors) > 1 else None
+
+    @property
+    def pooled(self) -> tuple[int, int] | None:
+        """Wrong and all images, over all folds: each is measured once, by a network that was not trained on it.
+
+        None for seeds, which measure the same images again, and where a fold is missing.
+        """
+        if self.kind == "seed" or len(self.last_errors) < len(self.runs):
+            return None
+        wrong = sum(round((run.last_error or 0.0) * run.validation_images) for run in self.runs)
+        return wrong, sum(run.validation_images for run in self.runs)
+
+    def to_json(self) -> dict[str, object]:
+        """The runs, `mean`, `standard_deviation`, and of folds `pooled` with its 95% interval."""
+        pooled = self.pooled
+        measured = pooled and {"images": pooled[1], "top1_error": pooled[0] / pooled[1], "interval": wilson(*pooled)}
+        return {
+            "kind": self.kind,
+            "runs": [{"name": run.name, "path": str(run.path), "training_images": run.training_images,
+                      "validation_images": run.validation_images, "last_top1_error": run.last_error,
+                      "best_top1_error": run.best_error} for run in self.runs],
+            "mean_top1_error": self.mean, "standard_deviation": self.deviation,
+            "pooled": measured}
+
+
+def single_run(about: Mapping[str, str] | None, options: Mapping[str, object]) -> dict[str, str]:
+    """Entries for config.json in which `command` trains one of the runs, instead of all.
+
+    Args:
+        about: the entries of all runs, whose `command` has --seeds or --folds.
+        options: those of the one run, by name: its seed or fold, and its folder.
+    """
+    entries, words, kept = dict(about or {}), shlex.split((about or {}).get("command", "")), []
+    replaced = {"--seeds", "--folds", *(f"--{name}" for name in options)}
+    while words:
+        word = words.pop(0)
+        if word in replaced:
+            words = words[1:]  # its value
+        elif word.partition("=")[0] not in replaced and word != "--json":
+            kept.append(word)
+    if kept:
+        added = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        entries["command"] = shlex.join([*kept, *added])
+    return entries
+
+
+def read_repeats(kind: Literal["seed", "fold"], folders: Sequence[tuple[int, Path]]) -> Repeats:
+    """Read the results of runs from their folders.
+
+    Args:
+        kind: what differs.
+        folders: the number of each seed or fold, and the run's folder.
+    """
+    runs = []
+    for number, folder in folders:
+        images, events = read_config(folder)["data"]["images"], logged(folder)
+        errors = [event["val_top1_error"] for event in events if event["event"] == "epoch"]
+        is_finished = any(event["event"] == "end" for event in events)
+        runs.append(Repeat(f"{kind} {number}", folder, images["train"], images["val"],
+                           errors[-1] if is_finished else None, min(errors) if is_finished else None))
+    return Repeats(kind, tuple(runs))
