@@ -65,8 +65,6 @@ TEMPERATURES = np.geomspace(0.25, 64.0, 65)
 class Suspect:
     """An image whose label is probably wrong."""
 
-    row: int
-    """In the catalog of the packed images."""
     name: str
     split: str
     label: str
@@ -96,8 +94,6 @@ class LabelCheck:
     """Of the checked images, those that the network was trained on."""
     error: float
     """The fraction of the checked images whose likeliest class is not their label."""
-    catalog: Catalog
-    """The packed images, in whose rows the suspects are."""
 
     @property
     def method(self) -> str:
@@ -137,7 +133,7 @@ def check_labels(
         tuple(_suspect(catalog, int(rows[index]), probabilities_NK[index])
               for index in rank_suspects(probabilities_NK, labels_N)),
         len(rows), len(catalog), int(contained(content_N, model.seen.trained).sum()),
-        float((probabilities_NK.argmax(1) != labels_N).mean()), catalog)
+        float((probabilities_NK.argmax(1) != labels_N).mean()))
 
 
 def _features(
@@ -164,7 +160,7 @@ def _features(
 
 def _suspect(catalog: Catalog, row: int, probabilities_K: NDArray[np.float64]) -> Suspect:
     predicted, label = int(probabilities_K.argmax()), int(catalog.labels_N[row])
-    return Suspect(row, catalog.names_N[row], catalog.locate(row)[0], catalog.classes[label],
+    return Suspect(catalog.names_N[row], catalog.locate(row)[0], catalog.classes[label],
                    catalog.classes[predicted], float(probabilities_K[predicted]), float(probabilities_K[label]))
 
 
