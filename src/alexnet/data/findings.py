@@ -130,12 +130,7 @@ def broken_findings(quarantined: Sequence[Quarantined], total: int) -> list[Find
         return []
     first = quarantined[0]
     return [Finding("broken", "", f"{_plural(len(quarantined), 'image')} of {total:,} cannot be decoded, such as "
-                    f"{first.name} ({_reason(first)})", "replace or delete them; training leaves them out")]
-
-
-def _reason(image: Quarantined) -> str:
-    """The reason without the name, with which the decoder's sentence may begin."""
-    return image.reason.removeprefix(f"{image.name} cannot be decoded: ").removeprefix(f"{image.name} ")
+                    f"{first.name} ({first.cause})", "replace or delete them; training leaves them out")]
 
 
 def _small_findings(catalog: Catalog, scan: Scan, side: int) -> list[Finding]:
