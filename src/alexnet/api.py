@@ -193,11 +193,12 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.request import describe, make_spec, require_outside
-    from alexnet.training.resume import resumable
+    from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
-    fold = parse_fold(request.fold) if request.fold else None
     resume = request.resume or group.restarted
+    group.from_rank0(lambda: require_usable(request.out, resume))  # before the images are packed
+    fold = parse_fold(request.fold) if request.fold else None
     saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
     init = open_weights(request.init) if request.init and not saved else None
 

@@ -101,6 +101,7 @@ def test_the_report_says_which_checkpoint_is_calibrated(own, hard, capsys):
             f"{result['temperature']:.3f}, fitted on 80 images. On 80 others, the expected calibration error is "
             f"{result['after']['ece']:.1%}, and {result['before']['ece']:.1%} without it.") in page
     assert "The probabilities of last" not in page
+    assert "Chance: 75.0% top-1 error (always answering the largest class: 75.0%)" in page  # 11 images of each of four
 
 
 def test_evaluate_says_that_probabilities_are_calibrated(own, hard, class_folders, capsys):

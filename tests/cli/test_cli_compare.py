@@ -50,7 +50,7 @@ def test_compare_says_in_words_what_the_test_says(run, other, class_folders, cap
     assert "after Holm's correction for 3 tests" in printed
     assert "no difference is shown: +0.0 points" in printed
     assert "measured: all 44 images, none seen in training" in printed
-    assert "points or more in 4 of 5 such tests" in printed
+    assert "points or more is found in 4 of 5 such tests" in printed
 
 
 def test_the_data_is_that_of_the_first_run_by_default(run, capsys):
@@ -89,3 +89,13 @@ def test_one_run_and_data_that_is_gone_are_refused(run, tmp_path, capsys):
     alone = shutil.copytree(run / "best", tmp_path / "alone")
     assert alexnet("compare", alone, run) == 2
     assert "name the data after the runs" in capsys.readouterr().err
+
+
+def test_exported_weights_are_compared_and_not_taken_for_data(run, class_folders, tmp_path, capsys):
+    assert alexnet("export", run, tmp_path / "hub") == 0
+    capsys.readouterr()
+    assert alexnet("compare", run, tmp_path / "hub", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["run"] for each in found["runs"]] == [str(run), str(tmp_path / "hub")]
+    assert found["measured"]["unknown"] == []  # the export carries the training images
+    assert found["tests"][0]["only_first_right"] == found["tests"][0]["only_second_right"] == 0

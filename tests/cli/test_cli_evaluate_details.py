@@ -76,6 +76,19 @@ def test_the_table_of_classes_names_what_is_undefined(run, class_folders, tmp_pa
     assert "Balanced accuracy" in printed
 
 
+def test_details_are_of_the_measured_images_alone(run, class_folders, tmp_path, capsys):
+    data = shutil.copytree(class_folders / "train", tmp_path / "data")
+    shutil.copy(class_folders / "val" / "birch" / "000.png", data / "ash" / "misplaced.png")
+    assert alexnet("evaluate", run, data, "--csv", tmp_path / "all.csv", "--html", tmp_path / "all.html", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["measured"]["trained_on"] == 120
+    (row,) = csv.DictReader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines())
+    assert (row["name"], row["true"], row["predicted"], row["correct"]) == ("ash/misplaced.png", "ash", "birch", "0")
+    page = (tmp_path / "all.html").read_text()
+    assert page.count("<img") == 1
+    assert "ash/misplaced.png" in page
+    assert "trained on the other 120" in " ".join(page.split())
+
+
 def test_details_are_refused_before_evaluating(run, class_folders, tmp_path, capsys):
     assert alexnet("evaluate", run, class_folders, "--csv", tmp_path / "all.txt") == 2
     assert alexnet("evaluate", run, class_folders, "--html", tmp_path) == 2

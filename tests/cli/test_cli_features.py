@@ -84,3 +84,11 @@ def test_images_of_a_class_are_neighbors_on_the_map():
     distances = np.linalg.norm(plane[:, None] - plane, axis=2) + np.eye(90) * 1e9
     assert (labels[distances.argmin(1)] == labels).mean() > 0.95
     np.testing.assert_array_equal(embed(features), plane)
+
+
+def test_names_cannot_end_the_pages_script():
+    from alexnet.reproduce.pages.template import script_json
+
+    text = str(script_json({"name": "</script><!--<script>"}))
+    assert "<" not in text
+    assert json.loads(text) == {"name": "</script><!--<script>"}

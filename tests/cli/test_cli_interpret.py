@@ -119,7 +119,7 @@ def test_a_mistake_of_neighbors_is_one_sentence(saved, class_folders, tmp_path, 
     (tmp_path / "empty").mkdir()
     ash, reference_set = str(class_folders / "val" / "ash"), ["--reference-set", str(class_folders)]
     for words, sentence in (
-            ([str(tmp_path / "empty"), *reference_set], "empty holds no files; name an image"),
+            ([str(tmp_path / "empty"), *reference_set], "empty holds no images; name an image"),
             ([ash, *reference_set, "--count", "51"], "at most 50"),
             ([ash, *reference_set, "--out", "x.pdf"], "ends in .pdf;"),
             (reference_set, "neighbors takes a checkpoint and then images"),

@@ -1,6 +1,7 @@
 """Zip and tar archives of any layout are read in place; damaged, encrypted, unsafe and huge ones are refused."""
 
 import io
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -77,6 +78,12 @@ def test_the_folders_of_macos_and_hidden_files_in_an_archive_are_no_classes(tmp_
     assert (dataset.classes, per_class(dataset, "train")) == (("ash", "birch"), [4, 4])
 
 
+@pytest.mark.parametrize(("name", "stem"), [("my.flowers.zip", "my.flowers"), ("a.tar.gz", "a"), ("a.tgz", "a"),
+                                            ("a.tar", "a"), (".zip", ".zip")])
+def test_the_name_of_the_data_is_that_of_the_archive_without_its_ending(name: str, stem: str):
+    assert archives.archive_stem(Path(name)) == stem
+
+
 def test_threads_read_a_zip_at_the_same_time(tmp_path: Path):
     archive = open_archive(make(tmp_path / "flowers.zip", FILES))
     assert archive
@@ -95,6 +102,13 @@ def test_a_compressed_tar_is_decompressed_once(tmp_path: Path, cache: Path, monk
     before = open_dataset(archive).fingerprint()
     assert [path.suffix for path in (cache / "decompressed").iterdir()] == [".tar"]
     monkeypatch.setattr(decompression, "_decompress", lambda *arguments: pytest.fail("it was decompressed again"))
+    assert open_dataset(archive).fingerprint() == before
+
+
+def test_a_compressed_tar_is_the_same_data_after_the_cache_was_emptied(tmp_path: Path, cache: Path):
+    archive = make(tmp_path / "flowers.tar.gz", FILES)
+    before = open_dataset(archive).fingerprint()
+    shutil.rmtree(cache)
     assert open_dataset(archive).fingerprint() == before
 
 

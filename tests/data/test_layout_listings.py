@@ -280,6 +280,16 @@ def test_images_in_folders_inside_a_class_are_said():
         "the images in the folders inside a class folder are images of this class: truck (2 folders)")
 
 
+@pytest.mark.parametrize("patterns", [
+    "{images,masks}/#.png", "{color,gray}/{apple,maize}/#.jpg", "images_{001,002}/#.png",
+    "flowers/{a,b}/#.jpg | plots/#.png"])
+def test_folders_that_do_not_look_like_classes_are_classes_on_request(patterns: str):
+    listing = Listing(*(file for pattern in patterns.split(" | ") for file in files(pattern)))
+    with pytest.raises(UserError, match="are the classes, add --labels folders"):
+        read_layout(listing)
+    assert len(read_layout(listing, trust_folders=True).classes) == 2
+
+
 def test_files_of_the_same_names_in_two_folders_are_two_forms_of_one_set():
     names = ",".join(f"leaf{number * 997 % 7919}_{letter}" for number in range(6) for letter in "ab")
     with pytest.raises(UserError, match=r"rgb/ and thermal/ in the folder DATA hold files of the same names"):

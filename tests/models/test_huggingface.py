@@ -44,6 +44,7 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     assert_same(checkpoint.load(tmp_path / "run"), after)
     assert (after.recipe, after.provenance) == (before.recipe, before.provenance)
     assert after.errors == json.loads(json.dumps(before.errors))
+    assert after.training == {}, "weights from elsewhere are not in the middle of a training run"
     assert alexnet.load(tmp_path / "hub" / "model").seen.trained.tolist() == [3, 2**63]
     checkpoint.save(open_weights(tmp_path / "hub" / "model"), tmp_path / "again")
     assert_same(before, checkpoint.load(tmp_path / "again"))

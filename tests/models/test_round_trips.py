@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -56,7 +57,9 @@ def torchvision_at_63(**changes):
 def test_a_network_on_numbered_folders_has_the_same_error_after_export_and_import(to, tmp_path):
     """The folders 0 to 11 sort as 0, 1, 10, 11, 2, ..., and names by index would be wrong for ten of them."""
     saved = torchvision_at_63()
-    saved.calibration = {"temperature": 1.5, "fitted_images": 30}
+    if to != "torchvision":  # whose weights are divided by the temperature: test_temperature_export.py
+        saved.calibration = {"temperature": 1.5, "fitted_images": 30, "measured_images": 30, "ece_before": 0.1,
+                             "ece_after": 0.05}
     _, again = export_and_import(saved, to, tmp_path)
     assert again.calibration == saved.calibration
     assert_same(replace(saved, arch=replace(saved.arch, state_keys=again.arch.state_keys),
@@ -89,18 +92,19 @@ def test_unknown_names_and_unrecorded_training_images_stay_so(to, tmp_path, caps
     assert "no class names, because they are unknown" in printed
     assert "those of somebody's weights are not recorded" in printed
     assert not out.with_suffix(".classes.txt").exists()
+    if to == "safetensors":
+        assert "for 12 classes: their names are unknown." in (out / "README.md").read_text()
     named = open_weights(out, NUMBERED)
     assert (named.classes, named.class_names_known, named.notes) == (NUMBERED, True, ())
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch-export", "safetensors"])
+@pytest.mark.parametrize(("to", "options"), [
+    ("onnx", []), ("onnx", ["--from-pixels"]), ("torch-export", []), ("torch-export", ["--from-pixels"]),
+    ("safetensors", [])])
 @pytest.mark.parametrize("name", ["paper", "small", *(
     pytest.param(name, marks=pytest.mark.slow) for name in ("caffe", "paper-bn", "code2012"))])
-@pytest.mark.parametrize("options", [(), ("--from-pixels",)], ids=["views", "pixels"])
-def test_every_kind_of_network_comes_back_bit_for_bit(to, name, options, tmp_path):
+def test_every_kind_of_network_comes_back_bit_for_bit(to, options, name, tmp_path):
     """LRN, batch normalization, a mean image; equal biases, which an optimizing exporter would merge."""
-    if to == "safetensors" and options:
-        pytest.skip("safetensors holds no preprocessing")
     saved = replace(narrow(name), seen=SEEN)
     _, again = export_and_import(saved, to, tmp_path, *options)
     assert_same(saved, again)
@@ -116,6 +120,24 @@ def test_a_pth_carries_everything_wherever_it_is_copied(tmp_path):
     state = torch.load(tmp_path / "alone.pth", weights_only=True)
     assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
     assert command("import", tmp_path / "alone.pth", tmp_path / "out", "--side", "80") == 2
+
+
+def test_a_file_of_other_names_beside_a_pth_is_not_overwritten(tmp_path, capsys):
+    checkpoint.save(torchvision_at_63(), tmp_path / "run")
+    (tmp_path / "net.classes.txt").write_text("mine\n")
+    assert command("export", tmp_path / "run", tmp_path / "net.pth") == 2
+    assert "net.classes.txt is there and holds other class names" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.classes.txt", "run"]
+    assert (tmp_path / "net.classes.txt").read_text() == "mine\n"
+
+
+def test_given_names_that_contradict_an_exported_file_are_said_or_refused(tmp_path):
+    out, _ = export_and_import(torchvision_at_63(), "torchvision", tmp_path)
+    assert open_weights(out, NUMBERED).notes == ()
+    (note,) = open_weights(out, tuple("abcdefghijkl")).notes
+    assert note == "the given class names replace those that came with the weights ('0', ...)"
+    with pytest.raises(ValueError, match="in another order"):
+        open_weights(out, sorted(NUMBERED, key=int))
 
 
 def test_names_that_are_not_utf_8_are_exported_and_come_back(tmp_path):
@@ -143,6 +165,13 @@ def test_a_damaged_file_is_refused_or_read_with_the_right_weights(to, tmp_path):
         out.write_bytes(data[: generator.randrange(len(data))])
         with pytest.raises(ValueError, match=f"{out}"):
             open_weights(out)
+
+
+def test_without_the_package_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match=r"reading ONNX needs onnx; pip install 'alexnet\[export\]'"):
+        open_weights(tmp_path / "net.onnx")
 
 
 def test_onnx_files_of_others_are_refused_with_the_remedy(tmp_path):

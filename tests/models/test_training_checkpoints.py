@@ -131,6 +131,13 @@ def test_class_names_in_the_options_of_a_script_are_read(net, folder, tmp_path):
     assert open_weights(write({"model": net.state_dict(), folder: held}, tmp_path / "net.pth")).classes == TREES
 
 
+def test_wordnet_ids_of_imagenets_folders_get_their_names(net, tmp_path):
+    wnids = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042"]
+    content = {"model": net.state_dict(), "class_to_idx": {name: index for index, name in enumerate(wnids)}}
+    assert open_weights(write(content, tmp_path / "net.pth")).classes == (
+        "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck")
+
+
 def test_numbered_folders_keep_the_order_of_their_names_as_texts(net, tmp_path):
     content = {"model": net.state_dict(), "class_to_idx": {name: index for index, name in enumerate(NUMBERED)}}
     assert open_weights(write(content, tmp_path / "net.pth")).classes == NUMBERED
@@ -179,7 +186,11 @@ def test_names_that_transformers_invents_are_no_class_names(net, tmp_path):
 
 def test_given_names_override_those_of_a_file(net, tmp_path):
     path = write({"model": net.state_dict(), "classes": TREES}, tmp_path / "net.pth")
-    assert open_weights(path, NUMBERED).classes == NUMBERED
+    saved = open_weights(path, NUMBERED)
+    assert saved.classes == NUMBERED
+    assert "the given class names replace those that came with the weights ('ash', ...)" in saved.notes
+    with pytest.raises(ValueError, match=r"came with the weights, in another order \(output 0 is 'ash'\)"):
+        open_weights(path, TREES[::-1])
     with pytest.raises(ValueError, match="2 names of classes were given, and the network has 7 outputs"):
         open_weights(path, ["a", "b"])
 
@@ -230,3 +241,18 @@ def test_a_file_that_holds_itself_is_refused(net, tmp_path):
         open_weights(write(content, tmp_path / "net.pth"))
     content["state_dict"] = net.state_dict()
     assert read_torchvision(write(content, tmp_path / "net.pth")).weights
+
+
+@pytest.mark.parametrize("metadata", [3, [], {"": 3}, {"": {"alexnet": 7}}, {"": {"version": 1}}])
+def test_strange_metadata_of_a_state_dict_is_ignored(net, metadata, tmp_path):
+    state = OrderedDict(net.state_dict())
+    vars(state)["_metadata"] = metadata
+    assert not open_weights(write(state, tmp_path / "net.pth")).class_names_known
+
+
+def test_damaged_metadata_of_a_state_dict_is_refused_by_name(net, tmp_path):
+    state = OrderedDict(net.state_dict())
+    for text in ("", "{}", "[]", "{", '{"format": 1}', json.dumps({"format": 2, "seen": "x"})):
+        vars(state)["_metadata"] = {"": {"alexnet": text}}
+        with pytest.raises(ValueError, match=r"net\.pth does not describe a network of this package"):
+            open_weights(write(state, tmp_path / "net.pth"))

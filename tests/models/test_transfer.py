@@ -100,6 +100,12 @@ def test_with_other_classes_all_but_the_last_layer_are_copied(classes):
         assert now == (fresh[key] if "fc8" in key else saved.weights[key].numpy().tobytes()), key
 
 
+def test_an_output_layer_without_class_names_is_not_copied():
+    """Nobody knows whether its third output stands for the third class."""
+    saved = replace(narrow("paper"), class_names_known=False)
+    assert transfer_weights(AlexNet(saved.arch, seed=9), saved, saved.classes)[1] == ["fc8"]
+
+
 def test_imagenets_classes_are_the_same_by_number_as_by_name():
     saved = saved_as("cifar", "conv.width=16", classes=CLASSES)
     assert transfer_weights(AlexNet(saved.arch, seed=9), saved, WNIDS)[1] == []

@@ -92,6 +92,10 @@ def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained
     (["--head", "--init", "RUN", "--epochs", "3"], "--epochs has no effect with --head"),
     (["--head", "--init", "RUN", "--freeze", "conv"], "--freeze has no effect with --head"),
     (["--head", "--init", "RUN", "--recipe", "modern"], "--head has a recipe of its own, and modern was named"),
+    (["--head", "--init", "RUN", "--micro-batch", "8"], "--micro-batch has no effect with --head"),
+    (["--head", "--init", "RUN", "--precision", "bf16"], "--precision bf16 has no effect with --head"),
+    (["--head", "--init", "RUN", "--set", "recipe.class_weights=balanced"],
+     "recipe.class_weights balanced must be off with the optimizer lbfgs"),
     (["--recipe", "head", "--init", "RUN"], "train with --head, which freezes all other layers"),
 ])
 def test_options_without_effect_on_the_head_are_refused(class_folders, trained, tmp_path, capsys, options, words):

@@ -17,8 +17,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write: called with the path of the temporary file, `path`.new.
 
     Raises:
+        UserError: `path` is a folder, a pipe or a device. A rename would replace /dev/null for the whole machine.
         OSError: with the file's name, where the disk is full or read-only. The temporary file is deleted.
     """
+    require(path.is_file() or not path.exists(), f"{path} exists and is not a file", "name another file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.new")
     try:

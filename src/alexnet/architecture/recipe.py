@@ -106,6 +106,8 @@ class Recipe:
         self._check_update_rule()
         self._check_schedule()
         self._check_augmentation()
+        if self.optimizer == "lbfgs":
+            self._check_lbfgs()
 
     def _require(self, field: str, holds: bool, rule: str, remedy: str = "") -> None:
         if not holds:
@@ -131,6 +133,13 @@ class Recipe:
         require(not (self.clip_norm and self.lars_trust), "LARS divides each layer's gradient by its norm already",
                 "leave out recipe.clip_norm, or set recipe.lars_trust=0")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "must lie in 0 <= d < 1")
+
+    def _check_lbfgs(self) -> None:
+        """L-BFGS minimizes the plain loss on center crops. A field that it would not obey must be off."""
+        for name, off in (("label_smoothing", 0.0), ("class_weights", "off"), ("clip_norm", 0.0), ("ema_decay", 0.0),
+                          ("crop", "center"), ("lighting", 0.0)):
+            self._require(name, getattr(self, name) == off, f"must be {off} with the optimizer lbfgs (--head)",
+                          "leave it out, or fine-tune without --head")
 
     def _check_schedule(self) -> None:
         self._require("epochs", self.epochs >= 1, "must be at least 1")

@@ -61,7 +61,8 @@ Settings = Annotated[list[str] | None, Parameter(name="--set", help="Set one fie
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
 Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are not the names of folders: a table "
                    "(CSV, TSV or JSONL) with columns file_name and label, or a pattern of the file names such as "
-                   "'{label}.{n}.jpg'. folders: in the folders, although a table says otherwise.")]
+                   "'{label}.{n}.jpg'. folders: the folders, although a table says otherwise, or they do not look like "
+                   "classes.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N. auto: cuda if there is a GPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]

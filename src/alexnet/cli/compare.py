@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -49,11 +48,11 @@ def compare(
 
     from alexnet.cli.render_metrics import comparison_table
     from alexnet.inference.comparison import paired_tests
+    from alexnet.models.formats.open_weights import open_weights
     from alexnet.reproduce.run_settings import differing_settings
 
     names, data = _split_data(paths)
-    require(len(names) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
-    checkpoints = [_load(name) for name in names]
+    checkpoints = [open_weights(name) for name in names]
     errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), labels,
                                            split, batch_size, device)
     settings, tests = differing_settings(checkpoints), paired_tests(right_RN)
@@ -71,20 +70,11 @@ def compare(
 
 def _split_data(paths: Sequence[str]) -> tuple[list[str], str | None]:
     """The runs, and the data if the last path is no run."""
-    from alexnet.models.checkpoint import locate
+    from alexnet.models.formats.open_weights import is_weights
 
-    require(len(paths) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
-    try:
-        locate(Path(paths[-1]))
-    except UserError:
-        return list(paths[:-1]), paths[-1]
-    return list(paths), None
-
-
-def _load(name: str) -> Checkpoint:
-    from alexnet.models.formats.open_weights import open_weights
-
-    return open_weights(name)
+    runs, data = (list(paths), None) if not paths or is_weights(paths[-1]) else (list(paths[:-1]), paths[-1])
+    require(len(runs) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
+    return runs, data
 
 
 def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:

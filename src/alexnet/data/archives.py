@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def _in_junk_folder(name: str) -> bool:
     return any(map(is_junk_folder, name.split("/")[:-1]))
 
 
-def _stem(path: Path) -> str:
+def archive_stem(path: PurePath) -> str:
     """The archive's name without .zip, .tar, .tar.gz or .tgz: the name of the data set."""
     return re.sub(r"(\.tar)?\.[^.]+$", "", path.name) or path.name
 
@@ -86,7 +86,7 @@ class ZipTree:
     """The files of a zip archive. Threads may read it at the same time."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name, self.source = path, _stem(path), str(path.resolve())
+        self.path, self.name, self.source = path, archive_stem(path), str(path.resolve())
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
@@ -182,7 +182,7 @@ class TarTree:
             original: the archive that the user named, from which `path` was decompressed, or the same.
         """
         self.path, self.original = path, original
-        self.name, self.source = _stem(original), str(original.resolve())
+        self.name, self.source = archive_stem(original), str(original.resolve())
         self._places: dict[str, tuple[int, int]] = {}
         self.skipped: dict[str, str] = {}
         folders, links = [], {}

@@ -1,4 +1,4 @@
-"""TIFF and PNG files that Pillow reads with wrong colors: corrected if the file is clear, refused by name if not."""
+"""TIFF, PNG and BMP files that Pillow reads with wrong colors: corrected if the file is clear, else refused by name."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def correct_pixels(image: Image.Image, data: bytes | memoryview) -> None:
     """Correct or refuse what the pixels show. Raises UserError."""
     if image.format == "TIFF" and image.mode in ("P", "PA"):
         _correct_palette(image)
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        image.putalpha(255)  # the writer has left its alpha channel empty; all other readers ignore it too
     if image.mode in ("RGB", "RGBA", "LA", "CMYK") and _has_16_bits(image, data):
         extremes = np.array(image.getextrema())
         high = int(extremes[: 1 if image.mode == "LA" else 3, 1].max())  # not of alpha

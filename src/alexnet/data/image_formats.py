@@ -87,7 +87,7 @@ def heic_is_supported() -> bool:
 @cache
 def pillow_formats() -> tuple[str, ...]:
     """Pillow's names of the formats that it may decode."""
-    avif = (AVIF,) if features.check("avif") else ()
+    avif = (AVIF,) if "avif" in features.modules and features.check("avif") else ()  # Pillow 11.3 or later
     return tuple(known.pillow_name for known in (*_ALWAYS, *avif))
 
 

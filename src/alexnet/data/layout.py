@@ -42,7 +42,7 @@ class Layout:
     """What was assumed, a sentence each. `describe_layout` says what was understood and ignored."""
 
 
-def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
+def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_folders: bool = False) -> Layout:
     """Find the splits, the classes and their images in a list of files.
 
     Classes are folders, matched between the splits by name. Images in folders below a class folder belong to that
@@ -51,6 +51,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     Args:
         held_out: the fraction of each class that becomes `val` if there is no validation or test folder.
         seed: of the choice of these images.
+        trust_folders: take folders for classes that do not look like classes (layout_checks.py).
 
     Raises:
         UserError: there are fewer than two classes, the splits do not have the same classes, or it is not clear what
@@ -60,7 +61,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Layout:
     root, ignored = gather_images(tree)
     found, notes = find_splits(root, tree.source), list[str]()
     for split_folder in found.splits.values():
-        if split_folder.parent:
+        if split_folder.parent and not trust_folders:
             require_classes(split_folder.parent, tree.source)
     train = _read_classes(found.splits["train"], tree.source, ignored)
     if len(train) < 2:

@@ -32,12 +32,21 @@ _SAME_NAMES = 0.9
 
 
 def require_classes(parent: ImageFolder, source: str) -> None:
-    """Raise UserError if the folders in `parent` are not the classes.
+    """Raise UserError if the folders in `parent` do not look like classes.
 
     Args:
         parent: the folder that is about to be understood as a folder of class folders.
         source: the tree as the user knows it, for messages.
     """
+    try:
+        _require_classes(parent, source)
+    except UserError as error:
+        remedy = f"{error.remedy} If" if error.remedy.endswith("?") else f"{error.remedy}; if"
+        raise UserError(error.problem, f"{remedy} {listed(parent.with_images)} are the classes, add --labels folders"
+                        ) from None
+
+
+def _require_classes(parent: ImageFolder, source: str) -> None:
     classes = parent.with_images
     for folder in (parent, *classes):
         _require_no_annotations(folder, folder is not parent, source)
@@ -122,8 +131,7 @@ def _require_different_folders(classes: list[ImageFolder], source: str) -> None:
             raise UserError(
                 f"{one.path}/ and {other.path}/ in the folder {source} hold the same folders "
                 f"({some(sorted(common), 3)}), so these look like the classes",
-                f"did you mean {shown(one, source)}? If {one.name} and {other.name} are classes, put their images "
-                f"directly into them")
+                f"did you mean {shown(one, source)}?")
 
 
 def _require_different_files(classes: list[ImageFolder], source: str) -> None:

@@ -54,7 +54,7 @@ def eight_bits(image: Image.Image, strips: Callable[[], Iterable[tuple[slice, Im
     black, white = _stated_range(image, data, low, high) or _usual_range(image, strips, low, high)
     if image.format == "TIFF" and tiff_tag(image, "PhotometricInterpretation") == 0:  # WhiteIsZero
         black, white = white, black
-    transparent = image.info.get("transparency") if image.format == "PNG" else None
+    transparent = png_chunk(data, b"tRNS") if image.format == "PNG" else b""
     gray_HW = np.empty((image.height, image.width), np.uint8)
     for rows, strip in strips():
         samples_HW = _samples(strip, image)
@@ -62,8 +62,8 @@ def eight_bits(image: Image.Image, strips: Callable[[], Iterable[tuple[slice, Im
         values_HW -= np.float32(black)
         values_HW *= np.float32(255 / (white - black))
         gray_HW[rows] = np.rint(values_HW, out=values_HW)
-        if transparent is not None:
-            gray_HW[rows][samples_HW == transparent] = 255  # composited over white
+        if transparent:
+            gray_HW[rows][samples_HW == int.from_bytes(transparent[:2])] = 255  # composited over white
     return gray_HW
 
 

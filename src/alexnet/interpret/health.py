@@ -33,8 +33,8 @@ PLATEAU_STEPS = 400
 
 HEALTHY = "healthy: units respond, gradients reach the first layer, and no update is far too large or too small"
 
-USELESS_REMEDY = ("try another learning rate (--lr; `alexnet lr-find` suggests one), a smaller network (--arch small), "
-                  "more epochs, or trained weights to start from (--init)")
+USELESS_REMEDY = ("try another learning rate (--lr; `alexnet lr-find` suggests one), more epochs, a smaller network "
+                  "such as --arch small, or trained weights to start from (--init)")
 
 LOWER_RATE = "lower the learning rate (--lr)"
 
@@ -161,8 +161,7 @@ def result_findings(wrong: int, loss: float, class_counts: Sequence[int], classe
         return [Finding("loss_above_uniform", "", f"the validation loss is {loss:.3f}, above ln({classes}) = "
                         f"{chance:.3f}, that of the same probability for every class, while the top-1 error is "
                         f"{error:.1%}: the network is far too confident where it is wrong",
-                        "train for fewer epochs, with label smoothing (--set recipe.label_smoothing=0.1) or from "
-                        "trained weights (--init)")]
+                        "start from trained weights (--init), or correct the confidence with `alexnet calibrate`")]
     return []
 
 

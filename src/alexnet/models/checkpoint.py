@@ -32,7 +32,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import UserError
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson
+from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJson, calibration_from_json
 from alexnet.models.provenance import Provenance, WeightsDescription
 from alexnet.models.seen import SeenImages
 
@@ -93,7 +93,7 @@ class Checkpoint:
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the weights before trusting a result: what was assumed, and what is unknown."""
         unnamed = (f"the weights have no class names, so their {len(self.classes):,} outputs are called output 0 to "
-                   f"output {len(self.classes) - 1}; name them with --classes FILE",)
+                   f"output {len(self.classes) - 1}; give names with --classes FILE, to predict, evaluate or import",)
         return (*self.provenance.get("assumed", ()), *(() if self.class_names_known else unnamed))
 
     def describe(self) -> WeightsDescription:
@@ -280,7 +280,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
             raw_weights=_read_tensors(path.parent, head["files"]["raw_weights"])
             if with_velocity and "raw_weights" in head["files"] else {},
             training=StateJson(**head["training"]), errors=ErrorsJson(**head["errors"]), provenance=head["provenance"],
-            calibration=CalibrationJson(**head["calibration"]), seen=_read_seen(path.parent, head),
+            calibration=calibration_from_json(head["calibration"]), seen=_read_seen(path.parent, head),
             path=path.parent if path.name == HEAD else path)
     except (KeyError, TypeError, AttributeError) as error:  # its checksum is right, but its content is not ours
         raise DamagedCheckpointError(f"{path} does not describe a checkpoint ({error!r})", _REMEDY) from error
@@ -288,7 +288,7 @@ def _read(path: Path, with_velocity: bool) -> Checkpoint:
 
 def read_calibration(folder: Path) -> CalibrationJson:
     """The calibration of the checkpoint in a folder, without reading its weights. Raises UserError if it is damaged."""
-    return CalibrationJson(**_read_head(folder / HEAD)["calibration"])
+    return calibration_from_json(_read_head(folder / HEAD)["calibration"])
 
 
 def _read_seen(folder: Path, head: _Head) -> SeenImages:

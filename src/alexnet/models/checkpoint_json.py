@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypedDict
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 
 class IntervalJson(TypedDict):
@@ -40,6 +41,21 @@ class CalibrationJson(TypedDict, total=False):
     """A fraction, at temperature 1."""
     ece_after: float
     """A fraction, at this temperature."""
+
+
+def calibration_from_json(tree: Mapping[str, Any]) -> CalibrationJson:
+    """A calibration that a file holds, empty or with every field.
+
+    Raises:
+        KeyError, TypeError: a field is missing, or the temperature is no positive number.
+    """
+    if not tree:
+        return {}
+    if not 0 < tree["temperature"] < math.inf:
+        raise TypeError(f"the temperature is {tree['temperature']}")
+    return {"temperature": tree["temperature"], "fitted_images": int(tree["fitted_images"]),
+            "measured_images": int(tree["measured_images"]), "ece_before": float(tree["ece_before"]),
+            "ece_after": float(tree["ece_after"])}
 
 
 class PlateauJson(TypedDict):

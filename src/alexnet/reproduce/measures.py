@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from alexnet.architecture.arithmetic import has_top5
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import require
@@ -60,10 +61,11 @@ def _errors(claim: Claim, setup: Setup) -> list[VariantResult]:
                    for seed in setup.seeds]
         last = [[event for event in logged(folder) if event["event"] == "epoch"][-1] for folder in folders]
         training = statistics.fmean(event["train_error"] for event in last)
-        top5 = statistics.fmean(event["val_top5_error"] for event in last)
+        note = f"training error {training:.1%}"
+        if has_top5(len(setup.runs.packed.classes)):
+            note += f", top-5 error {statistics.fmean(event['val_top5_error'] for event in last):.1%}"
         results.append(VariantResult(variant.name, tuple(event["val_top1_error"] for event in last),
-                                     f"training error {training:.1%}, top-5 error {top5:.1%}",
-                                     tuple(folder.name for folder in folders)))
+                                     note, tuple(folder.name for folder in folders)))
     return results
 
 

@@ -31,6 +31,8 @@ class StartEvent(RunTitle):
     classes: int
     epochs: int
     """The epoch that training ends with."""
+    class_weights: NotRequired[list[float]]
+    """What the losses of the classes are multiplied by, in their order; only if they differ."""
     notes: NotRequired[list[str]]
     """What the data was understood to be, and what of it is not used: `PackedDataset.notes`."""
 

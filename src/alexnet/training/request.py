@@ -19,8 +19,9 @@ from alexnet.architecture.config_file import ConfigFile, read_config_file
 from alexnet.architecture.overrides import Json, configure, from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.archives import archive_stem
 from alexnet.data.packed import PackedDataset
-from alexnet.errors import FieldError, require
+from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.parallel.plan import Parallel
 from alexnet.training.run_folder import read_config
@@ -72,10 +73,10 @@ class TrainRequest:
 
 
 def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
-    """runs/ARCH-DATA, or runs/finetune-DATA."""
+    """runs/ARCH-DATA, or runs/finetune-DATA; of an archive, DATA is the name without .zip or .tar.gz."""
     name = arch.name if isinstance(arch, Arch) else arch or ("finetune" if init else "paper")
-    source = Path(data).resolve().name if Path(data).exists() else PurePosixPath(urlsplit(data).path).name
-    return Path("runs") / f"{name}-{source}"
+    path = Path(data).resolve() if Path(data).exists() else PurePosixPath(urlsplit(data).path)
+    return Path("runs") / f"{name}-{archive_stem(path) if Path(data).is_file() else path.name}"
 
 
 def require_outside(out: Path, data: str) -> None:
@@ -110,6 +111,10 @@ def make_spec(
         state = saved[2] if saved else None
         seed = request.seed if request.seed is not None else state.seed if state else 0
         precision = state.precision if state and request.precision == "auto" else request.precision
+        if recipe.optimizer == "lbfgs":
+            require(precision in ("auto", "fp32"), f"--precision {precision} has no effect with --head, which computes "
+                    "in fp32 as evaluation does", "leave it out")
+            precision = "fp32"
         return RunSpec(
             open_data(arch.input.side), arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,
             precision=choose_precision(precision, device), **request.options)
@@ -156,6 +161,7 @@ def _check_head(request: TrainRequest, recipe: Recipe, has_weights: bool) -> Non
             "leave out --recipe, --like and --config with it")
     given = [_option(name) for name in ("epochs", "lr", "batch_size") if request.short.get(name) is not None]
     given += ["--freeze"] * (request.freeze is not None)
+    given += ["--micro-batch"] * (request.options["micro_batch"] is not None)
     require(not given, f"{', '.join(given)} has no effect with --head, which fits the output layer in one pass",
             "leave it out, or leave out --head to fine-tune")
 
@@ -165,7 +171,11 @@ def _like(request: TrainRequest) -> tuple[Arch, Recipe] | None:
     if not request.like:
         return None
     tree: Mapping[str, Json] = read_config(request.like)  # type: ignore[assignment]
-    return from_json(Arch, tree["arch"]), from_json(Recipe, tree["recipe"])
+    try:
+        return from_json(Arch, tree["arch"]), from_json(Recipe, tree["recipe"])
+    except TypeError as error:  # a field without a default is missing
+        raise UserError(f"{request.like / 'config.json'} does not describe a run ({error})",
+                        "name another run with --like") from error
 
 
 def _short_settings(request: TrainRequest) -> list[str]:
@@ -217,7 +227,7 @@ def describe(trainer: Trainer, request: TrainRequest, resumed: bool) -> Iterator
                f"{weights_K[order[-1]]:.2g} for {spec.data.classes[order[-1]]}")
     elif recipe.class_weights == "auto":
         yield "class weights: none, as no class has more than three times the images of another"
-    if resumed and state.stops_early(recipe) and state.epoch < recipe.epochs:
+    if resumed and state.stops_early(recipe):
         yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
                "--out and --set recipe.early_stop_epochs=0")
     elif resumed and state.epoch >= recipe.epochs:

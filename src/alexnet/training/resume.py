@@ -44,15 +44,10 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     Raises:
         UserError: if `spec.out` holds another run, or a run and `spec.resume` is not set.
     """
-    out, other_out = spec.out, "choose another --out"
-    # load() would prefer such a checkpoint to the run's best and last.
-    require(not (out / ckpt.HEAD).exists(), f"{out} holds a checkpoint that is not a run, such as an import", other_out)
-    if foreign := foreign_file(out):
-        raise UserError(f"{out / foreign} was not written by `alexnet train`, which would overwrite it", other_out)
+    out = spec.out
+    require_usable(out, spec.resume)
     if not (out / "last" / ckpt.HEAD).exists():
-        _require_may_restart(spec)
         return None
-    require(spec.resume, f"{out} already holds a run", f"add --resume to continue it, or {other_out}")
     saved = ckpt.load(out / "last", with_velocity=True)
     saved_state = State.from_json(saved.training)
     _require_same_run(spec, state, saved, saved_state)
@@ -60,17 +55,24 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     return saved
 
 
-def foreign_file(out: Path) -> str | None:
-    """The first file or folder in `out` that a run would write over, and that no run has written; None without one."""
-    if is_run(out):
-        return None
-    return next((name for name in RUN_FILES if (out / name).exists()), None)
+def require_usable(out: Path, resume: bool) -> None:
+    """Raise UserError for a folder with a file that a run would overwrite, or with a run that may not be resumed."""
+    other_out = "choose another --out"
+    # load() would prefer such a checkpoint to the run's best and last.
+    require(not (out / ckpt.HEAD).exists(), f"{out} holds a checkpoint that is not a run, such as an import", other_out)
+    foreign = None if is_run(out) else next((name for name in RUN_FILES if (out / name).exists()), None)
+    require(foreign is None, f"{out / str(foreign)} was not written by `alexnet train`, which would overwrite it",
+            other_out)
+    if (out / "last" / ckpt.HEAD).exists():
+        require(resume, f"{out} already holds a run", f"add --resume to continue it, or {other_out}")
+    elif not resume:
+        _require_no_events(out)
 
 
-def _require_may_restart(spec: RunSpec) -> None:
-    """Raise UserError for a run that ended before its first checkpoint, unless it may begin again."""
-    out, events = spec.out, logged(spec.out)
-    if spec.resume or not events:
+def _require_no_events(out: Path) -> None:
+    """Raise UserError for a run that ended before its first checkpoint."""
+    events = logged(out)
+    if not events:
         return
     last = events[-1]
     if last["event"] == "warning" and "images" in last:

@@ -125,7 +125,7 @@ class Trainer:
         with self._recording(), self.signals.caught(repeatedly=self.processes.size > 1):
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
-                           notes=list(self.spec.data.notes))
+                           notes=list(self.spec.data.notes), **self._weights_of_classes())
             self._log_warnings(left_out_findings(self.spec.data), state.step)
             self._warn([*pack_findings(self.spec.data), *self.findings], state.step)
             while not state.is_finished(self.spec.recipe):
@@ -137,6 +137,9 @@ class Trainer:
             self.log_event("end", step=state.step, epoch=state.epoch, best_top1_error=state.best_error,
                            stopped_early=state.stops_early(self.spec.recipe))
         return errors
+
+    def _weights_of_classes(self) -> dict[str, list[float]]:
+        return {} if self.class_weights_K is None else {"class_weights": self.class_weights_K.tolist()}
 
     def train_epoch(self) -> None:
         """Train from where the state stands to the end of its epoch; save when it is due; stop on a signal."""

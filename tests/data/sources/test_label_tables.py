@@ -94,6 +94,12 @@ def test_a_column_of_splits(tmp_path: Path):
     assert dataset.held_out == 0
 
 
+def test_a_column_of_validation_images_as_fastai_has_it(tmp_path: Path):
+    table = "name,label,is_valid\na1.jpg,ash,False\nb1.jpg,birch,False\na2.jpg,ash,True\n"
+    dataset = open_dataset(with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg", "a2.jpg"))
+    assert per_split(dataset) == {"train": ["a1.jpg", "b1.jpg"], "val": ["a2.jpg"]}
+
+
 def test_roboflow_has_a_one_hot_table_in_each_split(tmp_path: Path):
     root = tmp_path / "rocks"
     for split in ("train", "valid", "test"):
@@ -125,7 +131,8 @@ def test_kaggle_has_a_table_for_the_training_images_and_a_form_for_predictions(t
     assert all(name.startswith("train/") for name in labels(dataset))
     assert "left out: 2 images without a label, such as test/x0.jpg" in said(dataset)
     assert "not used: sample_submission.csv is a form for predictions" in said(dataset)
-    assert "ignored: ./ (.csv, 1 file)" in said(dataset)  # the form, and not the table that is used
+    # The form, and not the table that is used.
+    assert "ignored: ./ (.csv, 1 file), ./ (images without a label, 2 files)" in said(dataset)
 
 
 def test_the_same_numbers_in_train_and_test_mean_the_training_images(tmp_path: Path):
@@ -150,17 +157,32 @@ def test_the_option_names_a_table_anywhere_or_within_an_archive(tmp_path: Path):
         open_dataset(tmp_path / "trees", labels="none.csv")
 
 
+def xray(root: Path, *folders: str) -> Path:
+    """Four images in each folder; the table labels every second one `ill`."""
+    trees(root, folders, 4)
+    (root / "Data_Entry.csv").write_text("Image,Finding,label\n" + "".join(
+        f"{folder}/{number:03}.jpg,x,{'ill' if number % 2 else 'well'}\n" for folder in folders for number in range(4)))
+    return root
+
+
 def test_a_table_that_contradicts_class_folders_is_not_chosen_in_silence(tmp_path: Path):
-    root = trees(tmp_path / "xray", ("images_001", "images_002"), 4)
-    rows = [f"{number:03}.jpg" for number in range(4)]
-    table = "Image,Finding,label\n" + "".join(
-        f"{folder}/{name},x,{'ill' if number % 2 else 'well'}\n" for folder in ("images_001", "images_002")
-        for number, name in enumerate(rows))
-    (root / "Data_Entry.csv").write_text(table)
+    root = xray(tmp_path / "xray", "berlin", "paris")
     with pytest.raises(ValueError, match=r"add --labels Data_Entry\.csv to use the table, or --labels folders"):
         open_dataset(root)
     assert open_dataset(root, labels="Data_Entry.csv").classes == ("ill", "well")
+    assert open_dataset(root, labels="folders").classes == ("berlin", "paris")
+
+
+def test_folders_that_are_parts_of_one_set_are_classes_only_on_request(tmp_path: Path):
+    root = trees(tmp_path / "xray", ("images_001", "images_002"), 4)
+    with pytest.raises(ValueError, match=r"are named as parts of one set of images.*add --labels folders"):
+        open_dataset(root)
     assert open_dataset(root, labels="folders").classes == ("images_001", "images_002")
+
+
+def test_a_table_labels_images_in_folders_that_are_no_classes(tmp_path: Path):
+    """NIH's chest X-rays are in images_001/ to images_012/."""
+    assert open_dataset(xray(tmp_path / "xray", "images_001", "images_002")).classes == ("ill", "well")
 
 
 def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
@@ -177,13 +199,20 @@ def test_a_table_that_repeats_the_class_folders_changes_nothing(tmp_path: Path):
     ("file_name,class,species\na1.jpg,x,ash\nb1.jpg,x,birch\nb2.jpg,y,birch\n", r"several columns .*class, species"),
     ("file_name\na1.jpg\nb1.jpg\n", r"labels\.csv has no column of labels \(columns: file_name\)"),
     ("file_name,label\nx.jpg,ash\ny.jpg,birch\n", r"no column that names images of the data \(columns: file_name"),
-    ("file_name,label\na1.jpg,ash\na1.jpg,birch\n", r"labels\.csv labels a1\.jpg twice: 'ash' and 'birch'"),
+    ("file_name,label\na1.jpg,ash\na1.jpg,birch\n", r"labels\.csv names a1\.jpg twice: 'ash', and 'birch'"),
     ("file_name,label\na1.jpg,ash\nb1.jpg,ash\n", r"holds one class, 'ash'"),
     ("file_name,label\na1.jpg,Ash\nb1.jpg,ash\nb2.jpg,oak\n", r"'Ash' and 'ash' differ in upper and lower case only"),
     ("file_name,label\na1.jpg,ash,\nb1.jpg,birch\n", r"labels\.csv, row 2, has 3 cells and the header has 2"),
     ("file_name,label\n", r"labels\.csv holds no rows"), ("", r"labels\.csv holds no rows"),
     ("file_name,label\na1.jpg,a\0b\n", r"labels\.csv is not a table of text"),
-    ("file_name,label,split\na1.jpg,ash,train\nb1.jpg,birch,somewhere\n", "")])
+    ("file_name,label,split\na1.jpg,ash,train\nb1.jpg,birch,somewhere\n",
+     r"labels\.csv has 'somewhere' in its column 'split', which is no split; use train, val and test"),
+    ("file_name,label,is_valid\na1.jpg,ash,True\nb1.jpg,birch,maybe\n", r"has 'maybe' in its column 'is_valid'"),
+    ("file_name,label,split\na1.jpg,ash,train\na1.jpg,ash,val\n", r"a1\.jpg twice: 'ash' in train, and 'ash' in val"),
+    ("file_name,label,set\na1.jpg,ash,x\nb1.jpg,birch,y\n", ""),  # no column of splits
+    ("file_name,image,label\na1.jpg,b1.jpg,ash\nb1.jpg,b2.jpg,birch\n", ""),  # `file_name` is exact
+    ("image,path,label\na1.jpg,b1.jpg,ash\nb1.jpg,b2.jpg,birch\n", r"several columns that name images: image, path"),
+    ("id,image,label\na1,a1.jpg,ash\nb1,b1.jpg,birch\n", "")])  # both name the same images
 def test_tables_that_are_unclear_are_refused_with_the_remedy(tmp_path: Path, table: str, problem: str):
     root = with_table(tmp_path / "trees", table, "a1.jpg", "b1.jpg", "b2.jpg")
     if problem:
@@ -191,6 +220,13 @@ def test_tables_that_are_unclear_are_refused_with_the_remedy(tmp_path: Path, tab
             open_dataset(root, labels=root / "labels.csv")
     else:
         assert len(open_dataset(root, labels=root / "labels.csv").classes) == 2
+
+
+def test_a_column_of_captions_or_numbers_is_no_column_of_classes(tmp_path: Path):
+    table = "file_name,caption\n" + "".join(f"{number}.jpg,a tree {number}\n" for number in range(30))
+    root = with_table(tmp_path / "x", table, *(f"{number}.jpg" for number in range(30)))
+    with pytest.raises(ValueError, match=r"has 30 different labels for 30 images in .caption., so these are no"):
+        open_dataset(root)
 
 
 def test_a_name_that_may_mean_two_images_is_refused(tmp_path: Path):

@@ -59,6 +59,10 @@ def test_patterns_that_cannot_be_used_are_refused(tmp_path: Path, pattern: str, 
     (["cat (1).jpg", "cat (2).jpg", "dog (1).jpg", "dog (2).jpg"], "{label} ({n}).jpg"),
     (["n01440764_1.JPEG", "n01440764_2.JPEG", "n02102040_1.JPEG", "n02102040_2.JPEG"], "{label}_{n}.JPEG"),
     (["20210101_1.jpg", "20210101_2.jpg", "20210102_1.jpg", "20210102_2.jpg"], None),  # dates
+    (["train/cat.0.jpg", "train/cat.1.jpg", "train/dog.0.jpg", "train/dog.1.jpg",
+      *(f"test1/{number}.jpg" for number in range(9))], "{label}.{n}.jpg"),  # Kaggle's dogs-vs-cats
+    (["images/Abyssinian_1.jpg", "images/Abyssinian_2.jpg", "images/pug_1.jpg", "images/pug_2.jpg",
+      "annotations/trimaps/Abyssinian_1.png", "annotations/trimaps/pug_1.png"], "images/{label}_{n}.jpg"),  # Oxford's
     (["cat1.jpg", "cat2.jpg", "dog1.jpg", "dog2.jpg"], "{label}{n}.jpg"),
     (["IMG_0001.jpg", "IMG_0002.jpg", "IMG_0003.jpg"], None),  # one label is a camera's prefix
     (["aurora.jpg", "borealis.jpg"], None), (["a1.jpg", "b1.jpg", "c1.jpg"], None), ([], None)])

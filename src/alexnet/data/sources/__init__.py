@@ -1,1 +1,1 @@
-"""Where images come from: class folders, ILSVRC-2012, CIFAR-10, the images of the demo."""
+"""Where images come from: class folders, tables of labels, file names, ImageNet, CIFAR, MNIST, Parquet, the demo."""

@@ -102,7 +102,7 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
     """Images in class folders, else labeled by a table in the data. Raises UserError if both exist and disagree."""
     tables, unused = find_tables(tree) if look_for_tables else ([], [])
     try:
-        dataset = open_folders(tree, held_out, seed)
+        dataset = open_folders(tree, held_out, seed, trust_folders=not look_for_tables)
     except UserError as problem:
         if not look_for_tables:
             raise

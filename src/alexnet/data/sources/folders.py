@@ -23,10 +23,10 @@ _WORDS_FILES = ("LOC_synset_mapping.txt", "synset_words.txt")
 """Files of lines such as `n01440764 tench, Tinca tinca`, in the tree or above it."""
 
 
-def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0) -> Dataset:
+def open_folders(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_folders: bool = False) -> Dataset:
     """The images in the tree, as `layout.read_layout` understands it."""
     try:
-        layout = read_layout(tree, held_out, seed)
+        layout = read_layout(tree, held_out, seed, trust_folders)
     except UserError:
         require_not_one_class(tree)
         raise

@@ -14,8 +14,10 @@ FILE_NAMES = {"filename", "file", "image", "imagename", "imageid", "imagefile", 
 LABEL_NAMES = {"label", "labels", "labelname", "class", "classes", "classname", "category", "categoryname", "target",
                "species", "breed", "diagnosis", "dx", "classid", "labelid", "categoryid"}
 SPLIT_NAMES = {"split", "subset", "set", "partition", "usage", "datasplit", "dataset"}
-"""Names of columns, in lower case and without blanks, dashes and underscores."""
+YES_NO_SPLITS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test", "istrain": "train"}
+"""Names of columns, in lower case and without blanks, dashes and underscores; the last ones hold yes or no."""
 
+_YES, _NO = {"true", "yes", "1", "1.0"}, {"false", "no", "0", "0.0"}
 _SAMPLE_ROWS = 500
 _RENAME = "in a copy of the table, name the two columns that count file_name and label, and give it with --labels"
 
@@ -38,18 +40,19 @@ class Columns:
         return f"images in column {self.file!r}, {label}" + (f", splits in {self.split!r}" if self.split else "")
 
 
-def find_columns(table: Table, is_file: Callable[[str], bool]) -> Columns:
+def find_columns(table: Table, find: Callable[[str], list[str]]) -> Columns:
     """The meaning of the columns.
 
     Args:
-        is_file: whether a cell names an image.
+        find: the images that a cell names.
 
     Raises:
         UserError: two columns are as likely as each other, or none is.
     """
-    file = _file_column(table, is_file)
-    rest = [name for name in table.header if name != file and name]
-    split = next((name for name in rest if _plain(name) in SPLIT_NAMES and _all_splits(table.column(name))), "")
+    names_images = _file_columns(table, find)
+    file = names_images[0]
+    rest = [name for name in table.header if name and name not in names_images]
+    split = next((name for name in rest if _is_split(table, name)), "")
     rest = [name for name in rest if name != split]
     named = [name for name in rest if _plain(name) in LABEL_NAMES]
     if not named and len(rest) >= 2 and _is_one_hot(table, rest):
@@ -61,27 +64,54 @@ def _plain(name: str) -> str:
     return name.lower().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def _file_column(table: Table, is_file: Callable[[str], bool]) -> str:
-    """The column with the most cells that name images; of two, the one with a usual name."""
+def _file_columns(table: Table, find: Callable[[str], list[str]]) -> list[str]:
+    """The columns whose cells name images, the one to use first; all of them name the same images."""
     require(len(set(table.header)) == len(table.header), f"{table.name} has two columns of the same name", _RENAME)
-    matches = {name: sum(map(is_file, table.column(name)[:_SAMPLE_ROWS])) for name in table.header}
+    found = {name: [find(cell) for cell in table.column(name)[:_SAMPLE_ROWS]] for name in table.header}
+    matches = {name: sum(map(bool, images)) for name, images in found.items()}
     usual = {name: count for name, count in matches.items() if count and _plain(name) in FILE_NAMES} or matches
     best = max(usual.values())
     if not best:
         raise UserError(f"{table.name} has no column that names images of the data (columns: "
                         f"{', '.join(table.header[:10])}; the first row: {', '.join(table.rows[0][:10])})",
                         "give paths relative to the data, or file names")
-    found = [name for name, count in usual.items() if count == best]
-    if len(found) > 1 and any(table.column(name) != table.column(found[0]) for name in found):
-        raise UserError(f"{table.name} has several columns that name images: {', '.join(found)}", _RENAME)
-    return found[0]
+    likely = [name for name, count in usual.items() if count == best or _plain(name) == "filename"]
+    likely.sort(key=lambda name: _plain(name) != "filename")
+    if _plain(likely[0]) != "filename" and any(found[name] != found[likely[0]] for name in likely):
+        raise UserError(f"{table.name} has several columns that name images: {', '.join(likely)}", _RENAME)
+    return likely
+
+
+def _is_split(table: Table, name: str) -> bool:
+    """Whether a column states the splits. Raises UserError if it does so in some rows only."""
+    if _plain(name) in YES_NO_SPLITS:
+        return True
+    if _plain(name) not in SPLIT_NAMES:
+        return False
+    unknown = next((cell for cell in table.column(name) if not split_name(cell)), None)
+    require(unknown is None or not any(map(split_name, table.column(name))),
+            f"{table.name} has {unknown!r} in its column {name!r}, which is no split", "use train, val and test")
+    return unknown is None
+
+
+def split_cells(table: Table, columns: Columns) -> list[str]:
+    """The split of each row: `train`, `val` or `test`; "" if the table does not state it."""
+    if not columns.split:
+        return [""] * len(table.rows)
+    cells = table.column(columns.split)
+    if not (meant := YES_NO_SPLITS.get(_plain(columns.split))):
+        return [split_name(cell) for cell in cells]
+    other = "val" if meant == "train" else "train"
+    unknown = next((cell for cell in cells if cell.lower() not in _YES | _NO), None)
+    require(unknown is None, f"{table.name} has {unknown!r} in its column {columns.split!r}", "use True and False")
+    return [meant if cell.lower() in _YES else other for cell in cells]
 
 
 def _label_column(table: Table, candidates: Sequence[str]) -> str:
     """The only candidate, or of two that mean the same (class_id and class_name) the one with names."""
     if not candidates:
         raise UserError(f"{table.name} has no column of labels (columns: {', '.join(table.header)})", _RENAME)
-    exact = [name for name in candidates if name == "label"] or candidates
+    exact = [name for name in candidates if _plain(name) == "label"] or candidates
     first = table.column(exact[0])
     same = [name for name in candidates if _one_to_one(first, table.column(name))]
     if len(exact) > 1 and len(same) < len(candidates):
@@ -112,7 +142,3 @@ def one_hot_labels(cells: Sequence[str]) -> list[int] | None:
     """The indices of the ones among zeros; None if there is any other value."""
     numbers = [float(cell) if _is_number(cell) and cell else -1.0 for cell in cells]
     return [index for index, number in enumerate(numbers) if number == 1] if set(numbers) <= {0.0, 1.0} else None
-
-
-def _all_splits(cells: Sequence[str]) -> bool:
-    return all(split_name(cell) for cell in set(cells))

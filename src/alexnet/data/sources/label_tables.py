@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.image_tree import is_image, some
-from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels
+from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels, split_cells
 from alexnet.data.sources.labeled import (
     LabeledImage,
     image_files,
@@ -24,6 +24,8 @@ from alexnet.data.sources.tables import TABLE_EXTENSIONS, Table, parse_table
 from alexnet.data.tree import FileTree, FolderTree, is_junk_file
 from alexnet.errors import UserError, require
 
+_FEW = 20
+"""Images. A table of fewer may have as many classes."""
 _MAX_DEPTH = 2
 """Folders below the root in which tables are looked for."""
 _MAX_FOUND = 50
@@ -106,12 +108,12 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
     """
     table = _with_header(table, index)
     table_split = split_name(table.name.rpartition("/")[2].rpartition(".")[0].split("_")[0]) or ""
-    columns = find_columns(table, lambda cell: bool(cell and index.find(cell, folder, table_split)))
+    columns = find_columns(table, lambda cell: index.find(cell, folder, table_split) if cell else [])
     found: dict[str, LabeledImage] = {}
     absent, unlabeled, repeated = [], [], []
-    splits = table.column(columns.split) if columns.split else [""] * len(table.rows)
-    for cell, label, split in zip(table.column(columns.file), _labels(table, columns), splits, strict=True):
-        split = split_name(split) or table_split
+    rows = zip(table.column(columns.file), _labels(table, columns), split_cells(table, columns), strict=True)
+    for cell, label, split in rows:
+        split = split or table_split
         files = index.find(cell, folder, split) if cell else []
         if len(files) > 1:
             raise UserError(f"{table.name} names {cell}, which may be {files[0]} or {files[1]}",
@@ -124,12 +126,20 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
             image = LabeledImage(files[0], label, split or split_of_folder(files[0]))
             repeated += [cell] if files[0] in found else []
             if found.setdefault(files[0], image) != image:
-                raise UserError(f"{table.name} labels {cell} twice: {found[files[0]].label!r} and {label!r}",
-                                "leave one of the rows out")
+                raise UserError(f"{table.name} names {cell} twice: {found[files[0]].describe()}, and "
+                                f"{image.describe()}", "leave one of the rows out")
+    _require_classes(table.name, columns, [image.label for image in found.values()])
     notes = [*left_out(absent, "row", f"of {table.name} without an image in the data"),
              *left_out(unlabeled, "row", f"of {table.name} without a {'single class' if columns.one_hot else 'label'}"),
              *left_out(repeated, "row", f"of {table.name} equal to an earlier one")]
     return LabelTable(table, columns, tuple(found.values()), tuple(notes))
+
+
+def _require_classes(name: str, columns: Columns, labels: Sequence[str]) -> None:
+    """Raise UserError for a column of numbers, dates or captions, which are no classes."""
+    different = len(set(labels))
+    require(len(labels) < _FEW or 2 * different <= len(labels), f"{name} has {different:,} different labels for "
+            f"{len(labels):,} images in {columns.label!r}, so these are no classes", "name the column of classes label")
 
 
 def _with_header(table: Table, index: ImageIndex) -> Table:

@@ -26,6 +26,9 @@ class LabeledImage:
     split: str = ""
     """`train`, `val` or `test`; "" if no split is stated."""
 
+    def describe(self) -> str:
+        return f"{self.label!r} in {self.split}" if self.split else repr(self.label)
+
 
 def image_files(tree: FileTree) -> list[str]:
     """The files that count as images, without those of operating systems and of alexnet itself."""
@@ -87,13 +90,13 @@ def make_dataset(
     wnids = tuple(labels) if all(map(WNID.fullmatch, labels)) else None
     classes = distinct([(words or NAMES).get(wnid, wnid) for wnid in wnids], wnids) if wnids else tuple(labels)
     ignored = gather_images(tree, used)[1]
+    if unlabeled:
+        ignored.append(Ignored(HERE, "images without a label", len(unlabeled)))
     counts = [f"{name} {sum(len(files.get(label, ())) for files in splits.values()):,}"
               for label, name in zip(labels, classes, strict=True)]
     said = [f"{tree.source} holds {len(labels):,} classes ({some(counts, 6)}), labeled by {labeled_by}; ignored: "
             f"{some(map(str, ignored), 10) or 'nothing'}",
             *notes, *left_out(unlabeled, "image", "without a label"), *split_notes]
-    if unlabeled:
-        ignored.append(Ignored(HERE, "images without a label", len(unlabeled)))
     return Dataset(
         tree.name, classes,
         {split: [tree.image(file, number[label]) for label in labels for file in files.get(label, ())]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset, split_of_folder
+from alexnet.data.sources.labeled import LabeledImage, image_files, is_test_folder, make_dataset, split_of_folder
 from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, require
 
@@ -67,7 +67,17 @@ _MAX_CLASSES = 1_000
 
 
 def suggest_pattern(files: Sequence[str]) -> str | None:
-    """A pattern for names such as `cat.0.jpg` and `dog_12.jpg`; None if these are not names and numbers of classes."""
+    """A pattern for names such as `cat.0.jpg` and `dog_12.jpg`; None if these are not names and numbers of classes.
+
+    Images in folders of test images are not considered. Of several other folders the one with the most images is, with
+    its path in the pattern: the others may hold masks of the same names.
+    """
+    files = [file for file in files if not is_test_folder(file)]
+    folders = Counter(file.rpartition("/")[0] for file in files)
+    folder = ""
+    if len(folders) > 1 and not all(map(split_of_folder, files)):
+        folder = f"{folders.most_common(1)[0][0]}/".lstrip("/")
+        files = [file for file in files if file.rpartition("/")[0] == folder.rstrip("/")]
     forms: Counter[tuple[str, ...]] = Counter()
     labels: Counter[str] = Counter()
     for file in files:
@@ -82,4 +92,4 @@ def suggest_pattern(files: Sequence[str]) -> str | None:
     if len(separators) > 1:
         return None
     separator, opening, closing = separators.pop()
-    return f"{{label}}{separator}{opening}{{n}}{closing}.{ends.pop() if len(ends) == 1 else '{any}'}"
+    return f"{folder}{{label}}{separator}{opening}{{n}}{closing}.{ends.pop() if len(ends) == 1 else '{any}'}"

@@ -39,7 +39,7 @@ class ExportResult:
         """Two sentences: what was written, what it takes, how it was checked; and what it carries."""
         sizes = ", ".join(map(str, BATCH_SIZES))
         if self.format == "torchvision":
-            written = f"a state dict under torchvision's keys; its network takes {self.input}{self.uncalibrated}"
+            written = f"a state dict under torchvision's keys; its network takes {self.input}"
         elif self.format == "safetensors":
             written = f"config, weights, mean image and model card, in the Hugging Face hub's layout{self.uncalibrated}"
         else:
@@ -68,13 +68,13 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
     require_text_name(path)
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
     views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved, to)
-    uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
-                    if saved.calibration else "")
     if to == "torchvision":
         write_torchvision(saved, path)
         return ExportResult(path, "torchvision", views, None, "", carries)
     if to == "safetensors":
         write_huggingface(saved, path)
+        uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
+                        if saved.calibration else "")
         return ExportResult(path, "safetensors", views, None, uncalibrated, carries)
     network: nn.Module = saved.network()
     if from_pixels:

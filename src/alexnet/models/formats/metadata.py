@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson
+from alexnet.models.checkpoint_json import ErrorsJson, calibration_from_json
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, shape_of
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
@@ -55,13 +54,10 @@ def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint
     arch = from_json(Arch, tree["arch"])
     names = name_outputs(arch.classes, [str(name) for name in tree["classes"]])
     names["class_names_known"] = bool(tree["class_names_known"])
-    calibration = CalibrationJson(**tree["calibration"])
-    if not 0 < calibration.get("temperature", 1.0) < math.inf:
-        raise ValueError(f"its temperature is {calibration['temperature']}")
     return Checkpoint(
         arch=arch, weights={}, mean_HWC=torch.empty(0), seen=seen,
         recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, errors=ErrorsJson(**tree["errors"]),
-        provenance=Provenance(**tree["provenance"]), calibration=calibration, **names)
+        provenance=Provenance(**tree["provenance"]), calibration=calibration_from_json(tree["calibration"]), **names)
 
 
 def to_text(saved: Checkpoint) -> str:

@@ -55,3 +55,15 @@ def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
                 "give a run's folder, a checkpoint, a file or folder of weights, or the name torchvision")
         return read_torchvision(fetch_torchvision(str(official)), classes)
     return checkpoint.load(path)
+
+
+def is_weights(path_or_name: str) -> bool:
+    """Whether a path or name means weights that `open_weights` reads, and not images. Nothing is read."""
+    path = Path(path_or_name)
+    if path.is_file():  # .tar is more often an archive of images
+        return path.suffix in {*TORCH_SUFFIXES, ".safetensors", ".npy", *_READERS} - {".tar"} or (
+            path.name in (checkpoint.HEAD, "config.json") or path.name.endswith(".pth.tar"))
+    if path.is_dir():
+        heads = (WEIGHTS, MEAN, checkpoint.HEAD, f"best/{checkpoint.HEAD}", f"last/{checkpoint.HEAD}")
+        return any((path / head).is_file() for head in heads)
+    return official_name(path_or_name) is not None

@@ -21,7 +21,14 @@ from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import METADATA_KEY, restore, to_text
-from alexnet.models.formats.state_dict import assumed_names, check_state_dict, name_outputs, structure
+from alexnet.models.formats.state_dict import (
+    assumed_names,
+    check_state_dict,
+    name_outputs,
+    rename_classes,
+    replacement_notes,
+    structure,
+)
 from alexnet.models.formats.training_checkpoint import (
     find_class_names,
     find_image_size,
@@ -73,7 +80,7 @@ def read_torchvision(
     if found.metadata is not None:
         require(size is None, f"{path} says the size of its input", "leave out --side and --crop")
         saved = restore(found.metadata, found.state, path)
-        return replace(saved, **name_outputs(saved.arch.classes, classes)) if classes else saved
+        return rename_classes(saved, classes) if classes else saved
     state = found.state
     last = state.get("classifier.6.weight")
     if last is None or last.ndim == 0:
@@ -82,8 +89,12 @@ def read_torchvision(
                         f"it is not a state dict of torchvision's alexnet{begins}")
     arch = replace(TORCHVISION, classes=max(2, len(last)))
     weights, provenance = check_state_dict(state, arch, path), file_provenance("torchvision", path)
-    names, notes = find_class_names(found, path, arch.classes) if classes is None else (tuple(classes), [])
+    names, notes = find_class_names(found, path, arch.classes)
+    if classes is not None:
+        notes = replacement_notes(names, classes) if names else []
+        names = tuple(classes)
     official = provenance["sha256"].startswith(OFFICIAL_DIGESTS)
+    require(not (official and size), f"{path} is torchvision's, whose input is known", "leave out --side and --crop")
     if not official:
         spec, assumed = _assumed_input(arch.input, size or find_image_size(found.content))
         arch = replace(arch, input=spec)
@@ -114,12 +125,16 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
     temperature is folded into the last layer, whose weights and biases are divided by it.
 
     Raises:
-        UserError: the network is not torchvision's.
+        UserError: the network is not torchvision's, or the text file is there with other names.
     """
     arch = replace(TORCHVISION, classes=saved.arch.classes)
     require(structure(saved.arch) == structure(arch),
             f"{saved.arch.name} is not torchvision's network, whose state dict has no place for it",
             "export it to safetensors, onnx or torch-export")
+    lines = "".join(f"{printable(name)}\n" for name in saved.classes if saved.class_names_known).encode()
+    beside = names_file(path)
+    require(not beside.exists() or beside.read_bytes() == lines, f"{beside} is there and holds other class names",
+            "move it away, or choose another name for the exported file")
     with torch.device("meta"):
         saved_keys, torchvision_keys = list(AlexNet(saved.arch).state_dict()), list(AlexNet(arch).state_dict())
     state = OrderedDict(
@@ -129,6 +144,5 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
     text = to_text(replace(saved, arch=replace(saved.arch, state_keys="torchvision"), calibration={}))
     vars(state)["_metadata"] = OrderedDict({"": {"version": 1, METADATA_KEY: text}})
     replace_file(path, partial(torch.save, state))
-    if saved.class_names_known:
-        lines = "".join(f"{printable(name)}\n" for name in saved.classes)
-        replace_durably(names_file(path), lines.encode())
+    if lines:
+        replace_durably(beside, lines)

@@ -14,7 +14,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from alexnet.data.class_names import names_in_order, read_class_names
+from alexnet.data.class_names import names_in_order, read_class_names, readable_names
 from alexnet.errors import UserError, require
 from alexnet.models.formats.metadata import METADATA_KEY
 from alexnet.models.formats.torch_files import StandIn, read_torch_file
@@ -76,8 +76,15 @@ def read_weights(path: Path) -> FoundWeights:
     notes: tuple[str, ...] = ()
     if wrapper in _EMA_WRAPPERS:
         notes = (f"the weights are the moving average {wrapper} in the file, not the weights of the last step",)
-    metadata = getattr(content, "_metadata", {}).get("", {}).get(METADATA_KEY)
-    return FoundWeights(_without_prefixes(state), content, metadata if isinstance(metadata, str) else None, notes)
+    return FoundWeights(_without_prefixes(state), content, _exported_metadata(content), notes)
+
+
+def _exported_metadata(content: object) -> str | None:
+    """What `torchvision.write_torchvision` stored in the attributes of its state dict."""
+    versions = getattr(content, "_metadata", None)
+    own = versions.get("") if isinstance(versions, Mapping) else None
+    text = own.get(METADATA_KEY) if isinstance(own, Mapping) else None
+    return text if isinstance(text, str) else None
 
 
 def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
@@ -138,7 +145,7 @@ def find_class_names(found: FoundWeights, path: Path, outputs: int) -> tuple[tup
         elif len(set(names)) < outputs:
             notes.append(f"{where} is not used: it has a class name twice")
         else:
-            fitting[where] = names
+            fitting[where] = readable_names(names)
     if not fitting:
         return None, notes
     (first, names), *others = fitting.items()

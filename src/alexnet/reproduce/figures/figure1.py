@@ -32,7 +32,7 @@ def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
         require(run not in resolved[:number], f"{runs[number]} is given twice", "name each run once")
     curves = [_training_curve(run) for run in runs]
     if not names:
-        folders = [Path(run).name for run in resolved]
+        folders = [run.name for run in resolved]
         labels = folders if len(set(folders)) == len(runs) else [str(run) for run in runs]
         activations = [read_config(run)["arch"]["activation"] for run in runs]
         names = [f"{label}, {'ReLU' if activation == 'relu' else activation}"

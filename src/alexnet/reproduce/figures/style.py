@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -109,6 +110,8 @@ def _render(
     canvas: FigureCanvasSVG | FigureCanvasAgg, kind: str, style: dict[str, str], dpi: float | None = None,
 ) -> bytes:
     file = io.BytesIO()
+    for text in canvas.figure.findobj(Text):  # a file name that is not UTF-8 has characters that no font renders
+        text.set_text(text.get_text().encode("utf-8", "replace").decode())
     undated = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context(STYLE | style), warnings.catch_warnings():
         # A class name may be in a script that the font lacks. A browser has it; a PNG shows boxes.

@@ -101,9 +101,22 @@ def _environment(run: RunData) -> dict[str, object]:
         "speed": f"{median(rates):,.0f} img/s (median step)" if rates else None,
         "fine-tuned from": f"{init['arch']} with {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}"
         if init else None,
+        "class weights": _class_weights(run),
+        "fold": "{} of {}, whose images are the validation set".format(*data["fold"]) if "fold" in data else None,
         "data": data["source"], "data fingerprint": str(data.get("fingerprint", ""))[:12],
     }
     return {key: value for key, value in environment.items() if value not in (None, "")}
+
+
+def _class_weights(run: RunData) -> str | None:
+    """The smallest and the largest class weight with their classes; None if all classes weigh alike."""
+    weights = next((event["class_weights"] for event in run.events
+                    if event["event"] == "start" and "class_weights" in event), None)
+    if not weights:
+        return None
+    low, high = (weights.index(choose(weights)) for choose in (min, max))
+    return (f"{weights[low]:.2g} for {run.checkpoint.classes[low]} up to {weights[high]:.2g} for "
+            f"{run.checkpoint.classes[high]}")
 
 
 def _settings(values: Mapping[str, object], meanings: Mapping[str, str] = MappingProxyType({})) -> list[Setting]:

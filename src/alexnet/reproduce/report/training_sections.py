@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 from alexnet.architecture.arithmetic import explain, has_top5
@@ -56,6 +57,8 @@ class Result:
     right_top5: int
     chance_top1: float
     chance_top5: float
+    largest_class_error: float | None
+    """Top-1 error of the answer that is always the largest class; None without the images."""
     errors: Sequence[tuple[int, Sequence[ErrorRate]]]
     """Number of views -> its errors."""
     warnings: int
@@ -91,9 +94,16 @@ def result(run: RunData) -> Result:
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
         first["photographs"], not evaluations, top5,
         run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
-        1 - min(5, arch.classes) / arch.classes,
+        1 - min(5, arch.classes) / arch.classes, _largest_class_error(run),
         [(views, _error_rates(errors)[: 2 if top5 else 1]) for views, errors in measured],
         len(run.warnings), run.calibrations)
+
+
+def _largest_class_error(run: RunData) -> float | None:
+    if not run.predictions:
+        return None
+    labels_N = run.predictions.split.labels
+    return 1 - int(np.bincount(labels_N).max()) / len(labels_N)
 
 
 def _error_rates(errors: ErrorsJson) -> list[ErrorRate]:
