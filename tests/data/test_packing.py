@@ -107,7 +107,7 @@ def test_a_class_without_decodable_images_is_an_error_that_names_it_and_the_reas
     broken = [image.name for image in drawn().splits[split] if image.label == lost]
     with pytest.raises(UserError, match=(
             rf"^no {split} image of class '{drawn().classes[lost]}' could be decoded, such as {broken[0]} "
-            rf"\({broken[0]} is truncated\); repair the images, or {remedy}$")):
+            rf"\(is truncated\); repair the images, or {remedy}$")):
         pack_drawn(tmp_path / "data", drawn(failing(*broken)))
     assert not (tmp_path / "data" / "manifest.json").exists()
 

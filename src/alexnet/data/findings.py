@@ -131,7 +131,7 @@ def broken_findings(quarantined: Sequence[Quarantined], total: int) -> list[Find
         return []
     first = quarantined[0]
     return [Finding("broken", "", f"{_plural(len(quarantined), 'image')} of {total:,} cannot be decoded, such as "
-                    f"{first.name} ({_reason(first)})", "replace or delete them; training leaves them out")]
+                    f"{first.name} ({first.cause})", "replace or delete them; training leaves them out")]
 
 
 def _emptied_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
@@ -147,11 +147,6 @@ def _emptied_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
                 "emptied_class", split, f"no image of {_plural(len(emptied), 'class', 'classes')} can be decoded, such "
                 f"as of {catalog.classes[emptied[0]]}; training refuses that", "repair or replace the images"))
     return found
-
-
-def _reason(image: Quarantined) -> str:
-    """The reason without the name, with which the decoder's sentence may begin."""
-    return image.reason.removeprefix(f"{image.name} cannot be decoded: ").removeprefix(f"{image.name} ")
 
 
 def _small_findings(catalog: Catalog, scan: Scan, side: int) -> list[Finding]:

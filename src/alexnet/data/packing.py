@@ -293,9 +293,9 @@ def _require_all_classes(
     names = {image.name for image in dataset.splits[split] if image.label == lost[0]}
     example = next(image for image in quarantined if image.name in names)
     others = f" and of {len(lost) - 1} other classes" if len(lost) > 1 else ""
+    remedy = "remove the class" if split == "train" else "delete them"
     raise UserError(f"no {split} image of class {dataset.classes[lost[0]]!r}{others} could be decoded, such as "
-                    f"{example.name} ({example.reason})",
-                    "repair the images, or " + ("remove the class" if split == "train" else "delete them"))
+                    f"{example.name} ({example.cause})", f"repair the images, or {remedy}")
 
 
 def _software_versions() -> Mapping[str, str]:

@@ -22,7 +22,12 @@ class Quarantined:
     name: str
     """Its name in the data set, such as `train/tench/n01440764_1.JPEG`."""
     reason: str
-    """Why it cannot be decoded."""
+    """Why it cannot be decoded: a sentence that names the image."""
+
+    @property
+    def cause(self) -> str:
+        """The reason without the image's name."""
+        return self.reason.removeprefix(f"{self.name} cannot be decoded: ").removeprefix(f"{self.name} ")
 
 
 def left_out_note(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -> str:
@@ -32,7 +37,7 @@ def left_out_note(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -
         return ""
     count = f"{len(images):,} image{'s' * (len(images) > 1)}"
     return (f"{count} could not be decoded and {'are' if len(images) > 1 else 'is'} left out, such as "
-            f"{images[0].name} ({images[0].reason}); all are in {folder / QUARANTINE}")
+            f"{images[0].name} ({images[0].cause}); all are in {folder / QUARANTINE}")
 
 
 def write_quarantine(folder: Path, by_split: Mapping[str, Sequence[Quarantined]]) -> Path | None:
@@ -62,5 +67,5 @@ def check_quarantine(
     """
     if 2 * len(quarantined) > max(images_read, min(1_000, images)):
         raise UserError(f"{len(quarantined):,} of the first {images_read:,} {split} images of {source} cannot be "
-                        f"decoded, such as {quarantined[0].name} ({quarantined[0].reason})",
+                        f"decoded, such as {quarantined[0].name} ({quarantined[0].cause})",
                         "repair the source and pack again")
