@@ -33,11 +33,6 @@ def test_a_pipe_is_no_list_of_classes(tmp_path: Path, capsys):
     assert said.startswith(f"alexnet: {tmp_path}/pipe is not a file; name a text file")
 
 
-def test_an_empty_argument_does_not_name_the_current_folder(run: Path, capsys):
-    assert refusal(capsys, "predict", run, "") == (
-        "alexnet: an argument is empty; check the script's variables, or leave the option out")
-
-
 @pytest.mark.parametrize("sizes", [("--batch-size", 1), ("--batch-size", 3, "--micro-batch", 2)])
 def test_batch_normalization_of_one_image_is_refused(class_folders: Path, tmp_path: Path, sizes: tuple, capsys):
     """`small` normalizes a fully connected layer, for which torch needs two images."""

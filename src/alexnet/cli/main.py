@@ -31,7 +31,6 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
 )
 from alexnet.cli.app import app
 from alexnet.cli.errors import BROKEN_PIPE, failure
-from alexnet.errors import require
 
 __all__ = ["app", "main"]
 
@@ -42,10 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print_any_text()
     try:
         try:
-            # A script's empty variable would otherwise name the current folder.
-            given = sys.argv[1:] if arguments is None else arguments
-            require("" not in given, "an argument is empty", "check the script's variables, or leave the option out")
-            app(given, exit_on_error=False, print_error=False)
+            app(arguments, exit_on_error=False, print_error=False)
         finally:
             sys.stdout.flush()  # a closed pipe must raise here, where it is handled
     except BrokenPipeError:
