@@ -59,6 +59,14 @@ def test_an_image_in_two_classes_is_named_with_both(folder):
     assert "train/ash/00.png (ash) and train/birch/00.png (birch)" in findings["copies_across_classes"]
 
 
+def test_a_class_that_no_image_is_left_of_is_named(folder):
+    for file in (folder / "val/birch").iterdir():
+        file.write_bytes(b"<html>")
+    assert found(folder)["emptied_class"] == (
+        "val: no image of 1 class can be decoded, such as of birch; training refuses that; "
+        "repair or replace the images")
+
+
 def test_a_copy_in_the_same_class_and_split_is_the_least_of_the_findings(folder):
     for name in ("a", "b"):
         shutil.copy(folder / "train/ash/00.png", folder / f"train/ash/{name}.png")

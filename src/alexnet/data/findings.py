@@ -27,7 +27,7 @@ IMBALANCE = 10
 FEW_IMAGES = 10
 """Training images of a class below which a finding is made."""
 
-ORDER = ("broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
+ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
          "near_copies_across_classes", "suspicious_labels", "few_images", "imbalance", "small_images", "blank",
          "copies", "near_copies")
 """Kinds of findings, the most harmful first."""
@@ -85,7 +85,8 @@ def scan_findings(
     if duplicates:
         found += duplicate_findings(catalog, duplicates)
     if scan:
-        found += [*_small_findings(catalog, scan, side), *_blank_findings(catalog, scan)]
+        found += [*_emptied_findings(catalog, scan), *_small_findings(catalog, scan, side),
+                  *_blank_findings(catalog, scan)]
     return in_order(found)
 
 
@@ -131,6 +132,21 @@ def broken_findings(quarantined: Sequence[Quarantined], total: int) -> list[Find
     first = quarantined[0]
     return [Finding("broken", "", f"{_plural(len(quarantined), 'image')} of {total:,} cannot be decoded, such as "
                     f"{first.name} ({_reason(first)})", "replace or delete them; training leaves them out")]
+
+
+def _emptied_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
+    """Classes of which no image can be decoded, with which packing refuses the data: one finding for each split."""
+    decodable_N = np.ones(len(catalog), bool)
+    decodable_N[list(scan.broken)] = False
+    found, count = [], len(catalog.classes)
+    for number, split in enumerate(catalog.splits):
+        in_split_N = catalog.split_N == number
+        left = np.bincount(catalog.labels_N[in_split_N & decodable_N], minlength=count)
+        if len(emptied := np.flatnonzero((left == 0) & (class_counts(catalog, split) > 0))):
+            found.append(Finding(
+                "emptied_class", split, f"no image of {_plural(len(emptied), 'class', 'classes')} can be decoded, such "
+                f"as of {catalog.classes[emptied[0]]}; training refuses that", "repair or replace the images"))
+    return found
 
 
 def _reason(image: Quarantined) -> str:
@@ -202,8 +218,12 @@ def _across_classes(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: st
         return []
     rows = groups[0].rows
     other = next(row for row in rows if catalog.labels_N[row] != catalog.labels_N[rows[0]])
-    what = "look the same and have" if kind.startswith("near") else "are equal byte for byte and have"
-    return [Finding(kind, "", f"{_plural(len(groups), 'group')} of images {what} different classes, such as "
+    count = len(groups)
+    what = f"{_plural(count, 'image')} {'is' if count == 1 else 'are'} in more than one class, byte for byte"
+    if kind.startswith("near"):
+        what = f"{_plural(count, 'group')} of images that look the same {'is' if count == 1 else 'are'} in more than " \
+               "one class"
+    return [Finding(kind, "", f"{what}, such as "
                     f"{catalog.names_N[rows[0]]} ({catalog.classes[catalog.labels_N[rows[0]]]}) and "
                     f"{catalog.names_N[other]} ({catalog.classes[catalog.labels_N[other]]})",
                     "keep each image in the class that is right")]

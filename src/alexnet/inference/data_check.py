@@ -158,8 +158,8 @@ def _label_findings(labels: LabelCheck) -> list[Finding]:
     return [Finding(
         "suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, first of all "
         f"{first.name}, labeled {first.label} and predicted {first.predicted} ({first.probability:.0%})",
-        f"look at the first ones; the classifier disagrees with {labels.error:.0%} of all labels, and the less it "
-        "knows, the more of the later ones are right")]
+        f"look at the first ones; the check disagrees with {labels.error:.0%} of all labels; the more it does, "
+        "the more of the later ones are right")]
 
 
 def _broken(catalog: Catalog, found: Scan | None) -> tuple[Quarantined, ...]:

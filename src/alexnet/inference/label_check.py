@@ -1,10 +1,11 @@
 """Find images that are probably mislabeled: a trained network's features, and a classifier that never saw the image.
 
-The images are divided into folds by their content hashes, so copies are in one fold. For each fold, logistic regression
-on the network's features of the other folds predicts its classes. A temperature for each split calibrates the
-predictions, as features fit training images better than others. An image is a suspect if its likeliest class is not its
-label, and is predicted as confidently as that class is on average (confident learning, arXiv 1911.00068). The first
-suspects are those with the largest log-odds of the predicted class against the label.
+The images are divided into folds by their content hashes, so copies are in one fold. For each fold, two classifiers on
+the network's features of the other folds predict its classes: logistic regression, and a vote of the nearest images.
+Their log-probabilities are averaged. A temperature for each split calibrates them, as features fit training images
+better than others. An image is a suspect if its likeliest class is not its label, and is predicted as confidently as
+that class is on average (confident learning, arXiv 1911.00068). The first suspects are those with the largest log-odds
+of the predicted class against the label.
 
 The features themselves may have adapted to wrong labels of images that the network was trained on. So a wrong label
 that the network has memorized may be missed.
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from alexnet.data.catalog import Catalog
 from alexnet.data.content import contained
@@ -30,6 +31,7 @@ from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
 from alexnet.inference.calibration import softmax
+from alexnet.inference.logistic_regression import fit_logistic_regression
 from alexnet.inference.neighbors import split_features
 from alexnet.inference.predictor import Model
 
@@ -50,6 +52,13 @@ SuspectJson = TypedDict("SuspectJson", {
 CONFIDENT = 0.9
 """A prediction of this probability is confident in any case."""
 
+NEIGHBORS = 100
+"""Nearest images, weighted by exp(10 cosine). With `small` after one epoch on Imagenette, and 100 wrong labels among
+13,414, a tenth of these is found behind 39 right labels by logistic regression alone, and behind 15 with neighbors."""
+
+_BLOCK = 1_000
+"""Images whose neighbors are searched at once: 400 MB for 100,000 images."""
+
 TEMPERATURES = np.geomspace(0.25, 64.0, 65)
 
 
@@ -57,8 +66,6 @@ TEMPERATURES = np.geomspace(0.25, 64.0, 65)
 class Suspect:
     """An image whose label is probably wrong."""
 
-    row: int
-    """In the catalog of the packed images."""
     name: str
     split: str
     label: str
@@ -88,8 +95,6 @@ class LabelCheck:
     """Of the checked images, those that the network was trained on."""
     error: float
     """The fraction of the checked images whose likeliest class is not their label."""
-    catalog: Catalog
-    """The packed images, in whose rows the suspects are."""
 
     @property
     def method(self) -> str:
@@ -97,9 +102,10 @@ class LabelCheck:
         checked = f"{self.images:,}" if self.images == self.total else f"{self.images:,} of {self.total:,}"
         memorized = (f" The network was trained on {self.seen:,} of them; where it has memorized a wrong label, that "
                      "label may not be found." if self.seen else "")
-        return (f"{checked} images were checked by logistic regression on the network's features, in {FOLDS} folds: "
-                f"no image was predicted by a classifier that was fitted to it. It disagrees with {self.error:.1%} of "
-                f"the labels; suspects are those on which it is confident.{memorized}")
+        return (f"{checked} images were checked by logistic regression and nearest neighbors on the network's "
+                f"features, in {FOLDS} folds: no image was predicted by a classifier that was fitted to it. They "
+                f"disagree with {self.error:.1%} of the labels; suspects are those on which they are confident."
+                f"{memorized}")
 
 
 def check_labels(
@@ -128,7 +134,7 @@ def check_labels(
         tuple(_suspect(catalog, int(rows[index]), probabilities_NK[index])
               for index in rank_suspects(probabilities_NK, labels_N)),
         len(rows), len(catalog), int(contained(content_N, model.seen.trained).sum()),
-        float((probabilities_NK.argmax(1) != labels_N).mean()), catalog)
+        float((probabilities_NK.argmax(1) != labels_N).mean()))
 
 
 def _features(
@@ -155,7 +161,7 @@ def _features(
 
 def _suspect(catalog: Catalog, row: int, probabilities_K: NDArray[np.float64]) -> Suspect:
     predicted, label = int(probabilities_K.argmax()), int(catalog.labels_N[row])
-    return Suspect(row, catalog.names_N[row], catalog.locate(row)[0], catalog.classes[label],
+    return Suspect(catalog.names_N[row], catalog.locate(row)[0], catalog.classes[label],
                    catalog.classes[predicted], float(probabilities_K[predicted]), float(probabilities_K[label]))
 
 
@@ -180,7 +186,7 @@ def rank_suspects(probabilities_NK: NDArray[np.float64], labels_N: NDArray[np.in
 def out_of_fold_logits(
     features_ND: NDArray[np.float32], labels_N: NDArray[np.int64], content_N: NDArray[np.uint64], classes: int,
 ) -> NDArray[np.float32]:
-    """The logits of each image, by a classifier that was fitted to the other folds: float32 [N, K].
+    """The logits of each image, by classifiers that were fitted to the other folds: float32 [N, K].
 
     Args:
         features_ND: features of the images.
@@ -200,7 +206,8 @@ def out_of_fold_logits(
             losses = {each: cross_entropy(_fit(*outside, classes, each)(inputs_ND[inside]), labels[inside]).item()
                       for each in WEIGHT_DECAYS}
             decay = min(losses, key=losses.__getitem__)
-        logits_NK[inside] = _fit(*outside, classes, decay)(inputs_ND[inside])
+        fitted = _fit(*outside, classes, decay)(inputs_ND[inside]).log_softmax(1)
+        logits_NK[inside] = (fitted + _neighbor_log_probabilities(inputs_ND[inside], *outside, classes)) / 2
     return logits_NK.numpy()
 
 
@@ -233,18 +240,18 @@ def _principal_components(features_ND: Tensor) -> Tensor:
 
 
 def _fit(inputs_ND: Tensor, labels_N: Tensor, classes: int, weight_decay: float) -> Callable[[Tensor], Tensor]:
-    """Multinomial logistic regression by L-BFGS; the loss is mean log loss + weight_decay / 2 * |weights|^2."""
-    weights = torch.zeros(inputs_ND.shape[1], classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=50, line_search_fn="strong_wolfe")
+    """Fit logistic regression: inputs -> logits."""
+    weight_KD, bias_K = fit_logistic_regression(inputs_ND, labels_N, classes, weight_decay, iterations=50)
+    return lambda inputs: inputs @ weight_KD.T + bias_K
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = cross_entropy(inputs_ND @ weights + bias, labels_N) + weight_decay / 2 * weights.square().sum()
-        value.backward()
-        return value
 
-    with torch.enable_grad():
-        optimizer.step(loss)
-    fitted, offset = weights.detach(), bias.detach()
-    return lambda inputs: inputs @ fitted + offset
+def _neighbor_log_probabilities(queries_QD: Tensor, inputs_ND: Tensor, labels_N: Tensor, classes: int) -> Tensor:
+    """The log-frequencies of classes among the NEIGHBORS nearest of the inputs, by cosine, smoothed: [Q, K]."""
+    one_hot_NK, references_ND = one_hot(labels_N, classes).float(), normalize(inputs_ND)
+    blocks = []
+    for queries in normalize(queries_QD).split(_BLOCK):
+        cosines, indices = (queries @ references_ND.T).topk(min(NEIGHBORS, len(references_ND)))
+        votes_QK = ((10 * cosines).exp()[..., None] * one_hot_NK[indices]).sum(1)
+        votes_QK += 0.002 * votes_QK.sum(1, keepdim=True)
+        blocks.append((votes_QK / votes_QK.sum(1, keepdim=True)).log())
+    return torch.cat(blocks)

@@ -69,7 +69,7 @@ def _sections(check: DataCheck) -> Iterator[PageSection]:
     if check.duplicates:
         yield from _copies(check.catalog, check.duplicates, across=True)
     if check.labels and check.labels.suspects:
-        yield _suspects(check.labels)
+        yield _suspects(check.catalog, check.labels)
     if check.duplicates:
         yield from _copies(check.catalog, check.duplicates, across=False)
     if check.scan and len(check.scan.blank):
@@ -110,9 +110,10 @@ def _copy_group(catalog: Catalog, group: DuplicateGroup) -> PageGroup:
     return PageGroup(f"and {more:,} more" if more > 0 else "", _images(catalog, [*first, *rest][:GROUP_IMAGES]))
 
 
-def _suspects(labels: LabelCheck) -> PageSection:
+def _suspects(catalog: Catalog, labels: LabelCheck) -> PageSection:
     shown = labels.suspects[:SUSPECTS_SHOWN]
-    images = [PageImage(_thumbnail(labels.catalog, each.row), printable(each.name),
+    rows = {name: row for row, name in enumerate(catalog.names_N)}  # originals are larger than packed images
+    images = [PageImage(_thumbnail(catalog, rows[each.name]), printable(each.name),
                         f"{rank}. labeled {printable(each.label)} ({each.label_probability:.0%}), predicted "
                         f"{printable(each.predicted)} ({each.probability:.0%})") for rank, each in enumerate(shown, 1)]
     return PageSection("Suspicious labels", f"{_shown(len(labels.suspects), SUSPECTS_SHOWN, 'image')} The most "
