@@ -50,7 +50,7 @@ def test_compare_says_in_words_what_the_test_says(run, other, class_folders, cap
     assert "after Holm's correction for 3 tests" in printed
     assert "no difference is shown: +0.0 points" in printed
     assert "measured: all 44 images, none seen in training" in printed
-    assert "points or more in 4 of 5 such tests" in printed
+    assert "points or more is found in 4 of 5 such tests" in printed
 
 
 def test_the_data_is_that_of_the_first_run_by_default(run, capsys):

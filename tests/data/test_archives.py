@@ -1,6 +1,7 @@
 """Zip and tar archives of any layout are read in place; damaged, encrypted, unsafe and huge ones are refused."""
 
 import io
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -101,6 +102,13 @@ def test_a_compressed_tar_is_decompressed_once(tmp_path: Path, cache: Path, monk
     before = open_dataset(archive).fingerprint()
     assert [path.suffix for path in (cache / "decompressed").iterdir()] == [".tar"]
     monkeypatch.setattr(decompression, "_decompress", lambda *arguments: pytest.fail("it was decompressed again"))
+    assert open_dataset(archive).fingerprint() == before
+
+
+def test_a_compressed_tar_is_the_same_data_after_the_cache_was_emptied(tmp_path: Path, cache: Path):
+    archive = make(tmp_path / "flowers.tar.gz", FILES)
+    before = open_dataset(archive).fingerprint()
+    shutil.rmtree(cache)
     assert open_dataset(archive).fingerprint() == before
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -91,6 +92,8 @@ def test_unknown_names_and_unrecorded_training_images_stay_so(to, tmp_path, caps
     assert "no class names, because they are unknown" in printed
     assert "those of somebody's weights are not recorded" in printed
     assert not out.with_suffix(".classes.txt").exists()
+    if to == "safetensors":
+        assert "for 12 classes: their names are unknown." in (out / "README.md").read_text()
     named = open_weights(out, NUMBERED)
     assert (named.classes, named.class_names_known, named.notes) == (NUMBERED, True, ())
 
@@ -128,6 +131,15 @@ def test_a_file_of_other_names_beside_a_pth_is_not_overwritten(tmp_path, capsys)
     assert (tmp_path / "net.classes.txt").read_text() == "mine\n"
 
 
+def test_given_names_that_contradict_an_exported_file_are_said_or_refused(tmp_path):
+    out, _ = export_and_import(torchvision_at_63(), "torchvision", tmp_path)
+    assert open_weights(out, NUMBERED).notes == ()
+    (note,) = open_weights(out, tuple("abcdefghijkl")).notes
+    assert note == "the given class names replace those that came with the weights ('0', ...)"
+    with pytest.raises(ValueError, match="in another order"):
+        open_weights(out, sorted(NUMBERED, key=int))
+
+
 def test_names_that_are_not_utf_8_are_exported_and_come_back(tmp_path):
     """A folder's name on a disk may be in Latin-1; Python holds its bytes as lone surrogates."""
     name = b"b\xe4r".decode("utf-8", "surrogateescape")
@@ -153,6 +165,13 @@ def test_a_damaged_file_is_refused_or_read_with_the_right_weights(to, tmp_path):
         out.write_bytes(data[: generator.randrange(len(data))])
         with pytest.raises(ValueError, match=f"{out}"):
             open_weights(out)
+
+
+def test_without_the_package_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match=r"reading ONNX needs onnx; pip install 'alexnet\[export\]'"):
+        open_weights(tmp_path / "net.onnx")
 
 
 def test_onnx_files_of_others_are_refused_with_the_remedy(tmp_path):

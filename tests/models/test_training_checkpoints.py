@@ -131,6 +131,13 @@ def test_class_names_in_the_options_of_a_script_are_read(net, folder, tmp_path):
     assert open_weights(write({"model": net.state_dict(), folder: held}, tmp_path / "net.pth")).classes == TREES
 
 
+def test_wordnet_ids_of_imagenets_folders_get_their_names(net, tmp_path):
+    wnids = ["n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042"]
+    content = {"model": net.state_dict(), "class_to_idx": {name: index for index, name in enumerate(wnids)}}
+    assert open_weights(write(content, tmp_path / "net.pth")).classes == (
+        "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck")
+
+
 def test_numbered_folders_keep_the_order_of_their_names_as_texts(net, tmp_path):
     content = {"model": net.state_dict(), "class_to_idx": {name: index for index, name in enumerate(NUMBERED)}}
     assert open_weights(write(content, tmp_path / "net.pth")).classes == NUMBERED
@@ -179,7 +186,11 @@ def test_names_that_transformers_invents_are_no_class_names(net, tmp_path):
 
 def test_given_names_override_those_of_a_file(net, tmp_path):
     path = write({"model": net.state_dict(), "classes": TREES}, tmp_path / "net.pth")
-    assert open_weights(path, NUMBERED).classes == NUMBERED
+    saved = open_weights(path, NUMBERED)
+    assert saved.classes == NUMBERED
+    assert "the given class names replace those that came with the weights ('ash', ...)" in saved.notes
+    with pytest.raises(ValueError, match=r"came with the weights, in another order \(output 0 is 'ash'\)"):
+        open_weights(path, TREES[::-1])
     with pytest.raises(ValueError, match="2 names of classes were given, and the network has 7 outputs"):
         open_weights(path, ["a", "b"])
 

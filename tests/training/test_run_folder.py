@@ -94,7 +94,8 @@ def test_a_run_that_diverged_without_a_checkpoint_is_not_called_resumable(packed
 
 def test_a_run_that_diverged_later_names_its_checkpoint(packed, tiny, tmp_path):
     out = tmp_path / "run"
-    assert f"({out / 'last'} is of step 3, before that)" in str(diverge(packed, tiny, out, 4))
+    assert f"({out / 'last'} is of step 3, before that; another learning rate needs another --out)" in str(
+        diverge(packed, tiny, out, 4))
     assert checkpoint.load(out / "last").training["step"] == 3
 
 

@@ -180,8 +180,6 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
             "v <- m v + decay w + g; w <- w - eps v" + (", Nesterov's form" if recipe.nesterov else ""))
     conv1 = " and ".join([*([f"at most 1e-5 from epoch {recipe.conv1_slow_epoch}"] if recipe.conv1_slow_epoch else []),
                           *([f"0 from epoch {recipe.conv1_stop_epoch}"] if recipe.conv1_stop_epoch else [])])
-    if recipe.optimizer == "lbfgs":
-        rule = "L-BFGS on the output layer, on fixed features"
     training = {
         "epochs": str(recipe.epochs), "batch size": str(recipe.batch_size),
         "learning rate": f"{recipe.learning_rate:g}", "schedule": _schedule(recipe),
@@ -199,6 +197,10 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
         if recipe.early_stop_epochs else "none",
         "frozen layers": recipe.freeze or "none",
     }
+    if recipe.optimizer == "lbfgs":
+        training |= {"update rule": "L-BFGS on the output layer, on fixed features", "learning rate": "by line search",
+                     "schedule": "one pass", "momentum": "none", "batch size": "all images",
+                     "weight decay": f"{recipe.weight_decay or 'chosen on held-out images'}, without biases"}
     crops = {"window": "at a random position", "center": "the center",
              "resized": f"a random {recipe.crop_area[0]:g} to {recipe.crop_area[1]:g} of the area, rescaled"}
     views = {"crop": crops[recipe.crop], "mirrored": "half of the images" if recipe.mirror else "none",

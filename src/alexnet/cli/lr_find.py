@@ -25,14 +25,12 @@ from alexnet.cli.app import (
     app,
     check_output,
 )
+from alexnet.cli.render_training import sweep_table
 from alexnet.errors import require
 
 if TYPE_CHECKING:  # these import torch
     from alexnet.training.request import TrainRequest
     from alexnet.training.trainer import Trainer
-
-ROWS = 12
-"""Rows of the printed table."""
 
 
 @app.command(name="lr-find", group=TRAIN_AND_EVALUATE, sort_key=2)
@@ -84,18 +82,7 @@ def lr_find(
         measured = sweep(trainer, low, high, steps, on_progress=bar)
     for finding in measured.findings:
         say(f"warning: {finding}")
-    if json_:
-        print(json.dumps(asdict(measured), indent=2))
-    else:
-        rows = range(0, len(measured.rates), max(1, len(measured.rates) // ROWS))
-        print(f"{'learning rate':>13}  {'loss':>8}")
-        for step in [*rows[:-1], len(measured.rates) - 1]:
-            print(f"{measured.rates[step]:13.2e}  {measured.smoothed[step]:8.3f}")
-        print(f"the loss {'diverged at' if measured.diverged else 'was followed up to'} {measured.rates[-1]:.2g}, "
-              f"and was lowest at {measured.lowest:.2g}")
-        if measured.suggestion is not None:
-            print(f"suggested learning rate: {measured.suggestion:.2g}   (train with --lr {measured.suggestion:.2g}; "
-                  f"the recipe {trainer.spec.recipe.name} has {trainer.spec.recipe.learning_rate:g})")
+    print(json.dumps(asdict(measured), indent=2) if json_ else sweep_table(measured, trainer.spec.recipe))
     if out is not None:
         from alexnet.reproduce.figures.rate_sweep import rate_sweep
         from alexnet.reproduce.figures.style import save_figure

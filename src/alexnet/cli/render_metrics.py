@@ -164,5 +164,5 @@ def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iter
                f"{low:+.1f} to {high:+.1f}; {counts}; McNemar's exact test: {p_value})")
     needed = "" if test.significant or test.images_needed is None or test.images_needed <= test.images else (
         f"; to show the measured one takes about {test.images_needed:,}")
-    yield (f"{test.images:,} images show a difference of {100 * test.detectable:.1f} points or more in 4 of 5 such "
-           f"tests{needed}.")
+    yield (f"On {test.images:,} images, a difference of {100 * test.detectable:.1f} points or more is found in 4 of 5 "
+           f"such tests{needed}.")

@@ -42,7 +42,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         listed = names_in_order(tree)
         require(listed is not None, f"{path} is neither a list of names nor a mapping between names and the indices "
                 "0, 1, 2, ...", _ONE_A_LINE)
-        names = _without_wnids(listed or ())
+        names = readable_names(listed or ())
     require_distinct(names, f"{path}: ")
     return names
 
@@ -135,11 +135,11 @@ def _parse_tree(text: str) -> object:
 def _names_of_lines(lines: Sequence[str], path: Path) -> tuple[str, ...]:
     require(all(lines), f"{path}: line {[*lines, ''].index('') + 1} is empty", _ONE_A_LINE)
     numbered = [re.fullmatch(rf"{index}(?:[\s,:]+)(.+)", line) for index, line in enumerate(lines)]
-    return _without_wnids([match[1] if match else line for match, line in zip(numbered, lines, strict=True)]
+    return readable_names([match[1] if match else line for match, line in zip(numbered, lines, strict=True)]
                           if all(numbered) else lines)
 
 
-def _without_wnids(lines: Sequence[str]) -> tuple[str, ...]:
+def readable_names(lines: Sequence[str]) -> tuple[str, ...]:
     """The readable name of each line, if all of them begin with WordNet IDs; else the lines."""
     matches = [_WNID_LINE.fullmatch(line) for line in lines]
     wnids = [match[1] for match in matches if match]

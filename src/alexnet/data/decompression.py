@@ -6,6 +6,7 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import os
 import shutil
 import tarfile
 import zlib
@@ -115,6 +116,8 @@ def _decompress(path: Path, dest: Path, on_progress: Callable[[int, int], object
             if file.tell() < compressed_bytes:
                 on_progress(file.tell(), compressed_bytes)
     on_progress(compressed_bytes, compressed_bytes)
+    # The time is in the data set's fingerprint, which should not change when the cache is emptied and filled again.
+    os.utime(dest, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
 
 
 def _read_block(path: Path, stream: IO[bytes]) -> bytes:

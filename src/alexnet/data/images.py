@@ -2,7 +2,8 @@
 
 Training, evaluation and serving decode alike: the first frame, rotated as its EXIF orientation says, transparency
 composited over white, grays and palettes converted to RGB, color profiles not applied (Caffe and torchvision ignore
-them too). An image that cannot be decoded completely raises BadImage. All functions are safe to call from many threads.
+them too). An image that cannot be decoded completely, or whose values can be read in two ways (sample_depth.py,
+color_checks.py), raises BadImage. All functions are safe to call from many threads.
 """
 
 from __future__ import annotations

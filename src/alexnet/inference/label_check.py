@@ -31,6 +31,7 @@ from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
 from alexnet.inference.calibration import softmax
+from alexnet.inference.logistic_regression import fit_logistic_regression
 from alexnet.inference.neighbors import split_features
 from alexnet.inference.predictor import Model
 
@@ -239,21 +240,9 @@ def _principal_components(features_ND: Tensor) -> Tensor:
 
 
 def _fit(inputs_ND: Tensor, labels_N: Tensor, classes: int, weight_decay: float) -> Callable[[Tensor], Tensor]:
-    """Multinomial logistic regression by L-BFGS; the loss is mean log loss + weight_decay / 2 * |weights|^2."""
-    weights = torch.zeros(inputs_ND.shape[1], classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=50, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = cross_entropy(inputs_ND @ weights + bias, labels_N) + weight_decay / 2 * weights.square().sum()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    fitted, offset = weights.detach(), bias.detach()
-    return lambda inputs: inputs @ fitted + offset
+    """Fit logistic regression: inputs -> logits."""
+    weight_KD, bias_K = fit_logistic_regression(inputs_ND, labels_N, classes, weight_decay, iterations=50)
+    return lambda inputs: inputs @ weight_KD.T + bias_K
 
 
 def _neighbor_log_probabilities(queries_QD: Tensor, inputs_ND: Tensor, labels_N: Tensor, classes: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from alexnet.data.loader import batches
 from alexnet.errors import require
+from alexnet.inference.logistic_regression import fit_logistic_regression
 from alexnet.models.provenance import HeadFit
 from alexnet.training.trainer import Requests, Trainer
 
@@ -29,9 +30,6 @@ UNCHOSEN = 0.01
 
 HELD_OUT = 5
 """Of each class, one training image in so many is held out to choose the weight decay."""
-
-ITERATIONS = 200
-"""L-BFGS steps, at most."""
 
 LARGEST_BYTES = 8e9
 """Most memory for the features."""
@@ -149,36 +147,14 @@ def fit_output(
         weight_decay = UNCHOSEN
         if held_V.any():
             losses: dict[float, float] = {}
-            fitted = _zeros(classes, features_VD.shape[1])
+            fitted = None
             for decay in WEIGHT_DECAYS:  # each starts where the one before ended
-                fitted = _minimize(standard_VD[~held_V], labels_V[~held_V], decay, *fitted)
+                fitted = fit_logistic_regression(
+                    standard_VD[~held_V], labels_V[~held_V], classes, decay, start=fitted)
                 logits = standard_VD[held_V] @ fitted[0].T + fitted[1]
                 losses[decay] = F.cross_entropy(logits, labels_V[held_V]).item()
                 errors[f"{decay:g}"] = (logits.argmax(1) != labels_V[held_V]).float().mean().item()
             weight_decay = min(losses, key=lambda decay: losses[decay])
-    weight_KD, bias_K = _minimize(standard_VD, labels_V, weight_decay, *_zeros(classes, features_VD.shape[1]))
+    weight_KD, bias_K = fit_logistic_regression(standard_VD, labels_V, classes, weight_decay)
     weight_KD = weight_KD / std_D
     return OutputFit(weight_KD, bias_K - weight_KD @ mean_D, weight_decay, errors)
-
-
-def _zeros(classes: int, features: int) -> tuple[Tensor, Tensor]:
-    return torch.zeros(classes, features), torch.zeros(classes)
-
-
-def _minimize(
-    features_VD: Tensor, labels_V: Tensor, weight_decay: float, weight_KD: Tensor, bias_K: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Minimize the mean cross-entropy plus weight_decay / 2 times the weights' sum of squares, by L-BFGS."""
-    weight_KD, bias_K = weight_KD.clone().requires_grad_(), bias_K.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([weight_KD, bias_K], max_iter=ITERATIONS, tolerance_grad=1e-6, tolerance_change=1e-9,
-                                  line_search_fn="strong_wolfe")
-
-    def objective() -> float:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(features_VD @ weight_KD.T + bias_K, labels_V) + (
-            weight_decay / 2 * weight_KD.square().sum())
-        loss.backward()
-        return loss.item()
-
-    optimizer.step(objective)
-    return weight_KD.detach(), bias_K.detach()

@@ -106,7 +106,8 @@ class Diverged(UserError):
         more = f" and {len(images) - 3} more, all of them in {log}" if len(images) > 3 else ""
         named = f"; the images were {', '.join(images[:3])}{more}" if images else ""
         saved = (f"no checkpoint was written, so {log.parent} cannot be resumed" if saved_step is None else
-                 f"{log.parent / 'last'} is of step {saved_step:,}, before that")
+                 f"{log.parent / 'last'} is of step {saved_step:,}, before that; another learning rate "
+                 "needs another --out")
         super().__init__(f"{finding.problem} ({saved})", finding.remedy + named)
         self.finding, self.images, self.log, self.saved_step = finding, list(images), log, saved_step
 

@@ -1,6 +1,7 @@
 """Parquet files as Hugging Face's datasets writes them, made here with pyarrow alone."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def test_shards_of_three_splits_with_class_names_from_the_metadata(tmp_path: Pat
                                           ("birch", jpeg(30))]
     assert contents(dataset, "val") == [("birch", jpeg(50))]
     assert contents(dataset, "test") == [("ash", jpeg(60))]
+    assert dataset.notes[0].endswith("labeled by column 'label' of 4 Parquet files; ignored: nothing")
     assert dataset.splits["train"][0].pixels().shape == (10, 12, 3)
 
 
@@ -87,6 +89,8 @@ def test_the_images_are_copied_once_and_read_from_the_cache(tmp_path: Path, cach
     assert len(copies) == 1
     assert open_dataset(tmp_path / "trees.parquet").fingerprint() == first
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.tar")} == copies
+    shutil.rmtree(cache)
+    assert open_dataset(tmp_path / "trees.parquet").fingerprint() == first
 
 
 @pytest.mark.parametrize(("change", "problem"), [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -74,17 +75,17 @@ def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, s
                 "name a folder with the files of one data set")
     tree = _ParquetImages(TarTree(_copied(root, files, first.image), root / files[0] if len(files) == 1 else root),
                           name)
-    images, unlabeled = [], []
+    images, unlabeled, stored = [], [], set(tree.files)
     for index, file in enumerate(files):
         for row, label in enumerate(_label_cells(root / file, first)):
             member = _member(index, row)
-            if label and member in tree.files:
+            if label and member in stored:
                 images.append(LabeledImage(member, label, split_of_parquet(file)))
             else:
                 unlabeled.append(f"row {row} of {file}")
     labeled_by = f"column {first.label!r} of {len(files):,} Parquet file{'s' * (len(files) != 1)}"
     notes = left_out(unlabeled, "row", "without an image or a label")
-    return make_dataset(tree, images, labeled_by, held_out, seed, notes)
+    return make_dataset(tree, images, labeled_by, held_out, seed, notes, used=stored)
 
 
 def split_of_parquet(file: str) -> str:
@@ -222,3 +223,5 @@ def _copy(root: Path, files: Sequence[str], column: str, dest: Path) -> None:
                     tar.addfile(member, io.BytesIO(data))
                 done += 1
                 bar(done, total)
+    newest = max((root / file).stat().st_mtime_ns for file in files)
+    os.utime(dest, ns=(newest, newest))  # so that the fingerprint survives an emptied cache

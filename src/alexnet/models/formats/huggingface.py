@@ -103,12 +103,13 @@ def model_card(saved: Checkpoint, name: str) -> str:
     """The README.md of a model on the hub: metadata, classes, input, measured errors, provenance, limits."""
     arch, classes = saved.arch, [*map(printable, saved.classes)]
     more = f" and {len(classes) - 8:,} others" if len(classes) > 8 else ""
+    named = f"{', '.join(classes[:8])}{more}" if saved.class_names_known else "their names are unknown"
     lines = [
         # JSON is valid YAML, so the metadata needs no quoting rules.
         "---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in _metadata(saved, name).items()),
         "---", "",
         f"# {name}", "",
-        f"AlexNet in the form `{arch.name}`, for {len(classes):,} classes: {', '.join(classes[:8])}{more}.", "",
+        f"AlexNet in the form `{arch.name}`, for {len(classes):,} classes: {named}.", "",
         "```python", "import alexnet", "", f'model = alexnet.load("{name}")          # this folder',
         'print(model.predict("photo.jpg")[0])', "```", "",
         _input(saved), "",

@@ -93,8 +93,26 @@ def assumed_names(outputs: int, names: Sequence[str] | None) -> list[str]:
 
 
 def rename_classes(saved: Checkpoint, names: Sequence[str]) -> Checkpoint:
-    """The checkpoint with these class names. Raises as `name_outputs`."""
-    return replace(saved, **name_outputs(saved.arch.classes, names))
+    """The checkpoint with these class names. Raises as `name_outputs` and `replacement_notes`."""
+    given = name_outputs(saved.arch.classes, names)
+    notes = replacement_notes(saved.classes, given["classes"]) if saved.class_names_known else []
+    provenance = saved.provenance
+    if notes:
+        provenance = {**provenance, "assumed": [*provenance.get("assumed", ()), *notes]}
+    return replace(saved, provenance=provenance, **given)
+
+
+def replacement_notes(own: Sequence[str], given: Sequence[str]) -> list[str]:
+    """A sentence for the user if given class names replace other ones that came with the weights.
+
+    Raises:
+        UserError: they are the same names in another order, which would count right answers as wrong.
+    """
+    if list(own) == list(given):
+        return []
+    require(sorted(own) != sorted(given), "the given class names are those that came with the weights, in another "
+            f"order (output 0 is {own[0]!r})", "leave out --classes")
+    return [f"the given class names replace those that came with the weights ({own[0]!r}, ...)"]
 
 
 def structure(arch: Arch) -> Arch:

@@ -21,7 +21,14 @@ from alexnet.errors import UserError, require
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import METADATA_KEY, restore, to_text
-from alexnet.models.formats.state_dict import assumed_names, check_state_dict, name_outputs, structure
+from alexnet.models.formats.state_dict import (
+    assumed_names,
+    check_state_dict,
+    name_outputs,
+    rename_classes,
+    replacement_notes,
+    structure,
+)
 from alexnet.models.formats.training_checkpoint import (
     find_class_names,
     find_image_size,
@@ -73,7 +80,7 @@ def read_torchvision(
     if found.metadata is not None:
         require(size is None, f"{path} says the size of its input", "leave out --side and --crop")
         saved = restore(found.metadata, found.state, path)
-        return replace(saved, **name_outputs(saved.arch.classes, classes)) if classes else saved
+        return rename_classes(saved, classes) if classes else saved
     state = found.state
     last = state.get("classifier.6.weight")
     if last is None or last.ndim == 0:
@@ -82,7 +89,10 @@ def read_torchvision(
                         f"it is not a state dict of torchvision's alexnet{begins}")
     arch = replace(TORCHVISION, classes=max(2, len(last)))
     weights, provenance = check_state_dict(state, arch, path), file_provenance("torchvision", path)
-    names, notes = find_class_names(found, path, arch.classes) if classes is None else (tuple(classes), [])
+    names, notes = find_class_names(found, path, arch.classes)
+    if classes is not None:
+        notes = replacement_notes(names, classes) if names else []
+        names = tuple(classes)
     official = provenance["sha256"].startswith(OFFICIAL_DIGESTS)
     require(not (official and size), f"{path} is torchvision's, whose input is known", "leave out --side and --crop")
     if not official:

@@ -14,7 +14,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from alexnet.data.class_names import names_in_order, read_class_names
+from alexnet.data.class_names import names_in_order, read_class_names, readable_names
 from alexnet.errors import UserError, require
 from alexnet.models.formats.metadata import METADATA_KEY
 from alexnet.models.formats.torch_files import StandIn, read_torch_file
@@ -145,7 +145,7 @@ def find_class_names(found: FoundWeights, path: Path, outputs: int) -> tuple[tup
         elif len(set(names)) < outputs:
             notes.append(f"{where} is not used: it has a class name twice")
         else:
-            fitting[where] = names
+            fitting[where] = readable_names(names)
     if not fitting:
         return None, notes
     (first, names), *others = fitting.items()

@@ -102,6 +102,7 @@ def _environment(run: RunData) -> dict[str, object]:
         "fine-tuned from": f"{init['arch']} with {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}"
         if init else None,
         "class weights": _class_weights(run),
+        "fold": "{} of {}, whose images are the validation set".format(*data["fold"]) if "fold" in data else None,
         "data": data["source"], "data fingerprint": str(data.get("fingerprint", ""))[:12],
     }
     return {key: value for key, value in environment.items() if value not in (None, "")}
