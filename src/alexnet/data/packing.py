@@ -294,7 +294,8 @@ def _require_all_classes(
     example = next(image for image in quarantined if image.name in names)
     others = f" and of {len(lost) - 1} other classes" if len(lost) > 1 else ""
     raise UserError(f"no {split} image of class {dataset.classes[lost[0]]!r}{others} could be decoded, such as "
-                    f"{example.name} ({example.reason})", "repair the images, or " + ("remove the class" if split == "train" else "delete them"))
+                    f"{example.name} ({example.reason})",
+                    "repair the images, or " + ("remove the class" if split == "train" else "delete them"))
 
 
 def _software_versions() -> Mapping[str, str]:
