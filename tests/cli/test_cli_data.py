@@ -68,6 +68,24 @@ def test_check_says_first_what_needs_attention(different, capsys):
             "train/ash/00.png") in text
     assert "sizes: median 40 x 40, smallest 40 x 40, largest 40 x 40 pixels formats: 32 PNG" in text
     assert "labels were not checked: that takes a trained network, --run RUN" in text
+    assert alexnet("check", different, "--side", 32, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["duplicates"] == [{"kind": "exact", "images": [
+        {"name": "train/ash/00.png", "split": "train", "class": "ash"},
+        {"name": "val/ash/copy.png", "split": "val", "class": "ash"}]}]
+    assert [image["name"] for image in found["broken"]] == ["train/birch/07.png"]
+    assert [finding["kind"] for finding in found["findings"]] == ["broken", "copies_across_splits"]
+
+
+def test_check_shows_the_largest_and_the_smallest_of_many_classes(tmp_path, capsys):
+    for label in range(30):
+        for number in range(3 + label):
+            write_smooth_image(tmp_path / "images" / f"class {label}" / f"{number}.png", 100 * label + number, side=8)
+    assert alexnet("check", tmp_path / "images", "--quick") == 0
+    printed = capsys.readouterr().out
+    assert "  ... 6 more, which --json lists ..." in printed
+    rows = [line.split("  ")[1] for line in printed.splitlines() if line.startswith("  class ")]
+    assert [rows[0], rows[1], rows[-1], len(rows)] == ["class", "class 29", "class 0", 25]
 
 
 def test_check_of_good_images_says_that_nothing_needs_attention(different, capsys):

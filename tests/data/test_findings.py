@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.data import images
 from alexnet.data.catalog import Catalog
 from alexnet.data.duplicates import find_duplicates
 from alexnet.data.findings import baseline, pack_findings, scan_findings
@@ -161,6 +162,15 @@ def test_a_second_scan_reads_the_cache_and_a_changed_folder_is_scanned_again(fol
         np.testing.assert_array_equal(getattr(again, field), getattr(first, field))
     write_smooth_image(folder / "train/ash/new.png", 77)
     assert len(scan(Catalog(open_dataset(folder))).content_N) == len(first.content_N) + 1
+
+
+def test_images_that_can_be_decoded_since_the_scan_are_scanned_again(folder, monkeypatch):
+    """As after the installation of a decoder, such as that of HEIC."""
+    decode = images.decode
+    with monkeypatch.context() as without_decoder:
+        without_decoder.setattr(images, "decode", lambda data, name: decode(b"", name))
+        assert len(scan(Catalog(open_dataset(folder))).broken) == 32
+    assert scan(Catalog(open_dataset(folder))).broken == {}
 
 
 def test_a_damaged_cache_file_is_written_again(folder, tmp_path):

@@ -94,3 +94,14 @@ def test_the_search_is_bounded_where_all_images_look_alike(monkeypatch):
     found, complete = near_duplicate_groups(np.full(100, 7, np.uint64), rng.integers(0, 256, (100, 16, 16), np.uint8))
     assert not complete
     assert found.tolist() == list(range(100))
+
+
+def test_planted_copies_are_found_among_100_000_images():
+    rng = np.random.default_rng(3)
+    hashes = rng.integers(1, 2**63, 100_000, np.uint64)
+    originals, copies = np.arange(50), np.arange(99_950, 100_000)
+    hashes[copies] = hashes[originals] ^ np.uint64(0b111111)  # six bits in one band
+    found, complete = near_duplicate_groups(hashes, np.ones((100_000, 1, 1), np.uint8) * np.eye(16, dtype=np.uint8))
+    assert complete
+    np.testing.assert_array_equal(np.flatnonzero(found != np.arange(100_000)), copies)
+    np.testing.assert_array_equal(found[copies], originals)

@@ -28,3 +28,9 @@ def test_the_summary_of_a_pack_has_the_images_that_could_be_decoded(tmp_path: Pa
     summary = check(pack(open_dataset(folder), tmp_path / "packed", side=8).path)
     assert summary.images["train"] == {"ash": 9, "birch": 10, "cedar": 10}
     assert summary.images["val"] == {"ash": 1, "birch": 1}
+
+
+def test_what_is_not_used_is_in_the_json(tmp_path: Path):
+    folder = trees(tmp_path / "images", count=10)
+    (folder / "notes.txt").write_text("taken in May")
+    assert check(folder).to_json()["ignored"] == [{"path": "./", "reason": ".txt", "count": 1}]

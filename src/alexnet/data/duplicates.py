@@ -6,7 +6,6 @@ Shapes: N images, in the rows of `catalog.Catalog`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -95,12 +94,11 @@ def _groups(catalog: Catalog, kind: Kind, groups_N: NDArray[np.int64]) -> list[D
     order = np.argsort(groups_N, kind="stable")
     bounds = np.flatnonzero(np.diff(groups_N[order], prepend=-1, append=-1))
     splits, found = list(catalog.splits), []
-    for begin, end in pairwise(bounds):
-        if end - begin > 1:
-            rows = order[begin:end]
-            found.append(DuplicateGroup(
-                kind, tuple(rows.tolist()), tuple(splits[split] for split in np.unique(catalog.split_N[rows])),
-                tuple(catalog.classes[label] for label in np.unique(catalog.labels_N[rows]))))
+    for group in np.flatnonzero(np.diff(bounds) > 1):
+        rows = order[bounds[group] : bounds[group + 1]]
+        found.append(DuplicateGroup(
+            kind, tuple(rows.tolist()), tuple(splits[split] for split in np.unique(catalog.split_N[rows])),
+            tuple(catalog.classes[label] for label in np.unique(catalog.labels_N[rows]))))
     return found
 
 

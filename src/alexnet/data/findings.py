@@ -118,7 +118,8 @@ def count_findings(catalog: Catalog) -> list[Finding]:
             "imbalance", "", f"{catalog.classes[largest]} has {counts[largest]:,} {split} images and "
             f"{catalog.classes[smallest]} {counts[smallest]:,}, {ratio:,.0f} times fewer; always answering "
             f"{catalog.classes[largest]} errs in {baseline(catalog).largest_class_error:.1%}",
-            "compare errors class by class, and with that error"))
+            "see errors class by class with evaluate --per-class; --recipe modern can weigh classes by "
+            "--set recipe.class_weights=auto"))
     return found
 
 

@@ -85,8 +85,9 @@ def scan(
         on_progress: called with the number of images done, and of all.
     """
     file = cache_folder() / "scans" / f"{_fingerprint(catalog)[:32]}-{VERSION}.npz"
-    if (found := _read_cache(file, len(catalog))) is not None:
-        return found
+    if (found := _read_cache(file, len(catalog))) is not None and all(
+            _scan_image(_image(catalog, row)).fault for row in found.broken):
+        return found  # unless a decoder was installed since, with which a broken image can be decoded
     records: list[_Record] = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="scan") as pool:
         for begin in range(0, len(catalog), CHUNK):

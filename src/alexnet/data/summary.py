@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from alexnet.architecture.overrides import Json
 from alexnet.data.catalog import Catalog
-from alexnet.data.dataset import Dataset
+from alexnet.data.dataset import Dataset, Ignored
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.remote import open_stream
@@ -32,10 +32,13 @@ class DataSummary:
     """What was understood, left out or assumed."""
     held_out: float
     """Fraction of each class that was held out as `val`, where the source has no split; else 0."""
+    ignored: tuple[Ignored, ...] = ()
+    """What the source holds that is not used; () of a packed folder, whose notes name it."""
 
     def to_json(self) -> dict[str, Json]:
         """The fields as plain values."""
-        return json.loads(json.dumps({field.name: getattr(self, field.name) for field in fields(DataSummary)}))
+        values = {field.name: getattr(self, field.name) for field in fields(DataSummary)}
+        return json.loads(json.dumps(values, default=asdict))
 
 
 def open_source(data: str | Path, labels: str | Path | None = None) -> Dataset | PackedDataset:
@@ -67,4 +70,5 @@ def summarize(source: Dataset | PackedDataset, data: str) -> DataSummary:
         images[split] = {name: int(count) for name, count in zip(source.classes, counts, strict=True) if count}
     if isinstance(source, PackedDataset):
         return DataSummary(source.path.name, data, source.classes, images, source.notes, source.manifest.held_out)
-    return DataSummary(source.name, source.source, source.classes, images, source.notes, source.held_out)
+    return DataSummary(source.name, source.source, source.classes, images, source.notes, source.held_out,
+                       source.ignored)
