@@ -73,9 +73,9 @@ def test_its_commands_work(files, capsys, monkeypatch):
         assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
     assert ran == ["explain", "explain", "explain", "reproduce", "reproduce", "diagnose", "figure",
-                   "check", "train", "evaluate", "predict", "report", "diagnose", "figure", "figure",
+                   "check", "train", "evaluate", "predict", "report", "diagnose", "figure",
                    "neighbors", "attribute", "top-patches", "import", "import", "train", "export",
-                   "evaluate", "reproduce", "serve", "serve", "predict"]
+                   "evaluate", "compare", "features", "reproduce", "serve", "predict"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {
