@@ -21,7 +21,8 @@ from alexnet.data.sources.detect import open_dataset
     ("photos.zip", b"garbage", r"photos\.zip is damaged: it ends in \.zip and begins with b'garbage'; download"),
     ("photos.tar.gz", b"garbage", r"photos\.tar\.gz is damaged"),
     ("photos.zip", b"", r"photos\.zip is empty; copy or download it again"),
-    ("train-images.gz", gzip.compress(b"\0\0\x08\x03", mtime=0), r"is one compressed file and no archive; name the folder"),
+    ("train-images.gz", gzip.compress(b"\0\0\x08\x03", mtime=0),
+     r"is one compressed file and no archive; name the folder"),
     ("data", b"\x89HDF\r\n\x1a\n", r"data is an HDF5 file"),
     ("data.xyz", b"garbage", r"data\.xyz is not an image, nor an archive of images \(it begins with b'garbage'\)")])
 def test_a_file_is_called_what_it_is(tmp_path: Path, name: str, data: bytes, problem: str):
