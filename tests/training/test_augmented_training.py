@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +13,14 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.data.mixing import MixedLabels
 from alexnet.errors import UserError
 from alexnet.models import checkpoint
+from alexnet.reproduce.report.page import write_report
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import single_process
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.spec import RunSpec
 from alexnet.training.step import train_step
+from report_runs import words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,8 +94,17 @@ def test_each_of_them_changes_training_and_is_logged(packed, tiny, tmp_path, fie
     build(RunSpec(packed, tiny, replace(recipe, **{field: getattr(ALL, field)}), tmp_path / "on", seed=5)).fit()
     off, on = (checkpoint.load(tmp_path / run / "last") for run in ("off", "on"))
     assert not torch.equal(off.weights["features.conv1.weight"], on.weights["features.conv1.weight"])
-    config = json.loads(Path(tmp_path / "on" / "config.json").read_text())
+    config = json.loads((tmp_path / "on" / "config.json").read_text())
     assert config["recipe"][field] == getattr(ALL, field)
+
+
+def test_the_report_says_how_the_training_error_of_mixed_images_is_counted(packed, tiny, tmp_path):
+    for alpha in (0.0, 0.2):
+        run = tmp_path / str(alpha)
+        build(RunSpec(packed, tiny, replace(QUICK, epochs=1, mixup_alpha=alpha), run, seed=5)).fit()
+        page = words(write_report(run).read_text(encoding="utf-8"))
+        assert ("mixed with another one (mixup or CutMix)" in page) == (alpha > 0)
+        assert ("no mixup" in page) == (alpha == 0)
 
 
 def test_micro_batches_show_the_views_and_labels_of_the_whole_batch(packed, tiny, tmp_path):
