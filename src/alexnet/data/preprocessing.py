@@ -91,6 +91,9 @@ class Preprocess(nn.Module):
     ) -> Tensor:
         """One random view of each image (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
+        With TrivialAugment and random erasing, if the recipe has them. Mixup and CutMix need the views of a whole
+        batch: `mixing.mix_batch`.
+
         Args:
             pixels: the images.
             indices: each image's index in the training set; with `seed` and `epoch` it decides the view.
