@@ -22,7 +22,7 @@ CATS = "{cat,dog}/#.jpg"
     ("benign/benign (#).jpg | benign/benign (#)_mask.jpg | normal/normal (#).jpg",
      "DATA/benign holds 2 images with the name of another image and a word such as mask or label, such as benign (1)",
      "move them away"),
-    ("benign/benign (1).jpg | benign/benign (1)_mask_1.jpg | normal/#.jpg", "such as benign (1)k_1.jpg", "move"),
+    ("benign/benign (1).jpg | benign/benign (1)_mask_1.jpg | normal/#.jpg", "such as benign (1)_mask_1.jpg", "move"),
     ("{cat,dog}/a#.jpg | dog/a#_mask.png", "DATA/dog holds 2 images with the name of another", "move them away"),
     ("{cat,dog}/a#_crop.png | {cat,dog}/a#_depthcrop.png", "DATA/cat holds 2 images with the name", "move them away"),
     ("{cat,dog}/{train,test}/a#.jpg | dog/train/a1_gt.png", "DATA/dog/train holds 1 image with the name", "move them"),
