@@ -115,7 +115,7 @@ def train(
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
         init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
-                 "about": dict(about or {})})
+                 "about": dict(about or {}) | ({"init": str(init)} if init else {})})
     _run(request, device, timeout, progress)
     return TrainedRun(request.out)
 

@@ -83,6 +83,10 @@ def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained
         assert (out / name).is_file(), name
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "L-BFGS on the output layer" in page
+    assert "There are no curves: the output layer was fitted once" in page
+    assert "dropout where the network has it" not in page
+    assert '<th scope="col" class="number">learning rate</th>' not in page
+    assert f"{trained}: small with 4 classes" in page
     assert "share of the last update in the next" not in page, "momentum plays no part"
     image = class_folders / "val" / "ash" / "000.png"
     assert len(alexnet_package.load(out).predict(image)[0]) == 4

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet.data.folds import fold_of_images, folded, parse_fold
 from alexnet.cli.render_training import repeats_table
+from alexnet.data.folds import fold_of_images, folded, parse_fold
 from alexnet.errors import UserError
 from alexnet.models import checkpoint
 from alexnet.reproduce.report.run_data import packed_data

@@ -223,6 +223,8 @@ class Config(TypedDict):
     """How they share the network; only with several processes."""
     command: NotRequired[str]
     """The command line that began the run."""
+    init: NotRequired[str]
+    """What the user named as initial weights."""
     resumed: NotRequired[list[str]]
     """The command lines that resumed it for another number of epochs, in order."""
     title: NotRequired[str]

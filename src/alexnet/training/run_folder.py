@@ -156,7 +156,7 @@ def _about(spec: RunSpec) -> dict[str, object]:
     if typed and former["recipe"]["epochs"] != spec.recipe.epochs:
         resumed.append(typed)
     about.pop("command", None)
-    return about | ({"command": former["command"]} if "command" in former else {}) | (
+    return about | {key: former[key] for key in ("command", "init") if key in former} | (
         {"resumed": resumed} if resumed else {})
 
 
