@@ -102,7 +102,8 @@ def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained
     (["--head", "--init", "RUN", "--precision", "bf16"], "--precision bf16 has no effect with --head"),
     (["--head", "--init", "RUN", "--set", "recipe.class_weights=balanced"],
      "recipe.class_weights balanced must be off with the optimizer lbfgs"),
-    (["--recipe", "head", "--init", "RUN"], "the recipe head trains the output layer alone; give --head in place of --recipe head"),
+    (["--recipe", "head", "--init", "RUN"],
+     "the recipe head trains the output layer alone; give --head in place of --recipe head"),
 ])
 def test_options_without_effect_on_the_head_are_refused(class_folders, trained, tmp_path, capsys, options, words):
     options = [str(trained) if option == "RUN" else option for option in options]

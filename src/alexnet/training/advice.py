@@ -87,4 +87,5 @@ def few_images_finding(spec: RunSpec, network_option: str = "") -> Finding | Non
         f"{counts.min():,} in the smallest) are few for training from scratch; "
         "starting from trained weights gives a lower error",
         f"{f'in place of {network_option}, give' if network_option else 'add'} --init torchvision, which downloads "
-        "weights trained on ImageNet (233 MB), or --init RUN with a run of yours; with --head too, only the output layer is trained, within seconds")
+        "weights trained on ImageNet (233 MB), or --init RUN with a run of yours; with --head too, only the "
+        "output layer is trained, within seconds")

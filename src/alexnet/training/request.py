@@ -124,7 +124,7 @@ def make_spec(
 
 
 def require_init_fits(request: TrainRequest, init: Arch) -> None:
-    """Raise UserError if the requested network cannot take weights of the network `init`, before they are downloaded."""
+    """Raise UserError if the requested network cannot take weights of `init`, before these are downloaded."""
     with options_named(request):
         _require_transferable(request, network_and_recipe(request, None, init)[0], init)
 

@@ -140,6 +140,8 @@ class Curves:
     """The output layer alone was trained, in one pass (`train --head`), so there is nothing to draw."""
     is_mirrored: bool
     """The training images were mirrored, too."""
+    mixes_images: bool
+    """Whether the training images were mixed with others, by mixup or CutMix."""
 
 
 def curves(run: RunData) -> Curves:
@@ -156,7 +158,8 @@ def curves(run: RunData) -> Curves:
                   else ends(panel.training))
         panels.append(CurvePanel(f"{panel.title} over {len(epochs)} epochs: {values}",
                                  Markup(svg(learning_curves(epochs, [name]), name))))
-    return Curves(panels, epochs, recipe.get("label_smoothing", 0), is_head, bool(recipe.get("mirror", True)))
+    return Curves(panels, epochs, recipe.get("label_smoothing", 0), is_head, bool(recipe.get("mirror", True)),
+                  bool(recipe.get("mixup_alpha") or recipe.get("cutmix_alpha")))
 
 
 @dataclass(frozen=True)
