@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alexnet._runtime.notes import say
+from alexnet.architecture.presets import TORCHVISION
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
@@ -114,7 +115,7 @@ def train(
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
         init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision,
         options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
-                 "about": dict(about or {})})
+                 "about": dict(about or {}) | ({"init": str(init)} if init else {})})
     _run(request, device, timeout, progress)
     return TrainedRun(request.out)
 
@@ -188,11 +189,11 @@ def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> 
 def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tuple[Trainer, TrainingBar, list[str]]:
     """The trainer with its progress bar, and notes on what it is about to do."""
     from alexnet.data.folds import folded, parse_fold
-    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.models.formats.open_weights import official_name, open_weights
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.request import describe, make_spec, require_outside
+    from alexnet.training.request import describe, make_spec, network_option, require_init_fits, require_outside
     from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
@@ -200,6 +201,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     group.from_rank0(lambda: require_usable(request.out, resume))  # before the images are packed
     fold = parse_fold(request.fold) if request.fold else None
     saved = group.from_rank0(lambda: resumable(request.out) if resume else None)
+    if request.init and not saved and not Path(request.init).exists() and official_name(request.init):
+        require_init_fits(request, TORCHVISION)  # before the weights are downloaded
     init = open_weights(request.init) if request.init and not saved else None
 
     def open_packed(side: int) -> PackedDataset:
@@ -214,7 +217,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)
-    advice = few_images_finding(spec) if saved is None else None
+    advice = few_images_finding(spec, network_option(request)) if saved is None else None
     trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
                     advice=[advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []

@@ -18,12 +18,14 @@ from alexnet.architecture.spec import Conv
 from alexnet.data.imagenet_classes import CLASSES, WNIDS
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
+from alexnet.errors import UserError
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import torchvision
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
@@ -361,3 +363,32 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(others, run, arguments
     assert words in messages[0]
     assert "Traceback" not in printed.err
     assert not Path("out").exists()
+
+
+def test_weights_for_another_network_are_refused_before_anything_is_packed_or_downloaded(
+    class_folders, trained, tmp_path, monkeypatch, capsys,
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("alexnet.models.formats.open_weights.fetch_torchvision", lambda name: pytest.fail("downloaded"))
+    for init, network in ((trained, "cifar"), ("torchvision", "small")):
+        assert command("train", class_folders, "--arch", network, "--init", init, "--out", tmp_path / "run") == 2
+        assert f"leave out --arch {network}, to take the network of --init" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_validation_images_that_the_initial_weights_were_trained_on_are_not_measured(packed, trained, tmp_path):
+    init = checkpoint.load(trained)
+    val = packed.split("val").content_hashes
+    known = replace(init, seen=SeenImages.of(np.append(packed.split("train").content_hashes, val[:14]), val[14:]))
+    recipe = Recipe(name="quick", epochs=2, batch_size=40, learning_rate=1e-4, schedule="constant")
+    spec = RunSpec(packed, init.arch, recipe, tmp_path / "run", init=known)
+    assert build(spec).fit().images == 30
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    warnings = [event["problem"] for event in log if event["event"] == "warning"]
+    assert ("the weights of --init were trained on 14 of the 44 validation images, which are left out: the error is "
+            "measured on the other 30") in warnings
+    again = build(replace(spec, recipe=replace(recipe, epochs=3), init=None, resume=True))
+    assert len(again.validation) == 30, "also when it is resumed"
+    known = replace(init, seen=SeenImages.of(val, val))
+    with pytest.raises(UserError, match="trained on all 44 validation images; start from other weights"):
+        build(replace(spec, out=tmp_path / "other", init=known))

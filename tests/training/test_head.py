@@ -65,6 +65,8 @@ def test_only_the_output_layer_changes_and_the_run_evaluates_as_it_says(packed, 
     assert evaluate([(saved.network(), saved.preprocess())], packed.split("val")).loss == pytest.approx(errors.loss)
     assert errors.top1_error < 0.5  # chance is 0.75
     head = saved.provenance["head"]
+    assert saved.recipe.weight_decay == head["weight_decay"]
+    assert saved.seen.selected_on.tolist() == [], "one epoch leaves nothing to choose"
     assert (head["features"], head["views"], head["held_out"]) == ("relu6", 2, 24)
     assert head["weight_decay"] in (10, 1, 0.1, 0.01, 0.001, 0.0001)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -76,11 +78,15 @@ def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained
     assert alexnet("train", class_folders, "--init", trained, "--head", "--out", out) == 0
     printed = capsys.readouterr().err
     assert "fitted to the outputs of relu6 for 120 images (the center crop and its mirror image)" in printed
-    assert "held-out training images" in printed
+    assert "training images set aside)" in printed
     for name in ("best/checkpoint.json", "last/checkpoint.json", "log.jsonl", "config.json", "report.html"):
         assert (out / name).is_file(), name
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "L-BFGS on the output layer" in page
+    assert "There are no curves: the output layer was fitted once" in page
+    assert "dropout where the network has it" not in page
+    assert '<th scope="col" class="number">learning rate</th>' not in page
+    assert f"{trained}: small with 4 classes" in page
     assert "share of the last update in the next" not in page, "momentum plays no part"
     image = class_folders / "val" / "ash" / "000.png"
     assert len(alexnet_package.load(out).predict(image)[0]) == 4
@@ -96,7 +102,8 @@ def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained
     (["--head", "--init", "RUN", "--precision", "bf16"], "--precision bf16 has no effect with --head"),
     (["--head", "--init", "RUN", "--set", "recipe.class_weights=balanced"],
      "recipe.class_weights balanced must be off with the optimizer lbfgs"),
-    (["--recipe", "head", "--init", "RUN"], "train with --head, which freezes all other layers"),
+    (["--recipe", "head", "--init", "RUN"],
+     "the recipe head trains the output layer alone; give --head in place of --recipe head"),
 ])
 def test_options_without_effect_on_the_head_are_refused(class_folders, trained, tmp_path, capsys, options, words):
     options = [str(trained) if option == "RUN" else option for option in options]

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from alexnet.architecture.presets import recipe
@@ -21,19 +22,34 @@ def test_the_suggestion_is_where_the_loss_falls_fastest():
     found = judge(RATES, losses, losses, diverged=True)
     assert found.suggestion == pytest.approx(0.01, rel=0.3)
     assert 0.05 < found.lowest < 0.5
+    assert found.rose == pytest.approx(10 ** -0.3, rel=1e-6)  # 1 + 5 log10(rate / 0.3) is above 2 from 0.475 on
     assert not found.findings
 
 
-def test_without_a_fall_it_is_a_tenth_of_the_rate_at_which_the_loss_diverged_and_this_is_said():
-    found = judge(RATES, [2.0] * 50 + [9.0], [2.0] * 50 + [9.0], diverged=True)
-    assert found.suggestion == pytest.approx(1.0)
+def test_without_a_fall_it_is_a_tenth_of_the_rate_at_which_the_loss_rose_and_this_is_said():
+    found = judge(RATES, [2.0] * 48 + [3.0, 5.0, 9.0], [2.0] * 48 + [3.0, 5.0, 9.0], diverged=True)
+    assert found.rose == pytest.approx(10**0.8)
+    assert found.suggestion == pytest.approx(10**-0.2)
     assert [finding.kind for finding in found.findings] == ["loss_did_not_fall"]
 
 
 def test_a_loss_that_never_moves_gives_no_suggestion():
     found = judge(RATES, [2.0] * 51, [2.0] * 51, diverged=False)
     assert found.suggestion is None
-    assert "did not fall by 2% at any rate from 0.0001 to 1e+01" in str(found.findings[0])
+    assert "did not fall clearly at any rate from 0.0001 to 1e+01" in str(found.findings[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_noise_of_batches_is_no_fall(seed):
+    """100 batches of a network that learns nothing, smoothed as `sweep` does."""
+    losses = np.random.default_rng(seed).normal(0.8, 0.15, 100).tolist()
+    smoothed, average = [], 0.0
+    for number, loss in enumerate(losses, 1):
+        average = 0.9 * average + 0.1 * loss
+        smoothed.append(average / (1 - 0.9**number))
+    found = judge([10 ** (-5 + 0.06 * step) for step in range(100)], losses, smoothed, diverged=False)
+    assert [finding.kind for finding in found.findings] == ["loss_did_not_fall"]
+    assert found.suggestion is None
 
 
 def test_the_sweep_ends_where_the_loss_diverges(packed, tiny, tmp_path, one_thread):

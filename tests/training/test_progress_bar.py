@@ -33,6 +33,17 @@ def test_training_fits_a_terminal(columns):
     assert any("validating: 3,798 of 3,925 images" in line for line in lines)
 
 
+def test_loss_and_error_are_the_means_of_the_epoch_so_far(monkeypatch):
+    texts = []
+    monkeypatch.setattr(Bar, "__call__", lambda self, done, total, text="", title=None: texts.append(text))
+    bar = TrainingBar(2)
+    bar.show(START)
+    for epoch, loss, error in ((1, 3.0, 0.9), (1, 2.0, 0.8), (2, 1.0, 0.5)):
+        bar.show(STEP | {"epoch": epoch, "loss": loss, "train_error": error})
+    assert [text[: text.index("%")] for text in texts] == [
+        "mean loss 3.000, error 90.0", "mean loss 2.500, error 85.0", "mean loss 1.000, error 50.0"]
+
+
 def test_a_run_that_waits_for_data_is_shown_as_limited_by_reading(monkeypatch):
     texts = []
     monkeypatch.setattr(Bar, "__call__", lambda self, done, total, text="", title=None: texts.append(text))

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet.cli.render_training import repeats_table
 from alexnet.data.folds import fold_of_images, folded, parse_fold
 from alexnet.errors import UserError
+from alexnet.models import checkpoint
 from alexnet.reproduce.report.run_data import packed_data
 from alexnet.training.repeats import Repeat, Repeats, single_run
 from command_line import SMALL, alexnet
@@ -83,10 +85,41 @@ def test_mean_standard_deviation_and_pooled_error():
     assert folds.mean == pytest.approx(0.3)
     assert folds.deviation == pytest.approx(0.2645751)  # of 0.1, 0.2, 0.6: sqrt((0.04 + 0.01 + 0.09) / 2)
     assert folds.pooled == (1 + 4 + 6, 40)
+    assert "standard deviation 26.5 points, over 3 folds" in repeats_table(folds)
+    assert "best epoch was selected" not in repeats_table(folds), "of one epoch"
     seeds = repeats("seed", (10, 0.1), (10, None), (10, 0.3))
     assert (seeds.mean, seeds.pooled) == (pytest.approx(0.2), None)
     assert seeds.deviation == pytest.approx(0.1414214)
     assert repeats("seed", (10, 0.1), (10, None)).deviation is None
+
+
+def test_the_pooled_error_names_the_images_that_the_initial_weights_were_trained_on():
+    runs = [Repeat(f"fold {number}", Path("x"), 200, 5, 0.4, 0.2, 2, 95, unknown) for number, unknown in (
+        (1, ()), (2, ()))]
+    assert ("over 10 of 200 images, each measured once by a network that was not trained on it (the weights of --init "
+            "were trained on the other 190): 40.0%") in repeats_table(Repeats("fold", tuple(runs)))
+    runs = [Repeat("fold 1", Path("x"), 5, 5, 0.4, 0.2, 2, 0, ("torchvision's weights",))] * 2
+    assert ("over all 10 images, each measured once by a run that did not train on it (it is not known which images "
+            "torchvision's weights were trained on): 40.0%") in repeats_table(Repeats("fold", tuple(runs)))
+
+
+def test_folds_leave_out_the_validation_images_that_the_initial_weights_were_trained_on(
+    class_folders, trained, tmp_path, capsys,
+):
+    """`trained` has seen the 120 training images; the 44 others alone can be measured."""
+    out = tmp_path / "runs"
+    assert alexnet("train", class_folders, "--init", trained, "--head", "--folds", 2, "--out", out) == 0
+    printed = capsys.readouterr()
+    assert "over 44 of 164 images, each measured once by a network that was not trained on it (the weights of " \
+           "--init were trained on the other 120): " in printed.out
+    assert "of the 82 validation images, which are left out" in " ".join(printed.err.split())
+    counts = [json.loads((out / name / "config.json").read_text())["data"] for name in ("fold-1", "fold-2")]
+    assert sum(data["images"]["val"] for data in counts) == 44
+    assert sum(data["left_out"] for data in counts) == 120
+    seen = [checkpoint.load(out / name).seen for name in ("fold-1", "fold-2")]
+    assert [len(each.trained) for each in seen] == [120 + 44 - data["images"]["val"] for data in counts]
+    assert alexnet("train", class_folders, "--init", trained, "--head", "--folds", 2, "--out", out, "--resume") == 0
+    assert capsys.readouterr().out == printed.out
 
 
 def test_the_command_of_one_run_is_made_from_that_of_all():

@@ -11,7 +11,7 @@ import pytest
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import UserError
 from alexnet.inference.metrics import Errors
-from alexnet.interpret.health import result_findings
+from alexnet.interpret.health import result_findings, useless_remedy
 from alexnet.models import checkpoint
 from alexnet.training.advice import epochs_finding, few_images_finding
 from alexnet.training.build import build
@@ -162,7 +162,7 @@ def test_a_batch_larger_than_the_data_is_reported(packed, tiny, tmp_path):
     (0, 0.1, (100, 100), []),
 ])
 def test_a_useless_result_is_told_from_a_useful_one(wrong, loss, counts, kinds):
-    assert [finding.kind for finding in result_findings(wrong, loss, counts, len(counts))] == kinds
+    assert [finding.kind for finding in result_findings(wrong, loss, counts, len(counts), "", False)] == kinds
 
 
 def test_a_useless_run_says_so_at_the_end_with_the_remedy(packed, tiny, tmp_path, monkeypatch):
@@ -171,9 +171,30 @@ def test_a_useless_run_says_so_at_the_end_with_the_remedy(packed, tiny, tmp_path
     build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run"), on_event=events.append).fit()
     assert [event["event"] for event in events[-2:]] == ["warning", "end"]
     assert events[-2]["kind"] == "no_better_than_largest_class"
-    assert "always answering the largest class has 75.0%" in events[-2]["problem"]
-    assert all(word in events[-2]["remedy"] for word in ("--lr", "lr-find", "--arch small", "--init"))
+    assert "always answering the largest class would be wrong for 75.0%" in events[-2]["problem"]
+    assert all(word in events[-2]["remedy"] for word in ("--lr", "lr-find", "more epochs", "--init"))
+    assert "--arch small" not in events[-2]["remedy"], "it is the small network"
     assert warnings_of(tmp_path / "run")[-1]["kind"] == "no_better_than_largest_class"
+
+
+def test_of_epochs_with_the_same_error_the_one_with_the_lower_loss_is_the_best():
+    state = State(0, "", "fp32")
+    assert [state.close_epoch(*errors) for errors in ((0.5, 1.5), (0.4, 1.6), (0.4, 1.2), (0.4, 1.3), (0.5, 0.1))] == [
+        True, True, True, False, False]
+    assert (state.best_error, state.best_loss) == (0.4, 1.2)
+    assert state.epochs_without_gain == 3, "an equal error is no gain"
+    again = State.from_json(json.loads(json.dumps(state.to_json())))
+    assert (again.close_epoch(0.4, 1.25), again.close_epoch(0.4, 1.1)) == (False, True)
+
+
+def test_the_remedy_names_nothing_that_the_run_did_already():
+    assert useless_remedy("paper", False, False) == (
+        "try another learning rate (--lr; `alexnet lr-find` suggests one), more epochs, a smaller network such as "
+        "--arch small or trained weights to start from (--init)")
+    assert useless_remedy("small", True, False) == (
+        "try another learning rate (--lr; `alexnet lr-find` suggests one) or more epochs")
+    assert useless_remedy("paper", True, True) == (
+        "fine-tune the other layers too (leave out --head), or start from other weights")
 
 
 def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp_path, trained):
@@ -181,5 +202,7 @@ def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp
     found = few_images_finding(spec)
     assert found is not None
     assert "120 training images (30 a class on average, 30 in the smallest) are few" in found.problem
-    assert "--init torchvision" in found.remedy
+    assert found.remedy.startswith("add --init torchvision, which")
+    named = few_images_finding(spec, "--arch small")
+    assert named.remedy.startswith("in place of --arch small, give --init torchvision, which")
     assert few_images_finding(replace(spec, init=checkpoint.load(trained))) is None

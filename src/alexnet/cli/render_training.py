@@ -25,16 +25,28 @@ def repeats_table(repeats: Repeats) -> str:
     lines += [f"{run.name:<10}{run.training_images:>10,}{run.validation_images:>12,}{percent(run.last_error):>12}"
               f"{percent(run.best_error):>12}" for run in repeats.runs]
     if repeats.mean is not None:
-        spread = f", standard deviation {repeats.deviation:.1%}" if repeats.deviation is not None else ""
+        spread = f", standard deviation {100 * repeats.deviation:.1f} points" if repeats.deviation is not None else ""
         lines.append(f"top-1 error after the last epoch: mean {repeats.mean:.1%}{spread}, over "
                      f"{len(repeats.last_errors)} {repeats.kind}s")
     if repeats.pooled:
         wrong, images = repeats.pooled
         low, high = wilson(wrong, images)
-        lines.append(f"over all {images:,} images, each measured once by a network that was not trained on it: "
-                     f"{wrong / images:.1%} (95% interval {low:.1%} to {high:.1%})")
-    lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
+        lines.append(f"{_pooled_images(repeats, images)}: {wrong / images:.1%} (95% interval {low:.1%} to {high:.1%})")
+    if any(run.epochs > 1 for run in repeats.runs):
+        lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
     return "\n".join(lines)
+
+
+def _pooled_images(repeats: Repeats, images: int) -> str:
+    """Which images the pooled error of all folds is of, and what is known of who was trained on them."""
+    left_out = sum(run.left_out for run in repeats.runs)
+    unknown = sorted({name for run in repeats.runs for name in run.unknown})
+    count = f"{images:,} of {images + left_out:,} images" if left_out else f"all {images:,} images"
+    network = "run that did not train on it" if unknown else "network that was not trained on it"
+    notes = [f"the weights of --init were trained on the other {left_out:,}"] if left_out else []
+    notes += [f"it is not known which images {' and '.join(unknown)} were trained on"] if unknown else []
+    said = f" ({'; '.join(notes)})" if notes else ""
+    return f"over {count}, each measured once by a {network}{said}"
 
 
 def sweep_table(sweep: RateSweep, recipe: Recipe) -> str:
@@ -43,8 +55,9 @@ def sweep_table(sweep: RateSweep, recipe: Recipe) -> str:
     rows = [*range(0, last, max(1, last // SWEEP_ROWS)), last]
     lines = [f"{'learning rate':>13}  {'loss':>8}", *(
         f"{sweep.rates[step]:13.2e}  {sweep.smoothed[step]:8.3f}" for step in rows)]
-    lines.append(f"the loss {'diverged at' if sweep.diverged else 'was followed up to'} {sweep.rates[-1]:.2g}, and was "
-                 f"lowest at {sweep.lowest:.2g}")
+    rise = (f"rose above its start at {sweep.rose:.2g}" if sweep.rose is not None else
+            f"did not rise above its start up to {sweep.rates[-1]:.2g}")
+    lines.append(f"the loss was lowest at {sweep.lowest:.2g}, and {rise}")
     if sweep.suggestion is not None:
         lines.append(f"suggested learning rate: {sweep.suggestion:.2g}   (train with --lr {sweep.suggestion:.2g}; the "
                      f"recipe {recipe.name} has {recipe.learning_rate:g})")

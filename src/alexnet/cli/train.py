@@ -41,7 +41,7 @@ class NetworkOptions:
     minutes: small. For 32 pixels: cifar."""
     recipe: str | None = None
     """paper, code2012, caffe, torchvision, modern, cifar, lars or finetune. Default: the recipe that belongs to the
-    network; with --init, finetune at a tenth of that recipe's learning rate."""
+    network; with --init, finetune at a tenth of that recipe's learning rate; with --head, head."""
     epochs: OptionalInt = None
     """Epochs to train. Default: the recipe's."""
     lr: float | None = None

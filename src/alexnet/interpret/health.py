@@ -33,8 +33,8 @@ PLATEAU_STEPS = 400
 
 HEALTHY = "healthy: units respond, gradients reach the first layer, and no update is far too large or too small"
 
-USELESS_REMEDY = ("try another learning rate (--lr; `alexnet lr-find` suggests one), more epochs, a smaller network "
-                  "such as --arch small, or trained weights to start from (--init)")
+SMALL_NETWORKS = ("small", "cifar")
+"""Names of the presets beside which no smaller one is worth a try."""
 
 LOWER_RATE = "lower the learning rate (--lr)"
 
@@ -132,7 +132,26 @@ def loss_finding(loss: float, classes: int, steps: int | None, norm: str = "") -
     return None
 
 
-def result_findings(wrong: int, loss: float, class_counts: Sequence[int], classes: int) -> list[Finding]:
+def useless_remedy(arch: str, is_pretrained: bool, is_head: bool) -> str:
+    """What to try with a network that has learned nothing: none of what the run did already.
+
+    Args:
+        arch: the network's name.
+        is_pretrained: whether training started from trained weights.
+        is_head: whether only the output layer was trained (`train --head`).
+    """
+    if is_head:
+        return "fine-tune the other layers too (leave out --head), or start from other weights"
+    ways = ["another learning rate (--lr; `alexnet lr-find` suggests one)", "more epochs"]
+    if not is_pretrained:
+        ways += [] if arch in SMALL_NETWORKS else ["a smaller network such as --arch small"]
+        ways.append("trained weights to start from (--init)")
+    return f"try {', '.join(ways[:-1])} or {ways[-1]}"
+
+
+def result_findings(
+    wrong: int, loss: float, class_counts: Sequence[int], classes: int, remedy: str, is_pretrained: bool,
+) -> list[Finding]:
     """Report a network that is no better on validation images than an answer that ignores the image.
 
     Kinds: "no_better_than_largest_class", where the error's 95% interval reaches the error of always answering the
@@ -144,24 +163,27 @@ def result_findings(wrong: int, loss: float, class_counts: Sequence[int], classe
         loss: mean over the images, in nats.
         class_counts: images of each class.
         classes: number of classes.
+        remedy: `useless_remedy` of the run.
+        is_pretrained: whether training started from trained weights.
     """
     images = sum(class_counts)
     error, constant = wrong / images, 1 - max(class_counts) / images
     low, high = wilson(wrong, images)
     measured = (f"the top-1 error on the {images:,} validation images is {error:.1%} (95% interval {low:.1%} to "
-                f"{high:.1%}), and always answering the largest class has {constant:.1%}")
+                f"{high:.1%}), and always answering the largest class would be wrong for {constant:.1%}")
     if high >= constant > 0:
         if error < 0.9 * constant and wilson(round(0.9 * constant * images), images)[1] >= constant:
             return [Finding("few_validation_images", "", f"{measured}: so few images cannot tell the two apart",
                             "hold out more images for validation")]
         return [Finding("no_better_than_largest_class", "", f"{measured}: the network is not measurably better",
-                        USELESS_REMEDY)]
+                        remedy)]
     chance = math.log(classes)
     if loss > chance:
         return [Finding("loss_above_uniform", "", f"the validation loss is {loss:.3f}, above ln({classes}) = "
                         f"{chance:.3f}, that of the same probability for every class, while the top-1 error is "
                         f"{error:.1%}: the network is far too confident where it is wrong",
-                        "start from trained weights (--init), or correct the confidence with `alexnet calibrate`")]
+                        ("" if is_pretrained else "start from trained weights (--init), or ")
+                        + "correct the confidence with `alexnet calibrate`")]
     return []
 
 

@@ -76,6 +76,7 @@ class StateJson(TypedDict, total=False):
     epoch: int
     plateau: PlateauJson
     best_error: float
+    best_loss: float
     epochs_without_gain: int
     epoch_images: int
     epoch_loss_sum: float

@@ -7,6 +7,8 @@ belongs to the classes: for other classes it keeps its random weights.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -17,7 +19,6 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 
 
-@torch.no_grad()
 def transfer_weights(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Copy the checkpoint's weights into a network, layer by layer.
 
@@ -36,12 +37,24 @@ def transfer_weights(network: AlexNet, saved: Checkpoint, classes: tuple[str, ..
     Raises:
         UserError: a layer has another shape, the network lacks a layer, or the two take different inputs.
     """
+    same_classes = saved.class_names_known and [*map(comparable, saved.classes)] == [*map(comparable, classes)]
+    return _transfer(network, saved.network(calibrated=False), same_classes)
+
+
+def require_transferable(arch: Arch, source: Arch) -> None:
+    """Raise the UserError that `transfer_weights` from `source` to `arch` would raise, without any weights or data."""
+    if replace(arch, classes=source.classes) != source:
+        _transfer(AlexNet(arch, 0), AlexNet(source, 0), same_classes=False)
+
+
+@torch.no_grad()
+def _transfer(network: AlexNet, saved: AlexNet, same_classes: bool) -> tuple[list[str], list[str]]:
+    """Copy the layers of a network, as `transfer_weights`; the output layer only for the same classes."""
     for setting in ("channels", "scale"):  # else conv1 would get other colors, or values of another magnitude
         own, saved_value = (getattr(arch.input, setting) for arch in (network.arch, saved.arch))
         require(own == saved_value, f"{network.arch.name} takes images with {setting} {own}, and the checkpoint "
                 f"({saved.arch.name}) with {saved_value}", "leave out --arch to take the checkpoint's own")
-    same_classes = saved.class_names_known and [*map(comparable, saved.classes)] == [*map(comparable, classes)]
-    sources = _layers_by_role(saved.network(calibrated=False))
+    sources = _layers_by_role(saved)
     copied, random = [], []
     for role, (name, layer) in _layers_by_role(network).items():
         if role not in sources or (role == "output" and not same_classes):

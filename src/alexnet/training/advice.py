@@ -37,6 +37,21 @@ def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
     return [finding for finding in found if finding]
 
 
+def trained_validation_finding(available: int, measured: int) -> list[Finding]:
+    """Report the validation images that are left out because the initial weights were trained on them, if any.
+
+    Args:
+        available: validation images of the data.
+        measured: how many of them are left.
+    """
+    if available == measured:
+        return []
+    return [Finding(
+        "validation_trained_on", "", f"the weights of --init were trained on {available - measured:,} of the "
+        f"{available:,} validation images, which are left out: the error is measured on the other {measured:,}",
+        "start from weights that have not seen these images to measure all of them")]
+
+
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
     """Report what another number of epochs does to the learning rate of a resumed run; None where it does nothing.
 
@@ -57,14 +72,20 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
         f"for such a run start again with --epochs {now.epochs} and another --out")
 
 
-def few_images_finding(spec: RunSpec) -> Finding | None:
-    """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run."""
+def few_images_finding(spec: RunSpec, network_option: str = "") -> Finding | None:
+    """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run.
+
+    Args:
+        spec: the run.
+        network_option: the option that named its network, in whose place the weights bring their own.
+    """
     counts = np.bincount(spec.data.split("train").labels, minlength=len(spec.data.classes))
     if spec.init or counts.mean() >= FEW_IMAGES:
         return None
     return Finding(
         "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
-        f"{counts.min():,} in the smallest) are few for random initial weights; "
+        f"{counts.min():,} in the smallest) are few for training from scratch; "
         "starting from trained weights gives a lower error",
-        "add --init torchvision, which downloads weights trained on ImageNet (233 MB), or --init RUN with a run of "
-        "yours; with --head too, only the output layer is trained, within seconds")
+        f"{f'in place of {network_option}, give' if network_option else 'add'} --init torchvision, which downloads "
+        "weights trained on ImageNet (233 MB), or --init RUN with a run of yours; with --head too, only the "
+        "output layer is trained, within seconds")

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.metadata import version
 
+import numpy as np
 import torch
 
 from alexnet._runtime.devices import choose_precision
 from alexnet.architecture.overrides import to_json
+from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
@@ -18,7 +20,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
-from alexnet.training.advice import start_findings
+from alexnet.training.advice import start_findings, trained_validation_finding
 from alexnet.training.class_weights import class_weights
 from alexnet.training.events import Event
 from alexnet.training.head import HeadTrainer
@@ -56,16 +58,17 @@ def build(
     precision_name = choose_precision(spec.precision, device)
     state = State(spec.seed, spec.data.fingerprint, precision_name)
     _require_same_spec(spec, state, processes)
-    _require_images_for_each(processes, spec, training, validation)
     readers = 1 if spec.parallel == "towers" else processes.size
     _require_whole_batches(spec, readers, training)
     saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state, readers))
+    before = saved.seen if saved else spec.init.seen if spec.init else SeenImages()
+    whole, validation = validation, _not_trained_on(validation, training, before)
+    _require_images_for_each(processes, spec, training, validation)
 
     network = AlexNet(spec.arch, spec.seed)
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
     provenance = Provenance()
-    seen = SeenImages.of(training.content_hashes, validation.content_hashes,
-                         saved.seen if saved else spec.init.seen if spec.init else None)
+    seen = SeenImages.of(training.content_hashes, np.empty(0, np.uint64), before)
     if saved:
         network.load_state_dict(saved.raw_weights or saved.weights)
         preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
@@ -91,7 +94,8 @@ def build(
     kind = HeadTrainer if spec.recipe.optimizer == "lbfgs" else Trainer
     return kind(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
                    precision, state, provenance, seen, average, None if weights_K is None else weights_K.to(device),
-                   [*advice, *start_findings(spec, saved)])
+                   [*advice, *start_findings(spec, saved),
+                    *trained_validation_finding(len(whole), len(validation))])
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:
@@ -100,6 +104,26 @@ def _split(spec: RunSpec, name: str) -> PackedSplit:
     require(len(split) > 0, f"the data has no {kind} images",
             "pack it with a train/ and a val/ folder, or with --held-out 0.1")
     return split
+
+
+def _not_trained_on(validation: PackedSplit, training: PackedSplit, before: SeenImages) -> PackedSplit:
+    """The validation images without those that the initial weights were trained on, whose error would be too low.
+
+    Copies of this run's own training images stay, and are reported as faults of the data.
+
+    Args:
+        validation: all of them.
+        training: this run's training images, which a resumed run's checkpoint counts as trained on, too.
+        before: of the initial weights, or of the checkpoint to resume.
+
+    Raises:
+        UserError: none is left.
+    """
+    hashes_N = validation.content_hashes
+    is_left_out_N = contained(hashes_N, before.trained) & ~contained(hashes_N, distinct_hashes(training.content_hashes))
+    require(not is_left_out_N.all(), f"the weights of --init were trained on all {len(validation):,} validation images",
+            "start from other weights, or add validation images that these have not seen")
+    return validation.subset(np.flatnonzero(~is_left_out_N)) if is_left_out_N.any() else validation
 
 
 def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> None:

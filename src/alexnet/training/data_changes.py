@@ -29,6 +29,8 @@ def describe_changes(run: Path, seen: SeenImages, data: PackedDataset) -> str:
         data: the data of now, whose fingerprint differs.
     """
     former, now = _packed_images(run) or _seen_images(seen), _images(data)
+    if not any(split == "val" for split, _ in former.values()):  # not recorded
+        now = {image: place for image, place in now.items() if place[0] == "train" or image in former}
     both = former.keys() & now.keys()
     counts = {
         "added": len(now.keys() - former.keys()), "removed": len(former.keys() - now.keys()),

@@ -172,6 +172,9 @@ class DataConfig(TypedDict):
     """Split ("train", "val") -> number of images."""
     fold: NotRequired[tuple[int, int]]
     """The fold that is the validation set, from 1, and how many there are (`data.folds`)."""
+    left_out: NotRequired[int]
+    """Validation images that the initial weights were trained on, which are not in `images`; only where there are
+    any."""
     undecodable: NotRequired[dict[str, int]]
     """Split -> images that could not be decoded, and are not in `images`."""
 
@@ -214,10 +217,14 @@ class Config(TypedDict):
     """How many train together."""
     readers: NotRequired[int]
     """How many of them read their own images."""
+    unknown_training_images: NotRequired[list[str]]
+    """Names of initial weights whose training images are not recorded; only where there are any."""
     parallel: NotRequired[str]
     """How they share the network; only with several processes."""
     command: NotRequired[str]
     """The command line that began the run."""
+    init: NotRequired[str]
+    """What the user named as initial weights."""
     resumed: NotRequired[list[str]]
     """The command lines that resumed it for another number of epochs, in order."""
     title: NotRequired[str]

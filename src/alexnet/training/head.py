@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -76,6 +76,7 @@ class HeadTrainer(Trainer):
             "held_out": int(held_V.sum()) // self.views, "held_out_errors": fit.held_out_errors,
             "seconds": round(time.perf_counter() - began, 1)}
         self.provenance["head"] = head
+        self.spec = replace(self.spec, recipe=replace(self.spec.recipe, weight_decay=fit.weight_decay))
         self.log_event("head", step=self.state.step, images=len(self.training), **head)
 
     def _features_layer(self) -> str:

@@ -16,6 +16,13 @@ SMOOTHING = 0.9
 DIVERGED = 3.0
 """The sweep ends where the smoothed loss is this many times its lowest value."""
 
+SETTLED = 10
+"""Steps until the smoothed loss is an average of about as many batches as later."""
+
+CLEAR = 1.3
+"""A fall is clear if it is this many standard deviations of a batch's loss. The smoothed loss has 0.23 of it, and the
+lowest of its values falls by up to about 1.2 where the network learns nothing."""
+
 SKIPPED = 5
 """Steps at the start whose smoothed loss spans too few batches to judge."""
 
@@ -34,9 +41,11 @@ class RateSweep:
     """Whether the loss grew beyond `DIVERGED` times its lowest value, or was not finite."""
     lowest: float
     """The rate at which the smoothed loss is lowest."""
+    rose: float | None
+    """The rate from which the smoothed loss is above its start; None if it ends below."""
     suggestion: float | None
-    """Where the smoothed loss falls fastest; of a loss that does not fall, a tenth of the rate at which it diverged.
-    None if it does neither."""
+    """Where the smoothed loss falls fastest; of a loss that does not fall clearly, a tenth of `rose`. None without
+    both."""
     findings: tuple[Finding, ...]
 
 
@@ -92,25 +101,40 @@ def judge(
 ) -> RateSweep:
     """Find the suggestion in a curve. Arguments as in `RateSweep`."""
     finite = [step for step in range(len(smoothed)) if math.isfinite(smoothed[step])]
-    lowest = min(finite, key=lambda step: smoothed[step], default=0)
-    first = min(SKIPPED, lowest)
-    falls = lowest > first and smoothed[lowest] < 0.98 * smoothed[first]
+    lowest = min(finite[SETTLED:] or finite, key=lambda step: smoothed[step], default=0)
+    first = min(SETTLED, lowest)
+    start, spread = smoothed[first], _spread(losses[: max(lowest + 1, 2 * SETTLED)])
+    fall = start - smoothed[lowest]
+    above = len(smoothed)  # the first step of those at the end whose loss is above its start
+    if not smoothed[-1] <= start + CLEAR * spread:  # also if it is not a number
+        while above > lowest + 1 and not smoothed[above - 1] <= start:
+            above -= 1
+    rose = rates[above] if above < len(rates) else None
     findings = []
     suggestion = None
-    if falls:
+    if lowest > first and fall > max(0.02 * start, CLEAR * spread):
         # The rates are evenly spaced on a logarithmic axis, so the slope is a difference of smoothed losses. Between
         # neighboring steps it would depend on which images are in the batch.
         reach = max(1, len(rates) // 20)
         suggestion = rates[min(range(first, lowest + 1), key=lambda step: (
-            smoothed[min(step + reach, lowest)] - smoothed[max(step - reach, 0)]))]
-    elif diverged:
-        suggestion = rates[-1] / 10
+            smoothed[min(step + reach, lowest)] - smoothed[max(step - reach, first)]))]
+    elif rose is not None:
+        suggestion = rose / 10
         findings.append(Finding(
-            "loss_did_not_fall", "", "the loss did not fall before it diverged, so the suggestion is only a tenth of "
-            "the rate at which it did", "give more --steps"))
+            "loss_did_not_fall", "", f"the loss did not fall clearly before it rose: by {fall:.2g}, while those of "
+            f"single batches differ by about {spread:.2g}; so the suggestion is only a tenth of the rate at which it "
+            "rose above its start", "give more --steps or a larger --batch-size, or keep the recipe's learning rate"))
     else:
         findings.append(Finding(
-            "loss_did_not_fall", "", f"the loss did not fall by 2% at any rate from {rates[0]:.1g} to {rates[-1]:.1g}",
-            "give a higher --to or more --steps; initial weights with standard deviation 0.01 (--arch paper) may need "
-            "a thousand steps before the loss falls"))
-    return RateSweep(tuple(rates), tuple(losses), tuple(smoothed), diverged, rates[lowest], suggestion, tuple(findings))
+            "loss_did_not_fall", "", f"the loss did not fall clearly at any rate from {rates[0]:.1g} to "
+            f"{rates[-1]:.1g}", "give a higher --to or more --steps; initial weights with standard deviation 0.01 "
+            "(--arch paper) may need a thousand steps before the loss falls"))
+    return RateSweep(tuple(rates), tuple(losses), tuple(smoothed), diverged, rates[lowest], rose, suggestion,
+                     tuple(findings))
+
+
+def _spread(losses: Sequence[float]) -> float:
+    """Standard deviation of the losses of batches around a smooth curve, from their second differences."""
+    bends = [before - 2 * loss + after for before, loss, after in zip(losses, losses[1:], losses[2:], strict=False)]
+    bends = [bend for bend in bends if math.isfinite(bend)]
+    return math.sqrt(sum(bend**2 for bend in bends) / (6 * len(bends))) if bends else 0.0

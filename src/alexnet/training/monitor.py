@@ -13,7 +13,7 @@ from alexnet.data.quarantine import QUARANTINE
 from alexnet.errors import Finding
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import Signals
-from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding, result_findings
+from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding, result_findings, useless_remedy
 
 PROBE_STEPS = 100
 """Steps from one measurement of units and weights (`ActivationProbe`) to the next."""
@@ -23,10 +23,16 @@ LOSS_STEPS = 200
 
 
 class Monitor:
-    """Findings of one run."""
+    """Findings of one run.
 
-    def __init__(self, arch: Arch) -> None:
-        self.arch = arch
+    Args:
+        arch: its network.
+        is_pretrained: whether it starts from trained weights.
+        is_head: whether it trains the output layer alone.
+    """
+
+    def __init__(self, arch: Arch, is_pretrained: bool = False, is_head: bool = False) -> None:
+        self.arch, self.is_pretrained, self.is_head = arch, is_pretrained, is_head
         self._losses: deque[float] = deque(maxlen=LOSS_STEPS)
         self._reported: set[str] = set()
 
@@ -47,7 +53,8 @@ class Monitor:
             labels_N: of the validation images.
         """
         return result_findings(round(best_error * last.images), last.loss, np.bincount(labels_N).tolist(),
-                               self.arch.classes)
+                               self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
+                               self.is_pretrained)
 
     def unit_findings(self, step: int, signals: Signals) -> list[Finding]:
         """Report saturated and dead units, each kind once, and none before the weights have settled.

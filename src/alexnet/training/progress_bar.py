@@ -8,8 +8,7 @@ from alexnet._runtime.progress import Bar
 from alexnet.errors import Finding
 from alexnet.training.events import Event, HeadEvent, StepEvent
 
-_SMOOTHED: tuple[Literal["loss", "train_error", "images_per_second", "waiting"], ...] = (
-    "loss", "train_error", "images_per_second", "waiting")
+_SMOOTHED: tuple[Literal["images_per_second", "waiting"], ...] = ("images_per_second", "waiting")
 
 
 class TrainingBar(Bar):
@@ -21,11 +20,12 @@ class TrainingBar(Bar):
         super().__init__("training", "steps", plain_seconds=15)
         self.epochs, self.steps, self.run, self.classes = epochs, 0, "", 0
         self.smoothed: dict[str, float] = {}
+        self.epoch, self.epoch_steps, self.loss_sum, self.error_sum = 0, 0, 0.0, 0.0
 
     def show(self, event: Event) -> None:
         """Show one event of the run's log."""
         if event["event"] == "start":
-            self.steps, self.classes = event["steps_per_epoch"], event["classes"]
+            self.epoch, self.steps, self.classes = 0, event["steps_per_epoch"], event["classes"]
         elif event["event"] == "step":
             self._show_step(event)
         elif event["event"] == "validating" and self.progress:
@@ -51,20 +51,27 @@ class TrainingBar(Bar):
     def _show_step(self, event: StepEvent) -> None:
         for key in _SMOOTHED:  # the log has each step's own numbers
             self.smoothed[key] = 0.9 * self.smoothed.get(key, event[key]) + 0.1 * event[key]
+        if event["epoch"] != self.epoch:
+            self.epoch, self.epoch_steps, self.loss_sum, self.error_sum = event["epoch"], 0, 0.0, 0.0
+        self.epoch_steps += 1
+        self.loss_sum += event["loss"]
+        self.error_sum += event["train_error"]
         # All reader threads work ahead, so a step waits only if they together are slower than the network.
         bottleneck = "reading" if self.smoothed["waiting"] > 0.2 else "compute"
-        text = ("loss {loss:.3f}, error {train_error:.1%}, {images_per_second:,.0f} img/s, "
-                "waiting for data {waiting:.0%}, limit: {}").format(bottleneck, **self.smoothed)
+        # Means over the epoch so far, which at its end are those of the epoch's own line.
+        text = ("mean loss {:.3f}, error {:.1%}, {images_per_second:,.0f} img/s, "
+                "waiting for data {waiting:.0%}, limit: {}").format(
+            self.loss_sum / self.epoch_steps, self.error_sum / self.epoch_steps, bottleneck, **self.smoothed)
         title = f"{self.run}, epoch" if self.run else "epoch"
         self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
 
 
 def _describe_head(event: HeadEvent) -> str:
     views = "the center crop and its mirror image" if event["views"] == 2 else "the center crop"
-    chosen = (f"with the lowest loss on {event['held_out']:,} held-out training images"
-              if event["held_out_errors"] else "which was not chosen by data")
+    chosen = (f"chosen on {event['held_out']:,} training images set aside"
+              if event["held_out_errors"] else "not chosen by data")
     return (f"output layer fitted to the outputs of {event['features']} for {event['images']:,} images ({views}) in "
-            f"{event['seconds']:.0f} s; weight decay {event['weight_decay']:g}, {chosen}")
+            f"{event['seconds']:.0f} s; weight decay {event['weight_decay']:g} ({chosen})")
 
 
 class ClaimBar(TrainingBar):

@@ -26,6 +26,12 @@ class Repeat:
     """Top-1 error on the validation images after the last epoch; None if the run has diverged."""
     best_error: float | None
     """The lowest after an epoch. The epoch was selected on these images, so it is slightly optimistic."""
+    epochs: int = 1
+    """Epochs that were trained."""
+    left_out: int = 0
+    """Validation images that are not counted, because the initial weights were trained on them."""
+    unknown: tuple[str, ...] = ()
+    """Names of initial weights whose training images are not recorded."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Repeats:
 
     @property
     def pooled(self) -> tuple[int, int] | None:
-        """Wrong and all images, over all folds: each is measured once, by a network that was not trained on it.
+        """Wrong and all measured images, over all folds: each once, by a run that did not train on it.
 
         None for seeds, which measure the same images again, and where a fold is missing.
         """
@@ -68,7 +74,8 @@ class Repeats:
         return {
             "kind": self.kind,
             "runs": [{"name": run.name, "path": str(run.path), "training_images": run.training_images,
-                      "validation_images": run.validation_images, "last_top1_error": run.last_error,
+                      "validation_images": run.validation_images, "left_out": run.left_out,
+                      "unknown_training_images": list(run.unknown), "last_top1_error": run.last_error,
                       "best_top1_error": run.best_error} for run in self.runs],
             "mean_top1_error": self.mean, "standard_deviation": self.deviation,
             "pooled": measured}
@@ -104,9 +111,11 @@ def read_repeats(kind: Literal["seed", "fold"], folders: Sequence[tuple[int, Pat
     """
     runs = []
     for number, folder in folders:
-        images, events = read_config(folder)["data"]["images"], logged(folder)
+        config, events = read_config(folder), logged(folder)
+        images = config["data"]["images"]
         errors = [event["val_top1_error"] for event in events if event["event"] == "epoch"]
         is_finished = any(event["event"] == "end" for event in events)
         runs.append(Repeat(f"{kind} {number}", folder, images["train"], images["val"],
-                           errors[-1] if is_finished else None, min(errors) if is_finished else None))
+                           errors[-1] if is_finished else None, min(errors) if is_finished else None, len(errors),
+                           config["data"].get("left_out", 0), tuple(config.get("unknown_training_images", ()))))
     return Repeats(kind, tuple(runs))

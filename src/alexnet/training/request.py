@@ -23,6 +23,7 @@ from alexnet.data.archives import archive_stem
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.transfer import require_transferable
 from alexnet.training.parallel.plan import Parallel
 from alexnet.training.run_folder import read_config
 from alexnet.training.spec import RunSpec
@@ -107,7 +108,9 @@ def make_spec(
         UserError: network, recipe and data do not fit together.
     """
     with options_named(request):
-        arch, recipe = network_and_recipe(request, saved, init)
+        arch, recipe = network_and_recipe(request, saved, init.arch if init else None)
+        if init and not saved:
+            _require_transferable(request, arch, init.arch)
         state = saved[2] if saved else None
         seed = request.seed if request.seed is not None else state.seed if state else 0
         precision = state.precision if state and request.precision == "auto" else request.precision
@@ -120,8 +123,31 @@ def make_spec(
             precision=choose_precision(precision, device), **request.options)
 
 
+def require_init_fits(request: TrainRequest, init: Arch) -> None:
+    """Raise UserError if the requested network cannot take weights of `init`, before these are downloaded."""
+    with options_named(request):
+        _require_transferable(request, network_and_recipe(request, None, init)[0], init)
+
+
+def _require_transferable(request: TrainRequest, arch: Arch, init: Arch) -> None:
+    try:
+        require_transferable(arch, init)
+    except UserError as error:
+        named = network_option(request) or "the settings of the network"
+        raise UserError(error.problem, f"leave out {named}, to take the network of --init") from error
+
+
+def network_option(request: TrainRequest) -> str:
+    """The option that names the network, such as "--arch small"; "" without one."""
+    if request.arch:
+        return f"--arch {request.arch if isinstance(request.arch, str) else request.arch.name}"
+    if request.like:
+        return f"--like {request.like}"
+    return f"--config {request.config}" if request.config and read_config_file(request.config).arch else ""
+
+
 def network_and_recipe(
-    request: TrainRequest, saved: tuple[Arch, Recipe, State] | None, init: Checkpoint | None,
+    request: TrainRequest, saved: tuple[Arch, Recipe, State] | None, init: Arch | None,
 ) -> tuple[Arch, Recipe]:
     """What to train, and how: as requested, else as in the resumed run, else the defaults.
 
@@ -135,7 +161,7 @@ def network_and_recipe(
     if wanted_arch:
         arch = presets.arch(wanted_arch) if isinstance(wanted_arch, str) else wanted_arch
     else:
-        arch = like[0] if like else saved[0] if saved else init.arch if init else presets.arch("paper")
+        arch = like[0] if like else saved[0] if saved else init or presets.arch("paper")
     recipe = presets.recipe(wanted_recipe) if isinstance(wanted_recipe, str) else wanted_recipe
     if not recipe and like:
         recipe = like[1]
@@ -144,6 +170,8 @@ def network_and_recipe(
     elif not recipe and init:
         recipe = presets.head_recipe(arch) if request.head else presets.finetune_recipe(arch)
     arch, recipe = configure(arch, recipe, [*file.settings, *request.settings, *_short_settings(request)])
+    require(recipe.optimizer == "sgd" or bool(request.head or recipe.freeze),
+            f"the recipe {recipe.name} trains the output layer alone", "give --head in place of --recipe head")
     if request.head:
         _check_head(request, recipe, has_weights=bool(init or saved))
     if request.freeze is not None:

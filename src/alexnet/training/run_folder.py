@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -112,25 +113,31 @@ def read_log(run: Path) -> list[Event]:
         raise UserError(f"{path} is damaged: a line of it is not JSON", "remove that line") from error
 
 
-def write_config(spec: RunSpec, precision: str, images: dict[str, int], processes: int, readers: int) -> None:
+def write_config(
+    spec: RunSpec, precision: str, images: dict[str, int], processes: int, readers: int, unknown: Sequence[str] = (),
+) -> None:
     """Write config.json: everything that the run was started with.
 
     Args:
         precision: the one that training uses.
-        images: split -> number of images.
+        images: split -> number of images that are trained or measured on.
         processes: how many train.
         readers: how many of them read their own images (1 for towers, which all read the same).
+        unknown: `SeenImages.unknown`.
     """
     data = spec.data
+    left_out = len(data.split("val")) - images["val"]
     config: dict[str, object] = {
         "arch": to_json(spec.arch), "recipe": to_json(spec.recipe), "seed": spec.seed, "precision": precision,
         "device": device_name(torch.device(spec.device)), "kernels": native.level(),
         "data": {"source": data.source, "packed": str(data.path.resolve()), "fingerprint": data.fingerprint,
                  "side": data.side, "classes": list(data.classes), "images": images,
                  "undecodable": {name: len(data.quarantined[name]) for name in images},
+                 **({"left_out": left_out} if left_out else {}),
                  **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
+        **({"unknown_training_images": list(unknown)} if unknown else {}),
         **({"parallel": spec.parallel} if processes > 1 else {}), **_about(spec),
     }
     replace_file(spec.out / "config.json", lambda path: path.write_text(json.dumps(config, indent=1)))
@@ -149,7 +156,7 @@ def _about(spec: RunSpec) -> dict[str, object]:
     if typed and former["recipe"]["epochs"] != spec.recipe.epochs:
         resumed.append(typed)
     about.pop("command", None)
-    return about | ({"command": former["command"]} if "command" in former else {}) | (
+    return about | {key: former[key] for key in ("command", "init") if key in former} | (
         {"resumed": resumed} if resumed else {})
 
 

@@ -30,6 +30,8 @@ class State:
     plateau: Plateau = field(default_factory=Plateau)
     best_error: float = math.inf
     """The lowest top-1 error on the validation set so far."""
+    best_loss: float = math.inf
+    """The lowest validation loss of the epochs with that error: few images often give two epochs the same error."""
     epochs_without_gain: int = 0
     """Epochs since that error was reached."""
     epoch_images: int = 0
@@ -55,19 +57,21 @@ class State:
         self.epoch_loss_sum += loss * images
         self.epoch_wrong += wrong
 
-    def close_epoch(self, error: float) -> bool:
+    def close_epoch(self, error: float, loss: float) -> bool:
         """Begin the next epoch's sums.
 
         Args:
             error: top-1 error on the validation set.
+            loss: loss on it.
 
         Returns:
-            Whether it is the lowest so far.
+            Whether the epoch is the best so far: by the error, then by the loss.
         """
         self.epoch += 1
-        is_best = error < self.best_error
-        self.best_error = min(self.best_error, error)
-        self.epochs_without_gain = 0 if is_best else self.epochs_without_gain + 1
+        is_best = (error, loss) < (self.best_error, self.best_loss)
+        self.epochs_without_gain = 0 if error < self.best_error else self.epochs_without_gain + 1
+        if is_best:
+            self.best_error, self.best_loss = error, loss
         self.epoch_images, self.epoch_loss_sum, self.epoch_wrong = 0, 0.0, 0
         return is_best
 

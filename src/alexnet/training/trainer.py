@@ -8,13 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from alexnet.data.augmentation import lighting_basis
+from alexnet.data.content import distinct_hashes
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches
 from alexnet.data.mixing import MixedLabels, mix_batch
@@ -95,6 +96,7 @@ class Trainer:
     state: State
     provenance: Provenance
     seen: SeenImages
+    """Of this run's training images and those of the initial weights; without this run's validation images."""
     average: WeightAverage | None = None
     """With `Recipe.ema_decay`: what is evaluated and saved."""
     class_weights_K: Tensor | None = None
@@ -105,7 +107,8 @@ class Trainer:
         self.device = torch.device(self.spec.device)
         self.steps_per_epoch = batches_per_epoch(len(self.training), self.spec.recipe.batch_size)
         self.save_minutes = self.spec.save_minutes
-        self.monitor, self.signals = Monitor(self.spec.arch), StopSignal()
+        self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe.optimizer == "lbfgs")
+        self.signals = StopSignal()
         self._lighting = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
@@ -170,7 +173,7 @@ class Trainer:
             "epoch", step=state.step, epoch=state.epoch + 1, train_loss=state.epoch_loss_sum / state.epoch_images,
             train_error=state.epoch_wrong / state.epoch_images, val_loss=errors.loss, val_top1_error=errors.top1_error,
             val_top5_error=errors.top5_error, learning_rate=rate)
-        if state.close_epoch(errors.top1_error):
+        if state.close_epoch(errors.top1_error, errors.loss):
             self._save("best", errors, resumable=False)
         self._save_last(errors)
         return errors
@@ -319,7 +322,7 @@ class Trainer:
                     self.spec.out.mkdir(parents=True, exist_ok=True)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
-                        self.processes.size, readers=self.strategy.batch_part[1])
+                        self.processes.size, readers=self.strategy.batch_part[1], unknown=self.seen.unknown)
                     self._log = RunLog(self.spec.out, self.state)
             yield
         except Diverged as diverged:
@@ -387,7 +390,15 @@ class Trainer:
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
                 mean_HWC=self.preprocess.mean_HWC, velocity=velocity, raw_weights=raw_weights,
                 training=self.state.to_json(), errors=errors.to_json() if errors else {},
-                provenance=self.provenance, seen=self.seen), self.spec.out / name)
+                provenance=self.provenance, seen=self._seen_by(name)), self.spec.out / name)
+
+    def _seen_by(self, name: str) -> SeenImages:
+        """What decided the weights of out/best or out/last: validation images only where their errors chose some."""
+        recipe = self.spec.recipe
+        is_chosen = name == "best" or recipe.schedule == "plateau" or recipe.early_stop_epochs > 0
+        if recipe.epochs == 1 or not is_chosen:
+            return self.seen
+        return replace(self.seen, selected_on=distinct_hashes(self.seen.selected_on, self.validation.content_hashes))
 
 
 def _timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:

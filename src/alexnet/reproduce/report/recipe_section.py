@@ -104,7 +104,8 @@ def _environment(run: RunData) -> dict[str, object]:
         "device": config.get("device"), "precision": config.get("precision"), "threads": config.get("threads"),
         **config.get("versions", {}), "seed": config.get("seed"),
         "speed": f"{median(rates):,.0f} img/s (median step)" if rates else None,
-        "fine-tuned from": f"{init['arch']} with {init['classes']:,} classes, SHA-256 {init['sha256'][:12]}"
+        "fine-tuned from": f"{config.get('init', 'weights')}: {init['arch']} with {init['classes']:,} classes, "
+        f"SHA-256 {init['sha256'][:12]}"
         if init else None,
         "class weights": _class_weights(run),
         "fold": "{} of {}, whose images are the validation set".format(*data["fold"]) if "fold" in data else None,

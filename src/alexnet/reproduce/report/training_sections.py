@@ -136,25 +136,29 @@ class Curves:
     panels: Sequence[CurvePanel]
     epochs: Sequence[EpochEvent]
     label_smoothing: float
+    is_head: bool
+    """The output layer alone was trained, in one pass (`train --head`), so there is nothing to draw."""
+    is_mirrored: bool
+    """The training images were mirrored, too."""
     mixes_images: bool
     """Whether the training images were mixed with others, by mixup or CutMix."""
 
 
 def curves(run: RunData) -> Curves:
     """One figure for each panel, so that narrow screens show them one below the other."""
-    epochs = run.epochs
+    epochs, recipe = run.epochs, run.config["recipe"]
+    is_head = recipe.get("optimizer") == "lbfgs"
 
     def ends(key: CurveKey) -> str:
         return f"from {epochs[0][key]:.3g} to {epochs[-1][key]:.3g}"
 
     panels = []
-    for name, panel in PANELS.items():
+    for name, panel in () if is_head else PANELS.items():
         values = (f"training {ends(panel.training)}, validation {ends(panel.validation)}" if panel.validation
                   else ends(panel.training))
         panels.append(CurvePanel(f"{panel.title} over {len(epochs)} epochs: {values}",
                                  Markup(svg(learning_curves(epochs, [name]), name))))
-    recipe = run.config["recipe"]
-    return Curves(panels, epochs, recipe.get("label_smoothing", 0),
+    return Curves(panels, epochs, recipe.get("label_smoothing", 0), is_head, bool(recipe.get("mirror", True)),
                   bool(recipe.get("mixup_alpha") or recipe.get("cutmix_alpha")))
 
 
