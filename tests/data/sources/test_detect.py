@@ -61,9 +61,9 @@ def test_a_folder_whose_parent_cannot_be_listed_is_refused_in_one_sentence(tmp_p
 
 
 def numbered(root: Path, *folders: str) -> Path:
-    """Images with names such as cat_0.jpg and dog_0.jpg in each folder."""
-    return plant(root, *(f"{folder}/{name}_{number}.jpg" for folder in folders for name in ("cat", "dog")
-                         for number in range(4)))
+    """Images with names such as cat_0.jpg and dog_0.jpg in each folder, numbered on from folder to folder."""
+    return plant(root, *(f"{folder}/{name}_{4 * index + number}.jpg" for index, folder in enumerate(folders)
+                         for name in ("cat", "dog") for number in range(4)))
 
 
 @pytest.mark.parametrize(("folders", "remedy"), [
@@ -79,7 +79,7 @@ def test_numbered_names_in_class_folders_do_not_change_the_remedy(tmp_path: Path
 
 def test_masks_of_the_same_names_are_not_suggested(tmp_path: Path):
     """Oxford-IIIT Pet has images/ and annotations/trimaps/."""
-    root = numbered(tmp_path / "pets", "annotations/trimaps", "images")
+    root = numbered(numbered(tmp_path / "pets", "annotations/trimaps"), "images")
     with pytest.raises(ValueError, match=r"pets/images\?.* or if the labels are in the file names, add --labels "
                        r"'images/\{label\}_\{n\}\.jpg'"):
         open_dataset(root)
