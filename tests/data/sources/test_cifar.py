@@ -13,7 +13,7 @@ from alexnet.data.sources import cifar
 from alexnet.data.sources.detect import open_dataset
 from alexnet.data.sources.pickles import read_pickled_dict
 from download_server import serving
-from image_files import names, per_class, tar_of
+from image_files import names, per_class, tar_of, trees
 
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -181,3 +181,12 @@ def test_the_name_cifar10_downloads_once_into_the_users_cache(tmp_path: Path, mo
         assert len(server.asked) == 1
     assert (cache_folder() / "cifar-10-binary.tar.gz").is_file()
     assert cache_folder() == tmp_path / "alexnet"
+
+
+def test_class_folders_beside_cifar_are_refused_and_chosen_by_the_option(tmp_path: Path):
+    root = trees(tmp_path / "pets", ("cat", "dog"), 4)
+    write(root, python_files())
+    with pytest.raises(ValueError, match=r"also cifar-10-batches-py/batches\.meta, which holds other images and "
+                       rf"labels; add --labels folders .*, or name {root}/cifar-10-batches-py for the others"):
+        open_dataset(root)
+    assert open_dataset(root, labels="folders").classes == ("cat", "dog")

@@ -55,3 +55,41 @@ def test_a_folder_whose_parent_cannot_be_listed_is_refused_in_one_sentence(tmp_p
         open_dataset(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"loose holds 1 image and no class folders"):
         open_dataset(tmp_path / "loose")
+
+
+# --- The remedy -------------------------------------------------------------------------------------------------------
+
+
+def numbered(root: Path, *folders: str) -> Path:
+    """Images with names such as cat_0.jpg and dog_0.jpg in each folder, numbered on from folder to folder."""
+    return plant(root, *(f"{folder}/{name}_{4 * index + number}.jpg" for index, folder in enumerate(folders)
+                         for name in ("cat", "dog") for number in range(4)))
+
+
+@pytest.mark.parametrize(("folders", "remedy"), [
+    ([f"{name}/{split}/{label}" for name in ("ds1", "ds2") for split in ("train", "val") for label in "xy"],
+     r"did you mean \S*/ds1\?$"),
+    (["train/x", "train/y", "train2/x", "train2/y"], r"several training folders: train/, train2/; merge them, or move"),
+    (["train/x", "train/y", "val/x", "val/y", "val/z"], r"; classes must have the same names in both$")])
+def test_numbered_names_in_class_folders_do_not_change_the_remedy(tmp_path: Path, folders: list[str], remedy: str):
+    with pytest.raises(ValueError, match=remedy) as error:
+        open_dataset(numbered(tmp_path / "x", *folders))
+    assert "--labels '" not in str(error.value)
+
+
+def test_masks_of_the_same_names_are_not_suggested(tmp_path: Path):
+    """Oxford-IIIT Pet has images/ and annotations/trimaps/."""
+    root = numbered(numbered(tmp_path / "pets", "annotations/trimaps"), "images")
+    with pytest.raises(ValueError, match=r"pets/images\?.* or if the labels are in the file names, add --labels "
+                       r"'images/\{label\}_\{n\}\.jpg'"):
+        open_dataset(root)
+    dataset = open_dataset(root, labels="images/{label}_{n}.jpg")
+    assert {image.name.split("/")[0] for split in dataset.splits.values() for image in split} == {"images"}
+
+
+def test_a_table_that_does_not_label_the_images_does_not_replace_the_remedy(tmp_path: Path):
+    root = plant(tmp_path / "x", *(f"{name}/{split}/{label}/{letter}.jpg" for name in ("ds1", "ds2")
+                                   for split in ("train", "val") for label in "xy" for letter in "pq"))
+    (root / "results.csv").write_text("epoch,loss\n1,0.5\n")
+    with pytest.raises(ValueError, match=r"did you mean \S*/ds1\? or for the table: give paths relative to the data"):
+        open_dataset(root)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet.data.sources.detect import open_dataset
-from image_files import names, per_class, said
+from image_files import names, per_class, said, trees
 
 PIXELS = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)  # three images of 2 rows and 4 columns
 
@@ -73,3 +73,18 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path: Path, file: str, da
             open_dataset(folder)
     else:
         assert open_dataset(folder).classes == ("0", "5", "7")  # 0 and 7 in the test files
+
+
+def test_class_folders_beside_idx_files_are_refused_and_chosen_by_the_option(tmp_path: Path):
+    inside, below = mnist(tmp_path / "inside"), trees(tmp_path / "below", ("cat", "dog"), 4)
+    trees(inside, ("cat", "dog"), 4)
+    mnist(below / "raw")
+    with pytest.raises(ValueError, match=r"inside holds folders of images, and also train-images-idx3-ubyte\.gz, which "
+                       r"holds other .*; add --labels folders for the folders, or move the others into a folder of"):
+        open_dataset(inside)
+    with pytest.raises(ValueError, match=rf"also raw/train-images-idx3.* or name {below}/raw for the others"):
+        open_dataset(below)
+    for root in (inside, below):
+        assert open_dataset(root, labels="folders").classes == ("cat", "dog")
+    with pytest.raises(ValueError, match=r"raw holds its own labels, and --labels folders would have no effect; leave"):
+        open_dataset(below / "raw", labels="folders")

@@ -260,5 +260,54 @@ def test_a_table_for_each_image_is_no_table_of_labels(tmp_path: Path):
     root = plant(tmp_path / "x", *(f"{number}.jpg" for number in range(60)))
     for number in range(60):
         (root / f"{number}.csv").write_text(f"file_name,label\n{number}.jpg,{number % 2}\n")
-    with pytest.raises(ValueError, match=r"holds 60 tables, such as 0\.csv, and only up to 50 are read; name the"):
+    with pytest.raises(ValueError, match=r"holds 60 tables, such as 0\.csv, and only up to 50 are read; put .*"
+                       "or for the table: name the right one with --labels"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize(("rows", "problem"), [
+    ("label cat cat|dog dog", r"labels\.csv gives an image several labels, 'cat|dog' in 'label', and it can have only"),
+    ("label a;b b;c c;a", r"several labels, 'a;b'"), ("label ash ash,|birch birch", ""),
+    ("age 0.0 1.5 3.0", r"labels\.csv has numbers such as 0\.0 in 'age', and these look like measurements, not class"),
+    ("label 1.0 1.5 2.0", r"numbers such as 1\.0 in 'label'"), ("height 11 120 13", r"numbers such as 120 in 'height'"),
+    ("label 1.0 0.0 1.0", ""), ("grade 1 2 1", ""), ("label 1 2 3", "")])
+def test_several_labels_in_a_cell_and_measurements_are_no_classes(tmp_path: Path, rows: str, problem: str):
+    column, *labels = rows.split()
+    root = with_table(tmp_path / "x", f"file_name\t{column}\n" + "".join(
+        f"{number}.jpg\t{label}\n" for number, label in enumerate(labels)), *(f"{n}.jpg" for n in range(3)))
+    if problem:
+        with pytest.raises(ValueError, match=problem):
+            open_dataset(root, labels="labels.csv")
+    else:
+        assert set(open_dataset(root, labels="labels.csv", held_out=0).classes) == set(labels)
+
+
+@pytest.mark.parametrize("missing", ["NaN", "nan", "NA", "N/A", "null", "<NA>"])
+def test_a_missing_label_is_no_class(tmp_path: Path, missing: str):
+    root = with_table(tmp_path / "x", f"file_name,label\na.jpg,ash\nb.jpg,None\nc.jpg,{missing}\n", "a.jpg", "b.jpg",
+                      "c.jpg")
+    dataset = open_dataset(root, held_out=0)
+    assert dataset.classes == ("None", "ash")  # which may be the class of intact parts
+    assert "left out: 1 row of labels.csv without a label, such as c.jpg" in said(dataset)
+
+
+def test_columns_that_are_not_used_are_named(tmp_path: Path):
+    root = with_table(tmp_path / "x", "file_name,label,fold\na.jpg,ash,0\nb.jpg,birch,1\n", "a.jpg", "b.jpg")
+    assert "columns of labels.csv that are not used: fold" in said(open_dataset(root, held_out=0))
+
+
+def test_a_table_that_swaps_the_folders_contradicts_them(tmp_path: Path):
+    root = trees(tmp_path / "x", ("a", "b"), 4)
+    (root / "labels.csv").write_text("file_name,label\n" + "".join(
+        f"{folder}/{number:03}.jpg,{label}\n" for folder, label in ("ab", "ba") for number in range(4)))
+    with pytest.raises(ValueError, match=r"labels\.csv gives these images other labels; add --labels labels\.csv"):
+        open_dataset(root)
+
+
+def test_a_table_beside_class_folders_is_named_as_not_used(tmp_path: Path):
+    root = trees(tmp_path / "x", ("0", "1"), 4)
+    (root / "labels.csv").write_text("file_name,label\n" + "".join(
+        f"{folder}/{number:03}.jpg,{label}\n" for folder, label in (("0", "ash"), ("1", "birch"))
+        for number in range(4)))
+    assert ("the folders are the classes, so labels.csv is not used; --labels labels.csv would use its labels"
+            in said(open_dataset(root)))

@@ -10,7 +10,7 @@ import pytest
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.sources.detect import open_dataset
-from image_files import jpeg, said
+from image_files import jpeg, per_class, said, trees
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -117,3 +117,46 @@ def test_without_pyarrow_the_remedy_names_the_extra(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match=r"Parquet files need pyarrow; pip install 'alexnet\[parquet\]'"):
         open_dataset(tmp_path / "trees.parquet")
+
+
+# --- Beside other files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["x.parquet", "data/train-00000-of-00001.parquet", "cat/sub/x.parquet"])
+def test_class_folders_beside_a_file_with_images_are_refused_and_chosen_by_the_option(tmp_path: Path, file: str):
+    root = trees(tmp_path / "pets", ("cat", "dog"), 4)
+    write(root / file, ROWS)
+    with pytest.raises(ValueError, match=rf"pets holds folders of images, and also {file}, which holds other images "
+                       rf"and labels; add --labels folders for the folders, or name {root}/{file} for the others"):
+        open_dataset(root)
+    dataset = open_dataset(root, labels="folders")
+    assert (dataset.classes, per_class(dataset, "train")) == (("cat", "dog"), [3, 3])
+    assert "(.parquet, 1 file)" in said(dataset)
+
+
+def test_a_file_without_images_such_as_features_is_named_and_not_used(tmp_path: Path):
+    root = trees(tmp_path / "pets", ("cat", "dog"), 4)
+    pq.write_table(pa.table({"name": ["cat/000.jpg"], "label": ["cat"], "fc7": [[0.5]]}), root / "features.parquet")
+    dataset = open_dataset(root)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.notes[0].endswith("holds 2 classes (cat 4, dog 4); ignored: ./ (.parquet, 1 file)")
+    write(tmp_path / "hub/train.parquet", ROWS)
+    shutil.copy(root / "features.parquet", tmp_path / "hub/features.parquet")
+    (tmp_path / "hub/logo.jpg").write_bytes(jpeg(1))
+    dataset = open_dataset(tmp_path / "hub")
+    assert dataset.classes == ("ash", "birch")
+    assert "left out: 1 Parquet file without images, such as features.parquet" in said(dataset)
+    assert "left out: 1 image beside the files that hold images and labels, such as logo.jpg" in said(dataset)
+
+
+def test_only_files_without_images_are_refused(tmp_path: Path):
+    (tmp_path / "x").mkdir()
+    pq.write_table(pa.table({"fc7": [0.5]}), tmp_path / "x/features.parquet")
+    with pytest.raises(ValueError, match=r"x/features\.parquet has no column of images; name a folder of images"):
+        open_dataset(tmp_path / "x")
+
+
+def test_the_option_for_folders_is_refused_without_folders_of_images(tmp_path: Path):
+    write(tmp_path / "trees/x.parquet", ROWS)
+    with pytest.raises(ValueError, match=r"trees holds its own labels, and --labels folders would have no effect"):
+        open_dataset(tmp_path / "trees", labels="folders")

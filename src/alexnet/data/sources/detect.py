@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from alexnet._runtime.cache import cache_folder
@@ -22,7 +23,7 @@ from alexnet.data.sources.label_tables import (
     open_found_tables,
     open_table,
 )
-from alexnet.data.sources.labeled import image_files
+from alexnet.data.sources.labeled import image_files, left_out
 from alexnet.data.sources.other_files import KINDS, explain_file
 from alexnet.data.sources.patterns import is_pattern, open_pattern, suggest_pattern
 from alexnet.data.tree import FileTree, FolderTree
@@ -84,18 +85,63 @@ def refuse_labels(source: str | Path, labels: str | Path | None) -> None:
 
 def _open_tree(tree: FileTree, held_out: float, seed: int, look_for_tables: bool) -> Dataset:
     """Recognize the form of the files, the most specific first."""
-    if version := cifar.find_cifar(tree):
-        return cifar.open_cifar(tree, *version)
-    if idx_files := idx.find_idx(tree):
-        return idx.open_idx(tree, idx_files)
+    if look_for_tables and (dataset := _open_containers(tree, held_out, seed)):
+        return dataset
     if root := tiny_imagenet.find_tiny_imagenet(tree):
         return tiny_imagenet.open_tiny_imagenet(tree, root)
     if validation := ilsvrc_folders.find_flat_validation(tree):
         return ilsvrc_folders.open_flat_validation(tree, validation, held_out, seed)
-    if isinstance(tree, FolderTree) and (shards := parquet.find_parquet(tree)):
-        return parquet.open_parquet(tree.root, shards, tree.name, held_out, seed)
     _require_images(tree)
+    if not look_for_tables and not image_files(tree) and _holds_labels(tree):
+        refuse_labels(tree.source, FROM_FOLDERS)
     return _open_images(tree, held_out, seed, look_for_tables)
+
+
+def _open_containers(tree: FileTree, held_out: float, seed: int) -> Dataset | None:
+    """CIFAR's, MNIST's or Parquet files, which hold images with their labels; None if there are none."""
+    if version := cifar.find_cifar(tree):
+        _require_no_folders(tree, [version[1] + version[0].classes_file])
+        return _name_images(tree, cifar.open_cifar(tree, *version))
+    if idx_files := idx.find_idx(tree):
+        _require_no_folders(tree, idx_files["train"][:1])
+        return _name_images(tree, idx.open_idx(tree, idx_files))
+    if isinstance(tree, FolderTree):
+        shards, others = parquet.find_parquet(tree)
+        if shards:
+            _require_no_folders(tree, shards)
+            dataset = parquet.open_parquet(tree.root, shards, tree.name, held_out, seed)
+            return _name_images(tree, dataset, left_out(others, "Parquet file", "without images"))
+        if others and not image_files(tree):
+            raise UserError(f"{tree.root / others[0]} has no column of images", "name a folder of images")
+    return None
+
+
+def _holds_labels(tree: FileTree) -> bool:
+    """Whether the tree holds files that `_open_containers` opens."""
+    return bool(cifar.find_cifar(tree) or idx.find_idx(tree)
+                or (isinstance(tree, FolderTree) and parquet.find_parquet(tree)[0]))
+
+
+def _require_no_folders(tree: FileTree, files: Sequence[str]) -> None:
+    """Raise UserError if images lie in several folders, as classes do, beside files that hold images and labels."""
+    images = image_files(tree)
+    if len({image.rpartition("/")[0] for image in images} - {""}) < 2:
+        return
+    folder = files[0].rpartition("/")[0]
+    alone = "move the others into a folder of their own, and name that"
+    if isinstance(tree, FolderTree) and len(files) == 1 and parquet.is_parquet(files[0]):
+        alone = f"name {tree.root / files[0]} for the others"
+    elif isinstance(tree, FolderTree) and folder and all(file.startswith(f"{folder}/") for file in files) and not any(
+            image.startswith(f"{folder}/") for image in images):
+        alone = f"name {tree.root / folder} for the others"
+    raise UserError(f"{tree.source} holds folders of images, and also {files[0]}, which holds other images and labels",
+                    f"add --labels {FROM_FOLDERS} for the folders, or {alone}")
+
+
+def _name_images(tree: FileTree, dataset: Dataset, notes: Sequence[str] = ()) -> Dataset:
+    """The data set, with notes on what else the tree holds."""
+    beside = left_out(image_files(tree), "image", "beside the files that hold images and labels")
+    return replace(dataset, notes=(*dataset.notes, *notes, *beside))
 
 
 def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bool) -> Dataset:
@@ -113,7 +159,9 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
         name = contrary[0].table.name
         raise UserError(f"{tree.source} has folders of images, and {name} gives these images other labels",
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
-    return dataset
+    unused_tables = [f"the folders are the classes, so {table.table.name} is not used; --labels {table.table.name} "
+                     "would use its labels" for table in tables]
+    return replace(dataset, notes=(*dataset.notes, *unused_tables))
 
 
 def _with_other_labels(
@@ -121,13 +169,20 @@ def _with_other_labels(
 ) -> UserError:
     """The error of the folders, with what else may label the images as the remedy."""
     if tables:
-        return UserError(problem.problem, f"{problem.remedy}, or add --labels {tables[0].table.name}".lstrip(", "))
+        return UserError(problem.problem, _either(problem, f"add --labels {tables[0].table.name}"))
     if pattern:
-        return UserError(problem.problem, f"if the labels are in the file names, add --labels '{pattern}'")
+        return UserError(problem.problem, _either(problem, f"if the labels are in the file names, add --labels "
+                                                           f"'{pattern}'"))
     if unused:
         return UserError(f"{problem.problem}, and no table labels them: {unused[0].problem}",
-                         unused[0].remedy or problem.remedy)
+                         _either(problem, f"for the table: {unused[0].remedy}" if unused[0].remedy else ""))
     return problem
+
+
+def _either(problem: UserError, other: str) -> str:
+    """The problem's remedy, and another one that may apply instead."""
+    joint = " or " if problem.remedy.endswith("?") else ", or "
+    return joint.join(filter(None, (problem.remedy, other)))
 
 
 def _open_file(path: Path) -> FileTree:

@@ -34,6 +34,9 @@ class Columns:
     split: str = ""
     """"" if there is none."""
 
+    unused: tuple[str, ...] = ()
+    """The columns that say something else."""
+
     def __str__(self) -> str:
         label = (f"labels in {self.label!r}" if self.label
                  else f"one column of 0 and 1 for each of {len(self.one_hot)} classes")
@@ -57,7 +60,8 @@ def find_columns(table: Table, find: Callable[[str], list[str]]) -> Columns:
     named = [name for name in rest if _plain(name) in LABEL_NAMES]
     if not named and len(rest) >= 2 and _is_one_hot(table, rest):
         return Columns(file, "", tuple(rest), split)
-    return Columns(file, _label_column(table, named or rest), (), split)
+    label = _label_column(table, named or rest)
+    return Columns(file, label, (), split, tuple(name for name in rest if name != label))
 
 
 def _plain(name: str) -> str:
@@ -122,6 +126,14 @@ def _label_column(table: Table, candidates: Sequence[str]) -> str:
 def _one_to_one(first: Sequence[str], second: Sequence[str]) -> bool:
     pairs = set(zip(first, second, strict=True))
     return len(pairs) == len(set(first)) == len(set(second))
+
+
+def is_measurement(labels: Sequence[str], column: str) -> bool:
+    """Whether labels are numbers with fractions, or, in a column that is not called label, all different numbers."""
+    if not labels or not all(map(_is_number, labels)):
+        return False
+    fractions = any(not float(label).is_integer() for label in labels)
+    return fractions or (_plain(column) not in LABEL_NAMES and len(set(labels)) == len(labels))
 
 
 def _is_number(cell: str) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.image_tree import is_image, some
-from alexnet.data.sources.label_columns import Columns, find_columns, one_hot_labels, split_cells
+from alexnet.data.sources.label_columns import Columns, find_columns, is_measurement, one_hot_labels, split_cells
 from alexnet.data.sources.labeled import (
     LabeledImage,
     image_files,
@@ -26,6 +26,8 @@ from alexnet.errors import UserError, require
 
 _FEW = 20
 """Images. A table of fewer may have as many classes."""
+_MISSING = {"nan", "<na>", "#n/a", "#na", "n/a", "null"}
+"""Labels, in lower case, that programs write where there is none. `none` may be a class."""
 _MAX_DEPTH = 2
 """Folders below the root in which tables are looked for."""
 _MAX_FOUND = 50
@@ -129,17 +131,36 @@ def read_label_table(table: Table, index: ImageIndex, folder: str = "") -> Label
                 raise UserError(f"{table.name} names {cell} twice: {found[files[0]].describe()}, and "
                                 f"{image.describe()}", "leave one of the rows out")
     _require_classes(table.name, columns, [image.label for image in found.values()])
+    unused = f"columns of {table.name} that are not used: {some(columns.unused, 5)}"
     notes = [*left_out(absent, "row", f"of {table.name} without an image in the data"),
              *left_out(unlabeled, "row", f"of {table.name} without a {'single class' if columns.one_hot else 'label'}"),
-             *left_out(repeated, "row", f"of {table.name} equal to an earlier one")]
+             *left_out(repeated, "row", f"of {table.name} equal to an earlier one"), *[unused] * bool(columns.unused)]
     return LabelTable(table, columns, tuple(found.values()), tuple(notes))
 
 
 def _require_classes(name: str, columns: Columns, labels: Sequence[str]) -> None:
-    """Raise UserError for a column of numbers, dates or captions, which are no classes."""
+    """Raise UserError for a column of numbers, dates, captions or several labels in a cell, which are no classes."""
+    if columns.label:
+        longest = max(labels, key=len, default="")
+        require(not is_measurement(labels, columns.label), f"{name} has numbers such as {longest} in "
+                f"{columns.label!r}, and these look like measurements, not classes",
+                "in a copy of the table, write a name of a class for each image, and give it with --labels")
+        several = min(_several_labels(set(labels)), default="")
+        require(not several, f"{name} gives an image several labels, {several!r} in {columns.label!r}, and it can "
+                "have only one", "leave such rows out of a copy of the table, and give it with --labels")
     different = len(set(labels))
     require(len(labels) < _FEW or 2 * different <= len(labels), f"{name} has {different:,} different labels for "
             f"{len(labels):,} images in {columns.label!r}, so these are no classes", "name the column of classes label")
+
+
+def _several_labels(labels: set[str]) -> set[str]:
+    """The labels, such as `cat|dog`, that consist of parts which all occur elsewhere: alone, or in another label."""
+    found = set[str]()
+    for separator in "|;,":
+        parts = {label: {part.strip() for part in label.split(separator)} for label in labels}
+        uses = Counter(part for each in parts.values() for part in each)
+        found |= {label for label, each in parts.items() if len(each) > 1 and all(uses[part] > 1 for part in each)}
+    return found
 
 
 def _with_header(table: Table, index: ImageIndex) -> Table:
@@ -151,9 +172,9 @@ def _with_header(table: Table, index: ImageIndex) -> Table:
 
 
 def _labels(table: Table, columns: Columns) -> list[str]:
-    """The label of each row; "" for a row of a one-hot table with no or several ones."""
-    if columns.label:
-        return table.column(columns.label)
+    """The label of each row; "" if it is missing, and for a row of a one-hot table with no or several ones."""
+    if columns.label:  # R writes NA, always in upper case
+        return ["" if label.lower() in _MISSING or label == "NA" else label for label in table.column(columns.label)]
     rows = zip(*map(table.column, columns.one_hot), strict=True)
     return [columns.one_hot[ones[0]] if (ones := one_hot_labels(row)) and len(ones) == 1 else "" for row in rows]
 
@@ -213,10 +234,12 @@ def label_most(tables: Sequence[LabelTable], tree: FileTree) -> bool:
 
 
 def contradicts_folders(table: LabelTable) -> bool:
-    """Whether the labels are neither finer nor coarser than the folders that the images are in."""
+    """Whether the labels are neither finer nor coarser than the folders, or name another folder than the image's."""
     pairs = {(image.file.rpartition("/")[0], image.label) for image in table.images}
     folders, labels = {folder for folder, _ in pairs}, {label for _, label in pairs}
-    return len(pairs) > max(len(folders), len(labels))
+    names = {_key(name) for folder in folders for name in folder.split("/")}
+    swapped = any(_key(label) in names - {_key(name) for name in folder.split("/")} for folder, label in pairs)
+    return swapped or len(pairs) > max(len(folders), len(labels))
 
 
 def _dataset(

@@ -25,7 +25,7 @@ from alexnet._runtime.progress import Bar
 from alexnet.data.archives import TarTree
 from alexnet.data.dataset import Dataset
 from alexnet.data.sources.labeled import LabeledImage, left_out, make_dataset, split_name
-from alexnet.data.tree import FileTree
+from alexnet.data.tree import FolderTree, is_junk_file
 from alexnet.errors import UserError, require
 
 LABELS = ("label", "labels", "fine_label", "class", "target")
@@ -39,9 +39,16 @@ def is_parquet(file: str) -> bool:
     return file.lower().endswith(".parquet")
 
 
-def find_parquet(tree: FileTree) -> list[str]:
-    """The Parquet files of the tree."""
-    return [file for file in tree.files if is_parquet(file)]
+def find_parquet(tree: FolderTree) -> tuple[list[str], list[str]]:
+    """The Parquet files of the tree that hold images, and the others, such as features that alexnet has written.
+
+    Raises UserError if pyarrow is not installed, or a file is damaged.
+    """
+    files = [file for file in tree.files if is_parquet(file) and not is_junk_file(file.rpartition("/")[2])]
+    if files:
+        _require_pyarrow()
+    with_images = [file for file in files if _image_columns(_open(tree.root / file).schema_arrow)]
+    return with_images, [file for file in files if file not in with_images]
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,7 @@ def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, s
     Raises:
         UserError: pyarrow is not installed, a file is damaged, or its columns are unclear.
     """
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise UserError("Parquet files need pyarrow", "pip install 'alexnet[parquet]'") from error
+    _require_pyarrow()
     columns = {file: _find_columns(root / file) for file in files}
     first = columns[files[0]]
     for file, found in columns.items():
@@ -95,6 +99,13 @@ def split_of_parquet(file: str) -> str:
     return next(filter(None, map(split_name, (stem, *reversed(folders)))), "")
 
 
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise UserError("Parquet files need pyarrow", "pip install 'alexnet[parquet]'") from error
+
+
 class _ParquetImages:
     """The copied images as a tree under the data set's own name."""
 
@@ -117,8 +128,7 @@ def _find_columns(path: Path) -> Columns:
     schema = _open(path).schema_arrow
     features = _features(schema.metadata or {})
     names = list(schema.names)
-    images = [name for name in names if features.get(name, {}).get("_type") == "Image"]
-    images = images or [name for name in names if _holds_bytes(schema.field(name).type)]
+    images = _image_columns(schema)
     require(len(images) == 1, f"{path} has {len(images) or 'no'} columns of images (columns: {', '.join(names)})",
             "one column must be a struct of bytes and path, as Hugging Face's datasets writes it")
     class_labels = [name for name in names if features.get(name, {}).get("_type") == "ClassLabel"]
@@ -127,6 +137,13 @@ def _find_columns(path: Path) -> Columns:
     require(bool(label), f"{path} has no clear column of labels (columns: {', '.join(names)})",
             "name the column of labels label")
     return Columns(images[0], label, tuple(map(str, features.get(label, {}).get("names") or ())))
+
+
+def _image_columns(schema: Any) -> list[str]:  # an Arrow schema
+    """The columns that the metadata describe as images, else those of bytes."""
+    features = _features(schema.metadata or {})
+    images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
+    return images or [name for name in schema.names if _holds_bytes(schema.field(name).type)]
 
 
 def _features(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:  # JSON of another program

@@ -7,7 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from alexnet.data.dataset import Dataset
-from alexnet.data.sources.labeled import LabeledImage, image_files, is_test_folder, make_dataset, split_of_folder
+from alexnet.data.sources.labeled import (
+    LabeledImage,
+    image_files,
+    is_test_folder,
+    make_dataset,
+    split_name,
+    split_of_folder,
+)
 from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, require
 
@@ -64,28 +71,31 @@ _NUMBERED = re.compile(r"(?P<label>.*[^\W\d_](?:\d+(?=[ ._-]))?)(?P<separator>[ 
                        r"\.(?P<end>\w+)")
 """A label ends in a letter, or in digits before a separator, as WordNet IDs do."""
 _MAX_CLASSES = 1_000
+_ANNOTATIONS = re.compile(r"annot|trimap|mask|segment|label|ground.?truth|\bgt\b|depth", re.IGNORECASE)
+"""In the path of a folder: its images are not photographs, but annotations with the same names."""
 
 
 def suggest_pattern(files: Sequence[str]) -> str | None:
     """A pattern for names such as `cat.0.jpg` and `dog_12.jpg`; None if these are not names and numbers of classes.
 
-    Images in folders of test images are not considered. Of several other folders the one with the most images is, with
-    its path in the pattern: the others may hold masks of the same names.
+    Images in folders of test images and of annotations are not considered. The others must be in one folder, or
+    directly in the folders of the splits: images in several other folders may be labeled by these.
     """
     files = [file for file in files if not is_test_folder(file)]
-    folders = Counter(file.rpartition("/")[0] for file in files)
-    folder = ""
-    if len(folders) > 1 and not all(map(split_of_folder, files)):
-        folder = f"{folders.most_common(1)[0][0]}/".lstrip("/")
-        files = [file for file in files if file.rpartition("/")[0] == folder.rstrip("/")]
+    images = [file for file in files if not _ANNOTATIONS.search(file.rpartition("/")[0])]
+    folders = {file.rpartition("/")[0] for file in images}
+    if len(folders) != 1 and not all(split_name(folder.rpartition("/")[2]) for folder in folders):
+        return None
+    folder = f"{min(folders)}/".lstrip("/") if len(folders) == 1 and len(images) < len(files) else ""
+    files = images
     forms: Counter[tuple[str, ...]] = Counter()
     labels: Counter[str] = Counter()
     for file in files:
         if match := _NUMBERED.fullmatch(file.rpartition("/")[2]):
             forms[match["separator"], match["open"], match["close"], match["end"]] += 1
             labels[match["label"]] += 1
-    images = sum(forms.values())
-    if not forms or images < 0.9 * len(files) or not 2 <= len(labels) <= min(_MAX_CLASSES, images / 2):
+    matched = sum(forms.values())
+    if not forms or matched < 0.9 * len(files) or not 2 <= len(labels) <= min(_MAX_CLASSES, matched / 2):
         return None
     ends = {form[3] for form in forms}
     separators = {form[:3] for form in forms}
