@@ -56,8 +56,8 @@ def test_train_and_evaluate_say_what_the_folder_is_and_the_log_and_the_report_ke
     printed = capsys.readouterr().err
     assert understood not in printed
     assert (f"{folder}: 12 images of 2 classes; ignored: single_prediction/ (beside training_set/ and no split, "
-            f"1 file), training_set/training_set/cat/Thumbs.db, __MACOSX/ (hidden or system folder); 1 more note: alexnet "
-            f"check {folder}") in printed
+            f"1 file), training_set/training_set/cat/Thumbs.db, __MACOSX/ (hidden or system folder); 1 more note: "
+            f"alexnet check {folder}") in printed
 
 
 def test_files_that_are_not_used_may_change_without_packing_again(tmp_path: Path, monkeypatch, capsys):
