@@ -21,6 +21,7 @@ from alexnet.errors import UserError, require
 if TYPE_CHECKING:  # these import torch
     from torch import Tensor
 
+    from alexnet.data.open import Notes
     from alexnet.data.packed import PackedDataset, PackedSplit
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
@@ -207,7 +208,8 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     def open_packed(side: int) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
-            request.data, side, note=say if progress else _silent, progress=progress, labels=request.labels))
+            request.data, side, note=say if progress else _silent, notes="long", progress=progress,
+            labels=request.labels))
         if not fold:
             return packed
         divided = folded(packed, *fold)
@@ -373,7 +375,7 @@ def open_evaluation_set(
 
 
 def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, progress: bool = True,
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", progress: bool = True,
     labels: str | Path | None = None,
     check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
@@ -386,7 +388,7 @@ def open_data(
     from alexnet.data.quarantine import left_out_note
 
     packed = open_or_stream(
-        str(data), side, say=note, progress=progress, labels=labels, check_classes=check_classes)
+        str(data), side, say=note, notes=notes, progress=progress, labels=labels, check_classes=check_classes)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "

@@ -26,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def understood(folder: Path) -> str:
     return (f"{folder} holds training_set/training_set/: 2 classes (cat 3, dog 3), test_set/test_set/: 2 classes "
-            "(cat 3, dog 3); ignored: single_prediction/ (beside training_set/ and no split, 1 file), training_set/ "
-            "(hidden or system, 1 file), __MACOSX/ (hidden or system folder)")
+            "(cat 3, dog 3); ignored: single_prediction/ (beside training_set/ and no split, 1 file), "
+            "training_set/training_set/cat/Thumbs.db, __MACOSX/ (hidden or system folder)")
 
 
 def test_check_and_pack_say_what_the_folder_is(folder: Path, understood: str, tmp_path: Path, capsys):
@@ -53,13 +53,17 @@ def test_train_and_evaluate_say_what_the_folder_is_and_the_log_and_the_report_ke
     assert understood in text
     assert "training chooses the best epoch on it." in text
     assert alexnet("evaluate", run, folder, "--device", "cpu") in (0, 2)
-    assert f"note: {understood}" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert understood not in printed
+    assert (f"{folder}: 12 images of 2 classes; ignored: single_prediction/ (beside training_set/ and no split, "
+            f"1 file), training_set/training_set/cat/Thumbs.db, __MACOSX/ (hidden or system folder); 1 more note: "
+            f"alexnet check {folder}") in printed
 
 
 def test_files_that_are_not_used_may_change_without_packing_again(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = trees(tmp_path / "trees", ("cat", "dog"), 3)
-    for run, ignored in (("one", "nothing"), ("two", "./ (.txt, 1 file)")):
+    for run, ignored in (("one", "nothing"), ("two", "notes.txt")):
         assert alexnet("train", folder, *SMALL, "--epochs", "1", "--out", tmp_path / run, "--device", "cpu") == 0
         start = json.loads((tmp_path / run / "log.jsonl").read_text().splitlines()[0])
         assert start["notes"][0] == f"{folder} holds 2 classes (cat 3, dog 3); ignored: {ignored}"

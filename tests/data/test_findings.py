@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.data import findings as findings_module
 from alexnet.data import images
 from alexnet.data.catalog import Catalog
 from alexnet.data.duplicates import find_duplicates
@@ -21,6 +22,7 @@ from sample_images import write_smooth_image
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(findings_module, "FEW_FOR_SCRATCH", 1)  # the folders of these tests are small
 
 
 @pytest.fixture
@@ -53,6 +55,22 @@ def test_a_training_image_copied_into_val_is_named_with_its_copy(folder):
         "train/ash/00.png; ")
 
 
+def test_a_copy_in_another_split_and_another_class_is_one_finding(folder):
+    shutil.copy(folder / "train/ash/00.png", folder / "val/birch/other name.png")
+    assert found(folder) == {"copies_across_splits": (
+        "val: 1 image of 9 is also a training image, byte for byte, such as val/birch/other name.png and "
+        "train/ash/00.png; 1 of 1 has a copy in another class; delete one copy, that in the wrong class; otherwise the "
+        "error on val looks better than it is")}
+
+
+def test_few_training_images_in_all_call_for_trained_weights(folder, monkeypatch):
+    monkeypatch.setattr(findings_module, "FEW_FOR_SCRATCH", 500)
+    (folder / "train/ash/00.png").write_bytes(b"<html>")  # not counted
+    assert found(folder) == {"few_images_in_all": (
+        "23 training images (12 a class on average) are few for training from scratch; start from trained weights: "
+        "train --init torchvision, or --init RUN with a run of yours")}
+
+
 def test_an_image_in_two_classes_is_named_with_both(folder):
     shutil.copy(folder / "train/ash/00.png", folder / "train/birch/00.png")
     findings = found(folder)
@@ -73,14 +91,15 @@ def test_a_copy_in_the_same_class_and_split_is_the_least_of_the_findings(folder)
         shutil.copy(folder / "train/ash/00.png", folder / f"train/ash/{name}.png")
     findings = found(folder)
     assert findings.keys() == {"copies"}
-    assert "2 images are copies of another one of the same class and split" in findings["copies"]
+    assert "2 images are exact copies of another one of the same class and split" in findings["copies"]
 
 
 def test_an_image_saved_again_is_a_near_copy_and_not_an_exact_one(folder):
     Image.open(folder / "train/ash/00.png").save(folder / "val/birch/again.jpg", quality=60)
     findings = found(folder)
-    assert findings.keys() == {"near_copies_across_splits", "near_copies_across_classes"}
-    assert "val/birch/again.jpg and train/ash/00.png" in findings["near_copies_across_splits"]
+    assert findings.keys() == {"near_copies_across_splits"}
+    assert ("val/birch/again.jpg and train/ash/00.png; 1 of 1 has a copy in another class"
+            in findings["near_copies_across_splits"])
 
 
 def test_exact_copies_alone_are_no_near_copies(folder):
@@ -100,8 +119,8 @@ def test_few_images_and_imbalance(tmp_path):
     assert findings.keys() == {"few_images", "imbalance"}
     assert "1 class of 2 has fewer than 10 train images, such as rare with 3" in findings["few_images"]
     # 33 / 3 = 11 times; common is 9 of 10 validation images.
-    assert "common has 33 train images and rare 3, 11 times fewer; always answering common errs in 10.0%" in findings[
-        "imbalance"]
+    assert ("common has 33 train images and rare 3, 11 times fewer; always answering common would be wrong for 10.0%"
+            in findings["imbalance"])
 
 
 def test_chance_and_largest_class_are_measured_on_val(tmp_path):

@@ -109,7 +109,8 @@ def test_splits_are_found_under_the_names_that_people_give_them(patterns: str, s
     ("{cat,dog}/#.jpg | #.jpg", "./ (images beside the class folders, 2 files)"),
     ("{cat,dog}/#.jpg | fir/", "fir/ (no images)"),
     ("{cat,dog}/#.jpg | cat/#.txt", "cat/ (.txt, 2 files)"),
-    ("{cat,dog}/#.jpg | cat/new.NEF", "cat/ (camera raw, which cannot be decoded, 1 file)"),
+    ("{cat,dog}/#.jpg | cat/Thumbs.db | dog/notes.TXT | LICENSE", "LICENSE, cat/Thumbs.db, dog/notes.TXT"),
+    ("{cat,dog}/#.jpg | cat/new.NEF", "cat/new.NEF (camera raw, which cannot be decoded)"),
     ("train/{cat,dog}/#.jpg | val/", "val/ (no images)"),
     ("train/{cat,dog}/#.jpg | test/#.jpg", "test/ (no class folders, so no labels, 2 files)"),
     ("train/{cat,dog}/#.jpg | test1/test1/#.jpg", "test1/ (no class folders, so no labels, 2 files)"),
@@ -251,7 +252,7 @@ def test_numbered_classes_are_labeled_by_number():
 def test_the_summary_names_splits_classes_with_counts_and_what_is_ignored():
     layout = layout_of("train/{cat,dog}/#.jpg | train/cat/new.jpg | Val/{cat,dog}/1.jpg | notes.txt")
     assert described(layout) == ("DATA holds train/: 2 classes (cat 3, dog 2), Val/: 2 classes (cat 1, dog 1); "
-                                 "ignored: ./ (.txt, 1 file)")
+                                 "ignored: notes.txt")
     assert layout.notes == ()
     assert layout.folders == {"train": "train/", "val": "Val/"}
 

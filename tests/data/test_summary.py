@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
-from alexnet.data.summary import DataSummary, open_source, summarize
+from alexnet.data.summary import DataSummary, brief_note, open_source, summarize
 from image_files import plant, trees
 
 
@@ -33,4 +33,22 @@ def test_the_summary_of_a_pack_has_the_images_that_could_be_decoded(tmp_path: Pa
 def test_what_is_not_used_is_in_the_json(tmp_path: Path):
     folder = trees(tmp_path / "images", count=10)
     (folder / "notes.txt").write_text("taken in May")
-    assert check(folder).to_json()["ignored"] == [{"path": "./", "reason": ".txt", "count": 1}]
+    assert check(folder).to_json()["ignored"] == [{"path": "notes.txt", "reason": ".txt", "count": 1}]
+
+
+def test_one_line_says_what_a_command_reads(tmp_path: Path):
+    folder = trees(tmp_path / "images", count=10)
+    assert brief_note(open_dataset(folder), "images") == "images: 30 images of 3 classes; 3 of them are held out"
+    (folder / "ash" / "Thumbs.db").touch()
+    (folder / "README.txt").touch()
+    dataset = open_dataset(folder)
+    assert brief_note(dataset, "images") == (
+        "images: 30 images of 3 classes; 3 of them are held out; ignored: README.txt, ash/Thumbs.db")
+    packed = pack(dataset, tmp_path / "packed", side=8)
+    assert brief_note(packed, "packed") == "packed: 30 images of 3 classes; 3 of them are held out"
+
+
+def test_the_line_counts_the_notes_that_it_leaves_out(tmp_path: Path):
+    folder = trees(trees(tmp_path / "images", count=2, under="train/"), count=1, under="test/")
+    assert brief_note(open_dataset(folder), "images") == (
+        "images: 9 images of 3 classes; 1 more note: alexnet check images")

@@ -41,7 +41,7 @@ def _findings(check: DataCheck) -> Iterator[str]:
         yield ""
         yield "Images that cannot be decoded:"
         for image in check.broken[:BROKEN_SHOWN]:
-            yield f"  {image.name}: {image.reason.removeprefix(f'{image.name} ')}"
+            yield f"  {image.name}: {image.cause}"
         if more := len(check.broken) - BROKEN_SHOWN:
             yield from [f"  and {more:,} more; --json lists all"] if more > 0 else []
 
@@ -52,10 +52,10 @@ def _suspects(check: DataCheck) -> Iterator[str]:
     shown = check.labels.suspects[:SUSPECTS_SHOWN]
     if shown:
         yield f"Suspicious labels, the first {len(shown)} of {len(check.labels.suspects):,}:"
-        rows = [("", "label", "predicted", "", "image"), *(
-            (str(rank), each.label, each.predicted, f"{each.probability:.0%}", each.name)
-            for rank, each in enumerate(shown, 1))]
-        yield from _table(rows, numbers=(0, 3))
+        rows = [("", "own label", "", "predicted", "", "image"), *(
+            (str(rank), each.label, f"{each.label_probability:.0%}", each.predicted, f"{each.probability:.0%}",
+             each.name) for rank, each in enumerate(shown, 1))]
+        yield from _table(rows, numbers=(0, 2, 4))
     yield from _wrapped(check.labels.method, "  ", "  ")
 
 
@@ -69,9 +69,7 @@ def _what_it_is(check: DataCheck) -> Iterator[str]:
         yield f"  sizes: median {median}, smallest {smallest}, largest {largest} pixels"
     if check.formats:
         yield "  formats: " + ", ".join(f"{count:,} {kind}" for kind, count in check.formats.items())
-    base = check.baseline
-    yield (f"  chance: {base.chance_error:.1%} top-1 error on {base.split}; "
-           f"largest class alone ({base.largest_class}): {base.largest_class_error:.1%}")
+    yield from _wrapped(f"baselines: {check.baseline.sentence}", "  ", "    ")
     for note in check.notes:
         yield from _wrapped(f"note: {note}", "  ", "    ")
 

@@ -5,7 +5,7 @@ Shapes: N images of all splits, one split after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypedDict
@@ -93,3 +93,9 @@ class Catalog:
         """Name, split and class of these images."""
         return [{"name": self.names_N[row], "split": self.locate(row)[0], "class": self.classes[self.labels_N[row]]}
                 for row in map(int, rows)]
+
+
+def class_counts(catalog: Catalog, split: str, broken: Collection[int] = ()) -> NDArray[np.int64]:
+    """The number of images of each class in a split, without the rows `broken`: int64 [K]."""
+    rows = np.setdiff1d(catalog.rows_of(split), np.fromiter(broken, np.int64))
+    return np.bincount(catalog.labels_N[rows], minlength=len(catalog.classes))

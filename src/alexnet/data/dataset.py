@@ -119,18 +119,25 @@ def _stamp(path: Path) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
+SYSTEM_FILE, NO_EXTENSION = "hidden or system", "no extension"
+"""Reasons to ignore files."""
+
+
 @dataclass(frozen=True)
 class Ignored:
     """Something in a source that is no part of the data set."""
 
     path: str
-    """Relative to the source. Folders end in a slash; the source itself is `./`."""
+    """Of the file or folder, relative to the source. Folders end in a slash; the source itself is `./`."""
     reason: str
     """A phrase: "hidden or system folder", ".txt", "link to nothing"."""
     count: int
     """Files of the source that are left out for this reason. 0 for an empty or unread folder."""
 
     def __str__(self) -> str:
+        if self.count == 1 and not self.path.endswith("/"):  # one file, whose name may say why
+            obvious = self.reason in (SYSTEM_FILE, NO_EXTENSION) or self.path.lower().endswith(self.reason)
+            return self.path if obvious else f"{self.path} ({self.reason})"
         files = f", {self.count:,} file{'s' * (self.count > 1)}" if self.count else ""
         return f"{self.path} ({self.reason}{files})"
 

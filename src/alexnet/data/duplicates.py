@@ -56,8 +56,9 @@ class Duplicates:
         return [group for group in self.of_kind(kind) if "train" in group.splits and len(group.splits) > 1]
 
     def across_classes(self, kind: Kind) -> list[DuplicateGroup]:
-        """Groups with images of two classes."""
-        return [group for group in self.of_kind(kind) if len(group.classes) > 1]
+        """Groups with images of two classes, without those of `across_splits`, so that none is named twice."""
+        across_splits = self.across_splits(kind)
+        return [group for group in self.of_kind(kind) if len(group.classes) > 1 and group not in across_splits]
 
     def within(self, kind: Kind) -> list[DuplicateGroup]:
         """Groups of one class and one split."""

@@ -8,13 +8,12 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from alexnet.data.catalog import Catalog
+from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
@@ -27,9 +26,12 @@ IMBALANCE = 10
 FEW_IMAGES = 10
 """Training images of a class below which a finding is made."""
 
+FEW_FOR_SCRATCH = 500
+"""Training images of a class, on average, below which pretrained weights are recommended."""
+
 ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
-         "near_copies_across_classes", "suspicious_labels", "few_images", "imbalance", "small_images", "blank",
-         "copies", "near_copies")
+         "near_copies_across_classes", "suspicious_labels", "few_images", "imbalance", "few_images_in_all",
+         "small_images", "blank", "uncertain_labels", "copies", "near_copies")
 """Kinds of findings, the most harmful first."""
 
 
@@ -42,23 +44,26 @@ class Baseline:
     chance_error: float
     """Of a class drawn at random: (K - 1) / K."""
     largest_class: str
-    """The class with the most training images."""
+    """The class with the most training images; "" if several have the most."""
     largest_class_error: float
-    """Of always answering the largest class."""
+    """Of always answering the largest class, or the first of several."""
+
+    @property
+    def sentence(self) -> str:
+        """Both errors; chance alone if several classes are the largest."""
+        guessing = f"guessing is wrong for {self.chance_error:.1%} of {self.split}"
+        if not self.largest_class:
+            return guessing
+        return f"{guessing}; always answering {self.largest_class}, for {self.largest_class_error:.1%}"
 
 
-def baseline(catalog: Catalog) -> Baseline:
-    """Chance, and always answering the largest class."""
+def baseline(catalog: Catalog, broken: Collection[int] = ()) -> Baseline:
+    """Chance, and always answering the largest class. The rows `broken` are not counted."""
     split = next((name for name in ("val", "test") if name in catalog.splits), next(iter(catalog.splits)))
-    largest = int(class_counts(catalog, "train" if "train" in catalog.splits else split).argmax())
-    counts = class_counts(catalog, split)
-    return Baseline(split, 1 - 1 / len(catalog.classes), catalog.classes[largest],
-                    float(1 - counts[largest] / counts.sum()))
-
-
-def class_counts(catalog: Catalog, split: str) -> NDArray[np.int64]:
-    """The number of images of each class in a split: int64 [K]."""
-    return np.bincount(catalog.labels_N[catalog.rows_of(split)], minlength=len(catalog.classes))
+    train_K = class_counts(catalog, "train" if "train" in catalog.splits else split, broken)
+    counts_K, largest = class_counts(catalog, split, broken), int(train_K.argmax())
+    name = catalog.classes[largest] if (train_K == train_K.max()).sum() == 1 else ""
+    return Baseline(split, 1 - 1 / len(catalog.classes), name, float(1 - counts_K[largest] / max(counts_K.sum(), 1)))
 
 
 def pack_findings(packed: PackedDataset) -> list[Finding]:
@@ -81,9 +86,11 @@ def scan_findings(
         quarantined: images that cannot be decoded.
         side: of the network's input; images whose shorter side is smaller are named.
     """
-    found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog)]
+    broken = scan.broken if scan else ()
+    found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog, broken),
+             *_few_in_all_findings(catalog, broken)]
     if duplicates:
-        found += duplicate_findings(catalog, duplicates)
+        found += duplicate_findings(catalog, duplicates, broken)
     if scan:
         found += [*_emptied_findings(catalog, scan), *_small_findings(catalog, scan, side),
                   *_blank_findings(catalog, scan)]
@@ -98,12 +105,12 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 # --- Counts -----------------------------------------------------------------------------------------------------------
 
 
-def count_findings(catalog: Catalog) -> list[Finding]:
-    """Few images of a class, and classes of very different sizes."""
+def count_findings(catalog: Catalog, broken: Collection[int] = ()) -> list[Finding]:
+    """Few images of a class, and classes of very different sizes. The rows `broken` are not counted."""
     split = "train" if "train" in catalog.splits else next(iter(catalog.splits))
-    counts = class_counts(catalog, split)
+    counts = class_counts(catalog, split, broken)
     found, present = [], np.flatnonzero(counts)
-    few = np.flatnonzero(counts < FEW_IMAGES)
+    few = present[counts[present] < FEW_IMAGES]
     if len(few):
         smallest = few[counts[few].argmin()]
         found.append(Finding(
@@ -117,10 +124,20 @@ def count_findings(catalog: Catalog) -> list[Finding]:
         found.append(Finding(
             "imbalance", "", f"{catalog.classes[largest]} has {counts[largest]:,} {split} images and "
             f"{catalog.classes[smallest]} {counts[smallest]:,}, {ratio:,.0f} times fewer; always answering "
-            f"{catalog.classes[largest]} errs in {baseline(catalog).largest_class_error:.1%}",
+            f"{catalog.classes[largest]} would be wrong for {baseline(catalog, broken).largest_class_error:.1%}",
             "see errors class by class with evaluate --per-class; --recipe modern can weigh classes by "
             "--set recipe.class_weights=auto"))
     return found
+
+
+def _few_in_all_findings(catalog: Catalog, broken: Collection[int]) -> list[Finding]:
+    """Few training images for random initial weights. `train` has the same finding, with the options of the run."""
+    counts = class_counts(catalog, "train", broken)
+    if not 0 < counts.mean() < FEW_FOR_SCRATCH:
+        return []
+    return [Finding("few_images_in_all", "", f"{_plural(counts.sum(), 'training image')} ({counts.mean():,.0f} a class "
+                    "on average) are few for training from scratch",
+                    "start from trained weights: train --init torchvision, or --init RUN with a run of yours")]
 
 
 # --- Images -----------------------------------------------------------------------------------------------------------
@@ -179,18 +196,21 @@ def _blank_findings(catalog: Catalog, scan: Scan) -> list[Finding]:
 # --- Duplicates -------------------------------------------------------------------------------------------------------
 
 
-def duplicate_findings(catalog: Catalog, duplicates: Duplicates) -> list[Finding]:
+def duplicate_findings(catalog: Catalog, duplicates: Duplicates, broken: Collection[int] = ()) -> list[Finding]:
     """Copies across splits and classes, and within one class of one split; exact and near."""
     found: list[Finding] = []
     prefixes: dict[Kind, str] = {"exact": "", "near": "near_"}
     for kind, prefix in prefixes.items():
-        found += _across_splits(catalog, duplicates.across_splits(kind), f"{prefix}copies_across_splits")
+        found += _across_splits(
+            catalog, duplicates.across_splits(kind), f"{prefix}copies_across_splits", broken)
         found += _across_classes(catalog, duplicates.across_classes(kind), f"{prefix}copies_across_classes")
         found += _within(catalog, duplicates.within(kind), f"{prefix}copies")
     return found
 
 
-def _across_splits(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> list[Finding]:
+def _across_splits(
+    catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str, broken: Collection[int],
+) -> list[Finding]:
     """Images of the other splits of which training images are copies: one finding for each split."""
     found, train = [], list(catalog.splits).index("train") if "train" in catalog.splits else -1
     for number, split in enumerate(catalog.splits):
@@ -199,13 +219,17 @@ def _across_splits(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str
             continue
         row, group = rows[0]
         partner = next(other for other in group.rows if catalog.split_N[other] == train)
+        apart = sum(len(group.classes) > 1 for _, group in rows)
         what = ("is also a training image, byte for byte", "are also training images, byte for byte")
         if kind.startswith("near"):
             what = ("looks the same as a training image", "look the same as training images")
+        of_them = f"; {apart:,} of {len(rows):,} {'has' if apart == 1 else 'have'} a copy in another class"
         found.append(Finding(
-            kind, split, f"{_plural(len(rows), 'image')} of {catalog.splits[split]:,} {what[len(rows) > 1]}, such as "
-            f"{catalog.names_N[row]} and {catalog.names_N[partner]}",
-            f"delete them from one of the two; with them the error on {split} is too low"))
+            kind, split, f"{_plural(len(rows), 'image')} of {class_counts(catalog, split, broken).sum():,} "
+            f"{what[len(rows) > 1]}, such as {catalog.names_N[row]} and {catalog.names_N[partner]}"
+            f"{of_them if apart else ''}",
+            f"delete one copy{', that in the wrong class' if apart else ''}; otherwise the error on {split} looks "
+            "better than it is"))
     return found
 
 
@@ -229,11 +253,11 @@ def _within(catalog: Catalog, groups: Sequence[DuplicateGroup], kind: str) -> li
     if not groups:
         return []
     extra = sum(len(group.rows) - 1 for group in groups)
-    what = "look the same as another one" if kind.startswith("near") else "are copies of another one"
+    what = "look the same as another one" if kind.startswith("near") else "are exact copies of another one"
     first, second = groups[0].rows[:2]
     return [Finding(kind, "", f"{_plural(extra, 'image')} {what} of the same class and split, such as "
                     f"{catalog.names_N[first]} and {catalog.names_N[second]}",
-                    "delete them: they count more than once")]
+                    "delete the copies: these images count more than once")]
 
 
 def _plural(count: int, one: str, many: str = "") -> str:

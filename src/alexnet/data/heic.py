@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,10 +36,20 @@ def load(data: bytes | memoryview, pixel_limit: int) -> Image.Image:
     file, limit = _open(data), min(pixel_limit, PIXEL_LIMIT)
     width, height = file.size
     require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
-    image = file.to_pillow()
+    with _readable_errors():
+        image = file.to_pillow()
     if image.mode == "I;16":  # gray of 10 or 12 bits, which pi-heif shifts to the upper bits of 16
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
+
+
+@contextlib.contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Raise UserError for what pi-heif raises for an invalid file, such as `Invalid input: Unspecified: ...`."""
+    try:
+        yield
+    except (ValueError, EOFError):
+        raise UserError("the HEIC file is truncated or damaged") from None
 
 
 def _open(data: bytes | memoryview) -> HeifFile:
@@ -45,4 +57,5 @@ def _open(data: bytes | memoryview) -> HeifFile:
         raise UserError("it is HEIC, which is not supported without the extra heic", HEIC.remedy)
     from pi_heif import open_heif
 
-    return open_heif(io.BytesIO(data))
+    with _readable_errors():
+        return open_heif(io.BytesIO(data))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet.data.dataset import Ignored
+from alexnet.data.dataset import NO_EXTENSION, SYSTEM_FILE, Ignored
 from alexnet.data.image_formats import ImageFormat, supported_extensions, unsupported_extensions
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN
 from alexnet.data.tree import FileTree, Folder, FolderTree, is_junk_file, is_junk_folder, nest
@@ -84,6 +84,7 @@ class _Rest:
         self.folders: list[Ignored] = []
         self._types: Counter[str] = Counter()
         self._places: dict[str, str] = {}
+        self._first: dict[str, str] = {}
 
     def add_file(self, file: str, what: str) -> None:
         """Count a file of a type. Of the places where a type occurs, only a common first folder is kept."""
@@ -92,9 +93,11 @@ class _Rest:
         place = f"{file.partition('/')[0]}/" if "/" in file else HERE
         self._places[what] = place if self._places.setdefault(what, place) == place else HERE
         self._types[what] += 1
+        self._first.setdefault(what, file)
 
     def ignored(self) -> list[Ignored]:
-        return [*self.folders, *(Ignored(self._places[what], what, count) for what, count in self._types.items())]
+        return [*self.folders, *(Ignored(self._first[what] if count == 1 else self._places[what], what, count)
+                                 for what, count in self._types.items())]
 
 
 def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
@@ -106,13 +109,13 @@ def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
             continue
         extension = file_extension(file)
         if is_junk_file(file.rpartition("/")[2]):
-            rest.add_file(file, "hidden or system")
+            rest.add_file(file, SYSTEM_FILE)
         elif known := unsupported_extensions().get(extension):
             gathered.unsupported[known] += 1
             rest.add_file(file, f"{known.name}, which cannot be decoded")
         else:
-            gathered.other_files[extension or "no extension"] += 1
-            rest.add_file(file, extension or "no extension")
+            gathered.other_files[extension or NO_EXTENSION] += 1
+            rest.add_file(file, extension or NO_EXTENSION)
     for name, below in folder.folders.items():
         if reason := _reason_to_leave_out(below):
             rest.folders.append(Ignored(f"{below.path}/", reason, sum(1 for _ in below.all_files())))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from alexnet._runtime.cache import cache_folder
 from alexnet.data.manifest import FORMAT, JOURNAL
@@ -15,23 +16,29 @@ from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset, refuse_labels
+from alexnet.data.summary import AnySource, brief_note
 from alexnet.data.url_images import is_url
 from alexnet.errors import UserError
 
+Notes = Literal["long", "short", "none"]
+"""What is said of the data: all its notes, one line with the counts and what is ignored, or nothing."""
+
 
 def open_or_stream(
-    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
+    progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         refuse_labels(data, labels)
-        return _say_notes(_require_side(open_stream(data), side, data), say)
-    return open_or_pack(data, side, say=say, progress=progress, labels=labels, check_classes=check_classes)
+        return _say_notes(_require_side(open_stream(data), side, data), say, notes, data)
+    return open_or_pack(data, side, say=say, notes=notes, progress=progress, labels=labels, check_classes=check_classes)
 
 
 def open_or_pack(
-    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, progress: bool = True,
+    data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
+    progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
@@ -41,6 +48,7 @@ def open_or_pack(
 
     Args:
         say: called with one line for each thing the user should know.
+        notes: what is said of the data.
         progress: show a progress bar while packing.
         labels: as for `open_dataset`.
         check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
@@ -50,12 +58,11 @@ def open_or_pack(
     """
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
         refuse_labels(data, labels)
-        return _say_notes(_require_side(open_packed(Path(data)), side, data), say)
+        return _say_notes(_require_side(open_packed(Path(data)), side, data), say, notes, data)
     dataset = open_dataset(data, labels=labels)
     if check_classes:
         check_classes(dataset.classes)
-    for note in dataset.notes:
-        say(f"note: {note}")
+    _say_notes(dataset, say, notes, data)
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}-{FORMAT}"
     if is_packed(dest):  # its name is its fingerprint, so there is no need to lock it and compare plans
         packed = open_packed(dest)  # files that are not used may have changed since
@@ -68,10 +75,11 @@ def open_or_pack(
     return (pack_with_bar if progress else pack)(dataset, dest, side=side)
 
 
-def _say_notes(packed: PackedDataset, say: Callable[[str], None]) -> PackedDataset:
-    for note in packed.notes:
-        say(f"note: {note}")
-    return packed
+def _say_notes(source: AnySource, say: Callable[[str], None], notes: Notes, data: str) -> AnySource:
+    lines = {"long": [f"note: {note}" for note in source.notes], "short": [brief_note(source, data)], "none": []}
+    for line in lines[notes]:
+        say(line)
+    return source
 
 
 def _require_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:

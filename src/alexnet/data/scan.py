@@ -29,7 +29,7 @@ from alexnet.data.images import BadImage
 from alexnet.data.packed import PackedDataset
 from alexnet.data.perceptual_hash import GRAY_SIDE, perceptual_hash
 
-VERSION = 1
+VERSION = 2
 """Of the cache files. A change of what is recorded raises it."""
 
 CHUNK = 512

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import numpy as np
+from typing import TypeVar
 
 from alexnet.architecture.overrides import Json
-from alexnet.data.catalog import Catalog
+from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.dataset import Dataset, Ignored
+from alexnet.data.image_tree import some
 from alexnet.data.manifest import JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.remote import open_stream
@@ -41,6 +41,32 @@ class DataSummary:
         return json.loads(json.dumps(values, default=asdict))
 
 
+AnySource = TypeVar("AnySource", Dataset, PackedDataset)
+
+IGNORED_SHOWN = 3
+
+
+def brief_note(source: Dataset | PackedDataset, data: str) -> str:
+    """One line for commands that measure: `photos: 303 images of 5 classes; 30 of them are held out; ignored: ...`.
+
+    Args:
+        source: the data.
+        data: what the user called it.
+    """
+    counts = Catalog(source).splits
+    held_out = source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
+    ignored = () if isinstance(source, PackedDataset) else source.ignored
+    parts = [f"{data}: {sum(counts.values()):,} images of {len(source.classes):,} classes"]
+    if held_out:
+        parts.append(f"{counts.get('val', 0):,} of them are held out")
+    if ignored:
+        ordered = sorted(ignored, key=lambda item: (-item.count, item.path))
+        parts.append(f"ignored: {some(map(str, ordered), IGNORED_SHOWN)}")
+    if (more := len(source.notes) - 1 - bool(held_out)) > 0:  # the first note says what these parts do
+        parts.append(f"{more:,} more note{'s' * (more > 1)}: alexnet check {data}")
+    return "; ".join(parts)
+
+
 def open_source(data: str | Path, labels: str | Path | None = None) -> Dataset | PackedDataset:
     """Open what a user calls DATA, without packing it: a packed folder or its URL, or anything else.
 
@@ -56,17 +82,18 @@ def open_source(data: str | Path, labels: str | Path | None = None) -> Dataset |
     return open_dataset(data, labels=labels)
 
 
-def summarize(source: Dataset | PackedDataset, data: str) -> DataSummary:
+def summarize(source: Dataset | PackedDataset, data: str, broken: Collection[int] = ()) -> DataSummary:
     """Count the images of each class in each split.
 
     Args:
         source: the data.
         data: what the user called it.
+        broken: rows of the catalog that cannot be decoded, and are not counted.
     """
     catalog = Catalog(source)
     images = {}
     for split in catalog.splits:
-        counts = np.bincount(catalog.labels_N[catalog.rows_of(split)], minlength=len(source.classes))
+        counts = class_counts(catalog, split, broken)
         images[split] = {name: int(count) for name, count in zip(source.classes, counts, strict=True) if count}
     if isinstance(source, PackedDataset):
         return DataSummary(source.path.name, data, source.classes, images, source.notes, source.manifest.held_out)

@@ -59,7 +59,7 @@ class DataCheck(DataSummary):
     sizes: Sizes | None
     """None if no size is known."""
     formats: dict[str, int]
-    """Images of each file format; empty if it is not known."""
+    """Images of each file format, of those that can be decoded; empty if it is not known."""
     duplicates: Duplicates | None
     """None if the images were not compared."""
     labels: LabelCheck | None
@@ -118,14 +118,15 @@ def check(
         duplicates = find_duplicates(catalog, found)
     elif isinstance(source, PackedDataset):
         duplicates = find_exact_duplicates(catalog, catalog.packed_hashes_N)
-    broken = _broken(catalog, found)
+    broken, unusable = _broken(catalog, found), found.broken if found else ()
     findings = scan_findings(catalog, found, duplicates, broken, side or trained_side or INPUT_SIDE)
     if label_check:
         findings = in_order([*findings, *_label_findings(label_check)])
     return DataCheck(
-        **vars(summarize(source, str(data))), baseline=baseline(catalog), findings=tuple(findings), broken=broken,
-        sizes=_sizes(found), formats=_formats(found), duplicates=duplicates, labels=label_check, catalog=catalog,
-        scan=found, not_checked=tuple(_not_checked(data, catalog, found, duplicates, quick, label_check)))
+        **vars(summarize(source, str(data), unusable)), baseline=baseline(catalog, unusable),
+        findings=tuple(findings), broken=broken, sizes=_sizes(found), formats=_formats(found), duplicates=duplicates,
+        labels=label_check, catalog=catalog, scan=found,
+        not_checked=tuple(_not_checked(data, catalog, found, duplicates, quick, label_check)))
 
 
 # --- Parts ------------------------------------------------------------------------------------------------------------
@@ -142,7 +143,8 @@ def _check_labels(
     from alexnet.inference.predictor import load
 
     model = load(run, choose_device(device))
-    packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent, labels=labels)
+    packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent, notes="none",
+                            labels=labels)
     with Bar("features", "images") if progress else nullcontext() as bar:
         return check_labels(model, packed, bar), model.preprocess.spec.crop
 
@@ -155,11 +157,17 @@ def _label_findings(labels: LabelCheck) -> list[Finding]:
     if not labels.suspects:
         return []
     first, count = labels.suspects[0], len(labels.suspects)
+    if labels.weak:
+        return [Finding(
+            "uncertain_labels", "", f"this network is too weak to judge labels: it disagrees with {labels.error:.0%} "
+            f"of all {labels.images:,}, so most of the {count:,} suspects are its own mistakes",
+            "look at the first few, or give a better network with --run")]
     return [Finding(
         "suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, first of all "
-        f"{first.name}, labeled {first.label} and predicted {first.predicted} ({first.probability:.0%})",
-        f"look at the first ones; the check disagrees with {labels.error:.0%} of all labels; the more it does, "
-        "the more of the later ones are right")]
+        f"{first.name}, labeled {first.label} ({first.label_probability:.0%}) and predicted {first.predicted} "
+        f"({first.probability:.0%})",
+        f"look at the first ones; the network disagrees with {labels.error:.0%} of all labels, and some of these are "
+        "its own mistakes")]
 
 
 def _broken(catalog: Catalog, found: Scan | None) -> tuple[Quarantined, ...]:
@@ -184,7 +192,8 @@ def _sizes(found: Scan | None) -> Sizes | None:
 def _formats(found: Scan | None) -> dict[str, int]:
     if found is None:
         return {}
-    return {kind: count for kind, count in Counter(found.formats_N.tolist()).most_common() if kind != UNKNOWN}
+    decoded = np.delete(found.formats_N, list(found.broken)).tolist()
+    return {kind: count for kind, count in Counter(decoded).most_common() if kind != UNKNOWN}
 
 
 def _not_checked(

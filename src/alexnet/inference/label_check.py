@@ -49,6 +49,9 @@ WEIGHT_DECAYS = (1e-3, 1e-2, 1e-1)
 SuspectJson = TypedDict("SuspectJson", {
     "name": str, "split": str, "class": str, "predicted": str, "probability": float, "class_probability": float})
 
+WEAK = 0.2
+"""A network that disagrees with more of the labels is too weak to judge them: most suspects are its own mistakes."""
+
 CONFIDENT = 0.9
 """A prediction of this probability is confident in any case."""
 
@@ -95,6 +98,11 @@ class LabelCheck:
     """Of the checked images, those that the network was trained on."""
     error: float
     """The fraction of the checked images whose likeliest class is not their label."""
+
+    @property
+    def weak(self) -> bool:
+        """Whether most suspects are probably mistakes of the network."""
+        return self.error > WEAK
 
     @property
     def method(self) -> str:

@@ -7,15 +7,13 @@ import math
 import numpy as np
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.findings import FEW_FOR_SCRATCH
 from alexnet.data.order import batches_per_epoch
 from alexnet.errors import Finding
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.schedule import learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
-
-FEW_IMAGES = 500
-"""Training images of a class, on average, below which pretrained weights are recommended."""
 
 
 def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
@@ -80,7 +78,7 @@ def few_images_finding(spec: RunSpec, network_option: str = "") -> Finding | Non
         network_option: the option that named its network, in whose place the weights bring their own.
     """
     counts = np.bincount(spec.data.split("train").labels, minlength=len(spec.data.classes))
-    if spec.init or counts.mean() >= FEW_IMAGES:
+    if spec.init or counts.mean() >= FEW_FOR_SCRATCH:
         return None
     return Finding(
         "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "

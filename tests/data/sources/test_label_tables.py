@@ -132,7 +132,7 @@ def test_kaggle_has_a_table_for_the_training_images_and_a_form_for_predictions(t
     assert "left out: 2 images without a label, such as test/x0.jpg" in said(dataset)
     assert "not used: sample_submission.csv is a form for predictions" in said(dataset)
     # The form, and not the table that is used.
-    assert "ignored: ./ (.csv, 1 file), ./ (images without a label, 2 files)" in said(dataset)
+    assert "ignored: sample_submission.csv, ./ (images without a label, 2 files)" in said(dataset)
 
 
 def test_the_same_numbers_in_train_and_test_mean_the_training_images(tmp_path: Path):

@@ -62,7 +62,8 @@ def write_check_page(path: Path, check: DataCheck) -> None:
     """Write the page, one file that makes no request."""
     total = sum(sum(counts.values()) for counts in check.images.values())
     write_page(path, "data_check.html", check=check, total=total, sections=list(_sections(check)),
-               broken=[(printable(image.name), image.reason) for image in check.broken])
+               baseline=printable(check.baseline.sentence), notes=list(map(printable, check.notes)),
+               broken=[(printable(image.name), printable(image.cause)) for image in check.broken])
 
 
 def _sections(check: DataCheck) -> Iterator[PageSection]:
