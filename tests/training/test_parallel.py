@@ -148,6 +148,17 @@ def test_clipping_averaging_and_class_weights_are_those_of_one_process(packed, o
         assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
 
 
+def test_augmentations_are_those_of_one_process(packed, one_thread, tmp_path):
+    """Mixup and CutMix need whole batches, which the processes of two towers read."""
+    alone = replace(RECIPE, trivial_augment=True, erase_probability=0.5)
+    for parallel, recipe in (("data", alone), ("towers", replace(alone, mixup_alpha=0.2, cutmix_alpha=1.0))):
+        build(RunSpec(packed, NETWORKS["norm"], recipe, tmp_path / parallel / "one", seed=3)).fit()
+        launch("train", tmp_path / parallel, [job(packed, "two", "norm", parallel, recipe=recipe)], 2)
+        one, two = (checkpoint.load(tmp_path / parallel / run / "last", with_velocity=True) for run in ("one", "two"))
+        assert_close(two, one, 1e-4)
+        assert two.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize(("network", "parallel", "size"), EVERY_WAY)
 def test_the_bytes_that_a_process_sends_are_as_computed(packed, runs, network, parallel, size):
     steps = [len(batch.indices) for batch in batches(packed.split("train"), RECIPE.batch_size)]

@@ -204,7 +204,11 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
     crops = {"window": "at a random position", "center": "the center",
              "resized": f"a random {recipe.crop_area[0]:g} to {recipe.crop_area[1]:g} of the area, rescaled"}
     views = {"crop": crops[recipe.crop], "mirrored": "half of the images" if recipe.mirror else "none",
-             "one crop for": "each image" if recipe.view_group == 1 else f"{recipe.view_group} images"}
+             "one crop for": "each image" if recipe.view_group == 1 else f"{recipe.view_group} images",
+             "TrivialAugment": "one operation on each image" if recipe.trivial_augment else "none",
+             "random erasing": f"{recipe.erase_probability:.0%} of the images" if recipe.erase_probability else "none",
+             "mixup": f"Beta({recipe.mixup_alpha:g}, {recipe.mixup_alpha:g})" if recipe.mixup_alpha else "none",
+             "CutMix": f"Beta({recipe.cutmix_alpha:g}, {recipe.cutmix_alpha:g})" if recipe.cutmix_alpha else "none"}
     noise = "none" if not recipe.lighting else (
         f"{recipe.lighting:g} x " + ("standard deviations" if recipe.lighting_scale == "deviations" else "eigenvalues")
         + (f", until epoch {recipe.lighting_stop_epoch}" if recipe.lighting_stop_epoch else ""))

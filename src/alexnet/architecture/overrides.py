@@ -33,7 +33,9 @@ SYNONYMS = {
     "channels": "width", "out_channels": "width", "kernels": "width", "units": "width", "kernel_size": "kernel",
     "ema": "ema_decay", "model_ema": "ema_decay", "grad_clip": "clip_norm", "clip_grad": "clip_norm",
     "max_grad_norm": "clip_norm", "early_stopping": "early_stop_epochs", "early_stop": "early_stop_epochs",
-    "class_weight": "class_weights", "balance": "class_weights",
+    "class_weight": "class_weights", "balance": "class_weights", "mixup": "mixup_alpha", "cutmix": "cutmix_alpha",
+    "random_erasing": "erase_probability", "erasing": "erase_probability", "reprob": "erase_probability",
+    "autoaugment": "trivial_augment", "auto_augment": "trivial_augment", "randaugment": "trivial_augment",
     "pad": "padding", "groups": "grouped", "ops": "post_ops", "size": "crop", "local_size": "n",
 }
 """Words that users may try -> the field's name. Used for the remedy in error messages only."""

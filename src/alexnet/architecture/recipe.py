@@ -91,6 +91,19 @@ class Recipe:
     lighting_scale: Literal["eigenvalues", "deviations"] = "deviations"
     """What the random factors multiply. §4.1 prints eigenvalues, which only makes sense for pixels in 0..1.
     cuda-convnet2 has (19.7, 37.1, 121.8) on 0..255: their square roots, standard deviations."""
+    trivial_augment: bool = False
+    """TrivialAugment, wide (arXiv 2103.10158): one random operation of 14 (rotation, shear, contrast, ...), of random
+    strength, on each stored image before its crop."""
+    erase_probability: float = 0.0
+    """Random erasing (arXiv 1708.04896: 0.5): probability that a rectangle of a training view, 2% to 40% of its area,
+    is set to the mean color; 0: never."""
+    mixup_alpha: float = 0.0
+    """Mixup (arXiv 1710.09412: 0.2): each training view is averaged with that of another image of the batch, and so is
+    its loss. The view's weight is drawn from Beta(alpha, alpha); 0: no mixup."""
+    cutmix_alpha: float = 0.0
+    """CutMix (arXiv 1905.04899: 1): a rectangle of each training view shows another image of the batch, whose label
+    counts by its share of the area. The share is drawn from Beta(alpha, alpha), 0: no CutMix. With mixup_alpha, each
+    view has one of the two, with equal probability."""
     view_group: int = 1
     """Number of consecutive images in a batch that share one crop position and mirroring (code2012: 32)."""
     conv1_slow_epoch: int = 0
@@ -101,6 +114,11 @@ class Recipe:
     """Epoch from which there is no color noise (code2012's log: about 67); 0: never."""
     freeze: str = ""
     """Layers whose weights do not change, for fine-tuning: `conv` (all convolutions), or names: `conv1 conv2`."""
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether training views are mixed with other images of their batch."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
     def __post_init__(self) -> None:
         self._check_update_rule()
@@ -137,7 +155,8 @@ class Recipe:
     def _check_lbfgs(self) -> None:
         """L-BFGS minimizes the plain loss on center crops. A field that it would not obey must be off."""
         for name, off in (("label_smoothing", 0.0), ("class_weights", "off"), ("clip_norm", 0.0), ("ema_decay", 0.0),
-                          ("crop", "center"), ("lighting", 0.0)):
+                          ("crop", "center"), ("lighting", 0.0), ("trivial_augment", False),
+                          ("erase_probability", 0.0), ("mixup_alpha", 0.0), ("cutmix_alpha", 0.0)):
             self._require(name, getattr(self, name) == off, f"must be {off} with the optimizer lbfgs (--head)",
                           "leave it out, or fine-tune without --head")
 
@@ -159,4 +178,7 @@ class Recipe:
     def _check_augmentation(self) -> None:
         self._require("crop_area", 0 < self.crop_area[0] <= self.crop_area[1] <= 1, "must be 0 < low <= high <= 1")
         self._require("lighting", self.lighting >= 0, "must be at least 0")
+        self._require("erase_probability", 0 <= self.erase_probability <= 1, "must lie in 0 <= p <= 1")
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            self._require(name, 0 <= getattr(self, name) <= 10, "must lie in 0 <= alpha <= 10")
         self._require("view_group", self.view_group >= 1, "must be at least 1")

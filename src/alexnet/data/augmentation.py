@@ -1,7 +1,8 @@
 """Data augmentation for training (§4.1): random crops, mirror images and PCA color noise, from (seed, epoch, image).
 
 Every random number is a hash of (seed, epoch, image index, draw), so any worker, rank or resumed run gives an image the
-same view. Shapes: N images, C color channels.
+same view. Random erasing is here too; trivial_augment.py and mixing.py have what else the paper has not.
+Shapes: N images, C color channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -20,6 +21,16 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 _CROP_DRAWS = 5
 """Draws of an image that its group may share: four for the crop, one for the mirror. Three more are for the colors."""
+
+TRIVIAL_AUGMENT_DRAWS, ERASING_DRAWS, MIXING_DRAWS = slice(8, 11), slice(11, 16), slice(16, 20)
+"""The draws of an image that come after these eight. Each augmentation has its own, so switching one on changes no
+other."""
+
+ERASED_AREA = (0.02, 0.4)
+"""Random erasing: smallest and largest area of the rectangle, as a fraction of the view (arXiv 1708.04896)."""
+
+ERASED_RATIO = (0.3, 1 / 0.3)
+"""Random erasing: smallest and largest ratio of rows to columns (arXiv 1708.04896)."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +132,33 @@ def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:
     eigenvalues = eigenvalues.clip(min=0)
     lengths = np.sqrt(eigenvalues) if scale == "deviations" else eigenvalues / 255
     return torch.from_numpy(vectors * lengths).float()
+
+
+def erase(views_NCHW: Tensor, draws_N5: NDArray[np.float64], probability: float) -> Tensor:
+    """Set a random rectangle of some views to 0, which is the mean color in a network's input.
+
+    Args:
+        views_NCHW: square network inputs.
+        draws_N5: uniform numbers in 0 < u < 1: whether to erase, area, ratio of the sides, row, column.
+        probability: that a view is erased.
+    """
+    crop = views_NCHW.shape[-1]
+    area_N, ratio_N = (low + draws_N5[:, number] * (high - low)
+                       for number, (low, high) in ((1, ERASED_AREA), (2, ERASED_RATIO)))
+    # The paper draws again where a rectangle is longer than the image. Here its longer side is cut.
+    sides_N2 = (crop * np.sqrt(np.stack([area_N * ratio_N, area_N / ratio_N], 1))).round().clip(1, crop)
+    first_N2 = np.floor(draws_N5[:, 3:] * (crop - sides_N2 + 1))
+    boxes_N4 = np.concatenate([first_N2, first_N2 + sides_N2], 1).astype(np.int64)
+    boxes_N4[draws_N5[:, 0] >= probability] = -1
+    return views_NCHW.masked_fill(box_mask(boxes_N4, crop, views_NCHW.device), 0.0)
+
+
+def box_mask(boxes_N4: NDArray[np.int64], crop: int, device: torch.device) -> Tensor:
+    """Which pixels of views of crop x crop are in their rectangle: bool [N, 1, H, W].
+
+    boxes_N4: top, left, bottom, right, in pixels, the last two not included; four times -1: no rectangle.
+    """
+    top, left, bottom, right = torch.from_numpy(boxes_N4).to(device)[:, :, None, None, None].unbind(1)
+    place = torch.arange(crop, device=device)
+    row, column = place[:, None], place
+    return (row >= top) & (row < bottom) & (column >= left) & (column < right)

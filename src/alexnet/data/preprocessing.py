@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet._runtime import kernels
-from alexnet._runtime.pixels import AnyPixels, as_pixels
+from alexnet._runtime.pixels import AnyPixels, TensorPixels, as_pixels
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
-from alexnet.data.augmentation import random_views
+from alexnet.data.augmentation import ERASING_DRAWS, TRIVIAL_AUGMENT_DRAWS, erase, random_views, uniform
+from alexnet.data.trivial_augment import trivial_augment
 
 
 def central_window(side: int, crop: int) -> slice:
@@ -90,6 +91,9 @@ class Preprocess(nn.Module):
     ) -> Tensor:
         """One random view of each image (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
+        With TrivialAugment and random erasing, if the recipe has them. Mixup and CutMix need the views of a whole
+        batch: `mixing.mix_batch`.
+
         Args:
             pixels: the images.
             indices: each image's index in the training set; with `seed` and `epoch` it decides the view.
@@ -97,12 +101,20 @@ class Preprocess(nn.Module):
             dtype: float32, or bfloat16 where the network would round to it anyway.
         """
         pixels = as_pixels(pixels)
+        if recipe.trivial_augment:
+            draws_N3 = uniform(seed, epoch, indices, TRIVIAL_AUGMENT_DRAWS.stop)[:, TRIVIAL_AUGMENT_DRAWS]
+            pixels = TensorPixels(trivial_augment(pixels.tensor(), draws_N3))
         drawn = random_views(recipe, indices, seed, epoch, side=pixels.side, crop=self.spec.crop, device=pixels.device,
                              lighting_CC=lighting_CC, group_leaders=group_leaders)
         if drawn.boxes_N4 is not None:
-            return self.random_resized_crop(pixels, drawn.boxes_N4, drawn.mirrored_N, drawn.shift_NC, dtype)
-        assert drawn.top_left_N2 is not None
-        return self.crop_normalize(pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype)
+            views = self.random_resized_crop(pixels, drawn.boxes_N4, drawn.mirrored_N, drawn.shift_NC, dtype)
+        else:
+            assert drawn.top_left_N2 is not None
+            views = self.crop_normalize(pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype)
+        if recipe.erase_probability:
+            draws_N5 = uniform(seed, epoch, indices, ERASING_DRAWS.stop)[:, ERASING_DRAWS]
+            views = erase(views, draws_N5, recipe.erase_probability)
+        return views
 
     def crop_normalize(
         self, pixels: AnyPixels, top_left_V2: Tensor, mirrored_V: Tensor | None = None, shift_VC: Tensor | None = None,

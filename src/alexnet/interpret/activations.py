@@ -165,7 +165,7 @@ def training_views(
     split: PackedSplit, preprocess: Preprocess, recipe: Recipe, images: int, *, seed: int = 0,
     lighting_CC: Tensor | None = None, label_map: Tensor | None = None, device: torch.device = CPU,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches for `inspect_activations`: views as the recipe makes them in training, and labels.
+    """Yield batches for `inspect_activations`: views as the recipe makes them in training, but not mixed, and labels.
 
     Args:
         split: the images.

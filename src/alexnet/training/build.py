@@ -58,6 +58,7 @@ def build(
     _require_same_spec(spec, state, processes)
     _require_images_for_each(processes, spec, training, validation)
     readers = 1 if spec.parallel == "towers" else processes.size
+    _require_whole_batches(spec, readers, training)
     saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state, readers))
 
     network = AlexNet(spec.arch, spec.seed)
@@ -109,6 +110,18 @@ def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> 
         ("--parallel or --micro-batch", [spec.parallel, spec.micro_batch]),
     ):
         processes.require_same_on_all_ranks(what, value)
+
+
+def _require_whole_batches(spec: RunSpec, readers: int, training: PackedSplit) -> None:
+    """Mixup and CutMix: the image that another one is mixed with must be read by the same process."""
+    if not spec.recipe.mixes_images:
+        return
+    require(readers == 1, "mixup and CutMix mix images of a whole batch, of which each of "
+            f"{readers} processes reads only a part", "train in one process or with --parallel towers, or set "
+            "recipe.mixup_alpha=0 and recipe.cutmix_alpha=0")
+    smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
+    require(smallest >= 2, "mixup and CutMix mix two images of a batch, and there are batches of 1 image",
+            "take larger batches (--batch-size 16), or set recipe.mixup_alpha=0 and recipe.cutmix_alpha=0")
 
 
 def _require_images_for_batch_norm(spec: RunSpec, strategy: Strategy, training: PackedSplit) -> None:

@@ -49,7 +49,7 @@ class StepEvent(RunTitle):
     """Mean loss of the batch, in nats."""
     learning_rate: float
     train_error: float
-    """Top-1 error of the batch, a fraction."""
+    """Top-1 error of the batch, a fraction. An image mixed from two counts with the label of larger weight."""
     images_per_second: float
     """In all processes together, with the time to read the images."""
     waiting: float
@@ -74,7 +74,7 @@ class EpochEvent(RunTitle):
     train_loss: float
     """Mean over the epoch's training images, in nats, with class weights where the recipe has them."""
     train_error: float
-    """Top-1 error on the epoch's random views, a fraction."""
+    """Top-1 error on the epoch's random views, a fraction. A mixed image counts with the label of larger weight."""
     val_loss: float
     """In nats."""
     val_top1_error: float

@@ -17,6 +17,7 @@ from torch import Tensor
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches
+from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
@@ -206,17 +207,29 @@ class Trainer:
         torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         count = self.strategy.micro_batch_count(images)
         losses, wrongs = [], []
-        for number, part in enumerate(batch.parts(count)):
+        for number, (part, views_NCHW, mixed) in enumerate(self._training_parts(batch, count)):
             self.strategy.start_micro_batch(images, state.step, number, count)
-            views_NCHW = self._views(part).contiguous(memory_format=torch.channels_last)
             last = number == count - 1
             with self.strategy.gradient_sync(enabled=last):
                 loss, wrong = train_step(
-                    self.strategy.module, self.optimizer, views_NCHW, part.labels_N, rate, self.precision, conv1,
-                    batch_fraction=len(part.indices) / images, update=last, class_weights_K=self.class_weights_K)
+                    self.strategy.module, self.optimizer, views_NCHW.contiguous(memory_format=torch.channels_last),
+                    part.labels_N, rate, self.precision, conv1, batch_fraction=len(part.indices) / images, update=last,
+                    class_weights_K=self.class_weights_K, mixed=mixed)
             losses.append(loss * (len(part.indices) / len(batch.indices)))
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
+
+    def _training_parts(self, batch: Batch, count: int) -> Iterator[tuple[Batch, Tensor, MixedLabels | None]]:
+        """The micro-batches with their views. For mixup and CutMix, all views of the batch are made at once."""
+        recipe, parts = self.spec.recipe, batch.parts(count)
+        if not recipe.mixes_images:
+            yield from ((part, self._views(part), None) for part in parts)
+            return
+        views_NCHW, mixed = mix_batch(
+            self._views(batch), batch.labels_N, batch.indices, recipe, self.state.seed, self.state.epoch)
+        for part in parts:  # build has checked that this process reads whole batches, so positions are rows
+            rows = slice(int(part.positions[0]), int(part.positions[-1]) + 1)
+            yield part, views_NCHW[rows], mixed[rows]
 
     def _views(self, part: Batch) -> Tensor:
         """The random views of these images in this epoch: network inputs NCHW."""

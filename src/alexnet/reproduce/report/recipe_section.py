@@ -34,7 +34,11 @@ MEANINGS = {
     "early_stop_epochs": "epochs without a lower validation error before training ends",
     "crop": "how training views are cropped", "crop_area": "smallest and largest share of the area, for resized crops",
     "mirror": "horizontal mirroring of every other view", "lighting": "standard deviation of the color noise (§4.1)",
-    "lighting_scale": "unit of that deviation", "view_group": "images that share one crop and mirroring",
+    "lighting_scale": "unit of that deviation", "trivial_augment": "TrivialAugment: a random operation on each image",
+    "erase_probability": "random erasing: share of the views in which a rectangle is erased",
+    "mixup_alpha": "mixup of two images: parameter of the beta distribution",
+    "cutmix_alpha": "CutMix of two images: parameter of the beta distribution",
+    "view_group": "images that share one crop and mirroring",
     "conv1_slow_epoch": "epoch from which conv1 has a reduced learning rate",
     "conv1_stop_epoch": "epoch from which conv1 is frozen",
     "lighting_stop_epoch": "epoch from which there is no color noise", "freeze": "frozen layers",
@@ -52,7 +56,8 @@ INPUT_MEANINGS = {
 """What each field of an input specification means."""
 
 EMPTY_VALUES = {"conv1_slow_epoch": "never", "conv1_stop_epoch": "never", "lighting_stop_epoch": "never",
-                "freeze": "none", "clip_norm": "never", "ema_decay": "no average", "early_stop_epochs": "never"}
+                "freeze": "none", "clip_norm": "never", "ema_decay": "no average", "early_stop_epochs": "never",
+                "erase_probability": "never", "mixup_alpha": "no mixup", "cutmix_alpha": "no CutMix"}
 """How zero or an empty value of a field is written."""
 
 Setting = tuple[str, str, str]

@@ -161,6 +161,8 @@ class Curves:
     panels: Sequence[CurvePanel]
     epochs: Sequence[EpochEvent]
     label_smoothing: float
+    mixes_images: bool
+    """Whether the training images were mixed with others, by mixup or CutMix."""
 
 
 def curves(run: RunData) -> Curves:
@@ -176,7 +178,9 @@ def curves(run: RunData) -> Curves:
                   else ends(panel.training))
         panels.append(CurvePanel(f"{panel.title} over {len(epochs)} epochs: {values}",
                                  Markup(svg(learning_curves(epochs, [name]), name))))
-    return Curves(panels, epochs, run.config["recipe"].get("label_smoothing", 0))
+    recipe = run.config["recipe"]
+    return Curves(panels, epochs, recipe.get("label_smoothing", 0),
+                  bool(recipe.get("mixup_alpha") or recipe.get("cutmix_alpha")))
 
 
 @dataclass(frozen=True)
