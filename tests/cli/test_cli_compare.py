@@ -77,8 +77,8 @@ def test_a_difference_that_may_be_chance_names_the_images_that_it_needs():
     (test,) = paired_tests(np.array([[True] * 6 + [False] * 3 + [True] * 91, [False] * 6 + [True] * 94]))
     verdict, needed = paired_test_text(test, ("one", "two"), 1)
     assert verdict.startswith("one makes 3.0 points fewer errors than two, but that may be chance (95% interval -")
-    # (1.959964 sqrt(0.09) + 0.841621 sqrt(0.09 - 0.03^2))^2 / 0.03^2 = 781.4
-    assert needed.endswith("points or more; about 782 would be needed for 3.0.")
+    # (1.959964 sqrt(0.09) + 0.841621 sqrt(0.09 - 0.03^2))^2 / 0.03^2 = 782.5
+    assert needed.endswith("points or more; about 783 would be needed for 3.0.")
 
 
 def test_the_data_is_that_of_the_first_run_by_default(run, capsys):
