@@ -45,6 +45,8 @@ class ImageFolder:
     """At any depth."""
     unsupported: Counter[ImageFormat] = field(default_factory=Counter)
     """The image formats that cannot be decoded here, with the number of such files, at any depth."""
+    other_files: Counter[str] = field(default_factory=Counter)
+    """The types of the files that are neither images nor hidden, such as `.npy`, with their number, at any depth."""
 
     @property
     def name(self) -> str:
@@ -109,6 +111,7 @@ def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
             gathered.unsupported[known] += 1
             rest.add_file(file, f"{known.name}, which cannot be decoded")
         else:
+            gathered.other_files[extension or "no extension"] += 1
             rest.add_file(file, extension or "no extension")
     for name, below in folder.folders.items():
         if reason := _reason_to_leave_out(below):
@@ -117,6 +120,7 @@ def _gather(folder: Folder, rest: _Rest) -> ImageFolder:
         inner = gathered.folders[name] = _gather(below, rest)
         gathered.image_count += inner.image_count
         gathered.unsupported += inner.unsupported
+        gathered.other_files += inner.other_files
     gathered.image_count += len(gathered.images)
     return gathered
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
 from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, some
-from alexnet.data.layout_checks import require_classes
-from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, require_supported, shown
+from alexnet.data.layout_checks import require_class_folders, require_classes, require_images
+from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, listed, require_supported, shown
 from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, did_you_mean, require
 
@@ -60,9 +60,8 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_fold
     require(0 <= held_out < 1, f"held_out {held_out} must lie in 0 <= fraction < 1")
     root, ignored = gather_images(tree)
     found, notes = find_splits(root, tree.source), list[str]()
-    for split_folder in found.splits.values():
-        if split_folder.parent and not trust_folders:
-            require_classes(split_folder.parent, tree.source)
+    if not trust_folders:
+        _require_classes(found, tree.source)
     train = _read_classes(found.splits["train"], tree.source, ignored)
     if len(train) < 2:
         raise _too_few_classes(found, train, tree.source)
@@ -72,7 +71,7 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_fold
             images[split] = _match_classes(split, folder, found.splits["train"], train, tree.source, ignored, notes)
     folders = {split: folder.path for split, folder in found.splits.items()}
     ignored += [*found.ignored, *_loose_images(found)]
-    notes[:0] = [*found.notes, *_nested_notes(train)]
+    notes[:0] = [*found.notes, *_nested_notes(found)]
     if len(images) == 1 and held_out:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
@@ -99,12 +98,23 @@ def describe_layout(layout: Layout, source: str, names: Sequence[str]) -> str:
     for folder, count in counts.items():
         classes = some([f"{name} {count[key]:,}" for key, name in zip(layout.classes, names, strict=True)
                         if count[key]], 6)
-        parts.append(f"{folder}: {len(count):,} classes ({classes})".removeprefix(f"{HERE}: "))
+        parts.append(f"{folder}: {len(count):,} class{'es' * (len(count) != 1)} ({classes})".removeprefix(f"{HERE}: "))
     left_out = [str(item) for item in sorted(layout.ignored, key=lambda item: (-item.count, item.path))]
     return f"{source} holds {', '.join(parts)}; ignored: {some(left_out, 10) or 'nothing'}"
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
+
+
+def _require_classes(found: FoundSplits, source: str) -> None:
+    """Raise UserError if class folders of a split do not look like classes."""
+    for split in found.splits.values():
+        if split.parent:
+            require_classes(split.parent, source)
+        require_class_folders(split.classes, source)
+        for folder in split.classes.values():
+            if not folder.image_count:
+                require_images(folder, source)
 
 
 def _read_classes(split: SplitFolder, source: str, ignored: list[Ignored]) -> dict[str, ImageFolder]:
@@ -186,12 +196,16 @@ def _loose_images(found: FoundSplits) -> list[Ignored]:
             for split in found.splits.values() if split.parent and split.parent.images]
 
 
-def _nested_notes(train: Mapping[str, ImageFolder]) -> list[str]:
-    """A note if classes have all their images in several folders below: these could be meant to be the classes."""
-    nested = [name for name, folder in train.items() if not folder.images and len(folder.with_images) > 1]
+def _nested_notes(found: FoundSplits) -> list[str]:
+    """A note that names the folders inside class folders: these could be thumbnails, or the classes.
+
+    A single folder that holds all images of a class takes nothing in, such as images/.
+    """
+    nested = [folder for split in found.splits.values() for folder in split.classes.values()
+              if len(folder.with_images) > 1 or (folder.images and folder.with_images)]
     if not nested:
         return []
-    names = some([f"{name} ({len(train[name].with_images)} folders)" for name in nested], 3)
+    names = some([f"{folder.path}/ ({listed(folder.with_images, 3)})" for folder in nested], 3)
     return [f"the images in the folders inside a class folder are images of this class: {names}"]
 
 

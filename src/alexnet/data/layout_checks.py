@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
-from alexnet.data.image_tree import ImageFolder, some
-from alexnet.data.split_folders import holds_splits, listed, shown
-from alexnet.data.split_names import is_neutral
+from alexnet.data.image_tree import ImageFolder, counted, some
+from alexnet.data.split_folders import ClassFolders, file_types, holds_splits, listed, shown
+from alexnet.data.split_names import is_neutral, split_kinds
 from alexnet.errors import UserError, require
 
 _ANNOTATIONS = re.compile(
-    r"(.*[\s_\-])?(annotations?|masks?|labels?|segmentations?|trimaps?|gt|ground[\s_\-]?truth|bbox(es)?)",
+    r"(.*[\s_\-])?(annotations?|masks?|labels?|segmentations?|segmentation(class|object)|trimaps?|gt|"
+    r"ground[\s_\-]?truth|bbox(es)?|depths?)",
     re.IGNORECASE)
 
 _PARTS = re.compile(
@@ -27,8 +28,29 @@ _PART_WORDS = {"image", "images", "img", "imgs", "photo", "photos", "part", "par
                "archive", "folder", "fold", "vol", "volume", "split", "data", "dataset", "set", "files"}
 """Words in the names of folders that divide a set of images: HAM10000_images_part_1, images_001."""
 
+_TRUST = "add --labels folders"
+"""The remedy for a folder that only looks as if it were no class."""
+
 _SAME_NAMES = 0.9
 """Fraction of the file names that two folders share if one is derived from the other."""
+
+_ANNOTATION_FILE = re.compile(
+    r"[\s_\-.]+(?:masks?|gt|labels?|labelids|depth|seg|segmentation|annotations?|trimap|ground[\s_\-]?truth|bbox|"
+    r"disparity)(?P<rest>crop)?(?:[\s_\-.]?\d+)?$", re.IGNORECASE)
+"""The end of the name of a file that belongs to an image: benign (1)_mask, cat_1_depthcrop beside cat_1_crop."""
+
+_NO_CLASS = re.compile(
+    r"(new[\s_\-]?folder|untitled[\s_\-]?folder|neuer[\s_\-]?ordner|nouveau[\s_\-]?dossier|nueva[\s_\-]?carpeta"
+    r"|unsorted|to[\s_\-]?sort|duplicates?|backups?|tmp|temp|te?mp[\s_\-]?files|query|gallery|probe"
+    r"|thumbs?|thumbnails?|recycle[\s_\-]?bin|trash|_*augment(?:ed|ations?)|results?|outputs?|corbeille|papierkorb|checkpoints?|tensorboard)"
+    r"([\s_\-]*\(?\d+\)?)?", re.IGNORECASE)
+"""Names of folders that people, systems and programs make and that are seldom classes."""
+
+_NO_IMAGES = re.compile(r"docs?|documentation|scripts?|code|src|meta([\s_\-]?data)?", re.IGNORECASE)
+"""Names of folders from which nobody expects images."""
+
+_COPY = re.compile(r"(.+?)([\s_\-]+(copy|kopie|copie|copia)([\s_\-]*\(?\d+\)?)?|[\s_\-]*\(\d+\))", re.IGNORECASE)
+"""The name that a system gives to the copy of a folder: cat - Copy, cat (1)."""
 
 
 def require_classes(parent: ImageFolder, source: str) -> None:
@@ -44,6 +66,67 @@ def require_classes(parent: ImageFolder, source: str) -> None:
         remedy = f"{error.remedy} If" if error.remedy.endswith("?") else f"{error.remedy}; if"
         raise UserError(error.problem, f"{remedy} {listed(parent.with_images)} are the classes, add --labels folders"
                         ) from None
+
+
+def require_class_folders(folders: ClassFolders, source: str) -> None:
+    """Raise UserError if a folder is no class by its name or its files: a copy, a thumbnail folder, masks, splits.
+
+    Args:
+        folders: the class folders of one split.
+        source: the tree as the user knows it, for messages.
+    """
+    classes = {name: folder for name, folder in folders.items() if folder.image_count}
+    originals = {name.casefold(): name for name in classes}
+    kinds = split_kinds(classes)
+    for name, folder in classes.items() if len(classes) > 1 else ():  # one class alone has an error of its own
+        copy = _COPY.fullmatch(name)
+        original = originals.get(copy[1].casefold()) if copy else None
+        require(not original, f"{shown(folder, source)} looks like a copy of {original}/",
+                f"move it away; if it is a class, {_TRUST}")
+        require(not _NO_CLASS.fullmatch(name) and kinds.get(name, "train") == "train",
+                f"{shown(folder, source)} holds {counted(folder.image_count)}, and its name is not that of a class",
+                f"move it away; if it is a class, {_TRUST}")
+    for folder in classes.values():
+        _require_no_splits_inside(folder, folder, source)
+        _require_no_annotation_files(folder, source)
+
+
+def require_images(folder: ImageFolder, source: str) -> None:
+    """Raise UserError if a class folder without images holds other files, which may be its images."""
+    require(not folder.other_files or any(names.fullmatch(folder.name) for names in (
+                _NO_CLASS, _NO_IMAGES, _ANNOTATIONS)),
+            f"{shown(folder, source)} holds no image, but {file_types(folder)}",
+            "if it is a class, give its images the extension of their format, such as .jpg; if it is not, move it "
+            "away, or add --labels folders to leave it out")
+
+
+def _require_no_splits_inside(folder: ImageFolder, within: ImageFolder, source: str) -> None:
+    """Test images below a class folder would be trained on."""
+    kinds = split_kinds(folder.folders)
+    for below in folder.with_images:
+        kind = kinds.get(below.name)
+        require(not kind or (kind == "train" and not folder.images),
+                f"{shown(below, source)} holds {counted(below.image_count)} and has the name of a split, inside the "
+                f"class folder {within.name}/",
+                f"sort the images into train/{within.name}/ and val/{within.name}/, or move {below.name}/ away; if all "
+                f"are training images, {_TRUST}")
+        _require_no_splits_inside(below, within, source)
+
+
+def _require_no_annotation_files(folder: ImageFolder, source: str) -> None:
+    """A mask beside its image has the image's name with a word at the end."""
+    ends = [(image, stem, end) for image in folder.images
+            for stem in [_stem(image)] if (end := _ANNOTATION_FILE.search(stem))]
+    if ends:
+        stems = _stems(folder.images)
+        pairs = [image for image, stem, end in ends if {stem[: end.start()], stem[: end.start()] + "_crop" * bool(
+            end["rest"])} & stems]
+        if pairs:
+            raise UserError(f"{shown(folder, source)} holds {counted(len(pairs))} with the name of another image and a "
+                            f"word such as mask or label, such as {pairs[0].rpartition('/')[2]}: these look like "
+                            "annotations", f"move them away; if they are images of the class, {_TRUST}")
+    for below in folder.with_images:
+        _require_no_annotation_files(below, source)
 
 
 def _require_classes(parent: ImageFolder, source: str) -> None:
@@ -142,7 +225,7 @@ def _require_different_files(classes: list[ImageFolder], source: str) -> None:
     for one, other in combinations(classes, 2):
         own, others = stems[one.name], stems[other.name]
         common = own & others
-        require(len(common) < 10 or len(common) < _SAME_NAMES * min(len(own), len(others)) or _are_counters(common),
+        require(len(common) < 5 or len(common) < _SAME_NAMES * min(len(own), len(others)) or _are_counters(common),
                 f"{one.path}/ and {other.path}/ in the folder {source} hold files of the same names "
                 f"({some(sorted(common), 3)}), so they are not two classes of different images",
                 "name the one to use, or rename the files if they are two classes")
@@ -150,7 +233,11 @@ def _require_different_files(classes: list[ImageFolder], source: str) -> None:
 
 def _stems(images: Iterable[str]) -> set[str]:
     """The file names without folders and extensions."""
-    return {image.rpartition("/")[2].rpartition(".")[0] for image in images}
+    return set(map(_stem, images))
+
+
+def _stem(image: str) -> str:
+    return image.rpartition("/")[2].rpartition(".")[0]
 
 
 def _are_counters(stems: Iterable[str]) -> bool:

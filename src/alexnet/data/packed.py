@@ -172,7 +172,7 @@ class PackedDataset:
         splits = self.manifest.splits
         for name in names:
             if name not in splits:
-                raise UserError(f"{self.path} has no split {name!r}", did_you_mean(name, splits))
+                raise UserError(f"{self.source} has no split {name!r}", did_you_mean(name, splits))
         return [shard for name in names for shard in splits[name].shards]
 
     def verify(self, on_progress: OnProgress | None = None, only: Collection[str] | None = None) -> None:

@@ -195,6 +195,9 @@ def _beside_splits(base: ImageFolder, kinds: Mapping[str, Kind], source: str) ->
     for folder in empty:
         if folder.name in kinds:
             require_supported(folder, source)
+            require(not folder.other_files or kinds[folder.name] == "unlabeled",
+                    f"{shown(folder, source)} holds no image, but {file_types(folder)}",
+                    "give its images the extension of their format, such as .jpg, or move the folder away")
     loose = [Ignored(_relative(base), "images beside the class folders", len(base.images))] if base.images else []
     return loose + [Ignored(_relative(folder), "no images", 0) for folder in empty]
 
@@ -207,6 +210,12 @@ def require_supported(folder: ImageFolder, source: str) -> None:
         raise UserError(f"{shown(folder, source)} has no image that can be decoded here, but "
                         f"{counted(folder.unsupported.total())} of the format {names}",
                         f"{remedies}, or move the folder away")
+
+
+def file_types(folder: ImageFolder) -> str:
+    """The files of a folder without images: `12 files (.npy)`."""
+    types = some([kind for kind, _ in folder.other_files.most_common()], 3)
+    return f"{folder.other_files.total():,} file{'s' * (folder.other_files.total() != 1)} ({types})"
 
 
 def _without_classes(folder: ImageFolder, train: ImageFolder, source: str) -> UserError:
@@ -234,9 +243,13 @@ def _splits_within_classes(base: ImageFolder, source: str) -> FoundSplits | None
                         f"did you mean {shown(inside, source)}?")
     for folder in base.with_images:
         strangers = [below for below in folder.with_images if below.name not in kinds[folder.name]]
+        outside = listed(strangers) or "images"
+        own_splits = listed([below for below in holding[0].with_images if below.name in kinds[holding[0].name]])
         require(not folder.images and not strangers,
-                f"{shown(holding[0], source)} holds {listed(holding[0].with_images)}, and {shown(folder, source)} "
-                f"holds {listed(strangers) or 'images'} instead",
+                f"{shown(holding[0], source)} holds {own_splits}, and "
+                + (f"{shown(folder, source)} holds {outside} instead" if folder not in holding
+                   else f"{outside} beside them" if folder is holding[0]
+                   else f"{shown(folder, source)} holds {outside} beside them"),
                 "give every class folder the same split folders, or sort the images into train/CLASS/ and val/CLASS/")
     found: dict[Kind, dict[str, ImageFolder]] = {}
     for folder in base.with_images:

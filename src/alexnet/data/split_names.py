@@ -13,16 +13,17 @@ Kind = Literal["train", "val", "test", "unlabeled"]
 
 _WORDS: dict[str, Kind] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "holdout"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "holdout",
+                     "holdouts"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
     **dict.fromkeys(("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsupervised",
-                     "submission"), "unlabeled"),
+                     "inference", "submission"), "unlabeled"),
 }
 
 _AFFIXES = {"set", "data", "dataset", "datasets", "image", "images", "img", "imgs", "split", "folder", "dir", "photo",
             "photos", "picture", "pictures", "pics", "file", "files", "sample", "samples", "seg", "labeled", "labelled",
             "small", "full", "final", "new", "resized", "cropped", "original", "classification",
-            "mini", "subset", "clean", "raw", "processed", "augmented", "aug", "balanced"}
+            "cross", "jpegimages", "mini", "subset", "clean", "raw", "processed", "augmented", "aug", "balanced"}
 """Words that may stand beside a split's word and change nothing: train_images, seg_train, Training Set."""
 
 _GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})"
@@ -50,7 +51,8 @@ def _parse(name: str) -> tuple[Kind, tuple[str, ...]] | None:
     if len(matches) != 1:
         return None
     word, bare = next(iter(matches.items()))
-    rest = tuple(other for other in words if other != word and other not in _AFFIXES and not other.isdecimal())
+    rest = tuple(other for other in words if other != word and other not in _AFFIXES
+                 and not re.fullmatch(r"v?\d+", other))
     return _WORDS[bare], rest
 
 

@@ -16,8 +16,14 @@ from alexnet.errors import UserError, require
 
 _JUNK_FOLDERS = {
     "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled",
-    "system volume information", "lost+found", "found.000", "node_modules", "site-packages"}
-"""Names in lower case: folders that Synology and QNAP, Windows, Linux and package managers make."""
+    "@tmp", "@synoresource", "_gsdata_", "system volume information", "lost+found", "found.000",
+    "network trash folder", "temporary items", "ipod photo cache", "node_modules", "site-packages", "venv", "wandb",
+    "mlruns", "lightning_logs"}
+"""Names in lower case: folders that Synology, QNAP and GoodSync, Windows, macOS, Linux, package managers and experiment
+trackers make."""
+
+_JUNK_ENDINGS = (".photoslibrary", ".photolibrary", ".aplibrary", ".lrdata")
+"""Of folders in which Apple Photos, iPhoto, Aperture and Lightroom keep images and previews."""
 
 _JUNK_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "picasa.ini"}
 """Names in lower case: files that Windows, macOS and Picasa make."""
@@ -120,8 +126,9 @@ def _reason_to_skip(entry: os.DirEntry[str], root: Path, path: str) -> str | Non
 
 
 def is_junk_folder(name: str) -> bool:
-    """Whether a folder of this name is hidden, or made by an operating system: its images belong to no class."""
-    return name.startswith((".", "__")) or name.lower() in _JUNK_FOLDERS
+    """Whether a folder of this name is hidden, or made by a system or a program: its images belong to no class."""
+    lower = name.lower()
+    return name.startswith((".", "__")) or lower in _JUNK_FOLDERS or lower.endswith(_JUNK_ENDINGS)
 
 
 def is_junk_file(name: str) -> bool:
