@@ -53,6 +53,10 @@ class PackedImages:
         assert name in self.splits
         return self
 
+    def subset(self, indices: np.ndarray) -> "PackedImages":
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices],
+                       names=tuple(self.names[index] for index in indices))
+
     def sample(self, count: int) -> np.ndarray:
         return PackedSplit.sample(self, count)
 

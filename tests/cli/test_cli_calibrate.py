@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from PIL import Image
 
 import alexnet as package
+from alexnet.cli.render_metrics import calibration_text
+from alexnet.inference.calibration import Calibration, CalibrationError
 from alexnet.models import checkpoint
 from command_line import alexnet
 from report_runs import words
@@ -82,6 +85,34 @@ def test_training_images_are_left_out_and_few_images_refused(own, class_folders,
     assert not checkpoint.load(own).calibration
 
 
+def test_the_training_split_is_refused(own, class_folders, capsys):
+    assert alexnet("calibrate", own, class_folders, "--split", "train") == 2
+    assert "the network was trained on 120 of these 120 images" in capsys.readouterr().err
+    assert not checkpoint.load(own).calibration
+
+
+def test_images_that_fitted_the_temperature_are_recorded_and_said(own, hard, capsys):
+    before = checkpoint.load(own).seen
+    assert alexnet("calibrate", own, hard) == 0
+    capsys.readouterr()
+    after = checkpoint.load(own).seen
+    assert len(after.selected_on) == len(before.selected_on) + 80  # one half of the 160 images
+    assert np.array_equal(after.trained, before.trained)
+    for command in (["evaluate", own], ["compare", own, own / "last"]):
+        assert alexnet(*command, hard) == 0
+        assert ("measured: all 160 images, none seen in training; 80 of these 160 chose the best epoch or fitted the "
+                "temperature, so the result is slightly optimistic") in capsys.readouterr().out
+
+
+def test_an_undecided_calibration_error_is_said():
+    error = CalibrationError(loss=1.5, ece=0.15, calibrated_ece=0.11, calibrated_range=(0.06, 0.16))
+    found = Calibration(2.0, 100, 100, error, replace(error, loss=1.3), -0.2, (-0.3, -0.1))
+    text = "\n".join(calibration_text(found))
+    assert "with 100 images the ECE cannot show whether the probabilities were wrong before; the loss decides" in text
+    decided = replace(found, before=replace(error, ece=0.17))
+    assert "the loss decides" not in "\n".join(calibration_text(decided))
+
+
 def test_a_calibrated_last_checkpoint_still_resumes_bit_for_bit(own, hard, class_folders):
     velocity = checkpoint.load(own / "last", with_velocity=True).velocity
     assert alexnet("calibrate", own / "last", hard) == 0
@@ -115,4 +146,4 @@ def test_evaluate_says_that_probabilities_are_calibrated(own, hard, class_folder
     assert after["top1_error"] == before["top1_error"]
     assert after["loss"] != before["loss"]
     assert alexnet("evaluate", own, class_folders) == 0
-    assert f"calibrated: temperature {after['temperatures'][0]:.3f}" in capsys.readouterr().out
+    assert f"calibrated: {own / 'best'} (temperature {after['temperatures'][0]:.3f})" in capsys.readouterr().out

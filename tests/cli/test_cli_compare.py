@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.cli.render_metrics import paired_test_text
+from alexnet.inference.comparison import paired_tests
 from command_line import SMALL, alexnet
 from sample_images import draw
 
@@ -43,14 +45,40 @@ def test_compare_tests_the_pair_on_the_same_images(run, other, class_folders, ca
         assert json.loads(capsys.readouterr().out)["top1_error"] == each
 
 
-def test_compare_says_in_words_what_the_test_says(run, other, class_folders, capsys):
-    assert alexnet("compare", run, run / "best", other, class_folders) == 0
+def test_compare_says_in_words_what_the_test_says(run, other, class_folders, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    assert alexnet("compare", run, copy, other, class_folders) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"{run} is better, by" in printed
+    assert f"{run} is better than {other}, by" in printed
     assert "after Holm's correction for 3 tests" in printed
-    assert "no difference is shown: +0.0 points" in printed
+    assert f"{run} and {copy} are right about the same images." in printed
     assert "measured: all 44 images, none seen in training" in printed
-    assert "points or more is found in 4 of 5 such tests" in printed
+    assert "usually finds only" not in printed  # a difference is shown, or there is none
+
+
+def test_a_checkpoint_is_not_compared_with_itself(run, class_folders, capsys):
+    assert alexnet("compare", run, run / "best", class_folders) == 2
+    assert f"{run} and {run / 'best'} are the same checkpoint" in capsys.readouterr().err
+
+
+# Bonett and Price: (21/202 - 4/202) -+ 1.959964 sqrt((25/202 - (17/202)^2) / 202) is 3.7 to 13.1 points.
+@pytest.mark.parametrize("counts", [(20, 3), (3, 20)])
+def test_the_interval_has_the_direction_of_the_better_run(counts):
+    rights = np.array([[True] * counts[0] + [False] * counts[1] + [True] * 177,
+                       [False] * counts[0] + [True] * counts[1] + [True] * 177])
+    (test,) = paired_tests(rights)
+    (line,) = paired_test_text(test, ("one", "two"), 1)
+    better, worse = ("one", "two") if counts[0] > counts[1] else ("two", "one")
+    assert line.startswith(f"{better} is better than {worse}, by 8.5 points of top-1 error (95% interval +3.7 to "
+                           f"+13.1; only one is right about {counts[0]} images, only two about {counts[1]};")
+
+
+def test_a_difference_that_may_be_chance_names_the_images_that_it_needs():
+    (test,) = paired_tests(np.array([[True] * 6 + [False] * 3 + [True] * 91, [False] * 6 + [True] * 94]))
+    verdict, needed = paired_test_text(test, ("one", "two"), 1)
+    assert verdict.startswith("one makes 3.0 points fewer errors than two, but that may be chance (95% interval -")
+    # (1.959964 sqrt(0.09) + 0.841621 sqrt(0.09 - 0.03^2))^2 / 0.03^2 = 782.5
+    assert needed.endswith("points or more; about 783 would be needed for 3.0.")
 
 
 def test_the_data_is_that_of_the_first_run_by_default(run, capsys):

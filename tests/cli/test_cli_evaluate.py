@@ -55,6 +55,8 @@ def test_predict_as_text_json_and_csv_agree(run, class_folders, capsys):
     text = capsys.readouterr().out
     alexnet("predict", run, image, "--json", "--top", 2)
     rows = json.loads(capsys.readouterr().out)
+    assert alexnet("predict", run, image, "--csv", "table.csv") == 2
+    assert "predict --csv prints the table, and takes no file; write > table.csv after it" in capsys.readouterr().err
     alexnet("predict", run, image, "--csv", "--top", 2)
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     best = rows[0]["classes"][0]

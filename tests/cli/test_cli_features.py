@@ -1,6 +1,8 @@
 """The `features` and `map` commands: files for other software, and a page that a browser opens offline."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -61,9 +63,22 @@ def test_map_shows_each_image_on_hover_and_makes_no_request(run, class_folders, 
     assert page.locator("#chosen img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
     page.get_by_role("button", name="birch").click()
     assert page.locator("circle.is-kept").count() == 11
+    assert page.locator("circle.is-trained").count() == 0
     assert not errors
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     page.close()
+
+
+def test_a_map_marks_the_images_that_the_network_was_trained_on(run, class_folders, tmp_path):
+    page_file = tmp_path / "map.html"
+    data = shutil.copytree(class_folders / "val", tmp_path / "data")
+    for number in range(3):
+        shutil.copy(class_folders / "train" / "ash" / f"{number:03}.png", data / "ash" / f"copy {number}.png")
+    assert alexnet("map", run, data, "--out", page_file) == 0
+    text = " ".join(page_file.read_text(encoding="utf-8").split())
+    assert "Pale: the network was trained on the image (3 of 47)" in text
+    points = json.loads(re.search(r"const points = (.*?), names = ", text).group(1))
+    assert {point[3] for point in points if point[5]} == {f"ash/copy {number}.png" for number in range(3)}
 
 
 def test_a_map_of_some_images_says_how_many_are_left_out(run, class_folders, tmp_path, capsys):

@@ -86,6 +86,11 @@ def test_f1_interval_equals_hand_arithmetic_and_covers_the_truth():
     assert 0.93 < np.mean(covered) < 0.97
 
 
+def test_baselines_of_tied_classes_name_none():
+    found = baselines(np.array([0, 0, 2, 2, 1]), ["ash", "birch", "cedar"])
+    assert (found.largest_class, found.largest_class_error) == (None, pytest.approx(0.6))
+
+
 def test_baselines_of_an_imbalanced_folder():
     found = baselines(np.array([2, 2, 2, 2, 0, 1]), ["ash", "birch", "cedar"])
     assert (found.chance_top1_error, found.largest_class_error) == pytest.approx((2 / 3, 1 / 3))

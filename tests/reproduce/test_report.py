@@ -21,6 +21,7 @@ from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.inference.validation import predict_validation
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import load, save
+from alexnet.models.seen import SeenImages
 from alexnet.reproduce.report.commands import training_command
 from alexnet.reproduce.report.page import write_report
 from alexnet.reproduce.report.recipe_section import INPUT_MEANINGS, MEANINGS
@@ -58,11 +59,11 @@ def test_note_and_warnings_are_shown_as_text(page: str):
     assert "The log has 1 warning." in words(page)
 
 
-def test_without_evaluation_the_result_is_of_the_last_epoch(tmp_path: Path):
+def test_without_evaluation_and_data_the_result_is_of_the_best_epoch(tmp_path: Path):
     text = words(write_report(write_run(tmp_path)).read_text(encoding="utf-8"))
     assert "small classifies 30 of 40 validation images correctly" in text
     assert "top-1 error 25.0% 14.2% to 40.2%" in text  # Wilson's interval for 10 of 40
-    assert "Measured with one view at the end of the last epoch" in text
+    assert "Measured with one view at the end of its epoch" in text
     assert "epoch 3 of 4: it was interrupted" in text
 
 
@@ -136,7 +137,7 @@ def test_follow_up_commands_name_the_run_and_its_data(tmp_path: Path, trained: s
     config = json.loads((write_run(tmp_path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"command": trained}))
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert f"alexnet evaluate {run}/last {data} --views 10\nalexnet report {run} --data {data}" in page
+    assert f"alexnet evaluate {run}/best {data}\nalexnet report {run} --data {data}" in page
 
 
 def test_a_typed_command_is_repeated_unchanged():
@@ -157,9 +158,9 @@ def test_random_kernels_are_reported_as_random(tmp_path: Path):
     run = write_run(tmp_path)
     text = words(write_report(run).read_text(encoding="utf-8"))
     assert "Kernels of conv1 (still random)" in text
-    saved = load(run / "last")
+    saved = load(run / "best")
     saved.weights["features.conv1.weight"][...] = torch.linspace(-1, 1, 5)[:, None]  # each an edge
-    save(saved, run / "last")
+    save(saved, run / "best")
     text = words(write_report(run).read_text(encoding="utf-8"))
     assert "Kernels of conv1" in text
     assert "still random" not in text
@@ -255,8 +256,30 @@ def test_a_short_run_is_not_diagnosed(tmp_path: Path):
 
 def test_the_result_names_its_checkpoint(run: Path, page: str, tmp_path: Path):
     assert "The checkpoint is last, the network after its last epoch;" in words(page)
-    shutil.rmtree(write_run(tmp_path) / "last")
-    assert "The checkpoint is best." in words(write_report(tmp_path).read_text(encoding="utf-8"))
+    write_run(tmp_path)
+    text = words(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert ("The checkpoint is best, the epoch with the lowest validation error, which alexnet evaluate and predict "
+            "use. After the last epoch, training measured 25.0%.") in text
+    shutil.rmtree(tmp_path / "best")
+    assert "The checkpoint is last, the network" in words(write_report(tmp_path).read_text(encoding="utf-8"))
+
+
+def test_the_headline_and_the_mistakes_are_of_the_same_images(packed_images: PackedImages, tmp_path: Path):
+    write_run(tmp_path)  # training measured 40 images
+    saved = load(tmp_path / "best")
+    copies_N = np.sort(packed_images.content_hashes[[3, 17]])
+    save(replace(saved, seen=SeenImages(trained=copies_N, selected_on=np.sort(packed_images.content_hashes))),
+         tmp_path / "best")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["data"]["images"] = {"train": 300, "val": 30}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    text = words(write_report(tmp_path, packed_images).read_text(encoding="utf-8"))
+    right, images = re.search(r"classifies (\d+) of (\d+) validation images", text).groups()
+    wrong, mistaken = re.search(r"(\d+) of (\d+) images are misclassified", text).groups()
+    assert images == mistaken == "28"
+    assert int(right) + int(wrong) == 28
+    assert "2 of the 30 validation images are copies of training images: they are not measured." in text
+    assert f"top-1 error {int(wrong) / 28:.1%}" in text
 
 
 def test_nearest_images_are_the_nearest_training_images(measured_run: Path, packed_images: PackedImages):

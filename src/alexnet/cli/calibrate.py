@@ -26,7 +26,7 @@ def calibrate(
     Args:
         checkpoint: A checkpoint or a run folder, whose best checkpoint is calibrated.
         data: A folder or archive of images, a packed folder, or a name such as cifar10. Images that the network was
-            trained on are left out.
+            trained on are left out, and a split that is trained on is refused.
         split: Default: val, or all images of a folder without a validation split.
         batch_size: Images that go through the network at a time. It does not change the result.
     """
@@ -38,6 +38,7 @@ def calibrate(
     from alexnet._runtime.progress import Bar
     from alexnet.api import open_evaluation_set
     from alexnet.cli.render_metrics import calibration_text
+    from alexnet.data.content import distinct_hashes
     from alexnet.inference import calibration
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models import checkpoint as ckpt
@@ -48,12 +49,17 @@ def calibrate(
             "name the run's other checkpoint")
     model = model_from_checkpoint(replace(saved, calibration={}), choose_device(device))
     images = open_evaluation_set([model], data, split, labels=labels)
+    require(not images.selection.includes_trained,
+            f"the network was trained on {images.selection.trained_on:,} of these {images.selection.available:,} "
+            "images, and is surer of them than of others", "leave out --split, or give other images")
     with Bar("computing logits", "images") as bar:
         logits_NK = calibration.compute_logits(model, images.images, batch_size=batch_size, on_progress=bar)
     labels_N = images.label_map[images.images.labels].numpy()
     found = calibration.calibrate(logits_NK, labels_N, images.images.content_hashes)
     if found.helps:
-        ckpt.save(replace(saved, calibration=found.stored()), saved.path)
+        hashes_N = images.images.content_hashes
+        fitted = distinct_hashes(saved.seen.selected_on, hashes_N[calibration.fitting_half(hashes_N)])
+        ckpt.save(replace(saved, calibration=found.stored(), seen=replace(saved.seen, selected_on=fitted)), saved.path)
     if json_:
         print(json.dumps({"checkpoint": str(saved.path), **found.to_json(), "stored": found.helps,
                           "measured": images.selection.to_json()}, indent=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -53,6 +54,7 @@ def compare(
 
     names, data = _split_data(paths)
     checkpoints = [open_weights(name) for name in names]
+    _require_different(checkpoints, names)
     errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), labels,
                                            split, batch_size, device)
     settings, tests = differing_settings(checkpoints), paired_tests(right_RN)
@@ -75,6 +77,17 @@ def _split_data(paths: Sequence[str]) -> tuple[list[str], str | None]:
     runs, data = (list(paths), None) if not paths or is_weights(paths[-1]) else (list(paths[:-1]), paths[-1])
     require(len(runs) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
     return runs, data
+
+
+def _require_different(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
+    """Raise UserError if two names are of one checkpoint, such as a run folder and its best/."""
+    former: dict[Path, str] = {}
+    for saved, name in zip(checkpoints, names, strict=True):
+        if saved.path is not None:
+            path = saved.path.resolve()
+            require(path not in former, f"{former.get(path)} and {name} are the same checkpoint",
+                    "name each checkpoint once")
+            former[path] = name
 
 
 def _data_of_first(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> str:

@@ -125,7 +125,8 @@ def _report(evaluation: Evaluation, names: Sequence[str], views: int, details: D
         print(baselines_text(guessing))
         print(measured.selection.describe())
         if any(temperature != 1.0 for temperature in temperatures):
-            print(f"calibrated: temperature {', '.join(f'{temperature:.3f}' for temperature in temperatures)}")
+            print("calibrated: " + ", ".join(f"{name} (temperature {temperature:.3f})" for name, temperature in zip(
+                names, temperatures, strict=True) if temperature != 1.0))
         if per_class:
             print()
             Console(highlight=False).print(per_class_table(per_class))
@@ -198,6 +199,8 @@ def predict(
     from alexnet.inference.predictor import load
 
     require(bool(images), "predict takes a checkpoint and then images", "alexnet predict runs/demo IMAGE...")
+    tables = [image for image in images if csv_ and image.lower().endswith(".csv")]
+    require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
     model = load(checkpoint, choose_device(device), fast, read_class_names(classes) if classes else None)
     for note in model.notes:

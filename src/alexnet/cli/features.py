@@ -92,6 +92,7 @@ def map_(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
+    from alexnet.data.content import contained
     from alexnet.inference.features import check_layer, feature_batches
     from alexnet.inference.predictor import load
     from alexnet.reproduce.pages.image_map import write_image_map
@@ -110,6 +111,7 @@ def map_(
             bar(sum(map(len, batches)), len(indices))
     say(f"t-SNE of {len(indices):,} images")
     write_image_map(out, embed(np.concatenate(batches)), shown, indices, packed.classes,
+                    trained_N=contained(shown.content_hashes[indices], model.seen.trained),
                     title=f"{packed.source}, {' and '.join(splits)}, by {checkpoint}", layer=layer)
     if json_:
         print(json.dumps({"page": str(out), "images": len(indices), "all_images": len(shown), "layer": layer,

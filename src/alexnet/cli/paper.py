@@ -76,6 +76,8 @@ def report(run: Path, /, *, data: str | None = None) -> None:
     packed = as_trained_on(run, open_data(data, checkpoint.load(run).arch.input.side)) if data else packed_data(run)
     if packed is None:
         say("note: the data is no longer where it was, so the report shows no images; name it with --data")
+    else:
+        say("classifying validation images, and drawing figures")
     print(f"report: {write_report(run, packed)}")
 
 

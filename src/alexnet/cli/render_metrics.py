@@ -39,8 +39,8 @@ def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> s
 
 def baselines_text(found: Baselines) -> str:
     """The errors of guessing, in one line."""
-    return (f"Chance: {found.chance_top1_error:.1%} top-1 error; largest class alone ({found.largest_class}): "
-            f"{found.largest_class_error:.1%}")
+    return (f"Guessing is wrong {found.chance_top1_error:.1%} of the time; always answering "
+            f"{found.largest_class or 'one of the largest classes'}, {found.largest_class_error:.1%}")
 
 
 def _plural(number: int, thing: str) -> str:
@@ -66,14 +66,14 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
         table, "",
         f"Balanced accuracy {_percent(found.balanced_accuracy)} (mean recall), macro F1 {_percent(found.macro_f1)}, "
         f"macro AUC {_decimal(found.macro_auc)} (one class against the rest): each class counts the same.",
-        "Precision, recall and F1 in percent, each with its 95% interval (Wilson). -: undefined, as the class has no "
+        "In brackets: 95% intervals (Wilson) in percent. -: undefined, as the class has no "
         "images or no predictions.")
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "-"
-    return f"{100 * value:.1f} {100 * interval[0]:.0f}-{100 * interval[1]:.0f}"
+    return f"{value:.1%} ({100 * interval[0]:.0f}-{100 * interval[1]:.0f})"
 
 
 def _percent(value: float | None) -> str:
@@ -87,12 +87,16 @@ def _decimal(value: float | None) -> str:
 def calibration_text(found: Calibration) -> Iterator[str]:
     """The temperature and the errors before and after it, in lines."""
     low, high = found.loss_change_interval
-    yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; it divides the "
-           "logits, and changes no top-1 prediction of one view")
+    yield (f"temperature {found.temperature:.3f}, fitted on {_plural(found.fitted_images, 'image')}; it makes the "
+           f"probabilities {'less' if found.temperature > 1 else 'more'} extreme; with one view the predicted class "
+           "stays the same")
     yield f"measured on {found.measured_images:,} other images:"
     yield f"  before: {_calibration_error(found.before)}"
     yield f"  after:  {_calibration_error(found.after)}"
     yield f"  change of the loss: {found.loss_change:+.4f} (95% interval {low:+.4f} to {high:+.4f})"
+    if found.ece_undecided:
+        yield (f"  with {found.measured_images:,} images the ECE cannot show whether the probabilities were wrong "
+               "before; the loss decides")
     yield ("ECE: expected calibration error, the mean gap between confidence and accuracy, over 15 bins of equal width "
            "(Guo et al. 2017). Calibrated: what a perfectly calibrated network would measure on as many images, in 95 "
            "of 100 cases.")
@@ -120,7 +124,7 @@ def comparison_table(
 
     differing = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("setting", *names):
-        differing.add_column(escape(title), overflow="fold")
+        differing.add_column(escape(title), overflow="fold", no_wrap=title == "setting")
     for setting in settings:
         differing.add_row(escape(setting.name), *(escape(_setting(value)) for value in setting.values))
     measured = Table(box=None, pad_edge=False, header_style="bold")
@@ -138,11 +142,13 @@ def comparison_table(
 def _setting(value: object) -> str:
     if value is None:
         return "-"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iterator[str]:
-    """One comparison in two sentences: the verdict with its numbers, and whether the images suffice.
+    """One comparison: the verdict with its numbers, and whether the images suffice if no difference is shown.
 
     Args:
         test: the comparison.
@@ -150,19 +156,26 @@ def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iter
         tests: comparisons that are made, by which p is corrected.
     """
     first, second = names[test.first], names[test.second]
+    if not test.only_first_right and not test.only_second_right:
+        yield f"{first} and {second} are right about the same images."
+        return
+    better, worse = (second, first) if test.difference > 0 else (first, second)
     points, (low, high) = 100 * test.difference, (100 * end for end in test.interval)
+    if test.difference < 0:  # the interval of how much better the better one is
+        points, low, high = -points, -high, -low
     p_value = f"p = {test.p_value:.2g}" + (f", {test.adjusted_p_value:.2g} after Holm's correction for {tests} tests"
                                            if tests > 1 else "")
-    counts = (f"only the first is right about {_plural(test.only_first_right, 'image')}, only the second about "
+    counts = (f"only {first} is right about {_plural(test.only_first_right, 'image')}, only {second} about "
               f"{test.only_second_right:,}")
-    if test.significant:
-        better = second if test.difference > 0 else first
-        yield (f"{first} and {second}: {better} is better, by {abs(points):.1f} points of top-1 error (95% interval of "
-               f"the difference {low:+.1f} to {high:+.1f}; {counts}; McNemar's exact test: {p_value})")
+    if not test.difference:
+        verdict = f"{first} and {second} make equally many errors"
+    elif test.significant:
+        verdict = f"{better} is better than {worse}, by {points:.1f} points of top-1 error"
     else:
-        yield (f"{first} and {second}: no difference is shown: {points:+.1f} points of top-1 error (95% interval "
-               f"{low:+.1f} to {high:+.1f}; {counts}; McNemar's exact test: {p_value})")
-    needed = "" if test.significant or test.images_needed is None or test.images_needed <= test.images else (
-        f"; to show the measured one takes about {test.images_needed:,}")
-    yield (f"On {test.images:,} images, a difference of {100 * test.detectable:.1f} points or more is found in 4 of 5 "
-           f"such tests{needed}.")
+        verdict = f"{better} makes {points:.1f} points fewer errors than {worse}, but that may be chance"
+    yield f"{verdict} (95% interval {low:+.1f} to {high:+.1f}; {counts}; McNemar's exact test: {p_value})"
+    if not test.significant:
+        needed = "" if test.images_needed is None or test.images_needed <= test.images else (
+            f"; about {test.images_needed:,} would be needed for {points:.1f}")
+        yield (f"With {_plural(test.images, 'image')} this test usually finds only differences of "
+               f"{100 * test.detectable:.1f} points or more{needed}.")

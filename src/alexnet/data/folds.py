@@ -121,4 +121,5 @@ class FoldedDataset(PackedDataset):
         """What the fold is, in a sentence."""
         counts = self.counts
         return (f"fold {self.number} of {self.folds}: {counts['train']:,} training and {counts['val']:,} validation "
-                "images; each class is dealt out by the images' content, and the data's own split is not used")
+                "images; each class is dealt out by the images' content"
+                + ("" if self.manifest.held_out else ", and the data's own split is not used"))

@@ -71,6 +71,12 @@ class Calibration:
     """95%, of the paired differences of the images."""
 
     @property
+    def ece_undecided(self) -> bool:
+        """Whether a perfectly calibrated network may have the ECE that was measured before, on as few images."""
+        low, high = self.before.calibrated_range
+        return low <= self.before.ece <= high
+
+    @property
     def helps(self) -> bool:
         """Whether the temperature lowers the loss of images that it was not fitted on, by more than chance."""
         return self.loss_change_interval[1] < 0
@@ -115,7 +121,7 @@ def calibrate(
     Raises:
         UserError: there are too few images, or no temperature is best.
     """
-    fit_N = content_N <= np.sort(content_N)[(len(content_N) - 1) // 2] if len(content_N) else np.zeros(0, bool)
+    fit_N = fitting_half(content_N)
     fitted, measured = int(fit_N.sum()), int((~fit_N).sum())
     require(min(fitted, measured) >= FEWEST_IMAGES,
             f"{len(labels_N)} images, of which one half fits the temperature and the other half measures it, are too "
@@ -128,6 +134,11 @@ def calibrate(
     change = float(change_n.mean())
     before, after = (calibration_error(each_nK, labels_N[~fit_N]) for each_nK in probabilities)
     return Calibration(temperature, fitted, measured, before, after, change, (change - half, change + half))
+
+
+def fitting_half(content_N: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which images fit the temperature: bool [N], True for the lower half of the content hashes."""
+    return content_N <= np.sort(content_N)[(len(content_N) - 1) // 2] if len(content_N) else np.zeros(0, bool)
 
 
 def fit_temperature(logits_NK: NDArray[np.float32], labels_N: NDArray[np.int64]) -> float:

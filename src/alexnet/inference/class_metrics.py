@@ -68,10 +68,10 @@ class Baselines:
 
     chance_top1_error: float
     """Of a guess that draws each of the network's classes equally often."""
-    largest_class: str
-    """The class with the most of the measured images; the first of several."""
+    largest_class: str | None
+    """The class with the most of the measured images; None if several have as many."""
     largest_class_error: float
-    """Of the answer that is always `largest_class`."""
+    """Of the answer that is always the largest class, or one of them."""
 
 
 def baselines(labels_N: NDArray[np.int64], classes: Sequence[str]) -> Baselines:
@@ -82,8 +82,9 @@ def baselines(labels_N: NDArray[np.int64], classes: Sequence[str]) -> Baselines:
         classes: names of the network's classes.
     """
     counts_K = np.bincount(labels_N, minlength=len(classes))
-    largest = int(counts_K.argmax())
-    return Baselines(1 - 1 / len(classes), classes[largest], 1 - int(counts_K[largest]) / len(labels_N))
+    largest = np.flatnonzero(counts_K == counts_K.max())
+    return Baselines(1 - 1 / len(classes), classes[largest[0]] if len(largest) == 1 else None,
+                     1 - int(counts_K.max()) / len(labels_N))
 
 
 def per_class_metrics(

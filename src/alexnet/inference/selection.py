@@ -31,7 +31,7 @@ class SelectionJson(TypedDict):
     includes_trained: bool
     """Whether these were measured as well, so that the result is no test error."""
     selected_on: int
-    """How many of the measured ones chose the best epoch of a network."""
+    """How many of the measured ones chose the best epoch of a network, or fitted its temperature."""
     unknown: list[str]
     """Weights whose training images are not recorded."""
     undecodable: int
@@ -49,7 +49,7 @@ class Selection:
     trained_on: int
     """How many of the split's images at least one of the networks was trained on."""
     selected_on: int
-    """How many of the measured images chose the best epoch of at least one of the networks."""
+    """How many of the measured images chose the best epoch of a network, or fitted its temperature."""
     unknown: tuple[str, ...]
     """Names of weights whose training images are not recorded; empty if all are."""
     networks: int
@@ -65,22 +65,25 @@ class Selection:
         """One line for the user, such as "measured: 6 of 60 images; the network was trained on the other 54"."""
         network = "the network was" if self.networks == 1 else "at least one of the networks was"
         images = f"{self.available:,} image{'s' * (self.available != 1)}"
-        count = f"all {images}" if len(self.indices) == self.available else f"{len(self.indices):,} of {images}"
+        measured = f"all {images}" if len(self.indices) == self.available else f"{len(self.indices):,} of {images}"
         parts = []
         if self.includes_trained:
-            count += f", of which {network} trained on {self._number(self.trained_on)}: not a test error"
+            measured += f", of which {network} trained on {self._number(self.trained_on)}: not a test error"
         elif self.trained_on:
             parts.append(f"{network} trained on the other {self.trained_on:,}")
         elif not self.unknown:
-            count += ", none seen in training"
+            measured += ", none seen in training"
         if self.unknown:
             other = "other " if self.trained_on else ""
             parts.append(f"it is not known which {other}images {' and '.join(self.unknown)} were trained on")
         if self.selected_on:
-            parts.append(f"{self._number(self.selected_on)} of them chose the best epoch")
+            these = f"these {len(self.indices):,}"
+            count = these if self.selected_on == len(self.indices) else f"{self.selected_on:,} of {these}"
+            parts.append(f"{count} chose the best epoch or fitted the temperature, so the result is slightly "
+                         "optimistic")
         if self.undecodable:
             parts.append(f"{self.undecodable:,} more could not be decoded")
-        return "; ".join([f"measured: {count}", *parts])
+        return "; ".join([f"measured: {measured}", *parts])
 
     def _number(self, images: int) -> str:
         return "all" if images == len(self.indices) and images > 1 else f"{images:,}"
@@ -97,7 +100,7 @@ def select_unseen(
 ) -> Selection:
     """Choose the images of a split that no network was trained on. The order of the networks does not matter.
 
-    Validation images that chose the best epoch are measured, and counted.
+    Images that chose the best epoch or fitted the temperature are measured, and counted.
 
     Args:
         split: the images.

@@ -18,7 +18,7 @@ from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import require
 from alexnet.inference.classes import map_labels
 from alexnet.inference.evaluate import probabilities
-from alexnet.inference.metrics import predicted_classes
+from alexnet.inference.metrics import Errors, count_errors, predicted_classes
 from alexnet.inference.selection import Selection, choose_images
 from alexnet.models.checkpoint import Checkpoint
 
@@ -57,6 +57,11 @@ class ValidationPredictions:
         matrix = np.zeros((len(self.classes),) * 2, np.int64)
         np.add.at(matrix, (self.labels_M, self.predicted_M), 1)
         return matrix
+
+    @property
+    def errors(self) -> Errors:
+        """Loss and errors of these images, as `alexnet evaluate` counts them."""
+        return count_errors(torch.from_numpy(self.probabilities_MK), torch.from_numpy(self.labels_M))
 
     @property
     def examples(self) -> NDArray[np.int64]:

@@ -37,7 +37,7 @@ class SeenImages:
     trained: NDArray[np.uint64] = field(default_factory=_no_images)
     """Sorted, each once: images whose gradients changed the weights, of the initial weights as well."""
     selected_on: NDArray[np.uint64] = field(default_factory=_no_images)
-    """Sorted, each once: validation images, whose errors chose the best epoch and lowered the learning rate."""
+    """Sorted, each once: images that chose the best epoch, lowered the learning rate or fitted the temperature."""
     unknown: tuple[str, ...] = ()
     """Names of weights whose training images are not recorded, such as "torchvision's weights"; empty if all are."""
 

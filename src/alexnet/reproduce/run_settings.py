@@ -41,7 +41,7 @@ def settings_of(saved: Checkpoint) -> dict[str, Json]:
     settings |= {key: saved.training[key] for key in ("seed", "precision", "epoch", "step") if key in saved.training}
     settings["temperature"] = saved.calibration.get("temperature", 1.0)
     if "init" in saved.provenance:
-        settings["init"] = saved.provenance["init"]["sha256"]
+        settings["init"] = saved.provenance["init"]["sha256"][:12]
     if config := config_of(saved):
         recorded: dict[str, dict[str, Json]] = json.loads(json.dumps(config))
         data = recorded["data"]

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from alexnet._runtime.page_style import stylesheet
+from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError
 from alexnet.serving import openapi, query
@@ -127,11 +128,20 @@ class Handlers:
             "input": asdict(service.model.preprocess.spec),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "temperature": network.temperature,
-            "validation": dict(service.validation), "reference_set": service.reference_set is not None,
+            "validation": self._validation(), "reference_set": service.reference_set is not None,
             "samples": [{"name": sample.name, "class": sample.label, "url": f"/samples/{number}.png"}
                         for number, sample in enumerate(service.samples)],
             "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "images": limits.images},
             "version": version("alexnet")})
+
+    def _validation(self) -> dict[str, object]:
+        """The checkpoint's validation errors. Of up to five classes there is no top-5 error, which would be 0."""
+        errors: dict[str, object] = {**self.service.validation}
+        if errors and not has_top5(len(self.service.model.classes)):
+            errors.pop("top5_error", None)
+            interval = errors.pop("interval", None)
+            errors |= {"interval": {"top1_error": interval["top1_error"]}} if isinstance(interval, dict) else {}
+        return errors
 
     async def sample(self, request: Request) -> Response:
         """One sample image."""

@@ -23,7 +23,7 @@ _BATCH_SIZE = 64
 
 def write_image_map(
     path: Path, plane_N2: NDArray[np.float32], split: PackedSplit, indices: NDArray[np.int64], classes: tuple[str, ...],
-    *, title: str, layer: str,
+    *, trained_N: NDArray[np.bool_], title: str, layer: str,
 ) -> None:
     """Write the page.
 
@@ -33,20 +33,21 @@ def write_image_map(
         split: the split that the images are of.
         indices: of the images, [N].
         classes: names of the data's classes.
+        trained_N: whether the network was trained on each image.
         title: names the network and the data.
         layer: the layer whose features were mapped.
     """
     names = [printable(name) for name in classes]
     counts = Counter(split.labels[indices].tolist())
     places_N2, width, height = _fit(plane_N2)
-    points = [[round(x, 1), round(y, 1), label, printable(split.names[index]), image]
-              for (x, y), label, index, image in zip(
+    points = [[round(x, 1), round(y, 1), label, printable(split.names[index]), image, trained]
+              for (x, y), label, index, image, trained in zip(
                   places_N2.tolist(), split.labels[indices].tolist(), indices.tolist(),
-                  _thumbnails(split, indices), strict=True)]
+                  _thumbnails(split, indices), map(int, trained_N), strict=True)]
     legend = [(label, names[label], counts[label]) for label in sorted(counts)]
     write_page(path, "image_map.html", title=title, layer=layer, images=len(indices), all_images=len(split),
-               legend=legend, width=width, height=height, points=script_json(points), names=script_json(names),
-               palette_of=Markup(_class_colors([label for label, _, _ in legend])))
+               trained=int(trained_N.sum()), legend=legend, width=width, height=height, points=script_json(points),
+               names=script_json(names), palette_of=Markup(_class_colors([label for label, _, _ in legend])))
 
 
 def _fit(plane_N2: NDArray[np.float32]) -> tuple[NDArray[np.float32], int, int]:

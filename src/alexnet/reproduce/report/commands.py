@@ -39,15 +39,22 @@ def training_command(config: Config) -> str | None:
     return printable(shlex.join(words))
 
 
-def follow_up_commands(config: Config, checkpoint: str) -> list[str]:
-    """The command lines that resumed the run for more epochs, evaluate its checkpoint and write its report."""
+def follow_up_commands(config: Config, checkpoint: str, views: int = 1) -> list[str]:
+    """The command lines that resumed the run for more epochs, evaluate its checkpoint and write its report.
+
+    Args:
+        config: of the run.
+        checkpoint: its name, "best" or "last".
+        views: of each image, 1 or 10.
+    """
     words = shlex.split(training_command(config) or "")
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
     data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
     labels = words[words.index("--labels"):][:2] if "--labels" in words else []
     return [printable(shlex.join(line)) for line in (
         *map(shlex.split, config.get("resumed", [])),
-        ["alexnet", "evaluate", f"{run}/{checkpoint}", data, *labels, "--views", "10"],
+        ["alexnet", "evaluate", f"{run}/{checkpoint}", data, *labels,
+         *(["--views", str(views)] if views > 1 else [])],
         ["alexnet", "report", run, "--data", data])]
 
 

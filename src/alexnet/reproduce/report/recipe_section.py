@@ -78,9 +78,9 @@ class RecipeSection:
 
 def recipe(run: RunData) -> RecipeSection:
     """Recipe, input and environment, and the commands that train, evaluate and report the run again."""
-    config = run.config
+    config, views = run.config, max((event["views"] for event in run.evaluations), default=1)
     return RecipeSection(
-        training_command(config), follow_up_commands(config, run.checkpoint_name), unnamed_data(config), [
+        training_command(config), follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config), [
             ("Recipe", _settings(_recipe(run), MEANINGS)),
             ("Input", _settings(config["arch"]["input"], INPUT_MEANINGS)),
             ("Environment", _settings(_environment(run))),

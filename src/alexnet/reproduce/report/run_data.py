@@ -111,8 +111,8 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
         reason = f" ({finding_of(last)})" if last and last["event"] == "warning" else ""
         raise UserError(f"{run} has no finished epoch to report on{reason}", "train it for at least one epoch")
     evaluated = [str(event["checkpoint"]) for event in events if event["event"] == "evaluation"][-1:]
-    # The log's errors are those of `last`. `best` stands in for it if `last` was removed.
-    name = next((name for name in (*evaluated, "last") if (run / name / ckpt.HEAD).is_file()), "best")
+    # `best` is what `evaluate` and `predict` use. `last` stands in for it if `best` was removed.
+    name = next((name for name in (*evaluated, "best") if (run / name / ckpt.HEAD).is_file()), "last")
     checkpoint = ckpt.load(run / name)
     config, predictions = read_config(run), None if packed is None else predict_validation(checkpoint, packed)
     if packed is None or predictions is None or "train" not in packed.splits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -47,8 +48,12 @@ class Result:
     """Images of both splits that could not be decoded, and are not counted."""
     checkpoint: str
     measured_images: int
-    is_from_epoch: bool
-    """Measured at the end of an epoch, not by a later evaluation."""
+    validation_copies: int
+    """Validation images that are copies of training images; 0 without the images."""
+    measured_in: Literal["evaluation", "report", "training"]
+    """What measured the errors: an evaluation in the log, this report, or training at the end of the epoch."""
+    last_top1: float
+    """Top-1 error that training measured after the last epoch."""
     has_top5: bool
     """False for up to five classes, whose top-5 error is always 0."""
     epoch: int
@@ -81,22 +86,40 @@ def data(run: RunData) -> DataNotes | None:
 
 
 def result(run: RunData) -> Result:
-    """The latest evaluation for each number of views, or what training measured."""
+    """The latest evaluation for each number of views, else what `alexnet evaluate` measures, or what training did.
+
+    The images of `run.predictions` are those that `evaluate` measures. If they are only some of them, or the data is
+    gone, the errors are those of the checkpoint.
+    """
     arch, data = run.checkpoint.arch, run.config["data"]
     evaluations: dict[int, ErrorsJson] = {
         event["views"]: event for event in run.evaluations if event["checkpoint"] == run.checkpoint_name}
-    measured = sorted(evaluations.items()) or [(1, run.checkpoint.errors or _errors_of_epoch(run))]
+    measured_in: Literal["evaluation", "report", "training"] = "training"
+    if evaluations:
+        measured_in, measured = "evaluation", sorted(evaluations.items())
+    elif run.predictions and len(run.predictions.indices_M) == len(run.predictions.split):
+        measured_in, measured = "report", [(1, run.predictions.errors.to_json())]
+    else:
+        measured = [(1, run.checkpoint.errors or _errors_of_epoch(run))]
     first, top5 = measured[0][1], has_top5(arch.classes)
     right_top1, right_top5 = (round((1 - error) * first["photographs"])
                               for error in (first["top1_error"], first["top5_error"]))
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
-        first["photographs"], not evaluations, top5,
+        first["photographs"], _validation_copies(run), measured_in, run.epochs[-1]["val_top1_error"], top5,
         run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
         1 - min(5, arch.classes) / arch.classes, _largest_class_error(run),
         [(views, _error_rates(errors)[: 2 if top5 else 1]) for views, errors in measured],
         len(run.warnings), run.calibrations)
+
+
+def _validation_copies(run: RunData) -> int:
+    """Validation images that `run.predictions` leaves out, since their content was trained on; 0 for other data."""
+    images = run.config["data"]["images"]
+    if not run.predictions or run.predictions.selection.available not in (images["val"], sum(images.values())):
+        return 0
+    return max(0, images["val"] - len(run.predictions.split))
 
 
 def _largest_class_error(run: RunData) -> float | None:
@@ -113,9 +136,11 @@ def _error_rates(errors: ErrorsJson) -> list[ErrorRate]:
 
 
 def _errors_of_epoch(run: RunData) -> ErrorsJson:
-    """Errors of the last epoch in the log, for a checkpoint that was saved within the next one and so has none."""
+    """Errors of the checkpoint's epoch in the log, for one that was saved within the next epoch and so has none."""
     images = run.config["data"]["images"]["val"]
-    top1, top5 = run.epochs[-1]["val_top1_error"], run.epochs[-1]["val_top5_error"]
+    epoch = run.epochs[-1] if run.checkpoint_name == "last" else min(
+        run.epochs, key=lambda each: (each["val_top1_error"], each["val_loss"]))
+    top1, top5 = epoch["val_top1_error"], epoch["val_top5_error"]
     return {"photographs": images, "top1_error": top1, "top5_error": top5,
             "interval": {"top1_error": wilson(round(top1 * images), images),
                          "top5_error": wilson(round(top5 * images), images)}}
