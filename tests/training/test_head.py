@@ -1,6 +1,7 @@
 """`train --head`: the fit equals scikit-learn's, the run is an ordinary one, useless options are refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import alexnet as alexnet_package
 from alexnet.architecture.presets import head_recipe
 from alexnet.inference.evaluate import evaluate
 from alexnet.models import checkpoint
+from alexnet.models.seen import SeenImages
 from alexnet.training.build import build
 from alexnet.training.head import fit_output, held_out
 from alexnet.training.spec import RunSpec
@@ -57,7 +59,7 @@ def test_the_weight_decay_with_the_lowest_held_out_loss_is_chosen():
 
 def test_only_the_output_layer_changes_and_the_run_evaluates_as_it_says(packed, tiny, trained, tmp_path):
     init = checkpoint.load(trained)
-    run = build(RunSpec(packed, tiny, head_recipe(tiny), tmp_path / "run", init=init))
+    run = build(RunSpec(packed, tiny, head_recipe(tiny), tmp_path / "run", init=replace(init, seen=SeenImages())))
     errors = run.fit()
     saved = checkpoint.load(tmp_path / "run")
     changed = {key for key, tensor in saved.weights.items() if not torch.equal(tensor, init.weights[key])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,9 +14,13 @@ from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
 from alexnet.architecture.overrides import to_json
+from alexnet.architecture.recipe import Recipe
+from alexnet.data.content import distinct_hashes
 from alexnet.data.folds import FoldedDataset
+from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import HEAD
+from alexnet.models.seen import SeenImages
 from alexnet.training.events import Config, Event
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
@@ -35,6 +40,21 @@ def is_run(folder: Path) -> bool:
         return (folder / "last" / HEAD).is_file()
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def seen_by(name: str, recipe: Recipe, seen: SeenImages, validation: PackedSplit) -> SeenImages:
+    """What decided the weights of a run's checkpoint: `seen`, and validation images where their errors chose some.
+
+    Args:
+        name: best or last.
+        recipe: of the run. The only epoch is not chosen, and the last one only by early stopping or the learning rate.
+        seen: without the run's validation images.
+        validation: these images.
+    """
+    is_chosen = name == "best" or recipe.schedule == "plateau" or recipe.early_stop_epochs > 0
+    if recipe.epochs == 1 or not is_chosen:
+        return seen
+    return replace(seen, selected_on=distinct_hashes(seen.selected_on, validation.content_hashes))
 
 
 class RunLog:

@@ -8,14 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from alexnet.data.augmentation import lighting_basis
-from alexnet.data.content import distinct_hashes
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches
 from alexnet.data.mixing import MixedLabels, mix_batch
@@ -38,7 +37,7 @@ from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.run_folder import RunLog, write_config
+from alexnet.training.run_folder import RunLog, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
@@ -96,7 +95,6 @@ class Trainer:
     state: State
     provenance: Provenance
     seen: SeenImages
-    """Of this run's training images and those of the initial weights; without this run's validation images."""
     average: WeightAverage | None = None
     """With `Recipe.ema_decay`: what is evaluated and saved."""
     class_weights_K: Tensor | None = None
@@ -390,15 +388,8 @@ class Trainer:
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
                 mean_HWC=self.preprocess.mean_HWC, velocity=velocity, raw_weights=raw_weights,
                 training=self.state.to_json(), errors=errors.to_json() if errors else {},
-                provenance=self.provenance, seen=self._seen_by(name)), self.spec.out / name)
-
-    def _seen_by(self, name: str) -> SeenImages:
-        """What decided the weights of out/best or out/last: validation images only where their errors chose some."""
-        recipe = self.spec.recipe
-        is_chosen = name == "best" or recipe.schedule == "plateau" or recipe.early_stop_epochs > 0
-        if recipe.epochs == 1 or not is_chosen:
-            return self.seen
-        return replace(self.seen, selected_on=distinct_hashes(self.seen.selected_on, self.validation.content_hashes))
+                provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
+                self.spec.out / name)
 
 
 def _timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:
