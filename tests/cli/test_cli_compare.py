@@ -52,7 +52,7 @@ def test_compare_says_in_words_what_the_test_says(run, other, class_folders, tmp
     assert f"{run} is better than {other}, by" in printed
     assert "after Holm's correction for 3 tests" in printed
     assert f"{run} and {copy} are right about the same images." in printed
-    assert "measured: all 44 images, none seen in training" in printed
+    assert "measured: all 44 images, none of these files seen in training" in printed
     assert "usually finds only" not in printed  # a difference is shown, or there is none
 
 

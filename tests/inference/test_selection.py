@@ -225,7 +225,7 @@ def test_including_the_training_images_is_said_to_be_no_test_error(folder: Path,
 
 def test_images_that_no_network_saw_are_said_to_be_unseen(folder: Path, other_run: Path, capsys):
     assert command("evaluate", other_run, folder) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "measured: all 60 images, none seen in training"
+    assert capsys.readouterr().out.splitlines()[-1] == "measured: all 60 images, none of these files seen in training"
 
 
 def test_unrecorded_training_images_are_said_to_be_unknown(folder: Path, run: Path, tmp_path: Path):
@@ -309,4 +309,4 @@ def test_an_image_that_was_both_trained_on_and_selected_on_counts_as_trained_on(
 
 
 def test_an_untrained_network_has_seen_nothing():
-    assert select(SeenImages()).describe() == "measured: all 5 images, none seen in training"
+    assert select(SeenImages()).describe() == "measured: all 5 images, none of these files seen in training"

@@ -47,7 +47,7 @@ IGNORED_SHOWN = 3
 
 
 def brief_note(source: Dataset | PackedDataset, data: str) -> str:
-    """One line for commands that measure: `photos: 303 images of 5 classes; 30 of them are held out; ignored: ...`.
+    """One line for commands that measure: `photos: 303 images of 5 classes; training holds out 30; ignored: ...`.
 
     Args:
         source: the data.
@@ -58,7 +58,7 @@ def brief_note(source: Dataset | PackedDataset, data: str) -> str:
     ignored = () if isinstance(source, PackedDataset) else source.ignored
     parts = [f"{data}: {sum(counts.values()):,} images of {len(source.classes):,} classes"]
     if held_out:
-        parts.append(f"{counts.get('val', 0):,} of them are held out")
+        parts.append(f"training holds out {counts.get('val', 0):,}")
     if ignored:
         ordered = sorted(ignored, key=lambda item: (-item.count, item.path))
         parts.append(f"ignored: {some(map(str, ordered), IGNORED_SHOWN)}")

@@ -72,7 +72,7 @@ class Selection:
         elif self.trained_on:
             parts.append(f"{network} trained on the other {self.trained_on:,}")
         elif not self.unknown:
-            measured += ", none seen in training"
+            measured += ", none of these files seen in training"
         if self.unknown:
             other = "other " if self.trained_on else ""
             parts.append(f"it is not known which {other}images {' and '.join(self.unknown)} were trained on")
