@@ -120,8 +120,8 @@ def test_every_command_counts_the_images_that_could_not_be_decoded_and_the_copie
     shown = capsys.readouterr()
     assert named in shown.err
     assert shown.out.splitlines()[-1] == (
-        "measured: 43 of 45 images; the network was trained on the other 2; these 43 chose the best epoch or fitted "
-        "the temperature, so the result is slightly optimistic; 1 more could not be decoded")
+        "measured: 43 of 45 images; the network was trained on the other 2; 1 more could not be decoded"), (
+        "the run's only epoch was not chosen")
     assert command("evaluate", run, broken, "--json") == 0
     assert json.loads(capsys.readouterr().out)["measured"]["undecodable"] == 1
     assert command("reproduce", "table", run, broken, "--json") == 0
