@@ -180,7 +180,7 @@ def test_a_copied_run_and_both_of_its_checkpoints_know_what_they_saw(folder: Pat
 
 def test_an_exported_network_knows_what_it_saw(folder: Path, run: Path, tmp_path: Path):
     """In the Hugging Face layout; tests/models/test_round_trips.py has the other formats."""
-    assert command("export", run / "last", tmp_path / "model") == 0
+    assert command("export", run / "best", tmp_path / "model") == 0
     evaluation = evaluate(tmp_path / "model", copied(folder, tmp_path))
     assert evaluation.measured.selection.describe() == (
         "measured: 6 of 60 images; the network was trained on the other 54; these 6 chose the best epoch or fitted the "
@@ -202,7 +202,7 @@ def test_weights_trained_further_keep_what_the_initial_weights_saw(
     folder: Path, run: Path, tiny: Arch, tmp_path: Path,
 ):
     write_random_labels(tmp_path / "others", seed=3)
-    alexnet.train(tmp_path / "others", init=run, epochs=1, out=tmp_path / "run", progress=False, device="cpu")
+    alexnet.train(tmp_path / "others", init=run, epochs=2, out=tmp_path / "run", progress=False, device="cpu")
     selection = evaluate(tmp_path / "run", folder).measured.selection
     assert (selection.trained_on, len(selection.indices)) == (54, 6)
     seen = checkpoint.load(tmp_path / "run").seen
