@@ -17,7 +17,8 @@ from alexnet.inference.metrics import Errors, wilson
 
 def main(images: str, checkpoint: str | Path | None = None, epochs: int = 15) -> dict[str, Errors]:
     """Train three networks on the same images. Returns the validation errors of each after its last epoch."""
-    print(alexnet.check(images))
+    found = alexnet.check(images, progress=False)
+    print(*found.notes, *found.findings, sep="\n")
     runs = Path(mkdtemp(prefix="alexnet-"))
     if checkpoint is None:
         print("\nTraining a network to fine-tune, on 14 textures:")

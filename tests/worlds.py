@@ -57,8 +57,8 @@ def hold(folder: Path) -> None:
         velocity = run.strategy.shards.gather(run.optimizer.velocity)
         if processes.first:
             checkpoint.save(checkpoint.Checkpoint(
-                run.spec.arch, run.spec.data.classes, weights, run.preprocess.mean_HWC, run.spec.recipe, velocity,
-                asdict(run.state)), folder / "held")
+                run.spec.arch, run.spec.data.classes, weights, run.preprocess.mean_HWC, run.spec.recipe,
+                velocity=velocity, training=asdict(run.state)), folder / "held")
 
 
 def disagree(folder: Path) -> None:

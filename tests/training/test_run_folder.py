@@ -132,7 +132,7 @@ def test_a_stretched_schedule_is_printed_logged_once_and_the_commands_are_all_in
     assert config["resumed"] == [f"alexnet train PHOTOS --resume --epochs 2 --out {out}"]
     page = (out / "report.html").read_text(encoding="utf-8")
     first, second = page.index("--epochs 1 --out"), page.index("alexnet train PHOTOS --resume --epochs 2 --out")
-    assert first < second < page.index(f"alexnet evaluate {out}/last")
+    assert first < second < page.index(f"alexnet evaluate {out}/best")
     assert "top-5 error</th>" not in page, "of four classes, the top-5 error is always 0"
 
 
