@@ -60,6 +60,7 @@ def test_a_class_folder_that_is_not_utf_8_is_read_as_latin_1(latin_1_folders: Pa
     assert all(image.pixels().shape == (20, 20, 3) for split in dataset.splits.values() for image in split)
 
 
+@pytest.mark.slow
 def test_everything_is_written_for_a_folder_that_is_not_utf_8(latin_1_folders: Path, tmp_path: Path):
     """Pack, train, report and export: names of classes and images reach JSON, HTML and the model card."""
     packed, run, hub = tmp_path / os.fsdecode(b"pack\xe9"), tmp_path / "run", tmp_path / "hub"

@@ -44,6 +44,7 @@ def test_gradients_vanish_in_sigmoids_and_not_in_relus(capsys, monkeypatch):
     assert "0.25^8 = 2e-05" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_transfer_learning_on_ones_own_images(class_folders, tmp_path, monkeypatch, capsys):
     main = example("your_own_images.py")
     from alexnet.models import checkpoint

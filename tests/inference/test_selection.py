@@ -138,6 +138,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_images_trained_on_are_left_out_whatever_is_done_to_the_folder(
     folder: Path, run: Path, tmp_path: Path, change: str,

@@ -53,6 +53,7 @@ def test_the_default_variants_are_settings_of_the_default_recipe(augmentations):
                       "ema_decay", "clip_norm", "early_stop_epochs"}
 
 
+@pytest.mark.slow
 def test_a_stopped_benchmark_goes_on_and_never_sees_the_validation_images(class_folders, tmp_path):
     runs = tmp_path / "runs.json"
 

@@ -298,6 +298,7 @@ def run(before, tmp_path):
     return tmp_path / "before"
 
 
+@pytest.mark.slow
 def test_train_init_takes_a_runs_network_and_the_finetune_recipe(others, run, tmp_path, capsys):
     out = tmp_path / "out"
     assert command("train", others[0], "--init", run, "--freeze", "conv", "--epochs", 1, "--out", out) == 0

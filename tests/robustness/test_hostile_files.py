@@ -38,6 +38,7 @@ def test_mutated_images_are_decoded_or_rejected(count: int):
     assert finding.holds, finding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folders", "images"), [(2, 10), pytest.param(8, len(odd.PICTURES), marks=slow)])
 def test_broken_folders_and_odd_images_have_the_documented_outcome(folders: int, images: int):
     finding = odd.measure(folders=folders, pictures=images)

@@ -101,6 +101,7 @@ def broken(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return data
 
 
+@pytest.mark.slow
 def test_every_command_counts_the_images_that_could_not_be_decoded_and_the_copies_of_training_images(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ):

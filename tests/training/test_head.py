@@ -75,6 +75,7 @@ def test_only_the_output_layer_changes_and_the_run_evaluates_as_it_says(packed, 
     assert [event["event"] for event in log if event["event"] != "warning"] == ["start", "head", "epoch", "end"]
 
 
+@pytest.mark.slow
 def test_head_from_the_command_line_makes_an_ordinary_run(class_folders, trained, tmp_path, capsys):
     out = tmp_path / "run"
     assert alexnet("train", class_folders, "--init", trained, "--head", "--out", out) == 0

@@ -132,6 +132,7 @@ def test_an_epoch_of_several_processes_is_that_of_one_to_rounding(runs, network,
     assert {key: several.training[key] for key in alike} == alike
 
 
+@pytest.mark.slow
 def test_clipping_averaging_and_class_weights_are_those_of_one_process(packed, one_thread, tmp_path):
     """The clipped norm is over the layers of all processes, and the average and the saved weights are whole."""
     recipe = replace(RECIPE, clip_norm=0.5, ema_decay=0.9, class_weights=(1.0, 2.0, 3.0, 4.0))
@@ -148,6 +149,7 @@ def test_clipping_averaging_and_class_weights_are_those_of_one_process(packed, o
         assert several.errors["loss"] == pytest.approx(one.errors["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_augmentations_are_those_of_one_process(packed, one_thread, tmp_path):
     """Mixup and CutMix need whole batches, which the processes of two towers read."""
     alone = replace(RECIPE, trivial_augment=True, erase_probability=0.5)

@@ -103,6 +103,7 @@ def test_the_pooled_error_names_the_images_that_the_initial_weights_were_trained
             "torchvision's weights were trained on): 40.0%") in repeats_table(Repeats("fold", tuple(runs)))
 
 
+@pytest.mark.slow
 def test_folds_leave_out_the_validation_images_that_the_initial_weights_were_trained_on(
     class_folders, trained, tmp_path, capsys,
 ):
@@ -131,6 +132,7 @@ def test_the_command_of_one_run_is_made_from_that_of_all():
 
 # --- The command ---
 
+@pytest.mark.slow
 def test_seeds_train_runs_that_differ_and_resume_keeps_the_finished_ones(class_folders, tmp_path, capsys):
     out = tmp_path / "runs"
     command = ["train", class_folders, *SMALL, "--epochs", 1, "--seeds", 2, "--seed", 5, "--out", out]
@@ -152,6 +154,7 @@ def test_seeds_train_runs_that_differ_and_resume_keeps_the_finished_ones(class_f
     assert (out / "seed-5" / "last" / "checkpoint.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_folds_validate_each_image_once_and_reports_show_the_folds_images(class_folders, tmp_path, capsys):
     out = tmp_path / "runs"
     assert alexnet("train", class_folders, *SMALL, "--epochs", 1, "--folds", 2, "--out", out) == 0

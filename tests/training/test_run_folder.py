@@ -112,6 +112,7 @@ def test_more_epochs_are_reported_where_they_change_the_learning_rate(schedule, 
     assert found is None or f"the learning rate changes {rates} after 4 epochs" in found.problem
 
 
+@pytest.mark.slow
 def test_a_stretched_schedule_is_printed_logged_once_and_the_commands_are_all_in_the_report(
         class_folders, tmp_path, monkeypatch, capsys):
     out, options = tmp_path / "run", ["--out", str(tmp_path / "run")]
