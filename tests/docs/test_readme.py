@@ -79,7 +79,7 @@ def test_its_commands_work(files, capsys, monkeypatch):
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {
-        *(f"figure{number}.{kind}" for number in (2, 3, 4) for kind in ("png", "svg")),
+        *(f"figure{number}.{kind}" for number in (2, 4) for kind in ("png", "svg")),
         "neighbors.png", "attribute.png", "top-patches.png"}
 
 
