@@ -60,9 +60,9 @@ def cifar_of_pickles() -> bytes:
 FOLDERS: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("is not there", lambda root: None, "there is no "),
     ("is empty", lambda root: root.mkdir(), "holds no class folders with images"),
-    ("is a text file", lambda root: root.write_text("ash, birch"), "cannot be read as CIFAR-10's archive"),
+    ("is a text file", lambda root: root.write_text("ash, birch"), "is not an image, nor an archive of images"),
     ("is one image", lambda root: put(root.parent, root.name + ".png"), "is one image; name the data"),
-    ("is a broken link", lambda root: root.symlink_to(root / "nowhere"), "there is no "),
+    ("is a broken link", lambda root: root.symlink_to(root / "nowhere"), "which does not exist"),
     ("holds images and no classes", lambda root: put(root, "a.png", "b.png"), "and no class folders; put the"),
     ("holds one class", lambda root: pictures(root, "ash"), "a classifier needs two or more"),
     ("is one class among several", lambda root: pictures(root.parent, f"{root.name}", "oak"), "did you mean "),
@@ -180,9 +180,9 @@ PICTURES: tuple[tuple[str, str, Callable[[], bytes], tuple[int, int, int] | str]
     ("one bit", "t.tif", lambda: encoded(Image.new("1", (40, 30), 1), "TIFF", compression="group4"), (255, 255, 255)),
     ("half a JPEG", "u.jpg", lambda: encoded(halves(), "JPEG")[:400], "Truncated File Read"),
     ("half a PNG", "v.png", lambda: encoded(halves().resize((400, 300)), "PNG")[:300], "truncated"),
-    ("a drawing", "w.svg", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it begins with b\"<svg"),
+    ("a drawing", "w.png", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it begins with b\"<svg"),
     ("PostScript", "x.jpg", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it begins with b'%!PS"),
-    ("an image of a telephone", "y.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0", "it is HEIC"),
+    ("an image of a telephone", "y.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0", "the HEIC file is truncated or damaged"),
 )
 
 

@@ -24,7 +24,8 @@ from ledger import Finding
 
 SENTENCE = r"alexnet: stopped by {}; \S+/last is saved; resume with --resume\n"
 REMARKS = re.compile(
-    r"network small, |device cpu|resuming after|the run has already trained|epoch +\d+/|best top-1 error")
+    r"note: |warning: |network small, |device cpu|resuming after|the run has already trained|epoch +\d+/|"
+    r"best top-1 error")
 """The lines that a run prints as it goes."""
 CODES = {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15)}
 """What a shell reports; a process that dies of the signal itself, before there is anything to save, has it negative."""

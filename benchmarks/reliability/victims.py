@@ -170,7 +170,7 @@ def counting(saved: Path) -> int:
 def half_saved(run: Path) -> bool:
     """Whether there are files of an unfinished save, newer than the valid checkpoint."""
     for saved in (run / "last", run / "best"):
-        newest = max((int(file.name.split("-")[1]) for file in saved.glob("*.safetensors")), default=-1)
+        newest = max((int(file.name.split("-")[1]) for file in saved.glob("weights-*.safetensors")), default=-1)
         if newest > counting(saved) or any(saved.glob("*.new")):
             return True
     return False

@@ -241,7 +241,7 @@ def init_distributed(device: str, timeout: float = TIMEOUT) -> Iterator[ProcessG
             yield processes
             processes.wait()
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo raises a bare RuntimeError
+        if not isinstance(error, dist.DistError) and not _is_gloos(error):
             raise
         raise PeerLostError(
             f"process {rank} of {size} waited for another that is gone or has not answered for {timeout:g} seconds; go "
@@ -253,3 +253,8 @@ def init_distributed(device: str, timeout: float = TIMEOUT) -> Iterator[ProcessG
         gc.collect()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _is_gloos(error: RuntimeError) -> bool:
+    """Whether gloo, which raises a bare RuntimeError, has lost the connection to another process."""
+    return any(words in str(error) for words in ("gloo", "pair closure"))
