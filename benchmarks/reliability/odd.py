@@ -182,7 +182,8 @@ PICTURES: tuple[tuple[str, str, Callable[[], bytes], tuple[int, int, int] | str]
     ("half a PNG", "v.png", lambda: encoded(halves().resize((400, 300)), "PNG")[:300], "truncated"),
     ("a drawing", "w.png", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it begins with b\"<svg"),
     ("PostScript", "x.jpg", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it begins with b'%!PS"),
-    ("an image of a telephone", "y.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0", "the HEIC file is truncated or damaged"),
+    ("an image of a telephone", "y.heic", lambda: b"\0\0\0\x18ftypheic\0\0\0\0",
+     "the HEIC file is truncated or damaged"),
 )
 
 
