@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from alexnet._runtime.progress import Bar
+from alexnet.architecture.arithmetic import has_top5
 from alexnet.errors import Finding
 from alexnet.training.events import Event, HeadEvent, StepEvent
 
@@ -36,7 +37,7 @@ class TrainingBar(Bar):
             self.print_line(_describe_head(event))
         elif event["event"] == "epoch":
             # With five classes or fewer the top-5 error is always 0.
-            top5 = f", top-5 {event['val_top5_error']:.1%}" if self.classes > 5 else ""
+            top5 = f", top-5 {event['val_top5_error']:.1%}" if has_top5(self.classes) else ""
             self.print_line(
                 f"epoch {event['epoch']:>3}/{self.epochs}   training loss {event['train_loss']:.3f}, error "
                 f"{event['train_error']:.1%}   validation loss {event['val_loss']:.3f}, top-1 error "

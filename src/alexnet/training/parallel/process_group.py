@@ -241,7 +241,7 @@ def init_distributed(device: str, timeout: float = TIMEOUT) -> Iterator[ProcessG
             yield processes
             processes.wait()
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and not _is_gloos(error):
+        if not isinstance(error, dist.DistError) and not _is_lost_connection(error):
             raise
         raise PeerLostError(
             f"process {rank} of {size} waited for another that is gone or has not answered for {timeout:g} seconds; go "
@@ -255,6 +255,6 @@ def init_distributed(device: str, timeout: float = TIMEOUT) -> Iterator[ProcessG
             dist.destroy_process_group()
 
 
-def _is_gloos(error: RuntimeError) -> bool:
-    """Whether gloo, which raises a bare RuntimeError, has lost the connection to another process."""
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Whether gloo, which raises a bare RuntimeError, reports that another process is gone or has not answered."""
     return any(words in str(error) for words in ("gloo", "pair closure"))
