@@ -386,11 +386,14 @@ def open_data(
     from alexnet._runtime.native import set_sigbus_message
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
+    from alexnet.data.remarks import remark_findings
 
     packed = open_or_stream(
         str(data), side, say=note, notes=notes, progress=progress, labels=labels, check_classes=check_classes)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
+    for finding in remark_findings(packed.remarks):
+        note(f"note: {finding}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed
