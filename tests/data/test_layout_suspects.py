@@ -26,6 +26,16 @@ CATS = "{cat,dog}/#.jpg"
     ("{cat,dog}/a#.jpg | dog/a#_mask.png", "DATA/dog holds 2 images with the name of another", "move them away"),
     ("{cat,dog}/a#_crop.png | {cat,dog}/a#_depthcrop.png", "DATA/cat holds 2 images with the name", "move them away"),
     ("{cat,dog}/{train,test}/a#.jpg | dog/train/a1_gt.png", "DATA/dog/train holds 1 image with the name", "move them"),
+    *((f"{{cat,dog}}/{image} | cat/{mask}", f"DATA/cat holds 2 images with the name of another image and a word such "
+       f"as mask or label, such as {mask.replace('#', '1')}", "move them away")
+      for image, mask in (("#.jpg", "mask_#.png"), ("image_#.jpg", "mask_#.png"), ("img_#.jpg", "seg_#.png"),
+                          ("IMG_#.jpg", "Mask_IMG_#.png"), ("#_rgb.png", "#_depth.png"), ("#.jpg", "gt-#.png"),
+                          ("00#.jpg", "00#_mask.png"), ("x_#.jpg", "x_mask_#.png"),
+                          ("x_image_#.jpg", "x_label_#.png"))),
+    ("{ds1,ds2}/train/{cat,dog}/#.jpg", "DATA/ds1/train is a training folder with cat/, dog/, so ds1/ is a data set of "
+     "its own and no class", "did you mean DATA/ds1?"),
+    ("ds1/train/{cat,dog}/#.jpg | ds2/Training Set/{fox,owl}/#.jpg", "so ds1/ is a data set of its own", "DATA/ds1?"),
+    ("bird/#.jpg | {ds1,ds2}/train/{cat,dog}/#.jpg", "so ds1/ is a data set of its own", "did you mean DATA/ds1?"),
     ("JPEGImages/2007_00003#.jpg | {SegmentationClass,SegmentationObject}/2007_00003#.png",
      "DATA/SegmentationClass holds no images of its own", "did you mean DATA/JPEGImages?"),
     ("{rgb,thermal}/{oak,ash,elm,fir,yew}.jpg", "rgb/ and thermal/ in the folder DATA hold files of the same names",
@@ -78,6 +88,9 @@ def test_the_option_reaches_the_checks(tmp_path):
     "{bottle,can}/#_label.jpg",
     "{cat,dog} (1)/#.jpg",  # no original beside them
     "{cat,dog}/train/#.jpg",
+    "{cat,dog}/train/{2019,2020}/#.jpg",
+    "{cat,dog}/{seg_1,label_2,image_9}.jpg",
+    "{cat,dog}/{image_#,mask}.jpg",
     "{cat,dog}/#.jpg | docs/readme.md",
     "{cat,dog}/#.jpg | annotations/#.xml",
     "{cat,dog}/#.jpg | fox/Thumbs.db",

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
+from test_image_values import jpeg, png, row, tiff
 
 from alexnet.data.images import decode
 from alexnet.data.packed import open_packed
@@ -13,7 +14,6 @@ from alexnet.data.packing import pack
 from alexnet.data.remarks import Remark, add_remarks, remark_findings
 from alexnet.data.sources.detect import open_dataset
 from image_files import plant
-from test_image_values import jpeg, png, row, tiff
 
 
 def remarks_of(data: bytes) -> set[str]:

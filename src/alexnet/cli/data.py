@@ -37,8 +37,8 @@ def check(
     written to the data.
 
     Args:
-        data: A folder or archive of images, a packed folder or its URL, or the name cifar10 or embedded; all that
-            `alexnet train` takes.
+        data: A folder or archive of images, a packed folder or its URL, or the name cifar10,
+            cifar100 or embedded; all that `alexnet train` takes.
         run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
             features.
         quick: Count and list only; decode no image.
@@ -75,8 +75,8 @@ def pack(
 
     Args:
         source: A folder or archive (zip, tar) of class folders, with or without train/ and val/, or with a table of
-            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10 or
-            embedded.
+            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10,
+            cifar100 or embedded.
         dest: Folder to write. Interrupted packing is resumed there.
         side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.

@@ -139,10 +139,15 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
     """Write the CSV file and the page, and yield a line about each."""
     if details.csv:
         from alexnet._runtime.atomic_files import replace_file
+        from alexnet.data.class_names import valid_utf8
 
         details.csv.parent.mkdir(parents=True, exist_ok=True)
         replace_file(details.csv, lambda path: _write_image_csv(path, predictions))
-        yield f"{details.csv}: {len(predictions.indices_M):,} images"
+        names = [predictions.split.names[index] for index in predictions.indices_M]
+        changed = [name for name in names if valid_utf8(name) != name]
+        yield f"{details.csv}: {len(names):,} images" + (
+            f"; {len(changed):,} names are not UTF-8, and have \\x and two digits for each such byte, as in "
+            f"{valid_utf8(changed[0])}" if changed else "")
     if details.html:
         from alexnet.reproduce.pages.mistakes import write_mistakes_page
 
@@ -153,7 +158,7 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
 
 def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
     """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one."""
-    from alexnet.data.class_names import printable
+    from alexnet.data.class_names import valid_utf8
 
     rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
                predictions.probabilities_MK, strict=True)
@@ -161,7 +166,7 @@ def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
         writer = csv.writer(file)
         writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct"])
         writer.writerows(
-            [printable(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
+            [valid_utf8(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
              f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted)]
             for index, label, predicted, row_K in rows)
 

@@ -34,10 +34,16 @@ _TRUST = "add --labels folders"
 _SAME_NAMES = 0.9
 """Fraction of the file names that two folders share if one is derived from the other."""
 
-_ANNOTATION_FILE = re.compile(
-    r"[\s_\-.]+(?:masks?|gt|labels?|labelids|depth|seg|segmentation|annotations?|trimap|ground[\s_\-]?truth|bbox|"
-    r"disparity)(?P<rest>crop)?(?:[\s_\-.]?\d+)?$", re.IGNORECASE)
+_ANNOTATION_WORDS = (r"masks?|gt|labels?|labelids|depth|seg|segmented|segmentation|annotations?|trimap|"
+                     r"ground[\s_\-]?truth|bbox|disparity")
+_ANNOTATION_END = re.compile(rf"[\s_\-.]+(?:{_ANNOTATION_WORDS})(?P<rest>crop)?(?:[\s_\-.]?\d+)?$", re.IGNORECASE)
 """The end of the name of a file that belongs to an image: benign (1)_mask, cat_1_depthcrop beside cat_1_crop."""
+
+_ANNOTATION_START = re.compile(rf"(?:{_ANNOTATION_WORDS})[\s_\-.]+", re.IGNORECASE)
+"""The beginning of such a name: mask_001 beside 001 or image_001."""
+
+_IMAGE_WORDS = ("image", "img", "im", "photo", "rgb", "original", "orig", "frame")
+"""What stands in the name of the image where its annotation has another word."""
 
 _NO_CLASS = re.compile(
     r"(new[\s_\-]?folder|untitled[\s_\-]?folder|neuer[\s_\-]?ordner|nouveau[\s_\-]?dossier|nueva[\s_\-]?carpeta"
@@ -114,13 +120,11 @@ def _require_no_splits_inside(folder: ImageFolder, within: ImageFolder, source: 
 
 
 def _require_no_annotation_files(folder: ImageFolder, source: str) -> None:
-    """A mask beside its image has the image's name with a word at the end."""
-    ends = [(image, stem, end) for image in folder.images
-            for stem in [_stem(image)] if (end := _ANNOTATION_FILE.search(stem))]
-    if ends:
-        stems = _stems(folder.images)
-        pairs = [image for image, stem, end in ends if {stem[: end.start()], stem[: end.start()] + "_crop" * bool(
-            end["rest"])} & stems]
+    """A mask beside its image has the image's name with a word at the end or the beginning."""
+    annotated = {image: names for image in folder.images if (names := _annotated_stems(_stem(image)))}
+    if annotated:
+        stems = {stem.lower() for stem in _stems(folder.images)}
+        pairs = [image for image, names in annotated.items() if names & stems]
         if pairs:
             raise UserError(f"{shown(folder, source)} holds {counted(len(pairs))} with the name of another image and a "
                             f"word such as mask or label, such as {pairs[0].rpartition('/')[2]}: these look like "
@@ -129,12 +133,28 @@ def _require_no_annotation_files(folder: ImageFolder, source: str) -> None:
         _require_no_annotation_files(below, source)
 
 
+def _annotated_stems(stem: str) -> set[str]:
+    """The names, in lower case, that the image may have to which a file of this name is an annotation."""
+    stem = stem.lower()
+    names: set[str] = set()
+    if end := _ANNOTATION_END.search(stem):
+        rest = stem[: end.start()]
+        names |= {rest, *(f"{rest}_{word}" for word in ("crop" * bool(end["rest"]), *_IMAGE_WORDS) if word)}
+        if number := re.search(r"[\s_\-.]?\d+$", end[0]):  # cat_mask_1 beside cat_1 or cat_image_1
+            names |= {rest + number[0], *(f"{rest}_{word}{number[0]}" for word in _IMAGE_WORDS)}
+    if start := _ANNOTATION_START.match(stem):
+        rest = stem[start.end() :]
+        names |= {rest, *(f"{word}_{rest}" for word in _IMAGE_WORDS)}
+    return names - {stem}
+
+
 def _require_classes(parent: ImageFolder, source: str) -> None:
     classes = parent.with_images
     for folder in (parent, *classes):
         _require_no_annotations(folder, folder is not parent, source)
     if len(classes) < 2:
         return
+    _require_one_data_set(classes, source)
     for inside in _data_sets_within(parent, 3):
         raise UserError(f"{shown(parent, source)} holds {listed(classes)}, and {shown(inside, source)} is a data set "
                         f"of its own with {listed(inside.with_images)}", f"did you mean {shown(inside, source)}?")
@@ -143,6 +163,18 @@ def _require_classes(parent: ImageFolder, source: str) -> None:
     _require_different_folders(classes, source)
     _require_no_parts(classes, source)
     _require_different_files(classes, source)
+
+
+def _require_one_data_set(classes: list[ImageFolder], source: str) -> None:
+    """Folders that hold a training folder with class folders, and nothing else, are data sets: ds1/train, ds2/train."""
+    sets = [(folder, train) for folder in classes if len(folder.with_images) == 1 and not folder.images
+            for train in folder.with_images if split_kinds(folder.folders).get(train.name) == "train" and len(
+                [below for below in train.with_images if not _PARTS.fullmatch(below.name)]) > 1]
+    if sets:
+        folder, train = sets[0]
+        meant = shown(folder, source)
+        raise UserError(f"{shown(train, source)} is a training folder with {listed(train.with_images)}, so "
+                        f"{folder.name}/ is a data set of its own and no class", f"did you mean {meant}?")
 
 
 def _data_sets_within(folder: ImageFolder, levels: int) -> Iterator[ImageFolder]:

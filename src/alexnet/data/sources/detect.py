@@ -29,13 +29,14 @@ from alexnet.data.sources.patterns import is_pattern, open_pattern, suggest_patt
 from alexnet.data.tree import FileTree, FolderTree
 from alexnet.errors import UserError, closest_match, require
 
-NAMES = ("cifar10", "embedded")
+NAMES = (*cifar.ARCHIVES, "embedded")
 """Data sets that are opened by their names."""
 
 FROM_FOLDERS = "folders"
 """As `labels`: the class folders are the labels, whatever tables lie beside them."""
 
-_DATA = f"a folder with a folder of images for each class, a packed folder, or the name {' or '.join(NAMES)}"
+_DATA = ("a folder with a folder of images for each class, a packed folder, or the name "
+         f"{', '.join(NAMES[:-1])} or {NAMES[-1]}")
 
 
 def open_dataset(
@@ -44,8 +45,8 @@ def open_dataset(
     """Open the data set that `source` names.
 
     Args:
-        source: the path of a folder, a zip or tar archive, or a Parquet file; or a name: `cifar10`, downloaded once
-            into the cache, or `embedded`, the images of scikit-image.
+        source: the path of a folder, a zip or tar archive, or a Parquet file; or a name: `cifar10` or `cifar100`,
+            downloaded once into the cache, or `embedded`, the images of scikit-image.
         held_out: the fraction of each class that becomes `val` if there is no validation split.
         seed: of the choice of these images.
         labels: where the labels are: a table of files and labels (label_tables.py), a pattern of the file names
@@ -70,7 +71,7 @@ def open_dataset(
         refuse_labels(source, labels)
         if str(source) == "embedded":
             return open_embedded()
-        tree = _open_file(cifar.fetch_cifar10(cache_folder()))
+        tree = _open_file(cifar.fetch_cifar(str(source), cache_folder()))
     else:
         raise _not_found(source)
     if not labels or str(labels) == FROM_FOLDERS:
@@ -113,6 +114,9 @@ def _open_containers(tree: FileTree, held_out: float, seed: int) -> Dataset | No
             return _name_images(tree, dataset, left_out(others, "Parquet file", "without images"))
         if others and not image_files(tree):
             raise UserError(f"{tree.root / others[0]} has no column of images", "name a folder of images")
+    elif (packed := parquet.parquet_files(tree)) and not image_files(tree):
+        raise UserError(f"{tree.source} holds Parquet files, such as {packed[0]}, which cannot be read in an archive",
+                        "unpack it, and name the folder")
     return None
 
 
