@@ -36,6 +36,16 @@ CATS = "{cat,dog}/#.jpg"
      "its own and no class", "did you mean DATA/ds1?"),
     ("ds1/train/{cat,dog}/#.jpg | ds2/Training Set/{fox,owl}/#.jpg", "so ds1/ is a data set of its own", "DATA/ds1?"),
     ("bird/#.jpg | {ds1,ds2}/train/{cat,dog}/#.jpg", "so ds1/ is a data set of its own", "did you mean DATA/ds1?"),
+    *((f"{{healthy,rust,{name}}}/{name}#.jpg", f"DATA/{name} has the name of another form or a part of rust/",
+       "merge the two, sort them into train/rust/ and test/rust/, or move one away; if both are classes, add --labels")
+      for name in ("Rust_aug", "augmented_rust", "rust resized", "rust_test", "rust-val")),
+    ("{cat,dog}/#.jpg | cat/thumbs/#.jpg", "DATA/cat/thumbs holds 2 images and has the name of copies of the images "
+     "beside it, in the class folder cat/", "move it away; if these are other images, add --labels folders"),
+    ("{cat,dog}/{2019,2020}/#.jpg | cat/augmented/#.jpg", "DATA/cat/augmented holds 2 images and has the name of", "move"),
+    ("{trainA,trainB,testA,testB}/#.jpg", "DATA/trainA holds 2 images and no class folders", "put the images of each"),
+    ("Set(Augmented)/Set(Augmented)/{train,valid}/{apple,corn}/#.jpg | test/test/apple#.jpg",
+     "DATA holds test/ beside Set(Augmented)/, and DATA/Set(Augmented)/Set(Augmented) is a data set of its own with "
+     "train/, valid/", "did you mean DATA/Set(Augmented)/Set(Augmented)?"),
     ("JPEGImages/2007_00003#.jpg | {SegmentationClass,SegmentationObject}/2007_00003#.png",
      "DATA/SegmentationClass holds no images of its own", "did you mean DATA/JPEGImages?"),
     ("{rgb,thermal}/{oak,ash,elm,fir,yew}.jpg", "rgb/ and thermal/ in the folder DATA hold files of the same names",
@@ -89,6 +99,9 @@ def test_the_option_reaches_the_checks(tmp_path):
     "{cat,dog} (1)/#.jpg",  # no original beside them
     "{cat,dog}/train/#.jpg",
     "{cat,dog}/train/{2019,2020}/#.jpg",
+    "{wolf,grey wolf}/#.jpg",
+    "{toy,toy train}/#.jpg",
+    "{cat,dog}/resized/#.jpg",
     "{cat,dog}/{seg_1,label_2,image_9}.jpg",
     "{cat,dog}/{image_#,mask}.jpg",
     "{cat,dog}/#.jpg | docs/readme.md",

@@ -6,11 +6,12 @@ Each check raises a UserError that names the folders and the remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import combinations
 
+from alexnet.data.derived_images import is_derived_folder, original_class
 from alexnet.data.image_tree import ImageFolder, counted, some
-from alexnet.data.split_folders import ClassFolders, file_types, holds_splits, listed, shown
+from alexnet.data.split_folders import ClassFolders, data_sets_within, file_types, listed, shown
 from alexnet.data.split_names import is_neutral, split_kinds
 from alexnet.errors import UserError, require
 
@@ -92,7 +93,12 @@ def require_class_folders(folders: ClassFolders, source: str) -> None:
         require(not _NO_CLASS.fullmatch(name) and kinds.get(name, "train") == "train",
                 f"{shown(folder, source)} holds {counted(folder.image_count)}, and its name is not that of a class",
                 f"move it away; if it is a class, {_TRUST}")
+        original = original_class(name, originals.values())
+        require(not original, f"{shown(folder, source)} has the name of another form or a part of {original}/",
+                f"merge the two, sort them into train/{original}/ and test/{original}/, or move one away; if both are "
+                f"classes, {_TRUST}")
     for folder in classes.values():
+        _require_no_copies_inside(folder, folder, source)
         _require_no_splits_inside(folder, folder, source)
         _require_no_annotation_files(folder, source)
 
@@ -117,6 +123,15 @@ def _require_no_splits_inside(folder: ImageFolder, within: ImageFolder, source: 
                 f"sort the images into train/{within.name}/ and val/{within.name}/, or move {below.name}/ away; if all "
                 f"are training images, {_TRUST}")
         _require_no_splits_inside(below, within, source)
+
+
+def _require_no_copies_inside(folder: ImageFolder, within: ImageFolder, source: str) -> None:
+    """Thumbnails below a class folder would be held out apart from their originals."""
+    for below in folder.with_images:
+        require(not is_derived_folder(below.name) or below.image_count == within.image_count,
+                f"{shown(below, source)} holds {counted(below.image_count)} and has the name of copies of the images "
+                f"beside it, in the class folder {within.name}/", f"move it away; if these are other images, {_TRUST}")
+        _require_no_copies_inside(below, within, source)
 
 
 def _require_no_annotation_files(folder: ImageFolder, source: str) -> None:
@@ -155,7 +170,7 @@ def _require_classes(parent: ImageFolder, source: str) -> None:
     if len(classes) < 2:
         return
     _require_one_data_set(classes, source)
-    for inside in _data_sets_within(parent, 3):
+    for inside in (inside for folder in classes for inside in data_sets_within(folder, 2)):
         raise UserError(f"{shown(parent, source)} holds {listed(classes)}, and {shown(inside, source)} is a data set "
                         f"of its own with {listed(inside.with_images)}", f"did you mean {shown(inside, source)}?")
     _require_equal_depth(classes, source)
@@ -175,15 +190,6 @@ def _require_one_data_set(classes: list[ImageFolder], source: str) -> None:
         meant = shown(folder, source)
         raise UserError(f"{shown(train, source)} is a training folder with {listed(train.with_images)}, so "
                         f"{folder.name}/ is a data set of its own and no class", f"did you mean {meant}?")
-
-
-def _data_sets_within(folder: ImageFolder, levels: int) -> Iterator[ImageFolder]:
-    """Folders below that have a training folder with classes and another split."""
-    for below in folder.with_images:
-        if holds_splits(below):
-            yield below
-        elif levels > 1:
-            yield from _data_sets_within(below, levels - 1)
 
 
 def _require_no_annotations(folder: ImageFolder, is_class: bool, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cache
 from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
 from alexnet.data.image_tree import HERE, gather_images, some
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.layout import hold_out
+from alexnet.data.layout import hold_out, note_held_out_copies
 from alexnet.data.sources.folders import WNID
 from alexnet.data.split_names import split_kinds
 from alexnet.data.tree import FileTree
@@ -112,6 +113,12 @@ def _require_classes(tree: FileTree, classes: Sequence[str]) -> None:
     if same := [name for name in classes if spellings[name.casefold()] > 1]:
         raise UserError(f"the labels {same[0]!r} and {same[1]!r} differ in upper and lower case only",
                         "give both the same spelling")
+    numbers = defaultdict(list)
+    for name in classes:
+        with contextlib.suppress(ValueError):
+            numbers[float(name)].append(name)
+    if equal := next((names for names in numbers.values() if len(names) > 1), None):
+        raise UserError(f"the labels {equal[0]!r} and {equal[1]!r} are the same number", "give both the same spelling")
 
 
 def _choose_splits(
@@ -129,7 +136,8 @@ def _choose_splits(
     splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, "")
     held = sum(map(len, splits["val"].values()))
     return splits, held_out, [f"there is no validation split, so training holds out {held_out:.0%} of each class "
-                              f"({held:,} images, chosen by name and seed {seed})"]
+                              f"({held:,} images, chosen by name and seed {seed})",
+                              *note_held_out_copies({split: splits[split] for split in ("train", "val")})]
 
 
 def left_out(names: Sequence[str], noun: str, why: str) -> list[str]:
