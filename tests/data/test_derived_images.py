@@ -22,7 +22,7 @@ def test_the_name_of_the_original(stem: str, original: str):
     ("cat_aug", None), ("grey dog", None), ("dog train", None), ("dogtest", None), ("hot dog", None),
 ])
 def test_a_class_that_is_a_form_or_a_part_of_another_one(name: str, original: str | None):
-    assert original_class(name, ["Dog", "wolf"]) == original
+    assert original_class(name, {"dog": "Dog", "wolf": "wolf"}) == original
 
 
 def test_folders_of_copies():

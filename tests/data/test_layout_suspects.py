@@ -41,7 +41,7 @@ CATS = "{cat,dog}/#.jpg"
       for name in ("Rust_aug", "augmented_rust", "rust resized", "rust_test", "rust-val")),
     ("{cat,dog}/#.jpg | cat/thumbs/#.jpg", "DATA/cat/thumbs holds 2 images and has the name of copies of the images "
      "beside it, in the class folder cat/", "move it away; if these are other images, add --labels folders"),
-    ("{cat,dog}/{2019,2020}/#.jpg | cat/augmented/#.jpg", "DATA/cat/augmented holds 2 images and has the name of", "move"),
+    ("{cat,dog}/{2019,2020}/#.jpg | cat/augmented/#.jpg", "DATA/cat/augmented holds 2 images and has the name", "move"),
     ("{trainA,trainB,testA,testB}/#.jpg", "DATA/trainA holds 2 images and no class folders", "put the images of each"),
     ("Set(Augmented)/Set(Augmented)/{train,valid}/{apple,corn}/#.jpg | test/test/apple#.jpg",
      "DATA holds test/ beside Set(Augmented)/, and DATA/Set(Augmented)/Set(Augmented) is a data set of its own with "

@@ -7,7 +7,7 @@ flipped or resized, but its name often does.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 
 _MADE = r"aug(?:ment(?:ed|ations?)?)?|flipped|mirrored|rotated|resized|cropped"
 _WORDS = (rf"{_MADE}|flip|[hv]flip|mirror|rot(?:ation)?|resize|crop|thumb(?:nail)?|edited|blur(?:red)?|noisy?|"
@@ -18,6 +18,8 @@ _END = re.compile(rf"(?:[\s_\-.]+(?:{_WORDS})[\s_\-.]?\d*|[\s_\-]\d{{2,4}}x\d{{2
 """cat_flip, cat_rot90, cat-150x150 (WordPress), cat_jpg.rf.0a1b (Roboflow)."""
 _START = re.compile(rf"^(?:{_WORDS})[\s_\-.]+", re.IGNORECASE)
 """aug_cat."""
+_ANY = re.compile(r"aug|flip|mirror|rot|resiz|crop|thumb|edit|blur|noi|gr[ae]y|bright|copy|\dx\d|\.rf\.")
+"""In lower case, what each name has from which something is removed. Most names have nothing: 5 s for a million."""
 _FOLDER = re.compile(rf"_*(?:{_MADE}|thumb(?:nail)?s?|duplicates?|backups?)(?:[\s_\-]*(?:images?|photos?|data|"
                      r"\d+(?:x\d+)?))*", re.IGNORECASE)
 _CLASS_START = re.compile(rf"^(?:{_MADE})[\s_\-]+", re.IGNORECASE)
@@ -32,20 +34,19 @@ def is_derived_folder(name: str) -> bool:
 
 def original_stem(stem: str) -> str:
     """The name, without extension, of the image that one of this name was made from; the name itself of an original."""
-    while (shorter := _START.sub("", _END.sub("", stem))) and shorter != stem:
+    while _ANY.search(stem.lower()) and (shorter := _START.sub("", _END.sub("", stem))) and shorter != stem:
         stem = shorter
     return stem
 
 
-def original_class(name: str, classes: Collection[str]) -> str | None:
+def original_class(name: str, classes: Mapping[str, str]) -> str | None:
     """The class of which a class of this name is a form or a part: dog of dog_aug or of dog_test; None for most names.
 
     Args:
-        classes: names of all classes, in any case.
+        classes: the names of all classes, by these names without case (`str.casefold`).
     """
     original = _CLASS_START.sub("", _CLASS_END.sub("", name)).casefold()
-    return next((other for other in classes if other.casefold() == original), None
-                ) if original != name.casefold() else None
+    return classes.get(original) if original != name.casefold() else None
 
 
 def held_out_copies(train: Iterable[str], held_out: Iterable[str]) -> list[tuple[str, str]]:

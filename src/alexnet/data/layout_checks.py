@@ -93,7 +93,7 @@ def require_class_folders(folders: ClassFolders, source: str) -> None:
         require(not _NO_CLASS.fullmatch(name) and kinds.get(name, "train") == "train",
                 f"{shown(folder, source)} holds {counted(folder.image_count)}, and its name is not that of a class",
                 f"move it away; if it is a class, {_TRUST}")
-        original = original_class(name, originals.values())
+        original = original_class(name, originals)
         require(not original, f"{shown(folder, source)} has the name of another form or a part of {original}/",
                 f"merge the two, sort them into train/{original}/ and test/{original}/, or move one away; if both are "
                 f"classes, {_TRUST}")
