@@ -60,6 +60,7 @@ CATS_AND_DOGS = {"cat": 2, "dog": 2}
     ("{train,val}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{Train,Test}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{TRAIN,TEST}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{train,Val}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{Training,Testing}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{training_set,test_set}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{training_set/training_set,test_set/test_set}/{cat,dog}/#.jpg", ["train", "val"]),

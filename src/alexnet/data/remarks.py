@@ -23,7 +23,7 @@ _MEANINGS: dict[str, tuple[str, str, str]] = {
         "make it at least 4 times too dark; if so, scale the values, or save them with 8 bits"),
     "leftover_bytes": (
         "JPEG has", "JPEGs have", "bytes left over after the last pixel, as a file that is damaged in its middle has; "
-        "look at it, and replace it if a part of it is shifted or has wrong colors"),
+        "look at them, and replace those of which a part is shifted or has wrong colors"),
 }
 """For each kind: the subject of the sentence for one image and for several, and the problem with the remedy."""
 
