@@ -43,6 +43,11 @@ def test_verify_names_what_the_pack_has_left_out_and_what_should_be_known(class_
     assert printed.out.endswith("files have the right checksum\n")
     assert "note: 1 image could not be decoded and is left out, such as train/ash/broken.jpg" in printed.err
     assert further in printed.err
+    assert alexnet("train", tmp_path / "packed", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
+    assert further in capsys.readouterr().err
+    events = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
+    (logged,) = [event["problem"] for event in events if event.get("kind") == "further_images"]
+    assert logged in further
     assert alexnet("check", photos) == 0
     assert "1 file holds several images or pages" in " ".join(capsys.readouterr().out.split())
 

@@ -86,8 +86,8 @@ def make_dataset(
     labels = sorted({label for files in by_split.values() for label in files})
     labels.sort(key=int if are_numbers(labels) else None)
     _require_classes(tree, labels)
-    splits, held_out, split_notes = _choose_splits(
-        by_split, held_out, seed, _common_folder([*(image.file for image in images), *set(used).intersection(tree.files)]))
+    base = _common_folder([*(image.file for image in images), *set(used).intersection(tree.files)])
+    splits, held_out, split_notes = _choose_splits(by_split, held_out, seed, base)
     if missing := [label for label in labels if not splits["train"].get(label)]:
         raise UserError(f"{tree.source} has no training images of class {missing[0]!r}", "add some, or leave it out")
     number = {label: index for index, label in enumerate(labels)}
