@@ -46,6 +46,8 @@ CATS = "{cat,dog}/#.jpg"
     ("Set(Augmented)/Set(Augmented)/{train,valid}/{apple,corn}/#.jpg | test/test/apple#.jpg",
      "DATA holds test/ beside Set(Augmented)/, and DATA/Set(Augmented)/Set(Augmented) is a data set of its own with "
      "train/, valid/", "did you mean DATA/Set(Augmented)/Set(Augmented)?"),
+    ("set/colon/{aca,normal}/#.jpg | set/lung/{benign,scc}/n#.jpg", "it is not clear whether the classes in DATA are "
+     "colon/, lung/ or the folders in them, such as aca/, normal/", "put the class folders into one folder; if"),
     ("JPEGImages/2007_00003#.jpg | {SegmentationClass,SegmentationObject}/2007_00003#.png",
      "DATA/SegmentationClass holds no images of its own", "did you mean DATA/JPEGImages?"),
     ("{rgb,thermal}/{oak,ash,elm,fir,yew}.jpg", "rgb/ and thermal/ in the folder DATA hold files of the same names",
@@ -99,6 +101,8 @@ def test_the_option_reaches_the_checks(tmp_path):
     "{cat,dog} (1)/#.jpg",  # no original beside them
     "{cat,dog}/train/#.jpg",
     "{cat,dog}/train/{2019,2020}/#.jpg",
+    "AD/{p1,p2}/#.jpg | CN/{p3,p4}/#.jpg",  # patients
+    "AD/{left,top}/#.jpg | CN/{left,low}/#.jpg",  # parts of the body
     "{wolf,grey wolf}/#.jpg",
     "{toy,toy train}/#.jpg",
     "{cat,dog}/resized/#.jpg",

@@ -177,6 +177,7 @@ def _require_classes(parent: ImageFolder, source: str) -> None:
     _require_no_copy_among(classes, source)
     _require_different_folders(classes, source)
     _require_no_parts(classes, source)
+    _require_one_level(classes, source)
     _require_different_files(classes, source)
 
 
@@ -217,6 +218,18 @@ def _require_equal_depth(classes: list[ImageFolder], source: str) -> None:
                         f"in {shown(outer[0], source)}",
                         f"name {shown(outer[0], source)}, or put the images of {outer[0].name}/ directly into it as "
                         f"those of {other.name}/")
+
+
+def _require_one_level(classes: list[ImageFolder], source: str) -> None:
+    """Folders that all hold folders of different names may be groups of classes: animals/{cat,dog}, vehicles/{bus,car}.
+
+    Names with a number are those of patients or dates, which divide the images of a class.
+    """
+    inner = [below.name.casefold() for folder in classes for below in folder.with_images]
+    grouped = all(not folder.images and len(folder.with_images) > 1 for folder in classes)
+    require(not grouped or len(set(inner)) < len(inner) or any(re.search(r"\d", name) for name in inner),
+            f"it is not clear whether the classes in {source} are {listed(classes)} or the folders in them, such as "
+            f"{listed(classes[0].with_images, 3)}", "put the class folders into one folder")
 
 
 def _require_no_copy_among(classes: list[ImageFolder], source: str) -> None:
