@@ -231,6 +231,7 @@ def _predictions(
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
     from alexnet.data.image_tree import list_image_files
     from alexnet.data.images import BadImage
+    from alexnet.data.remarks import Kind, add_remarks, remark_findings
     from alexnet.data.url_images import fetch_image, is_url
     from alexnet.inference.predictor import BATCH_SIZE
 
@@ -241,11 +242,13 @@ def _predictions(
         return list(map(str, listed.paths))
 
     paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
+    known: dict[str, set[Kind]] = {}
     while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:
             try:
-                pixels.append(model.pixels(fetch_image(path, allow_private) if is_url(path) else path, name=path))
+                content = fetch_image(path, allow_private) if is_url(path) else path
+                pixels.append(model.pixels(content, name=path, remarks=known.setdefault(path, set())))
                 names.append(path)
             except BadImage as error:
                 unreadable.append(path)
@@ -253,6 +256,8 @@ def _predictions(
         for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
             yield {"image": name,
                    "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]}
+    for finding in remark_findings({"": add_remarks((), known.items())}):
+        say(f"note: {finding}")
 
 
 def _print_csv(rows: Sequence[PredictedImage]) -> None:

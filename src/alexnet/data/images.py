@@ -47,12 +47,12 @@ class BadImage(UserError):
     """An image that cannot be decoded. The problem names the image and the reason."""
 
 
-def read(path: str | Path) -> NDArray[np.uint8]:
-    """Decode the image in a file: RGB, uint8 [height, width, 3].
+def read(path: str | Path, remarks: set[Kind] | None = None) -> NDArray[np.uint8]:
+    """Decode the image in a file: RGB, uint8 [height, width, 3]. `remarks` is as for `decode`.
 
     Raises BadImage if the image cannot be decoded, OSError if the file cannot be read.
     """
-    return decode(read_bytes(path), str(path))
+    return decode(read_bytes(path), str(path), remarks=remarks)
 
 
 def read_bytes(path: str | Path) -> bytes:
