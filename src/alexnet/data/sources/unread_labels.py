@@ -1,6 +1,6 @@
 """Labels and splits that stand beside the images in a form that is not read: what they are, and what to do.
 
-MATLAB files, annotations of objects (COCO, YOLO, Pascal VOC), pixels in a table, and lists such as train.txt.
+MATLAB, Excel, JSON and XML files, annotations of objects (COCO, YOLO, Pascal VOC), pixels in a table, and lists such as train.txt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from alexnet.data.tree import FileTree, is_junk_file
 _OBJECTS = re.compile(r"(^|/)(instances_[^/]*\.json|[^/]*_annotations\.coco\.json|data\.ya?ml|"
                       r"(Annotations|annotations/xmls)/[^/]+\.xml|labels/([^/]+/)?[^/]+\.txt)$")
 """Of COCO, Roboflow, YOLO and Pascal VOC."""
-_MATLAB = re.compile(r"(^|/)[^/]*(label|anno|split|setid|list)[^/]*\.mat$", re.IGNORECASE)
+_TABLES = re.compile(r"(^|/)([^/]*\.(xlsx?|ods)|[^/]*(label|anno|class|split|setid|list)[^/]*\.(mat|json|xml|pkl))$",
+                     re.IGNORECASE)
 _MAX_DEPTH = 3
 _AS_TABLE = "write its labels into a CSV table of file_name and label, and name that with --labels"
 
@@ -24,11 +25,12 @@ def suggest_for_unread_labels(tree: FileTree) -> str:
 
     The sentence follows `or`.
     """
-    if matlab := next(filter(_MATLAB.search, tree.files), ""):
-        return f"if {matlab} holds the labels, {_AS_TABLE}; MATLAB files are not read"
     if objects := next(filter(_OBJECTS.search, tree.files), ""):
         return (f"if {objects} marks the objects in the images: a classifier needs one label for each image, so cut "
                 "the objects out, or write a CSV table of file_name and label, and name that with --labels")
+    if table := next(filter(_TABLES.search, tree.files), ""):
+        ending = table.rpartition(".")[2]
+        return f"if {table} holds the labels, {_AS_TABLE}; a .{ending} file is not read"
     if lists := [file for file in split_lists(tree) if file.lower().endswith(".txt")]:
         return f"if {lists[0]} lists images with their labels, add --labels {lists[0]}"
     return ""
