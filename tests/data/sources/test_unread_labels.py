@@ -19,9 +19,9 @@ def touch(root: Path, *files: str) -> Path:
 @pytest.mark.parametrize(("images", "others", "remedy"), [
     (["jpg/image_1.jpg", "jpg/image_2.jpg"], ["imagelabels.mat", "setid.mat"],  # Oxford flowers
      "or if imagelabels.mat holds the labels, write its labels into a CSV table of file_name and label"),
-    (["images/1.jpg", "images/2.jpg"], ["Labels.xlsx"], "or if Labels.xlsx holds the labels, write its labels into a CSV "
-     "table of file_name and label, and name that with --labels; a .xlsx file is not read"),
-    (["images/1.jpg", "images/2.jpg"], ["image_labels.json"], "or if image_labels.json holds the labels, write its lab"),
+    (["images/1.jpg", "images/2.jpg"], ["Labels.xlsx"], "or if Labels.xlsx holds the labels, write its labels into a "
+     "CSV table of file_name and label, and name that with --labels; a .xlsx file is not read"),
+    (["images/1.jpg", "images/2.jpg"], ["image_labels.json"], "or if image_labels.json holds the labels, write its"),
     (["train2017/1.jpg", "val2017/2.jpg"], ["annotations/instances_train2017.json"],  # COCO
      "or if annotations/instances_train2017.json marks the objects in the images: a classifier needs one label"),
     (["train/images/a.jpg", "valid/images/b.jpg"], ["train/labels/a.txt", "data.yaml"], "or if data.yaml marks the"),

@@ -1,6 +1,6 @@
 """Labels and splits that stand beside the images in a form that is not read: what they are, and what to do.
 
-MATLAB, Excel, JSON and XML files, annotations of objects (COCO, YOLO, Pascal VOC), pixels in a table, and lists such as train.txt.
+MATLAB, Excel, JSON and XML files, annotations of objects (COCO, YOLO, Pascal VOC), and lists such as train.txt.
 """
 
 from __future__ import annotations
