@@ -14,18 +14,18 @@ from alexnet.errors import Finding
 
 Kind = Literal["further_images", "unused_bits", "leftover_bytes"]
 
-_MEANINGS: dict[str, tuple[str, str, str]] = {
+_SENTENCES: dict[str, tuple[str, str, str, str]] = {
     "further_images": (
-        "file holds", "files hold", "several images or pages, and the first one alone is used; to use the others, save "
-        "each as a file of its own"),
+        "file holds", "files hold", "several images or pages, and the first one alone is used",
+        "to use the others, save each as a file of its own"),
     "unused_bits": (
-        "image has", "images have", "16 bits and no value above 16,383, and may hold 14 bits or fewer, which would "
-        "make it at least 4 times too dark; if so, scale the values, or save them with 8 bits"),
+        "image has", "images have", "16 bits and no value above 16,383, as 14-bit data has that was not scaled and is "
+        "shown 4 times too dark or more", "if so, scale the values, or save them with 8 bits"),
     "leftover_bytes": (
-        "JPEG has", "JPEGs have", "bytes left over after the last pixel, as a file that is damaged in its middle has; "
+        "JPEG has", "JPEGs have", "bytes left over after the last pixel, as a file that is damaged in its middle has",
         "look at them, and replace those of which a part is shifted or has wrong colors"),
 }
-"""For each kind: the subject of the sentence for one image and for several, and the problem with the remedy."""
+"""For each kind: the beginning of the sentence for one image and for several, the problem, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,16 @@ def add_remarks(known: Iterable[Remark], found: Iterable[tuple[str, Collection[s
         for kind in sorted(kinds):
             remark = merged.get(kind, Remark(kind, 0, name))
             merged[kind] = Remark(kind, remark.images + 1, remark.example)
-    return tuple(merged[kind] for kind in _MEANINGS if kind in merged)
+    return tuple(merged[kind] for kind in _SENTENCES if kind in merged)
 
 
 def remark_findings(by_split: Mapping[str, Iterable[Remark]]) -> list[Finding]:
     """A finding for each kind of remark, over all splits."""
     found = []
-    for kind, (one, several, meaning) in _MEANINGS.items():
+    for kind, (one, several, problem, remedy) in _SENTENCES.items():
         remarks = [remark for split in by_split.values() for remark in split if remark.kind == kind]
         if remarks:
             count = sum(remark.images for remark in remarks)
-            problem, _, remedy = meaning.partition("; ")
             found.append(Finding(kind, "", f"{count:,} {one if count == 1 else several} {problem}, such as "
                                            f"{remarks[0].example}", remedy))
     return found
