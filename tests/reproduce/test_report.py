@@ -278,7 +278,7 @@ def test_the_headline_and_the_mistakes_are_of_the_same_images(packed_images: Pac
     wrong, mistaken = re.search(r"(\d+) of (\d+) images are misclassified", text).groups()
     assert images == mistaken == "28"
     assert int(right) + int(wrong) == 28
-    assert "2 of the 30 validation images are copies of training images: they are not measured." in text
+    assert "2 of the 30 validation images are copies of training images: the copies are not measured." in text
     assert f"top-1 error {int(wrong) / 28:.1%}" in text
 
 
