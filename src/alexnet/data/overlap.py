@@ -8,8 +8,9 @@ from typing import TypedDict
 import numpy as np
 
 from alexnet.data.content import contained, distinct_hashes
-from alexnet.data.near_duplicates import has_near_duplicate
+from alexnet.data.near_duplicates import has_near_duplicate, share_of_near_duplicates
 from alexnet.data.packed import PackedSplit
+from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 
 
 class OverlapJson(TypedDict, total=False):
@@ -33,6 +34,8 @@ class Overlap:
     """Near duplicates of training images (perceptual_hash.py) that are no copies."""
     example: str = ""
     """Name of one of the near duplicates."""
+    usual_share: float = 0.0
+    """The fraction of the training images that look like another one; 0 without look-alikes."""
 
     def describe(self) -> str:
         """Such as "3 of the 3,925 validation images are copies of training images, 7 more look like one"; "" if none.
@@ -64,4 +67,6 @@ def find_overlap(validation: PackedSplit, training: PackedSplit) -> Overlap:
     looks_alike_N = has_near_duplicate(validation.perceptual_hashes, training.perceptual_hashes) & ~is_copy_N
     alike = np.flatnonzero(looks_alike_N)
     return Overlap(len(validation), int(is_copy_N.sum()), len(alike),
-                   validation.names[alike[0]] if len(alike) else "")
+                   validation.names[alike[0]] if len(alike) else "",
+                   share_of_near_duplicates(distinct_perceptual_hashes(training.perceptual_hashes))
+                   if len(alike) else 0.0)

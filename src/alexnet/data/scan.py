@@ -26,7 +26,7 @@ from alexnet._runtime.cache import cache_folder
 from alexnet.data.catalog import Catalog
 from alexnet.data.content import Content, content_hash, decode_content
 from alexnet.data.dataset import SourceImage
-from alexnet.data.images import BadImage, square
+from alexnet.data.images import BadImage
 from alexnet.data.packed import PackedDataset
 from alexnet.data.perceptual_hash import is_blank, perceptual_hash
 
@@ -35,9 +35,6 @@ VERSION = 3
 
 CHUNK = 512
 """Images that threads are given at a time."""
-
-HASH_SIDE = 64
-"""Side of the square whose perceptual hash is computed, in pixels: 32 would suffice for the frequencies in it."""
 
 ARRAY, UNKNOWN = "pixels", "unknown"
 """Formats of images that exist as an array only, and of those whose original file is not at hand."""
@@ -123,7 +120,7 @@ def _scan_image(image: SourceImage) -> _Record:
     key, kind = content_hash(content), _format(content)
     try:
         pixels_HWC = decode_content(content, image.name)
-        perceptual = perceptual_hash(square(pixels_HWC, HASH_SIDE))
+        perceptual = perceptual_hash(pixels_HWC)
     except BadImage as error:
         return _Record(key, format=kind, fault=error.problem)
     height, width = pixels_HWC.shape[:2]
