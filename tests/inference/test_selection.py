@@ -35,7 +35,7 @@ def write_random_labels(root: Path, seed: int = 0) -> None:
     for name in CLASSES:
         (root / name).mkdir(parents=True)
         for number in range(20):
-            blocks = rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            blocks = rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(4, 0).repeat(4, 1)
             Image.fromarray(blocks).save(root / name / f"{number:02}.png")
 
 

@@ -59,8 +59,8 @@ def look_alikes_finding(overlap: Overlap) -> list[Finding]:
     return [Finding(
         "near_copies_across_splits", "val", f"{count:,} validation image{'s' * (count > 1)} of {overlap.images:,} "
         f"{'look' if count > 1 else 'looks'} like a training image and {'are' if count > 1 else 'is'} no exact copy of "
-        f"one, such as {overlap.example}: saved again, mirrored, of the same scene, or alike by nature, as digits are; "
-        f"of the training images {overlap.usual_share:.1%} look like another one",
+        f"one, such as {overlap.example}: saved again, mirrored, of the same scene, or alike by nature, as digits are"
+        + (f"; {overlap.usual_share:.0%} of the training images look like another one" if overlap.usual_share else ""),
         "see the pairs with alexnet check; if they show the same, delete one of each, else the error on val looks "
         "lower than it is")]
 

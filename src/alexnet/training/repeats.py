@@ -31,10 +31,10 @@ class Repeat:
     """Epochs that were trained."""
     left_out: int = 0
     """Validation images that are not counted, because the initial weights were trained on them."""
-    overlap: Overlap = field(default_factory=lambda: Overlap(0))
-    """Validation images that are copies of training images, or look like one."""
     unknown: tuple[str, ...] = ()
     """Names of initial weights whose training images are not recorded."""
+    overlap: Overlap = field(default_factory=lambda: Overlap(0))
+    """Validation images that are copies of training images, or look like one."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,6 @@ def read_repeats(kind: Literal["seed", "fold"], folders: Sequence[tuple[int, Pat
         is_finished = any(event["event"] == "end" for event in events)
         runs.append(Repeat(f"{kind} {number}", folder, images["train"], images["val"],
                            errors[-1] if is_finished else None, min(errors) if is_finished else None, len(errors),
-                           config["data"].get("left_out", 0), read_overlap(config),
-                           tuple(config.get("unknown_training_images", ()))))
+                           config["data"].get("left_out", 0),
+                           tuple(config.get("unknown_training_images", ())), read_overlap(config)))
     return Repeats(kind, tuple(runs))
