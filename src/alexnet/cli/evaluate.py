@@ -157,17 +157,22 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
 
 
 def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
-    """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one."""
+    """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one.
+
+    `looks_trained_on` is 1 for an image that looks like a training image, but is no copy of one, byte for byte.
+    """
     from alexnet.data.class_names import valid_utf8
 
     rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
                predictions.probabilities_MK, strict=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct"])
+        writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct",
+                         "looks_trained_on"])
         writer.writerows(
             [valid_utf8(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
-             f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted)]
+             f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted),
+             int(predictions.selection.looks_trained_on_M[index])]
             for index, label, predicted, row_K in rows)
 
 

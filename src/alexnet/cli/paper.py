@@ -160,7 +160,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
 
     from alexnet._runtime.devices import choose_device, choose_precision, describe_machine
     from alexnet.cli.render import outcome_table
-    from alexnet.inference.selection import validation_copies
+    from alexnet.data.overlap import find_overlap
     from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
     from alexnet.reproduce.claims import CLAIMS
@@ -177,8 +177,9 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     seeds = options.seeds or (1 if options.quick else 3)
     epochs = options.epochs or (2 if options.quick else 40 if claim.measure == "epochs" else 12)
     packed = open_data(data, side)
-    if copies := validation_copies(packed):
-        say(f"note: {copies:,} validation images are exact copies of training images; with them the errors are too low")
+    overlap = find_overlap(packed.split("val"), packed.split("train"))
+    if known := overlap.describe():
+        say(f"note: {known}; with them the errors are too low")
     device = choose_device(device)
     with ClaimBar() as bar:
         runs = Runs(packed, out, choose_precision(options.precision, device), device, bar.show)
@@ -186,7 +187,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     provenance: results_module.Provenance = {
         "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
         "precision_used": runs.precision, "seconds": round(runs.seconds, 1),
-        "undecodable": sum(map(len, packed.quarantined.values())), "validation_copies": copies}
+        "undecodable": sum(map(len, packed.quarantined.values())), **overlap.to_json()}
     results_module.append(results, outcome, provenance)
     if options.page:
         results_module.write_page(options.page, results_module.read(results))

@@ -168,4 +168,7 @@ def train(
     require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
     done = api.train(data, **options)
     if is_rank0():
-        print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}; report: {done.report}")
+        from alexnet.training.run_folder import read_config, read_overlap
+
+        known = f"; {described}" if (described := read_overlap(read_config(done.path)).describe()) else ""
+        print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}{known}; report: {done.report}")

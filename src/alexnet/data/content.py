@@ -1,14 +1,14 @@
 """Content hashes: an image is identified by the bytes of its file, never by its path, its date or its position.
 
-A hash is the first 8 bytes of BLAKE2b. Among ImageNet's 1.3 million images, two different ones have the same hash with
-a probability of 5e-8.
+A hash is XXH3 with 64 bits (xxhash.com), which reads a file of 110 KB in 2 microseconds. It is no cryptographic hash: a
+collision can be made on purpose, but nobody gains by one here. Among ImageNet's 1.3 million images, two different ones
+have the same hash by chance with a probability of 5e-8.
 """
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from alexnet.data import images
@@ -21,7 +21,7 @@ Content = bytes | memoryview | NDArray[np.uint8]
 def content_hash(content: Content) -> int:
     """A hash of the bytes of a file, or of an array's pixels in row-major order: 0 to 2**64 - 1."""
     data = np.ascontiguousarray(content).data if isinstance(content, np.ndarray) else content
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    return xxhash.xxh3_64_intdigest(data)
 
 
 def decode_content(content: Content, name: str, remarks: set[Kind] | None = None) -> NDArray[np.uint8]:

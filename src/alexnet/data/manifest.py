@@ -28,7 +28,7 @@ from alexnet.errors import UserError, did_you_mean, require
 Codec = Literal["raw", "jpeg"]
 CODECS: tuple[Codec, ...] = ("raw", "jpeg")
 
-FORMAT = 4
+FORMAT = 5
 """Of manifest.json and of the journal."""
 
 MANIFEST, MEAN = "manifest.json", "mean.npy"
@@ -57,13 +57,15 @@ class ShardRecord:
     labels: str
     names: str
     hashes: str
+    perceptual: str
     images: int
     index: str | None = None
     """Codec jpeg only: offset and length of each JPEG in the tar."""
 
     @property
     def files(self) -> list[str]:
-        return [name for name in (self.file, self.index, self.labels, self.names, self.hashes) if name]
+        names = (self.file, self.index, self.labels, self.names, self.hashes, self.perceptual)
+        return [name for name in names if name]
 
 
 @dataclass(frozen=True)

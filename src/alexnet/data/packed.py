@@ -10,6 +10,7 @@ A packed folder:
   train-00000.labels.npy    int64 [n]
   train-00000.names.json    n names
   train-00000.hashes.npy    uint64 [n], content hashes of the images in their source (content.py)
+  train-00000.perceptual.npy  uint64 [n, 2], perceptual hashes of the stored images (perceptual_hash.py)
   quarantine.txt            the images that cannot be decoded, and why; only if there are any (quarantine.py)
 
 Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
@@ -212,7 +213,7 @@ class PackedSplit:
     def subset(self, indices: NDArray[np.int64]) -> Self:
         """The images with these indices, which ascend, as a split of their own, numbered from 0."""
         chosen = copy.copy(self)
-        for name in ("labels", "names", "content_hashes", "_extents"):
+        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "_extents"):
             chosen.__dict__.pop(name, None)  # cached values
         chosen._stored_N = self.stored(indices)
         return chosen
@@ -247,6 +248,12 @@ class PackedSplit:
         """[N], `content.content_hash` of each image in its source: equal for equal files, whatever their names."""
         return self._chosen(np.concatenate([np.empty(0, np.uint64), *(
             read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)]))
+
+    @cached_property
+    def perceptual_hashes(self) -> NDArray[np.uint64]:
+        """[N, 2], `perceptual_hash.perceptual_hash` of each stored image: nearly equal for images that look alike."""
+        return self._chosen(np.concatenate([np.empty((0, 2), np.uint64), *(
+            read_array(self.folder / shard.perceptual, (shard.images, 2), np.uint64) for shard in self.shards)]))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3].

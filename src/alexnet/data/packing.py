@@ -35,6 +35,7 @@ from alexnet.data.journal import Journal, check_plan
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RGB, Codec, Manifest, Plan, SplitRecord, write_manifest
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import OnProgress, PackedDataset
+from alexnet.data.perceptual_hash import perceptual_hash
 from alexnet.data.quarantine import Quarantined, check_quarantine, write_quarantine
 from alexnet.data.remarks import Kind
 from alexnet.data.shards import EncodedImage
@@ -138,6 +139,7 @@ class _Prepared:
     products: NDArray[np.int64]
     """[3, 3], sums of color times color."""
     content_hash: int
+    perceptual_hash: NDArray[np.uint64]
     remarks: frozenset[Kind]
 
 
@@ -211,7 +213,7 @@ def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
         pixels_HWC = images.decode(payload, image.name)
     colors = pixels_HWC.reshape(-1, 3).astype(np.float64)  # exact: an image's sums stay far below 2**53
     return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64), content_hash(content),
-                     frozenset(remarks))
+                     perceptual_hash(pixels_HWC), frozenset(remarks))
 
 
 def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, results: Iterator[_Result]) -> None:
@@ -230,7 +232,8 @@ def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, res
                 journal.add_pixels(result.pixels_HWC, result.products)
             if result.remarks:
                 remarks.append((image.name, result.remarks))
-            yield EncodedImage(result.payload, image.label, image.name, result.content_hash)
+            yield EncodedImage(
+                result.payload, image.label, image.name, result.content_hash, result.perceptual_hash)
 
     stem = f"{split}-{len(record.shards):05}"
     shard = shards.write_shard(dest, stem, plan.codec, plan.side, record.images, encoded())

@@ -167,6 +167,12 @@ class StreamedSplit(PackedSplit):
         self._fetch_all([shard.hashes for shard in self.shards])
         return super().content_hashes
 
+    @cached_property
+    def perceptual_hashes(self) -> NDArray[np.uint64]:
+        """[N, 2], `perceptual_hash.perceptual_hash` of each stored image."""
+        self._fetch_all([shard.perceptual for shard in self.shards])
+        return super().perceptual_hashes
+
     def sample(self, count: int) -> NDArray[np.int64]:
         """The first images, so that few shards are fetched; training images are packed in a mixed order."""
         return np.arange(min(len(self), count))

@@ -212,8 +212,6 @@ def _not_checked(
         missing.append("the images were not read (--quick): "
                        + ("" if packed else "broken images, exact duplicates, sizes, formats, ")
                        + "near duplicates and blank images are not known")
-    if duplicates and not duplicates.complete:
-        missing.append("so many images look alike that not all pairs were compared: there may be more near duplicates")
     if labels is None and not quick:
         missing.append("labels were not checked: that takes a trained network, --run RUN")
     return missing

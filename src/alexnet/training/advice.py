@@ -9,6 +9,7 @@ import numpy as np
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.findings import FEW_FOR_SCRATCH
 from alexnet.data.order import batches_per_epoch
+from alexnet.data.overlap import Overlap
 from alexnet.errors import Finding
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.schedule import learning_rate
@@ -48,6 +49,20 @@ def trained_validation_finding(available: int, measured: int) -> list[Finding]:
         "validation_trained_on", "", f"the weights of --init were trained on {available - measured:,} of the "
         f"{available:,} validation images, which are left out: the error is measured on the other {measured:,}",
         "start from weights that have not seen these images to measure all of them")]
+
+
+def look_alikes_finding(overlap: Overlap) -> list[Finding]:
+    """Report the validation images that look like a training image, if any. Copies are in `pack_findings`."""
+    count = overlap.look_alikes
+    if not count:
+        return []
+    return [Finding(
+        "near_copies_across_splits", "val", f"{count:,} validation image{'s' * (count > 1)} of {overlap.images:,} "
+        f"{'look' if count > 1 else 'looks'} like a training image and {'are' if count > 1 else 'is'} no exact copy of "
+        f"one, such as {overlap.example}: saved again, mirrored, of the same scene, or alike by nature, as digits are"
+        + (f"; {overlap.usual_share:.0%} of the training images look like another one" if overlap.usual_share else ""),
+        "see the pairs with alexnet check; if they show the same, delete one of each, else the error on val looks "
+        "lower than it is")]
 
 
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:

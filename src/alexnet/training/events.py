@@ -175,6 +175,10 @@ class DataConfig(TypedDict):
     left_out: NotRequired[int]
     """Validation images that the initial weights were trained on, which are not in `images`; only where there are
     any."""
+    validation_copies: NotRequired[int]
+    """Validation images that are copies of training images; only where there are any."""
+    validation_look_alikes: NotRequired[int]
+    """Other validation images that look like a training image; only where there are any."""
     undecodable: NotRequired[dict[str, int]]
     """Split -> images that could not be decoded, and are not in `images`."""
 

@@ -18,6 +18,7 @@ from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.content import distinct_hashes
 from alexnet.data.folds import FoldedDataset
+from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import HEAD
@@ -135,13 +136,15 @@ def read_log(run: Path) -> list[Event]:
 
 
 def write_config(
-    spec: RunSpec, precision: str, images: dict[str, int], processes: int, readers: int, unknown: Sequence[str] = (),
+    spec: RunSpec, precision: str, images: dict[str, int], overlap: Overlap, processes: int, readers: int,
+    unknown: Sequence[str] = (),
 ) -> None:
     """Write config.json: everything that the run was started with.
 
     Args:
         precision: the one that training uses.
         images: split -> number of images that are trained or measured on.
+        overlap: of the validation and training images.
         processes: how many train.
         readers: how many of them read their own images (1 for towers, which all read the same).
         unknown: `SeenImages.unknown`.
@@ -154,7 +157,7 @@ def write_config(
         "data": {"source": data.source, "packed": str(data.path.resolve()), "fingerprint": data.fingerprint,
                  "side": data.side, "classes": list(data.classes), "images": images,
                  "undecodable": {name: len(data.quarantined[name]) for name in images},
-                 **({"left_out": left_out} if left_out else {}),
+                 **({"left_out": left_out} if left_out else {}), **overlap.to_json(),
                  **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
@@ -194,6 +197,12 @@ def read_config(run: Path) -> Config:
     if missing:
         raise UserError(f"{path} has no {min(missing)}", remedy)
     return config
+
+
+def read_overlap(config: Config) -> Overlap:
+    """Which of a run's validation images are known from training, by its config.json."""
+    data = config["data"]
+    return Overlap(data["images"]["val"], data.get("validation_copies", 0), data.get("validation_look_alikes", 0))
 
 
 def _no_run(run: Path) -> UserError:

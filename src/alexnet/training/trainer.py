@@ -19,6 +19,7 @@ from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches
 from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.order import batches_per_epoch
+from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.data.remarks import remark_findings
@@ -96,6 +97,8 @@ class Trainer:
     state: State
     provenance: Provenance
     seen: SeenImages
+    overlap: Overlap
+    """Validation images that are copies of training images, or look like one."""
     average: WeightAverage | None = None
     """With `Recipe.ema_decay`: what is evaluated and saved."""
     class_weights_K: Tensor | None = None
@@ -322,7 +325,8 @@ class Trainer:
                     self.spec.out.mkdir(parents=True, exist_ok=True)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
-                        self.processes.size, readers=self.strategy.batch_part[1], unknown=self.seen.unknown)
+                        self.overlap, self.processes.size, readers=self.strategy.batch_part[1],
+                        unknown=self.seen.unknown)
                     self._log = RunLog(self.spec.out, self.state)
             yield
         except Diverged as diverged:
@@ -389,7 +393,7 @@ class Trainer:
             self._saver.save(ckpt.Checkpoint(
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
                 mean_HWC=self.preprocess.mean_HWC, velocity=velocity, raw_weights=raw_weights,
-                training=self.state.to_json(), errors=errors.to_json() if errors else {},
+                training=self.state.to_json(), errors={**errors.to_json(), **self.overlap.to_json()} if errors else {},
                 provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
                 self.spec.out / name)
 
