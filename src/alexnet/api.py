@@ -208,13 +208,13 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     def open_packed(side: int) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
-            request.data, side, note=say if progress else _silent, notes="long", progress=progress,
-            labels=request.labels))
+            request.data, side, note=say if progress else _silent, notes="long", division=not fold,
+            progress=progress, labels=request.labels))
         if not fold:
             return packed
         divided = folded(packed, *fold)
         if progress:
-            say(divided.describe())
+            say(f"note: {divided.division}")
         return divided
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
@@ -223,7 +223,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
                     advice=[advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
-    return trainer, bar, [*assumed, *describe(trainer, request, resumed=saved is not None)]
+    return trainer, bar, [*assumed, *describe(trainer, request, saved[1] if saved else None)]
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
@@ -362,8 +362,8 @@ def open_evaluation_set(
     from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import evaluation_images
 
-    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent, labels=labels,
-                       check_classes=partial(map_labels, models[0]))
+    packed = open_data(data, models[0].preprocess.spec.side, note=note, division=split is not None,
+                       progress=note is not _silent, labels=labels, check_classes=partial(map_labels, models[0]))
     label_map = map_labels(models[0], packed.classes)
     for line in dict.fromkeys(line for model in models for line in model.notes):
         note(f"note: {line}")
@@ -375,11 +375,13 @@ def open_evaluation_set(
 
 
 def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", progress: bool = True,
-    labels: str | Path | None = None,
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", division: bool = True,
+    progress: bool = True, labels: str | Path | None = None,
     check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
+
+    `notes` and `division` are as for `open_or_pack`.
 
     Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
     """
@@ -388,7 +390,8 @@ def open_data(
     from alexnet.data.quarantine import left_out_note
 
     packed = open_or_stream(
-        str(data), side, say=note, notes=notes, progress=progress, labels=labels, check_classes=check_classes)
+        str(data), side, say=note, notes=notes, division=division, progress=progress, labels=labels,
+        check_classes=check_classes)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "

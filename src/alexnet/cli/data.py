@@ -92,7 +92,7 @@ def pack(
     from alexnet.data.sources.detect import open_dataset
 
     dataset = open_dataset(source, held_out=held_out, labels=labels)
-    for note in dataset.notes:
+    for note in dataset.all_notes:
         say(f"note: {note}")
     packed = pack_with_bar(
         dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)

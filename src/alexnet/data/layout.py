@@ -75,8 +75,6 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_fold
     if len(images) == 1 and held_out:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
-        notes.append(f"there is no validation folder, so training holds out {held_out:.0%} of each class "
-                     f"({counted(_count(images['val']))}, chosen by name and seed {seed})")
     else:
         held_out = 0.0
     return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
@@ -227,7 +225,3 @@ def hold_out(images: ImagesByClass, fraction: float, seed: int, base: str) -> di
         splits["train"][name] = [file for file in files if file not in held]
         splits["val"][name] = [file for file in files if file in held]
     return splits
-
-
-def _count(images: ImagesByClass) -> int:
-    return sum(map(len, images.values()))

@@ -36,7 +36,7 @@ HEALTHY = "healthy: units respond, gradients reach the first layer, and no updat
 SMALL_NETWORKS = ("small", "cifar")
 """Names of the presets beside which no smaller one is worth a try."""
 
-LOWER_RATE = "lower the learning rate (--lr)"
+LOWER_RATE = "lower the learning rate (--lr; `alexnet lr-find` suggests one)"
 
 
 def layer_findings(
@@ -146,7 +146,7 @@ def useless_remedy(arch: str, is_pretrained: bool, is_head: bool) -> str:
     if not is_pretrained:
         ways += [] if arch in SMALL_NETWORKS else ["a smaller network such as --arch small"]
         ways.append("trained weights to start from (--init)")
-    return f"try {', '.join(ways[:-1])} or {ways[-1]}"
+    return f"try {', '.join(ways[:-1])} or {ways[-1]}; if nothing helps, check that the labels are right"
 
 
 def result_findings(

@@ -81,7 +81,7 @@ def few_images_finding(spec: RunSpec, network_option: str = "") -> Finding | Non
     if spec.init or counts.mean() >= FEW_FOR_SCRATCH:
         return None
     return Finding(
-        "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
+        "few_images_in_all", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
         f"{counts.min():,} in the smallest) are few for training from scratch; "
         "starting from trained weights gives a lower error",
         f"{f'in place of {network_option}, give' if network_option else 'add'} --init torchvision, which downloads "

@@ -13,7 +13,14 @@ from alexnet.data.quarantine import QUARANTINE
 from alexnet.errors import Finding
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import Signals
-from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding, result_findings, useless_remedy
+from alexnet.interpret.health import (
+    WARM_UP_STEPS,
+    exploding_loss,
+    layer_findings,
+    loss_finding,
+    result_findings,
+    useless_remedy,
+)
 
 PROBE_STEPS = 100
 """Steps from one measurement of units and weights (`ActivationProbe`) to the next."""
@@ -52,6 +59,9 @@ class Monitor:
             last: errors on them after the last epoch.
             labels_N: of the validation images.
         """
+        losses = list(self._losses)[len(self._losses) // 2 :]  # a short run may end before `loss_findings` is due
+        if losses and (exploded := exploding_loss(sum(losses) / len(losses), self.arch.classes, None)):
+            return [exploded]
         return result_findings(round(best_error * last.images), last.loss, np.bincount(labels_N).tolist(),
                                self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
                                self.is_pretrained)

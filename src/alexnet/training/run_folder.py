@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from alexnet.data.content import distinct_hashes
 from alexnet.data.folds import FoldedDataset
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError
+from alexnet.models import checkpoint
 from alexnet.models.checkpoint import HEAD
 from alexnet.models.seen import SeenImages
 from alexnet.training.events import Config, Event
@@ -55,6 +57,21 @@ def seen_by(name: str, recipe: Recipe, seen: SeenImages, validation: PackedSplit
     if recipe.epochs == 1 or not is_chosen:
         return seen
     return replace(seen, selected_on=distinct_hashes(seen.selected_on, validation.content_hashes))
+
+
+def record_selection(spec: RunSpec, state: State, validation: PackedSplit) -> None:
+    """Record in out/best that the validation images choose it, where a run of one epoch is given more.
+
+    A damaged checkpoint stays as it is.
+    """
+    best = spec.out / "best"
+    if state.epoch != 1:
+        return
+    with suppress(UserError):
+        saved = checkpoint.load(best)
+        seen = seen_by("best", spec.recipe, saved.seen, validation)
+        if len(seen.selected_on) > len(saved.seen.selected_on):
+            checkpoint.save(replace(saved, seen=seen), best)
 
 
 class RunLog:

@@ -37,7 +37,7 @@ from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.run_folder import RunLog, seen_by, write_config
+from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
@@ -127,9 +127,9 @@ class Trainer:
         with self._recording(), self.signals.caught(repeatedly=self.processes.size > 1):
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
-                           notes=list(self.spec.data.notes), **self._weights_of_classes())
+                           notes=list(self.spec.data.all_notes), **self._weights_of_classes())
             self._log_warnings(left_out_findings(self.spec.data), state.step)
-            self._warn([*pack_findings(self.spec.data), *self.findings], state.step)
+            self._warn([*pack_findings(self.spec.data, self.class_weights_K is not None), *self.findings], state.step)
             while not state.is_finished(self.spec.recipe):
                 self.train_epoch()
                 errors = self.close_epoch()
@@ -321,13 +321,13 @@ class Trainer:
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
                         self.processes.size, readers=self.strategy.batch_part[1], unknown=self.seen.unknown)
+                    record_selection(self.spec, self.state, self.validation)
                     self._log = RunLog(self.spec.out, self.state)
             yield
         except Diverged as diverged:
             if self._log:  # not on_event: the exception says the same
-                finding = asdict(diverged.finding)
-                self._log.write(cast(WarningEvent, {
-                    "event": "warning", "step": self.state.step, **finding, "images": diverged.images}))
+                self._log.write(cast(WarningEvent, {"event": "warning", "step": self.state.step,
+                                                    **asdict(diverged.finding), "images": diverged.images}))
             if not self.processes.first:  # it was raised in all processes, and rank 0 reports it
                 raise SilentExit(2) from diverged
             raise

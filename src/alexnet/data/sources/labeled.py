@@ -127,9 +127,7 @@ def _choose_splits(
     if "val" in splits or not held_out:
         return splits, 0.0, []
     splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, "")
-    held = sum(map(len, splits["val"].values()))
-    return splits, held_out, [f"there is no validation split, so training holds out {held_out:.0%} of each class "
-                              f"({held:,} images, chosen by name and seed {seed})"]
+    return splits, held_out, []
 
 
 def left_out(names: Sequence[str], noun: str, why: str) -> list[str]:
