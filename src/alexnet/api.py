@@ -313,8 +313,8 @@ def evaluate_models(
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
     with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
         with group.error_barrier():
-            require(not collect or group.size == 1, "the predictions of each image are collected in one process only",
-                    "run the command without torchrun")
+            require(not collect or group.size == 1, "the results of each class and image (--per-class, --csv, --html) "
+                    "are computed in one process", "run the command without torchrun")
             loaded, evaluation_set = group.local_rank0_first(open_all)
         collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")

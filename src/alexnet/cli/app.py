@@ -68,6 +68,16 @@ Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fa
                  "Probabilities change by up to 0.03.")]
 Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "
                     "line, or a list or mapping in JSON. Default: the names that come with the weights.")]
+
+def class_names(classes: Path | None) -> tuple[str, ...] | None:
+    """The names in the file of --classes; None without one."""
+    if classes is None:
+        return None
+    from alexnet.data.class_names import read_class_names
+
+    return read_class_names(classes)
+
+
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 AllocatorName = Literal["keep", "system"]
 

@@ -27,6 +27,7 @@ from alexnet.cli.app import (
     app,
     at_least_1,
     check_output,
+    class_names,
 )
 from alexnet.errors import require
 
@@ -88,7 +89,6 @@ def evaluate(
     limit_openmp_spinning()
 
     from alexnet import api
-    from alexnet.data.class_names import read_class_names
 
     require(len(paths) >= 2, "evaluate takes at least one checkpoint and then the data",
             "alexnet evaluate runs/demo DATA")
@@ -96,7 +96,7 @@ def evaluate(
     evaluation = api.evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
-        classes=read_class_names(classes) if classes else None)
+        classes=class_names(classes))
     if is_rank0():
         names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), details, json_)
@@ -195,14 +195,13 @@ def predict(
     limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
-    from alexnet.data.class_names import read_class_names
     from alexnet.inference.predictor import load
 
     require(bool(images), "predict takes a checkpoint and then images", "alexnet predict runs/demo IMAGE...")
     tables = [image for image in images if csv_ and image.lower().endswith(".csv")]
     require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
-    model = load(checkpoint, choose_device(device), fast, read_class_names(classes) if classes else None)
+    model = load(checkpoint, choose_device(device), fast, class_names(classes))
     for note in model.notes:
         say(f"note: {note}")
     unreadable: list[str] = []

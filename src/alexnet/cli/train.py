@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-from alexnet._runtime.notes import is_rank0
+from alexnet._runtime.notes import is_rank0, launcher
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
     TRAIN_AND_EVALUATE,
@@ -159,7 +159,7 @@ def train(
         options |= vars(group)
     options["settings"] = network.settings or ()
     del options["allocator"]
-    options["about"] = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": allocator}
+    options["about"] = {"command": shlex.join([*launcher(), "alexnet", *sys.argv[1:]]), "allocator": allocator}
     if repeat.seeds is not None or repeat.folds is not None:
         repeats = api.train_repeatedly(data, seeds=repeat.seeds, folds=repeat.folds, **options)
         print(json.dumps(repeats.to_json(), indent=2) if repeat.json_ else repeats_table(repeats))

@@ -213,4 +213,5 @@ def read_config(run: Path) -> Config:
 
 
 def _no_run(run: Path) -> UserError:
+    checkpoint.require_single_run(run)
     return UserError(f"{run} is not a run", "give a folder that `alexnet train` made")
