@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=6)
 def compare(
     *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: str | None = None,
-    batch_size: int = 128, device: Device = "auto", classes: Classes = None, json_: Json = False,
+    batch_size: int = 128, device: Device = "auto", classes: Classes = None,
+    all_settings: bool = False, json_: Json = False,
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
 
@@ -40,6 +41,8 @@ def compare(
         paths: Two or more runs or checkpoints, then the data. Default of the data: that of the first run.
         split: Default: val, or all images of a folder without a validation split.
         batch_size: Images that go through the network at a time. It does not change the result.
+        all_settings: Print every differing setting, and not only the first eight of the network, of the recipe, and of
+            data, seed and software.
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
@@ -67,7 +70,8 @@ def compare(
             "tests": [{**test.to_json(), "first": names[test.first], "second": names[test.second]} for test in tests],
             "measured": selection.to_json()}, indent=2))
         return
-    Console(highlight=False).print(comparison_table(names, settings, errors, tests, len(checkpoints[0].classes)))
+    Console(highlight=False).print(
+        comparison_table(names, settings, errors, tests, len(checkpoints[0].classes), all_settings))
     print(selection.describe())
 
 
