@@ -194,7 +194,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.request import describe, make_spec, network_option, require_init_fits, require_outside
+    from alexnet.training.request import describe, make_spec, require_init_fits, require_outside
     from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
@@ -219,7 +219,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)
-    advice = few_images_finding(spec, network_option(request)) if saved is None else None
+    advice = few_images_finding(spec, request.data, request.labels) if saved is None else None
     trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
                     advice=[advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []

@@ -226,11 +226,10 @@ def test_the_remedy_names_nothing_that_the_run_did_already():
 
 def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp_path, trained):
     spec = RunSpec(packed, tiny, QUICK, tmp_path / "run")
-    found = few_images_finding(spec)
+    found = few_images_finding(spec, "my photos", "labels.csv")
     assert found is not None
     assert found.kind == "few_images_in_all", "few_images is the kind of a single class"
     assert "120 training images (30 a class on average, 30 in the smallest) are few" in found.problem
-    assert found.remedy.startswith("add --init torchvision, which")
-    named = few_images_finding(spec, "--arch small")
-    assert named.remedy.startswith("in place of --arch small, give --init torchvision, which")
-    assert few_images_finding(replace(spec, init=checkpoint.load(trained))) is None
+    assert found.remedy.startswith(
+        "`alexnet train 'my photos' --labels labels.csv --init torchvision --head` downloads weights")
+    assert few_images_finding(replace(spec, init=checkpoint.load(trained)), "photos") is None

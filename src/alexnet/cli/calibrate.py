@@ -8,13 +8,24 @@ from pathlib import Path
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Json, Labels, app, at_least_1, class_names
+from alexnet.cli.app import (
+    TRAIN_AND_EVALUATE,
+    Classes,
+    Device,
+    ForwardSize,
+    Json,
+    Labels,
+    Split,
+    app,
+    at_least_1,
+    class_names,
+)
 from alexnet.errors import require
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=5)
 def calibrate(
-    checkpoint: Path, data: str, /, *, labels: Labels = None, split: str | None = None, batch_size: int = 128,
+    checkpoint: Path, data: str, /, *, labels: Labels = None, split: Split = None, batch_size: ForwardSize = 128,
     device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Calibrate the probabilities of a checkpoint: fit a temperature on images that it has not seen.
@@ -27,8 +38,6 @@ def calibrate(
         checkpoint: A checkpoint or a run folder, whose best checkpoint is calibrated.
         data: A folder or archive of images, a packed folder, or a name such as cifar10. Images that the network was
             trained on are left out, and a split that is trained on is refused.
-        split: Default: val, or all images of a folder without a validation split.
-        batch_size: Images that go through the network at a time. It does not change the result.
     """
     at_least_1(batch_size=batch_size)
     set_allocator()

@@ -13,7 +13,18 @@ from cyclopts import Parameter
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Json, Labels, app, at_least_1, class_names
+from alexnet.cli.app import (
+    TRAIN_AND_EVALUATE,
+    Classes,
+    Device,
+    ForwardSize,
+    Json,
+    Labels,
+    Split,
+    app,
+    at_least_1,
+    class_names,
+)
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -27,8 +38,8 @@ if TYPE_CHECKING:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=6)
 def compare(
-    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: str | None = None,
-    batch_size: int = 128, device: Device = "auto", classes: Classes = None,
+    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: Split = None,
+    batch_size: ForwardSize = 128, device: Device = "auto", classes: Classes = None,
     all_settings: bool = False, json_: Json = False,
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
@@ -39,8 +50,6 @@ def compare(
 
     Args:
         paths: Two or more runs or checkpoints, then the data. Default of the data: that of the first run.
-        split: Default: val, or all images of a folder without a validation split.
-        batch_size: Images that go through the network at a time. It does not change the result.
         all_settings: Print every differing setting, and not only the first eight of the network, of the recipe, and of
             data, seed and software.
     """

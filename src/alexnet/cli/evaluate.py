@@ -22,8 +22,10 @@ from alexnet.cli.app import (
     Classes,
     Device,
     Fast,
+    ForwardSize,
     Json,
     Labels,
+    Split,
     app,
     at_least_1,
     check_output,
@@ -67,7 +69,7 @@ class DetailOptions:
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], labels: Labels = None, views: Views = "1",
-    split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: Device = "auto",
+    split: Split = None, include_trained: bool = False, batch_size: ForwardSize = 128, device: Device = "auto",
     fast: Fast = False, classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
@@ -77,10 +79,8 @@ def evaluate(
     Args:
         paths: One or more checkpoints or run folders, then the data: a folder or archive of images, a packed folder or
             its URL, or a name such as cifar10.
-        split: Default: val, or all images of a folder without a validation split.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.
-        batch_size: Images that go through the network at a time. It does not change the result.
     """
     details = details or DetailOptions()
     at_least_1(batch_size=batch_size)

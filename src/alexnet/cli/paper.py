@@ -28,6 +28,7 @@ from alexnet.cli.app import (
     OptionalInt,
     PrecisionName,
     Settings,
+    Split,
     app,
     at_least_1,
     check_output,
@@ -115,8 +116,7 @@ class ClaimOptions:
 class TableOptions:
     """How the networks of `reproduce table` are evaluated."""
 
-    split: str | None = None
-    """Default: val, or all images of a folder without a validation split."""
+    split: Split = None
     include_trained: bool = False
     """Measure the images that a network was trained on as well. By default they are left out."""
     batch_size: OptionalInt = None

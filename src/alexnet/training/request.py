@@ -264,12 +264,11 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
     elif recipe.class_weights == "auto":
         yield (f"class weights (auto): none, as no class has more than {IMBALANCE:g} times the training images of "
                "another")
-    if former and former.epochs != recipe.epochs:
-        yield f"the run was begun with --epochs {former.epochs}, and is resumed with --epochs {recipe.epochs}"
     if former and state.stops_early(recipe):
         yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
                "--out and --set recipe.early_stop_epochs=0")
     elif former and state.epoch >= recipe.epochs:
         yield f"the run has already trained {state.epoch} epochs; give --epochs more than that to train longer"
     elif former:
-        yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}"
+        before = f"; it had {former.epochs} epochs before" if former.epochs != recipe.epochs else ""
+        yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}{before}"
