@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 import shutil
+import subprocess
 from dataclasses import fields
 
 import pytest
@@ -164,6 +166,16 @@ def test_shell_completion_can_be_installed(capsys):
     from alexnet.cli.app import app
 
     script = app.generate_completion(shell="bash")
+    if shutil.which("bash"):
+        def completed(*words):
+            """What bash offers for the last word."""
+            asked = (f'{script}\nCOMP_WORDS=(alexnet {" ".join(map(shlex.quote, words))}) COMP_CWORD={len(words)}\n'
+                     '_alexnet\nprintf "%s\\n" "${COMPREPLY[@]}"')
+            return subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+
+        assert completed("ca") == ["calibrate"]
+        assert completed("train", "PHOTOS", "--batch") == ["--batch-size"]
+        assert set(completed("compare", "--all")) == {"--all-settings"}
     assert "lr-find" in script
     assert "--batch-size" in script
     assert shutil.which("bash") is None or "complete" in script

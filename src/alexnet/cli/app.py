@@ -50,7 +50,8 @@ app = App(
 OPTIONS = Group("Options", sort_key=6)
 app["--help"].group = app["--version"].group = OPTIONS
 app.register_install_completion_command(
-    group=OPTIONS, help="Install completion of commands and options for the shell in use (bash, zsh or fish).")
+    group=OPTIONS, help="Install completion of commands and options for the shell in use (bash, zsh or fish), by a "
+    "line in its start-up file.")
 
 Int = Annotated[int, Parameter(converter=whole_number)]
 OptionalInt = Annotated[int | None, Parameter(converter=whole_number)]

@@ -270,5 +270,5 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
     elif former and state.epoch >= recipe.epochs:
         yield f"the run has already trained {state.epoch} epochs; give --epochs more than that to train longer"
     elif former:
-        before = f"; it had {former.epochs} epochs before" if former.epochs != recipe.epochs else ""
-        yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}{before}"
+        before = f" (formerly --epochs {former.epochs})" if former.epochs != recipe.epochs else ""
+        yield f"resuming after {state.epoch} of {recipe.epochs} epochs{before}, at step {state.step:,}"
