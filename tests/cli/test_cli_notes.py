@@ -54,7 +54,7 @@ def test_a_fold_is_said_in_place_of_the_images_that_are_not_held_out(photos, tmp
     assert not any("held out" in note for note in notes)
     assert notes[-1].startswith("fold 2 of 2: ")
     assert printed.out.splitlines()[-1] == (
-        f"Each run has a report and checkpoints: {tmp_path}/folds/fold-1, {tmp_path}/folds/fold-2")
+        f"runs: {tmp_path}/folds/fold-1, {tmp_path}/folds/fold-2")
 
 
 # Training images: 36, 11 and 7. Weights 1, 36/11 and 36/7 over their mean (3 x 36) / 54 = 2; or 1, 2, 4 over 1.593.

@@ -8,6 +8,7 @@ from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
 from alexnet.models import checkpoint
 from alexnet.reproduce.report.commands import follow_up_commands, training_command
+from command_line import SMALL
 from command_line import alexnet as command
 from weight_files import narrow
 
@@ -38,16 +39,23 @@ def test_any_other_folder_of_runs_is_named_too(folds, class_folders, capsys):
     assert f"it holds 2 runs; name one of them: {folds}/fold-1, {folds}/mine" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("rank", "printed"), [
-    ("0", "check runs in one process, and torchrun has started 2; run it without torchrun"), ("1", "")])
-def test_a_command_that_would_do_all_its_work_twice_refuses_torchrun(class_folders, monkeypatch, rank, printed, capsys):
-    for name, value in {"WORLD_SIZE": "2", "RANK": rank, "TORCHELASTIC_RUN_ID": "none"}.items():
+def test_a_command_that_would_do_all_its_work_twice_refuses_torchrun(class_folders, monkeypatch, capsys):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "TORCHELASTIC_RUN_ID": "none"}.items():
         monkeypatch.setenv(name, value)
     assert command("check", class_folders) == 2
-    said = capsys.readouterr()
-    assert (said.out, printed in said.err, bool(said.err)) == ("", True, bool(printed))
+    assert capsys.readouterr() == ("", "alexnet: check runs in one process, and torchrun has started 2; run it without "
+                                   "torchrun; only train and evaluate share their work\n")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # a cluster's script may set WORLD_SIZE for every command
     assert command("check", class_folders, "--quick") == 0
+
+
+def test_a_series_with_a_run_that_diverges_ends_with_exit_code_2(class_folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert command("train", class_folders, *SMALL, "--epochs", 1, "--lr", 1e30, "--seeds", 2,
+                   "--out", tmp_path / "series") == 2
+    printed = capsys.readouterr()
+    assert [line.split()[-2:] for line in printed.out.splitlines()[1:3]] == [["diverged", "diverged"]] * 2
+    assert "lower the learning rate (--lr; `alexnet lr-find` suggests one)" in printed.err
 
 
 def test_the_commands_of_a_run_of_several_processes_start_them():

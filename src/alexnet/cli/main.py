@@ -71,8 +71,6 @@ def _require_one_process(arguments: Sequence[str]) -> None:
     command = next(iter(arguments), "")
     shares = command in _OF_SEVERAL_PROCESSES or command not in app
     if is_launched() and "TORCHELASTIC_RUN_ID" in os.environ and not shares:
-        if not is_rank0():
-            sys.exit(2)
         raise UserError(f"{command} runs in one process, and torchrun has started {os.environ['WORLD_SIZE']}",
                         f"run it without torchrun; only {' and '.join(_OF_SEVERAL_PROCESSES)} share their work")
 

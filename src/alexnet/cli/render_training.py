@@ -34,7 +34,7 @@ def repeats_table(repeats: Repeats) -> str:
         lines.append(f"{_pooled_images(repeats, images)}: {wrong / images:.1%} (95% interval {low:.1%} to {high:.1%})")
     if any(run.epochs > 1 for run in repeats.runs):
         lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
-    lines.append(f"Each run has a report and checkpoints: {', '.join(str(run.path) for run in repeats.runs)}")
+    lines.append(f"runs: {', '.join(str(run.path) for run in repeats.runs)}")
     return "\n".join(lines)
 
 

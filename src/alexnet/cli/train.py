@@ -137,8 +137,9 @@ def train(
 ) -> None:
     """Train a network, and write its best and last checkpoints, a log and a report.
 
-    Ctrl-C and SIGTERM save a checkpoint and stop; --resume continues from it. To train on several GPUs or hosts, start
-    the same command with torchrun: `torchrun --nproc-per-node 2 -m alexnet train ...`
+    Ctrl-C and SIGTERM save a checkpoint and stop; --resume continues from it. The exit code is 2 if a run diverges. To
+    train on several GPUs or hosts, start the same command with torchrun:
+    `torchrun --nproc-per-node 2 -m alexnet train ...`
 
     Args:
         data: A folder or archive (zip, tar) with one folder of images for each class or a table of labels; CIFAR,
@@ -159,6 +160,8 @@ def train(
     if repeat.seeds is not None or repeat.folds is not None:
         repeats = api.train_repeatedly(data, seeds=repeat.seeds, folds=repeat.folds, **options)
         print(json.dumps(repeats.to_json(), indent=2) if repeat.json_ else repeats_table(repeats))
+        if any(run.last_error is None for run in repeats.runs):
+            sys.exit(2)  # as for a single run that diverges
         return
     require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
     done = api.train(data, **options)
