@@ -77,7 +77,8 @@ def train(
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
     Args:
-        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
         labels: A table of files and labels, or a pattern of the file names such as `{label}.{n}.jpg`, if the labels are
             not the names of folders; `folders` if they are, and a table beside them says otherwise.
         arch: A network, or the name of a preset. Default: that of `init` or of the resumed run, else `paper`.
@@ -265,7 +266,8 @@ def evaluate(
 
     Args:
         models: A checkpoint, a run folder, a loaded model, or several of them, whose outputs are averaged (§6).
-        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
         labels: As for `train`.
         views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
         split: Default: `val`, or all images of data without a validation split of its own. `train` includes the
@@ -386,11 +388,14 @@ def open_data(
     from alexnet._runtime.native import set_sigbus_message
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
+    from alexnet.data.remarks import remark_findings
 
     packed = open_or_stream(
         str(data), side, say=note, notes=notes, progress=progress, labels=labels, check_classes=check_classes)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
+    for finding in remark_findings(packed.remarks):
+        note(f"note: {finding}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed

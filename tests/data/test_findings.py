@@ -187,7 +187,7 @@ def test_images_that_can_be_decoded_since_the_scan_are_scanned_again(folder, mon
     """As after the installation of a decoder, such as that of HEIC."""
     decode = images.decode
     with monkeypatch.context() as without_decoder:
-        without_decoder.setattr(images, "decode", lambda data, name: decode(b"", name))
+        without_decoder.setattr(images, "decode", lambda data, name, **_: decode(b"", name))
         assert len(scan(Catalog(open_dataset(folder))).broken) == 32
     assert scan(Catalog(open_dataset(folder))).broken == {}
 

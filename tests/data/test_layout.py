@@ -234,6 +234,13 @@ def test_wordnet_folders_get_readable_names(tmp_path: Path):
     assert dataset.wnids == ("n01440764", "n02012849", "n03126707")
 
 
+@pytest.mark.parametrize("place", ["", "photos/"])
+def test_a_list_of_names_that_is_not_utf_8_is_read_as_latin_1(tmp_path: Path, place: str):
+    root = plant(tmp_path / "photos", "n09999991/0.jpg", "n09999992/1.jpg")
+    (tmp_path / place / "synset_words.txt").write_bytes(b"n09999991 caf\xe9, bar\nn09999992 tea\n")
+    assert open_dataset(root).classes == ("caf\u00e9", "tea")
+
+
 def test_broken_image_is_named_when_it_is_read(tmp_path: Path):
     (plant(tmp_path, "ash/a.jpg", "birch/b.jpg") / "ash" / "a.jpg").write_bytes(b"<html>")
     image = open_dataset(tmp_path, held_out=0).splits["train"][0]

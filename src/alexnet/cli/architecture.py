@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe
 from alexnet.architecture.recipe import Recipe
@@ -95,6 +96,7 @@ def explain(
 
 def _network(name: str) -> tuple[Arch, Recipe | None]:
     """A preset network, or that of a run, a checkpoint or a file of weights, with the recipe that trained it."""
+    require_no_url(name, "networks")
     if name in ARCHS or not Path(name).exists():
         return arch(name), None
     from alexnet.models.formats.open_weights import open_weights  # imports torch, which presets do without

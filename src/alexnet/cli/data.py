@@ -37,8 +37,8 @@ def check(
     written to the data.
 
     Args:
-        data: A folder or archive of images, a packed folder or its URL, or the name cifar10 or embedded; all that
-            `alexnet train` takes.
+        data: A folder or archive of images, a packed folder or its URL, or the name cifar10,
+            cifar100 or embedded; all that `alexnet train` takes.
         run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
             features.
         quick: Count and list only; decode no image.
@@ -75,8 +75,8 @@ def pack(
 
     Args:
         source: A folder or archive (zip, tar) of class folders, with or without train/ and val/, or with a table of
-            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10 or
-            embedded.
+            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10,
+            cifar100 or embedded.
         dest: Folder to write. Interrupted packing is resumed there.
         side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
@@ -89,6 +89,7 @@ def pack(
 
     from alexnet.data.packing import choose_side, pack_with_bar
     from alexnet.data.quarantine import left_out_note
+    from alexnet.data.remarks import remark_findings
     from alexnet.data.sources.detect import open_dataset
 
     dataset = open_dataset(source, held_out=held_out, labels=labels)
@@ -98,6 +99,8 @@ def pack(
         dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
     if left_out := left_out_note(packed.path, packed.quarantined):
         say(f"note: {left_out}")
+    for finding in remark_findings(packed.remarks):
+        say(f"note: {finding}")
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
 
@@ -113,6 +116,8 @@ def verify(data: str, /) -> None:
     """
     from alexnet._runtime.progress import Bar
     from alexnet.data.packed import open_packed
+    from alexnet.data.quarantine import left_out_note
+    from alexnet.data.remarks import remark_findings
 
     if "://" in data:
         raise UserError(f"{data} is a URL, whose files are verified when they are downloaded", "name a folder")
@@ -120,3 +125,7 @@ def verify(data: str, /) -> None:
     with Bar("verifying", "files") as bar:
         packed.verify(bar)
     print(f"{data}: all {len(packed.manifest.files):,} files have the right checksum")
+    if left_out := left_out_note(packed.path, packed.quarantined):
+        say(f"note: {left_out}")
+    for finding in remark_findings(packed.remarks):
+        say(f"note: {finding}")

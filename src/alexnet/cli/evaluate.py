@@ -139,10 +139,15 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
     """Write the CSV file and the page, and yield a line about each."""
     if details.csv:
         from alexnet._runtime.atomic_files import replace_file
+        from alexnet.data.class_names import valid_utf8
 
         details.csv.parent.mkdir(parents=True, exist_ok=True)
         replace_file(details.csv, lambda path: _write_image_csv(path, predictions))
-        yield f"{details.csv}: {len(predictions.indices_M):,} images"
+        names = [predictions.split.names[index] for index in predictions.indices_M]
+        changed = [name for name in names if valid_utf8(name) != name]
+        yield f"{details.csv}: {len(names):,} images" + (
+            f"; {len(changed):,} names are not UTF-8, and have \\x and two digits for each such byte, as in "
+            f"{valid_utf8(changed[0])}" if changed else "")
     if details.html:
         from alexnet.reproduce.pages.mistakes import write_mistakes_page
 
@@ -156,7 +161,7 @@ def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
 
     `looks_trained_on` is 1 for an image that looks like a training image, but is no copy of one, byte for byte.
     """
-    from alexnet.data.class_names import printable
+    from alexnet.data.class_names import valid_utf8
 
     rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
                predictions.probabilities_MK, strict=True)
@@ -165,7 +170,7 @@ def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
         writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct",
                          "looks_trained_on"])
         writer.writerows(
-            [printable(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
+            [valid_utf8(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
              f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted),
              int(predictions.selection.looks_trained_on_M[index])]
             for index, label, predicted, row_K in rows)
@@ -231,6 +236,7 @@ def _predictions(
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
     from alexnet.data.image_tree import list_image_files
     from alexnet.data.images import BadImage
+    from alexnet.data.remarks import Kind, add_remarks, remark_findings
     from alexnet.data.url_images import fetch_image, is_url
     from alexnet.inference.predictor import BATCH_SIZE
 
@@ -241,11 +247,13 @@ def _predictions(
         return list(map(str, listed.paths))
 
     paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
+    known: dict[str, set[Kind]] = {}
     while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:
             try:
-                pixels.append(model.pixels(fetch_image(path, allow_private) if is_url(path) else path, name=path))
+                content = fetch_image(path, allow_private) if is_url(path) else path
+                pixels.append(model.pixels(content, name=path, remarks=known.setdefault(path, set())))
                 names.append(path)
             except BadImage as error:
                 unreadable.append(path)
@@ -253,6 +261,8 @@ def _predictions(
         for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
             yield {"image": name,
                    "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]}
+    for finding in remark_findings({"": add_remarks((), known.items())}):
+        say(f"note: {finding}")
 
 
 def _print_csv(rows: Sequence[PredictedImage]) -> None:

@@ -146,8 +146,9 @@ def train(
 
     Args:
         data: A folder or archive (zip, tar) with one folder of images for each class or a table of labels; CIFAR,
-            MNIST, ImageNet or Parquet files; a packed folder; the name cifar10 or embedded; or the URL (http, https,
-            s3, gs or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is streamed.
+            MNIST, ImageNet or Parquet files; a packed folder; the name cifar10, cifar100 or embedded; or the URL
+            (http, https, s3, gs or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is
+            streamed.
     """
     allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
     limit_openmp_spinning()

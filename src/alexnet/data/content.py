@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from alexnet.data import images
+from alexnet.data.remarks import Kind
 
 Content = bytes | memoryview | NDArray[np.uint8]
 """An encoded image, as its file holds it; or pixels, uint8 [height, width, 3], if it exists as an array only."""
@@ -23,9 +24,14 @@ def content_hash(content: Content) -> int:
     return xxhash.xxh3_64_intdigest(data)
 
 
-def decode_content(content: Content, name: str) -> NDArray[np.uint8]:
-    """The pixels: uint8 [height, width, 3], RGB. Raises BadImage naming the image if it cannot be decoded."""
-    return np.ascontiguousarray(content) if isinstance(content, np.ndarray) else images.decode(content, name)
+def decode_content(content: Content, name: str, remarks: set[Kind] | None = None) -> NDArray[np.uint8]:
+    """The pixels: uint8 [height, width, 3], RGB. Raises BadImage naming the image if it cannot be decoded.
+
+    What a user should know of the image is added to `remarks`.
+    """
+    if isinstance(content, np.ndarray):
+        return np.ascontiguousarray(content)
+    return images.decode(content, name, remarks=remarks)
 
 
 def distinct_hashes(*hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -17,7 +17,8 @@ from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
-from alexnet.data.scan import Scan
+from alexnet.data.remarks import remark_findings
+from alexnet.data.scan import Scan, image_remarks
 from alexnet.errors import Finding
 
 IMBALANCE = 10
@@ -31,7 +32,8 @@ FEW_FOR_SCRATCH = 500
 
 ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
          "near_copies_across_classes", "suspicious_labels", "few_images", "imbalance", "few_images_in_all",
-         "small_images", "blank", "uncertain_labels", "copies", "near_copies")
+         "leftover_bytes", "unused_bits", "further_images", "small_images", "blank", "uncertain_labels", "copies",
+         "near_copies")
 """Kinds of findings, the most harmful first."""
 
 
@@ -88,7 +90,7 @@ def scan_findings(
     """
     broken = scan.broken if scan else ()
     found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog, broken),
-             *_few_in_all_findings(catalog, broken)]
+             *_few_in_all_findings(catalog, broken), *remark_findings(image_remarks(catalog, scan))]
     if duplicates:
         found += duplicate_findings(catalog, duplicates, broken)
     if scan:

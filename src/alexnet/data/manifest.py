@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from alexnet._runtime.atomic_files import replace_durably
 from alexnet.architecture.overrides import Json
 from alexnet.data.quarantine import Quarantined
+from alexnet.data.remarks import Remark
 from alexnet.errors import UserError, did_you_mean, require
 
 Codec = Literal["raw", "jpeg"]
@@ -73,6 +74,7 @@ class SplitRecord:
 
     shards: tuple[ShardRecord, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     images_per_class: tuple[int, ...] = ()
     """Counted when the pack is finished; empty in the journal."""
 

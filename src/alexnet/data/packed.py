@@ -47,6 +47,7 @@ from alexnet.data.manifest import (
 )
 from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
+from alexnet.data.remarks import Remark
 from alexnet.errors import UserError, did_you_mean
 
 OnProgress = Callable[[int, int], object]
@@ -135,6 +136,11 @@ class PackedDataset:
     def quarantined(self) -> dict[str, tuple[Quarantined, ...]]:
         """By split, the images that could not be decoded, and why."""
         return {name: split.quarantined for name, split in self.manifest.splits.items()}
+
+    @property
+    def remarks(self) -> dict[str, tuple[Remark, ...]]:
+        """By split, what should be known of images that were decoded."""
+        return {name: split.remarks for name, split in self.manifest.splits.items()}
 
     @property
     def mean_HWC(self) -> NDArray[np.float32]:

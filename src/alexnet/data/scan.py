@@ -29,8 +29,9 @@ from alexnet.data.dataset import SourceImage
 from alexnet.data.images import BadImage
 from alexnet.data.packed import PackedDataset
 from alexnet.data.perceptual_hash import is_blank, perceptual_hash
+from alexnet.data.remarks import Kind, Remark, add_remarks
 
-VERSION = 3
+VERSION = 4
 """Of the cache files. A change of what is recorded raises it."""
 
 CHUNK = 512
@@ -49,6 +50,7 @@ class _Record(NamedTuple):
     height: int = 0
     format: str = UNKNOWN
     fault: str = ""
+    remarks: frozenset[Kind] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Scan:
     """JPEG, PNG, ...; ARRAY or UNKNOWN."""
     broken: Mapping[int, str]
     """Rows of the images that cannot be decoded, and why."""
+    remarks: Mapping[int, tuple[str, ...]]
+    """Rows of the images of which something should be known, and the kinds of remarks."""
 
     @property
     def blank(self) -> NDArray[np.int64]:
@@ -101,6 +105,14 @@ def scan(
     return result
 
 
+def image_remarks(catalog: Catalog, found: Scan | None) -> dict[str, tuple[Remark, ...]]:
+    """By split, what should be known of images that were decoded: by the scan, or as a pack has recorded it."""
+    if isinstance(catalog.source, PackedDataset):
+        return catalog.source.remarks
+    rows = found.remarks if found else {}
+    return {"": add_remarks((), ((catalog.names_N[row], kinds) for row, kinds in sorted(rows.items())))}
+
+
 # --- One image --------------------------------------------------------------------------------------------------------
 
 
@@ -117,14 +129,14 @@ def _scan_image(image: SourceImage) -> _Record:
         return _Record(0, fault=error.problem)
     except OSError as error:
         return _Record(0, fault=f"{image.name} cannot be read: {error.strerror or error}")
-    key, kind = content_hash(content), _format(content)
+    key, kind, remarks = content_hash(content), _format(content), set[Kind]()
     try:
-        pixels_HWC = decode_content(content, image.name)
+        pixels_HWC = decode_content(content, image.name, remarks)
         perceptual = perceptual_hash(pixels_HWC)
     except BadImage as error:
         return _Record(key, format=kind, fault=error.problem)
     height, width = pixels_HWC.shape[:2]
-    return _Record(key, perceptual, width, height, kind)
+    return _Record(key, perceptual, width, height, kind, remarks=frozenset(remarks))
 
 
 def _format(content: Content) -> str:
@@ -143,7 +155,7 @@ def _scan_packed(catalog: Catalog) -> Scan:
     """What a packed data set records: content hashes of the original images, whose sizes and formats are not known."""
     count = len(catalog)
     return Scan(catalog.packed_hashes_N, catalog.packed_perceptual_hashes_N2, np.zeros((count, 2), np.int32),
-                np.full(count, UNKNOWN), {})
+                np.full(count, UNKNOWN), {}, {})
 
 
 def _stack(records: list[_Record]) -> Scan:
@@ -152,7 +164,8 @@ def _stack(records: list[_Record]) -> Scan:
         np.array([record.perceptual for record in records], np.uint64).reshape(-1, 2),
         np.array([(record.width, record.height) for record in records], np.int32).reshape(-1, 2),
         np.array([record.format for record in records], np.str_),
-        {row: record.fault for row, record in enumerate(records) if record.fault})
+        {row: record.fault for row, record in enumerate(records) if record.fault},
+        {row: tuple(sorted(record.remarks)) for row, record in enumerate(records) if record.remarks})
 
 
 def _fingerprint(catalog: Catalog) -> str:
@@ -163,7 +176,8 @@ def _fingerprint(catalog: Catalog) -> str:
 def _write_cache(path: Path, result: Scan) -> None:
     with path.open("wb") as file:
         np.savez(file, content=result.content_N, perceptual=result.perceptual_N2, sizes=result.sizes_N2,
-                 formats=result.formats_N, broken=np.array(json.dumps(result.broken)))
+                 formats=result.formats_N, broken=np.array(json.dumps(result.broken)),
+                 remarks=np.array(json.dumps(result.remarks)))
 
 
 def _read_cache(path: Path, count: int) -> Scan | None:
@@ -173,7 +187,8 @@ def _read_cache(path: Path, count: int) -> Scan | None:
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             broken = {int(row): reason for row, reason in json.loads(str(arrays["broken"])).items()}
-            result = Scan(arrays["content"], arrays["perceptual"], arrays["sizes"], arrays["formats"], broken)
+            remarks = {int(row): tuple(kinds) for row, kinds in json.loads(str(arrays["remarks"])).items()}
+            result = Scan(arrays["content"], arrays["perceptual"], arrays["sizes"], arrays["formats"], broken, remarks)
     except Exception:  # a damaged file may raise anything; it is written again
         return None
     return result if len(result.content_N) == count else None

@@ -95,7 +95,8 @@ def check(
     Every image is decoded once; the result is kept in the user's cache. Nothing is written to the data.
 
     Args:
-        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
         labels: As for `alexnet.train`.
         run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint.
         quick: Read no image; count and list only.

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_durably
+from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import Json, from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
@@ -235,6 +236,7 @@ def locate(path: Path) -> Path:
             return candidate
     if path.name == HEAD and path.is_file():
         return path.parent
+    require_no_url(path, "checkpoints")
     raise UserError(f"{path} {'is not a checkpoint' if path.exists() else 'does not exist'}",
                     f"give a run's folder or its best/ or last/, which hold a {HEAD}")
 

@@ -13,6 +13,7 @@ import torch
 from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
+from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.content import distinct_hashes
@@ -205,4 +206,5 @@ def read_overlap(config: Config) -> Overlap:
 
 
 def _no_run(run: Path) -> UserError:
+    require_no_url(run, "runs")
     return UserError(f"{run} is not a run", "give a folder that `alexnet train` made")

@@ -22,6 +22,7 @@ from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
+from alexnet.data.remarks import remark_findings
 from alexnet.errors import Finding
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
@@ -131,7 +132,8 @@ class Trainer:
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
                            notes=list(self.spec.data.notes), **self._weights_of_classes())
-            self._log_warnings(left_out_findings(self.spec.data), state.step)
+            self._log_warnings([*left_out_findings(self.spec.data), *remark_findings(self.spec.data.remarks)],
+                               state.step)
             self._warn([*pack_findings(self.spec.data), *self.findings], state.step)
             while not state.is_finished(self.spec.recipe):
                 self.train_epoch()
