@@ -55,6 +55,14 @@ def share_of_near_duplicates(hashes_M2: NDArray[np.uint64]) -> float:
     return float(found.mean()) if len(found) else 0.0
 
 
+def is_usual(count: int, images: int, share: float) -> bool:
+    """Whether `count` look-alikes among images are expected in data whose training images have this share of them.
+
+    Three standard deviations above the share are allowed.
+    """
+    return share > 0 and count / images <= share + 3 * (share * (1 - share) / images) ** 0.5
+
+
 def near_duplicate_groups(hashes_N2: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Group images that are connected by pairs of near duplicates: the lowest index in the group of each, int64 [N].
 
