@@ -54,7 +54,9 @@ def test_a_fraction_of_each_class_is_held_out_if_there_is_no_split(tmp_path: Pat
     assert (per_class(dataset, "train"), per_class(dataset, "val")) == ([16] * 3, [4] * 3)
     assert not set(names(dataset, "train")) & set(names(dataset, "val"))
     assert dataset.held_out == 0.2
-    assert "holds out 20% of each class (12 images" in said(dataset)
+    assert dataset.division == ("there is no validation split: 20% of each class (12 images, chosen by name) is held "
+                                "out for validation")
+    assert dataset.all_notes == (*dataset.notes, dataset.division)
 
 
 def test_train_folder_alone_is_split_too(tmp_path: Path):

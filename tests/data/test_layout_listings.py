@@ -268,8 +268,7 @@ def test_the_summary_counts_images_that_are_held_out_too():
     layout = layout_of("{cat,dog}/{1,2,3,4}.jpg", held_out=0.5)
     assert understood(layout) == {"train": {"cat": 2, "dog": 2}, "val": {"cat": 2, "dog": 2}}
     assert described(layout) == "DATA holds 2 classes (cat 4, dog 4); ignored: nothing"
-    assert layout.notes == ("there is no validation folder, so training holds out 50% of each class (4 images, chosen "
-                            "by name and seed 0)",)
+    assert (layout.held_out, layout.notes) == (0.5, ())
 
 
 def test_a_test_folder_that_serves_as_validation_set_is_said():

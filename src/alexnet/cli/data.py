@@ -15,20 +15,23 @@ from alexnet.cli.app import (
     DATA,
     HTML_FILE,
     AllocatorName,
+    Classes,
     Device,
     Json,
     Labels,
     app,
     at_least_1,
     check_output,
+    class_names,
 )
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 
 
 @app.command(group=DATA, sort_key=0)
 def check(
     data: str, /, *, labels: Labels = None, run: str | None = None, quick: bool = False, side: int | None = None,
-    html: Path | None = None, device: Device = "auto", workers: int | None = None, json_: Json = False,
+    html: Path | None = None, device: Device = "auto", classes: Classes = None,
+    workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then what the data is understood to be.
 
@@ -55,8 +58,9 @@ def check(
     from alexnet.cli.render_check import check_text
     from alexnet.inference.data_check import check as check_data
 
-    found = check_data(data, labels=labels, run=run, quick=quick, side=side, device=device, workers=workers,
-                       progress=True)
+    require(run is not None or classes is None, "--classes names the outputs of the network of --run", "leave it out")
+    found = check_data(data, labels=labels, run=run, classes=class_names(classes), quick=quick, side=side,
+                       device=device, workers=workers, progress=True)
     print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
     if html:
         from alexnet.reproduce.pages.data_check import write_check_page
@@ -93,7 +97,7 @@ def pack(
     from alexnet.data.sources.detect import open_dataset
 
     dataset = open_dataset(source, held_out=held_out, labels=labels)
-    for note in dataset.notes:
+    for note in dataset.all_notes:
         say(f"note: {note}")
     packed = pack_with_bar(
         dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)

@@ -22,11 +22,14 @@ from alexnet.cli.app import (
     Classes,
     Device,
     Fast,
+    ForwardSize,
     Json,
     Labels,
+    Split,
     app,
     at_least_1,
     check_output,
+    class_names,
 )
 from alexnet.errors import require
 
@@ -66,7 +69,7 @@ class DetailOptions:
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], labels: Labels = None, views: Views = "1",
-    split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: Device = "auto",
+    split: Split = None, include_trained: bool = False, batch_size: ForwardSize = 128, device: Device = "auto",
     fast: Fast = False, classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
@@ -76,10 +79,8 @@ def evaluate(
     Args:
         paths: One or more checkpoints or run folders, then the data: a folder or archive of images, a packed folder or
             its URL, or a name such as cifar10.
-        split: Default: val, or all images of a folder without a validation split.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.
-        batch_size: Images that go through the network at a time. It does not change the result.
     """
     details = details or DetailOptions()
     at_least_1(batch_size=batch_size)
@@ -88,7 +89,6 @@ def evaluate(
     limit_openmp_spinning()
 
     from alexnet import api
-    from alexnet.data.class_names import read_class_names
 
     require(len(paths) >= 2, "evaluate takes at least one checkpoint and then the data",
             "alexnet evaluate runs/demo DATA")
@@ -96,7 +96,7 @@ def evaluate(
     evaluation = api.evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
-        classes=read_class_names(classes) if classes else None)
+        classes=class_names(classes))
     if is_rank0():
         names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), details, json_)
@@ -205,14 +205,13 @@ def predict(
     limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
-    from alexnet.data.class_names import read_class_names
     from alexnet.inference.predictor import load
 
     require(bool(images), "predict takes a checkpoint and then images", "alexnet predict runs/demo IMAGE...")
     tables = [image for image in images if csv_ and image.lower().endswith(".csv")]
     require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
-    model = load(checkpoint, choose_device(device), fast, read_class_names(classes) if classes else None)
+    model = load(checkpoint, choose_device(device), fast, class_names(classes))
     for note in model.notes:
         say(f"note: {note}")
     unreadable: list[str] = []

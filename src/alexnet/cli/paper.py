@@ -22,14 +22,17 @@ from alexnet.cli.app import (
     IMAGE_FILE,
     PAPER,
     TRAIN_AND_EVALUATE,
+    Classes,
     Device,
     Json,
     OptionalInt,
     PrecisionName,
     Settings,
+    Split,
     app,
     at_least_1,
     check_output,
+    class_names,
     reject_options,
 )
 from alexnet.errors import require
@@ -113,12 +116,12 @@ class ClaimOptions:
 class TableOptions:
     """How the networks of `reproduce table` are evaluated."""
 
-    split: str | None = None
-    """Default: val, or all images of a folder without a validation split."""
+    split: Split = None
     include_trained: bool = False
     """Measure the images that a network was trained on as well. By default they are left out."""
     batch_size: OptionalInt = None
     """Images that go through a network at a time. Default: 128."""
+    classes: Classes = None
 
 
 @app.command(group=PAPER, sort_key=2)
@@ -225,7 +228,7 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
             "alexnet reproduce table runs/a runs/b DATA")
     *checkpoints, data = paths
     device = choose_device(device)
-    models = load_ensemble(checkpoints, device)
+    models = load_ensemble(checkpoints, device, classes=class_names(options.classes))
     test = open_evaluation_set(models, data, options.split, options.include_trained)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(checkpoints, models, strict=True)]
     with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:

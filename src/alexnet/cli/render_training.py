@@ -36,6 +36,7 @@ def repeats_table(repeats: Repeats) -> str:
               if (known := run.overlap.describe())]
     if any(run.epochs > 1 for run in repeats.runs):
         lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
+    lines.append(f"runs: {', '.join(str(run.path) for run in repeats.runs)}")
     return "\n".join(lines)
 
 

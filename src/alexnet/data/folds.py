@@ -137,8 +137,9 @@ class FoldedDataset(PackedDataset):
         whole = PackedDataset(self.path, self.manifest).fingerprint
         return hashlib.sha256(f"{whole} fold {self.number} of {self.folds}".encode()).hexdigest()
 
-    def describe(self) -> str:
-        """What the fold is, in a sentence."""
+    @property
+    def division(self) -> str:
+        """What the fold is."""
         counts = self.counts
         return (f"fold {self.number} of {self.folds}: {counts['train']:,} training and {counts['val']:,} validation "
                 "images; each class is dealt out by the images' content, look-alikes into one fold"

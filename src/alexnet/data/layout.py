@@ -76,8 +76,6 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_fold
     if len(images) == 1 and held_out:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
-        notes.append(f"there is no validation folder, so training holds out {held_out:.0%} of each class "
-                     f"({counted(_count(images['val']))}, chosen by name and seed {seed})")
         notes += note_held_out_copies(images)
     else:
         held_out = 0.0

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
+from alexnet.data.dataset import held_out_note
 from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_names, size_fault
 from alexnet.data.manifest import (
     JOURNAL,
@@ -121,6 +122,16 @@ class PackedDataset:
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the data set and its packing."""
         return self.manifest.notes
+
+    @property
+    def division(self) -> str:
+        """How the images were divided into `train` and `val`; "" if the source has its own splits."""
+        return held_out_note(self.manifest.held_out, self.counts.get("val", 0))
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """`notes`, and `division` if there is one."""
+        return self.notes + (self.division,) * bool(self.division)
 
     @property
     def splits(self) -> tuple[str, ...]:

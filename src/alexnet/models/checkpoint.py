@@ -237,8 +237,22 @@ def locate(path: Path) -> Path:
     if path.name == HEAD and path.is_file():
         return path.parent
     require_no_url(path, "checkpoints")
+    require_single_run(path)
     raise UserError(f"{path} {'is not a checkpoint' if path.exists() else 'does not exist'}",
                     f"give a run's folder or its best/ or last/, which hold a {HEAD}")
+
+
+def require_single_run(path: Path) -> None:
+    """Raise UserError, which names the runs, for a folder of several runs such as that of `train --folds`."""
+    runs = sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
+    if not runs:
+        return
+    series = {"fold": " of `alexnet train --folds`", "seed": " of `alexnet train --seeds`"}
+    kinds = {run.name.rpartition("-")[0] for run in runs}
+    more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+    raise UserError(f"{path} is not a run itself: it holds {len(runs)} run{'s' * (len(runs) > 1)}"
+                    f"{series.get(kinds.pop(), '') if len(kinds) == 1 else ''}",
+                    f"name one of them: {', '.join(map(str, runs[:5]))}{more}")
 
 
 def load(path: Path, *, with_velocity: bool = False) -> Checkpoint:

@@ -34,7 +34,7 @@ class StartEvent(RunTitle):
     class_weights: NotRequired[list[float]]
     """What the losses of the classes are multiplied by, in their order; only if they differ."""
     notes: NotRequired[list[str]]
-    """What the data was understood to be, and what of it is not used: `PackedDataset.notes`."""
+    """What the data was understood to be, and what of it is not used: `PackedDataset.all_notes`."""
 
 
 class StepEvent(RunTitle):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from alexnet.data.folds import FoldedDataset
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError
+from alexnet.models import checkpoint
 from alexnet.models.checkpoint import HEAD
 from alexnet.models.seen import SeenImages
 from alexnet.training.events import Config, Event
@@ -57,6 +59,21 @@ def seen_by(name: str, recipe: Recipe, seen: SeenImages, validation: PackedSplit
     if recipe.epochs == 1 or not is_chosen:
         return seen
     return replace(seen, selected_on=distinct_hashes(seen.selected_on, validation.content_hashes))
+
+
+def record_selection(spec: RunSpec, state: State, validation: PackedSplit) -> None:
+    """Record in out/best that the validation images choose it, where a run of one epoch is given more.
+
+    A damaged checkpoint stays as it is.
+    """
+    best = spec.out / "best"
+    if state.epoch != 1:
+        return
+    with suppress(UserError):
+        saved = checkpoint.load(best)
+        seen = seen_by("best", spec.recipe, saved.seen, validation)
+        if len(seen.selected_on) > len(saved.seen.selected_on):
+            checkpoint.save(replace(saved, seen=seen), best)
 
 
 class RunLog:
@@ -206,4 +223,5 @@ def read_overlap(config: Config) -> Overlap:
 
 def _no_run(run: Path) -> UserError:
     require_no_url(run, "runs")
+    checkpoint.require_single_run(run)
     return UserError(f"{run} is not a run", "give a folder that `alexnet train` made")

@@ -143,10 +143,7 @@ def _choose_splits(
     if "val" in splits or not held_out:
         return splits, 0.0, []
     splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, base)
-    held = sum(map(len, splits["val"].values()))
-    return splits, held_out, [f"there is no validation split, so training holds out {held_out:.0%} of each class "
-                              f"({held:,} images, chosen by name and seed {seed})",
-                              *note_held_out_copies({split: splits[split] for split in ("train", "val")})]
+    return splits, held_out, note_held_out_copies({split: splits[split] for split in ("train", "val")})
 
 
 def left_out(names: Sequence[str], noun: str, why: str) -> list[str]:
