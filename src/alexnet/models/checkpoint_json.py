@@ -26,6 +26,9 @@ class ErrorsJson(TypedDict, total=False):
     top5_error: float
     """A fraction."""
     interval: IntervalJson
+    training_copies: int
+    """How many of the images are copies of training images, byte for byte; absent if none is, or in other measurements
+    than a run's own."""
 
 
 class CalibrationJson(TypedDict, total=False):

@@ -15,11 +15,13 @@ from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
-from alexnet.data.content import distinct_hashes
+from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.folds import FoldedDataset
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError
+from alexnet.inference.metrics import Errors
 from alexnet.models.checkpoint import HEAD
+from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.seen import SeenImages
 from alexnet.training.events import Config, Event
 from alexnet.training.spec import RunSpec
@@ -40,6 +42,12 @@ def is_run(folder: Path) -> bool:
         return (folder / "last" / HEAD).is_file()
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def with_copies(errors: Errors, validation: PackedSplit, seen: SeenImages) -> ErrorsJson:
+    """Validation errors for a checkpoint, with the number of images that flatter them: copies of training images."""
+    copies = int(contained(validation.content_hashes, seen.trained).sum())
+    return {**errors.to_json(), "training_copies": copies} if copies else errors.to_json()
 
 
 def seen_by(name: str, recipe: Recipe, seen: SeenImages, validation: PackedSplit) -> SeenImages:

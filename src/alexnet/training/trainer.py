@@ -37,7 +37,7 @@ from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.run_folder import RunLog, seen_by, write_config
+from alexnet.training.run_folder import RunLog, seen_by, with_copies, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
@@ -387,7 +387,8 @@ class Trainer:
             self._saver.save(ckpt.Checkpoint(
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
                 mean_HWC=self.preprocess.mean_HWC, velocity=velocity, raw_weights=raw_weights,
-                training=self.state.to_json(), errors=errors.to_json() if errors else {},
+                training=self.state.to_json(),
+                errors=with_copies(errors, self.validation, self.seen) if errors else {},
                 provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
                 self.spec.out / name)
 
