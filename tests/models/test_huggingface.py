@@ -93,6 +93,17 @@ def test_the_model_card_has_errors_provenance_and_limits(model):
     assert all(len(line) < 400 for line in body.splitlines())
 
 
+def test_the_model_card_says_why_its_errors_may_be_too_good(model, tmp_path):
+    saved, _ = model
+    seen = SeenImages.of(np.array([3], np.uint64), np.array([5, 7], np.uint64), SeenImages.not_recorded("old weights"))
+    write_huggingface(replace(saved, errors={**saved.errors, "training_copies": 12}, seen=seen), tmp_path / "trees")
+    card = (tmp_path / "trees" / "README.md").read_text()
+    for words in ("12 of these images are copies of training images, so the errors look better than they are.",
+                  "2 images chose the best epoch or fitted the temperature;",
+                  "It is not known which images old weights were trained on."):
+        assert words in card
+
+
 def test_the_model_card_has_the_top_5_error_of_six_classes(model, tmp_path):
     saved, _ = model
     six = saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32",

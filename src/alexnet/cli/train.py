@@ -27,7 +27,7 @@ from alexnet.cli.app import (
     Settings,
     app,
 )
-from alexnet.cli.render_training import repeats_table
+from alexnet.cli.render_training import repeats_table, result_lines
 from alexnet.errors import require
 
 
@@ -167,4 +167,4 @@ def train(
     require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
     done = api.train(data, **options)
     if is_rank0():
-        print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}; report: {done.report}")
+        print("\n".join(result_lines(done)))

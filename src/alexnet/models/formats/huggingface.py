@@ -162,7 +162,22 @@ def _measured(saved: Checkpoint) -> list[str]:
         (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))
             if k == 1 or has_top5(len(saved.classes))]
     return [f"On {errors['photographs']:,} validation images, one central view:", "",
-            "| | error | 95% interval |", "|---|---|---|", *rows]
+            "| | error | 95% interval |", "|---|---|---|", *rows, *_caveats(saved)]
+
+
+def _caveats(saved: Checkpoint) -> list[str]:
+    """Why the measured errors may be better than those on new images."""
+    copies, chosen, unknown = saved.errors.get("training_copies", 0), len(saved.seen.selected_on), saved.seen.unknown
+    found = []
+    if copies:
+        are_copies = "is a copy of a training image" if copies == 1 else "are copies of training images"
+        found.append(f"{copies:,} of these images {are_copies}, so the errors look better than they are.")
+    if chosen:
+        found.append(f"{chosen:,} images chose the best epoch or fitted the temperature; as far as they are among "
+                     "these, the errors are slightly optimistic.")
+    if unknown:
+        found.append(f"It is not known which images {' and '.join(unknown)} were trained on.")
+    return ["", " ".join(found)] if found else []
 
 
 def _origin(saved: Checkpoint) -> str:
