@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet._runtime.html_page import render_page, write_page
+from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.catalog import Catalog
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind
 from alexnet.data.images import BadImage
@@ -16,7 +17,6 @@ from alexnet.data.order import evenly_spaced
 from alexnet.inference.data_check import DataCheck
 from alexnet.inference.label_check import LabelCheck
 from alexnet.inference.validation import printable
-from alexnet.reproduce.pages.thumbnails import thumbnail
 
 _TEMPLATE = Path(__file__).parent / "data_check.html"
 

@@ -10,9 +10,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from alexnet._runtime.html_page import render_page, script_json, write_page
+from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedSplit
-from alexnet.reproduce.pages.thumbnails import thumbnail
 
 _TEMPLATE = Path(__file__).parent / "image_map.html"
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.html_page import render_page, write_page
+from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.class_names import printable
 from alexnet.inference.validation import ValidationPredictions
-from alexnet.reproduce.pages.thumbnails import thumbnail
 
 _TEMPLATE = Path(__file__).parent / "mistakes.html"
 
