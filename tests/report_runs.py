@@ -39,6 +39,7 @@ class PackedImages:
     splits: tuple[str, ...] = ("train", "val")
 
     fingerprint: str = "f" * 64
+    source: str = "/photos/trees <b>"
     test_splits: tuple[str, ...] = ("val",)
 
     @property
