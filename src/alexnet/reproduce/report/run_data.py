@@ -116,6 +116,11 @@ def packed_data(run: Path) -> PackedDataset | None:
     return as_trained_on(run, open_packed(folder)) if folder and is_packed(folder) else None
 
 
+def is_own_data(packed: PackedDataset, config: Config) -> bool:
+    """Whether the data is what the run was trained on, image for image."""
+    return packed.fingerprint == config["data"].get("fingerprint", packed.fingerprint)
+
+
 def as_trained_on(run: Path, packed: PackedDataset) -> PackedDataset:
     """The data with the training and validation images of the run, which differ from the data's own under `--folds`."""
     data = read_config(run)["data"]
@@ -143,7 +148,7 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     found = RunData(run, read_config(run), events, checkpoint, name, None, calibrations=_calibrations(run))
     if packed is None or not (predictions := predict_validation(checkpoint, packed)):
         return found
-    is_own = packed.fingerprint == found.config["data"].get("fingerprint", packed.fingerprint)
+    is_own = is_own_data(packed, found.config)
     found = replace(
         found, predictions=predictions, other_data="" if is_own else name_of(packed.source),
         baseline=baselines(predictions.split.labels, packed.classes) if is_own else None)
