@@ -15,6 +15,8 @@ from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.content import content_hash
 from alexnet.data.packed import PackedSplit
+from alexnet.data.perceptual_hash import perceptual_hash
+from alexnet.inference.selection import Selection
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, save
 
@@ -50,6 +52,10 @@ class PackedImages:
     def content_hashes(self) -> np.ndarray:
         return np.array([content_hash(image) for image in self.pixels], np.uint64)
 
+    @property
+    def perceptual_hashes(self) -> np.ndarray:
+        return np.array([perceptual_hash(image) for image in self.pixels], np.uint64).reshape(-1, 2)
+
     def split(self, name: str) -> "PackedImages":
         assert name in self.splits
         return self
@@ -69,6 +75,11 @@ class PackedImages:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         return self.pixels[indices]
+
+
+def selected(images: int, available: int, trained_on: int = 0, undecodable: int = 0) -> Selection:
+    """The first images of a split as the measured ones, none of which looks like a training image."""
+    return Selection(np.arange(images), available, trained_on, 0, (), 1, np.zeros(images, bool), 0.0, undecodable)
 
 
 def small_network() -> Arch:

@@ -37,7 +37,8 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     before = replace(
         saved_as(name, "conv.width=16"), recipe=recipe("modern"), errors=Errors(44, 20.0, 11, 1).to_json(),
         provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9},
-        seen=SeenImages.of(np.array([2**63, 3], np.uint64), np.array([5], np.uint64)))
+        seen=SeenImages.of(
+            np.array([2**63, 3], np.uint64), np.array([5], np.uint64), np.array([[7, 2**63]], np.uint64)))
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "hub" / "model") == 0
     after = read_huggingface(tmp_path / "hub" / "model")
@@ -95,10 +96,10 @@ def test_the_model_card_has_errors_provenance_and_limits(model):
 
 def test_the_model_card_says_why_its_errors_may_be_too_good(model, tmp_path):
     saved, _ = model
-    seen = SeenImages.of(np.array([3], np.uint64), np.array([5, 7], np.uint64), SeenImages.not_recorded("old weights"))
-    write_huggingface(replace(saved, errors={**saved.errors, "training_copies": 12}, seen=seen), tmp_path / "trees")
+    seen = SeenImages(selected_on=np.array([5, 7], np.uint64), unknown=("old weights",))
+    write_huggingface(replace(saved, errors={**saved.errors, "validation_copies": 12}, seen=seen), tmp_path / "trees")
     card = (tmp_path / "trees" / "README.md").read_text()
-    for words in ("12 of these images are copies of training images, so the errors look better than they are.",
+    for words in ("12 of the 400 validation images are copies of training images, so the error is probably too low.",
                   "2 images chose the best epoch or fitted the temperature;",
                   "It is not known which images old weights were trained on."):
         assert words in card

@@ -12,13 +12,12 @@ from PIL import Image
 from alexnet.architecture import explorer
 from alexnet.architecture.presets import arch
 from alexnet.inference.data_check import check as check_data
-from alexnet.inference.selection import Selection
 from alexnet.inference.validation import ValidationPredictions
 from alexnet.reproduce.pages.data_check import write_check_page
 from alexnet.reproduce.pages.image_map import write_image_map
 from alexnet.reproduce.pages.mistakes import write_mistakes_page
 from alexnet.reproduce.report.page import write_report
-from report_runs import CLASSES, HOSTILE_FILE, Elements, PackedImages, words, write_run
+from report_runs import CLASSES, HOSTILE_FILE, Elements, PackedImages, selected, words, write_run
 
 HOSTILE_FOLDER = "<img src=x onerror=alert(3)>"
 HOSTILE_TITLE = "</title><script>alert(4)</script>"
@@ -29,7 +28,7 @@ def mistakes_page(out: Path, images: PackedImages) -> None:
     labels, predicted = np.arange(10) % 6, np.array([1, 1, 1, 3, 4, 5, 2, 1, 2, 3])
     probabilities = np.full((10, 6), 0.1, np.float32)
     probabilities[np.arange(10), predicted] = 0.5
-    selection = Selection(np.arange(10), 13, 3, 0, (), 1, undecodable=1)
+    selection = selected(10, 13, trained_on=3, undecodable=1)
     write_mistakes_page(out, ValidationPredictions(
         images.subset(np.arange(10)), selection, CLASSES, np.arange(10), labels, probabilities), title=HOSTILE_TITLE)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from alexnet.inference.class_metrics import Baselines
-from alexnet.inference.selection import Selection
 from alexnet.inference.validation import ValidationPredictions
 from alexnet.models.checkpoint import load, save
 from alexnet.models.seen import SeenImages
@@ -16,7 +15,7 @@ from alexnet.reproduce.report.commands import next_commands
 from alexnet.reproduce.report.page import write_report
 from alexnet.reproduce.report.run_data import RunData, read_run
 from alexnet.reproduce.report.summary_section import outlook, summary
-from report_runs import CLASSES, PackedImages, words, write_run
+from report_runs import CLASSES, PackedImages, selected, words, write_run
 
 ASH, PALM, ELM = CLASSES[0], CLASSES[2], CLASSES[4]
 
@@ -28,7 +27,7 @@ def with_answers(run: RunData, images: PackedImages, answers: list[tuple[int, in
     probabilities[np.arange(len(answers)), predicted] = 0.5
     split = images.subset(np.arange(len(answers)))
     return replace(run, predictions=ValidationPredictions(
-        split, Selection(np.arange(len(answers)), len(answers), 0, 0, (), 1), CLASSES, np.arange(len(answers)), labels,
+        split, selected(len(answers), len(answers)), CLASSES, np.arange(len(answers)), labels,
         probabilities))
 
 
@@ -85,14 +84,16 @@ def test_initial_weights_of_unknown_training_images_are_named(tmp_path: Path):
 
 def test_copies_of_training_images_that_training_measured_are_counted(tmp_path: Path):
     folder = write_run(tmp_path)
-    saved = load(folder / "best")
-    errors = {"photographs": 40, "loss": 1.0, "top1_error": 0.25, "top5_error": 0.0, "training_copies": 3,
-              "interval": {"top1_error": (0.142, 0.402), "top5_error": (0.0, 0.088)}}
-    save(replace(saved, errors=errors, seen=SeenImages()), folder / "best")
+    save(replace(load(folder / "best"), seen=SeenImages()), folder / "best")
+    config = json.loads((folder / "config.json").read_text())
+    config["data"] |= {"validation_copies": 3, "validation_look_alikes": 2}
+    (folder / "config.json").write_text(json.dumps(config))
     text = words(write_report(folder).read_text(encoding="utf-8"))
     assert ("The network was not trained on these images, except for 3 of them, which are copies of training images."
             in text)
-    assert "3 of the 40 validation images are copies of training images: they are measured here" in text
+    assert ("3 of the 40 validation images are copies of training images, 2 more look like one: the copies are "
+            "measured here, but not under Mistakes. Look-alikes are measured, so this error is probably too low."
+            ) in text
 
 
 # --- Whether to train longer ------------------------------------------------------------------------------------------

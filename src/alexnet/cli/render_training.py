@@ -21,24 +21,22 @@ def result_lines(done: TrainedRun) -> Iterator[str]:
     """The end of `alexnet train`: how good the network is, compared with guessing, and what to do next."""
     from alexnet.inference.class_metrics import baselines
     from alexnet.inference.metrics import wilson
-    from alexnet.models import checkpoint
     from alexnet.reproduce.report.commands import next_commands
     from alexnet.reproduce.report.run_data import packed_data
-    from alexnet.training.run_folder import read_config
+    from alexnet.training.run_folder import read_config, read_overlap
 
-    errors, copies = done.metrics, checkpoint.load(done.path).errors.get("training_copies", 0)
+    errors, config = done.metrics, read_config(done.path)
     low, high = wilson(errors.top1_wrong, errors.images)
     yield f"best top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
     yield f"  95% interval {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
-    if copies:
-        are_copies = "is a copy of a training image" if copies == 1 else "are copies of training images"
-        yield f"  {copies:,} of these images {are_copies}, so the error looks better than it is"
+    if known := read_overlap(config).describe():
+        yield f"  {known}, so the error is probably too low"
     packed = packed_data(done.path)
     if packed and len(packed.split("val")) == errors.images:
         yield f"  {baselines_text(baselines(packed.split('val').labels, packed.classes))}"
     yield f"report: {done.report}"
     yield "next:"
-    for purpose, command in next_commands(read_config(done.path), str(done.path)):
+    for purpose, command in next_commands(config, str(done.path)):
         yield f"  {purpose}: {command}"
 
 
@@ -60,8 +58,11 @@ def repeats_table(repeats: Repeats) -> str:
         wrong, images = repeats.pooled
         low, high = wilson(wrong, images)
         lines.append(f"{_pooled_images(repeats, images)}: {wrong / images:.1%} (95% interval {low:.1%} to {high:.1%})")
+    lines += [f"{run.name}: {known}" for run in repeats.runs[: 1 if repeats.kind == "seed" else None]
+              if (known := run.overlap.describe())]
     if any(run.epochs > 1 for run in repeats.runs):
         lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
+    lines.append(f"runs: {', '.join(str(run.path) for run in repeats.runs)}")
     return "\n".join(lines)
 
 

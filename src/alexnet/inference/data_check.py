@@ -6,6 +6,7 @@ Every image is decoded once (`data.scan`). With a trained network, labels are ch
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,17 +88,20 @@ class DataCheck(DataSummary):
 
 
 def check(
-    data: str | Path, *, labels: str | Path | None = None, run: str | Path | None = None, quick: bool = False,
-    side: int | None = None, device: str = "auto", workers: int | None = None, progress: bool = False,
+    data: str | Path, *, labels: str | Path | None = None, run: str | Path | None = None,
+    classes: Sequence[str] | None = None, quick: bool = False, side: int | None = None, device: str = "auto",
+    workers: int | None = None, progress: bool = False,
 ) -> DataCheck:
     """Check what a data set is understood to be, and what needs attention before training on it.
 
     Every image is decoded once; the result is kept in the user's cache. Nothing is written to the data.
 
     Args:
-        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
         labels: As for `alexnet.train`.
         run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint.
+        classes: Names of the network's outputs. Default: those that come with its weights.
         quick: Read no image; count and list only.
         side: Images with a shorter side below this are named. Default: the input of the run's network, else 224.
         device: Of the network: `auto`, `cpu`, `cuda` or `cuda:1`.
@@ -109,7 +113,7 @@ def check(
     """
     require(not (run and quick), "a quick check reads no image, and labels are checked on images",
             "leave out --quick or --run")
-    label_check, trained_side = _check_labels(data, labels, run, device, progress) if run else (None, None)
+    label_check, trained_side = _check_labels(data, labels, run, classes, device, progress) if run else (None, None)
     source = open_source(data, labels)
     catalog, found, duplicates = Catalog(source), None, None
     if not quick and not is_url(str(data)):
@@ -133,7 +137,8 @@ def check(
 
 
 def _check_labels(
-    data: str | Path, labels: str | Path | None, run: str | Path, device: str, progress: bool,
+    data: str | Path, labels: str | Path | None, run: str | Path, classes: Sequence[str] | None, device: str,
+    progress: bool,
 ) -> tuple[LabelCheck, int]:
     """The suspicious labels, and the side of the network's input."""
     from alexnet._runtime.devices import choose_device
@@ -142,7 +147,7 @@ def _check_labels(
     from alexnet.inference.label_check import check_labels
     from alexnet.inference.predictor import load
 
-    model = load(run, choose_device(device))
+    model = load(run, choose_device(device), classes=classes)
     packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent, notes="none",
                             labels=labels)
     with Bar("features", "images") if progress else nullcontext() as bar:
@@ -211,8 +216,6 @@ def _not_checked(
         missing.append("the images were not read (--quick): "
                        + ("" if packed else "broken images, exact duplicates, sizes, formats, ")
                        + "near duplicates and blank images are not known")
-    if duplicates and not duplicates.complete:
-        missing.append("so many images look alike that not all pairs were compared: there may be more near duplicates")
     if labels is None and not quick:
         missing.append("labels were not checked: that takes a trained network, --run RUN")
     return missing

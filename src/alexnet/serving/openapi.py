@@ -153,8 +153,8 @@ _SCHEMAS: Schema = {
         "name": {"type": "string", "description": "The preset."}, "classes": _array(_TEXT), "input": {"type": "object"},
         "parameters": _INTEGER,
         "temperature": {"type": "number", "description": "Divides the logits; 1 if the network is not calibrated."},
-        "validation": {"type": "object", "description": "Validation errors, from the checkpoint; training_copies of "
-                       "the images are copies of training images, which make the errors look better."},
+        "validation": {"type": "object", "description": "Validation errors, from the checkpoint; validation_copies "
+                       "of the images are copies of training images, and validation_look_alikes look like one."},
         "samples": _array(_object({"name": _TEXT, "class": _TEXT, "url": _TEXT})),
         "reference_set": {"type": "boolean", "description": "Whether /explain returns neighbors."},
         "limits": _object({"body_bytes": _INTEGER, "pixels": _INTEGER, "images": _INTEGER}), "version": _TEXT}),

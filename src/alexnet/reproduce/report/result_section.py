@@ -8,10 +8,12 @@ from typing import Literal
 
 from alexnet.architecture.arithmetic import explain, has_top5
 from alexnet.data.class_names import printable
+from alexnet.data.overlap import Overlap
 from alexnet.inference.metrics import wilson
 from alexnet.inference.selection import Selection
 from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson
 from alexnet.reproduce.report.run_data import RunData
+from alexnet.training.run_folder import read_overlap
 
 Interval = Sequence[float]
 """Lower and upper end."""
@@ -44,8 +46,8 @@ class Result:
     """Images of both splits that could not be decoded, and are not counted."""
     checkpoint: str
     measured_images: int
-    validation_copies: int
-    """Validation images that are copies of training images, as far as known."""
+    overlap: Overlap
+    """Validation images that are copies of training images, or look like one."""
     unknown: Sequence[str]
     """Initial weights whose training images are not recorded."""
     measured_in: MeasuredIn
@@ -96,22 +98,13 @@ def result(run: RunData) -> Result:
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
-        first["photographs"], _validation_copies(run), run.checkpoint.seen.unknown, measured_in,
+        first["photographs"], read_overlap(run.config), run.checkpoint.seen.unknown, measured_in,
         run.predictions.selection if run.predictions and measured_in == "report" else None,
         run.epochs[-1]["val_top1_error"], top5, run.epochs[-1]["epoch"], run.config["recipe"]["epochs"],
         right_top1, right_top5, 1 - 1 / arch.classes, 1 - min(5, arch.classes) / arch.classes,
         printable(guessing.largest_class or "") if guessing else "", guessing.largest_class_error if guessing else None,
         [(views, _error_rates(errors)[: 2 if top5 else 1]) for views, errors in measured],
         len(run.warnings), run.is_head, run.calibrations)
-
-
-def _validation_copies(run: RunData) -> int:
-    """What the checkpoint counted, or what `run.predictions` leaves out, since its content was trained on."""
-    images = run.config["data"]["images"]
-    if (not run.predictions or run.other_data
-            or run.predictions.selection.available not in (images["val"], sum(images.values()))):
-        return run.checkpoint.errors.get("training_copies", 0)
-    return max(0, images["val"] - len(run.predictions.split))
 
 
 def _error_rates(errors: ErrorsJson) -> list[ErrorRate]:
