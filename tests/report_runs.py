@@ -16,6 +16,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.content import content_hash
 from alexnet.data.packed import PackedSplit
 from alexnet.data.perceptual_hash import perceptual_hash
+from alexnet.inference.selection import Selection
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, save
 
@@ -40,6 +41,7 @@ class PackedImages:
     splits: tuple[str, ...] = ("train", "val")
 
     fingerprint: str = "f" * 64
+    source: str = "/photos/trees <b>"
     test_splits: tuple[str, ...] = ("val",)
 
     @property
@@ -73,6 +75,11 @@ class PackedImages:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         return self.pixels[indices]
+
+
+def selected(images: int, available: int, trained_on: int = 0, undecodable: int = 0) -> Selection:
+    """The first images of a split as the measured ones, none of which looks like a training image."""
+    return Selection(np.arange(images), available, trained_on, 0, (), 1, np.zeros(images, bool), 0.0, undecodable)
 
 
 def small_network() -> Arch:

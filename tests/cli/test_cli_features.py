@@ -102,7 +102,7 @@ def test_images_of_a_class_are_neighbors_on_the_map():
 
 
 def test_names_cannot_end_the_pages_script():
-    from alexnet.reproduce.pages.template import script_json
+    from alexnet._runtime.html_page import script_json
 
     text = str(script_json({"name": "</script><!--<script>"}))
     assert "<" not in text

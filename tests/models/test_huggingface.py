@@ -94,6 +94,17 @@ def test_the_model_card_has_errors_provenance_and_limits(model):
     assert all(len(line) < 400 for line in body.splitlines())
 
 
+def test_the_model_card_says_why_its_errors_may_be_too_good(model, tmp_path):
+    saved, _ = model
+    seen = SeenImages(selected_on=np.array([5, 7], np.uint64), unknown=("old weights",))
+    write_huggingface(replace(saved, errors={**saved.errors, "validation_copies": 12}, seen=seen), tmp_path / "trees")
+    card = (tmp_path / "trees" / "README.md").read_text()
+    for words in ("12 of the 400 validation images are copies of training images, so the error is probably too low.",
+                  "2 images chose the best epoch or fitted the temperature;",
+                  "It is not known which images old weights were trained on."):
+        assert words in card
+
+
 def test_the_model_card_has_the_top_5_error_of_six_classes(model, tmp_path):
     saved, _ = model
     six = saved_as("small", "input.side=32", "input.crop=28", "conv.width=16", "dense.width=32",

@@ -10,6 +10,24 @@ from PIL import Image
 from alexnet._runtime.page_style import PALETTE
 
 
+def unfold(page) -> None:
+    """Open what is collapsed at first: the part for experts."""
+    page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+
+
+def test_the_part_for_experts_is_collapsed(browser, measured_page: Path):
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto(f"file://{measured_page}")
+    for hidden in ("Diagnosis", "Architecture", "Recipe and environment"):
+        assert page.get_by_role("heading", name=hidden).is_visible()
+    for text in ("loss is the cross-entropy in nats", "squared weights", "multiply-adds", "update / weight"):
+        assert not page.get_by_text(text).first.is_visible()
+        unfolded = page.get_by_text(text).first
+        unfolded.evaluate("(node) => { node.closest('details').open = true }")
+        assert unfolded.is_visible()
+    page.close()
+
+
 @pytest.mark.parametrize("width", [360, 1200])
 def test_no_request_no_console_message_and_no_horizontal_scrolling(browser, measured_page: Path, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
@@ -18,6 +36,8 @@ def test_no_request_no_console_message_and_no_horizontal_scrolling(browser, meas
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(f"file://{measured_page}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    unfold(page)
     assert set(requests) <= {"file", "data"}
     assert requests.count("file") == 1
     assert messages == []
@@ -31,6 +51,7 @@ def test_no_request_no_console_message_and_no_horizontal_scrolling(browser, meas
 def test_all_images_of_a_neighbor_row_have_the_same_width(browser, measured_page: Path, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
     page.goto(f"file://{measured_page}")
+    unfold(page)
     widths = [photo.bounding_box()["width"] for photo in page.locator(".near img").all()]
     assert max(widths) - min(widths) < 0.1
     distances = page.locator(".near .number").all_inner_texts()
@@ -52,6 +73,7 @@ def test_numbers_of_class_errors_do_not_cover_their_bars(browser, measured_page:
 def test_only_edges_that_hide_content_are_shaded(browser, measured_page: Path):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(f"file://{measured_page}")
+    unfold(page)
     drawing = page.locator(".scroll[aria-label='Network diagram']")
 
     def edges() -> tuple[int, int]:
@@ -74,6 +96,7 @@ def test_only_edges_that_hide_content_are_shaded(browser, measured_page: Path):
 def test_a_hovered_or_focused_layer_shows_its_numbers(browser, measured_page: Path):
     page = browser.new_page()
     page.goto(f"file://{measured_page}")
+    unfold(page)
     conv2, details = page.locator("[data-layer=conv2]").first, page.locator("[data-details=conv2]")
     assert not details.is_visible()
     conv2.hover()

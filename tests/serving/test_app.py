@@ -65,6 +65,11 @@ def test_ten_views_are_averaged_as_evaluate_does(client, packed, model):
         assert image["classes"][0]["probability"] == pytest.approx(row_K.max(), abs=1e-4)
 
 
+def test_an_image_without_a_file_name_has_null_in_its_place(client, png):
+    _, _, response = client.predict(png)
+    assert response["images"][0]["image"] is None
+
+
 def test_results_keep_the_order_of_the_images_and_failed_ones_have_an_error(client, png):
     status, _, response = client.post_form({"a.png": png, "b.jpg": b"no image", "c.png": png})
     first, failed, last = response["images"]

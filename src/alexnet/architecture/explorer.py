@@ -6,14 +6,9 @@ contains all presets.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
-from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.page_style import stylesheet
+from alexnet._runtime.html_page import render_page, script_json, write_page
 from alexnet.architecture.arithmetic import check_size
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS
@@ -34,15 +29,10 @@ def page(arch: Arch, size: int | None = None) -> str:
     check_size(arch, size)
     name = arch.name if arch == ARCHS.get(arch.name) else f"{arch.name}, as set"
     networks = {preset.name: to_json(preset) for preset in ARCHS.values()} | {name: to_json(arch)}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True)
-    # Only `</` could end the script element.
-    data = json.dumps({"networks": networks, "name": name, "size": size}).replace("</", "<\\/")
-    return environment.get_template("explorer.html").render(palette=Markup(stylesheet(":root")), data=Markup(data))
+    data = script_json({"networks": networks, "name": name, "size": size})
+    return render_page(Path(__file__).parent / "explorer.html", data=data)
 
 
 def write(path: Path, arch: Arch, size: int | None = None) -> None:
     """Write the page to a file, atomically."""
-    text = page(arch, size)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_page(path, page(arch, size))

@@ -68,18 +68,22 @@ def report(run: Path, /, *, data: str | None = None) -> None:
 
     Args:
         run: A run folder that `alexnet train` wrote.
-        data: The data that the network was trained on, if it has moved since.
+        data: The data that the network was trained on, if it has moved since. With other data, the report shows its
+            images and the errors on them, and names the data of each number.
     """
     from alexnet.models import checkpoint
     from alexnet.reproduce.report.page import write_report
-    from alexnet.reproduce.report.run_data import as_trained_on, packed_data
-    from alexnet.training.run_folder import read_log
+    from alexnet.reproduce.report.run_data import as_trained_on, is_own_data, packed_data
+    from alexnet.training.run_folder import read_config, read_log
 
     read_log(run)  # raises UserError if this is not a run folder
     packed = as_trained_on(run, open_data(data, checkpoint.load(run).arch.input.side)) if data else packed_data(run)
     if packed is None:
         say("note: the data is no longer where it was, so the report shows no images; name it with --data")
     else:
+        if not is_own_data(packed, read_config(run)):
+            say(f"note: {data} is not the data that {run} was trained on, or has changed since; the report names the "
+                "data of each number")
         say("classifying validation images, and drawing figures")
     print(f"report: {write_report(run, packed)}")
 

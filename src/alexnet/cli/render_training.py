@@ -1,17 +1,43 @@
-"""Tables of `alexnet train --seeds` and `--folds` (the error of each run, mean, spread) and of `alexnet lr-find`."""
+"""Text of `alexnet train`: the result; the table of `--seeds` and `--folds` (mean, spread); and that of `lr-find`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.cli.render_metrics import baselines_text
 
 if TYPE_CHECKING:  # these import torch
+    from alexnet.api import TrainedRun
     from alexnet.training.lr_find import RateSweep
     from alexnet.training.repeats import Repeats
 
 SWEEP_ROWS = 12
 """Rows of the table of a sweep, about."""
+
+
+def result_lines(done: TrainedRun) -> Iterator[str]:
+    """The end of `alexnet train`: how good the network is, compared with guessing, and what to do next."""
+    from alexnet.inference.class_metrics import baselines
+    from alexnet.inference.metrics import wilson
+    from alexnet.reproduce.report.commands import next_commands
+    from alexnet.reproduce.report.run_data import packed_data
+    from alexnet.training.run_folder import read_config, read_overlap
+
+    errors, config = done.metrics, read_config(done.path)
+    low, high = wilson(errors.top1_wrong, errors.images)
+    yield f"best top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
+    yield f"  95% interval {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
+    if known := read_overlap(config).describe():
+        yield f"  {known}, so the error is probably too low"
+    packed = packed_data(done.path)
+    if packed and len(packed.split("val")) == errors.images:
+        yield f"  {baselines_text(baselines(packed.split('val').labels, packed.classes))}"
+    yield f"report: {done.report}"
+    yield "next:"
+    for purpose, command in next_commands(config, str(done.path)):
+        yield f"  {purpose}: {command}"
 
 
 def repeats_table(repeats: Repeats) -> str:

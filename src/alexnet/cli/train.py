@@ -34,7 +34,7 @@ from alexnet.cli.app import (
     Settings,
     app,
 )
-from alexnet.cli.render_training import repeats_table
+from alexnet.cli.render_training import repeats_table, result_lines
 from alexnet.errors import require
 
 
@@ -167,7 +167,4 @@ def train(
     require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
     done = api.train(data, **options)
     if is_rank0():
-        from alexnet.training.run_folder import read_config, read_overlap
-
-        known = f"; {described}" if (described := read_overlap(read_config(done.path)).describe()) else ""
-        print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}{known}; report: {done.report}")
+        print("\n".join(result_lines(done)))

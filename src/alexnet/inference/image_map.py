@@ -17,6 +17,9 @@ PCA_COMPONENTS = 50
 PERPLEXITY = 30.0
 """The number of neighbors that count as near; a third of the images at most."""
 
+EXACT_IMAGES = 500
+"""Up to so many images, exact gradients take less time than those of the Barnes-Hut tree (a quarter with 300)."""
+
 FEWEST_IMAGES = 10
 
 
@@ -37,7 +40,8 @@ def embed(features_ND: Features) -> NDArray[np.float32]:
     require(bool(np.isfinite(features_ND).all()), "the features are not finite", "use another checkpoint or layer")
     components = PCA(min(PCA_COMPONENTS, images, units), random_state=0).fit_transform(features_ND)
     plane_N2: NDArray[np.float32] = TSNE(
-        perplexity=min(PERPLEXITY, (images - 1) / 3), init="pca", random_state=0).fit_transform(components)
+        perplexity=min(PERPLEXITY, (images - 1) / 3), init="pca", random_state=0,
+        method="exact" if images <= EXACT_IMAGES else "barnes_hut").fit_transform(components)
     return plane_N2
 
 

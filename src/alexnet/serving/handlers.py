@@ -38,9 +38,9 @@ class ClassProbability(TypedDict):
 
 
 class ImagePrediction(TypedDict, total=False):
-    """The result for one image: `image` (its file name), and `classes` or `error`."""
+    """The result for one image: `image` (its file name; None if the request has none), and `classes` or `error`."""
 
-    image: str
+    image: str | None
     classes: list[ClassProbability]
     logits: list[float]
     error: ErrorDetail
@@ -82,13 +82,13 @@ class Handlers:
                 outputs = iter(await service.batcher.submit(images, views))
         service.metrics.images.inc(len(images))
         return JsonResponse({"images": [
-            {"image": upload.name, "error": error_detail(pixels)} if isinstance(pixels, RequestError)
+            {"image": upload.name or None, "error": error_detail(pixels)} if isinstance(pixels, RequestError)
             else self._prediction(upload, next(outputs), top, logits)
             for upload, pixels in zip(uploads, decoded, strict=True)]})
 
     def _prediction(self, upload: Upload, output: Output, top: int, logits: bool) -> ImagePrediction:
         best = np.argsort(-output.probabilities_K, kind="stable")[:top]
-        prediction: ImagePrediction = {"image": upload.name, "classes": [
+        prediction: ImagePrediction = {"image": upload.name or None, "classes": [
             {"name": printable(self.service.model.classes[k]), "probability": float(output.probabilities_K[k])}
             for k in best]}
         if logits and output.logits_K is not None:

@@ -135,6 +135,7 @@ _FILE: Schema = {"type": "string", "format": "binary"}
 _NUMBER: Schema = {"type": "number"}
 _INTEGER: Schema = {"type": "integer"}
 _TEXT: Schema = {"type": "string"}
+_FILE_NAME: Schema = {"type": ["string", "null"], "description": "null if the request names no file."}
 _ERROR = _object({"problem": _TEXT, "remedy": _TEXT})
 
 _SCHEMAS: Schema = {
@@ -142,8 +143,8 @@ _SCHEMAS: Schema = {
     "Error": _object({"error": _ERROR}),
     "ClassProbability": _object({"name": _TEXT, "probability": {"type": "number", "minimum": 0, "maximum": 1}}),
     "Predictions": _object({"images": _array({"oneOf": [
-        _object({"image": _TEXT, "classes": _array(_ref("ClassProbability"))}, logits=_array(_NUMBER)),
-        _object({"image": _TEXT, "error": _ERROR})]})}),
+        _object({"image": _FILE_NAME, "classes": _array(_ref("ClassProbability"))}, logits=_array(_NUMBER)),
+        _object({"image": _FILE_NAME, "error": _ERROR})]})}),
     "Explanation": _object({
         "class": _TEXT, "probability": _NUMBER, "view": _TEXT, "grad_cam": _TEXT, "layer": _TEXT,
         "conv1": _object({"url": _TEXT, "maps": _INTEGER, "columns": _INTEGER, "towers": _INTEGER, "layer": _TEXT}),
@@ -152,7 +153,8 @@ _SCHEMAS: Schema = {
         "name": {"type": "string", "description": "The preset."}, "classes": _array(_TEXT), "input": {"type": "object"},
         "parameters": _INTEGER,
         "temperature": {"type": "number", "description": "Divides the logits; 1 if the network is not calibrated."},
-        "validation": {"type": "object", "description": "Validation errors, from the checkpoint."},
+        "validation": {"type": "object", "description": "Validation errors, from the checkpoint; validation_copies "
+                       "of the images are copies of training images, and validation_look_alikes look like one."},
         "samples": _array(_object({"name": _TEXT, "class": _TEXT, "url": _TEXT})),
         "reference_set": {"type": "boolean", "description": "Whether /explain returns neighbors."},
         "limits": _object({"body_bytes": _INTEGER, "pixels": _INTEGER, "images": _INTEGER}), "version": _TEXT}),

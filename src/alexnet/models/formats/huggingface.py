@@ -162,11 +162,22 @@ def _measured(saved: Checkpoint) -> list[str]:
     rows = [f"| top-{k} | {error:.2%} | {low:.2%} to {high:.2%} |" for k, error, (low, high) in (
         (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))
             if k == 1 or has_top5(len(saved.classes))]
-    overlap = Overlap.from_json(errors["photographs"], errors)
-    known = f"{overlap.describe()}{', so the error is probably too low' if overlap.flatters else ''}."
     return [f"On {errors['photographs']:,} validation images, one central view:", "",
-            "| | error | 95% interval |", "|---|---|---|", *rows,
-            *(["", known] if overlap.describe() else [])]
+            "| | error | 95% interval |", "|---|---|---|", *rows, *_caveats(saved)]
+
+
+def _caveats(saved: Checkpoint) -> list[str]:
+    """Why the measured errors may be better than those on new images."""
+    errors, chosen, unknown = saved.errors, len(saved.seen.selected_on), saved.seen.unknown
+    overlap, found = Overlap.from_json(errors["photographs"], errors), []
+    if overlap.describe():
+        found.append(f"{overlap.describe()}{', so the error is probably too low' if overlap.flatters else ''}.")
+    if chosen:
+        found.append(f"{chosen:,} images chose the best epoch or fitted the temperature; as far as they are among "
+                     "these, the errors are slightly optimistic.")
+    if unknown:
+        found.append(f"It is not known which images {' and '.join(unknown)} were trained on.")
+    return ["", " ".join(found)] if found else []
 
 
 def _origin(saved: Checkpoint) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy import uint8
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def draw_prediction_grid(figure: FigureBase, tiles: Sequence[PredictionTile]) ->
     grid = figure.subplots(2 * rows, columns, squeeze=False,
                            gridspec_kw={"height_ratios": [2.0, 0.25 * bar_count] * rows})
     for axes in grid.flat:
-        axes.set_axis_off()
+        _show_nothing_but_data(axes)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         image, bars = grid[2 * row, column], grid[2 * row + 1, column]
@@ -65,6 +66,12 @@ def draw_prediction_grid(figure: FigureBase, tiles: Sequence[PredictionTile]) ->
             bars.text(0.02, -place, truncate(ranked.name, 21), va="center", fontsize=8.5)
             bars.text(1.0, -place, f"{ranked.probability:.0%}", va="center", ha="right", fontsize=8.5)
         bars.set(xlim=(0, 1), ylim=(0.5 - bar_count, 0.5))
+
+
+def _show_nothing_but_data(axes: Axes) -> None:
+    """Switch off the axis, and its invisible ticks too, which would take half of the time to save the figure."""
+    axes.set_axis_off()
+    axes.set(xticks=[], yticks=[])
 
 
 # --- Nearest neighbors in rows (Figure 4, right) ----------------------------------------------------------------------
@@ -110,7 +117,7 @@ def draw_neighbor_grid(figure: FigureBase, rows: Sequence[NeighborRow]) -> None:
     grid = figure.subplots(len(rows), columns + 2, squeeze=False,
                            gridspec_kw={"width_ratios": [1, 0.12, *[1] * columns]})
     for axes in grid.flat:
-        axes.set_axis_off()
+        _show_nothing_but_data(axes)
     for line, row in zip(grid, rows, strict=True):
         for axes, tile in [(line[0], row.query), *zip(line[2:], row.nearest, strict=False)]:
             axes.imshow(tile.pixels_HWC, interpolation="lanczos")

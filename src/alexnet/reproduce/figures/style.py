@@ -17,9 +17,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
-from PIL import Image
 
 from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.image_encoding import image_file
 from alexnet._runtime.page_style import PALETTE, stylesheet
 
 INK, QUIET, FAINT, PAPER, _, BLUE, RED = (light for light, _ in PALETTE.values())
@@ -97,13 +97,6 @@ def png(picture: Figure | NDArray[np.uint8], dpi: int = 160) -> bytes:
     if isinstance(picture, Figure):
         return _render(FigureCanvasAgg(picture), "png", {"savefig.facecolor": PAPER}, dpi=dpi)
     return image_file(picture, "PNG")
-
-
-def image_file(pixels: NDArray[np.uint8], kind: str) -> bytes:
-    """Encode pixels [H, W, 3 or 4] as a file of `kind` "PNG", or "JPEG" at a tenth of the size."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **({"quality": 88} if kind == "JPEG" else {"optimize": True}))
-    return file.getvalue()
 
 
 def _render(

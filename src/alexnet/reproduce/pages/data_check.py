@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet._runtime.html_page import render_page, write_page
+from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.catalog import Catalog
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind
 from alexnet.data.images import BadImage
@@ -15,7 +17,8 @@ from alexnet.data.order import evenly_spaced
 from alexnet.inference.data_check import DataCheck
 from alexnet.inference.label_check import LabelCheck
 from alexnet.inference.validation import printable
-from alexnet.reproduce.pages.template import thumbnail, write_page
+
+_TEMPLATE = Path(__file__).parent / "data_check.html"
 
 GROUPS_SHOWN = 60
 """Groups of copies of each kind that the page shows at most."""
@@ -61,9 +64,10 @@ class PageSection:
 def write_check_page(path: Path, check: DataCheck) -> None:
     """Write the page, one file that makes no request."""
     total = sum(sum(counts.values()) for counts in check.images.values())
-    write_page(path, "data_check.html", check=check, total=total, sections=list(_sections(check)),
-               baseline=printable(check.baseline.sentence), notes=list(map(printable, check.notes)),
-               broken=[(printable(image.name), printable(image.cause)) for image in check.broken])
+    write_page(path, render_page(
+        _TEMPLATE, check=check, total=total, sections=list(_sections(check)),
+        baseline=printable(check.baseline.sentence), notes=list(map(printable, check.notes)),
+        broken=[(printable(image.name), printable(image.cause)) for image in check.broken]))
 
 
 def _sections(check: DataCheck) -> Iterator[PageSection]:

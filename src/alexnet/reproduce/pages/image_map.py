@@ -9,9 +9,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from alexnet._runtime.html_page import render_page, script_json, write_page
+from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedSplit
-from alexnet.reproduce.pages.template import script_json, thumbnail, write_page
+
+_TEMPLATE = Path(__file__).parent / "image_map.html"
 
 SIDE = 1000
 """The longer side of the drawing, in its own units."""
@@ -45,9 +48,10 @@ def write_image_map(
                   places_N2.tolist(), split.labels[indices].tolist(), indices.tolist(),
                   _thumbnails(split, indices), map(int, trained_N), strict=True)]
     legend = [(label, names[label], counts[label]) for label in sorted(counts)]
-    write_page(path, "image_map.html", title=title, layer=layer, images=len(indices), all_images=len(split),
-               trained=int(trained_N.sum()), legend=legend, width=width, height=height, points=script_json(points),
-               names=script_json(names), palette_of=Markup(_class_colors([label for label, _, _ in legend])))
+    write_page(path, render_page(
+        _TEMPLATE, title=title, layer=layer, images=len(indices), all_images=len(split), trained=int(trained_N.sum()),
+        legend=legend, width=width, height=height, points=script_json(points), names=script_json(names),
+        class_colors=Markup(_class_colors([label for label, _, _ in legend]))))
 
 
 def _fit(plane_N2: NDArray[np.float32]) -> tuple[NDArray[np.float32], int, int]:

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime.html_page import render_page, write_page
+from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.class_names import printable
 from alexnet.inference.validation import ValidationPredictions
-from alexnet.reproduce.pages.template import thumbnail, write_page
+
+_TEMPLATE = Path(__file__).parent / "mistakes.html"
 
 MOST_IMAGES = 2000
 """Images on the page at most: about 10 MB. The most confident mistakes are shown."""
@@ -56,8 +59,9 @@ def write_mistakes_page(
     """
     pairs = confused_pairs(predictions, most_images)
     shown = sum(len(pair.images) for pair in pairs)
-    write_page(path, "mistakes.html", title=title, measured=predictions.selection.describe(), pairs=pairs, shown=shown,
-               wrong=len(predictions.mistakes), images=len(predictions.indices_M))
+    write_page(path, render_page(
+        _TEMPLATE, title=title, measured=predictions.selection.describe(), pairs=pairs, shown=shown,
+        wrong=len(predictions.mistakes), images=len(predictions.indices_M)))
     return shown
 
 

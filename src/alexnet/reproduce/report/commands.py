@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from alexnet.architecture.overrides import to_json
@@ -49,16 +51,42 @@ def follow_up_commands(config: Config, checkpoint: str, views: int = 1) -> list[
         checkpoint: its name, "best" or "last".
         views: of each image, 1 or 10.
     """
-    words = shlex.split(training_command(config) or "")
-    words = words[words.index("alexnet"):] if "alexnet" in words else words  # without torchrun
-    run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
-    data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
-    labels = words[words.index("--labels"):][:2] if "--labels" in words else []
+    run, data, labels = _arguments(config)
     return [printable(shlex.join(line)) for line in (
         *map(shlex.split, config.get("resumed", [])),
         ["alexnet", "evaluate", f"{run}/{checkpoint}", data, *labels,
          *(["--views", str(views)] if views > 1 else [])],
         ["alexnet", "report", run, "--data", data])]
+
+
+def next_commands(config: Config, run: str) -> list[tuple[str, str]]:
+    """What to do with a trained network: what it does, and the command line.
+
+    Args:
+        config: of the run.
+        run: its folder.
+    """
+    _, data, labels = _arguments(config)
+    return [(purpose, printable(shlex.join(["alexnet", *line]))) for purpose, line in (
+        ("Classify new images", ["predict", run, "IMAGES"]),
+        ("Classify images in the browser", ["serve", run]),
+        ("See every mistake", ["evaluate", run, data, *labels, "--html", "mistakes.html"]),
+        ("Find wrong labels and copies", ["check", data, *labels, "--run", run, "--html", "check.html"]))]
+
+
+def _arguments(config: Config) -> tuple[str, str, list[str]]:
+    """The run folder, the data and the --labels option of the training command; RUN and DATA for what is not known."""
+    words = shlex.split(training_command(config) or "")
+    words = words[words.index("alexnet"):] if "alexnet" in words else words  # without torchrun
+    run, labels = _option(words, "--out") or "RUN", _option(words, "--labels")
+    data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
+    return run, config["data"]["source"] if data.startswith("-") else data, ["--labels", labels] if labels else []
+
+
+def _option(words: Sequence[str], name: str) -> str:
+    """The value of `--name value` or `--name=value`; "" without one."""
+    return next((value for key, value in pairwise(words) if key == name), "") or next(
+        (word.partition("=")[2] for word in words if word.startswith(f"{name}=")), "")
 
 
 def unnamed_data(config: Config) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from alexnet._runtime.page_style import data_uri
+from alexnet._runtime.image_encoding import jpeg_uri
 from alexnet.data.class_names import printable
 from alexnet.inference.metrics import wilson
 from alexnet.inference.selection import Selection
@@ -17,7 +17,7 @@ from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import confusion
 from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
 from alexnet.reproduce.figures.image_grids import NeighborRow, RankedClass
-from alexnet.reproduce.figures.style import image_file, svg
+from alexnet.reproduce.figures.style import svg
 from alexnet.reproduce.report.run_data import SEARCHED_IMAGES, RunData
 
 MATRIX_CLASSES = 40
@@ -48,11 +48,6 @@ def _entries(predictions: ValidationPredictions, rows: NDArray[np.int64]) -> lis
         predictions.classes[predictions.predicted_M[row]], float(predictions.probabilities_MK[row].max()),
         float(predictions.probabilities_MK[row, predictions.labels_M[row]]))
         for row, index, pixels_HWC in zip(rows, indices, predictions.split.read(indices), strict=True)]
-
-
-def jpeg_uri(pixels_HWC: NDArray[np.uint8]) -> str:
-    """The image as a data: URI, so that the page needs no request."""
-    return data_uri(image_file(pixels_HWC, "JPEG"), "jpeg")
 
 
 @dataclass(frozen=True)

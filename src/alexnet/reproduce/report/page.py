@@ -9,11 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
-from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.page_style import stylesheet
+from alexnet._runtime.html_page import render_page, write_page
 from alexnet.data.packed import PackedDataset
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import class_errors, confusion
@@ -32,10 +28,13 @@ from alexnet.reproduce.report.image_sections import (
 )
 from alexnet.reproduce.report.network_sections import architecture, conv1_sheet, kernels, typeset
 from alexnet.reproduce.report.recipe_section import recipe
+from alexnet.reproduce.report.result_section import result
 from alexnet.reproduce.report.run_data import RunData, read_run
-from alexnet.reproduce.report.training_sections import curves, data, diagnosis, result, warnings
+from alexnet.reproduce.report.summary_section import summary
+from alexnet.reproduce.report.training_sections import curves, data, diagnosis, warnings
 
-SECTIONS = (result, data, curves, diagnosis, kernels, predictions, nearest, mistakes, architecture, recipe, warnings)
+SECTIONS = (summary, result, data, curves, diagnosis, kernels, predictions, nearest, mistakes, architecture, recipe,
+            warnings)
 
 IMAGE_DPI = 120
 """Dots per inch of figures of images; more would add bytes and no detail."""
@@ -56,16 +55,12 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = 
         UserError: the run, a finished epoch or a checkpoint is missing, or the data does not fit the network.
     """
     shown = read_run(run, packed)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True)
-    environment.filters["typeset"] = typeset
-    page = environment.get_template("report.html").render(
+    page = render_page(
+        Path(__file__).parent / "report.html", typeset=typeset, note=note or shown.config.get("note", ""),
         title=shown.config.get("title") or f"{shown.checkpoint.arch.name} on {shown.data_name}",
-        note=note or shown.config.get("note", ""), palette=Markup(stylesheet(":root")),
         **{section.__name__: section(shown) for section in SECTIONS})
     _save_figures(shown, run / "figures")
-    replace_file(run / "report.html", lambda path: path.write_text(page, "utf-8", "backslashreplace"))
+    write_page(run / "report.html", page)
     return run / "report.html"
 
 

@@ -90,7 +90,7 @@ def recipe(run: RunData) -> RecipeSection:
 def _recipe(run: RunData) -> Mapping[str, object]:
     """The recipe; of `train --head`, only the fields that it uses, with the weight decay that it has chosen."""
     recipe, head = run.config["recipe"], run.checkpoint.provenance.get("head")
-    if head is None or recipe.get("optimizer") != "lbfgs":
+    if head is None or not run.is_head:
         return recipe
     used = {key: value for key, value in recipe.items() if key in HEAD_FIELDS}
     return used | {"weight_decay": head["weight_decay"]}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alexnet.data.class_names import printable
 from alexnet.data.folds import folded
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
 from alexnet.errors import Finding, UserError
+from alexnet.inference.class_metrics import Baselines, baselines
 from alexnet.inference.neighbors import Neighbor
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.inference.validation import ValidationPredictions, predict_validation
@@ -36,6 +37,7 @@ SEARCHED_IMAGES = 4000
 class RunData:
     """A run, as its folder holds it."""
 
+    folder: Path
     config: Config
     """config.json."""
     events: Sequence[Event]
@@ -44,11 +46,15 @@ class RunData:
     checkpoint_name: str
     """"last" or "best"."""
     predictions: ValidationPredictions | None
-    """None without data or without validation images."""
+    """None without data, or if the network was trained on all of it."""
     nearest: Sequence[Sequence[Neighbor]] = ()
     """The training images nearest to the first of `predictions.examples`."""
     training: PackedSplit | None = None
     """The split of those training images."""
+    baseline: Baselines | None = None
+    """The errors of guessing on all images that `predictions` are of; None without them, or with other data."""
+    other_data: str = ""
+    """Name of the data that the images are of, if it is not the data that the run was trained on."""
     calibrations: Mapping[str, CalibrationJson] = field(default_factory=dict)
     """Of the checkpoints, "best" and "last", that `alexnet calibrate` gave a temperature."""
 
@@ -73,10 +79,30 @@ class RunData:
         return [event for event in self.events if event["event"] == "warning"]
 
     @property
+    def is_head(self) -> bool:
+        """Whether the output layer alone was trained, in one pass (`train --head`)."""
+        return self.config["recipe"].get("optimizer") == "lbfgs"
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether training images were mixed with others, by mixup or CutMix."""
+        recipe = self.config["recipe"]
+        return bool(recipe.get("mixup_alpha") or recipe.get("cutmix_alpha"))
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether training ended before its last epoch, by `Recipe.early_stop_epochs`."""
+        return any(event["event"] == "end" and event.get("stopped_early") for event in self.events)
+
+    @property
     def data_name(self) -> str:
-        """Name of the data: the last part of a path, or what the user typed."""
-        source = Path(self.config["data"]["source"])
-        return printable(source.name if source.is_absolute() else str(source))
+        """Name of the data that the run was trained on."""
+        return name_of(self.config["data"]["source"])
+
+
+def name_of(source: str) -> str:
+    """A short name of data: the last part of a path, or what the user typed."""
+    return printable(Path(source).name if Path(source).is_absolute() else source)
 
 
 def finding_of(warning: WarningEvent) -> Finding:
@@ -88,6 +114,11 @@ def packed_data(run: Path) -> PackedDataset | None:
     """Open the packed data that a run was trained on; None if it is no longer there."""
     folder = read_config(run)["data"].get("packed")
     return as_trained_on(run, open_packed(folder)) if folder and is_packed(folder) else None
+
+
+def is_own_data(packed: PackedDataset, config: Config) -> bool:
+    """Whether the data is what the run was trained on, image for image."""
+    return packed.fingerprint == config["data"].get("fingerprint", packed.fingerprint)
 
 
 def as_trained_on(run: Path, packed: PackedDataset) -> PackedDataset:
@@ -114,12 +145,18 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     # `best` is what `evaluate` and `predict` use. `last` stands in for it if `best` was removed.
     name = next((name for name in (*evaluated, "best") if (run / name / ckpt.HEAD).is_file()), "last")
     checkpoint = ckpt.load(run / name)
-    config, predictions = read_config(run), None if packed is None else predict_validation(checkpoint, packed)
-    if packed is None or predictions is None or "train" not in packed.splits:
-        return RunData(config, events, checkpoint, name, predictions, calibrations=_calibrations(run))
+    found = RunData(run, read_config(run), events, checkpoint, name, None, calibrations=_calibrations(run))
+    if packed is None or not (predictions := predict_validation(checkpoint, packed)):
+        return found
+    is_own = is_own_data(packed, found.config)
+    found = replace(
+        found, predictions=predictions, other_data="" if is_own else name_of(packed.source),
+        baseline=baselines(predictions.split.labels, packed.classes) if is_own else None)
+    if "train" not in packed.splits:
+        return found
     queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
     nearest = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
-    return RunData(config, events, checkpoint, name, predictions, nearest, packed.split("train"), _calibrations(run))
+    return replace(found, nearest=nearest, training=packed.split("train"))
 
 
 def _calibrations(run: Path) -> dict[str, CalibrationJson]:
