@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from alexnet.models.formats.open_weights import runs_of_series
 from command_line import SMALL, alexnet
 from sample_images import write_smooth_image
 
@@ -167,6 +168,21 @@ def test_check_with_a_weak_network_says_so_last_and_each_note_once(class_folders
     assert "ignored" not in printed.err
     [finding] = [line for line in printed.out.splitlines() if "too weak to judge labels" in line]
     assert not finding.startswith("  1. ")
+
+
+def test_check_takes_several_runs_and_the_folder_of_a_series(class_folders, run, tmp_path, capsys):
+    """The runs of the series are seed-2 and seed-10; seed-11, without a checkpoint, is none."""
+    series = tmp_path / "series"
+    for name in ("seed-10", "seed-2"):
+        shutil.copytree(run / "best", series / name / "best")
+    (series / "seed-11").mkdir()
+    assert runs_of_series(series) == [series / "seed-2", series / "seed-10"]
+    assert runs_of_series(run) == []
+    assert alexnet("check", class_folders, "--run", run, "--run", series, "--json") == 0
+    printed = capsys.readouterr()
+    assert "the features of 3 networks, averaged" in json.loads(printed.out)["suspects_method"]
+    assert alexnet("check", class_folders, "--run", run, "--run", tmp_path / "absent") == 2
+    assert "absent does not exist" in capsys.readouterr().err
 
 
 def test_check_refuses_a_run_in_a_quick_check(class_folders, run, capsys):

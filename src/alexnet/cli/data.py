@@ -27,7 +27,7 @@ from alexnet.errors import UserError
 
 @app.command(group=DATA, sort_key=0)
 def check(
-    data: str, /, *, labels: Labels = None, run: str | None = None, quick: bool = False, side: int | None = None,
+    data: str, /, *, labels: Labels = None, run: list[str] | None = None, quick: bool = False, side: int | None = None,
     html: Path | None = None, device: Device = "auto", workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then what the data is understood to be.
@@ -40,7 +40,8 @@ def check(
         data: A folder or archive of images, a packed folder or its URL, or the name cifar10 or embedded; all that
             `alexnet train` takes.
         run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
-            features.
+            features. May be repeated: several networks find more of them. The folder of `train --seeds` or `--folds`
+            means its runs; those of --folds judge each image by the network that was not trained on it.
         quick: Count and list only; decode no image.
         side: Name images whose shorter side is below this many pixels. Default: the input of the run's network, else
             224, the paper's.

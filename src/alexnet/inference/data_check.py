@@ -6,6 +6,7 @@ Every image is decoded once (`data.scan`). With a trained network, labels are ch
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ class DataCheck(DataSummary):
 
 
 def check(
-    data: str | Path, *, labels: str | Path | None = None, run: str | Path | None = None, quick: bool = False,
+    data: str | Path, *, labels: str | Path | None = None,
+    run: str | Path | Sequence[str | Path] | None = None, quick: bool = False,
     side: int | None = None, device: str = "auto", workers: int | None = None, progress: bool = False,
 ) -> DataCheck:
     """Check what a data set is understood to be, and what needs attention before training on it.
@@ -97,7 +99,8 @@ def check(
     Args:
         data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
         labels: As for `alexnet.train`.
-        run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint.
+        run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint. Several
+            networks, or the folder of `train --seeds` or `--folds`, find more of them.
         quick: Read no image; count and list only.
         side: Images with a shorter side below this are named. Default: the input of the run's network, else 224.
         device: Of the network: `auto`, `cpu`, `cuda` or `cuda:1`.
@@ -109,7 +112,8 @@ def check(
     """
     require(not (run and quick), "a quick check reads no image, and labels are checked on images",
             "leave out --quick or --run")
-    label_check, trained_side = _check_labels(data, labels, run, device, progress) if run else (None, None)
+    runs = [run] if isinstance(run, str | Path) else list(run or ())
+    label_check, trained_side = _check_labels(data, labels, runs, device, progress) if runs else (None, None)
     source = open_source(data, labels)
     catalog, found, duplicates = Catalog(source), None, None
     if not quick and not is_url(str(data)):
@@ -133,20 +137,25 @@ def check(
 
 
 def _check_labels(
-    data: str | Path, labels: str | Path | None, run: str | Path, device: str, progress: bool,
+    data: str | Path, labels: str | Path | None, runs: Sequence[str | Path], device: str, progress: bool,
 ) -> tuple[LabelCheck, int]:
-    """The suspicious labels, and the side of the network's input."""
+    """The suspicious labels, and the side of the largest network's input."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.notes import say
     from alexnet.data.open import open_or_stream
     from alexnet.inference.label_check import check_labels
     from alexnet.inference.predictor import load
+    from alexnet.models.formats.open_weights import runs_of_series
 
-    model = load(run, choose_device(device))
-    packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent, notes="none",
-                            labels=labels)
+    paths: list[str | Path] = []
+    for run in runs:
+        paths += runs_of_series(Path(run)) or [run]
+    models = [load(path, choose_device(device)) for path in paths]
+    packed = {side: open_or_stream(str(data), side, say=say if progress else _silent, notes="none", labels=labels)
+              for side in sorted({model.preprocess.spec.side for model in models})}
     with Bar("features", "images") if progress else nullcontext() as bar:
-        return check_labels(model, packed, bar), model.preprocess.spec.crop
+        found = check_labels([(model, packed[model.preprocess.spec.side]) for model in models], bar)
+    return found, max(model.preprocess.spec.crop for model in models)
 
 
 def _silent(line: str) -> None:
