@@ -1,7 +1,7 @@
 """What the recipe's options that are off by default do to the error: mixup, CutMix, weight averaging, and others.
 
     python benchmarks/augmentations.py IMAGES --runs FILE [--seeds 5] [--epochs 16] [--arch small] [--side 64]
-        [--variant 'mixup_alpha=0.4'] [--folds 5] [--device cuda]
+        [--variant 'mixup_alpha=0.4'] [--folds 5] [--keep 1] [--device cuda]
 
 IMAGES is what `alexnet train` takes, such as Imagenette or CIFAR-10. Its validation and test images are not used: one
 fold of the training images is held out, and the error on it after the last epoch is compared. Each seed trains the
@@ -10,7 +10,9 @@ started again trains only what is missing in it.
 
 Printed is, for each variant, the mean over the seeds of its error less that of the plain recipe, with a 95% interval by
 the paired t-test. Of the default variants one in 20 intervals leaves out 0 by chance. With `early_stop_epochs` the
-held-out images also decide when training stops. `class_weights` can only help where the classes differ in size.
+held-out images also decide when training stops. `class_weights` can only help where the classes differ in size: with
+`--keep 0.1` every second class keeps a tenth of its training images. The held-out images stay balanced, so their top-1
+error is the balanced error.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import torch
 
 from alexnet._runtime.atomic_files import replace_durably
@@ -35,6 +38,7 @@ from alexnet.architecture.presets import arch, default_recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.folds import FoldedDataset, folded
+from alexnet.data.packed import PackedSplit
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.errors import UserError
@@ -76,6 +80,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64, help="pixels per side of the stored images")
     parser.add_argument("--variant", action="append", help="settings of the recipe; may be given several times")
     parser.add_argument("--folds", type=int, default=5, help="one fold in so many is held out")
+    parser.add_argument("--keep", type=float, default=1.0, help="fraction of every second class's training images")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     try:
@@ -85,7 +90,7 @@ def main() -> None:
         for settings in options.variant or VARIANTS:
             recipes[settings] = override(plain, settings.split(), "recipe.")
         with tempfile.TemporaryDirectory() as folder:
-            data = training_images(options.images, Path(folder) / "data", options.side, options.folds)
+            data = training_images(options.images, Path(folder) / "data", options.side, options.folds, options.keep)
             print(f"{data.describe()}; {options.arch}, {options.epochs} epochs")
             results = run_missing(data, network, recipes, range(options.seeds), options.runs, options.device)
     except UserError as error:
@@ -93,11 +98,35 @@ def main() -> None:
     print(table(results, list(recipes)[1:]))
 
 
-def training_images(source: Path, dest: Path, side: int, folds: int) -> FoldedDataset:
+@dataclass(frozen=True)
+class Unbalanced(FoldedDataset):
+    """A fold whose second, fourth, ... classes keep a part of their training images."""
+
+    keep: float = 1.0
+
+    def split(self, *names: str) -> PackedSplit:
+        split = super().split(*names)
+        if names != ("train",):
+            return split
+        kept = [rows[: math.ceil(self.keep * len(rows))] if label % 2 else rows
+                for label in np.unique(split.labels) for rows in [np.flatnonzero(split.labels == label)]]
+        return split.subset(np.sort(np.concatenate(kept)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return super().counts | {"train": len(self.split("train"))}
+
+    @property
+    def fingerprint(self) -> str:
+        return super().fingerprint + (f" keep {self.keep:g}" if self.keep < 1 else "")
+
+
+def training_images(source: Path, dest: Path, side: int, folds: int, keep: float) -> FoldedDataset:
     """The training images alone, of which the first fold is the validation set."""
     dataset = open_dataset(source)
-    return folded(pack(replace(dataset, splits={"train": dataset.splits["train"]}, held_out=0.0), dest, side=side), 1,
+    fold = folded(pack(replace(dataset, splits={"train": dataset.splits["train"]}, held_out=0.0), dest, side=side), 1,
                   folds)
+    return Unbalanced(**{field.name: getattr(fold, field.name) for field in fields(fold)}, keep=keep)
 
 
 def run_missing(

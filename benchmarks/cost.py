@@ -49,7 +49,7 @@ def epoch_of_views(images: int) -> dict[str, float]:
         np.save(Path(folder) / "labels.npy", np.zeros(images, np.int64))
         began = time.perf_counter()
         split = PackedSplit(Path(folder), "raw", side, [
-            ShardRecord("train-00000.npy", "labels.npy", "", "", images)], 1)
+            ShardRecord("train-00000.npy", "labels.npy", "", "", "", images)], 1)
         preprocess = Preprocess(arch("small").input, torch.zeros(1, 1, 3))
         first = 0.0
         for batch in batches(split, 128, shuffle=(0, 0)):

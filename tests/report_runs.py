@@ -15,6 +15,7 @@ from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.content import content_hash
 from alexnet.data.packed import PackedSplit
+from alexnet.data.perceptual_hash import perceptual_hash
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint, save
 
@@ -48,6 +49,10 @@ class PackedImages:
     @property
     def content_hashes(self) -> np.ndarray:
         return np.array([content_hash(image) for image in self.pixels], np.uint64)
+
+    @property
+    def perceptual_hashes(self) -> np.ndarray:
+        return np.array([perceptual_hash(image) for image in self.pixels], np.uint64).reshape(-1, 2)
 
     def split(self, name: str) -> "PackedImages":
         assert name in self.splits

@@ -77,7 +77,8 @@ def train(
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
     Args:
-        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
         labels: A table of files and labels, or a pattern of the file names such as `{label}.{n}.jpg`, if the labels are
             not the names of folders; `folders` if they are, and a table beside them says otherwise.
         arch: A network, or the name of a preset. Default: that of `init` or of the resumed run, else `paper`.
@@ -194,7 +195,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     from alexnet.training.advice import few_images_finding
     from alexnet.training.build import build
     from alexnet.training.progress_bar import TrainingBar
-    from alexnet.training.request import describe, make_spec, network_option, require_init_fits, require_outside
+    from alexnet.training.request import describe, make_spec, require_init_fits, require_outside
     from alexnet.training.resume import require_usable, resumable
 
     require_outside(request.out, request.data)
@@ -208,22 +209,22 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
 
     def open_packed(side: int) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
-            request.data, side, note=say if progress else _silent, notes="long", progress=progress,
-            labels=request.labels))
+            request.data, side, note=say if progress else _silent, notes="long", division=not fold,
+            progress=progress, labels=request.labels))
         if not fold:
             return packed
         divided = folded(packed, *fold)
         if progress:
-            say(divided.describe())
+            say(f"note: {divided.division}")
         return divided
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)
-    advice = few_images_finding(spec, network_option(request)) if saved is None else None
+    advice = few_images_finding(spec, request.data, request.labels) if saved is None else None
     trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
                     advice=[advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
-    return trainer, bar, [*assumed, *describe(trainer, request, resumed=saved is not None)]
+    return trainer, bar, [*assumed, *describe(trainer, request, saved[1] if saved else None)]
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
@@ -265,7 +266,8 @@ def evaluate(
 
     Args:
         models: A checkpoint, a run folder, a loaded model, or several of them, whose outputs are averaged (§6).
-        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
         labels: As for `train`.
         views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
         split: Default: `val`, or all images of data without a validation split of its own. `train` includes the
@@ -313,8 +315,8 @@ def evaluate_models(
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
     with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
         with group.error_barrier():
-            require(not collect or group.size == 1, "the predictions of each image are collected in one process only",
-                    "run the command without torchrun")
+            require(not collect or group.size == 1, "the results of each class and image (--per-class, --csv, --html) "
+                    "are computed in one process", "run the command without torchrun")
             loaded, evaluation_set = group.local_rank0_first(open_all)
         collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
@@ -362,8 +364,8 @@ def open_evaluation_set(
     from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import evaluation_images
 
-    packed = open_data(data, models[0].preprocess.spec.side, note=note, progress=note is not _silent, labels=labels,
-                       check_classes=partial(map_labels, models[0]))
+    packed = open_data(data, models[0].preprocess.spec.side, note=note, division=split is not None,
+                       progress=note is not _silent, labels=labels, check_classes=partial(map_labels, models[0]))
     label_map = map_labels(models[0], packed.classes)
     for line in dict.fromkeys(line for model in models for line in model.notes):
         note(f"note: {line}")
@@ -375,22 +377,28 @@ def open_evaluation_set(
 
 
 def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", progress: bool = True,
-    labels: str | Path | None = None,
+    data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", division: bool = True,
+    progress: bool = True, labels: str | Path | None = None,
     check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
+
+    `notes` and `division` are as for `open_or_pack`.
 
     Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
     """
     from alexnet._runtime.native import set_sigbus_message
     from alexnet.data.open import open_or_stream
     from alexnet.data.quarantine import left_out_note
+    from alexnet.data.remarks import remark_findings
 
     packed = open_or_stream(
-        str(data), side, say=note, notes=notes, progress=progress, labels=labels, check_classes=check_classes)
+        str(data), side, say=note, notes=notes, division=division, progress=progress, labels=labels,
+        check_classes=check_classes)
     if left_out := left_out_note(packed.path, packed.quarantined):
         note(f"note: {left_out}")
+    for finding in remark_findings(packed.remarks):
+        note(f"note: {finding}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed

@@ -6,9 +6,12 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from alexnet.cli.render_metrics import paired_test_text
+from alexnet.cli.render_metrics import comparison_table, paired_test_text
 from alexnet.inference.comparison import paired_tests
+from alexnet.inference.metrics import Errors
+from alexnet.reproduce.run_settings import DifferingSetting
 from command_line import SMALL, alexnet
 from sample_images import draw
 
@@ -54,6 +57,22 @@ def test_compare_says_in_words_what_the_test_says(run, other, class_folders, tmp
     assert f"{run} and {copy} are right about the same images." in printed
     assert "measured: all 44 images, none of these files seen in training" in printed
     assert "usually finds only" not in printed  # a difference is shown, or there is none
+
+
+def test_of_many_differing_settings_the_first_of_each_kind_are_shown_and_all_on_demand(monkeypatch, capsys):
+    """Two networks of 47 and recipes of 15 differing settings, of which eight each are shown, at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    settings = [*(DifferingSetting(f"arch.{number}", ("x" * 90, None)) for number in range(47)),
+                *(DifferingSetting(f"recipe.{number}", (number, 0.5)) for number in range(15)),
+                DifferingSetting("seed", (0, 1)), DifferingSetting("data.side", (64, 32))]
+    for all_settings, rows in ((False, 8 + 8 + 2), (True, 64)):
+        Console().print(comparison_table(["runs/one", "runs/other"], settings, [Errors(6, 6.0, 3, 0)] * 2, [], 3,
+                                         all_settings))
+        printed = capsys.readouterr().out
+        assert sum(line.startswith(("arch.", "recipe.", "seed", "data.")) for line in printed.splitlines()) == rows
+        assert ("Not shown: 46 settings more" in " ".join(printed.split())) == (not all_settings)
+        assert ("and 39 more" in printed, "and 7 more" in printed) == (not all_settings, not all_settings)
+        assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_a_checkpoint_is_not_compared_with_itself(run, class_folders, capsys):

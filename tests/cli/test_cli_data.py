@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet.models.formats.open_weights import runs_of_series
 from command_line import SMALL, alexnet
@@ -27,6 +28,29 @@ def test_verify_names_the_shard_with_a_flipped_bit(class_folders, tmp_path, caps
     shard.write_bytes(content)
     assert alexnet("verify", tmp_path / "packed") == 2
     assert "train-00000.npy is damaged: its checksum does not match" in capsys.readouterr().err
+
+
+def test_verify_names_what_the_pack_has_left_out_and_what_should_be_known(class_folders, tmp_path, capsys):
+    photos = shutil.copytree(class_folders, tmp_path / "photos")
+    (photos / "train/ash/broken.jpg").write_bytes(b"\xff\xd8 no image")
+    frames = [Image.new("RGB", (40, 40), (50 * number, 0, 0)) for number in range(3)]
+    frames[0].save(photos / "train/ash/moving.gif", save_all=True, append_images=frames[1:])
+    further = ("note: 1 file holds several images or pages, and the first one alone is used, such as "
+               "train/ash/moving.gif; to use the others, save each as a file of its own")
+    alexnet("pack", photos, tmp_path / "packed")
+    assert further in capsys.readouterr().err
+    assert alexnet("verify", tmp_path / "packed") == 0
+    printed = capsys.readouterr()
+    assert printed.out.endswith("files have the right checksum\n")
+    assert "note: 1 image could not be decoded and is left out, such as train/ash/broken.jpg" in printed.err
+    assert further in printed.err
+    assert alexnet("train", tmp_path / "packed", *SMALL, "--epochs", 1, "--out", tmp_path / "run") == 0
+    assert further in capsys.readouterr().err
+    events = map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
+    (logged,) = [event["problem"] for event in events if event.get("kind") == "further_images"]
+    assert logged in further
+    assert alexnet("check", photos) == 0
+    assert "1 file holds several images or pages" in " ".join(capsys.readouterr().out.split())
 
 
 def test_check_shows_classes_splits_and_counts(class_folders, tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from command_line import alexnet
 
@@ -74,6 +75,17 @@ def test_predict_names_a_broken_image_and_goes_on(run, class_folders, tmp_path, 
     printed = capsys.readouterr()
     assert "broken.png" in printed.err
     assert len(json.loads(printed.out)) == 1
+
+
+def test_predict_names_what_should_be_known_of_images(run, class_folders, tmp_path, capsys):
+    frames = [Image.new("RGB", (40, 40), (50 * number, 0, 0)) for number in range(3)]
+    for name in ("one.gif", "two.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "three.png")
+    assert alexnet("predict", run, tmp_path, "--json") == 0
+    assert capsys.readouterr().err == (
+        f"note: 2 files hold several images or pages, and the first one alone is used, such as {tmp_path}/one.gif; "
+        "to use the others, save each as a file of its own\n")
 
 
 def test_predict_runs_images_in_batches(run, class_folders, capsys, monkeypatch):

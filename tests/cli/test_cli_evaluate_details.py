@@ -3,13 +3,16 @@
 import csv
 import json
 import math
+import re
 import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn import metrics as sklearn_metrics
 
-from alexnet.cli.render_metrics import errors_text
+from alexnet.cli.render_metrics import errors_text, per_class_table
+from alexnet.inference.class_metrics import per_class_metrics
 from alexnet.inference.metrics import Errors
 from alexnet.inference.validation import predict_validation
 from alexnet.models import checkpoint
@@ -141,3 +144,16 @@ def test_top_5_is_printed_for_more_than_five_classes_only():
     assert "top-5 error" in errors_text(errors, views=1, networks=1, classes=6)
     assert "top-5 error" not in errors_text(errors, views=1, networks=1, classes=5)
     assert errors_text(errors, views=10, networks=1, classes=5).startswith("100 images, 10 views, 1 network, loss 0.5")
+
+
+def test_the_table_of_classes_fits_80_columns(monkeypatch, capsys):
+    """With the longest entries: 100.0% in every column."""
+    monkeypatch.setenv("COLUMNS", "80")
+    labels = np.repeat([0, 1], 50)
+    metrics = per_class_metrics(labels, np.eye(2, dtype=np.float32)[labels], ("Labrador retriever", "cat"))
+    Console().print(per_class_table(metrics))
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"100\.0% \(\d\d-100\)", printed)) == 6
+    assert printed.count("1.000") == 3, "no AUC is cut off"
+    assert "Labrador" in printed
+    assert max(map(len, printed.splitlines())) <= 80

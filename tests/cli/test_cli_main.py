@@ -57,6 +57,13 @@ def test_help_lists_every_command_in_under_a_second():
     (["train", "PHOTOS", "--epochs", "many"], "many"),
     (["train", "PHOTOS", "--epochs", "0"], "epochs 0 must be at least 1"),
     (["train", "PHOTOS", "--arch", "small", "--freeze", "conv"], "--freeze conv without --init"),
+    *(([*words, "https://host.invalid/w.pth", *more], "https://host.invalid/w.pth is a URL, and checkpoints must be "
+       "files or folders on this machine; download it (curl -LO https://host.invalid/w.pth), and name the file")
+      for words, more in ((["predict"], ["PHOTOS"]), (["evaluate"], ["PHOTOS"]), (["calibrate"], ["PHOTOS"]),
+                          (["train", "PHOTOS", "--init"], []), (["export"], ["out.onnx"]))),
+    (["import", "https://host.invalid/w.pth", "out"], "https://host.invalid/w.pth is a URL, and weights must be files"),
+    (["explain", "https://host.invalid/w.pth"], "https://host.invalid/w.pth is a URL, and networks must be files"),
+    (["report", "https://host.invalid/runs/a"], "https://host.invalid/runs/a is a URL, and runs must be files"),
     (["evaluate", "nowhere"], "at least one checkpoint and then the data"),
     (["evaluate", "nowhere", "PHOTOS"], "nowhere does not exist"),
     (["evaluate", "RUN", "RUN"], "is a run or a checkpoint, not images; name the data"),

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 import shutil
+import subprocess
 from dataclasses import fields
 
 import pytest
 
+from alexnet.architecture.presets import ARCHS, RECIPES
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.settings import field_meanings
 from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
@@ -97,9 +100,36 @@ def test_list_shows_every_setting_of_a_recipe_with_its_meaning(capsys):
     assert settings.keys() == {f"recipe.{field.name}" for field in fields(Recipe) if field.name != "name"}
     assert settings["recipe.learning_rate"] == {
         "path": "recipe.learning_rate", "value": 0.1, "default": 0.01, "meaning": "Initial learning rate (§5: 0.01)."}
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_list_groups_the_settings_of_a_recipe_and_fits_the_terminal(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert alexnet("list", "modern") == 0
     printed = capsys.readouterr().out
-    assert re.search(r"recipe\.learning_rate +0\.1 +0\.01 +Initial learning rate", printed)
+    assert printed.startswith("recipe modern: What has replaced the paper's training since: a linear schedule")
+    assert "  recipe.learning_rate = 0.1   (default: 0.01)\n      Initial learning rate (§5: 0.01).\n" in printed
+    changed, same, off = re.split("\nAs in the paper:|\nOff:", printed.partition("Other than the paper's:")[2])
+    assert ("recipe.nesterov = true" in changed, "recipe.momentum = 0.9" in same, "recipe.clip_norm = 0.0" in off) == (
+        True, True, True)
+    assert all(len(re.findall(rf"recipe\.{field.name} = ", printed)) == 1 for field in fields(Recipe) if
+               field.name not in ("name", "epochs")), "each is listed once"
+    assert max(map(len, printed.splitlines())) <= min(columns, 100)
+
+
+def test_list_says_what_each_network_and_recipe_is_and_which_to_take(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert alexnet("list") == 0
+    printed = capsys.readouterr().out
+    assert "Which one: small for images of 64 pixels or less" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    assert all(re.search(rf"^  {name} +[A-Z.pt]", printed, re.M) for name in [*ARCHS, *RECIPES])
+    assert alexnet("list", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["networks"]] == [*ARCHS]
+    assert [row["name"] for row in found["recipes"]] == [*RECIPES]
+    assert all(row["about"].endswith(".") for row in (*found["networks"], *found["recipes"]))
+    assert next(row for row in found["networks"] if row["name"] == "paper")["parameters"] == 60_965_224
 
 
 def test_list_shows_network_and_recipe_where_both_have_the_name(capsys):
@@ -136,6 +166,16 @@ def test_shell_completion_can_be_installed(capsys):
     from alexnet.cli.app import app
 
     script = app.generate_completion(shell="bash")
+    if shutil.which("bash"):
+        def completed(*words):
+            """What bash offers for the last word."""
+            asked = (f'{script}\nCOMP_WORDS=(alexnet {" ".join(map(shlex.quote, words))}) COMP_CWORD={len(words)}\n'
+                     '_alexnet\nprintf "%s\\n" "${COMPREPLY[@]}"')
+            return subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+
+        assert completed("ca") == ["calibrate"]
+        assert completed("train", "PHOTOS", "--batch") == ["--batch-size"]
+        assert set(completed("compare", "--all")) == {"--all-settings"}
     assert "lr-find" in script
     assert "--batch-size" in script
     assert shutil.which("bash") is None or "complete" in script

@@ -53,6 +53,20 @@ def test_file_names_that_are_not_utf_8_are_printed_as_their_bytes(run: Path, tmp
     assert shown[0]["image"] == str(path)
 
 
+def test_names_that_are_not_utf_8_stay_different_in_the_table_of_images(run: Path, tmp_path: Path):
+    for name in (b"caf\xe9", b"caf\xea", b"two  blanks"):
+        for label in ("ash", "birch"):
+            path = tmp_path / "data" / label / f"{os.fsdecode(name)}{label}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 20), (len(label) * 9, name[-1], 0)).save(path)
+    done = command("evaluate", run, tmp_path / "data", "--csv", tmp_path / "images.csv", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert rb"6 images; 4 names are not UTF-8, and have \x and two digits for each such byte, as in " in done.stderr
+    lines = (tmp_path / "images.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert sorted(line.partition(",")[0] for line in lines) == [
+        f"{label}/{name}{label}.png" for label in ("ash", "birch") for name in (r"caf\xe9", r"caf\xea", "two  blanks")]
+
+
 def test_a_class_folder_that_is_not_utf_8_is_read_as_latin_1(latin_1_folders: Path):
     dataset = open_folders(FolderTree(latin_1_folders))
     assert dataset.classes == ("café", "tea")

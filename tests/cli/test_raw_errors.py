@@ -44,7 +44,7 @@ def test_batch_normalization_of_one_image_is_refused(class_folders: Path, tmp_pa
 
 def test_a_diverging_learning_rate_is_answered_with_the_option(class_folders: Path, tmp_path: Path, capsys):
     said = refusal(capsys, "train", class_folders, *SMALL, "--lr", 1e6, "--epochs", 9, "--out", tmp_path / "run")
-    assert "lower the learning rate (--lr)" in said
+    assert "lower the learning rate (--lr; `alexnet lr-find` suggests one)" in said
 
 
 def test_python_gets_the_same_errors(run: Path, tmp_path: Path):

@@ -198,7 +198,7 @@ def test_transparent_gray_is_composited_over_white(kind: str):
 def test_transparent_palette_of_tiff_decodes():
     picture = Image.new("PA", (3, 3), (1, 128))
     picture.putpalette([255, 255, 255, 0, 0, 0])
-    assert (images._rgb(picture, b"") == 127).all()
+    assert (images._rgb(picture, b"", set()) == 127).all()
 
 
 def test_transparent_color_of_png_becomes_white():

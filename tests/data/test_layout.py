@@ -54,7 +54,9 @@ def test_a_fraction_of_each_class_is_held_out_if_there_is_no_split(tmp_path: Pat
     assert (per_class(dataset, "train"), per_class(dataset, "val")) == ([16] * 3, [4] * 3)
     assert not set(names(dataset, "train")) & set(names(dataset, "val"))
     assert dataset.held_out == 0.2
-    assert "holds out 20% of each class (12 images" in said(dataset)
+    assert dataset.division == ("there is no validation split: 20% of each class (12 images, chosen by name) is held "
+                                "out for validation")
+    assert dataset.all_notes == (*dataset.notes, dataset.division)
 
 
 def test_train_folder_alone_is_split_too(tmp_path: Path):
@@ -232,6 +234,13 @@ def test_wordnet_folders_get_readable_names(tmp_path: Path):
     dataset = open_dataset(tmp_path)
     assert dataset.classes == ("tench", "crane (n02012849)", "crane (n03126707)")
     assert dataset.wnids == ("n01440764", "n02012849", "n03126707")
+
+
+@pytest.mark.parametrize("place", ["", "photos/"])
+def test_a_list_of_names_that_is_not_utf_8_is_read_as_latin_1(tmp_path: Path, place: str):
+    root = plant(tmp_path / "photos", "n09999991/0.jpg", "n09999992/1.jpg")
+    (tmp_path / place / "synset_words.txt").write_bytes(b"n09999991 caf\xe9, bar\nn09999992 tea\n")
+    assert open_dataset(root).classes == ("caf\u00e9", "tea")
 
 
 def test_broken_image_is_named_when_it_is_read(tmp_path: Path):

@@ -60,6 +60,7 @@ CATS_AND_DOGS = {"cat": 2, "dog": 2}
     ("{train,val}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{Train,Test}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{TRAIN,TEST}/{cat,dog}/#.jpg", ["train", "val"]),
+    ("{train,Val}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{Training,Testing}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{training_set,test_set}/{cat,dog}/#.jpg", ["train", "val"]),
     ("{training_set/training_set,test_set/test_set}/{cat,dog}/#.jpg", ["train", "val"]),
@@ -267,13 +268,22 @@ def test_the_summary_counts_images_that_are_held_out_too():
     layout = layout_of("{cat,dog}/{1,2,3,4}.jpg", held_out=0.5)
     assert understood(layout) == {"train": {"cat": 2, "dog": 2}, "val": {"cat": 2, "dog": 2}}
     assert described(layout) == "DATA holds 2 classes (cat 4, dog 4); ignored: nothing"
-    assert layout.notes == ("there is no validation folder, so training holds out 50% of each class (4 images, chosen "
-                            "by name and seed 0)",)
+    assert (layout.held_out, layout.notes) == (0.5, ())
 
 
 def test_a_test_folder_that_serves_as_validation_set_is_said():
     assert layout_of("{train,test}/{cat,dog}/#.jpg").notes[0] == (
         "test/ is the validation set, as there is no other: training chooses the best epoch on it")
+
+
+def test_a_small_validation_folder_beside_a_large_test_folder_is_said():
+    """Kermany's chest X-rays have 5,216, 16 and 624 images."""
+    patterns = "train/{cat,dog}/#.jpg | val/{cat,dog}/1.jpg | test/{cat,dog}/#.jpg"
+    paths = [path for pattern in patterns.split(" | ") for path in files(pattern, 5)]
+    assert read_layout(Listing(*paths)).notes == (
+        "val/ has 2 images only, on which training chooses the best epoch, and test/ has 10: measure on these with "
+        "evaluate --split test, or move some of train/ to val/",)
+    assert layout_of("{train,val,test}/{cat,dog}/#.jpg").notes == ()
 
 
 def test_images_in_folders_inside_a_class_are_said():

@@ -26,6 +26,28 @@ CATS = "{cat,dog}/#.jpg"
     ("{cat,dog}/a#.jpg | dog/a#_mask.png", "DATA/dog holds 2 images with the name of another", "move them away"),
     ("{cat,dog}/a#_crop.png | {cat,dog}/a#_depthcrop.png", "DATA/cat holds 2 images with the name", "move them away"),
     ("{cat,dog}/{train,test}/a#.jpg | dog/train/a1_gt.png", "DATA/dog/train holds 1 image with the name", "move them"),
+    *((f"{{cat,dog}}/{image} | cat/{mask}", f"DATA/cat holds 2 images with the name of another image and a word such "
+       f"as mask or label, such as {mask.replace('#', '1')}", "move them away")
+      for image, mask in (("#.jpg", "mask_#.png"), ("image_#.jpg", "mask_#.png"), ("img_#.jpg", "seg_#.png"),
+                          ("IMG_#.jpg", "Mask_IMG_#.png"), ("#_rgb.png", "#_depth.png"), ("#.jpg", "gt-#.png"),
+                          ("00#.jpg", "00#_mask.png"), ("x_#.jpg", "x_mask_#.png"),
+                          ("x_image_#.jpg", "x_label_#.png"))),
+    ("{ds1,ds2}/train/{cat,dog}/#.jpg", "DATA/ds1/train is a training folder with cat/, dog/, so ds1/ is a data set of "
+     "its own and no class", "did you mean DATA/ds1?"),
+    ("ds1/train/{cat,dog}/#.jpg | ds2/Training Set/{fox,owl}/#.jpg", "so ds1/ is a data set of its own", "DATA/ds1?"),
+    ("bird/#.jpg | {ds1,ds2}/train/{cat,dog}/#.jpg", "so ds1/ is a data set of its own", "did you mean DATA/ds1?"),
+    *((f"{{healthy,rust,{name}}}/{name}#.jpg", f"DATA/{name} has the name of another form or a part of rust/",
+       "merge the two, sort them into train/rust/ and test/rust/, or move one away; if both are classes, add --labels")
+      for name in ("Rust_aug", "augmented_rust", "rust resized", "rust_test", "rust-val")),
+    ("{cat,dog}/#.jpg | cat/thumbs/#.jpg", "DATA/cat/thumbs holds 2 images and has the name of copies of the images "
+     "beside it, in the class folder cat/", "move it away; if these are other images, add --labels folders"),
+    ("{cat,dog}/{2019,2020}/#.jpg | cat/augmented/#.jpg", "DATA/cat/augmented holds 2 images and has the name", "move"),
+    ("{trainA,trainB,testA,testB}/#.jpg", "DATA/trainA holds 2 images and no class folders", "put the images of each"),
+    ("Set(Augmented)/Set(Augmented)/{train,valid}/{apple,corn}/#.jpg | test/test/apple#.jpg",
+     "DATA holds test/ beside Set(Augmented)/, and DATA/Set(Augmented)/Set(Augmented) is a data set of its own with "
+     "train/, valid/", "did you mean DATA/Set(Augmented)/Set(Augmented)?"),
+    ("set/colon/{aca,normal}/#.jpg | set/lung/{benign,scc}/n#.jpg", "it is not clear whether the classes in DATA are "
+     "colon/, lung/ or the folders in them, such as aca/, normal/", "put the class folders into one folder; if"),
     ("JPEGImages/2007_00003#.jpg | {SegmentationClass,SegmentationObject}/2007_00003#.png",
      "DATA/SegmentationClass holds no images of its own", "did you mean DATA/JPEGImages?"),
     ("{rgb,thermal}/{oak,ash,elm,fir,yew}.jpg", "rgb/ and thermal/ in the folder DATA hold files of the same names",
@@ -78,6 +100,14 @@ def test_the_option_reaches_the_checks(tmp_path):
     "{bottle,can}/#_label.jpg",
     "{cat,dog} (1)/#.jpg",  # no original beside them
     "{cat,dog}/train/#.jpg",
+    "{cat,dog}/train/{2019,2020}/#.jpg",
+    "AD/{p1,p2}/#.jpg | CN/{p3,p4}/#.jpg",  # patients
+    "AD/{left,top}/#.jpg | CN/{left,low}/#.jpg",  # parts of the body
+    "{wolf,grey wolf}/#.jpg",
+    "{toy,toy train}/#.jpg",
+    "{cat,dog}/resized/#.jpg",
+    "{cat,dog}/{seg_1,label_2,image_9}.jpg",
+    "{cat,dog}/{image_#,mask}.jpg",
     "{cat,dog}/#.jpg | docs/readme.md",
     "{cat,dog}/#.jpg | annotations/#.xml",
     "{cat,dog}/#.jpg | fox/Thumbs.db",

@@ -91,7 +91,7 @@ try:
     sys.exit("the memory limit has no effect")
 except MemoryError:
     pass
-split = PackedSplit(folder, "raw", side, [ShardRecord("train-00000.npy", "labels.npy", "", "", images)], 1)
+split = PackedSplit(folder, "raw", side, [ShardRecord("train-00000.npy", "labels.npy", "", "", "", images)], 1)
 preprocess = Preprocess(InputSpec(256, 224), torch.zeros(1, 1, 3))
 seen = []
 for number, batch in enumerate(batches(split, 64, shuffle=(0, 0))):

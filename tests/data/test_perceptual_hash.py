@@ -1,13 +1,22 @@
-"""Perceptual hashes: copies that were saved again are near duplicates, other images are not; the search is exact."""
+"""Perceptual hashes: a typed value, invariance to saving again and mirroring, and images that have none."""
 
 import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from alexnet.data import images
-from alexnet.data.perceptual_hash import CORRELATION, DISTANCE, near_duplicate_groups, perceptual_hash
+from alexnet.data.packed import PackedDataset
+from alexnet.data.packing import pack
+from alexnet.data.perceptual_hash import (
+    DISTANCE,
+    distinct_perceptual_hashes,
+    is_blank,
+    mirrored,
+    perceptual_hash,
+)
+from alexnet.data.sources.detect import open_dataset
 
 
 def scene(seed: int, side: int = 96) -> Image.Image:
@@ -26,82 +35,95 @@ def saved(image: Image.Image, kind: str = "JPEG", **options: int) -> np.ndarray:
     return images.decode(file.getvalue(), "test")
 
 
-def groups(*pixels: np.ndarray) -> list[int]:
-    hashes, grays = zip(*map(perceptual_hash, pixels), strict=True)
-    return near_duplicate_groups(np.array(hashes, np.uint64), np.array(grays))[0].tolist()
+def distance(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.bitwise_count(one ^ other).sum())
+
+
+def test_the_hash_of_a_known_image():
+    """Black but for a white quarter, top left. Packs and checkpoints hold such values, so none may change.
+
+    The value was computed apart from the code, in floating point, by the definition in the module's docstring.
+    """
+    pixels_HWC = np.zeros((64, 64, 3), np.uint8)
+    pixels_HWC[:32, :32] = 255
+    assert [f"{word:016x}" for word in perceptual_hash(pixels_HWC).tolist()] == [
+        "92fdec99f2abb172", "9c23c7b9e62369f5"]
+
+
+@pytest.mark.parametrize("side", [32, 64, 224, 256])
+def test_the_bits_are_signs_of_products_with_the_dct(side: int):
+    """Computed again in floating point, with the whole image and SciPy's definition of the DCT."""
+    import random
+
+    pixels_HWC = images.square(np.asarray(scene(3)), side)
+    gray_HW = pixels_HWC @ np.array([0.299, 0.587, 0.114])
+    frequency, sample = np.mgrid[:13, :side]
+    basis = np.cos(np.pi * frequency * (2 * sample + 1) / (2 * side))
+    coefficients = basis @ gray_HW @ basis.T
+    places = sorted(np.ndindex(13, 13), key=lambda place: (place[0] ** 2 + place[1] ** 2, place))[1:]
+    generator, expected, unclear = random.Random(2012), [], []
+    for parity in (0, 1):
+        lowest = [place for place in places if place[1] % 2 == parity][:64]
+        weighted = np.array([coefficients[place] * np.hypot(*place) for place in lowest])
+        for _ in range(64):
+            product = weighted @ np.array([generator.random() - 0.5 for _ in lowest])
+            expected.append(product > 0)
+            unclear.append(abs(product) < 0.02 * np.linalg.norm(weighted))
+    found = np.unpackbits(perceptual_hash(pixels_HWC).view(np.uint8)).astype(bool)
+    assert sum(unclear) < 16
+    assert not ((found != np.array(expected)) & ~np.array(unclear)).any()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_an_image_saved_again_is_a_near_duplicate(seed):
+def test_an_image_saved_again_has_nearly_the_same_hash(seed: int):
     image = scene(seed)
-    copies = [saved(image, quality=20), saved(image.resize((64, 48))), saved(image.resize((256, 192))),
-              saved(image.convert("L")), saved(ImageEnhance.Contrast(image).enhance(0.8)), saved(image, "PNG")]
-    assert groups(saved(image, quality=95), *copies) == [0] * 7
+    original = perceptual_hash(saved(image, quality=95))
+    for copy in (saved(image, quality=20), saved(image.resize((64, 48))), saved(image.resize((256, 192))),
+                 saved(image.convert("L")), saved(ImageEnhance.Contrast(image).enhance(0.8)), saved(image, "PNG")):
+        assert distance(perceptual_hash(copy), original) <= DISTANCE
 
 
-def test_different_images_are_no_near_duplicates():
-    assert groups(*(saved(scene(seed)) for seed in range(40))) == list(range(40))
+def test_the_hash_of_a_mirrored_image_is_known_without_its_pixels():
+    for seed, side in ((0, 64), (1, 128), (2, 256)):
+        square = images.square(np.asarray(scene(seed)), side)
+        np.testing.assert_array_equal(perceptual_hash(square[:, ::-1]), mirrored(perceptual_hash(square)))
+    image = scene(0)
+    copy = perceptual_hash(images.square(saved(ImageOps.mirror(image), quality=50), 64))
+    original = perceptual_hash(images.square(np.asarray(image), 64))
+    assert distance(copy, original) > 40
+    assert distance(copy, mirrored(original)) <= DISTANCE
 
 
-def test_equal_hashes_are_not_enough_if_the_thumbnails_differ():
-    rng = np.random.default_rng(0)
-    grays = rng.integers(0, 256, (2, 16, 16), np.uint8)
-    equal = np.array([7, 7], np.uint64)
-    assert near_duplicate_groups(equal, grays)[0].tolist() == [0, 1]
-    assert near_duplicate_groups(equal, grays[[0, 0]])[0].tolist() == [0, 0]
+def test_different_images_have_hashes_that_differ_in_many_bits():
+    hashes = [perceptual_hash(np.asarray(scene(seed))) for seed in range(60)]
+    assert min(distance(one, other) for number, one in enumerate(hashes) for other in hashes[:number]) > 20
 
 
-def test_blank_images_have_no_hash_and_are_not_compared():
-    white = np.full((40, 40, 3), 255, np.uint8)
-    assert perceptual_hash(white)[0] == 0
-    assert groups(white, white, saved(scene(0))) == [0, 1, 2]
+def test_images_of_one_color_have_no_hash():
+    for color in (0, 128, 255):
+        assert is_blank(perceptual_hash(np.full((40, 50, 3), color, np.uint8))[None]).tolist() == [True]
+    faint = np.full((64, 64, 3), 128, np.uint8)
+    faint[:, 32:] += 2  # a standard deviation of 1 gray level
+    assert perceptual_hash(faint).tolist() == [0, 0]
+    faint[:, 32:] += 8
+    assert not is_blank(perceptual_hash(faint)[None]).any()
 
 
-def by_brute_force(hashes: np.ndarray, grays: np.ndarray) -> list[int]:
-    """The lowest index that is connected with each image, by comparing all pairs with numpy.corrcoef."""
-    lowest = list(range(len(hashes)))
-    flat = grays.reshape(len(grays), -1).astype(float)
-    pairs = [(one, other) for one in range(len(hashes)) for other in range(one)
-             if hashes[one] and hashes[other] and bin(int(hashes[one]) ^ int(hashes[other])).count("1") <= DISTANCE
-             and np.corrcoef(flat[one], flat[other])[0, 1] >= CORRELATION]
-    while True:
-        before = list(lowest)
-        for one, other in pairs:
-            lowest[one] = lowest[other] = min(lowest[one], lowest[other])
-        if lowest == before:
-            return lowest
+def test_distinct_hashes_are_sorted_pairs_without_blank_ones():
+    given = np.array([[2, 1], [0, 0], [1, 2**64 - 1], [2, 1]], np.uint64), np.array([[1, 5]], np.uint64)
+    assert distinct_perceptual_hashes(*given).tolist() == [[1, 5], [1, 2**64 - 1], [2, 1]]
+    assert distinct_perceptual_hashes().shape == (0, 2)
 
 
-def test_the_search_by_bands_finds_what_comparing_all_pairs_finds():
-    rng = np.random.default_rng(1)
-    originals = rng.integers(1, 2**63, 60, np.uint64)
-    copies = originals[rng.integers(0, 60, 200)]
-    for _ in range(8):  # 0 to 8 bits flipped, on both sides of the limit
-        copies ^= np.where(rng.random(200) < 0.6, np.uint64(1) << rng.integers(0, 64, 200, np.uint64), np.uint64(0))
-    hashes = np.concatenate([originals, copies, np.zeros(5, np.uint64)])
-    grays = np.repeat(rng.integers(0, 256, (1, 16, 16), np.uint8), len(hashes), 0)
-    grays[::4] = rng.integers(0, 256, grays[::4].shape, np.uint8)
-    found, complete = near_duplicate_groups(hashes, grays)
-    expected = by_brute_force(hashes, grays)
-    assert complete
-    assert found.tolist() == expected
-    assert 60 < len(set(expected)) < 200  # some are joined and some are not
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_a_pack_holds_the_hash_of_every_stored_image(class_folders, tmp_path, codec):
+    packed = pack(open_dataset(class_folders), tmp_path / "data", side=32, codec=codec, shard_images=50)
+    for name in ("train", "val"):
+        split = packed.split(name)
+        expected = [perceptual_hash(pixels_HWC) for pixels_HWC in split.read(np.arange(len(split)))]
+        np.testing.assert_array_equal(split.perceptual_hashes, expected)
 
 
-def test_the_search_is_bounded_where_all_images_look_alike(monkeypatch):
-    monkeypatch.setattr("alexnet.data.perceptual_hash.WINDOW", 4)
-    rng = np.random.default_rng(2)
-    found, complete = near_duplicate_groups(np.full(100, 7, np.uint64), rng.integers(0, 256, (100, 16, 16), np.uint8))
-    assert not complete
-    assert found.tolist() == list(range(100))
-
-
-def test_planted_copies_are_found_among_100_000_images():
-    rng = np.random.default_rng(3)
-    hashes = rng.integers(1, 2**63, 100_000, np.uint64)
-    originals, copies = np.arange(50), np.arange(99_950, 100_000)
-    hashes[copies] = hashes[originals] ^ np.uint64(0b111111)  # six bits in one band
-    found, complete = near_duplicate_groups(hashes, np.ones((100_000, 1, 1), np.uint8) * np.eye(16, dtype=np.uint8))
-    assert complete
-    np.testing.assert_array_equal(np.flatnonzero(found != np.arange(100_000)), copies)
-    np.testing.assert_array_equal(found[copies], originals)
+def test_a_subset_has_the_hashes_of_its_images(packed: PackedDataset):
+    split = packed.split("train")
+    np.testing.assert_array_equal(split.subset(np.array([3, 50])).perceptual_hashes, split.perceptual_hashes[[3, 50]])

@@ -29,6 +29,7 @@ from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.remote import FETCHERS, LANES, StreamedSplit, open_stream
 from alexnet.data.sources.detect import open_dataset
+from alexnet.errors import UserError
 from alexnet.models import checkpoint
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
@@ -392,6 +393,15 @@ def test_a_file_whose_checksum_never_matches_is_named(server: Server):
 def test_other_schemes_are_not_streamed(address: str):
     with pytest.raises(ValueError, match=r"only http://, https://, s3://, gs:// and file:// can be streamed"):
         open_stream(address)
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "train.PARQUET", "cat.jpg", "photos.zip?download=1"])
+def test_an_archive_at_a_url_is_refused_before_the_network_is_asked(name: str):
+    url = f"https://host.invalid/{name}"
+    with pytest.raises(UserError) as refusal:
+        open_stream(url)
+    assert refusal.value.problem.startswith(f"{url} is one file, and only a folder that `alexnet pack")
+    assert refusal.value.remedy == f"download it (curl -LO {url}), and name the file"
 
 
 def test_a_file_url_needs_an_absolute_path_on_this_machine(folder: PackedDataset, tmp_path: Path):

@@ -38,14 +38,18 @@ def test_what_is_not_used_is_in_the_json(tmp_path: Path):
 
 def test_one_line_says_what_a_command_reads(tmp_path: Path):
     folder = trees(tmp_path / "images", count=10)
-    assert brief_note(open_dataset(folder), "images") == "images: 30 images of 3 classes; training holds out 3"
+    assert brief_note(open_dataset(folder), "images") == (
+        "images: 30 images of 3 classes; no validation split of its own: 27 are train, 3 val")
+    assert brief_note(open_dataset(folder), "images", division=False) == "images: 30 images of 3 classes"
     (folder / "ash" / "Thumbs.db").touch()
     (folder / "README.txt").touch()
     dataset = open_dataset(folder)
     assert brief_note(dataset, "images") == (
-        "images: 30 images of 3 classes; training holds out 3; ignored: README.txt, ash/Thumbs.db")
+        "images: 30 images of 3 classes; no validation split of its own: 27 are train, 3 val; ignored: README.txt, "
+        "ash/Thumbs.db")
     packed = pack(dataset, tmp_path / "packed", side=8)
-    assert brief_note(packed, "packed") == "packed: 30 images of 3 classes; training holds out 3"
+    assert brief_note(packed, "packed") == (
+        "packed: 30 images of 3 classes; no validation split of its own: 27 are train, 3 val")
 
 
 def test_the_line_counts_the_notes_that_it_leaves_out(tmp_path: Path):

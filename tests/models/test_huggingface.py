@@ -37,7 +37,8 @@ def test_checkpoint_to_hub_and_back_is_bit_equal(name, tmp_path):
     before = replace(
         saved_as(name, "conv.width=16"), recipe=recipe("modern"), errors=Errors(44, 20.0, 11, 1).to_json(),
         provenance={"source": "torchvision", "file": "x.pth", "sha256": "ab"}, training={"step": 9},
-        seen=SeenImages.of(np.array([2**63, 3], np.uint64), np.array([5], np.uint64)))
+        seen=SeenImages.of(
+            np.array([2**63, 3], np.uint64), np.array([5], np.uint64), np.array([[7, 2**63]], np.uint64)))
     checkpoint.save(before, tmp_path / "run")
     assert command("export", tmp_path / "run", tmp_path / "hub" / "model") == 0
     after = read_huggingface(tmp_path / "hub" / "model")

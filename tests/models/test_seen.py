@@ -16,38 +16,47 @@ def array(*hashes: int) -> np.ndarray:
     return np.array(hashes, np.uint64)
 
 
+def pairs(*hashes: tuple[int, int]) -> np.ndarray:
+    return np.array(hashes, np.uint64).reshape(-1, 2)
+
+
 def test_a_run_records_the_images_that_it_trained_on_and_for_best_those_that_chose_it(
     trained: Path, packed: PackedDataset,
 ):
     for name in ("best", "last"):
         seen = checkpoint.load(trained / name).seen
         assert seen.trained.tolist() == sorted(packed.split("train").content_hashes.tolist())
+        assert seen.trained_perceptual.tolist() == sorted(packed.split("train").perceptual_hashes.tolist())
         chosen_on = sorted(packed.split("val").content_hashes.tolist()) if name == "best" else []
         assert seen.selected_on.tolist() == chosen_on
         assert seen.unknown == ()
 
 
 def test_images_of_the_initial_weights_count_too():
-    first = SeenImages.of(array(5, 3, 3), array(9))
-    second = SeenImages.of(array(2**64 - 1, 3), array(8), first)
+    first = SeenImages.of(array(5, 3, 3), array(9), pairs((2, 1), (0, 0)))
+    second = SeenImages.of(array(2**64 - 1, 3), array(8), pairs((2, 1), (1, 2**64 - 1)), first)
     assert second.trained.tolist() == [3, 5, 2**64 - 1]
     assert second.selected_on.tolist() == [8, 9]
-    third = SeenImages.of(array(1), array(2), SeenImages.not_recorded("torchvision's weights"))
+    assert second.trained_perceptual.tolist() == [[1, 2**64 - 1], [2, 1]]
+    third = SeenImages.of(array(1), array(2), pairs(), SeenImages.not_recorded("torchvision's weights"))
     assert (third.trained.tolist(), third.unknown) == ([1], ("torchvision's weights",))
 
 
 def test_text_holds_everything():
-    seen = SeenImages.of(array(2**64 - 1, 0, 77), array(5), SeenImages.not_recorded("Caffe's weights"))
+    seen = SeenImages.of(array(2**64 - 1, 0, 77), array(5), pairs((7, 8), (3, 2**64 - 1)),
+                         SeenImages.not_recorded("Caffe's weights"))
     again = SeenImages.from_text(seen.to_text())
     assert again.trained.tolist() == [0, 77, 2**64 - 1]
     assert again.selected_on.tolist() == [5]
+    assert again.trained_perceptual.tolist() == [[3, 2**64 - 1], [7, 8]]
     assert again.unknown == ("Caffe's weights",)
     assert seen.to_text().isascii()
     assert "\n" not in seen.to_text()
     assert SeenImages.from_text(SeenImages().to_text()).trained.tolist() == []
 
 
-@pytest.mark.parametrize("text", ["", "f00d", "seen1", "seen1 AAAA AAAA AAAA", "seen1 * * *", "seen2   "])
+@pytest.mark.parametrize("text", ["", "f00d", "seen2", "seen2 AAAA AAAA AAAA AAAA", "seen2 * * * *",
+                                  "seen1   ", "seen2   AAAAAAAAAAA= "])
 def test_damaged_text_is_refused(text: str):
     with pytest.raises(UserError, match="the record of the training images is damaged"):
         SeenImages.from_text(text)
@@ -68,11 +77,14 @@ def test_the_hashes_are_written_once_and_again_if_they_are_damaged(trained: Path
 
 
 def test_tensors_hold_the_hashes_and_those_of_a_foreign_file_are_sorted():
-    seen = SeenImages.of(array(2**64 - 1, 0), array(5))
+    seen = SeenImages.of(array(2**64 - 1, 0), array(5), pairs((1, 2**64 - 1)))
     again = SeenImages.from_tensors(seen.to_tensors(), ("these weights",))
     assert (again.trained.tolist(), again.selected_on.tolist()) == ([0, 2**64 - 1], [5])
+    assert again.trained_perceptual.tolist() == [[1, 2**64 - 1]]
     assert again.unknown == ("these weights",)
-    foreign = {"trained": torch.tensor([[7, -1], [7, 3]]), "selected_on": torch.tensor(2)}
+    foreign = {"trained": torch.tensor([[7, -1], [7, 3]]), "selected_on": torch.tensor(2),
+               "trained_perceptual": torch.tensor([[2, 1], [2, 1]])}
     assert SeenImages.from_tensors(foreign, ()).trained.tolist() == [3, 7, 2**64 - 1]
+    assert SeenImages.from_tensors(foreign, ()).trained_perceptual.tolist() == [[2, 1]]
     with pytest.raises(KeyError):
         SeenImages.from_tensors({"trained": torch.tensor([1])}, ())

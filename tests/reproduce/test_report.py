@@ -271,14 +271,14 @@ def test_the_headline_and_the_mistakes_are_of_the_same_images(packed_images: Pac
     save(replace(saved, seen=SeenImages(trained=copies_N, selected_on=np.sort(packed_images.content_hashes))),
          tmp_path / "best")
     config = json.loads((tmp_path / "config.json").read_text())
-    config["data"]["images"] = {"train": 300, "val": 30}
+    config["data"] |= {"images": {"train": 300, "val": 30}, "validation_copies": 2}
     (tmp_path / "config.json").write_text(json.dumps(config))
     text = words(write_report(tmp_path, packed_images).read_text(encoding="utf-8"))
     right, images = re.search(r"classifies (\d+) of (\d+) validation images", text).groups()
     wrong, mistaken = re.search(r"(\d+) of (\d+) images are misclassified", text).groups()
     assert images == mistaken == "28"
     assert int(right) + int(wrong) == 28
-    assert "2 of the 30 validation images are copies of training images: they are not measured." in text
+    assert "2 of the 30 validation images are copies of training images: the copies are not measured." in text
     assert f"top-1 error {int(wrong) / 28:.1%}" in text
 
 

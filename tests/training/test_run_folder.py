@@ -6,8 +6,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from alexnet.architecture.presets import arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import UserError
 from alexnet.inference.metrics import Errors
@@ -15,6 +17,7 @@ from alexnet.interpret.health import result_findings, useless_remedy
 from alexnet.models import checkpoint
 from alexnet.training.advice import epochs_finding, few_images_finding
 from alexnet.training.build import build
+from alexnet.training.monitor import Monitor
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, State
 from command_line import SMALL, alexnet
@@ -112,6 +115,28 @@ def test_more_epochs_are_reported_where_they_change_the_learning_rate(schedule, 
     assert found is None or f"the learning rate changes {rates} after 4 epochs" in found.problem
 
 
+def test_a_run_of_one_epoch_that_is_given_more_records_that_its_best_epoch_is_chosen(packed, tiny, tmp_path):
+    """The first epoch stays the best one: at a rate of 1e-30 no weight changes, so no later epoch has a lower loss."""
+    spec = RunSpec(packed, tiny, replace(QUICK, epochs=1, learning_rate=1e-30, schedule="constant"), tmp_path / "run")
+    build(spec).fit()
+    first = checkpoint.load(spec.out / "best")
+    assert len(first.seen.selected_on) == 0, "the only epoch is not chosen"
+    build(replace(spec, recipe=replace(spec.recipe, epochs=2), resume=True)).fit()
+    best = checkpoint.load(spec.out / "best")
+    assert best.training["epoch"] == 1
+    assert set(best.seen.selected_on) == set(packed.split("val").content_hashes)
+    assert best.describe() == first.describe(), "the weights are the same"
+
+
+def test_a_short_run_that_explodes_says_so_at_the_end():
+    """The monitor looks every 200 steps; after 5, ln 4 = 1.386 and a mean of the last three losses of 100."""
+    monitor = Monitor(replace(arch("small"), classes=4))
+    assert not any(monitor.loss_findings(step, loss) for step, loss in enumerate((1.4, 2.0, 60.0, 140.0, 100.0), 1))
+    (found,) = monitor.result_findings(0.75, Errors(44, 44 * 69.0, 33, 0), np.repeat(range(4), 11))
+    assert (found.kind, found.problem) == ("exploding", "the loss is 100, far above ln(4) = 1.386, and is exploding")
+    assert "--lr" in found.remedy
+
+
 @pytest.mark.slow
 def test_a_stretched_schedule_is_printed_logged_once_and_the_commands_are_all_in_the_report(
         class_folders, tmp_path, monkeypatch, capsys):
@@ -191,19 +216,20 @@ def test_of_epochs_with_the_same_error_the_one_with_the_lower_loss_is_the_best()
 def test_the_remedy_names_nothing_that_the_run_did_already():
     assert useless_remedy("paper", False, False) == (
         "try another learning rate (--lr; `alexnet lr-find` suggests one), more epochs, a smaller network such as "
-        "--arch small or trained weights to start from (--init)")
+        "--arch small or trained weights to start from (--init); if nothing helps, check that the labels are right")
     assert useless_remedy("small", True, False) == (
-        "try another learning rate (--lr; `alexnet lr-find` suggests one) or more epochs")
+        "try another learning rate (--lr; `alexnet lr-find` suggests one) or more epochs; if nothing helps, check "
+        "that the labels are right")
     assert useless_remedy("paper", True, True) == (
         "fine-tune the other layers too (leave out --head), or start from other weights")
 
 
 def test_pretrained_weights_are_recommended_on_few_images_only(packed, tiny, tmp_path, trained):
     spec = RunSpec(packed, tiny, QUICK, tmp_path / "run")
-    found = few_images_finding(spec)
+    found = few_images_finding(spec, "my photos", "labels.csv")
     assert found is not None
+    assert found.kind == "few_images_in_all", "few_images is the kind of a single class"
     assert "120 training images (30 a class on average, 30 in the smallest) are few" in found.problem
-    assert found.remedy.startswith("add --init torchvision, which")
-    named = few_images_finding(spec, "--arch small")
-    assert named.remedy.startswith("in place of --arch small, give --init torchvision, which")
-    assert few_images_finding(replace(spec, init=checkpoint.load(trained))) is None
+    assert found.remedy.startswith(
+        "`alexnet train 'my photos' --labels labels.csv --init torchvision --head` downloads weights")
+    assert few_images_finding(replace(spec, init=checkpoint.load(trained)), "photos") is None

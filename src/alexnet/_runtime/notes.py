@@ -17,6 +17,11 @@ def is_launched() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
+def launcher() -> list[str]:
+    """The words before `alexnet` that start as many processes on one machine; none for a single process."""
+    return ["torchrun", "--nproc-per-node", os.environ["WORLD_SIZE"], "-m"] if is_launched() else []
+
+
 def is_rank0() -> bool:
     """Whether this process is the only one, or rank 0 of the processes that torchrun started."""
     return not is_launched() or os.environ.get("RANK", "0") == "0"

@@ -158,6 +158,35 @@ RECIPES = {recipe.name: recipe for recipe in (
            lighting=0.0, bias_lr_factor=2.0, decay_biases=False),
 )}
 
+ABOUT_ARCHS = {
+    "paper": "The paper's network as printed: two towers, LRN, 224 pixels (§3).",
+    "paper-conv6": "paper with the sixth convolution of §6.",
+    "code2012": "The network of the authors' 2012 code, behind the paper's Table 2.",
+    "caffe": "Caffe's bvlc_alexnet.",
+    "caffenet": "Caffe's bvlc_reference_caffenet: pooling before LRN.",
+    "torchvision": "torchvision's alexnet, the one-GPU network without LRN.",
+    "one-gpu": "The paper's widths in one tower.",
+    "paper-bn": "The paper's layout with batch normalization in place of LRN.",
+    "torchvision-bn": "torchvision's layout with batch normalization.",
+    "cifar": "The paper's four-layer network (Figure 1), for images of 32 pixels.",
+    "small": "Five convolutions with batch normalization, for images of 64 pixels or less: minutes on a CPU.",
+}
+"""What each network is, in a sentence for `alexnet list`."""
+
+ABOUT_RECIPES = {
+    "paper": "Training as in the paper (§5): the learning rate drops when the validation error stops falling.",
+    "code2012": "Training as the log of the authors' 2012 code shows it.",
+    "caffe": "Caffe's solver for bvlc_alexnet.",
+    "torchvision": "torchvision's reference training.",
+    "modern": "What has replaced the paper's training since: a linear schedule with warm-up, label smoothing and "
+              "random resized crops, for a low error in 30 epochs. For networks with batch normalization.",
+    "lars": "For batches of thousands of images (LARS), and networks with batch normalization.",
+    "finetune": "Continues trained weights at a low learning rate (--init).",
+    "head": "Trains the output layer alone on the features of trained weights (--init NAME --head).",
+    "cifar": "For the network cifar, after cuda-convnet's settings.",
+}
+"""What each recipe is, in a sentence for `alexnet list`."""
+
 
 def default_recipe(arch: Arch) -> Recipe:
     """The default recipe of a network: the recipe of its name, else `modern` with batch normalization, else `paper`."""

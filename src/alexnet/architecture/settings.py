@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.differences import SOURCES
 from alexnet.architecture.overrides import Json
-from alexnet.architecture.presets import ARCHS, RECIPES
+from alexnet.architecture.presets import ABOUT_ARCHS, ABOUT_RECIPES, ARCHS, RECIPES, default_recipe
 from alexnet.errors import UserError, did_you_mean
 
 
@@ -30,6 +31,16 @@ class Setting:
     """The field's default, in a recipe the paper's value; None for a field without one."""
     meaning: str
 
+    @property
+    def differs(self) -> bool:
+        """Whether the preset has another value than the default."""
+        return self.default is not None and self.value != self.default
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the value turns something off, such as a probability of 0."""
+        return self.value in (0, "", "off", [])  # 0 is False
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -38,9 +49,37 @@ class Preset:
     kind: str
     """"network" or "recipe"."""
     name: str
+    about: str
+    """What it is, in a sentence."""
     source: str
     """Where its numbers come from, in the short names of presets.py. The meaning of a setting may name another one."""
     settings: tuple[Setting, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PresetRow:
+    """A network or recipe in the list of all."""
+
+    name: str
+    about: str
+    """What it is, in a sentence."""
+    parameters: int = 0
+    """Of a network; the other fields too."""
+    input: int = 0
+    """Side of its input in pixels."""
+    recipe: str = ""
+    """Its default recipe."""
+
+
+def all_networks() -> list[PresetRow]:
+    """Every preset network."""
+    return [PresetRow(name, ABOUT_ARCHS[name], explain(network).parameters, network.input.crop,
+                      default_recipe(network).name) for name, network in ARCHS.items()]
+
+
+def all_recipes() -> list[PresetRow]:
+    """Every preset recipe."""
+    return [PresetRow(name, ABOUT_RECIPES[name]) for name in RECIPES]
 
 
 def presets_named(name: str) -> list[Preset]:
@@ -53,9 +92,11 @@ def presets_named(name: str) -> list[Preset]:
         raise UserError(f"there is no network or recipe {name!r}", did_you_mean(name, [*ARCHS, *RECIPES]))
     found = []
     if name in ARCHS:
-        found.append(Preset("network", name, _source(name, recipe=False), tuple(_settings("arch", ARCHS[name]))))
+        found.append(Preset("network", name, ABOUT_ARCHS[name], _source(name, recipe=False),
+                            tuple(_settings("arch", ARCHS[name]))))
     if name in RECIPES:
-        found.append(Preset("recipe", name, _source(name, recipe=True), tuple(_settings("recipe", RECIPES[name]))))
+        found.append(Preset("recipe", name, ABOUT_RECIPES[name], _source(name, recipe=True),
+                            tuple(_settings("recipe", RECIPES[name]))))
     return found
 
 

@@ -50,7 +50,8 @@ app = App(
 OPTIONS = Group("Options", sort_key=6)
 app["--help"].group = app["--version"].group = OPTIONS
 app.register_install_completion_command(
-    group=OPTIONS, help="Install completion of commands and options for the shell in use (bash, zsh or fish).")
+    group=OPTIONS, help="Install completion of commands and options for the shell in use (bash, zsh or fish), by a "
+    "line in its start-up file.")
 
 Int = Annotated[int, Parameter(converter=whole_number)]
 OptionalInt = Annotated[int | None, Parameter(converter=whole_number)]
@@ -58,16 +59,35 @@ OptionalInt = Annotated[int | None, Parameter(converter=whole_number)]
 
 Settings = Annotated[list[str] | None, Parameter(name="--set", help="Set one field of the network or recipe, such as "
                      "arch.activation=tanh or recipe.schedule=cosine. May be repeated.")]
+ArchName = Annotated[str | None, Parameter(help="Network; `alexnet list` shows all. Default: paper, or that of --init. "
+                     "For images of 64 pixels or less, or a first result within minutes: small. For 32 pixels: cifar.")]
+RecipeName = Annotated[str | None, Parameter(help="Recipe; `alexnet list` shows all. Default: the recipe that belongs "
+                       "to the network; with --init, finetune at a tenth of that recipe's learning rate.")]
+BatchSize = Annotated[int | None, Parameter(converter=whole_number, help="Images in a batch, over all processes "
+                      "together. Default: the recipe's.")]
+ConfigFile = Annotated[Path | None, Parameter(help="TOML file with the tables [arch] and [recipe]: `preset = 'small'` "
+                       "as --arch, other keys as --set. Options precede it.")]
+LikeRun = Annotated[Path | None, Parameter(help="Run whose network and recipe are taken, but not its weights. Change "
+                    "single fields with --set.")]
+Init = Annotated[str | None, Parameter(help="Checkpoint or run whose weights the network starts from, or torchvision, "
+                 "whose weights are downloaded. The classes may differ.")]
+Freeze = Annotated[str | None, Parameter(help="Layers that are not trained: conv for all convolutional layers, or "
+                   "names such as conv1,conv2.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
 Labels = Annotated[str | None, Parameter(help="Where the labels are, if they are not the names of folders: a table "
                    "(CSV, TSV or JSONL) with columns file_name and label, or a pattern of the file names such as "
                    "'{label}.{n}.jpg'. folders: the folders, although a table says otherwise, or they do not look like "
                    "classes.")]
+Split = Annotated[str | None, Parameter(help="Split to measure, such as train or val. Default: val, or all images of a "
+                  "folder without a validation split.")]
+ForwardSize = Annotated[int, Parameter(help="Images that go through the network at a time. It does not change the "
+                        "result.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N. auto: cuda if there is a GPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]
 Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "
                     "line, or a list or mapping in JSON. Default: the names that come with the weights.")]
+
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 AllocatorName = Literal["keep", "system"]
 
@@ -101,3 +121,12 @@ def check_output(out: Path, endings: Sequence[str] = ()) -> None:
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     require(folder.is_dir() and os.access(folder, os.W_OK),
             f"{out} cannot be written, as {folder} is not a folder that you may write to", "name another place")
+
+
+def class_names(classes: Path | None) -> tuple[str, ...] | None:
+    """The names in the file of --classes; None without one."""
+    if classes is None:
+        return None
+    from alexnet.data.class_names import read_class_names
+
+    return read_class_names(classes)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import configure
-from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe
+from alexnet.architecture.presets import ARCHS, arch
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.settings import presets_named
+from alexnet.architecture.settings import all_networks, all_recipes, presets_named
 from alexnet.architecture.spec import Arch
 from alexnet.cli.app import HTML_FILE, PAPER, Json, Settings, app, check_output
-from alexnet.cli.settings_table import settings_tables
+from alexnet.cli.settings_table import presets_text, settings_text
 from alexnet.errors import require
 
 
@@ -25,29 +27,16 @@ def list_(name: str | None = None, /, *, json_: Json = False) -> None:
     Args:
         name: A network or recipe, such as modern: show each setting with its value and meaning.
     """
-    from dataclasses import asdict
-
-    from alexnet.architecture.arithmetic import explain as calculate
-
     if name is not None:
         presets = presets_named(name)
-        if json_:
-            print(json.dumps([asdict(preset) for preset in presets], indent=2))
-        else:
-            from rich.console import Console
-
-            Console(highlight=False).print(settings_tables(presets))
+        print(json.dumps([asdict(preset) for preset in presets], indent=2) if json_ else settings_text(presets))
         return
-
-    rows = [{"name": name, "parameters": calculate(network).parameters, "input": network.input.crop,
-             "recipe": default_recipe(network).name} for name, network in ARCHS.items()]
+    networks, recipes = all_networks(), all_recipes()
     if json_:
-        print(json.dumps({"networks": rows, "recipes": list(RECIPES)}, indent=2))
-        return
-    for row in rows:
-        print(f"{row['name']:<16}{row['parameters']:>12,} parameters {row['input']:>5} pixels   recipe {row['recipe']}")
-    print(f"recipes: {', '.join(RECIPES)}")
-    print("every setting of one of them: alexnet list NAME")
+        rows = [{key: value for key, value in asdict(row).items() if value} for row in (*networks, *recipes)]
+        print(json.dumps({"networks": rows[: len(networks)], "recipes": rows[len(networks) :]}, indent=2))
+    else:
+        print(presets_text(networks, recipes))
 
 
 @app.command(group=PAPER, sort_key=1)
@@ -95,6 +84,7 @@ def explain(
 
 def _network(name: str) -> tuple[Arch, Recipe | None]:
     """A preset network, or that of a run, a checkpoint or a file of weights, with the recipe that trained it."""
+    require_no_url(name, "networks")
     if name in ARCHS or not Path(name).exists():
         return arch(name), None
     from alexnet.models.formats.open_weights import open_weights  # imports torch, which presets do without

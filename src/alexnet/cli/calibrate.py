@@ -8,14 +8,25 @@ from pathlib import Path
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, Labels, app, at_least_1
+from alexnet.cli.app import (
+    TRAIN_AND_EVALUATE,
+    Classes,
+    Device,
+    ForwardSize,
+    Json,
+    Labels,
+    Split,
+    app,
+    at_least_1,
+    class_names,
+)
 from alexnet.errors import require
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=5)
 def calibrate(
-    checkpoint: Path, data: str, /, *, labels: Labels = None, split: str | None = None, batch_size: int = 128,
-    device: Device = "auto", json_: Json = False,
+    checkpoint: Path, data: str, /, *, labels: Labels = None, split: Split = None, batch_size: ForwardSize = 128,
+    device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Calibrate the probabilities of a checkpoint: fit a temperature on images that it has not seen.
 
@@ -27,8 +38,6 @@ def calibrate(
         checkpoint: A checkpoint or a run folder, whose best checkpoint is calibrated.
         data: A folder or archive of images, a packed folder, or a name such as cifar10. Images that the network was
             trained on are left out, and a split that is trained on is refused.
-        split: Default: val, or all images of a folder without a validation split.
-        batch_size: Images that go through the network at a time. It does not change the result.
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
@@ -42,12 +51,14 @@ def calibrate(
     from alexnet.inference import calibration
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models import checkpoint as ckpt
+    from alexnet.models.formats.state_dict import rename_classes
 
     saved = ckpt.load(checkpoint, with_velocity=True)
     assert saved.path is not None
     require(saved.path.is_dir(), f"{saved.path.parent} is damaged, so no temperature can be stored in it",
             "name the run's other checkpoint")
-    model = model_from_checkpoint(replace(saved, calibration={}), choose_device(device))
+    named = rename_classes(saved, names) if (names := class_names(classes)) else saved
+    model = model_from_checkpoint(replace(named, calibration={}), choose_device(device))
     images = open_evaluation_set([model], data, split, labels=labels)
     require(not images.selection.includes_trained,
             f"the network was trained on {images.selection.trained_on:,} of these {images.selection.available:,} "

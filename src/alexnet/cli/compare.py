@@ -13,7 +13,18 @@ from cyclopts import Parameter
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
-from alexnet.cli.app import TRAIN_AND_EVALUATE, Device, Json, Labels, app, at_least_1
+from alexnet.cli.app import (
+    TRAIN_AND_EVALUATE,
+    Classes,
+    Device,
+    ForwardSize,
+    Json,
+    Labels,
+    Split,
+    app,
+    at_least_1,
+    class_names,
+)
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -27,8 +38,9 @@ if TYPE_CHECKING:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=6)
 def compare(
-    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: str | None = None,
-    batch_size: int = 128, device: Device = "auto", json_: Json = False,
+    *paths: Annotated[str, Parameter(name="RUN... [DATA]")], labels: Labels = None, split: Split = None,
+    batch_size: ForwardSize = 128, device: Device = "auto", classes: Classes = None,
+    all_settings: bool = False, json_: Json = False,
 ) -> None:
     """Compare runs: the settings in which they differ, their errors, and whether the difference is more than chance.
 
@@ -38,8 +50,8 @@ def compare(
 
     Args:
         paths: Two or more runs or checkpoints, then the data. Default of the data: that of the first run.
-        split: Default: val, or all images of a folder without a validation split.
-        batch_size: Images that go through the network at a time. It does not change the result.
+        all_settings: Print every differing setting, and not only the first eight of the network, of the recipe, and of
+            data, seed and software.
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
@@ -53,7 +65,8 @@ def compare(
     from alexnet.reproduce.run_settings import differing_settings
 
     names, data = _split_data(paths)
-    checkpoints = [open_weights(name) for name in names]
+    given = class_names(classes)
+    checkpoints = [open_weights(name, given) for name in names]
     _require_different(checkpoints, names)
     errors, right_RN, selection = _measure(checkpoints, names, data or _data_of_first(checkpoints, names), labels,
                                            split, batch_size, device)
@@ -66,14 +79,18 @@ def compare(
             "tests": [{**test.to_json(), "first": names[test.first], "second": names[test.second]} for test in tests],
             "measured": selection.to_json()}, indent=2))
         return
-    Console(highlight=False).print(comparison_table(names, settings, errors, tests, len(checkpoints[0].classes)))
+    Console(highlight=False).print(
+        comparison_table(names, settings, errors, tests, len(checkpoints[0].classes), all_settings))
     print(selection.describe())
 
 
 def _split_data(paths: Sequence[str]) -> tuple[list[str], str | None]:
     """The runs, and the data if the last path is no run."""
+    from alexnet.models.checkpoint import require_single_run
     from alexnet.models.formats.open_weights import is_weights
 
+    for path in paths:  # the folder of several runs would be taken for data
+        require_single_run(Path(path))
     runs, data = (list(paths), None) if not paths or is_weights(paths[-1]) else (list(paths[:-1]), paths[-1])
     require(len(runs) >= 2, "compare takes at least two runs", "alexnet compare runs/one runs/other [DATA]")
     return runs, data

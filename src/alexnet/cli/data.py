@@ -15,20 +15,23 @@ from alexnet.cli.app import (
     DATA,
     HTML_FILE,
     AllocatorName,
+    Classes,
     Device,
     Json,
     Labels,
     app,
     at_least_1,
     check_output,
+    class_names,
 )
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 
 
 @app.command(group=DATA, sort_key=0)
 def check(
     data: str, /, *, labels: Labels = None, run: list[str] | None = None, quick: bool = False, side: int | None = None,
-    html: Path | None = None, device: Device = "auto", workers: int | None = None, json_: Json = False,
+    html: Path | None = None, device: Device = "auto", classes: Classes = None,
+    workers: int | None = None, json_: Json = False,
 ) -> None:
     """Check images before training on them: what needs attention first, then what the data is understood to be.
 
@@ -37,11 +40,11 @@ def check(
     written to the data.
 
     Args:
-        data: A folder or archive of images, a packed folder or its URL, or the name cifar10 or embedded; all that
-            `alexnet train` takes.
+        data: A folder or archive of images, a packed folder or its URL, or the name cifar10,
+            cifar100 or embedded; all that `alexnet train` takes.
         run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
-            features. May be repeated: several networks find more of them. The folder of `train --seeds` or `--folds`
-            means its runs; those of --folds judge each image by the network that was not trained on it.
+            features. May be repeated: several networks find a few more of them. The folder of `train --seeds` or
+            `--folds` means its runs; those of --folds judge each image by the network that was not trained on it.
         quick: Count and list only; decode no image.
         side: Name images whose shorter side is below this many pixels. Default: the input of the run's network, else
             224, the paper's.
@@ -56,8 +59,9 @@ def check(
     from alexnet.cli.render_check import check_text
     from alexnet.inference.data_check import check as check_data
 
-    found = check_data(data, labels=labels, run=run, quick=quick, side=side, device=device, workers=workers,
-                       progress=True)
+    require(run is not None or classes is None, "--classes names the outputs of the network of --run", "leave it out")
+    found = check_data(data, labels=labels, run=run, classes=class_names(classes), quick=quick, side=side,
+                       device=device, workers=workers, progress=True)
     print(json.dumps(found.to_json(), indent=2) if json_ else check_text(found))
     if html:
         from alexnet.reproduce.pages.data_check import write_check_page
@@ -76,8 +80,8 @@ def pack(
 
     Args:
         source: A folder or archive (zip, tar) of class folders, with or without train/ and val/, or with a table of
-            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10 or
-            embedded.
+            labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10,
+            cifar100 or embedded.
         dest: Folder to write. Interrupted packing is resumed there.
         side: Side of the stored square images in pixels. Default: 256, as in the paper; 64 or 32 for small images.
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
@@ -90,15 +94,18 @@ def pack(
 
     from alexnet.data.packing import choose_side, pack_with_bar
     from alexnet.data.quarantine import left_out_note
+    from alexnet.data.remarks import remark_findings
     from alexnet.data.sources.detect import open_dataset
 
     dataset = open_dataset(source, held_out=held_out, labels=labels)
-    for note in dataset.notes:
+    for note in dataset.all_notes:
         say(f"note: {note}")
     packed = pack_with_bar(
         dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
     if left_out := left_out_note(packed.path, packed.quarantined):
         say(f"note: {left_out}")
+    for finding in remark_findings(packed.remarks):
+        say(f"note: {finding}")
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
 
@@ -114,6 +121,8 @@ def verify(data: str, /) -> None:
     """
     from alexnet._runtime.progress import Bar
     from alexnet.data.packed import open_packed
+    from alexnet.data.quarantine import left_out_note
+    from alexnet.data.remarks import remark_findings
 
     if "://" in data:
         raise UserError(f"{data} is a URL, whose files are verified when they are downloaded", "name a folder")
@@ -121,3 +130,7 @@ def verify(data: str, /) -> None:
     with Bar("verifying", "files") as bar:
         packed.verify(bar)
     print(f"{data}: all {len(packed.manifest.files):,} files have the right checksum")
+    if left_out := left_out_note(packed.path, packed.quarantined):
+        say(f"note: {left_out}")
+    for finding in remark_findings(packed.remarks):
+        say(f"note: {finding}")

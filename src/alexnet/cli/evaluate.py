@@ -22,11 +22,14 @@ from alexnet.cli.app import (
     Classes,
     Device,
     Fast,
+    ForwardSize,
     Json,
     Labels,
+    Split,
     app,
     at_least_1,
     check_output,
+    class_names,
 )
 from alexnet.errors import require
 
@@ -66,7 +69,7 @@ class DetailOptions:
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
     *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], labels: Labels = None, views: Views = "1",
-    split: str | None = None, include_trained: bool = False, batch_size: int = 128, device: Device = "auto",
+    split: Split = None, include_trained: bool = False, batch_size: ForwardSize = 128, device: Device = "auto",
     fast: Fast = False, classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
@@ -76,10 +79,8 @@ def evaluate(
     Args:
         paths: One or more checkpoints or run folders, then the data: a folder or archive of images, a packed folder or
             its URL, or a name such as cifar10.
-        split: Default: val, or all images of a folder without a validation split.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.
-        batch_size: Images that go through the network at a time. It does not change the result.
     """
     details = details or DetailOptions()
     at_least_1(batch_size=batch_size)
@@ -88,7 +89,6 @@ def evaluate(
     limit_openmp_spinning()
 
     from alexnet import api
-    from alexnet.data.class_names import read_class_names
 
     require(len(paths) >= 2, "evaluate takes at least one checkpoint and then the data",
             "alexnet evaluate runs/demo DATA")
@@ -96,7 +96,7 @@ def evaluate(
     evaluation = api.evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
-        classes=read_class_names(classes) if classes else None)
+        classes=class_names(classes))
     if is_rank0():
         names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), details, json_)
@@ -139,10 +139,15 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
     """Write the CSV file and the page, and yield a line about each."""
     if details.csv:
         from alexnet._runtime.atomic_files import replace_file
+        from alexnet.data.class_names import valid_utf8
 
         details.csv.parent.mkdir(parents=True, exist_ok=True)
         replace_file(details.csv, lambda path: _write_image_csv(path, predictions))
-        yield f"{details.csv}: {len(predictions.indices_M):,} images"
+        names = [predictions.split.names[index] for index in predictions.indices_M]
+        changed = [name for name in names if valid_utf8(name) != name]
+        yield f"{details.csv}: {len(names):,} images" + (
+            f"; {len(changed):,} names are not UTF-8, and have \\x and two digits for each such byte, as in "
+            f"{valid_utf8(changed[0])}" if changed else "")
     if details.html:
         from alexnet.reproduce.pages.mistakes import write_mistakes_page
 
@@ -152,17 +157,22 @@ def _write_details(predictions: ValidationPredictions, details: DetailOptions, t
 
 
 def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
-    """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one."""
-    from alexnet.data.class_names import printable
+    """A line for each image. `probability` is that of the predicted class, `true_probability` that of the true one.
+
+    `looks_trained_on` is 1 for an image that looks like a training image, but is no copy of one, byte for byte.
+    """
+    from alexnet.data.class_names import valid_utf8
 
     rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
                predictions.probabilities_MK, strict=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct"])
+        writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct",
+                         "looks_trained_on"])
         writer.writerows(
-            [printable(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
-             f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted)]
+            [valid_utf8(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
+             f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted),
+             int(predictions.selection.looks_trained_on_M[index])]
             for index, label, predicted, row_K in rows)
 
 
@@ -195,14 +205,13 @@ def predict(
     limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
-    from alexnet.data.class_names import read_class_names
     from alexnet.inference.predictor import load
 
     require(bool(images), "predict takes a checkpoint and then images", "alexnet predict runs/demo IMAGE...")
     tables = [image for image in images if csv_ and image.lower().endswith(".csv")]
     require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
-    model = load(checkpoint, choose_device(device), fast, read_class_names(classes) if classes else None)
+    model = load(checkpoint, choose_device(device), fast, class_names(classes))
     for note in model.notes:
         say(f"note: {note}")
     unreadable: list[str] = []
@@ -226,6 +235,7 @@ def _predictions(
     """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
     from alexnet.data.image_tree import list_image_files
     from alexnet.data.images import BadImage
+    from alexnet.data.remarks import Kind, add_remarks, remark_findings
     from alexnet.data.url_images import fetch_image, is_url
     from alexnet.inference.predictor import BATCH_SIZE
 
@@ -236,11 +246,13 @@ def _predictions(
         return list(map(str, listed.paths))
 
     paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
+    known: dict[str, set[Kind]] = {}
     while batch := list(islice(paths, BATCH_SIZE)):
         names, pixels = [], []
         for path in batch:
             try:
-                pixels.append(model.pixels(fetch_image(path, allow_private) if is_url(path) else path, name=path))
+                content = fetch_image(path, allow_private) if is_url(path) else path
+                pixels.append(model.pixels(content, name=path, remarks=known.setdefault(path, set())))
                 names.append(path)
             except BadImage as error:
                 unreadable.append(path)
@@ -248,6 +260,8 @@ def _predictions(
         for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
             yield {"image": name,
                    "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]}
+    for finding in remark_findings({"": add_remarks((), known.items())}):
+        say(f"note: {finding}")
 
 
 def _print_csv(rows: Sequence[PredictedImage]) -> None:

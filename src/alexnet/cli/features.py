@@ -8,7 +8,18 @@ from pathlib import Path
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
-from alexnet.cli.app import HTML_FILE, INTERPRET, Device, Json, Labels, app, at_least_1, check_output
+from alexnet.cli.app import (
+    HTML_FILE,
+    INTERPRET,
+    Classes,
+    Device,
+    Json,
+    Labels,
+    app,
+    at_least_1,
+    check_output,
+    class_names,
+)
 
 MOST_POINTS = 3000
 """Images in a map by default: t-SNE of them takes about 20 seconds."""
@@ -17,7 +28,7 @@ MOST_POINTS = 3000
 @app.command(name="features", group=INTERPRET, sort_key=4)
 def features_(
     checkpoint: str, data: str, out: Path, /, *, labels: Labels = None, layer: str | None = None, pool: bool = False,
-    split: str | None = None, device: Device = "auto", json_: Json = False,
+    split: str | None = None, device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
@@ -45,11 +56,11 @@ def features_(
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models.formats.open_weights import open_weights
 
-    saved = open_weights(checkpoint)
+    saved = open_weights(checkpoint, class_names(classes))
     model = model_from_checkpoint(saved, choose_device(device))
     layer = layer or model.feature_layer
     features.check_layer(model, layer, pool)
-    packed = open_data(data, model.preprocess.spec.side, labels=labels)
+    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None)
     with Bar(f"features of {layer}", "images") as bar:
         written = features.write_features(
             out, model, packed, (split,) if split else packed.splits, checkpoint=saved.describe()["sha256"],
@@ -66,7 +77,7 @@ def features_(
 def map_(
     checkpoint: str, data: str, /, *, labels: Labels = None, out: Path = Path("figures/map.html"),
     layer: str | None = None, split: str | None = None, images: int = MOST_POINTS, device: Device = "auto",
-    json_: Json = False,
+    classes: Classes = None, json_: Json = False,
 ) -> None:
     """Draw a map of images by their features (PCA, then t-SNE): an offline page with thumbnails and class colors.
 
@@ -97,10 +108,10 @@ def map_(
     from alexnet.inference.predictor import load
     from alexnet.reproduce.pages.image_map import write_image_map
 
-    model = load(checkpoint, choose_device(device))
+    model = load(checkpoint, choose_device(device), classes=class_names(classes))
     layer = layer or model.feature_layer
     check_layer(model, layer, pool=False)
-    packed = open_data(data, model.preprocess.spec.side, labels=labels)
+    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None)
     splits = (split,) if split else packed.test_splits
     shown = packed.split(*splits)
     indices = shown.sample(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
@@ -13,7 +14,18 @@ from cyclopts import Parameter
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.architecture.presets import default_recipe
-from alexnet.cli.app import IMAGE_FILE, INTERPRET, Device, Json, app, at_least_1, check_output, reject_options
+from alexnet.cli.app import (
+    IMAGE_FILE,
+    INTERPRET,
+    Classes,
+    Device,
+    Json,
+    app,
+    at_least_1,
+    check_output,
+    class_names,
+    reject_options,
+)
 from alexnet.cli.paper import claim_side
 from alexnet.errors import require
 
@@ -27,7 +39,8 @@ COLUMNS = 50
 @app.command(group=INTERPRET, sort_key=0)
 def diagnose(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], images: int | None = None,
-    steps: int | None = None, side: int | None = None, device: Device = "auto", json_: Json = False,
+    steps: int | None = None, side: int | None = None, device: Device = "auto", classes: Classes = None,
+    json_: Json = False,
 ) -> None:
     """Measure saturated and dead units, gradients and updates of a network, and name what is wrong.
 
@@ -45,12 +58,12 @@ def diagnose(
     at_least_1(steps=steps)
     require(images is None or images >= 2, f"--images {images} must be at least 2")
     if len(paths) == 1:
-        reject_options("diagnose without a checkpoint", images=images,
+        reject_options("diagnose without a checkpoint", images=images, classes=classes,
                        device=None if device in ("auto", "cpu") else device)
         _compare_activations(paths[0], side, steps or 150, json_)
     else:
         reject_options("diagnose of a checkpoint", steps=steps, side=side)
-        _diagnose_checkpoint(Path(paths[0]), paths[1], images or 512, device, json_)
+        _diagnose_checkpoint(Path(paths[0]), paths[1], images or 512, device, class_names(classes), json_)
 
 
 def _compare_activations(data: str, side: int | None, steps: int, json_: bool) -> None:
@@ -72,7 +85,9 @@ def _compare_activations(data: str, side: int | None, steps: int, json_: bool) -
         Console(highlight=False).print(before_after_table(compared, steps))
 
 
-def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_: bool) -> None:
+def _diagnose_checkpoint(
+    path: Path, data: str, images: int, device: str, classes: Sequence[str] | None, json_: bool,
+) -> None:
     import torch
     from rich.console import Console
 
@@ -83,9 +98,12 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
     from alexnet.inference.selection import select_unseen
     from alexnet.interpret import activations, health
     from alexnet.models import checkpoint
+    from alexnet.models.formats.state_dict import rename_classes
     from alexnet.training.schedule import learning_rate
 
     saved = checkpoint.load(path)
+    if classes is not None:
+        saved = rename_classes(saved, classes)
     packed = open_data(data, saved.arch.input.side)
     where = torch.device(choose_device(device))
     recipe = saved.recipe or default_recipe(saved.arch)
@@ -120,7 +138,8 @@ def _diagnose_checkpoint(path: Path, data: str, images: int, device: str, json_:
 @app.command(group=INTERPRET, sort_key=1)
 def attribute(
     checkpoint: Path, image: Path, /, *, label: Annotated[str | None, Parameter(name="--class")] = None,
-    layer: str | None = None, out: Path = Path("figures/attribute.png"), device: Device = "auto", json_: Json = False,
+    layer: str | None = None, out: Path = Path("figures/attribute.png"), device: Device = "auto",
+    classes: Classes = None, json_: Json = False,
 ) -> None:
     """Draw which pixels a class score depends on: occlusion, Grad-CAM, guided backpropagation, deconvnet.
 
@@ -140,7 +159,8 @@ def attribute(
     from alexnet.reproduce.figures.style import save_figure
 
     require(image.exists(), f"{image} does not exist", "name an image")
-    found = attribution.attribute(load(checkpoint, choose_device(device)), image, label=label, layer=layer)
+    model = load(checkpoint, choose_device(device), classes=class_names(classes))
+    found = attribution.attribute(model, image, label=label, layer=layer)
     gradients = {"guided gradients": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
     drawn = attribution_figure(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
@@ -168,7 +188,7 @@ def attribute(
 def top_patches_(
     checkpoint: Path, data: str, /, *, layer: str, unit: Annotated[list[int] | None, Parameter(negative=())] = None,
     count: int = 9, split: str = "train", out: Path = Path("figures/top-patches.png"), device: Device = "auto",
-    json_: Json = False,
+    classes: Classes = None, json_: Json = False,
 ) -> None:
     """Find the image patches that activate units of a layer most.
 
@@ -192,7 +212,7 @@ def top_patches_(
     from alexnet.reproduce.figures.image_grids import patch_grid
     from alexnet.reproduce.figures.style import equal_decimals, save_figure
 
-    model = load(checkpoint, choose_device(device))
+    model = load(checkpoint, choose_device(device), classes=class_names(classes))
     packed = open_data(data, model.preprocess.spec.side)
     images = packed.split(split)
     with Bar(f"searching {layer}", "images") as bar:

@@ -16,11 +16,17 @@ from alexnet._runtime.notes import say
 from alexnet.cli.app import (
     IMAGE_FILE,
     TRAIN_AND_EVALUATE,
+    ArchName,
+    BatchSize,
+    ConfigFile,
     Device,
+    Freeze,
+    Init,
     Json,
     Labels,
-    OptionalInt,
+    LikeRun,
     PrecisionName,
+    RecipeName,
     Settings,
     app,
     check_output,
@@ -35,9 +41,9 @@ if TYPE_CHECKING:  # these import torch
 
 @app.command(name="lr-find", group=TRAIN_AND_EVALUATE, sort_key=2)
 def lr_find(
-    data: str, /, *, labels: Labels = None, arch: str | None = None, recipe: str | None = None,
-    batch_size: OptionalInt = None, settings: Settings = None, config: Path | None = None, like: Path | None = None,
-    init: str | None = None, freeze: str | None = None, low: Annotated[float, Parameter(name="--from")] = 1e-5,
+    data: str, /, *, labels: Labels = None, arch: ArchName = None, recipe: RecipeName = None,
+    batch_size: BatchSize = None, settings: Settings = None, config: ConfigFile = None, like: LikeRun = None,
+    init: Init = None, freeze: Freeze = None, low: Annotated[float, Parameter(name="--from")] = 1e-5,
     high: Annotated[float, Parameter(name="--to")] = 10.0, steps: int = 100, seed: int = 0, device: Device = "auto",
     precision: PrecisionName = "auto", out: Path | None = None, json_: Json = False,
 ) -> None:
@@ -47,13 +53,6 @@ def lr_find(
 
     Args:
         data: As for `alexnet train`.
-        arch: Network. Default: paper, or that of --init.
-        recipe: Default: the network's own; with --init, finetune.
-        batch_size: Images in a batch. Default: the recipe's.
-        config: TOML file with the tables [arch] and [recipe].
-        like: Run whose network and recipe are taken.
-        init: Checkpoint or run whose weights the network starts from, or torchvision.
-        freeze: Layers that are not trained.
         low: The first learning rate.
         high: The last learning rate. The sweep ends before it where the loss diverges.
         steps: Batches to train on.

@@ -22,14 +22,17 @@ from alexnet.cli.app import (
     IMAGE_FILE,
     PAPER,
     TRAIN_AND_EVALUATE,
+    Classes,
     Device,
     Json,
     OptionalInt,
     PrecisionName,
     Settings,
+    Split,
     app,
     at_least_1,
     check_output,
+    class_names,
     reject_options,
 )
 from alexnet.errors import require
@@ -113,12 +116,12 @@ class ClaimOptions:
 class TableOptions:
     """How the networks of `reproduce table` are evaluated."""
 
-    split: str | None = None
-    """Default: val, or all images of a folder without a validation split."""
+    split: Split = None
     include_trained: bool = False
     """Measure the images that a network was trained on as well. By default they are left out."""
     batch_size: OptionalInt = None
     """Images that go through a network at a time. Default: 128."""
+    classes: Classes = None
 
 
 @app.command(group=PAPER, sort_key=2)
@@ -160,7 +163,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
 
     from alexnet._runtime.devices import choose_device, choose_precision, describe_machine
     from alexnet.cli.render import outcome_table
-    from alexnet.inference.selection import validation_copies
+    from alexnet.data.overlap import find_overlap
     from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
     from alexnet.reproduce.claims import CLAIMS
@@ -177,8 +180,9 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     seeds = options.seeds or (1 if options.quick else 3)
     epochs = options.epochs or (2 if options.quick else 40 if claim.measure == "epochs" else 12)
     packed = open_data(data, side)
-    if copies := validation_copies(packed):
-        say(f"note: {copies:,} validation images are exact copies of training images; with them the errors are too low")
+    overlap = find_overlap(packed.split("val"), packed.split("train"))
+    if known := overlap.describe():
+        say(f"note: {known}; with them the errors are too low")
     device = choose_device(device)
     with ClaimBar() as bar:
         runs = Runs(packed, out, choose_precision(options.precision, device), device, bar.show)
@@ -186,7 +190,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     provenance: results_module.Provenance = {
         "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
         "precision_used": runs.precision, "seconds": round(runs.seconds, 1),
-        "undecodable": sum(map(len, packed.quarantined.values())), "validation_copies": copies}
+        "undecodable": sum(map(len, packed.quarantined.values())), **overlap.to_json()}
     results_module.append(results, outcome, provenance)
     if options.page:
         results_module.write_page(options.page, results_module.read(results))
@@ -224,7 +228,7 @@ def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, j
             "alexnet reproduce table runs/a runs/b DATA")
     *checkpoints, data = paths
     device = choose_device(device)
-    models = load_ensemble(checkpoints, device)
+    models = load_ensemble(checkpoints, device, classes=class_names(options.classes))
     test = open_evaluation_set(models, data, options.split, options.include_trained)
     members = [(path, (model.network, model.preprocess)) for path, model in zip(checkpoints, models, strict=True)]
     with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:  # these bring torch or rich
     from alexnet.inference.metrics import Errors
     from alexnet.reproduce.run_settings import DifferingSetting
 
+SETTINGS_SHOWN = 8
+"""Differing settings of the network, of the recipe, and of data and software that `compare` shows by default."""
+
+SETTING_WIDTH = 25
+"""Longest value of a setting in the table; --json has all of it."""
+
 
 def errors_text(errors: Errors, *, views: int, networks: int, classes: int) -> str:
     """What was measured, and the errors with their intervals, in lines. Of five classes there is no top-5 error.
@@ -53,8 +59,8 @@ def per_class_table(found: PerClassMetrics) -> RenderableType:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("class", min_width=10, overflow="fold")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))  # so that it fits 80 columns
+    table.add_column("class", min_width=8, overflow="fold")
     for title in ("images", "predicted", "precision", "recall", "F1", "AUC"):
         table.add_column(title, justify="right", no_wrap=True)
     for each in found.classes:
@@ -109,7 +115,7 @@ def _calibration_error(error: CalibrationError) -> str:
 
 def comparison_table(
     names: Sequence[str], settings: Sequence[DifferingSetting], errors: Sequence[Errors], tests: Sequence[PairedTest],
-    classes: int,
+    classes: int, all_settings: bool = False,
 ) -> RenderableType:
     """Differing settings, errors, and a verdict on each pair of runs.
 
@@ -117,16 +123,12 @@ def comparison_table(
         names: of the runs.
         settings, errors, tests: of the runs.
         classes: of the networks.
+        all_settings: show all differing settings, and not only the first of each kind.
     """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    differing = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("setting", *names):
-        differing.add_column(escape(title), overflow="fold", no_wrap=title == "setting")
-    for setting in settings:
-        differing.add_row(escape(setting.name), *(escape(_setting(value)) for value in setting.values))
     measured = Table(box=None, pad_edge=False, header_style="bold")
     titles = ("top-1 error", "95% interval", *(["top-5 error"] * has_top5(classes)), "loss")
     for title in ("run", *titles):
@@ -136,15 +138,44 @@ def comparison_table(
         top5 = [f"{each.top5_error:.2%}"] * has_top5(classes)
         measured.add_row(escape(name), f"{each.top1_error:.2%}", f"{low:.2%} to {high:.2%}", *top5, f"{each.loss:.4f}")
     verdicts = [escape(line) for test in tests for line in paired_test_text(test, names, len(tests))]
-    return Group(differing if settings else "The recorded settings are the same.", "", measured, "", *verdicts)
+    return Group(_settings_table(names, settings, all_settings) if settings else "The recorded settings are the same.",
+                 "", measured, "", *verdicts)
+
+
+def _settings_table(names: Sequence[str], settings: Sequence[DifferingSetting], all_settings: bool) -> RenderableType:
+    """A row for each setting, grouped; of each group the first rows, if not all are asked for."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("setting", *names):
+        table.add_column(escape(title), overflow="fold", no_wrap=title == "setting")
+    hidden = 0
+    for is_of_group in (lambda part: part == "arch", lambda part: part == "recipe",
+                        lambda part: part not in ("arch", "recipe")):
+        group = [setting for setting in settings if is_of_group(setting.name.partition(".")[0])]
+        shown = group if all_settings else group[:SETTINGS_SHOWN]
+        for setting in shown:
+            table.add_row(escape(setting.name), *(escape(_setting(value)) for value in setting.values))
+        if more := len(group) - len(shown):
+            hidden += more
+            table.add_row(f"and {more:,} more", style="dim")
+    if not hidden:
+        return table
+    explained = f"; of the network: alexnet explain {names[0]} --diff {names[1]}" if len(names) == 2 else ""
+    return Group(table, f"Not shown: {_plural(hidden, 'setting')} more in which they differ; --all-settings prints all"
+                        f"{explained}")
 
 
 def _setting(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+        text = ", ".join(map(str, value)) or "none"
+    else:
+        text = f"{value:g}" if isinstance(value, float) else str(value) or "none"
+    return text if len(text) <= SETTING_WIDTH else f"{text[: SETTING_WIDTH - 1]}…"
 
 
 def paired_test_text(test: PairedTest, names: Sequence[str], tests: int) -> Iterator[str]:

@@ -32,8 +32,11 @@ def repeats_table(repeats: Repeats) -> str:
         wrong, images = repeats.pooled
         low, high = wilson(wrong, images)
         lines.append(f"{_pooled_images(repeats, images)}: {wrong / images:.1%} (95% interval {low:.1%} to {high:.1%})")
+    lines += [f"{run.name}: {known}" for run in repeats.runs[: 1 if repeats.kind == "seed" else None]
+              if (known := run.overlap.describe())]
     if any(run.epochs > 1 for run in repeats.runs):
         lines.append("The best epoch was selected on the same validation images, so its error is slightly optimistic.")
+    lines.append(f"runs: {', '.join(str(run.path) for run in repeats.runs)}")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
-from alexnet.cli.app import DEPLOY, Device, Fast, app, at_least_1
+from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1, class_names
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 def serve(
     checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, device: Device = "auto",
-    fast: Fast = False, no_samples: bool = False, log: bool = False,
+    fast: Fast = False, classes: Classes = None, no_samples: bool = False, log: bool = False,
 ) -> None:
     """Serve a network over HTTP, with a page to try it.
 
@@ -64,7 +64,7 @@ def serve(
     listener = bind(host, port)
     set_allocator()
     limit_openmp_spinning()
-    service = _load(checkpoint, host, reference_set, token, limits, device, fast, no_samples)
+    service = _load(checkpoint, host, reference_set, token, limits, device, fast, classes, no_samples)
 
     def on_start() -> None:
         _print_start(checkpoint, service.model, host, listener.getsockname()[1], token)
@@ -97,7 +97,7 @@ def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds:
 
 
 def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, limits: Limits, device: str, fast: bool,
-          no_samples: bool) -> Service:
+          classes: Path | None, no_samples: bool) -> Service:
     """Load the network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -108,7 +108,7 @@ def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, li
     from alexnet.serving.samples import sample_images
     from alexnet.serving.service import Service
 
-    saved = open_weights(checkpoint)
+    saved = open_weights(checkpoint, class_names(classes))
     for note in saved.notes:
         say(f"note: {note}")
     model = model_from_checkpoint(saved, choose_device(device), fast)

@@ -1,42 +1,73 @@
-"""The table of `alexnet list NAME`: every setting of a preset with its value, default and meaning."""
+"""The text of `alexnet list`: the presets and what each is for, and every setting of one with its value and meaning."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
 
 from alexnet.architecture.overrides import Json
-from alexnet.architecture.settings import Preset
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from alexnet.architecture.settings import Preset, PresetRow, Setting
 
 
-def settings_tables(presets: Sequence[Preset]) -> RenderableType:
-    """A table for each preset. A value in bold differs from the default, which stands beside it."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+def presets_text(networks: Sequence[PresetRow], recipes: Sequence[PresetRow]) -> str:
+    """Every network and recipe with what it is for, and a word on which one to take."""
+    lines = ["networks (--arch)"]
+    for row in networks:
+        lines += _entry(
+            row.name, f"{row.about} {row.parameters:,} parameters, {row.input} pixels, recipe {row.recipe}.")
+    lines += ["", "recipes (--recipe); each network has its own by default"]
+    for row in recipes:
+        lines += _entry(row.name, row.about)
+    lines += ["", *_wrapped(
+        "Which one: small for images of 64 pixels or less and for a first result without a GPU, paper-bn for larger "
+        "images with a GPU, paper to follow the paper. With a few hundred images start from trained weights: train "
+        "--init torchvision --head."), "Every setting of one of them: alexnet list NAME"]
+    return "\n".join(lines)
 
-    parts: list[RenderableType] = []
+
+def settings_text(presets: Sequence[Preset]) -> str:
+    """What each preset is, and its settings: of a recipe first those that differ from the paper's, last those off."""
+    lines: list[str] = []
     for preset in presets:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("setting", no_wrap=True)
-        table.add_column("value", overflow="fold")
-        table.add_column("default", overflow="fold")
-        table.add_column("meaning", ratio=1)
+        lines += [*_wrapped(f"{preset.kind} {preset.name}: {preset.about}"),
+                  *_wrapped(f"Source: {preset.source}.", "  "), ""]
         seen: set[str] = set()
-        for setting in preset.settings:
-            differs = setting.default is not None and setting.value != setting.default
-            value = _text(setting.value)
-            table.add_row(setting.path, Text(value, style="bold" if differs else ""),
-                          _text(setting.default) if differs else "",
-                          Text("" if setting.meaning in seen else setting.meaning))
-            seen.add(setting.meaning)
-        parts += [f"{preset.kind} {preset.name} (source: {preset.source})", "", table, ""]
-    return Group(*parts, "Change one with --set, as in --set recipe.epochs=20. default: where the preset has another "
-                 "value. The defaults of a recipe are the paper's.")
+        for title, settings in _groups(preset):
+            lines += [title, *_settings(settings, seen), ""] if settings else []
+    return "\n".join([*lines, *_wrapped(
+        "Change one with --set, as in --set recipe.epochs=20. The defaults of a recipe are the paper's.")])
+
+
+def _groups(preset: Preset) -> list[tuple[str, list[Setting]]]:
+    """The settings under their titles. Those of a network stay in the order of its layers."""
+    if preset.kind == "network":
+        return [("Settings, layer by layer:", list(preset.settings))]
+    same = [setting for setting in preset.settings if not setting.differs]
+    return [("Other than the paper's:", [setting for setting in preset.settings if setting.differs]),
+            ("As in the paper:", [setting for setting in same if not setting.is_off]),
+            ("Off:", [setting for setting in same if setting.is_off])]
+
+
+def _settings(settings: Sequence[Setting], seen: set[str]) -> Iterator[str]:
+    """A line with the value of each setting, and below it the meaning, if it is not in `seen`."""
+    for setting in settings:
+        default = f"   (default: {_text(setting.default)})" if setting.differs else ""
+        yield f"  {setting.path} = {_text(setting.value)}{default}"
+        if setting.meaning not in seen:
+            yield from _wrapped(setting.meaning, "      ")
+        seen.add(setting.meaning)
+
+
+def _entry(name: str, text: str) -> list[str]:
+    return _wrapped(text, f"  {name:<16}", " " * 18)
+
+
+def _wrapped(text: str, first: str = "", rest: str | None = None) -> list[str]:
+    width = min(shutil.get_terminal_size().columns, 100)
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=first if rest is None else rest,
+                         break_long_words=False, break_on_hyphens=False)
 
 
 def _text(value: Json) -> str:

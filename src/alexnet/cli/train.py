@@ -13,17 +13,24 @@ from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
-from alexnet._runtime.notes import is_rank0
+from alexnet._runtime.notes import is_rank0, launcher
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
     TRAIN_AND_EVALUATE,
     AllocatorName,
+    ArchName,
+    BatchSize,
+    ConfigFile,
     Device,
+    Freeze,
+    Init,
     Int,
     Json,
     Labels,
+    LikeRun,
     OptionalInt,
     PrecisionName,
+    RecipeName,
     Settings,
     app,
 )
@@ -36,26 +43,18 @@ from alexnet.errors import require
 class NetworkOptions:
     """What to train, and with which hyperparameters."""
 
-    arch: str | None = None
-    """Network; `alexnet list` shows all. Default: paper. For images of 64 pixels or less, or a first result within
-    minutes: small. For 32 pixels: cifar."""
-    recipe: str | None = None
-    """paper, code2012, caffe, torchvision, modern, cifar, lars or finetune. Default: the recipe that belongs to the
-    network; with --init, finetune at a tenth of that recipe's learning rate; with --head, head."""
+    arch: ArchName = None
+    recipe: RecipeName = None
     epochs: OptionalInt = None
     """Epochs to train. Default: the recipe's."""
     lr: float | None = None
     """Initial learning rate. Default: the recipe's."""
-    batch_size: OptionalInt = None
-    """Images in a batch, over all processes together. Default: the recipe's."""
+    batch_size: BatchSize = None
     weight_decay: float | None = None
     """Weight decay. Default: the recipe's."""
     settings: Settings = None
-    config: Path | None = None
-    """TOML file with the tables [arch] and [recipe]: `preset = "small"` as --arch, other keys as --set. Options precede
-    it."""
-    like: Path | None = None
-    """Run whose network and recipe are taken, but not its weights. Change single fields with --set."""
+    config: ConfigFile = None
+    like: LikeRun = None
 
 
 @Parameter(name="*", group=Group("Run folder", sort_key=2))
@@ -94,14 +93,11 @@ class RepeatOptions:
 class FineTuneOptions:
     """Start from trained weights."""
 
-    init: str | None = None
-    """Checkpoint or run whose weights the network starts from, or torchvision, whose weights are downloaded. The
-    classes may differ."""
-    freeze: str | None = None
-    """Layers that are not trained: conv for all convolutional layers, or names such as conv1,conv2."""
+    init: Init = None
+    freeze: Freeze = None
     head: bool = False
-    """Train the output layer alone, within seconds: compute the features below it once, and fit logistic regression
-    to them. For a first result on few images."""
+    """Train the output layer alone: compute the features below it in one pass over the images, and fit logistic
+    regression to them. For a first result on few images."""
 
 
 @Parameter(name="*", group=Group("Device", sort_key=5))
@@ -141,13 +137,15 @@ def train(
 ) -> None:
     """Train a network, and write its best and last checkpoints, a log and a report.
 
-    Ctrl-C and SIGTERM save a checkpoint and stop; --resume continues from it. To train on several GPUs or hosts, start
-    the same command with torchrun: `torchrun --nproc-per-node 2 -m alexnet train ...`
+    Ctrl-C and SIGTERM save a checkpoint and stop; --resume continues from it. The exit code is 2 if a run diverges. To
+    train on several GPUs or hosts, start the same command with torchrun:
+    `torchrun --nproc-per-node 2 -m alexnet train ...`
 
     Args:
         data: A folder or archive (zip, tar) with one folder of images for each class or a table of labels; CIFAR,
-            MNIST, ImageNet or Parquet files; a packed folder; the name cifar10 or embedded; or the URL (http, https,
-            s3, gs or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is streamed.
+            MNIST, ImageNet or Parquet files; a packed folder; the name cifar10, cifar100 or embedded; or the URL
+            (http, https, s3, gs or file) of a folder that `alexnet pack SOURCE DEST --codec jpeg` wrote, which is
+            streamed.
     """
     allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
     limit_openmp_spinning()
@@ -159,12 +157,17 @@ def train(
         options |= vars(group)
     options["settings"] = network.settings or ()
     del options["allocator"]
-    options["about"] = {"command": shlex.join(["alexnet", *sys.argv[1:]]), "allocator": allocator}
+    options["about"] = {"command": shlex.join([*launcher(), "alexnet", *sys.argv[1:]]), "allocator": allocator}
     if repeat.seeds is not None or repeat.folds is not None:
         repeats = api.train_repeatedly(data, seeds=repeat.seeds, folds=repeat.folds, **options)
         print(json.dumps(repeats.to_json(), indent=2) if repeat.json_ else repeats_table(repeats))
+        if any(run.last_error is None for run in repeats.runs):
+            sys.exit(2)  # as for a single run that diverges
         return
     require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
     done = api.train(data, **options)
     if is_rank0():
-        print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}; report: {done.report}")
+        from alexnet.training.run_folder import read_config, read_overlap
+
+        known = f"; {described}" if (described := read_overlap(read_config(done.path)).describe()) else ""
+        print(f"best top-1 error {done.metrics.top1_error:.1%} in {done.path / 'best'}{known}; report: {done.report}")

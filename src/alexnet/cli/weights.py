@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from alexnet._runtime.notes import say
-from alexnet.cli.app import WEIGHTS, Classes, app, at_least_1
+from alexnet.cli.app import WEIGHTS, Classes, app, at_least_1, class_names
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ def import_(
         side: Side of the images before the crop, where a state dict does not say it. Default: 256, or the crop.
         crop: Side of the network's input, where a state dict does not say it. Default: 224.
     """
-    from alexnet.data.class_names import read_class_names
     from alexnet.models import checkpoint
 
     written = [out / "log.jsonl", *(out / part / checkpoint.HEAD for part in ("", "best", "last"))]
     require(not any(path.exists() for path in written), f"{out} already holds a checkpoint", "name another folder")
-    names = read_class_names(classes) if classes else None
+    names = class_names(classes)
     at_least_1(side=side, crop=crop)
     size = (side or max(256, crop or 0), crop or min(224, side or 224)) if side or crop else None
     saved = _read_weights(Path(file), from_, prototxt, mean, size, names)

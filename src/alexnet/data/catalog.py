@@ -69,6 +69,11 @@ class Catalog:
         """Content hashes of the images of a packed source."""
         return np.concatenate([split.content_hashes for split in self.packed_splits.values()])
 
+    @cached_property
+    def packed_perceptual_hashes_N2(self) -> NDArray[np.uint64]:
+        """Perceptual hashes of the images of a packed source."""
+        return np.concatenate([split.perceptual_hashes for split in self.packed_splits.values()])
+
     def rows_of(self, split: str) -> NDArray[np.int64]:
         """The rows of a split; empty if there is no such split."""
         names = list(self.splits)

@@ -151,4 +151,12 @@ def readable_names(lines: Sequence[str]) -> tuple[str, ...]:
 
 def printable(name: str) -> str:
     """A file's or class's name as one line of valid UTF-8: file names on a disk may be any bytes."""
-    return " ".join(name.encode("utf-8", "replace").decode().split())
+    return " ".join(valid_utf8(name).split())
+
+
+def valid_utf8(name: str) -> str:
+    """The name with each byte that is not UTF-8 as `\\xe9`, so that different names stay different."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, as names on Windows may have
+        return name.encode("utf-8", "backslashreplace").decode()

@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, TiffTags
 
 from alexnet.data.image_formats import SAVE_AS
+from alexnet.data.remarks import Kind
 from alexnet.errors import UserError, require
 
-_NEARLY_BLACK = 15
-"""16-bit colors, of which Pillow keeps the upper 8 bits, are at most this if they hold 12 bits."""
+_NEARLY_BLACK, _DARK = 15, 63
+"""16-bit colors, of which Pillow keeps the upper 8 bits, are at most this if they hold 12 bits, or 14."""
 
 
 def correct_header(image: Image.Image, data: bytes | memoryview) -> None:
@@ -24,8 +25,8 @@ def correct_header(image: Image.Image, data: bytes | memoryview) -> None:
         _correct_transparency(image, depth=header[8])
 
 
-def correct_pixels(image: Image.Image, data: bytes | memoryview) -> None:
-    """Correct or refuse what the pixels show. Raises UserError."""
+def correct_pixels(image: Image.Image, data: bytes | memoryview, remarks: set[Kind]) -> None:
+    """Correct, refuse (UserError) or remark on what the pixels show."""
     if image.format == "TIFF" and image.mode in ("P", "PA"):
         _correct_palette(image)
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
@@ -36,6 +37,8 @@ def correct_pixels(image: Image.Image, data: bytes | memoryview) -> None:
         require(not 0 < high <= _NEARLY_BLACK,
                 f"it has 16 bits a color and no value above {high * 256 + 255:,}, so it may hold 12 bits",
                 "scale it to 16 bits, or save it with 8 bits")
+        if 0 < high <= _DARK and not (image.format == "PNG" and png_chunk(data, b"sBIT")):
+            remarks.add("unused_bits")
 
 
 def tiff_tag(image: Image.Image, name: str, default: Any = None) -> Any:

@@ -1,17 +1,18 @@
 """Content hashes: an image is identified by the bytes of its file, never by its path, its date or its position.
 
-A hash is the first 8 bytes of BLAKE2b. Among ImageNet's 1.3 million images, two different ones have the same hash with
-a probability of 5e-8.
+A hash is XXH3 with 64 bits (xxhash.com), which reads a file of 110 KB in 2 microseconds. It is no cryptographic hash: a
+collision can be made on purpose, but nobody gains by one here. Among ImageNet's 1.3 million images, two different ones
+have the same hash by chance with a probability of 5e-8.
 """
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from alexnet.data import images
+from alexnet.data.remarks import Kind
 
 Content = bytes | memoryview | NDArray[np.uint8]
 """An encoded image, as its file holds it; or pixels, uint8 [height, width, 3], if it exists as an array only."""
@@ -20,12 +21,17 @@ Content = bytes | memoryview | NDArray[np.uint8]
 def content_hash(content: Content) -> int:
     """A hash of the bytes of a file, or of an array's pixels in row-major order: 0 to 2**64 - 1."""
     data = np.ascontiguousarray(content).data if isinstance(content, np.ndarray) else content
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    return xxhash.xxh3_64_intdigest(data)
 
 
-def decode_content(content: Content, name: str) -> NDArray[np.uint8]:
-    """The pixels: uint8 [height, width, 3], RGB. Raises BadImage naming the image if it cannot be decoded."""
-    return np.ascontiguousarray(content) if isinstance(content, np.ndarray) else images.decode(content, name)
+def decode_content(content: Content, name: str, remarks: set[Kind] | None = None) -> NDArray[np.uint8]:
+    """The pixels: uint8 [height, width, 3], RGB. Raises BadImage naming the image if it cannot be decoded.
+
+    What a user should know of the image is added to `remarks`.
+    """
+    if isinstance(content, np.ndarray):
+        return np.ascontiguousarray(content)
+    return images.decode(content, name, remarks=remarks)
 
 
 def distinct_hashes(*hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -156,12 +156,22 @@ class Dataset:
     wnids: tuple[str, ...] | None = None
     """WordNet IDs of the classes, if the source uses them."""
     notes: tuple[str, ...] = ()
-    """What a user should know: folders that were ignored, images that were held out."""
+    """What a user should know, such as what was ignored. `division` is apart, as not every command divides data."""
     credits: str = ""
     held_out: float = 0.0
     """The fraction of each class that was held out as `val`; 0 if the source has a validation split of its own."""
     ignored: tuple[Ignored, ...] = ()
     """What the source holds that is not used. `notes` names it too."""
+
+    @property
+    def division(self) -> str:
+        """How the images were divided into `train` and `val`; "" if the source has its own splits."""
+        return held_out_note(self.held_out, len(self.splits.get("val", ())))
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """`notes`, and `division` if there is one."""
+        return self.notes + (self.division,) * bool(self.division)
 
     @property
     def image_count(self) -> int:
@@ -176,6 +186,19 @@ class Dataset:
                 line = f"{split}\0{image.name}\0{image.label}\0{image.stamp()}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def held_out_note(fraction: float, images: int) -> str:
+    """Say how data without a validation split was divided; "" if nothing was held out.
+
+    Args:
+        fraction: of each class that was held out.
+        images: that were held out.
+    """
+    if not fraction:
+        return ""
+    return (f"there is no validation split: {fraction:.0%} of each class ({images:,} image{'s' * (images != 1)}, "
+            "chosen by name) is held out for validation")
 
 
 def are_numbers(classes: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data.catalog import Catalog, ImageJson
-from alexnet.data.perceptual_hash import near_duplicate_groups
+from alexnet.data.near_duplicates import near_duplicate_groups
 from alexnet.data.scan import Scan
 
 Kind = Literal["exact", "near"]
@@ -45,8 +45,6 @@ class Duplicates:
     """All groups of duplicates of a data set: those across splits first, then those across classes."""
 
     groups: tuple[DuplicateGroup, ...]
-    complete: bool = True
-    """Whether all images were compared; False where so many look alike that the search was cut off."""
 
     def of_kind(self, kind: Kind) -> list[DuplicateGroup]:
         return [group for group in self.groups if group.kind == kind]
@@ -82,12 +80,11 @@ def find_duplicates(catalog: Catalog, scan: Scan) -> Duplicates:
     for group in exact.groups:
         copy_of_N[list(group.rows)] = group.rows[0]
     originals = np.flatnonzero(copy_of_N == np.arange(len(catalog)))
-    near_of_originals, complete = near_duplicate_groups(scan.perceptual_N[originals], scan.grays_N[originals])
     near_N = np.arange(len(catalog))
-    near_N[originals] = originals[near_of_originals]
+    near_N[originals] = originals[near_duplicate_groups(scan.perceptual_N2[originals])]
     near_N = near_N[copy_of_N]
     near = [group for group in _groups(catalog, "near", near_N) if len({copy_of_N[row] for row in group.rows}) > 1]
-    return Duplicates(_sorted([*exact.groups, *near]), complete)
+    return Duplicates(_sorted([*exact.groups, *near]))
 
 
 def _groups(catalog: Catalog, kind: Kind, groups_N: NDArray[np.int64]) -> list[DuplicateGroup]:

@@ -17,7 +17,8 @@ from alexnet.data.catalog import Catalog, class_counts
 from alexnet.data.duplicates import DuplicateGroup, Duplicates, Kind, find_exact_duplicates
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import Quarantined
-from alexnet.data.scan import Scan
+from alexnet.data.remarks import remark_findings
+from alexnet.data.scan import Scan, image_remarks
 from alexnet.errors import Finding
 
 IMBALANCE = 10
@@ -31,7 +32,8 @@ FEW_FOR_SCRATCH = 500
 
 ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
          "near_copies_across_classes", "suspicious_labels", "few_images", "imbalance", "few_images_in_all",
-         "small_images", "blank", "uncertain_labels", "copies", "near_copies")
+         "leftover_bytes", "unused_bits", "further_images", "small_images", "blank", "uncertain_labels", "copies",
+         "near_copies")
 """Kinds of findings, the most harmful first."""
 
 
@@ -66,11 +68,16 @@ def baseline(catalog: Catalog, broken: Collection[int] = ()) -> Baseline:
     return Baseline(split, 1 - 1 / len(catalog.classes), name, float(1 - counts_K[largest] / max(counts_K.sum(), 1)))
 
 
-def pack_findings(packed: PackedDataset) -> list[Finding]:
-    """What is known of a packed data set without reading its images: class counts, copies across splits or classes."""
+def pack_findings(packed: PackedDataset, weighted: bool = False) -> list[Finding]:
+    """What is known of a packed data set without reading its images: class counts, copies across splits or classes.
+
+    Args:
+        packed: the data set.
+        weighted: whether the run that is begun has class weights, so that they are not recommended to it.
+    """
     catalog = Catalog(packed)
     copies = find_exact_duplicates(catalog, catalog.packed_hashes_N)
-    found = [*count_findings(catalog), *duplicate_findings(catalog, copies)]
+    found = [*count_findings(catalog, weighted=weighted), *duplicate_findings(catalog, copies)]
     return in_order([finding for finding in found if finding.kind != "copies"])
 
 
@@ -88,7 +95,7 @@ def scan_findings(
     """
     broken = scan.broken if scan else ()
     found = [*broken_findings(quarantined, len(catalog)), *count_findings(catalog, broken),
-             *_few_in_all_findings(catalog, broken)]
+             *_few_in_all_findings(catalog, broken), *remark_findings(image_remarks(catalog, scan))]
     if duplicates:
         found += duplicate_findings(catalog, duplicates, broken)
     if scan:
@@ -105,7 +112,7 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 # --- Counts -----------------------------------------------------------------------------------------------------------
 
 
-def count_findings(catalog: Catalog, broken: Collection[int] = ()) -> list[Finding]:
+def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: bool = False) -> list[Finding]:
     """Few images of a class, and classes of very different sizes. The rows `broken` are not counted."""
     split = "train" if "train" in catalog.splits else next(iter(catalog.splits))
     counts = class_counts(catalog, split, broken)
@@ -125,8 +132,8 @@ def count_findings(catalog: Catalog, broken: Collection[int] = ()) -> list[Findi
             "imbalance", "", f"{catalog.classes[largest]} has {counts[largest]:,} {split} images and "
             f"{catalog.classes[smallest]} {counts[smallest]:,}, {ratio:,.0f} times fewer; always answering "
             f"{catalog.classes[largest]} would be wrong for {baseline(catalog, broken).largest_class_error:.1%}",
-            "see errors class by class with evaluate --per-class; --recipe modern can weigh classes by "
-            "--set recipe.class_weights=auto"))
+            "see errors class by class with evaluate --per-class"
+            + ("" if weighted else "; give small classes more weight with --set recipe.class_weights=auto")))
     return found
 
 

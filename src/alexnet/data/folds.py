@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.data.near_duplicates import near_duplicate_groups
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
 
@@ -37,6 +38,21 @@ def fold_of_images(labels_N: NDArray[np.int64], content_N: NDArray[np.uint64], f
     return fold_U[unique_N]
 
 
+def _join_look_alikes(
+    content_N: NDArray[np.uint64], perceptual_N2: NDArray[np.uint64], folds: int,
+) -> NDArray[np.uint64]:
+    """The content hashes, equal for images that look alike, as those of a burst of photographs: uint64 [N].
+
+    A group with more images than a tenth of a fold stays divided: where so many images are alike by nature, as digits
+    are, folds of equal size matter more.
+    """
+    groups_N = near_duplicate_groups(perceptual_N2)
+    sizes_N = np.bincount(groups_N, minlength=len(groups_N))[groups_N]
+    lowest_N = np.full(len(content_N), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(lowest_N, groups_N, content_N)
+    return np.where(sizes_N <= max(2, len(content_N) // (10 * folds)), lowest_N[groups_N], content_N)
+
+
 def folded(packed: PackedDataset, number: int, folds: int) -> FoldedDataset:
     """The data set with fold `number`, from 1, as its validation set, and the other folds as its training set.
 
@@ -46,7 +62,7 @@ def folded(packed: PackedDataset, number: int, folds: int) -> FoldedDataset:
     require(type(packed) is PackedDataset, f"{packed.source} is streamed in the order of its shards, and folds need "
             "all images at hand", "pack it on this machine, or leave out --folds")
     made = FoldedDataset(packed.path, packed.manifest, number, folds)
-    distinct = len(np.unique(made.pool.content_hashes))
+    distinct = len(np.unique(made.together_N))
     require(distinct >= 2 * folds, f"{distinct} different images are too few for {folds} folds", "give fewer --folds")
     return made
 
@@ -66,9 +82,13 @@ class FoldedDataset(PackedDataset):
             *(name for name in ("train", "val") if name in self.manifest.splits))
 
     @cached_property
+    def together_N(self) -> NDArray[np.uint64]:
+        """A number for each image of the pool, equal for copies and look-alikes, which are in one fold."""
+        return _join_look_alikes(self.pool.content_hashes, self.pool.perceptual_hashes, self.folds)
+
+    @cached_property
     def _is_validation_N(self) -> NDArray[np.bool_]:
-        pool = self.pool
-        return fold_of_images(pool.labels, pool.content_hashes, self.folds) == self.number - 1
+        return fold_of_images(self.pool.labels, self.together_N, self.folds) == self.number - 1
 
     def split(self, *names: str) -> PackedSplit:
         """The images of `train` or `val`; of any other split, or of several, those of the packed folder."""
@@ -117,9 +137,10 @@ class FoldedDataset(PackedDataset):
         whole = PackedDataset(self.path, self.manifest).fingerprint
         return hashlib.sha256(f"{whole} fold {self.number} of {self.folds}".encode()).hexdigest()
 
-    def describe(self) -> str:
-        """What the fold is, in a sentence."""
+    @property
+    def division(self) -> str:
+        """What the fold is."""
         counts = self.counts
         return (f"fold {self.number} of {self.folds}: {counts['train']:,} training and {counts['val']:,} validation "
-                "images; each class is dealt out by the images' content"
+                "images; each class is dealt out by the images' content, look-alikes into one fold"
                 + ("" if self.manifest.held_out else ", and the data's own split is not used"))

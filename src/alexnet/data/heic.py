@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet.data.image_formats import HEIC, heic_is_supported, unsupported_format
+from alexnet.data.remarks import Kind
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ def pixels_in(data: bytes | memoryview) -> int:
     return width * height
 
 
-def load(data: bytes | memoryview, pixel_limit: int) -> Image.Image:
-    """Decode the primary image: upright, 8 bits. Raises UserError if it is too large, or pi-heif is not installed."""
+def load(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> Image.Image:
+    """Decode the primary image: upright, 8 bits. Raises UserError if it is too large, or pi-heif is not installed.
+
+    `further_images` is added to `remarks` if there are others, such as those of a burst.
+    """
     file, limit = _open(data), min(pixel_limit, PIXEL_LIMIT)
     width, height = file.size
     require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
+    if len(file) > 1:
+        remarks.add("further_images")
     with _readable_errors():
         image = file.to_pillow()
     if image.mode == "I;16":  # gray of 10 or 12 bits, which pi-heif shifts to the upper bits of 16

@@ -27,6 +27,7 @@ from alexnet._runtime import native
 from alexnet.data import heic, jpeg
 from alexnet.data.color_checks import correct_header, correct_pixels, describe_tiff
 from alexnet.data.image_formats import SAVE_AS, other_kind_of_file, pillow_formats, unsupported_format
+from alexnet.data.remarks import Kind
 from alexnet.data.sample_depth import eight_bits, is_deep
 from alexnet.errors import UserError, require
 
@@ -46,12 +47,12 @@ class BadImage(UserError):
     """An image that cannot be decoded. The problem names the image and the reason."""
 
 
-def read(path: str | Path) -> NDArray[np.uint8]:
-    """Decode the image in a file: RGB, uint8 [height, width, 3].
+def read(path: str | Path, remarks: set[Kind] | None = None) -> NDArray[np.uint8]:
+    """Decode the image in a file: RGB, uint8 [height, width, 3]. `remarks` is as for `decode`.
 
     Raises BadImage if the image cannot be decoded, OSError if the file cannot be read.
     """
-    return decode(read_bytes(path), str(path))
+    return decode(read_bytes(path), str(path), remarks=remarks)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -67,11 +68,21 @@ def read_bytes(path: str | Path) -> bytes:
     return path.read_bytes()
 
 
-def decode(data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT) -> NDArray[np.uint8]:
-    """Decode the image in a file's bytes: RGB, uint8 [height, width, 3]. Raises BadImage naming it by `name`."""
+def decode(
+    data: bytes | memoryview, name: str, pixel_limit: int = PIXEL_LIMIT, remarks: set[Kind] | None = None,
+) -> NDArray[np.uint8]:
+    """Decode the image in a file's bytes: RGB, uint8 [height, width, 3].
+
+    Args:
+        name: of the image, for errors.
+        remarks: what a user should know of the image is added to this set (remarks.py).
+
+    Raises:
+        BadImage: it cannot be decoded.
+    """
     remedy = _REMEDY
     try:
-        return _decode(data, pixel_limit)
+        return _decode(data, pixel_limit, set() if remarks is None else remarks)
     except UnidentifiedImageError:
         reason, remedy = _why_unidentified(data)
     except UserError as error:
@@ -107,27 +118,36 @@ def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: s
         pixels_HWC[:] = decoded_HWC
 
 
-def _decode(data: bytes | memoryview, pixel_limit: int) -> NDArray[np.uint8]:
+def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> NDArray[np.uint8]:
     if not data:
         raise UserError("it is empty")
     if len(data) > BYTE_LIMIT:
         raise UserError(_too_large(len(data)))
     if heic.is_heic(data):
-        return _rgb(heic.load(data, pixel_limit), data)  # upright already
+        return _rgb(heic.load(data, pixel_limit, remarks), data, remarks)  # upright already
     _quiet_pillow()
     with Image.open(io.BytesIO(data), formats=pillow_formats()) as image:
         (width, height), limit = image.size, min(pixel_limit, PIXEL_LIMITS.get(image.format or "", PIXEL_LIMIT))
         require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
+        if _has_further_images(image):
+            remarks.add("further_images")
         if image.format in ("JPEG", "MPO"):
             jpeg.refuse_many_scans(bytes(data))
             colors = "CMYK" if image.mode == "CMYK" else "RGB"
             # Refuses missing pixels, which Pillow accepts.
-            pixels_HWC = jpeg.decode_strictly(data, width, height, colors)
+            pixels_HWC = jpeg.decode_strictly(data, width, height, colors, remarks)
             if pixels_HWC is not None and colors == "RGB":
                 return _apply_orientation(pixels_HWC, _orientation(image))
         correct_header(image, data)
         image.load()  # refuses truncated files; the orientation of a PNG or TIFF may come after the pixels
-        return _apply_orientation(_rgb(image, data), _orientation(image))
+        return _apply_orientation(_rgb(image, data, remarks), _orientation(image))
+
+
+def _has_further_images(image: Image.Image) -> bool:
+    """Whether the file holds another page or frame: TIFF, GIF, WebP, APNG, AVIF, MPO."""
+    if image.format == "TIFF":
+        return bool(image.tag_v2.next)  # type: ignore[attr-defined]  # a TiffImageFile; its n_frames reads all pages
+    return bool(getattr(image, "is_animated", False))
 
 
 def _why_unidentified(data: bytes | memoryview) -> tuple[str, str]:
@@ -192,12 +212,12 @@ _STRIP = 250_000
 a strip stay in the processor's cache, which is twice as fast."""
 
 
-def _rgb(image: Image.Image, data: bytes | memoryview) -> NDArray[np.uint8]:
+def _rgb(image: Image.Image, data: bytes | memoryview, remarks: set[Kind]) -> NDArray[np.uint8]:
     """Convert any of Pillow's modes to RGB. `data` is the file, for what Pillow does not tell."""
     if is_deep(image):
-        gray_HW = eight_bits(image, partial(_strips, image), data)
+        gray_HW = eight_bits(image, partial(_strips, image), data, remarks)
         return np.stack([gray_HW] * 3, axis=2)  # six times as fast as np.repeat
-    correct_pixels(image, data)
+    correct_pixels(image, data, remarks)
     pixels_HWC, transparent = np.empty((image.height, image.width, 3), np.uint8), image.has_transparency_data
     for rows, strip in _strips(image):
         if transparent:

@@ -5,7 +5,7 @@ After each shard the journal is replaced in one step. Files that it does not lis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -26,6 +26,7 @@ from alexnet.data.manifest import (
     write_json,
 )
 from alexnet.data.quarantine import Quarantined
+from alexnet.data.remarks import add_remarks
 from alexnet.errors import UserError
 
 _INTEGERS_3 = tuple[int, int, int]
@@ -63,12 +64,14 @@ class Journal:
         return self.splits[split].images + len(self.splits[split].quarantined)
 
     def add_shard(
-        self, split: str, shard: ShardRecord, quarantined: Iterable[Quarantined], files: dict[str, FileRecord],
+        self, split: str, shard: ShardRecord, quarantined: Iterable[Quarantined],
+        remarks: Iterable[tuple[str, Collection[str]]], files: dict[str, FileRecord],
     ) -> None:
-        """Add a shard that has been written. `commit` makes it count."""
+        """Add a shard that has been written. `commit` makes it count. `remarks` are as for `add_remarks`."""
         record = self.splits[split]
         self.splits[split] = replace(
-            record, shards=(*record.shards, shard), quarantined=(*record.quarantined, *quarantined))
+            record, shards=(*record.shards, shard), quarantined=(*record.quarantined, *quarantined),
+            remarks=add_remarks(record.remarks, remarks))
         self.files |= files
 
     def add_pixels(self, pixels_HWC: NDArray[np.uint8], products: NDArray[np.int64]) -> None:

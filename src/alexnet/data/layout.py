@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored, are_numbers
+from alexnet.data.derived_images import held_out_copies
 from alexnet.data.image_tree import HERE, ImageFolder, counted, gather_images, some
 from alexnet.data.layout_checks import require_class_folders, require_classes, require_images
 from alexnet.data.split_folders import FoundSplits, SplitFolder, find_splits, listed, require_supported, shown
@@ -75,10 +76,10 @@ def read_layout(tree: FileTree, held_out: float = 0.1, seed: int = 0, trust_fold
     if len(images) == 1 and held_out:
         images, folders = hold_out(images["train"], held_out, seed, found.base.path), dict.fromkeys(
             ("train", "val"), folders["train"])
-        notes.append(f"there is no validation folder, so training holds out {held_out:.0%} of each class "
-                     f"({counted(_count(images['val']))}, chosen by name and seed {seed})")
+        notes += note_held_out_copies(images)
     else:
         held_out = 0.0
+    notes += _few_validation_images(images, folders)
     return Layout(tuple(train), images, folders, held_out, tuple(ignored), tuple(notes))
 
 
@@ -227,6 +228,30 @@ def hold_out(images: ImagesByClass, fraction: float, seed: int, base: str) -> di
         splits["train"][name] = [file for file in files if file not in held]
         splits["val"][name] = [file for file in files if file in held]
     return splits
+
+
+def note_held_out_copies(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    """A note on held-out images that have the name of a copy of a training image."""
+    train, val = ([file for files in splits[split].values() for file in files] for split in ("train", "val"))
+    if not (copies := held_out_copies(train, val)):
+        return []
+    return [f"by their names, {len(copies):,} of the {len(val):,} images held out may be copies of training images, "
+            f"such as {copies[0][0]} of {copies[0][1]}; then the error looks better than it is: hold images out before "
+            "augmenting, into a folder val/ beside train/"]
+
+
+FEW_VALIDATION = 30
+"""Images. Of so few the error is known to plus or minus 18 points (95%, at an error of 50%)."""
+
+
+def _few_validation_images(images: Mapping[str, ImagesByClass], folders: Mapping[str, str]) -> list[str]:
+    """A note on a validation set that is much smaller than the test set, as the 16 images of the chest X-rays' val/."""
+    count = {split: _count(by_class) for split, by_class in images.items()}
+    if "test" not in count or not count["val"] < min(FEW_VALIDATION, count["test"] / 4):
+        return []
+    return [f"{folders['val']} has {counted(count['val'])} only, on which training chooses the best epoch, and "
+            f"{folders['test']} has {count['test']:,}: measure on these with evaluate --split test, or move some of "
+            f"{folders['train']} to {folders['val']}"]
 
 
 def _count(images: ImagesByClass) -> int:

@@ -6,11 +6,12 @@ Each check raises a UserError that names the folders and the remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import combinations
 
+from alexnet.data.derived_images import is_derived_folder, original_class
 from alexnet.data.image_tree import ImageFolder, counted, some
-from alexnet.data.split_folders import ClassFolders, file_types, holds_splits, listed, shown
+from alexnet.data.split_folders import ClassFolders, data_sets_within, file_types, listed, shown
 from alexnet.data.split_names import is_neutral, split_kinds
 from alexnet.errors import UserError, require
 
@@ -34,10 +35,16 @@ _TRUST = "add --labels folders"
 _SAME_NAMES = 0.9
 """Fraction of the file names that two folders share if one is derived from the other."""
 
-_ANNOTATION_FILE = re.compile(
-    r"[\s_\-.]+(?:masks?|gt|labels?|labelids|depth|seg|segmentation|annotations?|trimap|ground[\s_\-]?truth|bbox|"
-    r"disparity)(?P<rest>crop)?(?:[\s_\-.]?\d+)?$", re.IGNORECASE)
+_ANNOTATION_WORDS = (r"masks?|gt|labels?|labelids|depth|seg|segmented|segmentation|annotations?|trimap|"
+                     r"ground[\s_\-]?truth|bbox|disparity")
+_ANNOTATION_END = re.compile(rf"[\s_\-.]+(?:{_ANNOTATION_WORDS})(?P<rest>crop)?(?:[\s_\-.]?\d+)?$", re.IGNORECASE)
 """The end of the name of a file that belongs to an image: benign (1)_mask, cat_1_depthcrop beside cat_1_crop."""
+
+_ANNOTATION_START = re.compile(rf"(?:{_ANNOTATION_WORDS})[\s_\-.]+", re.IGNORECASE)
+"""The beginning of such a name: mask_001 beside 001 or image_001."""
+
+_IMAGE_WORDS = ("image", "img", "im", "photo", "rgb", "original", "orig", "frame")
+"""What stands in the name of the image where its annotation has another word."""
 
 _NO_CLASS = re.compile(
     r"(new[\s_\-]?folder|untitled[\s_\-]?folder|neuer[\s_\-]?ordner|nouveau[\s_\-]?dossier|nueva[\s_\-]?carpeta"
@@ -86,7 +93,12 @@ def require_class_folders(folders: ClassFolders, source: str) -> None:
         require(not _NO_CLASS.fullmatch(name) and kinds.get(name, "train") == "train",
                 f"{shown(folder, source)} holds {counted(folder.image_count)}, and its name is not that of a class",
                 f"move it away; if it is a class, {_TRUST}")
+        original = original_class(name, originals)
+        require(not original, f"{shown(folder, source)} has the name of another form or a part of {original}/",
+                f"merge the two, sort them into train/{original}/ and test/{original}/, or move one away; if both are "
+                f"classes, {_TRUST}")
     for folder in classes.values():
+        _require_no_copies_inside(folder, folder, source)
         _require_no_splits_inside(folder, folder, source)
         _require_no_annotation_files(folder, source)
 
@@ -113,14 +125,21 @@ def _require_no_splits_inside(folder: ImageFolder, within: ImageFolder, source: 
         _require_no_splits_inside(below, within, source)
 
 
+def _require_no_copies_inside(folder: ImageFolder, within: ImageFolder, source: str) -> None:
+    """Thumbnails below a class folder would be held out apart from their originals."""
+    for below in folder.with_images:
+        require(not is_derived_folder(below.name) or below.image_count == within.image_count,
+                f"{shown(below, source)} holds {counted(below.image_count)} and has the name of copies of the images "
+                f"beside it, in the class folder {within.name}/", f"move it away; if these are other images, {_TRUST}")
+        _require_no_copies_inside(below, within, source)
+
+
 def _require_no_annotation_files(folder: ImageFolder, source: str) -> None:
-    """A mask beside its image has the image's name with a word at the end."""
-    ends = [(image, stem, end) for image in folder.images
-            for stem in [_stem(image)] if (end := _ANNOTATION_FILE.search(stem))]
-    if ends:
-        stems = _stems(folder.images)
-        pairs = [image for image, stem, end in ends if {stem[: end.start()], stem[: end.start()] + "_crop" * bool(
-            end["rest"])} & stems]
+    """A mask beside its image has the image's name with a word at the end or the beginning."""
+    annotated = {image: names for image in folder.images if (names := _annotated_stems(_stem(image)))}
+    if annotated:
+        stems = {stem.lower() for stem in _stems(folder.images)}
+        pairs = [image for image, names in annotated.items() if names & stems]
         if pairs:
             raise UserError(f"{shown(folder, source)} holds {counted(len(pairs))} with the name of another image and a "
                             f"word such as mask or label, such as {pairs[0].rpartition('/')[2]}: these look like "
@@ -129,29 +148,49 @@ def _require_no_annotation_files(folder: ImageFolder, source: str) -> None:
         _require_no_annotation_files(below, source)
 
 
+def _annotated_stems(stem: str) -> set[str]:
+    """The names, in lower case, that the image may have to which a file of this name is an annotation."""
+    stem = stem.lower()
+    names: set[str] = set()
+    if end := _ANNOTATION_END.search(stem):
+        rest = stem[: end.start()]
+        names |= {rest, *(f"{rest}_{word}" for word in ("crop" * bool(end["rest"]), *_IMAGE_WORDS) if word)}
+        if number := re.search(r"[\s_\-.]?\d+$", end[0]):  # cat_mask_1 beside cat_1 or cat_image_1
+            names |= {rest + number[0], *(f"{rest}_{word}{number[0]}" for word in _IMAGE_WORDS)}
+    if start := _ANNOTATION_START.match(stem):
+        rest = stem[start.end() :]
+        names |= {rest, *(f"{word}_{rest}" for word in _IMAGE_WORDS)}
+    return names - {stem}
+
+
 def _require_classes(parent: ImageFolder, source: str) -> None:
     classes = parent.with_images
     for folder in (parent, *classes):
         _require_no_annotations(folder, folder is not parent, source)
     if len(classes) < 2:
         return
-    for inside in _data_sets_within(parent, 3):
+    _require_one_data_set(classes, source)
+    for inside in (inside for folder in classes for inside in data_sets_within(folder, 2)):
         raise UserError(f"{shown(parent, source)} holds {listed(classes)}, and {shown(inside, source)} is a data set "
                         f"of its own with {listed(inside.with_images)}", f"did you mean {shown(inside, source)}?")
     _require_equal_depth(classes, source)
     _require_no_copy_among(classes, source)
     _require_different_folders(classes, source)
     _require_no_parts(classes, source)
+    _require_one_level(classes, source)
     _require_different_files(classes, source)
 
 
-def _data_sets_within(folder: ImageFolder, levels: int) -> Iterator[ImageFolder]:
-    """Folders below that have a training folder with classes and another split."""
-    for below in folder.with_images:
-        if holds_splits(below):
-            yield below
-        elif levels > 1:
-            yield from _data_sets_within(below, levels - 1)
+def _require_one_data_set(classes: list[ImageFolder], source: str) -> None:
+    """Folders that hold a training folder with class folders, and nothing else, are data sets: ds1/train, ds2/train."""
+    sets = [(folder, train) for folder in classes if len(folder.with_images) == 1 and not folder.images
+            for train in folder.with_images if split_kinds(folder.folders).get(train.name) == "train" and len(
+                [below for below in train.with_images if not _PARTS.fullmatch(below.name)]) > 1]
+    if sets:
+        folder, train = sets[0]
+        meant = shown(folder, source)
+        raise UserError(f"{shown(train, source)} is a training folder with {listed(train.with_images)}, so "
+                        f"{folder.name}/ is a data set of its own and no class", f"did you mean {meant}?")
 
 
 def _require_no_annotations(folder: ImageFolder, is_class: bool, source: str) -> None:
@@ -179,6 +218,18 @@ def _require_equal_depth(classes: list[ImageFolder], source: str) -> None:
                         f"in {shown(outer[0], source)}",
                         f"name {shown(outer[0], source)}, or put the images of {outer[0].name}/ directly into it as "
                         f"those of {other.name}/")
+
+
+def _require_one_level(classes: list[ImageFolder], source: str) -> None:
+    """Folders that all hold folders of different names may be groups of classes: animals/{cat,dog}, vehicles/{bus,car}.
+
+    Names with a number are those of patients or dates, which divide the images of a class.
+    """
+    inner = [below.name.casefold() for folder in classes for below in folder.with_images]
+    grouped = all(not folder.images and len(folder.with_images) > 1 for folder in classes)
+    require(not grouped or len(set(inner)) < len(inner) or any(re.search(r"\d", name) for name in inner),
+            f"it is not clear whether the classes in {source} are {listed(classes)} or the folders in them, such as "
+            f"{listed(classes[0].with_images, 3)}", "put the class folders into one folder")
 
 
 def _require_no_copy_among(classes: list[ImageFolder], source: str) -> None:

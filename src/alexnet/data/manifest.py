@@ -22,12 +22,13 @@ from typing import Any, Literal, TypeVar
 from alexnet._runtime.atomic_files import replace_durably
 from alexnet.architecture.overrides import Json
 from alexnet.data.quarantine import Quarantined
+from alexnet.data.remarks import Remark
 from alexnet.errors import UserError, did_you_mean, require
 
 Codec = Literal["raw", "jpeg"]
 CODECS: tuple[Codec, ...] = ("raw", "jpeg")
 
-FORMAT = 3
+FORMAT = 4
 """Of manifest.json and of the journal."""
 
 MANIFEST, MEAN = "manifest.json", "mean.npy"
@@ -56,13 +57,15 @@ class ShardRecord:
     labels: str
     names: str
     hashes: str
+    perceptual: str
     images: int
     index: str | None = None
     """Codec jpeg only: offset and length of each JPEG in the tar."""
 
     @property
     def files(self) -> list[str]:
-        return [name for name in (self.file, self.index, self.labels, self.names, self.hashes) if name]
+        names = (self.file, self.index, self.labels, self.names, self.hashes, self.perceptual)
+        return [name for name in names if name]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class SplitRecord:
 
     shards: tuple[ShardRecord, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     images_per_class: tuple[int, ...] = ()
     """Counted when the pack is finished; empty in the journal."""
 

@@ -26,19 +26,20 @@ Notes = Literal["long", "short", "none"]
 
 def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
-    progress: bool = True,
+    division: bool = True, progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         refuse_labels(data, labels)
-        return _say_notes(_require_side(open_stream(data), side, data), say, notes, data)
-    return open_or_pack(data, side, say=say, notes=notes, progress=progress, labels=labels, check_classes=check_classes)
+        return _say_notes(_require_side(open_stream(data), side, data), say, notes, division, data)
+    return open_or_pack(data, side, say=say, notes=notes, division=division, progress=progress, labels=labels,
+                        check_classes=check_classes)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
-    progress: bool = True,
+    division: bool = True, progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
@@ -49,6 +50,7 @@ def open_or_pack(
     Args:
         say: called with one line for each thing the user should know.
         notes: what is said of the data.
+        division: whether this includes how data without a validation split is divided.
         progress: show a progress bar while packing.
         labels: as for `open_dataset`.
         check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
@@ -58,11 +60,11 @@ def open_or_pack(
     """
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
         refuse_labels(data, labels)
-        return _say_notes(_require_side(open_packed(Path(data)), side, data), say, notes, data)
+        return _say_notes(_require_side(open_packed(Path(data)), side, data), say, notes, division, data)
     dataset = open_dataset(data, labels=labels)
     if check_classes:
         check_classes(dataset.classes)
-    _say_notes(dataset, say, notes, data)
+    _say_notes(dataset, say, notes, division, data)
     dest = cache_folder() / "packed" / f"{dataset.name}-{side}-{dataset.fingerprint()[:12]}-{FORMAT}"
     if is_packed(dest):  # its name is its fingerprint, so there is no need to lock it and compare plans
         packed = open_packed(dest)  # files that are not used may have changed since
@@ -75,8 +77,11 @@ def open_or_pack(
     return (pack_with_bar if progress else pack)(dataset, dest, side=side)
 
 
-def _say_notes(source: AnySource, say: Callable[[str], None], notes: Notes, data: str) -> AnySource:
-    lines = {"long": [f"note: {note}" for note in source.notes], "short": [brief_note(source, data)], "none": []}
+def _say_notes(
+    source: AnySource, say: Callable[[str], None], notes: Notes, division: bool, data: str,
+) -> AnySource:
+    lines = {"long": [f"note: {note}" for note in (source.all_notes if division else source.notes)],
+             "short": [brief_note(source, data, division)], "none": []}
     for line in lines[notes]:
         say(line)
     return source

@@ -10,6 +10,7 @@ A packed folder:
   train-00000.labels.npy    int64 [n]
   train-00000.names.json    n names
   train-00000.hashes.npy    uint64 [n], content hashes of the images in their source (content.py)
+  train-00000.perceptual.npy  uint64 [n, 2], perceptual hashes of the stored images (perceptual_hash.py)
   quarantine.txt            the images that cannot be decoded, and why; only if there are any (quarantine.py)
 
 Shapes: N images of a split, n of a shard, B of a batch, H rows, W columns, C channels (RGB).
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
+from alexnet.data.dataset import held_out_note
 from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_names, size_fault
 from alexnet.data.manifest import (
     JOURNAL,
@@ -46,6 +48,7 @@ from alexnet.data.manifest import (
 )
 from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
+from alexnet.data.remarks import Remark
 from alexnet.errors import UserError, did_you_mean
 
 OnProgress = Callable[[int, int], object]
@@ -121,6 +124,16 @@ class PackedDataset:
         return self.manifest.notes
 
     @property
+    def division(self) -> str:
+        """How the images were divided into `train` and `val`; "" if the source has its own splits."""
+        return held_out_note(self.manifest.held_out, self.counts.get("val", 0))
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """`notes`, and `division` if there is one."""
+        return self.notes + (self.division,) * bool(self.division)
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits that are not empty."""
         return tuple(name for name, count in self.counts.items() if count)
@@ -134,6 +147,11 @@ class PackedDataset:
     def quarantined(self) -> dict[str, tuple[Quarantined, ...]]:
         """By split, the images that could not be decoded, and why."""
         return {name: split.quarantined for name, split in self.manifest.splits.items()}
+
+    @property
+    def remarks(self) -> dict[str, tuple[Remark, ...]]:
+        """By split, what should be known of images that were decoded."""
+        return {name: split.remarks for name, split in self.manifest.splits.items()}
 
     @property
     def mean_HWC(self) -> NDArray[np.float32]:
@@ -206,7 +224,7 @@ class PackedSplit:
     def subset(self, indices: NDArray[np.int64]) -> Self:
         """The images with these indices, which ascend, as a split of their own, numbered from 0."""
         chosen = copy.copy(self)
-        for name in ("labels", "names", "content_hashes", "_extents"):
+        for name in ("labels", "names", "content_hashes", "perceptual_hashes", "_extents"):
             chosen.__dict__.pop(name, None)  # cached values
         chosen._stored_N = self.stored(indices)
         return chosen
@@ -241,6 +259,12 @@ class PackedSplit:
         """[N], `content.content_hash` of each image in its source: equal for equal files, whatever their names."""
         return self._chosen(np.concatenate([np.empty(0, np.uint64), *(
             read_array(self.folder / shard.hashes, (shard.images,), np.uint64) for shard in self.shards)]))
+
+    @cached_property
+    def perceptual_hashes(self) -> NDArray[np.uint64]:
+        """[N, 2], `perceptual_hash.perceptual_hash` of each stored image: nearly equal for images that look alike."""
+        return self._chosen(np.concatenate([np.empty((0, 2), np.uint64), *(
+            read_array(self.folder / shard.perceptual, (shard.images, 2), np.uint64) for shard in self.shards)]))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images with these indices, in this order: int64 [B] -> uint8 [B, side, side, 3].

@@ -35,7 +35,9 @@ from alexnet.data.journal import Journal, check_plan
 from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RGB, Codec, Manifest, Plan, SplitRecord, write_manifest
 from alexnet.data.order import evenly_spaced
 from alexnet.data.packed import OnProgress, PackedDataset
+from alexnet.data.perceptual_hash import perceptual_hash
 from alexnet.data.quarantine import Quarantined, check_quarantine, write_quarantine
+from alexnet.data.remarks import Kind
 from alexnet.data.shards import EncodedImage
 from alexnet.errors import UserError, require
 
@@ -137,6 +139,8 @@ class _Prepared:
     products: NDArray[np.int64]
     """[3, 3], sums of color times color."""
     content_hash: int
+    perceptual_hash: NDArray[np.uint64]
+    remarks: frozenset[Kind]
 
 
 _Result = tuple[SourceImage, _Prepared | images.BadImage]
@@ -195,9 +199,10 @@ def _read_ahead(pool: ThreadPoolExecutor, source: Iterable[SourceImage], plan: P
 
 def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
     """Decode an image, make its square, and encode it as the plan says."""
+    remarks: set[Kind] = set()
     try:
         content = image.content()
-        pixels_HWC = np.ascontiguousarray(images.square(decode_content(content, image.name), plan.side))
+        pixels_HWC = np.ascontiguousarray(images.square(decode_content(content, image.name, remarks), plan.side))
     except images.BadImage as error:
         return error
     except OSError as error:
@@ -207,7 +212,8 @@ def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
         payload = simplejpeg.encode_jpeg(pixels_HWC, plan.quality, "RGB", SUBSAMPLING)
         pixels_HWC = images.decode(payload, image.name)
     colors = pixels_HWC.reshape(-1, 3).astype(np.float64)  # exact: an image's sums stay far below 2**53
-    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64), content_hash(content))
+    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64), content_hash(content),
+                     perceptual_hash(pixels_HWC), frozenset(remarks))
 
 
 def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, results: Iterator[_Result]) -> None:
@@ -215,6 +221,7 @@ def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, res
     plan, record = journal.plan, journal.splits[split]
     measured = split == _measured_split(dataset)
     quarantined: list[Quarantined] = []
+    remarks: list[tuple[str, frozenset[Kind]]] = []
 
     def encoded() -> Iterator[EncodedImage]:
         for image, result in results:
@@ -223,11 +230,15 @@ def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, res
                 continue
             if measured:
                 journal.add_pixels(result.pixels_HWC, result.products)
-            yield EncodedImage(result.payload, image.label, image.name, result.content_hash)
+            if result.remarks:
+                remarks.append((image.name, result.remarks))
+            yield EncodedImage(
+                result.payload, image.label, image.name, result.content_hash, result.perceptual_hash)
 
     stem = f"{split}-{len(record.shards):05}"
     shard = shards.write_shard(dest, stem, plan.codec, plan.side, record.images, encoded())
-    journal.add_shard(split, shard, quarantined, {name: shards.describe_file(dest / name) for name in shard.files})
+    files = {name: shards.describe_file(dest / name) for name in shard.files}
+    journal.add_shard(split, shard, quarantined, remarks, files)
     check_quarantine(journal.splits[split].quarantined, split, journal.images_read(split),
                      len(dataset.splits[split]), dataset.source)
     journal.commit(dest)

@@ -62,6 +62,7 @@ def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream
         UserError: there is no such pack, or the host does not answer.
     """
     url = str(source) if is_url(str(source)) else ""
+    _require_no_file(url)
     if urlsplit(url).scheme == "file":
         source, url = _folder_of(url), ""
     manifest = _fetch_manifest(url) if url else packed.open_packed(source).manifest
@@ -75,6 +76,18 @@ def open_stream(source: str | Path, *, cache_bytes: int = CACHE_BYTES) -> Stream
     cache = ShardCache(folder, files, url, max(cache_bytes, (LANES + FETCHERS) * largest))
     cache.fetch(MEAN)
     return StreamedDataset(folder, manifest, cache)
+
+
+_FILES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".parquet", ".csv", ".jpg", ".jpeg",
+          ".png", ".webp")
+"""Endings of a URL that is no folder."""
+
+
+def _require_no_file(url: str) -> None:
+    """Raise UserError for the URL of an archive, a Parquet file or an image."""
+    if urlsplit(url).path.lower().endswith(_FILES):
+        raise UserError(f"{url} is one file, and only a folder that `alexnet pack SOURCE DEST --codec jpeg` made is "
+                        "read from a URL", f"download it (curl -LO {url}), and name the file")
 
 
 def _folder_of(url: str) -> Path:
@@ -153,6 +166,12 @@ class StreamedSplit(PackedSplit):
         """[N], `content.content_hash` of each image in its source."""
         self._fetch_all([shard.hashes for shard in self.shards])
         return super().content_hashes
+
+    @cached_property
+    def perceptual_hashes(self) -> NDArray[np.uint64]:
+        """[N, 2], `perceptual_hash.perceptual_hash` of each stored image."""
+        self._fetch_all([shard.perceptual for shard in self.shards])
+        return super().perceptual_hashes
 
     def sample(self, count: int) -> NDArray[np.int64]:
         """The first images, so that few shards are fetched; training images are packed in a mixed order."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet.data.color_checks import png_chunk, tiff_tag
+from alexnet.data.remarks import Kind
 from alexnet.errors import UserError, require
 
 Samples = NDArray[np.integer | np.floating]
@@ -24,6 +25,9 @@ _EXPANDED = 257
 _AMBIGUOUS_16 = 4095
 """A 16-bit image without higher values may hold 12 bits. As 16 bits it would be nearly black (at most 16 of 255)."""
 
+UNUSED_BITS = 16383
+"""A 16-bit image without higher values may hold 14 bits, which would be shown at a quarter of their brightness."""
+
 _REMEDY = "save it with 8 bits, or with a tag that states the value of white (TIFF SMaxSampleValue)"
 
 
@@ -33,13 +37,14 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def eight_bits(image: Image.Image, strips: Callable[[], Iterable[tuple[slice, Image.Image]]],
-               data: bytes | memoryview) -> NDArray[np.uint8]:
+               data: bytes | memoryview, remarks: set[Kind]) -> NDArray[np.uint8]:
     """Scale the samples of a gray image so that black becomes 0 and white 255.
 
     Args:
         image: of one of Pillow's modes I;16, I, F, or L with signed samples.
         strips: the image in strips of rows, so that copies stay small.
         data: the bytes of the file.
+        remarks: `unused_bits` is added if nothing states the depth, and the upper two of 16 bits are not used.
 
     Returns:
         uint8 [height, width].
@@ -51,7 +56,10 @@ def eight_bits(image: Image.Image, strips: Callable[[], Iterable[tuple[slice, Im
                          for _, strip in strips() for values in [_samples(strip, image)]], float)
     low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())  # NaN if any value is NaN
     require(bool(np.isfinite((low, high)).all()), "it has pixels that are not numbers")
-    black, white = _stated_range(image, data, low, high) or _usual_range(image, strips, low, high)
+    stated = _stated_range(image, data, low, high)
+    black, white = stated or _usual_range(image, strips, low, high)
+    if not stated and white == _WHITE_16 and _AMBIGUOUS_16 < high <= UNUSED_BITS and not _is_expanded(strips):
+        remarks.add("unused_bits")
     if image.format == "TIFF" and tiff_tag(image, "PhotometricInterpretation") == 0:  # WhiteIsZero
         black, white = white, black
     transparent = png_chunk(data, b"tRNS") if image.format == "PNG" else b""
@@ -120,9 +128,14 @@ def _usual_range(image: Image.Image, strips: Callable[[], Iterable[tuple[slice, 
         kind, whites = "signed integers", []
     else:
         kind, whites = "integers of 16 bits", [_WHITE_16]
-        if 0 < high <= _AMBIGUOUS_16 and any((np.asarray(strip) % _EXPANDED).any() for _, strip in strips()):
+        if 0 < high <= _AMBIGUOUS_16 and not _is_expanded(strips):
             whites = []
     if low < 0 or not whites:
         raise UserError(f"its pixels are {kind} from {low:g} to {high:g}, and it does not state which value is white",
                         _REMEDY)
     return 0.0, whites[0]
+
+
+def _is_expanded(strips: Callable[[], Iterable[tuple[slice, Image.Image]]]) -> bool:
+    """Whether all samples are those of an 8-bit image that was expanded to 16 bits."""
+    return not any((np.asarray(strip) % _EXPANDED).any() for _, strip in strips())

@@ -1,6 +1,7 @@
 """Scan a data set: decode every image once, and record its size, format, content hash and perceptual hash.
 
-Threads decode, as for packing. The result is kept in the user's cache under the data set's fingerprint.
+Threads decode, as for packing. The result is kept in the user's cache under the data set's fingerprint. A packed data
+set has the hashes in it, so its images are not read.
 Shapes: N images of all splits, in the rows of `catalog.Catalog`.
 """
 
@@ -10,7 +11,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,10 @@ from alexnet.data.content import Content, content_hash, decode_content
 from alexnet.data.dataset import SourceImage
 from alexnet.data.images import BadImage
 from alexnet.data.packed import PackedDataset
-from alexnet.data.perceptual_hash import GRAY_SIDE, perceptual_hash
+from alexnet.data.perceptual_hash import is_blank, perceptual_hash
+from alexnet.data.remarks import Kind, Remark, add_remarks
 
-VERSION = 2
+VERSION = 4
 """Of the cache files. A change of what is recorded raises it."""
 
 CHUNK = 512
@@ -43,12 +45,12 @@ class _Record(NamedTuple):
     """What is recorded of one image."""
 
     content: int
-    perceptual: int = 0
-    gray: NDArray[np.uint8] | None = None
+    perceptual: Sequence[np.uint64] | NDArray[np.uint64] = (np.uint64(0), np.uint64(0))
     width: int = 0
     height: int = 0
     format: str = UNKNOWN
     fault: str = ""
+    remarks: frozenset[Kind] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,22 @@ class Scan:
 
     content_N: NDArray[np.uint64]
     """Content hashes (content.py); 0 of an image that could not be read."""
-    perceptual_N: NDArray[np.uint64]
-    """Perceptual hashes (perceptual_hash.py); 0 of a blank or broken image."""
-    grays_N: NDArray[np.uint8]
-    """Gray thumbnails, [N, 16, 16]."""
+    perceptual_N2: NDArray[np.uint64]
+    """Perceptual hashes (perceptual_hash.py); zeros of a blank or broken image."""
     sizes_N2: NDArray[np.int32]
     """Width and height in pixels; 0 where they are not known."""
     formats_N: NDArray[np.str_]
     """JPEG, PNG, ...; ARRAY or UNKNOWN."""
     broken: Mapping[int, str]
     """Rows of the images that cannot be decoded, and why."""
+    remarks: Mapping[int, tuple[str, ...]]
+    """Rows of the images of which something should be known, and the kinds of remarks."""
 
     @property
     def blank(self) -> NDArray[np.int64]:
         """Rows of the images that have one color."""
-        return np.array([row for row in np.flatnonzero(self.perceptual_N == 0) if row not in self.broken], np.int64)
+        rows = np.flatnonzero(is_blank(self.perceptual_N2))
+        return np.array([row for row in rows if row not in self.broken], np.int64)
 
 
 def scan(
@@ -84,6 +87,8 @@ def scan(
         workers: threads; default: all cores.
         on_progress: called with the number of images done, and of all.
     """
+    if isinstance(catalog.source, PackedDataset):
+        return _scan_packed(catalog)
     file = cache_folder() / "scans" / f"{_fingerprint(catalog)[:32]}-{VERSION}.npz"
     if (found := _read_cache(file, len(catalog))) is not None and all(
             _scan_image(_image(catalog, row)).fault for row in found.broken):
@@ -92,13 +97,20 @@ def scan(
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="scan") as pool:
         for begin in range(0, len(catalog), CHUNK):
             rows = np.arange(begin, min(begin + CHUNK, len(catalog)))
-            records += _scan_packed(catalog, rows, pool) if isinstance(catalog.source, PackedDataset) else pool.map(
-                _scan_image, [_image(catalog, int(row)) for row in rows])
+            records += pool.map(_scan_image, [_image(catalog, int(row)) for row in rows])
             if on_progress:
                 on_progress(len(records), len(catalog))
     result = _stack(records)
     replace_file(file, lambda path: _write_cache(path, result))
     return result
+
+
+def image_remarks(catalog: Catalog, found: Scan | None) -> dict[str, tuple[Remark, ...]]:
+    """By split, what should be known of images that were decoded: by the scan, or as a pack has recorded it."""
+    if isinstance(catalog.source, PackedDataset):
+        return catalog.source.remarks
+    rows = found.remarks if found else {}
+    return {"": add_remarks((), ((catalog.names_N[row], kinds) for row, kinds in sorted(rows.items())))}
 
 
 # --- One image --------------------------------------------------------------------------------------------------------
@@ -117,14 +129,14 @@ def _scan_image(image: SourceImage) -> _Record:
         return _Record(0, fault=error.problem)
     except OSError as error:
         return _Record(0, fault=f"{image.name} cannot be read: {error.strerror or error}")
-    key, kind = content_hash(content), _format(content)
+    key, kind, remarks = content_hash(content), _format(content), set[Kind]()
     try:
-        pixels_HWC = decode_content(content, image.name)
-        perceptual, gray = perceptual_hash(pixels_HWC)
+        pixels_HWC = decode_content(content, image.name, remarks)
+        perceptual = perceptual_hash(pixels_HWC)
     except BadImage as error:
         return _Record(key, format=kind, fault=error.problem)
     height, width = pixels_HWC.shape[:2]
-    return _Record(key, perceptual, gray, width, height, kind)
+    return _Record(key, perceptual, width, height, kind, remarks=frozenset(remarks))
 
 
 def _format(content: Content) -> str:
@@ -136,41 +148,36 @@ def _format(content: Content) -> str:
     return UNKNOWN
 
 
-def _scan_packed(catalog: Catalog, rows: NDArray[np.int64], pool: ThreadPoolExecutor) -> list[_Record]:
-    """Records of packed images: their content hashes are those of the originals, whose sizes are not known."""
-    records: list[_Record] = []
-    for number, images in enumerate(catalog.packed_splits.values()):
-        mine = rows[catalog.split_N[rows] == number]
-        hashed = pool.map(perceptual_hash, images.read(np.array([catalog.locate(row)[1] for row in mine], np.int64)))
-        records += [_Record(int(key), perceptual, gray) for key, (perceptual, gray) in zip(
-            catalog.packed_hashes_N[mine], hashed, strict=True)]
-    return records
-
-
 # --- All images -------------------------------------------------------------------------------------------------------
 
 
+def _scan_packed(catalog: Catalog) -> Scan:
+    """What a packed data set records: content hashes of the original images, whose sizes and formats are not known."""
+    count = len(catalog)
+    return Scan(catalog.packed_hashes_N, catalog.packed_perceptual_hashes_N2, np.zeros((count, 2), np.int32),
+                np.full(count, UNKNOWN), {}, {})
+
+
 def _stack(records: list[_Record]) -> Scan:
-    blank = np.zeros((GRAY_SIDE, GRAY_SIDE), np.uint8)
     return Scan(
         np.array([record.content for record in records], np.uint64),
-        np.array([record.perceptual for record in records], np.uint64),
-        np.array([blank if record.gray is None else record.gray for record in records], np.uint8).reshape(
-            -1, GRAY_SIDE, GRAY_SIDE),
+        np.array([record.perceptual for record in records], np.uint64).reshape(-1, 2),
         np.array([(record.width, record.height) for record in records], np.int32).reshape(-1, 2),
         np.array([record.format for record in records], np.str_),
-        {row: record.fault for row, record in enumerate(records) if record.fault})
+        {row: record.fault for row, record in enumerate(records) if record.fault},
+        {row: tuple(sorted(record.remarks)) for row, record in enumerate(records) if record.remarks})
 
 
 def _fingerprint(catalog: Catalog) -> str:
-    source = catalog.source
-    return f"packed-{source.fingerprint}" if isinstance(source, PackedDataset) else source.fingerprint()
+    assert not isinstance(catalog.source, PackedDataset)
+    return catalog.source.fingerprint()
 
 
 def _write_cache(path: Path, result: Scan) -> None:
     with path.open("wb") as file:
-        np.savez(file, content=result.content_N, perceptual=result.perceptual_N, grays=result.grays_N,
-                 sizes=result.sizes_N2, formats=result.formats_N, broken=np.array(json.dumps(result.broken)))
+        np.savez(file, content=result.content_N, perceptual=result.perceptual_N2, sizes=result.sizes_N2,
+                 formats=result.formats_N, broken=np.array(json.dumps(result.broken)),
+                 remarks=np.array(json.dumps(result.remarks)))
 
 
 def _read_cache(path: Path, count: int) -> Scan | None:
@@ -180,8 +187,8 @@ def _read_cache(path: Path, count: int) -> Scan | None:
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             broken = {int(row): reason for row, reason in json.loads(str(arrays["broken"])).items()}
-            result = Scan(arrays["content"], arrays["perceptual"], arrays["grays"], arrays["sizes"],
-                          arrays["formats"], broken)
+            remarks = {int(row): tuple(kinds) for row, kinds in json.loads(str(arrays["remarks"])).items()}
+            result = Scan(arrays["content"], arrays["perceptual"], arrays["sizes"], arrays["formats"], broken, remarks)
     except Exception:  # a damaged file may raise anything; it is written again
         return None
     return result if len(result.content_N) == count else None

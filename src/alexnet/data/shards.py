@@ -33,6 +33,8 @@ class EncodedImage(NamedTuple):
     name: str
     content_hash: int
     """`content_hash` of the image in its source, before it was made a square."""
+    perceptual_hash: NDArray[np.uint64]
+    """[2], of the stored square (perceptual_hash.py)."""
 
 
 def write_shard(
@@ -51,12 +53,14 @@ def write_shard(
     labels: list[int] = []
     names: list[str] = []
     hashes: list[int] = []
+    perceptual: list[NDArray[np.uint64]] = []
 
     def recorded() -> Iterator[EncodedImage]:
         for image in encoded:
             labels.append(image.label)
             names.append(image.name)
             hashes.append(image.content_hash)
+            perceptual.append(image.perceptual_hash)
             yield image
 
     file, index = stem + SHARD_SUFFIX[codec], None
@@ -65,10 +69,11 @@ def write_shard(
     else:
         index = f"{stem}.index.npy"
         np.save(folder / index, _write_tar(folder / file, first, recorded()))
-    record = ShardRecord(file, f"{stem}.labels.npy", f"{stem}.names.json", f"{stem}.hashes.npy", len(labels),
-                         index)
+    record = ShardRecord(file, f"{stem}.labels.npy", f"{stem}.names.json", f"{stem}.hashes.npy",
+                         f"{stem}.perceptual.npy", len(labels), index)
     np.save(folder / record.labels, np.array(labels, np.int64))
     np.save(folder / record.hashes, np.array(hashes, np.uint64))
+    np.save(folder / record.perceptual, np.array(perceptual, np.uint64).reshape(-1, 2))
     (folder / record.names).write_text(json.dumps(names), encoding="utf-8")
     return record
 

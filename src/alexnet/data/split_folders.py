@@ -5,7 +5,7 @@ What is ambiguous raises a UserError that names the folders and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored
@@ -68,6 +68,10 @@ def find_splits(root: ImageFolder, source: str) -> FoundSplits:
         return _with_splits(base, structured[0], kinds, source)
     if named and not others:
         raise _no_training_classes(base, named, training, source)
+    if inside := next((set_of for folder in others for set_of in data_sets_within(folder, 2) if named), None):
+        raise UserError(f"{shown(base, source)} holds {listed(named)} beside {listed(others)}, and "
+                        f"{shown(inside, source)} is a data set of its own with {listed(inside.with_images)}",
+                        f"did you mean {shown(inside, source)}?")
     if named and [folder for folder in named if folder not in training]:
         raise UserError(
             f"{shown(base, source)} holds {listed(named)} beside {listed(others)}, so it is not clear whether "
@@ -118,6 +122,15 @@ def holds_splits(folder: ImageFolder) -> bool:
     named = [below for below in folder.with_images if below.name in kinds]
     return len({kinds[below.name] for below in named}) > 1 and any(
         kinds[below.name] == "train" and find_class_parent(below) for below in named)
+
+
+def data_sets_within(folder: ImageFolder, levels: int) -> Iterator[ImageFolder]:
+    """The folder, or folders below, that have a training folder with classes and another split."""
+    if holds_splits(folder):
+        yield folder
+    elif levels:
+        for below in folder.with_images:
+            yield from data_sets_within(below, levels - 1)
 
 
 def _enter_wrappers(root: ImageFolder) -> ImageFolder:

@@ -30,6 +30,9 @@ _GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})"
                     r"(?:set|sets|data|dataset|images?|imgs?|split|folder|photos|pics|files)?\d*")
 """One word, such as trainset, testdata or test1."""
 
+_LETTERED = re.compile(r"(train|test|val)[ab]")
+"""Pairs of image sets for image translation (CycleGAN): trainA, trainB, testA, testB."""
+
 _SEPARATORS = re.compile(r"[\s_\-.,()\[\]]+")
 
 
@@ -47,7 +50,8 @@ def split_kinds(names: Iterable[str]) -> dict[str, Kind]:
 def _parse(name: str) -> tuple[Kind, tuple[str, ...]] | None:
     """The kind of a name and its other words; None if it has no word of a split, or several."""
     words = [word for word in _SEPARATORS.split(unicodedata.normalize("NFKC", name).casefold()) if word]
-    matches = {word: match[1] for word in words if (match := _GLUED.fullmatch(word))}
+    matches = {word: match[1] for word in words
+               if (match := _GLUED.fullmatch(word) or _LETTERED.fullmatch(word))}
     if len(matches) != 1:
         return None
     word, bare = next(iter(matches.items()))

@@ -46,23 +46,25 @@ AnySource = TypeVar("AnySource", Dataset, PackedDataset)
 IGNORED_SHOWN = 3
 
 
-def brief_note(source: Dataset | PackedDataset, data: str) -> str:
-    """One line for commands that measure: `photos: 303 images of 5 classes; training holds out 30; ignored: ...`.
+def brief_note(source: Dataset | PackedDataset, data: str, division: bool = True) -> str:
+    """One line for commands that do not train: `photos: 303 images of 5 classes; ignored: ...`.
 
     Args:
         source: the data.
         data: what the user called it.
+        division: say how data without a validation split is divided: `... no split of its own: 273 train, 30 val`.
     """
     counts = Catalog(source).splits
     held_out = source.manifest.held_out if isinstance(source, PackedDataset) else source.held_out
     ignored = () if isinstance(source, PackedDataset) else source.ignored
     parts = [f"{data}: {sum(counts.values()):,} images of {len(source.classes):,} classes"]
-    if held_out:
-        parts.append(f"training holds out {counts.get('val', 0):,}")
+    if held_out and division:
+        parts.append(f"no validation split of its own: {counts.get('train', 0):,} are train, "
+                     f"{counts.get('val', 0):,} val")
     if ignored:
         ordered = sorted(ignored, key=lambda item: (-item.count, item.path))
         parts.append(f"ignored: {some(map(str, ordered), IGNORED_SHOWN)}")
-    if (more := len(source.notes) - 1 - bool(held_out)) > 0:  # the first note says what these parts do
+    if (more := len(source.notes) - 1) > 0:  # the first note says what these parts do
         parts.append(f"{more:,} more note{'s' * (more > 1)}: alexnet check {data}")
     return "; ".join(parts)
 
@@ -96,6 +98,6 @@ def summarize(source: Dataset | PackedDataset, data: str, broken: Collection[int
         counts = class_counts(catalog, split, broken)
         images[split] = {name: int(count) for name, count in zip(source.classes, counts, strict=True) if count}
     if isinstance(source, PackedDataset):
-        return DataSummary(source.path.name, data, source.classes, images, source.notes, source.manifest.held_out)
-    return DataSummary(source.name, source.source, source.classes, images, source.notes, source.held_out,
+        return DataSummary(source.path.name, data, source.classes, images, source.all_notes, source.manifest.held_out)
+    return DataSummary(source.name, source.source, source.classes, images, source.all_notes, source.held_out,
                        source.ignored)

@@ -88,19 +88,21 @@ class DataCheck(DataSummary):
 
 
 def check(
-    data: str | Path, *, labels: str | Path | None = None,
-    run: str | Path | Sequence[str | Path] | None = None, quick: bool = False,
-    side: int | None = None, device: str = "auto", workers: int | None = None, progress: bool = False,
+    data: str | Path, *, labels: str | Path | None = None, run: str | Path | Sequence[str | Path] | None = None,
+    classes: Sequence[str] | None = None, quick: bool = False, side: int | None = None, device: str = "auto",
+    workers: int | None = None, progress: bool = False,
 ) -> DataCheck:
     """Check what a data set is understood to be, and what needs attention before training on it.
 
     Every image is decoded once; the result is kept in the user's cache. Nothing is written to the data.
 
     Args:
-        data: A folder or archive of images, a packed folder, `cifar10`, `embedded`, or the URL of a packed folder.
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
         labels: As for `alexnet.train`.
         run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint. Several
-            networks, or the folder of `train --seeds` or `--folds`, find more of them.
+            networks, or the folder of `train --seeds` or `--folds`, find a few more of them.
+        classes: Names of the networks' outputs. Default: those that come with the weights.
         quick: Read no image; count and list only.
         side: Images with a shorter side below this are named. Default: the input of the run's network, else 224.
         device: Of the network: `auto`, `cpu`, `cuda` or `cuda:1`.
@@ -113,7 +115,8 @@ def check(
     require(not (run and quick), "a quick check reads no image, and labels are checked on images",
             "leave out --quick or --run")
     runs = [run] if isinstance(run, str | Path) else list(run or ())
-    label_check, trained_side = _check_labels(data, labels, runs, device, progress) if runs else (None, None)
+    label_check, trained_side = (
+        _check_labels(data, labels, runs, classes, device, progress) if runs else (None, None))
     source = open_source(data, labels)
     catalog, found, duplicates = Catalog(source), None, None
     if not quick and not is_url(str(data)):
@@ -137,7 +140,8 @@ def check(
 
 
 def _check_labels(
-    data: str | Path, labels: str | Path | None, runs: Sequence[str | Path], device: str, progress: bool,
+    data: str | Path, labels: str | Path | None, runs: Sequence[str | Path], classes: Sequence[str] | None,
+    device: str, progress: bool,
 ) -> tuple[LabelCheck, int]:
     """The suspicious labels, and the side of the largest network's input."""
     from alexnet._runtime.devices import choose_device
@@ -150,7 +154,7 @@ def _check_labels(
     paths: list[str | Path] = []
     for run in runs:
         paths += runs_of_series(Path(run)) or [run]
-    models = [load(path, choose_device(device)) for path in paths]
+    models = [load(path, choose_device(device), classes=classes) for path in paths]
     packed = {side: open_or_stream(str(data), side, say=say if progress else _silent, notes="none", labels=labels)
               for side in sorted({model.preprocess.spec.side for model in models})}
     with Bar("features", "images") if progress else nullcontext() as bar:
@@ -220,8 +224,6 @@ def _not_checked(
         missing.append("the images were not read (--quick): "
                        + ("" if packed else "broken images, exact duplicates, sizes, formats, ")
                        + "near duplicates and blank images are not known")
-    if duplicates and not duplicates.complete:
-        missing.append("so many images look alike that not all pairs were compared: there may be more near duplicates")
     if labels is None and not quick:
         missing.append("labels were not checked: that takes a trained network, --run RUN")
     return missing

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
-from alexnet.data.class_names import printable
+from alexnet.data.class_names import printable, valid_utf8
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
 from alexnet.inference.predictor import BATCH_SIZE, Model
@@ -121,7 +121,7 @@ def write_features(
             begin = 0
             for features_nD in feature_batches(model, split, layer, pool=pool):
                 rows = slice(begin, begin + len(features_nD))
-                yield FeatureBatch(features_nD, [printable(each) for each in split.names[rows]], split.labels[rows],
+                yield FeatureBatch(features_nD, [valid_utf8(each) for each in split.names[rows]], split.labels[rows],
                                    [name] * len(features_nD))
                 begin, done = rows.stop, done + len(features_nD)
                 if on_progress:

@@ -19,6 +19,7 @@ from alexnet._runtime.devices import choose_device
 from alexnet.data import images as image_files
 from alexnet.data.images import BadImage
 from alexnet.data.preprocessing import Preprocess
+from alexnet.data.remarks import Kind
 from alexnet.errors import UserError, did_you_mean, require
 from alexnet.inference.evaluate import probabilities
 from alexnet.models.alexnet import AlexNet
@@ -126,23 +127,24 @@ class Model:
             raise UserError(f"the network has no class {label[:100]!r}", did_you_mean(label[:100], self.classes))
         return self.classes.index(label)
 
-    def pixels(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
+    def pixels(self, image: ImageInput, name: str = "image", remarks: set[Kind] | None = None) -> NDArray[np.uint8]:
         """Decode an image, rescale and crop it as the training images were (§2): uint8 [side, side, 3].
 
         Args:
             image: one image.
             name: what to call encoded bytes in an error.
+            remarks: what a user should know of the image is added to this set (data/remarks.py).
 
         Raises:
             BadImage: the image cannot be decoded.
             UserError: it is of another type, or an array of another shape or type.
         """
         if isinstance(image, bytes):
-            pixels_HWC = image_files.decode(image, name)
+            pixels_HWC = image_files.decode(image, name, remarks=remarks)
         elif isinstance(image, np.ndarray):
             pixels_HWC = image
         elif isinstance(image, str | Path):
-            pixels_HWC = _read(Path(image))
+            pixels_HWC = _read(Path(image), remarks)
         else:
             raise UserError(f"an image is a path, encoded bytes or a uint8 array, and not of {type(image)}",
                             "convert it with numpy.array(image)")
@@ -164,9 +166,9 @@ class Model:
                 return
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def _read(path: Path, remarks: set[Kind] | None) -> NDArray[np.uint8]:
     try:
-        return image_files.read(path)
+        return image_files.read(path, remarks)
     except (OSError, ValueError) as error:  # a ValueError of a name that contains a NUL character
         if isinstance(error, UserError):
             raise

@@ -1,7 +1,10 @@
 """Choose the images that a network is measured on: none that it was trained on, by content hash, whatever their names.
 
 Every number that is computed on data with a network goes through `select_unseen`, so that a copied, renamed, touched or
-repacked training image is recognized everywhere.
+repacked training image is recognized everywhere. An image that was saved again has other bytes; if it looks like a
+training image, by its perceptual hash, it is measured and counted, because a look-alike is no proof.
+
+Shapes: N images of a split, M measured ones.
 """
 
 from __future__ import annotations
@@ -13,10 +16,15 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.data.content import contained, distinct_hashes
+from alexnet.data.content import contained
+from alexnet.data.near_duplicates import has_near_duplicate, share_of_near_duplicates
 from alexnet.data.packed import PackedDataset, PackedSplit
+from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 from alexnet.errors import require
 from alexnet.models.seen import SeenImages
+
+NO_TEST = 0.1
+"""The fraction of look-alikes of training images from which a result is said to be no test error."""
 
 
 class SelectionJson(TypedDict):
@@ -30,6 +38,10 @@ class SelectionJson(TypedDict):
     """How many of the available ones a network was trained on."""
     includes_trained: bool
     """Whether these were measured as well, so that the result is no test error."""
+    looks_trained_on: int
+    """How many of the measured ones look like a training image, but are no copy of one, byte for byte."""
+    training_look_alikes: float | None
+    """The fraction of the training images that look like another one; None if `looks_trained_on` is 0."""
     selected_on: int
     """How many of the measured ones chose the best epoch of a network, or fitted its temperature."""
     unknown: list[str]
@@ -53,6 +65,10 @@ class Selection:
     unknown: tuple[str, ...]
     """Names of weights whose training images are not recorded; empty if all are."""
     networks: int
+    looks_trained_on_M: NDArray[np.bool_]
+    """Which of the measured images look like a training image, but are no copy of one, byte for byte."""
+    training_look_alikes: float
+    """The fraction of the training images that look like another one; 0 if no measured image looks like one."""
     undecodable: int = 0
     """Images of these splits that could not be decoded, and are not in `available`."""
 
@@ -60,6 +76,26 @@ class Selection:
     def includes_trained(self) -> bool:
         """Whether images are measured that a network was trained on."""
         return len(self.indices) > self.available - self.trained_on
+
+    @property
+    def looks_trained_on(self) -> int:
+        """How many of the measured images look like a training image, but are no copy of one."""
+        return int(self.looks_trained_on_M.sum())
+
+    def describe_look_alikes(self) -> str:
+        """How many images look like training images, and what it means for the result; "" if none does."""
+        count, images = self.looks_trained_on, len(self.indices)
+        if not count:
+            return ""
+        these = f"all {images:,}" if count == images > 1 else f"{count:,} of these {images:,}"
+        share, usual = count / images, self.training_look_alikes
+        found = f"{these} {'looks like a training image' if count == 1 else 'look like training images'}"
+        # Three standard deviations of a share that is the usual one.
+        if usual and share <= usual + 3 * (usual * (1 - usual) / images) ** 0.5:
+            return (f"{found}, which is usual in this data, where {usual:.0%} of the training images look like another "
+                    "one: copies, or images that are alike by nature")
+        return (f"{found} (saved again?), so the "
+                + ("result is probably not a test error" if share >= NO_TEST else "error is probably too low"))
 
     def describe(self) -> str:
         """One line for the user, such as "measured: 6 of 60 images; the network was trained on the other 54"."""
@@ -76,6 +112,8 @@ class Selection:
         if self.unknown:
             other = "other " if self.trained_on else ""
             parts.append(f"it is not known which {other}images {' and '.join(self.unknown)} were trained on")
+        if look_alikes := self.describe_look_alikes():
+            parts.append(look_alikes)
         if self.selected_on:
             these = f"these {len(self.indices):,}"
             count = these if self.selected_on == len(self.indices) else f"{self.selected_on:,} of {these}"
@@ -91,8 +129,9 @@ class Selection:
     def to_json(self) -> SelectionJson:
         """All counts."""
         return {"images": len(self.indices), "available": self.available, "trained_on": self.trained_on,
-                "includes_trained": self.includes_trained, "selected_on": self.selected_on,
-                "unknown": list(self.unknown), "undecodable": self.undecodable}
+                "includes_trained": self.includes_trained, "looks_trained_on": self.looks_trained_on,
+                "training_look_alikes": self.training_look_alikes if self.looks_trained_on else None,
+                "selected_on": self.selected_on, "unknown": list(self.unknown), "undecodable": self.undecodable}
 
 
 def select_unseen(
@@ -100,7 +139,8 @@ def select_unseen(
 ) -> Selection:
     """Choose the images of a split that no network was trained on. The order of the networks does not matter.
 
-    Images that chose the best epoch or fitted the temperature are measured, and counted.
+    Images that chose the best epoch or fitted the temperature, or that look like a training image, are measured, and
+    counted.
 
     Args:
         split: the images.
@@ -112,15 +152,13 @@ def select_unseen(
     trained_N = np.any([contained(hashes_N, each.trained) for each in seen], axis=0)
     selected_N = np.any([contained(hashes_N, each.selected_on) for each in seen], axis=0)
     measured_N = np.ones_like(trained_N) if include_trained else ~trained_N
+    measured = np.flatnonzero(measured_N)
+    perceptual = distinct_perceptual_hashes(*(each.trained_perceptual for each in seen))
+    alike_M = has_near_duplicate(split.perceptual_hashes[measured], perceptual) & ~trained_N[measured]
     unknown = {name for each in seen for name in each.unknown}
-    return Selection(np.flatnonzero(measured_N), len(split), int(trained_N.sum()),
-                     int((selected_N & measured_N & ~trained_N).sum()), tuple(sorted(unknown)), len(seen), undecodable)
-
-
-def validation_copies(packed: PackedDataset) -> int:
-    """How many validation images are exact copies of training images, and flatter a network trained on these."""
-    return int(contained(packed.split("val").content_hashes,
-                         distinct_hashes(packed.split("train").content_hashes)).sum())
+    return Selection(measured, len(split), int(trained_N.sum()), int((selected_N & measured_N & ~trained_N).sum()),
+                     tuple(sorted(unknown)), len(seen), alike_M,
+                     share_of_near_duplicates(perceptual) if alike_M.any() else 0.0, undecodable)
 
 
 def choose_images(

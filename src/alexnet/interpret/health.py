@@ -36,7 +36,7 @@ HEALTHY = "healthy: units respond, gradients reach the first layer, and no updat
 SMALL_NETWORKS = ("small", "cifar")
 """Names of the presets beside which no smaller one is worth a try."""
 
-LOWER_RATE = "lower the learning rate (--lr)"
+LOWER_RATE = "lower the learning rate (--lr; `alexnet lr-find` suggests one)"
 
 
 def layer_findings(
@@ -132,6 +132,12 @@ def loss_finding(loss: float, classes: int, steps: int | None, norm: str = "") -
     return None
 
 
+def input_finding(loss: float, step: int) -> Finding:
+    """The finding for a loss that is not finite because the network's input is not."""
+    return Finding("input_not_finite", "", f"the loss is {loss} after step {step}: the network's input has values that "
+                   "are not finite", "check arch.input.scale and arch.input.mean, and pack the data again")
+
+
 def useless_remedy(arch: str, is_pretrained: bool, is_head: bool) -> str:
     """What to try with a network that has learned nothing: none of what the run did already.
 
@@ -146,7 +152,7 @@ def useless_remedy(arch: str, is_pretrained: bool, is_head: bool) -> str:
     if not is_pretrained:
         ways += [] if arch in SMALL_NETWORKS else ["a smaller network such as --arch small"]
         ways.append("trained weights to start from (--init)")
-    return f"try {', '.join(ways[:-1])} or {ways[-1]}"
+    return f"try {', '.join(ways[:-1])} or {ways[-1]}; if nothing helps, check that the labels are right"
 
 
 def result_findings(
@@ -174,7 +180,7 @@ def result_findings(
     if high >= constant > 0:
         if error < 0.9 * constant and wilson(round(0.9 * constant * images), images)[1] >= constant:
             return [Finding("few_validation_images", "", f"{measured}: so few images cannot tell the two apart",
-                            "hold out more images for validation")]
+                            "hold out more images (alexnet pack --held-out 0.2), or measure all with --folds 5")]
         return [Finding("no_better_than_largest_class", "", f"{measured}: the network is not measurably better",
                         remedy)]
     chance = math.log(classes)

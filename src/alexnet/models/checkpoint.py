@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_durably
+from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import Json, from_json, to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
@@ -36,7 +37,7 @@ from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJso
 from alexnet.models.provenance import Provenance, WeightsDescription
 from alexnet.models.seen import SeenImages
 
-FORMAT = 3
+FORMAT = 4
 HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
 
 _REMEDY = "use the run's other checkpoint (best/ or last/)"
@@ -235,8 +236,23 @@ def locate(path: Path) -> Path:
             return candidate
     if path.name == HEAD and path.is_file():
         return path.parent
+    require_no_url(path, "checkpoints")
+    require_single_run(path)
     raise UserError(f"{path} {'is not a checkpoint' if path.exists() else 'does not exist'}",
                     f"give a run's folder or its best/ or last/, which hold a {HEAD}")
+
+
+def require_single_run(path: Path) -> None:
+    """Raise UserError, which names the runs, for a folder of several runs such as that of `train --folds`."""
+    runs = sorted({head.parents[1] for name in ("best", "last") for head in path.glob(f"*/{name}/{HEAD}")})
+    if not runs:
+        return
+    series = {"fold": " of `alexnet train --folds`", "seed": " of `alexnet train --seeds`"}
+    kinds = {run.name.rpartition("-")[0] for run in runs}
+    more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+    raise UserError(f"{path} is not a run itself: it holds {len(runs)} run{'s' * (len(runs) > 1)}"
+                    f"{series.get(kinds.pop(), '') if len(kinds) == 1 else ''}",
+                    f"name one of them: {', '.join(map(str, runs[:5]))}{more}")
 
 
 def load(path: Path, *, with_velocity: bool = False) -> Checkpoint:

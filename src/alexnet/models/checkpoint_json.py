@@ -26,6 +26,10 @@ class ErrorsJson(TypedDict, total=False):
     top5_error: float
     """A fraction."""
     interval: IntervalJson
+    validation_copies: int
+    """How many of the images are copies of training images. Stored only by training, and only where there are any."""
+    validation_look_alikes: int
+    """How many others look like a training image."""
 
 
 class CalibrationJson(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""The images that a network has seen in training (`SeenImages`), by content hash: a test set must not contain them.
+"""The images that a network has seen in training (`SeenImages`), by hashes: a test set must not contain them.
 
 A checkpoint holds them, and exported formats can (`to_text`). `inference.selection` uses them to choose test images.
 """
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.data.content import distinct_hashes
+from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 from alexnet.errors import UserError
 
-_TEXT_FORMAT = "seen1"
-_TENSORS = ("trained", "selected_on")
+_TEXT_FORMAT = "seen2"
+TENSORS = ("trained", "selected_on", "trained_perceptual")
 
 
 def _no_images() -> NDArray[np.uint64]:
@@ -29,7 +30,10 @@ def _no_images() -> NDArray[np.uint64]:
 
 @dataclass(frozen=True, eq=False)
 class SeenImages:
-    """Content hashes (`data.content.content_hash`) of the images that decided a network's weights.
+    """Hashes of the images that decided a network's weights.
+
+    Content hashes (`data.content.content_hash`) recognize the files, whatever they are called. Perceptual hashes
+    (`data.perceptual_hash`) recognize images that were saved again, though not with certainty.
 
     `SeenImages()` belongs to a network that has not been trained.
     """
@@ -38,17 +42,20 @@ class SeenImages:
     """Sorted, each once: images whose gradients changed the weights, of the initial weights as well."""
     selected_on: NDArray[np.uint64] = field(default_factory=_no_images)
     """Sorted, each once: images that chose the best epoch, lowered the learning rate or fitted the temperature."""
+    trained_perceptual: NDArray[np.uint64] = field(default_factory=distinct_perceptual_hashes)
+    """Perceptual hashes of the images of `trained`, [M, 2], sorted, each once, without blank images."""
     unknown: tuple[str, ...] = ()
     """Names of weights whose training images are not recorded, such as "torchvision's weights"; empty if all are."""
 
     @classmethod
     def of(
-        cls, trained: NDArray[np.uint64], selected_on: NDArray[np.uint64], initial: SeenImages | None = None,
+        cls, trained: NDArray[np.uint64], selected_on: NDArray[np.uint64], trained_perceptual: NDArray[np.uint64],
+        initial: SeenImages | None = None,
     ) -> Self:
         """Of a run with these training and validation images, in any order, that started from initial weights."""
         initial = initial or SeenImages()
         return cls(distinct_hashes(trained, initial.trained), distinct_hashes(selected_on, initial.selected_on),
-                   initial.unknown)
+                   distinct_perceptual_hashes(trained_perceptual, initial.trained_perceptual), initial.unknown)
 
     @classmethod
     def not_recorded(cls, weights: str = "these weights") -> Self:
@@ -57,19 +64,24 @@ class SeenImages:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The hashes as int64 tensors, a type that every reader of safetensors knows. They lack `unknown`."""
-        return {name: torch.from_numpy(getattr(self, name).view(np.int64)) for name in _TENSORS}
+        return {name: torch.from_numpy(getattr(self, name).view(np.int64)) for name in TENSORS}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], unknown: tuple[str, ...]) -> Self:
         """The inverse of `to_tensors`. Raises KeyError if one of them is missing."""
-        trained, selected_on = (distinct_hashes(tensors[name].to(torch.int64).flatten().numpy().view(np.uint64))
-                                for name in _TENSORS)
-        return cls(trained, selected_on, unknown)
+        return cls._from_flat(*(tensors[name].to(torch.int64).flatten().numpy().view(np.uint64) for name in TENSORS),
+                              unknown=unknown)
+
+    @classmethod
+    def _from_flat(cls, *hashes: NDArray[np.uint64], unknown: tuple[str, ...]) -> Self:
+        """Of the hashes in the order of TENSORS, each as one dimension. Raises ValueError for half a hash."""
+        trained, selected_on, perceptual = hashes
+        return cls(distinct_hashes(trained), distinct_hashes(selected_on),
+                   distinct_perceptual_hashes(perceptual.reshape(-1, 2)), unknown)
 
     def to_text(self) -> str:
-        """One line of ASCII for the metadata of other file formats: 11 characters an image."""
-        parts = (self.trained.astype("<u8").tobytes(), self.selected_on.astype("<u8").tobytes(),
-                 "\n".join(self.unknown).encode())
+        """One line of ASCII for the metadata of other file formats: 32 characters an image."""
+        parts = (*(getattr(self, name).astype("<u8").tobytes() for name in TENSORS), "\n".join(self.unknown).encode())
         return " ".join((_TEXT_FORMAT, *(base64.b64encode(part).decode() for part in parts)))
 
     @classmethod
@@ -79,9 +91,9 @@ class SeenImages:
         try:
             if kind != _TEXT_FORMAT:
                 raise ValueError(f"it begins with {kind[:20]!r}")
-            trained, selected_on, unknown = (base64.b64decode(part, validate=True) for part in parts)
-            return cls(distinct_hashes(np.frombuffer(trained, "<u8")),
-                       distinct_hashes(np.frombuffer(selected_on, "<u8")), tuple(unknown.decode().splitlines()))
+            *hashes, unknown = (base64.b64decode(part, validate=True) for part in parts)
+            return cls._from_flat(*(np.frombuffer(part, "<u8").astype(np.uint64) for part in hashes),
+                                  unknown=tuple(unknown.decode().splitlines()))
         except (ValueError, binascii.Error) as error:
             raise UserError(f"the record of the training images is damaged: {error}", "export the network again") \
                 from error

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired
 
+from alexnet.data.overlap import OverlapJson
 from alexnet.errors import UserError, require
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.outcome import Difference, Outcome
@@ -16,7 +17,7 @@ BEGIN, END = "<!-- reproduced -->\n", "<!-- end -->"
 """`write_page` replaces what stands between these two marks of a Markdown page."""
 
 
-class Provenance(TypedDict):
+class Provenance(OverlapJson):
     """How an outcome was measured."""
 
     command: str
@@ -26,8 +27,6 @@ class Provenance(TypedDict):
     """Training time of all runs that the outcome uses."""
     undecodable: NotRequired[int]
     """Images of the data that could not be decoded, and are not counted."""
-    validation_copies: NotRequired[int]
-    """Validation images that are exact copies of training images."""
 
 
 @dataclass(frozen=True)

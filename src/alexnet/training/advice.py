@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
+from pathlib import Path
 
 import numpy as np
 
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.findings import FEW_FOR_SCRATCH
 from alexnet.data.order import batches_per_epoch
+from alexnet.data.overlap import Overlap
 from alexnet.errors import Finding
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.schedule import learning_rate
@@ -50,6 +53,20 @@ def trained_validation_finding(available: int, measured: int) -> list[Finding]:
         "start from weights that have not seen these images to measure all of them")]
 
 
+def look_alikes_finding(overlap: Overlap) -> list[Finding]:
+    """Report the validation images that look like a training image, if any. Copies are in `pack_findings`."""
+    count = overlap.look_alikes
+    if not count:
+        return []
+    return [Finding(
+        "near_copies_across_splits", "val", f"{count:,} validation image{'s' * (count > 1)} of {overlap.images:,} "
+        f"{'look' if count > 1 else 'looks'} like a training image and {'are' if count > 1 else 'is'} no exact copy of "
+        f"one, such as {overlap.example}: saved again, mirrored, of the same scene, or alike by nature, as digits are"
+        + (f"; {overlap.usual_share:.0%} of the training images look like another one" if overlap.usual_share else ""),
+        "see the pairs with alexnet check; if they show the same, delete one of each, else the error on val looks "
+        "lower than it is")]
+
+
 def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: int) -> Finding | None:
     """Report what another number of epochs does to the learning rate of a resumed run; None where it does nothing.
 
@@ -70,20 +87,22 @@ def epochs_finding(saved: Recipe, now: Recipe, state: State, steps_per_epoch: in
         f"for such a run start again with --epochs {now.epochs} and another --out")
 
 
-def few_images_finding(spec: RunSpec, network_option: str = "") -> Finding | None:
+def few_images_finding(spec: RunSpec, data: str, labels: str | Path | None = None) -> Finding | None:
     """Recommend pretrained weights to a run that starts from random ones on few images; None for any other run.
 
     Args:
         spec: the run.
-        network_option: the option that named its network, in whose place the weights bring their own.
+        data: what the user called the data, for the command that is recommended.
+        labels: as the user gave --labels.
     """
     counts = np.bincount(spec.data.split("train").labels, minlength=len(spec.data.classes))
     if spec.init or counts.mean() >= FEW_FOR_SCRATCH:
         return None
+    command = shlex.join(["alexnet", "train", data, *(["--labels", str(labels)] if labels else []), "--init",
+                          "torchvision", "--head"])
     return Finding(
-        "few_images", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
+        "few_images_in_all", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
         f"{counts.min():,} in the smallest) are few for training from scratch; "
         "starting from trained weights gives a lower error",
-        f"{f'in place of {network_option}, give' if network_option else 'add'} --init torchvision, which downloads "
-        "weights trained on ImageNet (233 MB), or --init RUN with a run of yours; with --head too, only the "
-        "output layer is trained, within seconds")
+        f"`{command}` downloads weights trained on ImageNet (233 MB) and trains the output layer alone, in one pass "
+        "over the images; without --head it trains all layers; --init RUN starts from a run of yours")

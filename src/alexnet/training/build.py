@@ -13,6 +13,7 @@ from alexnet._runtime.devices import choose_precision
 from alexnet.architecture.overrides import to_json
 from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.order import batches_per_epoch
+from alexnet.data.overlap import find_overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding, require
@@ -20,7 +21,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
-from alexnet.training.advice import start_findings, trained_validation_finding
+from alexnet.training.advice import look_alikes_finding, start_findings, trained_validation_finding
 from alexnet.training.class_weights import class_weights
 from alexnet.training.events import Event
 from alexnet.training.head import HeadTrainer
@@ -68,7 +69,7 @@ def build(
     network = AlexNet(spec.arch, spec.seed)
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
     provenance = Provenance()
-    seen = SeenImages.of(training.content_hashes, np.empty(0, np.uint64), before)
+    seen = SeenImages.of(training.content_hashes, np.empty(0, np.uint64), training.perceptual_hashes, before)
     if saved:
         network.load_state_dict(saved.raw_weights or saved.weights)
         preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
@@ -91,11 +92,13 @@ def build(
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
     weights_K = class_weights(spec.recipe, training.labels, spec.arch.classes)
+    overlap = find_overlap(validation, training)
     kind = HeadTrainer if spec.recipe.optimizer == "lbfgs" else Trainer
+    findings = [*advice, *start_findings(spec, saved), *look_alikes_finding(overlap),
+                *trained_validation_finding(len(whole), len(validation))]
     return kind(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
-                   precision, state, provenance, seen, average, None if weights_K is None else weights_K.to(device),
-                   [*advice, *start_findings(spec, saved),
-                    *trained_validation_finding(len(whole), len(validation))])
+                precision, state, provenance, seen, overlap, average,
+                None if weights_K is None else weights_K.to(device), findings)
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:

@@ -34,7 +34,7 @@ class StartEvent(RunTitle):
     class_weights: NotRequired[list[float]]
     """What the losses of the classes are multiplied by, in their order; only if they differ."""
     notes: NotRequired[list[str]]
-    """What the data was understood to be, and what of it is not used: `PackedDataset.notes`."""
+    """What the data was understood to be, and what of it is not used: `PackedDataset.all_notes`."""
 
 
 class StepEvent(RunTitle):
@@ -175,6 +175,10 @@ class DataConfig(TypedDict):
     left_out: NotRequired[int]
     """Validation images that the initial weights were trained on, which are not in `images`; only where there are
     any."""
+    validation_copies: NotRequired[int]
+    """Validation images that are copies of training images; only where there are any."""
+    validation_look_alikes: NotRequired[int]
+    """Other validation images that look like a training image; only where there are any."""
     undecodable: NotRequired[dict[str, int]]
     """Split -> images that could not be decoded, and are not in `images`."""
 

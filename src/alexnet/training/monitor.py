@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.data.quarantine import QUARANTINE
+from alexnet.data.remarks import remark_findings
 from alexnet.errors import Finding
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import Signals
-from alexnet.interpret.health import WARM_UP_STEPS, layer_findings, loss_finding, result_findings, useless_remedy
+from alexnet.interpret.health import (
+    WARM_UP_STEPS,
+    exploding_loss,
+    layer_findings,
+    loss_finding,
+    result_findings,
+    useless_remedy,
+)
 
 PROBE_STEPS = 100
 """Steps from one measurement of units and weights (`ActivationProbe`) to the next."""
@@ -52,6 +60,9 @@ class Monitor:
             last: errors on them after the last epoch.
             labels_N: of the validation images.
         """
+        losses = list(self._losses)[len(self._losses) // 2 :]  # a short run may end before `loss_findings` is due
+        if losses and (exploded := exploding_loss(sum(losses) / len(losses), self.arch.classes, None)):
+            return [exploded]
         return result_findings(round(best_error * last.images), last.loss, np.bincount(labels_N).tolist(),
                                self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
                                self.is_pretrained)
@@ -71,7 +82,12 @@ class Monitor:
         return found
 
 
-def left_out_findings(data: PackedDataset) -> list[Finding]:
+def image_findings(data: PackedDataset) -> list[Finding]:
+    """Report the images that could not be decoded, and those of which something should be known."""
+    return [*_left_out_findings(data), *remark_findings(data.remarks)]
+
+
+def _left_out_findings(data: PackedDataset) -> list[Finding]:
     """Report the images that could not be decoded."""
     images = [image for split in data.quarantined.values() for image in split]
     if not images:

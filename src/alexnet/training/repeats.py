@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from alexnet.data.overlap import Overlap
 from alexnet.inference.metrics import wilson
-from alexnet.training.run_folder import logged, read_config
+from alexnet.training.run_folder import logged, read_config, read_overlap
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Repeat:
     """Validation images that are not counted, because the initial weights were trained on them."""
     unknown: tuple[str, ...] = ()
     """Names of initial weights whose training images are not recorded."""
+    overlap: Overlap = field(default_factory=lambda: Overlap(0))
+    """Validation images that are copies of training images, or look like one."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class Repeats:
             "kind": self.kind,
             "runs": [{"name": run.name, "path": str(run.path), "training_images": run.training_images,
                       "validation_images": run.validation_images, "left_out": run.left_out,
-                      "unknown_training_images": list(run.unknown), "last_top1_error": run.last_error,
-                      "best_top1_error": run.best_error} for run in self.runs],
+                      **run.overlap.to_json(), "unknown_training_images": list(run.unknown),
+                      "last_top1_error": run.last_error, "best_top1_error": run.best_error} for run in self.runs],
             "mean_top1_error": self.mean, "standard_deviation": self.deviation,
             "pooled": measured}
 
@@ -117,5 +120,6 @@ def read_repeats(kind: Literal["seed", "fold"], folders: Sequence[tuple[int, Pat
         is_finished = any(event["event"] == "end" for event in events)
         runs.append(Repeat(f"{kind} {number}", folder, images["train"], images["val"],
                            errors[-1] if is_finished else None, min(errors) if is_finished else None, len(errors),
-                           config["data"].get("left_out", 0), tuple(config.get("unknown_training_images", ()))))
+                           config["data"].get("left_out", 0),
+                           tuple(config.get("unknown_training_images", ())), read_overlap(config)))
     return Repeats(kind, tuple(runs))

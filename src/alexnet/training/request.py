@@ -24,6 +24,7 @@ from alexnet.data.packed import PackedDataset
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.transfer import require_transferable
+from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
 from alexnet.training.run_folder import read_config
 from alexnet.training.spec import RunSpec
@@ -237,8 +238,14 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def describe(trainer: Trainer, request: TrainRequest, resumed: bool) -> Iterator[str]:
-    """What is about to be trained, in lines."""
+def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> Iterator[str]:
+    """What is about to be trained, in lines.
+
+    Args:
+        trainer: the run.
+        request: what was asked for.
+        former: the recipe of the run that is resumed; None for a new run.
+    """
     spec, recipe, state, group = trainer.spec, trainer.spec.recipe, trainer.state, trainer.processes
     if spec.init:
         origin = trainer.provenance["init"]
@@ -250,15 +257,18 @@ def describe(trainer: Trainer, request: TrainRequest, resumed: bool) -> Iterator
            + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
            + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
     if (weights_K := trainer.class_weights_K) is not None:
+        kind = recipe.class_weights if isinstance(recipe.class_weights, str) else "given"
         order = weights_K.argsort().tolist()
-        yield (f"class weights: {weights_K[order[0]]:.2g} for {spec.data.classes[order[0]]} up to "
-               f"{weights_K[order[-1]]:.2g} for {spec.data.classes[order[-1]]}")
+        yield (f"class weights ({kind}): an image's loss is multiplied by {weights_K[order[0]]:.2g} "
+               f"({spec.data.classes[order[0]]}) to {weights_K[order[-1]]:.2g} ({spec.data.classes[order[-1]]})")
     elif recipe.class_weights == "auto":
-        yield "class weights: none, as no class has more than three times the images of another"
-    if resumed and state.stops_early(recipe):
+        yield (f"class weights (auto): none, as no class has more than {IMBALANCE:g} times the training images of "
+               "another")
+    if former and state.stops_early(recipe):
         yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
                "--out and --set recipe.early_stop_epochs=0")
-    elif resumed and state.epoch >= recipe.epochs:
+    elif former and state.epoch >= recipe.epochs:
         yield f"the run has already trained {state.epoch} epochs; give --epochs more than that to train longer"
-    elif resumed:
-        yield f"resuming after {state.epoch} of {recipe.epochs} epochs, at step {state.step:,}"
+    elif former:
+        before = f" (formerly --epochs {former.epochs})" if former.epochs != recipe.epochs else ""
+        yield f"resuming after {state.epoch} of {recipe.epochs} epochs{before}, at step {state.step:,}"

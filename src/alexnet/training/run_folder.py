@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import torch
 from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
+from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.content import distinct_hashes
 from alexnet.data.folds import FoldedDataset
+from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError
+from alexnet.models import checkpoint
 from alexnet.models.checkpoint import HEAD
 from alexnet.models.seen import SeenImages
 from alexnet.training.events import Config, Event
@@ -55,6 +59,21 @@ def seen_by(name: str, recipe: Recipe, seen: SeenImages, validation: PackedSplit
     if recipe.epochs == 1 or not is_chosen:
         return seen
     return replace(seen, selected_on=distinct_hashes(seen.selected_on, validation.content_hashes))
+
+
+def record_selection(spec: RunSpec, state: State, validation: PackedSplit) -> None:
+    """Record in out/best that the validation images choose it, where a run of one epoch is given more.
+
+    A damaged checkpoint stays as it is.
+    """
+    best = spec.out / "best"
+    if state.epoch != 1:
+        return
+    with suppress(UserError):
+        saved = checkpoint.load(best)
+        seen = seen_by("best", spec.recipe, saved.seen, validation)
+        if len(seen.selected_on) > len(saved.seen.selected_on):
+            checkpoint.save(replace(saved, seen=seen), best)
 
 
 class RunLog:
@@ -134,13 +153,15 @@ def read_log(run: Path) -> list[Event]:
 
 
 def write_config(
-    spec: RunSpec, precision: str, images: dict[str, int], processes: int, readers: int, unknown: Sequence[str] = (),
+    spec: RunSpec, precision: str, images: dict[str, int], overlap: Overlap, processes: int, readers: int,
+    unknown: Sequence[str] = (),
 ) -> None:
     """Write config.json: everything that the run was started with.
 
     Args:
         precision: the one that training uses.
         images: split -> number of images that are trained or measured on.
+        overlap: of the validation and training images.
         processes: how many train.
         readers: how many of them read their own images (1 for towers, which all read the same).
         unknown: `SeenImages.unknown`.
@@ -153,7 +174,7 @@ def write_config(
         "data": {"source": data.source, "packed": str(data.path.resolve()), "fingerprint": data.fingerprint,
                  "side": data.side, "classes": list(data.classes), "images": images,
                  "undecodable": {name: len(data.quarantined[name]) for name in images},
-                 **({"left_out": left_out} if left_out else {}),
+                 **({"left_out": left_out} if left_out else {}), **overlap.to_json(),
                  **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
@@ -195,5 +216,13 @@ def read_config(run: Path) -> Config:
     return config
 
 
+def read_overlap(config: Config) -> Overlap:
+    """Which of a run's validation images are known from training, by its config.json."""
+    data = config["data"]
+    return Overlap(data["images"]["val"], data.get("validation_copies", 0), data.get("validation_look_alikes", 0))
+
+
 def _no_run(run: Path) -> UserError:
+    require_no_url(run, "runs")
+    checkpoint.require_single_run(run)
     return UserError(f"{run} is not a run", "give a folder that `alexnet train` made")

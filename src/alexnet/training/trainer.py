@@ -19,25 +19,26 @@ from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches
 from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.order import batches_per_epoch
+from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
 from alexnet.interpret.activations import ActivationProbe
-from alexnet.interpret.health import loss_finding
+from alexnet.interpret.health import input_finding, loss_finding
 from alexnet.models import checkpoint as ckpt
 from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 from alexnet.training.events import Event, ValidatingEvent, WarningEvent
-from alexnet.training.monitor import PROBE_STEPS, Monitor, left_out_findings
+from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.run_folder import RunLog, seen_by, write_config
+from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
@@ -95,6 +96,8 @@ class Trainer:
     state: State
     provenance: Provenance
     seen: SeenImages
+    overlap: Overlap
+    """Validation images that are copies of training images, or look like one."""
     average: WeightAverage | None = None
     """With `Recipe.ema_decay`: what is evaluated and saved."""
     class_weights_K: Tensor | None = None
@@ -127,9 +130,9 @@ class Trainer:
         with self._recording(), self.signals.caught(repeatedly=self.processes.size > 1):
             self.log_event("start", step=state.step, epoch=state.epoch, steps_per_epoch=self.steps_per_epoch,
                            images=len(self.training), classes=self.spec.arch.classes, epochs=self.spec.recipe.epochs,
-                           notes=list(self.spec.data.notes), **self._weights_of_classes())
-            self._log_warnings(left_out_findings(self.spec.data), state.step)
-            self._warn([*pack_findings(self.spec.data), *self.findings], state.step)
+                           notes=list(self.spec.data.all_notes), **self._weights_of_classes())
+            self._log_warnings(image_findings(self.spec.data), state.step)
+            self._warn([*pack_findings(self.spec.data, self.class_weights_K is not None), *self.findings], state.step)
             while not state.is_finished(self.spec.recipe):
                 self.train_epoch()
                 errors = self.close_epoch()
@@ -320,14 +323,15 @@ class Trainer:
                     self.spec.out.mkdir(parents=True, exist_ok=True)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
-                        self.processes.size, readers=self.strategy.batch_part[1], unknown=self.seen.unknown)
+                        self.overlap, self.processes.size, readers=self.strategy.batch_part[1],
+                        unknown=self.seen.unknown)
+                    record_selection(self.spec, self.state, self.validation)
                     self._log = RunLog(self.spec.out, self.state)
             yield
         except Diverged as diverged:
             if self._log:  # not on_event: the exception says the same
-                finding = asdict(diverged.finding)
-                self._log.write(cast(WarningEvent, {
-                    "event": "warning", "step": self.state.step, **finding, "images": diverged.images}))
+                self._log.write(cast(WarningEvent, {"event": "warning", "step": self.state.step,
+                                                    **asdict(diverged.finding), "images": diverged.images}))
             if not self.processes.first:  # it was raised in all processes, and rank 0 reports it
                 raise SilentExit(2) from diverged
             raise
@@ -357,9 +361,7 @@ class Trainer:
         step = latest.step if latest else self.state.step
         finding = loss_finding(loss, self.spec.arch.classes, step, self.spec.arch.norm)
         if bad_views or finding is None:
-            finding = Finding("input_not_finite", "", f"the loss is {loss} after step {step}: the network's input has "
-                              "values that are not finite", "check arch.input.scale and arch.input.mean, and pack the "
-                              "data again")
+            finding = input_finding(loss, step)
         images = bad_views or (latest.batch.global_indices.tolist() if latest else [])
         names = [self.training.names[index] for index in images] if latest and self.processes.first else []
         return Diverged(finding, names, self.spec.out / "log.jsonl", self._saved_step)
@@ -387,7 +389,7 @@ class Trainer:
             self._saver.save(ckpt.Checkpoint(
                 arch=self.spec.arch, classes=self.spec.data.classes, recipe=self.spec.recipe, weights=weights,
                 mean_HWC=self.preprocess.mean_HWC, velocity=velocity, raw_weights=raw_weights,
-                training=self.state.to_json(), errors=errors.to_json() if errors else {},
+                training=self.state.to_json(), errors={**errors.to_json(), **self.overlap.to_json()} if errors else {},
                 provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
                 self.spec.out / name)
 

@@ -88,19 +88,25 @@ def test_the_python_version_and_unpacked_folders_have_the_same_images_as_the_bin
                 assert np.array_equal(ours.pixels(), theirs.pixels())
 
 
+def cifar100_files() -> dict[str, bytes]:
+    """The binary version: a coarse label, a fine label, three planes."""
+    record = bytes([7, 42]) + bytes([1]) * 1024 + bytes([2]) * 1024 + bytes([3]) * 1024
+    return {"fine_label_names.txt": "\n".join(f"fine{number:02}" for number in range(100)).encode(),
+            "coarse_label_names.txt": b"a\nb\n", "train.bin": record, "test.bin": record}
+
+
 @pytest.mark.parametrize("version", ["binary", "python"])
 def test_cifar100_has_the_fine_labels(tmp_path: Path, version: str):
-    fine = [f"fine{number:02}" for number in range(100)]
-    if version == "binary":  # a coarse label, a fine label, three planes
-        record = bytes([7, 42]) + bytes([1]) * 1024 + bytes([2]) * 1024 + bytes([3]) * 1024
-        files = {"fine_label_names.txt": "\n".join(fine).encode(), "coarse_label_names.txt": b"a\nb\n",
-                 "train.bin": record, "test.bin": record}
+    if version == "binary":
+        files = cifar100_files()
     else:
+        fine = [f"fine{number:02}" for number in range(100)]
         row = np.concatenate([np.full(1024, value, np.uint8) for value in (1, 2, 3)])[None]
         batch = pickle.dumps({"data": row, "fine_labels": [42], "coarse_labels": [7]})
         files = {"meta": pickle.dumps({"fine_label_names": fine}), "train": batch, "test": batch}
     dataset = open_dataset(write(tmp_path / "cifar-100", files))
     assert (dataset.name, len(dataset.classes)) == ("cifar100", 100)
+    assert dataset.notes[0].endswith("100 classes (its fine labels; the 20 coarse ones are not used)")
     image = dataset.splits["val"][0]
     assert (dataset.classes[image.label], image.pixels()[31, 0].tolist()) == ("fine42", [1, 2, 3])
 
@@ -171,15 +177,17 @@ def test_damaged_cifar_archive_is_named(cifar_archive: Path, harm: str):
         open_dataset(cifar_archive)
 
 
-def test_the_name_cifar10_downloads_once_into_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    archive = tar_of(cifar_files(), "w:gz")
+@pytest.mark.parametrize(("name", "file"), [
+    ("cifar10", "cifar-10-binary.tar.gz"), ("cifar100", "cifar-100-binary.tar.gz")])
+def test_a_name_downloads_once_into_the_users_cache(name: str, file: str, tmp_path: Path, monkeypatch):
+    archive = tar_of(cifar_files() if name == "cifar10" else cifar100_files(), "w:gz")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with serving(archive, monkeypatch) as server:
-        monkeypatch.setattr(cifar, "ADDRESS", server.url)
-        monkeypatch.setattr(cifar, "MD5", hashlib.md5(archive).hexdigest())
-        assert [open_dataset("cifar10").name for _ in range(2)] == ["cifar10"] * 2
+        monkeypatch.setattr(cifar, "ADDRESS", f"{server.url}/")
+        monkeypatch.setitem(cifar.ARCHIVES, name, (file, hashlib.md5(archive).hexdigest()))
+        assert [open_dataset(name).name for _ in range(2)] == [name] * 2
         assert len(server.asked) == 1
-    assert (cache_folder() / "cifar-10-binary.tar.gz").is_file()
+    assert (cache_folder() / file).is_file()
     assert cache_folder() == tmp_path / "alexnet"
 
 

@@ -9,8 +9,8 @@ from alexnet.data.sources.detect import NAMES, open_dataset
 from image_files import plant, trees
 
 
-def test_the_named_data_sets_are_cifar10_and_embedded():
-    assert NAMES == ("cifar10", "embedded")
+def test_the_named_data_sets_are_cifar10_cifar100_and_embedded():
+    assert NAMES == ("cifar10", "cifar100", "embedded")
 
 
 def test_a_missing_path_is_refused_with_the_nearest_name(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 
 from alexnet.data.dataset import Dataset
 from alexnet.data.sources.detect import open_dataset
-from image_files import plant, said, tar_of, trees
+from image_files import names, plant, said, tar_of, trees
 
 
 def with_table(root: Path, table: str | bytes, *files: str, name: str = "labels.csv") -> Path:
@@ -240,6 +240,43 @@ def test_two_tables_that_disagree_are_refused(tmp_path: Path):
     (root / "second.csv").write_text("id,label\na1,birch\nb1,birch\n")
     with pytest.raises(ValueError, match=r"two tables label a1\.jpg: 'ash', and 'birch' in second\.csv; name"):
         open_dataset(root)
+
+
+def test_an_image_in_two_splits_by_two_tables_is_refused(tmp_path: Path):
+    root = plant(tmp_path / "x", "a1.jpg", "a2.jpg", "b1.jpg", "b2.jpg")
+    rows = {"a1": "ash", "a2": "ash", "b1": "birch", "b2": "birch"}
+    (root / "train.csv").write_text("id,label\n" + "".join(f"{name},{label}\n" for name, label in rows.items()))
+    (root / "val.csv").write_text("id,label\na1,ash\nb1,birch\n")
+    with pytest.raises(ValueError, match=r"two tables have a1\.jpg in two splits: train, and val in val\.csv; leave"):
+        open_dataset(root)
+    (root / "train.csv").rename(root / "all.csv")  # which states no split
+    dataset = open_dataset(root)
+    assert (names(dataset, "train"), names(dataset, "val")) == (["a2.jpg", "b2.jpg"], ["a1.jpg", "b1.jpg"])
+
+
+def test_labels_that_are_the_same_number_are_refused(tmp_path: Path):
+    root = with_table(tmp_path / "x", "file_name,label\na1.jpg,1\na2.jpg,01\na3.jpg,2\n", "a1.jpg", "a2.jpg", "a3.jpg")
+    with pytest.raises(ValueError, match="the labels '01' and '1' are the same number; give both the same spelling"):
+        open_dataset(root)
+
+
+def test_the_error_names_the_table_of_training_images_and_not_those_of_others(tmp_path: Path):
+    """SIIM-ISIC's melanoma competition on Kaggle."""
+    root = plant(tmp_path / "x", "jpeg/train/m1.jpg", "jpeg/train/m2.jpg", "jpeg/test/m3.jpg")
+    (root / "train.csv").write_text("image_name,diagnosis,target\nm1,unknown,0\nm2,unknown,1\n")
+    (root / "test.csv").write_text("image_name,patient\nm3,x\n")
+    (root / "a_submission.csv").write_text("image_name,target\nm3,0\n")
+    with pytest.raises(ValueError, match=r"no table labels them: train\.csv has several columns that may be the label"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("header", ["emotion,pixels,Usage", "label,1x1,1x2", "label,pixel0,pixel1"])
+def test_a_table_of_pixels_is_named(tmp_path: Path, header: str):
+    (tmp_path / "fer").mkdir()
+    (tmp_path / "fer/train.csv").write_text(f"{header}\n0,70 80,3\n1,60 90,4\n")
+    with pytest.raises(ValueError, match=r"train\.csv seems to hold the images themselves, as numbers in its column .* "
+                                         "save each row as an image"):
+        open_dataset(tmp_path / "fer")
 
 
 def test_the_error_for_loose_images_says_why_the_table_does_not_label_them(tmp_path: Path):

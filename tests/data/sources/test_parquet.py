@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,31 @@ def test_without_pyarrow_the_remedy_names_the_extra(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match=r"Parquet files need pyarrow; pip install 'alexnet\[parquet\]'"):
         open_dataset(tmp_path / "trees.parquet")
+
+
+def test_without_pyarrow_a_folder_with_parquet_files_is_said_to_have_them(tmp_path: Path, monkeypatch):
+    (tmp_path / "hub/data").mkdir(parents=True)
+    for name in ("train", "test"):
+        (tmp_path / f"hub/data/{name}.parquet").touch()
+    root = trees(tmp_path / "pets", ("cat", "dog"), 4)
+    (root / "x.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r"hub holds 2 Parquet files, such as data/test\.parquet, and whether there "
+                                         r"are images and labels inside can only be read with pyarrow; "
+                                         r"pip install 'alexnet\[parquet\]'$"):
+        open_dataset(tmp_path / "hub")
+    with pytest.raises(ValueError, match=r"pets holds a Parquet file, x\.parquet, and .*; pip install .*, or add "
+                                         "--labels folders to use the folders of images alone"):
+        open_dataset(root)
+    assert open_dataset(root, labels="folders").classes == ("cat", "dog")
+
+
+def test_parquet_files_in_an_archive_are_named(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "hub.zip", "w") as archive:
+        archive.writestr("data/train.parquet", b"PAR1")
+    with pytest.raises(ValueError, match=r"hub\.zip holds Parquet files, such as data/train\.parquet, which cannot "
+                                         r"be read in an archive; unpack it, and name the folder"):
+        open_dataset(tmp_path / "hub.zip")
 
 
 # --- Beside other files -----------------------------------------------------------------------------------------------

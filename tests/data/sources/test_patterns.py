@@ -29,7 +29,7 @@ def test_images_that_do_not_match_are_counted_and_named(tmp_path: Path):
                    "readme.jpg", "._cat.1.jpg")
     dataset = open_dataset(folder, labels="{label}.{n}.jpg")
     assert "left out: 1 image without a label, such as readme.jpg" in said(dataset)
-    assert "holds out 10% of each class (2 images" in said(dataset)
+    assert "10% of each class (2 images" in dataset.division
 
 
 def test_split_folders_are_kept(tmp_path: Path):

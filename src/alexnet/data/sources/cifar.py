@@ -19,8 +19,10 @@ from alexnet.data.sources.pickles import read_pickled_dict
 from alexnet.data.tree import FileTree
 from alexnet.errors import UserError, require
 
-ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as that page prints it
+ADDRESS = "https://www.cs.toronto.edu/~kriz/"
+ARCHIVES = {"cifar10": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+            "cifar100": ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8")}
+"""For each name, the archive at ADDRESS and its MD5, as the page cifar.html there prints it."""
 
 _DOWNLOAD_AGAIN = "download it again"
 _PIXEL_BYTES = 3 * 32 * 32
@@ -56,10 +58,11 @@ VERSIONS = (
 )
 
 
-def fetch_cifar10(cache: Path) -> Path:
+def fetch_cifar(name: str, cache: Path) -> Path:
     """The archive in the cache, downloaded from its official address if it is not there (170 MB)."""
-    with Bar(f"fetching {ADDRESS}", "bytes") as bar:
-        return fetch(ADDRESS, cache / "cifar-10-binary.tar.gz", f"md5:{MD5}", bar)
+    file, md5 = ARCHIVES[name]
+    with Bar(f"fetching {ADDRESS}{file}", "bytes") as bar:
+        return fetch(f"{ADDRESS}{file}", cache / file, f"md5:{md5}", bar)
 
 
 def find_cifar(tree: FileTree) -> tuple[Version, str] | None:
@@ -100,7 +103,8 @@ def open_cifar(tree: FileTree, version: Version, folder: str) -> Dataset:
                             _DOWNLOAD_AGAIN)
         splits[split] = [ArrayImage(f"{split}/{classes[label]}/{number:05}", int(label), pixels_HWC)
                          for number, (label, pixels_HWC) in enumerate(zip(labels, pixels_NHWC, strict=True))]
-    notes = (f"{tree.source} holds {version.title}, {len(classes)} classes",
+    fine = " (its fine labels; the 20 coarse ones are not used)" if version.name == "cifar100" else ""
+    notes = (f"{tree.source} holds {version.title}, {len(classes)} classes{fine}",
              "the test images are the validation set, as there is no other: they choose the best epoch")
     return Dataset(version.name, classes, splits, version.title, notes=notes,
                    credits="CIFAR: A. Krizhevsky, V. Nair, G. Hinton")

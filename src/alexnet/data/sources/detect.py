@@ -23,19 +23,21 @@ from alexnet.data.sources.label_tables import (
     open_found_tables,
     open_table,
 )
-from alexnet.data.sources.labeled import image_files, left_out
+from alexnet.data.sources.labeled import image_files, is_test_folder, left_out
 from alexnet.data.sources.other_files import KINDS, explain_file
 from alexnet.data.sources.patterns import is_pattern, open_pattern, suggest_pattern
+from alexnet.data.sources.unread_labels import note_unused_splits, suggest_for_unread_labels
 from alexnet.data.tree import FileTree, FolderTree
 from alexnet.errors import UserError, closest_match, require
 
-NAMES = ("cifar10", "embedded")
+NAMES = (*cifar.ARCHIVES, "embedded")
 """Data sets that are opened by their names."""
 
 FROM_FOLDERS = "folders"
 """As `labels`: the class folders are the labels, whatever tables lie beside them."""
 
-_DATA = f"a folder with a folder of images for each class, a packed folder, or the name {' or '.join(NAMES)}"
+_DATA = ("a folder with a folder of images for each class, a packed folder, or the name "
+         f"{', '.join(NAMES[:-1])} or {NAMES[-1]}")
 
 
 def open_dataset(
@@ -44,8 +46,8 @@ def open_dataset(
     """Open the data set that `source` names.
 
     Args:
-        source: the path of a folder, a zip or tar archive, or a Parquet file; or a name: `cifar10`, downloaded once
-            into the cache, or `embedded`, the images of scikit-image.
+        source: the path of a folder, a zip or tar archive, or a Parquet file; or a name: `cifar10` or `cifar100`,
+            downloaded once into the cache, or `embedded`, the images of scikit-image.
         held_out: the fraction of each class that becomes `val` if there is no validation split.
         seed: of the choice of these images.
         labels: where the labels are: a table of files and labels (label_tables.py), a pattern of the file names
@@ -70,7 +72,7 @@ def open_dataset(
         refuse_labels(source, labels)
         if str(source) == "embedded":
             return open_embedded()
-        tree = _open_file(cifar.fetch_cifar10(cache_folder()))
+        tree = _open_file(cifar.fetch_cifar(str(source), cache_folder()))
     else:
         raise _not_found(source)
     if not labels or str(labels) == FROM_FOLDERS:
@@ -113,6 +115,9 @@ def _open_containers(tree: FileTree, held_out: float, seed: int) -> Dataset | No
             return _name_images(tree, dataset, left_out(others, "Parquet file", "without images"))
         if others and not image_files(tree):
             raise UserError(f"{tree.root / others[0]} has no column of images", "name a folder of images")
+    elif (packed := parquet.parquet_files(tree)) and not image_files(tree):
+        raise UserError(f"{tree.source} holds Parquet files, such as {packed[0]}, which cannot be read in an archive",
+                        "unpack it, and name the folder")
     return None
 
 
@@ -154,28 +159,32 @@ def _open_images(tree: FileTree, held_out: float, seed: int, look_for_tables: bo
             raise
         if tables and label_most(tables, tree):
             return open_found_tables(tree, tables, unused, held_out, seed)
-        raise _with_other_labels(problem, tables, unused, suggest_pattern(image_files(tree))) from None
+        raise _with_other_labels(problem, tables, unused, tree) from None
     if contrary := [table for table in tables if contradicts_folders(table)]:
         name = contrary[0].table.name
         raise UserError(f"{tree.source} has folders of images, and {name} gives these images other labels",
                         f"add --labels {name} to use the table, or --labels {FROM_FOLDERS} for the folders")
     unused_tables = [f"the folders are the classes, so {table.table.name} is not used; --labels {table.table.name} "
-                     "would use its labels" for table in tables]
-    return replace(dataset, notes=(*dataset.notes, *unused_tables))
+                     f"would use its labels{' and splits' * bool(table.columns.split)}" for table in tables]
+    unused_splits = note_unused_splits(tree) if dataset.held_out else []
+    return replace(dataset, notes=(*dataset.notes, *unused_tables, *unused_splits))
 
 
 def _with_other_labels(
-    problem: UserError, tables: Sequence[LabelTable], unused: Sequence[UserError], pattern: str | None,
+    problem: UserError, tables: Sequence[LabelTable], unused: Sequence[UserError], tree: FileTree,
 ) -> UserError:
     """The error of the folders, with what else may label the images as the remedy."""
-    if tables:
-        return UserError(problem.problem, _either(problem, f"add --labels {tables[0].table.name}"))
-    if pattern:
+    training = [table for table in tables if not all(is_test_folder(image.file) for image in table.images)]
+    if usable := training or (tables if not unused else []):
+        return UserError(problem.problem, _either(problem, f"add --labels {usable[0].table.name}"))
+    if pattern := suggest_pattern(image_files(tree)):
         return UserError(problem.problem, _either(problem, f"if the labels are in the file names, add --labels "
                                                            f"'{pattern}'"))
     if unused:
         return UserError(f"{problem.problem}, and no table labels them: {unused[0].problem}",
                          _either(problem, f"for the table: {unused[0].remedy}" if unused[0].remedy else ""))
+    if other := suggest_for_unread_labels(tree):
+        return UserError(problem.problem, _either(problem, other))
     return problem
 
 

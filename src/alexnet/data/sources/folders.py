@@ -14,6 +14,7 @@ from alexnet.data.dataset import Dataset, distinct
 from alexnet.data.image_tree import is_image
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.layout import Layout, describe_layout, read_layout
+from alexnet.data.sources.tables import decode_text
 from alexnet.data.tree import FileTree, FolderTree, is_junk_folder
 from alexnet.errors import UserError
 
@@ -89,5 +90,5 @@ def _read_words(tree: FileTree) -> dict[str, str]:
         text = above[0].read_bytes() if above else b""
     else:
         return {}
-    lines = [line.split(maxsplit=1) for line in text.decode("utf-8").splitlines()]
+    lines = [line.split(maxsplit=1) for line in decode_text(text)[0].splitlines()]
     return {line[0]: line[1].split(",")[0] for line in lines if len(line) == 2 and WNID.fullmatch(line[0])}

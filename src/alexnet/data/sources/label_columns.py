@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ LABEL_NAMES = {"label", "labels", "labelname", "class", "classes", "classname", 
 SPLIT_NAMES = {"split", "subset", "set", "partition", "usage", "datasplit", "dataset"}
 YES_NO_SPLITS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test", "istrain": "train"}
 """Names of columns, in lower case and without blanks, dashes and underscores; the last ones hold yes or no."""
+
+_PIXELS = re.compile(r"pixels?[\s_]?\d*|\d+x\d+", re.IGNORECASE)
+"""Names of columns in tables of images as numbers: fer2013.csv, mnist_train.csv."""
 
 _YES, _NO = {"true", "yes", "1", "1.0"}, {"false", "no", "0", "0.0"}
 _SAMPLE_ROWS = 500
@@ -75,6 +79,9 @@ def _file_columns(table: Table, find: Callable[[str], list[str]]) -> list[str]:
     matches = {name: sum(map(bool, images)) for name, images in found.items()}
     usual = {name: count for name, count in matches.items() if count and _plain(name) in FILE_NAMES} or matches
     best = max(usual.values())
+    if not best and (pixels := next(filter(_PIXELS.fullmatch, table.header), "")):
+        raise UserError(f"{table.name} seems to hold the images themselves, as numbers in its column {pixels!r}, which "
+                        "is not supported", "save each row as an image, in a folder with the name of its class")
     if not best:
         raise UserError(f"{table.name} has no column that names images of the data (columns: "
                         f"{', '.join(table.header[:10])}; the first row: {', '.join(table.rows[0][:10])})",

@@ -201,6 +201,7 @@ def find_tables(tree: FileTree) -> tuple[list[LabelTable], list[UserError]]:
     """The tables in the data that label its images, and why others do not."""
     names = [file for file in tree.files if file.lower().endswith(TABLE_EXTENSIONS)
              and file.count("/") <= _MAX_DEPTH and not is_junk_file(_name(file))]
+    names.sort(key=lambda name: "submission" in name.lower())  # the first problem is the one that is shown
     if len(names) > _MAX_FOUND:
         return [], [UserError(f"{tree.source} holds {len(names):,} tables, such as {names[0]}, and only up to "
                               f"{_MAX_FOUND} are read", "name the right one with --labels")]
@@ -257,6 +258,11 @@ def _dataset(
             other = images.setdefault(image.file, image)
             require(other.label == image.label, f"two tables label {image.file}: {other.label!r}, and {image.label!r} "
                     f"in {table.table.name}", "name the right one with --labels FILE.csv")
+            require(other.split == image.split or not (other.split and image.split),
+                    f"two tables have {image.file} in two splits: {other.split}, and {image.split} in "
+                    f"{table.table.name}", "leave it out of one of them, or name the right one with --labels FILE.csv")
+            if not other.split:
+                images[image.file] = image
     unlabeled = [file for file in files if file not in images]
     return make_dataset(tree, images.values(), some(labeled_by, 5), held_out, seed, [*said, *notes], unlabeled,
                         used={table.table.name for table in tables})

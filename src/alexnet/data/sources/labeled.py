@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 
 from alexnet.data.dataset import Dataset, Ignored, are_numbers, distinct
 from alexnet.data.image_tree import HERE, gather_images, some
 from alexnet.data.imagenet_classes import NAMES
-from alexnet.data.layout import hold_out
+from alexnet.data.layout import hold_out, note_held_out_copies
 from alexnet.data.sources.folders import WNID
 from alexnet.data.split_names import split_kinds
 from alexnet.data.tree import FileTree
@@ -78,12 +80,14 @@ def make_dataset(
             training images.
     """
     by_split: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for image in sorted(images, key=lambda image: image.file):
+    images = sorted(images, key=lambda image: image.file)
+    for image in images:
         by_split[image.split or "train"][image.label].append(image.file)
     labels = sorted({label for files in by_split.values() for label in files})
     labels.sort(key=int if are_numbers(labels) else None)
     _require_classes(tree, labels)
-    splits, held_out, split_notes = _choose_splits(by_split, held_out, seed)
+    base = _common_folder([*(image.file for image in images), *set(used).intersection(tree.files)])
+    splits, held_out, split_notes = _choose_splits(by_split, held_out, seed, base)
     if missing := [label for label in labels if not splits["train"].get(label)]:
         raise UserError(f"{tree.source} has no training images of class {missing[0]!r}", "add some, or leave it out")
     number = {label: index for index, label in enumerate(labels)}
@@ -112,10 +116,22 @@ def _require_classes(tree: FileTree, classes: Sequence[str]) -> None:
     if same := [name for name in classes if spellings[name.casefold()] > 1]:
         raise UserError(f"the labels {same[0]!r} and {same[1]!r} differ in upper and lower case only",
                         "give both the same spelling")
+    numbers = defaultdict(list)
+    for name in classes:
+        with contextlib.suppress(ValueError):
+            numbers[float(name)].append(name)
+    if equal := next((names for names in numbers.values() if len(names) > 1), None):
+        raise UserError(f"the labels {equal[0]!r} and {equal[1]!r} are the same number", "give both the same spelling")
+
+
+def _common_folder(files: Sequence[str]) -> str:
+    """The folder that all files are in; "" for the root. A folder around the data does not change the hold-out."""
+    first, last = (file.split("/")[:-1] for file in (min(files), max(files)))
+    return "/".join(part for part, _ in takewhile(lambda parts: parts[0] == parts[1], zip(first, last, strict=False)))
 
 
 def _choose_splits(
-    by_split: Mapping[str, Mapping[str, list[str]]], held_out: float, seed: int,
+    by_split: Mapping[str, Mapping[str, list[str]]], held_out: float, seed: int, base: str,
 ) -> tuple[dict[str, Mapping[str, list[str]]], float, list[str]]:
     """The splits, the fraction that was held out, and notes on both."""
     splits = dict(by_split)
@@ -126,10 +142,8 @@ def _choose_splits(
         return splits, 0.0, ["the test images are the validation set, as there is no other: they choose the best epoch"]
     if "val" in splits or not held_out:
         return splits, 0.0, []
-    splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, "")
-    held = sum(map(len, splits["val"].values()))
-    return splits, held_out, [f"there is no validation split, so training holds out {held_out:.0%} of each class "
-                              f"({held:,} images, chosen by name and seed {seed})"]
+    splits |= hold_out({label: list(files) for label, files in splits["train"].items()}, held_out, seed, base)
+    return splits, held_out, note_held_out_copies({split: splits[split] for split in ("train", "val")})
 
 
 def left_out(names: Sequence[str], noun: str, why: str) -> list[str]:

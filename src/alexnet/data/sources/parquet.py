@@ -24,8 +24,9 @@ from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
 from alexnet.data.archives import TarTree
 from alexnet.data.dataset import Dataset
+from alexnet.data.image_tree import is_image
 from alexnet.data.sources.labeled import LabeledImage, left_out, make_dataset, split_name
-from alexnet.data.tree import FolderTree, is_junk_file
+from alexnet.data.tree import FileTree, FolderTree, is_junk_file
 from alexnet.errors import UserError, require
 
 LABELS = ("label", "labels", "fine_label", "class", "target")
@@ -39,14 +40,23 @@ def is_parquet(file: str) -> bool:
     return file.lower().endswith(".parquet")
 
 
+def parquet_files(tree: FileTree) -> list[str]:
+    """All Parquet files of the tree."""
+    return [file for file in tree.files if is_parquet(file) and not is_junk_file(file.rpartition("/")[2])]
+
+
 def find_parquet(tree: FolderTree) -> tuple[list[str], list[str]]:
     """The Parquet files of the tree that hold images, and the others, such as features that alexnet has written.
 
     Raises UserError if pyarrow is not installed, or a file is damaged.
     """
-    files = [file for file in tree.files if is_parquet(file) and not is_junk_file(file.rpartition("/")[2])]
+    files = parquet_files(tree)
     if files:
-        _require_pyarrow()
+        folders = any(map(is_image, tree.files))
+        count = "a Parquet file" if len(files) == 1 else f"{len(files):,} Parquet files"
+        _require_pyarrow(f"{tree.source} holds {count}, {'' if len(files) == 1 else 'such as '}{files[0]}, and whether "
+                         "there are images and labels inside can only be read with pyarrow",
+                         ", or add --labels folders to use the folders of images alone" if folders else "")
     with_images = [file for file in files if _image_columns(_open(tree.root / file).schema_arrow)]
     return with_images, [file for file in files if file not in with_images]
 
@@ -71,7 +81,7 @@ def open_parquet(root: Path, files: Sequence[str], name: str, held_out: float, s
     Raises:
         UserError: pyarrow is not installed, a file is damaged, or its columns are unclear.
     """
-    _require_pyarrow()
+    _require_pyarrow("Parquet files need pyarrow")
     columns = {file: _find_columns(root / file) for file in files}
     first = columns[files[0]]
     for file, found in columns.items():
@@ -99,11 +109,11 @@ def split_of_parquet(file: str) -> str:
     return next(filter(None, map(split_name, (stem, *reversed(folders)))), "")
 
 
-def _require_pyarrow() -> None:
+def _require_pyarrow(problem: str, other_remedy: str = "") -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        raise UserError("Parquet files need pyarrow", "pip install 'alexnet[parquet]'") from error
+        raise UserError(problem, f"pip install 'alexnet[parquet]'{other_remedy}") from error
 
 
 class _ParquetImages:

@@ -6,6 +6,7 @@ from alexnet.data.dataset import Dataset
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.sources.folders import WNID
 from alexnet.data.sources.labeled import LabeledImage, image_files, left_out, make_dataset
+from alexnet.data.sources.tables import decode_text
 from alexnet.data.tree import FileTree
 from alexnet.errors import require
 
@@ -52,5 +53,5 @@ def _read_words(tree: FileTree, file: str) -> dict[str, str]:
     """The readable names of WordNet IDs; empty if there is no such file."""
     if file not in tree.files:
         return {}
-    lines = [line.split("\t") for line in tree.read(file).decode("utf-8", "replace").splitlines()]
+    lines = [line.split("\t") for line in decode_text(tree.read(file))[0].splitlines()]
     return {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) == 2}

@@ -13,12 +13,13 @@ import torch
 
 from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
+from alexnet.data.overlap import Overlap
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.formats.training_checkpoint import parse_safetensors
-from alexnet.models.seen import SeenImages
+from alexnet.models.seen import TENSORS, SeenImages
 
 CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
 """The files of a folder."""
@@ -83,7 +84,7 @@ def read_huggingface(folder: Path) -> Checkpoint:
     weights, beside = (parse_safetensors(tensors[name], folder / name) for name in (WEIGHTS, MEAN))
     mean_HWC = beside.get("mean_HWC", torch.empty(0))
     check_mean(mean_HWC, saved.arch.input.side, folder / MEAN)
-    require({"trained", "selected_on"} <= beside.keys(), f"{folder / MEAN} does not say which images the network was "
+    require(set(TENSORS) <= beside.keys(), f"{folder / MEAN} does not say which images the network was "
             "trained on", "export it again with this version of alexnet")
     return replace(saved, weights=check_state_dict(weights, saved.arch, folder / WEIGHTS), mean_HWC=mean_HWC,
                    seen=SeenImages.from_tensors(beside, unknown))
@@ -161,8 +162,11 @@ def _measured(saved: Checkpoint) -> list[str]:
     rows = [f"| top-{k} | {error:.2%} | {low:.2%} to {high:.2%} |" for k, error, (low, high) in (
         (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))
             if k == 1 or has_top5(len(saved.classes))]
+    known = Overlap(errors["photographs"], errors.get("validation_copies", 0),
+                    errors.get("validation_look_alikes", 0)).describe()
     return [f"On {errors['photographs']:,} validation images, one central view:", "",
-            "| | error | 95% interval |", "|---|---|---|", *rows]
+            "| | error | 95% interval |", "|---|---|---|", *rows,
+            *(["", f"{known}, so the error is probably too low."] if known else [])]
 
 
 def _origin(saved: Checkpoint) -> str:

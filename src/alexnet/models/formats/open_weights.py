@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet._runtime.local_files import require_no_url
 from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
@@ -51,6 +52,7 @@ def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
     require(not (path.is_file() and path.suffix == ".caffemodel"), f"{path} needs its mean image too",
             f"make a checkpoint of them with alexnet import {path} OUT --mean FILE")
     if not path.exists():
+        require_no_url(name, "checkpoints")
         official = official_name(name)
         require(official is not None, f"{path} does not exist",
                 "give a run's folder, a checkpoint, a file or folder of weights, or the name torchvision")

@@ -14,6 +14,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
+from alexnet._runtime.local_files import require_no_url
 from alexnet.data.class_names import names_in_order, read_class_names, readable_names
 from alexnet.errors import UserError, require
 from alexnet.models.formats.metadata import METADATA_KEY
@@ -63,6 +64,7 @@ def read_weights(path: Path) -> FoundWeights:
     Raises:
         UserError: the file is missing, truncated, something else, or would need code to be executed.
     """
+    require_no_url(path, "weights")
     require(path.is_file(), f"{path} is not a file", "name a state dict, such as model.pth")
     if path.suffix == ".safetensors":
         data = path.read_bytes()

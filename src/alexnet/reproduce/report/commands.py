@@ -30,10 +30,12 @@ def training_command(config: Config) -> str | None:
     settings |= {f"recipe.{path}": value for path, value in _changed(to_json(RECIPES[recipe["name"]]), recipe).items()}
     settings.pop("arch.classes", None)
     epochs = settings.pop("recipe.epochs", None)
-    words = ["alexnet", "train", _data_argument(config), "--arch", arch["name"], "--recipe", recipe["name"]]
+    words = ["torchrun", "--nproc-per-node", str(config["processes"]), "-m"] if config.get("processes", 1) > 1 else []
+    words += ["alexnet", "train", _data_argument(config), "--arch", arch["name"], "--recipe", recipe["name"]]
     words += ["--epochs", str(epochs)] if epochs else []
     words += ["--seed", str(config.get("seed", 0))]
     words += ["--precision", config["precision"]] if config.get("precision", "fp32") != "fp32" else []
+    words += ["--parallel", config["parallel"]] if config.get("parallel", "data") != "data" else []
     for path, value in settings.items():
         words += ["--set", f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
     return printable(shlex.join(words))
@@ -48,6 +50,7 @@ def follow_up_commands(config: Config, checkpoint: str, views: int = 1) -> list[
         views: of each image, 1 or 10.
     """
     words = shlex.split(training_command(config) or "")
+    words = words[words.index("alexnet"):] if "alexnet" in words else words  # without torchrun
     run = words[words.index("--out") + 1] if "--out" in words[:-1] else "RUN"
     data = f"{run}/data" if words[1:2] == ["demo"] else next(iter(words[2:3]), DATA)
     labels = words[words.index("--labels"):][:2] if "--labels" in words else []

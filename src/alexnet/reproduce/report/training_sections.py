@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from alexnet.architecture.arithmetic import explain, has_top5
+from alexnet.data.overlap import Overlap
 from alexnet.errors import Finding
 from alexnet.inference.metrics import wilson
 from alexnet.inference.validation import printable
@@ -19,6 +20,7 @@ from alexnet.reproduce.figures.learning_curves import PANELS, CurveKey, learning
 from alexnet.reproduce.figures.style import svg
 from alexnet.reproduce.report.run_data import RunData, finding_of
 from alexnet.training.events import EpochEvent
+from alexnet.training.run_folder import read_overlap
 
 Interval = Sequence[float]
 """Lower and upper end."""
@@ -48,8 +50,8 @@ class Result:
     """Images of both splits that could not be decoded, and are not counted."""
     checkpoint: str
     measured_images: int
-    validation_copies: int
-    """Validation images that are copies of training images; 0 without the images."""
+    overlap: Overlap
+    """Validation images that are copies of training images, or look like one."""
     measured_in: Literal["evaluation", "report", "training"]
     """What measured the errors: an evaluation in the log, this report, or training at the end of the epoch."""
     last_top1: float
@@ -107,19 +109,11 @@ def result(run: RunData) -> Result:
     return Result(
         arch.name, explain(arch).parameters, run.data_name, data["side"], arch.classes, data["images"]["train"],
         data["images"]["val"], sum(data.get("undecodable", {}).values()), run.checkpoint_name,
-        first["photographs"], _validation_copies(run), measured_in, run.epochs[-1]["val_top1_error"], top5,
+        first["photographs"], read_overlap(run.config), measured_in, run.epochs[-1]["val_top1_error"], top5,
         run.epochs[-1]["epoch"], run.config["recipe"]["epochs"], right_top1, right_top5, 1 - 1 / arch.classes,
         1 - min(5, arch.classes) / arch.classes, _largest_class_error(run),
         [(views, _error_rates(errors)[: 2 if top5 else 1]) for views, errors in measured],
         len(run.warnings), run.calibrations)
-
-
-def _validation_copies(run: RunData) -> int:
-    """Validation images that `run.predictions` leaves out, since their content was trained on; 0 for other data."""
-    images = run.config["data"]["images"]
-    if not run.predictions or run.predictions.selection.available not in (images["val"], sum(images.values())):
-        return 0
-    return max(0, images["val"] - len(run.predictions.split))
 
 
 def _largest_class_error(run: RunData) -> float | None:

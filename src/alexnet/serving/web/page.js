@@ -259,10 +259,14 @@ async function start() {
   limits = model.limits;
   crop = model.input.crop;
   zoom = model.input.side / crop;
-  const { top1_error: top1Error, photographs: total } = model.validation;
+  const {
+    top1_error: top1Error, photographs: total, validation_copies: copies = 0, validation_look_alikes: alike = 0,
+  } = model.validation;
   const count = total ? `${total.toLocaleString("en")} ` : "";
   element("about").textContent = `Network ${model.name}, ${model.classes.length} classes`
-    + (top1Error == null ? "." : `, top-1 error ${percent(top1Error)} on ${count}validation images.`);
+    + (top1Error == null ? "." : `, top-1 error ${percent(top1Error)} on ${count}validation images`
+      + (copies + alike ? `, of which ${(copies + alike).toLocaleString("en")} are copies of training images or look`
+        + " like one." : "."));
   const samples = await Promise.all(model.samples.map(async (sample) => {
     const data = await (await request(sample.url.slice(1))).blob();
     return { ...sample, file: new File([data], sample.name.split("/").pop(), { type: "image/png" }) };

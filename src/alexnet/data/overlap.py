@@ -1,0 +1,72 @@
+"""Validation images that are copies of training images, or look like one: with them the validation error is too low."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from alexnet.data.content import contained, distinct_hashes
+from alexnet.data.near_duplicates import has_near_duplicate, share_of_near_duplicates
+from alexnet.data.packed import PackedSplit
+from alexnet.data.perceptual_hash import distinct_perceptual_hashes
+
+
+class OverlapJson(TypedDict, total=False):
+    """`Overlap`, as config.json and the errors in a checkpoint hold it: counts that are not 0."""
+
+    validation_copies: int
+    """Validation images that are copies of training images, byte for byte."""
+    validation_look_alikes: int
+    """Other validation images that look like a training image."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many validation images are known from training."""
+
+    images: int
+    """Validation images."""
+    copies: int = 0
+    """Copies of training images, byte for byte."""
+    look_alikes: int = 0
+    """Near duplicates of training images (perceptual_hash.py) that are no copies."""
+    example: str = ""
+    """Name of one of the near duplicates."""
+    usual_share: float = 0.0
+    """The fraction of the training images that look like another one; 0 without look-alikes."""
+
+    def describe(self) -> str:
+        """Such as "3 of the 3,925 validation images are copies of training images, 7 more look like one"; "" if none.
+        """
+        of_all = f"{{}} of the {self.images:,} validation image{'s' * (self.images != 1)} {{}}"
+        copies = of_all.format(f"{self.copies:,}", "are copies of training images" if self.copies > 1 else
+                               "is a copy of a training image")
+        verb = "look" if self.look_alikes > 1 else "looks"
+        if self.copies and self.look_alikes:
+            return f"{copies}, {self.look_alikes:,} more {verb} like one"
+        if self.look_alikes:
+            return of_all.format(f"{self.look_alikes:,}", f"{verb} like {'' if self.look_alikes > 1 else 'a '}training "
+                                 f"image{'s' * (self.look_alikes > 1)}")
+        return copies if self.copies else ""
+
+    def to_json(self) -> OverlapJson:
+        """The counts that are not 0."""
+        found: OverlapJson = {}
+        if self.copies:
+            found["validation_copies"] = self.copies
+        if self.look_alikes:
+            found["validation_look_alikes"] = self.look_alikes
+        return found
+
+
+def find_overlap(validation: PackedSplit, training: PackedSplit) -> Overlap:
+    """Count the validation images that are copies of training images, or look like one."""
+    is_copy_N = contained(validation.content_hashes, distinct_hashes(training.content_hashes))
+    looks_alike_N = has_near_duplicate(validation.perceptual_hashes, training.perceptual_hashes) & ~is_copy_N
+    alike = np.flatnonzero(looks_alike_N)
+    return Overlap(len(validation), int(is_copy_N.sum()), len(alike),
+                   validation.names[alike[0]] if len(alike) else "",
+                   share_of_near_duplicates(distinct_perceptual_hashes(training.perceptual_hashes))
+                   if len(alike) else 0.0)

@@ -1,0 +1,61 @@
+"""What a user should know of images that were decoded: further pages, unused bits, bytes left over in a JPEG.
+
+`images.decode` finds it image by image; a pack counts it in its manifest, and a scan for each image. Such an image is
+used: it may well be right, and only the user can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from alexnet.errors import Finding
+
+Kind = Literal["further_images", "unused_bits", "leftover_bytes"]
+
+_SENTENCES: dict[str, tuple[str, str, str, str]] = {
+    "further_images": (
+        "file holds", "files hold", "several images or pages, and the first one alone is used",
+        "to use the others, save each as a file of its own"),
+    "unused_bits": (
+        "image has", "images have", "16 bits and no value above 16,383, as 14-bit data has that was not scaled and is "
+        "shown 4 times too dark or more", "if so, scale the values, or save them with 8 bits"),
+    "leftover_bytes": (
+        "JPEG has", "JPEGs have", "bytes left over after the last pixel, as a file that is damaged in its middle has",
+        "look at them, and replace those of which a part is shifted or has wrong colors"),
+}
+"""For each kind: the beginning of the sentence for one image and for several, the problem, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """The images of which one thing should be known."""
+
+    kind: str
+    """A `Kind`."""
+    images: int
+    example: str
+    """The name of the first one."""
+
+
+def add_remarks(known: Iterable[Remark], found: Iterable[tuple[str, Collection[str]]]) -> tuple[Remark, ...]:
+    """The remarks with those of more images, given as pairs of the image's name and its kinds of remarks."""
+    merged = {remark.kind: remark for remark in known}
+    for name, kinds in found:
+        for kind in sorted(kinds):
+            remark = merged.get(kind, Remark(kind, 0, name))
+            merged[kind] = Remark(kind, remark.images + 1, remark.example)
+    return tuple(merged[kind] for kind in _SENTENCES if kind in merged)
+
+
+def remark_findings(by_split: Mapping[str, Iterable[Remark]]) -> list[Finding]:
+    """A finding for each kind of remark, over all splits."""
+    found = []
+    for kind, (one, several, problem, remedy) in _SENTENCES.items():
+        remarks = [remark for split in by_split.values() for remark in split if remark.kind == kind]
+        if remarks:
+            count = sum(remark.images for remark in remarks)
+            found.append(Finding(kind, "", f"{count:,} {one if count == 1 else several} {problem}, such as "
+                                           f"{remarks[0].example}", remedy))
+    return found
