@@ -192,7 +192,7 @@ def test_newer_format_and_names_outside_the_folder_are_refused(folder: PackedDat
     manifest = folder.path / "manifest.json"
     content = read_json(manifest)
     write_json(manifest, content | {"format": 99})
-    with pytest.raises(ValueError, match="has format 99 and this alexnet reads 4"):
+    with pytest.raises(ValueError, match="has format 99 and this alexnet reads 5"):
         open_packed(folder.path)
     for name in ("../secret", "/etc/passwd", "a\\b", "..", ""):
         write_json(manifest, content | {"files": {name: {"bytes": 1, "sha256": ""}}})

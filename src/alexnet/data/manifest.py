@@ -28,7 +28,7 @@ from alexnet.errors import UserError, did_you_mean, require
 Codec = Literal["raw", "jpeg"]
 CODECS: tuple[Codec, ...] = ("raw", "jpeg")
 
-FORMAT = 4
+FORMAT = 5
 """Of manifest.json and of the journal."""
 
 MANIFEST, MEAN = "manifest.json", "mean.npy"

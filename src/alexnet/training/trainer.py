@@ -347,12 +347,10 @@ class Trainer:
     def _diverged(self, loss: float) -> Diverged:
         """The error for a loss or weight that is not finite, in all processes at once: the likely cause, the images.
 
-        The views of the latest step are made again: if some of them are not finite, they are the cause, and not the
-        learning rate.
+        The views of the latest step are made again: if some are not finite, they are the cause, and not the rate.
         """
         own: list[int] = []
-        latest = self._latest
-        if latest:
+        if latest := self._latest:
             for part in latest.batch.parts(self.strategy.micro_batch_count(len(latest.batch.global_indices))):
                 finite_N = self._views(part).isfinite().flatten(1).all(1).numpy(force=True)
                 own += part.indices[~finite_N].tolist()
