@@ -16,7 +16,7 @@ from alexnet._runtime.notes import say
 from alexnet.architecture.presets import TORCHVISION
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
-from alexnet.errors import UserError, require
+from alexnet.errors import require
 
 if TYPE_CHECKING:  # these import torch
     from torch import Tensor
@@ -221,8 +221,7 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)
     advice = few_images_finding(spec, request.data, request.labels) if saved is None else None
-    trainer = build(spec, processes=group, on_event=bar.show if progress else _silent,
-                    advice=[advice] if advice else [])
+    trainer = build(spec, group, bar.show if progress else _silent, [advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
     return trainer, bar, [*assumed, *describe(trainer, request, saved[1] if saved else None)]
 
@@ -340,9 +339,8 @@ def load_ensemble(
     names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
     first = loaded[0]
     for model, name in zip(loaded, names, strict=True):
-        if len(model.classes) != len(first.classes):
-            raise UserError(f"{name} has {len(model.classes)} classes and {names[0]} has {len(first.classes)}",
-                            "average only networks with the same classes")
+        require(len(model.classes) == len(first.classes), f"{name} has {len(model.classes)} classes and {names[0]} has "
+                f"{len(first.classes)}", "average only networks with the same classes")
         for ours, theirs in zip(model.classes, first.classes, strict=True):
             require(ours == theirs, f"{name} has the class {ours!r} where {names[0]} has {theirs!r}",
                     "average only networks with the same classes")
@@ -384,21 +382,15 @@ def open_data(
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
     `notes` and `division` are as for `open_or_pack`.
-
     Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
     """
     from alexnet._runtime.native import set_sigbus_message
-    from alexnet.data.open import open_or_stream
-    from alexnet.data.quarantine import left_out_note
-    from alexnet.data.remarks import remark_findings
+    from alexnet.data.open import image_notes, open_or_stream
 
-    packed = open_or_stream(
-        str(data), side, say=note, notes=notes, division=division, progress=progress, labels=labels,
-        check_classes=check_classes)
-    if left_out := left_out_note(packed.path, packed.quarantined):
-        note(f"note: {left_out}")
-    for finding in remark_findings(packed.remarks):
-        note(f"note: {finding}")
+    packed = open_or_stream(str(data), side, say=note, notes=notes, division=division, progress=progress,
+                            labels=labels, check_classes=check_classes)
+    for line in image_notes(packed):
+        note(f"note: {line}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed

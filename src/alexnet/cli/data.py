@@ -92,9 +92,8 @@ def pack(
     at_least_1(side=side, workers=workers)
     set_allocator(allocator)
 
+    from alexnet.data.open import image_notes
     from alexnet.data.packing import choose_side, pack_with_bar
-    from alexnet.data.quarantine import left_out_note
-    from alexnet.data.remarks import remark_findings
     from alexnet.data.sources.detect import open_dataset
 
     dataset = open_dataset(source, held_out=held_out, labels=labels)
@@ -102,10 +101,8 @@ def pack(
         say(f"note: {note}")
     packed = pack_with_bar(
         dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
-    if left_out := left_out_note(packed.path, packed.quarantined):
-        say(f"note: {left_out}")
-    for finding in remark_findings(packed.remarks):
-        say(f"note: {finding}")
+    for line in image_notes(packed):
+        say(f"note: {line}")
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
 
@@ -120,9 +117,8 @@ def verify(data: str, /) -> None:
         data: A folder that `alexnet pack` wrote.
     """
     from alexnet._runtime.progress import Bar
+    from alexnet.data.open import image_notes
     from alexnet.data.packed import open_packed
-    from alexnet.data.quarantine import left_out_note
-    from alexnet.data.remarks import remark_findings
 
     if "://" in data:
         raise UserError(f"{data} is a URL, whose files are verified when they are downloaded", "name a folder")
@@ -130,7 +126,5 @@ def verify(data: str, /) -> None:
     with Bar("verifying", "files") as bar:
         packed.verify(bar)
     print(f"{data}: all {len(packed.manifest.files):,} files have the right checksum")
-    if left_out := left_out_note(packed.path, packed.quarantined):
-        say(f"note: {left_out}")
-    for finding in remark_findings(packed.remarks):
-        say(f"note: {finding}")
+    for line in image_notes(packed):
+        say(f"note: {line}")

@@ -14,6 +14,8 @@ from alexnet._runtime.cache import cache_folder
 from alexnet.data.manifest import FORMAT, JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
+from alexnet.data.quarantine import left_out_note
+from alexnet.data.remarks import remark_findings
 from alexnet.data.remote import open_stream
 from alexnet.data.sources.detect import open_dataset, refuse_labels
 from alexnet.data.summary import AnySource, brief_note
@@ -95,3 +97,9 @@ def _require_side(packed: PackedDataset, side: int, data: str) -> PackedDataset:
             f"{data} is packed at {packed.side} pixels and {side} are needed", f"pack it again with --side {side}, or "
             f"train on it with {preset}--set arch.input.side={packed.side} (and arch.input.crop to match)")
     return packed
+
+
+def image_notes(packed: PackedDataset) -> list[str]:
+    """A line for the images that could not be decoded, and lines for those that may not be what they seem."""
+    left_out = left_out_note(packed.path, packed.quarantined)
+    return [*([left_out] if left_out else []), *map(str, remark_findings(packed.remarks))]

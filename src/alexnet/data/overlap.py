@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
 from alexnet.data.content import contained, distinct_hashes
-from alexnet.data.near_duplicates import has_near_duplicate, share_of_near_duplicates
+from alexnet.data.near_duplicates import has_near_duplicate, is_usual, share_of_near_duplicates
 from alexnet.data.packed import PackedSplit
 from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 
@@ -20,6 +21,8 @@ class OverlapJson(TypedDict, total=False):
     """Validation images that are copies of training images, byte for byte."""
     validation_look_alikes: int
     """Other validation images that look like a training image."""
+    training_look_alikes: float
+    """The fraction of the training images that look like another one."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,29 @@ class Overlap:
     usual_share: float = 0.0
     """The fraction of the training images that look like another one; 0 without look-alikes."""
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether the training images look like each other as often: bursts, or images that are alike by nature."""
+        return self.look_alikes > 0 and is_usual(self.look_alikes, self.images, self.usual_share)
+
+    @property
+    def flatters(self) -> bool:
+        """Whether the validation error is probably too low."""
+        return self.copies > 0 or (self.look_alikes > 0 and not self.is_usual)
+
     def describe(self) -> str:
         """Such as "3 of the 3,925 validation images are copies of training images, 7 more look like one"; "" if none.
         """
+        usual = f", as {self.usual_share:.0%} of the training images do" if self.is_usual else ""
         of_all = f"{{}} of the {self.images:,} validation image{'s' * (self.images != 1)} {{}}"
         copies = of_all.format(f"{self.copies:,}", "are copies of training images" if self.copies > 1 else
                                "is a copy of a training image")
         verb = "look" if self.look_alikes > 1 else "looks"
         if self.copies and self.look_alikes:
-            return f"{copies}, {self.look_alikes:,} more {verb} like one"
+            return f"{copies}, {self.look_alikes:,} more {verb} like one{usual}"
         if self.look_alikes:
             return of_all.format(f"{self.look_alikes:,}", f"{verb} like {'' if self.look_alikes > 1 else 'a '}training "
-                                 f"image{'s' * (self.look_alikes > 1)}")
+                                 f"image{'s' * (self.look_alikes > 1)}") + usual
         return copies if self.copies else ""
 
     def to_json(self) -> OverlapJson:
@@ -58,7 +72,15 @@ class Overlap:
             found["validation_copies"] = self.copies
         if self.look_alikes:
             found["validation_look_alikes"] = self.look_alikes
+            if self.usual_share:
+                found["training_look_alikes"] = self.usual_share
         return found
+
+    @classmethod
+    def from_json(cls, images: int, found: Mapping[str, Any]) -> Self:
+        """What `to_json` made, among other values. `images`: validation images."""
+        return cls(images, found.get("validation_copies", 0), found.get("validation_look_alikes", 0), "",
+                   found.get("training_look_alikes", 0.0))
 
 
 def find_overlap(validation: PackedSplit, training: PackedSplit) -> Overlap:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.data.content import contained
-from alexnet.data.near_duplicates import has_near_duplicate, share_of_near_duplicates
+from alexnet.data.near_duplicates import has_near_duplicate, is_usual, share_of_near_duplicates
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.perceptual_hash import distinct_perceptual_hashes
 from alexnet.errors import require
@@ -90,8 +90,7 @@ class Selection:
         these = f"all {images:,}" if count == images > 1 else f"{count:,} of these {images:,}"
         share, usual = count / images, self.training_look_alikes
         found = f"{these} {'looks like a training image' if count == 1 else 'look like training images'}"
-        # Three standard deviations of a share that is the usual one.
-        if usual and share <= usual + 3 * (usual * (1 - usual) / images) ** 0.5:
+        if is_usual(count, images, usual):
             return (f"{found}, which is usual in this data, where {usual:.0%} of the training images look like another "
                     "one: copies, or images that are alike by nature")
         return (f"{found} (saved again?), so the "

@@ -30,6 +30,8 @@ class ErrorsJson(TypedDict, total=False):
     """How many of the images are copies of training images. Stored only by training, and only where there are any."""
     validation_look_alikes: int
     """How many others look like a training image."""
+    training_look_alikes: float
+    """The fraction of the training images that look like another one."""
 
 
 class CalibrationJson(TypedDict, total=False):

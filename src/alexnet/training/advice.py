@@ -54,15 +54,17 @@ def trained_validation_finding(available: int, measured: int) -> list[Finding]:
 
 
 def look_alikes_finding(overlap: Overlap) -> list[Finding]:
-    """Report the validation images that look like a training image, if any. Copies are in `pack_findings`."""
+    """Report the validation images that look like a training image, if they are more than usual in the data.
+
+    Copies are in `pack_findings`.
+    """
     count = overlap.look_alikes
-    if not count:
+    if not count or overlap.is_usual:
         return []
     return [Finding(
         "near_copies_across_splits", "val", f"{count:,} validation image{'s' * (count > 1)} of {overlap.images:,} "
         f"{'look' if count > 1 else 'looks'} like a training image and {'are' if count > 1 else 'is'} no exact copy of "
-        f"one, such as {overlap.example}: saved again, mirrored, of the same scene, or alike by nature, as digits are"
-        + (f"; {overlap.usual_share:.0%} of the training images look like another one" if overlap.usual_share else ""),
+        f"one, such as {overlap.example}: saved again, mirrored, or of the same scene",
         "see the pairs with alexnet check; if they show the same, delete one of each, else the error on val looks "
         "lower than it is")]
 

@@ -91,14 +91,13 @@ def build(
     if saved:
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
-    weights_K = class_weights(spec.recipe, training.labels, spec.arch.classes)
     overlap = find_overlap(validation, training)
     kind = HeadTrainer if spec.recipe.optimizer == "lbfgs" else Trainer
     findings = [*advice, *start_findings(spec, saved), *look_alikes_finding(overlap),
                 *trained_validation_finding(len(whole), len(validation))]
     return kind(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
                 precision, state, provenance, seen, overlap, average,
-                None if weights_K is None else weights_K.to(device), findings)
+                class_weights(spec.recipe, training.labels, spec.arch.classes, device), findings)
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:

@@ -14,13 +14,16 @@ IMBALANCE = 3.0
 """Largest class over the smallest, above which `auto` balances the classes."""
 
 
-def class_weights(recipe: Recipe, labels_N: NDArray[np.int64], classes: int) -> Tensor | None:
+def class_weights(
+    recipe: Recipe, labels_N: NDArray[np.int64], classes: int, device: torch.device | None = None,
+) -> Tensor | None:
     """The weight of each class: float32 [K], whose mean over the training images is 1. None: all classes weigh alike.
 
     Args:
         recipe: `class_weights` and `class_weight_cap`.
         labels_N: of the training images.
         classes: their number, K.
+        device: of the weights; default: the CPU.
 
     Raises:
         UserError: the recipe has weights for another number of classes.
@@ -35,4 +38,4 @@ def class_weights(recipe: Recipe, labels_N: NDArray[np.int64], classes: int) -> 
         weights_K = np.minimum(counts_K.max() / counts_K, recipe.class_weight_cap)
     else:
         return None
-    return torch.from_numpy(weights_K / weights_K[labels_N].mean()).float()
+    return torch.from_numpy(weights_K / weights_K[labels_N].mean()).float().to(device)

@@ -179,6 +179,8 @@ class DataConfig(TypedDict):
     """Validation images that are copies of training images; only where there are any."""
     validation_look_alikes: NotRequired[int]
     """Other validation images that look like a training image; only where there are any."""
+    training_look_alikes: NotRequired[float]
+    """The fraction of the training images that look like another one; only where validation images do."""
     undecodable: NotRequired[dict[str, int]]
     """Split -> images that could not be decoded, and are not in `images`."""
 

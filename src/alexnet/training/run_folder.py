@@ -218,8 +218,7 @@ def read_config(run: Path) -> Config:
 
 def read_overlap(config: Config) -> Overlap:
     """Which of a run's validation images are known from training, by its config.json."""
-    data = config["data"]
-    return Overlap(data["images"]["val"], data.get("validation_copies", 0), data.get("validation_look_alikes", 0))
+    return Overlap.from_json(config["data"]["images"]["val"], config["data"])
 
 
 def _no_run(run: Path) -> UserError:

@@ -162,11 +162,11 @@ def _measured(saved: Checkpoint) -> list[str]:
     rows = [f"| top-{k} | {error:.2%} | {low:.2%} to {high:.2%} |" for k, error, (low, high) in (
         (1, errors["top1_error"], interval["top1_error"]), (5, errors["top5_error"], interval["top5_error"]))
             if k == 1 or has_top5(len(saved.classes))]
-    known = Overlap(errors["photographs"], errors.get("validation_copies", 0),
-                    errors.get("validation_look_alikes", 0)).describe()
+    overlap = Overlap.from_json(errors["photographs"], errors)
+    known = f"{overlap.describe()}{', so the error is probably too low' if overlap.flatters else ''}."
     return [f"On {errors['photographs']:,} validation images, one central view:", "",
             "| | error | 95% interval |", "|---|---|---|", *rows,
-            *(["", f"{known}, so the error is probably too low."] if known else [])]
+            *(["", known] if overlap.describe() else [])]
 
 
 def _origin(saved: Checkpoint) -> str:
