@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet.models.formats.open_weights import runs_of_series
 from command_line import SMALL, alexnet
 from sample_images import write_smooth_image
 
@@ -173,12 +174,12 @@ def test_check_with_a_run_finds_mislabeled_images_and_shows_them_on_its_page(
 
 
 def test_check_with_a_weak_network_says_so_last_and_each_note_once(class_folders, run, tmp_path, monkeypatch, capsys):
-    """Of 44 wrong labels among 164, none is blamed on the data."""
+    """Of 61 wrong labels among 164, none is blamed on the data."""
     folder = tmp_path / "images"
     shutil.copytree(class_folders, folder)
     (folder / "README.txt").touch()
     names = [f"{split}/{name}/{number:03}.png" for split, name, count in (("train", "ash", 30), ("val", "ash", 11),
-             ("train", "birch", 3)) for number in range(count)]
+             ("train", "birch", 20)) for number in range(count)]
     unlike = {name: "train/cedar/x.png" if number % 2 else "train/date palm/x.png" for number, name in enumerate(names)}
     monkeypatch.setattr("alexnet.inference.label_check._features", as_seen_by_a_good_network(unlike))
     assert alexnet("check", folder, "--run", run) == 0
@@ -191,6 +192,21 @@ def test_check_with_a_weak_network_says_so_last_and_each_note_once(class_folders
     assert "ignored" not in printed.err
     [finding] = [line for line in printed.out.splitlines() if "too weak to judge labels" in line]
     assert not finding.startswith("  1. ")
+
+
+def test_check_takes_several_runs_and_the_folder_of_a_series(class_folders, run, tmp_path, capsys):
+    """The runs of the series are seed-2 and seed-10; seed-11, without a checkpoint, is none."""
+    series = tmp_path / "series"
+    for name in ("seed-10", "seed-2"):
+        shutil.copytree(run / "best", series / name / "best")
+    (series / "seed-11").mkdir()
+    assert runs_of_series(series) == [series / "seed-2", series / "seed-10"]
+    assert runs_of_series(run) == []
+    assert alexnet("check", class_folders, "--run", run, "--run", series, "--json") == 0
+    printed = capsys.readouterr()
+    assert "the features of 3 networks, averaged" in json.loads(printed.out)["suspects_method"]
+    assert alexnet("check", class_folders, "--run", run, "--run", tmp_path / "absent") == 2
+    assert "absent does not exist" in capsys.readouterr().err
 
 
 def test_check_refuses_a_run_in_a_quick_check(class_folders, run, capsys):

@@ -29,7 +29,7 @@ from alexnet.errors import UserError, require
 
 @app.command(group=DATA, sort_key=0)
 def check(
-    data: str, /, *, labels: Labels = None, run: str | None = None, quick: bool = False, side: int | None = None,
+    data: str, /, *, labels: Labels = None, run: list[str] | None = None, quick: bool = False, side: int | None = None,
     html: Path | None = None, device: Device = "auto", classes: Classes = None,
     workers: int | None = None, json_: Json = False,
 ) -> None:
@@ -43,7 +43,8 @@ def check(
         data: A folder or archive of images, a packed folder or its URL, or the name cifar10,
             cifar100 or embedded; all that `alexnet train` takes.
         run: A trained network (a run folder or a checkpoint). Finds images that are probably mislabeled, by its
-            features.
+            features. May be repeated: several networks find a few more of them. The folder of `train --seeds` or
+            `--folds` means its runs; those of --folds judge each image by the network that was not trained on it.
         quick: Count and list only; decode no image.
         side: Name images whose shorter side is below this many pixels. Default: the input of the run's network, else
             224, the paper's.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 CLASSES_SHOWN = 24
 """Rows of the table of classes; of more classes the largest and the smallest are shown."""
 
-SUSPECTS_SHOWN = 10
+SUSPECTS_SHOWN = 25
 BROKEN_SHOWN = 5
 
 

@@ -88,7 +88,7 @@ class DataCheck(DataSummary):
 
 
 def check(
-    data: str | Path, *, labels: str | Path | None = None, run: str | Path | None = None,
+    data: str | Path, *, labels: str | Path | None = None, run: str | Path | Sequence[str | Path] | None = None,
     classes: Sequence[str] | None = None, quick: bool = False, side: int | None = None, device: str = "auto",
     workers: int | None = None, progress: bool = False,
 ) -> DataCheck:
@@ -100,8 +100,9 @@ def check(
         data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
             packed folder.
         labels: As for `alexnet.train`.
-        run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint.
-        classes: Names of the network's outputs. Default: those that come with its weights.
+        run: A trained network, with whose features suspicious labels are found: a run folder or a checkpoint. Several
+            networks, or the folder of `train --seeds` or `--folds`, find a few more of them.
+        classes: Names of the networks' outputs. Default: those that come with the weights.
         quick: Read no image; count and list only.
         side: Images with a shorter side below this are named. Default: the input of the run's network, else 224.
         device: Of the network: `auto`, `cpu`, `cuda` or `cuda:1`.
@@ -113,7 +114,9 @@ def check(
     """
     require(not (run and quick), "a quick check reads no image, and labels are checked on images",
             "leave out --quick or --run")
-    label_check, trained_side = _check_labels(data, labels, run, classes, device, progress) if run else (None, None)
+    runs = [run] if isinstance(run, str | Path) else list(run or ())
+    label_check, trained_side = (
+        _check_labels(data, labels, runs, classes, device, progress) if runs else (None, None))
     source = open_source(data, labels)
     catalog, found, duplicates = Catalog(source), None, None
     if not quick and not is_url(str(data)):
@@ -137,21 +140,26 @@ def check(
 
 
 def _check_labels(
-    data: str | Path, labels: str | Path | None, run: str | Path, classes: Sequence[str] | None, device: str,
-    progress: bool,
+    data: str | Path, labels: str | Path | None, runs: Sequence[str | Path], classes: Sequence[str] | None,
+    device: str, progress: bool,
 ) -> tuple[LabelCheck, int]:
-    """The suspicious labels, and the side of the network's input."""
+    """The suspicious labels, and the side of the largest network's input."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.notes import say
     from alexnet.data.open import open_or_stream
     from alexnet.inference.label_check import check_labels
     from alexnet.inference.predictor import load
+    from alexnet.models.formats.open_weights import runs_of_series
 
-    model = load(run, choose_device(device), classes=classes)
-    packed = open_or_stream(str(data), model.preprocess.spec.side, say=say if progress else _silent, notes="none",
-                            labels=labels)
+    paths: list[str | Path] = []
+    for run in runs:
+        paths += runs_of_series(Path(run)) or [run]
+    models = [load(path, choose_device(device), classes=classes) for path in paths]
+    packed = {side: open_or_stream(str(data), side, say=say if progress else _silent, notes="none", labels=labels)
+              for side in sorted({model.preprocess.spec.side for model in models})}
     with Bar("features", "images") if progress else nullcontext() as bar:
-        return check_labels(model, packed, bar), model.preprocess.spec.crop
+        found = check_labels([(model, packed[model.preprocess.spec.side]) for model in models], bar)
+    return found, max(model.preprocess.spec.crop for model in models)
 
 
 def _silent(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
                 "give a run's folder, a checkpoint, a file or folder of weights, or the name torchvision")
         return read_torchvision(fetch_torchvision(str(official)), classes)
     return checkpoint.load(path)
+
+
+def runs_of_series(folder: Path) -> list[Path]:
+    """The runs seed-0, seed-1, ... or fold-1, fold-2, ... of a folder that `train --seeds` or `--folds` wrote.
+
+    Runs without a checkpoint are left out. Empty for anything else.
+    """
+    children = folder.iterdir() if folder.is_dir() and not is_weights(str(folder)) else ()
+    runs = [child for child in children if re.fullmatch(r"(seed|fold)-\d+", child.name) and is_weights(str(child))]
+    return sorted(runs, key=lambda run: int(run.name[5:]))
 
 
 def is_weights(path_or_name: str) -> bool:
