@@ -176,6 +176,14 @@ def test_a_batch_larger_than_the_data_is_reported(packed, tiny, tmp_path):
     assert "batch_exceeds_data" not in [finding.kind for finding in fits.findings]
 
 
+@pytest.mark.parametrize(("schedule", "epochs", "is_said"), [
+    ("linear", 5, True), ("cosine", 5, True), ("plateau", 5, False), ("constant", 5, False), ("linear", 0, False)])
+def test_early_stopping_before_the_rate_is_low_is_reported(packed, tiny, tmp_path, schedule, epochs, is_said):
+    recipe = replace(QUICK, epochs=20, schedule=schedule, early_stop_epochs=epochs)
+    findings = build(RunSpec(packed, tiny, recipe, tmp_path / "run")).findings
+    assert ("early_stop_before_low_rate" in [finding.kind for finding in findings]) == is_said
+
+
 @pytest.mark.parametrize(("wrong", "loss", "counts", "kinds"), [
     # Always answering the largest class errs on 50 of 100. Wilson's interval of 45 of 100 is 35.6% to 54.8%.
     (45, 1.0, (50, 30, 20), ["no_better_than_largest_class"]),

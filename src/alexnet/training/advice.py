@@ -18,6 +18,9 @@ from alexnet.training.schedule import learning_rate
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
+FALLING = ("cosine", "linear", "poly")
+"""Schedules whose learning rate falls until the last epoch."""
+
 
 def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
     """What the user should know of a run before its first step.
@@ -35,6 +38,12 @@ def start_findings(spec: RunSpec, saved: Checkpoint | None) -> list[Finding]:
             "batch_exceeds_data", "", f"the batch size {recipe.batch_size:,} exceeds the {images:,} training images, "
             f"so each epoch is a single step on all of them: {recipe.epochs} in the whole run",
             f"give a smaller one, such as --batch-size {max(2, min(32, images // 4))}"))
+    if recipe.early_stop_epochs and recipe.schedule in FALLING:
+        found.append(Finding(
+            "early_stop_before_low_rate", "", f"early stopping may end the run before the learning rate is low: the "
+            f"schedule `{recipe.schedule}` reaches its end only after all {recipe.epochs} epochs, and the error "
+            "usually falls the most there",
+            "use --set recipe.schedule=plateau with it, or leave early stopping off: best/ is the best epoch anyway"))
     return [finding for finding in found if finding]
 
 
