@@ -194,6 +194,7 @@ def test_check_with_a_weak_network_says_so_last_and_each_note_once(class_folders
     assert not finding.startswith("  1. ")
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_check_takes_several_runs_and_the_folder_of_a_series(class_folders, run, tmp_path, capsys):
     """The runs of the series are seed-2 and seed-10; seed-11, without a checkpoint, is none."""
     series = tmp_path / "series"
