@@ -84,7 +84,7 @@ def test_training_says_how_many_validation_images_are_known(
     assert command("train", known, *SMALL, "--epochs", 1, "--out", tmp_path / "run", "--device", "cpu") == 0
     printed = capsys.readouterr()
     said = "2 of the 25 validation images are copies of training images, 3 more look like one"
-    assert said in printed.out.splitlines()[-1]
+    assert said in printed.out
     assert "warning: val: 3 validation images of 25 look like a training image" in printed.err
     data = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
     assert (data["validation_copies"], data["validation_look_alikes"]) == (2, 3)
