@@ -102,8 +102,8 @@ def test_images_that_fitted_the_temperature_are_recorded_and_said(own, hard, cap
         assert alexnet(*command, hard) == 0
         said = capsys.readouterr().out
         assert "measured: all 160 images, none of these files seen in training; " in said
-        assert "; 80 of these 160 chose the best epoch or fitted the temperature, so the result is slightly optimistic" \
-            in said
+        assert ("; 80 of these 160 chose the best epoch or fitted the temperature, so the result is slightly "
+                "optimistic") in said
 
 
 def test_an_undecided_calibration_error_is_said():

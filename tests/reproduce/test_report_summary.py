@@ -11,7 +11,7 @@ from alexnet.inference.class_metrics import Baselines
 from alexnet.inference.validation import ValidationPredictions
 from alexnet.models.checkpoint import load, save
 from alexnet.models.seen import SeenImages
-from alexnet.reproduce.report.commands import next_commands
+from alexnet.reproduce.report.commands import longer_command, next_commands
 from alexnet.reproduce.report.page import write_report
 from alexnet.reproduce.report.run_data import RunData, read_run
 from alexnet.reproduce.report.summary_section import outlook, summary
@@ -125,11 +125,25 @@ def test_whether_more_epochs_help_is_read_from_the_curves(run: RunData):
 
 def test_the_page_says_whether_more_training_helps(tmp_path: Path):
     text = words(write_report(write_run(tmp_path)).read_text(encoding="utf-8"))
-    assert "Would more training help? It has finished epoch 3 of 4: the same command with --resume goes on." in text
+    assert ("Would more training help? It has finished epoch 3 of 4. If it is no longer running, the same command "
+            "with --resume goes on.") in text
     text = words(write_report(write_run(tmp_path, epochs=4)).read_text(encoding="utf-8"))
     # After epoch 4: training error 0.8 / 4, validation error 0.75 / 4.
-    assert ("Probably: after the last epoch it was wrong on 20.0% of its training images and 18.8% of the validation "
-            "images, so it has not learned its training images yet. Try --epochs 8.") in text
+    assert ("Perhaps: in the last epoch it was wrong on 20.0% of the random training views and 18.8% of the validation "
+            "images. Random views are harder than whole images, so it does not yet know its training images by heart. "
+            "To try: ") in text
+
+
+@pytest.mark.parametrize(("typed", "longer"), [
+    ("alexnet train 'my photos' --epochs 20 --out runs/mine",
+     "alexnet train 'my photos' --epochs 40 --out runs/mine-40"),
+    ("alexnet train photos --epochs=20 --arch small",
+     "alexnet train photos --arch small --epochs 40 --out runs/longer-40"),
+    ("torchrun --nproc-per-node 2 -m alexnet train photos --out=runs/a/ --seed 3",
+     "torchrun --nproc-per-node 2 -m alexnet train photos --seed 3 --epochs 40 --out runs/a-40"),
+    ("alexnet demo", "")])
+def test_the_longer_run_has_a_folder_of_its_own(run: RunData, typed: str, longer: str):
+    assert longer_command({**run.config, "command": typed}, 40) == longer
 
 
 # --- What is next -----------------------------------------------------------------------------------------------------

@@ -43,6 +43,18 @@ def training_command(config: Config) -> str | None:
     return printable(shlex.join(words))
 
 
+def longer_command(config: Config, epochs: int) -> str:
+    """The command line that trains the run again for so many epochs, into a folder of its own; "" if none is known."""
+    words = shlex.split(training_command(config) or "")
+    if words[words.index("alexnet") + 1 if "alexnet" in words else 0 :][:1] != ["train"]:
+        return ""
+    run = (_option(words, "--out") or "runs/longer").rstrip("/")
+    for name in ("--epochs", "--out"):
+        words = [word for before, word in pairwise(["", *words])
+                 if name not in (before, word) and not word.startswith(f"{name}=")]
+    return printable(shlex.join([*words, "--epochs", str(epochs), "--out", f"{run}-{epochs}"]))
+
+
 def follow_up_commands(config: Config, checkpoint: str, views: int = 1) -> list[str]:
     """The command lines that resumed the run for more epochs, evaluate its checkpoint and write its report.
 

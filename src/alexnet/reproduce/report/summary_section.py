@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from alexnet.reproduce.report.commands import next_commands
+from alexnet.reproduce.report.commands import longer_command, next_commands
 from alexnet.reproduce.report.result_section import result
 from alexnet.reproduce.report.run_data import RunData
 
@@ -58,8 +58,8 @@ class Summary:
     """After the last epoch."""
     best_loss_epoch: int
     """The epoch with the lowest validation loss."""
-    more_epochs: int
-    """How many epochs to try, if more would help."""
+    longer: str
+    """The command line of a run of twice the epochs; "" if it is not known."""
     next_commands: Sequence[tuple[str, str]]
     """What each does, and the command line."""
     other_data: str
@@ -74,12 +74,17 @@ def summary(run: RunData) -> Summary:
     verdict: Verdict = "unknown" if shown.largest_class_error is None else "better" if high < guessing else "not_better"
     return Summary(
         verdict, high - low > WIDE_INTERVAL, _confusions(run), outlook(run), last["train_error"],
-        last["val_top1_error"], _best_loss_epoch(run), 2 * run.config["recipe"]["epochs"],
+        last["val_top1_error"], _best_loss_epoch(run),
+        longer_command(run.config, 2 * run.config["recipe"]["epochs"]),
         next_commands(run.config, str(run.folder)), run.other_data)
 
 
 def outlook(run: RunData) -> Outlook:
-    """Judge the learning curves. The training error is measured on augmented views, so it is rather too high."""
+    """Judge the learning curves.
+
+    The training error is that of random views, under dropout, with the weights of each step. It is higher than that of
+    the training images as `evaluate` measures them. So "learned" is certain, and "not_learned" is not.
+    """
     last, epochs = run.epochs[-1], run.config["recipe"]["epochs"]
     if run.is_head:
         return "head"
