@@ -31,7 +31,10 @@ CATS = "{cat,dog}/#.jpg"
       for image, mask in (("#.jpg", "mask_#.png"), ("image_#.jpg", "mask_#.png"), ("img_#.jpg", "seg_#.png"),
                           ("IMG_#.jpg", "Mask_IMG_#.png"), ("#_rgb.png", "#_depth.png"), ("#.jpg", "gt-#.png"),
                           ("00#.jpg", "00#_mask.png"), ("x_#.jpg", "x_mask_#.png"),
-                          ("x_image_#.jpg", "x_label_#.png"))),
+                          ("x_image_#.jpg", "x_label_#.png"), ("p#_ct.jpg", "p#_ct_lesion.png"),
+                          ("#.jpg", "#-overlay.png"), ("#.jpg", "#_heatmap.png"), ("#.jpg", "#_pred.png"),
+                          ("ISIC_#.jpg", "ISIC_#_superpixels.png"), ("#_t1.jpg", "#_seg.png"),
+                          ("a_#_leftImg8bit.png", "a_#_gtFine_labelIds.png"))),
     ("{ds1,ds2}/train/{cat,dog}/#.jpg", "DATA/ds1/train is a training folder with cat/, dog/, so ds1/ is a data set of "
      "its own and no class", "did you mean DATA/ds1?"),
     ("ds1/train/{cat,dog}/#.jpg | ds2/Training Set/{fox,owl}/#.jpg", "so ds1/ is a data set of its own", "DATA/ds1?"),
@@ -63,9 +66,14 @@ CATS = "{cat,dog}/#.jpg"
     ("{cat,cat (1),dog}/#.jpg", "DATA/cat (1) looks like a copy of cat/", "move it away"),
     *((f"{{cat,dog,{name}}}/#.jpg", f"DATA/{name} holds 2 images, and its name is not that of a class", "move it away")
       for name in ("New folder", "New folder (2)", "unsorted", "query", "thumbnails", "Thumbs", "Recycle Bin",
-                   "Corbeille", "checkpoints", "tensorboard")),
+                   "Corbeille", "checkpoints", "tensorboard", "ground_truth", "Ground Truth", "Annotations_png",
+                   "SegmentationClass", "images", "JPEGImages", "all_images", "dataset")),
+    ("train/{cat,dog,trainval}/#.jpg", "DATA/train/trainval holds 2 images, and its name is not that", "move it away"),
+    ("{cat,dog,cat \u2014 \u043a\u043e\u043f\u0438\u044f}/#.jpg", "looks like a copy of cat/", "move it away"),
     *((f"{{cat,dog,{name}}}/#.jpg", f"DATA holds {name}/ beside cat/, dog/, so it is not clear", "move it away")
-      for name in ("holdouts", "cross_validation", "test-v2", "inference")),
+      for name in ("holdouts", "cross_validation", "test-v2", "inference", "tests", "trainval", "train_val",
+                   "public_test", "PrivateTest", "val_old", "test-backup")),
+    ("{cat,dog,public_test,private_test}/#.jpg", "DATA holds private_test/, public_test/ beside cat/, dog/", "move"),
 ])
 def test_what_only_looks_like_a_class_is_refused(patterns: str, problem: str, remedy: str):
     with pytest.raises(UserError) as refusal:
@@ -98,6 +106,8 @@ def test_the_option_reaches_the_checks(tmp_path):
 @pytest.mark.parametrize("patterns", [
     "{cat,dog}/mask_#.jpg",  # no image that these belong to
     "{bottle,can}/#_label.jpg",
+    "{melanoma,nevus}/{image,lesion}_#.jpg",
+    "{melanoma,nevus}/#_lesion.jpg",
     "{cat,dog} (1)/#.jpg",  # no original beside them
     "{cat,dog}/train/#.jpg",
     "{cat,dog}/train/{2019,2020}/#.jpg",

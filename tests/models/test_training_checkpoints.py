@@ -143,6 +143,24 @@ def test_numbered_folders_keep_the_order_of_their_names_as_texts(net, tmp_path):
     assert open_weights(write(content, tmp_path / "net.pth")).classes == NUMBERED
 
 
+@pytest.mark.parametrize(("indices", "problem"), [
+    (range(1, 8), "its 7 class names have indices from 1 to 7, and must have 0 to 6, each once"),
+    ((0, 1, 2, 3, 4, 5, 9), "its 7 class names have indices from 0 to 9, and must have 0 to 6, each once"),
+    ((0, 0, 2, 3, 4, 5, 6), "its 7 class names have indices from 0 to 6, and must have 0 to 6, each once"),
+])
+def test_class_names_whose_indices_do_not_count_from_0_are_said_and_not_used(net, indices, problem, tmp_path):
+    content = {"model": net.state_dict(), "class_to_idx": dict(zip(TREES, indices, strict=True))}
+    saved = open_weights(write(content, tmp_path / "net.pth"))
+    assert saved.class_names_known is False
+    assert f"class_to_idx in net.pth is not used: {problem}" in saved.notes
+
+
+@pytest.mark.parametrize("value", [{"ash": 0.5}, {"ash": True, "elm": False}, {"ash": "elm"}, {}, {3: None}, 7, "x"])
+def test_what_is_no_mapping_between_names_and_indices_is_not_said(net, value, tmp_path):
+    saved = open_weights(write({"model": net.state_dict(), "labels": value}, tmp_path / "net.pth"))
+    assert not [note for note in saved.notes if "labels" in note]
+
+
 @pytest.mark.parametrize(("beside", "text"), [
     ("net.classes.txt", "\n".join(TREES)), ("classes.txt", "\n".join(TREES)),
     ("config.json", json.dumps({"architectures": ["x"], "id2label": dict(enumerate(TREES))})),

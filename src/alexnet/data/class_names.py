@@ -85,6 +85,21 @@ def names_in_order(tree: object) -> tuple[str, ...] | None:
     return _strings(tree) if isinstance(tree, Sequence) and not isinstance(tree, str | bytes) else None
 
 
+def misnumbered(tree: object) -> str:
+    """What is wrong with the indices of a mapping as in `names_in_order` that do not count 0, 1, 2, ...; or empty."""
+    if not isinstance(tree, Mapping) or not tree:
+        return ""
+    by_name = all(isinstance(key, str) and _index(value) is not None for key, value in tree.items())
+    by_index = all(isinstance(value, str) and _index(key) is not None for key, value in tree.items())
+    if not by_name and not by_index:
+        return ""
+    indices = [index for index in map(_index, tree.values() if by_name else tree) if index is not None]
+    if sorted(indices) == list(range(len(indices))):
+        return ""
+    return (f"its {len(indices)} class names have indices from {min(indices)} to {max(indices)}, and must have 0 to "
+            f"{len(indices) - 1}, each once")
+
+
 def _index(value: object) -> int | None:
     """3 for 3 and "3"."""
     if isinstance(value, int) and not isinstance(value, bool):

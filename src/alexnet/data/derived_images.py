@@ -7,18 +7,31 @@ flipped or resized, but its name often does.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 _MADE = r"aug(?:ment(?:ed|ations?)?)?|flipped|mirrored|rotated|resized|cropped"
+COPY = (r"copy|copie|copia|c(?:o\u0301|\u00f3)pia|kopi[ea]|kopya|\u043a\u043e\u043f\u0438\u044f|\u526f\u672c|"
+        r"\u30b3\u30d4\u30fc")
+"""What Windows and macOS write into the name of a copy, in English, French, Italian, Portuguese, German, Polish,
+Turkish, Russian, Chinese and Japanese."""
 _WORDS = (rf"{_MADE}|flip|[hv]flip|mirror|rot(?:ation)?|resize|crop|thumb(?:nail)?|edited|blur(?:red)?|noisy?|"
-          r"gr[ae]y(?:scale)?|bright(?:ness)?|copy")
+          r"gr[ae]y(?:scale)?|bright(?:ness)?|(?:new)?flip(?:lr|tb|ud)|"
+          r"(?:new)?\d{2,3}deg(?:flip(?:lr|tb|ud))?|newpixel|" + COPY)
 """What programs and people write into the name of an image that was made from another one."""
 
-_END = re.compile(rf"(?:[\s_\-.]+(?:{_WORDS})[\s_\-.]?\d*|[\s_\-]\d{{2,4}}x\d{{2,4}}|\.rf\.[0-9a-f]+)$", re.IGNORECASE)
-"""cat_flip, cat_rot90, cat-150x150 (WordPress), cat_jpg.rf.0a1b (Roboflow)."""
-_START = re.compile(rf"^(?:{_WORDS})[\s_\-.]+", re.IGNORECASE)
-"""aug_cat."""
-_ANY = re.compile(r"aug|flip|mirror|rot|resiz|crop|thumb|edit|blur|noi|gr[ae]y|bright|copy|\dx\d|\.rf\.")
+_END = re.compile(rf"(?:[\s_\-.\u2014]+(?:{_WORDS})(?:[\s_\-.]?\d*|\s?\(\d+\))|"
+                  r"[\s_\-]\d{2,4}x\d{2,4}|\.rf\.[0-9a-f]+)$", re.IGNORECASE)
+"""cat_flip, cat_rot90, cat - Copy (2), cat_newPixel25 (PlantVillage), cat-150x150 (WordPress), cat_jpg.rf.0a1b
+(Roboflow)."""
+_START = re.compile(rf"^(?:(?:{COPY})[\s_]+(?:\(\d+\)[\s_]+)?(?:of|di|de|von)|{_WORDS})[\s_\-.]+", re.IGNORECASE)
+"""aug_cat, Copy of cat."""
+_NUMBERED = re.compile(r"(.*[^\s_])[\s_]?\(\d+\)")
+"""cat (1)."""
+_MOST_NUMBERED = 3
+"""Images of a name and a number in brackets that are copies of the image with the bare name. More of them are other
+images that were downloaded under one name: images.jpg, images (1).jpg to images (80).jpg."""
+_ANY = re.compile(rf"{COPY}|aug|flip|mirror|rot|resiz|crop|thumb|edit|blur|noi|gr[ae]y|bright|deg|pixel|\dx\d|\.rf\.")
 """In lower case, what each name has from which something is removed. Most names have nothing: 5 s for a million."""
 _FOLDER = re.compile(rf"_*(?:{_MADE}|thumb(?:nail)?s?|duplicates?|backups?)(?:[\s_\-]*(?:images?|photos?|data|"
                      r"\d+(?:x\d+)?))*", re.IGNORECASE)
@@ -55,10 +68,23 @@ def held_out_copies(train: Iterable[str], held_out: Iterable[str]) -> list[tuple
     Returns:
         For each, its path and that of the training image.
     """
-    originals = {_key(path): path for path in train}
-    return [(path, originals[key]) for path in held_out if (key := _key(path)) in originals]
+    train, held_out = list(train), list(held_out)
+    bare = _numbered_copies((*train, *held_out))
+    originals = {_key(path, bare): path for path in train}
+    return [(path, originals[key]) for path in held_out if (key := _key(path, bare)) in originals]
 
 
-def _key(path: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/{original_stem(name.rpartition('.')[0])}".casefold()
+def _numbered_copies(paths: Iterable[str]) -> dict[str, str]:
+    """For each `cat (1)`, the name of `cat`, if there is one and few are numbered; both with folder, without case."""
+    names = {path.rpartition(".")[0].casefold() for path in paths}
+    bare = {name: match[1] for name in names
+            if name.endswith(")") and (match := _NUMBERED.fullmatch(name)) and match[1] in names}
+    count = Counter(bare.values())
+    return {name: original for name, original in bare.items() if count[original] <= _MOST_NUMBERED}
+
+
+def _key(path: str, bare: Mapping[str, str]) -> str:
+    """Equal for images that come from one image: the folder, and the name of the original, without case."""
+    name = path.rpartition(".")[0].casefold()
+    folder, _, stem = bare.get(name, name).rpartition("/")
+    return f"{folder}/{original_stem(stem)}"

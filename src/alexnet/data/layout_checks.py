@@ -9,15 +9,16 @@ import re
 from collections.abc import Iterable
 from itertools import combinations
 
-from alexnet.data.derived_images import is_derived_folder, original_class
+from alexnet.data.derived_images import COPY, is_derived_folder, original_class
 from alexnet.data.image_tree import ImageFolder, counted, some
 from alexnet.data.split_folders import ClassFolders, data_sets_within, file_types, listed, shown
-from alexnet.data.split_names import is_neutral, split_kinds
+from alexnet.data.split_names import is_neutral, is_only_a_split, split_kinds
 from alexnet.errors import UserError, require
 
 _ANNOTATIONS = re.compile(
     r"(.*[\s_\-])?(annotations?|masks?|labels?|segmentations?|segmentation(class|object)|trimaps?|gt|"
-    r"ground[\s_\-]?truth|bbox(es)?|depths?)",
+    r"ground[\s_\-]?truths?|bbox(es)?|depths?|overlays?|heatmaps?|superpixels?)"
+    r"([\s_\-]+(png|jpe?g|bmp|tiff?|images?|imgs?|files?))*",
     re.IGNORECASE)
 
 _PARTS = re.compile(
@@ -36,27 +37,32 @@ _SAME_NAMES = 0.9
 """Fraction of the file names that two folders share if one is derived from the other."""
 
 _ANNOTATION_WORDS = (r"masks?|gt|labels?|labelids|depth|seg|segmented|segmentation|annotations?|trimap|"
-                     r"ground[\s_\-]?truth|bbox|disparity")
-_ANNOTATION_END = re.compile(rf"[\s_\-.]+(?:{_ANNOTATION_WORDS})(?P<rest>crop)?(?:[\s_\-.]?\d+)?$", re.IGNORECASE)
+                     r"ground[\s_\-]?truth|bbox|disparity|overlay|heatmap|pred(?:iction)?|"
+                     r"gt(?:fine|coarse)[\s_\-](?:labelids|labeltrainids|instanceids|color)")
+_ANNOTATION_END = re.compile(rf"[\s_\-.]+(?:{_ANNOTATION_WORDS}|lesions?|superpixels?)(?P<rest>crop)?"
+                             r"(?:[\s_\-.]?\d+)?$", re.IGNORECASE)
 """The end of the name of a file that belongs to an image: benign (1)_mask, cat_1_depthcrop beside cat_1_crop."""
 
 _ANNOTATION_START = re.compile(rf"(?:{_ANNOTATION_WORDS})[\s_\-.]+", re.IGNORECASE)
 """The beginning of such a name: mask_001 beside 001 or image_001."""
 
-_IMAGE_WORDS = ("image", "img", "im", "photo", "rgb", "original", "orig", "frame")
+_IMAGE_WORDS = ("image", "img", "im", "photo", "rgb", "original", "orig", "frame", "color", "leftimg8bit", "t1",
+                "t2", "flair")
 """What stands in the name of the image where its annotation has another word."""
 
 _NO_CLASS = re.compile(
     r"(new[\s_\-]?folder|untitled[\s_\-]?folder|neuer[\s_\-]?ordner|nouveau[\s_\-]?dossier|nueva[\s_\-]?carpeta"
     r"|unsorted|to[\s_\-]?sort|duplicates?|backups?|tmp|temp|te?mp[\s_\-]?files|query|gallery|probe"
-    r"|thumbs?|thumbnails?|recycle[\s_\-]?bin|trash|_*augment(?:ed|ations?)|results?|outputs?|corbeille|papierkorb|checkpoints?|tensorboard)"
+    r"|thumbs?|thumbnails?|recycle[\s_\-]?bin|trash|_*augment(?:ed|ations?)|results?|outputs?|corbeille|papierkorb|checkpoints?|tensorboard"
+    r"|ground[\s_\-]?truths?|annotations?([\s_\-]?(png|jpe?g))?|segmentation[\s_\-]?(class|object)|trimaps?"
+    r"|(all[\s_\-]?)?(images?|imgs?|jpegimages|data|datasets?))"
     r"([\s_\-]*\(?\d+\)?)?", re.IGNORECASE)
 """Names of folders that people, systems and programs make and that are seldom classes."""
 
 _NO_IMAGES = re.compile(r"docs?|documentation|scripts?|code|src|meta([\s_\-]?data)?", re.IGNORECASE)
 """Names of folders from which nobody expects images."""
 
-_COPY = re.compile(r"(.+?)([\s_\-]+(copy|kopie|copie|copia)([\s_\-]*\(?\d+\)?)?|[\s_\-]*\(\d+\))", re.IGNORECASE)
+_COPY = re.compile(rf"(.+?)([\s_\-\u2014]+({COPY})([\s_\-]*\(?\d+\)?)?|[\s_\-]*\(\d+\))", re.IGNORECASE)
 """The name that a system gives to the copy of a folder: cat - Copy, cat (1)."""
 
 
@@ -90,7 +96,7 @@ def require_class_folders(folders: ClassFolders, source: str) -> None:
         original = originals.get(copy[1].casefold()) if copy else None
         require(not original, f"{shown(folder, source)} looks like a copy of {original}/",
                 f"move it away; if it is a class, {_TRUST}")
-        require(not _NO_CLASS.fullmatch(name) and kinds.get(name, "train") == "train",
+        require(not _NO_CLASS.fullmatch(name) and kinds.get(name, "train") == "train" and not is_only_a_split(name),
                 f"{shown(folder, source)} holds {counted(folder.image_count)}, and its name is not that of a class",
                 f"move it away; if it is a class, {_TRUST}")
         original = original_class(name, originals)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from alexnet.data.dataset import Ignored
 from alexnet.data.image_tree import ImageFolder, counted, some
-from alexnet.data.split_names import Kind, is_neutral, split_kinds
+from alexnet.data.split_names import Kind, is_neutral, is_only_a_split, split_kinds
 from alexnet.errors import UserError, require
 
 ClassFolders = Mapping[str, ImageFolder]
@@ -59,24 +59,26 @@ def find_splits(root: ImageFolder, source: str) -> FoundSplits:
     base = _enter_wrappers(root)
     kinds = split_kinds(base.folders)
     named = [folder for folder in base.with_images if folder.name in kinds]
-    others = [folder for folder in base.with_images if folder.name not in kinds]
+    no_class = [folder for folder in base.with_images
+                if kinds.get(folder.name, "train") != "train" or is_only_a_split(folder.name)]
+    others = [folder for folder in base.with_images if folder not in (*named, *no_class)]
     training = [folder for folder in named if kinds[folder.name] == "train"]
     structured = [folder for folder in training if find_class_parent(folder)]
     if structured:
         require(len(structured) == 1, f"{shown(base, source)} has several training folders: {listed(structured)}",
                 "merge them, or move all but one away")
         return _with_splits(base, structured[0], kinds, source)
-    if named and not others:
-        raise _no_training_classes(base, named, training, source)
+    if base.with_images and not others:
+        raise _no_training_classes(base, named or no_class, training, source)
     if inside := next((set_of for folder in others for set_of in data_sets_within(folder, 2) if named), None):
         raise UserError(f"{shown(base, source)} holds {listed(named)} beside {listed(others)}, and "
                         f"{shown(inside, source)} is a data set of its own with {listed(inside.with_images)}",
                         f"did you mean {shown(inside, source)}?")
-    if named and [folder for folder in named if folder not in training]:
+    if no_class:
         raise UserError(
-            f"{shown(base, source)} holds {listed(named)} beside {listed(others)}, so it is not clear whether "
-            f"{named[0].name}/ is a class", "if it is one, rename it; if it is not, move it away, or sort the others "
-            "into a folder train/")
+            f"{shown(base, source)} holds {listed(no_class)} beside {listed(others)}, so it is not clear whether "
+            f"{no_class[0].name}/ is a class", "if it is one, rename it; if it is not, move it away, or sort the "
+            "others into a folder train/")
     if by_class := _splits_within_classes(base, source):
         return by_class
     notes = [f"{folder.name}/ has no folders in it, so it is taken as a class and not as the training folder"
@@ -138,7 +140,7 @@ def _enter_wrappers(root: ImageFolder) -> ImageFolder:
     folder = root
     while len(folder.with_images) == 1 and not folder.images:
         only = folder.with_images[0]
-        if only.images or not only.with_images or split_kinds(folder.folders):
+        if only.images or not only.with_images or (split_kinds(folder.folders) and not holds_splits(only)):
             break
         folder = only
     return folder

@@ -12,10 +12,10 @@ Kind = Literal["train", "val", "test", "unlabeled"]
 """Of a folder. `unlabeled` is a folder of images to predict, which have no labels."""
 
 _WORDS: dict[str, Kind] = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "holdout",
                      "holdouts"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("test", "tests", "testing", "tst"), "test"),
     **dict.fromkeys(("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsupervised",
                      "inference", "submission"), "unlabeled"),
 }
@@ -23,12 +23,16 @@ _WORDS: dict[str, Kind] = {
 _AFFIXES = {"set", "data", "dataset", "datasets", "image", "images", "img", "imgs", "split", "folder", "dir", "photo",
             "photos", "picture", "pictures", "pics", "file", "files", "sample", "samples", "seg", "labeled", "labelled",
             "small", "full", "final", "new", "resized", "cropped", "original", "classification",
-            "cross", "jpegimages", "mini", "subset", "clean", "raw", "processed", "augmented", "aug", "balanced"}
+            "cross", "jpegimages", "mini", "subset", "clean", "raw", "processed", "augmented", "aug", "balanced",
+            "public", "private", "hidden"}
 """Words that may stand beside a split's word and change nothing: train_images, seg_train, Training Set."""
 
-_GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})"
+_SET_ASIDE = {"old", "backup", "bak", "unused", "deprecated"}
+"""Words in the name of a folder that somebody keeps and does not use: val_old."""
+
+_GLUED = re.compile(rf"(?:public|private|hidden)?({'|'.join(sorted(_WORDS, key=len, reverse=True))})"
                     r"(?:set|sets|data|dataset|images?|imgs?|split|folder|photos|pics|files)?\d*")
-"""One word, such as trainset, testdata or test1."""
+"""One word, such as trainset, testdata, PublicTest or test1."""
 
 _LETTERED = re.compile(r"(train|test|val)[ab]")
 """Pairs of image sets for image translation (CycleGAN): trainA, trainB, testA, testB."""
@@ -47,15 +51,33 @@ def split_kinds(names: Iterable[str]) -> dict[str, Kind]:
     return {name: kind for name, (kind, rest) in parsed.items() if not rest or kinds_of_rest[rest] > 1}
 
 
+def is_only_a_split(name: str) -> bool:
+    """Whether a folder among class folders has a name of a split that no class has: trainval, val_old.
+
+    `split_kinds` leaves out the splits that are set aside, as they are no splits of the data set. A class may be called
+    train, or old train.
+    """
+    kind, rest = _parse(name) or ("train", ())
+    words = _words(name)
+    return (kind != "train" and set(rest) <= _SET_ASIDE) or "trainval" in words or {"train", "val"} <= set(words)
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in _SEPARATORS.split(unicodedata.normalize("NFKC", name).casefold()) if word]
+
+
 def _parse(name: str) -> tuple[Kind, tuple[str, ...]] | None:
-    """The kind of a name and its other words; None if it has no word of a split, or several."""
-    words = [word for word in _SEPARATORS.split(unicodedata.normalize("NFKC", name).casefold()) if word]
+    """The kind of a name and its other words; None if it has no word of a split, or several.
+
+    train_val is the name of images for training, of which a part may be held out.
+    """
+    words = _words(name)
     matches = {word: match[1] for word in words
                if (match := _GLUED.fullmatch(word) or _LETTERED.fullmatch(word))}
-    if len(matches) != 1:
+    if len(matches) != 1 and set(matches.values()) != {"train", "val"}:
         return None
-    word, bare = next(iter(matches.items()))
-    rest = tuple(other for other in words if other != word and other not in _AFFIXES
+    bare = next(bare for bare in ("train", *matches.values()) if bare in matches.values())
+    rest = tuple(other for other in words if other not in matches and other not in _AFFIXES
                  and not re.fullmatch(r"v?\d+", other))
     return _WORDS[bare], rest
 

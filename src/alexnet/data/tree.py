@@ -15,7 +15,7 @@ from alexnet.data.dataset import FileImage, SourceImage
 from alexnet.errors import UserError, require
 
 _JUNK_FOLDERS = {
-    "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled",
+    "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler",
     "@tmp", "@synoresource", "_gsdata_", "system volume information", "lost+found", "found.000",
     "network trash folder", "temporary items", "ipod photo cache", "node_modules", "site-packages", "venv", "wandb",
     "mlruns", "lightning_logs"}

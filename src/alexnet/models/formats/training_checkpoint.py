@@ -15,7 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from alexnet._runtime.local_files import require_no_url
-from alexnet.data.class_names import names_in_order, read_class_names, readable_names
+from alexnet.data.class_names import misnumbered, names_in_order, read_class_names, readable_names
 from alexnet.errors import UserError, require
 from alexnet.models.formats.metadata import METADATA_KEY
 from alexnet.models.formats.torch_files import StandIn, read_torch_file
@@ -142,7 +142,9 @@ def find_class_names(found: FoundWeights, path: Path, outputs: int) -> tuple[tup
     """
     notes, fitting = [], {}
     for where, names in _named_lists(found, path):
-        if len(names) != outputs:
+        if isinstance(names, str):
+            notes.append(f"{where} is not used: {names}")
+        elif len(names) != outputs:
             notes.append(f"{where} is not used: it has {len(names)} class names, and the network has {outputs} outputs")
         elif len(set(names)) < outputs:
             notes.append(f"{where} is not used: it has a class name twice")
@@ -157,8 +159,8 @@ def find_class_names(found: FoundWeights, path: Path, outputs: int) -> tuple[tup
     return names, [*notes, f"the class names are those of {first}"]
 
 
-def _named_lists(found: FoundWeights, path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every list of class names within and beside a file, and where it stands."""
+def _named_lists(found: FoundWeights, path: Path) -> Iterator[tuple[str, tuple[str, ...] | str]]:
+    """Every list of class names within and beside a file, and where it stands; or what is wrong with its indices."""
     yield from ((f"{key} in {path.name}", names) for key, names in _names_within(found.content))
     for beside in (names_file(path), path.with_name("classes.txt")):
         if beside.is_file():
@@ -172,14 +174,14 @@ def _named_lists(found: FoundWeights, path: Path) -> Iterator[tuple[str, tuple[s
         yield from ((f"{key} in {config.name}", names) for key, names in _names_within(tree))
 
 
-def _names_within(tree: object, depth: int = 0) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every list of class names in what a script saved, and its key."""
+def _names_within(tree: object, depth: int = 0) -> Iterator[tuple[str, tuple[str, ...] | str]]:
+    """Every list of class names in what a script saved, and its key; or what is wrong with its indices."""
     values = vars(tree) if isinstance(tree, StandIn) else tree
     if not isinstance(values, Mapping) or depth > _DEEPEST:
         return
     for key in _NAME_KEYS:
         value = values.get(key)
-        names = names_in_order(_parsed(value))
+        names = names_in_order(_parsed(value)) or misnumbered(_parsed(value))
         if names and names != tuple(f"LABEL_{index}" for index in range(len(names))):  # transformers' default
             yield key, names
     for folder in _NAME_FOLDERS:
