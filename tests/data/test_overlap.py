@@ -109,3 +109,26 @@ def test_groups_of_very_many_look_alikes_are_divided(tmp_path: Path):
     joined = _join_look_alikes(content, perceptual, 5)
     assert joined[80] == joined[79] == 80
     assert joined[10:60].tolist() == list(range(11, 61))
+
+def test_images_that_initial_weights_have_seen_are_known_when_saved_again(
+    known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    seeds = itertools.count(1000)
+    for name, number in itertools.product(CLASSES, range(4)):
+        write_smooth_image(tmp_path / "other" / "train" / name / f"{number}.png", next(seeds))
+        (tmp_path / "other" / "val" / name).mkdir(parents=True, exist_ok=True)
+        Image.open(known / "train" / name / f"{number:03}.png").save(
+            tmp_path / "other" / "val" / name / f"again{number}.jpg", quality=90)
+    train = ("--epochs", 1, "--device", "cpu")
+    assert command("train", known, *SMALL, *train, "--out", tmp_path / "run") == 0
+    assert command("train", tmp_path / "other", *train, "--init", tmp_path / "run", "--out", tmp_path / "tuned") == 0
+    assert "16 validation images of 16 look like a training image" in capsys.readouterr().err
+    assert json.loads((tmp_path / "tuned" / "config.json").read_text())["data"]["validation_look_alikes"] == 16
+
+    (tmp_path / "other" / "train").rename(tmp_path / "unused")
+    (tmp_path / "other" / "val").rename(tmp_path / "other" / "train")
+    assert command("diagnose", tmp_path / "run", tmp_path / "other") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The network was trained on 0 of these " in said
+    assert "look like its training images (saved again?)." in said

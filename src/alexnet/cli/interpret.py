@@ -123,7 +123,7 @@ def _diagnose_checkpoint(
     if json_:
         print(json.dumps(report.to_json() | {
             "findings": [asdict(finding) for finding in findings], "training_images": len(training),
-            "trained_on": seen.trained_on}, indent=2))
+            "trained_on": seen.trained_on, "looks_trained_on": seen.looks_trained_on}, indent=2))
         return
     console = Console(highlight=False)
     console.print(activations_table(report))
@@ -131,6 +131,8 @@ def _diagnose_checkpoint(
                   f"{report.loss:.3f}; updates without momentum at the learning rate of its "
                   f"{'last epoch' if saved.training else 'first epoch'}, {rate:.3g}. The network was trained on "
                   f"{seen.trained_on:,}{' or more' if seen.unknown else ''} of these {len(training):,} images.")
+    if seen.looks_trained_on:
+        console.print(f"Of the others, {seen.looks_trained_on:,} look like its training images (saved again?).")
     for sentence in [*map(str, findings)] or [health.HEALTHY]:
         console.print(sentence)
 

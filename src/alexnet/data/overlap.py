@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alexnet.data.content import contained, distinct_hashes
 from alexnet.data.near_duplicates import has_near_duplicate, is_usual, share_of_near_duplicates
@@ -83,12 +84,22 @@ class Overlap:
                    found.get("training_look_alikes", 0.0))
 
 
-def find_overlap(validation: PackedSplit, training: PackedSplit) -> Overlap:
-    """Count the validation images that are copies of training images, or look like one."""
+def find_overlap(
+    validation: PackedSplit, training: PackedSplit, trained_perceptual: NDArray[np.uint64] | None = None,
+) -> Overlap:
+    """Count the validation images that are copies of training images, or look like one.
+
+    Args:
+        validation: the images that are measured.
+        training: the run's training images.
+        trained_perceptual: perceptual hashes of all images that the network sees in training, those of its initial
+            weights included; default: those of `training`.
+    """
+    seen_M2 = distinct_perceptual_hashes(training.perceptual_hashes if trained_perceptual is None
+                                         else trained_perceptual)
     is_copy_N = contained(validation.content_hashes, distinct_hashes(training.content_hashes))
-    looks_alike_N = has_near_duplicate(validation.perceptual_hashes, training.perceptual_hashes) & ~is_copy_N
+    looks_alike_N = has_near_duplicate(validation.perceptual_hashes, seen_M2) & ~is_copy_N
     alike = np.flatnonzero(looks_alike_N)
     return Overlap(len(validation), int(is_copy_N.sum()), len(alike),
                    validation.names[alike[0]] if len(alike) else "",
-                   share_of_near_duplicates(distinct_perceptual_hashes(training.perceptual_hashes))
-                   if len(alike) else 0.0)
+                   share_of_near_duplicates(seen_M2) if len(alike) else 0.0)

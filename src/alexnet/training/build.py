@@ -91,7 +91,7 @@ def build(
     if saved:
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
-    overlap = find_overlap(validation, training)
+    overlap = find_overlap(validation, training, seen.trained_perceptual)
     kind = HeadTrainer if spec.recipe.optimizer == "lbfgs" else Trainer
     findings = [*advice, *start_findings(spec, saved), *look_alikes_finding(overlap),
                 *trained_validation_finding(len(whole), len(validation))]
