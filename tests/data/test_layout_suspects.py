@@ -67,12 +67,14 @@ CATS = "{cat,dog}/#.jpg"
     *((f"{{cat,dog,{name}}}/#.jpg", f"DATA/{name} holds 2 images, and its name is not that of a class", "move it away")
       for name in ("New folder", "New folder (2)", "unsorted", "query", "thumbnails", "Thumbs", "Recycle Bin",
                    "Corbeille", "checkpoints", "tensorboard", "ground_truth", "Ground Truth", "Annotations_png",
-                   "SegmentationClass", "images", "JPEGImages", "all_images", "dataset")),
+                   "SegmentationClass", "images", "JPEGImages", "all_images", "dataset",
+                   "dupes", "ignore", "Excluded", "augmented_images", "aug data")),
     ("train/{cat,dog,trainval}/#.jpg", "DATA/train/trainval holds 2 images, and its name is not that", "move it away"),
     ("{cat,dog,cat \u2014 \u043a\u043e\u043f\u0438\u044f}/#.jpg", "looks like a copy of cat/", "move it away"),
     *((f"{{cat,dog,{name}}}/#.jpg", f"DATA holds {name}/ beside cat/, dog/, so it is not clear", "move it away")
       for name in ("holdouts", "cross_validation", "test-v2", "inference", "tests", "trainval", "train_val",
-                   "public_test", "PrivateTest", "val_old", "test-backup")),
+                   "public_test", "PrivateTest", "val_old", "test-backup", "train_old", "val_test",
+                   "Training-Validation", "valtest", "test_images_only", "predict_me", "images_to_predict", "stage1_test")),
     ("{cat,dog,public_test,private_test}/#.jpg", "DATA holds private_test/, public_test/ beside cat/, dog/", "move"),
 ])
 def test_what_only_looks_like_a_class_is_refused(patterns: str, problem: str, remedy: str):
@@ -108,6 +110,7 @@ def test_the_option_reaches_the_checks(tmp_path):
     "{bottle,can}/#_label.jpg",
     "{melanoma,nevus}/{image,lesion}_#.jpg",
     "{melanoma,nevus}/#_lesion.jpg",
+    "{apr,aug}/#.jpg",  # months
     "{cat,dog} (1)/#.jpg",  # no original beside them
     "{cat,dog}/train/#.jpg",
     "{cat,dog}/train/{2019,2020}/#.jpg",
@@ -126,9 +129,9 @@ def test_what_proves_nothing_is_no_fault(patterns: str):
     assert len(layout_of(patterns).classes) == 2
 
 
-@pytest.mark.parametrize("name", ["@tmp", "@SynoResource", "_gsdata_", "Network Trash Folder", "Temporary Items",
-                                  "iPod Photo Cache", "My.photoslibrary", "Previews.lrdata", "wandb", "mlruns",
-                                  "lightning_logs", "venv"])
+@pytest.mark.parametrize("name", ["@tmp", "@__thumb", "@SynoResource", "_gsdata_", "Network Trash Folder",
+                                  "Temporary Items", "iPod Photo Cache", "My.photoslibrary", "Previews.lrdata",
+                                  "wandb", "mlruns", "lightning_logs", "venv"])
 def test_folders_of_systems_and_programs_are_named_and_are_no_class(name: str):
     layout = layout_of(f"{{cat,dog,{name}}}/#.jpg")
     assert layout.classes == ("cat", "dog")

@@ -52,8 +52,9 @@ _IMAGE_WORDS = ("image", "img", "im", "photo", "rgb", "original", "orig", "frame
 
 _NO_CLASS = re.compile(
     r"(new[\s_\-]?folder|untitled[\s_\-]?folder|neuer[\s_\-]?ordner|nouveau[\s_\-]?dossier|nueva[\s_\-]?carpeta"
-    r"|unsorted|to[\s_\-]?sort|duplicates?|backups?|tmp|temp|te?mp[\s_\-]?files|query|gallery|probe"
-    r"|thumbs?|thumbnails?|recycle[\s_\-]?bin|trash|_*augment(?:ed|ations?)|results?|outputs?|corbeille|papierkorb|checkpoints?|tensorboard"
+    r"|unsorted|to[\s_\-]?sort|dup(?:e?s|licates?)?|ignored?|skip(?:ped)?|excluded?|backups?|tmp|temp|te?mp[\s_\-]?files|query|gallery|probe"
+    r"|thumbs?|thumbnails?|recycle[\s_\-]?bin|trash|results?|outputs?|corbeille|papierkorb|checkpoints?|tensorboard"
+    r"|_*augment(?:ed|ations?)([\s_\-]?(images?|data))?|aug[\s_\-]?(images?|data)"
     r"|ground[\s_\-]?truths?|annotations?([\s_\-]?(png|jpe?g))?|segmentation[\s_\-]?(class|object)|trimaps?"
     r"|(all[\s_\-]?)?(images?|imgs?|jpegimages|data|datasets?))"
     r"([\s_\-]*\(?\d+\)?)?", re.IGNORECASE)

@@ -11,10 +11,13 @@ from typing import Literal
 Kind = Literal["train", "val", "test", "unlabeled"]
 """Of a folder. `unlabeled` is a folder of images to predict, which have no labels."""
 
+_PRECEDENCE: tuple[Kind, ...] = ("train", "val", "test", "unlabeled")
+"""Of two kinds in one name, the first is that of the folder."""
+
 _WORDS: dict[str, Kind] = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "holdout",
-                     "holdouts"), "val"),
+                     "holdouts", "valtest"), "val"),
     **dict.fromkeys(("test", "tests", "testing", "tst"), "test"),
     **dict.fromkeys(("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsupervised",
                      "inference", "submission"), "unlabeled"),
@@ -24,7 +27,7 @@ _AFFIXES = {"set", "data", "dataset", "datasets", "image", "images", "img", "img
             "photos", "picture", "pictures", "pics", "file", "files", "sample", "samples", "seg", "labeled", "labelled",
             "small", "full", "final", "new", "resized", "cropped", "original", "classification",
             "cross", "jpegimages", "mini", "subset", "clean", "raw", "processed", "augmented", "aug", "balanced",
-            "public", "private", "hidden"}
+            "public", "private", "hidden", "only", "to", "me", "stage1", "stage2"}
 """Words that may stand beside a split's word and change nothing: train_images, seg_train, Training Set."""
 
 _SET_ASIDE = {"old", "backup", "bak", "unused", "deprecated"}
@@ -52,34 +55,42 @@ def split_kinds(names: Iterable[str]) -> dict[str, Kind]:
 
 
 def is_only_a_split(name: str) -> bool:
-    """Whether a folder among class folders has a name of a split that no class has: trainval, val_old.
+    """Whether a folder among class folders has a name of a split that no class has: trainval, train_old.
 
     `split_kinds` leaves out the splits that are set aside, as they are no splits of the data set. A class may be called
     train, or old train.
     """
-    kind, rest = _parse(name) or ("train", ())
+    if not (found := _parse(name)) or not set(found[1]) <= _SET_ASIDE:
+        return False
     words = _words(name)
-    return (kind != "train" and set(rest) <= _SET_ASIDE) or "trainval" in words or {"train", "val"} <= set(words)
+    train_alone = set(_kinds(words).values()) == {"train"} and "trainval" not in words
+    return not train_alone or words[-1] in _SET_ASIDE
 
 
 def _words(name: str) -> list[str]:
     return [word for word in _SEPARATORS.split(unicodedata.normalize("NFKC", name).casefold()) if word]
 
 
-def _parse(name: str) -> tuple[Kind, tuple[str, ...]] | None:
-    """The kind of a name and its other words; None if it has no word of a split, or several.
+def _kinds(words: Iterable[str]) -> dict[str, Kind]:
+    """Of the words, those of a split."""
+    return {word: _WORDS[match[1]] for word in words
+            if (match := _GLUED.fullmatch(word) or _LETTERED.fullmatch(word))}
 
-    train_val is the name of images for training, of which a part may be held out.
+
+def _parse(name: str) -> tuple[Kind, tuple[str, ...]] | None:
+    """The kind of a name and its other words; None if it has no word of a split, or words of several.
+
+    Two stand together in train_val, images for training of which a part may be held out, and in val_test.
     """
     words = _words(name)
-    matches = {word: match[1] for word in words
-               if (match := _GLUED.fullmatch(word) or _LETTERED.fullmatch(word))}
-    if len(matches) != 1 and set(matches.values()) != {"train", "val"}:
+    kinds = _kinds(words)
+    found = set(kinds.values())
+    if len(found) != 1 and found not in ({"train", "val"}, {"val", "test"}):
         return None
-    bare = next(bare for bare in ("train", *matches.values()) if bare in matches.values())
-    rest = tuple(other for other in words if other not in matches and other not in _AFFIXES
+    kind = next(kind for kind in _PRECEDENCE if kind in found)
+    rest = tuple(other for other in words if other not in kinds and other not in _AFFIXES
                  and not re.fullmatch(r"v?\d+", other))
-    return _WORDS[bare], rest
+    return kind, rest
 
 
 def is_neutral(name: str) -> bool:

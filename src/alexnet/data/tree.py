@@ -16,7 +16,7 @@ from alexnet.errors import UserError, require
 
 _JUNK_FOLDERS = {
     "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler",
-    "@tmp", "@synoresource", "_gsdata_", "system volume information", "lost+found", "found.000",
+    "@tmp", "@__thumb", "@synoresource", "_gsdata_", "system volume information", "lost+found", "found.000",
     "network trash folder", "temporary items", "ipod photo cache", "node_modules", "site-packages", "venv", "wandb",
     "mlruns", "lightning_logs"}
 """Names in lower case: folders that Synology, QNAP and GoodSync, Windows, macOS, Linux, package managers and experiment
