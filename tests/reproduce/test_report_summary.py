@@ -132,6 +132,7 @@ def test_the_page_says_whether_more_training_helps(tmp_path: Path):
     assert ("Perhaps: in the last epoch it was wrong on 20.0% of the random training views and 18.8% of the validation "
             "images. Random views are harder than whole images, so it does not yet know its training images by heart. "
             "To try: ") in text
+    assert "<code" not in text
 
 
 @pytest.mark.parametrize(("typed", "longer"), [

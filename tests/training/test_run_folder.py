@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet._runtime.locks import file_lock
 from alexnet.architecture.presets import arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.errors import UserError
@@ -18,6 +19,7 @@ from alexnet.models import checkpoint
 from alexnet.training.advice import epochs_finding, few_images_finding
 from alexnet.training.build import build
 from alexnet.training.monitor import Monitor
+from alexnet.training.run_folder import LOCK
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, State
 from command_line import SMALL, alexnet
@@ -174,6 +176,19 @@ def test_a_batch_larger_than_the_data_is_reported(packed, tiny, tmp_path):
     assert "batch_exceeds_data" in [event["kind"] for event in warnings_of(tmp_path / "run")]
     fits = build(RunSpec(packed, tiny, replace(QUICK, batch_size=120), tmp_path / "other"))
     assert "batch_exceeds_data" not in [finding.kind for finding in fits.findings]
+
+
+def test_a_folder_that_another_process_trains_into_is_refused(packed, tiny, tmp_path):
+    build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run")).fit()
+    log, config = ((tmp_path / "run" / name).read_bytes() for name in ("log.jsonl", "config.json"))
+    resumed = build(RunSpec(packed, tiny, replace(QUICK, epochs=2), tmp_path / "run", resume=True))
+    with file_lock(tmp_path / "run" / LOCK):
+        with pytest.raises(UserError, match="another process is training into"):
+            resumed.fit()
+        assert log == (tmp_path / "run" / "log.jsonl").read_bytes()
+        assert config == (tmp_path / "run" / "config.json").read_bytes()
+    assert build(RunSpec(packed, tiny, replace(QUICK, epochs=2), tmp_path / "run", resume=True)).fit().images
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 @pytest.mark.parametrize(("schedule", "epochs", "is_said"), [

@@ -31,9 +31,9 @@ FEW_FOR_SCRATCH = 500
 """Training images of a class, on average, below which pretrained weights are recommended."""
 
 ORDER = ("emptied_class", "broken", "copies_across_splits", "copies_across_classes", "near_copies_across_splits",
-         "near_copies_across_classes", "suspicious_labels", "few_images", "imbalance", "few_images_in_all",
-         "leftover_bytes", "unused_bits", "further_images", "small_images", "blank", "uncertain_labels", "copies",
-         "near_copies")
+         "near_copies_across_classes", "one_class_measured", "suspicious_labels", "few_images", "imbalance",
+         "few_images_in_all", "leftover_bytes", "unused_bits", "further_images", "small_images", "blank",
+         "uncertain_labels", "copies", "near_copies")
 """Kinds of findings, the most harmful first."""
 
 
@@ -125,6 +125,11 @@ def count_findings(catalog: Catalog, broken: Collection[int] = (), weighted: boo
             f"{'have' if len(few) > 1 else 'has'} fewer than {FEW_IMAGES} {split} images, such as "
             f"{catalog.classes[smallest]} with {counts[smallest]:,}",
             "add images, merge the class with another one, or leave it out"))
+    for measured in ("val", "test"):
+        if measured in catalog.splits and len(only := np.flatnonzero(class_counts(catalog, measured, broken))) == 1:
+            found.append(Finding(
+                "one_class_measured", measured, f"all images are of one class, {catalog.classes[only[0]]}: always "
+                "answering this class has no error on them", f"add images of the other classes to {measured}"))
     largest, smallest = int(counts.argmax()), int(present[counts[present].argmin()])
     if counts[largest] > IMBALANCE * counts[smallest]:
         ratio = counts[largest] / counts[smallest]

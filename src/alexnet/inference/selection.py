@@ -91,8 +91,9 @@ class Selection:
         share, usual = count / images, self.training_look_alikes
         found = f"{these} {'looks like a training image' if count == 1 else 'look like training images'}"
         if is_usual(count, images, usual):
-            return (f"{found}, which is usual in this data, where {usual:.0%} of the training images look like another "
-                    "one: copies, or images that are alike by nature")
+            flattered = "result is not a test error" if share >= NO_TEST else "error is too low"
+            return (f"{found}, as {usual:.0%} of the training images look like another one; unless they are alike by "
+                    f"nature, the {flattered}")
         return (f"{found} (saved again?), so the "
                 + ("result is probably not a test error" if share >= NO_TEST else "error is probably too low"))
 
@@ -113,7 +114,7 @@ class Selection:
             parts.append(f"it is not known which {other}images {' and '.join(self.unknown)} were trained on")
         if look_alikes := self.describe_look_alikes():
             parts.append(look_alikes)
-        if self.selected_on:
+        if self.selected_on and not self.includes_trained:
             these = f"these {len(self.indices):,}"
             count = these if self.selected_on == len(self.indices) else f"{self.selected_on:,} of {these}"
             parts.append(f"{count} chose the best epoch or fitted the temperature, so the result is slightly "

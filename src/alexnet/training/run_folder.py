@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from alexnet._runtime import native
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
 from alexnet._runtime.local_files import require_no_url
+from alexnet._runtime.locks import file_lock
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.content import distinct_hashes
 from alexnet.data.folds import FoldedDataset
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import HEAD
 from alexnet.models.seen import SeenImages
@@ -76,18 +77,26 @@ def record_selection(spec: RunSpec, state: State, validation: PackedSplit) -> No
             checkpoint.save(replace(saved, seen=seen), best)
 
 
+LOCK = "training.lock"
+"""In the run folder while a process trains into it."""
+
+
 class RunLog:
     """log.jsonl, one event a line, and the same numbers for TensorBoard.
 
-    Opening it drops the events that a resumed run will log again.
+    Opening it drops the events that a resumed run will log again. While it is open, no other process can open it.
     """
 
     STEPS = 10
     """Steps from one line about a step to the next."""
 
     def __init__(self, out: Path, state: State) -> None:
+        """Raises UserError if another process trains into `out`."""
         from torch.utils.tensorboard import SummaryWriter  # its import takes a second
 
+        self._lock = ExitStack()
+        require(self._lock.enter_context(file_lock(out / LOCK, wait=False)),
+                f"another process is training into {out}", "wait until it has ended, or give another --out")
         self.path = out / "log.jsonl"
         kept = [line for line in whole_lines(out) if _is_before(json.loads(line), state)]
         self._warnings = {_warning_key(json.loads(line)) for line in kept} - {None}
@@ -111,6 +120,7 @@ class RunLog:
     def close(self) -> None:
         self.file.close()
         self.board.close()
+        self._lock.close()
 
 
 def _warning_key(event: Event) -> tuple[str, str, str] | None:

@@ -321,12 +321,12 @@ class Trainer:
             with self.processes.error_barrier():
                 if self.processes.first:
                     self.spec.out.mkdir(parents=True, exist_ok=True)
+                    self._log = RunLog(self.spec.out, self.state)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
                         self.overlap, self.processes.size, readers=self.strategy.batch_part[1],
                         unknown=self.seen.unknown)
                     record_selection(self.spec, self.state, self.validation)
-                    self._log = RunLog(self.spec.out, self.state)
             yield
         except Diverged as diverged:
             if self._log:  # not on_event: the exception says the same
