@@ -74,7 +74,8 @@ CATS = "{cat,dog}/#.jpg"
     *((f"{{cat,dog,{name}}}/#.jpg", f"DATA holds {name}/ beside cat/, dog/, so it is not clear", "move it away")
       for name in ("holdouts", "cross_validation", "test-v2", "inference", "tests", "trainval", "train_val",
                    "public_test", "PrivateTest", "val_old", "test-backup", "train_old", "val_test",
-                   "Training-Validation", "valtest", "test_images_only", "predict_me", "images_to_predict", "stage1_test")),
+                   "Training-Validation", "valtest", "test_images_only", "predict_me", "images_to_predict",
+                   "stage1_test")),
     ("{cat,dog,public_test,private_test}/#.jpg", "DATA holds private_test/, public_test/ beside cat/, dog/", "move"),
 ])
 def test_what_only_looks_like_a_class_is_refused(patterns: str, problem: str, remedy: str):
