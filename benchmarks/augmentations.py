@@ -91,7 +91,7 @@ def main() -> None:
             recipes[settings] = override(plain, settings.split(), "recipe.")
         with tempfile.TemporaryDirectory() as folder:
             data = training_images(options.images, Path(folder) / "data", options.side, options.folds, options.keep)
-            print(f"{data.describe()}; {options.arch}, {options.epochs} epochs")
+            print(f"{data.division}; {options.arch}, {options.epochs} epochs")
             results = run_missing(data, network, recipes, range(options.seeds), options.runs, options.device)
     except UserError as error:
         parser.error(str(error))

@@ -123,6 +123,13 @@ def test_few_images_and_imbalance(tmp_path):
             in findings["imbalance"])
 
 
+def test_a_validation_split_of_one_class_is_named(folder):
+    shutil.rmtree(folder / "val" / "birch")
+    assert found(folder) == {"one_class_measured": (
+        "val: all images are of one class, ash: always answering this class has no error on them; "
+        "add images of the other classes to val")}
+
+
 def test_chance_and_largest_class_are_measured_on_val(tmp_path):
     counts = {"train": {"a": 3, "b": 1, "c": 1}, "val": {"a": 1, "b": 4, "c": 3}}
     for split, classes in counts.items():
