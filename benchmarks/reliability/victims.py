@@ -177,14 +177,14 @@ def half_saved(run: Path) -> bool:
 
 
 def remains(run: Path) -> dict[str, bytes]:
-    """Everything that a finished run writes, except what depends on time or on the number of starts."""
+    """Everything that a finished run writes, except what depends on time, on the number of starts or on its data's path."""
     kept = {}
     for name in ("last", "best"):
         saved = checkpoint.load(run / name, with_velocity=True)
         for kind in ("weights", "velocity"):
             kept |= {f"{name}/{kind}/{key}": one.numpy().tobytes() for key, one in getattr(saved, kind).items()}
         kept[f"{name}/training"] = json.dumps([saved.training, saved.errors]).encode()
-    events = [{key: value for key, value in event.items() if key not in ("images_per_second", "waiting")}
+    events = [{key: value for key, value in event.items() if key not in ("images_per_second", "waiting", "remedy")}
               for event in logged(run) if event["event"] != "start"]
     return kept | {"log": json.dumps(events).encode()}
 
