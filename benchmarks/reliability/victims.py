@@ -177,7 +177,7 @@ def half_saved(run: Path) -> bool:
 
 
 def remains(run: Path) -> dict[str, bytes]:
-    """Everything that a finished run writes, except what depends on time, on the number of starts or on its data's path."""
+    """Everything that a finished run writes, except what depends on time, on restarts or on the path of its data."""
     kept = {}
     for name in ("last", "best"):
         saved = checkpoint.load(run / name, with_velocity=True)
