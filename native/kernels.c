@@ -322,6 +322,21 @@ int alexnet_square(const uint8_t *image, int rows, int columns, int new_rows, in
     return failed;
 }
 
+/* Sums over all pixels of color times color, RR RG RB GG GB BB: int64 [6], of uint8 [count, 3]. */
+void alexnet_color_products(const uint8_t *pixels, long count, int64_t *sums) {
+    enum { STRETCH = 1 << 16 }; /* 2^16 products of at most 255^2 fit into 32 bits */
+    memset(sums, 0, 6 * sizeof *sums);
+    for (long first = 0; first < count; first += STRETCH) {
+        uint32_t rr = 0, rg = 0, rb = 0, gg = 0, gb = 0, bb = 0;
+        const uint8_t *end = pixels + 3 * (count - first < STRETCH ? count : first + STRETCH);
+        for (const uint8_t *pixel = pixels + 3 * first; pixel < end; pixel += 3) {
+            uint32_t r = pixel[0], g = pixel[1], b = pixel[2];
+            rr += r * r, rg += r * g, rb += r * b, gg += g * g, gb += g * b, bb += b * b;
+        }
+        sums[0] += rr, sums[1] += rg, sums[2] += rb, sums[3] += gg, sums[4] += gb, sums[5] += bb;
+    }
+}
+
 #else /* BODY ------------------------------------------------- the arithmetic, compiled for each instruction set */
 
 TARGET static inline float NAME(read)(const void *from, long i, int half) {

@@ -106,6 +106,7 @@ def test_the_data_is_that_of_the_first_run_by_default(run, capsys):
     assert found["measured"]["images"] == 44
 
 
+@pytest.mark.slow
 def test_networks_of_other_sides_are_matched_by_the_images_content(run, tmp_path, capsys):
     rng = np.random.default_rng(3)
     for label, name in enumerate(("ash", "birch", "cedar", "date palm")):

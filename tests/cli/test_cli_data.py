@@ -12,6 +12,7 @@ from command_line import SMALL, alexnet
 from sample_images import write_smooth_image
 
 
+@pytest.mark.slow
 def test_pack_then_train_on_the_packed_folder(class_folders, tmp_path, capsys):
     assert alexnet("pack", class_folders, tmp_path / "packed") == 0
     assert "4 classes, 120 train, 44 val, 32x32 pixels, raw" in capsys.readouterr().out

@@ -29,6 +29,7 @@ def start_of(run):
     return json.loads((run / "log.jsonl").read_text().splitlines()[0])
 
 
+@pytest.mark.slow
 def test_training_says_what_it_holds_out_and_measuring_only_where_it_matters(photos, tmp_path, capsys):
     run = tmp_path / "run"
     assert alexnet("train", photos, *SMALL, "--epochs", 1, "--out", run) == 0
@@ -45,6 +46,7 @@ def test_training_says_what_it_holds_out_and_measuring_only_where_it_matters(pho
     assert HELD_OUT in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_fold_is_said_in_place_of_the_images_that_are_not_held_out(photos, tmp_path, capsys):
     assert alexnet("train", photos, *SMALL, "--epochs", 1, "--folds", 2, "--out", tmp_path / "folds") == 0
     printed = capsys.readouterr()
@@ -72,6 +74,7 @@ def test_class_weights_are_said_and_logged(photos, tmp_path, capsys, value, said
     assert ("class_weights" in start_of(tmp_path / "run")) == (said is not None)
 
 
+@pytest.mark.slow
 def test_more_epochs_of_a_resumed_run_are_said(photos, tmp_path, capsys):
     words = ("train", photos, *SMALL, "--out", tmp_path / "run")
     assert alexnet(*words, "--epochs", 1, "--set", "recipe.schedule=constant") == 0

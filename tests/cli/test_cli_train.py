@@ -39,6 +39,7 @@ def test_a_finished_run_is_resumed_without_repeating_its_options(run, class_fold
     assert "the run has already trained 6 epochs; give --epochs more than that to train longer" in printed.err
 
 
+@pytest.mark.slow
 def test_a_run_with_a_damaged_checkpoint_is_resumed_from_the_previous_one(run, class_folders, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     head = tmp_path / "run" / "last" / "checkpoint.json"
@@ -130,6 +131,7 @@ def test_alexnet_train_gives_the_model_its_errors_and_its_report(class_folders, 
     assert trained.model.predict(image) == alexnet_package.load(run).predict(image)
 
 
+@pytest.mark.slow
 def test_resume_takes_the_seed_of_the_run_and_refuses_another(class_folders, tmp_path, capsys):
     out = tmp_path / "run"
     assert alexnet("train", class_folders, *SMALL, "--epochs", 1, "--seed", 3, "--out", out) == 0

@@ -110,6 +110,7 @@ def test_groups_of_very_many_look_alikes_are_divided(tmp_path: Path):
     assert joined[80] == joined[79] == 80
     assert joined[10:60].tolist() == list(range(11, 61))
 
+@pytest.mark.slow
 def test_images_that_initial_weights_have_seen_are_known_when_saved_again(
     known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
 ):

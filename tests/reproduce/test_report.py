@@ -264,6 +264,7 @@ def test_the_result_names_its_checkpoint(run: Path, page: str, tmp_path: Path):
     assert "The checkpoint is last, the network" in words(write_report(tmp_path).read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_headline_and_the_mistakes_are_of_the_same_images(packed_images: PackedImages, tmp_path: Path):
     write_run(tmp_path)  # training measured 40 images
     saved = load(tmp_path / "best")

@@ -62,6 +62,7 @@ def test_an_error_is_compared_with_answers_that_ignore_the_image(
     assert summary(run).verdict == "unknown"
 
 
+@pytest.mark.slow
 def test_the_first_screen_compares_the_error_with_guessing(run, packed_images):
     save(replace(run.checkpoint, seen=SeenImages()), run.folder / "best")
     page = words(write_report(run.folder, packed_images).read_text(encoding="utf-8"))
@@ -165,6 +166,7 @@ def test_the_next_commands_name_the_run_and_its_data(run: RunData, typed: str, d
 # --- Images of other data ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_numbers_of_other_data_are_not_mixed_with_those_of_the_run(tmp_path: Path, packed_images: PackedImages):
     other = replace(packed_images, fingerprint="0" * 64, source="/photos/other <i>")
     folder = write_run(tmp_path)

@@ -170,6 +170,18 @@ def test_rescaling_equals_pillow_bit_for_bit(height, width, side, seed):
         np.testing.assert_array_equal(images.square(pixels, side), theirs[top:top + side, left:left + side])
 
 
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (300, 300), (256, 256), (7, 40_000)])
+def test_color_products_are_exact(height, width):
+    white = np.full((height, width, 3), 255, np.uint8)
+    assert native.color_products(white).tolist() == [[65_025 * height * width] * 3] * 3
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    colors = pixels.reshape(-1, 3).astype(np.int64)
+    for found in (native.color_products(pixels), without_kernels(lambda: native.color_products(pixels))):
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, colors.T @ colors)
+
+
 def test_images_in_the_memory_map_have_the_same_crops_as_a_copy(packed):
     split = packed.split("train")
     indices = np.array([5, 0, 5, len(split) - 1])

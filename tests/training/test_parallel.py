@@ -251,6 +251,7 @@ def test_loading_in_several_processes_changes_no_bit(packed, one_thread, tmp_pat
     assert held.training == before.training
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up_to_the_batch_under_lars_in_one_process_and_in_two(packed, one_thread, tmp_path):
     lars = replace(RECIPE, lars_trust=0.01, learning_rate=1.0)
     build(RunSpec(packed, NETWORKS["norm"], lars, tmp_path / "whole", seed=3)).fit()
@@ -303,6 +304,7 @@ def test_an_error_of_one_process_is_reported_by_rank_0(packed, tmp_path):
     assert last == "SilentExit 2"
 
 
+@pytest.mark.slow
 def test_more_processes_than_a_batch_has_images_are_refused(packed, tmp_path):
     base = job(packed, "run", "norm", recipe=replace(RECIPE, batch_size=2))
     launch("disagree", tmp_path, [{"others": base, "last": base}], 3)

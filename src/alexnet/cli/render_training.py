@@ -29,8 +29,9 @@ def result_lines(done: TrainedRun) -> Iterator[str]:
     low, high = wilson(errors.top1_wrong, errors.images)
     yield f"best top-1 error {errors.top1_error:.1%} in {done.path / 'best'}"
     yield f"  95% interval {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
-    if known := read_overlap(config).describe():
-        yield f"  {known}, so the error is probably too low"
+    overlap = read_overlap(config)
+    if known := overlap.describe():
+        yield f"  {known}{', so the error is probably too low' if overlap.flatters else ''}"
     packed = packed_data(done.path)
     if packed and len(packed.split("val")) == errors.images:
         yield f"  {baselines_text(baselines(packed.split('val').labels, packed.classes))}"

@@ -25,6 +25,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from alexnet._runtime import native
 from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
 from alexnet.data import images, shards
@@ -211,8 +212,7 @@ def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
     if plan.codec == "jpeg":
         payload = simplejpeg.encode_jpeg(pixels_HWC, plan.quality, "RGB", SUBSAMPLING)
         pixels_HWC = images.decode(payload, image.name)
-    colors = pixels_HWC.reshape(-1, 3).astype(np.float64)  # exact: an image's sums stay far below 2**53
-    return _Prepared(payload, pixels_HWC, (colors.T @ colors).astype(np.int64), content_hash(content),
+    return _Prepared(payload, pixels_HWC, native.color_products(pixels_HWC), content_hash(content),
                      perceptual_hash(pixels_HWC), frozenset(remarks))
 
 

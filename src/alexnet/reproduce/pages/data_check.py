@@ -80,7 +80,7 @@ def _sections(check: DataCheck) -> Iterator[PageSection]:
     if check.scan and len(check.scan.blank):
         yield PageSection("Images of one color", _shown(len(check.scan.blank), SMALLEST_SHOWN, "image"), [
             PageGroup("", _images(check.catalog, check.scan.blank[:SMALLEST_SHOWN]))])
-    if check.scan and check.sizes:
+    if check.scan and check.sizes and check.sizes.smallest != check.sizes.largest:
         yield _smallest(check.catalog, check.scan.sizes_N2)
     yield _classes(check.catalog)
 
