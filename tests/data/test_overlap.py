@@ -41,6 +41,9 @@ def test_look_alikes_flatter_unless_the_training_images_are_as_much_alike():
     assert Overlap(40, 1).flatters
     assert Overlap(40, 0, 1).flatters
     assert not Overlap(400, 0, 220, "", 0.5).flatters  # 55%; the limit is 50% + 3 * 2.5%
+    assert Overlap(400, 0, 220, "", 0.5).verdict == "so the error is too low unless they are alike by nature"
+    assert Overlap(400, 0, 240, "", 0.5).verdict == "so the error is probably too low"
+    assert Overlap(40).verdict == ""
     assert Overlap(400, 0, 240, "", 0.5).flatters
     assert Overlap(400, 1, 200, "", 0.5).flatters
 

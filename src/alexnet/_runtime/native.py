@@ -104,15 +104,15 @@ def resize_and_crop(
     return out[:-1].reshape(side, side, 3)
 
 
-def color_products(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The sums over all pixels of color times color: int64 [3, 3], from uint8 [H, W, 3]. Exact, in C or in NumPy.
+def color_products(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The sums over all pixels of color times color: int64 [3, 3], from uint8 [..., 3]. Exact, in C or in NumPy.
 
     The kernel takes a tenth of NumPy's time, and other Python threads run meanwhile.
     """
     if not level():
-        colors = pixels_HWC.reshape(-1, 3).astype(np.float64)  # an image's sums stay far below 2**53
+        colors = pixels.reshape(-1, 3).astype(np.float64)  # all sums stay far below 2**53
         return (colors.T @ colors).astype(np.int64)
-    pixels, sums = np.ascontiguousarray(pixels_HWC), np.empty(6, np.int64)
+    pixels, sums = np.ascontiguousarray(pixels), np.empty(6, np.int64)
     call("alexnet_color_products", ctypes.c_void_p(pixels.ctypes.data), ctypes.c_long(pixels.size // 3),
          ctypes.c_void_p(sums.ctypes.data))
     return sums[np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])]

@@ -186,7 +186,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     packed = open_data(data, side)
     overlap = find_overlap(packed.split("val"), packed.split("train"))
     if known := overlap.describe():
-        say(f"note: {known}{'; with them the errors are too low' if overlap.flatters else ''}")
+        say(f"note: {known}, {overlap.verdict}")
     device = choose_device(device)
     with ClaimBar() as bar:
         runs = Runs(packed, out, choose_precision(options.precision, device), device, bar.show)

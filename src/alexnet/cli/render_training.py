@@ -31,7 +31,7 @@ def result_lines(done: TrainedRun) -> Iterator[str]:
     yield f"  95% interval {low:.1%} to {high:.1%}, on {errors.images:,} validation images"
     overlap = read_overlap(config)
     if known := overlap.describe():
-        yield f"  {known}{', so the error is probably too low' if overlap.flatters else ''}"
+        yield f"  {known}, {overlap.verdict}"
     packed = packed_data(done.path)
     if packed and len(packed.split("val")) == errors.images:
         yield f"  {baselines_text(baselines(packed.split('val').labels, packed.classes))}"

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime import native
 from alexnet.data.near_duplicates import near_duplicate_groups
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
@@ -108,10 +109,9 @@ class FoldedDataset(PackedDataset):
         train = self.split("train")
         sum_HWC, products_CC = np.zeros((self.side, self.side, 3)), np.zeros((3, 3))
         for begin in range(0, len(train), CHUNK):
-            pixels = train.read(np.arange(begin, min(begin + CHUNK, len(train)))).astype(np.float64)
-            sum_HWC += pixels.sum(0)
-            colors = pixels.reshape(-1, 3)
-            products_CC += colors.T @ colors
+            pixels_NHWC = train.read(np.arange(begin, min(begin + CHUNK, len(train))))
+            sum_HWC += pixels_NHWC.sum(0, dtype=np.float64)
+            products_CC += native.color_products(pixels_NHWC)
         pixels_count = len(train) * self.side**2
         mean_C = sum_HWC.sum((0, 1)) / pixels_count
         return (sum_HWC / len(train)).astype(np.float32), products_CC / pixels_count - np.outer(mean_C, mean_C)

@@ -51,6 +51,14 @@ class Overlap:
         """Whether the validation error is probably too low."""
         return self.copies > 0 or (self.look_alikes > 0 and not self.is_usual)
 
+    @property
+    def verdict(self) -> str:
+        """What follows from `describe` for the validation error; "" if no image is known from training."""
+        if not self.copies and not self.look_alikes:
+            return ""
+        return ("so the error is probably too low" if self.flatters else
+                "so the error is too low unless they are alike by nature")
+
     def describe(self) -> str:
         """Such as "3 of the 3,925 validation images are copies of training images, 7 more look like one"; "" if none.
         """

@@ -171,7 +171,7 @@ def _caveats(saved: Checkpoint) -> list[str]:
     errors, chosen, unknown = saved.errors, len(saved.seen.selected_on), saved.seen.unknown
     overlap, found = Overlap.from_json(errors["photographs"], errors), []
     if overlap.describe():
-        found.append(f"{overlap.describe()}{', so the error is probably too low' if overlap.flatters else ''}.")
+        found.append(f"{overlap.describe()}, {overlap.verdict}.")
     if chosen:
         found.append(f"{chosen:,} images chose the best epoch or fitted the temperature; as far as they are among "
                      "these, the errors are slightly optimistic.")
