@@ -147,8 +147,9 @@ class Recipe:
         require(not (self.nesterov and self.lr_in_velocity), "nesterov belongs to PyTorch's update rule",
                 "set recipe.lr_in_velocity=false with it")
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "must lie in 0 <= s < 1")
-        self._require("class_weights", isinstance(self.class_weights, str) or
-                      all(0 < weight < math.inf for weight in self.class_weights), "must be positive numbers")
+        self._require("class_weights", isinstance(self.class_weights, str) or (
+            len(self.class_weights) > 0 and all(0 < weight < math.inf for weight in self.class_weights)),
+            "must be positive numbers")
         self._require("class_weight_cap", self.class_weight_cap >= 1, "must be at least 1")
         self._require("clip_norm", 0 <= self.clip_norm < math.inf, "must be at least 0")
         require(not (self.clip_norm and self.lars_trust), "LARS divides each layer's gradient by its norm already",
