@@ -24,7 +24,8 @@ from random_networks import random_arch
 
 @pytest.mark.parametrize(("name", "parameters", "million_multiply_adds"), [
     ("paper", 60_965_224, 724.4), ("code2012", 60_965_224, 724.4), ("caffe", 60_965_224, 724.4),
-    ("caffenet", 60_965_224, 724.4), ("torchvision", 61_100_840, 714.2), ("one-gpu", 62_378_344, 1135.3)])
+    ("caffenet", 60_965_224, 724.4), ("paper-conv6", 61_555_304, 745.6),
+    ("torchvision", 61_100_840, 714.2), ("one-gpu", 62_378_344, 1135.3)])
 def test_totals_are_the_published_ones(name, parameters, million_multiply_adds):
     explanation = explain(arch(name))
     assert explanation.parameters == parameters
