@@ -1,12 +1,16 @@
 """Presets against the files that they are named after: each number is typed from the source, which is cited."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.differences import differences
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ABOUT_ARCHS, arch, default_recipe, recipe
+from alexnet.architecture.presets import ABOUT_ARCHS, ARCHS, RECIPES, arch, default_recipe, recipe
 from alexnet.architecture.settings import presets_named
+from alexnet.cli.settings_table import settings_text
 from alexnet.errors import UserError
 from alexnet.training.schedule import learning_rate
 
@@ -102,6 +106,21 @@ def test_the_list_says_that_caffe_squashes_images():
     (network, _) = presets_named("caffe")
     assert "squashes images to 256x256" in network.about
     assert (arch("caffe").input.side, arch("caffe").input.crop) == (256, 227)
+
+
+# --- The list of every preset -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", {**ARCHS, **RECIPES})
+def test_every_preset_is_listed_with_all_its_settings(name):
+    presets = presets_named(name)
+    text = settings_text(presets)
+    for preset in presets:
+        for setting in preset.settings:
+            assert isinstance(setting.value, int | float | str | list), setting
+            assert isinstance(setting.default, int | float | str | list | None), setting
+            assert setting.path.rpartition(".")[2] in text
+    json.dumps([asdict(preset) for preset in presets])
 
 
 # --- Rules of the new fields ------------------------------------------------------------------------------------------
