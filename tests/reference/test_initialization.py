@@ -84,7 +84,7 @@ def test_torchs_default_initialization_is_torchvisions():
         assert_distribution(weights, 1 / math.sqrt(3 * weights[0].size), 1.8, uniform)
 
 
-@pytest.mark.parametrize("name", ["paper-bn", "torchvision-bn", "small"])
+@pytest.mark.parametrize("name", ["paper-bn", "torchvision-bn", "small", "medium"])
 def test_networks_with_batch_norm_have_variance_two_over_fan_in(name):
     *hidden, (_, output, output_biases) = initialized_layers(name)
     for layer, weights, biases in hidden:
@@ -95,7 +95,7 @@ def test_networks_with_batch_norm_have_variance_two_over_fan_in(name):
 
 
 def test_every_preset_has_an_initialization_test():
-    assert {*GAUSSIAN, "torchvision", "paper-bn", "torchvision-bn", "small"} == set(ARCHS)
+    assert {*GAUSSIAN, "torchvision", "paper-bn", "torchvision-bn", "small", "medium"} == set(ARCHS)
 
 
 @pytest.mark.parametrize("name", ["paper", "torchvision", "small"])
