@@ -1,4 +1,4 @@
-"""The presets code2012 and code2010 against computerhistory/AlexNet-Source-Code: values, input arithmetic, bias updates.
+"""The presets code2012 and code2010 against computerhistory/AlexNet-Source-Code: values, input, bias updates.
 
 Every number is typed from the released files; comments name the file and the line. `145` is layers/layer-params-145.cfg
 and `145-2010` is layers/layer-params-145-2010.cfg.
@@ -162,10 +162,11 @@ def test_at_test_time_no_view_is_divided_and_all_ten_lose_the_center_crop_of_the
 def test_a_mean_color_has_no_place_and_a_resized_crop_loses_the_center_crop(data):
     pixels, mean = (torch.from_numpy(each) for each in data)
     assert not preprocess(data[1], mean="channel").mean_is_central
-    whole = replace(recipe("code2012"), crop="resized", crop_area=(1.0, 1.0), lighting=0.0, mirror=False)
-    spec = replace(arch("code2012").input, side=SIDE, crop=SIDE)
-    views = Preprocess.from_data(spec, data[1]).training_views(pixels, np.arange(COUNT), whole, 0, 0)
-    torch.testing.assert_close(views, (pixels.float() - mean).permute(0, 3, 1, 2), rtol=0, atol=0.05)
+    whole, mirrored = torch.tensor([[0.0, 0, SIDE, SIDE]]).expand(COUNT, -1), torch.arange(COUNT) % 2 == 0
+    inputs = Preprocess(replace(arch("code2012").input, side=SIDE, crop=SIDE), mean)
+    views = inputs.random_resized_crop(pixels, whole, mirrored).permute(0, 2, 3, 1)
+    torch.testing.assert_close(views[1::2], pixels[1::2].float() - mean, rtol=0, atol=0.05)
+    torch.testing.assert_close(views[::2], pixels[::2].flip(2).float() - mean, rtol=0, atol=0.05)
 
 
 # --- Updates (src/weights.cu, lines 146 to 198) -----------------------------------------------------------------------

@@ -364,24 +364,27 @@ def _dense_part(arch: Arch, shape: Shape, seen: int) -> Iterator[Layer]:
     Their units see what all units of the last maps see together: the whole image, unless rounding down left out its
     last columns.
     """
-    field = {"receptive_field": seen, "receptive_field_with_padding": seen}
+
+    def seeing(layer: Layer) -> Layer:
+        return replace(layer, receptive_field=seen, receptive_field_with_padding=seen)
+
     number = len(arch.conv)
     note = f"training zeroes each unit with probability {arch.dropout:g}; inference zeroes none (§4.2)"
     for dense in arch.dense:
         number += 1
         flat = (math.prod(shape),)
-        dropout = Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,), **field)
+        dropout = seeing(Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,)))
         if arch.dropout and arch.dropout_on_inputs:
             yield dropout
-        layer = replace(_fully_connected(f"fc{number}", shape, dense.width), **field)
+        layer = seeing(_fully_connected(f"fc{number}", shape, dense.width))
         shape = layer.output_shape
         yield layer
         if arch.dense_norm:
-            yield replace(_batch_norm(number, shape), **field)
-        yield replace(_activation(arch, number, shape), **field)
+            yield seeing(_batch_norm(number, shape))
+        yield seeing(_activation(arch, number, shape))
         if arch.dropout and not arch.dropout_on_inputs:
             yield replace(dropout, input_shape=shape, output_shape=shape)
-    yield replace(_fully_connected(f"fc{number + 1}", shape, arch.classes), **field)
+    yield seeing(_fully_connected(f"fc{number + 1}", shape, arch.classes))
 
 
 def _fully_connected(name: str, shape: Shape, width: int) -> Layer:

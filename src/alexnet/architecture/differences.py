@@ -48,8 +48,6 @@ SOURCES: dict[str, dict[str, str]] = {
                  "recipe": "code2012, layer-params-145.cfg", "size": "code2012, layers-145.cfg; convdata_jpeg.py",
                  "norm": "code2012, layers-145.cfg; layer-params-145.cfg", "rounding": "code2012, layer.py",
                  "else": "code2012, layers-145.cfg"},
-    "code2010": {"noise": "code2012, convdata_jpeg.py; layer-params-145-2010.cfg",
-                 "recipe": "code2012, layer-params-145-2010.cfg", "else": "code2012"},
     "caffe": {"recipe": "bvlc_alexnet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
               "norm": "caffe, lrn_layer.cpp", "else": "bvlc_alexnet/train_val.prototxt"},
     "caffenet": {"recipe": "bvlc_reference_caffenet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
@@ -69,6 +67,8 @@ SOURCES: dict[str, dict[str, str]] = {
     "finetune": {"else": "this project"},
     "head": {"else": "this project"},
 }
+SOURCES["code2010"] = {topic: source.replace("params-145.cfg", "params-145-2010.cfg")
+                       for topic, source in SOURCES["code2012"].items()}
 """Preset -> topic -> source of its facts; `else`: all other topics. presets.py explains the short names."""
 
 _OPS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid", "pool": "max pooling", "mapnorm": "norm within maps"}
