@@ -164,7 +164,7 @@ def test_a_mean_color_has_no_place_and_a_resized_crop_loses_the_center_crop(data
     assert not preprocess(data[1], mean="channel").mean_is_central
     whole, mirrored = torch.tensor([[0.0, 0, SIDE, SIDE]]).expand(COUNT, -1), torch.arange(COUNT) % 2 == 0
     inputs = Preprocess(replace(arch("code2012").input, side=SIDE, crop=SIDE), mean)
-    views = inputs.random_resized_crop(pixels, whole, mirrored).permute(0, 2, 3, 1)
+    views = inputs.random_resized_crop(pixels, whole, SIDE, mirrored).permute(0, 2, 3, 1)
     torch.testing.assert_close(views[1::2], pixels[1::2].float() - mean, rtol=0, atol=0.05)
     torch.testing.assert_close(views[::2], pixels[::2].flip(2).float() - mean, rtol=0, atol=0.05)
 

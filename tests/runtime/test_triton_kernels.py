@@ -59,7 +59,7 @@ def test_views(triton_kernels, mean_side, mean_crop, channels):
     places, mirrored = torch.tensor([[0, 3], [2, 0], [1, 1], [3, 3]]), torch.tensor([True, False, True, False])
     shift, image = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
     central = mean_crop == "center"
-    mean_HWC = preprocess.central_mean_HWC if central else preprocess.mean_HWC
+    mean_HWC = preprocess.central_mean(9) if central else preprocess.mean_HWC
     result = triton_kernels.crop_normalize(
         pixels, mean_HWC, preprocess.scale_C, places, mirrored, shift, 9, bgr=channels == "BGR", dtype=torch.float32,
         image_V=image, mean_is_central=central)

@@ -53,10 +53,9 @@ class Preprocess(nn.Module):
         """Whether every view loses the center crop of the mean, after mirroring (`InputSpec.mean_crop`)."""
         return self.spec.mean_crop == "center" and len(self.mean_HWC) > 1
 
-    @property
-    def central_mean_HWC(self) -> Tensor:
+    def central_mean(self, crop: int) -> Tensor:
         """The center crop of the mean: float [crop, crop, 3]."""
-        window = central_window(len(self.mean_HWC), self.spec.crop)
+        window = central_window(len(self.mean_HWC), crop)
         return self.mean_HWC[window, window]
 
     @classmethod
@@ -103,6 +102,7 @@ class Preprocess(nn.Module):
     ) -> Tensor:
         """One random view of each image (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
+        The side of the views is that of the network's input, or the recipe's `train_crop`.
         With TrivialAugment and random erasing, if the recipe has them. Mixup and CutMix need the views of a whole
         batch: `mixing.mix_batch`.
 
@@ -120,7 +120,9 @@ class Preprocess(nn.Module):
                              lighting_CC=lighting_CC, group_leaders=group_leaders)
         divisor = 1 + recipe.lighting if recipe.lighting_rescale and drawn.shift_NC is not None else 1.0
         if drawn.boxes_N4 is not None:
-            views = self.random_resized_crop(pixels, drawn.boxes_N4, drawn.mirrored_N, drawn.shift_NC, dtype, divisor)
+            views = self.random_resized_crop(
+                pixels, drawn.boxes_N4, recipe.train_crop or self.spec.crop, drawn.mirrored_N, drawn.shift_NC, dtype,
+                divisor)
         else:
             assert drawn.top_left_N2 is not None
             views = self.crop_normalize(
@@ -144,9 +146,9 @@ class Preprocess(nn.Module):
         if kernels.supports_crop(pixels, dtype):
             central = self.mean_is_central
             return kernels.crop_normalize(
-                pixels, self.central_mean_HWC if central else self.mean_HWC, self.scale_C * divisor, top_left_V2,
-                mirrored_V, shift_VC, self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V,
-                mean_is_central=central)
+                pixels, self.central_mean(self.spec.crop) if central else self.mean_HWC, self.scale_C * divisor,
+                top_left_V2, mirrored_V, shift_VC, self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype,
+                image_V=image_V, mean_is_central=central)
         views = self.crop(pixels.tensor(), top_left_V2[:, 0], top_left_V2[:, 1], image_V)
         return self.normalize(views, mirrored_V, shift_VC, dtype, divisor)
 
@@ -166,11 +168,11 @@ class Preprocess(nn.Module):
         return views - means
 
     def random_resized_crop(
-        self, pixels: AnyPixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
-        dtype: torch.dtype = torch.float32, divisor: float = 1.0,
+        self, pixels: AnyPixels, boxes_N4: Tensor, crop: int, mirrored_N: Tensor | None = None,
+        shift_NC: Tensor | None = None, dtype: torch.dtype = torch.float32, divisor: float = 1.0,
     ) -> Tensor:
         """Boxes (top, left, rows, columns, in pixels) rescaled to crop x crop, bilinear, then `normalize`."""
-        pixels, crop = as_pixels(pixels), self.spec.crop
+        pixels = as_pixels(pixels)
         side, device = pixels.side, pixels.device
         if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
             return kernels.resized_crop_normalize(
@@ -201,7 +203,7 @@ class Preprocess(nn.Module):
         if mirrored_N is not None:
             views = torch.where(mirrored_N[:, None, None, None], views.flip(-1), views)
         if self.mean_is_central:
-            views = views - self.central_mean_HWC.permute(2, 0, 1)
+            views = views - self.central_mean(views.shape[-1]).permute(2, 0, 1)
         if shift_NC is not None:
             views = views + shift_NC[:, :, None, None]
         if self.spec.scale != (1.0, 1.0, 1.0) or divisor != 1:
