@@ -64,7 +64,7 @@ class RunSpec:
             check_size(self.arch, train_crop)
             side = self.arch.input.side
             require(train_crop <= side or self.arch.input.mean_crop == "own",
-                    f"a mean of {side} pixels has no center crop of {train_crop} pixels, the side of the training views",
+                    f"a mean of {side} pixels has no center crop of {train_crop} pixels, the side of training views",
                     f"set recipe.train_crop to {side} or less, or arch.input.mean_crop=own")
         for name, holds, rule in (
             ("seed", self.seed >= 0, "must be 0 or more"),
