@@ -361,10 +361,7 @@ def _batch_norm(number: int, shape: Shape) -> Layer:
 
 
 def _dense_part(arch: Arch, shape: Shape, seen: int) -> Iterator[Layer]:
-    """The fully connected layers, with dropout, from the last maps on.
-
-    Their units see what the last maps see together: all of the image, but columns that rounding down left out.
-    """
+    """The fully connected layers, with dropout. Their units see the columns that the last maps see together."""
 
     def seeing(layer: Layer) -> Layer:
         return replace(layer, receptive_field=seen, receptive_field_with_padding=seen)
