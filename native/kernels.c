@@ -29,7 +29,7 @@ typedef struct {
 
 typedef struct {
     int side, crop; /* sides of the stored image and of the crop, in pixels */
-    int mean_side;  /* side, or 1 if the mean is one color */
+    int mean_side;  /* side; 1 if the mean is one color; crop if every view loses the same mean */
     int bgr, half;  /* output channels in BGR order; output in bf16 instead of float */
     float inverse_scale[3]; /* in the output's channel order, as are the mean and the shifts */
 } View;
@@ -224,17 +224,17 @@ void alexnet_norm_backward(const Norm *norm, const void *x, const void *dy, void
 
 /* Crop, mirror, subtract the mean, shift and scale.
    images: [count] addresses of uint8 [side, side, 3]. mean, turned_mean: float [mean_side, mean_side, 3], the second
-   mirrored. places: int64 [count, 2], top and left. mirrored: [count]. shift: float [count, 3]. views: output, [count,
+   mirrored; or NULL, if every view loses the same mean, of mean_side = crop, mirrored or not. places: int64 [count, 2], top and left. mirrored: [count]. shift: float [count, 3]. views: output, [count,
    crop, crop, 3]. */
-void alexnet_windows(const View *view, const uint8_t *const *images, const float *mean, const float *turned_mean,
-                     const int64_t *places, const uint8_t *mirrored, const float *shift, void *views, long count,
-                     int threads) {
+void alexnet_crops(const View *view, const uint8_t *const *images, const float *mean, const float *turned_mean,
+                   const int64_t *places, const uint8_t *mirrored, const float *shift, void *views, long count,
+                   int threads) {
     long bytes = (long)view->crop * view->crop * 3 * (view->half ? 2 : 4);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long n = 0; n < count; n++) {
         long top = places[2 * n], left = places[2 * n + 1], from_right = view->side - view->crop - left;
-        const float *less = mirrored[n] ? turned_mean : mean;
-        if (view->mean_side > 1) less += 3 * (top * view->side + (mirrored[n] ? from_right : left));
+        const float *less = mirrored[n] && turned_mean ? turned_mean : mean;
+        if (turned_mean && view->mean_side > 1) less += 3 * (top * view->side + (mirrored[n] ? from_right : left));
         level->window(view, images[n] + 3 * (top * view->side + left), less, shift + 3 * n, mirrored[n],
                       (char *)views + n * bytes);
         settle();
@@ -475,7 +475,7 @@ TARGET static void NAME(window)(const View *view, const uint8_t *row, const floa
     NAME(prepare)(view, mean, shift, scales, shifts);
     for (int y = 0; y < view->crop; y++, row += 3L * view->side) {
         const uint8_t *restrict in = row;
-        const float *restrict less = mean + 3L * y * view->side;
+        const float *restrict less = mean + 3L * y * view->mean_side;
         if (mirrored || view->bgr) {
             NAME(turn)(row, turned, view->crop, mirrored, view->bgr);
             in = turned;

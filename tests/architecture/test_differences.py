@@ -56,7 +56,7 @@ def test_code2012_differs_from_the_paper_only_in_the_errata():
     assert apart["norm", "formula"].values[1].startswith("a / (2 + 0.0001 / 5 x sum of a^2) ^ 0.75")
     assert [apart[f"conv{number}", "initialization"].values[1] for number in (3, 4, 5)] == [
         "N(0, 0.03^2), biases 0", "N(0, 0.03^2), biases 1", "N(0, 0.03^2), biases 1"]
-    assert {where for where, _ in apart} == {"conv1", "conv2", "conv3", "conv4", "conv5", "norm", "recipe"}
+    assert {where for where, _ in apart} == {"conv1", "conv2", "conv3", "conv4", "conv5", "norm", "input", "recipe"}
 
 
 def test_a_sixth_convolution_is_the_only_difference_of_paper_conv6():
@@ -89,6 +89,7 @@ def test_a_network_does_not_differ_from_itself(name):
     ("towers=1", "conv1"), ("conv4.grouped=false", "conv4"), ("input.crop=227", "input"),
     ("input.channels=BGR", "input"), ("conv2.init_bias=0", "conv2"), ("dense1.init_std=0.005", "fc6"),
     ("output_init_bias=-7", "fc8"), ("classes=10", "fc8"), ("input.mean=1,2,3", "input"),
+    ("input.mean_crop=center", "input"),
     ("conv1.post_ops=act pool", "conv1"), ("initialization=kaiming", "conv5"), ("average_pool=6", "average_pool"),
     ("conv1.stride=3", "conv1"), ("pool_rounding=floor", "pool"), ("dense_norm=true", "fc7"),
     ("output_init_std=0.1", "fc8")])
@@ -103,7 +104,8 @@ def test_an_overridden_field_is_listed_with_source_set(setting, where):
     "bias_lr_factor=2", "lr_in_velocity=false", "schedule=cosine", "lr_drop_count=2", "drop_factor=2", "patience=9",
     "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0",
     "lighting_scale=eigenvalues", "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9",
-    "lighting_stop_epoch=5", "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly", "output_decay_factor=250"])
+    "lighting_stop_epoch=5", "bias_lr_schedule=false", "lighting_rescale=true", "new_layer_lr_factor=10",
+    "lars_trust=0.001", "schedule=poly", "output_decay_factor=250"])
 def test_every_field_of_the_recipe_is_compared(setting):
     apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))
     assert [each.where for each in apart] == ["recipe"]

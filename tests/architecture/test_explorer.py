@@ -52,8 +52,8 @@ def opened(browser, file):
 
 
 LAYER = ("name", "kind", "input", "output", "kernel", "stride", "padding", "groups", "dilation", "formula", "worked",
-         "parameters", "parameters_worked", "multiply_adds", "receptive_field", "receptive_field_worked", "jump",
-         "neurons", "activation_bytes", "notes")
+         "parameters", "parameters_worked", "multiply_adds", "receptive_field", "receptive_field_with_padding",
+         "receptive_field_worked", "jump", "neurons", "activation_bytes", "notes")
 TOTALS = ("parameters", "multiply_adds", "activation_bytes", "smallest_input")
 
 

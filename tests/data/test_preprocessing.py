@@ -94,7 +94,7 @@ def test_ten_views_are_the_corners_the_center_and_their_mirror_images():
 
 
 @pytest.mark.parametrize("spec", [
-    SPEC, InputSpec(side=20, crop=13, channels="BGR"),
+    SPEC, InputSpec(side=20, crop=13, channels="BGR"), InputSpec(side=20, crop=13, mean_crop="center"),
     InputSpec(side=20, crop=20, mean="channel", scale=(2.0, 3.0, 7.0))])
 def test_a_traced_center_crop_is_bit_equal_to_crop_and_normalize(spec):
     """torch.export traces the module; the compiled kernel cannot be traced."""

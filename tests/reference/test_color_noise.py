@@ -28,6 +28,7 @@ COUNT = 20_000
 def lighting_shifts(recipe_: Recipe, epoch: int = 0) -> Array:
     """The noise added to COUNT images, [N, C, H, W], RGB on 0..255: views with noise minus views without.
 
+    code2012 divides views with noise by 1.1; that is taken back first.
     The input has a scale and BGR order, since the noise is added before both.
     """
     spec = InputSpec(side=6, crop=4, mean=(120.0, 110.0, 100.0), scale=(58.0, 57.0, 29.0), channels="BGR")
@@ -36,6 +37,8 @@ def lighting_shifts(recipe_: Recipe, epoch: int = 0) -> Array:
     basis = lighting_basis(COLORS, recipe_.lighting_scale)
     with_, without = (preprocess.training_views(photos, np.arange(COUNT), recipe_, 3, epoch, lighting).double()
                       for lighting in (basis, None))
+    if recipe_.name == "code2012":
+        with_ = with_ * 1.1
     return (with_ - without).flip(1).numpy() * np.array(spec.scale)[:, None, None]
 
 

@@ -25,8 +25,13 @@ def updated(rule: str, w: Array, v: Array, g: Array, eps: float, decay: float) -
     return w - eps * (g + 0.9 * v if rule == "nesterov" else v), v
 
 
+#: The learning rate of biases where it stays the same for the whole run: epsB of layers/layer-params-145.cfg, line 19,
+#: and of layers/layer-params-145-2010.cfg, line 19, of computerhistory/AlexNet-Source-Code.
+CONSTANT_BIAS_RATES = {"code2012": 0.02, "code2010": 0.002}
+
 RULES = {  # recipe: rule, weight decay, factor on the learning rate of biases, weight decay of biases
-    "paper": ("paper", 0.0005, 1, 0.0005), "code2012": ("paper", 0.0005, 2, 0), "caffe": ("paper", 0.0005, 2, 0),
+    "paper": ("paper", 0.0005, 1, 0.0005), "code2012": ("paper", 0.0005, 2, 0),
+    "code2010": ("paper", 0.0005, 0.2, 0), "caffe": ("paper", 0.0005, 2, 0),
     "cifar-18pct": ("paper", 0.004, 2, 0), "torchvision": ("pytorch", 0.0001, 1, 0.0001),
     "modern": ("nesterov", 0.0005, 1, 0)}
 
@@ -55,7 +60,10 @@ def changes_by_training(name: str, rates: list[tuple[float, float]]) -> Iterator
         steps = []
         for number, (w, v, g) in enumerate(zip(weights, velocity, gradients, strict=True)):
             eps = of_conv1 if number < 2 else of_others
-            eps, own_decay = (eps, decay) if w.ndim > 1 else (eps * bias_lr_factor, bias_decay)
+            if w.ndim == 1 and eps and name in CONSTANT_BIAS_RATES:
+                eps, own_decay = CONSTANT_BIAS_RATES[name], bias_decay
+            else:
+                eps, own_decay = (eps, decay) if w.ndim > 1 else (eps * bias_lr_factor, bias_decay)
             if name == "cifar-18pct" and number == len(weights) - 2:  # layer-params-18pct: fc10 has wc=1
                 own_decay = 1.0
             # A learning rate of 0 freezes a layer.
@@ -84,5 +92,6 @@ def test_code2012_slows_conv1_at_epoch_67_and_stops_it_at_72():
         for key, ours, change in changes_by_training("code2012", by_hand[:steps]):
             assert_agrees(ours, change, 1e-8, key)
             changed[key, steps] = ours
-    assert np.array_equal(changed["features.conv1.weight", 3], changed["features.conv1.weight", 5])
+    for part in ("weight", "bias"):
+        assert np.array_equal(changed[f"features.conv1.{part}", 3], changed[f"features.conv1.{part}", 5])
     assert not np.array_equal(changed["features.conv2.weight", 3], changed["features.conv2.weight", 5])

@@ -50,16 +50,19 @@ def test_normalization_and_its_gradient(triton_kernels, lrn, dtype):
         assert triton_kernels.norm_forward(maps[:0], **numbers).shape == (0, 12, 3, 5)
 
 
-@pytest.mark.parametrize("mean_side", [1, 12])
+@pytest.mark.parametrize(("mean_side", "mean_crop"), [(1, "own"), (12, "own"), (12, "center")])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_views(triton_kernels, mean_side, channels):
+def test_views(triton_kernels, mean_side, mean_crop, channels):
     pixels = torch.randint(0, 256, (3, 12, 12, 3), dtype=torch.uint8)
-    preprocess = Preprocess(InputSpec(12, 9, channels=channels, scale=(2.0, 3.0, 4.0)),
+    preprocess = Preprocess(InputSpec(12, 9, mean_crop=mean_crop, channels=channels, scale=(2.0, 3.0, 4.0)),
                             torch.rand(mean_side, mean_side, 3) * 255)
     places, mirrored = torch.tensor([[0, 3], [2, 0], [1, 1], [3, 3]]), torch.tensor([True, False, True, False])
     shift, image = torch.randn(4, 3) * 9, torch.tensor([2, 0, 1, 2])
-    result = triton_kernels.crop_normalize(pixels, preprocess.mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
-                                bgr=channels == "BGR", dtype=torch.float32, image_V=image)
+    central = mean_crop == "center"
+    mean_HWC = preprocess.central_mean(9) if central else preprocess.mean_HWC
+    result = triton_kernels.crop_normalize(
+        pixels, mean_HWC, preprocess.scale_C, places, mirrored, shift, 9, bgr=channels == "BGR", dtype=torch.float32,
+        image_V=image, mean_is_central=central)
     expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), image), mirrored, shift)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-4)
 

@@ -116,19 +116,20 @@ def supports_crop(pixels: AnyPixels, dtype: torch.dtype) -> bool:
 def crop_normalize(
     pixels: AnyPixels, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor,
     mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype,
-    image_V: Tensor | None = None,
+    image_V: Tensor | None = None, mean_is_central: bool = False,
 ) -> Tensor:
     """Crop, mirror, and compute (pixels - mean + shift) / scale in one pass.
 
     Args:
         pixels: uint8 [N, side, side, 3].
-        mean_HWC: float [side, side, 3] or [1, 1, 3], on 0..255.
+        mean_HWC: float [side, side, 3] or [1, 1, 3], on 0..255; [crop, crop, 3] if `mean_is_central`.
         top_left_V2: position of each crop, in pixels.
         mirrored_V: which views are mirrored; None: no view.
         shift_VC: color noise, added to all pixels of a view; None: none.
         bgr: whether the output's channels are blue, green, red.
         dtype: of the output, float32 or bfloat16.
         image_V: index of each view's image; None: view v is of image v.
+        mean_is_central: every view loses the same `mean_HWC`, after mirroring; else the part at its own position.
 
     Returns:
         [V, 3, crop, crop], channels-last.
@@ -136,16 +137,18 @@ def crop_normalize(
     pixels = as_pixels(pixels).contiguous()  # kept until the kernel returns, since the kernel gets addresses
     if pixels.device.type == "cuda":
         return _triton().crop_normalize(pixels.tensor(), mean_HWC, scale_C, top_left_V2, mirrored_V, shift_VC, crop,
-                                        bgr=bgr, dtype=dtype, image_V=image_V)
+                                        bgr=bgr, dtype=dtype, image_V=image_V, mean_is_central=mean_is_central)
     count, places = len(top_left_V2), top_left_V2.long().contiguous()
     image = np.arange(count) if image_V is None else image_V.numpy()
     view, addresses, mean, mirrored, shift, out = _crop_arguments(
         pixels, image, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
     if count:  # the kernel does not check bounds
         assert 0 <= int(places.min()) <= int(places.max()) <= view.side - crop, "a crop outside its image"
-    mirrored_mean = mean.flip(1).contiguous()
-    native.call("alexnet_windows", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(mirrored_mean),
-                _at(places), _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
+    assert not mean_is_central or view.mean_side == crop
+    mirrored_mean = None if mean_is_central else mean.flip(1).contiguous()
+    native.call("alexnet_crops", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean),
+                None if mirrored_mean is None else _at(mirrored_mean), _at(places), _at(mirrored), _at(shift), _at(out),
+                ctypes.c_long(count), torch.get_num_threads())
     return out.permute(0, 3, 1, 2)
 
 

@@ -100,7 +100,7 @@ def _over_rows(
 
 @triton.jit
 def _views(pixels, mean, scale, top_left, mirrored, shift, image, out, side, mean_side, CROP: tl.constexpr,
-           BGR: tl.constexpr, BLOCK: tl.constexpr):
+           BGR: tl.constexpr, CENTRAL: tl.constexpr, BLOCK: tl.constexpr):
     """One program computes BLOCK elements of one view, in memory order: channels of a pixel side by side."""
     view = tl.program_id(0).to(tl.int64)
     number = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -111,7 +111,7 @@ def _views(pixels, mean, scale, top_left, mirrored, shift, image, out, side, mea
     column = tl.where(tl.load(mirrored + view) != 0, CROP - 1 - column, column)
     place = (top + row) * side + left + column
     value = tl.load(pixels + tl.load(image + view) * side * side * 3 + place * 3 + channel, mask=inside, other=0)
-    place = tl.where(mean_side == 1, 0, place)
+    place = number // 3 if CENTRAL else tl.where(mean_side == 1, 0, place)
     value = value.to(tl.float32) - tl.load(mean + place * 3 + channel, mask=inside, other=0.0)
     value += tl.load(shift + 3 * view + channel, mask=inside, other=0.0)
     value /= tl.load(scale + channel, mask=inside, other=1.0)
@@ -121,6 +121,7 @@ def _views(pixels, mean, scale, top_left, mirrored, shift, image, out, side, mea
 def crop_normalize(
     pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, image_V: Tensor | None = None,
+    mean_is_central: bool = False,
 ) -> Tensor:
     """`kernels.crop_normalize` on CUDA."""
     count, side, device = len(top_left_V2), pixels_NHWC.shape[1], pixels_NHWC.device
@@ -133,7 +134,7 @@ def crop_normalize(
         _views[(count, triton.cdiv(crop * crop * 3, block))](
             pixels_NHWC.contiguous(), mean_HWC.float().contiguous(), scale_C.float(), top_left_V2.long().contiguous(),
             mirrored.to(torch.uint8), shift.float().contiguous(), image.long(), out, side, mean_HWC.shape[0],
-            CROP=crop, BGR=bgr, BLOCK=block)
+            CROP=crop, BGR=bgr, CENTRAL=mean_is_central, BLOCK=block)
     return out.permute(0, 3, 1, 2)
 
 

@@ -6,7 +6,7 @@ Integers only and no torch, so the result is independent of the module that it d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from alexnet.architecture.presets import ARCHS
@@ -44,10 +44,14 @@ class Layer:
     multiply_adds: int = 0
     """Of convolutions and fully connected layers. The few of the other layers are not counted."""
     receptive_field: int = 1
-    """Side of one unit's receptive field, in input pixels."""
+    """Side of the largest part of the image that one unit sees, in pixels."""
+    receptive_field_with_padding: int = 1
+    """The same with the padding that it covers: the result of `receptive_field_worked`."""
     receptive_field_worked: str = ""
     jump: int = 1
     """Input pixels between two neighboring units."""
+    begin: int = 0
+    """First pixel of the first unit's receptive field with padding, so at most 0."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -66,9 +70,10 @@ class Layer:
             "kernel": self.kernel, "stride": self.stride, "padding": self.padding, "groups": self.groups,
             "dilation": self.dilation, "formula": self.formula, "worked": self.worked, "parameters": self.parameters,
             "parameters_worked": self.parameters_worked, "multiply_adds": self.multiply_adds,
-            "receptive_field": self.receptive_field, "receptive_field_worked": self.receptive_field_worked,
-            "jump": self.jump, "neurons": self.neurons, "activation_bytes": self.activation_bytes,
-            "notes": list(self.notes),
+            "receptive_field": self.receptive_field,
+            "receptive_field_with_padding": self.receptive_field_with_padding,
+            "receptive_field_worked": self.receptive_field_worked, "jump": self.jump, "neurons": self.neurons,
+            "activation_bytes": self.activation_bytes, "notes": list(self.notes),
         }
 
 
@@ -228,34 +233,56 @@ def explain(arch: Arch, size: int | None = None) -> Explanation:
     """
     size = arch.input.crop if size is None else size
     check_size(arch, size)
-    convolutional = tuple(_convolutional_part(arch, size))
-    return Explanation(arch, size, (*convolutional, *_dense_part(arch, convolutional[-1].output_shape, size)))
+    convolutional, seen = _convolutional_part(arch, size)
+    return Explanation(arch, size, (*convolutional, *_dense_part(arch, convolutional[-1].output_shape, seen)))
 
 
-def _convolutional_part(arch: Arch, size: int) -> Iterator[Layer]:
-    """The convolutions, the operations after each, and the adaptive average pooling."""
-    shape: Shape = (3, size, size)
-    field, jump = 1, 1
+def _convolutional_part(arch: Arch, size: int) -> tuple[list[Layer], int]:
+    """The convolutions, the operations after each, and the adaptive average pooling.
+
+    Returns:
+        The layers, and how many of the image's columns the last one's units see together.
+    """
+    layers: list[Layer] = []
+    before = Layer("input", "input", (3, size, size), (3, size, size))
+    seen = size
     for number in range(1, len(arch.conv) + 1):
         for op in ("conv", *arch.post_ops(number)):
+            shape = before.output_shape
             layer = _convolution(arch, number, shape) if op == "conv" else _post_op(arch, op, number, shape)
-            layer = _with_receptive_field(layer, field, jump, _covered(layer))
-            field, jump, shape = layer.receptive_field, jump * layer.stride, layer.output_shape
-            yield replace(layer, jump=jump)
+            # A normalization within a map is centered on its unit.
+            margin = layer.padding if op == "conv" else layer.kernel // 2 if op == "mapnorm" else 0
+            starts = [step * layer.stride - margin for step in range(layer.output_shape[1])]
+            before, seen = _with_receptive_field(layer, before, starts, _covered(layer), seen)
+            layers.append(before)
     if arch.average_pool:
-        maps, side = shape[0], arch.average_pool
+        (maps, length, _), side = before.output_shape, arch.average_pool
         # Output i averages the inputs from floor(i n / m) to ceil((i + 1) n / m).
-        window = max(-(-(i + 1) * shape[1] // side) - i * shape[1] // side for i in range(side))
-        layer = Layer("average_pool", "adaptive average pooling", shape, (maps, side, side),
-                      "any input side to a fixed output side", f"{shape[1]} to {side}", jump=jump)
-        yield _with_receptive_field(layer, field, jump, window)
+        starts = [i * length // side for i in range(side)]
+        window = max(-(-(i + 1) * length // side) - start for i, start in enumerate(starts))
+        layer = Layer("average_pool", "adaptive average pooling", before.output_shape, (maps, side, side),
+                      "any input side to a fixed output side", f"{length} to {side}")
+        layers.append(_with_receptive_field(layer, before, starts, window, seen)[0])
+    return layers, seen
 
 
-def _with_receptive_field(layer: Layer, field: int, jump: int, window: int) -> Layer:
-    """Add the receptive field of a layer whose inputs have receptive fields of `field` pixels, `jump` pixels apart."""
-    size = field + (window - 1) * jump
-    worked = f"{field} + ({window} - 1) x {jump} = {size}" if window > 1 else ""
-    return replace(layer, receptive_field=size, receptive_field_worked=worked)
+def _with_receptive_field(layer: Layer, before: Layer, starts: Sequence[int], window: int, seen: int,
+                          ) -> tuple[Layer, int]:
+    """Add the receptive field of a layer's units. Returns the layer, and how many columns its units see together.
+
+    Args:
+        layer, before: without receptive field; the layer that it reads.
+        starts: first unit of `before` in each unit's window, in one direction; negative in the padding.
+        window: units of `before` that a window covers.
+        seen: how many of the image's columns, from the first on, the units of `before` see together.
+    """
+    field = before.receptive_field_with_padding + (window - 1) * before.jump
+    firsts = [before.begin + start * before.jump for start in starts]
+    inside = max(min(first + field, seen) - max(first, 0) for first in firsts)
+    worked = f"{before.receptive_field_with_padding} + ({window} - 1) x {before.jump} = {field}" if window > 1 else ""
+    return replace(
+        layer, receptive_field=inside, receptive_field_with_padding=field, receptive_field_worked=worked,
+        jump=before.jump * layer.stride, begin=firsts[0]), min(firsts[-1] + field, seen)
 
 
 def _convolution(arch: Arch, number: int, shape: Shape) -> Layer:
@@ -333,33 +360,37 @@ def _batch_norm(number: int, shape: Shape) -> Layer:
                  parameters_worked=f"2 x {shape[0]} = {2 * shape[0]:,}")
 
 
-def _dense_part(arch: Arch, shape: Shape, size: int) -> Iterator[Layer]:
-    """The fully connected layers, with dropout, from the last maps on. Their receptive field is the whole image."""
+def _dense_part(arch: Arch, shape: Shape, seen: int) -> Iterator[Layer]:
+    """The fully connected layers, with dropout. Their units see the columns that the last maps see together."""
+
+    def seeing(layer: Layer) -> Layer:
+        return replace(layer, receptive_field=seen, receptive_field_with_padding=seen)
+
     number = len(arch.conv)
     note = f"training zeroes each unit with probability {arch.dropout:g}; inference zeroes none (§4.2)"
     for dense in arch.dense:
         number += 1
         flat = (math.prod(shape),)
-        dropout = Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,), receptive_field=size)
+        dropout = seeing(Layer(f"dropout{number}", "dropout", flat, flat, notes=(note,)))
         if arch.dropout and arch.dropout_on_inputs:
             yield dropout
-        layer = _fully_connected(f"fc{number}", shape, dense.width, size)
+        layer = seeing(_fully_connected(f"fc{number}", shape, dense.width))
         shape = layer.output_shape
         yield layer
         if arch.dense_norm:
-            yield replace(_batch_norm(number, shape), receptive_field=size)
-        yield replace(_activation(arch, number, shape), receptive_field=size)
+            yield seeing(_batch_norm(number, shape))
+        yield seeing(_activation(arch, number, shape))
         if arch.dropout and not arch.dropout_on_inputs:
             yield replace(dropout, input_shape=shape, output_shape=shape)
-    yield _fully_connected(f"fc{number + 1}", shape, arch.classes, size)
+    yield seeing(_fully_connected(f"fc{number + 1}", shape, arch.classes))
 
 
-def _fully_connected(name: str, shape: Shape, width: int, size: int) -> Layer:
+def _fully_connected(name: str, shape: Shape, width: int) -> Layer:
     inputs = math.prod(shape)
     worked = " x ".join(map(str, shape)) + f" = {inputs:,} inputs" if len(shape) > 1 else f"{inputs:,} inputs"
     return Layer(name, "fully connected", shape, (width,), "one weight for each input and unit", worked,
                  parameters=width * (inputs + 1), parameters_worked=f"{width:,} x ({inputs:,} + 1) = "
-                 f"{width * (inputs + 1):,}", multiply_adds=width * inputs, receptive_field=size)
+                 f"{width * (inputs + 1):,}", multiply_adds=width * inputs)
 
 
 def has_top5(classes: int) -> bool:

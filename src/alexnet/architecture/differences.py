@@ -43,8 +43,11 @@ SOURCES: dict[str, dict[str, str]] = {
               "pool": "§3.4", "rounding": "code2012", "dropout": "§4.2", "initialization": "§5", "recipe": "§5",
               "views": "§4.1", "noise": "§4.1; cuda-convnet2", "else": "§3.5"},
     "paper-conv6": {"else": "§6; code2012, layers-146-2012-2011"},
-    "code2012": {"input": "code2012", "views": "code2012", "recipe": "code2012, the 2010 run's log",
-                 "else": "code2012, layers-145"},
+    "code2012": {"input": "code2012, convdata_jpeg.py", "views": "code2012, convdata_jpeg.py",
+                 "noise": "code2012, convdata_jpeg.py; layer-params-145.cfg",
+                 "recipe": "code2012, layer-params-145.cfg", "size": "code2012, layers-145.cfg; convdata_jpeg.py",
+                 "norm": "code2012, layers-145.cfg; layer-params-145.cfg", "rounding": "code2012, layer.py",
+                 "else": "code2012, layers-145.cfg"},
     "caffe": {"recipe": "bvlc_alexnet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
               "norm": "caffe, lrn_layer.cpp", "else": "bvlc_alexnet/train_val.prototxt"},
     "caffenet": {"recipe": "bvlc_reference_caffenet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
@@ -68,6 +71,8 @@ SOURCES: dict[str, dict[str, str]] = {
     "finetune": {"else": "this project"},
     "head": {"else": "this project"},
 }
+SOURCES["code2010"] = {topic: source.replace("params-145.cfg", "params-145-2010.cfg")
+                       for topic, source in SOURCES["code2012"].items()}
 """Preset -> topic -> source of its facts; `else`: all other topics. presets.py explains the short names."""
 
 _OPS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid", "mapnorm": "norm within maps", **POOLINGS}
@@ -109,6 +114,8 @@ def network_facts(arch: Arch) -> dict[Place, Fact]:
 
 def _input_facts(spec: InputSpec) -> dict[Place, Fact]:
     mean = {"pixel": "of each pixel", "channel": "of each channel"}.get(str(spec.mean), _numbers(spec.mean))
+    if spec.mean == "pixel" and spec.mean_crop == "center":
+        mean += ", its center crop from every view after mirroring"
     return {
         ("input", "crop"): Fact(f"{spec.crop}x{spec.crop} of {spec.side}x{spec.side}", "input"),
         ("input", "mean"): Fact(mean, "input"),
@@ -186,15 +193,17 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
     """Describe the recipe. Fields that it does not use are left out."""
     rule = ("v <- m v - eps (decay w + g); w <- w + v" if recipe.lr_in_velocity else
             "v <- m v + decay w + g; w <- w - eps v" + (", Nesterov's form" if recipe.nesterov else ""))
-    conv1 = " and ".join([*([f"at most 1e-5 from epoch {recipe.conv1_slow_epoch}"] if recipe.conv1_slow_epoch else []),
-                          *([f"0 from epoch {recipe.conv1_stop_epoch}"] if recipe.conv1_stop_epoch else [])])
+    slow, stop = recipe.conv1_slow_epoch, recipe.conv1_stop_epoch
+    conv1 = " and ".join([*([f"of weights at most 1e-5 from epoch {slow}"] if slow else []),
+                          *([f"0 from epoch {stop}"] if stop else [])])
     training = {
         "epochs": str(recipe.epochs), "batch size": str(recipe.batch_size),
         "learning rate": f"{recipe.learning_rate:g}", "schedule": _schedule(recipe),
         "momentum": f"{recipe.momentum:g}", "update rule": rule,
         "weight decay": f"{recipe.weight_decay:g}, {'with' if recipe.decay_biases else 'without'} biases",
         "output layer's weight decay": f"x {recipe.output_decay_factor:g}",
-        "bias learning rate": f"x {recipe.bias_lr_factor:g}",
+        "bias learning rate": f"x {recipe.bias_lr_factor:g}" if recipe.bias_lr_schedule else
+        f"{recipe.bias_lr_factor * recipe.learning_rate:g} throughout",
         "new-layer learning rate": f"x {recipe.new_layer_lr_factor:g}",
         "conv1 learning rate": conv1 or "as all layers",
         "layer-wise learning rates": f"LARS, trust {recipe.lars_trust:g}" if recipe.lars_trust else "none",
@@ -221,6 +230,7 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
              "CutMix": f"Beta({recipe.cutmix_alpha:g}, {recipe.cutmix_alpha:g})" if recipe.cutmix_alpha else "none"}
     noise = "none" if not recipe.lighting else (
         f"{recipe.lighting:g} x " + ("standard deviations" if recipe.lighting_scale == "deviations" else "eigenvalues")
+        + (f", views then divided by {1 + recipe.lighting:g}" if recipe.lighting_rescale else "")
         + (f", until epoch {recipe.lighting_stop_epoch}" if recipe.lighting_stop_epoch else ""))
     return {("recipe", what): Fact(value, topic)
             for topic, facts in (("recipe", training), ("views", views), ("noise", {"PCA color noise": noise}))

@@ -37,7 +37,10 @@ class Recipe:
     output_decay_factor: float = 1.0
     """Factor on the weight decay of the output layer (cuda-convnet's layers-18pct: 250, 1 in place of 0.004)."""
     bias_lr_factor: float = 1.0
-    """Factor on the learning rate of biases (code2012 and Caffe: 2)."""
+    """Factor on the learning rate of biases (Caffe: 2; code2012: 2; code2010: 0.2)."""
+    bias_lr_schedule: bool = True
+    """Whether the learning rate of biases follows the schedule. False: it stays at bias_lr_factor x learning_rate for
+    the whole run, except in frozen layers (code2012's log lowers only that of the weights)."""
     new_layer_lr_factor: float = 1.0
     """Factor on the learning rate of newly initialized layers, when the others start from a checkpoint (Caffe's
     fine-tuning example: 10)."""
@@ -97,6 +100,9 @@ class Recipe:
     lighting_scale: Literal["eigenvalues", "deviations"] = "deviations"
     """What the random factors multiply. §4.1 prints eigenvalues, which only makes sense for pixels in 0..1.
     cuda-convnet2 has (19.7, 37.1, 121.8) on 0..255: their square roots, standard deviations."""
+    lighting_rescale: bool = False
+    """Divide training views by 1 + `lighting` while they have color noise, so that their scale stays near that of test
+    images, which are not divided (code2012, convdata_jpeg.py)."""
     trivial_augment: bool = False
     """TrivialAugment, wide (arXiv 2103.10158): one random operation of 14 (rotation, shear, contrast, ...), of random
     strength, on each stored image before its crop."""
@@ -113,11 +119,11 @@ class Recipe:
     view_group: int = 1
     """Number of consecutive images in a batch that share one crop position and mirroring (code2012: 32)."""
     conv1_slow_epoch: int = 0
-    """Epoch from which conv1's learning rate is at most 1e-5 (code2012's log: about 67); 0: never."""
+    """Epoch from which the learning rate of conv1's weights is at most 1e-5 (code2012's log: 67); 0: never."""
     conv1_stop_epoch: int = 0
-    """Epoch from which conv1 is frozen (code2012's log: about 72); 0: never."""
+    """Epoch from which conv1 is frozen, weights and biases (code2012's log: 72); 0: never."""
     lighting_stop_epoch: int = 0
-    """Epoch from which there is no color noise (code2012's log: about 67); 0: never."""
+    """Epoch from which there is no color noise (code2012's log: 67); 0: never."""
     freeze: str = ""
     """Layers whose weights do not change, for fine-tuning: `conv` (all convolutions), or names: `conv1 conv2`."""
 

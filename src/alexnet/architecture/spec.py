@@ -36,6 +36,10 @@ class InputSpec:
     """Divisor per channel after the mean is subtracted, on 0..255 (§2: none)."""
     channels: Literal["RGB", "BGR"] = "RGB"
     """Channel order of the network's input (Caffe: BGR). `mean` and `scale` are RGB in either case."""
+    mean_crop: Literal["own", "center"] = "own"
+    """Which part of the mean of each pixel is subtracted from a view. `own`: the part at the view's own position,
+    mirrored with it. `center`: the center crop of the mean, from every view, after mirroring (code2012,
+    convdata_jpeg.py)."""
 
     def __post_init__(self) -> None:
         require(self.crop >= 1, f"crop {self.crop} must be at least 1 pixel")

@@ -75,7 +75,8 @@ def _layer_table(explanation: Explanation) -> RenderableType:
     notes = [Padding(f"{layer.name}: {note}.", (0, 0, 0, 2), expand=False)
              for layer in explanation.layers if layer.kind == "convolution" for note in layer.notes]
     return Group(table, "", totals, *notes, "",
-                 "field: side of the receptive field in input pixels. One layer in full: --layer conv1.")
+                 "field: side of the receptive field, the part of the image that one unit sees, in pixels. "
+                 "One layer in full: --layer conv1.")
 
 
 def _layer_details(arch: Arch, layer: Layer) -> RenderableType:
@@ -94,11 +95,14 @@ def _layer_details(arch: Arch, layer: Layer) -> RenderableType:
     if layer.multiply_adds:
         per_unit = layer.multiply_adds // layer.neurons
         lines.append(f"  work    {layer.neurons:,} units x {per_unit:,} weights = {layer.multiply_adds:,} mult-adds")
+    whole = layer.receptive_field_with_padding
     stride = f", {layer.jump} pixels from one unit to the next" if len(layer.output_shape) == 3 else ""
     lines += [f"  memory  {layer.neurons:,} units x 4 bytes = {_memory(layer.activation_bytes)} an image",
-              f"  field   {layer.receptive_field}x{layer.receptive_field} input pixels{stride}"]
+              f"  field   {whole}x{whole} input pixels{stride}"]
     if layer.receptive_field_worked:
         lines.append(f"          field before + (kernel - 1) x stride before: {layer.receptive_field_worked}")
+    if layer.receptive_field < whole:
+        lines.append(f"          of which at most {layer.receptive_field}x{layer.receptive_field} lie in the image")
     if layer.kind == "convolution" and layer.output_shape == (96, 55, 55):
         lines += ["", "  The paper's §3.5 prints 253,440 units for this layer; 96 x 55 x 55 is 290,400."]
     notes = (Padding(f"{note[0].upper()}{note[1:]}.", (0, 0, 0, 2), expand=False) for note in layer.notes)

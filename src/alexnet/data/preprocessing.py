@@ -48,6 +48,16 @@ class Preprocess(nn.Module):
         self.register_buffer("mean_HWC", mean_HWC.float())
         self.register_buffer("scale_C", torch.tensor(spec.scale))
 
+    @property
+    def mean_is_central(self) -> bool:
+        """Whether every view loses the center crop of the mean, after mirroring (`InputSpec.mean_crop`)."""
+        return self.spec.mean_crop == "center" and len(self.mean_HWC) > 1
+
+    def central_mean(self, crop: int) -> Tensor:
+        """The center crop of the mean: float [crop, crop, 3]."""
+        window = central_window(len(self.mean_HWC), crop)
+        return self.mean_HWC[window, window]
+
     @classmethod
     def from_data(cls, spec: InputSpec, mean_HWC: NDArray[np.float32]) -> Preprocess:
         """With the mean that `spec` asks for: given numbers, or the training set's mean of each pixel or channel."""
@@ -67,9 +77,10 @@ class Preprocess(nn.Module):
                 return self.crop_normalize(batch, torch.full((len(batch), 2), start, device=batch.device))
             pixels_NHWC = batch.tensor()
         window = central_window(pixels_NHWC.shape[1], self.spec.crop)
-        mean_HWC = self.mean_HWC if len(self.mean_HWC) == 1 else self.mean_HWC[window, window]
         # A slice leaves the batch size open in an exported graph.
-        views_NHWC = pixels_NHWC[:, window, window].float() - mean_HWC
+        views_NHWC = pixels_NHWC[:, window, window].float()
+        if not self.mean_is_central:
+            views_NHWC = views_NHWC - (self.mean_HWC if len(self.mean_HWC) == 1 else self.mean_HWC[window, window])
         return self.normalize(views_NHWC.permute(0, 3, 1, 2))
 
     def ten_views(self, pixels: AnyPixels) -> Tensor:
@@ -107,12 +118,15 @@ class Preprocess(nn.Module):
             pixels = TensorPixels(trivial_augment(pixels.tensor(), draws_N3))
         drawn = random_views(recipe, indices, seed, epoch, side=pixels.side, crop=self.spec.crop, device=pixels.device,
                              lighting_CC=lighting_CC, group_leaders=group_leaders)
+        divisor = 1 + recipe.lighting if recipe.lighting_rescale and drawn.shift_NC is not None else 1.0
         if drawn.boxes_N4 is not None:
             views = self.random_resized_crop(
-                pixels, drawn.boxes_N4, recipe.train_crop or self.spec.crop, drawn.mirrored_N, drawn.shift_NC, dtype)
+                pixels, drawn.boxes_N4, recipe.train_crop or self.spec.crop, drawn.mirrored_N, drawn.shift_NC, dtype,
+                divisor)
         else:
             assert drawn.top_left_N2 is not None
-            views = self.crop_normalize(pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype)
+            views = self.crop_normalize(
+                pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype, divisor=divisor)
         if recipe.erase_probability:
             draws_N5 = uniform(seed, epoch, indices, ERASING_DRAWS.stop)[:, ERASING_DRAWS]
             views = erase(views, draws_N5, recipe.erase_probability)
@@ -120,63 +134,80 @@ class Preprocess(nn.Module):
 
     def crop_normalize(
         self, pixels: AnyPixels, top_left_V2: Tensor, mirrored_V: Tensor | None = None, shift_VC: Tensor | None = None,
-        dtype: torch.dtype = torch.float32, image_V: Tensor | None = None,
+        dtype: torch.dtype = torch.float32, image_V: Tensor | None = None, divisor: float = 1.0,
     ) -> Tensor:
         """`crop`, then `normalize`: float [V, C, crop, crop]. The compiled kernel does both in one pass.
 
-        image_V: the index in the batch of each view's image; default: one view of each image.
+        Args:
+            image_V: the index in the batch of each view's image; default: one view of each image.
+            divisor: as for `normalize`.
         """
         pixels = as_pixels(pixels)
         if kernels.supports_crop(pixels, dtype):
+            central = self.mean_is_central
             return kernels.crop_normalize(
-                pixels, self.mean_HWC, self.scale_C, top_left_V2, mirrored_V, shift_VC, self.spec.crop,
-                bgr=self.spec.channels == "BGR", dtype=dtype, image_V=image_V)
+                pixels, self.central_mean(self.spec.crop) if central else self.mean_HWC, self.scale_C * divisor,
+                top_left_V2, mirrored_V, shift_VC, self.spec.crop, bgr=self.spec.channels == "BGR", dtype=dtype,
+                image_V=image_V, mean_is_central=central)
         views = self.crop(pixels.tensor(), top_left_V2[:, 0], top_left_V2[:, 1], image_V)
-        return self.normalize(views, mirrored_V, shift_VC, dtype)
+        return self.normalize(views, mirrored_V, shift_VC, dtype, divisor)
 
     def crop(self, pixels_NHWC: Tensor, top_V: Tensor, left_V: Tensor, image_V: Tensor | None = None) -> Tensor:
-        """Windows of crop x crop, less the mean of the same pixels: float [V, C, crop, crop]."""
+        """Windows of crop x crop, less the mean of the same pixels: float [V, C, crop, crop].
+
+        Where the mean is central, `normalize` subtracts it.
+        """
         crop, (_, height, width, channels) = self.spec.crop, pixels_NHWC.shape
         image = torch.arange(len(pixels_NHWC), device=pixels_NHWC.device) if image_V is None else image_V
-        mean_1HWC = self.mean_HWC.expand(height, width, channels)[None]
         # unfold gives [N, tops, lefts, C, crop, crop] without a copy; indexing then copies the wanted windows.
-        views = pixels_NHWC.unfold(1, crop, 1).unfold(2, crop, 1)[image, top_V, left_V]
+        views = pixels_NHWC.unfold(1, crop, 1).unfold(2, crop, 1)[image, top_V, left_V].float()
+        if self.mean_is_central:
+            return views
+        mean_1HWC = self.mean_HWC.expand(height, width, channels)[None]
         means = mean_1HWC.unfold(1, crop, 1).unfold(2, crop, 1)[torch.zeros_like(image), top_V, left_V]
-        return views.float() - means
+        return views - means
 
     def random_resized_crop(
         self, pixels: AnyPixels, boxes_N4: Tensor, crop: int, mirrored_N: Tensor | None = None,
-        shift_NC: Tensor | None = None, dtype: torch.dtype = torch.float32,
+        shift_NC: Tensor | None = None, dtype: torch.dtype = torch.float32, divisor: float = 1.0,
     ) -> Tensor:
         """Boxes (top, left, rows, columns, in pixels) rescaled to crop x crop, bilinear, then `normalize`."""
         pixels = as_pixels(pixels)
         side, device = pixels.side, pixels.device
         if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
             return kernels.resized_crop_normalize(
-                pixels, self.mean_HWC.flatten(), self.scale_C, boxes_N4, mirrored_N, shift_NC, crop,
+                pixels, self.mean_HWC.flatten(), self.scale_C * divisor, boxes_N4, mirrored_N, shift_NC, crop,
                 bgr=self.spec.channels == "BGR", dtype=dtype)
         # affine_grid measures the image from -1 to 1: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)
         theta_N23 = torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
                                  torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float().to(device)
-        views = (pixels.tensor().float() - self.mean_HWC).permute(0, 3, 1, 2)
+        pixels_NHWC = pixels.tensor().float()
+        views = (pixels_NHWC if self.mean_is_central else pixels_NHWC - self.mean_HWC).permute(0, 3, 1, 2)
         grid = F.affine_grid(theta_N23, [len(views), views.shape[1], crop, crop], align_corners=False)
         views = F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return self.normalize(views, mirrored_N, shift_NC, dtype)
+        return self.normalize(views, mirrored_N, shift_NC, dtype, divisor)
 
     def normalize(
         self, views_NCHW: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32, divisor: float = 1.0,
     ) -> Tensor:
-        """Mirror, add color noise, divide by the scale, and order the channels, of views less their mean."""
+        """Mirror, add color noise, divide by the scale, and order the channels, of views less their mean.
+
+        A central mean is subtracted here, after mirroring.
+
+        divisor: a further factor on the scale (`Recipe.lighting_rescale`).
+        """
         views = views_NCHW
         if mirrored_N is not None:
             views = torch.where(mirrored_N[:, None, None, None], views.flip(-1), views)
+        if self.mean_is_central:
+            views = views - self.central_mean(views.shape[-1]).permute(2, 0, 1)
         if shift_NC is not None:
             views = views + shift_NC[:, :, None, None]
-        if self.spec.scale != (1.0, 1.0, 1.0):
-            views = views / self.scale_C[:, None, None]
+        if self.spec.scale != (1.0, 1.0, 1.0) or divisor != 1:
+            views = views / (self.scale_C * divisor)[:, None, None]
         return (views.flip(-3) if self.spec.channels == "BGR" else views).to(dtype)
 
 

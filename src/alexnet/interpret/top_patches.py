@@ -52,18 +52,10 @@ def receptive_field(arch: Arch, layer: str) -> tuple[int, int, int]:
         between the fields of adjacent units. Fully connected units, and those behind an average pooling, see the whole
         view.
     """
-    begin = 0
-    for entry in explain(arch).layers:
-        if len(entry.output_shape) != 3 or entry.kind == "adaptive average pooling":
-            break
-        jump = entry.jump // entry.stride
-        if entry.kind == "convolution":
-            begin -= jump * entry.padding
-        elif entry.name.startswith("mapnorm"):  # centered on its unit
-            begin -= jump * (entry.kernel // 2)
-        if entry.name == layer:
-            return begin, entry.receptive_field, entry.jump
-    return 0, arch.input.crop, 0
+    entry = next(entry for entry in explain(arch).layers if entry.name == layer)
+    if len(entry.output_shape) != 3 or entry.kind == "adaptive average pooling":
+        return 0, arch.input.crop, 0
+    return entry.begin, entry.receptive_field_with_padding, entry.jump
 
 
 def find_top_patches(

@@ -37,7 +37,7 @@ from alexnet.models.checkpoint_json import CalibrationJson, ErrorsJson, StateJso
 from alexnet.models.provenance import Provenance, WeightsDescription
 from alexnet.models.seen import SeenImages
 
-FORMAT = 4
+FORMAT = 5
 HEAD, PREVIOUS_HEAD = "checkpoint.json", "checkpoint.previous.json"
 
 _REMEDY = "use the run's other checkpoint (best/ or last/)"

@@ -48,6 +48,9 @@ class StepEvent(RunTitle):
     loss: float
     """Mean loss of the batch, in nats."""
     learning_rate: float
+    """Of the weights."""
+    bias_learning_rate: NotRequired[float]
+    """Of the biases, if the recipe keeps it constant (`bias_lr_schedule`)."""
     train_error: float
     """Top-1 error of the batch, a fraction. An image mixed from two counts with the label of larger weight."""
     images_per_second: float
@@ -82,7 +85,9 @@ class EpochEvent(RunTitle):
     val_top5_error: float
     """A fraction."""
     learning_rate: float
-    """Of the epoch's last step."""
+    """Of the weights in the epoch's last step."""
+    bias_learning_rate: NotRequired[float]
+    """Of the biases, if the recipe keeps it constant (`bias_lr_schedule`)."""
 
 
 class ValidatingEvent(RunTitle):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from alexnet._runtime import kernels
 from alexnet.architecture.recipe import Recipe
+from alexnet.training.schedule import bias_rate
 
 
 @dataclass
@@ -19,6 +20,7 @@ class _Group:
     lr_factor: float
     decay: float
     conv1: bool
+    bias: bool
     lars: bool
     names: list[str] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
@@ -55,7 +57,7 @@ class SGD:
         output = {id(parameter) for layer in outputs for parameter in layer.parameters()}
         conv1 = {id(parameter) for layer in convolutions[:1] for parameter in layer.parameters()}
         new = {id(parameter) for layer in new_layers for parameter in layer.parameters()}
-        groups: dict[tuple[float, float, bool, bool], _Group] = {}
+        groups: dict[tuple[float, float, bool, bool, bool], _Group] = {}
         for name, parameter in named.items():
             # Vectors are biases, or batch norm's scales and shifts; kernels and matrices are the weights.
             bias = parameter.ndim == 1
@@ -63,7 +65,7 @@ class SGD:
                 recipe.new_layer_lr_factor if id(parameter) in new else 1.0)
             decay = recipe.weight_decay if recipe.decay_biases or not bias else 0.0
             decay *= recipe.output_decay_factor if id(parameter) in output else 1.0
-            key = factor, decay, id(parameter) in conv1, recipe.lars_trust > 0 and not bias
+            key = factor, decay, id(parameter) in conv1, bias, recipe.lars_trust > 0 and not bias
             group = groups.setdefault(key, _Group(*key))
             group.names.append(name)
             group.weights.append(parameter)
@@ -75,14 +77,15 @@ class SGD:
         """Update every parameter once from its gradient. A rate of 0 leaves weights as they are, as in cuda-convnet.
 
         Args:
-            rate: the learning rate.
-            conv1_rate: that of the first convolution; None: the same.
+            rate: the learning rate of the weights. That of biases follows by `schedule.bias_rate`.
+            conv1_rate: that of the first convolution's weights; None: the same.
         """
         recipe = self.recipe
         if recipe.clip_norm:
             self._clip_gradients()
         for group in self._groups:
-            eps = group.lr_factor * (rate if conv1_rate is None or not group.conv1 else conv1_rate)
+            weights_rate = rate if conv1_rate is None or not group.conv1 else conv1_rate
+            eps = group.lr_factor * (bias_rate(recipe, weights_rate) if group.bias else weights_rate)
             if eps == 0:
                 continue
             w, v, g = group.weights, group.velocity, [p.grad for p in group.weights if p.grad is not None]

@@ -51,7 +51,24 @@ def learning_rate(recipe: Recipe, epochs_done: float, plateau_drops: int = 0) ->
 
 
 def conv1_rate(recipe: Recipe, epochs_done: float, rate: float) -> float:
-    """The first convolution's learning rate when that of the others is `rate`: code2012 slows and then stops it."""
+    """The learning rate of the first convolution's weights when that of the others is `rate`.
+
+    code2012 slows it late in the run, and then freezes the layer.
+    """
     if recipe.conv1_stop_epoch and epochs_done >= recipe.conv1_stop_epoch:
         return 0.0
     return min(rate, 1e-5) if recipe.conv1_slow_epoch and epochs_done >= recipe.conv1_slow_epoch else rate
+
+
+def bias_rate(recipe: Recipe, rate: float) -> float:
+    """The learning rate of a layer's biases, before `bias_lr_factor`, when that of its weights is `rate`.
+
+    A layer whose weights have the rate 0 is frozen, and its biases with it.
+    """
+    return rate if recipe.bias_lr_schedule or rate == 0 else recipe.learning_rate
+
+
+def logged_rates(recipe: Recipe, rate: float) -> dict[str, float]:
+    """The learning rates that an event has: `learning_rate`, and `bias_learning_rate` if it is not proportional."""
+    biases = {} if recipe.bias_lr_schedule else {"bias_learning_rate": recipe.bias_lr_factor * bias_rate(recipe, rate)}
+    return {"learning_rate": rate, **biases}

@@ -62,6 +62,10 @@ class RunSpec:
                 f"evaluated on {self.arch.input.crop}", "set recipe.train_crop=0, or choose the network medium")
         if train_crop:
             check_size(self.arch, train_crop)
+            side = self.arch.input.side
+            require(train_crop <= side or self.arch.input.mean_crop == "own",
+                    f"a mean of {side} pixels has no center crop of {train_crop} pixels, the side of training views",
+                    f"set recipe.train_crop to {side} or less, or arch.input.mean_crop=own")
         for name, holds, rule in (
             ("seed", self.seed >= 0, "must be 0 or more"),
             ("workers", self.workers >= 0, "must be 0 or more"),

@@ -22,8 +22,8 @@ def train_step(
         network: views -> logits NK.
         views_NCHW: network inputs, from `Preprocess.training_views`.
         labels_N: int64 class numbers.
-        rate: the learning rate.
-        conv1_rate: that of the first convolution; None: the same.
+        rate: the learning rate of the weights.
+        conv1_rate: that of the first convolution's weights; None: the same.
         batch_fraction: this micro-batch's fraction of the global batch.
         update: whether to update the weights; False until a batch's last micro-batch: gradients add up.
         mixed: the second labels of mixed views. A view's loss is the weighted mean of those of its two labels.

@@ -39,7 +39,7 @@ from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
-from alexnet.training.schedule import conv1_rate, learning_rate
+from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
@@ -173,7 +173,7 @@ class Trainer:
         self.log_event(
             "epoch", step=state.step, epoch=state.epoch + 1, train_loss=state.epoch_loss_sum / state.epoch_images,
             train_error=state.epoch_wrong / state.epoch_images, val_loss=errors.loss, val_top1_error=errors.top1_error,
-            val_top5_error=errors.top5_error, learning_rate=rate)
+            val_top5_error=errors.top5_error, **logged_rates(recipe, rate))
         if state.close_epoch(errors.top1_error, errors.loss):
             self._save("best", errors, resumable=False)
         self._save_last(errors)
@@ -260,9 +260,9 @@ class Trainer:
             loss, wrong, *stops, due = done.metrics.tolist()
             images, seconds = len(done.batch.global_indices), time.perf_counter() - done.began
             self.state.count(images, loss, int(wrong))
-            self.log_event("step", step=done.step, epoch=self.state.epoch + 1, loss=loss, learning_rate=done.rate,
-                           train_error=int(wrong) / images, images_per_second=images / seconds,
-                           waiting=done.waited / seconds)
+            self.log_event("step", step=done.step, epoch=self.state.epoch + 1, loss=loss,
+                           **logged_rates(self.spec.recipe, done.rate), train_error=int(wrong) / images,
+                           images_per_second=images / seconds, waiting=done.waited / seconds)
             if not math.isfinite(loss):
                 raise self._diverged(loss)
             self._warn(self.monitor.loss_findings(done.step, loss), done.step)

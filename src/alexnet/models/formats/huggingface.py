@@ -148,6 +148,8 @@ def _input(saved: Checkpoint) -> str:
     spec = saved.arch.input
     mean = {"pixel": "its training set's mean of each pixel", "channel": "its training set's mean color"}.get(
         str(spec.mean), f"the mean {spec.mean}")
+    if spec.mean == "pixel" and spec.mean_crop == "center":
+        mean += " (its center crop, from other crops and mirrored ones too)"
     scale = f", divided by {spec.scale}" if spec.scale != (1.0, 1.0, 1.0) else ""
     return (f"Input: the shorter side rescaled to {spec.side} pixels, the center crop of {spec.crop}x{spec.crop}; "
             f"0..255, less {mean}{scale}; channels in the order {spec.channels}. `{MEAN}` holds the mean, `{CONFIG}` "

@@ -26,7 +26,7 @@ from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_o
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 
-FORMAT = 2
+FORMAT = 3
 
 METADATA_KEY = "alexnet"
 """Where a file has the text: a key of its metadata, or the stem of an extra file's name."""

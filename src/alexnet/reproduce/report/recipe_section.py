@@ -19,6 +19,7 @@ MEANINGS = {
     "decay_biases": "whether biases have weight decay too",
     "output_decay_factor": "weight decay of the output layer, as a multiple",
     "bias_lr_factor": "learning rate of biases, as a multiple",
+    "bias_lr_schedule": "whether the learning rate of biases falls with that of the weights",
     "new_layer_lr_factor": "learning rate of newly initialized layers in fine-tuning, as a multiple",
     "lars_trust": "LARS trust coefficient; 0: no LARS",
     "lr_in_velocity": "yes: momentum as in §5; no: as in PyTorch",
@@ -37,7 +38,9 @@ MEANINGS = {
     "crop": "how training views are cropped", "crop_area": "smallest and largest share of the area, for resized crops",
     "train_crop": "side of the training views, where it is not that of the input",
     "mirror": "horizontal mirroring of every other view", "lighting": "standard deviation of the color noise (§4.1)",
-    "lighting_scale": "unit of that deviation", "trivial_augment": "TrivialAugment: a random operation on each image",
+    "lighting_scale": "unit of that deviation",
+    "lighting_rescale": "whether views with color noise are divided by 1 + its deviation",
+    "trivial_augment": "TrivialAugment: a random operation on each image",
     "erase_probability": "random erasing: share of the views in which a rectangle is erased",
     "mixup_alpha": "mixup of two images: parameter of the beta distribution",
     "cutmix_alpha": "CutMix of two images: parameter of the beta distribution",
@@ -54,6 +57,7 @@ HEAD_FIELDS = {"name", "epochs", "optimizer", "weight_decay", "crop", "mirror", 
 INPUT_MEANINGS = {
     "side": "pixels per side of a stored image", "crop": "pixels per side of the network's input",
     "mean": "what is subtracted: the mean of each pixel or of each channel", "scale": "divisor of each channel",
+    "mean_crop": "part of the mean image that a view loses: the view's own, or the center crop",
     "channels": "order of the color channels",
 }
 """What each field of an input specification means."""
