@@ -19,7 +19,7 @@ from alexnet.reproduce import runs as runs_module
 from alexnet.reproduce.claims import CLAIMS, Claim, Variant, common_setup, remove_conv
 from alexnet.reproduce.figures.figure1 import figure1
 from alexnet.reproduce.measures import reproduce
-from alexnet.reproduce.outcome import Outcome, VariantResult
+from alexnet.reproduce.former_outcome import Outcome, VariantResult
 from alexnet.reproduce.runs import Runs
 from alexnet.training.run_folder import logged
 from command_line import alexnet as command

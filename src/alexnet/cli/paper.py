@@ -40,7 +40,7 @@ from alexnet.errors import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from alexnet.reproduce.outcome import Outcome
+    from alexnet.reproduce.former_outcome import Outcome
 
 ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "towers", "depth",
                     "ten-views", "ensemble", "batch-norm", "saturation", "table"]

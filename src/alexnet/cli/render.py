@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from alexnet.interpret.activations import ActivationReport, Histogram
     from alexnet.interpret.top_patches import Patch
     from alexnet.reproduce.compare import BeforeAfter
-    from alexnet.reproduce.outcome import Outcome
+    from alexnet.reproduce.former_outcome import Outcome
     from alexnet.reproduce.tables import Measured
 
 # --- Architecture -----------------------------------------------------------------------------------------------------

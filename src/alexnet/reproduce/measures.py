@@ -20,7 +20,7 @@ from alexnet.errors import require
 from alexnet.inference.evaluate import ModelWithInput, evaluate
 from alexnet.models import checkpoint as ckpt
 from alexnet.reproduce.claims import PAPER_VARIANT, TARGET_ERROR, Claim, Variant, common_setup
-from alexnet.reproduce.outcome import Outcome, VariantResult
+from alexnet.reproduce.former_outcome import Outcome, VariantResult
 from alexnet.reproduce.runs import Runs, TimeToError
 from alexnet.training.run_folder import logged
 

@@ -11,7 +11,7 @@ from typing import NotRequired
 from alexnet.data.overlap import OverlapJson
 from alexnet.errors import UserError, require
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.outcome import Difference, Outcome
+from alexnet.reproduce.former_outcome import Difference, Outcome
 
 BEGIN, END = "<!-- reproduced -->\n", "<!-- end -->"
 """`write_page` replaces what stands between these two marks of a Markdown page."""
