@@ -110,8 +110,6 @@ class ClaimOptions:
     """Folder for the runs. Default: runs/reproduce."""
     results: Path | None = None
     """JSON lines file to which the result is appended. Default: OUT/results.jsonl."""
-    page: Path | None = None
-    """Markdown file whose marked section is rewritten with tables of all results."""
     precision: PrecisionName = "auto"
 
 
@@ -179,8 +177,6 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     out = options.out or Path("runs/reproduce")
     results = options.results or out / "results.jsonl"
     check_output(results)
-    if options.page:
-        results_module.split_page(options.page)  # refuses a page without marks before anything is trained
     seeds = options.seeds or (1 if options.quick else 3)
     epochs = options.epochs or (2 if options.quick else 40 if claim.measure == "epochs" else 12)
     packed = open_data(data, side)
@@ -196,15 +192,13 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
         "precision_used": runs.precision, "seconds": round(runs.seconds, 1),
         "undecodable": sum(map(len, packed.quarantined.values())), **overlap.to_json()}
     results_module.append(results, outcome, provenance)
-    if options.page:
-        results_module.write_page(options.page, results_module.read(results))
     if claim.measure == "epochs":
         say(f"figures: {', '.join(map(str, _draw_curves(outcome, out, name)))}")
     if json_:
         print(json.dumps({**outcome.to_json(), **provenance}, indent=2))
     else:
         Console(highlight=False).print(outcome_table(outcome))
-    say(f"written: a line of {results}" + (f", and the tables of {options.page}" if options.page else ""))
+    say(f"written: a line of {results}; `alexnet results {results}` shows all its lines")
     if options.quick:
         say("note: --quick only shows that the command works; leave it out for a result")
 

@@ -1,9 +1,8 @@
-"""The results file of `alexnet reproduce` (one outcome a line), and its tables for docs/results.md."""
+"""The results file of `alexnet reproduce`, results.jsonl: one outcome of a claim a line."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired
@@ -12,9 +11,7 @@ from alexnet.data.overlap import OverlapJson
 from alexnet.errors import UserError, require
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.former_outcome import Difference, Outcome
-
-BEGIN, END = "<!-- reproduced -->\n", "<!-- end -->"
-"""`write_page` replaces what stands between these two marks of a Markdown page."""
+from alexnet.reproduce.outcome import OutcomeJson
 
 
 class Provenance(OverlapJson):
@@ -87,54 +84,32 @@ def format_difference(outcome: Outcome, difference: Difference) -> str:
     return f"{mean} {outcome.unit} ({low} to {high})"
 
 
-def markdown(records: Iterable[Record]) -> str:
-    """A table of all claims, then a table of variants for each."""
-    rows = ["| claim | paper | measured (95% interval over seeds) | verdict | data |", "|---|---|---|---|---|"]
-    details = []
-    for record in records:
-        outcome = record.outcome
-        data = f"{outcome.data}, {outcome.side} pixels, {outcome.epochs} epochs"
-        rows.append(f"| `{outcome.claim}` | {format_paper_value(outcome)} | "
-                    f"{format_difference(outcome, outcome.differences[0])} | {outcome.verdict} | {data} |")
-        details.append(_variants_table(record))
-    return "\n".join([*rows, "", *details])
-
-
-def _variants_table(record: Record) -> str:
-    outcome, provenance, claim = record.outcome, record.provenance, CLAIMS[record.outcome.claim]
-    seeds = ", ".join(map(str, outcome.seeds))
-    rows = [f"| {claim.name}, {outcome.data} | {outcome.measure_name}, seeds {seeds} | difference from the first | |",
-            "|---|---|---|---|"]
-    differences = ["", *(format_difference(outcome, difference) for difference in outcome.differences)]
-    for variant, difference in zip(outcome.variants, differences, strict=True):
-        values = ", ".join(format_value(outcome, number) for number in variant.values)
-        rows.append(f"| {variant.name} | {values} | {difference} | {variant.note} |")
-    minutes = max(1, round(provenance["seconds"] / 60))
-    return "\n".join([f"**{claim.name}** ({claim.section}): {claim.statement}.", "", *rows, "",
-                      f"`{provenance['command']}`; {provenance['machine']}, {minutes} min of training in total, "
-                      f"{provenance['precision_used']}.", ""])
-
-
-def write_page(page: Path, records: Iterable[Record]) -> None:
-    """Replace what stands between a page's two marks by the tables.
+def read_outcomes(path: Path) -> list[OutcomeJson]:
+    """Read a results file: the latest outcome of each claim, data, side and number of epochs, in CLAIMS' order.
 
     Raises:
-        UserError: as `split_page` does.
+        UserError: the file does not exist, or a line is not the result of a claim that this version knows.
     """
-    before, after = split_page(page)
-    page.write_text(f"{before}{BEGIN}{markdown(records)}{END}{after}", encoding="utf-8")
+    require(path.is_file(), f"{path} does not exist",
+            f"`alexnet reproduce CLAIM --data DATA --results {path}` writes it")
+    latest: dict[tuple[str, str, int, int, bool], OutcomeJson] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        outcome = _outcome(line, f"line {number} of {path}")
+        latest[outcome["claim"], outcome["data"], outcome["side"], outcome["epochs"], outcome["quick"]] = outcome
+    order = list(CLAIMS)
+    return sorted(latest.values(), key=lambda outcome: (
+        order.index(outcome["claim"]), outcome["data"], outcome["epochs"], outcome["quick"]))
 
 
-def split_page(page: Path) -> tuple[str, str]:
-    """What stands before a page's first mark and after its second.
-
-    Raises:
-        UserError: the page does not exist, or a mark is missing.
-    """
-    marks = f"the lines {BEGIN.strip()} and {END}"
-    require(page.is_file(), f"there is no page {page}", f"make it, with {marks} in it")
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{page} does not have {marks}, between which the tables are written", "add the two lines")
-    return before, after
+def _outcome(line: str, place: str) -> OutcomeJson:
+    """Parse a line and check its keys."""
+    remedy = "delete the line, or make it anew with `alexnet reproduce`"
+    try:
+        tree = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{place} is not JSON ({error})", remedy) from error
+    missing = OutcomeJson.__required_keys__ - (tree.keys() if isinstance(tree, dict) else set())
+    require(not missing, f"{place} lacks {', '.join(sorted(missing))}", remedy)
+    require(tree["claim"] in CLAIMS, f"{place} has the claim {tree['claim']}, which this version does not know", remedy)
+    outcome: OutcomeJson = tree
+    return outcome
