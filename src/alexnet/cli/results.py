@@ -26,7 +26,7 @@ def results(
     if page is not None:
         check_output(page, (".md",))
 
-    from alexnet.reproduce.results import read_outcomes
+    from alexnet.reproduce.results import not_measured, read_outcomes
     from alexnet.reproduce.results_page import write_results_page
 
     outcomes = read_outcomes(file)
@@ -36,6 +36,9 @@ def results(
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(summary_table(outcomes))
+        if outcomes:
+            Console(highlight=False).print(summary_table(outcomes))
+        if unmeasured := not_measured(outcomes):
+            print(f"not measured: {', '.join(unmeasured)}")
     for path in written:
         say(f"written: {path}")

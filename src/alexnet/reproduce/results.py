@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired
@@ -99,6 +100,12 @@ def read_outcomes(path: Path) -> list[OutcomeJson]:
     order = list(CLAIMS)
     return sorted(latest.values(), key=lambda outcome: (
         order.index(outcome["claim"]), outcome["data"], outcome["epochs"], outcome["quick"]))
+
+
+def not_measured(outcomes: Iterable[OutcomeJson]) -> list[str]:
+    """Names of the claims that `alexnet reproduce` can test, and that have no outcome here."""
+    measured = {outcome["claim"] for outcome in outcomes}
+    return [name for name in CLAIMS if name not in measured]
 
 
 def _outcome(line: str, place: str) -> OutcomeJson:

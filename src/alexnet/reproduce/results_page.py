@@ -12,6 +12,7 @@ from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.figures.claim_dots import claim_dots
 from alexnet.reproduce.figures.style import save_figure
 from alexnet.reproduce.outcome import OutcomeJson, VariantJson
+from alexnet.reproduce.results import not_measured
 from alexnet.reproduce.results_text import (
     format_mean_sd,
     format_measured,
@@ -74,7 +75,7 @@ def results_markdown(outcomes: Sequence[OutcomeJson], folder: str) -> str:
         outcomes: in the order of the page.
         folder: where the figures are, relative to the page.
     """
-    parts = [_summary(outcomes), _not_measured({outcome["claim"] for outcome in outcomes})]
+    parts = [_summary(outcomes), _not_measured(outcomes)]
     if outcomes:
         parts.append(HOW_TO_READ)
     parts += [_section(outcome, name, folder)
@@ -111,10 +112,10 @@ def _summary(outcomes: Sequence[OutcomeJson]) -> str:
     return "\n".join(rows) if outcomes else ""
 
 
-def _not_measured(measured: set[str]) -> str:
-    """The claims that `alexnet reproduce` can test, and that have no result in the file."""
-    rows = [f"- `{name}` ({escape(claim.section)}): {escape(claim.statement)}"
-            for name, claim in CLAIMS.items() if name not in measured]
+def _not_measured(outcomes: Sequence[OutcomeJson]) -> str:
+    """The claims without an outcome, as a list."""
+    rows = [f"- `{name}` ({escape(CLAIMS[name].section)}): {_sentence(CLAIMS[name].statement)}"
+            for name in not_measured(outcomes)]
     head = ["**Not measured here** (`alexnet reproduce NAME --data DATA` tests it):", ""]
     return "\n".join(head + rows) if rows else ""
 
@@ -127,11 +128,12 @@ def _section(outcome: OutcomeJson, name: str, folder: str) -> str:
     return "\n\n".join([
         f'<a id="{name}"></a>',
         f"### {outcome['claim']} ({escape(outcome['section'])}), {escape(outcome['data'])}",
-        f"**Claim.** {escape(outcome['statement'])}",
+        f"**Claim.** {_sentence(outcome['statement'])}",
         f"![{escape(_description(outcome))}]({folder}/{name}.svg)",
         verdicts[0] if len(verdicts) == 1 else "\n".join(f"- {verdict}" for verdict in verdicts),
-        f"**Design.** {escape(outcome['design'])} **What would speak against the claim.** {escape(outcome['against'])}",
-        *(f"**Note.** {escape(note)}" for note in notes),
+        f"**Design.** {_sentence(outcome['design'])}",
+        f"**What would speak against it.** {_sentence(outcome['against'])}",
+        *(f"**Note.** {_sentence(note)}" for note in notes),
         _networks(outcome),
         f"```sh\n{outcome['command']}\n```",
         f"{escape(outcome['data'])} at {outcome['side']} pixels, {outcome['images'][0]:,} training and "
@@ -182,3 +184,8 @@ def _listed(seeds: Sequence[int]) -> str:
 def escape(text: str) -> str:
     r"""Text as Markdown shows it: `\`, `*`, `_`, `|`, `<` and their kind lose their meaning, line breaks are spaces."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&$!])", r"\\\1", " ".join(text.split()))
+
+
+def _sentence(text: str) -> str:
+    """A clause with a capital first letter and a period, escaped."""
+    return escape(text[:1].upper() + text[1:].rstrip(".") + ".")

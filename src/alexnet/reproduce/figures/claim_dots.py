@@ -17,12 +17,12 @@ from alexnet.reproduce.figures.style import BLUE, FAINT, INK, PAPER, QUIET, RED,
 from alexnet.reproduce.outcome import ComparisonJson, OutcomeJson
 from alexnet.reproduce.results_text import NO_DIFFERENCE, format_interval, format_number
 
-WIDTH, NAMES, NUMBERS, RUNS = 8.33, 2.2, 1.9, 2.75
+WIDTH, NAMES, NUMBERS, RUNS = 8.33, 2.35, 1.75, 2.65
 """Inches: the figure (800 pixels at 96 dots an inch), the column of names on its left, of numbers on its right,
 and the panel of runs."""
 ROW, VARIANT_ROW, GAP, KEY = 0.56, 0.3, 0.85, 0.3
 """Inches: a row of a comparison, of a variant, the space around a panel's title and axis, the key of symbols."""
-SMALL = 8.5
+SMALL = 9.0
 PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%")
 
 
@@ -74,9 +74,10 @@ def _draw_comparisons(axes: Axes, comparisons: Sequence[ComparisonJson]) -> None
         axes.annotate(format_interval(comparison), (1, row), (8, -10), xycoords=axes.get_yaxis_transform(),
                       textcoords="offset points", fontsize=SMALL)
     axes.axvline(neutral, color=INK, linewidth=1.2)
-    _name_rows(axes, [comparison["name"] for comparison in comparisons])
+    _name_rows(axes, [comparison["name"] for comparison in comparisons], 3)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
-    axes.set_title(f"Difference in {quantity}, in points" if unit == "points" else f"Ratio of {quantity}")
+    axes.set_title(f"Difference in {quantity}, in points (negative: less)" if unit == "points" else
+                   f"Ratio of {quantity} (below 1: fewer)")
 
 
 def _draw_paper(axes: Axes, row: int, comparison: ComparisonJson, paper_above: float | None) -> None:
@@ -104,10 +105,10 @@ def _draw_runs(axes: Axes, outcome: OutcomeJson) -> None:
         axes.plot(values, [row] * len(values), _marker(row), markersize=5, markerfacecolor="none",
                   markeredgecolor=_color(row))
     axes.set_xlim(*_padded(run["value"] for variant in variants for run in variant["runs"]))
-    _name_rows(axes, [variant["name"] for variant in variants])
+    _name_rows(axes, [variant["name"] for variant in variants], 2)
     if outcome["value_unit"] == "fraction":
         axes.xaxis.set_major_formatter(PERCENT)
-    axes.set_title(_capitalized(outcome["value_name"]) + ", each run")
+    axes.set_title(textwrap.fill(f"Every run: {outcome['value_name']}", 34, max_lines=2))
 
 
 def _draw_tuning(axes: Axes, outcome: OutcomeJson) -> None:
@@ -141,14 +142,14 @@ def _draw_key(figure: Figure, comparisons: Sequence[ComparisonJson]) -> None:
         symbols.append(Line2D([], [], color=RED, linewidth=2.2, label="the paper's number"))
     symbols += [Line2D([], [], color=INK, linewidth=1.2, label="no difference"),
                 Patch(facecolor=FAINT, alpha=0.55, label="as the claim says")]
-    figure.legend(handles=symbols, loc="upper left", bbox_to_anchor=(0, 1), ncols=5, fontsize=SMALL + 0.5,
+    figure.legend(handles=symbols, loc="upper left", bbox_to_anchor=(0, 1), ncols=5, fontsize=SMALL,
                   labelcolor=INK, borderaxespad=0, columnspacing=1.4)
 
 
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a panel from top to bottom, in at most two lines each."""
-    axes.set_yticks(range(len(names)), [textwrap.fill(name, 27, max_lines=2, placeholder=" …") for name in names],
-                    color=INK)
+def _name_rows(axes: Axes, names: Sequence[str], lines: int) -> None:
+    """Name the rows of a panel from top to bottom."""
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 31, max_lines=lines, placeholder=" …") for name in names],
+                    color=INK, fontsize=SMALL, linespacing=1.05)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(visible=False, axis="y")
@@ -165,11 +166,6 @@ def _marker(row: int) -> str:
 
 def _tick(value: float, unit: str) -> str:
     return f"{value:+g}".replace("-", "−") if unit == "points" and value else f"{value:g}"
-
-
-def _capitalized(name: str) -> str:
-    """With a capital first letter, and the others as they are."""
-    return name[:1].upper() + name[1:]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
