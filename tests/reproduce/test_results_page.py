@@ -63,16 +63,16 @@ def rows(markdown, start):
 
 @pytest.mark.parametrize(("value", "unit", "text"), [
     (-1.44, "points", "−1.4"), (1.46, "points", "+1.5"), (-0.04, "points", "0.0"), (0.0, "points", "0.0"),
-    (2.04, "times", "2.0"), (0.52, "times", "0.5")])
-def test_a_number_has_the_sign_of_a_difference_and_one_decimal(value, unit, text):
+    (2.041, "times", "2.04"), (0.5, "times", "0.50")])
+def test_a_difference_has_a_sign_and_one_decimal_and_a_ratio_two(value, unit, text):
     assert format_number(value, unit) == text
 
 
 def test_a_measured_value_has_its_interval_or_says_that_it_has_none():
     assert format_measured(comparison()) == "−3.0 points (−5.5 to −0.5)"
     assert format_measured(comparison(low=None, high=None)) == "−3.0 points (no interval)"
-    assert format_measured(comparison(mean=None, low=None, high=None)) == "no value"
-    assert format_measured(comparison(unit="times", mean=2.1, low=1.9, high=2.4)) == "2.1 times (1.9 to 2.4)"
+    assert format_measured(comparison(mean=None, low=None, high=None)) == "not compared"
+    assert format_measured(comparison(unit="times", mean=2.1, low=1.9, high=2.4)) == "2.10 times (1.90 to 2.40)"
 
 
 def test_mean_and_standard_deviation_count_the_runs_that_have_a_value():
@@ -95,7 +95,7 @@ def test_every_number_of_the_page_is_that_of_the_file():
     assert ("**Supported.** dropout against no dropout: 3.0 points less top-1 error (95% interval −5.5 to −0.5, "
             "p = 0.07, 3 seeds). The paper's number, −2.0 points, is inside the interval.") in page
     assert "1,000 training and 3,925 validation images, 150 epochs, seeds 0 to 2." in page
-    assert "seeds 100, 101 by top-1 error on the tuning split" in page
+    assert "Learning rates chosen by top-1 error on the tuning split (100, 101)." in page
     assert "```sh\nalexnet reproduce dropout --data imagenette\n```" in page
 
 
@@ -117,27 +117,29 @@ def test_a_value_of_its_own_has_a_column():
     (-1.4, "; the paper's number, −1.4 points, is not that large."),
     (-3.2, "; the paper's number, −3.2 points, is that large.")])
 def test_an_undecided_comparison_says_why_and_what_it_could_have_shown(paper, ending):
-    text = verdict_sentences(comparison(verdict="undecided", reason="It may be chance.", paper=paper))
-    assert " 3 seeds). It may be chance. A true difference of 3.1 points or more would have been found" in text
+    text = verdict_sentences(comparison(verdict="undecided", paper=paper))
+    assert " 3 seeds). This may be chance. A true difference of 3.1 points or more would have been found" in text
     assert text.endswith(ending)
 
 
 def test_a_ratio_could_have_been_found_on_both_sides_of_1():
     text = verdict_sentences(comparison(unit="times", mean=1.1, low=0.8, high=1.5, minimum_detectable=1.6, paper=0.5,
                                         verdict="undecided", quantity="epochs to 25% error"))
-    assert "1.1 times the epochs to 25% error (95% interval 0.8 to 1.5" in text
-    assert "A true ratio of 1.6 or more, or of 0.62 or less, would" in text
+    assert "1.10 times the epochs to 25% error (95% interval 0.80 to 1.50" in text
+    assert "A true ratio of 1.60 or more, or of 0.62 or less, would" in text
     assert text.endswith("the paper's number, 0.5 times, is that large.")  # half as many epochs: 1 / 0.5 is above 1.6
 
 
-def test_one_seed_and_no_value_are_said():
-    alone = comparison(values=[-3.0], low=None, high=None, p=None, p_holm=None, minimum_detectable=None,
-                       verdict="undecided", reason="One seed gives no interval.")
-    assert verdict_sentences(alone) == (
-        "dropout against no dropout: 3.0 points less top-1 error (1 seed, no interval). One seed gives no interval.")
-    none = comparison(values=[], mean=None, low=None, high=None, p=None, p_holm=None, minimum_detectable=None,
-                      verdict="undecided", reason="No run ended.")
-    assert "no run gave a value to compare. No run ended." in verdict_sentences(none)
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"values": [-3.0], "low": None, "high": None, "p": None, "p_holm": None, "minimum_detectable": None,
+      "reason": "one seed gives no interval"},
+     "3.0 points less top-1 error (1 seed, no interval). One seed gives no interval."),
+    ({"values": [-3.0], "mean": None, "low": None, "high": None, "p": None, "p_holm": None, "minimum_detectable": None,
+      "reason": "of 2 of 3 seeds a run diverged"}, "not compared. Of 2 of 3 seeds a run diverged."),
+    ({"p_holm": 0.01, "reason": "alpha x sum / k is 0.01%"},
+     "3.0 points less top-1 error (95% interval −5.5 to −0.5, p = 0.01, 3 seeds). Alpha x sum / k is 0.01%.")])
+def test_what_is_undecided_for_another_reason_than_chance_says_it(changes, text):
+    assert verdict_sentences(comparison(verdict="undecided", **changes)) == f"dropout against no dropout: {text}"
 
 
 def test_the_page_shows_what_is_undecided_at_the_limit_of_its_rates_and_quick():
@@ -218,7 +220,7 @@ def test_the_figure_shows_every_seed_the_interval_the_paper_and_the_tuning():
     assert [[-5.48, 0], [-0.52, 0]] in lines
     assert [[-3.0, 0]] in lines
     assert {text.get_text() for text in points.texts} == {"paper −1.4", "supported", "−3.0 (−5.5 to −0.5)"}
-    assert {text.get_text() for text in times.texts} == {"paper 2.0", "supported", "1.6 (1.3 to 1.9)"}
+    assert {text.get_text() for text in times.texts} == {"paper 2", "supported", "1.60 (1.30 to 1.90)"}
     # The gray area is on the side that the claim predicts: below 0 for fewer errors, above 1 for more epochs.
     (area,), (other,) = (axes.collections[0].get_paths() for axes in (points, times))
     assert area.vertices[:, 0].max() == 0
@@ -236,8 +238,10 @@ def test_the_figure_of_a_claim_without_values_intervals_or_rates_is_drawn():
     poor["runs"] = [measured | {"value": None} for measured in poor["runs"]]
     empty = comparison(values=[], mean=None, low=None, high=None, verdict="undecided")
     axes = claim_dots(outcome(variants=[poor | {"name": "a" * 90}, poor], comparisons=[empty])).get_axes()
-    assert {text.get_text() for text in axes[0].texts} == {"undecided", "no value"}
-    assert not axes[2].get_lines()[0].get_xdata().size  # a rate at which a run diverged has no mean
+    assert {text.get_text() for text in axes[0].texts} == {"undecided", "not compared"}
+    curve, failed = axes[2].get_lines()[:2]
+    assert not curve.get_xdata().size  # a rate at which a run diverged has no mean
+    assert (failed.get_xdata().tolist(), failed.get_marker()) == ([0.01], "x")
 
 
 def test_the_figure_file_fits_a_page_of_800_pixels_and_follows_the_color_scheme(tmp_path):

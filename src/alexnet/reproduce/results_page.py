@@ -86,16 +86,16 @@ def results_markdown(outcomes: Sequence[OutcomeJson], folder: str) -> str:
 HOW_TO_READ = """\
 **How to read the figures.** *Upper panels:* each row compares two networks that differ in one thing, trained with the
 same seeds. The dot is the mean difference, the bar its 95% interval over the seeds, an open circle one seed, the red
-line the paper's number, and the gray area the side that the claim predicts. A bar within it supports the claim; a bar
-on the other side contradicts it; a bar across the line of no difference decides nothing. *Lower left:* every run of
-every network, with a line at the mean. *Lower right:* the learning rates that were tried on a held-out part of the
-training images with other seeds; the chosen one is filled. The comparison is fair if each network's best rate has worse
-rates on both sides of it.
+line the paper's number, and the gray area the side that the claim predicts. A bar within the gray area supports the
+claim; a bar on the other side contradicts it; a bar across the line of no difference decides nothing. *Lower left:*
+every run of every network, with a line at the mean. *Lower right:* the learning rates that were tried with other seeds,
+the chosen one filled; a cross is a rate at which a run diverged or did not reach the target. A comparison is fair if
+each network's best rate has worse rates on both sides of it.
 
-The p values are those of a paired t test over seeds, after Holm's correction for all comparisons of the claim: chance
-alone gives a p below 0.05 in one of twenty such claims. A verdict needs such a p. Tables give mean ± standard deviation
-over seeds, measured after the last epoch; the *clean* training error is that of the training images without dropout and
-random crops."""
+The p values are those of a paired t test over seeds, after Holm's correction for all comparisons of a claim. A verdict
+needs a p below 0.05, which chance alone gives in one of twenty claims; without it, a comparison is undecided even where
+its own interval excludes no difference. Tables give mean ± standard deviation over seeds, measured after the last epoch.
+The *clean* training error is that of the training images without dropout and without random crops."""
 
 
 def _summary(outcomes: Sequence[OutcomeJson]) -> str:
@@ -138,7 +138,7 @@ def _section(outcome: OutcomeJson, name: str, folder: str) -> str:
         f"```sh\n{outcome['command']}\n```",
         f"{escape(outcome['data'])} at {outcome['side']} pixels, {outcome['images'][0]:,} training and "
         f"{outcome['images'][1]:,} validation images, {outcome['epochs']} epochs, seeds {_listed(outcome['seeds'])}. "
-        f"Learning rates chosen with seeds {_listed(outcome['tuning_seeds'])} by {escape(outcome['tuned_by'])}. "
+        f"Learning rates chosen by {escape(outcome['tuned_by'])} ({_listed(outcome['tuning_seeds'])}). "
         f"{escape(outcome['machine'])}, {outcome['precision']}."])
 
 

@@ -6,22 +6,25 @@ import statistics
 from collections.abc import Iterable
 
 from alexnet.reproduce.outcome import ComparisonJson, Unit
+from alexnet.reproduce.significance import LEVEL
 
 NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0}
 """The value of a comparison whose two sides are equal."""
 
 
 def format_number(value: float, unit: Unit) -> str:
-    """A difference with its sign, or a ratio, with one decimal: "−1.4" points, "2.0" times."""
+    """A difference with its sign and one decimal, or a ratio with two: "−1.4" points, "2.04" times."""
+    if unit == "times":
+        return f"{value:.2f}"
     rounded = round(value, 1) + 0.0  # -0.04 is 0.0, without a sign
-    return (f"{rounded:+.1f}" if unit == "points" and rounded else f"{rounded:.1f}").replace("-", "−")
+    return (f"{rounded:+.1f}" if rounded else "0.0").replace("-", "−")
 
 
 def format_interval(comparison: ComparisonJson) -> str:
     """A measured mean with its 95% interval: "−1.4 (−2.0 to −0.8)"."""
     unit = comparison["unit"]
     if comparison["mean"] is None:
-        return "no value"
+        return "not compared"
     mean = format_number(comparison["mean"], unit)
     if comparison["low"] is None or comparison["high"] is None:
         return f"{mean} (no interval)"
@@ -34,11 +37,12 @@ def format_measured(comparison: ComparisonJson) -> str:
     return f"{mean} {comparison['unit']}{bracket}{rest}" if bracket else mean
 
 
-def format_paper(comparison: ComparisonJson) -> str:
-    """The paper's number with its unit: "−1.4 points"."""
-    if comparison["paper"] is None:
+def format_paper(comparison: ComparisonJson, *, with_unit: bool = True) -> str:
+    """The paper's number: "−1.4 points", "6 times"."""
+    paper, unit = comparison["paper"], comparison["unit"]
+    if paper is None:
         return "no number"
-    return f"{format_number(comparison['paper'], comparison['unit'])} {comparison['unit']}"
+    return (f"{paper:g}" if unit == "times" else format_number(paper, unit)) + (f" {unit}" if with_unit else "")
 
 
 def format_mean_sd(values: Iterable[float | None], *, percent: bool) -> str:
@@ -54,15 +58,17 @@ def format_mean_sd(values: Iterable[float | None], *, percent: bool) -> str:
 
 
 def verdict_sentences(comparison: ComparisonJson) -> str:
-    """What was measured, in plain words; for an undecided comparison also why, and what it could have shown."""
+    """What was measured, in plain words; for an undecided comparison also what it could have shown, or why not."""
+    p, reason = comparison["p_holm"], comparison["reason"]
     sentences = [f"{comparison['variant']} against {comparison['reference']}: {_measured(comparison)}."]
-    if comparison["verdict"] == "undecided":
-        sentences.append(comparison["reason"])
-        if comparison["minimum_detectable"] is not None:
-            sentences.append(_detectable(comparison, comparison["minimum_detectable"]))
-    elif comparison["paper"] is not None and comparison["low"] is not None and comparison["high"] is not None:
-        place = "inside" if comparison["low"] <= comparison["paper"] <= comparison["high"] else "outside"
-        sentences.append(f"The paper's number, {format_paper(comparison)}, is {place} the interval.")
+    if comparison["verdict"] != "undecided":
+        if comparison["paper"] is not None and comparison["low"] is not None and comparison["high"] is not None:
+            place = "inside" if comparison["low"] <= comparison["paper"] <= comparison["high"] else "outside"
+            sentences.append(f"The paper's number, {format_paper(comparison)}, is {place} the interval.")
+    elif p is None or p < LEVEL or comparison["minimum_detectable"] is None:
+        sentences.append(f"{reason[:1].upper()}{reason[1:].rstrip('.')}.")  # not for want of significance
+    else:
+        sentences.append(f"This may be chance. {_detectable(comparison, comparison['minimum_detectable'])}")
     return " ".join(sentences)
 
 
@@ -71,11 +77,11 @@ def _measured(comparison: ComparisonJson) -> str:
     mean, unit, quantity, seeds = (comparison["mean"], comparison["unit"], comparison["quantity"],
                                    len(comparison["values"]))
     if mean is None:
-        return "no run gave a value to compare"
+        return "not compared"
     if unit == "points":
         amount = f"{abs(mean):.1f} points {'less' if mean < 0 else 'more'} {quantity}"
     else:
-        amount = f"{mean:.1f} times the {quantity}"
+        amount = f"{mean:.2f} times the {quantity}"
     if comparison["low"] is None or comparison["high"] is None or comparison["p_holm"] is None:
         return f"{amount} ({seeds} seed{'s' * (seeds != 1)}, no interval)"
     low, high, p = format_number(comparison["low"], unit), format_number(comparison["high"], unit), comparison["p_holm"]
@@ -89,7 +95,7 @@ def _detectable(comparison: ComparisonJson, smallest: float) -> str:
         found = f"A true difference of {smallest:.1f} points or more"
         is_large = paper is not None and abs(paper) >= smallest
     else:
-        found = f"A true ratio of {smallest:.1f} or more, or of {1 / smallest:.2f} or less,"
+        found = f"A true ratio of {smallest:.2f} or more, or of {1 / smallest:.2f} or less,"
         is_large = paper is not None and max(paper, 1 / paper) >= smallest
     sentence = f"{found} would have been found in 80% of such experiments"
     if paper is None:

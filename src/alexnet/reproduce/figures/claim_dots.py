@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from alexnet.reproduce.figures.style import BLUE, FAINT, INK, PAPER, QUIET, RED, STYLE
 from alexnet.reproduce.outcome import ComparisonJson, OutcomeJson
-from alexnet.reproduce.results_text import NO_DIFFERENCE, format_interval, format_number
+from alexnet.reproduce.results_text import NO_DIFFERENCE, format_interval, format_paper
 
 WIDTH, NAMES, NUMBERS, RUNS = 8.33, 2.35, 1.75, 2.65
 """Inches: the figure (800 pixels at 96 dots an inch), the column of names on its left, of numbers on its right,
@@ -89,7 +89,7 @@ def _draw_paper(axes: Axes, row: int, comparison: ComparisonJson, paper_above: f
     if paper != paper_above:
         low, high = axes.get_xlim()
         is_left = paper < low + 0.75 * (high - low)
-        axes.annotate(f"paper {format_number(paper, comparison['unit'])}", (paper, row - 0.5),
+        axes.annotate(f"paper {format_paper(comparison, with_unit=False)}", (paper, row - 0.5),
                       (4 if is_left else -4, -9), textcoords="offset points", color=RED, fontsize=SMALL,
                       ha="left" if is_left else "right")
 
@@ -112,7 +112,10 @@ def _draw_runs(axes: Axes, outcome: OutcomeJson) -> None:
 
 
 def _draw_tuning(axes: Axes, outcome: OutcomeJson) -> None:
-    """The mean of the tuning seeds over the learning rate, one curve a variant, with the chosen rate filled."""
+    """The mean of the tuning seeds over the learning rate, one curve a variant, with the chosen rate filled.
+
+    A cross at the upper edge is a rate at which a run diverged or did not reach the target.
+    """
     for row, variant in enumerate(outcome["variants"]):
         means = {point["rate"]: _mean(point["errors"]) for point in variant["tuning"]}
         curve = {rate: mean for rate, mean in sorted(means.items()) if mean is not None}
@@ -120,6 +123,8 @@ def _draw_tuning(axes: Axes, outcome: OutcomeJson) -> None:
                   markerfacecolor=PAPER)
         if variant["rate"] in curve:
             axes.plot(variant["rate"], curve[variant["rate"]], _marker(row), color=_color(row), markersize=6.5)
+        failed = [rate for rate, mean in means.items() if mean is None]
+        axes.plot(failed, [0.97] * len(failed), "x", color=_color(row), transform=axes.get_xaxis_transform())
     axes.set_xscale("log")
     rates = sorted({point["rate"] for variant in outcome["variants"] for point in variant["tuning"]})
     shown = rates[:: 1 + (len(rates) - 1) // 4]
