@@ -94,7 +94,7 @@ each network's best rate has worse rates on both sides of it.
 
 The p values are those of a paired t test over seeds, after Holm's correction for all comparisons of a claim. A verdict
 needs a p below 0.05, which chance alone gives in one of twenty claims; without it, a comparison is undecided even where
-its own interval excludes no difference. Tables give mean ± standard deviation over seeds, measured after the last epoch.
+its own interval excludes no difference. Tables give mean ± standard deviation over seeds, after the last epoch.
 The *clean* training error is that of the training images without dropout and without random crops."""
 
 
