@@ -76,7 +76,7 @@ def _describe_head(event: HeadEvent) -> str:
 
 
 class ClaimBar(TrainingBar):
-    """Shows the runs of a claim one after another (`reproduce.runs.Runs`): a bar each, and each kind of warning once."""
+    """Shows the runs of a claim one after another (`reproduce.runs.Runs`): a bar each; each kind of warning once."""
 
     def __init__(self) -> None:
         super().__init__(0)
