@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
+from alexnet.reproduce.former_outcome import Outcome, VariantResult
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
 from alexnet.cli.paper import ClaimName
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, measures
+from alexnet.reproduce import results as results_module
 from alexnet.reproduce import runs as runs_module
 from alexnet.reproduce.claims import CLAIMS, Claim, Variant, common_setup, remove_conv
 from alexnet.reproduce.figures.figure1 import figure1
-from alexnet.reproduce.former_outcome import Outcome, VariantResult
 from alexnet.reproduce.measures import reproduce
 from alexnet.reproduce.runs import Runs
 from alexnet.training.run_folder import logged
@@ -187,6 +189,28 @@ def test_verdicts(first, second, verdict):
     assert str(outcome_of("lrn", first, second, seeds=len(first)).verdict) == verdict
 
 
+def test_outcomes_are_read_back_and_the_page_shows_the_latest(tmp_path):
+    results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    about = {"command": "alexnet reproduce lrn", "machine": "a machine", "precision_used": "fp32", "seconds": 90.0}
+    early = outcome_of("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4))
+    late = outcome_of("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
+    figure1_outcome = outcome_of("figure1", (5.0, 6.0, 7.0), (25.0, 30.0, 35.0))
+    for outcome in (early, late, figure1_outcome):
+        results_module.append(results, outcome, about)
+    assert [record.outcome for record in results_module.read(results)] == [figure1_outcome, late]
+    page.write_text(f"before\n{results_module.BEGIN}old\n{results_module.END}after\n")
+    results_module.write_page(page, results_module.read(results))
+    written = page.read_text()
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "| `lrn` | -1.4 points | -10.0 points (-10.0 to -10.0) | same sign as the claim, significant" in written
+    assert "| `figure1` | 6 times | 5.0 times (5.0 to 5.0) |" in written
+    assert "50.0%" not in written
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="add the two lines"):
+        results_module.write_page(page, [])
+
+
 @pytest.mark.usefixtures("small_networks")
 def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -196,7 +220,7 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     assert "the paper: -1.0 points; ours: " in printed.out
     assert "120 training and 44 validation images, 2 epochs, seeds 0" in " ".join(printed.out.split())
     assert "color noise, seed 0: training error" in printed.err
-    assert f"written: a line of {out / 'results.jsonl'}; `alexnet results" in printed.err
+    assert f"written: a line of {out / 'results.jsonl'}\n" in printed.err
     assert printed.err.splitlines()[-1].startswith("note: --quick only shows that the command works")
     (line,) = (out / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["claim"] == "lighting"
@@ -214,6 +238,7 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     (["lrn", "--data", "x", "--batch-size", 0], "--batch-size 0 must be at least 1"),
     (["lrn", "--data", "x", "--batch-size", 5], "reproduce lrn takes no --batch-size; leave it out"),
     (["table", "run", "data", "--epochs", 5], "reproduce table takes no --epochs; leave it out"),
+    (["lrn", "--data", "x", "--page", "nosuch.md"], "there is no page nosuch.md; make it, with the lines"),
     (["lrn", "--data", "x", "--results", "."], ". is a folder; name a file in it"),
 ])
 def test_mistakes_are_one_sentence(words, sentence, capsys):
@@ -226,3 +251,9 @@ def test_a_variant_without_settings_is_the_common_setup():
     arch, recipe = common_setup(claim, 32, 3)
     assert claim.variants[0].apply(arch, recipe) == (arch, recipe)
     assert claim.variants[1].apply(arch, recipe) == (replace(arch, norm="none"), recipe)
+
+
+def test_docs_results_page_matches_the_results_file():
+    docs = Path(__file__).parents[2] / "docs"
+    published = (docs / "results.md").read_text().partition(results_module.BEGIN)[2].partition(results_module.END)[0]
+    assert published == results_module.markdown(results_module.read(docs / "results.jsonl"))

@@ -1,7 +1,11 @@
-"""The paper's claims: for each its section, the variants it compares, the measure, and the paper's number."""
+"""What a claim of the paper is here: variants to train, comparisons between them, and their common network and recipe.
+
+claim_designs.py has the claims themselves.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +17,16 @@ from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 TARGET_ERROR = 0.25
 """The training error at which Figure 1 compares ReLU with tanh."""
 
+Quantity = Literal["top1", "train", "epochs", "recolored", "norm"]
+"""What is measured of a run, at the weights of its last epoch:
+
+top1: top-1 error on the validation split, with the variant's number of views
+train: clean training error, of the training images' center crops in evaluation mode
+epochs: epochs until the clean training error falls to the claim's target
+recolored: top-1 error on validation images with color noise
+norm: alpha * sum / k, the relative weight of response normalization's sum, mean over all maps
+"""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -23,90 +37,94 @@ class Variant:
     """As the option `--set` takes them: `arch.norm=none`, `recipe.mirror=false`."""
     removed_layer: str = ""
     """A convolution to remove: "conv3"."""
-    epochs_factor: float = 1.0
-    """Multiplies the number of epochs."""
+    images_factor: float = 1.0
+    """Multiplies the claim's number of images per class."""
+    views: int = 1
+    """Views of each validation image: 1 or 10."""
+    averaged: int = 1
+    """Networks whose outputs are averaged: an ensemble."""
 
     def apply(self, arch: Arch, recipe: Recipe) -> tuple[Arch, Recipe]:
         """Make the variant's network and recipe from the claim's."""
         if self.removed_layer:
             arch = remove_conv(arch, self.removed_layer)
-        arch, recipe = configure(arch, recipe, self.settings)
-        return arch, replace(recipe, epochs=max(1, round(recipe.epochs * self.epochs_factor)))
+        return configure(arch, recipe, self.settings)
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        """Everything that differs from the common setup, in words."""
+        return (*self.settings, *(f"without {layer}" for layer in [self.removed_layer] if layer),
+                *(f"{self.images_factor:g} times the images" for _ in range(self.images_factor != 1)),
+                *(f"{self.views} views" for _ in range(self.views != 1)),
+                *(f"{self.averaged} networks averaged" for _ in range(self.averaged != 1)))
 
 
-Measure = Literal["error", "saturation", "views", "ensemble", "epochs"]
-"""What `measures` takes of each variant; see there."""
+@dataclass(frozen=True)
+class Comparison:
+    """A variant against a reference, paired by seed."""
+
+    variant: str
+    reference: str
+    sign: int
+    """Expected sign of the variant's value less the reference's (of the logarithm of their ratio): +1 or -1."""
+    paper: float | None = None
+    """The paper's number: points of error (negative: fewer errors), or the ratio of epochs. None: it gives none."""
+    quantity: Quantity = "top1"
+    name: str = ""
+    """Default: "VARIANT against REFERENCE"."""
+
+    @property
+    def title(self) -> str:
+        return self.name or f"{self.variant} against {self.reference}"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, and the runs that test it."""
+    """A statement of the paper, and the runs that can speak for or against it."""
 
     name: str
     section: str
     statement: str
     """The claim in our words, with the paper's number."""
+    against: str
+    """One sentence: the outcome that would speak against the claim."""
     variants: tuple[Variant, ...]
-    """The first is the reference that the others are compared with."""
-    paper: float | None = None
-    """The paper's difference between the second variant and the first: points of top-1 error (negative: fewer errors),
-    or for the measure "epochs" the factor of epochs. None: the paper gives no number."""
-    sign: int = 0
-    """Expected sign of that difference, +1 or -1, also where the paper gives no number."""
-    measure: Measure = "error"
+    comparisons: tuple[Comparison, ...]
+    epochs: int
+    """Of each run; with `stops_at_target`, at most."""
+    images_per_class: int | None = None
+    """Of the training images; None for all."""
+    common: tuple[str, ...] = ()
+    """Settings of all variants."""
+    network: Literal["paper-small", "cifar"] = "paper-small"
+    """The common network; see `common_setup`."""
+    target: float | None = None
+    """Clean training error for the quantity "epochs"."""
+    stops_at_target: bool = False
+    """Whether runs end at the target. They are then not validated, and their rate is chosen by the epochs."""
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
+    """The learning rates that each variant is tried with first."""
+    seeds: int = 8
+    """Fresh seeds, whose runs are compared; of an ensemble, disjoint ensembles."""
+    tuning_seeds: int = 2
+    """Other seeds, whose runs choose the learning rate."""
+    equal_maps: bool = False
+    """Whether all variants' feature maps must have equal sizes."""
+    least_norm: float | None = None
+    """Refuse a verdict where "norm" is below this in the variant that has response normalization."""
 
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What is measured, the main quantity first."""
+        norm: tuple[Quantity, ...] = ("norm",) if self.least_norm else ()
+        return tuple(dict.fromkeys((*(comparison.quantity for comparison in self.comparisons), *norm)))
 
-PAPER_VARIANT = Variant("as in the paper")
+    def curve_epochs(self, epochs: int) -> int:
+        """Epochs between two measurements of the clean training error; 0: only after the last."""
+        if self.stops_at_target:
+            return 1
+        return max(1, epochs // 50) if self.images_per_class else 0
 
-BATCH_NORM = ("arch.norm=batch", "arch.dense_norm=true")
-BATCH_NORM_BEFORE_RELU = (*BATCH_NORM, "arch.conv1.post_ops=norm act pool", "arch.conv2.post_ops=norm act pool")
-HALF_WIDTH = ("arch.towers=1", "arch.conv1.width=16", "arch.conv2.width=32", "arch.conv3.width=48",
-              "arch.conv4.width=48")
-
-CLAIMS = {claim.name: claim for claim in (
-    Claim("figure1", "§3.1, Figure 1", "a four-layer network of ReLUs reaches 25% training error on CIFAR-10 in a "
-          "sixth of the epochs that one of tanh needs, without regularization, each with its best learning rate",
-          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",))), 6.0, 1, "epochs"),
-    Claim("lrn", "§3.3", "response normalization lowers the top-1 error by 1.4 points (top-5 by 1.2; from 13% to 11% "
-          "on CIFAR-10)",
-          (Variant("no normalization", ("arch.norm=none",)), Variant("response normalization")), -1.4, -1),
-    Claim("overlap", "§3.4", "overlapping pooling (3x3, stride 2) lowers the top-1 error by 0.4 points against 2x2, "
-          "stride 2",
-          (Variant("pooling 2x2", ("arch.pool_kernel=2",)), Variant("pooling 3x3")), -0.4, -1),
-    Claim("dropout", "§4.2", "without dropout the network overfits substantially; dropout about doubles the epochs to "
-          "converge",
-          (Variant("no dropout", ("arch.dropout=0",)), Variant("dropout"),
-           Variant("dropout, twice the epochs", epochs_factor=2.0)), None, -1),
-    Claim("augmentation", "§4.1", "without random crops and mirroring the network overfits substantially",
-          (Variant("center crop only", ("recipe.crop=center", "recipe.mirror=false")),
-           Variant("random crops and mirroring"), Variant("random crops", ("recipe.mirror=false",)),
-           Variant("mirroring", ("recipe.crop=center",))), None, -1),
-    Claim("lighting", "§4.1", "color noise along the principal components lowers the top-1 error by over 1 point",
-          (Variant("no color noise", ("recipe.lighting=0",)), Variant("color noise")), -1.0, -1),
-    Claim("two-gpu", "§3.2", "two towers have 1.7 points less top-1 error than one tower with half as many kernels in "
-          "conv1 to conv4",
-          (Variant("one tower, half the kernels", HALF_WIDTH), Variant("two towers")), -1.7, -1),
-    Claim("towers", "§3.2; the author's log", "towers that do not communicate before the classifier have 1.2 points "
-          "more top-1 error; the paper's communicate in conv3",
-          (Variant("towers joined in conv3"), Variant("towers not joined", ("arch.conv3.grouped=true",)),
-           Variant("one tower", ("arch.towers=1",))), 1.2, 1),
-    Claim("depth", "§7", "removing any of the middle layers costs about 2 points of top-1 error",
-          (Variant("five convolutions"), Variant("no conv3", removed_layer="conv3"),
-           Variant("no conv4", removed_layer="conv4"), Variant("no conv5", removed_layer="conv5")), 2.0, 1),
-    Claim("ten-views", "§4.1, §6", "averaging over ten views lowers the top-1 error by 1.5 points", (PAPER_VARIANT,),
-          -1.5, -1, "views"),
-    Claim("ensemble", "§6, Table 2", "averaging five networks lowers the top-1 error by 2.6 points", (PAPER_VARIANT,),
-          -2.6, -1, "ensemble"),
-    Claim("batch-norm", "after the paper", "batch normalization has replaced response normalization; elsewhere, at 128 "
-          "pixels, it has 0.3 points less top-1 error before the ReLU and 2.8 less after it",
-          (Variant("response normalization"), Variant("batch norm after ReLU", BATCH_NORM),
-           Variant("batch norm before ReLU", BATCH_NORM_BEFORE_RELU),
-           Variant("after ReLU, no dropout", (*BATCH_NORM, "arch.dropout=0")),
-           Variant("before ReLU, no dropout", (*BATCH_NORM_BEFORE_RELU, "arch.dropout=0"))), None, -1),
-    Claim("saturation", "§3.1", "networks with saturating units learn several times slower than those with ReLUs",
-          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
-           Variant("sigmoid", ("arch.activation=sigmoid",))), None, 1, "saturation"),
-)}
 
 PAPER_SMALL = Arch(
     "paper-small",
@@ -121,20 +139,24 @@ PAPER_SMALL = Arch(
 """The paper's layers, towers, normalization, pooling and dropout at a third of its widths, for images of 32 pixels."""
 
 
-def common_setup(claim: Claim, side: int, epochs: int) -> tuple[Arch, Recipe]:
+def common_setup(
+    side: int, epochs: int, network: Literal["paper-small", "cifar"] = "paper-small", settings: Iterable[str] = (),
+) -> tuple[Arch, Recipe]:
     """The network and the recipe that all variants of a claim start from, for images of 32 or 64 pixels.
 
-    Figure 1's is `cifar` without regularization. The others' is `PAPER_SMALL`, at 64 pixels with a stride of 2 in
-    conv1, with §5's recipe and a learning rate that falls linearly to zero over the epochs.
+    `paper-small` is `PAPER_SMALL`, at 64 pixels with a stride of 2 in conv1, with §5's recipe and a learning rate that
+    falls linearly to zero over the epochs. `cifar` is Figure 1's network: the preset without regularization.
     """
-    if claim.measure == "epochs":
+    if network == "cifar":
         arch = replace(CIFAR, input=replace(CIFAR.input, side=side, crop=side - side // 8))
-        return arch, replace(recipe("cifar"), schedule="constant", weight_decay=0.0, crop="center", mirror=False,
-                             epochs=epochs, drop_epochs=())
-    conv1 = replace(PAPER_SMALL.conv[0], stride=max(1, side // 32))
-    arch = replace(PAPER_SMALL, conv=(conv1, *PAPER_SMALL.conv[1:]),
-                   input=replace(PAPER_SMALL.input, side=side, crop=side - side // 8))
-    return arch, replace(recipe("paper"), schedule="linear", epochs=epochs)
+        base = replace(recipe("cifar"), schedule="constant", weight_decay=0.0, crop="center", mirror=False,
+                       lighting=0.0, epochs=epochs, drop_epochs=())
+    else:
+        conv1 = replace(PAPER_SMALL.conv[0], stride=max(1, side // 32))
+        arch = replace(PAPER_SMALL, conv=(conv1, *PAPER_SMALL.conv[1:]),
+                       input=replace(PAPER_SMALL.input, side=side, crop=side - side // 8))
+        base = replace(recipe("paper"), schedule="linear", epochs=epochs)
+    return configure(arch, base, settings)
 
 
 def remove_conv(arch: Arch, layer: str) -> Arch:

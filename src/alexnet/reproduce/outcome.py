@@ -90,7 +90,22 @@ class ComparisonJson(TypedDict):
     """One sentence."""
 
 
-class OutcomeJson(TypedDict):
+class MeasuredJson(TypedDict):
+    """What the runs of a claim came to."""
+
+    tuning_seeds: list[int]
+    tuned_by: str
+    """What the learning rate was chosen by."""
+    value_name: str
+    """What `RunJson.value` is: "top-1 error", "epochs to 25% clean training error"."""
+    value_unit: Literal["fraction", "epochs"]
+    variants: list[VariantJson]
+    comparisons: list[ComparisonJson]
+    notes: list[str]
+    """What a reader must know besides: rates at the grid's limit, refusals, faults of the data."""
+
+
+class OutcomeJson(MeasuredJson):
     """A claim measured on one data set: one line of a results file."""
 
     claim: str
@@ -108,18 +123,9 @@ class OutcomeJson(TypedDict):
     images: list[int]
     """Training images of the claim's subset, validation images."""
     epochs: int
+    """Of each run; at most, where runs end at a target."""
     seeds: list[int]
-    """Fresh seeds, which chose nothing."""
-    tuning_seeds: list[int]
-    tuned_by: str
-    """What the learning rate was chosen by."""
-    value_name: str
-    """What `RunJson.value` is: "top-1 error", "epochs to 25% clean training error"."""
-    value_unit: Literal["fraction", "epochs"]
-    variants: list[VariantJson]
-    comparisons: list[ComparisonJson]
-    notes: list[str]
-    """What a reader must know besides: rates at the grid's limit, refusals, what was measured otherwise."""
+    """Fresh seeds, which chose nothing. Of ensembles, those of their members."""
     quick: bool
     """Whether the runs were shortened by --quick, and decide nothing."""
     command: str
