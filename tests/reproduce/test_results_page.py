@@ -93,7 +93,7 @@ def test_every_number_of_the_page_is_that_of_the_file():
     assert rows(page, "dropout |") == [["dropout", "0.01 (3 from 0.003 to 0.03)", "yes", "40.0 ± 1.0%",
                                         "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%"]]
     assert ("**Supported.** dropout against no dropout: 3.0 points less top-1 error (95% interval −5.5 to −0.5, "
-            "p = 0.07, 3 seeds). The paper's number, −2.0 points, is inside the interval.") in page
+            "p = 0.070, 3 seeds). The paper's number, −2.0 points, is inside the interval.") in page
     assert "1,000 training and 3,925 validation images, 150 epochs, seeds 0 to 2." in page
     assert "Learning rates chosen by top-1 error on the tuning split (100, 101)." in page
     assert "```sh\nalexnet reproduce dropout --data imagenette\n```" in page
@@ -137,7 +137,7 @@ def test_a_ratio_could_have_been_found_on_both_sides_of_1():
     ({"values": [-3.0], "mean": None, "low": None, "high": None, "p": None, "p_holm": None, "minimum_detectable": None,
       "reason": "of 2 of 3 seeds a run diverged"}, "not compared. Of 2 of 3 seeds a run diverged."),
     ({"p_holm": 0.01, "reason": "alpha x sum / k is 0.01%"},
-     "3.0 points less top-1 error (95% interval −5.5 to −0.5, p = 0.01, 3 seeds). Alpha x sum / k is 0.01%.")])
+     "3.0 points less top-1 error (95% interval −5.5 to −0.5, p = 0.010, 3 seeds). Alpha x sum / k is 0.01%.")])
 def test_what_is_undecided_for_another_reason_than_chance_says_it(changes, text):
     assert verdict_sentences(comparison(verdict="undecided", **changes)) == f"dropout against no dropout: {text}"
 

@@ -85,7 +85,7 @@ def _measured(comparison: ComparisonJson) -> str:
     if comparison["low"] is None or comparison["high"] is None or comparison["p_holm"] is None:
         return f"{amount} ({seeds} seed{'s' * (seeds != 1)}, no interval)"
     low, high, p = format_number(comparison["low"], unit), format_number(comparison["high"], unit), comparison["p_holm"]
-    return f"{amount} (95% interval {low} to {high}, {'p < 0.001' if p < 0.001 else f'p = {p:.2g}'}, {seeds} seeds)"
+    return f"{amount} (95% interval {low} to {high}, {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}, {seeds} seeds)"
 
 
 def _detectable(comparison: ComparisonJson, smallest: float) -> str:
