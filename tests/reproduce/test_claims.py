@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from alexnet.reproduce.former_outcome import Outcome, VariantResult
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
@@ -19,7 +20,6 @@ from alexnet.reproduce import runs as runs_module
 from alexnet.reproduce.claims import CLAIMS, Claim, Variant, common_setup, remove_conv
 from alexnet.reproduce.figures.figure1 import figure1
 from alexnet.reproduce.measures import reproduce
-from alexnet.reproduce.former_outcome import Outcome, VariantResult
 from alexnet.reproduce.runs import Runs
 from alexnet.training.run_folder import logged
 from command_line import alexnet as command
