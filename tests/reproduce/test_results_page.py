@@ -8,9 +8,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from alexnet.errors import UserError
-from alexnet.reproduce.claim_designs import CLAIMS
+from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.figures.claim_dots import claim_dots
-from alexnet.reproduce.results import not_measured, read
+from alexnet.reproduce.results import not_measured, read_outcomes
 from alexnet.reproduce.results_page import BEGIN, END, escape, results_markdown, write_results_page
 from alexnet.reproduce.results_text import format_mean_sd, format_measured, format_number, verdict_sentences
 from command_line import alexnet as command
@@ -266,15 +266,19 @@ def test_the_latest_line_of_an_experiment_counts_in_the_order_of_the_claims(tmp_
     lines = [outcome(names[1]), outcome(names[0], machine="old"), outcome(names[0], machine="new"),
              outcome(names[0], images=[500, 3925])]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert read(file) == [lines[2], lines[3], lines[0]]
+    assert read_outcomes(file) == [lines[3], lines[2], lines[0]]  # fewer images first
 
 
-@pytest.mark.parametrize("line", ["{", "[]", json.dumps({"claim": "dropout"}), json.dumps(outcome("dropuot"))])
-def test_a_line_of_another_kind_is_refused(line, tmp_path, capsys):
+@pytest.mark.parametrize(("line", "sentence"), [
+    ("{", "line 2 of {} is not JSON"),
+    ("[]", "line 2 of {} lacks against, claim, command"),
+    (json.dumps({"claim": "dropout"}), "line 2 of {} lacks against, command"),
+    (json.dumps(outcome("dropuot")), "line 2 of {} has the claim dropuot, which")])
+def test_a_line_of_another_kind_is_refused(line, sentence, tmp_path, capsys):
     file, page = tmp_path / "results.jsonl", tmp_path / "page.md"
     file.write_text(f"{json.dumps(outcome())}\n{line}\n")
     assert command("results", file, "--page", page) == 2
-    assert f"line 2 of {file} is not a result of this version; remove it" in capsys.readouterr().err
+    assert sentence.format(file) in capsys.readouterr().err
     assert not page.exists()
 
 
@@ -288,7 +292,7 @@ def test_the_command_prints_the_verdicts_and_writes_the_page(tmp_path, capsys, m
     assert f"not measured: {', '.join(name for name in CLAIMS if name != 'dropout')}\n" in printed.out
     assert printed.err == f"written: {page}\nwritten: {tmp_path / 'page' / 'dropout.svg'}\n"
     assert command("results", file, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == read(file)
+    assert json.loads(capsys.readouterr().out) == read_outcomes(file)
 
 
 def test_mistakes_are_one_sentence(tmp_path, capsys):

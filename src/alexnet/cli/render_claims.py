@@ -55,16 +55,17 @@ def outcome_table(outcome: OutcomeJson) -> RenderableType:
 def _row(variant: VariantJson, outcome: OutcomeJson, with_training: bool) -> list[str]:
     is_epochs = outcome["value_unit"] == "epochs"
     runs = variant["runs"]
-    columns = [_values([run["value"] for run in runs], is_epochs)]
+    columns = [_values([run["value"] for run in runs], is_epochs, "not reached" if is_epochs else "diverged")]
     for name in outcome["variants"][0]["runs"][0].get("more", {}):
-        columns.append(_values([run.get("more", {}).get(name) for run in runs], name.startswith("epochs")))
+        values = [run.get("more", {}).get(name) for run in runs]
+        columns.append(_values(values, name.startswith("epochs"), "not reached"))
     if with_training:
-        columns.append(_values([run["train_error"] for run in runs], False))
+        columns.append(_values([run["train_error"] for run in runs], False, "-"))
     return [variant["name"], f"{variant['rate']:g}{'' if variant['interior'] else '*'}", *columns]
 
 
-def _values(values: list[float | None], is_epochs: bool) -> str:
-    return ", ".join("none" if value is None else f"{value:.1f}" if is_epochs else f"{value:.1%}" for value in values)
+def _values(values: list[float | None], is_epochs: bool, missing: str) -> str:
+    return ", ".join(missing if value is None else f"{value:.1f}" if is_epochs else f"{value:.1%}" for value in values)
 
 
 def _sentence(comparison: ComparisonJson) -> str:

@@ -114,12 +114,12 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
 
     from rich.console import Console
 
-    from alexnet._runtime.devices import choose_device, choose_precision, describe_machine
+    from alexnet._runtime.devices import choose_device, choose_precision
     from alexnet.cli.render_claims import outcome_table, plan_text
     from alexnet.data.overlap import find_overlap
     from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
-    from alexnet.reproduce.claim_designs import CLAIMS
+    from alexnet.reproduce.claims import CLAIMS
     from alexnet.reproduce.runs import Runs
     from alexnet.training.progress_bar import ClaimBar
 
@@ -130,9 +130,10 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     packed = open_data(data, claim_side(data, options.side))
     design = measures.Design.of(CLAIMS[name], packed, epochs=options.epochs, seeds=options.seeds,
                                 images_per_class=options.images_per_class, quick=options.quick)
-    say(plan_text(design, packed)) if json_ and not options.plan else print(plan_text(design, packed))
     if options.plan:
+        print(json.dumps(results_module.plan_json(design, packed), indent=2) if json_ else plan_text(design, packed))
         return
+    say(plan_text(design, packed))
     notes = []
     if known := (overlap := find_overlap(packed.split("val"), packed.split("train"))).describe():
         notes.append(f"{known}, {overlap.verdict}")
@@ -140,10 +141,11 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
         notes.append(f"{lost:,} images of the data cannot be decoded, and are not counted")
     device = choose_device(device)
     with ClaimBar() as bar:
-        runs = Runs(packed, out, choose_precision(options.precision, device), device, bar.show, bar.print_line)
+        runs = Runs(packed, out, choose_precision(options.precision, device), device, on_event=bar.show,
+                    on_line=bar.print_line)
         measured = measures.reproduce(design, runs)
     outcome = results_module.to_outcome(design, packed, measured, {
-        "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": describe_machine(device),
+        "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": "; ".join(sorted(runs.machines)),
         "precision": runs.precision}, notes)
     results_module.append(results, outcome)
     if json_:

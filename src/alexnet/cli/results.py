@@ -26,10 +26,10 @@ def results(
     if page is not None:
         check_output(page, (".md",))
 
-    from alexnet.reproduce.results import not_measured, read
+    from alexnet.reproduce.results import not_measured, read_outcomes
     from alexnet.reproduce.results_page import write_results_page
 
-    outcomes = read(file)
+    outcomes = read_outcomes(file)
     written = write_results_page(outcomes, page) if page is not None else []
     if json_:
         print(json.dumps(outcomes, indent=2))

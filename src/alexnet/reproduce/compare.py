@@ -18,8 +18,7 @@ from alexnet.errors import Finding
 from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce.claim_designs import BATCH_NORM, BATCH_NORM_BEFORE_RELU
-from alexnet.reproduce.claims import Variant, common_setup
+from alexnet.reproduce.claims import BATCH_NORM, BATCH_NORM_BEFORE_RELU, Variant, common_setup
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step

@@ -133,7 +133,8 @@ def reproduce(design: Design, runs: Runs) -> MeasuredJson:
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
         "value_unit": "epochs" if main == "epochs" else "fraction",
         "variants": [one.json for one in measured.values()],
-        "comparisons": judge(claim, pairs, names, no_verdict), "notes": notes + [refusal] * bool(refusal)}
+        "comparisons": judge(claim, pairs, names, no_verdict),
+        "notes": [note for note in (claim.note, *notes, refusal) if note]}
 
 
 def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:

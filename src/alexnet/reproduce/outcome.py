@@ -79,7 +79,7 @@ class ComparisonJson(TypedDict):
     """Student's 95% interval of the mean, not corrected for several comparisons. None for fewer than two values."""
     high: float | None
     p: float | None
-    """Two-sided paired t test."""
+    """Two-sided paired t test. None where nothing is judged: with --quick, or refused."""
     p_holm: float | None
     """`p` after Holm's correction over the claim's comparisons."""
     minimum_detectable: float | None

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import UserError, require
-from alexnet.reproduce.claim_designs import CLAIMS
+from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.measures import Design
 from alexnet.reproduce.outcome import MeasuredJson, OutcomeJson
 
@@ -39,6 +39,19 @@ def describe_design(design: Design, packed: PackedDataset) -> str:
             f"{Path(packed.source).name} ({len(packed.classes)} classes, {packed.side} pixels), {images}, {epochs}.")
 
 
+def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
+    """What a claim would compare and train."""
+    claim = design.claim
+    return {
+        "claim": claim.name, "section": claim.section, "statement": claim.statement,
+        "design": describe_design(design, packed), "against": claim.against,
+        "variants": {variant.name: list(variant.differs) for variant in claim.variants},
+        "comparisons": [{"name": comparison.title, "sign": comparison.sign, "paper": comparison.paper}
+                        for comparison in claim.comparisons],
+        "rates": list(design.rates), "most_rates": design.max_rates, "tuned_by": design.tuned_by,
+        "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs}
+
+
 def to_outcome(
     design: Design, packed: PackedDataset, measured: MeasuredJson, provenance: Provenance, notes: list[str],
 ) -> OutcomeJson:
@@ -61,35 +74,39 @@ def append(path: Path, outcome: OutcomeJson) -> None:
         file.write(json.dumps(outcome) + "\n")
 
 
-def read(path: Path) -> list[OutcomeJson]:
+def read_outcomes(path: Path) -> list[OutcomeJson]:
     """Read a results file: the latest outcome of each claim, data, side, images and number of epochs, in CLAIMS' order.
 
     Raises:
-        UserError: the file does not exist, or has a line of another format.
+        UserError: the file does not exist, or a line is not the result of a claim that this version knows.
     """
     require(path.is_file(), f"{path} does not exist",
             f"`alexnet reproduce CLAIM --data DATA --results {path}` writes it")
-    latest: dict[tuple[str, str, int, int, int], OutcomeJson] = {}
+    latest: dict[tuple[str, str, int, int, int, bool], OutcomeJson] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        outcome = _parse(line)
-        if outcome is None:
-            raise UserError(f"line {number} of {path} is not a result of this version", "remove it")
-        latest[outcome["claim"], outcome["data"], outcome["side"], outcome["images"][0], outcome["epochs"]] = outcome
+        outcome = _outcome(line, f"line {number} of {path}")
+        latest[outcome["claim"], outcome["data"], outcome["side"], outcome["images"][0], outcome["epochs"],
+               outcome["quick"]] = outcome
     order = list(CLAIMS)
     return sorted(latest.values(), key=lambda outcome: (
-        order.index(outcome["claim"]), outcome["data"], outcome["epochs"]))
+        order.index(outcome["claim"]), outcome["data"], outcome["images"], outcome["epochs"], outcome["quick"]))
 
 
 def not_measured(outcomes: Iterable[OutcomeJson]) -> list[str]:
-    """Names of the claims that have no outcome here."""
+    """Names of the claims that `alexnet reproduce` can test, and that have no outcome here."""
     measured = {outcome["claim"] for outcome in outcomes}
     return [name for name in CLAIMS if name not in measured]
 
 
-def _parse(line: str) -> OutcomeJson | None:
+def _outcome(line: str, place: str) -> OutcomeJson:
+    """Parse a line and check its keys."""
+    remedy = "delete the line, or make it anew with `alexnet reproduce`"
     try:
-        outcome: OutcomeJson = json.loads(line)
-        is_known = OutcomeJson.__required_keys__ <= outcome.keys() and outcome["claim"] in CLAIMS
-    except (ValueError, AttributeError, TypeError):
-        return None
-    return outcome if is_known else None
+        tree = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{place} is not JSON ({error})", remedy) from error
+    missing = OutcomeJson.__required_keys__ - (tree.keys() if isinstance(tree, dict) else set())
+    require(not missing, f"{place} lacks {', '.join(sorted(missing))}", remedy)
+    require(tree["claim"] in CLAIMS, f"{place} has the claim {tree['claim']}, which this version does not know", remedy)
+    outcome: OutcomeJson = tree
+    return outcome

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alexnet._runtime.atomic_files import replace_file
 from alexnet.errors import UserError
-from alexnet.reproduce.claim_designs import CLAIMS
+from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.figures.claim_dots import claim_dots
 from alexnet.reproduce.figures.style import save_figure
 from alexnet.reproduce.outcome import OutcomeJson, VariantJson

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.devices import describe_machine
 from alexnet._runtime.locks import file_lock
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
@@ -85,6 +86,8 @@ class FinishedRun:
     """The last epoch. None if the run diverged or ended at its target."""
     chance: float
     """Error of a network that has learned nothing."""
+    machine: str
+    """Where it was trained, with the version of torch."""
 
     def epochs_to(self, target: float) -> float | None:
         """Epochs to a clean training error, by a straight line between two measurements; None: not reached."""
@@ -111,6 +114,8 @@ class Runs:
     folder: Path
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
+    machines: set[str] = field(default_factory=set)
+    """Where the runs that were asked for have been trained."""
     on_event: Callable[[Event], None] = lambda event: None
     """Called with each event of a run in training, which also has `run`: the job's title."""
     on_line: Callable[[str], object] = lambda line: None
@@ -145,7 +150,9 @@ class Runs:
                     self.on_line(f"{by_name[name].title}: another command is training it")
             if not took:
                 time.sleep(POLL_SECONDS)
-        return [self._read(job) for job in jobs]
+        finished = [self._read(job) for job in jobs]
+        self.machines |= {run.machine for run in finished if run.machine}
+        return finished
 
     def name(self, job: Job) -> str:
         """Name of a run's folder: the same for the same run, and different for any other."""
@@ -177,7 +184,9 @@ class Runs:
         if not job.keep:
             for part in ("best", "last", "tensorboard"):
                 shutil.rmtree(folder / part, ignore_errors=True)
-        replace_file(folder / ENDED, lambda path: path.write_text(json.dumps({"ended": ended, "title": job.title})))
+        machine = describe_machine(self.device)
+        record = json.dumps({"ended": ended, "title": job.title, "machine": machine})
+        replace_file(folder / ENDED, lambda path: path.write_text(record))
         self.on_line(f"{job.title}: {self._read(job).describe()}")
 
     def _measure(self, job: Job, trainer: Trainer, folder: Path, epoch: int) -> bool:
@@ -195,15 +204,15 @@ class Runs:
 
     def _read(self, job: Job) -> FinishedRun:
         folder = self.folder / self.name(job)
-        ended = json.loads((folder / ENDED).read_text(encoding="utf-8"))["ended"]
+        record = json.loads((folder / ENDED).read_text(encoding="utf-8"))
         text = (folder / CURVE).read_text(encoding="utf-8") if (folder / CURVE).exists() else ""
         lines = [line for line in text.splitlines() if line.endswith("}")]  # a killed run may leave half a line
         # A resumed run measures again, with the same result, what it had measured after its last save.
         points = {point["epoch"]: point for point in map(json.loads, lines)}
         epochs = [event for event in logged(folder) if event["event"] == "epoch"]
-        validated = epochs[-1] if ended == "last epoch" else None
-        return FinishedRun(folder, ended == "diverged", tuple(points[epoch] for epoch in sorted(points)), validated,
-                           _chance(job))
+        validated = epochs[-1] if record["ended"] == "last epoch" else None
+        return FinishedRun(folder, record["ended"] == "diverged", tuple(points[epoch] for epoch in sorted(points)),
+                           validated, _chance(job), record.get("machine", ""))
 
 
 def _chance(job: Job) -> float:

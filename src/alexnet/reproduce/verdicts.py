@@ -25,7 +25,7 @@ class _Tested:
     missing: int
     """Pairs of which a run has no value."""
     test: PairedTest | None
-    """On points, or on logarithms of ratios. None: fewer than two pairs, or some are missing."""
+    """On points, or on logarithms of ratios. None: some are missing, or there is no spread to test against."""
 
     def back(self, number: float) -> float:
         """From the test's scale to the comparison's unit."""
@@ -60,21 +60,22 @@ def _test(comparison: Comparison, pairs: Pairs, quantity: str) -> _Tested:
     values = [variant / reference if unit == "times" else 100 * (variant - reference) for variant, reference in whole]
     missing = len(pairs) - len(whole)
     scaled = [math.log(value) for value in values] if unit == "times" else values
-    test = paired_test(scaled) if len(scaled) > 1 and not missing else None
+    test = paired_test(scaled) if len(set(scaled)) > 1 and not missing else None
     return _Tested(comparison, quantity, unit, values, missing, test)
 
 
 def _to_json(one: _Tested, p_holm: float, no_verdict: str) -> ComparisonJson:
     test, comparison = one.test, one.comparison
     verdict, reason = _verdict(one, p_holm) if not no_verdict else ("undecided", no_verdict)
+    is_judged = test is not None and not no_verdict
     return {
         "name": comparison.title, "variant": comparison.variant, "reference": comparison.reference,
         "quantity": one.quantity, "unit": one.unit, "paper": comparison.paper, "sign": comparison.sign,
         "values": one.values,
-        "mean": one.back(test.mean) if test else one.values[0] if len(one.values) == 1 and not one.missing else None,
+        "mean": one.back(test.mean) if test else one.values[0] if one.values and not one.missing else None,
         "low": one.back(test.low) if test else None, "high": one.back(test.high) if test else None,
-        "p": test.p if test else None, "p_holm": p_holm if test else None,
-        "minimum_detectable": one.back(test.minimum_detectable) if test else None,
+        "p": test.p if test and is_judged else None, "p_holm": p_holm if is_judged else None,
+        "minimum_detectable": one.back(test.minimum_detectable) if test and is_judged else None,
         "verdict": verdict, "reason": reason}
 
 
@@ -85,7 +86,8 @@ def _verdict(one: _Tested, p_holm: float) -> tuple[Verdict, str]:
         return "undecided", (f"of {one.missing} of {total} seeds a run diverged or did not get to the "
                              f"{one.quantity.removeprefix('epochs to ')}, and the others alone would mislead")
     if test is None:
-        return "undecided", "one seed gives no interval"
+        return "undecided", "one seed gives no interval" if len(one.values) == 1 else (
+            "all seeds give the same number, so there is no spread to test against")
     same_sign = test.mean * comparison.sign > 0
     if p_holm < LEVEL:
         reason = f"the {'ratio' if one.unit == 'times' else 'difference'} has the " + (
