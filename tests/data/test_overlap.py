@@ -103,13 +103,13 @@ def test_training_says_how_many_validation_images_are_known(
 
 def test_groups_of_very_many_look_alikes_are_divided(tmp_path: Path):
     """As digits are alike: one fold would otherwise be larger than the others."""
-    from alexnet.data.folds import _join_look_alikes
+    from alexnet.data.folds import join_look_alikes
 
     content = np.arange(1, 101, dtype=np.uint64)
     perceptual = np.random.default_rng(0).integers(0, 2**64, (100, 2), np.uint64)
     perceptual[10:60] = perceptual[10]
     perceptual[80] = perceptual[79]
-    joined = _join_look_alikes(content, perceptual, 5)
+    joined = join_look_alikes(content, perceptual, 5)
     assert joined[80] == joined[79] == 80
     assert joined[10:60].tolist() == list(range(11, 61))
 

@@ -1,27 +1,28 @@
-"""The paper's claims: the variants of each, runs that are kept and shared, measures, verdicts, the results file."""
+"""The paper's claims: the variants of each, runs that are kept and shared, what is measured of them, the command."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
+import torch
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import override
-from alexnet.cli.paper import ClaimName
+from alexnet.cli.reproduce import ClaimName
+from alexnet.data.preprocessing import Preprocess
+from alexnet.errors import UserError
+from alexnet.inference.evaluate import evaluate
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claims, measures
-from alexnet.reproduce import results as results_module
-from alexnet.reproduce import runs as runs_module
-from alexnet.reproduce.claims import CLAIMS, Claim, Variant, common_setup, remove_conv
+from alexnet.reproduce import claims, quantities
+from alexnet.reproduce.claims import CLAIMS, Claim, Comparison, Variant, common_setup, remove_conv
 from alexnet.reproduce.figures.figure1 import figure1
-from alexnet.reproduce.measures import reproduce
-from alexnet.reproduce.outcome import Outcome, VariantResult
+from alexnet.reproduce.measures import Design, reproduce
+from alexnet.reproduce.quantities import norm_weight, recolored_errors
 from alexnet.reproduce.runs import Runs
-from alexnet.training.run_folder import logged
 from command_line import alexnet as command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,10 +36,19 @@ def small_networks(monkeypatch):
     monkeypatch.setattr(claims, "CIFAR", override(claims.CIFAR, ["conv.width=8"]))
 
 
-def outcome_of(claim: str, *values: tuple[float, ...], seeds: int = 3) -> Outcome:
-    names = [variant.name for variant in CLAIMS[claim].variants] + ["more"]
-    return Outcome(claim, "data", 64, (90, 10), 12, tuple(range(seeds)), "fp32", tuple(
-        VariantResult(name, of_seeds) for name, of_seeds in zip(names, values, strict=False)))
+def quick_design(claim, packed, **changes):
+    return replace(Design.of(claim, packed, quick=True), **changes)
+
+
+def common_of(claim, side):
+    return common_setup(side, 12, claim.network, claim.common)
+
+
+def measured(outcome, name):
+    return next(variant for variant in outcome["variants"] if variant["name"] == name)
+
+
+# --- What the claims say ----------------------------------------------------------------------------------------------
 
 
 def test_the_command_knows_every_claim():
@@ -47,168 +57,193 @@ def test_the_command_knows_every_claim():
 
 @pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
-def test_every_variant_of_a_claim_is_a_different_network(claim, side):
-    arch, recipe = common_setup(claim, side, 12)
-    sides = [variant.apply(arch, recipe) for variant in claim.variants]
-    assert len({str(variant) for variant in sides}) == len(sides)
+def test_every_variant_of_a_claim_is_another_network_recipe_or_evaluation(claim, side):
+    sides = [variant.apply(*common_of(claim, side)) for variant in claim.variants]
+    assert len({str((both, variant.images_factor, variant.views, variant.averaged))
+                for both, variant in zip(sides, claim.variants, strict=True)}) == len(sides)
     for network, _ in sides:
         assert AlexNet(network).arch.input.side == side
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_every_comparison_is_of_two_variants_and_has_the_papers_sign(claim):
+    names = [variant.name for variant in claim.variants]
+    assert len(set(names)) == len(names)
+    for comparison in claim.comparisons:
+        assert comparison.variant != comparison.reference
+        assert {comparison.variant, comparison.reference} <= {*names}
+        no_effect = 1.0 if comparison.quantity == "epochs" else 0.0
+        assert comparison.paper is None or (comparison.paper - no_effect) * comparison.sign > 0
+        assert comparison.quantity != "epochs" or claim.target
+    assert len({comparison.title for comparison in claim.comparisons}) == len(claim.comparisons)
+
+
+@pytest.mark.parametrize(("claim", "papers"), [
+    ("figure1", [6.0]), ("lrn", [-1.4, None]), ("overlap", [-0.4]), ("dropout", [None, 2.0]), ("two-gpu", [-1.7]),
+    ("depth", [2.0, 2.0, 2.0]), ("ten-views", [-1.5]), ("ensemble", [-2.6]), ("lighting", [-1.0, None])])
+def test_the_papers_numbers(claim, papers):
+    """§3.1: six times faster. §3.2: 1.7%. §3.3: 1.4%. §3.4: 0.4%. §4.1: over 1%; 39.0% against 37.5%. §4.2: roughly
+    doubles. Table 2: 40.7% against 38.1%. §7: about 2%."""
+    assert [comparison.paper for comparison in CLAIMS[claim].comparisons] == papers
+
+
+def test_dropout_and_augmentation_are_run_where_a_network_overfits():
+    for name in ("dropout", "augmentation"):
+        claim = CLAIMS[name]
+        assert (claim.images_per_class, claim.epochs, claim.seeds) == (100, 150, 8)
+    assert {variant.images_factor for variant in CLAIMS["augmentation"].variants} == {0.5, 1.0, 3.0}
+
+
+def test_at_least_eight_fresh_seeds_decide_a_claim_about_errors():
+    for claim in CLAIMS.values():
+        assert claim.seeds >= (3 if claim.name == "ensemble" else 5 if claim.name == "figure1" else 8)
 
 
 def test_one_tower_has_half_the_kernels_except_in_conv5():
     """§3.2's footnote: the last convolution keeps its width, so that the classifier is as large."""
     claim = CLAIMS["two-gpu"]
-    (one_tower, _), (two_towers, _) = (variant.apply(*common_setup(claim, 32, 12)) for variant in claim.variants)
+    (one_tower, _), (two_towers, _) = (variant.apply(*common_of(claim, 32)) for variant in claim.variants)
     assert [2 * conv.width for conv in one_tower.conv[:4]] == [conv.width for conv in two_towers.conv[:4]]
     assert one_tower.conv[4].width == two_towers.conv[4].width
 
 
 def test_removing_a_convolution_keeps_its_pooling():
-    arch, _ = common_setup(CLAIMS["depth"], 64, 12)
+    arch, _ = common_of(CLAIMS["depth"], 64)
     less = remove_conv(arch, "conv5")
     assert len(less.conv) == 4
     assert less.conv[3].post_ops == "act pool"
     assert explain(less).layers[-1].output_shape == explain(arch).layers[-1].output_shape
 
 
+@pytest.mark.parametrize("side", [32, 64])
+def test_both_poolings_of_overlap_have_maps_of_equal_sizes(side):
+    """28 -> 14 -> 7 -> 3 pixels: 3/2 rounded up is (28 - 3) / 2 + 1 = 13.5 -> 14, 2/2 rounded down 28 / 2 = 14."""
+    claim = CLAIMS["overlap"]
+    for variant in claim.variants:
+        arch, _ = variant.apply(*common_of(claim, side))
+        sides = [layer.output_shape[-1] for layer in explain(arch).layers if layer.name.startswith("pool")]
+        assert sides == [14, 7, 3]
+
+
+def test_poolings_whose_maps_differ_are_refused(packed):
+    two = Variant("pooling 2x2", ("arch.pool_kernel=2",))  # rounded up like 3/2, pool5 would be 4 pixels
+    claim = replace(CLAIMS["overlap"], variants=(two, Variant("pooling 3x3")))
+    with pytest.raises(UserError, match="overlap compares feature maps of different sizes"):
+        Design.of(claim, packed)
+
+
+def test_a_variant_without_settings_is_the_common_setup():
+    claim = Claim("c", "", "", "", (Variant("a"), Variant("b", ("arch.norm=none",))), (Comparison("b", "a", 1),), 3)
+    arch, recipe = common_setup(32, 3)
+    assert claim.variants[0].apply(arch, recipe) == (arch, recipe)
+    assert claim.variants[1].apply(arch, recipe) == (replace(arch, norm="none"), recipe)
+
+
+# --- LRN and color ----------------------------------------------------------------------------------------------------
+
+
+def test_the_constant_factor_of_lrn_is_2_to_the_minus_three_quarters():
+    claim = CLAIMS["lrn"]
+    constant = claim.variants[1].apply(*common_of(claim, 32))[0]
+    norm = dict(AlexNet(constant).features.named_children())["norm1"]
+    maps_NCHW = 100 * torch.rand(2, 32, 3, 3)
+    torch.testing.assert_close(norm(maps_NCHW), 0.5946036 * maps_NCHW)
+
+
+def test_lrn_sees_activations_of_the_papers_scale():
+    """The paper's: pixels of 0 to 255, standard deviations that give a unit's input the variance of the paper's widths.
+
+    Fan-in of the paper by Figure 2: conv1 11*11*3, conv2 5*5*48, conv3 3*3*256, conv4 and conv5 3*3*192, fc6 6*6*256,
+    fc7 and the output 4096; each with a standard deviation of 0.01.
+    """
+    arch, _ = common_of(CLAIMS["lrn"], 64)
+    assert arch.input.scale == (1, 1, 1)
+    own = (3 * 25, 16 * 25, 64 * 9, 48 * 9, 48 * 9, 64 * 9, 256, 256)
+    papers = (363, 1200, 2304, 1728, 1728, 9216, 4096, 4096)
+    stds = (*(conv.init_std for conv in arch.conv), *(dense.init_std for dense in arch.dense), arch.output_init_std)
+    for std, fan_in, papers_fan_in in zip(stds, own, papers, strict=True):
+        assert std**2 * fan_in == pytest.approx(1e-4 * papers_fan_in, rel=0.05)
+    assert [conv.init_bias for conv in arch.conv] == [0, 1, 0, 1, 1]
+
+
+def test_the_weight_of_the_norms_sum_is_alpha_times_the_sum_over_k(packed):
+    arch = override(common_of(CLAIMS["lrn"], 32)[0], ["classes=4", "conv1.width=8", "conv2.post_ops=act pool"])
+    network, preprocess = AlexNet(arch, 0), Preprocess.from_data(arch.input, packed.mean_HWC)
+    split = packed.split("val")
+    with torch.no_grad():
+        maps_NCHW = network.features[:2](preprocess(torch.from_numpy(split.read(np.arange(len(split))))))
+    squares = maps_NCHW.double().numpy() ** 2
+    total = 0.0
+    for tower in (0, 4):  # four maps in each tower; the window of five stays within it
+        for place in range(4):
+            total += squares[:, tower + max(0, place - 2) : tower + min(4, place + 3)].sum(1).mean()
+    assert norm_weight((network, preprocess), packed, "cpu") == pytest.approx(1e-4 * total / 8 / 2, rel=1e-4)
+
+
+def test_recolored_images_without_noise_are_the_images(packed, tiny, monkeypatch):
+    network, preprocess = AlexNet(tiny, 0), Preprocess.from_data(tiny.input, packed.mean_HWC)
+    strong = recolored_errors((network, preprocess), packed, "cpu")
+    monkeypatch.setattr(quantities, "RECOLORING", 0.0)
+    plain = recolored_errors((network, preprocess), packed, "cpu")
+    expected = evaluate([(network, preprocess)], packed.split("val"))
+    assert (plain.top1_wrong, plain.loss) == (expected.top1_wrong, pytest.approx(expected.loss, rel=1e-5))
+    assert strong.loss != pytest.approx(plain.loss, rel=1e-3)
+
+
+# --- Runs -------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.usefixtures("small_networks")
 def test_claims_share_runs_and_train_each_once(packed, tmp_path):
     steps = []
     runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: steps.append(event["event"]))
-    first = reproduce(CLAIMS["lrn"], runs, seeds=(0, 1), epochs=2)
-    assert steps.count("start") == 4
-    assert reproduce(CLAIMS["lrn"], runs, seeds=(0, 1), epochs=2) == first
-    reproduce(CLAIMS["overlap"], runs, seeds=(0, 1), epochs=2)  # its 3/2 is the network with norms of before
-    assert steps.count("start") == 6
-    views = reproduce(CLAIMS["ten-views"], runs, seeds=(0, 1), epochs=2)
-    assert steps.count("start") == 6
-    assert views.variants[0].values == pytest.approx(first.variants[1].values)
-    averaged = reproduce(CLAIMS["ensemble"], runs, seeds=(0, 1), epochs=2)
-    assert averaged.variants[0].values == views.variants[1].values
-    assert len(averaged.variants[1].values) == 1
-    with pytest.raises(ValueError, match="--seeds 2 or more"):
-        reproduce(CLAIMS["ensemble"], runs, seeds=(0,), epochs=2)
+    design = quick_design(CLAIMS["overlap"], packed, epochs=1)
+    first = reproduce(design, runs)
+    assert steps.count("start") == 8  # of each variant two rates with a tuning seed, and two fresh seeds
+    assert reproduce(design, runs) == first
+    reproduce(quick_design(CLAIMS["two-gpu"], packed, epochs=1), runs)  # its two towers are the network of before
+    assert steps.count("start") == 12
+    views = reproduce(quick_design(CLAIMS["ten-views"], packed, epochs=1), runs)
+    assert steps.count("start") == 12
+    assert ([run["value"] for run in measured(views, "one view")["runs"]]
+            == [run["value"] for run in measured(first, "pooling 3x3")["runs"]])
+    fresh = [run["seed"] for variant in first["variants"] for run in variant["runs"]]
+    assert not {*fresh} & {*first["tuning_seeds"]}
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_an_interrupted_run_is_resumed(packed, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(event):
-        if event["event"] == "validating" and event["run"].startswith("response"):
-            raise Stop
-
-    options = {"seeds": (0,), "epochs": 2}
-    with pytest.raises(Stop):
-        reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32", on_event=stop), **options)
-    again = reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "stopped", "fp32"), **options)
-    assert again == reproduce(CLAIMS["lrn"], Runs(packed, tmp_path / "whole", "fp32"), **options)
+def test_an_ensemble_is_compared_with_the_mean_of_its_own_members(packed, tmp_path):
+    claim = replace(CLAIMS["ensemble"], variants=(
+        CLAIMS["ensemble"].variants[0], replace(CLAIMS["ensemble"].variants[1], averaged=2)))
+    outcome = reproduce(quick_design(claim, packed, epochs=2), Runs(packed, tmp_path, "fp32"))
+    members = [run["value"] for run in measured(outcome, "one network")["runs"]]
+    ensembles = [run["value"] for run in measured(outcome, "five averaged")["runs"]]
+    assert [run["seed"] for run in measured(outcome, "one network")["runs"]] == [0, 1, 2, 3]
+    assert [run["seed"] for run in measured(outcome, "five averaged")["runs"]] == [0, 2]
+    (comparison,) = outcome["comparisons"]
+    assert comparison["values"] == pytest.approx([
+        100 * (ensembles[0] - (members[0] + members[1]) / 2), 100 * (ensembles[1] - (members[2] + members[3]) / 2)])
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(measures, "LEARNING_RATES", (1e-7, 0.003))
-    monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
-    epochs = []
-    runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
-                if event["event"] == "epoch" else None)
-    outcome = reproduce(CLAIMS["figure1"], runs, seeds=(0, 1), epochs=25)
-    relu, tanh = outcome.variants
-    assert "best learning rate 0.003 of 1e-07, 0.003" in relu.note
-    assert "best learning rate 0.003 of 1e-07, 0.003" in tanh.note
-    for value in relu.values:
-        assert 0 < value < 25
-    reached = [event for event in epochs if event["run"] == "ReLU, learning rate 0.003, seed 0"]
-    assert reached[-1]["train_error"] <= 0.5
-    assert all(event["train_error"] > 0.5 for event in reached[:-1])
-    # Between two epochs by a straight line.
-    before = reached[-2]["train_error"] if len(reached) > 1 else 0.75
-    after = reached[-1]["train_error"]
-    assert relu.values[0] == pytest.approx(len(reached) - 1 + (before - 0.5) / (before - after))
-    assert outcome.unit == "times"
-    drawn = figure1([tmp_path / variant.runs[0] for variant in outcome.variants]).get_axes()[0]
-    assert drawn.get_lines()[1].get_xydata()[1:, 1].tolist() == [event["train_error"] for event in reached]
-
-
-@pytest.mark.usefixtures("small_networks")
-def test_a_run_that_stays_at_chance_level_is_given_up(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs_module, "GIVE_UP_EPOCHS", 3)
-    epochs = []
-    runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event)
-                if event["event"] == "epoch" else None)
-    arch, recipe = common_setup(CLAIMS["figure1"], 32, 20)
-    arch, recipe = replace(arch, classes=4), replace(recipe, learning_rate=1e-12)
-    for _ in range(2):  # the second time nothing is trained
-        time = runs.train_until(arch, recipe, 0, "ReLU", 0.25)
-        assert (time.reached, time.epochs, len(epochs)) == (False, 20, 3)
-
-
-@pytest.mark.usefixtures("small_networks")
-def test_a_learning_rate_slower_than_the_best_is_abandoned(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(measures, "LEARNING_RATES", (0.003, 1e-7))
-    monkeypatch.setattr(measures, "TARGET_ERROR", 0.5)
-    epochs = []
-    runs = Runs(packed, tmp_path, "fp32", on_event=lambda event: epochs.append(event["run"])
-                if event["event"] == "epoch" else None)
-    relu = reproduce(CLAIMS["figure1"], runs, seeds=(0,), epochs=25).variants[0]
-    assert "best learning rate 0.003 of 1e-07, 0.003" in relu.note
-    assert epochs.count("ReLU, learning rate 1e-07, seed 0") == epochs.count("ReLU, learning rate 0.003, seed 0") < 25
-
-
-@pytest.mark.usefixtures("small_networks")
-def test_saturation_notes_the_share_of_values_without_gradient(packed, tmp_path):
-    outcome = reproduce(CLAIMS["saturation"], Runs(packed, tmp_path, "fp32"), seeds=(0,), epochs=1)
-    assert [variant.name for variant in outcome.variants] == ["ReLU", "tanh", "sigmoid"]
-    for variant, word in zip(outcome.variants, ("zero at the end: relu1 ", "saturated at the end: tanh1 ",
-                                            "saturated at the end: sigmoid1 "), strict=True):
-        shares = [event for event in logged(tmp_path / variant.runs[0]) if event["event"] == "signals"][-1]["saturated"]
-        assert f"{word}{next(iter(shares.values())):.0%}, " in variant.note
-
-
-def test_differences_are_paired_by_seed_and_have_students_interval():
-    outcome = outcome_of("lrn", (0.20, 0.22, 0.24), (0.19, 0.21, 0.22))
-    (difference,) = outcome.differences
-    assert difference.values == pytest.approx((-1, -1, -2))
-    assert difference.mean == pytest.approx(-4 / 3)
-    assert difference.half_width == pytest.approx(4.303 * (1 / 3) ** 0.5 / 3**0.5, rel=1e-3)
-
-
-@pytest.mark.parametrize(("first", "second", "verdict"), [
-    ((0.30, 0.31, 0.32), (0.20, 0.21, 0.22),
-     "same sign as the claim, significant over 3 seeds; larger than the paper's"),
-    ((0.30, 0.31, 0.32), (0.299, 0.309, 0.319),
-     "same sign as the claim, significant over 3 seeds; smaller than the paper's"),
-    ((0.20, 0.21, 0.22), (0.30, 0.31, 0.32), "opposite sign, significant over 3 seeds; smaller than the paper's"),
-    ((0.20, 0.30, 0.25), (0.21, 0.20, 0.26),
-     "same sign as the claim, not significant over 3 seeds; the interval contains the paper's number"),
-    ((0.2,), (0.1,), "same sign as the claim; one seed, so no interval"),
-    ((0.2,), (0.2,), "no difference; one seed, so no interval"),
-])
-def test_verdicts(first, second, verdict):
-    assert str(outcome_of("lrn", first, second, seeds=len(first)).verdict) == verdict
-
-
-def test_outcomes_are_read_back_and_the_page_shows_the_latest(tmp_path):
-    results, page = tmp_path / "results.jsonl", tmp_path / "page.md"
-    about = {"command": "alexnet reproduce lrn", "machine": "a machine", "precision_used": "fp32", "seconds": 90.0}
-    early = outcome_of("lrn", (0.5, 0.5, 0.5), (0.4, 0.4, 0.4))
-    late = outcome_of("lrn", (0.3, 0.31, 0.32), (0.2, 0.21, 0.22))
-    figure1_outcome = outcome_of("figure1", (5.0, 6.0, 7.0), (25.0, 30.0, 35.0))
-    for outcome in (early, late, figure1_outcome):
-        results_module.append(results, outcome, about)
-    assert [record.outcome for record in results_module.read(results)] == [figure1_outcome, late]
-    page.write_text(f"before\n{results_module.BEGIN}old\n{results_module.END}after\n")
-    results_module.write_page(page, results_module.read(results))
-    written = page.read_text()
-    assert written.startswith("before\n")
-    assert written.endswith("after\n")
-    assert "| `lrn` | -1.4 points | -10.0 points (-10.0 to -10.0) | same sign as the claim, significant" in written
-    assert "| `figure1` | 6 times | 5.0 times (5.0 to 5.0) |" in written
-    assert "50.0%" not in written
-    page.write_text("nothing")
-    with pytest.raises(ValueError, match="add the two lines"):
-        results_module.write_page(page, [])
+def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed, tmp_path):
+    claim = replace(CLAIMS["figure1"], target=0.5)
+    runs = Runs(packed, tmp_path, "fp32")
+    design = quick_design(claim, packed, rates=(1e-7, 0.003), epochs=25, images_per_class=None, seeds=2)
+    outcome = reproduce(design, runs)
+    for variant in outcome["variants"]:
+        assert variant["rate"] == 0.003
+        assert variant["tuning"][0]["errors"] == [None]  # at 1e-7 the target is not reached
+        for run in variant["runs"]:
+            assert 0 < run["value"] < 25
+            assert run["train_error"] <= 0.5
+            assert run["top1_error"] is None
+    (comparison,) = outcome["comparisons"]
+    relu, tanh = ([run["value"] for run in variant["runs"]] for variant in outcome["variants"])
+    assert comparison["values"] == pytest.approx([tanh[0] / relu[0], tanh[1] / relu[1]])
+    assert outcome["value_unit"] == "epochs"
+    folders = [path.parent for path in sorted(tmp_path.glob("*/last/..*")) or sorted(tmp_path.glob("*-0/ended.json"))]
+    assert figure1(folders).get_axes()[0].get_lines()
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -217,14 +252,37 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     out = tmp_path / "out"
     assert command("reproduce", "lighting", "--data", class_folders, "--side", 32, "--quick", "--out", out) == 0
     printed = capsys.readouterr()
-    assert "the paper: -1.0 points; ours: " in printed.out
-    assert "120 training and 44 validation images, 2 epochs, seeds 0" in " ".join(printed.out.split())
-    assert "color noise, seed 0: training error" in printed.err
-    assert f"written: a line of {out / 'results.jsonl'}\n" in printed.err
+    text = " ".join(printed.out.split())
+    assert "UNDECIDED: color noise against no color noise, top-1 error: " in text
+    assert "the paper: -1 points. --quick decides nothing." in text
+    assert "Speaks against it: color noise leaves the error as it is or raises it" in printed.err
+    assert "lighting, color noise, rate 0.01, seed 1000: top-1 error " in printed.err
+    assert f"written: a line of {out / 'results.jsonl'}" in printed.err
     assert printed.err.splitlines()[-1].startswith("note: --quick only shows that the command works")
     (line,) = (out / "results.jsonl").read_text().splitlines()
-    assert json.loads(line)["claim"] == "lighting"
-    assert json.loads(line)["machine"]
+    outcome = json.loads(line)
+    assert (outcome["claim"], outcome["images"], outcome["seeds"], outcome["quick"]) == (
+        "lighting", [40, 44], [0, 1], True)
+    assert "torch" in outcome["machine"]
+    assert outcome["command"].startswith("alexnet ")
+    run = outcome["variants"][0]["runs"][0]
+    assert {"seed", "top1_error", "top5_error", "loss", "train_error", "train_loss", "value"} <= run.keys()
+    assert 0 <= run["more"]["top-1 error on recolored images"] <= 1
+
+
+def test_a_plan_says_what_is_compared_and_trains_nothing(class_folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["reproduce", "dropout", "--data", class_folders, "--side", 32, "--images-per-class", 20, "--plan"]
+    assert command(*words, "--out", tmp_path / "out") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Speaks against it: dropout leaves the error as it is or raises it" in text
+    assert "20 training images of each class, 150 epochs" in text
+    assert "Learning rates of each variant: 0.003, 0.01, 0.03, 0.1, extended until the best is interior" in text
+    assert "Fresh seeds: 0 to 7" in text
+    assert "Runs: 32 or more" in text  # of two variants, four rates with two tuning seeds, and eight fresh seeds
+    assert command(*words, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["least_runs"] == 32
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
@@ -234,11 +292,12 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     (["lrn", "--data", "x", "--side", 0], "--side 0 must be 32 or 64"),
     (["lrn", "--data", "x", "--seeds", 0], "--seeds 0 must be at least 1"),
     (["lrn", "--data", "x", "--epochs", 0], "--epochs 0 must be at least 1"),
+    (["lrn", "--data", "x", "--images-per-class", 0], "--images-per-class 0 must be at least 1"),
     (["lrn", "--data", "x", "--epochs", 2.5], "2.5 must be a whole number"),
     (["lrn", "--data", "x", "--batch-size", 0], "--batch-size 0 must be at least 1"),
     (["lrn", "--data", "x", "--batch-size", 5], "reproduce lrn takes no --batch-size; leave it out"),
     (["table", "run", "data", "--epochs", 5], "reproduce table takes no --epochs; leave it out"),
-    (["lrn", "--data", "x", "--page", "nosuch.md"], "there is no page nosuch.md; make it, with the lines"),
+    (["table", "run", "data", "--plan"], "reproduce table takes no --plan; leave it out"),
     (["lrn", "--data", "x", "--results", "."], ". is a folder; name a file in it"),
 ])
 def test_mistakes_are_one_sentence(words, sentence, capsys):
@@ -246,14 +305,7 @@ def test_mistakes_are_one_sentence(words, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-def test_a_variant_without_settings_is_the_common_setup():
-    claim = Claim("c", "", "", (Variant("a"), Variant("b", ("arch.norm=none",))))
-    arch, recipe = common_setup(claim, 32, 3)
-    assert claim.variants[0].apply(arch, recipe) == (arch, recipe)
-    assert claim.variants[1].apply(arch, recipe) == (replace(arch, norm="none"), recipe)
-
-
-def test_docs_results_page_matches_the_results_file():
-    docs = Path(__file__).parents[2] / "docs"
-    published = (docs / "results.md").read_text().partition(results_module.BEGIN)[2].partition(results_module.END)[0]
-    assert published == results_module.markdown(results_module.read(docs / "results.jsonl"))
+def test_a_class_with_too_few_images_is_refused_before_anything_is_trained(packed):
+    with pytest.raises(UserError, match="augmentation trains on 300 images per class, and the smallest class has 30; "
+                                        "give --images-per-class 10 or fewer"):
+        Design.of(CLAIMS["augmentation"], packed)

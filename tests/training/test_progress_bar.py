@@ -64,10 +64,12 @@ def test_a_claims_bar_names_the_run_in_progress():
     assert "ReLU, rate 0.0003, seed 0, epoch 100/100" in file.getvalue()
 
 
-def test_each_finished_run_of_a_claim_prints_one_line(capsys):
+def test_a_claims_bar_prints_each_kind_of_warning_once_and_no_line_for_an_epoch(capsys):
+    warning = {"event": "warning", "kind": "chance", "subject": "validation", "problem": "90%", "remedy": "wait"}
     bar = ClaimBar()
     with bar:
-        bar.show(START | {"epochs": 2})
-        for epoch in (1, 2):
-            bar.show({"event": "epoch", "epoch": epoch, "train_error": 0.5, "val_top1_error": 0.25})
-    assert capsys.readouterr().err == "ReLU, rate 0.0003, seed 0: training error 50.0%, top-1 error 25.0%\n"
+        for problem in ("90%", "89%"):
+            bar.show(START | {"epochs": 1})
+            bar.show(warning | {"problem": problem})
+            bar.show({"event": "epoch", "epoch": 1, "train_error": 0.5, "val_top1_error": 0.25})
+    assert capsys.readouterr().err == "warning: validation: 90%; wait\n"

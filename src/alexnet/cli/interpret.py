@@ -26,7 +26,7 @@ from alexnet.cli.app import (
     class_names,
     reject_options,
 )
-from alexnet.cli.paper import claim_side
+from alexnet.cli.reproduce import claim_side
 from alexnet.errors import require
 
 ROWS_SHOWN = 20

@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # these bring torch, which `alexnet explain` does without
     from alexnet.interpret.activations import ActivationReport, Histogram
     from alexnet.interpret.top_patches import Patch
     from alexnet.reproduce.compare import BeforeAfter
-    from alexnet.reproduce.outcome import Outcome
     from alexnet.reproduce.tables import Measured
 
 # --- Architecture -----------------------------------------------------------------------------------------------------
@@ -211,33 +210,6 @@ def _notes(measured: Sequence[Measured]) -> list[str]:
                          f"{max(single):.1%}, mean {mean:.1%}; averaging their outputs: {100 * change:+.1f} points"
                          + (" (Table 2: -2.6 with five networks)." if views == 10 else "."))
     return notes
-
-
-def outcome_table(outcome: Outcome) -> RenderableType:
-    """The claim, the values of each variant, and the paper's number beside ours."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-
-    from alexnet.reproduce.claims import CLAIMS
-    from alexnet.reproduce.results import format_difference, format_paper_value, format_value
-
-    claim = CLAIMS[outcome.claim]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", outcome.measure_name, "difference from the first"):
-        table.add_column(title, no_wrap=True)
-    differences = ["", *(format_difference(outcome, difference) for difference in outcome.differences)]
-    for variant, difference in zip(outcome.variants, differences, strict=True):
-        values = ", ".join(format_value(outcome, number) for number in variant.values)
-        table.add_row(escape(variant.name), values, difference)
-    notes = [f"{escape(variant.name)}: {variant.note}" for variant in outcome.variants if variant.note]
-    return Group(
-        f"{claim.name} ({escape(claim.section)}): {escape(claim.statement)}.", "", table, "", *notes, "",
-        f"the paper: {format_paper_value(outcome)}; ours: {format_difference(outcome, outcome.differences[0])}: "
-        f"{outcome.verdict}.",
-        f"{escape(outcome.data)} at {outcome.side} pixels, {outcome.images[0]:,} training and {outcome.images[1]:,} "
-        f"validation images, {outcome.epochs} epochs, seeds {', '.join(map(str, outcome.seeds))}; brackets: 95% "
-        "intervals over seeds.")
 
 
 def activations_table(report: ActivationReport) -> RenderableType:

@@ -9,13 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime import native
+from alexnet.data.divided import DividedDataset
 from alexnet.data.near_duplicates import near_duplicate_groups
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
-
-CHUNK = 64
-"""Images that are read at a time for the mean and the covariance."""
 
 
 def parse_fold(text: str) -> tuple[int, int]:
@@ -39,7 +36,7 @@ def fold_of_images(labels_N: NDArray[np.int64], content_N: NDArray[np.uint64], f
     return fold_U[unique_N]
 
 
-def _join_look_alikes(
+def join_look_alikes(
     content_N: NDArray[np.uint64], perceptual_N2: NDArray[np.uint64], folds: int,
 ) -> NDArray[np.uint64]:
     """The content hashes, equal for images that look alike, as those of a burst of photographs: uint64 [N].
@@ -69,7 +66,7 @@ def folded(packed: PackedDataset, number: int, folds: int) -> FoldedDataset:
 
 
 @dataclass(frozen=True)
-class FoldedDataset(PackedDataset):
+class FoldedDataset(DividedDataset):
     """A packed folder whose `train` and `val` images are divided anew. Its `test` images stay apart."""
 
     number: int
@@ -85,7 +82,7 @@ class FoldedDataset(PackedDataset):
     @cached_property
     def together_N(self) -> NDArray[np.uint64]:
         """A number for each image of the pool, equal for copies and look-alikes, which are in one fold."""
-        return _join_look_alikes(self.pool.content_hashes, self.pool.perceptual_hashes, self.folds)
+        return join_look_alikes(self.pool.content_hashes, self.pool.perceptual_hashes, self.folds)
 
     @cached_property
     def _is_validation_N(self) -> NDArray[np.bool_]:
@@ -102,34 +99,6 @@ class FoldedDataset(PackedDataset):
         """The number of images in each split."""
         validation = int(self._is_validation_N.sum())
         return super().counts | {"train": len(self.pool) - validation, "val": validation}
-
-    @cached_property
-    def _statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Mean of every pixel, and covariance of the colors, over the training images of this fold alone."""
-        train = self.split("train")
-        sum_HWC, products_CC = np.zeros((self.side, self.side, 3)), np.zeros((3, 3))
-        for begin in range(0, len(train), CHUNK):
-            pixels_NHWC = train.read(np.arange(begin, min(begin + CHUNK, len(train))))
-            sum_HWC += pixels_NHWC.sum(0, dtype=np.float64)
-            products_CC += native.color_products(pixels_NHWC)
-        pixels_count = len(train) * self.side**2
-        mean_C = sum_HWC.sum((0, 1)) / pixels_count
-        return (sum_HWC / len(train)).astype(np.float32), products_CC / pixels_count - np.outer(mean_C, mean_C)
-
-    @property
-    def mean_HWC(self) -> NDArray[np.float32]:
-        """The training set's mean of every pixel, [side, side, 3], RGB on 0..255."""
-        return self._statistics[0]
-
-    @property
-    def rgb_mean(self) -> NDArray[np.float64]:
-        """The training set's mean color, [3] on 0..255."""
-        return self._statistics[0].mean((0, 1), dtype=np.float64)
-
-    @property
-    def rgb_covariance(self) -> NDArray[np.float64]:
-        """Covariance of red, green and blue over all training pixels, [3, 3] on 0..255."""
-        return self._statistics[1]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,7 +1,8 @@
-"""The paper's claims: for each its section, the variants it compares, the measure, and the paper's number."""
+"""The paper's claims (`CLAIMS`): for each its section, the variants to train, what is compared, the paper's number."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +14,16 @@ from alexnet.architecture.spec import LRN, Arch, Conv, Dense, InputSpec
 TARGET_ERROR = 0.25
 """The training error at which Figure 1 compares ReLU with tanh."""
 
+Quantity = Literal["top1", "train", "epochs", "recolored", "norm"]
+"""What is measured of a run, at the weights of its last epoch:
+
+top1: top-1 error on the validation split, with the variant's number of views
+train: clean training error, of the training images' center crops in evaluation mode
+epochs: epochs until the clean training error falls to the claim's target
+recolored: top-1 error on validation images with color noise
+norm: alpha * sum / k, the relative weight of response normalization's sum, mean over all maps
+"""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -23,90 +34,111 @@ class Variant:
     """As the option `--set` takes them: `arch.norm=none`, `recipe.mirror=false`."""
     removed_layer: str = ""
     """A convolution to remove: "conv3"."""
-    epochs_factor: float = 1.0
-    """Multiplies the number of epochs."""
+    images_factor: float = 1.0
+    """Multiplies the claim's number of images per class."""
+    views: int = 1
+    """Views of each validation image: 1 or 10."""
+    averaged: int = 1
+    """Networks whose outputs are averaged: an ensemble."""
 
     def apply(self, arch: Arch, recipe: Recipe) -> tuple[Arch, Recipe]:
         """Make the variant's network and recipe from the claim's."""
         if self.removed_layer:
             arch = remove_conv(arch, self.removed_layer)
-        arch, recipe = configure(arch, recipe, self.settings)
-        return arch, replace(recipe, epochs=max(1, round(recipe.epochs * self.epochs_factor)))
+        return configure(arch, recipe, self.settings)
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        """Everything that differs from the common setup, in words."""
+        return (*self.settings, *(f"without {layer}" for layer in [self.removed_layer] if layer),
+                *(f"{self.images_factor:g} times the images" for _ in range(self.images_factor != 1)),
+                *(f"{self.views} views" for _ in range(self.views != 1)),
+                *(f"{self.averaged} networks averaged" for _ in range(self.averaged != 1)))
 
 
-Measure = Literal["error", "saturation", "views", "ensemble", "epochs"]
-"""What `measures` takes of each variant; see there."""
+@dataclass(frozen=True)
+class Comparison:
+    """A variant against a reference, paired by seed."""
+
+    variant: str
+    reference: str
+    sign: int
+    """Expected sign of the variant's value less the reference's (of the logarithm of their ratio): +1 or -1."""
+    paper: float | None = None
+    """The paper's number: points of error (negative: fewer errors), or the ratio of epochs. None: it gives none."""
+    quantity: Quantity = "top1"
+    name: str = ""
+    """Default: "VARIANT against REFERENCE"."""
+
+    @property
+    def title(self) -> str:
+        return self.name or f"{self.variant} against {self.reference}"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, and the runs that test it."""
+    """A statement of the paper, and the runs that can speak for or against it."""
 
     name: str
     section: str
     statement: str
     """The claim in our words, with the paper's number."""
+    against: str
+    """One sentence: the outcome that would speak against the claim."""
     variants: tuple[Variant, ...]
-    """The first is the reference that the others are compared with."""
-    paper: float | None = None
-    """The paper's difference between the second variant and the first: points of top-1 error (negative: fewer errors),
-    or for the measure "epochs" the factor of epochs. None: the paper gives no number."""
-    sign: int = 0
-    """Expected sign of that difference, +1 or -1, also where the paper gives no number."""
-    measure: Measure = "error"
+    comparisons: tuple[Comparison, ...]
+    epochs: int
+    """Of each run; with `stops_at_target`, at most."""
+    images_per_class: int | None = None
+    """Of the training images; None for all."""
+    common: tuple[str, ...] = ()
+    """Settings of all variants."""
+    network: Literal["paper-small", "cifar"] = "paper-small"
+    """The common network; see `common_setup`."""
+    target: float | None = None
+    """Clean training error for the quantity "epochs"."""
+    stops_at_target: bool = False
+    """Whether runs end at the target. They are then not validated, and their rate is chosen by the epochs."""
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
+    """The learning rates that each variant is tried with first."""
+    seeds: int = 8
+    """Fresh seeds, whose runs are compared; of an ensemble, disjoint ensembles."""
+    tuning_seeds: int = 2
+    """Other seeds, whose runs choose the learning rate."""
+    equal_maps: bool = False
+    """Whether all variants' feature maps must have equal sizes."""
+    note: str = ""
+    """What a reader must know of the comparison."""
+    least_norm: float | None = None
+    """Refuse a verdict where "norm" is below this in the variant that has response normalization."""
 
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What is measured, the main quantity first."""
+        norm: tuple[Quantity, ...] = ("norm",) if self.least_norm else ()
+        return tuple(dict.fromkeys((*(comparison.quantity for comparison in self.comparisons), *norm)))
 
-PAPER_VARIANT = Variant("as in the paper")
+    def curve_epochs(self, epochs: int) -> int:
+        """Epochs between two measurements of the clean training error; 0: only after the last."""
+        if self.stops_at_target:
+            return 1
+        return max(1, epochs // 50) if self.images_per_class else 0
+
 
 BATCH_NORM = ("arch.norm=batch", "arch.dense_norm=true")
 BATCH_NORM_BEFORE_RELU = (*BATCH_NORM, "arch.conv1.post_ops=norm act pool", "arch.conv2.post_ops=norm act pool")
 HALF_WIDTH = ("arch.towers=1", "arch.conv1.width=16", "arch.conv2.width=32", "arch.conv3.width=48",
               "arch.conv4.width=48")
-
-CLAIMS = {claim.name: claim for claim in (
-    Claim("figure1", "§3.1, Figure 1", "a four-layer network of ReLUs reaches 25% training error on CIFAR-10 in a "
-          "sixth of the epochs that one of tanh needs, without regularization, each with its best learning rate",
-          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",))), 6.0, 1, "epochs"),
-    Claim("lrn", "§3.3", "response normalization lowers the top-1 error by 1.4 points (top-5 by 1.2; from 13% to 11% "
-          "on CIFAR-10)",
-          (Variant("no normalization", ("arch.norm=none",)), Variant("response normalization")), -1.4, -1),
-    Claim("overlap", "§3.4", "overlapping pooling (3x3, stride 2) lowers the top-1 error by 0.4 points against 2x2, "
-          "stride 2",
-          (Variant("pooling 2x2", ("arch.pool_kernel=2",)), Variant("pooling 3x3")), -0.4, -1),
-    Claim("dropout", "§4.2", "without dropout the network overfits substantially; dropout about doubles the epochs to "
-          "converge",
-          (Variant("no dropout", ("arch.dropout=0",)), Variant("dropout"),
-           Variant("dropout, twice the epochs", epochs_factor=2.0)), None, -1),
-    Claim("augmentation", "§4.1", "without random crops and mirroring the network overfits substantially",
-          (Variant("center crop only", ("recipe.crop=center", "recipe.mirror=false")),
-           Variant("random crops and mirroring"), Variant("random crops", ("recipe.mirror=false",)),
-           Variant("mirroring", ("recipe.crop=center",))), None, -1),
-    Claim("lighting", "§4.1", "color noise along the principal components lowers the top-1 error by over 1 point",
-          (Variant("no color noise", ("recipe.lighting=0",)), Variant("color noise")), -1.0, -1),
-    Claim("two-gpu", "§3.2", "two towers have 1.7 points less top-1 error than one tower with half as many kernels in "
-          "conv1 to conv4",
-          (Variant("one tower, half the kernels", HALF_WIDTH), Variant("two towers")), -1.7, -1),
-    Claim("towers", "§3.2; the author's log", "towers that do not communicate before the classifier have 1.2 points "
-          "more top-1 error; the paper's communicate in conv3",
-          (Variant("towers joined in conv3"), Variant("towers not joined", ("arch.conv3.grouped=true",)),
-           Variant("one tower", ("arch.towers=1",))), 1.2, 1),
-    Claim("depth", "§7", "removing any of the middle layers costs about 2 points of top-1 error",
-          (Variant("five convolutions"), Variant("no conv3", removed_layer="conv3"),
-           Variant("no conv4", removed_layer="conv4"), Variant("no conv5", removed_layer="conv5")), 2.0, 1),
-    Claim("ten-views", "§4.1, §6", "averaging over ten views lowers the top-1 error by 1.5 points", (PAPER_VARIANT,),
-          -1.5, -1, "views"),
-    Claim("ensemble", "§6, Table 2", "averaging five networks lowers the top-1 error by 2.6 points", (PAPER_VARIANT,),
-          -2.6, -1, "ensemble"),
-    Claim("batch-norm", "after the paper", "batch normalization has replaced response normalization; elsewhere, at 128 "
-          "pixels, it has 0.3 points less top-1 error before the ReLU and 2.8 less after it",
-          (Variant("response normalization"), Variant("batch norm after ReLU", BATCH_NORM),
-           Variant("batch norm before ReLU", BATCH_NORM_BEFORE_RELU),
-           Variant("after ReLU, no dropout", (*BATCH_NORM, "arch.dropout=0")),
-           Variant("before ReLU, no dropout", (*BATCH_NORM_BEFORE_RELU, "arch.dropout=0"))), None, -1),
-    Claim("saturation", "§3.1", "networks with saturating units learn several times slower than those with ReLUs",
-          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
-           Variant("sigmoid", ("arch.activation=sigmoid",))), None, 1, "saturation"),
-)}
+CENTER, NO_MIRROR = "recipe.crop=center", "recipe.mirror=false"
+BIASES_OF_1 = tuple(f"arch.{layer}.init_bias=1" for layer in ("conv2", "conv4", "conv5", "dense"))
+PAPER_SCALE = (
+    "arch.input.scale=1,1,1", "arch.initialization=gaussian", "arch.conv1.init_std=0.022", "arch.conv2.init_std=0.017",
+    *(f"arch.{layer}.init_std=0.02" for layer in ("conv3", "conv4", "conv5")), "arch.dense.init_std=0.04",
+    "arch.output_init_std=0.04", *BIASES_OF_1)
+"""Settings for activations of the paper's size, which §3.3's alpha is made for: pixels of 0 to 255 less their mean,
+§5's biases, and §5's standard deviation of 0.01 times sqrt(the paper's fan-in / ours). With 0.01 itself the signal of
+our narrower layers vanishes: it falls by a factor of 10,000 from conv1 to fc6, and alpha x sum / k is 0.2%."""
+CONSTANT_RATE = "recipe.schedule=constant"
 
 PAPER_SMALL = Arch(
     "paper-small",
@@ -121,20 +153,24 @@ PAPER_SMALL = Arch(
 """The paper's layers, towers, normalization, pooling and dropout at a third of its widths, for images of 32 pixels."""
 
 
-def common_setup(claim: Claim, side: int, epochs: int) -> tuple[Arch, Recipe]:
+def common_setup(
+    side: int, epochs: int, network: Literal["paper-small", "cifar"] = "paper-small", settings: Iterable[str] = (),
+) -> tuple[Arch, Recipe]:
     """The network and the recipe that all variants of a claim start from, for images of 32 or 64 pixels.
 
-    Figure 1's is `cifar` without regularization. The others' is `PAPER_SMALL`, at 64 pixels with a stride of 2 in
-    conv1, with §5's recipe and a learning rate that falls linearly to zero over the epochs.
+    `paper-small` is `PAPER_SMALL`, at 64 pixels with a stride of 2 in conv1, with §5's recipe and a learning rate that
+    falls linearly to zero over the epochs. `cifar` is Figure 1's network: the preset without regularization.
     """
-    if claim.measure == "epochs":
+    if network == "cifar":
         arch = replace(CIFAR, input=replace(CIFAR.input, side=side, crop=side - side // 8))
-        return arch, replace(recipe("cifar"), schedule="constant", weight_decay=0.0, crop="center", mirror=False,
-                             epochs=epochs, drop_epochs=())
-    conv1 = replace(PAPER_SMALL.conv[0], stride=max(1, side // 32))
-    arch = replace(PAPER_SMALL, conv=(conv1, *PAPER_SMALL.conv[1:]),
-                   input=replace(PAPER_SMALL.input, side=side, crop=side - side // 8))
-    return arch, replace(recipe("paper"), schedule="linear", epochs=epochs)
+        base = replace(recipe("cifar"), schedule="constant", weight_decay=0.0, crop="center", mirror=False,
+                       lighting=0.0, epochs=epochs, drop_epochs=())
+    else:
+        conv1 = replace(PAPER_SMALL.conv[0], stride=max(1, side // 32))
+        arch = replace(PAPER_SMALL, conv=(conv1, *PAPER_SMALL.conv[1:]),
+                       input=replace(PAPER_SMALL.input, side=side, crop=side - side // 8))
+        base = replace(recipe("paper"), schedule="linear", epochs=epochs)
+    return configure(arch, base, settings)
 
 
 def remove_conv(arch: Arch, layer: str) -> Arch:
@@ -145,3 +181,108 @@ def remove_conv(arch: Arch, layer: str) -> Arch:
     if "pool" in removed.post_ops.split():
         conv[place - 1] = replace(conv[place - 1], post_ops=removed.post_ops)
     return replace(arch, name=f"{arch.name} without {layer}", conv=tuple(conv))
+
+
+# --- The claims -------------------------------------------------------------------------------------------------------
+
+_FEW_IMAGES = (
+    Claim("dropout", "§4.2", "without dropout the network overfits substantially; dropout roughly doubles the "
+          "iterations to converge",
+          "dropout leaves the error as it is or raises it, or needs no more epochs to the same clean training error",
+          (Variant("no dropout", ("arch.dropout=0",)), Variant("dropout")),
+          (Comparison("dropout", "no dropout", -1),
+           Comparison("dropout", "no dropout", +1, 2.0, "epochs", "epochs with dropout against none")),
+          epochs=150, images_per_class=100, target=0.25),
+    Claim("augmentation", "§4.1", "without random crops and mirroring the network overfits substantially",
+          "random crops and mirroring, together or each alone, leave the error as it is or raise it",
+          (Variant("center crop only", (CENTER, NO_MIRROR)), Variant("random crops", (NO_MIRROR,)),
+           Variant("mirroring", (CENTER,)), Variant("crops and mirroring"),
+           Variant("center crop only, half the images", (CENTER, NO_MIRROR), images_factor=0.5),
+           Variant("crops and mirroring, half the images", images_factor=0.5),
+           Variant("center crop only, 3 times the images", (CENTER, NO_MIRROR), images_factor=3.0),
+           Variant("crops and mirroring, 3 times the images", images_factor=3.0)),
+          (Comparison("crops and mirroring", "center crop only", -1),
+           Comparison("random crops", "center crop only", -1),
+           Comparison("mirroring", "center crop only", -1),
+           Comparison("crops and mirroring, half the images", "center crop only, half the images", -1),
+           Comparison("crops and mirroring, 3 times the images", "center crop only, 3 times the images", -1)),
+          epochs=150, images_per_class=100),
+)
+
+_ALL_IMAGES = (
+    Claim("lrn", "§3.3", "response normalization lowers the top-1 error by 1.4 points",
+          "response normalization leaves the error as it is or raises it, or a constant factor of the same size does "
+          "as well",
+          (Variant("no normalization", ("arch.norm=none",)),
+           Variant("constant factor 2^-0.75", ("arch.lrn.alpha=0",)), Variant("response normalization")),
+          (Comparison("response normalization", "no normalization", -1, -1.4),
+           Comparison("response normalization", "constant factor 2^-0.75", -1)),
+          epochs=40, common=PAPER_SCALE, rates=(0.0003, 0.001, 0.003, 0.01), least_norm=0.01),
+    Claim("overlap", "§3.4", "overlapping pooling (3x3, stride 2) lowers the top-1 error by 0.4 points against 2x2, "
+          "stride 2, whose maps have equal dimensions",
+          "overlapping pooling leaves the error as it is or raises it",
+          (Variant("pooling 2x2", ("arch.pool_kernel=2", "arch.pool_rounding=floor")), Variant("pooling 3x3")),
+          (Comparison("pooling 3x3", "pooling 2x2", -1, -0.4),), epochs=40, equal_maps=True),
+    Claim("depth", "§7", "removing any of the middle layers costs about 2 points of top-1 error",
+          "the error stays as it is or falls when one of the middle layers is removed",
+          (Variant("five convolutions"), Variant("no conv3", removed_layer="conv3"),
+           Variant("no conv4", removed_layer="conv4"), Variant("no conv5", removed_layer="conv5")),
+          tuple(Comparison(f"no conv{number}", "five convolutions", +1, 2.0) for number in (3, 4, 5)), epochs=40,
+          note="without conv3 the towers meet in the fully connected layers only"),
+    Claim("ensemble", "§6, Table 2", "averaging five networks lowers the top-1 error by 2.6 points",
+          "the average of five networks errs as often as its members do, or more often",
+          (Variant("one network", views=10), Variant("five averaged", views=10, averaged=5)),
+          (Comparison("five averaged", "one network", -1, -2.6),), epochs=40, seeds=3),
+    Claim("ten-views", "§4.1", "averaging over ten views lowers the top-1 error by 1.5 points",
+          "ten views err as often as one, or more often",
+          (Variant("one view"), Variant("ten views", views=10)),
+          (Comparison("ten views", "one view", -1, -1.5),), epochs=40),
+    Claim("two-gpu", "§3.2", "two towers have 1.7 points less top-1 error than one tower with half as many kernels in "
+          "conv1 to conv4",
+          "two towers err as often as the smaller network, or more often",
+          (Variant("one tower, half the kernels", HALF_WIDTH), Variant("two towers")),
+          (Comparison("two towers", "one tower, half the kernels", -1, -1.7),), epochs=40),
+    Claim("lighting", "§4.1", "color noise along the principal components lowers the top-1 error by over 1 point; it "
+          "makes the network invariant to the color of the illumination",
+          "color noise leaves the error as it is or raises it, on the images as they are and on recolored ones",
+          (Variant("no color noise", ("recipe.lighting=0",)), Variant("color noise")),
+          (Comparison("color noise", "no color noise", -1, -1.0),
+           Comparison("color noise", "no color noise", -1, None, "recolored", "color noise, on recolored images")),
+          epochs=40),
+    Claim("batch-norm", "after the paper", "batch normalization, which has replaced response normalization, lowers the "
+          "error; elsewhere, at 128 pixels, by 0.3 points before the ReLU and by 2.8 after it",
+          "batch normalization leaves the error as it is or raises it",
+          (Variant("response normalization"), Variant("batch norm after ReLU", BATCH_NORM),
+           Variant("batch norm before ReLU", BATCH_NORM_BEFORE_RELU)),
+          (Comparison("batch norm after ReLU", "response normalization", -1, -2.8),
+           Comparison("batch norm before ReLU", "response normalization", -1, -0.3)), epochs=40),
+    Claim("weight-decay", "§5", "weight decay lowers the training error; it is not merely a regularizer",
+          "weight decay leaves the clean training error as it is or raises it",
+          (Variant("no weight decay", ("recipe.weight_decay=0",)), Variant("weight decay")),
+          (Comparison("weight decay", "no weight decay", -1, None, "train"),), epochs=40),
+)
+
+_SPEED = (
+    Claim("figure1", "§3.1, Figure 1", "a four-layer network of ReLUs reaches 25% training error on CIFAR-10 in a "
+          "sixth of the epochs that one of tanh needs, without regularization, each with its best learning rate",
+          "tanh needs no more epochs than ReLU",
+          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",))),
+          (Comparison("tanh", "ReLU", +1, 6.0, "epochs"),), epochs=40, network="cifar", target=TARGET_ERROR,
+          stops_at_target=True, rates=(0.0003, 0.001, 0.003, 0.01), seeds=5, tuning_seeds=1),
+    Claim("saturation", "§3.1", "networks with saturating units learn several times slower than those with ReLUs",
+          "tanh or sigmoid need no more epochs than ReLU",
+          (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
+           Variant("sigmoid", ("arch.activation=sigmoid",))),
+          (Comparison("tanh", "ReLU", +1, None, "epochs"), Comparison("sigmoid", "ReLU", +1, None, "epochs")),
+          epochs=40, common=(CONSTANT_RATE,), target=0.5, stops_at_target=True),
+    Claim("biases", "§5", "initial biases of 1 in conv2, conv4, conv5 and the fully connected layers accelerate the "
+          "early stages of learning",
+          "biases of 1 need as many epochs as biases of 0, or more",
+          (Variant("biases of 0", tuple(setting.replace("=1", "=0") for setting in BIASES_OF_1)),
+           Variant("biases of 1")),
+          (Comparison("biases of 1", "biases of 0", -1, None, "epochs"),),
+          epochs=40, common=(*PAPER_SCALE, CONSTANT_RATE), target=0.5, stops_at_target=True,
+          rates=(0.0003, 0.001, 0.003, 0.01)),
+)
+
+CLAIMS = {claim.name: claim for claim in (*_FEW_IMAGES, *_ALL_IMAGES, *_SPEED)}

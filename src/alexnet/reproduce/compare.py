@@ -18,7 +18,7 @@ from alexnet.errors import Finding
 from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce.claims import BATCH_NORM, BATCH_NORM_BEFORE_RELU, CLAIMS, Variant, common_setup
+from alexnet.reproduce.claims import BATCH_NORM, BATCH_NORM_BEFORE_RELU, Variant, common_setup
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
@@ -62,7 +62,7 @@ def compare_networks(
     """
     compared = []
     for place, variant in enumerate(COMPARED):
-        arch, recipe = variant.apply(*common_setup(CLAIMS["lrn"], packed.side, 1))
+        arch, recipe = variant.apply(*common_setup(packed.side, 1))
 
         def report_step(step: int, place: int = place) -> None:
             if on_progress:

@@ -1,150 +1,249 @@
-"""Measures of a claim: top-1 error, saturation, ten views, ensembles, epochs to a training error.
+"""Test a claim: tune each variant's learning rate, train fresh seeds, measure, compare (`reproduce`).
 
-`reproduce` trains what a claim compares and returns an `Outcome`.
+What is trained, on what, and how many runs that makes, is a `Design`, which a user sees before anything is trained.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from statistics import fmean
 
-import torch
+import numpy as np
 
-from alexnet.architecture.arithmetic import has_top5
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
-from alexnet.inference.evaluate import ModelWithInput, evaluate
-from alexnet.models import checkpoint as ckpt
-from alexnet.reproduce.claims import PAPER_VARIANT, TARGET_ERROR, Claim, Variant, common_setup
-from alexnet.reproduce.outcome import Outcome, VariantResult
-from alexnet.reproduce.runs import Runs, TimeToError
-from alexnet.training.run_folder import logged
+from alexnet.reproduce.claims import Claim, Variant, common_setup
+from alexnet.reproduce.outcome import MeasuredJson, RunJson, VariantJson
+from alexnet.reproduce.quantities import ensemble_errors, measure_quantity, quantity_names
+from alexnet.reproduce.runs import FinishedRun, Job, Runs
+from alexnet.reproduce.tuning import MAX_RATES, Trial, Tuned, search
+from alexnet.reproduce.verdicts import Pairs, judge
 
-LEARNING_RATES = (0.001, 0.003, 0.0003, 0.01)
-"""Learning rates that Figure 1 searches with the first seed, the likeliest best one first."""
+FIRST_TUNING_SEED = 1000
+QUICK_REASON = "--quick decides nothing"
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What every measure needs: the runs, the network and recipe common to all variants, and the seeds."""
+class Design:
+    """A claim with everything that its runs are made from."""
 
-    runs: Runs
-    arch: Arch
-    recipe: Recipe
-    seeds: Sequence[int]
+    claim: Claim
+    side: int
+    epochs: int
+    images_per_class: int | None
+    seeds: int
+    """Of each variant; of an ensemble, disjoint ensembles."""
+    tuning_seeds: int
+    rates: tuple[float, ...]
+    """The first grid."""
+    max_rates: int
+    quick: bool = False
 
+    @classmethod
+    def of(
+        cls, claim: Claim, packed: PackedDataset, *, epochs: int | None = None, seeds: int | None = None,
+        images_per_class: int | None = None, quick: bool = False,
+    ) -> Design:
+        """The claim's own design with what the user changes. quick: two epochs, seeds and rates, few images.
 
-def reproduce(claim: Claim, runs: Runs, *, seeds: Sequence[int] = (0, 1, 2), epochs: int = 12) -> Outcome:
-    """Train the networks that a claim compares, if they are not trained yet, and measure them.
+        Raises:
+            UserError: a class has too few images for a variant, or two variants' maps should be equal and are not.
+        """
+        smallest = int(np.bincount(packed.split("train").labels, minlength=len(packed.classes)).min())
+        few = max(2, min(20, smallest // 3)) if quick else claim.images_per_class
+        made = cls(claim, packed.side, epochs or (2 if quick else claim.epochs), images_per_class or few,
+                   seeds or (2 if quick else claim.seeds), 1 if quick else claim.tuning_seeds,
+                   claim.rates[1:3] if quick else claim.rates, 2 if quick else MAX_RATES, quick)
+        most = max(made.images_of(variant) or 0 for variant in claim.variants)
+        factor = max(variant.images_factor for variant in claim.variants)
+        require(most <= smallest, f"{claim.name} trains on {most} images per class, and the smallest class has "
+                f"{smallest}", f"give --images-per-class {int(smallest / factor)} or fewer")
+        if claim.equal_maps:
+            made.require_equal_maps()
+        return made
 
-    Raises:
-        UserError: for an ensemble of one seed.
-    """
-    packed = runs.packed
-    arch, recipe = common_setup(claim, packed.side, epochs)
-    measure = {"error": _errors, "saturation": _saturation, "views": _views, "ensemble": _ensemble,
-               "epochs": _epochs_to_error}[claim.measure]
-    return Outcome(
-        claim.name, Path(packed.source).name, packed.side, (len(packed.split("train")), len(packed.split("val"))),
-        epochs, tuple(seeds), runs.precision, tuple(measure(claim, Setup(runs, arch, recipe, seeds))))
+    def images_of(self, variant: Variant) -> int | None:
+        """Training images per class of a variant; None for all."""
+        return self.images_per_class and max(1, round(self.images_per_class * variant.images_factor))
 
+    def setup(self, variant: Variant) -> tuple[Arch, Recipe]:
+        """A variant's network and recipe, less its learning rate."""
+        return variant.apply(*common_setup(self.side, self.epochs, self.claim.network, self.claim.common))
 
-def _errors(claim: Claim, setup: Setup) -> list[VariantResult]:
-    """Top-1 error of one view after the last epoch."""
-    results = []
-    for variant in claim.variants:
-        folders = [setup.runs.trained(*variant.apply(setup.arch, setup.recipe), seed, variant.name)
-                   for seed in setup.seeds]
-        last = [[event for event in logged(folder) if event["event"] == "epoch"][-1] for folder in folders]
-        training = statistics.fmean(event["train_error"] for event in last)
-        note = f"training error {training:.1%}"
-        if has_top5(len(setup.runs.packed.classes)):
-            note += f", top-5 error {statistics.fmean(event['val_top5_error'] for event in last):.1%}"
-        results.append(VariantResult(variant.name, tuple(event["val_top1_error"] for event in last),
-                                     note, tuple(folder.name for folder in folders)))
-    return results
+    def seeds_of(self, variant: Variant) -> range:
+        """Fresh seeds. The members of the ensembles are all that there are networks of."""
+        return range(self.seeds * max(other.averaged for other in self.claim.variants))
 
+    @property
+    def tuning(self) -> range:
+        """Seeds of the tuning runs."""
+        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.tuning_seeds)
 
-def _saturation(claim: Claim, setup: Setup) -> list[VariantResult]:
-    """`_errors`, and the share of each layer's values that pass no gradient, as last logged in training."""
-    results = []
-    for result in _errors(claim, setup):
-        signals = [[event["saturated"] for event in logged(setup.runs.folder / run) if event["event"] == "signals"][-1]
-                   for run in result.runs]
-        shares = ", ".join(f"{layer} {statistics.fmean(shares[layer] for shares in signals):.0%}"
-                           for layer in signals[0])
-        word = "zero" if any(layer.startswith("relu") for layer in signals[0]) else "saturated"
-        results.append(replace(result, note=f"{result.note}; {word} at the end: {shares}"))
-    return results
+    @property
+    def least_runs(self) -> int:
+        """Runs that this takes if no grid is extended. Variants that differ only in their evaluation share runs."""
+        trained = {json.dumps([to_json(arch), to_json(recipe), self.images_of(variant)]): len(self.seeds_of(variant))
+                   for variant in self.claim.variants for arch, recipe in [self.setup(variant)]}
+        return sum(seeds + len(self.rates) * self.tuning_seeds for seeds in trained.values())
 
+    def require_equal_maps(self) -> None:
+        """Check that the feature maps of all variants have equal sizes."""
+        shapes = {variant.name: [layer.output_shape for layer in explain(self.setup(variant)[0]).layers]
+                  for variant in self.claim.variants}
+        (first, expected), *others = shapes.items()
+        for name, found in others:
+            require(found == expected, f"at {self.side} pixels, {self.claim.name} compares feature maps of different "
+                    f"sizes: {expected} in {first}, {found} in {name}", "give another --side")
 
-def _views(claim: Claim, setup: Setup) -> list[VariantResult]:
-    """Top-1 error of the same networks with one view and with ten."""
-    networks = [_load_trained(setup, seed) for seed in setup.seeds]
-    return [VariantResult(name, tuple(_top1_error(setup.runs, [network], views) for network in networks), "",
-                          _run_names(setup))
-            for name, views in (("one view", 1), ("ten views", 10))]
-
-
-def _ensemble(claim: Claim, setup: Setup) -> list[VariantResult]:
-    """Top-1 error of each network with ten views, and of all of them averaged."""
-    require(len(setup.seeds) >= 2, "an ensemble takes at least two networks", "give --seeds 2 or more")
-    networks = [_load_trained(setup, seed) for seed in setup.seeds]
-    return [VariantResult("one network", tuple(_top1_error(setup.runs, [network], 10) for network in networks), "",
-                          _run_names(setup)),
-            VariantResult(f"{len(networks)} averaged", (_top1_error(setup.runs, networks, 10),), "",
-                          _run_names(setup))]
-
-
-def _epochs_to_error(claim: Claim, setup: Setup) -> list[VariantResult]:
-    """Epochs to a training error of TARGET_ERROR, each variant with its best learning rate."""
-    return [_epochs_with_best_rate(variant, setup) for variant in claim.variants]
-
-
-def _epochs_with_best_rate(variant: Variant, setup: Setup) -> VariantResult:
-    """Search the learning rate with the first seed, then measure every seed.
-
-    The best rate takes the fewest epochs. A rate is abandoned when it has taken as many as the best before it.
-    """
-    runs, (arch, recipe) = setup.runs, variant.apply(setup.arch, setup.recipe)
-
-    def train_at(rate: float, seed: int, max_epochs: float = math.inf) -> TimeToError:
-        return runs.train_until(arch, replace(recipe, learning_rate=rate), seed,
-                                f"{variant.name}, learning rate {rate:g}", TARGET_ERROR, max_epochs)
-
-    tried: dict[float, TimeToError] = {}
-    for rate in LEARNING_RATES:
-        fewest = min((result.epochs for result in tried.values() if result.reached), default=math.inf)
-        tried[rate] = train_at(rate, setup.seeds[0], fewest)
-    best = min(tried, key=lambda rate: (tried[rate].epochs, tried[rate].error))
-    results = [train_at(best, seed) for seed in setup.seeds]
-    missed = sum(not result.reached for result in results)
-    seconds = statistics.fmean(result.seconds for result in results)
-    note = f"best learning rate {best:g} of {', '.join(f'{rate:g}' for rate in sorted(LEARNING_RATES))}"
-    if math.isfinite(seconds):
-        note += f"; {seconds:.0f} s of training"
-    if missed:
-        note += f"; {missed} of {len(results)} did not reach it"
-    return VariantResult(
-        variant.name, tuple(result.epochs for result in results), note,
-        tuple(runs.name(arch, replace(recipe, learning_rate=best), seed) for seed in setup.seeds))
+    @property
+    def tuned_by(self) -> str:
+        """What learning rates are chosen by."""
+        if self.claim.stops_at_target:
+            return f"{quantity_names(self.claim)['epochs']}, with other seeds"
+        return "top-1 error on a fifth of the training images that tuning runs do not train on, with other seeds"
 
 
-def _load_trained(setup: Setup, seed: int) -> ModelWithInput:
-    """The network of the paper's own variant after its last epoch, trained if necessary."""
-    saved = ckpt.load(setup.runs.trained(setup.arch, setup.recipe, seed, PAPER_VARIANT.name) / "last")
-    return saved.network(), saved.preprocess()
+@dataclass(frozen=True)
+class _Measured:
+    """A variant with its runs."""
+
+    variant: Variant
+    tuned: Tuned
+    runs: list[FinishedRun]
+    json: VariantJson
 
 
-def _run_names(setup: Setup) -> tuple[str, ...]:
-    return tuple(setup.runs.name(setup.arch, setup.recipe, seed) for seed in setup.seeds)
+def reproduce(design: Design, runs: Runs) -> MeasuredJson:
+    """Train the networks that a claim compares, if they are not trained yet, and measure and compare them."""
+    claim = design.claim
+    measured = {variant.name: _measure(variant, design, runs) for variant in claim.variants}
+    names, main = quantity_names(claim), claim.quantities[0]
+    notes = [note for one in measured.values() for note in _notes(one, design)]
+    refusal = _norm_refusal(claim, measured)
+    pairs = [_pairs(design, measured[comparison.variant], measured[comparison.reference], names[comparison.quantity])
+             for comparison in claim.comparisons]
+    no_verdict = QUICK_REASON if design.quick else refusal
+    return {
+        "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
+        "value_unit": "epochs" if main == "epochs" else "fraction",
+        "variants": [one.json for one in measured.values()],
+        "comparisons": judge(claim, pairs, names, no_verdict),
+        "notes": [note for note in (claim.note, *notes, refusal) if note]}
 
 
-def _top1_error(runs: Runs, networks: Sequence[ModelWithInput], views: int) -> float:
-    device = torch.device(runs.device)
-    on_device = [(network.to(device), preprocess.to(device)) for network, preprocess in networks]
-    return evaluate(on_device, runs.packed.split("val"), views=views, device=device).top1_error
+def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
+    tuned = _tune(variant, design, runs)
+    arch, recipe = design.setup(variant)
+    recipe = replace(recipe, learning_rate=tuned.rate)
+    data = runs.subset(design.images_of(variant))
+    jobs = [_job(design, variant, data, arch, recipe, seed) for seed in design.seeds_of(variant)]
+    finished = runs.trained(jobs)
+    size = variant.averaged
+    groups = [finished[begin : begin + size] for begin in range(0, len(finished), size)]
+    measured: VariantJson = {
+        "name": variant.name, "settings": list(variant.differs), "images": len(data.split("train")),
+        "rate": tuned.rate, "interior": tuned.interior,
+        "tuning": [{"rate": rate, "errors": [trial.value for trial in trials]} for rate, trials in tuned.grid.items()],
+        "runs": [_run_json(seed * size, group, variant, design, runs) for seed, group in enumerate(groups)]}
+    return _Measured(variant, tuned, finished, measured)
+
+
+def _tune(variant: Variant, design: Design, runs: Runs) -> Tuned:
+    """Search the learning rate with the tuning seeds."""
+    (arch, recipe), claim = design.setup(variant), design.claim
+    data = runs.subset(design.images_of(variant), tuning=not claim.stops_at_target)
+
+    def jobs(rate: float) -> list[Job]:
+        return [replace(_job(design, variant, data, arch, replace(recipe, learning_rate=rate), seed), keep=False)
+                for seed in design.tuning]
+
+    def trials(rate: float) -> list[Trial]:
+        return [_trial(run, design) for run in runs.trained(jobs(rate))]
+
+    runs.trained([job for rate in design.rates for job in jobs(rate)])  # so that several commands share these runs
+    return search(trials, design.rates, design.max_rates)
+
+
+def _trial(run: FinishedRun, design: Design) -> Trial:
+    if run.diverged:
+        return Trial(None)
+    if design.claim.stops_at_target:
+        assert design.claim.target is not None
+        return Trial(run.epochs_to(design.claim.target), run.curve[-1]["train_error"])
+    assert run.validated is not None
+    return Trial(run.validated["val_top1_error"])
+
+
+def _job(design: Design, variant: Variant, data: PackedDataset, arch: Arch, recipe: Recipe, seed: int) -> Job:
+    claim = design.claim
+    return Job(data, arch, recipe, seed, f"{claim.name}, {variant.name}, rate {recipe.learning_rate:g}, seed {seed}",
+               claim.curve_epochs(design.epochs), claim.target if claim.stops_at_target else None)
+
+
+def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design: Design, runs: Runs) -> RunJson:
+    """What was measured of a run, or of an ensemble, which has no training error of its own."""
+    claim, names = design.claim, quantity_names(design.claim)
+    if len(group) > 1 and any(run.diverged for run in group):
+        return {"seed": seed, "top1_error": None, "top5_error": None, "loss": None, "train_error": None,
+                "train_loss": None, "value": None}
+    if len(group) > 1:
+        errors = ensemble_errors(group, runs.packed, variant.views, runs.device)
+        return {"seed": seed, "top1_error": errors.top1_error, "top5_error": errors.top5_error, "loss": errors.loss,
+                "train_error": None, "train_loss": None, "value": errors.top1_error}
+    (run,) = group
+    main, *others = [measure_quantity(quantity, run, runs.packed, target=claim.target, views=variant.views,
+                                      device=runs.device) for quantity in claim.quantities]
+    last, clean = run.validated, run.curve[-1] if run.curve and not run.diverged else None
+    made: RunJson = {
+        "seed": seed, "top1_error": last and last["val_top1_error"], "top5_error": last and last["val_top5_error"],
+        "loss": last and last["val_loss"], "train_error": clean and clean["train_error"],
+        "train_loss": clean and clean["train_loss"], "value": main}
+    if others:
+        made["more"] = {names[quantity]: value for quantity, value in zip(claim.quantities[1:], others, strict=True)}
+    return made
+
+
+def _pairs(design: Design, variant: _Measured, reference: _Measured, quantity: str) -> Pairs:
+    """Values seed by seed; single networks that stand beside an ensemble: the mean of its members."""
+    is_main = quantity == quantity_names(design.claim)[design.claim.quantities[0]]
+
+    def values(one: _Measured) -> list[float | None]:
+        found = [run["value"] if is_main else run["more"][quantity] for run in one.json["runs"]]
+        size = len(found) // design.seeds
+        groups = [found[begin : begin + size] for begin in range(0, len(found), size)]
+        return [fmean(whole) if len(whole := [value for value in group if value is not None]) == size else None
+                for group in groups]
+
+    return list(zip(values(variant), values(reference), strict=True))
+
+
+def _notes(one: _Measured, design: Design) -> list[str]:
+    """What a reader must know of a variant's runs."""
+    name, notes = one.variant.name, []
+    if not one.tuned.interior:
+        notes.append(f"{name}: the best learning rate, {one.tuned.rate:g}, is the "
+                     f"{'highest' if one.tuned.rate == max(one.tuned.grid) else 'lowest'} of the "
+                     f"{len(one.tuned.grid)} that were tried, so a better one may exist")
+    if lost := sum(run.diverged for run in one.runs):
+        notes.append(f"{name}: {lost} of {len(one.runs)} runs with fresh seeds diverged")
+    return notes
+
+
+def _norm_refusal(claim: Claim, measured: dict[str, _Measured]) -> str:
+    """Why response normalization is not judged; "" if it is."""
+    if claim.least_norm is None:
+        return ""
+    key = quantity_names(claim)["norm"]
+    weights = [weight for run in measured["response normalization"].json["runs"]
+               if (weight := run["more"][key]) is not None]
+    weight = fmean(weights) if weights else 0.0
+    if weight >= claim.least_norm:
+        return ""
+    return (f"{key} is {weight:.2%} on average, under {claim.least_norm:.0%}: response normalization is nearly a "
+            "constant factor here, and nothing is judged")

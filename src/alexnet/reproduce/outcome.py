@@ -1,182 +1,134 @@
-"""Outcome of a claim: differences between variants, their 95% intervals over seeds, and the verdict."""
+"""Results of a claim as data: one JSON line of a results file, its variants with every run, and its comparisons."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
-from alexnet.reproduce.claims import CLAIMS
+Verdict = Literal["supported", "contradicted", "undecided"]
+"""`supported`: the difference has the claim's sign and is significant after Holm's correction. `contradicted`: it has
+the opposite sign and is significant. `undecided`: anything else, with the reason."""
 
-STUDENT_T = (math.inf, math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t for a 95% interval, by the number of values."""
-
-
-@dataclass(frozen=True)
-class VariantResult:
-    """What was measured of one variant: a value for each seed, or one value if the seeds are averaged."""
-
-    name: str
-    values: tuple[float, ...]
-    """Top-1 errors as fractions, or epochs."""
-    note: str = ""
-    """Further measurements as text."""
-    runs: tuple[str, ...] = ()
-    """Names of the runs' folders, seed by seed."""
+Unit = Literal["points", "times"]
+"""`points`: a difference of errors in percentage points. `times`: a ratio of epochs."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A variant against the first, seed by seed: points of top-1 error, or factor of epochs."""
+class RateJson(TypedDict):
+    """A learning rate of a variant's grid, tried with the tuning seeds."""
 
-    name: str
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def half_width(self) -> float:
-        """Half the width of Student's 95% interval of the mean; infinite for one seed."""
-        count = len(self.values)
-        if count < 2:
-            return math.inf
-        return STUDENT_T[min(count, len(STUDENT_T) - 1)] * statistics.stdev(self.values) / math.sqrt(count)
+    rate: float
+    errors: list[float | None]
+    """One for each tuning seed, in the unit of `OutcomeJson.tuned_by`: top-1 errors on the tuning split, as fractions,
+    or epochs to the target. None: the run diverged, or did not reach the target."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How a measured difference compares with the paper's."""
+class RunJson(TypedDict):
+    """A run with a fresh seed at the variant's best rate, measured at the weights of its last epoch.
 
-    sign: Literal["same", "opposite", "zero"]
-    """Sign of the mean difference, compared with the sign that the claim expects."""
-    seeds: int
-    significant: bool | None
-    """Whether the 95% interval excludes "no difference"; None for one seed, which has no interval."""
-    size: Literal["contained", "larger", "smaller"] | None
-    """The paper's number is in the interval, or our effect is larger or smaller; None without a number or interval."""
+    Errors are fractions, losses are in nats. None: the run diverged, or ended at its target and was not validated.
+    """
 
-    def __str__(self) -> str:
-        signs = {"same": "same sign as the claim", "opposite": "opposite sign", "zero": "no difference"}
-        if self.significant is None:
-            return f"{signs[self.sign]}; one seed, so no interval"
-        significance = "significant" if self.significant else "not significant"
-        sizes = {"contained": "; the interval contains the paper's number", "larger": "; larger than the paper's",
-                 "smaller": "; smaller than the paper's", None: ""}
-        return f"{signs[self.sign]}, {significance} over {self.seeds} seeds{sizes[self.size]}"
+    seed: int
+    top1_error: float | None
+    """On the validation split, one view."""
+    top5_error: float | None
+    loss: float | None
+    train_error: float | None
+    """Clean training error: of the training images' center crops in evaluation mode."""
+    train_loss: float | None
+    value: float | None
+    """The measured quantity that the claim is about (`OutcomeJson.value_name`). None: not reached, or diverged."""
+    more: NotRequired[dict[str, float | None]]
+    """Further measured quantities by name, which other comparisons of the claim are about."""
 
 
 class VariantJson(TypedDict):
-    """`VariantResult`."""
+    """One of the networks that a claim compares."""
 
     name: str
+    settings: list[str]
+    """What differs from the common network and recipe, as `--set` takes it."""
+    images: int
+    """Training images of the runs with fresh seeds."""
+    rate: float
+    """The learning rate with the lowest mean over the tuning seeds."""
+    tuning: list[RateJson]
+    """The whole grid, by ascending rate."""
+    interior: bool
+    """Whether a lower and a higher rate were tried and were worse. If not, the grid's limit was reached."""
+    runs: list[RunJson]
+
+
+class ComparisonJson(TypedDict):
+    """A variant against a reference, paired by seed."""
+
+    name: str
+    variant: str
+    reference: str
+    quantity: str
+    """What is compared: the claim's `value_name`, or a key of `RunJson.more`."""
+    unit: Unit
+    paper: float | None
+    """The paper's number in the same unit and direction; None: the paper gives none."""
+    sign: int
+    """Expected sign of the difference, or of the ratio's logarithm: +1 or -1."""
     values: list[float]
-    note: str
-    runs: list[str]
+    """Points: 100 * (variant - reference) for each seed. Times: variant / reference."""
+    mean: float | None
+    """Times: the geometric mean, since ratios are compared as logarithms. None without values."""
+    low: float | None
+    """Student's 95% interval of the mean, not corrected for several comparisons. None for fewer than two values."""
+    high: float | None
+    p: float | None
+    """Two-sided paired t test. None where nothing is judged: with --quick, or refused."""
+    p_holm: float | None
+    """`p` after Holm's correction over the claim's comparisons."""
+    minimum_detectable: float | None
+    """The difference (times: the ratio, above 1) that this test finds with a power of 80%, at a two-sided level of 5%,
+    with the observed spread and number of seeds."""
+    verdict: Verdict
+    reason: str
+    """One sentence."""
 
 
-class DifferenceJson(TypedDict):
-    """`Difference`."""
+class MeasuredJson(TypedDict):
+    """What the runs of a claim came to."""
 
-    name: str
-    mean: float
-    half_width: float | None
-    """None for one seed."""
+    tuning_seeds: list[int]
+    tuned_by: str
+    """What the learning rate was chosen by."""
+    value_name: str
+    """What `RunJson.value` is: "top-1 error", "epochs to 25% clean training error"."""
+    value_unit: Literal["fraction", "epochs"]
+    variants: list[VariantJson]
+    comparisons: list[ComparisonJson]
+    notes: list[str]
+    """What a reader must know besides: rates at the grid's limit, refusals, faults of the data."""
 
 
-class OutcomeJson(TypedDict):
-    """`Outcome`, as a line of a results file has it."""
+class OutcomeJson(MeasuredJson):
+    """A claim measured on one data set: one line of a results file."""
 
     claim: str
     section: str
     """Of the paper."""
     statement: str
+    """The claim in our words."""
+    design: str
+    """One sentence: network, data, images, epochs."""
+    against: str
+    """One sentence: which outcome would speak against the claim."""
     data: str
     side: int
+    """Of the stored images, in pixels."""
     images: list[int]
-    """In training and in validation."""
+    """Training images of the claim's subset, validation images."""
     epochs: int
+    """Of each run; at most, where runs end at a target."""
     seeds: list[int]
+    """Fresh seeds, which chose nothing. Of ensembles, those of their members."""
+    quick: bool
+    """Whether the runs were shortened by --quick, and decide nothing."""
+    command: str
+    machine: str
+    """With the version of torch."""
     precision: str
-    paper: float | None
-    """The paper's number for the first difference."""
-    unit: Literal["times", "points"]
-    variants: list[VariantJson]
-    differences: list[DifferenceJson]
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A claim, measured on one data set."""
-
-    claim: str
-    data: str
-    side: int
-    images: tuple[int, int]
-    """In training and in validation."""
-    epochs: int
-    seeds: tuple[int, ...]
-    precision: str
-    variants: tuple[VariantResult, ...]
-
-    @property
-    def unit(self) -> Literal["times", "points"]:
-        return "times" if CLAIMS[self.claim].measure == "epochs" else "points"
-
-    @property
-    def measure_name(self) -> str:
-        """Heading of the measured values."""
-        return "epochs to 25% training error" if self.unit == "times" else "top-1 error"
-
-    @property
-    def differences(self) -> tuple[Difference, ...]:
-        """Every variant but the first, against the first."""
-        first, *others = self.variants
-        return tuple(Difference(other.name, tuple(
-            value / reference if self.unit == "times" else 100 * (value - reference)
-            for reference, value in zip(first.values, _one_per_seed(other.values, len(first.values)), strict=True)))
-            for other in others)
-
-    @property
-    def verdict(self) -> Verdict:
-        """Compare the first difference with the paper's."""
-        claim, ours = CLAIMS[self.claim], self.differences[0]
-        effect = ours.mean - (1.0 if self.unit == "times" else 0.0)
-        sign: Literal["same", "opposite", "zero"] = (
-            "zero" if not effect else "same" if effect * claim.sign > 0 else "opposite")
-        if len(ours.values) < 2:
-            return Verdict(sign, 1, None, None)
-        size: Literal["contained", "larger", "smaller"] | None = None
-        if claim.paper is not None:
-            size = ("contained" if abs(claim.paper - ours.mean) <= ours.half_width
-                    else "larger" if (ours.mean - claim.paper) * claim.sign > 0 else "smaller")
-        return Verdict(sign, len(ours.values), abs(effect) > ours.half_width, size)
-
-    def to_json(self) -> OutcomeJson:
-        """One line of a results file, less its provenance."""
-        claim = CLAIMS[self.claim]
-        return {
-            "claim": self.claim, "section": claim.section, "statement": claim.statement, "data": self.data,
-            "side": self.side, "images": list(self.images), "epochs": self.epochs, "seeds": list(self.seeds),
-            "precision": self.precision, "paper": claim.paper, "unit": self.unit,
-            "variants": [{"name": variant.name, "values": list(variant.values), "note": variant.note,
-                          "runs": list(variant.runs)} for variant in self.variants],
-            "differences": [{"name": difference.name, "mean": difference.mean,
-                             "half_width": difference.half_width if math.isfinite(difference.half_width) else None}
-                            for difference in self.differences],
-            "verdict": str(self.verdict)}
-
-    @classmethod
-    def from_json(cls, tree: OutcomeJson) -> Outcome:
-        return cls(tree["claim"], tree["data"], tree["side"], (tree["images"][0], tree["images"][1]), tree["epochs"],
-                   tuple(tree["seeds"]), tree["precision"],
-                   tuple(VariantResult(variant["name"], tuple(variant["values"]), variant["note"],
-                                       tuple(variant["runs"])) for variant in tree["variants"]))
-
-
-def _one_per_seed(values: tuple[float, ...], seeds: int) -> tuple[float, ...]:
-    """Repeat a single value that was measured of all seeds together."""
-    return values if len(values) == seeds else values * seeds

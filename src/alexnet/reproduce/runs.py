@@ -1,51 +1,109 @@
 """Training runs that claims share: trained once, kept in a folder, resumed if they were interrupted.
 
-A run's folder is named by everything that determines its result (network, recipe, seed, data, precision). So claims
-share runs, a finished run is never trained again, and an interrupted one continues where it stopped.
+A run's folder is named by everything that determines its result (network, recipe, seed, data and its subset, precision,
+what is measured meanwhile). So claims share runs, a finished run is never trained again, and an interrupted one
+continues where it stopped. Several commands may work in one folder: each takes runs that no other is training.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import statistics
+import shutil
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.devices import describe_machine
+from alexnet._runtime.locks import file_lock
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
-from alexnet.models import checkpoint as ckpt
+from alexnet.data.subset import subset, tuning_images
+from alexnet.inference.evaluate import evaluate
 from alexnet.training.build import build
 from alexnet.training.events import EpochEvent, Event
 from alexnet.training.run_folder import logged
 from alexnet.training.spec import RunSpec
+from alexnet.training.state import Diverged
+from alexnet.training.trainer import Trainer
 
-GIVE_UP_EPOCHS = 5
-"""Epochs after which a search for a training error gives up on a run at chance level: its learning rate is too high."""
+GIVE_UP_STEPS = 2000
+"""Steps after which a run that looks for a training error gives up at chance level: its learning rate is too high."""
+POLL_SECONDS = 2.0
+"""How often a command looks again whether another one has finished a run that both need."""
+CURVE, ENDED = "clean.jsonl", "ended.json"
+"""In a run's folder: the clean training errors, and how the run ended. Without the second it is not finished."""
 
 
 class _StopTraining(Exception):
     """Raised by the callback of a run that need not continue."""
 
 
-@dataclass(frozen=True)
-class TimeToError:
-    """How long a run took to a training error."""
+class CleanPoint(TypedDict):
+    """Errors of the training images after an epoch, of their center crops in evaluation mode."""
 
-    epochs: float
-    """Interpolated linearly between two epochs; the recipe's number of epochs if the error was not reached."""
-    seconds: float
-    """Of training; NaN if the run was too short to measure its speed."""
-    reached: bool
-    error: float
-    """Training error of the epoch that reached it, or of the last."""
+    epoch: int
+    train_error: float
+    train_loss: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that a claim needs."""
+
+    data: PackedDataset
+    arch: Arch
+    recipe: Recipe
+    seed: int
+    title: str
+    """For the progress bar. It does not belong to the run's identity."""
+    curve: int = 0
+    """Epochs between two measurements of the clean training error; 0: only after the last epoch."""
+    target: float | None = None
+    """Clean training error at which the run ends."""
+    keep: bool = True
+    """Whether the weights are kept. Those of runs with tuning seeds are not needed."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a finished run has recorded."""
+
+    folder: Path
+    diverged: bool
+    curve: tuple[CleanPoint, ...]
+    """Clean training errors, the last one at the last weights."""
+    validated: EpochEvent | None
+    """The last epoch. None if the run diverged or ended at its target."""
+    chance: float
+    """Error of a network that has learned nothing."""
+    machine: str
+    """Where it was trained, with the version of torch."""
+
+    def epochs_to(self, target: float) -> float | None:
+        """Epochs to a clean training error, by a straight line between two measurements; None: not reached."""
+        points = [(0, self.chance), *((point["epoch"], point["train_error"]) for point in self.curve)]
+        for (before, high), (after, low) in pairwise(points):
+            if low <= target:
+                return before + (after - before) * (high - target) / (high - low)
+        return None
+
+    def describe(self) -> str:
+        """The last errors in a line."""
+        if self.diverged:
+            return "diverged"
+        last = self.curve[-1]
+        clean = f"clean training error {last['train_error']:.1%} after {last['epoch']} epochs"
+        return f"top-1 error {self.validated['val_top1_error']:.1%}, {clean}" if self.validated else clean
 
 
 @dataclass
@@ -56,90 +114,106 @@ class Runs:
     folder: Path
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
+    machines: set[str] = field(default_factory=set)
+    """Where the runs that were asked for have been trained."""
     on_event: Callable[[Event], None] = lambda event: None
-    """Called with each event of a run in training, which also has `run`: the title and the seed."""
-    used: set[Path] = field(default_factory=set)
-    """Folders of all runs that were asked for."""
+    """Called with each event of a run in training, which also has `run`: the job's title."""
+    on_line: Callable[[str], object] = lambda line: None
+    """Called with a line for each run that has been trained, or that another command is training."""
+    _subsets: dict[tuple[int | None, bool], PackedDataset] = field(default_factory=dict)
+    _is_tuning_N: NDArray[np.bool_] | None = None
 
-    @property
-    def seconds(self) -> float:
-        """Training time of all `used` runs, whenever they were trained; without evaluation."""
-        return sum(_training_seconds(folder, len(self.packed.split("train"))) for folder in self.used)
+    def subset(self, images_per_class: int | None, *, tuning: bool = False) -> PackedDataset:
+        """The data with a subset of its training images; tuning: validated on the tuning split."""
+        if images_per_class is None and not tuning:
+            return self.packed
+        if self._is_tuning_N is None:
+            self._is_tuning_N = tuning_images(self.packed)
+        if (key := (images_per_class, tuning)) not in self._subsets:
+            self._subsets[key] = subset(self.packed, self._is_tuning_N, images_per_class, tuning=tuning)
+        return self._subsets[key]
 
-    def trained(self, arch: Arch, recipe: Recipe, seed: int, title: str) -> Path:
-        """Train a run to its last epoch, if necessary, and return its folder."""
-        return self._train(arch, recipe, seed, title)
+    def trained(self, jobs: Sequence[Job]) -> list[FinishedRun]:
+        """Train what is missing of these runs, and wait for those that another command is training."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        waiting, said = list(dict.fromkeys(map(self.name, jobs))), set[str]()
+        by_name = {self.name(job): job for job in jobs}
+        while waiting := [name for name in waiting if not self._is_finished(name)]:
+            took = False
+            for name in waiting:
+                with file_lock(self.folder / f"{name}.lock", wait=False) as is_free:
+                    if is_free and not self._is_finished(name):
+                        self._train(by_name[name])
+                    took |= is_free
+                if not is_free and name not in said:
+                    said.add(name)
+                    self.on_line(f"{by_name[name].title}: another command is training it")
+            if not took:
+                time.sleep(POLL_SECONDS)
+        finished = [self._read(job) for job in jobs]
+        self.machines |= {run.machine for run in finished if run.machine}
+        return finished
 
-    def train_until(
-        self, arch: Arch, recipe: Recipe, seed: int, title: str, error: float, max_epochs: float = math.inf,
-    ) -> TimeToError:
-        """Train a run, if necessary, until its training error is at most `error`.
+    def name(self, job: Job) -> str:
+        """Name of a run's folder: the same for the same run, and different for any other."""
+        identity = json.dumps([to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, self.precision,
+                               job.curve, job.target])
+        return f"{job.arch.name.replace(' ', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{job.seed}"
 
-        Stops early after `max_epochs` epochs, or after GIVE_UP_EPOCHS at chance level.
-        """
-        folder = self._train(arch, recipe, seed, title, error, max_epochs)
-        curve = [(0.0, _chance(arch)), *((event["epoch"], event["train_error"]) for event in _epochs(folder))]
-        seconds_per_epoch = (_training_seconds(folder, len(self.packed.split("train"))) / max(1, len(curve) - 1)
-                             or math.nan)
-        for (before, high), (after, low) in pairwise(curve):
-            if low <= error:
-                epochs = before + (after - before) * (high - error) / (high - low)
-                return TimeToError(epochs, epochs * seconds_per_epoch, True, low)
-        return TimeToError(recipe.epochs, recipe.epochs * seconds_per_epoch, False, curve[-1][1])
+    def _is_finished(self, name: str) -> bool:
+        return (self.folder / name / ENDED).is_file()
 
-    def _train(
-        self, arch: Arch, recipe: Recipe, seed: int, title: str, error: float | None = None,
-        max_epochs: float = math.inf,
-    ) -> Path:
-        """Train what is missing of a run; error, max_epochs: as for `train_until`, None for all epochs."""
-        folder = self.folder / self.name(arch, recipe, seed)
-        self.used.add(folder)
-
-        def may_stop() -> bool:
-            return error is not None and _may_stop(_epochs(folder), error, max_epochs, _chance(arch))
+    def _train(self, job: Job) -> None:
+        folder = self.folder / self.name(job)
+        spec = RunSpec(job.data, job.arch, job.recipe, folder, seed=job.seed, device=self.device,
+                       precision=self.precision, resume=True, validate_every=max(1, job.recipe.epochs // 5))
+        ended = "last epoch"
 
         def watch(event: Event) -> None:
-            self.on_event(event | {"run": f"{title}, seed {seed}"})
-            if event["event"] == "epoch" and may_stop():
+            self.on_event(event | {"run": job.title})
+            if event["event"] in ("epoch", "trained") and self._measure(job, trainer, folder, event["epoch"]):
                 raise _StopTraining
 
-        if not may_stop() and not _is_finished(folder, recipe):
-            spec = RunSpec(self.packed, arch, recipe, folder, seed=seed, device=self.device, precision=self.precision,
-                           resume=True)
-            with suppress(_StopTraining):
-                build(spec, on_event=watch).fit()
-        return folder
+        trainer = build(spec, on_event=watch)
+        try:
+            trainer.fit()
+        except _StopTraining:
+            ended = "stopped"
+        except Diverged:
+            ended = "diverged"
+        if not job.keep:
+            for part in ("best", "last", "tensorboard"):
+                shutil.rmtree(folder / part, ignore_errors=True)
+        machine = describe_machine(self.device)
+        record = json.dumps({"ended": ended, "title": job.title, "machine": machine})
+        replace_file(folder / ENDED, lambda path: path.write_text(record))
+        self.on_line(f"{job.title}: {self._read(job).describe()}")
 
-    def name(self, arch: Arch, recipe: Recipe, seed: int) -> str:
-        """Name of a run's folder: the same for the same run, and different for any other."""
-        identity = json.dumps([to_json(arch), to_json(recipe), seed, self.packed.fingerprint, self.precision])
-        return f"{arch.name.replace(' ', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{seed}"
+    def _measure(self, job: Job, trainer: Trainer, folder: Path, epoch: int) -> bool:
+        """Append the clean training error to the curve, where it is due; whether the run may end."""
+        if epoch < job.recipe.epochs and not (job.curve and epoch % job.curve == 0):
+            return False
+        errors = evaluate([(trainer.strategy.evaluated, trainer.preprocess)], trainer.training, device=trainer.device)
+        point = CleanPoint(epoch=epoch, train_error=errors.top1_error, train_loss=errors.loss)
+        with (folder / CURVE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(point) + "\n")
+        if job.target is None:
+            return False
+        at_chance = point["train_error"] > 0.95 * _chance(job) and trainer.state.step >= GIVE_UP_STEPS
+        return point["train_error"] <= job.target or at_chance
+
+    def _read(self, job: Job) -> FinishedRun:
+        folder = self.folder / self.name(job)
+        record = json.loads((folder / ENDED).read_text(encoding="utf-8"))
+        text = (folder / CURVE).read_text(encoding="utf-8") if (folder / CURVE).exists() else ""
+        lines = [line for line in text.splitlines() if line.endswith("}")]  # a killed run may leave half a line
+        # A resumed run measures again, with the same result, what it had measured after its last save.
+        points = {point["epoch"]: point for point in map(json.loads, lines)}
+        epochs = [event for event in logged(folder) if event["event"] == "epoch"]
+        validated = epochs[-1] if record["ended"] == "last epoch" else None
+        return FinishedRun(folder, record["ended"] == "diverged", tuple(points[epoch] for epoch in sorted(points)),
+                           validated, _chance(job), record.get("machine", ""))
 
 
-def _epochs(folder: Path) -> list[EpochEvent]:
-    return [event for event in logged(folder) if event["event"] == "epoch"]
-
-
-def _chance(arch: Arch) -> float:
-    """Error of a network that has learned nothing."""
-    return 1 - 1 / arch.classes
-
-
-def _is_finished(folder: Path, recipe: Recipe) -> bool:
-    epochs = _epochs(folder)
-    return bool(epochs) and epochs[-1]["epoch"] >= recipe.epochs and (folder / "last" / ckpt.HEAD).exists()
-
-
-def _may_stop(epochs: Sequence[EpochEvent], error: float, max_epochs: float, chance: float) -> bool:
-    """Whether a run has reached an error, may take no more epochs, or is stuck at chance level."""
-    errors = [event["train_error"] for event in epochs]
-    stuck = len(errors) >= GIVE_UP_EPOCHS and min(errors) > 0.95 * chance
-    return stuck or any(event["train_error"] <= error or event["epoch"] >= max_epochs for event in epochs)
-
-
-def _training_seconds(folder: Path, images: int) -> float:
-    """Training time of a run by its median speed; 0 if it has too few steps for one to be logged."""
-    events = logged(folder)
-    rates = [event["images_per_second"] for event in events if event["event"] == "step"]
-    epochs = max((event["epoch"] for event in events if event["event"] == "epoch"), default=0)
-    return epochs * images / statistics.median(rates) if rates else 0.0
+def _chance(job: Job) -> float:
+    return 1 - 1 / len(job.data.classes)

@@ -90,6 +90,22 @@ class EpochEvent(RunTitle):
     """Of the biases, if the recipe keeps it constant (`bias_lr_schedule`)."""
 
 
+class TrainedEvent(RunTitle):
+    """An epoch is trained and not validated (`RunSpec.validate_every`)."""
+
+    event: Literal["trained"]
+    step: int
+    """Steps taken so far."""
+    epoch: int
+    """Counts from 1."""
+    train_loss: float
+    """As in `EpochEvent`."""
+    train_error: float
+    """As in `EpochEvent`."""
+    learning_rate: float
+    """Of the epoch's last step."""
+
+
 class ValidatingEvent(RunTitle):
     """Progress of the evaluation at the end of an epoch. It is not logged."""
 
@@ -156,8 +172,8 @@ class EndEvent(RunTitle):
     """Before the last epoch, by `Recipe.early_stop_epochs`."""
 
 
-Event = (StartEvent | StepEvent | SignalsEvent | EpochEvent | ValidatingEvent | FeaturesEvent | HeadEvent
-         | WarningEvent | EvaluationEvent | EndEvent)
+Event = (StartEvent | StepEvent | SignalsEvent | EpochEvent | TrainedEvent | ValidatingEvent | FeaturesEvent
+         | HeadEvent | WarningEvent | EvaluationEvent | EndEvent)
 """`event` is the kind."""
 
 

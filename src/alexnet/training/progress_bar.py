@@ -76,17 +76,20 @@ def _describe_head(event: HeadEvent) -> str:
 
 
 class ClaimBar(TrainingBar):
-    """Shows the runs of a claim one after another (`reproduce.runs.Runs`): a bar each, a line when a run is done."""
+    """Shows the runs of a claim one after another (`reproduce.runs.Runs`): a bar each; each kind of warning once."""
 
     def __init__(self) -> None:
         super().__init__(0)
+        self.shown: set[tuple[str, str]] = set()
 
     def show(self, event: Event) -> None:
         """Show one event of a run's log."""
         if event["event"] == "start":
             self.epochs, self.run = event["epochs"], event["run"]
-        if event["event"] == "epoch" and event["epoch"] == self.epochs:
-            self.print_line(f"{self.run}: training error {event['train_error']:.1%}, "
-                            f"top-1 error {event['val_top1_error']:.1%}")
+        if event["event"] == "warning":
+            key = (event["kind"], event["subject"])
+            if key in self.shown:
+                return
+            self.shown.add(key)
         if event["event"] != "epoch":
             super().show(event)

@@ -41,6 +41,9 @@ class RunSpec:
     """Threads that read batches ahead. They do not change the result."""
     save_minutes: float = 10.0
     """Minutes between two writes of out/last within an epoch. It is also written after every epoch."""
+    validate_every: int = 1
+    """Epochs between two validations, each with a save; the last epoch is always validated. More than 1 where the
+    training images are few, so that validation would take most of the time."""
     init: Checkpoint | None = None
     """Fine-tuning: the checkpoint whose weights training starts from."""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +73,9 @@ class RunSpec:
             ("seed", self.seed >= 0, "must be 0 or more"),
             ("workers", self.workers >= 0, "must be 0 or more"),
             ("save_minutes", self.save_minutes >= 0, "must be 0 or more"),
+            ("validate_every", self.validate_every == 1 or (
+                self.validate_every > 1 and self.recipe.schedule != "plateau" and not self.recipe.early_stop_epochs),
+             "must be 1 for the schedule plateau and for early stopping, and at least 1 otherwise"),
             ("micro_batch", self.micro_batch is None or self.micro_batch >= 2, "must be at least 2 images"),
         ):
             if not holds:

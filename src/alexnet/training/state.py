@@ -58,7 +58,7 @@ class State:
         self.epoch_wrong += wrong
 
     def close_epoch(self, error: float, loss: float) -> bool:
-        """Begin the next epoch's sums.
+        """Record the validation of an epoch, and begin the next one.
 
         Args:
             error: top-1 error on the validation set.
@@ -67,13 +67,17 @@ class State:
         Returns:
             Whether the epoch is the best so far: by the error, then by the loss.
         """
-        self.epoch += 1
+        self.next_epoch()
         is_best = (error, loss) < (self.best_error, self.best_loss)
         self.epochs_without_gain = 0 if error < self.best_error else self.epochs_without_gain + 1
         if is_best:
             self.best_error, self.best_loss = error, loss
-        self.epoch_images, self.epoch_loss_sum, self.epoch_wrong = 0, 0.0, 0
         return is_best
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch's sums, also where the epoch is not validated."""
+        self.epoch += 1
+        self.epoch_images, self.epoch_loss_sum, self.epoch_wrong = 0, 0.0, 0
 
     def is_finished(self, recipe: Recipe) -> bool:
         """Whether all epochs are trained, or the run has stopped early."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
+from alexnet.training.queued_step import QueuedStep, Requests, steps_behind, timed
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
@@ -45,38 +46,6 @@ from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
 from alexnet.training.stop_signal import SIGNALS, StopSignal
 from alexnet.training.weight_average import WeightAverage
-
-
-class QueuedStep(NamedTuple):
-    """A queued step whose result has not been read back from the device yet."""
-
-    step: int
-    batch: Batch
-    rate: float
-    metrics: Tensor
-    """Over all processes: mean loss, wrong predictions, how many got each of SIGNALS, and whether a save is due."""
-    began: float
-    """When this process began to wait for the batch (time.perf_counter)."""
-    waited: float
-    """Seconds until it had it."""
-
-
-@dataclass
-class Requests:
-    """What the run is asked to do between two steps, in all processes alike."""
-
-    stop: int = 0
-    """Number of a signal, or 0."""
-    save: bool = False
-
-
-def steps_behind(device: torch.device) -> int:
-    """How many steps stay queued while the one before them is read back.
-
-    Reading a loss waits for the GPU, so the loss of a step is read when the next step is queued, and the GPU always has
-    work. A CPU has finished its step when the call returns.
-    """
-    return 1 if device.type == "cuda" else 0
 
 
 @dataclass
@@ -151,7 +120,7 @@ class Trainer:
         self.network.train()
         queued: deque[QueuedStep] = deque()
         with closing(self.epoch_batches()) as source:
-            for batch, began, waited in _timed(source):
+            for batch, began, waited in timed(source):
                 queued.append(self._queue_step(batch, began, waited))
                 requests = self._consume(queued, keep=steps_behind(self.device))
                 if requests.stop or requests.save:
@@ -160,20 +129,29 @@ class Trainer:
         self._serve(self._consume(queued, keep=0))
 
     def close_epoch(self) -> Errors:
-        """Evaluate on the validation images, lower the rate on a plateau, and save out/last, and out/best if it is."""
+        """Evaluate on the validation images, lower the rate on a plateau, and save out/last, and out/best if it is.
+
+        Returns:
+            The errors; those of no image if this epoch is not validated, and not saved either.
+        """
         state, recipe = self.state, self.spec.recipe
+        rate = learning_rate(recipe, (state.step - 0.5) / self.steps_per_epoch, state.plateau.drops)
+        trained = {"step": state.step, "epoch": state.epoch + 1, **logged_rates(recipe, rate),
+                   "train_loss": state.epoch_loss_sum / state.epoch_images,
+                   "train_error": state.epoch_wrong / state.epoch_images}
+        if trained["epoch"] % self.spec.validate_every and trained["epoch"] < recipe.epochs:
+            self.log_event("trained", **trained)
+            state.next_epoch()
+            return Errors()
         with self.average.swapped() if self.average else nullcontext():
             own = evaluate([(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
                            on_progress=self._validating, share=self.strategy.batch_part)
         errors = self.processes.sum_errors(own if self.strategy.reports else Errors())
         if not math.isfinite(errors.loss):
             raise self._diverged(errors.loss)
-        rate = learning_rate(recipe, (state.step - 0.5) / self.steps_per_epoch, state.plateau.drops)
         state.plateau.update(errors.top1_error, recipe)
-        self.log_event(
-            "epoch", step=state.step, epoch=state.epoch + 1, train_loss=state.epoch_loss_sum / state.epoch_images,
-            train_error=state.epoch_wrong / state.epoch_images, val_loss=errors.loss, val_top1_error=errors.top1_error,
-            val_top5_error=errors.top5_error, **logged_rates(recipe, rate))
+        self.log_event("epoch", **trained, val_loss=errors.loss, val_top1_error=errors.top1_error,
+                       val_top5_error=errors.top5_error)
         if state.close_epoch(errors.top1_error, errors.loss):
             self._save("best", errors, resumable=False)
         self._save_last(errors)
@@ -390,11 +368,3 @@ class Trainer:
                 training=self.state.to_json(), errors={**errors.to_json(), **self.overlap.to_json()} if errors else {},
                 provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
                 self.spec.out / name)
-
-
-def _timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:
-    """Batches, each with the time at which the wait for it began and the seconds that it lasted."""
-    began = time.perf_counter()
-    for batch in source:
-        yield batch, began, time.perf_counter() - began
-        began = time.perf_counter()

@@ -43,7 +43,8 @@ def figure1(runs: Sequence[Path], names: Sequence[str] = ()) -> Figure:
 def _training_curve(run: Path) -> list[tuple[float, float]]:
     """(epoch, training error) from a run's log, with chance level at epoch 0 if the number of classes is logged."""
     events = read_log(run)
-    epochs = {event["epoch"]: event["train_error"] for event in events if event["event"] == "epoch"}
+    epochs = {event["epoch"]: event["train_error"] for event in events
+              if event["event"] == "epoch" or event["event"] == "trained"}
     classes = next((event["classes"] for event in events if event["event"] == "start"), 0)
     if not epochs:
         raise UserError(f"{run} has no finished epoch to draw", "train it for at least one epoch")

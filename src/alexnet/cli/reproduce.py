@@ -1,0 +1,194 @@
+"""The `reproduce` command: tests of the paper's claims, and Tables 1 and 2 with the errors of your networks."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.notes import say
+from alexnet.api import load_ensemble, open_data, open_evaluation_set
+from alexnet.cli.app import (
+    PAPER,
+    Classes,
+    Device,
+    Json,
+    OptionalInt,
+    PrecisionName,
+    Split,
+    app,
+    at_least_1,
+    check_output,
+    class_names,
+    reject_options,
+)
+from alexnet.errors import require
+
+ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "depth", "ten-views",
+                    "ensemble", "batch-norm", "saturation", "weight-decay", "biases", "table"]
+
+
+@Parameter(name="*", group=Group("Claims", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class ClaimOptions:
+    """How the networks of a claim are trained."""
+
+    data: str | None = None
+    """Images to train on: class folders, a packed folder, or a name such as cifar10."""
+    side: OptionalInt = None
+    """Side of the packed images in pixels, 32 or 64. Default: 32 for cifar10, else 64."""
+    epochs: OptionalInt = None
+    """Epochs of each run. Default: the claim's."""
+    seeds: OptionalInt = None
+    """Fresh seeds, whose runs are compared: 0, 1, 2 and so on. Default: the claim's, mostly 8."""
+    images_per_class: OptionalInt = None
+    """Training images of each class. Default: the claim's."""
+    plan: bool = False
+    """Print what would be compared and trained, and train nothing."""
+    quick: bool = False
+    """Two seeds, two learning rates, two epochs and few images by default: to try the command. It decides nothing."""
+    out: Path | None = None
+    """Folder for the runs, which several commands may share. Default: runs/reproduce."""
+    results: Path | None = None
+    """JSON lines file to which the result is appended. Default: OUT/results.jsonl."""
+    precision: PrecisionName = "auto"
+
+
+@Parameter(name="*", group=Group("table", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """How the networks of `reproduce table` are evaluated."""
+
+    split: Split = None
+    include_trained: bool = False
+    """Measure the images that a network was trained on as well. By default they are left out."""
+    batch_size: OptionalInt = None
+    """Images that go through a network at a time. Default: 128."""
+    classes: Classes = None
+
+
+@app.command(group=PAPER, sort_key=2)
+def reproduce(
+    claim: ClaimName, /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")],
+    claims: ClaimOptions = ClaimOptions(), table: TableOptions = TableOptions(),
+    device: Device = "auto", json_: Json = False,
+) -> None:
+    """Test a claim of the paper: train the networks that it compares, and print the paper's number beside ours.
+
+    The networks are small versions of the paper's, trained on your images. Each one's learning rate is searched on
+    images held out of the training images; then fresh seeds are trained and compared on the validation split. A run
+    takes minutes on a CPU, a claim hours. Finished runs are reused; interrupted runs are resumed.
+
+    Args:
+        claim: The claim to test; or table: Tables 1 and 2 with the errors of your networks added.
+        paths: For table: one or more checkpoints or run folders, then the data.
+    """
+    at_least_1(epochs=claims.epochs, seeds=claims.seeds, images_per_class=claims.images_per_class,
+               batch_size=table.batch_size)
+    if claim == "table":
+        reject_options("reproduce table", **_given(claims))
+        _reproduce_table(paths, table, device, json_)
+    else:
+        reject_options(f"reproduce {claim}", **_given(table))
+        require(bool(claims.data) and not paths, f"reproduce {claim} trains its own networks",
+                f"alexnet reproduce {claim} --data DATA")
+        _reproduce_claim(claim, claims, device, json_)
+
+
+def _given(options: ClaimOptions | TableOptions) -> Mapping[str, object]:
+    """The options that differ from their default."""
+    return {name: value for name, value in vars(options).items() if value != getattr(type(options), name)}
+
+
+def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool) -> None:
+    set_allocator()
+    limit_openmp_spinning()
+
+    from rich.console import Console
+
+    from alexnet._runtime.devices import choose_device, choose_precision
+    from alexnet.cli.render_claims import outcome_table, plan_text
+    from alexnet.data.overlap import find_overlap
+    from alexnet.reproduce import measures
+    from alexnet.reproduce import results as results_module
+    from alexnet.reproduce.claims import CLAIMS
+    from alexnet.reproduce.runs import Runs
+    from alexnet.training.progress_bar import ClaimBar
+
+    out = options.out or Path("runs/reproduce")
+    results = options.results or out / "results.jsonl"
+    check_output(results)
+    data = options.data or ""
+    packed = open_data(data, claim_side(data, options.side))
+    design = measures.Design.of(CLAIMS[name], packed, epochs=options.epochs, seeds=options.seeds,
+                                images_per_class=options.images_per_class, quick=options.quick)
+    if options.plan:
+        print(json.dumps(results_module.plan_json(design, packed), indent=2) if json_ else plan_text(design, packed))
+        return
+    say(plan_text(design, packed))
+    notes = []
+    if known := (overlap := find_overlap(packed.split("val"), packed.split("train"))).describe():
+        notes.append(f"{known}, {overlap.verdict}")
+    if lost := sum(map(len, packed.quarantined.values())):
+        notes.append(f"{lost:,} images of the data cannot be decoded, and are not counted")
+    device = choose_device(device)
+    with ClaimBar() as bar:
+        runs = Runs(packed, out, choose_precision(options.precision, device), device, on_event=bar.show,
+                    on_line=bar.print_line)
+        measured = measures.reproduce(design, runs)
+    outcome = results_module.to_outcome(design, packed, measured, {
+        "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": "; ".join(sorted(runs.machines)),
+        "precision": runs.precision}, notes)
+    results_module.append(results, outcome)
+    if json_:
+        print(json.dumps(outcome, indent=2))
+    else:
+        Console(highlight=False).print(outcome_table(outcome))
+    say(f"written: a line of {results}")
+    if options.quick:
+        say("note: --quick only shows that the command works and decides nothing; leave it out for a result")
+
+
+def _reproduce_table(paths: Sequence[str], options: TableOptions, device: str, json_: bool) -> None:
+    """Print the errors of each network with one view and ten, and of all networks averaged, below the paper's."""
+    import torch
+    from rich.console import Console
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.cli.render import errors_table
+    from alexnet.reproduce import tables
+
+    require(len(paths) >= 2, "reproduce table takes checkpoints and then the data",
+            "alexnet reproduce table runs/a runs/b DATA")
+    *checkpoints, data = paths
+    device = choose_device(device)
+    models = load_ensemble(checkpoints, device, classes=class_names(options.classes))
+    test = open_evaluation_set(models, data, options.split, options.include_trained)
+    members = [(path, (model.network, model.preprocess)) for path, model in zip(checkpoints, models, strict=True)]
+    with Bar(f"evaluating {len(members)} network{'s' * (len(members) > 1)}", "images") as bar:
+        measured = tables.measure_table(members, test.images, label_map=test.label_map,
+                                        batch_size=options.batch_size or 128, device=torch.device(device),
+                                        on_progress=bar)
+    if json_:
+        print(json.dumps(tables.to_json(measured) | {"measured": test.selection.to_json()}, indent=2))
+    else:
+        images = f"{len(test.images):,} of {Path(test.packed.source).name}, {len(test.packed.classes)} classes"
+        Console(highlight=False).print(errors_table(measured, images, len(models[0].classes)))
+        print(test.selection.describe())
+
+
+def claim_side(data: str, side: int | None) -> int:
+    """Side of the images on which a claim's networks are trained."""
+    if side is None:
+        side = 32 if "cifar" in Path(data).name else 64
+    require(side in (32, 64), f"--side {side} must be 32 or 64", "the claims' networks are made for these sizes")
+    return side

@@ -1,0 +1,53 @@
+"""A training step whose result has not been read back from the device yet, and requests to the run meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from alexnet.data.loader import Batch
+
+
+class QueuedStep(NamedTuple):
+    """A queued step whose result has not been read back from the device yet."""
+
+    step: int
+    batch: Batch
+    rate: float
+    metrics: Tensor
+    """Over all processes: mean loss, wrong predictions, how many got each of SIGNALS, and whether a save is due."""
+    began: float
+    """When this process began to wait for the batch (time.perf_counter)."""
+    waited: float
+    """Seconds until it had it."""
+
+
+@dataclass
+class Requests:
+    """What the run is asked to do between two steps, in all processes alike."""
+
+    stop: int = 0
+    """Number of a signal, or 0."""
+    save: bool = False
+
+
+def steps_behind(device: torch.device) -> int:
+    """How many steps stay queued while the one before them is read back.
+
+    Reading a loss waits for the GPU, so the loss of a step is read when the next step is queued, and the GPU always has
+    work. A CPU has finished its step when the call returns.
+    """
+    return 1 if device.type == "cuda" else 0
+
+
+def timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:
+    """Batches, each with the time at which the wait for it began and the seconds that it lasted."""
+    began = time.perf_counter()
+    for batch in source:
+        yield batch, began, time.perf_counter() - began
+        began = time.perf_counter()

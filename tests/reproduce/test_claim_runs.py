@@ -1,0 +1,148 @@
+"""Runs of claims: resumed, shared between commands, read at the last epoch, ended at a target or at chance level."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from alexnet._runtime.locks import file_lock
+from alexnet.architecture.overrides import override
+from alexnet.reproduce import claims
+from alexnet.reproduce import runs as runs_module
+from alexnet.reproduce.claims import common_setup
+from alexnet.reproduce.runs import CURVE, ENDED, Job, Runs
+from alexnet.training.run_folder import logged
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def job(packed, monkeypatch):
+    """A run of six epochs of a small network."""
+    monkeypatch.setattr(claims, "PAPER_SMALL", override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"]))
+    arch, recipe = common_setup(32, 6)
+    return Job(packed, arch, replace(recipe, batch_size=40), 0, "a run", curve=2)
+
+
+def test_a_run_records_the_clean_training_error_and_is_not_trained_again(packed, job, tmp_path):
+    events = []
+    runs = Runs(packed, tmp_path, "fp32", on_event=events.append)
+    (run,) = runs.trained([job])
+    assert [point["epoch"] for point in run.curve] == [2, 4, 6]
+    assert run.validated["epoch"] == 6
+    assert 0 <= run.curve[-1]["train_error"] <= 1
+    steps = len(events)
+    assert runs.trained([job, job]) == [run, run]
+    assert len(events) == steps
+
+
+def test_few_epochs_are_validated(packed, job, tmp_path):
+    """A fifth of 20 epochs is 4, so every fourth is."""
+    long = replace(job, recipe=replace(job.recipe, epochs=20), curve=0)
+    (run,) = Runs(packed, tmp_path, "fp32").trained([long])
+    kinds = [(event["event"], event["epoch"]) for event in logged(run.folder) if event["event"] in ("epoch", "trained")]
+    assert kinds == [("trained" if epoch % 4 else "epoch", epoch) for epoch in range(1, 21)]
+
+
+def test_an_interrupted_run_is_resumed(packed, job, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "trained" and event["epoch"] == 5:
+            raise Stop
+
+    job = replace(job, recipe=replace(job.recipe, epochs=10))
+    with pytest.raises(Stop):
+        Runs(packed, tmp_path / "stopped", "fp32", on_event=stop).trained([job])
+    (resumed,) = Runs(packed, tmp_path / "stopped", "fp32").trained([job])
+    (whole,) = Runs(packed, tmp_path / "whole", "fp32").trained([job])
+    assert (resumed.curve, resumed.validated) == (whole.curve, whole.validated)
+
+
+def test_a_run_is_read_at_its_last_epoch_and_not_at_its_best(packed, job, tmp_path):
+    runs = Runs(packed, tmp_path, "fp32")
+    folder = tmp_path / runs.name(job)
+    folder.mkdir()
+    (folder / "log.jsonl").write_text("".join(json.dumps(
+        {"event": "epoch", "epoch": epoch, "val_top1_error": error, "val_top5_error": 0.0, "val_loss": 2.0}) + "\n"
+        for epoch, error in ((5, 0.1), (6, 0.4))))
+    (folder / CURVE).write_text('{"epoch": 6, "train_error": 0.25, "train_loss": 0.5}\n'
+                                '{"epoch": 4, "train_error": 0.05, "train_loss": 0.1}\n{"epoch": 6, "tra')
+    (folder / ENDED).write_text('{"ended": "last epoch", "machine": "here"}')
+    (run,) = runs.trained([job])
+    assert run.validated["val_top1_error"] == 0.4
+    assert run.curve[-1]["train_error"] == 0.25
+    assert runs.machines == {"here"}
+
+
+def test_epochs_to_an_error_lie_on_a_line_between_two_measurements(packed, job, tmp_path):
+    runs = Runs(packed, tmp_path, "fp32")
+    folder = tmp_path / runs.name(job)
+    folder.mkdir()
+    (folder / CURVE).write_text("".join(json.dumps({"epoch": epoch, "train_error": error, "train_loss": 1.0}) + "\n"
+                                        for epoch, error in ((2, 0.65), (4, 0.25), (6, 0.3))))
+    (folder / ENDED).write_text('{"ended": "stopped", "machine": "here"}')
+    (run,) = runs.trained([job])
+    assert run.epochs_to(0.45) == pytest.approx(3)
+    assert run.epochs_to(0.25) == 4
+    assert run.epochs_to(0.7) == pytest.approx(1)  # from chance, 75% of four classes, at epoch 0
+    assert run.epochs_to(0.2) is None
+
+
+def test_a_run_that_stays_at_chance_level_is_given_up(packed, job, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_module, "GIVE_UP_STEPS", 9)  # of three steps an epoch
+    stuck = replace(job, recipe=replace(job.recipe, learning_rate=1e-12), curve=1, target=0.25)
+    (run,) = Runs(packed, tmp_path, "fp32").trained([stuck])
+    assert len(run.curve) == 3
+    assert run.validated is None
+    assert run.epochs_to(0.25) is None
+
+
+def test_a_run_that_diverges_is_remembered(packed, job, tmp_path):
+    lines = []
+    runs = Runs(packed, tmp_path, "fp32", on_line=lines.append)
+    wild = replace(job, recipe=replace(job.recipe, learning_rate=1e9))
+    for _ in range(2):
+        (run,) = runs.trained([wild])
+        assert run.diverged
+    assert lines == ["a run: diverged"]
+
+
+def test_a_run_with_a_tuning_seed_keeps_its_errors_and_no_weights(packed, job, tmp_path):
+    runs = Runs(packed, tmp_path, "fp32")
+    (run,) = runs.trained([replace(job, keep=False)])
+    assert not (run.folder / "last").exists()
+    assert runs.trained([replace(job, keep=False)]) == [run]
+
+
+def test_a_second_command_takes_another_run_and_waits_for_the_locked_one(packed, job, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_module, "POLL_SECONDS", 0.01)
+    other = replace(job, seed=1, title="other run")
+    lines, holder = [], None
+
+    def note(line):
+        lines.append(line)
+        if line.startswith("other run"):  # the first command ends meanwhile
+            holder.__exit__(None, None, None)
+
+    runs = Runs(packed, tmp_path, "fp32", on_line=note)
+    holder = file_lock(tmp_path / f"{runs.name(job)}.lock")
+    holder.__enter__()
+    first, second = runs.trained([job, other])
+    assert lines[0] == "a run: another command is training it"
+    assert [line.split(":")[0] for line in lines[1:]] == ["other run", "a run"]
+    assert (first.folder.name, second.folder.name) == (runs.name(job), runs.name(other))
+
+
+def test_everything_that_decides_a_result_is_in_a_runs_name(packed, job, tmp_path):
+    runs = Runs(packed, tmp_path, "fp32")
+    others = [replace(job, seed=1), replace(job, curve=3), replace(job, target=0.5),
+              replace(job, recipe=replace(job.recipe, learning_rate=0.5)), replace(job, arch=replace(
+                  job.arch, dropout=0.0)), replace(job, data=runs.subset(5)), replace(job, data=runs.subset(
+                      5, tuning=True))]
+    names = {runs.name(job), *map(runs.name, others), Runs(packed, tmp_path, "bf16").name(job)}
+    assert len(names) == len(others) + 2
+    assert runs.name(replace(job, title="the same run")) == runs.name(job)

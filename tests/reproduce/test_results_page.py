@@ -1,0 +1,303 @@
+"""The results page and its figures: every number is that of the results file, and nothing is claimed beyond it."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from markdown_it import MarkdownIt
+
+from alexnet.errors import UserError
+from alexnet.reproduce.claims import CLAIMS
+from alexnet.reproduce.figures.claim_dots import claim_dots
+from alexnet.reproduce.results import not_measured, read_outcomes
+from alexnet.reproduce.results_page import BEGIN, END, escape, results_markdown, write_results_page
+from alexnet.reproduce.results_text import format_mean_sd, format_measured, format_number, verdict_sentences
+from command_line import alexnet as command
+
+
+def run(seed, top1, train=0.01, **more):
+    return {"seed": seed, "top1_error": top1, "top5_error": top1 / 5, "loss": 4 * top1, "train_error": train,
+            "train_loss": 0.05, "value": top1, "more": more}
+
+
+def variant(name, errors, rate=0.01, *, interior=True):
+    tuning = [{"rate": tried, "errors": [0.25, 0.75] if tried == rate else [0.5, 0.75]}
+              for tried in (0.003, 0.01, 0.03)]
+    return {"name": name, "settings": [], "images": 1000, "rate": rate, "tuning": tuning, "interior": interior,
+            "runs": [run(seed, error) for seed, error in enumerate(errors)]}
+
+
+def comparison(**changes):
+    return {"name": "dropout against no dropout", "variant": "dropout", "reference": "no dropout",
+            "quantity": "top-1 error", "unit": "points", "paper": None, "sign": -1, "values": [-3.0, -4.0, -2.0],
+            "mean": -3.0, "low": -5.48, "high": -0.52, "p": 0.035, "p_holm": 0.07, "minimum_detectable": 3.1,
+            "verdict": "supported", "reason": "The difference is significant.", **changes}
+
+
+def outcome(claim="dropout", **changes):
+    return {"claim": claim, "section": "§4.2", "statement": "without dropout the network overfits",
+            "design": "two networks on 1,000 images", "against": "dropout leaves the error as it is",
+            "data": "imagenette", "side": 64, "images": [1000, 3925], "epochs": 150, "seeds": [0, 1, 2],
+            "tuning_seeds": [100, 101], "tuned_by": "top-1 error on the tuning split", "value_name": "top-1 error",
+            "value_unit": "fraction",
+            "variants": [variant("no dropout", (0.42, 0.44, 0.43)), variant("dropout", (0.39, 0.40, 0.41))],
+            "comparisons": [comparison()], "notes": [], "quick": False,
+            "command": f"alexnet reproduce {claim} --data imagenette", "machine": "x86_64 CPU, 2 cores, torch 2.13.0",
+            "precision": "bf16", **changes}
+
+
+def written_texts(path):
+    """All text of an SVG file. matplotlib writes each line of a text as an element of its own."""
+    return [element.text for element in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def rows(markdown, start):
+    """The cells of the table rows that begin with a word."""
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in markdown.splitlines()
+            if line.startswith(f"| {start}")]
+
+
+# --- Numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "unit", "text"), [
+    (-1.44, "points", "−1.4"), (1.46, "points", "+1.5"), (-0.04, "points", "0.0"), (0.0, "points", "0.0"),
+    (2.041, "times", "2.04"), (0.5, "times", "0.50")])
+def test_a_difference_has_a_sign_and_one_decimal_and_a_ratio_two(value, unit, text):
+    assert format_number(value, unit) == text
+
+
+def test_a_measured_value_has_its_interval_or_says_that_it_has_none():
+    assert format_measured(comparison()) == "−3.0 points (−5.5 to −0.5)"
+    assert format_measured(comparison(low=None, high=None)) == "−3.0 points (no interval)"
+    assert format_measured(comparison(mean=None, low=None, high=None)) == "not compared"
+    assert format_measured(comparison(unit="times", mean=2.1, low=1.9, high=2.4)) == "2.10 times (1.90 to 2.40)"
+
+
+def test_mean_and_standard_deviation_count_the_runs_that_have_a_value():
+    assert format_mean_sd([0.39, 0.40, 0.41], percent=True) == "40.0 ± 1.0%"
+    assert format_mean_sd([1.5, 2.5, None], percent=False) == "2.00 ± 0.71 (2 of 3 runs)"
+    assert format_mean_sd([0.5], percent=True) == "50.0%"
+    assert format_mean_sd([None, None], percent=True) == "not measured"
+
+
+def test_every_number_of_the_page_is_that_of_the_file():
+    page = results_markdown([outcome(comparisons=[comparison(paper=-2.0, sign=-1)])], "results")
+    (summary,) = rows(page, "[dropout]")
+    assert summary == ["[dropout](#dropout)", "§4.2", "dropout against no dropout", "−2.0 points",
+                       "−3.0 points (−5.5 to −0.5)", "**supported**"]
+    # Standard deviation of (42, 44, 43)% and of (39, 40, 41)%: 1 point; top-5 is a fifth, the loss four times it.
+    assert rows(page, "no dropout") == [["no dropout", "0.01 (3 from 0.003 to 0.03)", "yes", "43.0 ± 1.0%",
+                                         "8.6 ± 0.2%", "1.72 ± 0.04", "1.0 ± 0.0%"]]
+    assert rows(page, "dropout |") == [["dropout", "0.01 (3 from 0.003 to 0.03)", "yes", "40.0 ± 1.0%",
+                                        "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%"]]
+    assert ("**Supported.** dropout against no dropout: 3.0 points less top-1 error (95% interval −5.5 to −0.5, "
+            "p = 0.070, 3 seeds). The paper's number, −2.0 points, is inside the interval.") in page
+    assert "1,000 training and 3,925 validation images, 150 epochs, seeds 0 to 2." in page
+    assert "Learning rates chosen by top-1 error on the tuning split (100, 101)." in page
+    assert "```sh\nalexnet reproduce dropout --data imagenette\n```" in page
+
+
+def test_a_value_of_its_own_has_a_column():
+    epochs = outcome("figure1", value_name="epochs to 25% clean training error", value_unit="epochs")
+    for tried in epochs["variants"]:
+        for number, measured in enumerate(tried["runs"]):
+            measured |= {"value": 8.0 + number, "top1_error": None}
+    page = results_markdown([epochs], "results")
+    assert "| clean training error | epochs to 25% clean training error |" in page
+    assert rows(page, "dropout |")[0][3:] == ["not measured", "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%", "9.00 ± 1.00"]
+
+
+# --- Verdicts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("paper", "ending"), [
+    (None, "A true difference of 3.1 points or more would have been found in 80% of such experiments."),
+    (-1.4, "; the paper's number, −1.4 points, is not that large."),
+    (-3.2, "; the paper's number, −3.2 points, is that large.")])
+def test_an_undecided_comparison_says_why_and_what_it_could_have_shown(paper, ending):
+    text = verdict_sentences(comparison(verdict="undecided", paper=paper))
+    assert " 3 seeds). This may be chance. A true difference of 3.1 points or more would have been found" in text
+    assert text.endswith(ending)
+
+
+def test_a_ratio_could_have_been_found_on_both_sides_of_1():
+    text = verdict_sentences(comparison(unit="times", mean=1.1, low=0.8, high=1.5, minimum_detectable=1.6, paper=0.5,
+                                        verdict="undecided", quantity="epochs to 25% error"))
+    assert "1.10 times the epochs to 25% error (95% interval 0.80 to 1.50" in text
+    assert "A true ratio of 1.60 or more, or of 0.62 or less, would" in text
+    assert text.endswith("the paper's number, 0.5 times, is that large.")  # half as many epochs: 1 / 0.5 is above 1.6
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"values": [-3.0], "low": None, "high": None, "p": None, "p_holm": None, "minimum_detectable": None,
+      "reason": "one seed gives no interval"},
+     "3.0 points less top-1 error (1 seed, no interval). One seed gives no interval."),
+    ({"values": [-3.0], "mean": None, "low": None, "high": None, "p": None, "p_holm": None, "minimum_detectable": None,
+      "reason": "of 2 of 3 seeds a run diverged"}, "not compared. Of 2 of 3 seeds a run diverged."),
+    ({"p_holm": 0.01, "reason": "alpha x sum / k is 0.01%"},
+     "3.0 points less top-1 error (95% interval −5.5 to −0.5, p = 0.010, 3 seeds). Alpha x sum / k is 0.01%.")])
+def test_what_is_undecided_for_another_reason_than_chance_says_it(changes, text):
+    assert verdict_sentences(comparison(verdict="undecided", **changes)) == f"dropout against no dropout: {text}"
+
+
+def test_the_page_shows_what_is_undecided_at_the_limit_of_its_rates_and_quick():
+    page = results_markdown([outcome(
+        quick=True, notes=["the rates could not be extended"], comparisons=[comparison(verdict="undecided")],
+        variants=[variant("no dropout", (0.42, 0.44, 0.43), 0.03, interior=False), variant("dropout", (0.4, 0.4, 0.4))],
+    )], "results")
+    assert rows(page, "[dropout]")[0][-1] == "**undecided** (quick trial)"
+    assert rows(page, "no dropout")[0][1:3] == ["0.03 (3 from 0.003 to 0.03)", "**no**"]
+    assert "**Undecided.** " in page
+    assert "**Note.** This is a quick trial, which decides nothing.\n" in page
+    assert "**Note.** The rates could not be extended.\n" in page
+
+
+def test_claims_without_a_result_are_listed_and_have_nothing_else():
+    page = results_markdown([outcome()], "results")
+    listed = re.findall(r"^- `([\w-]+)` \(", page, re.MULTILINE)
+    assert listed == [name for name in CLAIMS if name != "dropout"] == not_measured([outcome()])
+    assert page.count("### ") == page.count("![") == 1
+    assert not_measured([]) == list(CLAIMS)
+    assert "###" not in results_markdown([], "results")
+
+
+# --- Page and files ---------------------------------------------------------------------------------------------------
+
+
+def test_names_stand_on_the_page_as_they_are():
+    name, data = "2|3 *views* <b> `x`_y_ [z](w) &amp; #1", "my_\nimages | $x$"
+    strange = outcome(data=data, comparisons=[comparison(name=name)],
+                      variants=[variant(name, (0.4, 0.4)), variant("b", (0.4, 0.4))])
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(results_markdown([strange], "results"))
+    shown = "2|3 *views* &lt;b&gt; `x`_y_ [z](w) &amp;amp; #1"
+    assert f"<td>{shown}</td>\n<td>no number</td>" in html
+    assert f"<td>{shown}</td>\n<td>0.01" in html
+    assert "<h3>dropout (§4.2), my_ images | $x$</h3>" in html
+    assert escape("plain words, 3.5% (+1)") == "plain words, 3.5% (+1)"
+
+
+def test_the_page_and_its_figures_are_the_same_each_time_and_the_text_around_them_stays(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
+    both = [outcome(), outcome(data="cifar10")]
+    files = write_results_page(both, page)
+    assert files == [page, tmp_path / "page" / "dropout.svg", tmp_path / "page" / "dropout-2.svg"]
+    first = [file.read_bytes() for file in files]
+    assert [file.read_bytes() for file in write_results_page(both, page)] == first
+    text = page.read_text()
+    assert text.startswith(f"before\n{BEGIN}| claim |")
+    assert text.endswith(f"\n{END}\nafter\n")
+    assert "old" not in text
+    for name in ("dropout", "dropout-2"):  # links lead to the sections, pictures to the files
+        assert text.count(f"(#{name})") == text.count(f'<a id="{name}"></a>') == text.count(f"(page/{name}.svg)") == 1
+
+
+def test_a_new_page_is_made_and_one_without_marks_is_refused(tmp_path):
+    write_results_page([], tmp_path / "new.md")
+    assert (tmp_path / "new.md").read_text().startswith(f"# Results\n\n{BEGIN}**Not measured here**")
+    (tmp_path / "other.md").write_text("mine")
+    with pytest.raises(UserError, match="add the two lines, or name a new page"):
+        write_results_page([outcome()], tmp_path / "other.md")
+    assert (tmp_path / "other.md").read_text() == "mine"
+    assert not (tmp_path / "other").exists()
+
+
+# --- The figure -------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_shows_every_seed_the_interval_the_paper_and_the_tuning():
+    shown = outcome(comparisons=[comparison(paper=-1.4),
+                                 comparison(name="epochs", quantity="epochs", unit="times", paper=2.0, sign=1,
+                                            values=[1.5, 1.7], mean=1.6, low=1.3, high=1.9)])
+    points, times, errors, tuning = claim_dots(shown).get_axes()
+    assert points.get_title(loc="left") == "Difference in top-1 error, in points (negative: less)"
+    assert times.get_title(loc="left") == "Ratio of epochs (below 1: fewer)"
+    lines = [line.get_xydata().tolist() for line in points.get_lines()]
+    assert [[-1.4, -0.5], [-1.4, 0.5]] in lines  # the paper's number, through the row
+    assert [x for x, _ in lines[1]] == [-3.0, -4.0, -2.0]  # every seed
+    assert [[-5.48, 0], [-0.52, 0]] in lines
+    assert [[-3.0, 0]] in lines
+    assert {text.get_text() for text in points.texts} == {"paper −1.4", "supported", "−3.0 (−5.5 to −0.5)"}
+    assert {text.get_text() for text in times.texts} == {"paper 2", "supported", "1.60 (1.30 to 1.90)"}
+    # The gray area is on the side that the claim predicts: below 0 for fewer errors, above 1 for more epochs.
+    (area,), (other,) = (axes.collections[0].get_paths() for axes in (points, times))
+    assert area.vertices[:, 0].max() == 0
+    assert other.vertices[:, 0].min() == 1
+    assert [label.get_text() for label in errors.get_yticklabels()] == ["no dropout", "dropout"]
+    assert [line.get_xdata().tolist() for line in errors.get_lines() if line.get_marker() != "None"] == [
+        [0.42, 0.44, 0.43], [0.39, 0.4, 0.41]]
+    curve, chosen = tuning.get_lines()[:2]
+    assert curve.get_xydata().tolist() == [[0.003, 0.625], [0.01, 0.5], [0.03, 0.625]]
+    assert chosen.get_xydata().tolist() == [[0.01, 0.5]]
+
+
+def test_the_figure_of_a_claim_without_values_intervals_or_rates_is_drawn():
+    poor = variant("dropout", (0.4, 0.4)) | {"tuning": [{"rate": 0.01, "errors": [None, 0.4]}]}
+    poor["runs"] = [measured | {"value": None} for measured in poor["runs"]]
+    empty = comparison(values=[], mean=None, low=None, high=None, verdict="undecided")
+    axes = claim_dots(outcome(variants=[poor | {"name": "a" * 90}, poor], comparisons=[empty])).get_axes()
+    assert {text.get_text() for text in axes[0].texts} == {"undecided", "not compared"}
+    curve, failed = axes[2].get_lines()[:2]
+    assert not curve.get_xdata().size  # a rate at which a run diverged has no mean
+    assert (failed.get_xdata().tolist(), failed.get_marker()) == ([0.01], "x")
+
+
+def test_the_figure_file_fits_a_page_of_800_pixels_and_follows_the_color_scheme(tmp_path):
+    comparisons = [comparison(name=f"crops and mirroring, {n} images against center crop only, {n} images", paper=-1.0)
+                   for n in ("500", "1,000", "3,000")]
+    page = tmp_path / "p.md"
+    write_results_page([outcome(comparisons=comparisons)], page)
+    svg = tmp_path / "p" / "dropout.svg"
+    root = ET.parse(svg).getroot()
+    assert float(root.get("width").removesuffix("pt")) * 96 / 72 <= 820
+    assert "prefers-color-scheme: dark" in svg.read_text()
+    assert written_texts(svg).count("paper −1.0") == 1  # the line runs through all three rows
+    assert "3,000 images" in " ".join(written_texts(svg))
+
+
+# --- The file and the command -----------------------------------------------------------------------------------------
+
+
+def test_the_latest_line_of_an_experiment_counts_in_the_order_of_the_claims(tmp_path):
+    file = tmp_path / "results.jsonl"
+    names = list(CLAIMS)
+    lines = [outcome(names[1]), outcome(names[0], machine="old"), outcome(names[0], machine="new"),
+             outcome(names[0], images=[500, 3925])]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_outcomes(file) == [lines[3], lines[2], lines[0]]  # fewer images first
+
+
+@pytest.mark.parametrize(("line", "sentence"), [
+    ("{", "line 2 of {} is not JSON"),
+    ("[]", "line 2 of {} lacks against, claim, command"),
+    (json.dumps({"claim": "dropout"}), "line 2 of {} lacks against, command"),
+    (json.dumps(outcome("dropuot")), "line 2 of {} has the claim dropuot, which")])
+def test_a_line_of_another_kind_is_refused(line, sentence, tmp_path, capsys):
+    file, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    file.write_text(f"{json.dumps(outcome())}\n{line}\n")
+    assert command("results", file, "--page", page) == 2
+    assert sentence.format(file) in capsys.readouterr().err
+    assert not page.exists()
+
+
+def test_the_command_prints_the_verdicts_and_writes_the_page(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    file, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    file.write_text(json.dumps(outcome(comparisons=[comparison(paper=-1.4)])) + "\n")
+    assert command("results", file, "--page", page) == 0
+    printed = capsys.readouterr()
+    assert "dropout against no dropout  −1.4 points  −3.0 points (−5.5 to −0.5)  supported" in printed.out
+    assert f"not measured: {', '.join(name for name in CLAIMS if name != 'dropout')}\n" in printed.out
+    assert printed.err == f"written: {page}\nwritten: {tmp_path / 'page' / 'dropout.svg'}\n"
+    assert command("results", file, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == read_outcomes(file)
+
+
+def test_mistakes_are_one_sentence(tmp_path, capsys):
+    assert command("results", tmp_path / "none.jsonl") == 2
+    assert "none.jsonl does not exist; `alexnet reproduce CLAIM --data DATA" in capsys.readouterr().err
+    (tmp_path / "results.jsonl").write_text("")
+    assert command("results", tmp_path / "results.jsonl", "--page", tmp_path / "page.html") == 2
+    assert "page.html ends in .html; let it be .md" in capsys.readouterr().err

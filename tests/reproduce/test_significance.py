@@ -1,0 +1,92 @@
+"""Statistics of paired comparisons against published tables and worked examples, and the search of learning rates."""
+
+import math
+
+import pytest
+
+from alexnet.reproduce.significance import holm, paired_test, t_inside, t_quantile
+from alexnet.reproduce.tuning import Trial, next_rate, search
+
+# Percentage points of Student's t, two-sided 5% and one-sided 20%: any printed table (Fisher and Yates, table III).
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 15: 2.131, 30: 2.042}
+T_80 = {1: 1.376, 2: 1.061, 4: 0.941, 7: 0.896, 14: 0.868, 30: 0.854}
+
+
+@pytest.mark.parametrize(("degrees", "value"), T_975.items())
+def test_t_quantiles_are_those_of_the_printed_table(degrees, value):
+    assert t_quantile(0.975, degrees) == pytest.approx(value, abs=5e-4)
+    assert t_inside(value, degrees) == pytest.approx(0.95, abs=5e-5)
+
+
+@pytest.mark.parametrize(("degrees", "value"), T_80.items())
+def test_quantiles_of_the_power_are_those_of_the_printed_table(degrees, value):
+    assert t_quantile(0.8, degrees) == pytest.approx(value, abs=5e-4)
+
+
+def test_one_and_two_degrees_of_freedom_have_simple_forms():
+    """Cauchy's distribution, and t / sqrt(2 + t^2)."""
+    assert t_inside(1.0, 1) == pytest.approx(0.5)
+    assert t_inside(-3.0, 2) == pytest.approx(3 / math.sqrt(11))
+
+
+def test_a_paired_test_is_that_of_students_sleep_data():
+    """Student (1908), Cushny and Peebles' ten patients: t = 4.06, p = 0.0028, interval 0.70 to 2.46."""
+    hours = (1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4)
+    test = paired_test(hours)
+    assert test.mean == pytest.approx(1.58)
+    assert test.p == pytest.approx(0.00283, abs=5e-5)
+    assert (test.low, test.high) == (pytest.approx(0.70, abs=5e-3), pytest.approx(2.46, abs=5e-3))
+    # (2.262 + 0.883) * 1.2300 / sqrt(10), by the table's t for 9 degrees.
+    assert test.minimum_detectable == pytest.approx(1.223, abs=2e-3)
+
+
+def test_holm_multiplies_the_smallest_p_most_and_never_orders_them_anew():
+    """Hand-computed: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 raised to what precedes it."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.03]) == [0.03]
+
+
+# --- Learning rates ---------------------------------------------------------------------------------------------------
+
+
+def test_rates_are_1_or_3_times_a_power_of_10():
+    assert [next_rate(rate, 1) for rate in (0.01, 0.03, 0.3, 1.0)] == [0.03, 0.1, 1.0, 3.0]
+    assert [next_rate(rate, -1) for rate in (0.01, 0.03, 0.001, 1.0)] == [0.003, 0.01, 0.0003, 0.3]
+
+
+def searched(best, rates, **options):
+    """A search in which a rate's error is its distance from `best`, in decades. Returns also the rates tried, in order.
+    """
+    tried = []
+
+    def run(rate):
+        tried.append(rate)
+        return [Trial(abs(math.log10(rate / best)) + noise) for noise in (0.1, -0.1)]
+
+    return search(run, rates, **options), tried
+
+
+@pytest.mark.parametrize(("best", "more"), [(0.01, []), (0.1, [0.3]), (0.3, [0.3, 1.0]), (0.001, [0.001, 0.0003])])
+def test_the_grid_is_extended_until_the_best_rate_has_neighbors(best, more):
+    tuned, tried = searched(best, (0.003, 0.01, 0.03, 0.1))
+    assert (tuned.rate, tuned.interior) == (best, True)
+    assert tried == [0.003, 0.01, 0.03, 0.1, *more]
+    assert list(tuned.grid) == sorted(tried)
+
+
+def test_a_search_that_reaches_its_limit_says_that_the_best_is_an_end():
+    tuned, tried = searched(1e-9, (0.003, 0.01, 0.03, 0.1), max_rates=8)
+    assert (tuned.rate, tuned.interior, len(tried)) == (3e-5, False, 8)
+
+
+def test_a_rate_at_which_a_run_diverged_is_worse_than_any_error():
+    """One of two runs at 0.03 has the lowest error of all, and the other one diverged."""
+    errors = {0.003: [0.8, 0.8], 0.01: [0.5, 0.7], 0.03: [0.1, None], 0.1: [None, None]}
+    tuned = search(lambda rate: [Trial(error) for error in errors[rate]], tuple(errors))
+    assert (tuned.rate, tuned.interior) == (0.01, True)
+
+
+def test_where_no_run_reaches_its_target_the_lowest_training_error_decides():
+    errors = {0.001: 0.5, 0.003: 0.3, 0.01: 0.4}
+    assert search(lambda rate: [Trial(None, errors[rate])], tuple(errors)).rate == 0.003
