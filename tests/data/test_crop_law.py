@@ -6,6 +6,7 @@ neither code nor random numbers with the package.
 
 import math
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -88,7 +89,8 @@ def test_the_documented_rule_is_that_of_torchvisions_code():
     image = torch.empty(3, side, side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(8)
-        theirs = np.array([RandomResizedCrop.get_params(image, list(area), [3 / 4, 4 / 3]) for _ in range(count)], float)
+        get_params = partial(RandomResizedCrop.get_params, image, list(area), [3 / 4, 4 / 3])
+        theirs = np.array([get_params() for _ in range(count)], float)
     found = distances(sample(documented_box, side, area, seed=1)[:count], theirs, side)
     assert max(found.values()) < LARGEST_DISTANCE * math.sqrt(COUNT / count), found
 

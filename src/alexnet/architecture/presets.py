@@ -134,8 +134,8 @@ RECIPES = {recipe.name: recipe for recipe in (
     Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_lr_factor=2.0,
            decay_biases=False, lighting=0.0),
     # references/classification: 8 GPUs x 32 images, a drop every 30 epochs, no color noise, PyTorch's update rule. The
-    # random resized crops have torchvision's law, but are taken from the stored square: torchvision's may reach the ends
-    # of a long image, which packing has cut off, and are resized from its full resolution.
+    # random resized crops have torchvision's law, but are taken from the stored square. torchvision's may reach the
+    # ends of a long image, which packing has cut off, and are resized from its full resolution.
     Recipe("torchvision", batch_size=256, weight_decay=1e-4, lr_in_velocity=False, schedule="steps",
            drop_epochs=(30, 60), crop="resized", lighting=0.0),
     # The lowest error in few epochs, for networks with batch normalization.

@@ -119,11 +119,12 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def resized_crop_boxes(draws_ND: Tensor, side: int, area: tuple[float, float]) -> Tensor:
     """Boxes of torchvision's RandomResizedCrop, for a square image: random area, aspect ratio (3/4 to 4/3) and place.
 
-    A box that does not fit into the image is drawn again, up to nine times. Where none fits, the box is the whole image,
-    the largest central one with an allowed ratio.
+    A box that does not fit into the image is drawn again, up to nine times. Where none fits, the box is the whole
+    image, the largest central one with an allowed ratio.
 
     Args:
-        draws_ND: uniform numbers in 0 < u < 1: area, ratio, row and column, then area and ratio of each further attempt.
+        draws_ND: uniform numbers in 0 < u < 1: area, ratio, row and column, then area and ratio of each further
+            attempt.
         side: side of the stored images, in pixels.
         area: smallest and largest area of a box, as a fraction of the stored image's. The areas of the boxes that fit
             are smaller on average than the middle of this range, since large boxes are often too long.
