@@ -83,8 +83,8 @@ def random_views(
         noise_NC = torch.special.ndtri(draws_NC) * recipe.lighting
         shift_NC = noise_NC.float().to(device) @ lighting_CC.T
     if recipe.crop == "resized":
-        draws_ND = torch.from_numpy(uniform(seed, epoch, group_leaders, _BOX_DRAWS))
-        boxes_N4 = resized_crop_boxes(draws_ND, side, recipe.crop_area)
+        draws_ND = uniform(seed, epoch, group_leaders, _BOX_DRAWS)
+        boxes_N4 = torch.from_numpy(resized_crop_boxes(draws_ND, side, recipe.crop_area))
         return RandomViews(mirrored_N.to(device), None, boxes_N4, shift_NC)
     last = side - crop
     if recipe.crop == "window":
@@ -116,7 +116,9 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def resized_crop_boxes(draws_ND: Tensor, side: int, area: tuple[float, float]) -> Tensor:
+def resized_crop_boxes(
+    draws_ND: NDArray[np.float64], side: int, area: tuple[float, float],
+) -> NDArray[np.float64]:
     """Boxes of torchvision's RandomResizedCrop, for a square image: random area, aspect ratio (3/4 to 4/3) and place.
 
     A box that does not fit into the image is drawn again, up to nine times. Where none fits, the box is the whole
@@ -132,21 +134,22 @@ def resized_crop_boxes(draws_ND: Tensor, side: int, area: tuple[float, float]) -
     Returns:
         [N, 4]: top, left, rows and columns, in whole pixels.
     """
-    attempts_NA2 = torch.cat([draws_ND[:, :2], draws_ND[:, 4:]], 1).unflatten(1, (-1, 2))
-    root_area_NA = side * (area[0] + attempts_NA2[..., 0] * (area[1] - area[0])).sqrt()
+    attempts_NA2 = np.concatenate([draws_ND[:, :2], draws_ND[:, 4:]], 1).reshape(len(draws_ND), -1, 2)
+    root_area_NA = side * np.sqrt(area[0] + attempts_NA2[..., 0] * (area[1] - area[0]))
     root_ratio_NA = BOX_RATIO ** (attempts_NA2[..., 1] - 0.5)  # the logarithm of the ratio is uniform
-    sides_NA2 = torch.stack([root_area_NA / root_ratio_NA, root_area_NA * root_ratio_NA], -1).round()
+    sides_NA2 = np.stack([root_area_NA / root_ratio_NA, root_area_NA * root_ratio_NA], -1).round()
     sides_N2, found_N = _first_fitting(sides_NA2, side)
     sides_N2[~found_N] = side
     last_N2 = side - sides_N2
-    return torch.cat([(draws_ND[:, 2:4] * (last_N2 + 1)).floor().clamp(max=last_N2), sides_N2], 1)
+    return np.concatenate([np.minimum(np.floor(draws_ND[:, 2:4] * (last_N2 + 1)), last_N2), sides_N2], 1)
 
 
-def _first_fitting(sides_NA2: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+def _first_fitting(
+    sides_NA2: NDArray[np.float64], longest: int,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The first of A attempts whose two sides are 1 to `longest` pixels, [N, 2], and whether there is one, [N]."""
     fits_NA = ((sides_NA2 >= 1) & (sides_NA2 <= longest)).all(2)
-    first_N = fits_NA.byte().argmax(1)
-    return sides_NA2[torch.arange(len(sides_NA2)), first_N], fits_NA.any(1)
+    return sides_NA2[np.arange(len(sides_NA2)), fits_NA.argmax(1)], fits_NA.any(1)
 
 
 def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:
@@ -175,16 +178,16 @@ def erase(views_NCHW: Tensor, draws_ND: NDArray[np.float64], probability: float)
             and ratio of each further attempt.
         probability: that a view is erased.
     """
-    crop, draws = views_NCHW.shape[-1], torch.from_numpy(draws_ND)
-    attempts_NA2 = torch.cat([draws[:, 1:3], draws[:, 5:]], 1).unflatten(1, (-1, 2))
+    crop = views_NCHW.shape[-1]
+    attempts_NA2 = np.concatenate([draws_ND[:, 1:3], draws_ND[:, 5:]], 1).reshape(len(draws_ND), -1, 2)
     area_NA, ratio_NA = (low + attempts_NA2[..., number] * (high - low)
                          for number, (low, high) in enumerate((ERASED_AREA, ERASED_RATIO)))
-    sides_NA2 = (crop * torch.stack([area_NA * ratio_NA, area_NA / ratio_NA], -1).sqrt()).round()
+    sides_NA2 = (crop * np.sqrt(np.stack([area_NA * ratio_NA, area_NA / ratio_NA], -1))).round()
     sides_N2, found_N = _first_fitting(sides_NA2, crop - 1)
-    first_N2 = (draws[:, 3:5] * (crop - sides_N2 + 1)).floor()
-    boxes_N4 = torch.cat([first_N2, first_N2 + sides_N2], 1).long()
-    boxes_N4[(draws[:, 0] >= probability) | ~found_N] = -1
-    return views_NCHW.masked_fill(box_mask(boxes_N4.numpy(), crop, views_NCHW.device), 0.0)
+    first_N2 = np.floor(draws_ND[:, 3:5] * (crop - sides_N2 + 1))
+    boxes_N4 = np.concatenate([first_N2, first_N2 + sides_N2], 1).astype(np.int64)
+    boxes_N4[(draws_ND[:, 0] >= probability) | ~found_N] = -1
+    return views_NCHW.masked_fill(box_mask(boxes_N4, crop, views_NCHW.device), 0.0)
 
 
 def box_mask(boxes_N4: NDArray[np.int64], crop: int, device: torch.device) -> Tensor:
