@@ -71,8 +71,8 @@ def test_the_paper_divides_the_rate_by_ten_three_times():
 
 def test_caffes_steps_are_the_recipes_epochs():
     """100,000 and 450,000 steps of 256 images, to a tenth of an epoch."""
-    assert 100_000 * 256 / IMAGENET == pytest.approx(20, abs=0.1)
-    assert 450_000 * 256 / IMAGENET == pytest.approx(recipe("caffe").epochs, abs=0.1)
+    drop, last = (steps * 256 / IMAGENET for steps in (100_000, 450_000))
+    assert (drop, last) == (pytest.approx(20, abs=0.1), pytest.approx(recipe("caffe").epochs, abs=0.1))
 
 
 def test_the_rate_rises_evenly_during_the_warm_up_of_lars():
