@@ -1,4 +1,4 @@
-"""Values of single training steps: the loss with smoothed labels, and the moment whose learning rate a step has."""
+"""Values of training steps: smoothed labels, the moment whose learning rate a step has, dropout's draws, epoch sums."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,9 @@ from alexnet.data.mixing import MixedLabels
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
+from alexnet.training.schedule import learning_rate
 from alexnet.training.spec import RunSpec
+from alexnet.training.state import State
 from alexnet.training.step import train_step
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -127,3 +129,63 @@ def test_the_plateau_lowers_the_rate_from_the_next_epoch_on(packed, tiny, tmp_pa
     assert [rate for rate, _ in given] == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3])
     assert [event["learning_rate"] for event in events if event["event"] == "epoch"] == pytest.approx(
         [1e-2, 1e-2, 1e-2, 1e-3, 1e-3])
+
+
+def test_the_cosine_and_the_quadratic_schedule_by_hand():
+    """Of 12 epochs, at 0, a third, a half, two thirds and the end: cosines of 0, 60, 90, 120 and 180 degrees."""
+    moments = (0, 4, 6, 8, 12)
+    for schedule, factors in (("cosine", (1, 3 / 4, 1 / 2, 1 / 4, 0)), ("poly", (1, 4 / 9, 1 / 4, 1 / 9, 0)),
+                              ("linear", (1, 2 / 3, 1 / 2, 1 / 3, 0)), ("constant", (1, 1, 1, 1, 1))):
+        recipe = Recipe("r", epochs=12, learning_rate=0.36, schedule=schedule)
+        assert [learning_rate(recipe, moment) for moment in moments] == pytest.approx(
+            [0.36 * factor for factor in factors], abs=1e-12)
+
+
+# --- Dropout's draws and the sums of an epoch ---
+
+def dropout_states(packed, tiny, folder, seed):
+    """The state of torch's generator when dropout draws, step by step."""
+    recipe = Recipe("r", epochs=2, batch_size=60, learning_rate=0.001, schedule="constant")
+    trainer = build(RunSpec(packed, tiny, recipe, folder, seed=seed))
+    states = []
+    for layer in trainer.network.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.register_forward_pre_hook(
+                lambda layer, inputs: states.append(tuple(torch.get_rng_state().tolist())) if layer.training else None)
+    trainer.fit()
+    return states
+
+
+def test_dropout_draws_another_mask_in_every_step_and_with_every_seed(packed, tiny, tmp_path):
+    first = dropout_states(packed, tiny, tmp_path / "first", seed=1)
+    assert len(first) == 4
+    assert first == dropout_states(packed, tiny, tmp_path / "again", seed=1)
+    other = dropout_states(packed, tiny, tmp_path / "other", seed=2)
+    assert len({*first, *other}) == 8
+
+
+def test_an_epochs_loss_and_error_count_every_image_once():
+    """Batches of 2, 2 and 3 images with mean losses 1, 2 and 4: (2 + 4 + 12) / 7, and 1 + 0 + 2 wrong of 7."""
+    state = State(seed=0, data="", precision="fp32")
+    for images, loss, wrong in ((2, 1.0, 1), (2, 2.0, 0), (3, 4.0, 2)):
+        state.count(images, loss, wrong)
+    assert state.epoch_loss_sum / state.epoch_images == pytest.approx(18 / 7)
+    assert state.epoch_wrong / state.epoch_images == pytest.approx(3 / 7)
+
+
+def test_an_epochs_logged_loss_is_that_of_its_images_in_uneven_micro_batches(packed, tiny, tmp_path):
+    """Without an update that counts, the loss of an epoch is that of its images, however they are divided."""
+    arch = replace(tiny, norm="none", dense_norm=False, dropout=0.0, conv=tuple(
+        replace(conv, post_ops=conv.post_ops.replace("norm ", "")) for conv in tiny.conv))
+    recipe = Recipe("r", epochs=1, batch_size=70, learning_rate=1e-12, schedule="constant", crop="center", mirror=False,
+                    lighting=0.0)
+    losses = []
+    for number, options in enumerate(({}, {"micro_batch": 25}, {"micro_batch": 7})):  # 60 images: 20 x 3; 9 x 6.67
+        spec = RunSpec(packed, arch, recipe, tmp_path / str(number), seed=3, **options)
+        build(spec, on_event=lambda event: losses.append(event["train_loss"]) if event["event"] == "epoch" else None
+              ).fit()
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    from alexnet.inference.evaluate import evaluate
+    trainer = build(RunSpec(packed, arch, recipe, tmp_path / "fresh", seed=3))
+    whole = evaluate([(trainer.network, trainer.preprocess)], trainer.training)
+    assert losses[0] == pytest.approx(whole.loss, rel=1e-5)
