@@ -6,7 +6,8 @@ moment is its middle (tests/training/test_step_values.py).
 
 import pytest
 
-from alexnet.architecture.presets import RECIPES, recipe
+from alexnet.architecture.presets import RECIPES, arch, recipe
+from alexnet.architecture.spec import LRN
 from alexnet.training.schedule import learning_rate
 
 IMAGENET = 1_281_167
@@ -25,7 +26,12 @@ RATES: dict[str, list[tuple[float, float]]] = {
     # The recipe's own: 0.1, one epoch of warm-up, then a line to 0 at epoch 30.
     "modern": [(0, 0), (0.25, 0.025 * 29.75 / 30), (1, 0.1 * 29 / 30), (15, 0.05), (24, 0.02), (30, 0)],
     "head": [(0, 1.0), (0.5, 1.0), (1, 1.0)],
+    # The recipe's own drops; the rate of 0.001 and the factor of 10 are layer-params-18pct.cfg's.
+    "cifar": [(0, 1e-3), (49.99, 1e-3), (50, 1e-4), (54.99, 1e-4), (55, 1e-5), (59.99, 1e-5)],
 }
+
+OTHERS = {"code2012", "code2010", "cifar-18pct",  # tested in files of their own, from the released configurations
+          "medium", "finetune"}  # have no other source than measurements of this project
 
 SETTINGS: dict[str, dict[str, object]] = {
     # §5, but for the patience.
@@ -41,6 +47,9 @@ SETTINGS: dict[str, dict[str, object]] = {
     "torchvision": {"epochs": 90, "batch_size": 256, "momentum": 0.9, "weight_decay": 1e-4, "decay_biases": True,
                     "bias_lr_factor": 1.0, "lr_in_velocity": False, "nesterov": False, "crop": "resized",
                     "crop_area": (0.08, 1.0), "mirror": True, "lighting": 0.0, "label_smoothing": 0.0},
+    # layer-params-18pct.cfg of cuda-convnet: epsW 0.001, epsB 0.002, momW 0.9, wc 0.004 of the convolutions' weights.
+    "cifar": {"epochs": 60, "learning_rate": 0.001, "batch_size": 128, "momentum": 0.9, "weight_decay": 0.004,
+              "decay_biases": False, "bias_lr_factor": 2.0, "lr_in_velocity": True, "lighting": 0.0, "mirror": True},
     # arXiv 1708.03888: trust coefficient 0.001, weight decay 0.0005, momentum 0.9.
     "lars": {"epochs": 90, "momentum": 0.9, "weight_decay": 5e-4, "lars_trust": 0.001, "warmup_epochs": 5.0},
 }
@@ -59,8 +68,13 @@ def test_a_recipes_settings_are_those_of_its_source(name):
 
 
 def test_no_recipe_is_without_a_row():
-    tuned_here = {"medium", "finetune"}  # whose numbers have no other source than measurements of this project
-    assert {*RATES, "paper", *tuned_here} == {*RECIPES}
+    assert not {*RECIPES} - {*RATES, "paper", *OTHERS}
+
+
+def test_the_response_norm_of_cifar():
+    """Of this project's making: nine maps, k = 1, and the scale and power of layer-params-18pct.cfg's norms."""
+    assert arch("cifar").lrn == LRN(k=1.0, n=9, alpha=0.00005, beta=0.75, divide_by_n=False, within_tower=False)
+    assert arch("cifar").norm == "lrn"
 
 
 def test_the_paper_divides_the_rate_by_ten_three_times():
