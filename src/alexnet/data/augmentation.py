@@ -148,8 +148,10 @@ def _first_fitting(
     sides_NA2: NDArray[np.float64], longest: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The first of A attempts whose two sides are 1 to `longest` pixels, [N, 2], and whether there is one, [N]."""
-    fits_NA = ((sides_NA2 >= 1) & (sides_NA2 <= longest)).all(2)
-    return sides_NA2[np.arange(len(sides_NA2)), fits_NA.argmax(1)], fits_NA.any(1)
+    fits_NA: NDArray[np.bool_] = np.all((sides_NA2 >= 1) & (sides_NA2 <= longest), axis=2)
+    first_N = fits_NA.argmax(axis=1)  # 0 where none fits
+    rows_N = np.arange(len(sides_NA2))
+    return sides_NA2[rows_N, first_N], fits_NA[rows_N, first_N]
 
 
 def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:
