@@ -149,8 +149,8 @@ def test_resized_crop_with_the_whole_area_is_the_image_itself():
     spec = InputSpec(side=20, crop=20)
     whole = Recipe("w", crop="resized", crop_area=(1.0, 1.0), mirror=False, lighting=0.0)
     preprocess = Preprocess(spec, MEAN)
-    draws = torch.full((6, 4), 0.5, dtype=torch.float64)
-    resized = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (1.0, 1.0)), 20)
+    boxes = resized_crop_boxes(np.full((6, 4), 0.5), 20, (1.0, 1.0))
+    resized = preprocess.random_resized_crop(PIXELS, torch.from_numpy(boxes), 20)
     torch.testing.assert_close(resized, preprocess(PIXELS), atol=1e-2, rtol=0)
     views = preprocess.training_views(PIXELS, INDICES, whole, 0, 0)
     assert views.shape == (6, 3, 20, 20)
@@ -160,10 +160,10 @@ def test_resized_crop_takes_the_place_that_was_drawn():
     # Half the side, square, at the top left: what comes out is that quarter, enlarged twice.
     spec = InputSpec(side=20, crop=20, mean=(0.0, 0.0, 0.0))
     preprocess = Preprocess(spec, torch.zeros(1, 1, 3))
-    draws = torch.tensor([[0.0, 0.5, 0.0, 0.0]], dtype=torch.float64).expand(6, -1)
+    boxes = resized_crop_boxes(np.array([[0.0, 0.5, 0.0, 0.0]] * 6), 20, (0.25, 1.0))
     quarter = PIXELS[:, :10, :10].permute(0, 3, 1, 2).float()
     enlarged = torch.nn.functional.interpolate(quarter, size=20, mode="bilinear", align_corners=False)
-    got = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (0.25, 1.0)), 20)
+    got = preprocess.random_resized_crop(PIXELS, torch.from_numpy(boxes), 20)
     torch.testing.assert_close(got[..., 1:19, 1:19], enlarged[..., 1:19, 1:19], atol=1e-2, rtol=0)
 
 

@@ -183,7 +183,9 @@ RECIPES = {recipe.name: recipe for recipe in (
     # models/bvlc_alexnet/solver.prototxt: a drop every 100,000 of 450,000 steps of 256 images, 20 epochs of ImageNet.
     Recipe("caffe", batch_size=256, schedule="steps", drop_epochs=(20, 40, 60, 80), bias_lr_factor=2.0,
            decay_biases=False, lighting=0.0),
-    # references/classification: 8 GPUs x 32 images, a drop every 30 epochs, no color noise, PyTorch's update rule.
+    # references/classification: 8 GPUs x 32 images, a drop every 30 epochs, no color noise, PyTorch's update rule. The
+    # random resized crops have torchvision's law, but are taken from the stored square. torchvision's may reach the
+    # ends of a long image, which packing has cut off, and are resized from its full resolution.
     Recipe("torchvision", batch_size=256, weight_decay=1e-4, lr_in_velocity=False, schedule="steps",
            drop_epochs=(30, 60), crop="resized", lighting=0.0),
     # The lowest error in few epochs, for networks with batch normalization.
@@ -244,7 +246,8 @@ ABOUT_RECIPES = {
     "code2012": "Training as in the log of the authors' 2012 run (Table 2): only the weights' learning rate drops.",
     "code2010": "Training as in the log of the authors' run on ILSVRC-2010, whose biases learn a tenth as fast.",
     "caffe": "Caffe's solver for bvlc_alexnet.",
-    "torchvision": "torchvision's reference training.",
+    "torchvision": "torchvision's reference training, with random resized crops of the stored square, not of the whole "
+                   "image.",
     "modern": "What has replaced the paper's training since: a linear schedule with warm-up, label smoothing and "
               "random resized crops, for a low error in 30 epochs. For networks with batch normalization.",
     "medium": "modern with less regularization and smaller training views, for the network medium.",

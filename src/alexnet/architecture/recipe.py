@@ -85,8 +85,8 @@ class Recipe:
     """Early stopping: training ends after this many epochs without a lower top-1 error on the validation set; 0: it
     always lasts all epochs."""
     crop: Literal["window", "resized", "center"] = "window"
-    """`window`: a random crop of the stored square (§4.1). `resized`: torchvision's RandomResizedCrop. `center`: the
-    center crop."""
+    """`window`: a random crop of the stored square (§4.1). `resized`: torchvision's RandomResizedCrop, but of the
+    stored square: torchvision crops the whole image, before any part is cut off. `center`: the center crop."""
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Crop `resized`: range of the crop's area, as a fraction of the image (torchvision: 0.08 to 1)."""
     train_crop: int = 0

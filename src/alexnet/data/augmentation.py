@@ -7,6 +7,7 @@ Shapes: N images, C color channels, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,16 @@ from alexnet.architecture.recipe import Recipe
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2^64 divided by the golden ratio, the increment of splitmix64."""
 
-_CROP_DRAWS = 5
-"""Draws of an image that its group may share: four for the crop, one for the mirror. Three more are for the colors."""
+_PLACE_DRAWS, _MIRROR_DRAW, _LIGHTING_DRAWS = range(2), (4,), range(5, 8)
+_BOX_DRAWS = (*range(4), *range(20, 38))
+"""The numbers of an image's draws. A window needs two; a box four, and two for each of nine further attempts. The
+draws of crop and mirror may be shared by a group of images, those of the colors are each image's own."""
 
-TRIVIAL_AUGMENT_DRAWS, ERASING_DRAWS, MIXING_DRAWS = slice(8, 11), slice(11, 16), slice(16, 20)
-"""The draws of an image that come after these eight. Each augmentation has its own, so switching one on changes no
-other."""
+TRIVIAL_AUGMENT_DRAWS, ERASING_DRAWS, MIXING_DRAWS = range(8, 11), (*range(11, 16), *range(38, 56)), range(16, 20)
+"""Each augmentation has its own draws, so switching one on changes no other."""
+
+BOX_RATIO = 4 / 3
+"""Random resized crop: largest ratio of a box's longer side to its shorter one (torchvision's RandomResizedCrop)."""
 
 ERASED_AREA = (0.02, 0.4)
 """Random erasing: smallest and largest area of the rectangle, as a fraction of the view (arXiv 1708.04896)."""
@@ -68,31 +73,40 @@ def random_views(
     count = len(indices)
     if group_leaders is None:
         group_leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
-    draws = torch.from_numpy(uniform(seed, epoch, group_leaders, _CROP_DRAWS))
-    mirrored_N = draws[:, 4] < 0.5 if recipe.mirror else torch.zeros(count, dtype=torch.bool)
+    mirrored_N = torch.zeros(count, dtype=torch.bool)
+    if recipe.mirror:
+        mirrored_N = torch.from_numpy(uniform(seed, epoch, group_leaders, _MIRROR_DRAW))[:, 0] < 0.5
     shift_NC = None
     if lighting_CC is not None and recipe.lighting:
-        draws_NC = torch.from_numpy(uniform(seed, epoch, indices, _CROP_DRAWS + 3)[:, _CROP_DRAWS:])
+        draws_NC = torch.from_numpy(uniform(seed, epoch, indices, _LIGHTING_DRAWS))
         # Inverse of the normal distribution's cumulative function: uniform draws become Gaussian ones.
         noise_NC = torch.special.ndtri(draws_NC) * recipe.lighting
         shift_NC = noise_NC.float().to(device) @ lighting_CC.T
     if recipe.crop == "resized":
-        boxes_N4 = resized_crop_boxes(draws[:, :4], side, recipe.crop_area)
+        draws_ND = uniform(seed, epoch, group_leaders, _BOX_DRAWS)
+        boxes_N4 = torch.from_numpy(resized_crop_boxes(draws_ND, side, recipe.crop_area))
         return RandomViews(mirrored_N.to(device), None, boxes_N4, shift_NC)
     last = side - crop
     if recipe.crop == "window":
-        top_left_N2 = (draws[:, :2] * (last + 1)).long().clamp(max=last)
+        draws_N2 = torch.from_numpy(uniform(seed, epoch, group_leaders, _PLACE_DRAWS))
+        top_left_N2 = (draws_N2 * (last + 1)).long().clamp(max=last)
     else:
         top_left_N2 = torch.full((count, 2), last // 2)
     return RandomViews(mirrored_N.to(device), top_left_N2.to(device), None, shift_NC)
 
 
-def uniform(seed: int, epoch: int, indices: NDArray[np.int64], draws: int) -> NDArray[np.float64]:
-    """Uniform numbers in 0 < u < 1, [N, draws], each a hash of (seed, epoch, index, draw) by splitmix64's finalizer."""
+def uniform(
+    seed: int, epoch: int, indices: NDArray[np.int64], draws: int | Sequence[int],
+) -> NDArray[np.float64]:
+    """Uniform numbers in 0 < u < 1, [N, draws], each a hash of (seed, epoch, index, draw) by splitmix64's finalizer.
+
+    draws: how many, from number 0, or the numbers of the draws.
+    """
+    numbers = np.arange(draws) if isinstance(draws, int) else np.array(draws)
     with np.errstate(over="ignore"):
         key = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch + 1) * _GOLDEN)
         rows = _mix(key + indices.astype(np.uint64) * _GOLDEN)
-        bits = _mix(rows[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * _GOLDEN)
+        bits = _mix(rows[:, None] + (numbers + 1).astype(np.uint64) * _GOLDEN)
     return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
@@ -102,22 +116,42 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def resized_crop_boxes(draws_N4: Tensor, side: int, area: tuple[float, float]) -> Tensor:
-    """Boxes of torchvision's random resized crop: random area, aspect ratio (3/4 to 4/3) and place.
+def resized_crop_boxes(
+    draws_ND: NDArray[np.float64], side: int, area: tuple[float, float],
+) -> NDArray[np.float64]:
+    """Boxes of torchvision's RandomResizedCrop, for a square image: random area, aspect ratio (3/4 to 4/3) and place.
+
+    A box that does not fit into the image is drawn again, up to nine times. Where none fits, the box is the whole
+    image, the largest central one with an allowed ratio.
 
     Args:
-        draws_N4: uniform numbers in 0 < u < 1.
+        draws_ND: uniform numbers in 0 < u < 1: area, ratio, row and column, then area and ratio of each further
+            attempt.
         side: side of the stored images, in pixels.
-        area: smallest and largest area of a box, as a fraction of the stored image's.
+        area: smallest and largest area of a box, as a fraction of the stored image's. The areas of the boxes that fit
+            are smaller on average than the middle of this range, since large boxes are often too long.
 
     Returns:
-        [N, 4]: top, left, rows and columns, in pixels.
+        [N, 4]: top, left, rows and columns, in whole pixels.
     """
-    log_ratio = (draws_N4[:, 1] * 2 - 1) * float(np.log(4 / 3))
-    root_area = (area[0] + draws_N4[:, 0] * (area[1] - area[0])).sqrt()
-    high = (root_area * (-log_ratio / 2).exp()).clamp(max=1)
-    wide = (root_area * (log_ratio / 2).exp()).clamp(max=1)
-    return torch.stack([(1 - high) * draws_N4[:, 2], (1 - wide) * draws_N4[:, 3], high, wide], 1) * side
+    attempts_NA2 = np.concatenate([draws_ND[:, :2], draws_ND[:, 4:]], 1).reshape(len(draws_ND), -1, 2)
+    root_area_NA = side * np.sqrt(area[0] + attempts_NA2[..., 0] * (area[1] - area[0]))
+    root_ratio_NA = BOX_RATIO ** (attempts_NA2[..., 1] - 0.5)  # the logarithm of the ratio is uniform
+    sides_NA2 = np.stack([root_area_NA / root_ratio_NA, root_area_NA * root_ratio_NA], -1).round()
+    sides_N2, found_N = _first_fitting(sides_NA2, side)
+    sides_N2[~found_N] = side
+    last_N2 = side - sides_N2
+    return np.concatenate([np.minimum(np.floor(draws_ND[:, 2:4] * (last_N2 + 1)), last_N2), sides_N2], 1)
+
+
+def _first_fitting(
+    sides_NA2: NDArray[np.float64], longest: int,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The first of A attempts whose two sides are 1 to `longest` pixels, [N, 2], and whether there is one, [N]."""
+    fits_NA: NDArray[np.bool_] = np.all((sides_NA2 >= 1) & (sides_NA2 <= longest), axis=2)
+    first_N = fits_NA.argmax(axis=1)  # 0 where none fits
+    rows_N = np.arange(len(sides_NA2))
+    return sides_NA2[rows_N, first_N], fits_NA[rows_N, first_N]
 
 
 def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:
@@ -134,22 +168,27 @@ def lighting_basis(covariance_CC: NDArray[np.float64], scale: str) -> Tensor:
     return torch.from_numpy(vectors * lengths).float()
 
 
-def erase(views_NCHW: Tensor, draws_N5: NDArray[np.float64], probability: float) -> Tensor:
+def erase(views_NCHW: Tensor, draws_ND: NDArray[np.float64], probability: float) -> Tensor:
     """Set a random rectangle of some views to 0, which is the mean color in a network's input.
+
+    As in the authors' code, a rectangle that is not shorter than the view is drawn again, here up to nine times; where
+    none fits, nothing is erased.
 
     Args:
         views_NCHW: square network inputs.
-        draws_N5: uniform numbers in 0 < u < 1: whether to erase, area, ratio of the sides, row, column.
+        draws_ND: uniform numbers in 0 < u < 1: whether to erase, area, ratio of the sides, row and column, then area
+            and ratio of each further attempt.
         probability: that a view is erased.
     """
     crop = views_NCHW.shape[-1]
-    area_N, ratio_N = (low + draws_N5[:, number] * (high - low)
-                       for number, (low, high) in ((1, ERASED_AREA), (2, ERASED_RATIO)))
-    # The paper draws again where a rectangle is longer than the image. Here its longer side is cut.
-    sides_N2 = (crop * np.sqrt(np.stack([area_N * ratio_N, area_N / ratio_N], 1))).round().clip(1, crop)
-    first_N2 = np.floor(draws_N5[:, 3:] * (crop - sides_N2 + 1))
+    attempts_NA2 = np.concatenate([draws_ND[:, 1:3], draws_ND[:, 5:]], 1).reshape(len(draws_ND), -1, 2)
+    area_NA, ratio_NA = (low + attempts_NA2[..., number] * (high - low)
+                         for number, (low, high) in enumerate((ERASED_AREA, ERASED_RATIO)))
+    sides_NA2 = (crop * np.sqrt(np.stack([area_NA * ratio_NA, area_NA / ratio_NA], -1))).round()
+    sides_N2, found_N = _first_fitting(sides_NA2, crop - 1)
+    first_N2 = np.floor(draws_ND[:, 3:5] * (crop - sides_N2 + 1))
     boxes_N4 = np.concatenate([first_N2, first_N2 + sides_N2], 1).astype(np.int64)
-    boxes_N4[draws_N5[:, 0] >= probability] = -1
+    boxes_N4[(draws_ND[:, 0] >= probability) | ~found_N] = -1
     return views_NCHW.masked_fill(box_mask(boxes_N4, crop, views_NCHW.device), 0.0)
 
 

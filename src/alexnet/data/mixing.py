@@ -69,7 +69,7 @@ def draw_mixes(
         The weight of each image, [N], and the rectangle that shows the partner, [N, 4], as for `box_mask`; four times
         -1 where the image has mixup.
     """
-    draws_N4 = uniform(seed, epoch, indices, MIXING_DRAWS.stop)[:, MIXING_DRAWS]
+    draws_N4 = uniform(seed, epoch, indices, MIXING_DRAWS)
     if recipe.mixup_alpha and recipe.cutmix_alpha:
         has_cutmix_N = draws_N4[:, 0] < 0.5
     else:

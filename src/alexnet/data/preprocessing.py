@@ -114,7 +114,7 @@ class Preprocess(nn.Module):
         """
         pixels = as_pixels(pixels)
         if recipe.trivial_augment:
-            draws_N3 = uniform(seed, epoch, indices, TRIVIAL_AUGMENT_DRAWS.stop)[:, TRIVIAL_AUGMENT_DRAWS]
+            draws_N3 = uniform(seed, epoch, indices, TRIVIAL_AUGMENT_DRAWS)
             pixels = TensorPixels(trivial_augment(pixels.tensor(), draws_N3))
         drawn = random_views(recipe, indices, seed, epoch, side=pixels.side, crop=self.spec.crop, device=pixels.device,
                              lighting_CC=lighting_CC, group_leaders=group_leaders)
@@ -128,8 +128,7 @@ class Preprocess(nn.Module):
             views = self.crop_normalize(
                 pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype, divisor=divisor)
         if recipe.erase_probability:
-            draws_N5 = uniform(seed, epoch, indices, ERASING_DRAWS.stop)[:, ERASING_DRAWS]
-            views = erase(views, draws_N5, recipe.erase_probability)
+            views = erase(views, uniform(seed, epoch, indices, ERASING_DRAWS), recipe.erase_probability)
         return views
 
     def crop_normalize(
