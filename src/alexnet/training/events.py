@@ -103,7 +103,9 @@ class TrainedEvent(RunTitle):
     train_error: float
     """As in `EpochEvent`."""
     learning_rate: float
-    """Of the epoch's last step."""
+    """Of the weights in the epoch's last step."""
+    bias_learning_rate: NotRequired[float]
+    """As in `EpochEvent`."""
 
 
 class ValidatingEvent(RunTitle):
