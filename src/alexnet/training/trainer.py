@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.findings import pack_findings
-from alexnet.data.loader import Batch, batches
+from alexnet.data.loader import Batch, batches, timed
 from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
@@ -32,7 +32,7 @@ from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
-from alexnet.training.events import Event, ValidatingEvent, WarningEvent
+from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
@@ -151,7 +151,7 @@ class Trainer:
         self.network.train()
         queued: deque[QueuedStep] = deque()
         with closing(self.epoch_batches()) as source:
-            for batch, began, waited in _timed(source):
+            for batch, began, waited in timed(source):
                 queued.append(self._queue_step(batch, began, waited))
                 requests = self._consume(queued, keep=steps_behind(self.device))
                 if requests.stop or requests.save:
@@ -170,10 +170,13 @@ class Trainer:
             raise self._diverged(errors.loss)
         rate = learning_rate(recipe, (state.step - 0.5) / self.steps_per_epoch, state.plateau.drops)
         state.plateau.update(errors.top1_error, recipe)
-        self.log_event(
-            "epoch", step=state.step, epoch=state.epoch + 1, train_loss=state.epoch_loss_sum / state.epoch_images,
-            train_error=state.epoch_wrong / state.epoch_images, val_loss=errors.loss, val_top1_error=errors.top1_error,
-            val_top5_error=errors.top5_error, learning_rate=rate)
+        event = EpochEvent(
+            event="epoch", step=state.step, epoch=state.epoch + 1,
+            train_loss=state.epoch_loss_sum / state.epoch_images, train_error=state.epoch_wrong / state.epoch_images,
+            val_loss=errors.loss, val_top1_error=errors.top1_error, val_top5_error=errors.top5_error,
+            learning_rate=rate)
+        self.log_event(**event)
+        self._warn(self.monitor.epoch_findings(event), state.step)
         if state.close_epoch(errors.top1_error, errors.loss):
             self._save("best", errors, resumable=False)
         self._save_last(errors)
@@ -322,6 +325,7 @@ class Trainer:
                 if self.processes.first:
                     self.spec.out.mkdir(parents=True, exist_ok=True)
                     self._log = RunLog(self.spec.out, self.state)
+                    self.monitor.recall(self._log.before)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
                         self.overlap, self.processes.size, readers=self.strategy.batch_part[1],
@@ -390,11 +394,3 @@ class Trainer:
                 training=self.state.to_json(), errors={**errors.to_json(), **self.overlap.to_json()} if errors else {},
                 provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
                 self.spec.out / name)
-
-
-def _timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:
-    """Batches, each with the time at which the wait for it began and the seconds that it lasted."""
-    began = time.perf_counter()
-    for batch in source:
-        yield batch, began, time.perf_counter() - began
-        began = time.perf_counter()
