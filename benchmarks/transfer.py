@@ -129,18 +129,22 @@ class Source:
         rng = np.random.default_rng(TUNING_SEED)
         return [rng.permutation(np.flatnonzero(labels_N == label)) for label in range(len(self.packed.classes))]
 
+    @property
+    def tuning(self) -> PackedSplit:
+        """The training images on which the learning rate of `nothing` is chosen."""
+        rows = [rows[:TUNING_IMAGES] for rows in self._shuffled]
+        return self.packed.split("train").subset(np.sort(np.concatenate(rows)))
+
     def draw(self, per_class: int, seed: int) -> FewImages:
-        """`per_class` training images of each class; none is a tuning image unless the seed is that of tuning."""
+        """`per_class` training images of each class, and a few to watch the run; none of them is a tuning image."""
         chosen: dict[str, list[NDArray[np.int64]]] = {"train": [], "val": []}
         rng = np.random.default_rng(seed)
         for rows in self._shuffled:
-            reserved = TUNING_IMAGES + per_class
-            pool = rows[TUNING_IMAGES:reserved] if seed == TUNING_SEED else rng.permutation(rows[reserved:])
-            require(len(pool) >= per_class, f"{self.name} has a class of {len(rows)} training images",
+            pool = rng.permutation(rows[TUNING_IMAGES:])
+            require(len(pool) >= per_class + WATCHED_IMAGES, f"{self.name} has a class of {len(rows)} training images",
                     "give a smaller --per-class")
             chosen["train"].append(pool[:per_class])
-            chosen["val"].append(rows[:TUNING_IMAGES] if seed == TUNING_SEED else
-                                 pool[per_class : per_class + WATCHED_IMAGES])
+            chosen["val"].append(pool[per_class : per_class + WATCHED_IMAGES])
         return FewImages(self.packed.path, self.packed.manifest,
                          {name: np.sort(np.concatenate(rows)) for name, rows in chosen.items()})
 
@@ -205,7 +209,7 @@ def tune_rate(source: Source, init: Checkpoint, per_class: int, epochs: int, dev
         rate = waiting.pop(0)
         try:
             recipe = recipe_of("nothing", init, epochs, rate)
-            errors[rate] = train(data, init, recipe, "nothing", TUNING_SEED, device, data.split("val"))[0].top1_error
+            errors[rate] = train(data, init, recipe, "nothing", TUNING_SEED, device, source.tuning)[0].top1_error
         except Diverged:
             errors[rate] = 1.0
         print(f"{source.name}, nothing, learning rate {rate:g}: {errors[rate]:.1%} on the tuning images", flush=True)
