@@ -1,5 +1,6 @@
 """The demo's page: what the pretrained network says of photographs, honestly, and the training from nothing."""
 
+import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,18 @@ def test_the_photographs_are_named_with_the_right_names_that_the_network_knows(w
     assert cat.view_HWC.shape == (56, 56, 3)
     assert cat.grad_cam_HW.shape == (56, 56)
     assert cat.pixels_HWC.shape == (300, 451, 3), "scikit-image's documentation of `chelsea`"
+
+
+def test_without_captum_the_photographs_are_named_and_the_page_says_what_is_left_out(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet.reproduce.demo_photos.importlib.util.find_spec",
+                        lambda name, find=importlib.util.find_spec: None if name == "captum" else find(name))
+    monkeypatch.setattr(demo, "PRETRAINED", str(weights))
+    said = []
+    demo._show_pretrained(tmp_path, said.append)
+    assert "  a cat: tabby (70%). Right." in said
+    page = (tmp_path / "demo.html").read_text()
+    assert "Grad-CAM is left out, because captum is not installed" in page
+    assert "Grad-CAM of " not in page
 
 
 def test_the_demo_shows_the_pretrained_network_first_and_then_the_training(weights, tmp_path, capsys, monkeypatch):

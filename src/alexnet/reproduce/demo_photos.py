@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,8 @@ class NamedPhoto:
     ranked: Sequence[Prediction]
     view_HWC: NDArray[np.uint8]
     """The center crop, which the network sees."""
-    grad_cam_HW: NDArray[np.float32]
-    """Grad-CAM for the likeliest class, 0..1, over `view_HWC`."""
+    grad_cam_HW: NDArray[np.float32] | None
+    """Grad-CAM for the likeliest class, 0..1, over `view_HWC`; None without captum."""
     known: tuple[str, ...]
     """The right names that are among the network's classes; () if it cannot name the photograph."""
 
@@ -86,19 +87,21 @@ class NamedPhoto:
 
 
 def name_photos(model: Model) -> list[NamedPhoto]:
-    """Classify the photographs with one view, as `alexnet predict` does, and compute Grad-CAM.
+    """Classify the photographs with one view, as `alexnet predict` does, and compute Grad-CAM if captum is installed.
 
     Raises:
-        UserError: scikit-image or captum is not installed.
+        UserError: scikit-image is not installed.
     """
     folder, layer = image_folder(), last_activation(model.network.arch)
+    has_captum = importlib.util.find_spec("captum") is not None
     named = []
     for photo in PHOTOS:
         pixels_HWC = images.read(folder / photo.file)
         (ranked,) = model.predict(pixels_HWC)
         stored_HWC, view_NCHW = model.pixels(pixels_HWC), model.views(pixels_HWC)
         window = central_window(len(stored_HWC), view_NCHW.shape[-1])
-        cam_HW = grad_cam(model, view_NCHW, model.class_index(ranked[0].name), layer)
+        target = model.class_index(ranked[0].name)
+        cam_HW = grad_cam(model, view_NCHW, target, layer) if has_captum else None
         named.append(NamedPhoto(photo, pixels_HWC, ranked, stored_HWC[window, window], cam_HW,
                                 tuple(name for name in photo.names if name in model.classes)))
     return named

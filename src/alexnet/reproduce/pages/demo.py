@@ -45,8 +45,8 @@ class ShownPhoto:
     title: str
     image: str
     """A data: URI."""
-    heat: str
-    """A data: URI: Grad-CAM over the network's input."""
+    heat: str | None
+    """A data: URI: Grad-CAM over the network's input; None without captum."""
     likeliest: str
     answer: str
     ranked: Sequence[tuple[str, float, bool]]
@@ -130,9 +130,11 @@ def kernel_text(weight_OIHW: NDArray[np.float32]) -> str:
 
 
 def _shown(named: NamedPhoto, classes: int) -> ShownPhoto:
+    cam_HW = named.grad_cam_HW
     return ShownPhoto(
         named.photo.title, thumbnail(named.pixels_HWC, PHOTO_SIDE),
-        jpeg_uri(heat_overlay(named.view_HWC, named.grad_cam_HW, PHOTO_SIDE)), named.ranked[0].name, named.answer,
+        None if cam_HW is None else jpeg_uri(heat_overlay(named.view_HWC, cam_HW, PHOTO_SIDE)),
+        named.ranked[0].name, named.answer,
         [(guess.name, guess.probability, guess.name in named.known) for guess in named.ranked],
         named.verdict(classes))
 
