@@ -15,7 +15,7 @@ STAMP  := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 help:  ## list these targets (default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-demo: $(VENV)/installed-demo  ## train, evaluate and report on the embedded images: offline, a few minutes
+demo: $(VENV)/installed-demo  ## the pretrained network on photographs, then a training: offline, 3 minutes
 	$(BIN)/alexnet demo
 
 test: check  ## ruff, mypy and the quick tests: about 5 minutes on two cores

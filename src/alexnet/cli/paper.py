@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=0)
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = None) -> None:
-    """Train, evaluate and report on images that come with the installation: offline, in a few minutes.
+    """Show the pretrained network on photographs that come with the installation, then train one: offline, in minutes.
 
     An interrupted demo is resumed by the same command. A finished one is kept.
 
@@ -40,7 +40,9 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = N
     """
     from alexnet.reproduce.demo import demo as run_demo
 
-    print(f"report: {run_demo(out, seed=seed, epochs=epochs)}")
+    page = run_demo(out, seed=seed, epochs=epochs)
+    print(f"page: {page}")
+    print(f"report: {out / 'report.html'}")
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=4)

@@ -5,6 +5,7 @@ The order is arithmetic (order.py), so any number of workers or ranks sees the s
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,6 +146,14 @@ def _copy_ahead(source: Iterator[Batch], device: torch.device) -> Iterator[Batch
         torch.cuda.current_stream(device).wait_stream(stream)
     while waiting:
         yield _record_stream(waiting.popleft(), stream)
+
+
+def timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:
+    """Batches, each with the time at which the wait for it began and the seconds that it lasted."""
+    began = time.perf_counter()
+    for batch in source:
+        yield batch, began, time.perf_counter() - began
+        began = time.perf_counter()
 
 
 def _record_stream(batch: Batch, stream: torch.cuda.Stream | None) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from alexnet.interpret.health import (
     result_findings,
     useless_remedy,
 )
+from alexnet.training.events import EpochEvent, Event
+from alexnet.training.overfitting import OVERFITTING, overfitting_finding
 
 PROBE_STEPS = 100
 """Steps from one measurement of units and weights (`ActivationProbe`) to the next."""
@@ -43,6 +46,16 @@ class Monitor:
         self.arch, self.is_pretrained, self.is_head = arch, is_pretrained, is_head
         self._losses: deque[float] = deque(maxlen=LOSS_STEPS)
         self._reported: set[str] = set()
+        self.epochs: list[EpochEvent] = []
+        """All epochs of the run so far."""
+
+    def recall(self, events: Iterable[Event]) -> None:
+        """Take over what a resumed run has logged before: its epochs, and which kinds of overfitting it reported."""
+        for event in events:
+            if event["event"] == "epoch":
+                self.epochs.append(event)
+            elif event["event"] == "warning" and event["kind"] in OVERFITTING:
+                self._reported.add(event["kind"])
 
     def loss_findings(self, step: int, loss: float) -> list[Finding]:
         """Record a step's loss; every `LOSS_STEPS` steps, report a loss that explodes or does not fall."""
@@ -52,8 +65,20 @@ class Monitor:
         finding = loss_finding(sum(self._losses) / len(self._losses), self.arch.classes, step, self.arch.norm)
         return [finding] if finding else []
 
+    def epoch_findings(self, epoch: EpochEvent) -> list[Finding]:
+        """Record an epoch; report once that the network overfits. `result_findings` reports how far it has come."""
+        self.epochs.append(epoch)
+        finding = self._overfitting()
+        if finding is None or finding.kind in self._reported:
+            return []
+        self._reported.add(finding.kind)
+        return [finding]
+
+    def _overfitting(self) -> Finding | None:
+        return None if self.is_head else overfitting_finding(self.epochs, self.arch.classes, self.is_pretrained)
+
     def result_findings(self, best_error: float, last: Errors, labels_N: NDArray[np.int64]) -> list[Finding]:
-        """Report a finished run that has learned nothing of use.
+        """Report a finished run that has learned nothing of use, or that overfits.
 
         Args:
             best_error: the lowest top-1 error on the validation images after an epoch.
@@ -63,9 +88,12 @@ class Monitor:
         losses = list(self._losses)[len(self._losses) // 2 :]  # a short run may end before `loss_findings` is due
         if losses and (exploded := exploding_loss(sum(losses) / len(losses), self.arch.classes, None)):
             return [exploded]
-        return result_findings(round(best_error * last.images), last.loss, np.bincount(labels_N).tolist(),
-                               self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
-                               self.is_pretrained)
+        found = result_findings(round(best_error * last.images), last.loss, np.bincount(labels_N).tolist(),
+                                self.arch.classes, useless_remedy(self.arch.name, self.is_pretrained, self.is_head),
+                                self.is_pretrained)
+        if overfits := self._overfitting():  # it says more than that the loss is above ln(classes)
+            found = [overfits, *(finding for finding in found if finding.kind != "loss_above_uniform")]
+        return found
 
     def unit_findings(self, step: int, signals: Signals) -> list[Finding]:
         """Report saturated and dead units, each kind once, and none before the weights have settled.

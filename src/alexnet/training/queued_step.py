@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,11 +41,3 @@ def steps_behind(device: torch.device) -> int:
     work. A CPU has finished its step when the call returns.
     """
     return 1 if device.type == "cuda" else 0
-
-
-def timed(source: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:
-    """Batches, each with the time at which the wait for it began and the seconds that it lasted."""
-    began = time.perf_counter()
-    for batch in source:
-        yield batch, began, time.perf_counter() - began
-        began = time.perf_counter()

@@ -99,7 +99,9 @@ class RunLog:
                 f"another process is training into {out}", "wait until it has ended, or give another --out")
         self.path = out / "log.jsonl"
         kept = [line for line in whole_lines(out) if _is_before(json.loads(line), state)]
-        self._warnings = {_warning_key(json.loads(line)) for line in kept} - {None}
+        self.before: list[Event] = [json.loads(line) for line in kept]
+        """What a resumed run has logged up to the step that it resumes from."""
+        self._warnings = {_warning_key(event) for event in self.before} - {None}
         replace_file(self.path, lambda path: path.write_text("".join(kept)))
         self.file = self.path.open("a")
         self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)

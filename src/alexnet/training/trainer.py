@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.findings import pack_findings
-from alexnet.data.loader import Batch, batches
+from alexnet.data.loader import Batch, batches, timed
 from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
@@ -32,13 +32,13 @@ from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
-from alexnet.training.events import Event, ValidatingEvent, WarningEvent
+from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.queued_step import QueuedStep, Requests, steps_behind, timed
+from alexnet.training.queued_step import QueuedStep, Requests, steps_behind
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
@@ -150,8 +150,10 @@ class Trainer:
         if not math.isfinite(errors.loss):
             raise self._diverged(errors.loss)
         state.plateau.update(errors.top1_error, recipe)
-        self.log_event("epoch", **trained, val_loss=errors.loss, val_top1_error=errors.top1_error,
-                       val_top5_error=errors.top5_error)
+        event = cast(EpochEvent, {"event": "epoch", **trained, "val_loss": errors.loss,
+                                  "val_top1_error": errors.top1_error, "val_top5_error": errors.top5_error})
+        self.log_event(**event)
+        self._warn(self.monitor.epoch_findings(event), state.step)
         if state.close_epoch(errors.top1_error, errors.loss):
             self._save("best", errors, resumable=False)
         self._save_last(errors)
@@ -300,6 +302,7 @@ class Trainer:
                 if self.processes.first:
                     self.spec.out.mkdir(parents=True, exist_ok=True)
                     self._log = RunLog(self.spec.out, self.state)
+                    self.monitor.recall(self._log.before)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
                         self.overlap, self.processes.size, readers=self.strategy.batch_part[1],

@@ -56,13 +56,18 @@ TILE = 96
 """Approximate side of a checkerboard's tile, in pixels: larger than a patch, so that patches have many positions."""
 
 
-def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
-    """`train` and `test` patches of each image, drawn with `seed`. Raises UserError without scikit-image."""
+def image_folder() -> Path:
+    """The folder of scikit-image's images. Raises UserError without scikit-image."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("the embedded images come with scikit-image, which is not installed",
                         'pip install "alexnet[demo]"')
-    folder = Path(next(iter(spec.submodule_search_locations))) / "data"
+    return Path(next(iter(spec.submodule_search_locations))) / "data"
+
+
+def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
+    """`train` and `test` patches of each image, drawn with `seed`. Raises UserError without scikit-image."""
+    folder = image_folder()
     splits: dict[str, list[ArrayImage]] = {"train": [], "val": []}
     for label, image in enumerate(IMAGES):
         pixels_HWC = images.read(folder / image.file)

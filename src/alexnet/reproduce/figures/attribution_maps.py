@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from alexnet.reproduce.figures.style import BLUE, QUIET, RED, STYLE
 
@@ -36,7 +37,7 @@ def attribution_figure(
     figure = Figure(figsize=(panels * (SIDE + GAP) - GAP, TOP + SIDE + FOOT))
     figure.text(0.0, 1.0, title, va="top", fontsize=10.5, fontweight="bold")
     _panel(figure, 0, "network input").imshow(view_HWC, interpolation="lanczos")
-    gray_HWC = (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
+    gray_HWC = _gray(view_HWC)
     for number, (name, heat_HW) in enumerate(heat_maps.items(), 1):
         axes = _panel(figure, number, name)
         axes.imshow(gray_HWC, interpolation="lanczos")
@@ -48,6 +49,20 @@ def attribution_figure(
         _panel(figure, number, name).imshow(np.clip(0.5 + 0.5 * gradient_HWC / largest, 0, 1), interpolation="lanczos")
         _caption(figure, number, 0.0, "gray: no effect")
     return figure
+
+
+def heat_overlay(view_HWC: NDArray[np.uint8], heat_HW: Floats, side: int) -> NDArray[np.uint8]:
+    """A heat map of -1..1 over the grayed image, enlarged: uint8 [side, side, 3]."""
+    large_HWC = np.asarray(Image.fromarray(_gray(view_HWC)).resize((side, side), Image.Resampling.BICUBIC), float)
+    heat = Image.fromarray(heat_HW.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
+    colors = _heat_colors(np.asarray(heat))
+    blended = large_HWC * (1 - colors[..., 3:]) + 255 * colors[..., :3] * colors[..., 3:]
+    return blended.clip(0, 255).astype(np.uint8)
+
+
+def _gray(view_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image without color and of less contrast, over which the colors of a heat map are easy to see."""
+    return (view_HWC.mean(axis=2, keepdims=True).repeat(3, 2) * 0.6 + 90).astype(np.uint8)
 
 
 def _panel(figure: Figure, number: int, title: str) -> Axes:

@@ -1,0 +1,73 @@
+"""Overfitting: warn when the validation loss rises far above its minimum while the training loss goes on falling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from alexnet.errors import Finding
+from alexnet.training.events import EpochEvent
+
+OVERFITTING = ("overfitting", "loss_above_uniform")
+"""Kinds of the findings."""
+
+SUSTAINED = 3
+"""Consecutive epochs that must agree, since the validation loss of one epoch of few images is noisy."""
+
+RISEN = 1.25
+"""Validation loss over its minimum, above which a network overfits."""
+
+LEAST_RISE = 0.1
+"""In nats: a loss that rises from 0.02 to 0.05 harms nobody."""
+
+FALLEN = 0.9
+"""Training loss over that of the epoch of the minimum, below which it has fallen."""
+
+LEARNED = 0.5
+"""Training loss over ln(classes), below which the network has learned its training images. In the first epochs, and at
+the highest learning rate, the validation loss may be above ln(classes) for a while."""
+
+
+def overfitting_finding(epochs: Sequence[EpochEvent], classes: int, is_pretrained: bool) -> Finding | None:
+    """Report a network that overfits at the last of these epochs: "overfitting", or "loss_above_uniform"; else None.
+
+    The second is the kind where the validation loss has been above ln(classes) from the first epoch on, so that it has
+    no minimum to rise from.
+
+    Args:
+        epochs: all epochs of the run so far, in order.
+        classes: number of classes.
+        is_pretrained: whether training started from trained weights.
+    """
+    if len(epochs) <= SUSTAINED:
+        return None
+    last, recent = epochs[-1], epochs[-SUSTAINED:]
+    lowest = min(epochs, key=lambda epoch: epoch["val_loss"])
+    best = min(epochs, key=lambda epoch: (epoch["val_top1_error"], epoch["val_loss"]))
+    chance = math.log(classes)
+    limit = max(RISEN * lowest["val_loss"], lowest["val_loss"] + LEAST_RISE)
+    above = (f"above ln({classes}) = {chance:.3f}, that of the same probability for every class"
+             if all(epoch["val_loss"] > chance for epoch in recent) else "")
+    kept = (f"best/ holds epoch {best['epoch']}, of the lowest top-1 error ({best['val_top1_error']:.1%}, validation "
+            f"loss {best['val_loss']:.3g})")
+    remedy = f"{kept}; {_remedy(is_pretrained)}"
+    if (all(epoch["val_loss"] > limit for epoch in recent)
+            and last["train_loss"] < FALLEN * lowest["train_loss"]):
+        return Finding(
+            "overfitting", "", f"overfitting since epoch {lowest['epoch']}: validation loss "
+            f"{lowest['val_loss']:.3g} -> {last['val_loss']:.3g}, while the training loss fell from "
+            f"{lowest['train_loss']:.3g} to {last['train_loss']:.3g}"
+            + (f"; the validation loss is {above}" if above else ""), remedy)
+    if above and all(epoch["train_loss"] < LEARNED * chance for epoch in recent):
+        return Finding(
+            "loss_above_uniform", "", f"the validation loss is {last['val_loss']:.3g}, {above}, and the training loss "
+            f"{last['train_loss']:.3g}: the network is far too confident where it is wrong", remedy)
+    return None
+
+
+def _remedy(is_pretrained: bool) -> str:
+    ways = ["more images", "more augmentation and label smoothing (recipe.crop=resized, recipe.label_smoothing=0.1)"]
+    ways += ["fewer weights to train (--freeze conv, or --head)"] if is_pretrained else [
+        "trained weights to start from (--init)"]
+    return (f"to overfit less, try {', '.join(ways)}, a lower learning rate (--lr) or fewer epochs; "
+            "`alexnet calibrate` corrects the confidence alone")

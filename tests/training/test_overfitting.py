@@ -1,0 +1,107 @@
+"""Overfitting is reported while a run trains: once, with the epoch of the lowest validation loss, and at its end."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alexnet.architecture.presets import arch
+from alexnet.architecture.recipe import Recipe
+from alexnet.inference.metrics import Errors
+from alexnet.training.build import build
+from alexnet.training.monitor import Monitor
+from alexnet.training.overfitting import overfitting_finding
+from alexnet.training.spec import RunSpec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def epochs(*rows):
+    """Epoch events from (training loss, validation loss, top-1 error on the validation images)."""
+    return [{"event": "epoch", "step": 7 * number, "epoch": number, "train_loss": train, "train_error": 0.5,
+             "val_loss": val, "val_top1_error": error, "val_top5_error": 0.0, "learning_rate": 0.01}
+            for number, (train, val, error) in enumerate(rows, 1)]
+
+
+RISING = ((2.0, 1.9, 0.6), (1.2, 1.4, 0.5), (0.8, 2.6, 0.52), (0.4, 4.0, 0.48), (0.1, 5.5, 0.49))
+"""A validation loss that rises from 1.4 to 5.5, above ln 10 = 2.303, while the error still falls once."""
+
+
+def test_a_validation_loss_that_rises_from_1_4_to_5_5_is_overfitting_since_epoch_2():
+    finding = overfitting_finding(epochs(*RISING), 10, is_pretrained=True)
+    assert finding.kind == "overfitting"
+    assert finding.problem == (
+        "overfitting since epoch 2: validation loss 1.4 -> 5.5, while the training loss fell from 1.2 to 0.1; the "
+        "validation loss is above ln(10) = 2.303, that of the same probability for every class")
+    assert finding.remedy.startswith(
+        "best/ holds epoch 4, of the lowest top-1 error (48.0%, validation loss 4); to overfit less, try more images")
+    assert "--freeze conv" in finding.remedy
+    assert "--init" not in finding.remedy
+    assert "--init" in overfitting_finding(epochs(*RISING), 10, is_pretrained=False).remedy
+
+
+def test_below_the_loss_of_equal_probabilities_the_sentence_does_not_name_it():
+    finding = overfitting_finding(epochs(*RISING), 1000, is_pretrained=False)  # ln 1000 = 6.9
+    assert finding.problem.endswith("1.4 -> 5.5, while the training loss fell from 1.2 to 0.1")
+
+
+@pytest.mark.parametrize("rows", [
+    ((1.2, 1.4, 0.5), (0.8, 2.6, 0.5), (0.4, 4.0, 0.5)),  # no three epochs after the lowest loss
+    (*RISING[:4], (0.1, 1.5, 0.5)),  # the last epoch is low again
+    ((1.2, 1.4, 0.5), (0.8, 1.7, 0.5), (0.4, 1.7, 0.5), (0.2, 1.7, 0.5)),  # 21% above the minimum, 25% is the limit
+    ((1.2, 1.4, 0.5), (1.2, 2.0, 0.5), (1.3, 2.1, 0.5), (1.3, 2.2, 0.5)),  # the training loss rises too
+    ((0.3, 0.02, 0.0), (0.2, 0.06, 0.0), (0.1, 0.07, 0.0), (0.1, 0.08, 0.0)),  # fourfold, and nobody minds
+    ((2.0, 1.9, 0.6), (1.5, 1.6, 0.5), (1.2, 1.4, 0.5), (1.0, 1.3, 0.4)),  # it learns
+], ids=["two epochs", "recovered", "21%", "both rise", "tiny", "healthy"])
+def test_no_overfitting_is_reported_of(rows):
+    assert overfitting_finding(epochs(*rows), 10, is_pretrained=True) is None
+
+
+def test_a_loss_above_that_of_equal_probabilities_from_the_first_epoch_on_is_reported():
+    """ln 10 = 2.303. The validation loss has no low minimum to rise from."""
+    rows = ((1.8, 3.0, 0.7), (1.1, 2.9, 0.6), (0.9, 2.8, 0.6), (0.7, 2.9, 0.6))
+    finding = overfitting_finding(epochs(*rows), 10, is_pretrained=True)
+    assert finding.kind == "loss_above_uniform"
+    assert finding.problem.startswith("the validation loss is 2.9, above ln(10) = 2.303")
+    early = tuple((1.2, val, error) for _, val, error in rows)  # above half of ln 10
+    assert overfitting_finding(epochs(*early), 10, is_pretrained=True) is None
+
+
+def test_the_monitor_reports_it_once_and_its_extent_at_the_end():
+    monitor = Monitor(replace(arch("small"), classes=10), is_pretrained=True)
+    reported = [monitor.epoch_findings(epoch) for epoch in epochs(*RISING, (0.05, 6.0, 0.49))]
+    assert [len(findings) for findings in reported] == [0, 0, 0, 0, 1, 0]
+    assert "1.4 -> 5.5" in reported[4][0].problem
+    labels_N = np.repeat(range(10), 20)
+    (found,) = monitor.result_findings(0.48, Errors(200, 200 * 6.0, 96, 40), labels_N)
+    assert (found.kind, "1.4 -> 6, while" in found.problem) == ("overfitting", True)
+
+
+def test_the_output_layer_alone_has_no_epochs_to_overfit_in():
+    monitor = Monitor(replace(arch("small"), classes=10), is_pretrained=True, is_head=True)
+    assert not any(monitor.epoch_findings(epoch) for epoch in epochs(*RISING))
+
+
+def test_a_resumed_run_reports_overfitting_where_an_uninterrupted_one_does(packed, tiny, tmp_path, monkeypatch):
+    """The validation loss rises after epoch 2 by a script; the run is resumed after epochs 3 and 4."""
+    script = [1.3, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0]
+    recipe = Recipe("quick", epochs=7, batch_size=16, learning_rate=0.05, schedule="constant", decay_biases=False)
+
+    def train(out, stops):
+        for done, stop in zip([0, *stops], [*stops, 7], strict=True):
+            losses = iter(script[done:])
+            monkeypatch.setattr("alexnet.training.trainer.evaluate",
+                                lambda *a, losses=losses, **k: Errors(44, 44 * next(losses), 11, 0))
+            build(RunSpec(packed, tiny, replace(recipe, epochs=stop), tmp_path / out, resume=True)).fit()
+        events = map(json.loads, (tmp_path / out / "log.jsonl").read_text().splitlines())
+        return [(event["step"], event["problem"]) for event in events
+                if event["event"] == "warning" and event["kind"] == "overfitting"]
+
+    (step, first), (end, last) = whole = train("whole", [])
+    assert first.startswith("overfitting since epoch 2: validation loss 1 -> 3"), "3.0 or 3.5"
+    assert last.startswith("overfitting since epoch 2: validation loss 1 -> 4, while the training loss fell from")
+    assert step in (5 * 8, 6 * 8), "120 images in batches of 16 are 8 steps"
+    assert end == 7 * 8
+    halves = train("halves", [3, 4])
+    assert halves == whole
