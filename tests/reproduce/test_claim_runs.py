@@ -12,8 +12,9 @@ from alexnet.architecture.overrides import override
 from alexnet.reproduce import claims
 from alexnet.reproduce import runs as runs_module
 from alexnet.reproduce.claims import common_setup
+from alexnet.reproduce.report.run_data import is_own_data, packed_data
 from alexnet.reproduce.runs import CURVE, ENDED, Job, Runs
-from alexnet.training.run_folder import logged
+from alexnet.training.run_folder import logged, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -135,6 +136,17 @@ def test_a_second_command_takes_another_run_and_waits_for_the_locked_one(packed,
     assert lines[0] == "a run: another command is training it"
     assert [line.split(":")[0] for line in lines[1:]] == ["other run", "a run"]
     assert (first.folder.name, second.folder.name) == (runs.name(job), runs.name(other))
+
+
+@pytest.mark.parametrize(("images_per_class", "tuning"), [(5, False), (5, True), (None, True)])
+def test_a_report_shows_the_subset_that_a_run_was_trained_on(packed, job, tmp_path, images_per_class, tuning):
+    runs = Runs(packed, tmp_path, "fp32")
+    data = runs.subset(images_per_class, tuning=tuning)
+    (run,) = runs.trained([replace(job, data=data, recipe=replace(job.recipe, epochs=1))])
+    shown = packed_data(run.folder)
+    assert is_own_data(shown, read_config(run.folder))
+    for split in ("train", "val"):
+        assert shown.split(split).names == data.split(split).names
 
 
 def test_everything_that_decides_a_result_is_in_a_runs_name(packed, job, tmp_path):

@@ -65,8 +65,8 @@ def report(run: Path, /, *, data: str | None = None) -> None:
         say("note: the data is no longer where it was, so the report shows no images; name it with --data")
     else:
         if not is_own_data(packed, read_config(run)):
-            say(f"note: {data} is not the data that {run} was trained on, or has changed since; the report names the "
-                "data of each number")
+            say(f"note: {data or packed.source} is not the data that {run} was trained on, or has changed since; the "
+                "report names the data of each number")
         say("classifying validation images, and drawing figures")
     print(f"report: {write_report(run, packed)}")
 

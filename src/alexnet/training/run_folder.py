@@ -22,6 +22,7 @@ from alexnet.data.content import distinct_hashes
 from alexnet.data.folds import FoldedDataset
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
+from alexnet.data.subset import SubsetDataset
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import HEAD
@@ -187,7 +188,8 @@ def write_config(
                  "side": data.side, "classes": list(data.classes), "images": images,
                  "undecodable": {name: len(data.quarantined[name]) for name in images},
                  **({"left_out": left_out} if left_out else {}), **overlap.to_json(),
-                 **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {})},
+                 **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {}),
+                 **({"subset": [data.images_per_class, data.tuning]} if isinstance(data, SubsetDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
         **({"unknown_training_images": list(unknown)} if unknown else {}),

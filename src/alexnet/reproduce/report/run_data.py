@@ -10,6 +10,7 @@ from pathlib import Path
 from alexnet.data.class_names import printable
 from alexnet.data.folds import folded
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
+from alexnet.data.subset import subset, tuning_images
 from alexnet.errors import Finding, UserError
 from alexnet.inference.class_metrics import Baselines, baselines
 from alexnet.inference.neighbors import Neighbor
@@ -122,11 +123,18 @@ def is_own_data(packed: PackedDataset, config: Config) -> bool:
 
 
 def as_trained_on(run: Path, packed: PackedDataset) -> PackedDataset:
-    """The data with the training and validation images of the run, which differ from the data's own under `--folds`."""
+    """The data with the training and validation images of the run.
+
+    They differ from the data's own under `--folds`, and in the runs of claims about few images.
+    """
     data = read_config(run)["data"]
-    if "fold" not in data:
-        return packed
-    divided = folded(packed, *data["fold"])
+    divided = packed
+    if "fold" in data:
+        divided = folded(packed, *data["fold"])
+    elif "subset" in data:
+        images_per_class, tuning = data["subset"]
+        with suppress(UserError):  # other data, which has too few images for it
+            divided = subset(packed, tuning_images(packed), images_per_class, tuning=tuning)
     return divided if divided.fingerprint == data.get("fingerprint") else packed
 
 
