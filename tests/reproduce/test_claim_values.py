@@ -1,0 +1,74 @@
+"""What a claim rests on: the last epoch and not the best one, Student's distribution, the views of a variant."""
+
+import math
+import statistics
+
+import pytest
+
+from alexnet.architecture.recipe import Recipe
+from alexnet.inference.evaluate import evaluate
+from alexnet.inference.metrics import Errors
+from alexnet.models import checkpoint
+from alexnet.reproduce.quantities import ensemble_errors, load, measure_quantity
+from alexnet.reproduce.runs import Job, Runs
+from alexnet.reproduce.significance import paired_test
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Student's t for a two-sided 95% interval, by the number of values, as printed in tables of the distribution
+# (NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2, column 0.975, for one degree of freedom less).
+T_TABLE = {2: 12.706, 3: 4.303, 8: 2.365, 10: 2.262, 20: 2.093, 31: 2.042}
+
+
+@pytest.mark.parametrize(("count", "t"), T_TABLE.items())
+def test_an_interval_has_the_published_value_of_students_t(count, t):
+    values = [((7 * number) % count) ** 1.5 for number in range(count)]  # uneven steps
+    error = statistics.stdev(values) / math.sqrt(count)
+    found = paired_test(values)
+    assert (found.high - found.low) / 2 == pytest.approx(t * error, rel=3e-4)
+    assert (found.high + found.low) / 2 == pytest.approx(statistics.fmean(values))
+    # A mean that is t standard errors away from 0 has a p-value of 5%.
+    moved = [value - statistics.fmean(values) + t * error for value in values]
+    assert paired_test(moved).p == pytest.approx(0.05, rel=2e-3)
+
+
+@pytest.fixture
+def run(packed, tiny, tmp_path, monkeypatch):
+    """A finished run whose second epoch of three was the best: 30, 10 and 20 of 44 validation images were wrong."""
+    errors = iter([30, 10, 20])
+    monkeypatch.setattr("alexnet.training.trainer.evaluate", lambda *a, **k: Errors(44, 44.0, next(errors), 5))
+    recipe = Recipe("r", epochs=3, batch_size=60, learning_rate=0.01, schedule="constant")
+    return Runs(packed, tmp_path, "fp32").trained([Job(packed, tiny, recipe, 0, "a run")])[0]
+
+
+def test_the_error_of_a_run_is_that_of_its_last_epoch_and_not_of_its_best(run, packed):
+    assert checkpoint.load(run.folder / "best").errors["top1_error"] == pytest.approx(10 / 44)
+    error = measure_quantity("top1", run, packed, target=None, views=1, device="cpu")
+    assert error == pytest.approx(20 / 44)
+    assert run.validated["epoch"] == 3
+    assert run.curve[-1]["epoch"] == 3
+
+
+def test_the_network_of_a_run_is_that_of_its_last_epoch(run, packed):
+    network, preprocess = load(run, "cpu")
+    last, best = (checkpoint.load(run.folder / name) for name in ("last", "best"))
+    found = network.state_dict()
+    assert all((found[key] == tensor).all() for key, tensor in last.weights.items())
+    assert not all((found[key] == tensor).all() for key, tensor in best.weights.items())
+    # The clean training error is that of these weights, in evaluation mode.
+    clean = evaluate([(network, preprocess)], packed.split("train"))
+    assert run.curve[-1]["train_error"] == pytest.approx(clean.top1_error)
+    assert run.curve[-1]["train_loss"] == pytest.approx(clean.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_an_ensemble_is_measured_with_the_views_that_are_asked_for(run, packed, views):
+    models = [load(run, "cpu"), load(run, "cpu")]
+    expected = evaluate(models, packed.split("val"), views=views)
+    found = ensemble_errors([run, run], packed, views, "cpu")
+    assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+    other = evaluate(models, packed.split("val"), views=11 - views)
+    assert found.loss != pytest.approx(other.loss, rel=1e-4)
+    if views == 10:
+        error = measure_quantity("top1", run, packed, target=None, views=10, device="cpu")
+        assert error == pytest.approx(expected.top1_error), "two equal networks are one"
