@@ -26,6 +26,7 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.hooks import captured_outputs
+from alexnet.models.packaged import default_weights
 from alexnet.models.quantized import FastNetwork
 from alexnet.models.seen import SeenImages
 
@@ -177,13 +178,15 @@ def _read(path: Path, remarks: set[Kind] | None) -> NDArray[np.uint8]:
 
 
 def load(
-    path_or_name: str | Path, device: str = "cpu", fast: bool = False, classes: Sequence[str] | None = None,
+    path_or_name: str | Path | None = None, device: str = "cpu", fast: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> Model:
     """Load a trained model, in evaluation mode.
 
     Args:
         path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
-            layout, a file of weights, or the name `torchvision`, which is downloaded once (`open_weights`).
+            layout, a file of weights, or a name: `pretrained`, or `torchvision`, which is downloaded once
+            (`open_weights`). Default: the pretrained network in the package.
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where it is available, else the CPU.
         fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
             differ by up to 0.03.
@@ -194,7 +197,8 @@ def load(
             is absent.
     """
     device = choose_device(device)  # before the file is read
-    return model_from_checkpoint(open_weights(path_or_name, classes), device, fast)
+    return model_from_checkpoint(
+        open_weights(default_weights() if path_or_name is None else path_or_name, classes), device, fast)
 
 
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:
