@@ -33,6 +33,9 @@ from alexnet.models.seen import SeenImages
 BATCH_SIZE = 64
 """Batch size: views in a forward pass."""
 
+SURE_FROM = 0.5
+"""Probability of the likeliest class from which a calibrated network is right at least as often as wrong."""
+
 ImageInput = str | Path | bytes | NDArray[np.uint8]
 """An image: its path, its encoded bytes, or its pixels, uint8 [height, width, 3], RGB."""
 
@@ -93,6 +96,13 @@ class Model:
                 [Prediction(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
                 for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
         return predictions
+
+    def is_sure(self, predictions: Sequence[Prediction]) -> bool | None:
+        """Whether the likeliest class of an image has at least `SURE_FROM`; None if the network is not calibrated.
+
+        Without calibration (`alexnet calibrate`), a probability of 90% says nothing about how often it is right.
+        """
+        return None if self.network.temperature == 1.0 else predictions[0].probability >= SURE_FROM
 
     @property
     def feature_layer(self) -> str:

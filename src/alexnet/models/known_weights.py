@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alexnet.data.imagenet_classes import CLASSES
 from alexnet.models import packaged
 
 TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
@@ -91,10 +92,27 @@ def _entry(head: packaged.Head) -> KnownWeights:
         errors.get("top1_error"), errors.get("top5_error"),
         f"{errors['photographs']:,} validation images of {training['data']}, measured here" if errors else "",
         head["license"], f"trained by this package on {training['images']:,} images of {training['data']}, "
-        f"{training['epochs']} epochs, seed {training['seed']}: {training['command']}",
+        f"{training['epochs']} epoch{'s' * (training['epochs'] != 1)}, seed {training['seed']}: {training['command']}",
         "in the package", f"sha256:{head['file_sha256']}", round(head["bytes"] / 1e6, 1), "alexnet predict IMAGE")
 
 
 def known_weights() -> list[KnownWeights]:
     """All of them, ours first."""
     return [*packaged_weights(), *OTHERS]
+
+
+def named(name: str) -> KnownWeights | None:
+    """The weights that a name means: `pretrained`, a name in the list, or that of torchvision's file; else None."""
+    if path := packaged.packaged_path(name):
+        return _entry(packaged.read_head(path))
+    stem = name.removesuffix(".pth")
+    return next((known for known in OTHERS if stem in (known.name, known.address.rpartition("/")[2].rpartition(".")[0])),
+                None)
+
+
+def class_names(known: KnownWeights) -> tuple[list[str], list[packaged.Measured]]:
+    """The classes of known weights in their order, and what was measured here; nothing is downloaded."""
+    if path := packaged.packaged_path(known.name):
+        head = packaged.read_head(path)
+        return [str(name) for name in head["network"]["classes"]], head["measured"]
+    return list(CLASSES), []
