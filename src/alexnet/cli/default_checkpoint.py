@@ -8,7 +8,7 @@ from pathlib import Path
 from alexnet._runtime.notes import say
 from alexnet.errors import require
 
-_RUN_FILES = ("config.json", "log.jsonl", "best", "last")
+_RUN_FILES = ("config.json", "log.jsonl")
 """A folder with one of them is a run, possibly without a checkpoint, and no folder of images."""
 
 _WEIGHTS_OF_OTHERS = (".caffemodel", ".prototxt", ".json", ".tar")
@@ -28,7 +28,8 @@ def default_checkpoint() -> str:
     network = head["network"]
     errors, side = network["errors"], network["arch"]["input"]["side"]
     measured = f", top-1 error {errors['top1_error']:.1%} on its validation images" if errors else ""
-    say(f"no checkpoint named: using {head['name']} ({len(network['classes'])} classes, {side}x{side} pixels{measured})")
+    facts = f"{len(network['classes'])} classes, {side}x{side} pixels{measured}"
+    say(f"no checkpoint named: using {head['name']} ({facts})")
     return str(path)
 
 

@@ -100,7 +100,8 @@ def evaluate(
         batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
         classes=class_names(classes))
     if is_rank0():
-        names = [str(model.path or shown_name(path)) for model, path in zip(evaluation.models, checkpoints, strict=True)]
+        names = [str(model.path or shown_name(path))
+                 for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), details, json_)
 
 

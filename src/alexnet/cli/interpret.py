@@ -169,10 +169,10 @@ def attribute(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
         {name: gradient for name, gradient in gradients.items() if gradient is not None},
         f"{found.label}, {found.probability:.0%}")
-    paths = save_figure(drawn, out)
+    drawings = save_figure(drawn, out)
     if json_:
         print(json.dumps({
-            "image": image, "class": found.label, "probability": found.probability, "figure": str(paths[0]),
+            "image": image, "class": found.label, "probability": found.probability, "figure": str(drawings[0]),
             "window": found.window, "occlusion": found.occlusion_HW.tolist(), "layer": found.layer,
             "grad_cam": found.grad_cam_HW.tolist()}))
         return
@@ -184,7 +184,7 @@ def attribute(
           "average")
     if found.guided_HWC is None:
         say("note: guided backpropagation and deconvnet are defined for ReLUs, which this network does not have")
-    print(f"figure: {paths[0]}")
+    print(f"figure: {drawings[0]}")
 
 
 @app.command(name="top-patches", group=INTERPRET, sort_key=2)
@@ -228,14 +228,14 @@ def top_patches_(
     rows = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
         (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
          next(outputs)) for patch in best] for number, best in found.items()}
-    paths = save_figure(patch_grid(rows, count), out)
+    drawings = save_figure(patch_grid(rows, count), out)
     if json_:
         print(json.dumps([{"layer": layer, "unit": number, "patches": [
             {"image": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
             for patch in best]} for number, best in found.items()], indent=2))
         return
     print_top_patches(found, names)
-    print(f"figure: {paths[0]}")
+    print(f"figure: {drawings[0]}")
 
 
 @app.command(name="neighbors", group=INTERPRET, sort_key=3)

@@ -44,8 +44,8 @@ def predict(
 ) -> None:
     """Predict the classes of images.
 
-    A calibrated network, as the pretrained one is, says "not sure" where its likeliest class has less than 50%: it is then
-    wrong more often than right. An image of a class that the network does not know gets the name of another one.
+    For a calibrated network such as the pretrained one, "not sure" means that the likeliest class has less than 50%: it
+    is then wrong more often than right. An image of a class that the network does not know gets another class's name.
 
     Args:
         paths: A checkpoint, a run folder or a name that `alexnet list weights` shows, then files, folders of files, or
@@ -126,8 +126,8 @@ def _print_bars(rows: Sequence[PredictedImage]) -> None:
 
 def _not_sure_text(not_sure: int, images: int, classes: int, weights: str) -> str:
     of_all = f"of {not_sure} of {images:,} images" if images > 1 else "of this image"
-    return (f"the network is not sure {of_all}: below 50%, its likeliest class is wrong more often than right. It knows "
-            f"{classes:,} classes (alexnet list weights {weights})")
+    return (f"the network is not sure {of_all}: below 50%, its likeliest class is wrong more often than right. It "
+            f"knows {classes:,} classes; alexnet list weights {weights} lists them")
 
 
 def _print_csv(rows: Sequence[PredictedImage]) -> None:

@@ -106,8 +106,7 @@ def named(name: str) -> KnownWeights | None:
     if path := packaged.packaged_path(name):
         return _entry(packaged.read_head(path))
     stem = name.removesuffix(".pth")
-    return next((known for known in OTHERS if stem in (known.name, known.address.rpartition("/")[2].rpartition(".")[0])),
-                None)
+    return next((known for known in OTHERS if stem == known.name or f"/{stem}." in known.address), None)
 
 
 def class_names(known: KnownWeights) -> tuple[list[str], list[packaged.Measured]]:

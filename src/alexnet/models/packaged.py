@@ -56,11 +56,22 @@ class TrainingFacts(TypedDict):
     data: str
     images: int
     command: str
+    package_command: str
+    """The command that made the files of the run."""
     seed: int
     epochs: int
     batch_size: int
     software: dict[str, str]
     device: str
+
+
+class ProbedImage(TypedDict):
+    """What the network predicts for one image, to check an installation."""
+
+    image: str
+    """A pattern of `serving.samples.generated_patterns`, or a file of scikit-image."""
+    classes: list[tuple[str, float]]
+    """The five likeliest classes with their probabilities, one view, float32 on a CPU."""
 
 
 class Head(TypedDict):
@@ -79,6 +90,7 @@ class Head(TypedDict):
     """Whether the file has the perceptual hashes of the training images."""
     training: TrainingFacts
     measured: list[Measured]
+    probe: list[ProbedImage]
     license: str
     parameters: int
     storage: Storage

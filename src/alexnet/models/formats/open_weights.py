@@ -61,8 +61,7 @@ def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
             return read_packaged(packaged)
         official = official_name(name)
         require(official is not None, f"{path} does not exist",
-                "give a run's folder, a checkpoint, a file or folder of weights, or one of the names that alexnet list weights "
-                "shows")
+                "give a run's folder, a checkpoint, a file or folder of weights, or a name of alexnet list weights")
         return read_torchvision(fetch_torchvision(str(official)), classes)
     return checkpoint.load(path)
 

@@ -1,7 +1,7 @@
 """Write and read the package's weights: int8 with one scale for each output channel, or fp16, in one small file.
 
-Only the weights of convolutions and fully connected layers are stored so. Biases, batch normalization and the mean image
-are small, and stay in float32. Loading gives float32 weights, so every command and `train --init` can use them.
+Only the weights of convolutions and fully connected layers are stored so. Biases, batch normalization and the mean
+image are small, and stay in float32. Loading gives float32 weights, so every command and `train --init` can use them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.checkpoint_json import StateJson
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
-from alexnet.models.packaged import FORMAT, Head, Measured, Storage, TrainingFacts, head_bytes, read_head
+from alexnet.models.packaged import (
+    FORMAT,
+    Head,
+    Measured,
+    ProbedImage,
+    Storage,
+    TrainingFacts,
+    head_bytes,
+    read_head,
+)
 from alexnet.models.seen import TENSORS, SeenImages
 
 MAX_BYTES = 8_000_000
@@ -88,7 +97,8 @@ def write_packaged(
     """
     seen = saved.seen.to_tensors()
     without = {key: tensor for key, tensor in seen.items() if key != _PERCEPTUAL}
-    choices = [(kind, hashes) for hashes in (seen, without) for kind in ([storage] if storage else ["fp16", "int8"])]
+    kinds: tuple[Storage, ...] = (storage,) if storage else ("fp16", "int8")
+    choices = [(kind, hashes) for hashes in (seen, without) for kind in kinds]
     sizes = []
     for kind, hashes in choices:
         tensors = quantize(saved.weights, kind) | {_MEAN: saved.mean_HWC.contiguous()} | {
@@ -105,7 +115,7 @@ def write_packaged(
         "format": FORMAT, "name": name, "network": facts(saved), "state": {**saved.training},
         "wnids": [wnid_of.get(label, "") for label in saved.classes],
         "trained_on_unknown": list(saved.seen.unknown), "look_alikes_recognized": hashes is seen,
-        "training": training, "measured": [], "license": license_note,
+        "training": training, "measured": [], "probe": [], "license": license_note,
         "parameters": sum(tensor.numel() for key, tensor in saved.weights.items() if not _is_statistic(key)),
         "storage": kind, "file": f"{name}.safetensors", "bytes": len(data),
         "file_sha256": hashlib.sha256(data).hexdigest()}
@@ -119,9 +129,9 @@ def _is_statistic(key: str) -> bool:
     return key.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
 
 
-def add_measured(path: Path, measured: list[Measured]) -> None:
-    """Replace the measured errors in a head."""
-    replace_durably(path, head_bytes({**read_head(path), "measured": measured}))
+def add_measured(path: Path, measured: list[Measured], probe: list[ProbedImage]) -> None:
+    """Write into a head what was measured with the stored weights."""
+    replace_durably(path, head_bytes({**read_head(path), "measured": measured, "probe": probe}))
 
 
 def read_packaged(path: Path) -> Checkpoint:
