@@ -109,7 +109,7 @@ def _predictions(
                 unreadable.append(path)
                 say(f"alexnet: {error}")
         for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
-            yield {"image": name, "sure": model.is_sure(guesses),
+            yield {"image": name, "sure": model.is_sure(guesses[0].probability),
                    "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]}
     for finding in remark_findings({"": add_remarks((), known.items())}):
         say(f"note: {finding}")

@@ -97,12 +97,15 @@ class Model:
                 for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
         return predictions
 
-    def is_sure(self, predictions: Sequence[Prediction]) -> bool | None:
+    def is_sure(self, probability: float) -> bool | None:
         """Whether the likeliest class of an image has at least `SURE_FROM`; None if the network is not calibrated.
 
         Without calibration (`alexnet calibrate`), a probability of 90% says nothing about how often it is right.
+
+        Args:
+            probability: of the likeliest class.
         """
-        return None if self.network.temperature == 1.0 else predictions[0].probability >= SURE_FROM
+        return None if self.network.temperature == 1.0 else probability >= SURE_FROM
 
     @property
     def feature_layer(self) -> str:
