@@ -158,7 +158,8 @@ def test_a_missing_argument_is_named(pretrained, capsys, arguments, sentence):
 
 def test_explain_and_diagnose_take_the_name(pretrained, class_folders, capsys):
     found, _ = run_json(capsys, "explain", "pretrained")
-    assert found["arch"]["conv"][0]["width"] == 16
+    assert found["input"] == [3, 28, 28]
+    assert found["layers"][0]["output"][0] == 16
     report, _ = run_json(capsys, "diagnose", "pretrained", class_folders, "--images", "16")
     assert report["trained_on"] == report["training_images"]
 
