@@ -9,6 +9,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.augmentation import lighting_basis, resized_crop_boxes, uniform
 from alexnet.data.preprocessing import Preprocess, central_window
+from alexnet.errors import UserError
 
 SPEC = InputSpec(side=20, crop=12)
 MEAN = torch.rand(20, 20, 3) * 255
@@ -149,7 +150,7 @@ def test_resized_crop_with_the_whole_area_is_the_image_itself():
     whole = Recipe("w", crop="resized", crop_area=(1.0, 1.0), mirror=False, lighting=0.0)
     preprocess = Preprocess(spec, MEAN)
     draws = torch.full((6, 4), 0.5, dtype=torch.float64)
-    resized = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (1.0, 1.0)))
+    resized = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (1.0, 1.0)), 20)
     torch.testing.assert_close(resized, preprocess(PIXELS), atol=1e-2, rtol=0)
     views = preprocess.training_views(PIXELS, INDICES, whole, 0, 0)
     assert views.shape == (6, 3, 20, 20)
@@ -162,5 +163,19 @@ def test_resized_crop_takes_the_place_that_was_drawn():
     draws = torch.tensor([[0.0, 0.5, 0.0, 0.0]], dtype=torch.float64).expand(6, -1)
     quarter = PIXELS[:, :10, :10].permute(0, 3, 1, 2).float()
     enlarged = torch.nn.functional.interpolate(quarter, size=20, mode="bilinear", align_corners=False)
-    got = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (0.25, 1.0)))
+    got = preprocess.random_resized_crop(PIXELS, resized_crop_boxes(draws, 20, (0.25, 1.0)), 20)
     torch.testing.assert_close(got[..., 1:19, 1:19], enlarged[..., 1:19, 1:19], atol=1e-2, rtol=0)
+
+
+def test_train_crop_is_the_side_of_the_training_views_and_not_of_the_others():
+    preprocess = Preprocess(InputSpec(side=20, crop=16, mean=(0.0, 0.0, 0.0)), torch.zeros(1, 1, 3))
+    smaller = Recipe("s", crop="resized", crop_area=(1.0, 1.0), train_crop=8, mirror=False, lighting=0.0)
+    views = preprocess.training_views(PIXELS, INDICES, smaller, 0, 0)
+    assert views.shape == (6, 3, 8, 8)
+    assert preprocess(PIXELS).shape == (6, 3, 16, 16)
+    assert preprocess.ten_views(PIXELS).shape == (6, 10, 3, 16, 16)
+
+
+def test_train_crop_goes_with_resized_crops_only():
+    with pytest.raises(UserError, match="train_crop sets the side of resized crops"):
+        Recipe("s", crop="window", train_crop=8)

@@ -59,6 +59,7 @@ SOURCES: dict[str, dict[str, str]] = {
                        "norm": "this project, after cvjena/cnn-models", "else": "torchvision"},
     "cifar": {"recipe": "cuda-convnet", "else": "Figure 1; cuda-convnet, layers-18pct"},
     "small": {"else": "this project"},
+    "medium": {"else": "this project"},
     "modern": {"else": "this project"},
     "lars": {"recipe": "arXiv 1708.03888, 1709.05011", "else": "this project"},
     "finetune": {"else": "this project"},
@@ -202,7 +203,8 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
                      "schedule": "one pass", "momentum": "none", "batch size": "all images",
                      "weight decay": f"{recipe.weight_decay or 'chosen on held-out images'}, without biases"}
     crops = {"window": "at a random position", "center": "the center",
-             "resized": f"a random {recipe.crop_area[0]:g} to {recipe.crop_area[1]:g} of the area, rescaled"}
+             "resized": f"a random {recipe.crop_area[0]:g} to {recipe.crop_area[1]:g} of the area, rescaled"
+             + (f" to {recipe.train_crop}x{recipe.train_crop}" if recipe.train_crop else "")}
     views = {"crop": crops[recipe.crop], "mirrored": "half of the images" if recipe.mirror else "none",
              "one crop for": "each image" if recipe.view_group == 1 else f"{recipe.view_group} images",
              "TrivialAugment": "one operation on each image" if recipe.trivial_augment else "none",

@@ -84,6 +84,10 @@ class Recipe:
     center crop."""
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Crop `resized`: range of the crop's area, as a fraction of the image (torchvision: 0.08 to 1)."""
+    train_crop: int = 0
+    """Crop `resized`: side in pixels of the training views, where it differs from the side of the network's input
+    (arXiv 1906.06423: smaller views train faster, and show objects as large as the larger center crop of evaluation
+    does). For networks with average pooling, which take inputs of any side; 0: the side of the input."""
     mirror: bool = True
     """Mirror half of the training images horizontally (§4.1)."""
     lighting: float = 0.1
@@ -177,6 +181,9 @@ class Recipe:
 
     def _check_augmentation(self) -> None:
         self._require("crop_area", 0 < self.crop_area[0] <= self.crop_area[1] <= 1, "must be 0 < low <= high <= 1")
+        self._require("train_crop", self.train_crop >= 0, "must be a side in pixels, or 0 for that of the input")
+        require(not self.train_crop or self.crop == "resized", "train_crop sets the side of resized crops",
+                "set recipe.crop=resized with it, or recipe.train_crop=0")
         self._require("lighting", self.lighting >= 0, "must be at least 0")
         self._require("erase_probability", 0 <= self.erase_probability <= 1, "must lie in 0 <= p <= 1")
         for name in ("mixup_alpha", "cutmix_alpha"):

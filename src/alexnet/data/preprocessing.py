@@ -91,6 +91,7 @@ class Preprocess(nn.Module):
     ) -> Tensor:
         """One random view of each image (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
+        The side of the views is that of the network's input, or the recipe's `train_crop`.
         With TrivialAugment and random erasing, if the recipe has them. Mixup and CutMix need the views of a whole
         batch: `mixing.mix_batch`.
 
@@ -107,7 +108,8 @@ class Preprocess(nn.Module):
         drawn = random_views(recipe, indices, seed, epoch, side=pixels.side, crop=self.spec.crop, device=pixels.device,
                              lighting_CC=lighting_CC, group_leaders=group_leaders)
         if drawn.boxes_N4 is not None:
-            views = self.random_resized_crop(pixels, drawn.boxes_N4, drawn.mirrored_N, drawn.shift_NC, dtype)
+            views = self.random_resized_crop(
+                pixels, drawn.boxes_N4, recipe.train_crop or self.spec.crop, drawn.mirrored_N, drawn.shift_NC, dtype)
         else:
             assert drawn.top_left_N2 is not None
             views = self.crop_normalize(pixels, drawn.top_left_N2, drawn.mirrored_N, drawn.shift_NC, dtype)
@@ -143,11 +145,11 @@ class Preprocess(nn.Module):
         return views.float() - means
 
     def random_resized_crop(
-        self, pixels: AnyPixels, boxes_N4: Tensor, mirrored_N: Tensor | None = None, shift_NC: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
+        self, pixels: AnyPixels, boxes_N4: Tensor, crop: int, mirrored_N: Tensor | None = None,
+        shift_NC: Tensor | None = None, dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Boxes (top, left, rows, columns, in pixels) rescaled to crop x crop, bilinear, then `normalize`."""
-        pixels, crop = as_pixels(pixels), self.spec.crop
+        pixels = as_pixels(pixels)
         side, device = pixels.side, pixels.device
         if device.type == "cpu" and len(self.mean_HWC) == 1 and kernels.supports_crop(pixels, dtype):
             return kernels.resized_crop_normalize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from alexnet._runtime.devices import Precision
+from alexnet.architecture.arithmetic import check_size
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
@@ -55,6 +56,12 @@ class RunSpec:
         packed = self.data.side
         require(packed == side, f"the data is packed at {packed} pixels and {self.arch.name} takes {side}",
                 f"pack it again with --side {side}, or --set arch.input.side={packed} (and arch.input.crop below it)")
+        train_crop = self.recipe.train_crop
+        require(not train_crop or bool(self.arch.average_pool),
+                f"{self.arch.name} has no average pooling, so it cannot train on views of {train_crop} pixels and be "
+                f"evaluated on {self.arch.input.crop}", "set recipe.train_crop=0, or choose the network medium")
+        if train_crop:
+            check_size(self.arch, train_crop)
         for name, holds, rule in (
             ("seed", self.seed >= 0, "must be 0 or more"),
             ("workers", self.workers >= 0, "must be 0 or more"),

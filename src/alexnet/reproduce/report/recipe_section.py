@@ -33,6 +33,7 @@ MEANINGS = {
     "ema_decay": "decay of the moving average of the weights",
     "early_stop_epochs": "epochs without a lower validation error before training ends",
     "crop": "how training views are cropped", "crop_area": "smallest and largest share of the area, for resized crops",
+    "train_crop": "side of the training views, where it is not that of the input",
     "mirror": "horizontal mirroring of every other view", "lighting": "standard deviation of the color noise (§4.1)",
     "lighting_scale": "unit of that deviation", "trivial_augment": "TrivialAugment: a random operation on each image",
     "erase_probability": "random erasing: share of the views in which a rectangle is erased",
