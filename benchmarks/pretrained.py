@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from alexnet.inference.metrics import Errors, count_errors, wilson
 from alexnet.inference.predictor import SURE_FROM, Model, load, model_from_checkpoint
 from alexnet.models import checkpoint, packaged
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.formats.packaged_weights import add_measured, dequantize, quantize, write_packaged
 from alexnet.models.packaged import Measured, ProbedImage, Storage, TrainingFacts
 from alexnet.serving.samples import generated_patterns
@@ -58,9 +60,9 @@ print(time.perf_counter() - began)
 
 def main() -> None:
     """Run one of the two commands."""
-    options, stored = _options(), dict[str, Any]()
+    options, errors = _options(), dict[str, ErrorsJson]()
     if options.command == "make":
-        stored = make(options)
+        errors = make(options)
     path = packaged.default_weights() if options.folder == packaged.FOLDER else next(options.folder.glob("*.json"))
     model = load(path)
     images = open_evaluation_set([model], options.data)
@@ -69,8 +71,8 @@ def main() -> None:
         measured += [measure_samples(model, packaged.read_head(path)["wnids"], options.samples, views)
                      for views in (1, 10)]
     if options.command == "make":
-        add_measured(path, measured, probe(model))
-    report = {"stored_weights": stored, "measured": measured, "selection": images.selection.describe(),
+        add_measured(path, measured, probe(model), errors)
+    report = {"measured": measured, "selection": images.selection.describe(),
               "load_seconds": load_seconds() if path.parent == packaged.FOLDER else None}
     print(json.dumps(report, indent=2))
     options.card.write_text(model_card(packaged.read_head(path), report))
@@ -97,27 +99,28 @@ def _options() -> Any:
 # --- Make -------------------------------------------------------------------------------------------------------------
 
 
-def make(options: Any) -> dict[str, Any]:
+def make(options: Any) -> dict[str, ErrorsJson]:
     """Write the files of a run, and return the errors of its weights in float32, fp16 and int8."""
     saved = _with_readable_names(checkpoint.load(options.run))
     images = open_evaluation_set([model_from_checkpoint(saved)], options.data)
     print(images.selection.describe(), file=sys.stderr)
     require(not images.selection.unknown, f"{options.run} does not say what it was trained on", "train it again")
-    errors: dict[str, Any] = {"fp32": _errors(saved, images).to_json()}
+    errors = {"fp32": _errors(saved, images).to_json()}
     storages: tuple[Storage, ...] = ("fp16", "int8")
     for kind in storages:
         errors[kind] = _errors(_stored(saved, kind), images).to_json()
         print(f"{kind}: top-1 error {errors[kind]['top1_error']:.2%}, top-5 {errors[kind]['top5_error']:.2%}; fp32: "
               f"{errors['fp32']['top1_error']:.2%}, {errors['fp32']['top5_error']:.2%}", file=sys.stderr)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    for old in options.folder.iterdir():
-        old.unlink()
     facts = _training_facts(saved, options)
-    first = write_packaged(saved, options.folder, options.name, facts, packaged.LICENSE, storage=options.storage)
-    kind = packaged.read_head(first)["storage"]  # by the size, where no option says it
+    with TemporaryDirectory() as folder:  # the size decides, where no option does
+        kind = packaged.read_head(write_packaged(
+            saved, Path(folder), options.name, facts, packaged.LICENSE, storage=options.storage))["storage"]
     calibrated = _calibrated(_stored(saved, kind), images)
     final = replace(saved, calibration=calibrated.calibration, seen=calibrated.seen)
     final.errors = _errors(replace(final, weights=calibrated.weights), images).to_json()
+    for old in filter(packaged.is_packaged_head, options.folder.glob("*.json")):
+        old.unlink()
+        old.with_suffix(".safetensors").unlink()
     path = write_packaged(final, options.folder, options.name, facts, packaged.LICENSE, storage=kind)
     head = packaged.read_head(path)
     print(f"{path}: {head['storage']}, {head['bytes']:,} bytes, {head['parameters']:,} parameters", file=sys.stderr)

@@ -46,7 +46,7 @@ not the seed of training. Validation images: {report['selection'].removeprefix('
 
 ECE is the expected calibration error, on validation images that did not fit the temperature. "Sure" are the answers of
 at least 50%: their number, and how many of them are wrong.
-{_storages(report.get('stored_weights') or {})}
+{_storages(head['storage_errors'])}
 {_load_time(report.get('load_seconds'))}
 ## Training
 

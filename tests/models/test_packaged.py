@@ -102,12 +102,13 @@ def test_everything_of_a_checkpoint_comes_back(saved, folder, storage, tolerance
 def test_the_head_has_what_the_list_shows(saved, folder):
     path = write(saved, folder, storage="int8")
     add_measured(path, [{"data": "cats", "images": 10, "views": 1, "top1_error": 0.5, "top5_error": 0.0}],
-                 [{"image": "a", "classes": [("tabby", 0.5)]}])
+                 [{"image": "a", "classes": [("tabby", 0.5)]}], {"fp32": saved.errors})
     head = packaged.read_head(path)
     assert head["wnids"] == ["n02123045", "n02124075", "n01443537", ""]
     assert head["parameters"] == sum(parameter.numel() for parameter in AlexNet(saved.arch).parameters())
     assert head["bytes"] == (folder / "cats-4.safetensors").stat().st_size
     assert head["measured"][0]["images"] == 10
+    assert head["storage_errors"]["fp32"]["top1_error"] == 0.5
     [ours, *others] = known_weights()
     assert others == list(OTHERS)
     assert (ours.name, ours.classes, ours.top1_error, ours.checksum) == (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from alexnet.errors import UserError, require
+from alexnet.models.checkpoint_json import ErrorsJson
 
 FOLDER = Path(__file__).with_name("weights")
 
@@ -91,6 +92,8 @@ class Head(TypedDict):
     training: TrainingFacts
     measured: list[Measured]
     probe: list[ProbedImage]
+    storage_errors: dict[str, ErrorsJson]
+    """Errors of the weights in fp32, fp16 and int8 on the validation images, one view, before calibration."""
     license: str
     parameters: int
     storage: Storage

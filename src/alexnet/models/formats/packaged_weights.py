@@ -19,7 +19,7 @@ from alexnet._runtime.atomic_files import replace_durably
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.checkpoint_json import StateJson
+from alexnet.models.checkpoint_json import ErrorsJson, StateJson
 from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.packaged import (
@@ -115,7 +115,8 @@ def write_packaged(
         "format": FORMAT, "name": name, "network": facts(saved), "state": {**saved.training},
         "wnids": [wnid_of.get(label, "") for label in saved.classes],
         "trained_on_unknown": list(saved.seen.unknown), "look_alikes_recognized": hashes is seen,
-        "training": training, "measured": [], "probe": [], "license": license_note,
+        "training": training, "measured": [], "probe": [], "storage_errors": {},
+        "license": license_note,
         "parameters": sum(tensor.numel() for key, tensor in saved.weights.items() if not _is_statistic(key)),
         "storage": kind, "file": f"{name}.safetensors", "bytes": len(data),
         "file_sha256": hashlib.sha256(data).hexdigest()}
@@ -129,9 +130,12 @@ def _is_statistic(key: str) -> bool:
     return key.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
 
 
-def add_measured(path: Path, measured: list[Measured], probe: list[ProbedImage]) -> None:
+def add_measured(
+    path: Path, measured: list[Measured], probe: list[ProbedImage], storage_errors: dict[str, ErrorsJson],
+) -> None:
     """Write into a head what was measured with the stored weights."""
-    replace_durably(path, head_bytes({**read_head(path), "measured": measured, "probe": probe}))
+    replace_durably(path, head_bytes({
+        **read_head(path), "measured": measured, "probe": probe, "storage_errors": storage_errors}))
 
 
 def read_packaged(path: Path) -> Checkpoint:
