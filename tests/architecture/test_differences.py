@@ -4,17 +4,23 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
-from itertools import permutations
+from dataclasses import asdict, replace
+from itertools import permutations, product
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from rich.console import Console
 
-from alexnet.architecture.differences import SOURCES, Difference, differences, to_json
+from alexnet.architecture.differences import SOURCES, Difference, differences, recipe_facts, to_json
 from alexnet.architecture.overrides import override
-from alexnet.architecture.presets import ARCHS, RECIPES, arch, recipe
+from alexnet.architecture.presets import ARCHS, RECIPES, arch, default_recipe, recipe
+from alexnet.architecture.recipe import Recipe
+from alexnet.architecture.settings import _settings as settings_of
 from alexnet.cli.main import main
 from alexnet.cli.render import differences_table
+from alexnet.errors import UserError
+from alexnet.reproduce.report.recipe_section import MEANINGS
+from alexnet.reproduce.report.recipe_section import _settings as reported
 
 
 def found(one: str, other: str) -> dict[tuple[str, str], Difference]:
@@ -97,11 +103,44 @@ def test_an_overridden_field_is_listed_with_source_set(setting, where):
     "bias_lr_factor=2", "lr_in_velocity=false", "schedule=cosine", "lr_drop_count=2", "drop_factor=2", "patience=9",
     "warmup_epochs=1", "label_smoothing=0.1", "crop=resized", "mirror=false", "lighting=0",
     "lighting_scale=eigenvalues", "view_group=8", "freeze=conv1", "conv1_slow_epoch=5", "conv1_stop_epoch=9",
-    "lighting_stop_epoch=5", "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly"])
+    "lighting_stop_epoch=5", "new_layer_lr_factor=10", "lars_trust=0.001", "schedule=poly", "output_decay_factor=250"])
 def test_every_field_of_the_recipe_is_compared(setting):
     apart = differences(arch("paper"), arch("paper"), override(recipe("paper"), [setting]))
     assert [each.where for each in apart] == ["recipe"]
     assert apart[0].sources[0] == "--set"
+
+
+def allowed_values(hint: Any) -> list[str]:
+    """Values of a field's type as `--set` takes them: every one of a Literal, some of a number."""
+    some = {bool: ["true", "false"], int: ["0", "1", "2", "7"], float: ["0", "0.001", "0.5", "1", "3"],
+            str: ["", "conv", "conv1 fc6"]}
+    if get_origin(hint) is Literal:
+        return [str(value) for value in get_args(hint)]
+    if get_origin(hint) is tuple:
+        return ["[]", "1", "1,2", "[0.5,1.0]", ",".join(["1"] * 10)]
+    return some[hint] if hint in some else [value for option in get_args(hint) for value in allowed_values(option)]
+
+
+@pytest.mark.parametrize("field", [name for name in get_type_hints(Recipe) if name != "name"])
+def test_every_field_at_every_allowed_value_is_compared_listed_and_reported(field):
+    tried = 0
+    for name, value in product(("small", "paper", "head"), allowed_values(get_type_hints(Recipe)[field])):
+        network = arch("small" if name == "head" else name)
+        try:
+            chosen = override(recipe("head") if name == "head" else default_recipe(network), [f"{field}={value}"])
+        except UserError:
+            continue
+        tried += 1
+        for one, other in (("small", "paper"), ("paper", "small")):
+            differences_table(arch(one), arch(other), chosen)
+            differences_table(arch(one), arch(other), None, chosen)
+        stated = recipe_facts(chosen)
+        assert all(fact.value for fact in stated.values())
+        listed = {setting.path: setting.value for setting in settings_of("recipe", chosen)}
+        assert listed[f"recipe.{field}"] == json.loads(json.dumps(getattr(chosen, field)))
+        shown = {key: text for key, text, _ in reported(json.loads(json.dumps(asdict(chosen))), MEANINGS)}
+        assert shown[field.replace("_", " ")]
+    assert tried >= 2
 
 
 def test_recipe_fields_without_effect_are_not_compared():

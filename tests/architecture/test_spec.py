@@ -145,4 +145,5 @@ def test_default_recipe_of_each_network():
     assert names["code2012"] == "code2012"
     assert names["caffenet"] == names["caffe"] == "caffe"
     assert names["cifar"] == "cifar"
+    assert names["paper-conv6"] == "paper"
     assert isinstance(ARCHS["small"], Arch)

@@ -30,7 +30,7 @@ TESTS = {node.name for file in (ROOT / "tests").rglob("test_*.py") for node in a
 
 def test_the_ledger_has_every_section_of_the_paper():
     assert [heading[3:5].strip(",") for heading in re.findall(r"^## .*", PAGE, re.MULTILINE)] == [
-        "Ab", "§2", "§3", "§4", "§5", "§6", "§7", "Er"]
+        "Ab", "§2", "§3", "§4", "§5", "§6", "§7", "Er", "Wh"]
     assert len(rows()) > 30
 
 
@@ -50,6 +50,22 @@ def test_every_claim_has_its_code_and_a_test_or_says_that_it_was_not_run(row):
             thing = getattr(thing, part, None)
     assert {*re.findall(r"`(test_\w+)`", test)} <= TESTS
     assert test or "not run" in number, f"nothing holds {claim!r}"
+
+
+def test_no_convolution_but_conv3_and_conv4_holds_over_one_percent():
+    """§1 of the paper says that none does."""
+    explanation = explain(ARCHS["paper"])
+    shares = {layer.name: 100 * layer.parameters / explanation.parameters for layer in explanation.layers
+              if layer.kind == "convolution"}
+    assert [name for name, share in shares.items() if share > 1] == ["conv3", "conv4"]
+    parameters = {layer.name: layer.parameters for layer in explanation.layers}
+    # §3.5: 384 kernels of 3x3x256, 384 of 3x3x192
+    assert (parameters["conv3"], parameters["conv4"]) == (384 * (3 * 3 * 256 + 1), 384 * (3 * 3 * 192 + 1))
+    for name in ("conv3", "conv4"):
+        assert f"{name} {shares[name]:.2f}%" in PAGE
+        assert f"{name} has {parameters[name]:,} ({shares[name]:.2f}%)" in PAGE or (
+            f"{name} {parameters[name]:,} ({shares[name]:.2f}%)" in PAGE)
+    assert f"the others at most {max(shares[name] for name in ('conv1', 'conv2', 'conv5')):.2f}%" in PAGE
 
 
 def test_every_command_it_names_exists():

@@ -9,7 +9,7 @@ from torch import nn
 
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS, arch
-from alexnet.architecture.spec import LRN
+from alexnet.architecture.spec import LRN, MapLRN
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.layers import CeilConv2d, MapNorm
 from alexnet.models.response_norm import ResponseNorm
@@ -134,7 +134,7 @@ def test_response_norm_conventions_in_torch_terms():
 def test_response_norm_and_map_norm_have_right_gradients():
     x = torch.randn(2, 6, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(ResponseNorm(LRN(alpha=0.1, within_tower=True), 6, 2).double(), x)
-    assert torch.autograd.gradcheck(MapNorm(), x)
+    assert torch.autograd.gradcheck(MapNorm(MapLRN()), x)
 
 
 def test_map_norm_sums_a_window_of_its_own_map():
@@ -143,7 +143,7 @@ def test_map_norm_sums_a_window_of_its_own_map():
     for y, x in np.ndindex(7, 6):
         window = a[:, :, max(0, y - 2):y + 3, max(0, x - 2):x + 3]
         b[:, :, y, x] = a[:, :, y, x] / (1 + 0.001 / 25 * (window ** 2).sum((2, 3))) ** 0.75
-    np.testing.assert_allclose(MapNorm()(torch.from_numpy(a)).numpy(), b, rtol=1e-12)
+    np.testing.assert_allclose(MapNorm(MapLRN())(torch.from_numpy(a)).numpy(), b, rtol=1e-12)
 
 
 def test_ceil_convolution_pads_zeros_on_the_right_and_bottom():

@@ -90,6 +90,25 @@ def max_pooling(x: Array, kernel: int, stride: int, rounding: str) -> tuple[Arra
     return y, back
 
 
+def window_average(x: Array, kernel: int, stride: int, rounding: str) -> tuple[Array, Back]:
+    """The mean of each window over the values that it has (cuda-convnet's AvgPooler: a sum over the region's size)."""
+    samples, maps, *sides = x.shape
+    rows, columns = (min(1 + ROUND[rounding]((side - kernel) / stride), len(range(0, side, stride))) for side in sides)
+    windows = {(r, c): np.s_[:, :, r * stride:r * stride + kernel, c * stride:c * stride + kernel]
+               for r, c in np.ndindex(rows, columns)}
+    y = np.empty((samples, maps, rows, columns))
+    for (r, c), window in windows.items():
+        y[:, :, r, c] = x[window].mean((2, 3))
+
+    def back(dy: Array) -> tuple[Array, ...]:
+        dx = np.zeros_like(x)
+        for (r, c), window in windows.items():
+            dx[window] += dy[:, :, r, c, None, None] / x[0, 0][window[2:]].size
+        return (dx,)
+
+    return y, back
+
+
 def average_pooling(x: Array, side: int) -> tuple[Array, Back]:
     """Output i of m is the mean of inputs floor(i n / m) to ceil((i + 1) n / m), along rows and columns alike."""
     down, across = (np.zeros((side, length)) for length in x.shape[2:])
@@ -118,13 +137,16 @@ def response_norm(x: Array, k: float, n: int, alpha: float, beta: float, towers:
     return x * sums**-beta, back
 
 
-def map_norm(x: Array) -> tuple[Array, Back]:
-    """b = a / S^0.75 with S = 1 + 0.001 / 25 * sum of a^2 over the 5x5 window around a in its own map (code2012)."""
-    def total(a: Array) -> Array:
-        wide = np.pad(a, ((0, 0), (0, 0), (2, 2), (2, 2)))
-        return np.lib.stride_tricks.sliding_window_view(wide, (5, 5), (2, 3)).sum((-2, -1))
+def map_norm(x: Array, side: int = 5, alpha: float = 0.001) -> tuple[Array, Back]:
+    """b = a / S^0.75 with S = 1 + alpha / side^2 * sum of a^2 over the window around a in its own map.
 
-    share = 0.001 / 25
+    The defaults are code2012's; layers-18pct of cuda-convnet has a side of 3 and 5e-5.
+    """
+    def total(a: Array) -> Array:
+        wide = np.pad(a, ((0, 0), (0, 0), (side // 2, side // 2), (side // 2, side // 2)))
+        return np.lib.stride_tricks.sliding_window_view(wide, (side, side), (2, 3)).sum((-2, -1))
+
+    share = alpha / side**2
     sums = 1 + share * total(x**2)
     return x * sums**-0.75, lambda db: (db * sums**-0.75 - 1.5 * share * x * total(db * x * sums**-1.75),)
 

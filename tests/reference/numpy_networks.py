@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from numpy_layers import (
     max_pooling,
     relu,
     response_norm,
+    window_average,
 )
 from torch import Tensor
 
@@ -40,6 +42,8 @@ class Published:
     rounding: str = "ceil"
     pool_rounding: str = "ceil"
     norm: dict[str, float] = field(default_factory=dict)
+    map_norm: dict[str, Any] = field(default_factory=dict)
+    """Side and alpha of the normalization within a map, where they are not code2012's."""
     towers: int = 1
     """Towers within which response normalization sums."""
     side: int = 74
@@ -56,10 +60,14 @@ PUBLISHED = {
     "paper": Published(_PAPER, norm=LRN_PAPER, towers=2),
     "paper-conv6": Published(
         _PAPER.replace("pool  fc", "pool  conv relu  fc"), norm=LRN_PAPER, towers=2,
-        groups=(1, 2, 1, 2, 2, 2), padding=(0, 2, 1, 1, 1, 1), stride=(4, 1, 1, 1, 1, 1)),
+        groups=(1, 2, 1, 2, 2, 1), padding=(0, 2, 1, 1, 1, 1), stride=(4, 1, 1, 1, 1, 1)),
     "code2012": Published(
         f"conv norm pool relu  conv relu norm mapnorm pool  conv relu  conv relu  conv relu pool  {_DENSE}",
         norm=LRN_CODE2012, towers=2),
+    # example-layers/layers-18pct.cfg and layer-params-18pct.cfg of cuda-convnet
+    "cifar-18pct": Published(
+        "conv relu pool mapnorm  conv relu avgpool mapnorm  conv relu avgpool  fc", groups=(1,) * 3, padding=(2,) * 3,
+        stride=(1,) * 3, map_norm={"side": 3, "alpha": 5e-5}, side=32),
     "caffe": Published(_PAPER, norm=LRN_CAFFE, rounding="floor"),
     "caffenet": Published(
         f"conv relu pool norm  conv relu pool norm  conv relu  conv relu  conv relu pool  {_DENSE}",
@@ -85,9 +93,11 @@ def network(name: str, x: Array, weights: list[Array], masks: tuple[Array, ...] 
             case "norm":
                 x, back = response_norm(x, **published.norm, towers=published.towers)
             case "mapnorm":
-                x, back = map_norm(x)
+                x, back = map_norm(x, **published.map_norm)
             case "pool":
                 x, back = max_pooling(x, 3, 2, published.pool_rounding)
+            case "avgpool":
+                x, back = window_average(x, 3, 2, published.pool_rounding)
             case "average":
                 x, back = average_pooling(x, 6)
             case "fc":
@@ -114,9 +124,10 @@ def small_network(name: str, rng: np.random.Generator, *changes: str) -> tuple[A
     The weights are larger than §5's 0.01, or the outputs of eight small layers would be too close to 0 to compare.
     """
     side = PUBLISHED[name].side
+    paper_like = ["conv4.width=8", "dense.width=24"] if arch(name).dense else []
     ours = AlexNet(override(arch(name), [
-        f"input.side={side}", f"input.crop={side}", "conv.width=16", "conv1.width=12", "conv4.width=8",
-        "dense.width=24", "classes=5", *changes])).double()
+        f"input.side={side}", f"input.crop={side}", "conv.width=16", "conv1.width=12", *paper_like, "classes=5",
+        *changes])).double()
     weights = []
     for parameter in ours.parameters():
         fan_in = parameter[0].numel() if parameter.ndim > 1 else 50

@@ -14,18 +14,19 @@ from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.models.alexnet import AlexNet
 
-#: Standard deviation of the weights and the biases, conv1 to the last layer (§5; code2012; Caffe's two models; the
-#: CIFAR-10 network is cuda-convnet's).
+#: Standard deviation of the weights and the biases, conv1 to the last layer (§5; code2012, of which paper-conv6
+#: has conv6 from layers-146-2012-2011.cfg; Caffe's two models; layers-18pct.cfg of cuda-convnet; `cifar` is ours).
 _ONES = (0, 1, 0, 1, 1, 1, 1, 0)
 
 
 GAUSSIAN = {
     "paper": ((0.01,) * 8, _ONES),
-    "paper-conv6": ((0.01,) * 9, (0, 1, 0, 1, 1, 0, 1, 1, 0)),
+    "paper-conv6": ((0.01,) * 5 + (0.03,) + (0.01,) * 3, (0, 1, 0, 1, 1, 1, 1, 1, 0)),
     "one-gpu": ((0.01,) * 8, _ONES),
     "code2012": ((0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01), _ONES),
     "caffe": ((0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01), (0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0)),
     "caffenet": ((0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01), _ONES),
+    "cifar-18pct": ((0.0001, 0.01, 0.01, 0.01), (0, 0, 0, 0)),
     "cifar": ((0.0001, 0.01, 0.01, 0.1), (0, 0, 0, 0)),
 }
 
@@ -83,7 +84,7 @@ def test_torchs_default_initialization_is_torchvisions():
         assert_distribution(weights, 1 / math.sqrt(3 * weights[0].size), 1.8, uniform)
 
 
-@pytest.mark.parametrize("name", ["paper-bn", "torchvision-bn", "small"])
+@pytest.mark.parametrize("name", ["paper-bn", "torchvision-bn", "small", "medium"])
 def test_networks_with_batch_norm_have_variance_two_over_fan_in(name):
     *hidden, (_, output, output_biases) = initialized_layers(name)
     for layer, weights, biases in hidden:
@@ -94,7 +95,7 @@ def test_networks_with_batch_norm_have_variance_two_over_fan_in(name):
 
 
 def test_every_preset_has_an_initialization_test():
-    assert {*GAUSSIAN, "torchvision", "paper-bn", "torchvision-bn", "small"} == set(ARCHS)
+    assert {*GAUSSIAN, "torchvision", "paper-bn", "torchvision-bn", "small", "medium"} == set(ARCHS)
 
 
 @pytest.mark.parametrize("name", ["paper", "torchvision", "small"])

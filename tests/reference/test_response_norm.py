@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy_layers import LRN_CAFFE, LRN_CODE2012, LRN_PAPER, map_norm, response_norm
 
 from alexnet.architecture.presets import arch
-from alexnet.architecture.spec import LRN
+from alexnet.architecture.spec import LRN, MapLRN
 from alexnet.models.layers import MapNorm
 from alexnet.models.response_norm import ResponseNorm
 
@@ -43,11 +43,23 @@ def test_response_norm_with_any_constants(data):
     assert_layer_agrees(ours, response_norm(x, k, n, alpha / n, beta, towers), x, rng=rng)
 
 
-def test_code2012_norm_within_a_map():
+@pytest.mark.parametrize(("name", "side", "alpha", "scale"), [
+    ("code2012", 5, 0.001, 50),  # layer-params-145: scale 0.001; layers-145: size 5
+    ("cifar-18pct", 3, 5e-5, 200),  # layers-18pct: sizeX 3, scale 0.00005
+])
+def test_norm_within_a_map_in_each_sources_constants(name, side, alpha, scale):
     rng = np.random.default_rng(0)
     for sides in ((9, 7), (5, 5), (3, 8), (1, 1)):
-        x = numbers(rng, 2, 3, *sides, scale=50)
-        assert_layer_agrees(MapNorm(), map_norm(x), x, rng=rng)
+        x = numbers(rng, 2, 3, *sides, scale=scale)
+        reference = map_norm(x, side, alpha)
+        assert np.abs(reference[0] / x).min() < 0.9, "the norm has an effect"
+        assert_layer_agrees(MapNorm(arch(name).map_lrn), reference, x, rng=rng)
+
+
+def test_norm_within_a_map_by_hand():
+    x = torch.tensor([[[[3.0, 4.0], [0.0, 12.0]]]])  # squares 9 + 16 + 0 + 144 = 169 in every 3x3 window
+    expected = x / (1 + 0.9 / 9 * 169) ** 0.5
+    torch.testing.assert_close(MapNorm(MapLRN(side=3, alpha=0.9, beta=0.5))(x), expected)
 
 
 @pytest.mark.parametrize("name", ["paper", "code2012", "caffe"])

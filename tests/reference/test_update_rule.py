@@ -27,7 +27,8 @@ def updated(rule: str, w: Array, v: Array, g: Array, eps: float, decay: float) -
 
 RULES = {  # recipe: rule, weight decay, factor on the learning rate of biases, weight decay of biases
     "paper": ("paper", 0.0005, 1, 0.0005), "code2012": ("paper", 0.0005, 2, 0), "caffe": ("paper", 0.0005, 2, 0),
-    "torchvision": ("pytorch", 0.0001, 1, 0.0001), "modern": ("nesterov", 0.0005, 1, 0)}
+    "cifar-18pct": ("paper", 0.004, 2, 0), "torchvision": ("pytorch", 0.0001, 1, 0.0001),
+    "modern": ("nesterov", 0.0005, 1, 0)}
 
 
 def changes_by_training(name: str, rates: list[tuple[float, float]]) -> Iterator[tuple[str, Array, Array]]:
@@ -55,6 +56,8 @@ def changes_by_training(name: str, rates: list[tuple[float, float]]) -> Iterator
         for number, (w, v, g) in enumerate(zip(weights, velocity, gradients, strict=True)):
             eps = of_conv1 if number < 2 else of_others
             eps, own_decay = (eps, decay) if w.ndim > 1 else (eps * bias_lr_factor, bias_decay)
+            if name == "cifar-18pct" and number == len(weights) - 2:  # layer-params-18pct: fc10 has wc=1
+                own_decay = 1.0
             # A learning rate of 0 freezes a layer.
             steps.append(updated(rule, w, v, g, eps, own_decay) if eps else (w, v))
         weights, velocity = [w for w, _ in steps], [v for _, v in steps]

@@ -224,6 +224,7 @@ def test_a_signal_while_validating_saves_the_trained_weights_and_not_their_avera
 
 @pytest.mark.parametrize(("settings", "words"), [
     (["class_weights=1,-2"], "class_weights (1.0, -2.0) must be positive numbers"),
+    (["class_weights=[]"], "class_weights () must be positive numbers"),
     (["class_weights=balance"], "is not one of off, auto, balanced or a list of numbers"),
     (["class_weight_cap=0.5"], "class_weight_cap 0.5 must be at least 1"),
     (["clip_norm=-1"], "clip_norm -1.0 must be at least 0"),

@@ -16,6 +16,9 @@ from alexnet.errors import UserError
 Shape = tuple[int, ...]
 """(maps, rows, columns), or (units,)."""
 
+POOLINGS = {"pool": "max pooling", "avgpool": "average pooling"}
+"""Pooling operations of `Conv.post_ops` -> kind of the layer."""
+
 _ACTIVATIONS = {"relu": "max(0, x) (§3.1)", "tanh": "tanh(x)", "sigmoid": "1 / (1 + exp(-x))"}
 
 
@@ -115,7 +118,7 @@ def output_size(side: int, kernel: int, stride: int, padding: int, rounding: Rou
 
 
 def pooled_size(side: int, kernel: int, stride: int, rounding: Rounding) -> int:
-    """Side of a max pooling's output; 0 if nothing fits.
+    """Side of a pooling's output; 0 if nothing fits.
 
     With `ceil`, a window may reach beyond the edge, but it starts inside the input, as in torch.
     """
@@ -186,7 +189,7 @@ def smallest_input(arch: Arch) -> int:
     side = 1
     for number in range(len(arch.conv), 0, -1):
         conv = arch.conv[number - 1]
-        if "pool" in arch.post_ops(number):
+        if not POOLINGS.keys().isdisjoint(arch.post_ops(number)):
             last_window = (side - 1) * arch.pool_stride + 1  # the pixel, counted from 1, where the last window starts
             side = max(last_window, _least_side(side, arch.pool_kernel, arch.pool_stride, arch.pool_rounding))
         least = max(conv.effective_kernel, _least_side(side, conv.effective_kernel, conv.stride, arch.conv_rounding))
@@ -296,17 +299,20 @@ def _rounding_note(conv: Conv, side: int, rest: int, out: int, rounding: Roundin
 def _post_op(arch: Arch, op: str, number: int, shape: Shape) -> Layer:
     """An operation after a convolution."""
     maps, side = shape[0], shape[1]
-    if op == "pool":
+    if op in POOLINGS:
         kernel, stride = arch.pool_kernel, arch.pool_stride
         out = pooled_size(side, kernel, stride, arch.pool_rounding)
-        return Layer(f"pool{number}", "max pooling", shape, (maps, out, out), "(side - kernel) / stride + 1",
+        return Layer(f"pool{number}", POOLINGS[op], shape, (maps, out, out), "(side - kernel) / stride + 1",
                      _worked_size(side, kernel, stride, 0, arch.pool_rounding, out), kernel, stride,
                      notes=("windows overlap (§3.4)",) if kernel > stride else ())
     if op == "act":
         return _activation(arch, number, shape)
     if op == "mapnorm":
-        return Layer(f"mapnorm{number}", "normalization within a map, 5x5", shape, shape, kernel=5,
-                     notes=("in code2012, the network of Table 2; the paper does not mention it",))
+        own, window = arch.map_lrn, f"{arch.map_lrn.side}x{arch.map_lrn.side}"
+        note = (f"each activation a becomes a / (1 + {own.alpha:g} / {own.side**2} x the sum of a^2) ^ {own.beta:g}, "
+                f"summed over the {window} window around it in its own map; the paper does not mention this layer")
+        return Layer(f"mapnorm{number}", f"normalization within a map, {window}", shape, shape, kernel=own.side,
+                     notes=(note,))
     if arch.norm == "batch":
         return _batch_norm(number, shape)
     lrn = arch.lrn

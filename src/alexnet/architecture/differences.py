@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from alexnet.architecture.arithmetic import Layer, explain, smallest_input
+from alexnet.architecture.arithmetic import POOLINGS, Layer, explain, smallest_input
 from alexnet.architecture.presets import ARCHS, RECIPES, default_recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch, InputSpec
@@ -42,7 +42,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "paper": {"input": "§2, §4.1", "size": "Figure 2; code2012's ceil", "norm": "§3.3", "order": "§3.1, §3.3, §3.4",
               "pool": "§3.4", "rounding": "code2012", "dropout": "§4.2", "initialization": "§5", "recipe": "§5",
               "views": "§4.1", "noise": "§4.1; cuda-convnet2", "else": "§3.5"},
-    "paper-conv6": {"else": "§6; size and biases: this project"},
+    "paper-conv6": {"else": "§6; code2012, layers-146-2012-2011"},
     "code2012": {"input": "code2012", "views": "code2012", "recipe": "code2012, the 2010 run's log",
                  "else": "code2012, layers-145"},
     "caffe": {"recipe": "bvlc_alexnet/solver.prototxt", "rounding": "caffe, pooling_layer.cpp",
@@ -57,7 +57,10 @@ SOURCES: dict[str, dict[str, str]] = {
                  "initialization": "this project", "else": "paper"},
     "torchvision-bn": {"initialization": "this project", "order": "this project, after cvjena/cnn-models",
                        "norm": "this project, after cvjena/cnn-models", "else": "torchvision"},
-    "cifar": {"recipe": "cuda-convnet", "else": "Figure 1; cuda-convnet, layers-18pct"},
+    "cifar": {"else": "this project, after Figure 1 and layers-18pct"},
+    "cifar-18pct": {"recipe": "cuda-convnet, layer-params-18pct", "views": "cuda-convnet, CIFARDataProvider",
+                    "noise": "cuda-convnet, CIFARDataProvider", "input": "cuda-convnet, CIFARDataProvider",
+                    "rounding": "cuda-convnet, layer.py", "else": "cuda-convnet, layers-18pct"},
     "small": {"else": "this project"},
     "medium": {"else": "this project"},
     "modern": {"else": "this project"},
@@ -67,7 +70,7 @@ SOURCES: dict[str, dict[str, str]] = {
 }
 """Preset -> topic -> source of its facts; `else`: all other topics. presets.py explains the short names."""
 
-_OPS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid", "pool": "max pooling", "mapnorm": "norm within maps"}
+_OPS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid", "mapnorm": "norm within maps", **POOLINGS}
 _NORMS = {"lrn": "response norm", "batch": "batch norm", "none": ""}
 
 
@@ -87,6 +90,10 @@ def network_facts(arch: Arch) -> dict[Place, Fact]:
         share = f" / {lrn.n}" if lrn.divide_by_n else ""
         facts["norm", "formula"] = Fact(
             f"a / ({lrn.k:g} + {lrn.alpha:g}{share} x sum of a^2) ^ {lrn.beta:g}, over {lrn.n} {maps}", "norm")
+    if any("mapnorm" in arch.post_ops(number) for number in range(1, len(arch.conv) + 1)):
+        own = arch.map_lrn
+        facts["norm", "within maps"] = Fact(f"a / (1 + {own.alpha:g} / {own.side**2} x sum of a^2) ^ {own.beta:g}, "
+                                            f"over {own.side}x{own.side} places", "norm")
     facts["pool", "window"] = Fact(f"{arch.pool_kernel}x{arch.pool_kernel}, stride {arch.pool_stride}", "pool")
     facts["pool", "rounding"] = Fact(arch.pool_rounding, "rounding")
     if arch.average_pool:
@@ -186,6 +193,7 @@ def recipe_facts(recipe: Recipe) -> dict[Place, Fact]:
         "learning rate": f"{recipe.learning_rate:g}", "schedule": _schedule(recipe),
         "momentum": f"{recipe.momentum:g}", "update rule": rule,
         "weight decay": f"{recipe.weight_decay:g}, {'with' if recipe.decay_biases else 'without'} biases",
+        "output layer's weight decay": f"x {recipe.output_decay_factor:g}",
         "bias learning rate": f"x {recipe.bias_lr_factor:g}",
         "new-layer learning rate": f"x {recipe.new_layer_lr_factor:g}",
         "conv1 learning rate": conv1 or "as all layers",

@@ -34,6 +34,8 @@ class Recipe:
     training images."""
     decay_biases: bool = True
     """Whether weight decay acts on biases too. §5's rule makes no exception; code2012 and Caffe decay weights only."""
+    output_decay_factor: float = 1.0
+    """Factor on the weight decay of the output layer (cuda-convnet's layers-18pct: 250, 1 in place of 0.004)."""
     bias_lr_factor: float = 1.0
     """Factor on the learning rate of biases (code2012 and Caffe: 2)."""
     new_layer_lr_factor: float = 1.0
@@ -140,6 +142,7 @@ class Recipe:
         self._require("learning_rate", 0 < self.learning_rate < math.inf, "must be a positive number")
         self._require("momentum", 0 <= self.momentum < 1, "must lie in 0 <= m < 1")
         self._require("weight_decay", 0 <= self.weight_decay < math.inf, "must be at least 0")
+        self._require("output_decay_factor", 0 <= self.output_decay_factor < math.inf, "must be at least 0")
         for name in ("bias_lr_factor", "new_layer_lr_factor"):
             self._require(name, getattr(self, name) >= 0, "must be at least 0: it multiplies the learning rate")
         self._require("lars_trust", self.lars_trust >= 0, "must be at least 0")
@@ -148,8 +151,9 @@ class Recipe:
         require(not (self.nesterov and self.lr_in_velocity), "nesterov belongs to PyTorch's update rule",
                 "set recipe.lr_in_velocity=false with it")
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "must lie in 0 <= s < 1")
-        self._require("class_weights", isinstance(self.class_weights, str) or
-                      all(0 < weight < math.inf for weight in self.class_weights), "must be positive numbers")
+        self._require("class_weights", isinstance(self.class_weights, str) or (
+            len(self.class_weights) > 0 and all(0 < weight < math.inf for weight in self.class_weights)),
+            "must be positive numbers")
         self._require("class_weight_cap", self.class_weight_cap >= 1, "must be at least 1")
         self._require("clip_norm", 0 <= self.clip_norm < math.inf, "must be at least 0")
         require(not (self.clip_norm and self.lars_trust), "LARS divides each layer's gradient by its norm already",
@@ -158,9 +162,10 @@ class Recipe:
 
     def _check_lbfgs(self) -> None:
         """L-BFGS minimizes the plain loss on center crops. A field that it would not obey must be off."""
-        for name, off in (("label_smoothing", 0.0), ("class_weights", "off"), ("clip_norm", 0.0), ("ema_decay", 0.0),
-                          ("crop", "center"), ("lighting", 0.0), ("trivial_augment", False),
-                          ("erase_probability", 0.0), ("mixup_alpha", 0.0), ("cutmix_alpha", 0.0)):
+        for name, off in (("output_decay_factor", 1.0), ("label_smoothing", 0.0), ("class_weights", "off"),
+                          ("clip_norm", 0.0), ("ema_decay", 0.0), ("crop", "center"), ("lighting", 0.0),
+                          ("trivial_augment", False), ("erase_probability", 0.0), ("mixup_alpha", 0.0),
+                          ("cutmix_alpha", 0.0)):
             self._require(name, getattr(self, name) == off, f"must be {off} with the optimizer lbfgs (--head)",
                           "leave it out, or fine-tune without --head")
 

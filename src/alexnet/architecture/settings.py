@@ -115,7 +115,7 @@ def _settings(path: str, config: Any) -> Iterator[Setting]:
         value, name = getattr(config, field.name), f"{path}.{field.name}"
         if dataclasses.is_dataclass(value):
             yield from _settings(name, value)
-        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        elif isinstance(value, tuple) and field.name in ("conv", "dense"):  # of which there may be none
             for number, layer in enumerate(value, 1):
                 yield from _settings(f"{name}{number}", layer)
         elif field.name != "name":

@@ -1,4 +1,4 @@
-"""The network as plain values: `Arch` and its parts `InputSpec`, `Conv`, `Dense`, `LRN`, each field with its source.
+"""The network as plain values: `Arch` and its parts (`InputSpec`, `Conv`, `Dense`, ...), each field with its source.
 
 All are frozen dataclasses that validate themselves. presets.py has the named networks; a variant is a preset with
 overrides (overrides.py), never a copy.
@@ -16,8 +16,9 @@ Norm = Literal["lrn", "batch", "none"]
 Rounding = Literal["floor", "ceil"]
 Initialization = Literal["gaussian", "fan-in", "kaiming"]
 
-POST_OPS = ("act", "norm", "mapnorm", "pool")
-"""What `Conv.post_ops` may name: activation, normalization, code2012's normalization within a map, max pooling."""
+POST_OPS = ("act", "norm", "mapnorm", "pool", "avgpool")
+"""What `Conv.post_ops` may name: activation, normalization, normalization within a map (`MapLRN`), max pooling, average
+pooling."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,25 @@ class LRN:
 
 
 @dataclass(frozen=True)
+class MapLRN:
+    """Local response normalization within a map: b = a / (1 + alpha / side^2 * sum over a window of a^2) ^ beta.
+
+    The layer type `rnorm` of cuda-convnet. code2012 has it after conv2; the paper does not mention it.
+    """
+
+    side: int = 5
+    """Side of the window around each activation, in its own map (code2012: 5; cuda-convnet's layers-18pct: 3)."""
+    alpha: float = 0.001
+    """Factor on the mean of the squares (code2012: 0.001; layers-18pct: 5e-5)."""
+    beta: float = 0.75
+    """The exponent (both: 0.75)."""
+
+    def __post_init__(self) -> None:
+        require(self.side >= 1 and self.side % 2 == 1, f"a window of side {self.side} has no middle",
+                "the side must be odd")
+
+
+@dataclass(frozen=True)
 class Conv:
     """One convolutional layer and the operations after it."""
 
@@ -104,6 +124,8 @@ class Conv:
         require(not unknown, f"unknown operation {' '.join(unknown)!r} in post_ops",
                 f"operations are {', '.join(POST_OPS)}")
         require(len(set(ops)) == len(ops), f"post_ops {self.post_ops!r} names an operation twice")
+        require(not {"pool", "avgpool"} <= {*ops}, f"post_ops {self.post_ops!r} has two poolings",
+                "take pool (the maximum) or avgpool (the average)")
 
 
 @dataclass(frozen=True)
@@ -147,17 +169,19 @@ class Arch:
     """What `norm` in `Conv.post_ops` means: local response normalization (§3.3), batch normalization, or nothing."""
     lrn: LRN = LRN()
     """Constants of the local response normalization."""
+    map_lrn: MapLRN = MapLRN()
+    """Constants of `mapnorm`, the local response normalization within a map."""
     dense_norm: bool = False
     """Batch normalization between each hidden fully connected layer and its activation."""
     pool_kernel: int = 3
-    """Side of the max pooling window (§3.4: z = 3)."""
+    """Side of the pooling window (§3.4: z = 3)."""
     pool_stride: int = 2
-    """Stride of the max pooling (§3.4: s = 2; smaller than the window, so that windows overlap)."""
+    """Stride of the pooling (§3.4: s = 2; smaller than the window, so that windows overlap)."""
     conv_rounding: Rounding = "floor"
     """Rounding of a convolution's output size. `ceil` (code2012): 1 + ceil((224 - 11) / 4) = 55, with zeros added at
     the right and bottom."""
     pool_rounding: Rounding = "floor"
-    """Rounding of a max pooling's output size. `ceil` in code2012 and Caffe."""
+    """Rounding of a pooling's output size. `ceil` in code2012 and Caffe."""
     average_pool: int = 0
     """Output side of an adaptive average pooling after the last convolution (torchvision: 6); 0: none."""
     dropout: float = 0.5

@@ -85,8 +85,8 @@ def explain(
     """Show the output size, parameters, multiply-adds and receptive field of every layer, with the calculation.
 
     Args:
-        name: paper, paper-conv6, code2012, caffe, caffenet, torchvision, one-gpu, paper-bn, torchvision-bn, cifar or
-            small; or a run's folder, a checkpoint or a file of weights.
+        name: paper, paper-conv6, code2012, caffe, caffenet, torchvision, one-gpu, paper-bn, torchvision-bn, cifar,
+            cifar-18pct, small or medium; or a run's folder, a checkpoint or a file of weights.
         size: Side of the square input in pixels. Default: the network's crop.
         layer: Show one layer in full, such as conv1.
         diff: Another network, run or checkpoint: list the differences, layer by layer and in the recipe, with the

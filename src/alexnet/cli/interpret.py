@@ -116,7 +116,8 @@ def _diagnose_checkpoint(
     if saved.training:  # that of the last finished epoch
         rate = learning_rate(recipe, max(0.0, saved.training["epoch"] - 0.5), saved.training["plateau"]["drops"])
     network = saved.network(calibrated=False).to(where)  # whose loss and gradients training has
-    report = activations.inspect_activations(network, batches, rate=rate, decay=recipe.weight_decay)
+    report = activations.inspect_activations(network, batches, rate=rate, decay=recipe.weight_decay,
+                                             output_decay_factor=recipe.output_decay_factor)
     findings = health.findings(report, saved.arch, saved.training.get("step"))
     if json_:
         print(json.dumps(report.to_json() | {

@@ -120,6 +120,7 @@ class ActivationReport:
 
 def inspect_activations(
     network: AlexNet, examples: Iterable[tuple[Tensor, Tensor]], *, rate: float, decay: float = 0.0,
+    output_decay_factor: float = 1.0,
 ) -> ActivationReport:
     """Run batches forward and backward, as in training, and measure units, gradients and the update.
 
@@ -130,6 +131,7 @@ def inspect_activations(
         examples: batches of views [N, 3, crop, crop] and labels [N].
         rate: learning rate of the update that the mean gradient over all batches would make, without momentum.
         decay: weight decay of that update.
+        output_decay_factor: what it is multiplied by in the output layer.
 
     Raises:
         UserError: there are no images.
@@ -151,7 +153,9 @@ def inspect_activations(
             count += len(labels_N)
             loss_sum += float(loss.detach())
         require(count > 0, "there are no images to measure activations on")
-        weights = tuple(_weights(name, layer, count, rate, decay) for name, layer in network.weight_layers())
+        *hidden, output = network.weight_layers()
+        weights = (*(_weights(name, layer, count, rate, decay) for name, layer in hidden),
+                   _weights(*output, count, rate, decay * output_decay_factor))
     finally:
         network.zero_grad()
         network.train(mode)

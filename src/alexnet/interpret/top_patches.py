@@ -59,8 +59,7 @@ def receptive_field(arch: Arch, layer: str) -> tuple[int, int, int]:
         jump = entry.jump // entry.stride
         if entry.kind == "convolution":
             begin -= jump * entry.padding
-        elif entry.kind != "max pooling" and entry.stride == 1 and entry.input_shape[1:] == entry.output_shape[1:]:
-            # A normalization within a map (kernel 5, same size) is centered on its unit.
+        elif entry.name.startswith("mapnorm"):  # centered on its unit
             begin -= jump * (entry.kernel // 2)
         if entry.name == layer:
             return begin, entry.receptive_field, entry.jump

@@ -139,8 +139,11 @@ def _convolutions(arch: Arch) -> dict[str, nn.Module]:
             elif step == "pool":
                 layers[f"pool{number}"] = nn.MaxPool2d(
                     arch.pool_kernel, arch.pool_stride, ceil_mode=arch.pool_rounding == "ceil")
+            elif step == "avgpool":  # a window beyond the edge is divided by the values that it has
+                layers[f"pool{number}"] = nn.AvgPool2d(
+                    arch.pool_kernel, arch.pool_stride, ceil_mode=arch.pool_rounding == "ceil")
             elif step == "mapnorm":
-                layers[f"mapnorm{number}"] = MapNorm()
+                layers[f"mapnorm{number}"] = MapNorm(arch.map_lrn)
             elif arch.norm == "batch":
                 layers[f"norm{number}"] = nn.BatchNorm2d(maps)
             else:

@@ -1,10 +1,11 @@
-"""Layers that torch lacks: a convolution that rounds its size up, and the 2012 code's normalization within one map."""
+"""Layers that torch lacks: a convolution that rounds its size up, and response normalization within one map."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alexnet.architecture.spec import MapLRN
 from alexnet.models.response_norm import in_full_precision
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
@@ -24,20 +25,22 @@ class CeilConv2d(nn.Conv2d):
 
 
 class MapNorm(nn.Module):
-    """Normalization within a map, which code2012 has after conv2: 5x5 windows, scale 0.001, divided by 25.
+    """Response normalization within a map: b = a / (1 + alpha / side^2 * sum of a^2 over the window) ^ beta.
 
-    b = a / (1 + 0.001 / 25 * sum of a^2 over the window) ^ 0.75; a window at the border sums the values that it has.
-    The 1 is cuda-convnet2's value for a norm whose configuration gives no k (its minDiv), and cuda-convnet2 divides
-    scale by the window's 25 values.
+    cuda-convnet's layer `rnorm`, which code2012 has after conv2. A window at the border sums the values that it has,
+    and still divides by side^2 (layer.py). The 1 is cuda-convnet's for a norm whose configuration gives no minDiv.
     """
 
-    side, scale, beta = 5, 0.001, 0.75
+    def __init__(self, lrn: MapLRN) -> None:
+        super().__init__()
+        self.lrn = lrn
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
+        side = self.lrn.side
         with in_full_precision(maps_NCHW) as wide:
-            # The average counts the padding's zeros, so it is the window's sum divided by 25 everywhere.
-            average = F.avg_pool2d(wide.square(), self.side, stride=1, padding=self.side // 2)
-            return (wide * (1 + self.scale * average).pow(-self.beta)).to(maps_NCHW.dtype)
+            # The average counts the padding's zeros, so it is the window's sum divided by side^2 everywhere.
+            average = F.avg_pool2d(wide.square(), side, stride=1, padding=side // 2)
+            return (wide * (1 + self.lrn.alpha * average).pow(-self.lrn.beta)).to(maps_NCHW.dtype)
 
     def extra_repr(self) -> str:
-        return f"side={self.side}, scale={self.scale:g}, beta={self.beta:g}"
+        return f"side={self.lrn.side}, alpha={self.lrn.alpha:g}, beta={self.lrn.beta:g}"

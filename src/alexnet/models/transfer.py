@@ -22,9 +22,8 @@ from alexnet.models.checkpoint import Checkpoint
 def transfer_weights(network: AlexNet, saved: Checkpoint, classes: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Copy the checkpoint's weights into a network, layer by layer.
 
-    A convolution that the checkpoint lacks, and that keeps the number of maps and the size, becomes the identity:
-    behind a ReLU, the network then computes what the checkpoint's did. (§6 does not say how the sixth layer was
-    initialized.)
+    A convolution that the checkpoint lacks keeps its random weights, as code2012's sixth did (layer-params-146-2009).
+    code2012 then also drew the fully connected layers anew; here they are copied.
 
     Args:
         network: the network to change.
@@ -58,8 +57,6 @@ def _transfer(network: AlexNet, saved: AlexNet, same_classes: bool) -> tuple[lis
     copied, random = [], []
     for role, (name, layer) in _layers_by_role(network).items():
         if role not in sources or (role == "output" and not same_classes):
-            if isinstance(layer, nn.Conv2d):
-                _make_identity(layer, network.arch)
             random.append(name)
             continue
         state = sources.pop(role)[1].state_dict()
@@ -91,14 +88,3 @@ def _layers_by_role(network: AlexNet) -> dict[str, tuple[str, nn.Module]]:
             role = "output" if position > hidden else f"{kind} {position} behind the convolutions"
         roles[role] = (name, layer)
     return roles
-
-
-def _make_identity(layer: nn.Conv2d, arch: Arch) -> None:
-    """Let a convolution pass its input on unchanged, if its shape allows it and a ReLU stands before it."""
-    keeps_maps = layer.in_channels == layer.out_channels
-    keeps_size = layer.stride == (1, 1) and all(2 * p == k - 1 for p, k in zip(
-        map(int, layer.padding), layer.kernel_size, strict=True))
-    if keeps_maps and keeps_size and arch.activation == "relu" and arch.norm != "batch":
-        nn.init.dirac_(layer.weight, groups=layer.groups)
-        assert layer.bias is not None
-        layer.bias.zero_()

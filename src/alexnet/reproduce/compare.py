@@ -85,7 +85,8 @@ def _train_and_measure(
     def measure() -> ActivationReport:
         torch.manual_seed(seed)  # the same dropout masks each time
         return inspect_activations(network, training_views(split, preprocess, recipe, MEASURED_IMAGES, seed=seed),
-                                   rate=recipe.learning_rate, decay=recipe.weight_decay)
+                                   rate=recipe.learning_rate, decay=recipe.weight_decay,
+                                   output_decay_factor=recipe.output_decay_factor)
 
     before = measure()
     network.train()

@@ -51,6 +51,8 @@ class SGD:
         self.parameters = list(named.values())
         self.velocity = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
         convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+        outputs = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
+        output = {id(parameter) for layer in outputs for parameter in layer.parameters()}
         conv1 = {id(parameter) for layer in convolutions[:1] for parameter in layer.parameters()}
         new = {id(parameter) for layer in new_layers for parameter in layer.parameters()}
         groups: dict[tuple[float, float, bool, bool], _Group] = {}
@@ -60,6 +62,7 @@ class SGD:
             factor = (recipe.bias_lr_factor if bias else 1.0) * (
                 recipe.new_layer_lr_factor if id(parameter) in new else 1.0)
             decay = recipe.weight_decay if recipe.decay_biases or not bias else 0.0
+            decay *= recipe.output_decay_factor if id(parameter) in output else 1.0
             key = factor, decay, id(parameter) in conv1, recipe.lars_trust > 0 and not bias
             group = groups.setdefault(key, _Group(*key))
             group.names.append(name)

@@ -19,7 +19,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Polygon
 from matplotlib.textpath import TextPath
 
-from alexnet.architecture.arithmetic import Explanation, Layer, explain
+from alexnet.architecture.arithmetic import POOLINGS, Explanation, Layer, explain
 from alexnet.architecture.spec import Arch
 from alexnet.reproduce.figures.style import BLUE, INK, QUIET, RED, STYLE
 
@@ -232,6 +232,6 @@ def _text_lines(layer: Layer, following: Sequence[Layer], towers: int) -> tuple[
     else:
         lines.append("fully connected")
     lines += [f"pool {each.kernel}/{each.stride} to {each.output_shape[1]}" for each in following
-              if each.kind == "max pooling"]
+              if each.kind in POOLINGS.values()]
     lines += [f"average to {each.output_shape[1]}" for each in following if each.kind == "adaptive average pooling"]
     return tuple(lines)
