@@ -1,7 +1,8 @@
 """AlexNet, the 2012 paper as working software.
 
-`alexnet.load(path_or_name)` gives a trained network with its preprocessing and classes, `alexnet.train(data)` trains
-one, `alexnet.evaluate(model, data)` measures it, and `alexnet.check(data)` shows what a data set is understood to be.
+`alexnet.load()` gives the pretrained network of the package with its preprocessing and classes, and
+`alexnet.load(path_or_name)` any other trained network. `alexnet.train(data)` trains one, `alexnet.evaluate(model,
+data)` measures it, and `alexnet.check(data)` shows what a data set is understood to be.
 `alexnet.arch(name)` is a preset, and `alexnet.AlexNet(arch)` its untrained network. Names are imported when they are
 first used, so `import alexnet` imports no torch.
 """

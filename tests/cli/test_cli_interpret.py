@@ -122,7 +122,7 @@ def test_a_mistake_of_neighbors_is_one_sentence(saved, class_folders, tmp_path, 
             ([str(tmp_path / "empty"), *reference_set], "empty holds no images; name an image"),
             ([ash, *reference_set, "--count", "51"], "at most 50"),
             ([ash, *reference_set, "--out", "x.pdf"], "ends in .pdf;"),
-            (reference_set, "neighbors takes a checkpoint and then images"),
+            (reference_set, "neighbors takes images after the checkpoint"),
             ([ash, *reference_set, "--count", "0"], "--count 0 must be"),
             ([ash, *reference_set, "--layer", "fc9"], "did you mean")):
         assert alexnet("neighbors", str(tmp_path / "model"), *words) == 2

@@ -18,15 +18,22 @@ from alexnet.architecture.spec import Arch
 from alexnet.cli.app import HTML_FILE, PAPER, Json, Settings, app, check_output
 from alexnet.cli.settings_table import presets_text, settings_text
 from alexnet.errors import require
+from alexnet.models.packaged import packaged_path
 
 
 @app.command(name="list", group=PAPER, sort_key=0)
-def list_(name: str | None = None, /, *, json_: Json = False) -> None:
-    """List the named networks and recipes, or every setting of one of them.
+def list_(name: str | None = None, weights: str | None = None, /, *, json_: Json = False) -> None:
+    """List the named networks and recipes, every setting of one of them, or the weights that have a name.
 
     Args:
-        name: A network or recipe, such as modern: show each setting with its value and meaning.
+        name: A network or recipe, such as modern: show each setting with its value and meaning. weights: the pretrained
+            network of the package, and torchvision's and Caffe's weights, with errors, license, address and checksum.
+        weights: After weights: one of these names, or a checkpoint or run: show its facts and all of its classes.
     """
+    if name == "weights":
+        _list_weights(weights, json_)
+        return
+    require(weights is None, f"list {name} takes no other name", "did you mean alexnet list weights NAME?")
     if name is not None:
         presets = presets_named(name)
         print(json.dumps([asdict(preset) for preset in presets], indent=2) if json_ else settings_text(presets))
@@ -37,6 +44,37 @@ def list_(name: str | None = None, /, *, json_: Json = False) -> None:
         print(json.dumps({"networks": rows[: len(networks)], "recipes": rows[len(networks) :]}, indent=2))
     else:
         print(presets_text(networks, recipes))
+
+
+def _list_weights(name: str | None, json_: bool) -> None:
+    from rich.console import Console
+
+    from alexnet.cli.weights_table import print_weights, print_weights_table
+    from alexnet.models.known_weights import class_names, known_weights, named
+
+    console = Console(highlight=False)
+    if name is None:
+        known = known_weights()
+        if json_:
+            print(json.dumps([asdict(each) for each in known], indent=2))
+        else:
+            print_weights_table(console, known)
+    elif entry := named(name):
+        classes, measured = class_names(entry)
+        if json_:
+            print(json.dumps({**asdict(entry), "class_names": classes, "measured": measured}, indent=2))
+        else:
+            print_weights(console, entry, classes, measured)
+    else:
+        from alexnet.models.formats.open_weights import open_weights  # imports torch
+
+        saved = open_weights(name)
+        if json_:
+            print(json.dumps({"name": name, "arch": saved.arch.name, "classes": len(saved.classes),
+                              "class_names": saved.classes, "errors": saved.errors}, indent=2))
+        else:
+            console.print(f"{name}: {saved.arch.name}, {len(saved.classes):,} classes", soft_wrap=True)
+            console.print(", ".join(saved.classes))
 
 
 @app.command(group=PAPER, sort_key=1)
@@ -85,7 +123,7 @@ def explain(
 def _network(name: str) -> tuple[Arch, Recipe | None]:
     """A preset network, or that of a run, a checkpoint or a file of weights, with the recipe that trained it."""
     require_no_url(name, "networks")
-    if name in ARCHS or not Path(name).exists():
+    if name in ARCHS or not (Path(name).exists() or packaged_path(name)):
         return arch(name), None
     from alexnet.models.formats.open_weights import open_weights  # imports torch, which presets do without
 

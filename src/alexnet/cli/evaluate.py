@@ -1,15 +1,13 @@
-"""The `evaluate` and `predict` commands: errors of checkpoints on a data set, and classes of images."""
+"""The `evaluate` command: errors of checkpoints on a data set, in all, of each class and of each image."""
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -31,11 +29,11 @@ from alexnet.cli.app import (
     check_output,
     class_names,
 )
+from alexnet.cli.default_checkpoint import default_checkpoint, means_run
 from alexnet.errors import require
 
 if TYPE_CHECKING:
     from alexnet.api import Evaluation
-    from alexnet.inference.predictor import Model
     from alexnet.inference.validation import ValidationPredictions
 
 Views = Annotated[Literal["1", "10"], Parameter(help="1: the center crop. 10: the average over four corners and the "
@@ -68,7 +66,7 @@ class DetailOptions:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=2)
 def evaluate(
-    *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")], labels: Labels = None, views: Views = "1",
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT]... DATA")], labels: Labels = None, views: Views = "1",
     split: Split = None, include_trained: bool = False, batch_size: ForwardSize = 128, device: Device = "auto",
     fast: Fast = False, classes: Classes = None, json_: Json = False, details: DetailOptions | None = None,
 ) -> None:
@@ -77,8 +75,9 @@ def evaluate(
     Under torchrun each process evaluates its part of the images.
 
     Args:
-        paths: One or more checkpoints or run folders, then the data: a folder or archive of images, a packed folder or
-            its URL, or a name such as cifar10.
+        paths: Checkpoints, run folders or names that `alexnet list weights` shows, then the data: a folder or archive
+            of images, a packed folder or its URL, or a name such as cifar10. Default of the checkpoints: the pretrained
+            network of the package.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.
     """
@@ -89,16 +88,20 @@ def evaluate(
     limit_openmp_spinning()
 
     from alexnet import api
+    from alexnet.models.packaged import shown_name
 
-    require(len(paths) >= 2, "evaluate takes at least one checkpoint and then the data",
-            "alexnet evaluate runs/demo DATA")
+    usage = "evaluate takes checkpoints and then the data", "alexnet evaluate runs/demo DATA"
+    require(bool(paths), *usage)
     *checkpoints, data = paths
+    require(bool(checkpoints) or not means_run(data), *usage)
+    checkpoints = checkpoints or [default_checkpoint()]
     evaluation = api.evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
         classes=class_names(classes))
     if is_rank0():
-        names = [str(model.path or path) for model, path in zip(evaluation.models, checkpoints, strict=True)]
+        names = [str(model.path or shown_name(path))
+                 for model, path in zip(evaluation.models, checkpoints, strict=True)]
         _report(evaluation, names, int(views), details, json_)
 
 
@@ -174,98 +177,3 @@ def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
              f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted),
              int(predictions.selection.looks_trained_on_M[index])]
             for index, label, predicted, row_K in rows)
-
-
-class PredictedClass(TypedDict):
-    name: str
-    probability: float
-
-
-class PredictedImage(TypedDict):
-    """One entry of `predict --json`."""
-
-    image: str
-    classes: list[PredictedClass]
-
-
-@app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
-def predict(
-    checkpoint: Path, /, *images: str, top: int = 5, views: Views = "1", device: Device = "auto", fast: Fast = False,
-    classes: Classes = None, allow_private: bool = False, json_: Json = False,
-    csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
-) -> None:
-    """Predict the classes of images.
-
-    Args:
-        checkpoint: A checkpoint or a run folder.
-        images: Files, folders of files, or http and https URLs.
-        top: Classes to print for each image, the most likely first.
-        allow_private: Follow a URL's redirect into a private network too.
-    """
-    limit_openmp_spinning()
-
-    from alexnet._runtime.devices import choose_device
-    from alexnet.inference.predictor import load
-
-    require(bool(images), "predict takes a checkpoint and then images", "alexnet predict runs/demo IMAGE...")
-    tables = [image for image in images if csv_ and image.lower().endswith(".csv")]
-    require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
-    require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
-    model = load(checkpoint, choose_device(device), fast, class_names(classes))
-    for note in model.notes:
-        say(f"note: {note}")
-    unreadable: list[str] = []
-    rows = list(_predictions(model, images, top, int(views), allow_private, unreadable))
-    if json_:
-        print(json.dumps(rows, indent=2))
-    elif csv_:
-        _print_csv(rows)
-    else:
-        for row in rows:
-            print(row["image"])
-            for guess in row["classes"]:
-                print(f"  {guess['probability']:6.1%}  {'█' * round(24 * guess['probability']):<24}  {guess['name']}")
-    if unreadable:
-        sys.exit(2)
-
-
-def _predictions(
-    model: Model, images: Sequence[str], top: int, views: int, allow_private: bool, unreadable: list[str],
-) -> Iterator[PredictedImage]:
-    """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
-    from alexnet.data.image_tree import list_image_files
-    from alexnet.data.images import BadImage
-    from alexnet.data.remarks import Kind, add_remarks, remark_findings
-    from alexnet.data.url_images import fetch_image, is_url
-    from alexnet.inference.predictor import BATCH_SIZE
-
-    def files(image: str) -> list[str]:
-        listed = list_image_files([image])
-        for note in listed.notes:
-            say(f"note: {note}")
-        return list(map(str, listed.paths))
-
-    paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
-    known: dict[str, set[Kind]] = {}
-    while batch := list(islice(paths, BATCH_SIZE)):
-        names, pixels = [], []
-        for path in batch:
-            try:
-                content = fetch_image(path, allow_private) if is_url(path) else path
-                pixels.append(model.pixels(content, name=path, remarks=known.setdefault(path, set())))
-                names.append(path)
-            except BadImage as error:
-                unreadable.append(path)
-                say(f"alexnet: {error}")
-        for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
-            yield {"image": name,
-                   "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]}
-    for finding in remark_findings({"": add_remarks((), known.items())}):
-        say(f"note: {finding}")
-
-
-def _print_csv(rows: Sequence[PredictedImage]) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(["image", "rank", "class", "probability"])
-    writer.writerows([row["image"], rank, guess["name"], f"{guess['probability']:.6f}"]
-                     for row in rows for rank, guess in enumerate(row["classes"], 1))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
@@ -20,6 +23,7 @@ from alexnet.cli.app import (
     check_output,
     class_names,
 )
+from alexnet.cli.default_checkpoint import split_checkpoint
 
 MOST_POINTS = 3000
 """Images in a map by default: t-SNE of them takes about 20 seconds."""
@@ -27,8 +31,9 @@ MOST_POINTS = 3000
 
 @app.command(name="features", group=INTERPRET, sort_key=4)
 def features_(
-    checkpoint: str, data: str, out: Path, /, *, labels: Labels = None, layer: str | None = None, pool: bool = False,
-    split: str | None = None, device: Device = "auto", classes: Classes = None, json_: Json = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA OUT")], labels: Labels = None, layer: str | None = None,
+    pool: bool = False, split: str | None = None, device: Device = "auto", classes: Classes = None,
+    json_: Json = False,
 ) -> None:
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
@@ -36,9 +41,9 @@ def features_(
     larger than the memory. Parquet needs pyarrow: `pip install 'alexnet[parquet]'`.
 
     Args:
-        checkpoint: A checkpoint or a run folder.
-        data: A folder or archive of images, a packed folder, or a name such as cifar10.
-        out: File to write, .npz or .parquet.
+        paths: A checkpoint, a run folder or a name of weights; a folder or archive of images, a packed folder, or a
+            name such as cifar10; the file to write, .npz or .parquet. Default of the checkpoint: the pretrained network
+            of the package.
         layer: A layer's name, such as conv5, fc6 or relu7; see `alexnet explain`. Default: the activations of the last
             hidden layer.
         pool: Average each feature map over its rows and columns, instead of flattening the maps.
@@ -46,7 +51,10 @@ def features_(
     """
     from alexnet.inference import features
 
-    check_output(out, features.ENDINGS)
+    if paths:
+        check_output(Path(paths[-1]), features.ENDINGS)
+    checkpoint, (data, file) = split_checkpoint("features", paths, "DATA", "OUT")
+    out = Path(file)
     if out.suffix == ".parquet":
         features.require_parquet()
     limit_openmp_spinning()
@@ -75,17 +83,17 @@ def features_(
 
 @app.command(name="map", group=INTERPRET, sort_key=5)
 def map_(
-    checkpoint: str, data: str, /, *, labels: Labels = None, out: Path = Path("figures/map.html"),
-    layer: str | None = None, split: str | None = None, images: int = MOST_POINTS, device: Device = "auto",
-    classes: Classes = None, json_: Json = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], labels: Labels = None,
+    out: Path = Path("figures/map.html"), layer: str | None = None, split: str | None = None,
+    images: int = MOST_POINTS, device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Draw a map of images by their features (PCA, then t-SNE): an offline page with thumbnails and class colors.
 
     It needs scikit-learn: `pip install 'alexnet[map]'`.
 
     Args:
-        checkpoint: A checkpoint or a run folder.
-        data: A folder or archive of images, a packed folder, or a name such as cifar10.
+        paths: A checkpoint, a run folder or a name of weights; then a folder or archive of images, a packed folder, or
+            a name such as cifar10. Default of the checkpoint: the pretrained network of the package.
         out: Page to write, .html.
         layer: Layer whose output is mapped. Default: the activations of the last hidden layer.
         split: A split such as train or val. Default: val, or all images of data without a validation split.
@@ -106,8 +114,10 @@ def map_(
     from alexnet.data.content import contained
     from alexnet.inference.features import check_layer, feature_batches
     from alexnet.inference.predictor import load
+    from alexnet.models.packaged import shown_name
     from alexnet.reproduce.pages.image_map import write_image_map
 
+    checkpoint, (data,) = split_checkpoint("map", paths, "DATA")
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
     layer = layer or model.feature_layer
     check_layer(model, layer, pool=False)
@@ -123,7 +133,7 @@ def map_(
     say(f"t-SNE of {len(indices):,} images")
     write_image_map(out, embed(np.concatenate(batches)), shown, indices, packed.classes,
                     trained_N=contained(shown.content_hashes[indices], model.seen.trained),
-                    title=f"{packed.source}, {' and '.join(splits)}, by {checkpoint}", layer=layer)
+                    title=f"{packed.source}, {' and '.join(splits)}, by {shown_name(checkpoint)}", layer=layer)
     if json_:
         print(json.dumps({"page": str(out), "images": len(indices), "all_images": len(shown), "layer": layer,
                           "splits": splits}))

@@ -26,6 +26,7 @@ from alexnet.cli.app import (
     class_names,
     reject_options,
 )
+from alexnet.cli.default_checkpoint import split_checkpoint, split_images
 from alexnet.cli.reproduce import claim_side
 from alexnet.errors import require
 
@@ -48,7 +49,7 @@ def diagnose(
     before and after some training steps (section 3.1: why ReLU).
 
     Args:
-        paths: A checkpoint or run folder, and the data it was trained on; or the data alone.
+        paths: A checkpoint, a run folder or a name of weights, and the data it was trained on; or the data alone.
         images: With a checkpoint: training images to measure on, in whole batches. Default: 512.
         steps: Without a checkpoint: training steps. Default: 150.
         side: Without a checkpoint: 32 or 64 pixels. Default: 32 for cifar10, else 64.
@@ -63,7 +64,7 @@ def diagnose(
         _compare_activations(paths[0], side, steps or 150, json_)
     else:
         reject_options("diagnose of a checkpoint", steps=steps, side=side)
-        _diagnose_checkpoint(Path(paths[0]), paths[1], images or 512, device, class_names(classes), json_)
+        _diagnose_checkpoint(paths[0], paths[1], images or 512, device, class_names(classes), json_)
 
 
 def _compare_activations(data: str, side: int | None, steps: int, json_: bool) -> None:
@@ -86,7 +87,7 @@ def _compare_activations(data: str, side: int | None, steps: int, json_: bool) -
 
 
 def _diagnose_checkpoint(
-    path: Path, data: str, images: int, device: str, classes: Sequence[str] | None, json_: bool,
+    checkpoint: str, data: str, images: int, device: str, classes: Sequence[str] | None, json_: bool,
 ) -> None:
     import torch
     from rich.console import Console
@@ -97,13 +98,10 @@ def _diagnose_checkpoint(
     from alexnet.inference.classes import map_labels
     from alexnet.inference.selection import select_unseen
     from alexnet.interpret import activations, health
-    from alexnet.models import checkpoint
-    from alexnet.models.formats.state_dict import rename_classes
+    from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.schedule import learning_rate
 
-    saved = checkpoint.load(path)
-    if classes is not None:
-        saved = rename_classes(saved, classes)
+    saved = open_weights(checkpoint, classes)
     packed = open_data(data, saved.arch.input.side)
     where = torch.device(choose_device(device))
     recipe = saved.recipe or default_recipe(saved.arch)
@@ -140,15 +138,16 @@ def _diagnose_checkpoint(
 
 @app.command(group=INTERPRET, sort_key=1)
 def attribute(
-    checkpoint: Path, image: Path, /, *, label: Annotated[str | None, Parameter(name="--class")] = None,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE")],
+    label: Annotated[str | None, Parameter(name="--class")] = None,
     layer: str | None = None, out: Path = Path("figures/attribute.png"), device: Device = "auto",
     classes: Classes = None, json_: Json = False,
 ) -> None:
     """Draw which pixels a class score depends on: occlusion, Grad-CAM, guided backpropagation, deconvnet.
 
     Args:
-        checkpoint: A checkpoint or a run folder.
-        image: An image file.
+        paths: A checkpoint, a run folder or a name of weights; then an image file. Default of the checkpoint: the
+            pretrained network of the package.
         label: Class whose score is explained. Default: the most likely class.
         layer: Layer whose feature maps Grad-CAM weights. Default: the activations of the last convolutional layer.
         out: Figure to write, .png or .svg.
@@ -161,7 +160,9 @@ def attribute(
     from alexnet.reproduce.figures.attribution_maps import attribution_figure
     from alexnet.reproduce.figures.style import save_figure
 
-    require(image.exists(), f"{image} does not exist", "name an image")
+    if paths:
+        require(Path(paths[-1]).exists(), f"{paths[-1]} does not exist", "name an image")
+    checkpoint, (image,) = split_checkpoint("attribute", paths, "IMAGE")
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
     found = attribution.attribute(model, image, label=label, layer=layer)
     gradients = {"guided gradients": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
@@ -169,10 +170,10 @@ def attribute(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
         {name: gradient for name, gradient in gradients.items() if gradient is not None},
         f"{found.label}, {found.probability:.0%}")
-    paths = save_figure(drawn, out)
+    drawings = save_figure(drawn, out)
     if json_:
         print(json.dumps({
-            "image": str(image), "class": found.label, "probability": found.probability, "figure": str(paths[0]),
+            "image": image, "class": found.label, "probability": found.probability, "figure": str(drawings[0]),
             "window": found.window, "occlusion": found.occlusion_HW.tolist(), "layer": found.layer,
             "grad_cam": found.grad_cam_HW.tolist()}))
         return
@@ -184,20 +185,20 @@ def attribute(
           "average")
     if found.guided_HWC is None:
         say("note: guided backpropagation and deconvnet are defined for ReLUs, which this network does not have")
-    print(f"figure: {paths[0]}")
+    print(f"figure: {drawings[0]}")
 
 
 @app.command(name="top-patches", group=INTERPRET, sort_key=2)
 def top_patches_(
-    checkpoint: Path, data: str, /, *, layer: str, unit: Annotated[list[int] | None, Parameter(negative=())] = None,
-    count: int = 9, split: str = "train", out: Path = Path("figures/top-patches.png"), device: Device = "auto",
-    classes: Classes = None, json_: Json = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], layer: str,
+    unit: Annotated[list[int] | None, Parameter(negative=())] = None, count: int = 9, split: str = "train",
+    out: Path = Path("figures/top-patches.png"), device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Find the image patches that activate units of a layer most.
 
     Args:
-        checkpoint: A checkpoint or a run folder.
-        data: Images to search: class folders, a packed folder, or a name such as cifar10.
+        paths: A checkpoint, a run folder or a name of weights; then the images to search: class folders, a packed
+            folder, or a name such as cifar10. Default of the checkpoint: the pretrained network of the package.
         layer: A layer's name, such as conv1, relu5 or fc6; see `alexnet explain`.
         unit: Number of a feature map or unit, from 0. May be repeated. Default: twelve, evenly spaced.
         count: Patches of each unit.
@@ -215,6 +216,7 @@ def top_patches_(
     from alexnet.reproduce.figures.image_grids import patch_grid
     from alexnet.reproduce.figures.style import equal_decimals, save_figure
 
+    checkpoint, (data,) = split_checkpoint("top-patches", paths, "DATA")
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
     packed = open_data(data, model.preprocess.spec.side)
     images = packed.split(split)
@@ -227,20 +229,21 @@ def top_patches_(
     rows = {f"{layer}, unit {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
         (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
          next(outputs)) for patch in best] for number, best in found.items()}
-    paths = save_figure(patch_grid(rows, count), out)
+    drawings = save_figure(patch_grid(rows, count), out)
     if json_:
         print(json.dumps([{"layer": layer, "unit": number, "patches": [
             {"image": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
             for patch in best]} for number, best in found.items()], indent=2))
         return
     print_top_patches(found, names)
-    print(f"figure: {paths[0]}")
+    print(f"figure: {drawings[0]}")
 
 
 @app.command(name="neighbors", group=INTERPRET, sort_key=3)
 def neighbors_(
-    checkpoint: Path, /, *images: Path, reference_set: str, count: int = 6, split: str = "train",
-    layer: str | None = None, out: Path = Path("figures/neighbors.png"), device: Device = "auto", json_: Json = False,
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], reference_set: str, count: int = 6,
+    split: str = "train", layer: str | None = None, out: Path = Path("figures/neighbors.png"), device: Device = "auto",
+    json_: Json = False,
 ) -> None:
     """Find the nearest neighbors of images in a reference set, by the features of the last hidden layer (Figure 4).
 
@@ -248,8 +251,8 @@ def neighbors_(
     features of the reference set are computed once and kept in ~/.cache/alexnet/features.
 
     Args:
-        checkpoint: A checkpoint or a run folder.
-        images: Files, or folders of files.
+        paths: A checkpoint, a run folder or a name of weights; then files, or folders of files. Default of the
+            checkpoint: the pretrained network of the package.
         reference_set: Images to search: class folders, a packed folder, or a name such as cifar10.
         count: Neighbors of each image.
         split: Split of the reference set, train or val.
@@ -268,14 +271,12 @@ def neighbors_(
     from alexnet.reproduce.figures.image_grids import neighbor_grid
     from alexnet.reproduce.figures.style import save_figure
 
-    require(bool(images), "neighbors takes a checkpoint and then images",
-            "alexnet neighbors runs/mine IMAGE... --reference-set DATA")
+    checkpoint, images = split_images("neighbors", paths, "--reference-set DATA")
     model = load(checkpoint, choose_device(device))
     listed = list_image_files(images)
     for note in listed.notes:
         say(f"note: {note}")
-    paths = listed.paths
-    queries = [model.pixels(path) for path in paths]
+    queries = [model.pixels(path) for path in listed.paths]
     packed = open_data(reference_set, model.preprocess.spec.side)
     references = packed.split(split)
     with Bar("features of the reference set", "images") as bar:
@@ -283,18 +284,18 @@ def neighbors_(
             model, references, layer, cache_key=f"{packed.fingerprint} {split}", on_progress=bar)
     found = find_neighbors(model.features(queries, layer), features_ND, references, packed.classes, count)
     shown = slice(ROWS_SHOWN)
-    labels = [class_of_folder(path, packed.classes) for path in paths[shown]]
+    labels = [class_of_folder(path, packed.classes) for path in listed.paths[shown]]
     figures = save_figure(neighbor_grid(neighbor_rows(
-        queries[shown], labels, found[shown], references, [path.stem for path in paths[shown]])), out)
+        queries[shown], labels, found[shown], references, [path.stem for path in listed.paths[shown]])), out)
     if json_:
         print(json.dumps([{"image": str(path), "nearest": [neighbor.to_json() for neighbor in nearest]}
-                          for path, nearest in zip(paths, found, strict=True)], indent=2))
+                          for path, nearest in zip(listed.paths, found, strict=True)], indent=2))
         return
-    for path, nearest in zip(paths, found, strict=True):
+    for path, nearest in zip(listed.paths, found, strict=True):
         print(path)
         for neighbor in nearest:
             print(f"  {neighbor.distance:8.2f}  {neighbor.label}  {neighbor.name}")
-    print(f"figure: {figures[0]}" + (f", with the first {ROWS_SHOWN} images" if len(paths) > ROWS_SHOWN else ""))
+    print(f"figure: {figures[0]}" + (f", with the first {ROWS_SHOWN} images" if len(found) > ROWS_SHOWN else ""))
 
 
 def _check_count(count: int) -> None:

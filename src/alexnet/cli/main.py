@@ -25,6 +25,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
     interpret,
     lr_find,
     paper,
+    predict,
     reproduce,
     results,
     serve,

@@ -21,6 +21,7 @@ from alexnet.cli.app import (
     check_output,
     reject_options,
 )
+from alexnet.cli.default_checkpoint import default_checkpoint, split_checkpoint
 from alexnet.errors import require
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def report(run: Path, /, *, data: str | None = None) -> None:
 # --- Figures ----------------------------------------------------------------------------------------------------------
 
 _TAKES = {"1": ((1, 8), "one to eight run folders"), "2": ((1, 1), "a network's name, a run or a checkpoint"),
-          "3": ((1, 1), "a checkpoint"), "4": ((2, 2), "a checkpoint and the data it was trained on")}
+          "3": ((0, 1), "a checkpoint"), "4": ((1, 2), "a checkpoint and the data it was trained on")}
 """For each figure: the fewest and most sources, and what they are."""
 
 
@@ -88,11 +89,11 @@ def figure(
 
     - `alexnet figure 1 RUN RUN`: training error over epochs
     - `alexnet figure 2 ARCH`: the network's layers with their sizes, of a preset, run or checkpoint
-    - `alexnet figure 3 CHECKPOINT`: the filters of conv1, tower 1 above tower 2
-    - `alexnet figure 4 CHECKPOINT DATA`: images with their five most likely classes, and their nearest neighbors
+    - `alexnet figure 3 [CHECKPOINT]`: the filters of conv1, tower 1 above tower 2
+    - `alexnet figure 4 [CHECKPOINT] DATA`: images with their five most likely classes, and their nearest neighbors
 
     Args:
-        sources: As listed above.
+        sources: As listed above. Default of CHECKPOINT: the pretrained network of the package.
         out: File to write; without an ending, both .png and .svg. Default: figures/figure1 and so on.
         name: For figure 1: the name of a run in the legend. Repeat it for each run.
         size: For figure 2: side of the square input in pixels.
@@ -114,9 +115,10 @@ def figure(
     elif number == "2":
         made = _figure2(sources[0], settings, size)
     elif number == "3":
-        made = figure3(open_weights(sources[0]))
+        made = figure3(open_weights(sources[0] if sources else default_checkpoint()))
     else:
-        made = _figure4(*sources)
+        checkpoint, (data,) = split_checkpoint("figure 4", sources, "DATA")
+        made = _figure4(checkpoint, data)
     for path in save_figure(made, out):
         print(path)
 
@@ -133,9 +135,10 @@ def _figure1(runs: Sequence[str], names: Sequence[str]) -> Figure:
 
 def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figure:
     from alexnet.models.formats.open_weights import open_weights
+    from alexnet.models.packaged import packaged_path
     from alexnet.reproduce.figures.figure2 import network_diagram
 
-    is_preset = source in ARCHS or not Path(source).exists()
+    is_preset = source in ARCHS or not (Path(source).exists() or packaged_path(source))
     network = arch(source) if is_preset else open_weights(source).arch
     return network_diagram(configure(network, None, settings)[0], size)
 

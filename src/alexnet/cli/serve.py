@@ -12,6 +12,7 @@ from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1, class_names
+from alexnet.cli.default_checkpoint import default_checkpoint
 from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 @app.command(group=DEPLOY)
 def serve(
-    checkpoint: Path, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
+    checkpoint: str | None = None, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, device: Device = "auto",
     fast: Fast = False, classes: Classes = None, no_samples: bool = False, log: bool = False,
 ) -> None:
@@ -42,7 +43,8 @@ def serve(
     On Ctrl-C or SIGTERM the server finishes the accepted requests; the exit code is 130 or 143.
 
     Args:
-        checkpoint: A checkpoint or a run folder.
+        checkpoint: A checkpoint, a run folder, or a name that `alexnet list weights` shows. Default: the pretrained
+            network of the package.
         host: Address to bind. 127.0.0.1: this machine only; 0.0.0.0: all networks.
         port: Port to bind. 0: any free port.
         reference_set: Data among which /explain searches nearest neighbors: class folders, a packed folder, or a name.
@@ -61,6 +63,7 @@ def serve(
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}", "pip install 'alexnet[serve]'") from None
     limits = Limits.from_options(max_mb, max_queue_seconds)
+    checkpoint = default_checkpoint() if checkpoint is None else checkpoint
     listener = bind(host, port)
     set_allocator()
     limit_openmp_spinning()
@@ -96,7 +99,7 @@ def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds:
     return token
 
 
-def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, limits: Limits, device: str, fast: bool,
+def _load(checkpoint: str, host: str, reference_set: str | None, token: str, limits: Limits, device: str, fast: bool,
           classes: Path | None, no_samples: bool) -> Service:
     """Load the network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
@@ -112,7 +115,7 @@ def _load(checkpoint: Path, host: str, reference_set: str | None, token: str, li
     for note in saved.notes:
         say(f"note: {note}")
     model = model_from_checkpoint(saved, choose_device(device), fast)
-    packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _training_data(checkpoint)
+    packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _training_data(Path(checkpoint))
     references = None
     if reference_set and packed:
         with Bar("features of the reference set", "images") as bar:
@@ -133,14 +136,15 @@ def _training_data(checkpoint: Path) -> PackedDataset | None:
         return None
 
 
-def _print_start(checkpoint: Path, model: Model, host: str, port: int, token: str) -> None:
+def _print_start(checkpoint: str, model: Model, host: str, port: int, token: str) -> None:
+    from alexnet.models.packaged import shown_name
     from alexnet.serving.middleware import is_loopback
 
     address = _LOOPBACK.get(host, host)
     url_host = f"[{address}]" if ":" in address else address
     fragment = f"#token={token}" if token else ""
     elsewhere = " and this machine's other addresses" if host in _LOOPBACK else ""
-    say(f"serving {checkpoint} ({model.network.arch.name}, {len(model.classes)} classes) at "
+    say(f"serving {shown_name(checkpoint)} ({model.network.arch.name}, {len(model.classes)} classes) at "
         f"http://{url_host}:{port}/{fragment}{elsewhere} until Ctrl-C")
     if not token and not is_loopback(host):
         say(f"warning: every machine that reaches {host} can use the server; require a token with --token or "

@@ -23,7 +23,8 @@ def presets_text(networks: Sequence[PresetRow], recipes: Sequence[PresetRow]) ->
     lines += ["", *_wrapped(
         "Which one: small for images of 64 pixels or less and for a first result without a GPU, paper-bn for larger "
         "images with a GPU, paper to follow the paper. With a few hundred images start from trained weights: train "
-        "--init torchvision --head."), "Every setting of one of them: alexnet list NAME"]
+        "--init torchvision --head."), "Every setting of one of them: alexnet list NAME",
+        "Trained weights: alexnet list weights"]
     return "\n".join(lines)
 
 

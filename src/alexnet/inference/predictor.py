@@ -26,11 +26,15 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.hooks import captured_outputs
+from alexnet.models.packaged import default_weights
 from alexnet.models.quantized import FastNetwork
 from alexnet.models.seen import SeenImages
 
 BATCH_SIZE = 64
 """Batch size: views in a forward pass."""
+
+SURE_FROM = 0.5
+"""Probability of the likeliest class from which a calibrated network is right at least as often as wrong."""
 
 ImageInput = str | Path | bytes | NDArray[np.uint8]
 """An image: its path, its encoded bytes, or its pixels, uint8 [height, width, 3], RGB."""
@@ -92,6 +96,16 @@ class Model:
                 [Prediction(self.classes[k], p) for p, k in zip(row_p, row_k, strict=True)]
                 for row_p, row_k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
         return predictions
+
+    def is_sure(self, probability: float) -> bool | None:
+        """Whether the likeliest class of an image has at least `SURE_FROM`; None if the network is not calibrated.
+
+        Without calibration (`alexnet calibrate`), a probability of 90% says nothing about how often it is right.
+
+        Args:
+            probability: of the likeliest class.
+        """
+        return None if self.network.temperature == 1.0 else probability >= SURE_FROM
 
     @property
     def feature_layer(self) -> str:
@@ -177,13 +191,15 @@ def _read(path: Path, remarks: set[Kind] | None) -> NDArray[np.uint8]:
 
 
 def load(
-    path_or_name: str | Path, device: str = "cpu", fast: bool = False, classes: Sequence[str] | None = None,
+    path_or_name: str | Path | None = None, device: str = "cpu", fast: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> Model:
     """Load a trained model, in evaluation mode.
 
     Args:
         path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
-            layout, a file of weights, or the name `torchvision`, which is downloaded once (`open_weights`).
+            layout, a file of weights, or a name: `pretrained`, or `torchvision`, which is downloaded once
+            (`open_weights`). Default: the pretrained network in the package.
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where it is available, else the CPU.
         fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
             differ by up to 0.03.
@@ -194,7 +210,8 @@ def load(
             is absent.
     """
     device = choose_device(device)  # before the file is read
-    return model_from_checkpoint(open_weights(path_or_name, classes), device, fast)
+    return model_from_checkpoint(
+        open_weights(default_weights() if path_or_name is None else path_or_name, classes), device, fast)
 
 
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:

@@ -17,6 +17,7 @@ from alexnet.inference.evaluate import evaluate
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models import checkpoint
 from alexnet.models.formats.open_weights import open_weights
+from alexnet.models.packaged import PRETRAINED
 from alexnet.reproduce.demo_photos import name_photos
 from alexnet.reproduce.pages.demo import PAGE, Pretrained, pretrained_part, trained_part, write_demo_page
 from alexnet.reproduce.report.page import write_report
@@ -28,9 +29,6 @@ from alexnet.training.spec import RunSpec
 from alexnet.training.state import Interrupted
 
 EPOCHS = 15
-
-PRETRAINED = "pretrained"
-"""Name of the weights that the first part shows."""
 
 NOTE = (
     "The task is texture recognition: which of the images was a small patch cut from? A checkerboard is laid over each "

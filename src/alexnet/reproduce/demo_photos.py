@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from alexnet.data import images
 from alexnet.data.preprocessing import central_window
 from alexnet.data.sources.embedded import image_folder
-from alexnet.inference.predictor import Model, Prediction
+from alexnet.inference.predictor import SURE_FROM, Model, Prediction
 from alexnet.interpret.attribution import grad_cam, last_activation
-
-SURE = 0.5
-"""Probability of the likeliest class from which the network counts as sure: below, a calibrated network errs more often
-than not."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class NamedPhoto:
 
     @property
     def sure(self) -> bool:
-        return self.ranked[0].probability >= SURE
+        return self.ranked[0].probability >= SURE_FROM
 
     @property
     def answer(self) -> str:

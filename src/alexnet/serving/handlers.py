@@ -38,10 +38,14 @@ class ClassProbability(TypedDict):
 
 
 class ImagePrediction(TypedDict, total=False):
-    """The result for one image: `image` (its file name; None if the request has none), and `classes` or `error`."""
+    """The result for one image: `image` (its file name; None if the request has none), and `classes` or `error`.
+
+    `sure` is `Model.is_sure`: None if the network is not calibrated.
+    """
 
     image: str | None
     classes: list[ClassProbability]
+    sure: bool | None
     logits: list[float]
     error: ErrorDetail
 
@@ -90,7 +94,7 @@ class Handlers:
         best = np.argsort(-output.probabilities_K, kind="stable")[:top]
         prediction: ImagePrediction = {"image": upload.name or None, "classes": [
             {"name": printable(self.service.model.classes[k]), "probability": float(output.probabilities_K[k])}
-            for k in best]}
+            for k in best], "sure": self.service.model.is_sure(float(output.probabilities_K.max()))}
         if logits and output.logits_K is not None:
             prediction["logits"] = output.logits_K.tolist()
         return prediction

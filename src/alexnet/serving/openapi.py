@@ -136,6 +136,8 @@ _NUMBER: Schema = {"type": "number"}
 _INTEGER: Schema = {"type": "integer"}
 _TEXT: Schema = {"type": "string"}
 _FILE_NAME: Schema = {"type": ["string", "null"], "description": "null if the request names no file."}
+_SURE: Schema = {"type": ["boolean", "null"], "description": "Whether the likeliest class has at least 50%, so that it "
+                 "is right at least as often as wrong; null if the network is not calibrated."}
 _ERROR = _object({"problem": _TEXT, "remedy": _TEXT})
 
 _SCHEMAS: Schema = {
@@ -143,7 +145,8 @@ _SCHEMAS: Schema = {
     "Error": _object({"error": _ERROR}),
     "ClassProbability": _object({"name": _TEXT, "probability": {"type": "number", "minimum": 0, "maximum": 1}}),
     "Predictions": _object({"images": _array({"oneOf": [
-        _object({"image": _FILE_NAME, "classes": _array(_ref("ClassProbability"))}, logits=_array(_NUMBER)),
+        _object({"image": _FILE_NAME, "classes": _array(_ref("ClassProbability")), "sure": _SURE},
+                logits=_array(_NUMBER)),
         _object({"image": _FILE_NAME, "error": _ERROR})]})}),
     "Explanation": _object({
         "class": _TEXT, "probability": _NUMBER, "view": _TEXT, "grad_cam": _TEXT, "layer": _TEXT,

@@ -1,4 +1,4 @@
-"""Open weights in any format: checkpoint, run, Hugging Face folder, .pth, ONNX, .pt2, .npy, or `torchvision`."""
+"""Open weights in any format: checkpoint, run, Hugging Face folder, .pth, ONNX, .npy, `pretrained`, `torchvision`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_huggingface
 from alexnet.models.formats.onnx import read_onnx
+from alexnet.models.formats.packaged_weights import read_packaged
 from alexnet.models.formats.state_dict import TORCH_SUFFIXES, rename_classes
 from alexnet.models.formats.tensorflow_npy import read_npy
 from alexnet.models.formats.torch_export import read_torch_export
 from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
+from alexnet.models.packaged import is_packaged_head, packaged_path
 
 _READERS = {".onnx": read_onnx, ".pt2": read_torch_export}
 """Of exported files, which have all of their checkpoint, by ending."""
@@ -26,8 +28,8 @@ def open_weights(path_or_name: str | Path, classes: Sequence[str] | None = None)
 
     Args:
         path_or_name: a checkpoint, a run's folder, a folder in the Hugging Face layout, a file of torchvision's
-            weights, an ONNX or torch.export file that `export` wrote, bvlc_alexnet.npy, or `torchvision` or one of
-            `torchvision.OFFICIAL`, which is downloaded once into the cache.
+            weights, an ONNX or torch.export file that `export` wrote, bvlc_alexnet.npy; `pretrained`, the network in
+            the package; or `torchvision` or one of `torchvision.OFFICIAL`, which is downloaded once into the cache.
         classes: names of the outputs, in their order; default: those that come with the weights.
 
     Raises:
@@ -38,6 +40,8 @@ def open_weights(path_or_name: str | Path, classes: Sequence[str] | None = None)
 
 
 def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
+    if is_packaged_head(path):
+        return read_packaged(path)
     for required in (MEAN, checkpoint.HEAD):  # one file of a folder stands for the folder, which holds the rest
         if path.suffix in (".safetensors", ".json") and path.is_file() and (path.parent / required).is_file():
             path = path.parent
@@ -53,9 +57,11 @@ def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
             f"make a checkpoint of them with alexnet import {path} OUT --mean FILE")
     if not path.exists():
         require_no_url(name, "checkpoints")
+        if packaged := packaged_path(name):
+            return read_packaged(packaged)
         official = official_name(name)
         require(official is not None, f"{path} does not exist",
-                "give a run's folder, a checkpoint, a file or folder of weights, or the name torchvision")
+                "give a run's folder, a checkpoint, a file or folder of weights, or a name of alexnet list weights")
         return read_torchvision(fetch_torchvision(str(official)), classes)
     return checkpoint.load(path)
 
@@ -75,8 +81,8 @@ def is_weights(path_or_name: str) -> bool:
     path = Path(path_or_name)
     if path.is_file():  # .tar is more often an archive of images
         return path.suffix in {*TORCH_SUFFIXES, ".safetensors", ".npy", *_READERS} - {".tar"} or (
-            path.name in (checkpoint.HEAD, "config.json") or path.name.endswith(".pth.tar"))
+            path.name in (checkpoint.HEAD, "config.json") or path.name.endswith(".pth.tar") or is_packaged_head(path))
     if path.is_dir():
         heads = (WEIGHTS, MEAN, checkpoint.HEAD, f"best/{checkpoint.HEAD}", f"last/{checkpoint.HEAD}")
         return any((path / head).is_file() for head in heads)
-    return official_name(path_or_name) is not None
+    return (packaged_path(path_or_name) or official_name(path_or_name)) is not None

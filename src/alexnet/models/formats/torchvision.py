@@ -12,12 +12,11 @@ import torch
 
 from alexnet._runtime.atomic_files import replace_durably, replace_file
 from alexnet._runtime.cache import cache_folder
-from alexnet._runtime.download import fetch
-from alexnet._runtime.progress import Bar
 from alexnet.architecture.presets import TORCHVISION
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError, require
+from alexnet.models import known_weights
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.metadata import METADATA_KEY, restore, to_text
@@ -38,8 +37,9 @@ from alexnet.models.formats.training_checkpoint import (
 from alexnet.models.provenance import file_provenance
 from alexnet.models.seen import SeenImages
 
-ADDRESS = "https://download.pytorch.org/models/"
-OFFICIAL = ("alexnet-owt-7be5be79.pth", "alexnet-owt-4df8aa71.pth")
+ADDRESS = known_weights.TORCHVISION_ADDRESS
+OFFICIAL = tuple(known.address.removeprefix(ADDRESS) for known in (
+    known_weights.TORCHVISION, known_weights.TORCHVISION_2017))
 """torchvision's two files. Each name ends in the first eight digits of the file's SHA-256."""
 
 OFFICIAL_DIGESTS = tuple(name.removesuffix(".pth").rsplit("-", 1)[1] for name in OFFICIAL)
@@ -54,6 +54,9 @@ def official_name(name: str) -> str | None:
 
 def fetch_torchvision(name: str) -> Path:
     """Download one of the `OFFICIAL` files (244 MB) into the cache, unless it is there, and verify its checksum."""
+    from alexnet._runtime.download import fetch
+    from alexnet._runtime.progress import Bar  # imports rich, which loading other weights does without
+
     digest = name.removesuffix(".pth").rsplit("-", 1)[1]
     with Bar(f"fetching {ADDRESS}{name}", "bytes") as bar:
         return fetch(f"{ADDRESS}{name}", cache_folder() / "weights" / name, f"sha256:{digest}", bar)

@@ -15,8 +15,9 @@ from alexnet._runtime.image_encoding import jpeg_uri, thumbnail
 from alexnet._runtime.page_style import data_uri
 from alexnet.data.sources.embedded import IMAGES
 from alexnet.inference.metrics import Errors
+from alexnet.inference.predictor import SURE_FROM
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.reproduce.demo_photos import PHOTOS, SURE, NamedPhoto
+from alexnet.reproduce.demo_photos import PHOTOS, NamedPhoto
 from alexnet.reproduce.figures.attribution_maps import heat_overlay
 from alexnet.reproduce.figures.figure3 import (
     RANDOM_SMOOTHNESS,
@@ -114,7 +115,7 @@ def write_demo_page(out: Path, pretrained: Pretrained | None, trained: Trained |
     shown = {image.file for image in IMAGES} & {photo.file for photo in PHOTOS}
     credits = "; ".join(f"{image.title}: {image.author} ({image.license})" for image in IMAGES if image.file in shown)
     write_page(out / PAGE, render_page(Path(__file__).with_name("demo.html"), pretrained=pretrained, trained=trained,
-                                       credits=credits, sure_from=SURE))
+                                       credits=credits, sure_from=SURE_FROM))
     return out / PAGE
 
 

@@ -7,7 +7,8 @@ const TIMEOUT_SECONDS = 60;
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token") || "";
 let limits = { body_bytes: Infinity, images: 64 };
 let crop = 0, zoom = 1; // pixels of the network's input, and the ratio of the image's square to it
-let images = []; // the images of the result: {name, file, url, trueClass, classes, error}
+let classCount = 0; // of the network
+let images = []; // the images of the result: {name, file, url, trueClass, classes, sure, error}
 let current = null; // the one that is shown
 let latestTask = 0; // number of the latest task; the results of earlier ones are discarded
 
@@ -130,7 +131,7 @@ async function predict(batch) {
   try {
     const { images: predictions } = await (await request("predict", { method: "POST", body: form })).json();
     batch.forEach((image, index) => Object.assign(image, {
-      classes: predictions[index].classes, error: predictions[index].error }));
+      classes: predictions[index].classes, sure: predictions[index].sure, error: predictions[index].error }));
   } catch (error) {
     if (error.status !== 422) throw error; // 422: none of them can be decoded; the error names the first
     batch.forEach((image, index) => {
@@ -157,6 +158,7 @@ function make(tag, attributes = {}, ...children) {
   return made;
 }
 
+const notSure = (image) => (image.sure === false ? "Not sure: " : "");
 const percent = (fraction) => `${(100 * fraction).toFixed(1)}%`;
 
 function thumbnail(url, lines, onClick) {
@@ -173,7 +175,7 @@ function showBatch() {
   element("batch-list").replaceChildren(...images.map((image) => {
     if (!image.classes) return thumbnail("", [[image.name, "quiet"], ["cannot be decoded"]]);
     const { name, probability } = image.classes[0];
-    return thumbnail(image.url, [[image.name, "quiet"], [`${name}, ${percent(probability)}`]], () => {
+    return thumbnail(image.url, [[image.name, "quiet"], [`${notSure(image)}${name}, ${percent(probability)}`]], () => {
       showPrediction(image);
       runTask("Computing the explanation.", (isStale) => explain(isStale));
     });
@@ -196,7 +198,10 @@ function showPrediction(image) {
   for (const id of ["cam", "opacity-label", "input", "neighbors", "conv1"]) element(id).hidden = true;
   element("file-name").textContent = image.name;
   element("cam-text").textContent = "";
-  element("top-class").textContent = image.classes[0].name;
+  element("top-class").textContent = notSure(image) + image.classes[0].name;
+  element("not-sure").hidden = image.sure !== false;
+  element("not-sure").textContent = "Below 50%, the likeliest class is wrong more often than right. The network knows "
+    + `${classCount.toLocaleString("en")} classes, and names one of them for any image.`;
   element("top-probability").textContent = percent(image.classes[0].probability);
   element("classes").replaceChildren(...image.classes.map(({ name, probability }) => {
     const button = make("button", { type: "button", "aria-pressed": "false" },
@@ -258,6 +263,9 @@ async function start() {
   element("drop").hidden = false;
   limits = model.limits;
   crop = model.input.crop;
+  classCount = model.classes.length;
+  element("known-count").textContent = `The ${classCount.toLocaleString("en")} classes that it knows`;
+  element("known-classes").textContent = model.classes.join(", ");
   zoom = model.input.side / crop;
   const {
     top1_error: top1Error, photographs: total, validation_copies: copies = 0, validation_look_alikes: alike = 0,

@@ -1,0 +1,137 @@
+"""The `predict` command: the likeliest classes of images, and whether the network is sure of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+from cyclopts import Parameter
+
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.notes import say
+from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, app, class_names
+from alexnet.cli.default_checkpoint import split_images
+from alexnet.cli.evaluate import Views
+from alexnet.errors import require
+
+if TYPE_CHECKING:
+    from alexnet.inference.predictor import Model
+
+
+class PredictedClass(TypedDict):
+    name: str
+    probability: float
+
+
+class PredictedImage(TypedDict):
+    """One entry of `predict --json`."""
+
+    image: str
+    classes: list[PredictedClass]
+    sure: bool | None
+    """`Model.is_sure`; null if the network is not calibrated."""
+
+
+@app.command(group=TRAIN_AND_EVALUATE, sort_key=3)
+def predict(
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], top: int = 5, views: Views = "1",
+    device: Device = "auto", fast: Fast = False, classes: Classes = None, allow_private: bool = False,
+    json_: Json = False, csv_: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
+) -> None:
+    """Predict the classes of images.
+
+    For a calibrated network such as the pretrained one, "not sure" means that the likeliest class has less than 50%: it
+    is then wrong more often than right. An image of a class that the network does not know gets another class's name.
+
+    Args:
+        paths: A checkpoint, a run folder or a name that `alexnet list weights` shows, then files, folders of files, or
+            http and https URLs. Default of the checkpoint: the pretrained network of the package.
+        top: Classes to print for each image, the most likely first.
+        allow_private: Follow a URL's redirect into a private network too.
+    """
+    limit_openmp_spinning()
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet.inference.predictor import load
+    from alexnet.models.packaged import shown_name
+
+    tables = [path for path in paths if csv_ and path.lower().endswith(".csv")]
+    require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
+    require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
+    checkpoint, images = split_images("predict", paths)
+    model = load(checkpoint, choose_device(device), fast, class_names(classes))
+    for note in model.notes:
+        say(f"note: {note}")
+    unreadable: list[str] = []
+    rows = list(_predictions(model, images, top, int(views), allow_private, unreadable))
+    if json_:
+        print(json.dumps(rows, indent=2))
+    elif csv_:
+        _print_csv(rows)
+    else:
+        _print_bars(rows)
+    if not_sure := sum(row["sure"] is False for row in rows):
+        say(f"note: {_not_sure_text(not_sure, len(rows), len(model.classes), shown_name(checkpoint))}")
+    if unreadable:
+        sys.exit(2)
+
+
+def _predictions(
+    model: Model, images: Sequence[str], top: int, views: int, allow_private: bool, unreadable: list[str],
+) -> Iterator[PredictedImage]:
+    """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
+    from alexnet.data.image_tree import list_image_files
+    from alexnet.data.images import BadImage
+    from alexnet.data.remarks import Kind, add_remarks, remark_findings
+    from alexnet.data.url_images import fetch_image, is_url
+    from alexnet.inference.predictor import BATCH_SIZE
+
+    def files(image: str) -> list[str]:
+        listed = list_image_files([image])
+        for note in listed.notes:
+            say(f"note: {note}")
+        return list(map(str, listed.paths))
+
+    paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
+    known: dict[str, set[Kind]] = {}
+    while batch := list(islice(paths, BATCH_SIZE)):
+        names, pixels = [], []
+        for path in batch:
+            try:
+                content = fetch_image(path, allow_private) if is_url(path) else path
+                pixels.append(model.pixels(content, name=path, remarks=known.setdefault(path, set())))
+                names.append(path)
+            except BadImage as error:
+                unreadable.append(path)
+                say(f"alexnet: {error}")
+        for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
+            yield {"image": name, "sure": model.is_sure(guesses[0].probability),
+                   "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]}
+    for finding in remark_findings({"": add_remarks((), known.items())}):
+        say(f"note: {finding}")
+
+
+def _print_bars(rows: Sequence[PredictedImage]) -> None:
+    for row in rows:
+        print(row["image"])
+        if row["sure"] is False:
+            print("  not sure:")
+        for guess in row["classes"]:
+            print(f"  {guess['probability']:6.1%}  {'█' * round(24 * guess['probability']):<24}  {guess['name']}")
+
+
+def _not_sure_text(not_sure: int, images: int, classes: int, weights: str) -> str:
+    of_all = f"of {not_sure} of {images:,} images" if images > 1 else "of this image"
+    return (f"the network is not sure {of_all}: below 50%, its likeliest class is wrong more often than right. It "
+            f"knows {classes:,} classes; alexnet list weights {weights} lists them")
+
+
+def _print_csv(rows: Sequence[PredictedImage]) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["image", "rank", "class", "probability"])
+    writer.writerows([row["image"], rank, guess["name"], f"{guess['probability']:.6f}"]
+                     for row in rows for rank, guess in enumerate(row["classes"], 1))

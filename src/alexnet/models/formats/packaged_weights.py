@@ -1,0 +1,165 @@
+"""Write and read the package's weights: int8 with one scale for each output channel, or fp16, in one small file.
+
+Only the weights of convolutions and fully connected layers are stored so. Biases, batch normalization and the mean
+image are small, and stay in float32. Loading gives float32 weights, so every command and `train --init` can use them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from alexnet._runtime.atomic_files import replace_durably
+from alexnet.data.imagenet_classes import NAMES
+from alexnet.errors import UserError, require
+from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.checkpoint_json import ErrorsJson, StateJson
+from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
+from alexnet.models.formats.state_dict import check_state_dict
+from alexnet.models.packaged import (
+    FORMAT,
+    Head,
+    Measured,
+    ProbedImage,
+    Storage,
+    TrainingFacts,
+    head_bytes,
+    read_head,
+)
+from alexnet.models.seen import TENSORS, SeenImages
+
+MAX_BYTES = 8_000_000
+"""Of the tensors' file: the wheel should stay small."""
+
+_LEVELS = 127
+"""int8 without -128, so that the levels are symmetric."""
+
+_SCALE, _SEEN, _MEAN, _PERCEPTUAL = ".scale", "seen.", "preprocess.mean", TENSORS[2]
+
+
+def quantize(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    """The tensors as they are stored.
+
+    Args:
+        weights: a network's state dict, in float32.
+        storage: int8: a matrix or kernel W of shape [outputs, ...] becomes round(W / s) with the scale
+            s = max|W| / 127 of each output, stored as KEY.scale. fp16: W in half precision.
+    """
+    stored: dict[str, Tensor] = {}
+    for key, tensor in weights.items():
+        if not tensor.is_floating_point() or tensor.ndim < 2:
+            stored[key] = tensor.contiguous()
+        elif storage == "fp16":
+            stored[key] = tensor.half().contiguous()
+        else:
+            scale = tensor.flatten(1).abs().amax(1).clamp(min=1e-30) / _LEVELS
+            stored[key] = (tensor / _per_output(scale, tensor)).round().to(torch.int8).contiguous()
+            stored[key + _SCALE] = scale
+    return stored
+
+
+def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The float32 weights of what `quantize` made. Raises KeyError for an int8 tensor without its scale."""
+    return {key: tensor.float() * _per_output(stored[key + _SCALE], tensor) if tensor.dtype == torch.int8
+            else tensor.float() if tensor.is_floating_point() else tensor
+            for key, tensor in stored.items() if not key.endswith(_SCALE)}
+
+
+def _per_output(scale: Tensor, tensor: Tensor) -> Tensor:
+    """A scale for each output, shaped to divide a tensor [outputs, ...]."""
+    return scale.reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+def write_packaged(
+    saved: Checkpoint, folder: Path, name: str, training: TrainingFacts, license_note: str, *,
+    storage: Storage | None = None, max_bytes: int = MAX_BYTES,
+) -> Path:
+    """Write a checkpoint as NAME.json and NAME.safetensors, and return the path of NAME.json.
+
+    Args:
+        saved: the checkpoint; its `errors` should be those of the stored weights.
+        folder: where to write, such as `packaged.FOLDER`.
+        name: of the network, such as tiny-imagenet-200.
+        training: how it was trained.
+        license_note: what the weights may be used for.
+        storage: default: fp16 if that fits, else int8.
+        max_bytes: of NAME.safetensors. If int8 does not fit either, the perceptual hashes of the training images are
+            left out, and the head says so: copies of training images are then still recognized, look-alikes are not.
+
+    Raises:
+        UserError: nothing fits; nothing is written.
+    """
+    seen = saved.seen.to_tensors()
+    without = {key: tensor for key, tensor in seen.items() if key != _PERCEPTUAL}
+    kinds: tuple[Storage, ...] = (storage,) if storage else ("fp16", "int8")
+    choices = [(kind, hashes) for hashes in (seen, without) for kind in kinds]
+    sizes = []
+    for kind, hashes in choices:
+        tensors = quantize(saved.weights, kind) | {_MEAN: saved.mean_HWC.contiguous()} | {
+            _SEEN + key: tensor for key, tensor in hashes.items()}
+        data = safetensors.torch.save(tensors)
+        sizes.append(f"{kind}: {len(data):,}")
+        if len(data) <= max_bytes:
+            break
+    else:
+        raise UserError(f"the weights of {saved.arch.name} need more than {max_bytes:,} bytes ({', '.join(sizes)})",
+                        "package a smaller network")
+    wnid_of = {readable: wnid for wnid, readable in NAMES.items()}
+    head: Head = {
+        "format": FORMAT, "name": name, "network": facts(saved), "state": {**saved.training},
+        "wnids": [wnid_of.get(label, "") for label in saved.classes],
+        "trained_on_unknown": list(saved.seen.unknown), "look_alikes_recognized": hashes is seen,
+        "training": training, "measured": [], "probe": [], "storage_errors": {},
+        "license": license_note,
+        "parameters": sum(tensor.numel() for key, tensor in saved.weights.items() if not _is_statistic(key)),
+        "storage": kind, "file": f"{name}.safetensors", "bytes": len(data),
+        "file_sha256": hashlib.sha256(data).hexdigest()}
+    replace_durably(folder / head["file"], data)
+    replace_durably(folder / f"{name}.json", head_bytes(head))
+    return folder / f"{name}.json"
+
+
+def _is_statistic(key: str) -> bool:
+    """Whether a tensor of a state dict is a running statistic of batch normalization, and no parameter."""
+    return key.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
+
+
+def add_measured(
+    path: Path, measured: list[Measured], probe: list[ProbedImage], storage_errors: dict[str, ErrorsJson],
+) -> None:
+    """Write into a head what was measured with the stored weights."""
+    replace_durably(path, head_bytes({
+        **read_head(path), "measured": measured, "probe": probe, "storage_errors": storage_errors}))
+
+
+def read_packaged(path: Path) -> Checkpoint:
+    """The checkpoint of a packaged network, verified.
+
+    Args:
+        path: of its head, NAME.json.
+
+    Raises:
+        UserError: a file is missing or damaged; the error names it.
+    """
+    head = read_head(path)
+    file = path.with_name(head["file"])
+    require(file.is_file(), f"{file} is missing", "install the package again")
+    data = file.read_bytes()
+    require(hashlib.sha256(data).hexdigest() == head["file_sha256"],
+            f"{file} is damaged: {len(data):,} bytes of {head['bytes']:,}, and the checksum differs",
+            "install the package again")
+    stored = safetensors.torch.load(data)
+    hashes = {name: stored.pop(_SEEN + name, torch.empty(0, dtype=torch.int64)) for name in TENSORS}
+    mean_HWC = stored.pop(_MEAN)
+    saved = checkpoint_of_facts(head["network"], SeenImages.from_tensors(hashes, tuple(head["trained_on_unknown"])))
+    check_mean(mean_HWC, saved.arch.input.side, file)
+    return replace(
+        saved, weights=check_state_dict(dequantize(stored), saved.arch, file), mean_HWC=mean_HWC,
+        training=StateJson(**head["state"]),  # type: ignore[typeddict-item]
+        provenance={**saved.provenance, "source": "alexnet", "file": head["file"], "sha256": head["file_sha256"]})

@@ -1,0 +1,159 @@
+"""The pretrained network in the package: where its files are, and what its JSON head says. No torch.
+
+The folder `weights/` holds a head, NAME.json, and the tensors, NAME.safetensors. The head is everything but the
+tensors: network, classes, calibration, training, measured errors, license note and checksum. `formats.packaged_weights`
+writes and reads both; benchmarks/pretrained.py makes them of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from alexnet.errors import UserError, require
+from alexnet.models.checkpoint_json import ErrorsJson
+
+FOLDER = Path(__file__).with_name("weights")
+
+PRETRAINED = "pretrained"
+"""What commands call the packaged network, besides its own name."""
+
+FORMAT = 1
+
+LICENSE = "trained on images of ImageNet: for research and education, not commercial"
+
+Storage = Literal["fp16", "int8"]
+"""Of the weights of convolutions and fully connected layers: half precision, or a byte with a scale for each output."""
+
+
+class Measured(TypedDict, total=False):
+    """Errors on one set of images, as benchmarks/pretrained.py measured them on the stored weights."""
+
+    data: str
+    """The images, in words."""
+    images: int
+    views: int
+    top1_error: float
+    """A fraction, like all errors here."""
+    top1_interval: list[float]
+    """95% confidence interval (Wilson): lower and upper end."""
+    top5_error: float
+    top5_interval: list[float]
+    loss: float
+    ece: float
+    """Expected calibration error, on images that did not fit the temperature."""
+    ece_images: int
+    sure_images: int
+    """How many images have a likeliest class of at least `inference.predictor.SURE_FROM`."""
+    sure_error: float
+    """The top-1 error on these."""
+
+
+class TrainingFacts(TypedDict):
+    """How the network was trained: enough to train it again."""
+
+    data: str
+    images: int
+    command: str
+    package_command: str
+    """The command that made the files of the run."""
+    seed: int
+    epochs: int
+    batch_size: int
+    software: dict[str, str]
+    device: str
+
+
+class ProbedImage(TypedDict):
+    """What the network predicts for one image, to check an installation."""
+
+    image: str
+    """A pattern of `serving.samples.generated_patterns`, or a file of scikit-image."""
+    classes: list[tuple[str, float]]
+    """The five likeliest classes with their probabilities, one view, float32 on a CPU."""
+
+
+class Head(TypedDict):
+    """NAME.json, without the SHA-256 of itself that the file also has."""
+
+    format: int
+    name: str
+    network: dict[str, Any]
+    """`formats.metadata.facts`: network, classes, recipe, errors, provenance, calibration."""
+    state: dict[str, Any]
+    """`Checkpoint.training`: the state at the end of training."""
+    wnids: list[str]
+    """WordNet IDs of the classes, in their order; "" for a class that ImageNet does not have."""
+    trained_on_unknown: list[str]
+    look_alikes_recognized: bool
+    """Whether the file has the perceptual hashes of the training images."""
+    training: TrainingFacts
+    measured: list[Measured]
+    probe: list[ProbedImage]
+    storage_errors: dict[str, ErrorsJson]
+    """Errors of the weights in fp32, fp16 and int8 on the validation images, one view, before calibration."""
+    license: str
+    parameters: int
+    storage: Storage
+    file: str
+    bytes: int
+    file_sha256: str
+
+
+def default_weights() -> Path:
+    """The head of the packaged network, a path that `open_weights` takes.
+
+    Raises:
+        UserError: this installation has none.
+    """
+    heads = sorted(FOLDER.glob("*.json"))
+    require(bool(heads), "no checkpoint was named, and this installation has no pretrained network",
+            "name a run's folder, a checkpoint, a file of weights, or torchvision")
+    return heads[0]
+
+
+def packaged_path(name: str) -> Path | None:
+    """The head that a name means: `pretrained`, or the network's own name; None for any other name."""
+    heads = sorted(FOLDER.glob("*.json"))
+    return next((head for head in heads if name in (PRETRAINED, head.stem)), None)
+
+
+def is_packaged_head(path: Path) -> bool:
+    """Whether a file is the head of a packaged network. Its name ends in .json, and its tensors are beside it."""
+    return path.suffix == ".json" and path.is_file() and path.with_suffix(".safetensors").is_file()
+
+
+def shown_name(path_or_name: str | Path) -> str:
+    """The packaged network's name for the path of its head; anything else unchanged."""
+    path = Path(path_or_name)
+    return path.stem if path.parent == FOLDER and is_packaged_head(path) else str(path_or_name)
+
+
+def read_head(path: Path) -> Head:
+    """Read and verify the head of a packaged network.
+
+    Raises:
+        UserError: it is damaged, or of another version's format.
+    """
+    try:
+        tree = json.loads(path.read_bytes())
+        digest, version = tree.pop("sha256"), int(tree["format"])
+        if hashlib.sha256(_canonical(tree)).hexdigest() != digest:
+            raise ValueError("the checksum differs")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error})", "install the package again") from error
+    require(version == FORMAT, f"{path} has format {version}, and this version of alexnet reads format {FORMAT}",
+            "install the package again")
+    head: Head = tree
+    return head
+
+
+def head_bytes(head: Head) -> bytes:
+    """The file of a head, with its checksum."""
+    return _canonical({**head, "sha256": hashlib.sha256(_canonical({**head})).hexdigest()})
+
+
+def _canonical(tree: dict[str, Any]) -> bytes:
+    return json.dumps(tree, indent=1).encode() + b"\n"
