@@ -72,7 +72,7 @@ def test_its_commands_work(files, capsys, monkeypatch):
             main(words)
         assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
         ran.append(words[0])
-    assert ran == ["explain", "explain", "explain", "reproduce", "reproduce", "diagnose", "figure",
+    assert ran == ["predict", "explain", "explain", "explain", "reproduce", "reproduce", "diagnose", "figure",
                    "check", "train", "evaluate", "predict", "report", "diagnose", "figure",
                    "neighbors", "attribute", "top-patches", "import", "import", "train", "export",
                    "evaluate", "compare", "features", "reproduce", "serve", "predict"]
