@@ -91,7 +91,7 @@ def train(
         resume: Continue the run in `out`, if there is one.
         seed: Seed of the initial weights, the order of the images and the augmentation. Default: 0.
         save_minutes: Write `last/` this often, besides after every epoch.
-        init: Fine-tune the weights of this checkpoint or run; `torchvision` downloads its weights.
+        init: Fine-tune the weights of this checkpoint or run, of `pretrained` (in this package) or `torchvision`.
         freeze: With `init`: layers to leave untrained, `conv` or names such as `conv1,conv2`.
         head: With `init`: train the output layer alone, by logistic regression on the features below it.
         fold: Divide all training and validation images into folds, and validate on one: `2/5`, the second of five.

@@ -69,8 +69,8 @@ ConfigFile = Annotated[Path | None, Parameter(help="TOML file with the tables [a
                        "as --arch, other keys as --set. Options precede it.")]
 LikeRun = Annotated[Path | None, Parameter(help="Run whose network and recipe are taken, but not its weights. Change "
                     "single fields with --set.")]
-Init = Annotated[str | None, Parameter(help="Checkpoint or run whose weights the network starts from, or torchvision, "
-                 "whose weights are downloaded. The classes may differ.")]
+Init = Annotated[str | None, Parameter(help="Checkpoint or run whose weights the network starts from; pretrained: "
+                 "the network in this package; torchvision: its weights are downloaded. The classes may differ.")]
 Freeze = Annotated[str | None, Parameter(help="Layers that are not trained: conv for all convolutional layers, or "
                    "names such as conv1,conv2.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON instead of a table.")]
