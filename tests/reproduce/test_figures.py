@@ -320,7 +320,7 @@ def test_alexnet_figure_draws_all_four_figures(class_folders, packed, tmp_path, 
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["figure", "4"], "figure 4 takes [CHECKPOINT] DATA, and got 0 arguments;"),
+    (["figure", "4"], "figure 4 takes a checkpoint and the data it was trained on, and got 0 arguments;"),
     (["figure", "1", "nowhere"], "nowhere is not a run; give a folder that `alexnet train` made"),
     (["figure", "1", "a", "b", "--name", "q", "--name", "q"],
      "--name q, q gives two runs the same name; give each its own"),
