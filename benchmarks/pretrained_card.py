@@ -13,7 +13,7 @@ def model_card(head: Head, report: Mapping[str, Any]) -> str:
     network = head["network"]
     arch, recipe, spec = network["arch"], network["recipe"], network["arch"]["input"]
     training, classes = head["training"], network["classes"]
-    limits = _limits(head)
+    limits, versions = _limits(head), ", ".join(f"{name} {version}" for name, version in training["software"].items())
     return f"""# Pretrained network: {head['name']}
 
 The package contains one trained network. It is used where no checkpoint is named, offline:
@@ -52,7 +52,7 @@ at least 50%: their number, and how many of them are wrong.
 
 - Data: {training['data']}, {training['images']:,} training images. The images are not part of the package.
 - Recipe `{recipe['name']}`, {training['epochs']} epochs, batch size {training['batch_size']}, seed {training['seed']}.
-- Machine: {training['device']}; {', '.join(f'{name} {version}' for name, version in training['software'].items())}.
+{_scale(recipe)}- Machine: {training['device']}; {versions}.
 
 Make it anew (names of folders are those of your machine):
 
@@ -69,6 +69,13 @@ Make it anew (names of folders are those of your machine):
 
 The weights were {head['license']}.
 """
+
+
+def _scale(recipe: Mapping[str, Any]) -> str:
+    """How batch normalization was fitted to the larger views of evaluation."""
+    side = recipe["train_crop"]
+    return (f"- Training views had {side}x{side} pixels. Afterwards batch normalization's means and variances were\n"
+            "  estimated again on center crops of training images, at the side that it is evaluated at.\n") * bool(side)
 
 
 def _calibration(head: Head) -> str:
