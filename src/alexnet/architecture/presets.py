@@ -271,7 +271,7 @@ def finetune_recipe(arch: Arch) -> Recipe:
     """Recipe `finetune` with the learning rates for the network.
 
     With batch normalization 0.003, and 0.009 for new layers; at 0.01 and 0.1, a tenth and the whole of `modern`'s rate,
-    which is for batches four times as large, the validation loss on 200 images rose from 1.9 to 4.3 (docs/results.md).
+    which is for batches four times as large, the validation loss on 200 images rose from 1.9 to 4.3.
     Any other network: a tenth of the learning rate that its default recipe has, and all of it for new layers.
     """
     if arch.norm == "batch":
