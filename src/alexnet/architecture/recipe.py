@@ -92,7 +92,8 @@ class Recipe:
     train_crop: int = 0
     """Crop `resized`: side in pixels of the training views, where it differs from the side of the network's input
     (arXiv 1906.06423: smaller views train faster, and show objects as large as the larger center crop of evaluation
-    does). For networks with average pooling, which take inputs of any side; 0: the side of the input."""
+    does). Before each evaluation, batch normalization is fitted to the center crops of training images. For networks
+    with average pooling, which take inputs of any side; 0: the side of the input."""
     mirror: bool = True
     """Mirror half of the training images horizontally (§4.1)."""
     lighting: float = 0.1

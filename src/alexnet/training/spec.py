@@ -63,6 +63,8 @@ class RunSpec:
         require(not train_crop or bool(self.arch.average_pool),
                 f"{self.arch.name} has no average pooling, so it cannot train on views of {train_crop} pixels and be "
                 f"evaluated on {self.arch.input.crop}", "set recipe.train_crop=0, or choose the network medium")
+        require(not train_crop or self.parallel == "data", "train_crop goes with data parallelism only",
+                "give --parallel data, or set recipe.train_crop=0")
         if train_crop:
             check_size(self.arch, train_crop)
             side = self.arch.input.side

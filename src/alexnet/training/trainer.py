@@ -32,6 +32,7 @@ from alexnet.models import saver
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
+from alexnet.training.evaluation_scale import fit_batch_norm
 from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
@@ -144,6 +145,8 @@ class Trainer:
             state.next_epoch()
             return Errors()
         with self.average.swapped() if self.average else nullcontext():
+            if recipe.train_crop:
+                fit_batch_norm(self.network, self.preprocess, self.training)
             own = evaluate([(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
                            on_progress=self._validating, share=self.strategy.batch_part)
         errors = self.processes.sum_errors(own if self.strategy.reports else Errors())

@@ -1,0 +1,30 @@
+"""Fit batch normalization to the scale of evaluation, for training on smaller views (`Recipe.train_crop`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from alexnet.data.packed import PackedSplit
+from alexnet.data.preprocessing import Preprocess
+from alexnet.models.alexnet import AlexNet
+from alexnet.models.batch_norm import reestimate_batch_norm
+
+IMAGES = 10_000
+"""Training images, at most, on which batch normalization's statistics are estimated; always the same ones."""
+
+BATCH_SIZE = 250
+"""Images that go through the network at a time."""
+
+
+def fit_batch_norm(network: AlexNet, preprocess: Preprocess, training: PackedSplit) -> None:
+    """Estimate batch normalization's statistics on center crops of training images.
+
+    `medium` on Tiny-ImageNet-200, trained at 44 pixels and evaluated at 56: top-1 error 55.9% with the statistics of
+    training, 50.8% with these (seed 0).
+    """
+    indices = np.random.default_rng(0).permutation(len(training))[:IMAGES]
+    batches = np.array_split(indices, max(1, len(indices) // BATCH_SIZE))  # of nearly equal size, none of one image
+    device = next(network.parameters()).device
+    reestimate_batch_norm(network, (
+        preprocess(torch.from_numpy(training.read(batch)).to(device)) for batch in batches))
