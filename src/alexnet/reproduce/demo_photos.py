@@ -32,7 +32,7 @@ PHOTOS = (
     Photo("coffee.png", "a cup of coffee", ("espresso", "cup", "coffee mug")),
     Photo("clock_motion.png", "a wall clock in motion", ("analog clock", "wall clock")),
     Photo("astronaut.png", "an astronaut", ()),
-    Photo("rocket.jpg", "a rocket at its launch", ("missile",)),
+    Photo("rocket.jpg", "a rocket at its launch", ("missile", "projectile")),
     Photo("coins.png", "a tray of Greek coins", ()),
 )
 
