@@ -39,22 +39,23 @@ computed in float32. {_calibration(head)}
 
 ## Measured errors
 
-The stored weights were measured, not those that training ended with. 95% intervals (Wilson) cover the choice of images,
-not the seed of training. Validation images: {report['selection'].removeprefix('measured: ')}.
+These are errors of the stored weights. 95% intervals (Wilson) cover the choice of images, not the seed of training.
+{_selection(head)}
 
 {_table(head['measured'])}
 
 ECE is the expected calibration error, on validation images that did not fit the temperature. "Sure" are the answers of
-at least 50%: their number, and how many of them are wrong.
+at least 50%: how many images, and their error.
 {_storages(head['storage_errors'])}
 {_load_time(report.get('load_seconds'))}
 ## Training
 
-- Data: {training['data']}, {training['images']:,} training images. The images are not part of the package.
+- Data: {training['data']}, {training['images']:,} different training images. The images are not part of the package.
 - Recipe `{recipe['name']}`, {training['epochs']} epochs, batch size {training['batch_size']}, seed {training['seed']}.
 {_scale(recipe)}- Machine: {training['device']}; {versions}.
 
-Make it anew (names of folders are those of your machine):
+To train it again (names of folders are those of your machine; since then, boxes of random resized crops that do not
+fit are drawn again, so the weights will differ):
 
 ```
 {training['command']}
@@ -71,11 +72,18 @@ The weights were {head['license']}.
 """
 
 
+def _selection(head: Head) -> str:
+    """Which validation images the errors are of."""
+    measured, fitted = head["measured"][0]["images"], head["network"]["calibration"].get("fitted_images", 0)
+    return (f"Validation images: {measured:,}, without exact copies of training images. {fitted:,} of them were used\n"
+            "to fit the temperature, which changes no error.")
+
+
 def _scale(recipe: Mapping[str, Any]) -> str:
     """How batch normalization was fitted to the larger views of evaluation."""
     side = recipe["train_crop"]
-    return (f"- Training views had {side}x{side} pixels. Afterwards batch normalization's means and variances were\n"
-            "  estimated again on center crops of training images, at the side that it is evaluated at.\n") * bool(side)
+    return (f"- Training views had {side}x{side} pixels. Batch normalization's statistics were re-estimated on\n"
+            "  larger center crops of training images, as evaluation has them.\n") * bool(side)
 
 
 def _calibration(head: Head) -> str:
@@ -108,7 +116,7 @@ def _storages(errors: Mapping[str, Any]) -> str:
         return ""
     rows = [f"| {kind} | {found['top1_error']:.2%} | {found['top5_error']:.2%} | {found['loss']:.4f} |"
             for kind, found in errors.items()]
-    return "\n".join(["", "What fewer bits cost, on the validation images with one view, before calibration:", "",
+    return "\n".join(["", "Effect of quantization, on the validation images with one view, before calibration:", "",
                       "| weights | top-1 error | top-5 error | loss |", "|---|---|---|---|", *rows, ""])
 
 

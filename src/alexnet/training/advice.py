@@ -115,6 +115,6 @@ def few_images_finding(spec: RunSpec, data: str, labels: str | Path | None = Non
         "few_images_in_all", "", f"{counts.sum():,} training images ({counts.mean():,.0f} a class on average, "
         f"{counts.min():,} in the smallest) are few for training from scratch; "
         "starting from trained weights gives a lower error",
-        f"`{command}` downloads weights trained on ImageNet (233 MB) and trains the output layer alone, in one pass "
+        f"`{command}` downloads weights trained on ImageNet (244 MB) and trains the output layer alone, in one pass "
         "over the images; without --head it trains all layers; --init pretrained starts from the network in this "
         "package, which sees 64 pixels, and --init RUN from a run of yours")
