@@ -23,7 +23,7 @@ from alexnet.models.packaged import packaged_path
 
 @app.command(name="list", group=PAPER, sort_key=0)
 def list_(name: str | None = None, weights: str | None = None, /, *, json_: Json = False) -> None:
-    """List the named networks and recipes, every setting of one of them, or the weights that have a name.
+    """List the named networks and recipes, every setting of one of them, or the named pretrained weights.
 
     Args:
         name: A network or recipe, such as modern: show each setting with its value and meaning. weights: the pretrained

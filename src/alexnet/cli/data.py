@@ -33,7 +33,7 @@ def check(
     html: Path | None = None, device: Device = "auto", classes: Classes = None,
     workers: int | None = None, json_: Json = False,
 ) -> None:
-    """Check images before training on them: what needs attention first, then what the data is understood to be.
+    """Check images before training on them: what needs attention first, then how the data is interpreted.
 
     Finds images that cannot be decoded, copies and near copies within and across splits and classes, classes with few
     images, and small images. Every image is decoded once; the result is kept in ~/.cache/alexnet/scans. Nothing is

@@ -76,7 +76,7 @@ def evaluate(
 
     Args:
         paths: Checkpoints, run folders or names that `alexnet list weights` shows, then the data: a folder or archive
-            of images, a packed folder or its URL, or a name such as cifar10. Default of the checkpoints: the pretrained
+            of images, a packed folder or its URL, or a name such as cifar10. Without a checkpoint: the pretrained
             network of the package.
         include_trained: Measure the images that a network was trained on as well. By default they are left out,
             recognized by their content.

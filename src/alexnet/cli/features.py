@@ -42,7 +42,7 @@ def features_(
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; a folder or archive of images, a packed folder, or a
-            name such as cifar10; the file to write, .npz or .parquet. Default of the checkpoint: the pretrained network
+            name such as cifar10; the file to write, .npz or .parquet. Without a checkpoint: the pretrained network
             of the package.
         layer: A layer's name, such as conv5, fc6 or relu7; see `alexnet explain`. Default: the activations of the last
             hidden layer.
@@ -93,7 +93,7 @@ def map_(
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; then a folder or archive of images, a packed folder, or
-            a name such as cifar10. Default of the checkpoint: the pretrained network of the package.
+            a name such as cifar10. Without a checkpoint: the pretrained network of the package.
         out: Page to write, .html.
         layer: Layer whose output is mapped. Default: the activations of the last hidden layer.
         split: A split such as train or val. Default: val, or all images of data without a validation split.

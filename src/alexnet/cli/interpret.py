@@ -146,7 +146,7 @@ def attribute(
     """Draw which pixels a class score depends on: occlusion, Grad-CAM, guided backpropagation, deconvnet.
 
     Args:
-        paths: A checkpoint, a run folder or a name of weights; then an image file. Default of the checkpoint: the
+        paths: A checkpoint, a run folder or a name of weights; then an image file. Without a checkpoint: the
             pretrained network of the package.
         label: Class whose score is explained. Default: the most likely class.
         layer: Layer whose feature maps Grad-CAM weights. Default: the activations of the last convolutional layer.
@@ -198,7 +198,7 @@ def top_patches_(
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; then the images to search: class folders, a packed
-            folder, or a name such as cifar10. Default of the checkpoint: the pretrained network of the package.
+            folder, or a name such as cifar10. Without a checkpoint: the pretrained network of the package.
         layer: A layer's name, such as conv1, relu5 or fc6; see `alexnet explain`.
         unit: Number of a feature map or unit, from 0. May be repeated. Default: twelve, evenly spaced.
         count: Patches of each unit.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=0)
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0, epochs: int | None = None) -> None:
-    """Show the pretrained network on photographs that come with the installation, then train one: offline, in minutes.
+    """Show the pretrained network on photographs of the installation, then train a small one: offline, in minutes.
 
     An interrupted demo is resumed by the same command. A finished one is kept.
 

@@ -49,9 +49,9 @@ def predict(
 
     Args:
         paths: A checkpoint, a run folder or a name that `alexnet list weights` shows, then files, folders of files, or
-            http and https URLs. Default of the checkpoint: the pretrained network of the package.
+            http and https URLs. Without a checkpoint: the pretrained network of the package.
         top: Classes to print for each image, the most likely first.
-        allow_private: Follow a URL's redirect into a private network too.
+        allow_private: Follow a URL's redirect to private IP addresses too.
     """
     limit_openmp_spinning()
 

@@ -48,13 +48,13 @@ class ClaimOptions:
     epochs: OptionalInt = None
     """Epochs of each run. Default: the claim's."""
     seeds: OptionalInt = None
-    """Fresh seeds, whose runs are compared: 0, 1, 2 and so on. Default: the claim's, mostly 8."""
+    """Seeds of the compared runs, which tuning does not use: 0, 1, 2 and so on. Default: the claim's, mostly 8."""
     images_per_class: OptionalInt = None
     """Training images of each class. Default: the claim's."""
     plan: bool = False
     """Print what would be compared and trained, and train nothing."""
     quick: bool = False
-    """Two seeds, two learning rates, two epochs and few images by default: to try the command. It decides nothing."""
+    """Two seeds, learning rates and epochs, and few images by default, to try the command. All verdicts: undecided."""
     out: Path | None = None
     """Folder for the runs, which several commands may share. Default: runs/reproduce."""
     results: Path | None = None

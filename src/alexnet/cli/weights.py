@@ -26,7 +26,7 @@ def import_(
     prototxt: Path | None = None, mean: str | None = None, side: int | None = None, crop: int | None = None,
     classes: Classes = None,
 ) -> None:
-    """Convert weights of another project into a checkpoint, with preprocessing and classes. No code in them is run.
+    """Convert weights of another project into a checkpoint, with preprocessing and classes, without running code in it.
 
     Args:
         file: A state dict of torchvision's alexnet (alexnet-owt-*.pth is downloaded if there is no such file), as a

@@ -1,4 +1,4 @@
-"""Inference with a trained network: class predictions and features for image files, bytes or arrays.
+"""Inference with a trained network: class predictions, the 50% from which it is sure, and features of images.
 
 `load` gives a `Model`: network, preprocessing and classes together.
 """
