@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from alexnet._runtime.locks import file_lock
 from alexnet.architecture.overrides import override
@@ -158,3 +159,10 @@ def test_everything_that_decides_a_result_is_in_a_runs_name(packed, job, tmp_pat
     names = {runs.name(job), *map(runs.name, others), Runs(packed, tmp_path, "bf16").name(job)}
     assert len(names) == len(others) + 2
     assert runs.name(replace(job, title="the same run")) == runs.name(job)
+    for value in ("RESULTS_VERSION", "GIVE_UP_STEPS"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runs_module, value, 99)
+            assert runs.name(job) not in names
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "__version__", "3.0.0")
+        assert runs.name(job) not in names

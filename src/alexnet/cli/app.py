@@ -82,7 +82,7 @@ Split = Annotated[str | None, Parameter(help="Split to measure, such as train or
                   "folder without a validation split.")]
 ForwardSize = Annotated[int, Parameter(help="Images that go through the network at a time. It does not change the "
                         "result.")]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N. auto: cuda if there is a GPU.")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps. auto: CUDA if available, else the CPU.")]
 Fast = Annotated[bool, Parameter(help="Run in bf16 and int8: several times as fast on a CPU at 224 pixels. "
                  "Probabilities change by up to 0.03.")]
 Classes = Annotated[Path | None, Parameter(help="A file with the names of the network's outputs in their order: one a "

@@ -99,10 +99,12 @@ class SubsetDataset(DividedDataset):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identify the data and the subset."""
-        whole = PackedDataset(self.path, self.manifest).fingerprint
-        text = f"{whole} {self.images_per_class or 'all'} per class{', tuning' * self.tuning}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Identify the data, the subset and its images."""
+        digest = hashlib.sha256(PackedDataset(self.path, self.manifest).fingerprint.encode())
+        digest.update(f"{self.images_per_class or 'all'} per class{', tuning' * self.tuning}".encode())
+        digest.update(np.packbits(self._is_chosen_N).tobytes())
+        digest.update(np.packbits(self.is_tuning_N & self.tuning).tobytes())
+        return digest.hexdigest()
 
     @property
     def division(self) -> str:

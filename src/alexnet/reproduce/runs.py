@@ -1,8 +1,9 @@
 """Training runs that claims share: trained once, kept in a folder, resumed if they were interrupted.
 
-A run's folder is named by everything that determines its result (network, recipe, seed, data and its subset, precision,
-what is measured meanwhile). So claims share runs, a finished run is never trained again, and an interrupted one
-continues where it stopped. Several commands may work in one folder: each takes runs that no other is training.
+A run's folder is named by everything that determines its result: network, recipe, seed, data and its subset, precision,
+what is measured meanwhile, and the versions of torch and of the results (`RESULTS_VERSION`). So claims share runs, a
+finished run is never trained again, and an interrupted one continues where it stopped. Several commands may work in one
+folder: each takes runs that no other is training.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from alexnet._runtime.atomic_files import replace_file
@@ -38,6 +40,8 @@ from alexnet.training.trainer import Trainer
 
 GIVE_UP_STEPS = 2000
 """Steps after which a run that looks for a training error gives up at chance level: its learning rate is too high."""
+RESULTS_VERSION = 1
+"""To be raised with every change of the package that changes what a run results in: the names of all runs change."""
 POLL_SECONDS = 2.0
 """How often a command looks again whether another one has finished a run that both need."""
 CURVE, ENDED = "clean.jsonl", "ended.json"
@@ -156,8 +160,9 @@ class Runs:
 
     def name(self, job: Job) -> str:
         """Name of a run's folder: the same for the same run, and different for any other."""
-        identity = json.dumps([to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, self.precision,
-                               job.curve, job.target])
+        identity = json.dumps([
+            to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, self.precision, job.curve,
+            job.target, GIVE_UP_STEPS, RESULTS_VERSION, torch.__version__, torch.device(self.device).type])
         return f"{job.arch.name.replace(' ', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{job.seed}"
 
     def _is_finished(self, name: str) -> bool:
@@ -181,12 +186,12 @@ class Runs:
             ended = "stopped"
         except Diverged:
             ended = "diverged"
+        machine = describe_machine(self.device)
+        record = json.dumps({"ended": ended, "title": job.title, "machine": machine})
+        replace_file(folder / ENDED, lambda path: path.write_text(record))  # before its weights go
         if not job.keep:
             for part in ("best", "last", "tensorboard"):
                 shutil.rmtree(folder / part, ignore_errors=True)
-        machine = describe_machine(self.device)
-        record = json.dumps({"ended": ended, "title": job.title, "machine": machine})
-        replace_file(folder / ENDED, lambda path: path.write_text(record))
         self.on_line(f"{job.title}: {self._read(job).describe()}")
 
     def _measure(self, job: Job, trainer: Trainer, folder: Path, epoch: int) -> bool:

@@ -60,7 +60,9 @@ def _test(comparison: Comparison, pairs: Pairs, quantity: str) -> _Tested:
     values = [variant / reference if unit == "times" else 100 * (variant - reference) for variant, reference in whole]
     missing = len(pairs) - len(whole)
     scaled = [math.log(value) for value in values] if unit == "times" else values
-    test = paired_test(scaled) if len(set(scaled)) > 1 and not missing else None
+    # Equal differences of counts differ as floats in the last digits, which is no spread.
+    spread = {round(value, 9) for value in scaled}
+    test = paired_test(scaled) if len(spread) > 1 and not missing else None
     return _Tested(comparison, quantity, unit, values, missing, test)
 
 
