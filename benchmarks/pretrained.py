@@ -3,10 +3,9 @@
     python benchmarks/pretrained.py make RUN/last DATA --samples SAMPLES.tar
     python benchmarks/pretrained.py measure DATA --samples SAMPLES.tar
 
-`make` estimates batch normalization again on center crops, for a run that trained on smaller views; stores the weights
-in int8 or fp16; fits the temperature on one half of DATA's validation images; measures the stored weights; and writes
-src/alexnet/models/weights/. `measure` measures the packaged network again. Both write the model card and print JSON.
-The samples are full-size photographs named nXXXXXXXX_label.JPEG.
+`make` stores the weights in int8 or fp16, fits the temperature on one half of DATA's validation images, measures the
+stored weights and writes src/alexnet/models/weights/. `measure` measures the packaged network again. Both write the
+model card and print JSON. The samples are full-size photographs named nXXXXXXXX_label.JPEG.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from pretrained_card import model_card
 
-from alexnet.api import EvaluationSet, open_data, open_evaluation_set
+from alexnet.api import EvaluationSet, open_evaluation_set
 from alexnet.data.content import distinct_hashes
 from alexnet.data.imagenet_classes import readable
 from alexnet.errors import UserError, require
@@ -38,7 +37,6 @@ from alexnet.inference.evaluate import predictions, probabilities
 from alexnet.inference.metrics import Errors, count_errors, wilson
 from alexnet.inference.predictor import SURE_FROM, Model, load, model_from_checkpoint
 from alexnet.models import checkpoint, packaged
-from alexnet.models.batch_norm import reestimate_batch_norm
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.formats.packaged_weights import add_measured, dequantize, quantize, write_packaged
@@ -50,9 +48,6 @@ CARD = ROOT / "docs" / "pretrained.md"
 
 PROBED_PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
 """Of scikit-image, which the extra `demo` installs."""
-
-STATISTICS_IMAGES = 10_000
-"""Training images on whose center crops the statistics of batch normalization are estimated."""
 
 LOAD_CODE = """
 import time, torch
@@ -106,7 +101,7 @@ def _options() -> Any:
 
 def make(options: Any) -> dict[str, ErrorsJson]:
     """Write the files of a run, and return the errors of its weights in float32, fp16 and int8."""
-    saved = _at_evaluation_scale(_with_readable_names(checkpoint.load(options.run)), options.data)
+    saved = _with_readable_names(checkpoint.load(options.run))
     images = open_evaluation_set([model_from_checkpoint(saved)], options.data)
     print(images.selection.describe(), file=sys.stderr)
     require(not images.selection.unknown, f"{options.run} does not say what it was trained on", "train it again")
@@ -141,19 +136,6 @@ def _with_readable_names(saved: Checkpoint) -> Checkpoint:
     unnamed = [name for name in names if name[:1] == "n" and name[1:].isdigit()]
     require(not unnamed, f"{', '.join(unnamed)} have no readable names", "add them to data/imagenet_classes")
     return replace(saved, classes=names)
-
-
-def _at_evaluation_scale(saved: Checkpoint, data: Path) -> Checkpoint:
-    """The checkpoint with batch normalization as on center crops, if it was trained on smaller views; else itself."""
-    if saved.recipe is None or not saved.recipe.train_crop:
-        return saved
-    model = model_from_checkpoint(replace(saved, calibration={}))
-    training = open_data(str(data), saved.arch.input.side).split("train")
-    chosen = np.random.default_rng(0).permutation(len(training))[:STATISTICS_IMAGES]
-    reestimate_batch_norm(model.network, (
-        model.preprocess(torch.from_numpy(np.stack([training.read_one(int(index)) for index in batch])))
-        for batch in chosen.reshape(-1, 250)))
-    return replace(saved, weights=model.network.state_dict())
 
 
 def _stored(saved: Checkpoint, kind: Storage) -> Checkpoint:

@@ -77,7 +77,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, and the runs that can speak for or against it."""
+    """A statement of the paper, and the runs that test it."""
 
     name: str
     section: str
