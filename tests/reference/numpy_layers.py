@@ -69,20 +69,30 @@ def convolution(
     return y, back
 
 
-def max_pooling(x: Array, kernel: int, stride: int, rounding: str) -> tuple[Array, Back]:
-    """The maximum of each window (§3.4). With ceil a window may reach beyond the edge, but starts inside."""
+def pooling_windows(
+    x: Array, kernel: int, stride: int, rounding: str,
+) -> tuple[dict[tuple[int, ...], tuple[slice, ...]], Array]:
+    """The window of each output, and an array for the outputs.
+
+    With ceil a window may reach beyond the edge, but starts inside.
+    """
     samples, maps, *sides = x.shape
     rows, columns = (min(1 + ROUND[rounding]((side - kernel) / stride), len(range(0, side, stride))) for side in sides)
     windows = {(r, c): np.s_[:, :, r * stride:r * stride + kernel, c * stride:c * stride + kernel]
                for r, c in np.ndindex(rows, columns)}
-    y = np.empty((samples, maps, rows, columns))
+    return windows, np.empty((samples, maps, rows, columns))
+
+
+def max_pooling(x: Array, kernel: int, stride: int, rounding: str) -> tuple[Array, Back]:
+    """The maximum of each window (§3.4)."""
+    windows, y = pooling_windows(x, kernel, stride, rounding)
     for (r, c), window in windows.items():
         y[:, :, r, c] = x[window].max((2, 3))
 
     def back(dy: Array) -> tuple[Array, ...]:
         dx = np.zeros_like(x)
         for (r, c), window in windows.items():
-            flat = x[window].reshape(samples, maps, -1)
+            flat = x[window].reshape(*x.shape[:2], -1)
             largest = np.arange(flat.shape[-1]) == flat.argmax(-1)[..., None]
             dx[window] += largest.reshape(x[window].shape) * dy[:, :, r, c, None, None]
         return (dx,)
@@ -92,11 +102,7 @@ def max_pooling(x: Array, kernel: int, stride: int, rounding: str) -> tuple[Arra
 
 def window_average(x: Array, kernel: int, stride: int, rounding: str) -> tuple[Array, Back]:
     """The mean of each window over the values that it has (cuda-convnet's AvgPooler: a sum over the region's size)."""
-    samples, maps, *sides = x.shape
-    rows, columns = (min(1 + ROUND[rounding]((side - kernel) / stride), len(range(0, side, stride))) for side in sides)
-    windows = {(r, c): np.s_[:, :, r * stride:r * stride + kernel, c * stride:c * stride + kernel]
-               for r, c in np.ndindex(rows, columns)}
-    y = np.empty((samples, maps, rows, columns))
+    windows, y = pooling_windows(x, kernel, stride, rounding)
     for (r, c), window in windows.items():
         y[:, :, r, c] = x[window].mean((2, 3))
 

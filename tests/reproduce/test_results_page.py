@@ -112,13 +112,15 @@ def test_a_value_of_its_own_has_a_column():
 # --- Verdicts ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("paper", "ending"), [
-    (None, "A true difference of 3.1 points or more would have been found in 80% of such experiments."),
-    (-1.4, "; the paper's number, −1.4 points, is not that large."),
-    (-3.2, "; the paper's number, −3.2 points, is that large.")])
-def test_an_undecided_comparison_says_why_and_what_it_could_have_shown(paper, ending):
+@pytest.mark.parametrize(("paper", "place", "ending"), [
+    (None, "", "A true difference of 3.1 points or more would have been found in 80% of such experiments."),
+    (-1.4, " The paper's number, −1.4 points, is inside the interval.",
+     "; the paper's number, −1.4 points, is not that large."),
+    (-3.2, " The paper's number, −3.2 points, is inside the interval.",
+     "; the paper's number, −3.2 points, is that large.")])
+def test_an_undecided_comparison_says_why_and_what_it_could_have_shown(paper, place, ending):
     text = verdict_sentences(comparison(verdict="undecided", paper=paper))
-    assert " 3 seeds). This may be chance. A true difference of 3.1 points or more would have been found" in text
+    assert f" 3 seeds).{place} This may be chance. A true difference of 3.1 points or more would have been found" in text
     assert text.endswith(ending)
 
 

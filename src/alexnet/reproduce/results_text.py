@@ -61,15 +61,24 @@ def verdict_sentences(comparison: ComparisonJson) -> str:
     """What was measured, in plain words; for an undecided comparison also what it could have shown, or why not."""
     p, reason = comparison["p_holm"], comparison["reason"]
     sentences = [f"{comparison['variant']} against {comparison['reference']}: {_measured(comparison)}."]
+    place = _place_of_paper(comparison)
     if comparison["verdict"] != "undecided":
-        if comparison["paper"] is not None and comparison["low"] is not None and comparison["high"] is not None:
-            place = "inside" if comparison["low"] <= comparison["paper"] <= comparison["high"] else "outside"
-            sentences.append(f"The paper's number, {format_paper(comparison)}, is {place} the interval.")
+        sentences += place
     elif p is None or p < LEVEL or comparison["minimum_detectable"] is None:
         sentences.append(f"{reason[:1].upper()}{reason[1:].rstrip('.')}.")  # not for want of significance
     else:
+        sentences += place  # a narrow interval around no difference may exclude the paper's number
         sentences.append(f"This may be chance. {_detectable(comparison, comparison['minimum_detectable'])}")
     return " ".join(sentences)
+
+
+def _place_of_paper(comparison: ComparisonJson) -> list[str]:
+    """Whether the paper's number is in the interval, as a sentence; none without a number or an interval."""
+    paper, low, high = comparison["paper"], comparison["low"], comparison["high"]
+    if paper is None or low is None or high is None:
+        return []
+    place = "inside" if low <= paper <= high else "outside"
+    return [f"The paper's number, {format_paper(comparison)}, is {place} the interval."]
 
 
 def _measured(comparison: ComparisonJson) -> str:
