@@ -71,3 +71,13 @@ def test_subsets_have_fingerprints_of_their_own(packed, is_tuning_N):
 def test_more_images_than_a_class_has_are_rejected(packed, is_tuning_N):
     with pytest.raises(UserError, match="the smallest class has 30"):
         subset(packed, is_tuning_N, 31)
+
+
+def test_another_draw_chooses_other_images_from_the_same_ones(packed, is_tuning_N):
+    """As many of each class, and outside of the tuning split as before; the same draw makes the same choice."""
+    chosen = [contents(subset(packed, is_tuning_N, 5, draw=draw).split("train")) for draw in range(4)]
+    outside = contents(packed.split("train").subset(np.flatnonzero(~is_tuning_N)))
+    assert len({frozenset(one) for one in chosen}) == 4
+    assert all(len(one) == 20 and one <= outside for one in chosen)
+    assert contents(subset(packed, is_tuning_N, 5, draw=3).split("train")) == chosen[3]
+    assert len({subset(packed, is_tuning_N, 5, draw=draw).fingerprint for draw in range(4)}) == 4

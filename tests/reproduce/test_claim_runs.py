@@ -142,7 +142,7 @@ def test_a_second_command_takes_another_run_and_waits_for_the_locked_one(packed,
 @pytest.mark.parametrize(("images_per_class", "tuning"), [(5, False), (5, True), (None, True)])
 def test_a_report_shows_the_subset_that_a_run_was_trained_on(packed, job, tmp_path, images_per_class, tuning):
     runs = Runs(packed, tmp_path, "fp32")
-    data = runs.subset(images_per_class, tuning=tuning)
+    data = runs.subset(images_per_class, draw=3, tuning=tuning)
     (run,) = runs.trained([replace(job, data=data, recipe=replace(job.recipe, epochs=1))])
     shown = packed_data(run.folder)
     assert is_own_data(shown, read_config(run.folder))
@@ -155,14 +155,14 @@ def test_everything_that_decides_a_result_is_in_a_runs_name(packed, job, tmp_pat
     others = [replace(job, seed=1), replace(job, curve=3), replace(job, target=0.5),
               replace(job, recipe=replace(job.recipe, learning_rate=0.5)), replace(job, arch=replace(
                   job.arch, dropout=0.0)), replace(job, data=runs.subset(5)), replace(job, data=runs.subset(
-                      5, tuning=True))]
+                      5, tuning=True)), replace(job, data=runs.subset(5, draw=1))]
     names = {runs.name(job), *map(runs.name, others), Runs(packed, tmp_path, "bf16").name(job)}
     assert len(names) == len(others) + 2
     assert runs.name(replace(job, title="the same run")) == runs.name(job)
-    for value in ("RESULTS_VERSION", "GIVE_UP_STEPS"):
+    for value, decides in (("RESULTS_VERSION", job), ("GIVE_UP_STEPS", replace(job, target=0.5))):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runs_module, value, 99)
-            assert runs.name(job) not in names
+            assert runs.name(decides) not in names
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "__version__", "3.0.0")
         assert runs.name(job) not in names

@@ -1,9 +1,9 @@
 """Subsets of the training images, and a tuning split held out of them, so that settings are not chosen on validation.
 
 The tuning split is a fifth of the training images, evenly from each class and with look-alikes on one side. A subset
-has the same number of images of each class: first those outside of the tuning split, in the order of their content
-hashes, which is random and does not depend on names. So a smaller subset is part of a larger one, and a subset of up to
-four fifths of a class can be tuned at its full size.
+has the same number of images of each class: first those outside of the tuning split, in a random order that depends on
+the images' contents and the number of the draw, and not on names. So a smaller subset is part of a larger one of the
+same draw, and a subset of up to four fifths of a class can be tuned at its full size.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def tuning_images(packed: PackedDataset) -> NDArray[np.bool_]:
 
 
 def subset(
-    packed: PackedDataset, is_tuning_N: NDArray[np.bool_], images_per_class: int | None = None, *, tuning: bool = False,
+    packed: PackedDataset, is_tuning_N: NDArray[np.bool_], images_per_class: int | None = None, *, draw: int = 0,
+    tuning: bool = False,
 ) -> PackedDataset:
     """The data set with a subset of its training images.
 
@@ -49,6 +50,7 @@ def subset(
         packed: the whole.
         is_tuning_N: of its training images, from `tuning_images`.
         images_per_class: None for all.
+        draw: seed of the random choice.
         tuning: validate on the tuning split, and train on those of the subset that are not in it.
 
     Raises:
@@ -60,7 +62,7 @@ def subset(
     require(images_per_class is None or 1 <= images_per_class <= smallest,
             f"{images_per_class} training images per class are not to be had: the smallest class has {smallest}",
             "give --images-per-class, and fewer")
-    return SubsetDataset(packed.path, packed.manifest, images_per_class, tuning, is_tuning_N)
+    return SubsetDataset(packed.path, packed.manifest, images_per_class, draw, tuning, is_tuning_N)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class SubsetDataset(DividedDataset):
     """A packed folder of which some training images are used. `subset` makes one."""
 
     images_per_class: int | None
+    draw: int
     tuning: bool
     is_tuning_N: NDArray[np.bool_] = field(repr=False, compare=False)
 
@@ -76,7 +79,9 @@ class SubsetDataset(DividedDataset):
         train = super().split("train")
         if self.images_per_class is None:
             return np.ones(len(train), np.bool_)
-        order_N = np.lexsort((train.content_hashes, self.is_tuning_N, train.labels))
+        rank_N = np.argsort(np.argsort(train.content_hashes, kind="stable"))
+        drawn_N = np.random.default_rng(self.draw).permutation(len(train))[rank_N]
+        order_N = np.lexsort((drawn_N, self.is_tuning_N, train.labels))
         labels_N = train.labels[order_N]
         place_N = np.arange(len(train)) - np.searchsorted(labels_N, labels_N)  # in the class
         chosen_N = np.zeros(len(train), np.bool_)
@@ -101,7 +106,8 @@ class SubsetDataset(DividedDataset):
     def fingerprint(self) -> str:
         """Identify the data, the subset and its images."""
         digest = hashlib.sha256(PackedDataset(self.path, self.manifest).fingerprint.encode())
-        digest.update(f"{self.images_per_class or 'all'} per class{', tuning' * self.tuning}".encode())
+        number = f"{self.images_per_class or 'all'} per class, draw {self.draw}"
+        digest.update(f"{number}{', tuning' * self.tuning}".encode())
         digest.update(np.packbits(self._is_chosen_N).tobytes())
         digest.update(np.packbits(self.is_tuning_N & self.tuning).tobytes())
         return digest.hexdigest()

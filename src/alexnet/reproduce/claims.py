@@ -63,12 +63,18 @@ class Comparison:
     variant: str
     reference: str
     sign: int
-    """Expected sign of the variant's value less the reference's (of the logarithm of their ratio): +1 or -1."""
+    """Expected sign of the variant's value less the reference's, or of the logarithm of their ratio: +1 or -1."""
     paper: float | None = None
-    """The paper's number: points of error (negative: fewer errors), or the ratio of epochs. None: it gives none."""
+    """The paper's number: points of error (negative: fewer errors), or a ratio. None: it gives none."""
     quantity: Quantity = "top1"
     name: str = ""
     """Default: "VARIANT against REFERENCE"."""
+    least: float | None = None
+    """The smallest effect that counts where the paper gives no number, in the same unit and with its sign."""
+    is_bound: bool = False
+    """Whether the paper says that the effect is at least `paper`: "over 1%"."""
+    source: str = "the paper"
+    """Who gives the number."""
 
     @property
     def title(self) -> str:

@@ -141,13 +141,15 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
     tuned = _tune(variant, design, runs)
     arch, recipe = design.setup(variant)
     recipe = replace(recipe, learning_rate=tuned.rate)
-    data = runs.subset(design.images_of(variant))
-    jobs = [_job(design, variant, data, arch, recipe, seed) for seed in design.seeds_of(variant)]
+    images = design.images_of(variant)
+    # Each seed draws images of its own, so that the interval covers their choice, too.
+    jobs = [_job(design, variant, runs.subset(images, draw=seed), arch, recipe, seed)
+            for seed in design.seeds_of(variant)]
     finished = runs.trained(jobs)
     size = variant.averaged
     groups = [finished[begin : begin + size] for begin in range(0, len(finished), size)]
     measured: VariantJson = {
-        "name": variant.name, "settings": list(variant.differs), "images": len(data.split("train")),
+        "name": variant.name, "settings": list(variant.differs), "images": len(jobs[0].data.split("train")),
         "rate": tuned.rate, "interior": tuned.interior,
         "tuning": [{"rate": rate, "errors": [trial.value for trial in trials]} for rate, trials in tuned.grid.items()],
         "runs": [_run_json(seed * size, group, variant, design, runs) for seed, group in enumerate(groups)]}
@@ -157,10 +159,10 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
 def _tune(variant: Variant, design: Design, runs: Runs) -> Tuned:
     """Search the learning rate with the tuning seeds."""
     (arch, recipe), claim = design.setup(variant), design.claim
-    data = runs.subset(design.images_of(variant), tuning=not claim.stops_at_target)
-
     def jobs(rate: float) -> list[Job]:
-        return [replace(_job(design, variant, data, arch, replace(recipe, learning_rate=rate), seed), keep=False)
+        data = {seed: runs.subset(design.images_of(variant), draw=seed, tuning=not claim.stops_at_target)
+                for seed in design.tuning}
+        return [replace(_job(design, variant, data[seed], arch, replace(recipe, learning_rate=rate), seed), keep=False)
                 for seed in design.tuning]
 
     def trials(rate: float) -> list[Trial]:

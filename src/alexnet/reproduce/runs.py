@@ -124,17 +124,20 @@ class Runs:
     """Called with each event of a run in training, which also has `run`: the job's title."""
     on_line: Callable[[str], object] = lambda line: None
     """Called with a line for each run that has been trained, or that another command is training."""
-    _subsets: dict[tuple[int | None, bool], PackedDataset] = field(default_factory=dict)
+    _subsets: dict[tuple[int | None, int, bool], PackedDataset] = field(default_factory=dict)
     _is_tuning_N: NDArray[np.bool_] | None = None
 
-    def subset(self, images_per_class: int | None, *, tuning: bool = False) -> PackedDataset:
-        """The data with a subset of its training images; tuning: validated on the tuning split."""
+    def subset(self, images_per_class: int | None, *, draw: int = 0, tuning: bool = False) -> PackedDataset:
+        """The data with a random subset of its training images; tuning: validated on the tuning split."""
+        if images_per_class is None:
+            draw = 0
         if images_per_class is None and not tuning:
             return self.packed
         if self._is_tuning_N is None:
             self._is_tuning_N = tuning_images(self.packed)
-        if (key := (images_per_class, tuning)) not in self._subsets:
-            self._subsets[key] = subset(self.packed, self._is_tuning_N, images_per_class, tuning=tuning)
+        if (key := (images_per_class, draw, tuning)) not in self._subsets:
+            self._subsets[key] = subset(self.packed, self._is_tuning_N, images_per_class, draw=draw,
+                                         tuning=tuning)
         return self._subsets[key]
 
     def trained(self, jobs: Sequence[Job]) -> list[FinishedRun]:
@@ -162,7 +165,8 @@ class Runs:
         """Name of a run's folder: the same for the same run, and different for any other."""
         identity = json.dumps([
             to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, self.precision, job.curve,
-            job.target, GIVE_UP_STEPS, RESULTS_VERSION, torch.__version__, torch.device(self.device).type])
+            job.target and [job.target, GIVE_UP_STEPS], RESULTS_VERSION, torch.__version__,
+            torch.device(self.device).type])
         return f"{job.arch.name.replace(' ', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{job.seed}"
 
     def _is_finished(self, name: str) -> bool:

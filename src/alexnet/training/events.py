@@ -195,8 +195,9 @@ class DataConfig(TypedDict):
     """Split ("train", "val") -> number of images."""
     fold: NotRequired[tuple[int, int]]
     """The fold that is the validation set, from 1, and how many there are (`data.folds`)."""
-    subset: NotRequired[tuple[int | None, bool]]
-    """Training images of each class, and whether the tuning split is the validation set (`data.subset`)."""
+    subset: NotRequired[tuple[int | None, int, bool]]
+    """Training images of each class, the number of their draw, and whether the tuning split is the validation set
+    (`data.subset`)."""
     left_out: NotRequired[int]
     """Validation images that the initial weights were trained on, which are not in `images`; only where there are
     any."""

@@ -189,7 +189,8 @@ def write_config(
                  "undecodable": {name: len(data.quarantined[name]) for name in images},
                  **({"left_out": left_out} if left_out else {}), **overlap.to_json(),
                  **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {}),
-                 **({"subset": [data.images_per_class, data.tuning]} if isinstance(data, SubsetDataset) else {})},
+                 **({"subset": [data.images_per_class, data.draw, data.tuning]}
+                    if isinstance(data, SubsetDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
         **({"unknown_training_images": list(unknown)} if unknown else {}),

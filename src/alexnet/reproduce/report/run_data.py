@@ -132,9 +132,9 @@ def as_trained_on(run: Path, packed: PackedDataset) -> PackedDataset:
     if "fold" in data:
         divided = folded(packed, *data["fold"])
     elif "subset" in data:
-        images_per_class, tuning = data["subset"]
+        images_per_class, draw, tuning = data["subset"]
         with suppress(UserError):  # other data, which has too few images for it
-            divided = subset(packed, tuning_images(packed), images_per_class, tuning=tuning)
+            divided = subset(packed, tuning_images(packed), images_per_class, draw=draw, tuning=tuning)
     return divided if divided.fingerprint == data.get("fingerprint") else packed
 
 
