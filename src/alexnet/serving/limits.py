@@ -36,14 +36,26 @@ class Limits:
     pixels: int = 50_000_000
     """Pixels of one image, read from its header before decoding: as many as phone cameras have; 150 MB decoded.
     Rejected with 422."""
-    large_pixels: int = 16_000_000
-    """Images above this size are decoded one at a time: many need no more memory than one."""
+    request_pixels: int = 100_000_000
+    """Pixels of all images of one request, by their headers: bounds the time that one request takes from others. An
+    image beyond it has an error of its own."""
+    decode_bytes: int = 512_000_000
+    """Memory that images decoded in parallel may take, estimated from their headers (`data.decode_memory`)."""
+    large_bytes: int = 128_000_000
+    """Images that take more are decoded one at a time, besides: at most 800 MB. A JPEG of 18 million pixels, a PNG of
+    10 million."""
     large_images: int = 4
-    """Large images that wait for that or are being decoded. Further requests with a large image get 503."""
+    """Large images that wait for that or are being decoded, all but one at most for one client. Each further one has an
+    error of its own; where it is the request's only image, 503."""
+    views: int = 160
+    """Images of a request times views of each: ten views of 16 images. Rejected with 400."""
 
     # Queue
     max_queue_seconds: float = 1.0
     """Estimated waiting time above which a request is rejected with 503 (`--max-queue-seconds`)."""
+
+    failed_batches: int = 3
+    """Batches in a row that raised, from which `/ready` responds 503."""
 
     # Connection
     connections: int = 1024
