@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet.errors import UserError
 from alexnet.inference.predictor import Model, load
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
@@ -43,8 +44,8 @@ def test_the_document_lists_every_limit_with_its_value():
 
 
 def test_two_of_the_largest_bodies_always_fit_into_memory():
-    assert Limits.from_options(20, 1.0) == Limits()
-    assert Limits.from_options(100, 1.0).total_body_bytes == 200_000_000
+    assert Limits.from_options(20, 1.0, 0.5, 75) == Limits()
+    assert Limits.from_options(100, 1.0, 0.5, 75).total_body_bytes == 200_000_000
 
 
 # --- Bodies and images ------------------------------------------------------------------------------------------------
@@ -107,6 +108,43 @@ def test_a_connection_with_a_slow_header_is_closed(model):
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost:")
         with contextlib.suppress(ConnectionResetError):  # or an orderly end
             assert slow.recv(4096) == b""
+
+
+def test_an_idle_connection_outlives_the_header_timeout_but_no_half_header_does(model):
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with served(Service(model, limits=Limits(header_seconds=0.5))) as client, socket.create_connection(
+            ("127.0.0.1", client.port), timeout=60) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            response = b""
+            while not response.endswith(b'{"status":"alive"}'):
+                response += connection.recv(4096)
+            assert response.startswith(b"HTTP/1.1 200 ")
+            time.sleep(1)
+        connection.sendall(request[:20])
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(4096) == b""
+
+
+def test_one_client_cannot_take_all_connections(model, png):
+    """The other addresses of the loopback network are other clients, where the system has them."""
+    with served(Service(model, limits=Limits(client_connections=2))) as client, contextlib.ExitStack() as idle:
+        try:
+            for _ in range(3):
+                connection = idle.enter_context(socket.create_connection(
+                    ("127.0.0.1", client.port), timeout=60, source_address=("127.0.0.2", 0)))
+        except OSError:
+            pytest.skip("macOS has 127.0.0.1 alone")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 503 ")
+        assert client.predict(png)[0] == 200
+
+
+@pytest.mark.parametrize(("drain", "keep_alive", "problem"), [
+    (21, 75, "--drain 21 must be from 0 to 20 seconds"), (-1, 75, "--drain -1"), (0.5, 0, "--keep-alive 0 must be")])
+def test_times_that_cannot_be_kept_are_refused(drain, keep_alive, problem):
+    with pytest.raises(UserError, match=re.escape(problem)):
+        Limits.from_options(20, 1.0, drain, keep_alive)
 
 
 def test_a_connection_above_the_limit_gets_503(model, png):

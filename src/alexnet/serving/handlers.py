@@ -183,7 +183,7 @@ class Handlers:
 
     async def page(self, request: Request) -> Response:
         """A file of the page."""
-        file, media_type = PAGE_FILES[request.url.path]
+        file, media_type = PAGE_FILES[request.scope["path"]]
         return Response((WEB / file).read_bytes(), media_type=f"{media_type}; charset=utf-8")
 
     async def palette(self, request: Request) -> Response:
