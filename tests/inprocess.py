@@ -19,6 +19,7 @@ from alexnet.serving.app import create_app
 from alexnet.serving.explanations import ReferenceSet
 from alexnet.serving.middleware import allowed_hosts
 from alexnet.serving.samples import sample_images
+from alexnet.serving.served_model import ServedModel
 from alexnet.serving.server import bind, create_server
 from alexnet.serving.service import Service
 
@@ -81,8 +82,9 @@ def served(service: Service) -> Iterator[Client]:
 
 def full_service(model: Model, packed: PackedDataset) -> Service:
     """A service with validation errors, samples, a reference set and allowed hosts; without a token."""
-    return Service(model, {"top1_error": 0.25, "top5_error": 0.0, "photographs": 1200}, ReferenceSet.of(model, packed),
-                   sample_images(packed), hosts=allowed_hosts("127.0.0.1"))
+    served = ServedModel(model, {"top1_error": 0.25, "top5_error": 0.0, "photographs": 1200},
+                         ReferenceSet.of(model, packed), sample_images(packed))
+    return Service(served, hosts=allowed_hosts("127.0.0.1"))
 
 
 def form(files: dict[str, bytes]) -> tuple[bytes, str]:

@@ -19,6 +19,7 @@ from alexnet.serving.app import create_app
 from alexnet.serving.limits import Limits
 from alexnet.serving.middleware import allowed_hosts
 from alexnet.serving.samples import sample_images
+from alexnet.serving.served_model import ServedModel
 from alexnet.serving.server import ServerConfig, TimeoutProtocol
 from alexnet.serving.service import Service
 
@@ -58,7 +59,7 @@ class Wire:
         self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
         with tempfile.TemporaryDirectory() as folder:
             model = load(untrained_run(Path(folder)))
-        service = Service(model, samples=sample_images(None), hosts=allowed_hosts("127.0.0.1"))
+        service = Service(ServedModel(model, samples=sample_images(None)), hosts=allowed_hosts("127.0.0.1"))
         self.config = ServerConfig(create_app(service), Limits())
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)

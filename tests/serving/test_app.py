@@ -10,6 +10,7 @@ from alexnet.inference.evaluate import predictions
 from alexnet.inference.predictor import Model, load
 from alexnet.serving.middleware import allowed_hosts, is_loopback
 from alexnet.serving.samples import sample_images
+from alexnet.serving.served_model import ServedModel
 from alexnet.serving.service import Service
 from inprocess import encoded, full_service, served
 from sample_images import draw
@@ -203,7 +204,7 @@ def test_the_page_of_the_server_may_send_requests(client, png):
 
 
 def test_a_server_error_reveals_nothing_and_is_logged(model, png, monkeypatch, capsys):
-    service = Service(model)
+    service = Service(ServedModel(model))
     with served(service) as client:
         monkeypatch.setattr(service.batcher, "forward", lambda *arguments: 1 / 0)
         status, _, response = client.predict(png)
@@ -228,7 +229,7 @@ def test_every_response_has_the_security_headers(client, png):
 
 
 def test_without_the_token_only_the_public_paths_respond(model, png):
-    with served(Service(model, token="secret", samples=sample_images(None))) as client:
+    with served(Service(ServedModel(model, samples=sample_images(None)), token="secret")) as client:
         for path in ("/", "/page.js", "/page.css", "/palette.css", "/openapi.json", "/health", "/ready"):
             assert client.request(path)[0] == 200
         for path in ("/model", "/metrics", "/samples/0.png", "/nope"):

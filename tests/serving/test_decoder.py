@@ -19,13 +19,13 @@ PNG = encoded(draw(np.random.default_rng(0), 0, side=40))
 
 
 def decoder_of(**limits: int) -> ImageDecoder:
-    return ImageDecoder(32, Limits(**limits), WorkEstimate())
+    return ImageDecoder(Limits(**limits), WorkEstimate())
 
 
 def test_each_upload_gives_pixels_or_an_error_in_order():
     decoder = decoder_of()
     first, second, third = asyncio.run(decoder.decode("client", [
-        Upload("a.png", PNG), Upload("", b"no image"), Upload("c.png", memoryview(PNG))]))
+        Upload("a.png", PNG), Upload("", b"no image"), Upload("c.png", memoryview(PNG))], 32))
     np.testing.assert_array_equal(first, square(decode(PNG, "a.png"), 32))
     np.testing.assert_array_equal(first, third)
     assert isinstance(second, RequestError)
@@ -38,14 +38,14 @@ def blocked(decoder, monkeypatch):
     """Make each decode wait for the first event; the list holds how many run and how many have run at most."""
     release, counts, original, lock = threading.Event(), [0, 0], decoder._decode, threading.Lock()
 
-    def blocking(name, data):
+    def blocking(call, name, data):
         with lock:
             counts[0] += 1
             counts[1] = max(counts)
         assert release.wait(30)
         with lock:
             counts[0] -= 1
-        return original(name, data)
+        return original(call, name, data)
 
     monkeypatch.setattr(decoder, "_decode", blocking)
     return release, counts
@@ -61,16 +61,16 @@ def test_large_images_are_decoded_one_at_a_time_and_each_counts(monkeypatch):
     release, counts = blocked(decoder, monkeypatch)
 
     async def run():
-        first = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 64))
+        first = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 64, 32))
         await asyncio.sleep(0.2)
-        second = asyncio.create_task(decoder.decode("b", [Upload("b.png", PNG)] * 2))
+        second = asyncio.create_task(decoder.decode("b", [Upload("b.png", PNG)] * 2, 32))
         await asyncio.sleep(0.2)
         release.set()
         # Of client a, all but one of the three places; the last one is another client's.
         assert statuses(await first) == [200, 200] + [503] * 62
         assert statuses(await second) == [200, 503]
         assert "large images" in (await second)[1].problem
-        assert statuses(await decoder.decode("a", [Upload("", PNG)])) == [200]
+        assert statuses(await decoder.decode("a", [Upload("", PNG)], 32)) == [200]
 
     asyncio.run(run())
     assert counts == [0, 1]
@@ -79,8 +79,8 @@ def test_large_images_are_decoded_one_at_a_time_and_each_counts(monkeypatch):
 def test_a_requests_images_beyond_its_share_of_pixels_have_an_error_each():
     """1,600 pixels each. The first image is decoded however large it is, as any image within `pixels`."""
     decoder = decoder_of(request_pixels=3200)
-    assert statuses(asyncio.run(decoder.decode("a", [Upload("", PNG)] * 4))) == [200, 200, 413, 413]
-    assert statuses(asyncio.run(decoder_of(request_pixels=100).decode("a", [Upload("", PNG)] * 2))) == [200, 413]
+    assert statuses(asyncio.run(decoder.decode("a", [Upload("", PNG)] * 4, 32))) == [200, 200, 413, 413]
+    assert statuses(asyncio.run(decoder_of(request_pixels=100).decode("a", [Upload("", PNG)] * 2, 32))) == [200, 413]
 
 
 def test_the_memory_of_images_in_parallel_has_a_budget(monkeypatch):
@@ -90,7 +90,7 @@ def test_the_memory_of_images_in_parallel_has_a_budget(monkeypatch):
     release, counts = blocked(decoder, monkeypatch)
 
     async def run():
-        requests = [asyncio.create_task(decoder.decode(client, [Upload("", PNG)])) for client in "abcd"]
+        requests = [asyncio.create_task(decoder.decode(client, [Upload("", PNG)], 32)) for client in "abcd"]
         await asyncio.sleep(0.3)
         assert counts[0] == 2
         release.set()
@@ -105,10 +105,10 @@ def test_a_client_leaves_a_thread_for_others(monkeypatch):
     release, counts = blocked(decoder, monkeypatch)
 
     async def run():
-        many = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 60))
+        many = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 60, 32))
         await asyncio.sleep(0.2)
         assert counts[0] == decoder._threads.count - 1
-        other = asyncio.create_task(decoder.decode("b", [Upload("", PNG)]))
+        other = asyncio.create_task(decoder.decode("b", [Upload("", PNG)], 32))
         await asyncio.sleep(0.2)
         assert counts[0] == decoder._threads.count
         release.set()
@@ -123,7 +123,7 @@ def test_what_has_not_begun_is_dropped_with_its_request_and_what_has_begun_is_wa
     release, counts = blocked(decoder, monkeypatch)
 
     async def run():
-        request = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 60))
+        request = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 60, 32))
         await asyncio.sleep(0.2)
         begun = counts[0]
         request.cancel()

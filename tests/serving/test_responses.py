@@ -13,6 +13,6 @@ def test_numbers_that_json_does_not_have_become_null():
 
 
 def test_an_error_has_its_status_its_headers_and_two_fields():
-    response = error_response(RequestError("it is full", "try again", status=503, headers={"Retry-After": "1"}))
+    response = error_response(RequestError("it is full", "try again", status=503, headers={"Retry-After": "1"}), {})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert json.loads(response.body) == {"error": {"problem": "it is full", "remedy": "try again"}}

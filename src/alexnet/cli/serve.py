@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
@@ -20,8 +20,7 @@ from alexnet.errors import UserError, require
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
     from alexnet.inference.predictor import Model
-    from alexnet.serving.limits import Limits
-    from alexnet.serving.service import Service
+    from alexnet.serving.served_model import ServedModel
 
 TOKEN_VARIABLE = "ALEXNET_TOKEN"
 
@@ -34,7 +33,7 @@ def serve(
     checkpoint: str | None = None, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, drain: float = 0.5,
     keep_alive: int = 75, device: Device = "auto", fast: Fast = False, classes: Classes = None,
-    no_samples: bool = False, log: bool = False,
+    no_samples: bool = False, log: Literal["text", "json"] | None = None,
 ) -> None:
     """Serve a network over HTTP, with a page to try it.
 
@@ -59,13 +58,16 @@ def serve(
             long as a load balancer takes to notice.
         keep_alive: Seconds for which an idle connection stays open: longer than a proxy keeps its own.
         no_samples: Offer generated sample images on the page instead of validation images.
-        log: Print one line for each request.
+        log: Print one line for each request on standard error. json: with its id, images, model, and the seconds of
+            queueing, decoding and the network.
     """
     token = _check_options(port, token, max_mb, max_queue_seconds)
     try:
         from alexnet.serving.app import create_app
         from alexnet.serving.limits import Limits
+        from alexnet.serving.middleware import allowed_hosts
         from alexnet.serving.server import bind, create_server
+        from alexnet.serving.service import Service
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}", "pip install 'alexnet[serve]'") from None
     limits = Limits.from_options(max_mb, max_queue_seconds, drain, keep_alive)
@@ -74,10 +76,11 @@ def serve(
     set_allocator()
     limit_openmp_spinning()
     raise_file_limit(4 * limits.connections)
-    service = _load(checkpoint, host, reference_set, token, limits, device, fast, classes, no_samples)
+    model = _load(checkpoint, reference_set, device, fast, classes, no_samples)
+    service = Service(model, token, allowed_hosts(host), limits, log)
 
     def on_start() -> None:
-        _print_start(checkpoint, service.model, host, listener.getsockname()[1], token)
+        _print_start(checkpoint, service.model.model, host, listener.getsockname()[1], token)
 
     def on_stop() -> None:
         service.is_draining = True
@@ -85,8 +88,7 @@ def serve(
 
     # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
     gc.freeze()
-    create_server(create_app(service), limits, on_start=on_start, on_stop=on_stop, log_requests=log).run(
-        sockets=[listener])
+    create_server(create_app(service), limits, on_start=on_start, on_stop=on_stop).run(sockets=[listener])
 
 
 def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds: float) -> str:
@@ -106,17 +108,16 @@ def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds:
     return token
 
 
-def _load(checkpoint: str, host: str, reference_set: str | None, token: str, limits: Limits, device: str, fast: bool,
-          classes: Path | None, no_samples: bool) -> Service:
+def _load(checkpoint: str, reference_set: str | None, device: str, fast: bool, classes: Path | None,
+          no_samples: bool) -> ServedModel:
     """Load the network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.serving.explanations import ReferenceSet, explain_image
-    from alexnet.serving.middleware import allowed_hosts
     from alexnet.serving.samples import sample_images
-    from alexnet.serving.service import Service
+    from alexnet.serving.served_model import ServedModel
 
     saved = open_weights(checkpoint, class_names(classes))
     for note in saved.notes:
@@ -130,7 +131,7 @@ def _load(checkpoint: str, host: str, reference_set: str | None, token: str, lim
     samples = sample_images(None if no_samples else packed)
     # Before the server starts: a missing package is reported here.
     explain_image(model, model.pixels(samples[0].png), references)
-    return Service(model, saved.errors, references, samples, token, allowed_hosts(host), limits)
+    return ServedModel(model, saved.errors, references, samples)
 
 
 def _training_data(checkpoint: Path) -> PackedDataset | None:

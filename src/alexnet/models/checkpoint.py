@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,14 +100,19 @@ class Checkpoint:
 
     def describe(self) -> WeightsDescription:
         """Say which weights these are: the network's name, a SHA-256 of the weights, and where they came from."""
-        digest = hashlib.sha256()
-        for key in sorted(self.weights):
-            digest.update(key.encode() + self.weights[key].cpu().contiguous().numpy().tobytes())
         description: WeightsDescription = {
-            "arch": self.arch.name, "classes": len(self.classes), "sha256": digest.hexdigest()}
+            "arch": self.arch.name, "classes": len(self.classes), "sha256": weights_sha256(self.weights)}
         if self.provenance:
             description["provenance"] = self.provenance
         return description
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of the names and values of all weights, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(key.encode() + weights[key].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _TensorFile(TypedDict):

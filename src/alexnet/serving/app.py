@@ -17,6 +17,8 @@ from alexnet.serving import responses
 from alexnet.serving.admission import Overloaded
 from alexnet.serving.handlers import PUBLIC_PATHS, Handlers
 from alexnet.serving.middleware import AccessControlMiddleware, ResponseMiddleware
+from alexnet.serving.request_log import request_logger
+from alexnet.serving.request_record import RequestRecord
 from alexnet.serving.service import Service
 
 
@@ -34,12 +36,14 @@ def create_app(service: Service) -> ASGIApp:
         Overloaded: responses.overloaded, ClientDisconnect: responses.client_disconnected,
         Exception: responses.server_error})
     app.router.redirect_slashes = False
-    known_paths = {route.path for route in routes}
+    log = request_logger(service.log_format)
 
-    def count_response(path: str, status: int, seconds: float) -> None:
-        # One label for all unknown paths: each label takes memory for as long as the server runs.
-        service.metrics.count_response(path if path in known_paths else "other", status, seconds)
+    def report(record: RequestRecord) -> None:
+        # One label for all unknown paths, and one for all paths of a route.
+        label = next((route.path for route in routes if route.path_regex.match(record.path)), "other")
+        service.metrics.count_response(label, record)
+        log(record)
 
     return ResponseMiddleware(
         AccessControlMiddleware(app, service.hosts, service.token, PUBLIC_PATHS), service.limits.drain_seconds,
-        is_draining=lambda: service.is_draining, on_response=count_response)
+        is_draining=lambda: service.is_draining, on_response=report)

@@ -1,7 +1,10 @@
-"""Dynamic batching: combine the images of many requests into batches for one network.
+"""Dynamic batching: combine the images of many requests into batches, each for one network.
 
 A batch of 32 images takes a few times as long as one image. When idle, the batcher waits up to `max_delay` for more
 requests; when busy, it batches everything that is queued, up to `max_batch`, taking an image of each client in turn.
+
+All networks share one thread. Two at once would compete for the same cores, and no estimate of the waiting time would
+hold. A network that is replaced needs no queue of its own: its images end in batches of their own.
 """
 
 from __future__ import annotations
@@ -20,18 +23,26 @@ from numpy.typing import NDArray
 from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.fair_queue import FairQueue
+from alexnet.serving.request_record import Stopwatch
 
+Network = TypeVar("Network")
 Output = TypeVar("Output")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
-class QueuedImage(Generic[Output]):
-    """One image that waits for its batch."""
+class QueuedImage(Generic[Network, Output]):
+    """One image that waits for its batch: for the same network, with the same number of views."""
 
+    network: Network
     pixels_HWC: NDArray[np.uint8]
     views: int
+    watch: Stopwatch
     result: asyncio.Future[Output]
+
+    def shares_batch(self, other: QueuedImage[Network, Output]) -> bool:
+        """Whether both can be in one batch."""
+        return self.network is other.network and self.views == other.views
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +50,15 @@ class QueuedWork:
     """Other work with the network, which waits for its turn between two batches."""
 
     work: Callable[[], object]
+    watch: Stopwatch
     result: asyncio.Future[Any]
 
 
-class DynamicBatcher(Generic[Output]):
-    """Batches for one network, which runs in a thread of its own.
+class DynamicBatcher(Generic[Network, Output]):
+    """Batches for networks, which run in one thread.
 
     Attributes:
-        forward: uint8 [N, side, side, 3] and the number of views (1 or 10) -> one output for each of N.
+        forward: network, uint8 [N, side, side, 3] and the number of views (1 or 10) -> one output for each of N.
         admission: measures the time of the views and of the exclusive work.
         on_batch: called with the size of each batch.
         max_batch: images in a batch of one view each; of ten views a tenth.
@@ -54,33 +66,35 @@ class DynamicBatcher(Generic[Output]):
         failures: batches in a row that raised.
     """
 
-    def __init__(self, forward: Callable[[NDArray[np.uint8], int], Sequence[Output]], admission: AdmissionControl, *,
-                 on_batch: Callable[[int], object] = lambda size: None, max_batch: int = 32,
-                 max_delay: float = 0.003) -> None:
+    def __init__(self, forward: Callable[[Network, NDArray[np.uint8], int], Sequence[Output]],
+                 admission: AdmissionControl, *, on_batch: Callable[[int], object] = lambda size: None,
+                 max_batch: int = 32, max_delay: float = 0.003) -> None:
         self.forward, self.admission, self.on_batch = forward, admission, on_batch
         self.max_batch, self.max_delay = max_batch, max_delay
         self.failures = 0
-        self._queue = FairQueue[QueuedImage[Output] | QueuedWork]()
+        self._queue = FairQueue[QueuedImage[Network, Output] | QueuedWork]()
         self._is_queued = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority)
 
-    async def submit(self, client: str, images: Sequence[NDArray[np.uint8]], views: int = 1) -> list[Output]:
-        """The output for each image, in order."""
-        loop = asyncio.get_running_loop()
-        queued = [QueuedImage(pixels_HWC, views, loop.create_future()) for pixels_HWC in images]
+    async def submit(self, client: str, network: Network, images: Sequence[NDArray[np.uint8]], views: int = 1,
+                     watch: Stopwatch | None = None) -> list[Output]:
+        """The output for each image, in order. `watch` measures the time of the batches with these images."""
+        loop, watch = asyncio.get_running_loop(), watch or Stopwatch()
+        queued = [QueuedImage[Network, Output](network, pixels_HWC, views, watch, loop.create_future())
+                  for pixels_HWC in images]
         for image in queued:
             self._queue.add(client, image)
         self._is_queued.set()
         return await asyncio.gather(*(image.result for image in queued))
 
-    async def warm_up(self, images: Sequence[NDArray[np.uint8]], views: int) -> None:
+    async def warm_up(self, network: Network, images: Sequence[NDArray[np.uint8]], views: int) -> None:
         """Run a batch that `on_batch` does not count, to measure its time."""
-        await self._in_thread(lambda: self._forward(images, views))
+        await self._in_thread(lambda: self._forward(network, images, views))
 
-    async def run_exclusive(self, client: str, work: Callable[[], Result]) -> Result:
-        """Run other work with the network, between two batches."""
-        queued = QueuedWork(work, asyncio.get_running_loop().create_future())
+    async def run_exclusive(self, client: str, work: Callable[[], Result], watch: Stopwatch | None = None) -> Result:
+        """Run other work with a network, between two batches. `watch` measures its time."""
+        queued = QueuedWork(work, watch or Stopwatch(), asyncio.get_running_loop().create_future())
         self._queue.add(client, queued)
         self._is_queued.set()
         result: Result = await queued.result
@@ -114,15 +128,14 @@ class DynamicBatcher(Generic[Output]):
                 self._queue.take(client)
                 await self._run_work(first)
             else:
-                await self._run_batch(self._take_images(first.views))
+                await self._run_batch(self._take_images(first))
 
-    async def _run_batch(self, batch: Sequence[QueuedImage[Output]]) -> None:
+    async def _run_batch(self, batch: Sequence[QueuedImage[Network, Output]]) -> None:
         batch = [image for image in batch if not image.result.done()]  # cancelled, where the client has disconnected
         if not batch:
             return
-        images, views = [image.pixels_HWC for image in batch], batch[0].views
         try:
-            outputs = await self._in_thread(partial(self._forward, images, views))
+            outputs = await self._in_thread(partial(self._timed_forward, batch))
         except Exception as error:
             self.failures += 1
             for image in batch:
@@ -137,7 +150,7 @@ class DynamicBatcher(Generic[Output]):
 
     async def _run_work(self, queued: QueuedWork) -> None:
         def timed() -> object:
-            with self.admission.explanations.timed():
+            with self.admission.explanations.timed(), queued.watch.running():
                 return queued.work()
 
         if queued.result.done():
@@ -154,16 +167,22 @@ class DynamicBatcher(Generic[Output]):
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _forward(self, images: Sequence[NDArray[np.uint8]], views: int) -> Sequence[Output]:
-        with self.admission.views.timed(len(images) * views):
-            return self.forward(np.stack(images), views)
+    def _timed_forward(self, batch: Sequence[QueuedImage[Network, Output]]) -> Sequence[Output]:
+        with contextlib.ExitStack() as watches:
+            for watch in {image.watch for image in batch}:
+                watches.enter_context(watch.running())
+            return self._forward(batch[0].network, [image.pixels_HWC for image in batch], batch[0].views)
 
-    def _take_images(self, views: int) -> list[QueuedImage[Output]]:
-        """Take a batch of images with so many views from the clients in turn."""
-        batch: list[QueuedImage[Output]] = []
-        while len(batch) < max(1, self.max_batch // views):
+    def _forward(self, network: Network, images: Sequence[NDArray[np.uint8]], views: int) -> Sequence[Output]:
+        with self.admission.views.timed(len(images) * views):
+            return self.forward(network, np.stack(images), views)
+
+    def _take_images(self, first: QueuedImage[Network, Output]) -> list[QueuedImage[Network, Output]]:
+        """Take a batch of images that can be in one batch with the first, from the clients in turn."""
+        batch: list[QueuedImage[Network, Output]] = []
+        while len(batch) < max(1, self.max_batch // first.views):
             for client, item in self._queue.heads():
-                if isinstance(item, QueuedImage) and item.views == views:
+                if isinstance(item, QueuedImage) and item.shares_batch(first):
                     self._queue.take(client)
                     batch.append(item)
                     break

@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,40 +23,53 @@ from alexnet.serving.admission import WorkEstimate
 from alexnet.serving.decode_threads import DecodeThreads
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
-from alexnet.serving.responses import RETRY_AFTER, RequestError
+from alexnet.serving.request_record import Stopwatch
+from alexnet.serving.responses import OverloadError, RequestError
 
 Decoded = NDArray[np.uint8] | RequestError
 """uint8 [side, side, 3], or why the image is not decoded: 422, or 503 for the excess of large ones."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of `ImageDecoder.decode` that all its images share."""
+
+    client: str
+    side: int
+    watch: Stopwatch
 
 
 class ImageDecoder:
     """Decode uploads in threads.
 
     Attributes:
-        side: side of the decoded square, in pixels.
         limits: of pixels, memory and pending large images.
         estimate: measures the time of images that are not large.
     """
 
-    def __init__(self, side: int, limits: Limits, estimate: WorkEstimate) -> None:
-        self.side, self.limits, self.estimate = side, limits, estimate
+    def __init__(self, limits: Limits, estimate: WorkEstimate) -> None:
+        self.limits, self.estimate = limits, estimate
         self._parallel = max(2, min(8, os.cpu_count() or 1))
         # One more than work in parallel, which one client cannot take.
         self._threads = DecodeThreads("decode", self._parallel + 1, limits.decode_bytes)
         self._large_thread = DecodeThreads("large", 1, limits.decode_bytes)
         self._pending_large = Counter[str]()
 
-    async def decode(self, client: str, uploads: Sequence[Upload]) -> list[Decoded]:
+    async def decode(self, client: str, uploads: Sequence[Upload], side: int,
+                     watch: Stopwatch | None = None) -> list[Decoded]:
         """The pixels of each upload, or its error, in order.
 
         Args:
             client: whom the work counts for; clients take turns.
             uploads: the images of one request.
+            side: side of the decoded squares, in pixels.
+            watch: measures the time in which the images are being decoded.
         """
+        call = _Call(client, side, watch or Stopwatch())
         costs = await self._threads.run(client, 0, lambda: [decode_cost(upload.data) for upload in uploads])
         with_room = zip(uploads, costs, self._has_room(costs), strict=True)
         async with asyncio.TaskGroup() as group:  # if this is cancelled, so are the images that wait for their turn
-            tasks = [group.create_task(self._decode_one(client, _name(upload, number, uploads), upload, cost, has_room))
+            tasks = [group.create_task(self._decode_one(call, _name(upload, number, uploads), upload, cost, has_room))
                      for number, (upload, cost, has_room) in enumerate(with_room, 1)]
         return [task.result() for task in tasks]
 
@@ -66,22 +80,21 @@ class ImageDecoder:
             total += cost.pixels
             yield total <= max(self.limits.request_pixels, cost.pixels)
 
-    async def _decode_one(self, client: str, name: str, upload: Upload, cost: DecodeCost, has_room: bool) -> Decoded:
+    async def _decode_one(self, call: _Call, name: str, upload: Upload, cost: DecodeCost, has_room: bool) -> Decoded:
         if not has_room:
             return RequestError(f"the request's images up to {name} have more than {self.limits.request_pixels:,} "
                                 "pixels together", "send it in another request", status=413)
         if cost.memory <= self.limits.large_bytes or cost.pixels > self.limits.pixels:  # those are refused unread
-            return await self._threads.run(client, min(cost.memory, self.limits.large_bytes),
-                                           lambda: self._timed_decode(name, upload.data))
+            return await self._threads.run(call.client, min(cost.memory, self.limits.large_bytes),
+                                           lambda: self._timed_decode(call, name, upload.data))
         if self._pending_large.total() >= self.limits.large_images or (
-                self._pending_large[client] >= max(1, self.limits.large_images - 1)):
-            return RequestError(f"{name} is one of too many large images that wait", "try again in a second",
-                                status=503, headers=RETRY_AFTER)
-        self._pending_large[client] += 1
+                self._pending_large[call.client] >= max(1, self.limits.large_images - 1)):
+            return OverloadError(f"{name} is one of too many large images that wait", "large_images")
+        self._pending_large[call.client] += 1
         try:
-            return await self._large_thread.run(client, 0, lambda: self._decode(name, upload.data))
+            return await self._large_thread.run(call.client, 0, lambda: self._decode(call, name, upload.data))
         finally:
-            self._pending_large[client] -= 1
+            self._pending_large[call.client] -= 1
             self._pending_large += Counter()  # drops clients without any
 
     async def trim_memory(self) -> None:
@@ -93,15 +106,16 @@ class ImageDecoder:
         for threads in (self._threads, self._large_thread):
             threads.shutdown()
 
-    def _decode(self, name: str, data: bytes | memoryview) -> Decoded:
-        try:
-            return square(decode(bytes(data), name, self.limits.pixels), self.side)
-        except BadImage as error:
-            return RequestError(error.problem, "send another image", status=422)
+    def _decode(self, call: _Call, name: str, data: bytes | memoryview) -> Decoded:
+        with call.watch.running():
+            try:
+                return square(decode(bytes(data), name, self.limits.pixels), call.side)
+            except BadImage as error:
+                return RequestError(error.problem, "send another image", status=422)
 
-    def _timed_decode(self, name: str, data: bytes | memoryview) -> Decoded:
+    def _timed_decode(self, call: _Call, name: str, data: bytes | memoryview) -> Decoded:
         with self.estimate.timed(self._parallel):
-            return self._decode(name, data)
+            return self._decode(call, name, data)
 
 
 def _name(upload: Upload, number: int, uploads: Sequence[Upload]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
@@ -18,10 +19,13 @@ from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError
 from alexnet.serving import openapi, query
+from alexnet.serving.decoder import Decoded
 from alexnet.serving.fair_queue import client_of
 from alexnet.serving.multipart import Upload
-from alexnet.serving.responses import ErrorDetail, JsonResponse, RequestError, error_detail
-from alexnet.serving.service import Output, Service
+from alexnet.serving.request_record import RequestRecord, record_of
+from alexnet.serving.responses import ErrorDetail, JsonResponse, OverloadError, RequestError, error_detail
+from alexnet.serving.served_model import Output, ServedModel
+from alexnet.serving.service import Service
 
 WEB = Path(__file__).parent / "web"
 PAGE_FILES = {"/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
@@ -77,85 +81,81 @@ class Handlers:
         if logits and views != 1:
             raise RequestError("logits=true needs views=1: ten views are averaged after the softmax",
                                "leave one of the two out")
-        client = client_of(request)
+        client, served, record = client_of(request), self._bind(request), record_of(request)
         service.admission.check(client, 1, views)
         async with service.uploads.images(request) as uploads:
             if len(uploads) * views > service.limits.views:
                 raise RequestError(f"{len(uploads)} images with {views} views each have more than "
                                    f"{service.limits.views} views", "send fewer images per request, or leave out views")
-            with service.admission.admit(client, len(uploads), len(uploads) * views):
-                decoded = await service.decoder.decode(client, uploads)
+            with service.admission.admit(client, len(uploads), len(uploads) * views), record.processing.running():
+                decoded = await service.decoder.decode(client, uploads, served.side, record.decode)
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
                 if not images and isinstance(decoded[0], RequestError):
                     raise decoded[0]
-                outputs = iter(await service.batcher.submit(client, images, views))
-        service.metrics.images.inc(len(images))
+                outputs = iter(await service.batcher.submit(client, served, images, views, record.network))
+        self._count(record, decoded)
         return JsonResponse({"images": [
             {"image": upload.name or None, "error": error_detail(pixels)} if isinstance(pixels, RequestError)
-            else self._prediction(upload, next(outputs), top, logits)
+            else _prediction(served, upload, next(outputs), top, logits)
             for upload, pixels in zip(uploads, decoded, strict=True)]})
 
-    def _prediction(self, upload: Upload, output: Output, top: int, logits: bool) -> ImagePrediction:
-        best = np.argsort(-output.probabilities_K, kind="stable")[:top]
-        prediction: ImagePrediction = {"image": upload.name or None, "classes": [
-            {"name": printable(self.service.model.classes[k]), "probability": float(output.probabilities_K[k])}
-            for k in best], "sure": self.service.model.is_sure(float(output.probabilities_K.max()))}
-        if logits and output.logits_K is not None:
-            prediction["logits"] = output.logits_K.tolist()
-        return prediction
+    def _bind(self, request: Request) -> ServedModel:
+        """The model that this request uses to its end, and its record names."""
+        served, record = self.service.model, record_of(request)
+        record.model, record.model_sha256 = served.name, served.sha256
+        return served
+
+    def _count(self, record: RequestRecord, decoded: Sequence[Decoded]) -> None:
+        """Count the classified images, and those that were rejected although the request was not."""
+        record.images = sum(isinstance(pixels, np.ndarray) for pixels in decoded)
+        self.service.metrics.images.inc(record.images)
+        for error in decoded:
+            if isinstance(error, OverloadError):
+                self.service.metrics.rejections.labels(error.reason).inc()
 
     async def explain(self, request: Request) -> Response:
         """Grad-CAM, feature maps of conv1, and nearest neighbors of one image."""
         service = self.service
         query.check_names(request, "class")
-        client = client_of(request)
+        client, served, record = client_of(request), self._bind(request), record_of(request)
         service.admission.check(client, 1, explanations=1)
         async with service.uploads.images(request) as uploads:
             if len(uploads) > 1:
                 raise RequestError(f"/explain takes one image, and the request has {len(uploads)}",
                                    "send one request for each")
-            with service.admission.admit(client, 1, explanations=1):
-                explanation = await self._explain(client, uploads, request.query_params.get("class"))
+            with service.admission.admit(client, 1, explanations=1), record.processing.running():
+                [pixels] = await service.decoder.decode(client, uploads, served.side, record.decode)
+                if isinstance(pixels, RequestError):
+                    raise pixels
+                try:
+                    explanation = await service.batcher.run_exclusive(
+                        client, partial(served.explain, pixels, request.query_params.get("class")), record.network)
+                except UserError as error:
+                    raise RequestError(error.problem, error.remedy) from None
+        record.images = 1
         return JsonResponse(explanation)
-
-    async def _explain(self, client: str, uploads: Sequence[Upload], label: str | None) -> object:
-        [pixels] = await self.service.decoder.decode(client, uploads)
-        if isinstance(pixels, RequestError):
-            raise pixels
-        try:
-            return await self.service.explain(client, pixels, label)
-        except UserError as error:
-            raise RequestError(error.problem, error.remedy) from None
 
     # --- The model and the server -------------------------------------------------------------------------------------
 
     async def model(self, request: Request) -> Response:
         """Classes, preset, input, validation errors, samples and limits."""
-        service = self.service
-        network, limits = service.model.network, service.limits
+        served, limits = self.service.model, self.service.limits
+        network = served.model.network
         return JsonResponse({
-            "name": network.arch.name, "classes": [printable(name) for name in service.model.classes],
-            "input": asdict(service.model.preprocess.spec),
+            "name": network.arch.name, "sha256": served.sha256,
+            "classes": [printable(name) for name in served.model.classes],
+            "input": asdict(served.model.preprocess.spec),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "temperature": network.temperature,
-            "validation": self._validation(), "reference_set": service.reference_set is not None,
+            "validation": _validation(served), "reference_set": served.reference_set is not None,
             "samples": [{"name": sample.name, "class": sample.label, "url": f"/samples/{number}.png"}
-                        for number, sample in enumerate(service.samples)],
+                        for number, sample in enumerate(served.samples)],
             "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "images": limits.images},
             "version": version("alexnet")})
 
-    def _validation(self) -> dict[str, object]:
-        """The checkpoint's validation errors. Of up to five classes there is no top-5 error, which would be 0."""
-        errors: dict[str, object] = {**self.service.validation}
-        if errors and not has_top5(len(self.service.model.classes)):
-            errors.pop("top5_error", None)
-            interval = errors.pop("interval", None)
-            errors |= {"interval": {"top1_error": interval["top1_error"]}} if isinstance(interval, dict) else {}
-        return errors
-
     async def sample(self, request: Request) -> Response:
         """One sample image."""
-        number, samples = request.path_params["number"], self.service.samples
+        number, samples = request.path_params["number"], self.service.model.samples
         if not query.is_whole_number(number) or int(number) >= len(samples):
             raise RequestError(f"there is no sample image {number[:40]!r}", "/model lists them", status=404)
         return Response(samples[int(number)].png, media_type="image/png")
@@ -189,3 +189,23 @@ class Handlers:
     async def palette(self, request: Request) -> Response:
         """The page's colors."""
         return Response(stylesheet(":root"), media_type="text/css; charset=utf-8")
+
+
+def _prediction(served: ServedModel, upload: Upload, output: Output, top: int, logits: bool) -> ImagePrediction:
+    best = np.argsort(-output.probabilities_K, kind="stable")[:top]
+    prediction: ImagePrediction = {"image": upload.name or None, "classes": [
+        {"name": printable(served.model.classes[k]), "probability": float(output.probabilities_K[k])}
+        for k in best], "sure": served.model.is_sure(float(output.probabilities_K.max()))}
+    if logits and output.logits_K is not None:
+        prediction["logits"] = output.logits_K.tolist()
+    return prediction
+
+
+def _validation(served: ServedModel) -> dict[str, object]:
+    """The checkpoint's validation errors. Of up to five classes there is no top-5 error, which would be 0."""
+    errors: dict[str, object] = {**served.validation}
+    if errors and not has_top5(len(served.model.classes)):
+        errors.pop("top5_error", None)
+        interval = errors.pop("interval", None)
+        errors |= {"interval": {"top1_error": interval["top1_error"]}} if isinstance(interval, dict) else {}
+    return errors

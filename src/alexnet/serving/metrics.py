@@ -1,12 +1,21 @@
-"""Prometheus metrics of the server: requests, latency, classified images, batch sizes, pending images."""
+"""Prometheus metrics: requests, latency and its stages, rejections by reason, images, batch sizes, pending images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import prometheus_client as prometheus
 
+from alexnet.serving.request_record import RequestRecord
+from alexnet.serving.responses import Overload
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+STAGES = {"queue": "in which its images waited for a thread or a batch",
+          "decode": "in which at least one of its images was being decoded",
+          "network": "of the batches, or of the explanation, with its images"}
+"""The stages of a request with images: name -> meaning."""
+
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -25,6 +34,14 @@ class Metrics:
         self.latency = prometheus.Histogram(
             "alexnet_request_duration_seconds", "Seconds from the header of a request to its response.", ["path"],
             buckets=SECONDS, registry=self.registry)
+        self.stages = {stage: prometheus.Histogram(
+            f"alexnet_{stage}_seconds", f"Seconds of a request {text}.", ["model"], buckets=SECONDS,
+            registry=self.registry) for stage, text in STAGES.items()}
+        self.rejections = prometheus.Counter(
+            "alexnet_rejections", "Requests and images that were rejected with 503, by reason.", ["reason"],
+            registry=self.registry)
+        for reason in get_args(Overload):
+            self.rejections.labels(reason)
         self.images = prometheus.Counter("alexnet_images", "Classified images.", registry=self.registry)
         self.batch_size = prometheus.Histogram(
             "alexnet_batch_size", "Images per batch of the network.", buckets=BATCH_SIZES, registry=self.registry)
@@ -32,10 +49,21 @@ class Metrics:
                                    registry=self.registry)
         pending.set_function(pending_images)
 
-    def count_response(self, path: str, status: int, seconds: float) -> None:
-        """Count one response."""
-        self.requests.labels(path, str(status)).inc()
-        self.latency.labels(path).observe(seconds)
+    def count_response(self, path: str, record: RequestRecord) -> None:
+        """Count one response.
+
+        Args:
+            path: its label. Each label takes memory for as long as the server runs.
+            record: of the request.
+        """
+        self.requests.labels(path, str(record.status)).inc()
+        self.latency.labels(path).observe(record.seconds)
+        if record.rejection:
+            self.rejections.labels(record.rejection).inc()
+        if record.processing.seconds:
+            for stage, seconds in zip(STAGES, (
+                    record.queue_seconds, record.decode.seconds, record.network.seconds), strict=True):
+                self.stages[stage].labels(record.model).observe(seconds)
 
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""

@@ -15,7 +15,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alexnet.serving.responses import RequestError, error_response
+from alexnet.serving.request_record import RequestRecord
+from alexnet.serving.responses import OverloadError, RequestError, error_response
 
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -24,6 +25,9 @@ SECURITY_HEADERS = {
     "same-origin", "cross-origin-opener-policy": "same-origin", "x-frame-options": "DENY", "cache-control": "no-store",
 }
 
+TOO_MANY_CONNECTIONS = "too_many_connections"
+"""Key in the state of the scope: true on a connection above the limit."""
+
 _HOST = re.compile(r"([\w.~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(:\d{0,5})?", re.ASCII)
 """The header Host (RFC 9110, 7.2): a name or an address, and a port. A path or a user in it would reach the URLs that a
 framework builds from it."""
@@ -31,7 +35,7 @@ framework builds from it."""
 
 @dataclass(frozen=True)
 class AccessControlMiddleware:
-    """Reject requests with a malformed or wrong Host header, from another site's page, or without the token.
+    """Reject requests on connections above the limit, with a wrong Host, from another site, or without the token.
 
     Attributes:
         app: the application behind it.
@@ -47,9 +51,11 @@ class AccessControlMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._check(scope) if scope["type"] == "http" else None
-        await (error_response(error) if error else self.app)(scope, receive, send)
+        await (error_response(error, scope) if error else self.app)(scope, receive, send)
 
     def _check(self, scope: Scope) -> RequestError | None:
+        if scope.get("state", {}).get(TOO_MANY_CONNECTIONS):
+            return OverloadError("too many connections are open", "connections", {"Connection": "close"})
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if host and not _HOST.fullmatch(host):
@@ -70,29 +76,33 @@ class AccessControlMiddleware:
 
 @dataclass(frozen=True)
 class ResponseMiddleware:
-    """Add the security headers to every response, report it to the metrics, and close connections during shutdown.
+    """Add headers to every response, report the request to metrics and log, and close connections during shutdown.
+
+    The headers: those of security, `X-Request-Id`, and `Model-SHA256` where the request uses a model.
 
     Attributes:
         app: the application behind it.
         drain_seconds: time for which the rest of an unread body is read and discarded.
         is_draining: whether the server shuts down; each connection then closes after its response.
-        on_response: called with path, status and seconds.
+        on_response: called with the record of each request when its response begins.
     """
 
     app: ASGIApp
     drain_seconds: float
     is_draining: Callable[[], bool]
-    on_response: Callable[[str, int, float], object]
+    on_response: Callable[[RequestRecord], object]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began, is_body_read = time.monotonic(), False
+        record = RequestRecord.begin(scope)
 
         async def receive_and_track() -> Message:
             nonlocal is_body_read
             message = await receive()
+            record.received_bytes += len(message.get("body", b""))
             is_body_read = is_body_read or not message.get("more_body", False)
             return message
 
@@ -101,9 +111,13 @@ class ResponseMiddleware:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                headers["x-request-id"] = record.request_id
+                if record.model_sha256:
+                    headers["model-sha256"] = record.model_sha256
                 if self.is_draining():
                     headers["connection"] = "close"
-                self.on_response(scope["path"], message["status"], time.monotonic() - began)
+                record.status, record.seconds = message["status"], time.monotonic() - began
+                self.on_response(record)
             elif not message.get("more_body") and not is_body_read and scope["method"] == "POST":
                 # If the connection were closed before the body is read, the client might not receive the response.
                 await send({**message, "more_body": True})

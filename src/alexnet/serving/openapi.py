@@ -153,7 +153,9 @@ _SCHEMAS: Schema = {
         "conv1": _object({"url": _TEXT, "maps": _INTEGER, "columns": _INTEGER, "towers": _INTEGER, "layer": _TEXT}),
         "neighbors": _array(_object({"image": _TEXT, "class": _TEXT, "distance": _NUMBER, "url": _TEXT}))}),
     "Model": _object({
-        "name": {"type": "string", "description": "The preset."}, "classes": _array(_TEXT), "input": {"type": "object"},
+        "name": {"type": "string", "description": "The preset."},
+        "sha256": {"type": "string", "description": "Of the weights. /predict and /explain have it as the header "
+                   "Model-SHA256."}, "classes": _array(_TEXT), "input": {"type": "object"},
         "parameters": _INTEGER,
         "temperature": {"type": "number", "description": "Divides the logits; 1 if the network is not calibrated."},
         "validation": {"type": "object", "description": "Validation errors, from the checkpoint; validation_copies "

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from alexnet.errors import UserError
+from alexnet.serving.request_record import record_of
 
-RETRY_AFTER = {"Retry-After": "1"}
-"""Header of a 503 response: seconds after which the client may try again."""
+Overload = Literal["queue", "bytes", "large_images", "connections"]
+"""Why a server is overloaded: too many images are queued, too many bytes of bodies are held, too many large images
+wait, or too many connections are open."""
 
 
 class RequestError(UserError):
@@ -29,6 +32,18 @@ class RequestError(UserError):
                  headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem, remedy)
         self.status, self.headers = status, dict(headers or {})
+
+
+class OverloadError(RequestError):
+    """503: a request, or one image of it, that the server rejects because it is overloaded.
+
+    Attributes:
+        reason: label of the metric `alexnet_rejections`.
+    """
+
+    def __init__(self, problem: str, reason: Overload, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem, "try again in a second", status=503, headers={"Retry-After": "1", **(headers or {})})
+        self.reason = reason
 
 
 class ErrorDetail(TypedDict):
@@ -61,8 +76,10 @@ def _null_for_nan(tree: object) -> object:
     return None if isinstance(tree, float) and not np.isfinite(tree) else tree
 
 
-def error_response(error: RequestError) -> Response:
-    """The response for a rejected request."""
+def error_response(error: RequestError, scope: Scope) -> Response:
+    """The response for a rejected request, by its ASGI scope, whose record notes an overload."""
+    if isinstance(error, OverloadError):
+        record_of(scope).rejection = error.reason
     return JsonResponse({"error": error_detail(error)}, error.status, error.headers)
 
 
@@ -72,7 +89,7 @@ def error_response(error: RequestError) -> Response:
 async def request_error(request: Request, error: Exception) -> Response:
     """A request that a handler rejected."""
     assert isinstance(error, RequestError)
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
 async def routing_error(request: Request, error: Exception) -> Response:
@@ -82,23 +99,23 @@ async def routing_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allowed = headers.get("Allow", "another method")
         return error_response(RequestError(f"{path} does not accept {request.method[:20]}", f"use {allowed}",
-                                           status=405, headers=headers))
+                                           status=405, headers=headers), request.scope)
     return error_response(RequestError(f"there is no {path}", "/openapi.json lists all paths",
-                                       status=error.status_code, headers=headers))
+                                       status=error.status_code, headers=headers), request.scope)
 
 
 async def overloaded(request: Request, error: Exception) -> Response:
     """503 for a request that would wait too long (admission.Overloaded)."""
-    return error_response(RequestError("too many images are queued", "try again in a second", status=503,
-                                       headers=RETRY_AFTER))
+    return error_response(OverloadError("too many images are queued", "queue"), request.scope)
 
 
 async def client_disconnected(request: Request, error: Exception) -> Response:
     """For the log only: the client has closed the connection."""
-    return error_response(RequestError("the connection was closed before the whole body arrived", "send it again"))
+    return error_response(RequestError("the connection was closed before the whole body arrived", "send it again"),
+                          request.scope)
 
 
 async def server_error(request: Request, error: Exception) -> Response:
     """500. The traceback is in the log and not in the response."""
     return error_response(RequestError("the server failed to process this request", "see the server's log",
-                                       status=500))
+                                       status=500), request.scope)

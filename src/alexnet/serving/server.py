@@ -16,25 +16,23 @@ from typing import Any
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from alexnet.errors import UserError
 from alexnet.serving.limits import Limits
-from alexnet.serving.middleware import SECURITY_HEADERS
-from alexnet.serving.responses import RETRY_AFTER, RequestError, error_response
+from alexnet.serving.middleware import TOO_MANY_CONNECTIONS
+from alexnet.serving.request_log import LOGGER
 
 LOG_CONFIG = {
     "version": 1, "disable_existing_loggers": False,
-    "formatters": {"access": {"()": "uvicorn.logging.AccessFormatter", "use_colors": False,
-                              "fmt": "%(asctime)s %(client_addr)s %(request_line)s %(status_code)s"},
-                   "error": {"format": "%(asctime)s %(message)s"}},
-    "handlers": {name: {"class": "logging.StreamHandler", "formatter": name} for name in ("access", "error")},
-    "loggers": {"uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    "formatters": {"line": {"format": "%(message)s"}, "error": {"format": "%(asctime)s %(message)s"}},
+    "handlers": {name: {"class": "logging.StreamHandler", "formatter": name} for name in ("line", "error")},
+    "loggers": {LOGGER.name: {"handlers": ["line"], "level": "INFO", "propagate": False},
                 "uvicorn.error": {"handlers": ["error"], "level": "ERROR", "propagate": False}},
 }
-"""One line for each request, and the traceback of each server error, on standard error."""
+"""The lines of requests (`request_log`), and the traceback of each server error, on standard error."""
 
 
 class ServerConfig(uvicorn.Config):
@@ -45,10 +43,10 @@ class ServerConfig(uvicorn.Config):
         read_buffer: shared by all connections: the event loop fills it and processes it in one step.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, log_requests: bool = False) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
         super().__init__(
             app, http=TimeoutProtocol, ws="none", lifespan="on", interface="asgi3", log_config=LOG_CONFIG,
-            access_log=log_requests, server_header=False, proxy_headers=False, backlog=limits.connections,
+            access_log=False, server_header=False, proxy_headers=False, backlog=limits.connections,
             timeout_keep_alive=limits.keep_alive_seconds,
             timeout_graceful_shutdown=math.ceil(limits.shutdown_seconds - limits.accept_seconds),
             h11_max_incomplete_event_size=limits.header_bytes)
@@ -79,7 +77,7 @@ class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
         same = sum(other.client is not None and other.client[0] == self.client[0] for other in self.connections
                    if isinstance(other, TimeoutProtocol)) if self.client else 0
         if len(self.connections) > self._limits.connections or same > self._limits.client_connections:
-            self.app = _too_many_connections
+            self.app_state = {**self.app_state, TOO_MANY_CONNECTIONS: True}
         self._update_header_timer()
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -163,14 +161,6 @@ def _cancel(*timers: asyncio.TimerHandle | None) -> None:
             timer.cancel()
 
 
-async def _too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application of a connection above the limit. uvicorn's own response is not JSON."""
-    response = error_response(RequestError(
-        "too many connections are open", "try again in a second", status=503,
-        headers={**SECURITY_HEADERS, **RETRY_AFTER, "Connection": "close"}))
-    await response(scope, receive, send)
-
-
 class GracefulServer(uvicorn.Server):
     """A server that finishes all accepted requests before it stops.
 
@@ -237,11 +227,12 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def create_server(app: ASGIApp, limits: Limits, *, on_start: Callable[[], object], on_stop: Callable[[], object],
-                  log_requests: bool = False) -> GracefulServer:
+def create_server(
+    app: ASGIApp, limits: Limits, *, on_start: Callable[[], object], on_stop: Callable[[], object],
+) -> GracefulServer:
     """A server whose `run(sockets=[listener])` returns after a signal, or once its `should_exit` is set.
 
     `run` finishes accepted requests for at most `Limits.shutdown_seconds`, and then raises the signal again:
     KeyboardInterrupt for SIGINT, termination for SIGTERM.
     """
-    return GracefulServer(ServerConfig(app, limits, log_requests), on_start, on_stop)
+    return GracefulServer(ServerConfig(app, limits), on_start, on_stop)

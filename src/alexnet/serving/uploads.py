@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload, parse_form
-from alexnet.serving.responses import RETRY_AFTER, RequestError
+from alexnet.serving.responses import OverloadError, RequestError
 
 FORM = "multipart/form-data"
 
@@ -94,8 +94,8 @@ class UploadReader:
         except BaseException as error:
             self.held_bytes -= body.size
             if body.is_evicted:
-                raise RequestError(f"the server already holds {self.limits.total_body_bytes / 1e6:g} MB of uploads",
-                                   "try again in a second", status=503, headers=RETRY_AFTER) from None
+                raise OverloadError(f"the server already holds {self.limits.total_body_bytes / 1e6:g} MB of uploads",
+                                    "bytes") from None
             if isinstance(error, TimeoutError):
                 raise RequestError(f"the body did not arrive within {self.limits.body_seconds:g} seconds",
                                    "send a smaller image, or use a faster connection", status=408) from None

@@ -1,0 +1,78 @@
+"""One network that the server offers, immutable: its name, weights' SHA-256, samples, and the calls of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alexnet.inference.evaluate import probabilities
+from alexnet.inference.predictor import Model
+from alexnet.models.checkpoint import weights_sha256
+from alexnet.models.checkpoint_json import ErrorsJson
+from alexnet.serving.explanations import Explanation, ReferenceSet, explain_image
+from alexnet.serving.samples import Sample
+
+DEFAULT_NAME = "alexnet"
+"""Name of the model, where the server has one and the command line gives it no name."""
+
+
+class Output(NamedTuple):
+    """The network's output for one image.
+
+    Attributes:
+        probabilities_K: float32, averaged over the views.
+        logits_K: float32; None for ten views, whose average is taken after the softmax.
+    """
+
+    probabilities_K: NDArray[np.float32]
+    logits_K: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A network with what the server knows of it. A request uses one from its begin to its end.
+
+    Attributes:
+        model: the network with its preprocessing and classes.
+        validation: validation errors, from the checkpoint.
+        reference_set: images among which /explain searches neighbors.
+        samples: images that the page offers.
+        name: in the paths of several models.
+        sha256: of the weights, in hexadecimal digits.
+    """
+
+    model: Model
+    validation: ErrorsJson = field(default_factory=ErrorsJson)
+    reference_set: ReferenceSet | None = None
+    samples: Sequence[Sample] = ()
+    name: str = DEFAULT_NAME
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", weights_sha256(self.model.network.state_dict()))
+
+    @property
+    def side(self) -> int:
+        """Side of the decoded images, in pixels."""
+        return self.model.preprocess.spec.side
+
+    def forward(self, pixels_NHWC: NDArray[np.uint8], views: int) -> list[Output]:
+        """The outputs for uint8 [N, side, side, 3]; runs in the network's thread."""
+        network, preprocess = self.model.inference_network, self.model.preprocess
+        with torch.inference_mode():
+            pixels = torch.from_numpy(pixels_NHWC).to(preprocess.mean_HWC.device)
+            if views != 1:
+                rows_NK = probabilities([(network, preprocess)], pixels, views).cpu().numpy()
+                return [Output(row_K, None) for row_K in rows_NK]
+            logits_NK = network(preprocess(pixels)).float()
+            return [Output(*rows) for rows in zip(
+                logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True)]
+
+    def explain(self, pixels_HWC: NDArray[np.uint8], label: str | None = None) -> Explanation:
+        """Explain the prediction for one image; runs in the network's thread."""
+        return explain_image(self.model, pixels_HWC, self.reference_set, label)
