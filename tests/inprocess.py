@@ -84,7 +84,7 @@ def full_service(model: Model, packed: PackedDataset) -> Service:
     """A service with validation errors, samples, a reference set and allowed hosts; without a token."""
     served = ServedModel(model, {"top1_error": 0.25, "top5_error": 0.0, "photographs": 1200},
                          ReferenceSet.of(model, packed), sample_images(packed))
-    return Service(served, hosts=allowed_hosts("127.0.0.1"))
+    return Service([served], hosts=allowed_hosts("127.0.0.1"))
 
 
 def form(files: dict[str, bytes]) -> tuple[bytes, str]:

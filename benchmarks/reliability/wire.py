@@ -59,7 +59,7 @@ class Wire:
         self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
         with tempfile.TemporaryDirectory() as folder:
             model = load(untrained_run(Path(folder)))
-        service = Service(ServedModel(model, samples=sample_images(None)), hosts=allowed_hosts("127.0.0.1"))
+        service = Service([ServedModel(model, samples=sample_images(None))], hosts=allowed_hosts("127.0.0.1"))
         self.config = ServerConfig(create_app(service), Limits())
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)

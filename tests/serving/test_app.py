@@ -204,7 +204,7 @@ def test_the_page_of_the_server_may_send_requests(client, png):
 
 
 def test_a_server_error_reveals_nothing_and_is_logged(model, png, monkeypatch, capsys):
-    service = Service(ServedModel(model))
+    service = Service([ServedModel(model)])
     with served(service) as client:
         monkeypatch.setattr(service.batcher, "forward", lambda *arguments: 1 / 0)
         status, _, response = client.predict(png)
@@ -229,7 +229,7 @@ def test_every_response_has_the_security_headers(client, png):
 
 
 def test_without_the_token_only_the_public_paths_respond(model, png):
-    with served(Service(ServedModel(model, samples=sample_images(None)), token="secret")) as client:
+    with served(Service([ServedModel(model, samples=sample_images(None))], token="secret")) as client:
         for path in ("/", "/page.js", "/page.css", "/palette.css", "/openapi.json", "/health", "/ready"):
             assert client.request(path)[0] == 200
         for path in ("/model", "/metrics", "/samples/0.png", "/nope"):

@@ -53,7 +53,7 @@ def test_two_of_the_largest_bodies_always_fit_into_memory():
 
 
 def test_a_large_body_is_rejected_by_its_declared_and_by_its_received_length(model):
-    with served(Service(ServedModel(model), limits=Limits(body_bytes=10_000))) as client:
+    with served(Service([ServedModel(model)], limits=Limits(body_bytes=10_000))) as client:
         status, _, response = client.predict(bytes(20_000))
         assert (status, response["error"]) == (413, {
             "problem": "the request is larger than 0.01 MB",
@@ -65,13 +65,13 @@ def test_a_large_body_is_rejected_by_its_declared_and_by_its_received_length(mod
 
 
 def test_too_many_images_in_a_request_are_rejected(model):
-    with served(Service(ServedModel(model))) as client:
+    with served(Service([ServedModel(model)])) as client:
         status, _, response = client.post_form({f"{number}.png": b"x" for number in range(65)})
     assert (status, response["error"]["problem"]) == (400, "the request has 65 images, more than 64")
 
 
 def test_an_image_with_too_many_pixels_is_rejected_before_it_is_decoded(model):
-    with served(Service(ServedModel(model))) as client:
+    with served(Service([ServedModel(model)])) as client:
         status, _, response = client.predict(b"P6 8000 8000 255\n" + bytes(100))
         assert status == 422
         assert "it has 8,000 x 8,000 pixels, more than 50,000,000" in response["error"]["problem"]
@@ -80,7 +80,7 @@ def test_an_image_with_too_many_pixels_is_rejected_before_it_is_decoded(model):
 
 def test_the_upload_with_the_largest_bytes_times_age_is_evicted(model, png):
     limits = Limits(body_bytes=10_000, total_body_bytes=15_000)
-    with served(Service(ServedModel(model), limits=limits)) as client, socket.create_connection(
+    with served(Service([ServedModel(model)], limits=limits)) as client, socket.create_connection(
             ("127.0.0.1", client.port), timeout=60) as unfinished:
         unfinished.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
                            b"Content-Length: 9999\r\n\r\n" + bytes(9_000))
@@ -96,7 +96,7 @@ def test_the_upload_with_the_largest_bytes_times_age_is_evicted(model, png):
 
 
 def test_a_slow_body_is_rejected_and_its_bytes_are_freed(model):
-    with served(Service(ServedModel(model), limits=Limits(body_seconds=0.5))) as client, socket.create_connection(
+    with served(Service([ServedModel(model)], limits=Limits(body_seconds=0.5))) as client, socket.create_connection(
             ("127.0.0.1", client.port), timeout=60) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nab")
         assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
@@ -104,7 +104,7 @@ def test_a_slow_body_is_rejected_and_its_bytes_are_freed(model):
 
 
 def test_a_connection_with_a_slow_header_is_closed(model):
-    with served(Service(ServedModel(model), limits=Limits(header_seconds=0.5))) as client, socket.create_connection(
+    with served(Service([ServedModel(model)], limits=Limits(header_seconds=0.5))) as client, socket.create_connection(
             ("127.0.0.1", client.port), timeout=60) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost:")
         with contextlib.suppress(ConnectionResetError):  # or an orderly end
@@ -113,7 +113,7 @@ def test_a_connection_with_a_slow_header_is_closed(model):
 
 def test_an_idle_connection_outlives_the_header_timeout_but_no_half_header_does(model):
     request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-    with served(Service(ServedModel(model), limits=Limits(header_seconds=0.5))) as client, socket.create_connection(
+    with served(Service([ServedModel(model)], limits=Limits(header_seconds=0.5))) as client, socket.create_connection(
             ("127.0.0.1", client.port), timeout=60) as connection:
         for _ in range(2):
             connection.sendall(request)
@@ -129,7 +129,7 @@ def test_an_idle_connection_outlives_the_header_timeout_but_no_half_header_does(
 
 def test_one_client_cannot_take_all_connections(model, png):
     """The other addresses of the loopback network are other clients, where the system has them."""
-    service = Service(ServedModel(model), limits=Limits(client_connections=2))
+    service = Service([ServedModel(model)], limits=Limits(client_connections=2))
     with served(service) as client, contextlib.ExitStack() as idle:
         try:
             for _ in range(3):
@@ -150,7 +150,7 @@ def test_times_that_cannot_be_kept_are_refused(drain, keep_alive, problem):
 
 
 def test_a_connection_above_the_limit_gets_503(model, png):
-    with served(Service(ServedModel(model), limits=Limits(connections=2))) as client:
+    with served(Service([ServedModel(model)], limits=Limits(connections=2))) as client:
         with contextlib.ExitStack() as idle:
             for _ in range(2):
                 idle.enter_context(socket.create_connection(("127.0.0.1", client.port)))
@@ -185,7 +185,7 @@ def wait_for_pending(service, images):
 
 def test_images_that_are_queued_together_form_one_batch(model, png):
     sizes = []
-    service = Service(ServedModel(model))
+    service = Service([ServedModel(model)])
     service.batcher.on_batch = sizes.append
     lock = gate(service)
     with served(service) as client, ThreadPoolExecutor(20) as pool:
@@ -201,7 +201,7 @@ def test_images_that_are_queued_together_form_one_batch(model, png):
 
 
 def test_an_overloaded_server_rejects_at_once_and_recovers(model, png):
-    service = Service(ServedModel(model), limits=Limits(max_queue_seconds=0.5))
+    service = Service([ServedModel(model)], limits=Limits(max_queue_seconds=0.5))
     lock = gate(service)
     with served(service) as client, ThreadPoolExecutor(5) as pool:
         service.admission.views.seconds_per_item = 0.2
@@ -217,7 +217,7 @@ def test_an_overloaded_server_rejects_at_once_and_recovers(model, png):
 
 
 def test_the_warm_up_measures_every_kind_of_work(model):
-    with served(Service(ServedModel(model))) as client:
+    with served(Service([ServedModel(model)])) as client:
         admission = client.service.admission
         assert min(work.seconds_per_item for work in (
             admission.decodes, admission.views, admission.explanations)) > 0
@@ -295,7 +295,7 @@ def test_an_image_whose_client_is_gone_is_not_computed():
 
 
 def test_a_request_asks_for_a_limited_number_of_views(model, png):
-    with served(Service(ServedModel(model), limits=Limits(views=20))) as client:
+    with served(Service([ServedModel(model)], limits=Limits(views=20))) as client:
         status, _, response = client.post_form({"a.png": png, "b.png": png, "c.png": png}, "/predict?views=10")
         assert (status, response["error"]["problem"]) == (400, "3 images with 10 views each have more than 20 views")
         assert client.post_form({"a.png": png, "b.png": png}, "/predict?views=10")[0] == 200
@@ -303,7 +303,7 @@ def test_a_request_asks_for_a_limited_number_of_views(model, png):
 
 def test_a_server_whose_network_fails_is_not_ready_until_it_answers_again(model, png, capsys):
     """`/ready` responds 503 from the third batch in a row that raises; `/health` stays as it is."""
-    service = Service(ServedModel(model))
+    service = Service([ServedModel(model)])
     forward, broken = service.batcher.forward, threading.Event()
 
     def failing(network, pixels_NHWC, views):

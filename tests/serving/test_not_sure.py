@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_an_answer_says_whether_its_likeliest_class_has_50_percent(trained, temperature, sure):
     calibration = {"temperature": temperature} if temperature else {}
     model = model_from_checkpoint(replace(checkpoint.load(trained), calibration=calibration))
-    with served(Service(ServedModel(model))) as client:
+    with served(Service([ServedModel(model)])) as client:
         _, _, response = client.predict(encoded(draw(np.random.default_rng(1), 2)))
     [image] = response["images"]
     assert image["sure"] is sure

@@ -32,7 +32,7 @@ def model(trained) -> Model:
 
 @pytest.fixture(scope="module")
 def client(model):
-    with served(Service(ServedModel(model))) as client:
+    with served(Service([ServedModel(model)])) as client:
         yield client
 
 
@@ -83,13 +83,13 @@ def test_requests_without_an_id_get_different_ones(client):
     (TRACE, TRACE), (TRACE.upper(), None), ("ff" + TRACE[2:], None), (f"00-{'0' * 32}-{'1' * 16}-01", None),
     (f"00-{'1' * 32}-{'0' * 16}-01", None), (TRACE + "x", None)])
 def test_the_log_has_the_trace_if_it_is_well_formed(model, lines, traceparent, logged):
-    with served(Service(ServedModel(model), log_format="json")) as client:
+    with served(Service([ServedModel(model)], log_format="json")) as client:
         client.request("/health", traceparent=traceparent)
     assert json.loads(lines[0])["traceparent"] == logged
 
 
 def test_a_json_line_has_the_request_its_images_and_the_time_of_each_stage(model, lines, png):
-    service = Service(ServedModel(model, name="trees"), log_format="json")
+    service = Service([ServedModel(model, name="trees")], log_format="json")
     forward = service.batcher.forward
 
     def slow(*arguments):
@@ -110,7 +110,7 @@ def test_a_json_line_has_the_request_its_images_and_the_time_of_each_stage(model
     assert (first["id"], first["method"], first["path"], first["query"], first["status"]) == (
         "7", "POST", "/predict", "top=2", 200)
     assert (first["bytes"], first["images"], first["model"]) == (len(png), 1, "trees")
-    assert first["model_sha256"] == service.model.sha256
+    assert first["model_sha256"] == service.default_model.sha256
     assert first["client"].startswith("127.0.0.1:")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", first["time"])
     assert 0.2 <= first["network_seconds"] < first["seconds"]
@@ -122,14 +122,14 @@ def test_a_json_line_has_the_request_its_images_and_the_time_of_each_stage(model
 
 
 def test_a_text_line_is_one_line(model, lines):
-    with served(Service(ServedModel(model), log_format="text")) as client:
+    with served(Service([ServedModel(model)], log_format="text")) as client:
         client.request("/health?a=%0ab", X_Request_Id="abc")
     assert re.fullmatch(r'\S+ 127\.0\.0\.1:\d+ "GET /health\?a=%0ab" 200 \d\.\d{3}s abc', lines[0])
 
 
 def test_waiting_for_the_network_counts_as_queueing(model, png):
     """Two requests one after the other, since each batch of ten views holds three images at most."""
-    service = Service(ServedModel(model), limits=Limits(max_queue_seconds=60))
+    service = Service([ServedModel(model)], limits=Limits(max_queue_seconds=60))
     forward = service.batcher.forward
 
     def slow(*arguments):
@@ -151,7 +151,7 @@ def test_waiting_for_the_network_counts_as_queueing(model, png):
 def test_rejections_are_counted_by_reason(model, png, lines):
     limits = Limits(body_bytes=10_000, total_body_bytes=15_000, connections=3, large_bytes=10, large_images=1,
                     max_queue_seconds=0.5)
-    with served(Service(ServedModel(model), limits=limits, log_format="json")) as client:
+    with served(Service([ServedModel(model)], limits=limits, log_format="json")) as client:
         reasons = ("queue", "bytes", "large_images", "connections")
         counts = {reason: f'alexnet_rejections_total{{reason="{reason}"}}' for reason in reasons}
         assert [metric(client, count) for count in counts.values()] == [0, 0, 0, 0]
@@ -185,7 +185,7 @@ def test_rejections_are_counted_by_reason(model, png, lines):
 
 
 def test_a_single_large_image_of_a_request_counts_as_rejected_too(model, png):
-    with served(Service(ServedModel(model), limits=Limits(large_bytes=30_000, large_images=1))) as client:
+    with served(Service([ServedModel(model)], limits=Limits(large_bytes=30_000, large_images=1))) as client:
         large = encoded(np.zeros((200, 200, 3), np.uint8))
         status, _, response = client.post_form({"a.png": large, "b.png": large, "c.png": png})
         assert status == 200

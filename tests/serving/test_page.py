@@ -200,7 +200,7 @@ def test_the_page_works_with_the_keyboard_alone(open_page, client):
 
 
 def test_the_token_is_entered_or_taken_from_the_url(open_page, model, file):
-    with served(Service(ServedModel(model, samples=sample_images(None)), token="secret")) as client:
+    with served(Service([ServedModel(model, samples=sample_images(None))], token="secret")) as client:
         page = open_page(client)
         page.wait_for_selector("#token-form:not([hidden])")
         assert page.locator("#error").is_hidden()
@@ -235,7 +235,8 @@ def test_the_error_for_a_broken_file_has_problem_and_remedy(open_page, client, t
 def test_a_large_image_is_not_sent_and_many_go_in_several_requests(open_page, model, file, tmp_path):
     size, large = file.stat().st_size, tmp_path / "large.png"
     large.write_bytes(file.read_bytes() + bytes(2 * size))
-    with served(Service(ServedModel(model, samples=sample_images(None)), limits=Limits(body_bytes=2 * size))) as client:
+    service = Service([ServedModel(model, samples=sample_images(None))], limits=Limits(body_bytes=2 * size))
+    with served(service) as client:
         page = open_page(client)
         page.wait_for_selector("#samples img")
         page.set_input_files("#file", large)
@@ -263,7 +264,7 @@ def test_an_error_hides_the_previous_result(open_page, client, file, tmp_path):
 
 @pytest.mark.slow
 def test_the_status_shows_the_elapsed_time_and_a_stopped_server_is_an_error(open_page, model, file):
-    service = Service(ServedModel(model, samples=sample_images(None)))
+    service = Service([ServedModel(model, samples=sample_images(None))])
     forward = service.batcher.forward
     with served(service) as client:
         page = open_page(client)
@@ -281,7 +282,7 @@ def test_the_status_shows_the_elapsed_time_and_a_stopped_server_is_an_error(open
 
 @pytest.mark.slow
 def test_a_late_response_does_not_replace_a_newer_one(open_page, model, file):
-    service = Service(ServedModel(model, samples=sample_images(None)))
+    service = Service([ServedModel(model, samples=sample_images(None))])
     forward, delays = service.batcher.forward, [1.5]
     with served(service) as client:
         service.batcher.forward = lambda *arguments: (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +23,10 @@ from alexnet.errors import UserError, require
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
     from alexnet.inference.predictor import Model
+    from alexnet.models.checkpoint_json import ErrorsJson
     from alexnet.serving.served_model import ServedModel
+    from alexnet.serving.server import GracefulServer
+    from alexnet.serving.service import Service
 
 TOKEN_VARIABLE = "ALEXNET_TOKEN"
 
@@ -42,7 +48,8 @@ def serve(
 
     $ curl -F image=@cat.jpg 127.0.0.1:8000/predict
 
-    On Ctrl-C or SIGTERM the server finishes the accepted requests; the exit code is 130 or 143.
+    On Ctrl-C or SIGTERM the server finishes the accepted requests; the exit code is 130 or 143. On SIGHUP it loads the
+    checkpoint again, and no request is lost.
 
     Args:
         checkpoint: A checkpoint, a run folder, or a name that `alexnet list weights` shows. Default: the pretrained
@@ -77,18 +84,21 @@ def serve(
     limit_openmp_spinning()
     raise_file_limit(4 * limits.connections)
     model = _load(checkpoint, reference_set, device, fast, classes, no_samples)
-    service = Service(model, token, allowed_hosts(host), limits, log)
+    service = Service([model], token, allowed_hosts(host), limits, log)
 
     def on_start() -> None:
-        _print_start(checkpoint, service.model.model, host, listener.getsockname()[1], token)
+        _reload_on_hangup(service, server)
+        _print_start(checkpoint, model.model, host, listener.getsockname()[1], token)
 
     def on_stop() -> None:
         service.is_draining = True
-        say("stopping: finishing the accepted requests")
+        with contextlib.suppress(OSError):  # the terminal may have been closed
+            say("stopping: finishing the accepted requests")
 
     # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
     gc.freeze()
-    create_server(create_app(service), limits, on_start=on_start, on_stop=on_stop).run(sockets=[listener])
+    server = create_server(create_app(service), limits, on_start=on_start, on_stop=on_stop)
+    server.run(sockets=[listener])
 
 
 def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds: float) -> str:
@@ -115,23 +125,25 @@ def _load(checkpoint: str, reference_set: str | None, device: str, fast: bool, c
     from alexnet._runtime.progress import Bar
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models.formats.open_weights import open_weights
-    from alexnet.serving.explanations import ReferenceSet, explain_image
+    from alexnet.serving.explanations import ReferenceSet
     from alexnet.serving.samples import sample_images
     from alexnet.serving.served_model import ServedModel
 
-    saved = open_weights(checkpoint, class_names(classes))
-    for note in saved.notes:
+    def load_again() -> tuple[Model, ErrorsJson]:
+        saved = open_weights(checkpoint, class_names(classes))
+        return model_from_checkpoint(saved, choose_device(device), fast), saved.errors
+
+    model, errors = load_again()
+    for note in model.notes:
         say(f"note: {note}")
-    model = model_from_checkpoint(saved, choose_device(device), fast)
     packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _training_data(Path(checkpoint))
     references = None
     if reference_set and packed:
         with Bar("features of the reference set", "images") as bar:
             references = ReferenceSet.of(model, packed, bar)
-    samples = sample_images(None if no_samples else packed)
-    # Before the server starts: a missing package is reported here.
-    explain_image(model, model.pixels(samples[0].png), references)
-    return ServedModel(model, saved.errors, references, samples)
+    served = ServedModel(model, errors, references, sample_images(None if no_samples else packed), load=load_again)
+    served.explain(model.pixels(served.samples[0].png))  # before the server starts: it reports a missing package
+    return served
 
 
 def _training_data(checkpoint: Path) -> PackedDataset | None:
@@ -142,6 +154,21 @@ def _training_data(checkpoint: Path) -> PackedDataset | None:
         return packed_data(checkpoint if (checkpoint / "config.json").is_file() else checkpoint.parent)
     except (ValueError, OSError, KeyError):
         return None
+
+
+def _reload_on_hangup(service: Service, server: GracefulServer) -> None:
+    """Load the checkpoint again on SIGHUP, which Windows does not have. Call it in the event loop."""
+    if not hasattr(signal, "SIGHUP"):
+        return
+    began_in_terminal = sys.stderr.isatty()
+
+    def on_hangup() -> None:
+        if began_in_terminal and not sys.stderr.isatty():  # the terminal was closed, which sends the same signal
+            server.should_exit = True
+        else:
+            service.reloader.request()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 def _print_start(checkpoint: str, model: Model, host: str, port: int, token: str) -> None:

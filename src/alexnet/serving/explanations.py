@@ -6,7 +6,7 @@ Images are PNG in `data:` URLs, so that one response holds all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
@@ -55,21 +55,26 @@ class ReferenceSet:
     Attributes:
         split: the images.
         classes: their class names.
+        cache_key: of their features in the user's cache.
         features_ND: activations of the network's last hidden layer.
     """
 
     split: PackedSplit
     classes: tuple[str, ...]
+    cache_key: str
     features_ND: neighbors.Features
 
     @classmethod
     def of(cls, model: Model, packed: PackedDataset,
            on_progress: Callable[[int, int], object] | None = None) -> ReferenceSet:
         """The training split. Its features are computed once and kept in the user's cache."""
-        split = packed.split("train")
-        features_ND = neighbors.split_features(
-            model, split, cache_key=f"{packed.fingerprint} train", on_progress=on_progress)
-        return cls(split, tuple(packed.classes), features_ND)
+        split, cache_key = packed.split("train"), f"{packed.fingerprint} train"
+        features_ND = neighbors.split_features(model, split, cache_key=cache_key, on_progress=on_progress)
+        return cls(split, tuple(packed.classes), cache_key, features_ND)
+
+    def for_model(self, model: Model) -> ReferenceSet:
+        """The same images with the features of another network."""
+        return replace(self, features_ND=neighbors.split_features(model, self.split, cache_key=self.cache_key))
 
 
 def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: ReferenceSet | None = None,

@@ -101,7 +101,7 @@ class Handlers:
 
     def _bind(self, request: Request) -> ServedModel:
         """The model that this request uses to its end, and its record names."""
-        served, record = self.service.model, record_of(request)
+        served, record = self.service.default_model, record_of(request)
         record.model, record.model_sha256 = served.name, served.sha256
         return served
 
@@ -139,7 +139,7 @@ class Handlers:
 
     async def model(self, request: Request) -> Response:
         """Classes, preset, input, validation errors, samples and limits."""
-        served, limits = self.service.model, self.service.limits
+        served, limits = self.service.default_model, self.service.limits
         network = served.model.network
         return JsonResponse({
             "name": network.arch.name, "sha256": served.sha256,
@@ -155,7 +155,7 @@ class Handlers:
 
     async def sample(self, request: Request) -> Response:
         """One sample image."""
-        number, samples = request.path_params["number"], self.service.model.samples
+        number, samples = request.path_params["number"], self.service.default_model.samples
         if not query.is_whole_number(number) or int(number) >= len(samples):
             raise RequestError(f"there is no sample image {number[:40]!r}", "/model lists them", status=404)
         return Response(samples[int(number)].png, media_type="image/png")

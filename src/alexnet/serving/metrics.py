@@ -42,6 +42,9 @@ class Metrics:
             registry=self.registry)
         for reason in get_args(Overload):
             self.rejections.labels(reason)
+        self.reloads = prometheus.Counter(
+            "alexnet_model_reloads", "Reloads of a model's checkpoint, by outcome.", ["model", "outcome"],
+            registry=self.registry)
         self.images = prometheus.Counter("alexnet_images", "Classified images.", registry=self.registry)
         self.batch_size = prometheus.Histogram(
             "alexnet_batch_size", "Images per batch of the network.", buckets=BATCH_SIZES, registry=self.registry)
@@ -64,6 +67,10 @@ class Metrics:
             for stage, seconds in zip(STAGES, (
                     record.queue_seconds, record.decode.seconds, record.network.seconds), strict=True):
                 self.stages[stage].labels(record.model).observe(seconds)
+
+    def count_reload(self, model: str, outcome: str) -> None:
+        """Count one reload of a model."""
+        self.reloads.labels(model, outcome).inc()
 
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alexnet.errors import require
 from alexnet.inference.evaluate import probabilities
 from alexnet.inference.predictor import Model
 from alexnet.models.checkpoint import weights_sha256
@@ -43,6 +44,7 @@ class ServedModel:
         reference_set: images among which /explain searches neighbors.
         samples: images that the page offers.
         name: in the paths of several models.
+        load: loads the checkpoint again: the model and its validation errors. None: there is no checkpoint.
         sha256: of the weights, in hexadecimal digits.
     """
 
@@ -51,6 +53,7 @@ class ServedModel:
     reference_set: ReferenceSet | None = None
     samples: Sequence[Sample] = ()
     name: str = DEFAULT_NAME
+    load: Callable[[], tuple[Model, ErrorsJson]] | None = None
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +63,22 @@ class ServedModel:
     def side(self) -> int:
         """Side of the decoded images, in pixels."""
         return self.model.preprocess.spec.side
+
+    def reloaded(self) -> ServedModel:
+        """Load the checkpoint again.
+
+        Raises:
+            UserError: there is none, or it cannot be loaded, or has other inputs or outputs.
+        """
+        require(self.load is not None, f"{self.name} has no checkpoint")
+        assert self.load
+        model, validation = self.load()
+        side = model.preprocess.spec.side
+        require(side == self.side, f"the checkpoint is for images of {side} pixels a side, and not {self.side}",
+                "start another server for it")
+        require(model.classes == self.model.classes, "the checkpoint has other classes", "start another server for it")
+        references = self.reference_set.for_model(model) if self.reference_set else None
+        return replace(self, model=model, validation=validation, reference_set=references)
 
     def forward(self, pixels_NHWC: NDArray[np.uint8], views: int) -> list[Output]:
         """The outputs for uint8 [N, side, side, 3]; runs in the network's thread."""

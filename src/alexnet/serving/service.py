@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,6 +16,7 @@ from alexnet.serving.decoder import ImageDecoder
 from alexnet.serving.limits import Limits
 from alexnet.serving.metrics import Metrics
 from alexnet.serving.multipart import Upload
+from alexnet.serving.reloading import Reloader
 from alexnet.serving.request_log import LogFormat
 from alexnet.serving.samples import encode_png
 from alexnet.serving.served_model import ServedModel
@@ -30,7 +31,7 @@ class Service:
     """All parts of one server. `app.create_app` makes the ASGI application.
 
     Attributes:
-        model: the network that the server offers.
+        initial: the networks that the server offers; the first one is that of the paths without a name.
         token: required from clients; "": none.
         hosts: allowed host names; empty: all.
         limits: of the server.
@@ -38,7 +39,7 @@ class Service:
         is_draining: whether the server shuts down.
     """
 
-    model: ServedModel
+    initial: Sequence[ServedModel]
     token: str = ""
     hosts: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
@@ -46,11 +47,18 @@ class Service:
     is_draining: bool = False
 
     def __post_init__(self) -> None:
+        self.models = {model.name: model for model in self.initial}
         self.admission = AdmissionControl(self.limits.max_queue_seconds)
         self.metrics = Metrics(self.admission.decodes.pending.total)
         self.uploads = UploadReader(self.limits)
         self.decoder = ImageDecoder(self.limits, self.admission.decodes)
         self.batcher = DynamicBatcher(ServedModel.forward, self.admission, on_batch=self.metrics.batch_size.observe)
+        self.reloader = Reloader(self.models, self.metrics.count_reload)
+
+    @property
+    def default_model(self) -> ServedModel:
+        """The model of the paths without a name."""
+        return next(iter(self.models.values()))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -60,11 +68,12 @@ class Service:
             trimming = asyncio.create_task(self._trim_memory())
             yield
             trimming.cancel()
+            self.reloader.shutdown()
         self.decoder.shutdown()
 
     async def _warm_up(self) -> None:
         """Process one image of each kind twice. The second time gives the first estimates of the admission control."""
-        served = self.model
+        served = self.default_model
         pixels_HWC = np.zeros((served.side, served.side, 3), np.uint8)
         upload = Upload("", served.samples[0].png if served.samples else encode_png(pixels_HWC))
         for _ in range(2):

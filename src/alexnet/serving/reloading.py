@@ -1,0 +1,79 @@
+"""Reload the checkpoints of a running server (SIGHUP): load and rehearse in a thread, then replace the served model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+
+from alexnet._runtime.cpu_threads import lower_thread_priority
+from alexnet._runtime.notes import say
+from alexnet.errors import UserError, require
+from alexnet.serving.served_model import ServedModel
+
+Outcome = Literal["loaded", "failed"]
+
+
+class Reloader:
+    """Reloads the models of a server, one at a time.
+
+    Requests that have begun keep the model that they began with; those that begin after the replacement use the new
+    one. A checkpoint that cannot be loaded, or does not fit, changes nothing.
+
+    Attributes:
+        models: the served models by name, where the new one replaces the old one.
+        on_outcome: called with the name of each model and the outcome.
+    """
+
+    def __init__(self, models: MutableMapping[str, ServedModel],
+                 on_outcome: Callable[[str, Outcome], object]) -> None:
+        self.models, self.on_outcome = models, on_outcome
+        self._thread = ThreadPoolExecutor(1, "reload", lower_thread_priority)
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+
+    def request(self) -> None:
+        """Reload all models. A request during a reload makes another one follow it: the files may have changed."""
+        self._wanted = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def shutdown(self) -> None:
+        """Drop what has not begun. A reload that runs is not awaited: the server ends without its result."""
+        if self._task:
+            self._task.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            for name in list(self.models):
+                await self._reload(name)
+
+    async def _reload(self, name: str) -> None:
+        old = self.models[name]
+        try:
+            new = await asyncio.get_running_loop().run_in_executor(self._thread, lambda: _load_again(old))
+        except Exception as error:  # whatever it is: the server goes on with the old model
+            self.on_outcome(name, "failed")
+            reason = str(error) if isinstance(error, UserError) else repr(error)
+            say(f"reload failed, {name} keeps its weights {old.sha256[:12]}: {reason}")
+        else:
+            self.models[name] = new
+            self.on_outcome(name, "loaded")
+            change = "unchanged" if new.sha256 == old.sha256 else f"before: {old.sha256[:12]}"
+            say(f"reloaded {name}: weights {new.sha256[:12]} ({change})")
+
+
+def _load_again(old: ServedModel) -> ServedModel:
+    """Load the checkpoint and rehearse: process one image as /predict and /explain do."""
+    new = old.reloaded()
+    pixels_HWC = np.zeros((new.side, new.side, 3), np.uint8)
+    [output] = new.forward(pixels_HWC[None], 1)
+    require(bool(np.isfinite(output.probabilities_K).all()), "the checkpoint's output for one image is not finite",
+            "use an earlier checkpoint")
+    new.explain(pixels_HWC)
+    return new
