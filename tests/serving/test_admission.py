@@ -14,25 +14,26 @@ from alexnet.serving.admission import AdmissionControl, Overloaded, WorkEstimate
 def test_each_kind_of_work_counts_by_its_time(seconds_per_item, request_, is_admitted):
     admission = AdmissionControl(max_queue_seconds=1.0)
     for kind, seconds in seconds_per_item.items():
-        getattr(admission, kind).seconds_per_item = seconds
-    with admission.admit("a", 1, 1):
+        work = getattr(admission, kind)
+        (work if kind == "decodes" else work["model"]).seconds_per_item = seconds
+    with admission.admit("a", "model", 1, 1):
         if is_admitted:
-            with admission.admit("a", *request_):
+            with admission.admit("a", "model", *request_):
                 assert admission.decodes.pending == {"a": 1 + request_[0]}
         else:
-            with pytest.raises(Overloaded), admission.admit("a", *request_):
+            with pytest.raises(Overloaded), admission.admit("a", "model", *request_):
                 pass
         assert admission.decodes.pending == {"a": 1}
-    with admission.admit("a", *request_):  # with nothing pending, every request is admitted
+    with admission.admit("a", "model", *request_):  # with nothing pending, every request is admitted
         pass
-    assert not admission.decodes.pending | admission.views.pending | admission.explanations.pending
+    assert not any(kind.pending for kind in admission._kinds())
 
 
 def test_with_nothing_pending_a_slow_network_admits_one_request():
     admission = AdmissionControl(max_queue_seconds=0.1)
     admission.decodes.seconds_per_item = 100
-    with admission.admit("a", 1), pytest.raises(Overloaded):
-        admission.check("a", 1)
+    with admission.admit("a", "model", 1), pytest.raises(Overloaded):
+        admission.check("a", "model", 1)
     assert not admission.decodes.pending
 
 
@@ -57,12 +58,25 @@ def test_a_client_waits_for_as_many_items_of_another_as_it_has_itself():
     """Clients take turns. Of 50 pending images, 0.1 seconds each, one comes before the other client's only one."""
     admission = AdmissionControl(max_queue_seconds=1.0)
     admission.decodes.seconds_per_item = 0.1
-    with admission.admit("many", 50):
+    with admission.admit("many", "model", 50):
         assert admission.decodes.waiting_seconds("one", 1) == pytest.approx(0.2)
-        with admission.admit("one", 5), pytest.raises(Overloaded), admission.admit("one", 1):
+        with admission.admit("one", "model", 5), pytest.raises(Overloaded), admission.admit("one", "model", 1):
             pass
         with pytest.raises(Overloaded):
-            admission.check("many", 1)
-        with admission.admit("one", 1), admission.admit("two", 1):
+            admission.check("many", "model", 1)
+        with admission.admit("one", "model", 1), admission.admit("two", "model", 1):
             assert admission.decodes.waiting_seconds("three", 1) == pytest.approx(0.4)
     assert not admission.decodes.pending
+
+
+def test_a_request_waits_for_the_work_of_all_models_and_each_counts_by_its_own_time():
+    """Ten views of the slow model take 10 seconds; the fast one's take none of it, but wait for one item of it."""
+    admission = AdmissionControl(max_queue_seconds=2.0)
+    admission.views["slow"].seconds_per_item = 1.0
+    admission.views["fast"].seconds_per_item = 0.01
+    with admission.admit("a", "slow", 1, 10):
+        admission.check("b", "fast", 1, 10)
+        with pytest.raises(Overloaded):
+            admission.check("b", "slow", 1, 2)
+        with pytest.raises(Overloaded):  # behind its own images
+            admission.check("a", "fast", 1, 1)

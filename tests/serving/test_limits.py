@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from sample_images import draw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+NETWORK = SimpleNamespace(name="network")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
@@ -204,7 +206,7 @@ def test_an_overloaded_server_rejects_at_once_and_recovers(model, png):
     service = Service([ServedModel(model)], limits=Limits(max_queue_seconds=0.5))
     lock = gate(service)
     with served(service) as client, ThreadPoolExecutor(5) as pool:
-        service.admission.views.seconds_per_item = 0.2
+        service.admission.views["alexnet"].seconds_per_item = 0.2
         with lock:
             waiting = [pool.submit(client.predict, png) for _ in range(2)]
             wait_for_pending(service, 2)
@@ -220,7 +222,7 @@ def test_the_warm_up_measures_every_kind_of_work(model):
     with served(Service([ServedModel(model)])) as client:
         admission = client.service.admission
         assert min(work.seconds_per_item for work in (
-            admission.decodes, admission.views, admission.explanations)) > 0
+            admission.decodes, admission.views["alexnet"], admission.explanations["alexnet"])) > 0
 
 
 # --- Clients take turns -----------------------------------------------------------------------------------------------
@@ -238,13 +240,14 @@ def outputs_in_order(submissions, work=()):
     async def run():
         batcher = DynamicBatcher(forward, AdmissionControl(1.0), max_batch=4, max_delay=0)
         async with batcher.running():
-            tasks = [asyncio.create_task(batcher.submit("first", None, [np.zeros((1, 1, 3), np.uint8)]))]
+            tasks = [asyncio.create_task(batcher.submit("first", NETWORK, [np.zeros((1, 1, 3), np.uint8)]))]
             await asyncio.sleep(0.05)
             for client, values, views in submissions:
                 images = [np.full((1, 1, 3), value, np.uint8) for value in values]
-                tasks.append(asyncio.create_task(batcher.submit(client, None, images, views)))
-            tasks += [asyncio.create_task(batcher.run_exclusive(client, lambda name=name: batches.append(name)))
-                      for client, name in work]
+                tasks.append(asyncio.create_task(batcher.submit(client, NETWORK, images, views)))
+            for client, name in work:
+                other = batcher.run_exclusive(client, "network", lambda name=name: batches.append(name))
+                tasks.append(asyncio.create_task(other))
             await asyncio.sleep(0.05)
             release.set()
             await asyncio.gather(*tasks)
@@ -280,10 +283,10 @@ def test_an_image_whose_client_is_gone_is_not_computed():
         image = np.zeros((1, 1, 3), np.uint8)
         batcher = DynamicBatcher(forward, AdmissionControl(1.0), max_delay=0)
         async with batcher.running():
-            first = asyncio.create_task(batcher.submit("a", None, [image]))
+            first = asyncio.create_task(batcher.submit("a", NETWORK, [image]))
             await asyncio.sleep(0.05)
-            gone = asyncio.create_task(batcher.submit("a", None, [image] * 5))
-            other = asyncio.create_task(batcher.submit("a", None, [image] * 2))
+            gone = asyncio.create_task(batcher.submit("a", NETWORK, [image] * 5))
+            other = asyncio.create_task(batcher.submit("a", NETWORK, [image] * 2))
             await asyncio.sleep(0.05)
             gone.cancel()
             await asyncio.sleep(0.05)

@@ -161,10 +161,10 @@ def test_rejections_are_counted_by_reason(model, png, lines):
         client.service.decoder._pending_large.clear()
         assert json.loads(lines[0])["rejection"] == "large_images"
         admission = client.service.admission
-        admission.views.seconds_per_item = 9.0
-        with admission.admit("other", 1, 1):
+        admission.views["alexnet"].seconds_per_item = 9.0
+        with admission.admit("other", "alexnet", 1, 1):
             assert client.predict(png)[0] == 503
-        admission.views.seconds_per_item = 0.0
+        admission.views["alexnet"].seconds_per_item = 0.0
         with socket.create_connection(("127.0.0.1", client.port), timeout=60) as unfinished:
             unfinished.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
                                b"Content-Length: 9999\r\n\r\n" + bytes(9_000))

@@ -13,6 +13,13 @@ def test_numbers_that_json_does_not_have_become_null():
 
 
 def test_an_error_has_its_status_its_headers_and_two_fields():
-    response = error_response(RequestError("it is full", "try again", status=503, headers={"Retry-After": "1"}), {})
+    error = RequestError("it is full", "try again", status=503, headers={"Retry-After": "1"})
+    response = error_response(error, {"path": "/predict"})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert json.loads(response.body) == {"error": {"problem": "it is full", "remedy": "try again"}}
+
+
+def test_an_error_below_v2_is_one_string_as_the_open_inference_protocol_says():
+    error = RequestError("it is full", "try again", status=503)
+    for path in ("/v2", "/v2/models/a/infer"):
+        assert json.loads(error_response(error, {"path": path}).body) == {"error": "it is full; try again"}

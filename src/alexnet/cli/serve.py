@@ -1,47 +1,33 @@
-"""`alexnet serve`: check the options, load the checkpoint, and run the HTTP server."""
+"""`alexnet serve`: check the options, bind the port, and start the process that serves."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import os
-import signal
-import sys
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.file_limit import raise_file_limit
-from alexnet._runtime.notes import say
-from alexnet.api import open_data
-from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1, class_names
+from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1
 from alexnet.cli.default_checkpoint import default_checkpoint
+from alexnet.cli.serve_process import TOKEN_VARIABLE, ServeOptions, run_server
 from alexnet.errors import UserError, require
 
-if TYPE_CHECKING:
-    from alexnet.data.packed import PackedDataset
-    from alexnet.inference.predictor import Model
-    from alexnet.models.checkpoint_json import ErrorsJson
-    from alexnet.serving.served_model import ServedModel
-    from alexnet.serving.server import GracefulServer
-    from alexnet.serving.service import Service
-
-TOKEN_VARIABLE = "ALEXNET_TOKEN"
-
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""An address that a browser on this machine can open, for a server bound to all addresses."""
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+"""Needs no escaping in a URL."""
 
 
 @app.command(group=DEPLOY)
 def serve(
-    checkpoint: str | None = None, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
+    *checkpoints: str, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, drain: float = 0.5,
     keep_alive: int = 75, device: Device = "auto", fast: Fast = False, classes: Classes = None,
     no_samples: bool = False, log: Literal["text", "json"] | None = None,
 ) -> None:
-    """Serve a network over HTTP, with a page to try it.
+    """Serve one or several networks over HTTP, with a page to try it.
 
     The page is at /. Programs POST an image, or several as multipart/form-data, to /predict and receive JSON.
     /openapi.json describes all paths: /predict, /explain, /model, /health, /ready, /metrics.
@@ -49,11 +35,12 @@ def serve(
     $ curl -F image=@cat.jpg 127.0.0.1:8000/predict
 
     On Ctrl-C or SIGTERM the server finishes the accepted requests; the exit code is 130 or 143. On SIGHUP it loads the
-    checkpoint again, and no request is lost.
+    checkpoints again, and no request is lost.
 
     Args:
-        checkpoint: A checkpoint, a run folder, or a name that `alexnet list weights` shows. Default: the pretrained
-            network of the package.
+        checkpoints: A checkpoint, a run folder, or a name that `alexnet list weights` shows. Default: the pretrained
+            network of the package. Several: NAME=CHECKPOINT each, at /v1/models/NAME/predict and, by the Open
+            Inference Protocol, /v2/models/NAME/infer; /predict is the first one's.
         host: Address to bind. 127.0.0.1: this machine only; 0.0.0.0: all networks.
         port: Port to bind. 0: any free port.
         reference_set: Data among which /explain searches nearest neighbors: class folders, a packed folder, or a name.
@@ -69,36 +56,46 @@ def serve(
             queueing, decoding and the network.
     """
     token = _check_options(port, token, max_mb, max_queue_seconds)
+    named = parse_checkpoints(checkpoints)
+    require(classes is None or len(named) <= 1, "--classes names the outputs of one network, and "
+            f"{len(named)} are served", "import the others with alexnet import --classes")
     try:
-        from alexnet.serving.app import create_app
         from alexnet.serving.limits import Limits
-        from alexnet.serving.middleware import allowed_hosts
-        from alexnet.serving.server import bind, create_server
-        from alexnet.serving.service import Service
+        from alexnet.serving.server import bind
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}", "pip install 'alexnet[serve]'") from None
     limits = Limits.from_options(max_mb, max_queue_seconds, drain, keep_alive)
-    checkpoint = default_checkpoint() if checkpoint is None else checkpoint
+    named = named or {"": default_checkpoint()}
     listener = bind(host, port)
     set_allocator()
     limit_openmp_spinning()
     raise_file_limit(4 * limits.connections)
-    model = _load(checkpoint, reference_set, device, fast, classes, no_samples)
-    service = Service([model], token, allowed_hosts(host), limits, log)
+    run_server(listener, ServeOptions(
+        named, host, reference_set, token, limits, device, fast, classes, no_samples, log))
 
-    def on_start() -> None:
-        _reload_on_hangup(service, server)
-        _print_start(checkpoint, model.model, host, listener.getsockname()[1], token)
 
-    def on_stop() -> None:
-        service.is_draining = True
-        with contextlib.suppress(OSError):  # the terminal may have been closed
-            say("stopping: finishing the accepted requests")
+def parse_checkpoints(arguments: Sequence[str]) -> dict[str, str]:
+    """The checkpoints by the names of their models: NAME=CHECKPOINT, or a single one without a name, "".
 
-    # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
-    gc.freeze()
-    server = create_server(create_app(service), limits, on_start=on_start, on_stop=on_stop)
-    server.run(sockets=[listener])
+    An argument that exists as a file or folder has no name, whatever it contains.
+
+    Raises:
+        UserError: a name is missing, malformed or repeated.
+    """
+    named: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, checkpoint = argument.partition("=")
+        is_named = bool(equals) and "/" not in name and not Path(argument).exists()
+        require(is_named or len(arguments) == 1, f"{argument} is one of {len(arguments)} checkpoints and has no name",
+                "name each of several: NAME=CHECKPOINT")
+        if not is_named:
+            return {"": argument}
+        require(bool(_MODEL_NAME.fullmatch(name)), f"model name {name[:80]!r} must have 1 to 64 letters, digits, dots, "
+                "dashes or underscores, and begin with a letter or digit", "it is a part of URLs")
+        require(bool(checkpoint), f"model {name} has no checkpoint", f"give it as {name}=CHECKPOINT")
+        require(name not in named, f"two models are called {name}", "give each a name of its own")
+        named[name] = checkpoint
+    return named
 
 
 def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds: float) -> str:
@@ -116,72 +113,3 @@ def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds:
     require(token.isascii() and token.isprintable() and " " not in token,
             "the token has characters other than ASCII letters, digits and punctuation", "choose another token")
     return token
-
-
-def _load(checkpoint: str, reference_set: str | None, device: str, fast: bool, classes: Path | None,
-          no_samples: bool) -> ServedModel:
-    """Load the network, the sample images and the reference set."""
-    from alexnet._runtime.devices import choose_device
-    from alexnet._runtime.progress import Bar
-    from alexnet.inference.predictor import model_from_checkpoint
-    from alexnet.models.formats.open_weights import open_weights
-    from alexnet.serving.explanations import ReferenceSet
-    from alexnet.serving.samples import sample_images
-    from alexnet.serving.served_model import ServedModel
-
-    def load_again() -> tuple[Model, ErrorsJson]:
-        saved = open_weights(checkpoint, class_names(classes))
-        return model_from_checkpoint(saved, choose_device(device), fast), saved.errors
-
-    model, errors = load_again()
-    for note in model.notes:
-        say(f"note: {note}")
-    packed = open_data(reference_set, model.preprocess.spec.side) if reference_set else _training_data(Path(checkpoint))
-    references = None
-    if reference_set and packed:
-        with Bar("features of the reference set", "images") as bar:
-            references = ReferenceSet.of(model, packed, bar)
-    served = ServedModel(model, errors, references, sample_images(None if no_samples else packed), load=load_again)
-    served.explain(model.pixels(served.samples[0].png))  # before the server starts: it reports a missing package
-    return served
-
-
-def _training_data(checkpoint: Path) -> PackedDataset | None:
-    """The data that the run was trained on, if it still exists: the source of the sample images."""
-    from alexnet.reproduce.report.run_data import packed_data
-
-    try:
-        return packed_data(checkpoint if (checkpoint / "config.json").is_file() else checkpoint.parent)
-    except (ValueError, OSError, KeyError):
-        return None
-
-
-def _reload_on_hangup(service: Service, server: GracefulServer) -> None:
-    """Load the checkpoint again on SIGHUP, which Windows does not have. Call it in the event loop."""
-    if not hasattr(signal, "SIGHUP"):
-        return
-    began_in_terminal = sys.stderr.isatty()
-
-    def on_hangup() -> None:
-        if began_in_terminal and not sys.stderr.isatty():  # the terminal was closed, which sends the same signal
-            server.should_exit = True
-        else:
-            service.reloader.request()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
-
-
-def _print_start(checkpoint: str, model: Model, host: str, port: int, token: str) -> None:
-    from alexnet.models.packaged import shown_name
-    from alexnet.serving.middleware import is_loopback
-
-    address = _LOOPBACK.get(host, host)
-    url_host = f"[{address}]" if ":" in address else address
-    # To a person at a terminal only: a log may be read by others than the server's.
-    fragment = f"#token={token}" if token and sys.stderr.isatty() else ""
-    elsewhere = " and this machine's other addresses" if host in _LOOPBACK else ""
-    say(f"serving {shown_name(checkpoint)} ({model.network.arch.name}, {len(model.classes)} classes) at "
-        f"http://{url_host}:{port}/{fragment}{elsewhere} until Ctrl-C")
-    if not token and not is_loopback(host):
-        say(f"warning: every machine that reaches {host} can use the server; require a token with --token or "
-            f"{TOKEN_VARIABLE}")

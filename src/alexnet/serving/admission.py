@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -63,24 +63,25 @@ class AdmissionControl:
     Attributes:
         max_queue_seconds: estimated waiting time above which requests are rejected.
         decodes: images to decode. All requests have some, so `decodes.pending` counts the pending images.
-        views: views that go through the network in batches: one or ten for each image.
-        explanations: work that uses the network alone.
+        views: by the model's name: views that go through its network in batches, one or ten for each image.
+        explanations: by the model's name: work that uses its network alone.
     """
 
     max_queue_seconds: float
     decodes: WorkEstimate = field(default_factory=WorkEstimate)
-    views: WorkEstimate = field(default_factory=WorkEstimate)
-    explanations: WorkEstimate = field(default_factory=WorkEstimate)
+    views: dict[str, WorkEstimate] = field(default_factory=lambda: defaultdict(WorkEstimate))
+    explanations: dict[str, WorkEstimate] = field(default_factory=lambda: defaultdict(WorkEstimate))
 
     @contextlib.contextmanager
-    def admit(self, client: str, images: int, views: int = 0, explanations: int = 0) -> Iterator[None]:
+    def admit(self, client: str, model: str, images: int, views: int = 0, explanations: int = 0) -> Iterator[None]:
         """Count the items as pending while the context lasts. With nothing pending, every request is admitted.
 
         Raises:
             Overloaded: if the estimated waiting time exceeds `max_queue_seconds`.
         """
-        work = ((self.decodes, images), (self.views, views), (self.explanations, explanations))
-        seconds = sum(kind.waiting_seconds(client, items) for kind, items in work)
+        work = ((self.decodes, images), (self.views[model], views), (self.explanations[model], explanations))
+        requested = {id(kind): items for kind, items in work}
+        seconds = sum(kind.waiting_seconds(client, requested.get(id(kind), 0)) for kind in self._kinds())
         if self.decodes.pending and seconds > self.max_queue_seconds:
             raise Overloaded
         for kind, items in work:
@@ -91,12 +92,16 @@ class AdmissionControl:
             for kind, items in work:
                 kind.change(client, -items)
 
-    def check(self, client: str, images: int, views: int = 0, explanations: int = 0) -> None:
+    def check(self, client: str, model: str, images: int, views: int = 0, explanations: int = 0) -> None:
         """Raise Overloaded if `admit` would: before a body is read, of which only the smallest size is known."""
-        with self.admit(client, images, views, explanations):
+        with self.admit(client, model, images, views, explanations):
             pass
 
-    def reset_estimates(self) -> None:
-        """Discard the measured times: the first items of a process are slower than all others."""
-        for kind in (self.decodes, self.views, self.explanations):
+    def reset_estimates(self, model: str) -> None:
+        """Discard the times measured for a model: the first items of a process are slower than all others."""
+        for kind in (self.decodes, self.views[model], self.explanations[model]):
             kind.seconds_per_item = 0.0
+
+    def _kinds(self) -> list[WorkEstimate]:
+        """All kinds of work. They share threads, so a request waits for work of each."""
+        return [self.decodes, *self.views.values(), *self.explanations.values()]

@@ -17,6 +17,7 @@ from alexnet.serving import responses
 from alexnet.serving.admission import Overloaded
 from alexnet.serving.handlers import PUBLIC_PATHS, Handlers
 from alexnet.serving.middleware import AccessControlMiddleware, ResponseMiddleware
+from alexnet.serving.open_inference import OpenInferenceHandlers
 from alexnet.serving.request_log import request_logger
 from alexnet.serving.request_record import RequestRecord
 from alexnet.serving.service import Service
@@ -30,7 +31,7 @@ def create_app(service: Service) -> ASGIApp:
         async with service.running():
             yield
 
-    routes = Handlers(service).routes()
+    routes = [*Handlers(service).routes(), *OpenInferenceHandlers(service).routes()]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
         responses.RequestError: responses.request_error, HTTPException: responses.routing_error,
         Overloaded: responses.overloaded, ClientDisconnect: responses.client_disconnected,

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,15 @@ from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.fair_queue import FairQueue
 from alexnet.serving.request_record import Stopwatch
 
-Network = TypeVar("Network")
+
+class Named(Protocol):
+    """Any network with a name, by which its times and its failures are known."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Network = TypeVar("Network", bound=Named)
 Output = TypeVar("Output")
 Result = TypeVar("Result")
 
@@ -47,8 +56,9 @@ class QueuedImage(Generic[Network, Output]):
 
 @dataclass(frozen=True, eq=False)
 class QueuedWork:
-    """Other work with the network, which waits for its turn between two batches."""
+    """Other work with a network, which waits for its turn between two batches."""
 
+    model: str
     work: Callable[[], object]
     watch: Stopwatch
     result: asyncio.Future[Any]
@@ -63,7 +73,7 @@ class DynamicBatcher(Generic[Network, Output]):
         on_batch: called with the size of each batch.
         max_batch: images in a batch of one view each; of ten views a tenth.
         max_delay: seconds for which an idle batcher waits for more requests.
-        failures: batches in a row that raised.
+        failures: by the network's name: batches in a row that raised.
     """
 
     def __init__(self, forward: Callable[[Network, NDArray[np.uint8], int], Sequence[Output]],
@@ -71,7 +81,7 @@ class DynamicBatcher(Generic[Network, Output]):
                  max_batch: int = 32, max_delay: float = 0.003) -> None:
         self.forward, self.admission, self.on_batch = forward, admission, on_batch
         self.max_batch, self.max_delay = max_batch, max_delay
-        self.failures = 0
+        self.failures = Counter[str]()
         self._queue = FairQueue[QueuedImage[Network, Output] | QueuedWork]()
         self._is_queued = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -92,9 +102,10 @@ class DynamicBatcher(Generic[Network, Output]):
         """Run a batch that `on_batch` does not count, to measure its time."""
         await self._in_thread(lambda: self._forward(network, images, views))
 
-    async def run_exclusive(self, client: str, work: Callable[[], Result], watch: Stopwatch | None = None) -> Result:
-        """Run other work with a network, between two batches. `watch` measures its time."""
-        queued = QueuedWork(work, watch or Stopwatch(), asyncio.get_running_loop().create_future())
+    async def run_exclusive(self, client: str, model: str, work: Callable[[], Result],
+                            watch: Stopwatch | None = None) -> Result:
+        """Run other work with a network, by its name, between two batches. `watch` measures its time."""
+        queued = QueuedWork(model, work, watch or Stopwatch(), asyncio.get_running_loop().create_future())
         self._queue.add(client, queued)
         self._is_queued.set()
         result: Result = await queued.result
@@ -137,12 +148,12 @@ class DynamicBatcher(Generic[Network, Output]):
         try:
             outputs = await self._in_thread(partial(self._timed_forward, batch))
         except Exception as error:
-            self.failures += 1
+            self.failures[batch[0].network.name] += 1
             for image in batch:
                 if not image.result.done():
                     image.result.set_exception(error)
             return
-        self.failures = 0
+        self.failures[batch[0].network.name] = 0
         self.on_batch(len(batch))
         for image, output in zip(batch, outputs, strict=True):
             if not image.result.done():
@@ -150,7 +161,7 @@ class DynamicBatcher(Generic[Network, Output]):
 
     async def _run_work(self, queued: QueuedWork) -> None:
         def timed() -> object:
-            with self.admission.explanations.timed(), queued.watch.running():
+            with self.admission.explanations[queued.model].timed(), queued.watch.running():
                 return queued.work()
 
         if queued.result.done():
@@ -174,7 +185,7 @@ class DynamicBatcher(Generic[Network, Output]):
             return self._forward(batch[0].network, [image.pixels_HWC for image in batch], batch[0].views)
 
     def _forward(self, network: Network, images: Sequence[NDArray[np.uint8]], views: int) -> Sequence[Output]:
-        with self.admission.views.timed(len(images) * views):
+        with self.admission.views[network.name].timed(len(images) * views):
             return self.forward(network, np.stack(images), views)
 
     def _take_images(self, first: QueuedImage[Network, Output]) -> list[QueuedImage[Network, Output]]:

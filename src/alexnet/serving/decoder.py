@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
 from alexnet.serving.request_record import Stopwatch
 from alexnet.serving.responses import OverloadError, RequestError
+
+Result = TypeVar("Result")
 
 Decoded = NDArray[np.uint8] | RequestError
 """uint8 [side, side, 3], or why the image is not decoded: 422, or 503 for the excess of large ones."""
@@ -96,6 +99,10 @@ class ImageDecoder:
         finally:
             self._pending_large[call.client] -= 1
             self._pending_large += Counter()  # drops clients without any
+
+    async def in_thread(self, client: str, memory: int, work: Callable[[], Result]) -> Result:
+        """Run other work that prepares images in the threads. `memory`: the bytes that it takes at most."""
+        return await self._threads.run(client, memory, work)
 
     async def trim_memory(self) -> None:
         """Return freed memory to the system: one large image takes hundreds of megabytes."""

@@ -31,8 +31,13 @@ WEB = Path(__file__).parent / "web"
 PAGE_FILES = {"/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
               "/page.js": ("page.js", "text/javascript")}
 
-PUBLIC_PATHS = frozenset({*PAGE_FILES, "/palette.css", "/openapi.json", "/health", "/ready"})
+PUBLIC_PATHS = frozenset({*PAGE_FILES, "/palette.css", "/openapi.json", "/health", "/ready", "/v2/health/live",
+                          "/v2/health/ready"})
 """Paths that need no token: they hold no information about the network."""
+
+
+ONE_OF_SEVERAL = "/v1/models/{model}"
+"""Prefix of the paths of one model by its name. Without it, they are the first model's."""
 
 
 class ClassProbability(TypedDict):
@@ -64,10 +69,12 @@ class Handlers:
     def routes(self) -> list[Route]:
         """Path -> handler."""
         return [
-            Route("/predict", self.predict, methods=["POST"]), Route("/explain", self.explain, methods=["POST"]),
-            Route("/model", self.model), Route("/samples/{number}.png", self.sample), Route("/health", self.health),
-            Route("/ready", self.ready), Route("/metrics", self.metrics), Route("/openapi.json", self.openapi),
-            Route("/palette.css", self.palette), *(Route(path, self.page) for path in PAGE_FILES)]
+            *(Route(f"{prefix}/{name}", handler, methods=["POST"]) for prefix in ("", ONE_OF_SEVERAL)
+              for name, handler in (("predict", self.predict), ("explain", self.explain))),
+            Route("/model", self.model), Route(ONE_OF_SEVERAL, self.model), Route("/samples/{number}.png", self.sample),
+            Route("/health", self.health), Route("/ready", self.ready), Route("/metrics", self.metrics),
+            Route("/openapi.json", self.openapi), Route("/palette.css", self.palette),
+            *(Route(path, self.page) for path in PAGE_FILES)]
 
     # --- Inference ----------------------------------------------------------------------------------------------------
 
@@ -81,13 +88,14 @@ class Handlers:
         if logits and views != 1:
             raise RequestError("logits=true needs views=1: ten views are averaged after the softmax",
                                "leave one of the two out")
-        client, served, record = client_of(request), self._bind(request), record_of(request)
-        service.admission.check(client, 1, views)
+        client, served, record = client_of(request), service.bind(request), record_of(request)
+        service.admission.check(client, served.name, 1, views)
         async with service.uploads.images(request) as uploads:
             if len(uploads) * views > service.limits.views:
                 raise RequestError(f"{len(uploads)} images with {views} views each have more than "
                                    f"{service.limits.views} views", "send fewer images per request, or leave out views")
-            with service.admission.admit(client, len(uploads), len(uploads) * views), record.processing.running():
+            work = len(uploads), len(uploads) * views
+            with service.admission.admit(client, served.name, *work), record.processing.running():
                 decoded = await service.decoder.decode(client, uploads, served.side, record.decode)
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
                 if not images and isinstance(decoded[0], RequestError):
@@ -98,12 +106,6 @@ class Handlers:
             {"image": upload.name or None, "error": error_detail(pixels)} if isinstance(pixels, RequestError)
             else _prediction(served, upload, next(outputs), top, logits)
             for upload, pixels in zip(uploads, decoded, strict=True)]})
-
-    def _bind(self, request: Request) -> ServedModel:
-        """The model that this request uses to its end, and its record names."""
-        served, record = self.service.default_model, record_of(request)
-        record.model, record.model_sha256 = served.name, served.sha256
-        return served
 
     def _count(self, record: RequestRecord, decoded: Sequence[Decoded]) -> None:
         """Count the classified images, and those that were rejected although the request was not."""
@@ -117,19 +119,20 @@ class Handlers:
         """Grad-CAM, feature maps of conv1, and nearest neighbors of one image."""
         service = self.service
         query.check_names(request, "class")
-        client, served, record = client_of(request), self._bind(request), record_of(request)
-        service.admission.check(client, 1, explanations=1)
+        client, served, record = client_of(request), service.bind(request), record_of(request)
+        service.admission.check(client, served.name, 1, explanations=1)
         async with service.uploads.images(request) as uploads:
             if len(uploads) > 1:
                 raise RequestError(f"/explain takes one image, and the request has {len(uploads)}",
                                    "send one request for each")
-            with service.admission.admit(client, 1, explanations=1), record.processing.running():
+            with service.admission.admit(client, served.name, 1, explanations=1), record.processing.running():
                 [pixels] = await service.decoder.decode(client, uploads, served.side, record.decode)
                 if isinstance(pixels, RequestError):
                     raise pixels
                 try:
                     explanation = await service.batcher.run_exclusive(
-                        client, partial(served.explain, pixels, request.query_params.get("class")), record.network)
+                        client, served.name, partial(served.explain, pixels, request.query_params.get("class")),
+                        record.network)
                 except UserError as error:
                     raise RequestError(error.problem, error.remedy) from None
         record.images = 1
@@ -139,17 +142,18 @@ class Handlers:
 
     async def model(self, request: Request) -> Response:
         """Classes, preset, input, validation errors, samples and limits."""
-        served, limits = self.service.default_model, self.service.limits
+        served, limits = self.service.bind(request), self.service.limits
         network = served.model.network
         return JsonResponse({
-            "name": network.arch.name, "sha256": served.sha256,
+            "name": network.arch.name, "model": served.name, "models": list(self.service.models),
+            "sha256": served.sha256,
             "classes": [printable(name) for name in served.model.classes],
             "input": asdict(served.model.preprocess.spec),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "temperature": network.temperature,
             "validation": _validation(served), "reference_set": served.reference_set is not None,
             "samples": [{"name": sample.name, "class": sample.label, "url": f"/samples/{number}.png"}
-                        for number, sample in enumerate(served.samples)],
+                        for number, sample in enumerate(self.service.default_model.samples)],
             "limits": {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "images": limits.images},
             "version": version("alexnet")})
 
@@ -166,12 +170,8 @@ class Handlers:
 
     async def ready(self, request: Request) -> Response:
         """Readiness: 503 while the server shuts down, and where the network does not answer."""
-        if self.service.is_draining:
-            return JsonResponse({"status": "stopping"}, 503)
-        batcher = self.service.batcher
-        if not batcher.is_running or batcher.failures >= self.service.limits.failed_batches:
-            return JsonResponse({"status": "failing"}, 503)
-        return JsonResponse({"status": "ready"})
+        status = self.service.status()
+        return JsonResponse({"status": status}, 200 if status == "ready" else 503)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus metrics."""

@@ -32,6 +32,10 @@ class Limits:
     file_name_characters: int = 200
     """File name of an upload. It only labels the result; a longer one is truncated."""
 
+    json_values: int = 1_000_000
+    """Values in the JSON of an inference request, by its commas, colons, brackets and backslashes: five images of 256
+    pixels a side as numbers. Parsing them takes 0.1 seconds, in which no other thread runs. Rejected with 413."""
+
     # Image
     pixels: int = 50_000_000
     """Pixels of one image, read from its header before decoding: as many as phone cameras have; 150 MB decoded.

@@ -25,13 +25,17 @@ def document(version: str, limits: Limits, needs_token: bool) -> Schema:
         "info": {"title": "alexnet serve", "version": version,
                  "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": {
-            "/predict": {"post": _predict(limits.images)},
-            "/explain": {"post": _explain()},
-            "/model": {"get": _get("getModel", "Classes, preset, input, validation errors and limits.", _ref("Model"))},
+            "/predict": {"post": _predict("predict", limits.images)},
+            "/explain": {"post": _explain("explain")},
+            "/model": {"get": _get("getModel", _MODEL_SUMMARY, _ref("Model"))},
+            "/v1/models/{model}/predict": _of_model("post", _predict("predictByModel", limits.images)),
+            "/v1/models/{model}/explain": _of_model("post", _explain("explainByModel")),
+            "/v1/models/{model}": _of_model("get", _get("getModelByName", _MODEL_SUMMARY, _ref("Model"))),
             "/samples/{number}.png": {"get": _sample()},
             "/health": {"get": _get("getHealth", "Liveness.", _ref("Status")) | {"security": []}},
             "/ready": {"get": _ready()},
             "/metrics": {"get": _metrics()},
+            **_open_inference_paths(limits.images),
         },
         "components": components,
     }
@@ -44,7 +48,7 @@ def document(version: str, limits: Limits, needs_token: bool) -> Schema:
 # --- Operations -------------------------------------------------------------------------------------------------------
 
 
-def _predict(max_images: int) -> Schema:
+def _predict(operation: str, max_images: int) -> Schema:
     top = _query("top", "Number of classes in the result, most probable first; at most all.",
                  {"type": "integer", "minimum": 1, "maximum": 99_999_999, "default": 5})
     views = _query("views", "1: the center crop. 10: the average over the corners, the center and their mirror images "
@@ -52,15 +56,15 @@ def _predict(max_images: int) -> Schema:
     logits = _query("logits", "Include the logits of all classes, in the order of /model; only with views=1.",
                     {"type": "boolean", "default": False})
     files = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": max_images}
-    return {"operationId": "predict", "summary": "Classify images.", "parameters": [top, views, logits],
+    return {"operationId": operation, "summary": "Classify images.", "parameters": [top, views, logits],
             "requestBody": _body(files),
             "responses": {"200": _json("The most probable classes of each image, in order.", _ref("Predictions"))}
             | _errors()}
 
 
-def _explain() -> Schema:
+def _explain(operation: str) -> Schema:
     label = _query("class", "The class to explain; default: the most probable one.", {"type": "string"})
-    return {"operationId": "explain", "summary": "Grad-CAM, feature maps of conv1, and nearest neighbors of one image.",
+    return {"operationId": operation, "summary": "Grad-CAM, feature maps of conv1, and nearest neighbors of one image.",
             "parameters": [label], "requestBody": _body(_FILE),
             "responses": {"200": _json("The explanation, with images as data: URLs.", _ref("Explanation"))} | _errors()}
 
@@ -83,9 +87,63 @@ def _metrics() -> Schema:
         "200": {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}} | _access_errors()}
 
 
-def _get(operation: str, summary: str, schema: Schema) -> Schema:
+def _get(operation: str, summary: str, schema: Schema, errors: str = "Error") -> Schema:
     return {"operationId": operation, "summary": summary,
-            "responses": {"200": _json(summary, schema)} | _access_errors()}
+            "responses": {"200": _json(summary, schema)} | _access_errors(errors)}
+
+
+# --- The paths of several models, and of the Open Inference Protocol (KServe v2) --------------------------------------
+
+
+def _of_model(method: str, operation: Schema, errors: str = "Error") -> Schema:
+    """A path of one model by its name."""
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    responses = operation["responses"]
+    assert isinstance(responses, dict)
+    responses["404"] = _json("There is no such model.", _ref(errors))
+    return {"parameters": [name], method: operation}
+
+
+def _open_inference_paths(max_images: int) -> Schema:
+    infer: Schema = {
+        "operationId": "infer", "summary": "Outputs for images, of the Open Inference Protocol.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _infer_request(max_images)}}},
+        "responses": {"200": _json("The output tensors.", _ref("InferResponse"))} | _errors("InferError")}
+    return {
+        "/v2": {"get": _get("getServer", "Name and version of the server.", _ref("Server"), "InferError")},
+        "/v2/health/live": {"get": _health("getLive", _object({"live": {"type": "boolean"}}))},
+        "/v2/health/ready": {"get": _health("getServerReady", _object({"ready": {"type": "boolean"}}), "503")},
+        "/v2/models/{model}": _of_model("get", _get(
+            "getMetadata", "The tensors of a model.", _ref("Metadata"), "InferError"), "InferError"),
+        "/v2/models/{model}/ready": _of_model("get", _model_ready(), "InferError"),
+        "/v2/models/{model}/infer": _of_model("post", infer, "InferError"),
+    }
+
+
+def _health(operation: str, schema: Schema, *more: str) -> Schema:
+    return {"operationId": operation, "summary": "Health, of the Open Inference Protocol.", "security": [],
+            "responses": {status: _json("Whether all models accept requests.", schema) for status in ("200", *more)}}
+
+
+def _model_ready() -> Schema:
+    schema = _object({"name": _TEXT, "ready": {"type": "boolean"}})
+    return {"operationId": "getModelReady", "summary": "Whether one model accepts requests.",
+            "responses": {status: _json("Name, and whether it is ready.", schema) for status in ("200", "503")}
+            | _access_errors("InferError")}
+
+
+def _infer_request(max_images: int) -> Schema:
+    tensor = _object({
+        "name": {"const": "image"}, "datatype": {"enum": ["BYTES", "UINT8"]},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4,
+                  "description": f"[N] for BYTES, [N, side, side, 3] for UINT8; N is at most {max_images}."},
+        "data": {"type": "array", "description": "Encoded images in base64 for BYTES; pixels, 0 to 255, for UINT8."}})
+    views = {"type": "integer", "enum": [1, 10], "default": 1}
+    outputs = {"type": "array", "minItems": 1, "uniqueItems": True,
+               "items": _object({"name": {"enum": ["probabilities", "label", "logits"]}})}
+    return _object({"inputs": {"type": "array", "items": tensor, "minItems": 1, "maxItems": 1}}, id=_TEXT,
+                   parameters={"type": "object", "properties": {"views": views}, "additionalProperties": False},
+                   outputs=outputs)
 
 
 # --- Parts ------------------------------------------------------------------------------------------------------------
@@ -103,18 +161,19 @@ def _query(name: str, description: str, schema: Schema) -> Schema:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _access_errors() -> Schema:
-    return {"401": _json("The token is missing or wrong.", _ref("Error")),
-            "403": _json("The request comes from another site's page, or its host name is not allowed.",
-                         _ref("Error"))}
+def _access_errors(schema: str = "Error") -> Schema:
+    return {"400": _json("The header Host is malformed.", _ref(schema)),
+            "401": _json("The token is missing or wrong.", _ref(schema)),
+            "403": _json("The request comes from another site's page, or its host name is not allowed.", _ref(schema)),
+            "503": _json("Too many connections are open.", _ref(schema))}
 
 
-def _errors() -> Schema:
+def _errors(schema: str = "Error") -> Schema:
     descriptions = {
         "400": "A parameter or the form is wrong.", "408": "The body did not arrive in time.",
-        "413": "The body is too large.", "415": "The content type is not an image type.",
+        "413": "The body is too large.", "415": "The content type is wrong.",
         "422": "No image of the request can be decoded.", "500": "A server error.", "503": "The server is overloaded."}
-    return {code: _json(text, _ref("Error")) for code, text in descriptions.items()} | _access_errors()
+    return _access_errors(schema) | {code: _json(text, _ref(schema)) for code, text in descriptions.items()}
 
 
 def _body(files: Schema) -> Schema:
@@ -138,7 +197,9 @@ _TEXT: Schema = {"type": "string"}
 _FILE_NAME: Schema = {"type": ["string", "null"], "description": "null if the request names no file."}
 _SURE: Schema = {"type": ["boolean", "null"], "description": "Whether the likeliest class has at least 50%, so that it "
                  "is right at least as often as wrong; null if the network is not calibrated."}
+_MODEL_SUMMARY = "Classes, preset, input, validation errors and limits."
 _ERROR = _object({"problem": _TEXT, "remedy": _TEXT})
+_TENSOR = _object({"name": _TEXT, "datatype": _TEXT, "shape": _array(_INTEGER)})
 
 _SCHEMAS: Schema = {
     "Status": _object({"status": _TEXT}),
@@ -154,6 +215,8 @@ _SCHEMAS: Schema = {
         "neighbors": _array(_object({"image": _TEXT, "class": _TEXT, "distance": _NUMBER, "url": _TEXT}))}),
     "Model": _object({
         "name": {"type": "string", "description": "The preset."},
+        "model": {"type": "string", "description": "The model's name in the paths."},
+        "models": {"type": "array", "items": _TEXT, "description": "All names; the first is the default."},
         "sha256": {"type": "string", "description": "Of the weights. /predict and /explain have it as the header "
                    "Model-SHA256."}, "classes": _array(_TEXT), "input": {"type": "object"},
         "parameters": _INTEGER,
@@ -163,4 +226,9 @@ _SCHEMAS: Schema = {
         "samples": _array(_object({"name": _TEXT, "class": _TEXT, "url": _TEXT})),
         "reference_set": {"type": "boolean", "description": "Whether /explain returns neighbors."},
         "limits": _object({"body_bytes": _INTEGER, "pixels": _INTEGER, "images": _INTEGER}), "version": _TEXT}),
+    "InferError": _object({"error": _TEXT}),
+    "Server": _object({"name": _TEXT, "version": _TEXT, "extensions": _array(_TEXT)}),
+    "Metadata": _object({"name": _TEXT, "platform": _TEXT, "inputs": _array(_TENSOR), "outputs": _array(_TENSOR)}),
+    "InferResponse": _object({"model_name": _TEXT, "outputs": _array({**_TENSOR, "properties": {
+        "name": _TEXT, "datatype": _TEXT, "shape": _array(_INTEGER), "data": {"type": "array"}}})}, id=_TEXT),
 }

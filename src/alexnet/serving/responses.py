@@ -77,10 +77,15 @@ def _null_for_nan(tree: object) -> object:
 
 
 def error_response(error: RequestError, scope: Scope) -> Response:
-    """The response for a rejected request, by its ASGI scope, whose record notes an overload."""
+    """The response for a rejected request, by its ASGI scope, whose record notes an overload.
+
+    The Open Inference Protocol, below /v2, has errors of one string.
+    """
     if isinstance(error, OverloadError):
         record_of(scope).rejection = error.reason
-    return JsonResponse({"error": error_detail(error)}, error.status, error.headers)
+    is_open_inference = scope["path"].startswith("/v2/") or scope["path"] == "/v2"
+    return JsonResponse({"error": str(error) if is_open_inference else error_detail(error)}, error.status,
+                        error.headers)
 
 
 # --- Exception handlers of the application ----------------------------------------------------------------------------

@@ -7,9 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import numpy as np
+from starlette.requests import Request
 
+from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
 from alexnet.serving.decoder import ImageDecoder
@@ -18,6 +21,8 @@ from alexnet.serving.metrics import Metrics
 from alexnet.serving.multipart import Upload
 from alexnet.serving.reloading import Reloader
 from alexnet.serving.request_log import LogFormat
+from alexnet.serving.request_record import record_of
+from alexnet.serving.responses import RequestError
 from alexnet.serving.samples import encode_png
 from alexnet.serving.served_model import ServedModel
 from alexnet.serving.uploads import UploadReader
@@ -60,6 +65,27 @@ class Service:
         """The model of the paths without a name."""
         return next(iter(self.models.values()))
 
+    def bind(self, request: Request) -> ServedModel:
+        """The model that a request's path names, or the default. The request uses it to its end; its record names it.
+
+        Raises:
+            RequestError: 404 for an unknown name.
+        """
+        name, record = request.path_params.get("model"), record_of(request)
+        served = self.default_model if name is None else self.models.get(name)
+        if served is None:
+            raise RequestError(f"there is no model {str(name)[:40]!r}", did_you_mean(str(name)[:40], self.models),
+                               status=404)
+        record.model, record.model_sha256 = served.name, served.sha256
+        return served
+
+    def status(self, *names: str) -> Literal["ready", "stopping", "failing"]:
+        """Whether these models, by default all, accept requests, the server shuts down, or a network fails."""
+        if self.is_draining:
+            return "stopping"
+        failures = max(self.batcher.failures[name] for name in names or self.models)
+        return "ready" if self.batcher.is_running and failures < self.limits.failed_batches else "failing"
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Process requests while the context lasts. The server starts after the warm-up."""
@@ -73,14 +99,17 @@ class Service:
 
     async def _warm_up(self) -> None:
         """Process one image of each kind twice. The second time gives the first estimates of the admission control."""
-        served = self.default_model
+        for served in self.models.values():
+            await self._warm_up_model(served)
+
+    async def _warm_up_model(self, served: ServedModel) -> None:
         pixels_HWC = np.zeros((served.side, served.side, 3), np.uint8)
         upload = Upload("", served.samples[0].png if served.samples else encode_png(pixels_HWC))
         for _ in range(2):
-            self.admission.reset_estimates()
+            self.admission.reset_estimates(served.name)
             decoded = await self.decoder.decode("", [upload], served.side)
             await self.batcher.warm_up(served, [pixels for pixels in decoded if isinstance(pixels, np.ndarray)], 10)
-            await self.batcher.run_exclusive("", partial(served.explain, pixels_HWC))
+            await self.batcher.run_exclusive("", served.name, partial(served.explain, pixels_HWC))
 
     async def _trim_memory(self) -> None:
         while True:

@@ -61,8 +61,7 @@ class UploadReader:
         if media_type not in (FORM, "application/octet-stream") and not media_type.startswith("image/"):
             raise RequestError(f"content type {media_type[:100] or 'none'} is not an image type",
                                f"send the file as image/jpeg or the like, or several as {FORM}", status=415)
-        body = await self._read(request)
-        try:
+        async with self._held_body(request) as body:
             uploads = parse_form(body, content_type, self.limits) if media_type == FORM else [Upload("", body)]
             if len(uploads) > self.limits.images:
                 raise RequestError(f"the request has {len(uploads)} images, more than {self.limits.images}",
@@ -70,6 +69,22 @@ class UploadReader:
             if not any(upload.data for upload in uploads):
                 raise RequestError("the request has no image", f"send its bytes as the body, or files as {FORM}")
             yield uploads
+
+    @contextlib.asynccontextmanager
+    async def body(self, request: Request, media_type: str) -> AsyncIterator[bytes]:
+        """Give the body of one media type. Its bytes count as held until the context ends. Raises as `images`."""
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given != media_type:
+            raise RequestError(f"content type {given[:100] or 'none'} is not {media_type}", f"send {media_type}",
+                               status=415)
+        async with self._held_body(request) as body:
+            yield body
+
+    @contextlib.asynccontextmanager
+    async def _held_body(self, request: Request) -> AsyncIterator[bytes]:
+        body = await self._read(request)
+        try:
+            yield body
         finally:
             self.held_bytes -= len(body)
 

@@ -8,6 +8,7 @@ let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionS
 let limits = { body_bytes: Infinity, images: 64 };
 let crop = 0, zoom = 1; // pixels of the network's input, and the ratio of the image's square to it
 let classCount = 0; // of the network
+let prefix = ""; // of the paths of the chosen model, where the server has several
 let images = []; // the images of the result: {name, file, url, trueClass, classes, sure, error}
 let current = null; // the one that is shown
 let latestTask = 0; // number of the latest task; the results of earlier ones are discarded
@@ -129,7 +130,7 @@ async function predict(batch) {
   const form = new FormData();
   for (const { file } of batch) form.append("image", file, file.name || "pasted");
   try {
-    const { images: predictions } = await (await request("predict", { method: "POST", body: form })).json();
+    const { images: predictions } = await (await request(`${prefix}predict`, { method: "POST", body: form })).json();
     batch.forEach((image, index) => Object.assign(image, {
       classes: predictions[index].classes, sure: predictions[index].sure, error: predictions[index].error }));
   } catch (error) {
@@ -145,7 +146,7 @@ async function explain(isStale, label = "") {
   const query = label ? `?class=${encodeURIComponent(label)}` : "";
   const form = new FormData();
   form.append("image", image.file, image.name || "pasted");
-  const explanation = await (await request(`explain${query}`, { method: "POST", body: form })).json();
+  const explanation = await (await request(`${prefix}explain${query}`, { method: "POST", body: form })).json();
   if (!isStale() && image === current) showExplanation(explanation);
 }
 
@@ -260,7 +261,11 @@ function showTokenForm() {
 }
 
 async function start() {
-  const model = await (await request("model")).json();
+  const model = await (await request(prefix ? prefix.slice(0, -1) : "model")).json();
+  element("model-choice").hidden = model.models.length < 2;
+  element("model").replaceChildren(...model.models.map((name) => make("option", {}, name)));
+  element("model").value = model.model;
+  element("curl").textContent = `curl -F image=@cat.jpg ${location.origin}/${prefix}predict`;
   element("token-form").hidden = true;
   element("drop").hidden = false;
   limits = model.limits;
@@ -295,7 +300,11 @@ element("token-form").addEventListener("submit", (event) => {
   runTask("Checking the token.", start);
 });
 element("camera-label").hidden = element("camera").hidden = !navigator.maxTouchPoints; // touch screens have a camera
-element("curl").textContent = `curl -F image=@cat.jpg ${location.origin}/predict`;
+element("model").addEventListener("change", () => {
+  prefix = `v1/models/${element("model").value}/`;
+  element("result").hidden = element("skip").hidden = true; // of the other model
+  runTask("", start);
+});
 for (const id of ["file", "camera"]) element(id).addEventListener("change", () => {
   classify(element(id).files);
   element(id).value = ""; // so that the same file can be chosen again

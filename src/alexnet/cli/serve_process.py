@@ -1,0 +1,151 @@
+"""One process of `alexnet serve`: load the checkpoints, and run the HTTP server until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from alexnet._runtime.notes import say
+from alexnet.api import open_data
+from alexnet.cli.app import class_names
+
+if TYPE_CHECKING:
+    from alexnet.data.packed import PackedDataset
+    from alexnet.inference.predictor import Model
+    from alexnet.models.checkpoint_json import ErrorsJson
+    from alexnet.serving.limits import Limits
+    from alexnet.serving.served_model import ServedModel
+    from alexnet.serving.server import GracefulServer
+    from alexnet.serving.service import Service
+
+TOKEN_VARIABLE = "ALEXNET_TOKEN"
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""An address that a browser on this machine can open, for a server bound to all addresses."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of `alexnet serve`, checked.
+
+    Attributes:
+        checkpoints: by the names of the models; "": the only one, without a name.
+        token: required from clients; "": none.
+    """
+
+    checkpoints: dict[str, str]
+    host: str
+    reference_set: str | None
+    token: str
+    limits: Limits
+    device: str
+    fast: bool
+    classes: Path | None
+    no_samples: bool
+    log: Literal["text", "json"] | None
+
+
+def run_server(listener: socket.socket, options: ServeOptions) -> None:
+    """Load the models, and process requests until a signal."""
+    from alexnet.serving.app import create_app
+    from alexnet.serving.middleware import allowed_hosts
+    from alexnet.serving.server import create_server
+    from alexnet.serving.service import Service
+
+    models = [_load(name, checkpoint, options) for name, checkpoint in options.checkpoints.items()]
+    service = Service(models, options.token, allowed_hosts(options.host), options.limits, options.log)
+
+    def on_start() -> None:
+        _reload_on_hangup(service, server)
+        _print_start(options, models, listener.getsockname()[1])
+
+    def on_stop() -> None:
+        service.is_draining = True
+        with contextlib.suppress(OSError):  # the terminal may have been closed
+            say("stopping: finishing the accepted requests")
+
+    # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
+    gc.freeze()
+    server = create_server(create_app(service), options.limits, on_start=on_start, on_stop=on_stop)
+    server.run(sockets=[listener])
+
+
+def _load(name: str, checkpoint: str, options: ServeOptions) -> ServedModel:
+    """Load a network, the sample images and the reference set."""
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.predictor import model_from_checkpoint
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.serving.explanations import ReferenceSet
+    from alexnet.serving.samples import sample_images
+    from alexnet.serving.served_model import DEFAULT_NAME, ServedModel
+
+    def load_again() -> tuple[Model, ErrorsJson]:
+        saved = open_weights(checkpoint, class_names(options.classes))
+        return model_from_checkpoint(saved, choose_device(options.device), options.fast), saved.errors
+
+    model, errors = load_again()
+    for note in model.notes:
+        say(f"note: {note}")
+    side = model.preprocess.spec.side
+    packed = open_data(options.reference_set, side) if options.reference_set else _training_data(Path(checkpoint))
+    references = None
+    if options.reference_set and packed:
+        with Bar("features of the reference set", "images") as bar:
+            references = ReferenceSet.of(model, packed, bar)
+    samples = sample_images(None if options.no_samples else packed)
+    served = ServedModel(model, errors, references, samples, name or DEFAULT_NAME, load_again)
+    served.explain(model.pixels(samples[0].png))  # before the server starts: it reports a missing package
+    return served
+
+
+def _training_data(checkpoint: Path) -> PackedDataset | None:
+    """The data that the run was trained on, if it still exists: the source of the sample images."""
+    from alexnet.reproduce.report.run_data import packed_data
+
+    try:
+        return packed_data(checkpoint if (checkpoint / "config.json").is_file() else checkpoint.parent)
+    except (ValueError, OSError, KeyError):
+        return None
+
+
+def _reload_on_hangup(service: Service, server: GracefulServer) -> None:
+    """Load the checkpoint again on SIGHUP, which Windows does not have. Call it in the event loop."""
+    if not hasattr(signal, "SIGHUP"):
+        return
+    began_in_terminal = sys.stderr.isatty()
+
+    def on_hangup() -> None:
+        if began_in_terminal and not sys.stderr.isatty():  # the terminal was closed, which sends the same signal
+            server.should_exit = True
+        else:
+            service.reloader.request()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _print_start(options: ServeOptions, models: list[ServedModel], port: int) -> None:
+    from alexnet.models.packaged import shown_name
+    from alexnet.serving.middleware import is_loopback
+
+    names = [f"{name}={checkpoint}" if name else shown_name(checkpoint)
+             for name, checkpoint in options.checkpoints.items()]
+    facts = ", ".join(f"{name} ({served.model.network.arch.name}, {len(served.model.classes)} classes)"
+                      for name, served in zip(names, models, strict=True))
+    host, token = options.host, options.token
+    address = _LOOPBACK.get(host, host)
+    url_host = f"[{address}]" if ":" in address else address
+    # To a person at a terminal only: a log may be read by others than the server's.
+    fragment = f"#token={token}" if token and sys.stderr.isatty() else ""
+    elsewhere = " and this machine's other addresses" if host in _LOOPBACK else ""
+    say(f"serving {facts} at http://{url_host}:{port}/{fragment}{elsewhere} until Ctrl-C")
+    if not token and not is_loopback(host):
+        say(f"warning: every machine that reaches {host} can use the server; require a token with --token or "
+            f"{TOKEN_VARIABLE}")

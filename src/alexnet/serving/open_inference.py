@@ -1,0 +1,107 @@
+"""HTTP handlers of the Open Inference Protocol (KServe v2): health, metadata and inference for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from alexnet.data.class_names import printable
+from alexnet.serving.fair_queue import client_of
+from alexnet.serving.infer_request import INPUT, OUTPUTS, InferRequest, parse_infer
+from alexnet.serving.request_record import RequestRecord, record_of
+from alexnet.serving.responses import JsonResponse, RequestError
+from alexnet.serving.served_model import Output, ServedModel
+from alexnet.serving.service import Service
+
+JSON_MEMORY = 3
+"""Bytes that a request takes for each of its body while it is parsed: the body, its text, and the decoded images."""
+
+
+class OpenInferenceHandlers:
+    """One method for each path."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def routes(self) -> list[Route]:
+        """Path -> handler."""
+        return [
+            Route("/v2", self.server), Route("/v2/health/live", self.live), Route("/v2/health/ready", self.ready),
+            Route("/v2/models/{model}", self.model), Route("/v2/models/{model}/ready", self.model_ready),
+            Route("/v2/models/{model}/infer", self.infer, methods=["POST"])]
+
+    async def server(self, request: Request) -> Response:
+        """Name and version of the server."""
+        return JsonResponse({"name": "alexnet", "version": version("alexnet"), "extensions": []})
+
+    async def live(self, request: Request) -> Response:
+        """Liveness."""
+        return JsonResponse({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether all models are ready; 503 where not."""
+        is_ready = self.service.status() == "ready"
+        return JsonResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether one model is ready; 503 where not."""
+        served = self.service.bind(request)
+        is_ready = self.service.status(served.name) == "ready"
+        return JsonResponse({"name": served.name, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def model(self, request: Request) -> Response:
+        """The tensors of a model."""
+        served = self.service.bind(request)
+        classes = len(served.model.classes)
+        shapes = {"probabilities": ("FP32", [-1, classes]), "label": ("BYTES", [-1]), "logits": ("FP32", [-1, classes])}
+        return JsonResponse({
+            "name": served.name, "platform": "pytorch",
+            "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+            "outputs": [{"name": name, "datatype": shapes[name][0], "shape": shapes[name][1]} for name in OUTPUTS]})
+
+    async def infer(self, request: Request) -> Response:
+        """The outputs for the images of a request: all of them, or an error."""
+        service = self.service
+        client, served, record = client_of(request), service.bind(request), record_of(request)
+        service.admission.check(client, served.name, 1, 1)
+        async with service.uploads.body(request, "application/json") as body:
+            wanted = await service.decoder.in_thread(
+                client, JSON_MEMORY * len(body), lambda: parse_infer(body, served.side, service.limits))
+            count = wanted.count
+            with service.admission.admit(client, served.name, count, count * wanted.views), record.processing.running():
+                images = await self._pixels(client, served, wanted, record)
+                outputs = await service.batcher.submit(client, served, images, wanted.views, record.network)
+        record.images = count
+        service.metrics.images.inc(count)
+        response: dict[str, object] = {"model_name": served.name}
+        if wanted.request_id is not None:
+            response["id"] = wanted.request_id
+        response["outputs"] = [_tensor(name, outputs, served) for name in wanted.outputs]
+        return JsonResponse(response)
+
+    async def _pixels(self, client: str, served: ServedModel, wanted: InferRequest,
+                      record: RequestRecord) -> list[NDArray[np.uint8]]:
+        if wanted.pixels_NHWC is not None:
+            return list(wanted.pixels_NHWC)
+        images: list[NDArray[np.uint8]] = []
+        for decoded in await self.service.decoder.decode(client, wanted.uploads, served.side, record.decode):
+            if isinstance(decoded, RequestError):  # a tensor has no place for the error of one image
+                raise decoded
+            images.append(decoded)
+        return images
+
+
+def _tensor(name: str, outputs: Sequence[Output], served: ServedModel) -> dict[str, object]:
+    """One output tensor, with its data as a flat list."""
+    if name == "label":
+        labels = [printable(served.model.classes[int(output.probabilities_K.argmax())]) for output in outputs]
+        return {"name": name, "datatype": "BYTES", "shape": [len(labels)], "data": labels}
+    rows = [output.probabilities_K if name == "probabilities" else output.logits_K for output in outputs]
+    rows_NK = np.stack([row_K for row_K in rows if row_K is not None])
+    return {"name": name, "datatype": "FP32", "shape": list(rows_NK.shape), "data": rows_NK.ravel().tolist()}
