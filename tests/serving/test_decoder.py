@@ -19,7 +19,7 @@ PNG = encoded(draw(np.random.default_rng(0), 0, side=40))
 
 
 def decoder_of(**limits: int) -> ImageDecoder:
-    return ImageDecoder(Limits(**limits), WorkEstimate())
+    return ImageDecoder(Limits(**limits), WorkEstimate(), cores=2)
 
 
 def test_each_upload_gives_pixels_or_an_error_in_order():

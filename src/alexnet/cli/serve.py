@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,8 @@ from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.file_limit import raise_file_limit
 from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1
 from alexnet.cli.default_checkpoint import default_checkpoint
-from alexnet.cli.serve_process import TOKEN_VARIABLE, ServeOptions, run_server
+from alexnet.cli.serve_process import TOKEN_VARIABLE, ServeOptions, run_one_of_several, run_server
+from alexnet.cli.serve_workers import run_processes
 from alexnet.errors import UserError, require
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -25,7 +27,7 @@ def serve(
     *checkpoints: str, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
     token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, drain: float = 0.5,
     keep_alive: int = 75, device: Device = "auto", fast: Fast = False, classes: Classes = None,
-    no_samples: bool = False, log: Literal["text", "json"] | None = None,
+    no_samples: bool = False, log: Literal["text", "json"] | None = None, processes: int = 1,
 ) -> None:
     """Serve one or several networks over HTTP, with a page to try it.
 
@@ -54,8 +56,10 @@ def serve(
         no_samples: Offer generated sample images on the page instead of validation images.
         log: Print one line for each request on standard error. json: with its id, images, model, and the seconds of
             queueing, decoding and the network.
+        processes: Server processes on the port, each with its own copy of the networks; the cores are divided among
+            them, and GPUs where there are several. Not on Windows.
     """
-    token = _check_options(port, token, max_mb, max_queue_seconds)
+    token = _check_options(port, token, max_mb, max_queue_seconds, processes)
     named = parse_checkpoints(checkpoints)
     require(classes is None or len(named) <= 1, "--classes names the outputs of one network, and "
             f"{len(named)} are served", "import the others with alexnet import --classes")
@@ -70,8 +74,12 @@ def serve(
     set_allocator()
     limit_openmp_spinning()
     raise_file_limit(4 * limits.connections)
-    run_server(listener, ServeOptions(
-        named, host, reference_set, token, limits, device, fast, classes, no_samples, log))
+    options = ServeOptions(
+        named, host, reference_set, token, limits, device, fast, classes, no_samples, log, processes)
+    if processes == 1:
+        run_server(listener, options)
+    else:
+        run_processes(processes, listener, limits.shutdown_seconds + 4, partial(run_one_of_several, listener, options))
 
 
 def parse_checkpoints(arguments: Sequence[str]) -> dict[str, str]:
@@ -98,9 +106,11 @@ def parse_checkpoints(arguments: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds: float) -> str:
+def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds: float, processes: int) -> str:
     """Return the token, or "" for none. Raises UserError for a value outside its range."""
-    at_least_1(max_mb=max_mb)
+    at_least_1(max_mb=max_mb, processes=processes)
+    require(processes == 1 or hasattr(os, "fork"), "--processes needs fork, which this system does not have",
+            "start a server on each of several ports, and a proxy before them")
     require(0 <= port <= 65535, f"--port {port} must be from 0 to 65535")
     require(0 < max_queue_seconds <= 600,
             f"--max-queue-seconds {max_queue_seconds} must be above 0 and at most 600 seconds")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -38,6 +40,7 @@ class ServeOptions:
     Attributes:
         checkpoints: by the names of the models; "": the only one, without a name.
         token: required from clients; "": none.
+        processes: on the port; this one is one of them.
     """
 
     checkpoints: dict[str, str]
@@ -50,34 +53,73 @@ class ServeOptions:
     classes: Path | None
     no_samples: bool
     log: Literal["text", "json"] | None
+    processes: int
 
 
 def run_server(listener: socket.socket, options: ServeOptions) -> None:
-    """Load the models, and process requests until a signal."""
+    """Run the only server process until a signal."""
+
+    def on_stop() -> None:
+        with contextlib.suppress(OSError):  # the terminal may have been closed
+            say("stopping: finishing the accepted requests")
+
+    _run(listener, options, options.device, say, on_stop)
+
+
+def run_one_of_several(listener: socket.socket, options: ServeOptions, number: int, announce: Callable[[str], object],
+                       lifeline: int) -> None:
+    """Run one of several server processes until a signal (`serve_workers.Run`)."""
+    from alexnet._runtime.cpu_threads import available_cores
+
+    # Read when torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // options.processes)))
+    _run(listener, options, device_of(options.device, number), announce, lambda: None, lifeline)
+
+
+def device_of(device: str, number: int) -> str:
+    """The device of a process by its number: where the machine has several GPUs, each has one in turn."""
+    import torch
+
+    count = torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
+    return f"cuda:{number % count}" if count > 1 else device
+
+
+def _run(listener: socket.socket, options: ServeOptions, device: str, announce: Callable[[str], object],
+         on_stop: Callable[[], None], lifeline: int | None = None) -> None:
+    """Load the models, and process requests until a signal, or until `lifeline` becomes readable."""
+    from alexnet._runtime.cpu_threads import available_cores
     from alexnet.serving.app import create_app
     from alexnet.serving.middleware import allowed_hosts
     from alexnet.serving.server import create_server
     from alexnet.serving.service import Service
 
-    models = [_load(name, checkpoint, options) for name, checkpoint in options.checkpoints.items()]
-    service = Service(models, options.token, allowed_hosts(options.host), options.limits, options.log)
+    models = [_load(name, checkpoint, options, device) for name, checkpoint in options.checkpoints.items()]
+    service = Service(models, options.token, allowed_hosts(options.host), options.limits, options.log,
+                      available_cores() // options.processes)
 
     def on_start() -> None:
         _reload_on_hangup(service, server)
-        _print_start(options, models, listener.getsockname()[1])
+        if lifeline is not None:
+            asyncio.get_running_loop().add_reader(lifeline, stop)
+        announce(_start_message(options, models, listener.getsockname()[1]))
 
-    def on_stop() -> None:
+    def stop() -> None:
+        assert lifeline is not None
+        asyncio.get_running_loop().remove_reader(lifeline)
+        server.should_exit = True
+
+    def drain() -> None:
         service.is_draining = True
-        with contextlib.suppress(OSError):  # the terminal may have been closed
-            say("stopping: finishing the accepted requests")
+        on_stop()
 
     # What is loaded stays until the end: without this, a full garbage collection takes a tenth of a second.
     gc.freeze()
-    server = create_server(create_app(service), options.limits, on_start=on_start, on_stop=on_stop)
+    server = create_server(create_app(service), options.limits, on_start=on_start, on_stop=drain,
+                           is_shared=options.processes > 1)
     server.run(sockets=[listener])
 
 
-def _load(name: str, checkpoint: str, options: ServeOptions) -> ServedModel:
+def _load(name: str, checkpoint: str, options: ServeOptions, device: str) -> ServedModel:
     """Load a network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -89,7 +131,7 @@ def _load(name: str, checkpoint: str, options: ServeOptions) -> ServedModel:
 
     def load_again() -> tuple[Model, ErrorsJson]:
         saved = open_weights(checkpoint, class_names(options.classes))
-        return model_from_checkpoint(saved, choose_device(options.device), options.fast), saved.errors
+        return model_from_checkpoint(saved, choose_device(device), options.fast), saved.errors
 
     model, errors = load_again()
     for note in model.notes:
@@ -131,7 +173,7 @@ def _reload_on_hangup(service: Service, server: GracefulServer) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
 
-def _print_start(options: ServeOptions, models: list[ServedModel], port: int) -> None:
+def _start_message(options: ServeOptions, models: list[ServedModel], port: int) -> str:
     from alexnet.models.packaged import shown_name
     from alexnet.serving.middleware import is_loopback
 
@@ -145,7 +187,8 @@ def _print_start(options: ServeOptions, models: list[ServedModel], port: int) ->
     # To a person at a terminal only: a log may be read by others than the server's.
     fragment = f"#token={token}" if token and sys.stderr.isatty() else ""
     elsewhere = " and this machine's other addresses" if host in _LOOPBACK else ""
-    say(f"serving {facts} at http://{url_host}:{port}/{fragment}{elsewhere} until Ctrl-C")
+    message = (f"serving {facts} at http://{url_host}:{port}/{fragment}{elsewhere} until Ctrl-C")
     if not token and not is_loopback(host):
-        say(f"warning: every machine that reaches {host} can use the server; require a token with --token or "
-            f"{TOKEN_VARIABLE}")
+        message += (f"\nwarning: every machine that reaches {host} can use the server; require a token with --token "
+                    f"or {TOKEN_VARIABLE}")
+    return message

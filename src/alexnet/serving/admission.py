@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -65,9 +65,11 @@ class AdmissionControl:
         decodes: images to decode. All requests have some, so `decodes.pending` counts the pending images.
         views: by the model's name: views that go through its network in batches, one or ten for each image.
         explanations: by the model's name: work that uses its network alone.
+        on_change: called with the number of pending images when it changes.
     """
 
     max_queue_seconds: float
+    on_change: Callable[[int], object] = lambda images: None
     decodes: WorkEstimate = field(default_factory=WorkEstimate)
     views: dict[str, WorkEstimate] = field(default_factory=lambda: defaultdict(WorkEstimate))
     explanations: dict[str, WorkEstimate] = field(default_factory=lambda: defaultdict(WorkEstimate))
@@ -86,11 +88,13 @@ class AdmissionControl:
             raise Overloaded
         for kind, items in work:
             kind.change(client, items)
+        self.on_change(self.decodes.pending.total())
         try:
             yield
         finally:
             for kind, items in work:
                 kind.change(client, -items)
+            self.on_change(self.decodes.pending.total())
 
     def check(self, client: str, model: str, images: int, views: int = 0, explanations: int = 0) -> None:
         """Raise Overloaded if `admit` would: before a body is read, of which only the smallest size is known."""

@@ -8,7 +8,6 @@ than one, and delay no small one.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,11 +47,14 @@ class ImageDecoder:
     Attributes:
         limits: of pixels, memory and pending large images.
         estimate: measures the time of images that are not large.
+
+    Args:
+        cores: CPU cores; as many images are decoded in parallel, from two to eight.
     """
 
-    def __init__(self, limits: Limits, estimate: WorkEstimate) -> None:
+    def __init__(self, limits: Limits, estimate: WorkEstimate, cores: int) -> None:
         self.limits, self.estimate = limits, estimate
-        self._parallel = max(2, min(8, os.cpu_count() or 1))
+        self._parallel = max(2, min(8, cores))
         # One more than work in parallel, which one client cannot take.
         self._threads = DecodeThreads("decode", self._parallel + 1, limits.decode_bytes)
         self._large_thread = DecodeThreads("large", 1, limits.decode_bytes)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from typing import get_args
 
 import prometheus_client as prometheus
+from prometheus_client import multiprocess
 
 from alexnet.serving.request_record import RequestRecord
 from alexnet.serving.responses import Overload
@@ -22,13 +23,15 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 class Metrics:
     """The metrics of one server, in a registry of their own.
 
-    Args:
-        pending_images: returns the number of images admitted and not finished.
+    With the environment variable PROMETHEUS_MULTIPROC_DIR, which `alexnet serve --processes` sets, `text` has the sums
+    over all processes, and no memory and times of one of them.
     """
 
-    def __init__(self, pending_images: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()
-        prometheus.ProcessCollector(registry=self.registry)
+        self.is_shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        if not self.is_shared:
+            prometheus.ProcessCollector(registry=self.registry)
         self.requests = prometheus.Counter(
             "alexnet_requests", "Responses by path and status.", ["path", "status"], registry=self.registry)
         self.latency = prometheus.Histogram(
@@ -48,9 +51,8 @@ class Metrics:
         self.images = prometheus.Counter("alexnet_images", "Classified images.", registry=self.registry)
         self.batch_size = prometheus.Histogram(
             "alexnet_batch_size", "Images per batch of the network.", buckets=BATCH_SIZES, registry=self.registry)
-        pending = prometheus.Gauge("alexnet_pending_images", "Images admitted and not finished.",
-                                   registry=self.registry)
-        pending.set_function(pending_images)
+        self.pending = prometheus.Gauge("alexnet_pending_images", "Images admitted and not finished.",
+                                        registry=self.registry, multiprocess_mode="livesum")
 
     def count_response(self, path: str, record: RequestRecord) -> None:
         """Count one response.
@@ -74,4 +76,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics in the Prometheus text format."""
-        return prometheus.generate_latest(self.registry)
+        registry = self.registry
+        if self.is_shared:
+            registry = prometheus.CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)
+        return prometheus.generate_latest(registry)

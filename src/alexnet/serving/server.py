@@ -41,12 +41,15 @@ class ServerConfig(uvicorn.Config):
     Attributes:
         limits: of connections, headers, times and parsing.
         read_buffer: shared by all connections: the event loop fills it and processes it in one step.
+
+    Args:
+        is_shared: whether other processes accept connections on the same port.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, is_shared: bool = False) -> None:
         super().__init__(
             app, http=TimeoutProtocol, ws="none", lifespan="on", interface="asgi3", log_config=LOG_CONFIG,
-            access_log=False, server_header=False, proxy_headers=False, backlog=limits.connections,
+            access_log=False, server_header=False, proxy_headers=False, backlog=1 if is_shared else limits.connections,
             timeout_keep_alive=limits.keep_alive_seconds,
             timeout_graceful_shutdown=math.ceil(limits.shutdown_seconds - limits.accept_seconds),
             h11_max_incomplete_event_size=limits.header_bytes)
@@ -181,7 +184,9 @@ class GracefulServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.on_stop()
-        await asyncio.sleep(self.config.limits.accept_seconds)
+        until = time.monotonic() + self.config.limits.accept_seconds
+        while not self.force_exit and (left := until - time.monotonic()) > 0:  # a second Ctrl-C does not wait
+            await asyncio.sleep(min(0.1, left))
         await self._close_listeners(sockets or [])
         await super().shutdown(sockets)
         if self.force_exit:  # a second Ctrl-C: without this, the lifespan would end with a traceback
@@ -204,6 +209,18 @@ class GracefulServer(uvicorn.Server):
                     lambda: TimeoutProtocol(self.config, self.server_state, self.lifespan.state), connection)
 
 
+class ListeningSocket(socket.socket):
+    """A socket whose backlog is independent of how many connections asyncio accepts at a time.
+
+    asyncio takes one number for both. Of several processes on one port, the first to wake up would accept all
+    connections of a pool, and the others would be idle.
+    """
+
+    def listen(self, backlog: int = 0) -> None:
+        """Listen with the backlog of the default limits, whatever is asked for."""
+        super().listen(Limits.connections)
+
+
 def bind(host: str, port: int) -> socket.socket:
     """Bind a TCP socket, before anything is loaded; connections are refused until the server listens.
 
@@ -214,7 +231,7 @@ def bind(host: str, port: int) -> socket.socket:
         # With the protocol given as TCP, asyncio sets TCP_NODELAY: small responses do not wait 40 ms for an
         # acknowledgement.
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener = ListeningSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
@@ -229,10 +246,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 def create_server(
     app: ASGIApp, limits: Limits, *, on_start: Callable[[], object], on_stop: Callable[[], object],
+    is_shared: bool = False,
 ) -> GracefulServer:
     """A server whose `run(sockets=[listener])` returns after a signal, or once its `should_exit` is set.
 
     `run` finishes accepted requests for at most `Limits.shutdown_seconds`, and then raises the signal again:
     KeyboardInterrupt for SIGINT, termination for SIGTERM.
     """
-    return GracefulServer(ServerConfig(app, limits), on_start, on_stop)
+    return GracefulServer(ServerConfig(app, limits, is_shared), on_start, on_stop)

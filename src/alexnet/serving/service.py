@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from starlette.requests import Request
 
+from alexnet._runtime.cpu_threads import available_cores
 from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
@@ -41,6 +42,7 @@ class Service:
         hosts: allowed host names; empty: all.
         limits: of the server.
         log_format: of the line for each request; None: no lines.
+        cores: CPU cores for decoding.
         is_draining: whether the server shuts down.
     """
 
@@ -49,14 +51,15 @@ class Service:
     hosts: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
     log_format: LogFormat | None = None
+    cores: int = field(default_factory=available_cores)
     is_draining: bool = False
 
     def __post_init__(self) -> None:
         self.models = {model.name: model for model in self.initial}
-        self.admission = AdmissionControl(self.limits.max_queue_seconds)
-        self.metrics = Metrics(self.admission.decodes.pending.total)
+        self.metrics = Metrics()
+        self.admission = AdmissionControl(self.limits.max_queue_seconds, self.metrics.pending.set)
         self.uploads = UploadReader(self.limits)
-        self.decoder = ImageDecoder(self.limits, self.admission.decodes)
+        self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores)
         self.batcher = DynamicBatcher(ServedModel.forward, self.admission, on_batch=self.metrics.batch_size.observe)
         self.reloader = Reloader(self.models, self.metrics.count_reload)
 

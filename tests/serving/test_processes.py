@@ -1,0 +1,177 @@
+"""`alexnet serve --processes`: one port, metrics of all processes, restarts, signals, and the end of the supervisor."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_serve_command import STOPPING, client_of, started
+
+from alexnet.cli.serve_process import device_of
+from command_line import alexnet as command
+from inprocess import encoded
+from sample_images import draw
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, which Linux has")
+
+PNG = encoded(draw(np.random.default_rng(1), 2))
+
+
+def children(process):
+    """The PIDs of the server processes."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def metric(client, line):
+    text = client.request("/metrics")[2].decode()
+    return float(re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)[1])
+
+
+def connections_of(port, pid):
+    """How many connections to the port a process holds."""
+    sockets = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+               if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01"}
+    links = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(str(file.readlink()))
+    return sum(f"socket:[{inode}]" in links for inode in sockets)
+
+
+@pytest.mark.slow
+def test_processes_share_a_port_sum_their_metrics_and_are_restarted(trained):
+    with started(trained, "--processes", 2) as (process, line):
+        assert line.startswith(f"serving {trained} (small, 4 classes) at http://127.0.0.1:")
+        client = client_of(line)
+        # A pool of connections, opened at once, is spread over the processes.
+        pool = [http.client.HTTPConnection("127.0.0.1", client.port, timeout=60) for _ in range(40)]
+        for connection in pool:
+            connection.connect()
+        for connection in pool:
+            connection.request("POST", "/predict", PNG, {"Content-Type": "image/png"})
+        for connection in pool:
+            response = connection.getresponse()
+            assert response.status == 200
+            response.read()
+        first, second = children(process)
+        held = [connections_of(client.port, pid) for pid in (first, second)]
+        assert sum(held) == 40
+        assert min(held) >= 1
+        for connection in pool:
+            connection.close()
+        images = "alexnet_images_total"
+        assert [metric(client, images) for _ in range(4)] == [40] * 4  # whichever process answers
+        assert metric(client, 'alexnet_network_seconds_count{model="alexnet"}') == 40
+        assert metric(client, "alexnet_pending_images") == 0
+
+        os.kill(first, signal.SIGKILL)
+        assert process.stderr.readline() == (
+            f"server process 0 (PID {first}) was killed by signal 9; another is started\n")
+        assert client.predict(PNG)[0] == 200  # meanwhile
+        accepts = process.stderr.readline()
+        assert re.fullmatch(r"server process 0 \(PID \d+\) accepts requests\n", accepts)
+        assert metric(client, images) == 41  # with those of the process that died
+        assert set(children(process)) > {second}
+        pids = children(process)
+
+        process.send_signal(signal.SIGHUP)
+        for _ in range(2):
+            assert process.stderr.readline().startswith("reloaded alexnet: weights ")
+        assert metric(client, 'alexnet_model_reloads_total{model="alexnet",outcome="loaded"}') == 2
+
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60)[1] == STOPPING
+        assert process.returncode == -signal.SIGTERM
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.slow
+def test_no_request_is_lost_when_several_processes_reload_and_stop(trained):
+    """Each request gets 200, or its connection is refused because the server has stopped."""
+    with started(trained, "--processes", 2) as (process, line):
+        client, stopping = client_of(line), threading.Event()
+
+        def send_requests():
+            statuses = []
+            while True:
+                try:
+                    statuses.append(client.predict(PNG)[0])
+                except ConnectionRefusedError:
+                    assert stopping.is_set()
+                    return statuses
+
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(send_requests) for _ in range(4)]
+            for _ in range(3):
+                time.sleep(0.7)
+                process.send_signal(signal.SIGHUP)
+            time.sleep(0.7)
+            stopping.set()
+            process.send_signal(signal.SIGTERM)
+            statuses = [status for future in running for status in future.result()]
+        assert len(statuses) > 20
+        assert set(statuses) == {200}
+        assert process.communicate(timeout=60)[1].endswith(STOPPING)
+
+
+@pytest.mark.slow
+def test_the_processes_end_when_their_supervisor_was_killed(trained):
+    with started(trained, "--processes", 2) as (process, _):
+        pids = children(process)
+        assert len(pids) == 2
+        process.kill()
+        until = time.monotonic() + 60
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_all_at_once(trained):
+    with started(trained, "--processes", 2, "--drain", 15) as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == STOPPING
+        began = time.monotonic()
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        rest = process.communicate(timeout=60)[1]
+        assert process.returncode == 130
+        assert "Traceback" not in rest
+        assert time.monotonic() - began < 10  # and not after the 15 seconds of --drain
+
+
+@pytest.mark.slow
+def test_a_mistake_is_said_once(tmp_path):
+    with started(tmp_path / "absent", "--processes", 3) as (process, line):
+        assert line == (f"alexnet: {tmp_path / 'absent'} does not exist; give a run's folder, a checkpoint, a file or "
+                        "folder of weights, or a name of alexnet list weights\n")
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == 2
+
+
+def test_several_processes_need_fork(trained, monkeypatch, capsys):
+    assert command("serve", trained, "--processes", 0) == 2
+    assert "--processes 0 must be at least 1" in capsys.readouterr().err
+    monkeypatch.delattr(os, "fork")
+    assert command("serve", trained, "--processes", 2) == 2
+    assert capsys.readouterr().err == (
+        "alexnet: --processes needs fork, which this system does not have; start a server on each of several ports, "
+        "and a proxy before them\n")
+
+
+def test_each_process_has_a_gpu_in_turn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device_of("auto", number) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert [device_of(device, 1) for device in ("cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:0", "cpu"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert device_of("auto", 1) == "auto"
