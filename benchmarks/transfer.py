@@ -1,7 +1,7 @@
 """What pretrained weights are worth on few images of other classes: fine-tuning in three ways, and none at all.
 
     python benchmarks/transfer.py FOLDER... --init NAME_OR_CHECKPOINT [--known WNIDS.txt] [--per-class 20] [--seeds 3]
-        [--test-per-class 100] [--epochs 120] [--json FILE] [--device cuda]
+        [--test-per-class 100] [--epochs 120] [--way WAY]... [--json FILE] [--device cuda]
 
 FOLDER is what `alexnet train` takes and has training images and a validation or test split, such as Imagenette or
 CIFAR-10. Its images are stored at the side of the pretrained network, so those of CIFAR-10 are enlarged. `--known` is a

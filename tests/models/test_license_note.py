@@ -16,6 +16,7 @@ from alexnet.models.formats.export import export
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.provenance import license_note
+from weight_files import narrow_torchvision, saved_as
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,9 +86,8 @@ def test_onnx_has_it_in_its_metadata(tuned, tmp_path):
     assert license_note(open_weights(tmp_path / "net.onnx").provenance) == NOTE
 
 
-def test_torchvisions_state_dict_has_it_in_its_metadata(tuned, tmp_path):
-    from weight_files import saved_as
-
+def test_torchvisions_state_dict_has_it_in_its_metadata(tuned, tmp_path, monkeypatch):
+    narrow_torchvision(monkeypatch)
     saved = replace(saved_as("torchvision", "conv.width=8", "dense.width=16"), provenance=tuned.provenance)
     assert NOTE in export(saved, tmp_path / "net.pth", "torchvision").describe()
     state = torch.load(tmp_path / "net.pth", weights_only=True)
