@@ -69,8 +69,8 @@ def test_commands_lose_the_folders_of_this_machine():
 
 
 def test_a_checkpoint_keeps_the_name_of_its_run():
-    assert pretrained._without_folders("python pretrained.py make /tmp/p/runs/medium-0/last /tmp/p/tin64 /best") == (
-        "python pretrained.py make medium-0/last tin64 /best")
+    assert pretrained._without_folders("python pretrained.py make /tmp/p/runs/medium-0/last /tmp/p/tin64") == (
+        "python pretrained.py make medium-0/last tin64")
 
 
 def test_the_card_has_the_figures_of_the_head(run, tmp_path, monkeypatch):
@@ -109,7 +109,8 @@ def test_the_card_is_written_without_data(run, tmp_path, monkeypatch):
     saved = replace(checkpoint.load(run / "last"), calibration={
         "temperature": 1.25, "fitted_images": 30, "measured_images": 30, "ece_before": 0.1, "ece_after": 0.02})
     options = type("Options", (), {"run": run / "last", "data_name": "Trees"})
-    path = pretrained.write_packaged(saved, tmp_path / "made", "trees", pretrained._training_facts(saved, options), "no")
+    facts = pretrained._training_facts(saved, options)
+    path = pretrained.write_packaged(saved, tmp_path / "made", "trees", facts, packaged.LICENSE)
     pretrained.add_measured(path, [{
         "data": "Trees", "images": 9, "views": 1, "top1_error": 0.5, "top1_interval": [0.3, 0.7], "top5_error": 0.1,
         "top5_interval": [0.0, 0.2], "sure_images": 5, "sure_error": 0.2, "loss": 1.0}], [], {})

@@ -20,7 +20,8 @@ from alexnet.models.known_weights import OTHERS, class_names, known_weights, nam
 from alexnet.models.seen import SeenImages
 
 TRAINING = {"data": "two cats", "images": 3, "command": "alexnet train cats", "package_command": "python make.py",
-            "seed": 4, "epochs": 5, "batch_size": 6, "software": {"torch": "2.13"}, "device": "CPU", "changed_since": []}
+            "seed": 4, "epochs": 5, "batch_size": 6, "software": {"torch": "2.13"}, "device": "CPU",
+            "changed_since": []}
 CLASSES = ("tabby", "Egyptian cat", "goldfish", "no such thing")
 
 
