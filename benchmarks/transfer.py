@@ -161,8 +161,9 @@ def open_source(folder: Path, known: frozenset[str], dest: Path, side: int, test
     """Pack images of the classes that the network does not know: at most `POOL` for training, the rest for testing."""
     dataset = open_dataset(folder)
     unknown = [label for label, name in enumerate(dataset.wnids or dataset.classes) if name not in known]
-    print(f"{folder.name}: {len(dataset.classes) - len(unknown)} of {len(dataset.classes)} classes are left out, as the "
-          f"weights know them; the others: {', '.join(dataset.classes[label] for label in unknown)}", flush=True)
+    left_out = f"{len(dataset.classes) - len(unknown)} of {len(dataset.classes)} classes"
+    print(f"{folder.name}: {left_out} are left out, as the weights know them; the others: "
+          f"{', '.join(dataset.classes[label] for label in unknown)}", flush=True)
     require(len(unknown) >= 2, f"{folder} has {len(unknown)} classes that the network does not know", "name other data")
     test = next((name for name in ("val", "test") if dataset.splits.get(name)), None)
     require(test is not None and not dataset.held_out, f"{folder} has no validation or test split of its own",
