@@ -52,3 +52,21 @@ def test_a_claim_that_a_signal_stops_says_that_the_same_command_resumes(
     assert said == ("alexnet: stopped by SIGTERM; runs/reproduce/dropout-0/last is saved; the same command resumes the "
                     "claim")
     assert not (tmp_path / "claims" / "results.jsonl").exists()
+
+
+def test_the_demo_says_that_the_same_command_resumes_it(tmp_path, monkeypatch):
+    from alexnet.reproduce import demo
+
+    class Stopped:
+        def fit(self) -> None:
+            raise Interrupted(2, tmp_path / "demo" / "last")
+
+    monkeypatch.setattr(demo, "_show_pretrained", lambda *_: None)
+    monkeypatch.setattr(demo, "pack_with_bar", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "RunSpec", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "build", lambda *_, **__: Stopped())
+    with pytest.raises(Interrupted) as stop:
+        demo.demo(tmp_path / "demo", say=lambda _: None)
+    folder = tmp_path / "demo" / "last"
+    assert str(stop.value) == f"stopped by SIGINT; {folder} is saved; the same command resumes the demo"
+    assert stop.value.exit_code == 130
