@@ -134,7 +134,14 @@ class MeasuredJson(TypedDict):
     """What a reader must know besides: rates at the grid's limit, refusals, faults of the data."""
 
 
-class OutcomeJson(MeasuredJson):
+class _Read(TypedDict, total=False):
+    """What `read_outcomes` adds."""
+
+    replaces: list[str]
+    """Dates of the earlier results of the same design in the file."""
+
+
+class OutcomeJson(MeasuredJson, _Read):
     """A claim measured on one data set: one line of a results file."""
 
     claim: str
@@ -167,5 +174,3 @@ class OutcomeJson(MeasuredJson):
     precision: str
     date: str
     """Of the measurement, in UTC: "2026-11-29"."""
-    replaces: NotRequired[list[str]]
-    """Dates of earlier results of the same design in the file. Only `read_outcomes` sets it."""
