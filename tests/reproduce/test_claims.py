@@ -260,7 +260,8 @@ def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed,
     (comparison,) = outcome["comparisons"]
     relu, tanh = ([run["value"] for run in variant["runs"]] for variant in outcome["variants"])
     assert comparison["values"] == pytest.approx([tanh[0] / relu[0], tanh[1] / relu[1]])
-    assert (outcome["fractions"], outcome["tuning_unit"]) == ([], "epochs")
+    assert "epochs to 50% clean training error" not in outcome["fractions"]
+    assert outcome["variants"][0]["tuned_by"] == outcome["value_name"] == "epochs to 50% clean training error"
     folders = [path.parent for path in sorted(tmp_path.glob("*/last/..*")) or sorted(tmp_path.glob("*-0/ended.json"))]
     assert figure1(folders).get_axes()[0].get_lines()
 
@@ -273,10 +274,10 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     printed = capsys.readouterr()
     text = " ".join(printed.out.split())
     assert "UNDECIDED: color noise against no color noise: " in text
-    assert "top-1 error (95% interval " in text
+    assert "top-1 error (2 seeds, no interval). --quick decides nothing" in text or "(95% interval " in text
     assert "--quick decides nothing. Published: over 1 point." in text
-    assert "--quick decides nothing. Published: no number; counts from −1.0 points." in text
-    assert "Would contradict it: color noise raises the error or has no effect of 1 point" in printed.err
+    assert "--quick decides nothing. Published: no number; least effect −1.0 points." in text
+    assert "Would contradict it: color noise raises the error, or has no significant effect and one" in printed.err
     assert "lighting, color noise, rate 0.01, seed 1000: top-1 error " in printed.err
     assert (f"written: a line of {out / 'results.jsonl'}; `alexnet results {out / 'results.jsonl'}` shows all results "
             "in it\n") in printed.err
@@ -297,9 +298,9 @@ def test_a_plan_says_what_is_compared_and_trains_nothing(class_folders, tmp_path
     words = ["reproduce", "dropout", "--data", class_folders, "--side", 32, "--images-per-class", 20, "--plan"]
     assert command(*words, "--out", tmp_path / "out") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Would contradict it: dropout raises the error, or has no effect of 1 point" in text
+    assert "Would contradict it: dropout raises the error, or has no significant effect and one of 1 point is" in text
     assert "Not the claim's own design: 20 training images of each class instead of 100. Variants:" in text
-    assert "dropout against no dropout: expected lower; published: no number; counts from −1.0 points" in text
+    assert "dropout against no dropout: expected lower; published: no number; least effect −1.0 points" in text
     assert "epochs with dropout against none: expected higher; published: 2 times" in text
     assert "20 training images of each class, 150 epochs" in text
     assert "Learning rates of each variant: 0.003, 0.01, 0.03, 0.1, extended until the best is interior" in text

@@ -16,14 +16,14 @@ from alexnet.reproduce.results import append, departures, not_measured, plan_jso
 def line(claim="dropout", **changes) -> OutcomeJson:
     return {"claim": claim, "section": "", "statement": "", "design": "", "against": "", "departures": [], "data": "d",
             "fingerprint": "f", "side": 64, "images": [1000, 3925], "epochs": 150, "seeds": [0], "tuning_seeds": [1000],
-            "tuned_by": "", "tuning_unit": "fraction", "value_name": "top-1 error", "fractions": ["top-1 error"],
+            "tuned_by": "", "value_name": "top-1 error", "fractions": ["top-1 error"],
             "variants": [], "comparisons": [], "notes": [], "quick": False, "command": "", "machine": "",
             "precision": "fp32", "date": "2026-11-29", **changes}
 
 
 def variant(**changes):
-    return {"name": "a", "settings": [], "images": 1000, "views": 1, "averaged": 1, "rate": 0.1, "tuning": [],
-            "interior": True, "runs": [], **changes}
+    return {"name": "a", "settings": [], "images": 1000, "views": 1, "averaged": 1, "tuned_by": "top-1 error",
+            "rate": 0.1, "tuning": [], "interior": True, "runs": [], **changes}
 
 
 @pytest.fixture
@@ -88,15 +88,15 @@ def test_a_line_of_another_version_is_refused_by_its_number(written, text, probl
     ({"quick": True}, [])])
 def test_what_differs_from_the_claims_own_design_is_said(packed, options, expected):
     design = Design.of(CLAIMS["dropout"], packed, **options)
-    assert departures(design) == plan_json(design, packed)["departures"] == expected
+    assert departures(design, packed) == plan_json(design, packed)["departures"] == expected
     measured = {"notes": [], "variants": [], "comparisons": []}
     outcome = to_outcome(design, packed, measured, {"command": "", "machine": "", "precision": "", "date": "d"}, [])
     assert (outcome["departures"], outcome["fingerprint"], outcome["date"]) == (expected, packed.fingerprint, "d")
 
 
 def test_a_claim_on_all_images_with_some_of_them_is_not_its_own_design(packed):
-    assert departures(Design.of(CLAIMS["lrn"], packed)) == []
-    assert departures(Design.of(CLAIMS["lrn"], packed, images_per_class=5)) == [
+    assert departures(Design.of(CLAIMS["lrn"], packed), packed) == []
+    assert departures(Design.of(CLAIMS["lrn"], packed, images_per_class=5), packed) == [
         "5 training images of each class instead of all"]
 
 

@@ -34,7 +34,7 @@ def variant(name, errors, rate=0.01, *, interior=True):
     tuning = [{"rate": tried, "errors": [0.25, 0.75] if tried == rate else [0.5, 0.75]}
               for tried in (0.003, 0.01, 0.03)]
     return {"name": name, "settings": ["arch.dropout=0"] if name != "dropout" else [], "images": 1000, "views": 1,
-            "averaged": 1, "rate": rate, "tuning": tuning, "interior": interior,
+            "averaged": 1, "tuned_by": "top-1 error", "rate": rate, "tuning": tuning, "interior": interior,
             "runs": [run(seed, error) for seed, error in enumerate(errors)]}
 
 
@@ -51,7 +51,7 @@ def outcome(claim="dropout", **changes):
             "design": "two networks on 1,000 images", "against": "dropout leaves the error as it is",
             "data": "imagenette", "side": 64, "images": [1000, 3925], "epochs": 150, "seeds": [0, 1, 2],
             "tuning_seeds": [100, 101], "tuned_by": "top-1 error on the tuning split", "value_name": "top-1 error",
-            "fractions": ["top-1 error"], "tuning_unit": "fraction", "departures": [], "fingerprint": "f",
+            "fractions": ["top-1 error"], "departures": [], "fingerprint": "f",
             "date": "2026-11-29",
             "variants": [variant("no dropout", (0.42, 0.44, 0.43)), variant("dropout", (0.39, 0.40, 0.41))],
             "comparisons": [comparison()], "notes": [], "quick": False,
@@ -97,7 +97,7 @@ def test_mean_and_standard_deviation_count_the_runs_that_have_a_value():
 def test_every_number_of_the_page_is_that_of_the_file():
     page = results_markdown([outcome(comparisons=[comparison(paper=-2.0, sign=-1)])], "results")
     (summary,) = rows(page, "[dropout]")
-    assert summary == ["[dropout](#dropout)", "§4.2", "dropout against no dropout", "−2.0 points",
+    assert summary == ["[dropout](#dropout), §4.2", "dropout against no dropout", "−2.0 points",
                        "−3.0 points (−5.5 to −0.5)", "**supported**", "imagenette, bf16, 2026-11-29"]
     # Standard deviation of (42, 44, 43)% and of (39, 40, 41)%: 1 point; top-5 is a fifth, the loss four times it.
     assert rows(page, "no dropout") == [["no dropout", "`arch.dropout=0`", "0.01 (3 from 0.003 to 0.03)", "yes",
@@ -170,8 +170,8 @@ def test_what_is_undecided_for_another_reason_than_chance_says_it(changes, text)
     ({"paper": 2.5, "is_bound": True}, "over 2.5 points", "the paper's number, over 2.5 points"),
     ({"paper": 2.0, "is_bound": True, "unit": "times"}, "over 2 times", "the paper's number, over 2 times"),
     ({"paper": -2.8, "source": "X"}, "−2.8 points (X)", "the number of X, −2.8 points"),
-    ({"least": -0.5}, "no number; counts from −0.5 points", "the least effect that counts, −0.5 points"),
-    ({"least": 1 / 1.1, "unit": "times"}, "no number; counts from 0.91 times",
+    ({"least": -0.5}, "no number; least effect −0.5 points", "the least effect that counts, −0.5 points"),
+    ({"least": 1 / 1.1, "unit": "times"}, "no number; least effect 0.91 times",
      "the least effect that counts, 0.91 times")])
 def test_a_published_number_says_whose_it_is_and_without_one_what_counts(changes, cell, sentence):
     assert format_expected(comparison(**changes)) == cell
@@ -240,7 +240,7 @@ def test_names_stand_on_the_page_as_they_are():
     shown = "2|3 *views* &lt;b&gt; `x`_y_ [z](w) &amp;amp; #1"
     assert f"<td>{shown}</td>\n<td>no number</td>" in html
     assert f"<td>{shown}</td>\n<td><code>arch.dropout=0</code></td>\n<td>0.01" in html
-    assert "<h3>dropout (§4.2), my_ images | $x$</h3>" in html
+    assert "<h3>dropout (§4.2), my_ images | $x$, 2026-11-29</h3>" in html
     assert escape("plain words, 3.5% (+1)") == "plain words, 3.5% (+1)"
 
 
@@ -303,9 +303,23 @@ def test_the_figure_shows_every_seed_the_interval_the_paper_and_the_tuning():
     assert chosen.get_xydata().tolist() == [[0.01, 0.5]]
 
 
+def test_rates_that_are_chosen_by_different_quantities_are_in_different_panels():
+    fast = variant("fastest rate", (0.4, 0.42)) | {"tuned_by": "epochs to 5%"}
+    fast["tuning"] = [{"rate": 0.01, "errors": [12.0]}, {"rate": 0.03, "errors": [14.0]}]
+    axes = claim_dots(outcome(variants=[variant("no dropout", (0.42, 0.44)), fast])).get_axes()
+    errors, epochs = axes[-2:]
+    assert [ax.get_title(loc="left") for ax in (errors, epochs)] == [
+        "Tuning: top-1 error by learning\nrate", "Tuning: epochs to 5% by learning\nrate"]
+    assert epochs.get_lines()[0].get_xydata().tolist() == [[0.01, 12.0], [0.03, 14.0]]
+    assert errors.get_lines()[0].get_ydata().tolist() == [0.625, 0.5, 0.625]
+    assert epochs.get_lines()[0].get_color() == axes[-3].get_lines()[-1].get_markeredgecolor()  # that of its runs
+    assert errors.yaxis.get_major_formatter()(0.5) == "50%"
+    assert "%" not in epochs.yaxis.get_major_formatter()(12.0)
+
+
 @pytest.mark.parametrize(("expected", "label", "style"), [
     ({"paper": -1.4}, "paper −1.4", "-"), ({"paper": -1.0, "is_bound": True}, "paper over 1", "-"),
-    ({"paper": -2.8, "source": "X"}, "published −2.8", "-"), ({"least": -1.0}, "counts from −1.0", "--")])
+    ({"paper": -2.8, "source": "X"}, "published −2.8", "-"), ({"least": -1.0}, "least effect −1.0", "--")])
 def test_the_figure_has_a_line_at_the_size_that_the_verdict_is_about(expected, label, style):
     axes = claim_dots(outcome(comparisons=[comparison(**expected)])).get_axes()[0]
     line = axes.get_lines()[0]

@@ -21,7 +21,7 @@ def plan_text(design: Design, packed: PackedDataset) -> str:
     claim = design.claim
     lines = [f"{claim.name} ({claim.section}): {claim.statement}.", "",
              f"Would contradict it: {claim.against}.", f"Design: {describe_design(design, packed)}"]
-    if changes := departures(design):
+    if changes := departures(design, packed):
         lines.append(f"Not the claim's own design: {', '.join(changes)}."
                      + " With fewer seeds, all verdicts are undecided." * (design.seeds < claim.seeds))
     lines.append("Variants:")

@@ -24,7 +24,8 @@ def summary_table(outcomes: Sequence[OutcomeJson]) -> RenderableType:
         table.add_column(title)
     notes: list[str] = []
     for outcome in outcomes:
-        notes += [f"* {outcome['claim']}, {escape(outcome['data'])}: {note}" for note in design_notes(outcome)]
+        notes += [f"* {outcome['claim']}, {escape(outcome['data'])}, {outcome['date']}: {note}"
+                  for note in design_notes(outcome)]
         star = "*" if design_notes(outcome) else ""
         head = (outcome["claim"], escape(f"{outcome['data']}, {outcome['precision']}, {outcome['date']}"))
         for comparison in outcome["comparisons"]:

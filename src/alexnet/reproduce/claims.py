@@ -199,14 +199,15 @@ def remove_conv(arch: Arch, layer: str) -> Arch:
 _FEW_IMAGES = (
     Claim("dropout", "§4.2", "without dropout the network overfits substantially; dropout roughly doubles the "
           "iterations to converge",
-          "dropout raises the error, or has no effect of 1 point; or it lowers the epochs, or has no effect of a "
-          "factor of 2 on them",
+          "dropout raises the error, or has no significant effect and one of 1 point is excluded; or it needs fewer "
+          "epochs, or not significantly more and a factor of 2 is excluded",
           (Variant("no dropout", ("arch.dropout=0",)), Variant("dropout")),
           (Comparison("dropout", "no dropout", -1, least=-1.0),
            Comparison("dropout", "no dropout", +1, 2.0, "epochs", "epochs with dropout against none")),
           epochs=150, images_per_class=100, target=0.25),
     Claim("augmentation", "§4.1", "without random crops and mirroring the network overfits substantially",
-          "random crops and mirroring, together or each alone, raise the error or have no effect of 1 point",
+          "random crops and mirroring, together or each alone, raise the error, or have no significant effect and one "
+          "of 1 point is excluded",
           (Variant("center crop only", (CENTER, NO_MIRROR)), Variant("random crops", (NO_MIRROR,)),
            Variant("mirroring", (CENTER,)), Variant("crops and mirroring"),
            Variant("center crop only, half the images", (CENTER, NO_MIRROR), images_factor=0.5),
@@ -224,8 +225,8 @@ _FEW_IMAGES = (
 
 _ALL_IMAGES = (
     Claim("lrn", "§3.3", "response normalization lowers the top-1 error by 1.4 points",
-          "response normalization raises the error or has no effect of 1.4 points, or none of 1 point against a "
-          "constant factor of the same size",
+          "response normalization raises the error, or has no significant effect and one of 1.4 points is excluded, or "
+          "one of 1 point against a constant factor of the same size",
           (Variant("no normalization", ("arch.norm=none",)),
            Variant("constant factor 2^-0.75", ("arch.lrn.alpha=0",)), Variant("response normalization")),
           (Comparison("response normalization", "no normalization", -1, -1.4),
@@ -233,47 +234,52 @@ _ALL_IMAGES = (
           epochs=40, common=PAPER_SCALE, rates=(0.0003, 0.001, 0.003, 0.01), least_norm=0.01),
     Claim("overlap", "§3.4", "overlapping pooling (3x3, stride 2) lowers the top-1 error by 0.4 points against 2x2, "
           "stride 2, whose maps have equal dimensions",
-          "overlapping pooling raises the error, or has no effect of 0.4 points",
+          "overlapping pooling raises the error, or has no significant effect and one of 0.4 points is excluded",
           (Variant("pooling 2x2", ("arch.pool_kernel=2", "arch.pool_rounding=floor")), Variant("pooling 3x3")),
           (Comparison("pooling 3x3", "pooling 2x2", -1, -0.4),), epochs=40, equal_maps=True),
     Claim("depth", "§7", "removing any of the middle layers costs about 2 points of top-1 error",
-          "removing one of the middle layers lowers the error, or has no effect of 2 points",
+          "removing one of the middle layers lowers the error, or has no significant effect and one of 2 points is "
+          "excluded",
           (Variant("five convolutions"), Variant("no conv3", removed_layer="conv3"),
            Variant("no conv4", removed_layer="conv4"), Variant("no conv5", removed_layer="conv5")),
           tuple(Comparison(f"no conv{number}", "five convolutions", +1, 2.0) for number in (3, 4, 5)), epochs=40,
           note="without conv3 the towers meet in the fully connected layers only"),
     Claim("ensemble", "§6, Table 2", "averaging five networks lowers the top-1 error by 2.6 points",
-          "the average of five networks has a higher error than its members, or has no effect of 2.6 points",
+          "averaging five networks raises the error, or has no significant effect and one of 2.6 points is excluded",
           (Variant("one network", views=10), Variant("five averaged", views=10, averaged=5)),
           (Comparison("five averaged", "one network", -1, -2.6),), epochs=40, seeds=3,
           note="three disjoint ensembles of five; with three pairs a t test finds only a mean difference of about 5 "
           "standard errors, so the interval is wide"),
     Claim("ten-views", "§4.1", "averaging over ten views lowers the top-1 error by 1.5 points",
-          "ten views raise the error, or have no effect of 1.5 points",
+          "ten views raise the error, or have no significant effect and one of 1.5 points is excluded",
           (Variant("one view"), Variant("ten views", views=10)),
           (Comparison("ten views", "one view", -1, -1.5),), epochs=40),
     Claim("two-gpu", "§3.2", "two towers have 1.7 points less top-1 error than one tower with half as many kernels in "
           "conv1 to conv4",
-          "two towers have a higher error than the smaller network, or there is no effect of 1.7 points",
+          "two towers have a higher error than the smaller network, or not a significantly lower one and 1.7 points "
+          "less are excluded",
           (Variant("one tower, half the kernels", HALF_WIDTH), Variant("two towers")),
           (Comparison("two towers", "one tower, half the kernels", -1, -1.7),), epochs=40),
     Claim("lighting", "§4.1", "color noise along the principal components lowers the top-1 error by over 1 point; it "
           "makes the network invariant to the color of the illumination",
-          "color noise raises the error or has no effect of 1 point, on the images as they are or on recolored ones",
+          "color noise raises the error, or has no significant effect and one of 1 point is excluded, on the images as "
+          "they are or on recolored ones",
           (Variant("no color noise", ("recipe.lighting=0",)), Variant("color noise")),
           (Comparison("color noise", "no color noise", -1, -1.0, is_bound=True),
            Comparison("color noise", "no color noise", -1, None, "recolored", "color noise, on recolored images",
                       least=-1.0)), epochs=40),
     Claim("batch-norm", "after the paper", "batch normalization, which has replaced response normalization, lowers the "
           "error; elsewhere, at 128 pixels, by 0.3 points before the ReLU and by 2.8 after it",
-          "batch normalization raises the error, or has no effect of 0.3 points before the ReLU or of 2.8 after it",
+          "batch normalization raises the error, or has no significant effect and one of 0.3 points before the ReLU, "
+          "or of 2.8 after it, is excluded",
           (Variant("response normalization"), Variant("batch norm after ReLU", BATCH_NORM),
            Variant("batch norm before ReLU", BATCH_NORM_BEFORE_RELU)),
           (Comparison("batch norm after ReLU", "response normalization", -1, -2.8, source=CAFFENET_BENCHMARK),
            Comparison("batch norm before ReLU", "response normalization", -1, -0.3, source=CAFFENET_BENCHMARK)),
           epochs=40),
     Claim("weight-decay", "§5", "weight decay lowers the training error; it is not merely a regularizer",
-          "weight decay raises the clean training error, or has no effect of 0.5 points",
+          "weight decay raises the clean training error, or has no significant effect and one of 0.5 points is "
+          "excluded",
           (Variant("no weight decay", ("recipe.weight_decay=0",)), Variant("weight decay")),
           (Comparison("weight decay", "no weight decay", -1, None, "train", least=-0.5),), epochs=40),
 )
@@ -281,14 +287,14 @@ _ALL_IMAGES = (
 _SPEED = (
     Claim("figure1", "§3.1, Figure 1", "a four-layer network of ReLUs reaches 25% training error on CIFAR-10 in a "
           "sixth of the epochs that one of tanh needs, without regularization, each with its best learning rate",
-          "tanh needs fewer epochs than ReLU, or has no effect of a factor of 6",
+          "tanh needs fewer epochs than ReLU, or not significantly more and a factor of 6 is excluded",
           (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",))),
           (Comparison("tanh", "ReLU", +1, 6.0, "epochs"),), epochs=40, network="cifar", target=TARGET_ERROR,
           stops_at_target=True, rates=(0.0003, 0.001, 0.003, 0.01), seeds=5, tuning_seeds=1,
           note="the target is the clean training error after an epoch; the error that training itself counts is of "
           "weights that change during the epoch, and so lags half an epoch behind"),
     Claim("saturation", "§3.1", "networks with saturating units learn several times slower than those with ReLUs",
-          "tanh or sigmoid need fewer epochs than ReLU, or have no effect of a factor of 1.1",
+          "tanh or sigmoid need fewer epochs than ReLU, or not significantly more and a factor of 1.1 is excluded",
           (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
            Variant("sigmoid", ("arch.activation=sigmoid",))),
           (Comparison("tanh", "ReLU", +1, None, "epochs", least=1.1),
@@ -296,7 +302,7 @@ _SPEED = (
           epochs=40, common=(CONSTANT_RATE,), target=0.5, stops_at_target=True),
     Claim("biases", "§5", "initial biases of 1 in conv2, conv4, conv5 and the fully connected layers accelerate the "
           "early stages of learning",
-          "biases of 1 need more epochs than biases of 0, or have no effect of a factor of 1.1",
+          "biases of 1 need more epochs than biases of 0, or not significantly fewer and a factor of 1.1 is excluded",
           (Variant("biases of 0", tuple(setting.replace("=1", "=0") for setting in BIASES_OF_1)),
            Variant("biases of 1")),
           (Comparison("biases of 1", "biases of 0", -1, None, "epochs", least=1 / 1.1),),

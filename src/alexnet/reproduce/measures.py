@@ -131,8 +131,7 @@ def reproduce(design: Design, runs: Runs) -> MeasuredJson:
     no_verdict = QUICK_REASON if design.quick else refusal
     return {
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
-        "fractions": [names[quantity] for quantity in claim.quantities if quantity not in RATIOS],
-        "tuning_unit": "epochs" if claim.stops_at_target else "fraction",
+        "fractions": [name for quantity, name in names.items() if quantity not in RATIOS],
         "variants": [one.json for one in measured.values()],
         "comparisons": judge(claim, pairs, names, no_verdict,
                              {name for name, one in measured.items() if not one.tuned.interior}),
@@ -153,6 +152,7 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
     measured: VariantJson = {
         "name": variant.name, "settings": list(variant.differs), "images": len(jobs[0].data.split("train")),
         "views": variant.views, "averaged": variant.averaged,
+        "tuned_by": quantity_names(design.claim)["epochs" if design.claim.stops_at_target else "top1"],
         "rate": tuned.rate, "interior": tuned.interior,
         "tuning": [{"rate": rate, "errors": [trial.value for trial in trials]} for rate, trials in tuned.grid.items()],
         "runs": [_run_json(seed * size, group, variant, design, runs) for seed, group in enumerate(groups)]}

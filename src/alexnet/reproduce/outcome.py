@@ -24,8 +24,8 @@ class RateJson(TypedDict):
 
     rate: float
     errors: list[float | None]
-    """One for each tuning seed, in the unit of `OutcomeJson.tuned_by`: top-1 errors on the tuning split, as fractions,
-    or epochs to the target (`OutcomeJson.tuning_unit`). None: the run diverged, or did not reach the target."""
+    """One for each tuning seed: top-1 errors on the tuning split, as fractions,
+    or epochs to the target (`VariantJson.tuned_by`). None: the run diverged, or did not reach the target."""
 
 
 class RunJson(TypedDict):
@@ -60,6 +60,8 @@ class VariantJson(TypedDict):
     """Views of each validation image, over which the outputs are averaged for `RunJson.value`."""
     averaged: int
     """Networks whose outputs are averaged: 1, or the size of an ensemble."""
+    tuned_by: str
+    """The quantity that the learning rate was chosen by: "top-1 error"."""
     rate: float
     """The learning rate with the lowest mean over the tuning seeds."""
     tuning: list[RateJson]
@@ -122,12 +124,10 @@ class MeasuredJson(TypedDict):
     tuning_seeds: list[int]
     tuned_by: str
     """What the learning rate was chosen by."""
-    tuning_unit: Literal["fraction", "epochs"]
-    """Of `RateJson.errors`."""
     value_name: str
     """What `RunJson.value` is: "top-1 error", "epochs to 25% clean training error"."""
     fractions: list[str]
-    """Names of the measured quantities that are fractions. The others, such as epochs and losses, are plain numbers."""
+    """Names of the quantities that are fractions. The others, such as epochs and losses, are plain numbers."""
     variants: list[VariantJson]
     comparisons: list[ComparisonJson]
     notes: list[str]

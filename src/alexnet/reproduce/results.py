@@ -42,7 +42,7 @@ def describe_design(design: Design, packed: PackedDataset) -> str:
             f"{Path(packed.source).name} ({len(packed.classes)} classes, {packed.side} pixels), {images}, {epochs}.")
 
 
-def departures(design: Design) -> list[str]:
+def departures(design: Design, packed: PackedDataset) -> list[str]:
     """What differs from the claim's own design, in words; nothing with --quick, which is no result."""
     claim = design.claim
     changes = [("epochs", design.epochs, claim.epochs), ("seeds", design.seeds, claim.seeds),
@@ -58,7 +58,7 @@ def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
         "claim": claim.name, "section": claim.section, "statement": claim.statement,
         "design": describe_design(design, packed), "against": claim.against,
         "variants": {variant.name: list(variant.differs) for variant in claim.variants},
-        "departures": departures(design),
+        "departures": departures(design, packed),
         "comparisons": [expectation(comparison) for comparison in claim.comparisons],
         "rates": list(design.rates), "most_rates": design.max_rates, "tuned_by": design.tuned_by,
         "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs}
@@ -74,7 +74,7 @@ def to_outcome(
     return {
         "claim": claim.name, "section": claim.section, "statement": claim.statement,
         "design": describe_design(design, packed), "against": f"{claim.against[0].upper()}{claim.against[1:]}.",
-        "departures": departures(design), "data": Path(packed.source).name, "fingerprint": packed.fingerprint,
+        "departures": departures(design, packed), "data": Path(packed.source).name, "fingerprint": packed.fingerprint,
         "side": packed.side, "images": [train, packed.counts["val"]],
         "epochs": design.epochs, "seeds": list(seeds), "quick": design.quick,
         **measured, "notes": [*measured["notes"], *notes], **provenance}

@@ -90,59 +90,58 @@ def results_markdown(outcomes: Sequence[OutcomeJson], folder: str) -> str:
 
 HOW_TO_READ = """\
 **How to read the figures.** *Upper panels:* each row compares two networks that were trained with the same seeds; the
-table below the figure has their settings. The dot is the mean over the seeds of the difference (or of the ratio, for
-epochs and losses), and an open circle is one seed. The thick bar is the 95% interval of this comparison alone. Where a
-claim has several comparisons, the thin bar is the simultaneous 95% interval (Bonferroni), which is wider: with a
-probability of 95%, all of the claim's thin bars contain their true values. A red line is the published number; where
-there is none, a dashed line is the least effect that counts. The gray area is the side that the claim predicts.
+table below the figure has their settings. The dot is the mean over the seeds of the difference (of epochs and losses:
+of the ratio), and an open circle is one seed. The thick bar is the 95% interval of this comparison alone. Where a claim
+has several comparisons, the thin bar is the simultaneous 95% interval (Bonferroni), which is wider: with a probability
+of at least 95%, all of the claim's thin bars contain their true values. The red *line* is the published number; where
+there is none, it is dashed and is the least effect that counts. The gray area is the side that the claim predicts.
 *Lower left:* every run of every network, with a line at the mean. *Lower right:* the learning rates that were tried
 with other seeds, the chosen one filled; a cross is a rate at which a run diverged or did not reach the target.
 
 **How a verdict is made.** A difference is *significant* if its p value is below 0.05 (two-sided paired t test over the
-seeds, after Holm's correction for all comparisons of the claim). Sizes are judged by the thin bar, or by the thick one
-where there is only one comparison.
+seeds, after Holm's correction for all comparisons of the claim). The size of an effect is judged by the thin *bar*, or
+by the thick one where there is no thin one.
 
 | verdict | rule |
 |---|---|
-| **supported** | significant, on the side that the claim predicts, and the bar reaches the red line or lies beyond it |
+| **supported** | significant, on the side that the claim predicts, and the bar reaches the line or lies beyond it |
 | **supported in sign** | significant, on that side, but the bar does not reach the line: the effect is smaller |
 | **contradicted** | significant, on the other side; or not significant, and the bar does not reach the line: \
-an effect of the published size is excluded |
+an effect of that size is excluded |
 | **undecided** | anything else. The reason is given, such as a bar that contains both no difference and the line |
 
-Without a published number, smaller effects than these count as none: 1 point of top-1 error, 0.5 points of clean
-training error, a factor of 1.1 in epochs. A comparison is also undecided if fewer seeds were run than the claim plans,
-if a run is missing, or if the best learning rate of a network is an end of the rates that were tried: a fair comparison
-needs a worse rate on both sides. Holm's test is a little sharper than the thin bar, so the thin bar of a
-significant difference may cross the line of no difference.
+Where there is no published number, smaller effects than these count as none: 1 point of top-1 error or of overfitting,
+0.5 points of clean training error, a factor of 1.1 in epochs or losses. A comparison is also undecided if fewer seeds
+were run than the claim plans, if a run has no value, or if the best learning rate of a network is an end of the rates
+that were tried: a fair comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar,
+so the thin bar of a significant difference may cross the line of no difference.
 
 **What the intervals cover.** They cover the choice of the seed: initial weights, order of the images, random crops and
 dropout, and, where a claim trains on a few images of each class, which images these are. They do not cover the choice
 of the validation images, of the data set, or of the learning rate, which are the same for all seeds.
 
 **Minimum detectable effect.** It is given where a difference is not significant, and says whether the experiment was
-large enough: a true effect of this size is found in 80% of such experiments. If it is larger than the published
-number, more seeds are needed.
+large enough: a true effect of this size is found in 80% of such experiments. If it is larger than the published number,
+more seeds are needed.
 
-Tables give mean ± standard deviation over seeds, after the last epoch. The *clean* training error is that of the
-training images without dropout and without random crops. Results with other data, images, epochs, seeds, precision or
-settings stand side by side; of several results of one design, the last one in the file is shown, and the
-section says so."""
+Tables give mean ± standard deviation over seeds, after the last epoch. *Common* settings are those of the design. The
+*clean* training error is that of the training images without dropout and without random crops. Results with other data,
+images, epochs, seeds, precision or settings stand side by side; of several results of one design, the last one in the
+file is shown, and its section says so."""
 
 
 def _summary(outcomes: Sequence[OutcomeJson]) -> str:
     """One row for each comparison; the claim's name and section stand in its first row."""
-    titles = ["claim", "section", "comparison", "published", "measured here (95% interval)", "verdict",
-              "data, precision, date"]
+    titles = ["claim", "comparison", "published", "measured here (95% interval)", "verdict", "data, precision, date"]
     rows = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for outcome, figure in zip(outcomes, figure_names(outcomes), strict=True):
-        head = f"[{outcome['claim']}](#{figure}) | {escape(outcome['section'])}"
+        head = f"[{outcome['claim']}](#{figure}), {escape(outcome['section'])}"
         marked = f" ({escape(mark(outcome))})" if mark(outcome) else ""
         measured = f"{escape(outcome['data'])}, {outcome['precision']}, {outcome['date']}"
         for comparison in outcome["comparisons"]:
             rows.append(f"| {head} | {escape(comparison['name'])} | {escape(format_expected(comparison))} | "
                         f"{format_measured(comparison)} | **{comparison['verdict']}**{marked} | {measured} |")
-            head = " | "
+            head = ""
     return "\n".join(rows) if outcomes else ""
 
 
@@ -160,7 +159,7 @@ def _section(outcome: OutcomeJson, name: str, folder: str) -> str:
                 for comparison in outcome["comparisons"]]
     return "\n\n".join([
         f'<a id="{name}"></a>',
-        f"### {outcome['claim']} ({escape(outcome['section'])}), {escape(outcome['data'])}",
+        f"### {outcome['claim']} ({escape(outcome['section'])}), {escape(outcome['data'])}, {outcome['date']}",
         f"**Claim.** {_sentence(outcome['statement'])}",
         f"![{escape(_description(outcome))}]({folder}/{name}.svg)",
         verdicts[0] if len(verdicts) == 1 else "\n".join(f"- {verdict}" for verdict in verdicts),
@@ -173,7 +172,7 @@ def _section(outcome: OutcomeJson, name: str, folder: str) -> str:
         f"{outcome['images'][1]:,} validation images, {outcome['epochs']} epochs, "
         f"seeds {format_seeds(outcome['seeds'])}. "
         f"Learning rates chosen by {escape(outcome['tuned_by'])} ({format_seeds(outcome['tuning_seeds'])}). "
-        f"{escape(outcome['machine'])}, {outcome['precision']}, {outcome['date']}."])
+        f"{escape(outcome['machine'])}, {outcome['precision']}."])
 
 
 def _description(outcome: OutcomeJson) -> str:

@@ -58,7 +58,7 @@ def format_expected(expected: ExpectationJson) -> str:
     """The published number with its source if that is not the paper; without one, the least effect that counts."""
     if expected["paper"] is None:
         least = expected["least"]
-        counts = "" if least is None else f"; counts from {format_number(least, expected['unit'])} {expected['unit']}"
+        counts = "" if least is None else f"; least effect {format_number(least, expected['unit'])} {expected['unit']}"
         return f"no number{counts}"
     source = "" if expected["source"] == THE_PAPER else f" ({expected['source']})"
     return format_published(expected) + source

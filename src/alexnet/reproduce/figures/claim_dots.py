@@ -41,7 +41,9 @@ def claim_dots(outcome: OutcomeJson) -> Figure:
     """
     panels = [list(group) for _, group in groupby(
         outcome["comparisons"], key=lambda comparison: (comparison["quantity"], comparison["unit"]))]
-    heights = [len(panel) * ROW for panel in panels] + [max(1.4, len(outcome["variants"]) * VARIANT_ROW)]
+    tuned_by = list(dict.fromkeys(variant["tuned_by"] for variant in outcome["variants"]))
+    heights = [len(panel) * ROW for panel in panels] + [max(1.4, len(outcome["variants"]) * VARIANT_ROW / len(tuned_by))
+                                                        for _ in tuned_by]
     height = KEY + sum(heights) + GAP * len(heights)
     figure = Figure(figsize=(WIDTH, height))
 
@@ -52,9 +54,12 @@ def claim_dots(outcome: OutcomeJson) -> Figure:
     for panel, tall in zip(panels, heights, strict=False):
         _draw_comparisons(add_axes(NAMES, top, WIDTH - NAMES - NUMBERS, tall), panel)
         top += tall + GAP
-    _draw_runs(add_axes(NAMES, top, RUNS, heights[-1]), outcome)
+    low = heights[len(panels):]
+    _draw_runs(add_axes(NAMES, top, RUNS, sum(low) + GAP * (len(low) - 1)), outcome)
     left = NAMES + RUNS + 0.75
-    _draw_tuning(add_axes(left, top, WIDTH - left, heights[-1]), outcome)
+    for quantity, tall in zip(tuned_by, low, strict=True):
+        _draw_tuning(add_axes(left, top, WIDTH - left, tall), outcome, quantity)
+        top += tall + GAP
     _draw_key(figure, [comparison for panel in panels for comparison in panel])
     return figure
 
@@ -101,11 +106,11 @@ def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, above: Comparis
               linestyle=DASHES if paper is None else "-", solid_capstyle="butt")
     if above is not None and (above["paper"], above["least"]) == (paper, least):
         return
-    text = f"counts from {format_number(size, comparison['unit'])}" if paper is None else (
+    text = f"least effect {format_number(size, comparison['unit'])}" if paper is None else (
         f"{'paper' if comparison['source'] == THE_PAPER else 'published'} "
         f"{format_published(comparison, with_unit=False)}")
     low, high = axes.get_xlim()
-    is_left = size < low + 0.75 * (high - low)
+    is_left = size < low + 0.6 * (high - low)
     axes.annotate(text, (size, row - 0.5), (4 if is_left else -4, -9), textcoords="offset points", color=RED,
                   fontsize=SMALL, ha="left" if is_left else "right")
 
@@ -127,12 +132,13 @@ def _draw_runs(axes: Axes, outcome: OutcomeJson) -> None:
     axes.set_title(textwrap.fill(f"Every run: {outcome['value_name']}", 34, max_lines=2))
 
 
-def _draw_tuning(axes: Axes, outcome: OutcomeJson) -> None:
-    """The mean of the tuning seeds over the learning rate, one curve a variant, with the chosen rate filled.
+def _draw_tuning(axes: Axes, outcome: OutcomeJson, quantity: str) -> None:
+    """What rates are chosen by, over the learning rate: the mean of the tuning seeds, one curve a variant.
 
-    A cross at the upper edge is a rate at which a run diverged or did not reach the target.
+    The chosen rate is filled. A cross at the upper edge is a rate at which a run diverged or did not reach the target.
     """
-    for row, variant in enumerate(outcome["variants"]):
+    tuned = {row: variant for row, variant in enumerate(outcome["variants"]) if variant["tuned_by"] == quantity}
+    for row, variant in tuned.items():
         means = {point["rate"]: _mean(point["errors"]) for point in variant["tuning"]}
         curve = {rate: mean for rate, mean in sorted(means.items()) if mean is not None}
         axes.plot(list(curve), list(curve.values()), _marker(row) + "-", color=_color(row), linewidth=1.0, markersize=4,
@@ -142,15 +148,15 @@ def _draw_tuning(axes: Axes, outcome: OutcomeJson) -> None:
         failed = [rate for rate, mean in means.items() if mean is None]
         axes.plot(failed, [0.97] * len(failed), "x", color=_color(row), transform=axes.get_xaxis_transform())
     axes.set_xscale("log")
-    rates = sorted({point["rate"] for variant in outcome["variants"] for point in variant["tuning"]})
+    rates = sorted({point["rate"] for variant in tuned.values() for point in variant["tuning"]})
     shown = rates[:: 1 + (len(rates) - 1) // 4]
     axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    if outcome["tuning_unit"] == "fraction":
+    if quantity in outcome["fractions"]:
         axes.yaxis.set_major_formatter(PERCENT)
     axes.tick_params(labelsize=SMALL)
-    axes.set_title("Tuning, by learning rate")
+    axes.set_title(textwrap.fill(f"Tuning: {quantity} by learning rate", 34, max_lines=2))
 
 
 def _draw_key(figure: Figure, comparisons: Sequence[ComparisonJson]) -> None:
