@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def plan_text(design: Design, packed: PackedDataset) -> str:
     """What is compared, which outcome speaks against the claim, and how many runs that takes."""
+    from alexnet.reproduce.claims import RATIOS
     from alexnet.reproduce.results import describe_design
 
     claim = design.claim
@@ -23,7 +24,7 @@ def plan_text(design: Design, packed: PackedDataset) -> str:
         lines.append(f"  {variant.name}: {', '.join(variant.differs) or 'the common network and recipe'}")
     lines.append("Comparisons, paired by seed, with Holm's correction:")
     for comparison in claim.comparisons:
-        paper = _paper(comparison.paper, "times" if comparison.quantity == "epochs" else "points")
+        paper = _paper(comparison.paper, "times" if comparison.quantity in RATIOS else "points")
         direction = "lower" if comparison.sign < 0 else "higher"
         lines.append(f"  {comparison.title}: expected {direction}; the paper: {paper}")
     rates, limit = ", ".join(f"{rate:g}" for rate in design.rates), design.max_rates
@@ -58,14 +59,14 @@ def _row(variant: VariantJson, outcome: OutcomeJson, with_training: bool) -> lis
     columns = [_values([run["value"] for run in runs], is_epochs, "not reached" if is_epochs else "diverged")]
     for name in outcome["variants"][0]["runs"][0].get("more", {}):
         values = [run.get("more", {}).get(name) for run in runs]
-        columns.append(_values(values, name.startswith("epochs"), "not reached"))
+        columns.append(_values(values, name.startswith("epochs") or name.endswith("loss"), "not reached"))
     if with_training:
         columns.append(_values([run["train_error"] for run in runs], False, "-"))
     return [variant["name"], f"{variant['rate']:g}{'' if variant['interior'] else '*'}", *columns]
 
 
-def _values(values: list[float | None], is_epochs: bool, missing: str) -> str:
-    return ", ".join(missing if value is None else f"{value:.1f}" if is_epochs else f"{value:.1%}" for value in values)
+def _values(values: list[float | None], is_number: bool, missing: str) -> str:
+    return ", ".join(missing if value is None else f"{value:.2f}" if is_number else f"{value:.1%}" for value in values)
 
 
 def _sentence(comparison: ComparisonJson) -> str:

@@ -9,7 +9,7 @@ Verdict = Literal["supported", "contradicted", "undecided"]
 the opposite sign and is significant. `undecided`: anything else, with the reason."""
 
 Unit = Literal["points", "times"]
-"""`points`: a difference of errors in percentage points. `times`: a ratio of epochs."""
+"""`points`: a difference of errors in percentage points. `times`: a ratio of epochs or losses."""
 
 
 class RateJson(TypedDict):
@@ -17,7 +17,7 @@ class RateJson(TypedDict):
 
     rate: float
     errors: list[float | None]
-    """One for each tuning seed, in the unit of `OutcomeJson.tuned_by`: top-1 errors on the tuning split, as fractions,
+    """One for each tuning seed, of the quantity that `OutcomeJson.tuned_by` gives for the variant: errors as fractions,
     or epochs to the target. None: the run diverged, or did not reach the target."""
 
 
@@ -37,6 +37,8 @@ class RunJson(TypedDict):
     train_loss: float | None
     value: float | None
     """The measured quantity that the claim is about (`OutcomeJson.value_name`). None: not reached, or diverged."""
+    epochs_without_target: NotRequired[int]
+    """Only of a run that ended without having reached the claim's clean training error: it needs more epochs."""
     more: NotRequired[dict[str, float | None]]
     """Further measured quantities by name, which other comparisons of the claim are about."""
 
@@ -50,7 +52,7 @@ class VariantJson(TypedDict):
     images: int
     """Training images of the runs with fresh seeds."""
     rate: float
-    """The learning rate with the lowest mean over the tuning seeds."""
+    """The learning rate with the lowest mean, over the tuning seeds, of what it is chosen by."""
     tuning: list[RateJson]
     """The whole grid, by ascending rate."""
     interior: bool
@@ -95,7 +97,7 @@ class MeasuredJson(TypedDict):
 
     tuning_seeds: list[int]
     tuned_by: str
-    """What the learning rate was chosen by."""
+    """What the learning rates were chosen by; where it is not the same for all variants, for which."""
     value_name: str
     """What `RunJson.value` is: "top-1 error", "epochs to 25% clean training error"."""
     value_unit: Literal["fraction", "epochs"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alexnet.reproduce.claims import Claim, Comparison
+from alexnet.reproduce.claims import RATIOS, Claim, Comparison
 from alexnet.reproduce.outcome import ComparisonJson, Unit, Verdict
 from alexnet.reproduce.significance import LEVEL, PairedTest, holm, paired_test
 
@@ -55,7 +55,7 @@ def judge(
 
 
 def _test(comparison: Comparison, pairs: Pairs, quantity: str) -> _Tested:
-    unit: Unit = "times" if comparison.quantity == "epochs" else "points"
+    unit: Unit = "times" if comparison.quantity in RATIOS else "points"
     whole = [(variant, reference) for variant, reference in pairs if variant is not None and reference is not None]
     values = [variant / reference if unit == "times" else 100 * (variant - reference) for variant, reference in whole]
     missing = len(pairs) - len(whole)
