@@ -64,6 +64,28 @@ def test_an_interrupted_run_is_resumed(packed, job, tmp_path):
     assert (resumed.curve, resumed.validated) == (whole.curve, whole.validated)
 
 
+def test_a_resumed_run_forgets_what_was_measured_after_the_epoch_that_it_resumes_at(packed, job, tmp_path):
+    """Epochs 2, 4, ... are validated and saved. A line of epoch 5, which is not measured again, does not stay."""
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "trained" and event["epoch"] == 5:
+            raise Stop
+
+    runs, job = Runs(packed, tmp_path, "fp32", on_event=stop), replace(
+        job, recipe=replace(job.recipe, epochs=10), curve=3)
+    with pytest.raises(Stop):
+        runs.trained([job])
+    curve = tmp_path / runs.name(job) / CURVE
+    before = curve.read_text()
+    curve.write_text(before + '{"epoch": 5, "train_error": 0.0, "train_loss": 0.0}\n{"epoch": 6, "trai')
+    (run,) = Runs(packed, tmp_path, "fp32").trained([job])
+    assert [point["epoch"] for point in run.curve] == [3, 6, 9, 10]
+    assert curve.read_text().startswith(before)
+    assert len(curve.read_text().splitlines()) == 4
+
+
 def test_a_run_is_read_at_its_last_epoch_and_not_at_its_best(packed, job, tmp_path):
     runs = Runs(packed, tmp_path, "fp32")
     folder = tmp_path / runs.name(job)

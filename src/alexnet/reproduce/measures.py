@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from statistics import fmean
 
 import numpy as np
@@ -17,7 +16,6 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.order import batches_per_epoch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
 from alexnet.reproduce.claims import Claim, TuningQuantity, Variant, common_setup
@@ -60,7 +58,7 @@ class Design:
         smallest = int(np.bincount(packed.split("train").labels, minlength=len(packed.classes)).min())
         few = images_per_class or (max(2, min(20, smallest // 3)) if quick else claim.images_per_class)
         images = few * len(packed.classes) if few else packed.counts["train"]
-        made = cls(claim, packed.side, epochs or (2 if quick else _epochs(claim, images)), few,
+        made = cls(claim, packed.side, epochs or (2 if quick else claim.epochs_on(images)), few,
                    seeds or (2 if quick else claim.seeds), 1 if quick else claim.tuning_seeds,
                    claim.rates[1:3] if quick else claim.rates, 2 if quick else MAX_RATES, quick)
         most = max(made.images_of(variant) or 0 for variant in claim.variants)
@@ -120,12 +118,6 @@ class Design:
                 + (f" (of {' and '.join(map(repr, names))})" if len(groups) > 1 else "")
                 for quantity, names in groups.items()]
         return f"{' or by '.join(what)}, with other seeds"
-
-
-def _epochs(claim: Claim, images: int) -> int:
-    """Epochs of a claim's runs: its own, or as many as its steps make."""
-    batch_size = common_setup(64, 1, claim.network)[1].batch_size
-    return claim.epochs or ceil(claim.steps / batches_per_epoch(images, batch_size))
 
 
 @dataclass(frozen=True)
