@@ -12,7 +12,7 @@ from alexnet.models import checkpoint
 from alexnet.reproduce import quantities
 from alexnet.reproduce.quantities import ensemble_errors, load, measure_quantity, recolored_errors
 from alexnet.reproduce.runs import Job, Runs
-from alexnet.reproduce.significance import paired_test
+from alexnet.reproduce.significance import paired_t_test
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,12 +25,12 @@ T_TABLE = {2: 12.706, 3: 4.303, 8: 2.365, 10: 2.262, 20: 2.093, 31: 2.042}
 def test_an_interval_has_the_published_value_of_students_t(count, t):
     values = [((7 * number) % count) ** 1.5 for number in range(count)]  # uneven steps
     error = statistics.stdev(values) / math.sqrt(count)
-    found = paired_test(values)
+    found = paired_t_test(values)
     assert (found.high - found.low) / 2 == pytest.approx(t * error, rel=3e-4)
     assert (found.high + found.low) / 2 == pytest.approx(statistics.fmean(values))
     # A mean that is t standard errors away from 0 has a p-value of 5%.
     moved = [value - statistics.fmean(values) + t * error for value in values]
-    assert paired_test(moved).p == pytest.approx(0.05, rel=2e-3)
+    assert paired_t_test(moved).p == pytest.approx(0.05, rel=2e-3)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from alexnet.errors import UserError
 from alexnet.inference.evaluate import evaluate
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce import claims, quantities
-from alexnet.reproduce.claims import CLAIMS, Claim, Comparison, Variant, common_setup, remove_conv
+from alexnet.reproduce.claims import CLAIMS, RATIOS, Claim, Comparison, Variant, common_setup, remove_conv
 from alexnet.reproduce.figures.figure1 import figure1
 from alexnet.reproduce.measures import Design, reproduce
 from alexnet.reproduce.quantities import norm_weight, recolored_errors
@@ -72,8 +72,11 @@ def test_every_comparison_is_of_two_variants_and_has_the_papers_sign(claim):
     for comparison in claim.comparisons:
         assert comparison.variant != comparison.reference
         assert {comparison.variant, comparison.reference} <= {*names}
-        no_effect = 1.0 if comparison.quantity in ("epochs", "loss") else 0.0
-        assert comparison.paper is None or (comparison.paper - no_effect) * comparison.sign > 0
+        no_effect = 1.0 if comparison.quantity in RATIOS else 0.0
+        for effect in (comparison.paper, comparison.least):
+            assert effect is None or (effect - no_effect) * comparison.sign > 0
+        # A comparison without a size could not be contradicted by a precise null result.
+        assert (comparison.paper is None) != (comparison.least is None)
         assert comparison.quantity != "epochs" or claim.target
     assert len({comparison.title for comparison in claim.comparisons}) == len(claim.comparisons)
 
@@ -88,6 +91,23 @@ def test_the_papers_numbers(claim, papers):
     doubles. Table 2: 40.7% against 38.1%. §7: about 2%. ducha-aiki/caffenet-benchmark, batchnorm.md: accuracy 47.1%
     without normalization, with scale and bias 49.3% after the ReLU and 47.8% before it."""
     assert [comparison.paper for comparison in CLAIMS[claim].comparisons] == papers
+
+
+def test_the_least_effects_that_count_are_those_that_the_page_names():
+    """1 point of top-1 error, of the overfitting gap and of the rise by recoloring, 0.5 points of clean training error,
+    10% of the epochs or of the loss, in the claim's direction."""
+    least = {(comparison.quantity, comparison.sign): comparison.least for claim in CLAIMS.values()
+             for comparison in claim.comparisons if comparison.least is not None}
+    assert least == {("top1", -1): -1, ("recolored_rise", -1): -1, ("gap", -1): -1, ("train", -1): -0.5,
+                     ("epochs", 1): 1.1, ("epochs", -1): 1 / 1.1, ("loss", -1): 1 / 1.1}
+    assert [comparison.is_bound for comparison in CLAIMS["lighting"].comparisons] == [True, False]
+
+
+def test_numbers_that_are_not_the_papers_have_another_source():
+    for claim in CLAIMS.values():
+        for comparison in claim.comparisons:
+            is_other = claim.section == "after the paper" and comparison.paper is not None
+            assert (comparison.source != "the paper") == is_other
 
 
 def test_dropout_and_augmentation_are_run_where_a_network_overfits():
@@ -252,7 +272,8 @@ def test_figure1_searches_learning_rates_and_stops_at_the_training_error(packed,
     (comparison,) = outcome["comparisons"]
     relu, tanh = ([run["value"] for run in variant["runs"]] for variant in outcome["variants"])
     assert comparison["values"] == pytest.approx([tanh[0] / relu[0], tanh[1] / relu[1]])
-    assert outcome["value_unit"] == "epochs"
+    assert "epochs to 50% clean training error" not in outcome["fractions"]
+    assert outcome["variants"][0]["tuned_by"] == outcome["value_name"] == "epochs to 50% clean training error"
     folders = [path.parent for path in sorted(tmp_path.glob("*/last/..*")) or sorted(tmp_path.glob("*-0/ended.json"))]
     assert figure1(folders).get_axes()[0].get_lines()
 
@@ -264,11 +285,14 @@ def test_reproduce_prints_the_papers_number_and_ours(class_folders, tmp_path, ca
     assert command("reproduce", "lighting", "--data", class_folders, "--side", 32, "--quick", "--out", out) == 0
     printed = capsys.readouterr()
     text = " ".join(printed.out.split())
-    assert "UNDECIDED: color noise against no color noise, top-1 error: " in text
-    assert "the paper: -1 points. --quick decides nothing." in text
-    assert "Speaks against it: color noise leaves the error as it is or raises it" in printed.err
+    assert "UNDECIDED: color noise against no color noise: " in text
+    assert "top-1 error (2 seeds, no interval). --quick decides nothing" in text or "(95% interval " in text
+    assert "--quick decides nothing. Published: over 1 point." in text
+    assert "--quick decides nothing. Published: no number; least effect −1.0 points." in text
+    assert "Would contradict it: color noise raises the error, or has no significant effect and one" in printed.err
     assert "lighting, color noise, rate 0.01, seed 1000: top-1 error " in printed.err
-    assert f"written: a line of {out / 'results.jsonl'}" in printed.err
+    assert (f"written: a line of {out / 'results.jsonl'}; `alexnet results {out / 'results.jsonl'}` shows all results "
+            "in it\n") in printed.err
     assert printed.err.splitlines()[-1].startswith("note: --quick only shows that the command works")
     (line,) = (out / "results.jsonl").read_text().splitlines()
     outcome = json.loads(line)
@@ -286,7 +310,10 @@ def test_a_plan_says_what_is_compared_and_trains_nothing(class_folders, tmp_path
     words = ["reproduce", "dropout", "--data", class_folders, "--side", 32, "--images-per-class", 20, "--plan"]
     assert command(*words, "--out", tmp_path / "out") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Speaks against it: dropout leaves the validation error as it is or raises it" in text
+    assert "Would contradict it: dropout raises the validation error, the overfitting gap or the validation" in text
+    assert "Not the claim's own design: 20 training images of each class instead of 100. Variants:" in text
+    assert "dropout against no dropout: expected lower; published: no number; least effect −1.0 points" in text
+    assert "epochs with dropout against none: expected higher; published: 2 times" in text
     assert "20 training images of each class, 150 epochs" in text
     assert "Learning rates of each variant: 0.003, 0.01, 0.03, 0.1, extended until the best is interior" in text
     assert "Fresh seeds: 0 to 7" in text

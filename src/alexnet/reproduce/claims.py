@@ -29,13 +29,11 @@ recolored_rise: top-1 error on validation images with color noise, less the erro
 norm: alpha * sum / k, the relative weight of response normalization's sum, mean over all maps
 """
 
+RATIOS: frozenset[Quantity] = frozenset({"epochs", "loss"})
+"""Quantities that are compared as ratios. The others are fractions, and are compared as differences in points."""
 
 TuningQuantity = Literal["top1", "train", "epochs"]
 """What the search of a learning rate minimizes: that which the variant is compared by."""
-
-RATIOS: tuple[Quantity, ...] = ("loss", "epochs")
-"""Quantities that are compared as ratios. The others are fractions, compared as differences."""
-
 
 _TUNED_BY = {"train": "clean training error", "epochs": "epochs to the target"}
 
@@ -108,7 +106,7 @@ class Claim:
     statement: str
     """The claim in our words, with the paper's number."""
     against: str
-    """One sentence: the outcome that would speak against the claim."""
+    """One sentence: the outcomes that would contradict the claim, by the rules of `Verdict`."""
     variants: tuple[Variant, ...]
     comparisons: tuple[Comparison, ...]
     epochs: int = 0
@@ -181,6 +179,8 @@ PAPER_SCALE = (
 §5's biases, and §5's standard deviation of 0.01 times sqrt(the paper's fan-in / ours). With 0.01 itself the signal of
 our narrower layers vanishes: it falls by a factor of 10,000 from conv1 to fc6, and alpha x sum / k is 0.2%."""
 CONSTANT_RATE = "recipe.schedule=constant"
+CAFFENET_BENCHMARK = "D. Mishkin's caffenet-benchmark"
+"""ImageNet at 128 pixels, one run each: https://github.com/ducha-aiki/caffenet-benchmark/blob/master/batchnorm.md"""
 
 PAPER_SMALL = Arch(
     "paper-small",
@@ -231,101 +231,111 @@ def remove_conv(arch: Arch, layer: str) -> Arch:
 _FEW_IMAGES = (
     Claim("dropout", "§4.2", "without dropout the network overfits substantially; dropout roughly doubles the "
           "iterations to converge",
-          "dropout leaves the validation error as it is or raises it, does not reduce overfitting, or needs no more "
-          "epochs to the same clean training error",
+          "dropout raises the validation error, the overfitting gap or the validation loss, or has no significant "
+          "effect and one of 1 point, or of a factor of 1.1 on the loss, is excluded; or it needs fewer epochs, or not "
+          "significantly more and a factor of 2 is excluded",
           (Variant("no dropout", ("arch.dropout=0",)), Variant("dropout"),
            Variant("no dropout, fastest rate", ("arch.dropout=0",), tuned_by="epochs"),
            Variant("dropout, fastest rate", tuned_by="epochs")),
-          (Comparison("dropout", "no dropout", -1),
-           Comparison("dropout", "no dropout", -1, None, "gap", "overfitting with dropout against none"),
-           Comparison("dropout", "no dropout", -1, None, "loss", "validation loss with dropout against none"),
+          (Comparison("dropout", "no dropout", -1, least=-1.0),
+           Comparison("dropout", "no dropout", -1, None, "gap", "overfitting with dropout against none", least=-1.0),
+           Comparison("dropout", "no dropout", -1, None, "loss", "validation loss with dropout against none",
+                      least=1 / 1.1),
            Comparison("dropout, fastest rate", "no dropout, fastest rate", +1, 2.0, "epochs",
                       "epochs with dropout against none")),
           epochs=150, images_per_class=100, target=0.05, tuning_seeds=2,
           note="a run counts as converged at 5% clean training error, to which each side is compared at the rate that "
           "gets there in the fewest epochs; the rate falls linearly to 0 over 150 epochs on both sides"),
     Claim("augmentation", "§4.1", "without random crops and mirroring the network overfits substantially",
-          "random crops and mirroring, together or each alone, leave the validation error as it is or raise it, or do "
-          "not reduce overfitting",
+          "random crops and mirroring, together or each alone, raise the validation error, the overfitting gap or the "
+          "validation loss, or have no significant effect and one of 1 point, or of a factor of 1.1 on the loss, is "
+          "excluded",
           (Variant("center crop only", (CENTER, NO_MIRROR)), Variant("random crops", (NO_MIRROR,)),
            Variant("mirroring", (CENTER,)), Variant("crops and mirroring"),
            Variant("center crop only, half the images", (CENTER, NO_MIRROR), images_factor=0.5),
            Variant("crops and mirroring, half the images", images_factor=0.5),
            Variant("center crop only, 3 times the images", (CENTER, NO_MIRROR), images_factor=3.0),
            Variant("crops and mirroring, 3 times the images", images_factor=3.0)),
-          (Comparison("crops and mirroring", "center crop only", -1),
+          (Comparison("crops and mirroring", "center crop only", -1, least=-1.0),
            Comparison("crops and mirroring", "center crop only", -1, None, "gap",
-                      "overfitting with crops and mirroring against center crop only"),
+                      "overfitting with crops and mirroring against center crop only", least=-1.0),
            Comparison("crops and mirroring", "center crop only", -1, None, "loss",
-                      "validation loss with crops and mirroring against center crop only"),
-           Comparison("random crops", "center crop only", -1),
-           Comparison("mirroring", "center crop only", -1),
-           Comparison("crops and mirroring, half the images", "center crop only, half the images", -1),
-           Comparison("crops and mirroring, 3 times the images", "center crop only, 3 times the images", -1)),
+                      "validation loss with crops and mirroring against center crop only", least=1 / 1.1),
+           Comparison("random crops", "center crop only", -1, least=-1.0),
+           Comparison("mirroring", "center crop only", -1, least=-1.0),
+           Comparison("crops and mirroring, half the images", "center crop only, half the images", -1, least=-1.0),
+           Comparison("crops and mirroring, 3 times the images", "center crop only, 3 times the images", -1,
+                      least=-1.0)),
           epochs=150, images_per_class=100, rates=(0.003, 0.01, 0.03)),
 )
 
 _ALL_IMAGES = (
     Claim("lrn", "§3.3", "response normalization lowers the top-1 error by 1.4 points",
-          "response normalization leaves the error as it is or raises it, or a constant factor of the same size does "
-          "as well",
+          "response normalization raises the error, or has no significant effect and one of 1.4 points is excluded, or "
+          "one of 1 point against a constant factor of the same size",
           (Variant("no normalization", ("arch.norm=none",)),
            Variant("constant factor 2^-0.75", ("arch.lrn.alpha=0",)), Variant("response normalization")),
           (Comparison("response normalization", "no normalization", -1, -1.4),
-           Comparison("response normalization", "constant factor 2^-0.75", -1)),
+           Comparison("response normalization", "constant factor 2^-0.75", -1, least=-1.0)),
           epochs=40, common=PAPER_SCALE, rates=(0.0003, 0.001, 0.003, 0.01), least_norm=0.01),
     Claim("overlap", "§3.4", "overlapping pooling (3x3, stride 2) lowers the top-1 error by 0.4 points against 2x2, "
           "stride 2, whose maps have equal dimensions",
-          "overlapping pooling leaves the error as it is or raises it",
+          "overlapping pooling raises the error, or has no significant effect and one of 0.4 points is excluded",
           (Variant("pooling 2x2", ("arch.pool_kernel=2",)), Variant("pooling 3x3")),
           (Comparison("pooling 3x3", "pooling 2x2", -1, -0.4),), epochs=40, equal_maps=True, crop=3 / 4,
           note="views have three quarters of the image's side, so that all maps before a pooling have an even side and "
           "2x2 windows leave no row or column out"),
     Claim("depth", "§7", "removing any of the middle layers costs about 2 points of top-1 error",
-          "the error stays as it is or falls when one of the middle layers is removed",
+          "removing one of the middle layers lowers the error, or has no significant effect and one of 2 points is "
+          "excluded",
           (Variant("five convolutions"), Variant("no conv3", removed_layer="conv3"),
            Variant("no conv4", removed_layer="conv4"), Variant("no conv5", removed_layer="conv5")),
           tuple(Comparison(f"no conv{number}", "five convolutions", +1, 2.0) for number in (3, 4, 5)), epochs=40,
           note="without conv3 the towers meet in the fully connected layers only"),
     Claim("ensemble", "§6, Table 2", "averaging five networks lowers the top-1 error by 2.6 points",
-          "the average of five networks errs as often as its members do, or more often",
+          "averaging five networks raises the error, or has no significant effect and one of 2.6 points is excluded",
           (Variant("one network", views=10), Variant("five averaged", views=10, averaged=5)),
           (Comparison("five averaged", "one network", -1, -2.6),), epochs=40, seeds=3,
           note="three disjoint ensembles of five; with three pairs a t test finds only a mean difference of about 5 "
           "standard errors, so the interval is wide"),
     Claim("ten-views", "§4.1", "averaging over ten views lowers the top-1 error by 1.5 points",
-          "ten views err as often as one, or more often",
+          "ten views raise the error, or have no significant effect and one of 1.5 points is excluded",
           (Variant("one view"), Variant("ten views", views=10)),
           (Comparison("ten views", "one view", -1, -1.5),), epochs=40),
     Claim("two-gpu", "§3.2", "two towers have 1.7 points less top-1 error than one tower with half as many kernels in "
           "conv1 to conv4",
-          "two towers err as often as the smaller network, or more often",
+          "two towers have a higher error than the smaller network, or not a significantly lower one and 1.7 points "
+          "less are excluded",
           (Variant("one tower, half the kernels", HALF_WIDTH), Variant("two towers")),
           (Comparison("two towers", "one tower, half the kernels", -1, -1.7),), epochs=40),
     Claim("lighting", "§4.1", "color noise along the principal components lowers the top-1 error by over 1 point; it "
           "makes the network invariant to the color of the illumination",
-          "color noise leaves the error as it is or raises it, or recolored images raise the error as much as without",
+          "color noise raises the error, or has no significant effect and one of 1 point is excluded; or the same of "
+          "the rise of the error by recoloring the images",
           (Variant("no color noise", ("recipe.lighting=0",)), Variant("color noise")),
           (Comparison("color noise", "no color noise", -1, -1.0, is_bound=True),
-           Comparison("color noise", "no color noise", -1, None, "recolored_rise", "color noise, recolored images")),
+           Comparison("color noise", "no color noise", -1, None, "recolored_rise", "color noise, recolored images",
+                      least=-1.0)),
           epochs=40),
     Claim("batch-norm", "after the paper", "batch normalization, which has replaced response normalization, lowers the "
           "error against none; elsewhere, at 128 pixels on ImageNet, by 2.2 points after the ReLU and 0.7 before it",
-          "batch normalization leaves the error as it is or raises it",
+          "batch normalization raises the error, or has no significant effect and one of 2.2 points after the ReLU, or "
+          "of 0.7 before it, is excluded; or one of 1 point against response normalization",
           (Variant("no normalization", ("arch.norm=none",)), Variant("response normalization"),
            Variant("batch norm after ReLU", BATCH_NORM_AFTER_RELU),
            Variant("batch norm before ReLU", BATCH_NORM_BEFORE_RELU)),
-          (Comparison("batch norm after ReLU", "no normalization", -1, -2.2, source="caffenet-benchmark"),
-           Comparison("batch norm before ReLU", "no normalization", -1, -0.7, source="caffenet-benchmark"),
-           Comparison("batch norm after ReLU", "response normalization", -1)), epochs=40,
-          note="batch normalization stands after each of the five convolutions; the numbers of ducha-aiki/"
-          "caffenet-benchmark (batchnorm.md: 47.1% accuracy without, 49.3% and 47.8% with, including scale and bias; "
-          "one run each) are of a network that also normalizes fc6 and fc7"),
+          (Comparison("batch norm after ReLU", "no normalization", -1, -2.2, source=CAFFENET_BENCHMARK),
+           Comparison("batch norm before ReLU", "no normalization", -1, -0.7, source=CAFFENET_BENCHMARK),
+           Comparison("batch norm after ReLU", "response normalization", -1, least=-1.0)), epochs=40,
+          note="batch normalization, with scale and bias, stands after each of the five convolutions; the published "
+          "accuracies (47.1% without, 49.3% after the ReLU, 47.8% before it, one run each) are of a network that "
+          "normalizes fc6 and fc7 as well"),
     Claim("weight-decay", "§5", "weight decay lowers the training error; it is not merely a regularizer",
-          "weight decay leaves the clean training error as it is or raises it",
+          "weight decay raises the clean training error, or has no significant effect and one of 0.5 points is "
+          "excluded",
           (Variant("no weight decay", ("recipe.weight_decay=0",), tuned_by="train"),
            Variant("weight decay", tuned_by="train")),
-          (Comparison("weight decay", "no weight decay", -1, None, "train"),), epochs=40),
+          (Comparison("weight decay", "no weight decay", -1, None, "train", least=-0.5),), epochs=40),
 )
 
 OWN_GAIN = ("arch.initialization=kaiming", "arch.input.scale=58,58,58", "arch.output_init_std=0.01")
@@ -335,7 +345,7 @@ judged with ReLU's initialization."""
 _SPEED = (
     Claim("figure1", "§3.1, Figure 1", "a four-layer network of ReLUs reaches 25% training error on CIFAR-10 in a "
           "sixth of the epochs that one of tanh needs, without regularization, each with its best learning rate",
-          "tanh needs no more epochs than ReLU",
+          "tanh needs fewer epochs than ReLU, or not significantly more and a factor of 6 is excluded",
           (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",))),
           (Comparison("tanh", "ReLU", +1, 6.0, "epochs"),), steps=16_000, common=OWN_GAIN, network="cifar",
           target=TARGET_ERROR, stops_at_target=True, rates=(0.001, 0.003, 0.01), seeds=5,
@@ -343,19 +353,20 @@ _SPEED = (
           "cifar`); the target is the clean training error after an epoch; the error that training itself counts is of "
           "weights that change during the epoch, and so lags half an epoch behind"),
     Claim("saturation", "§3.1", "networks with saturating units learn several times slower than those with ReLUs",
-          "tanh or sigmoid need no more epochs than ReLU",
+          "tanh or sigmoid need fewer epochs than ReLU, or not significantly more and a factor of 1.1 is excluded",
           (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
            Variant("sigmoid", ("arch.activation=sigmoid",))),
-          (Comparison("tanh", "ReLU", +1, None, "epochs"), Comparison("sigmoid", "ReLU", +1, None, "epochs")),
+          (Comparison("tanh", "ReLU", +1, None, "epochs", least=1.1),
+           Comparison("sigmoid", "ReLU", +1, None, "epochs", least=1.1)),
           steps=4_000, common=("arch.norm=none", CONSTANT_RATE), target=0.5, stops_at_target=True,
           note="without response normalization, which at unit scale multiplies all activations by 0.6; initial weights "
           "keep the signal's variance by each activation's own gain"),
     Claim("biases", "§5", "initial biases of 1 in conv2, conv4, conv5 and the fully connected layers accelerate the "
           "early stages of learning",
-          "biases of 1 need as many epochs as biases of 0, or more",
+          "biases of 1 need more epochs than biases of 0, or not significantly fewer and a factor of 1.1 is excluded",
           (Variant("biases of 0", tuple(setting.replace("=1", "=0") for setting in BIASES_OF_1)),
            Variant("biases of 1")),
-          (Comparison("biases of 1", "biases of 0", -1, None, "epochs"),),
+          (Comparison("biases of 1", "biases of 0", -1, None, "epochs", least=1 / 1.1),),
           steps=4_000, common=(*PAPER_SCALE, CONSTANT_RATE), target=0.5, stops_at_target=True,
           rates=(0.0003, 0.001, 0.003, 0.01)),
 )

@@ -18,7 +18,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
-from alexnet.reproduce.claims import Claim, TuningQuantity, Variant, common_setup
+from alexnet.reproduce.claims import RATIOS, Claim, TuningQuantity, Variant, common_setup
 from alexnet.reproduce.outcome import MeasuredJson, RunJson, VariantJson
 from alexnet.reproduce.quantities import ensemble_errors, measure_quantity, quantity_names
 from alexnet.reproduce.runs import FinishedRun, Job, Runs
@@ -142,9 +142,10 @@ def reproduce(design: Design, runs: Runs) -> MeasuredJson:
     no_verdict = QUICK_REASON if design.quick else refusal
     return {
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
-        "value_unit": "epochs" if main == "epochs" else "fraction",
+        "fractions": [name for quantity, name in names.items() if quantity not in RATIOS],
         "variants": [one.json for one in measured.values()],
-        "comparisons": judge(claim, pairs, names, no_verdict),
+        "comparisons": judge(claim, pairs, names, no_verdict,
+                             {name for name, one in measured.items() if not one.tuned.interior}),
         "notes": [note for note in (claim.note, *notes, refusal) if note]}
 
 
@@ -161,6 +162,8 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
     groups = [finished[begin : begin + size] for begin in range(0, len(finished), size)]
     measured: VariantJson = {
         "name": variant.name, "settings": list(variant.differs), "images": len(jobs[0].data.split("train")),
+        "views": variant.views, "averaged": variant.averaged,
+        "tuned_by": quantity_names(design.claim)[design.claim.tuned_by(variant)],
         "rate": tuned.rate, "interior": tuned.interior,
         "tuning": [{"rate": rate, "errors": [trial.value for trial in trials]} for rate, trials in tuned.grid.items()],
         "runs": [_run_json(seed * size, group, variant, design, runs) for seed, group in enumerate(groups)]}
