@@ -309,7 +309,7 @@ def test_rates_that_are_chosen_by_different_quantities_are_in_different_panels()
     axes = claim_dots(outcome(variants=[variant("no dropout", (0.42, 0.44)), fast])).get_axes()
     errors, epochs = axes[-2:]
     assert [ax.get_title(loc="left") for ax in (errors, epochs)] == [
-        "Tuning: top-1 error by learning\nrate", "Tuning: epochs to 5% by learning\nrate"]
+        "Tuning by top-1 error", "Tuning by epochs to 5%"]
     assert epochs.get_lines()[0].get_xydata().tolist() == [[0.01, 12.0], [0.03, 14.0]]
     assert errors.get_lines()[0].get_ydata().tolist() == [0.625, 0.5, 0.625]
     assert epochs.get_lines()[0].get_color() == axes[-3].get_lines()[-1].get_markeredgecolor()  # that of its runs

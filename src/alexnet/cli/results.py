@@ -21,8 +21,8 @@ def results(
     Args:
         file: The results file that `alexnet reproduce` wrote, one JSON object a line.
         page: Markdown file to write (.md), with figures in a folder of its name. In an existing page, only the text
-            between the comment lines <!-- begin: written by `alexnet results`, do not edit --> and <!-- end --> is
-            replaced.
+            between two comment lines is replaced: "begin: written by `alexnet results`, do not edit" and "end". A new
+            page has them.
     """
     if page is not None:
         check_output(page, (".md",))

@@ -156,7 +156,8 @@ def _draw_tuning(axes: Axes, outcome: OutcomeJson, quantity: str) -> None:
     if quantity in outcome["fractions"]:
         axes.yaxis.set_major_formatter(PERCENT)
     axes.tick_params(labelsize=SMALL)
-    axes.set_title(textwrap.fill(f"Tuning: {quantity} by learning rate", 34, max_lines=2))
+    axes.set_xlabel("learning rate", fontsize=SMALL)
+    axes.set_title(textwrap.fill(f"Tuning by {quantity}", 34, max_lines=2))
 
 
 def _draw_key(figure: Figure, comparisons: Sequence[ComparisonJson]) -> None:
