@@ -9,6 +9,7 @@ import pytest
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.claims import CLAIMS, Claim
 from alexnet.reproduce.measures import Design, reproduce
+from alexnet.reproduce.results_text import format_measured, verdict_sentences
 from alexnet.reproduce.runs import FinishedRun, Job, Runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -195,3 +196,61 @@ def test_runs_that_were_trained_on_different_machines_are_noted(machine, is_note
 def test_variants_of_augmentation_with_the_same_network_cost_as_many_runs_as_the_plan_says(packed):
     """Eight variants, three rates with one tuning seed, eight fresh seeds."""
     assert Design.of(CLAIMS["augmentation"], packed, images_per_class=10).least_runs == 8 * (3 + 8)
+
+
+# --- Runs that did not get to the target ------------------------------------------------------------------------------
+
+
+def epochs_of_figure1(packed, tmp_path, relu, tanh):
+    """The comparison of Figure 1, if the variants take so many epochs with each seed; None: more than 200."""
+    def result(job):
+        times = relu if job.arch.activation == "relu" else tanh
+        epochs = times[job.seed] if job.seed < 1000 else next(filter(None, times), 100)
+        steps = steps_from(job, 0.003)
+        return None, [(200, 0.3)] if epochs is None else [(epochs * (1 + steps), 0.25)]
+
+    outcome = reproduce(Design.of(CLAIMS["figure1"], packed, epochs=200), InventedRuns(packed, tmp_path, result))
+    assert [variant["rate"] for variant in outcome["variants"]] == [0.003, 0.003]
+    (comparison,) = outcome["comparisons"]
+    return comparison
+
+
+RELU = (10, 11, 12, 10, 11)
+
+
+def test_a_slow_side_that_never_got_there_supports_the_sign_and_no_size(packed, tmp_path):
+    comparison = epochs_of_figure1(packed, tmp_path, RELU, (150, 165, None, 190, None))
+    assert (comparison["verdict"], comparison["bound"]) == ("supported in sign", "at least")
+    assert comparison["reason"] == (
+        "the ratio is significant and has the claim's sign; its size is open: in 2 of 5 seeds tanh did not reach the "
+        "target, and counts with the epochs that it had")
+    ratios = (15, 15, 200 / 12, 19, 200 / 11)
+    assert comparison["mean"] == pytest.approx(math.exp(sum(map(math.log, ratios)) / 5))
+    assert comparison["values"] == pytest.approx([15, 15, 19])
+    assert (comparison["low"], comparison["high"], comparison["minimum_detectable"]) == (None, None, None)
+    assert format_measured(comparison) == f"at least {comparison['mean']:.2f} times (no interval)"
+    assert f"tanh against ReLU: at least {comparison['mean']:.2f} times the epochs" in verdict_sentences(comparison)
+
+
+@pytest.mark.parametrize(("relu", "tanh", "bound"), [
+    ((100, 110, None, 105, None), (10, 11, 12, 10, 11), "at most"),  # the paper's fast side is the slow one
+    ((10, 180, 12, 190, 200), (190, 12, None, 11, 10), "at least")])  # no sign
+def test_where_the_bound_is_not_conservative_or_not_significant_it_supports_nothing(relu, tanh, bound, packed,
+                                                                                    tmp_path):
+    comparison = epochs_of_figure1(packed, tmp_path, relu, tanh)
+    expected = "contradicted" if bound == "at most" else "undecided"
+    assert (comparison["verdict"], comparison["bound"]) == (expected, bound)
+
+
+def test_a_fast_side_that_never_got_there_is_undecided(packed, tmp_path):
+    """ReLU's runs that ended at 200 epochs would need more, so a ratio of 0.95 and less says nothing of tanh's gain."""
+    comparison = epochs_of_figure1(packed, tmp_path, (None, None, 20, 21, 22), (190, 195, 180, 190, 185))
+    assert (comparison["verdict"], comparison["bound"]) == ("undecided", "at most")
+    assert comparison["reason"] == ("in 2 of 5 seeds ReLU did not reach the target, and counts with the epochs that it "
+                                    "had, which decides nothing")
+
+
+def test_runs_that_did_not_get_there_on_both_sides_decide_nothing(packed, tmp_path):
+    comparison = epochs_of_figure1(packed, tmp_path, (10, None, 12, 11, 10), (150, 160, None, 190, 150))
+    assert (comparison["verdict"], comparison["mean"]) == ("undecided", None)
+    assert "bound" not in comparison

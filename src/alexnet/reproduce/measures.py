@@ -18,7 +18,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
-from alexnet.reproduce.claims import RATIOS, Claim, TuningQuantity, Variant, common_setup
+from alexnet.reproduce.claims import RATIOS, Claim, Comparison, TuningQuantity, Variant, common_setup
 from alexnet.reproduce.outcome import MeasuredJson, RunJson, VariantJson
 from alexnet.reproduce.quantities import ensemble_errors, measure_quantity, quantity_names
 from alexnet.reproduce.runs import FinishedRun, Job, Runs
@@ -139,13 +139,15 @@ def reproduce(design: Design, runs: Runs) -> MeasuredJson:
     refusal = _norm_refusal(claim, measured)
     pairs = [_pairs(design, measured[comparison.variant], measured[comparison.reference], names[comparison.quantity])
              for comparison in claim.comparisons]
+    limits = [_limits(design, comparison, measured[comparison.variant], measured[comparison.reference])
+              for comparison in claim.comparisons]
     no_verdict = QUICK_REASON if design.quick else refusal
     return {
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
         "fractions": [name for quantity, name in names.items() if quantity not in RATIOS],
         "variants": [one.json for one in measured.values()],
         "comparisons": judge(claim, pairs, names, no_verdict,
-                             {name for name, one in measured.items() if not one.tuned.interior}),
+                             {name for name, one in measured.items() if not one.tuned.interior}, limits),
         "notes": [note for note in (claim.note, *notes, refusal) if note]}
 
 
@@ -242,6 +244,14 @@ def _pairs(design: Design, variant: _Measured, reference: _Measured, quantity: s
                 for group in groups]
 
     return list(zip(values(variant), values(reference), strict=True))
+
+
+def _limits(design: Design, comparison: Comparison, variant: _Measured, reference: _Measured) -> Pairs:
+    """Seed by seed the epochs of runs that ended without having reached the target; None for all others."""
+    if comparison.quantity != "epochs":
+        return [(None, None)] * design.seeds
+    return [(one.get("epochs_without_target"), other.get("epochs_without_target"))
+            for one, other in zip(variant.json["runs"], reference.json["runs"], strict=True)]
 
 
 def _notes(one: _Measured, design: Design) -> list[str]:

@@ -9,7 +9,8 @@ Verdict = Literal["supported", "supported in sign", "contradicted", "undecided"]
 none the least effect that counts; the interval is the simultaneous one.
 
 supported: the difference is significant, has the claim's sign, and its interval reaches that effect or lies beyond it.
-supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect.
+supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect, or
+    only a bound of it is known (`ComparisonJson.bound`).
 contradicted: the difference is significant and has the opposite sign; or it is not significant, and its whole interval
     is a smaller effect, so that an effect of that size is excluded.
 undecided: anything else, with the reason.
@@ -17,6 +18,10 @@ undecided: anything else, with the reason.
 
 Unit = Literal["points", "times"]
 """`points`: a difference of fractions, such as errors, in percentage points. `times`: a ratio, such as of epochs."""
+
+
+Bound = Literal["at least", "at most"]
+"""What a measured ratio of epochs is of the true one, where runs of one side ended before they reached the target."""
 
 
 class RateJson(TypedDict):
@@ -101,6 +106,9 @@ class ComparisonJson(ExpectationJson):
     """Points: 100 * (variant - reference) for each seed. Times: variant / reference."""
     mean: float | None
     """Times: the geometric mean, since ratios are compared as logarithms. None without values."""
+    bound: NotRequired[Bound]
+    """Of `mean`, in which runs that did not reach the target count with the epochs that they had. `values` has the
+    pairs without such runs; there is no interval."""
     low: float | None
     """Student's 95% interval of the mean, of this comparison alone. None for fewer than two values."""
     high: float | None
