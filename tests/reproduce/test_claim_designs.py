@@ -176,6 +176,7 @@ def test_a_run_that_did_not_get_to_the_target_says_how_long_it_tried(packed, tmp
     relu, tanh = (variant["runs"] for variant in outcome["variants"])
     assert all("epochs_without_target" not in run for run in relu)
     assert [(run["value"], run["epochs_without_target"]) for run in tanh] == [(None, 200)] * 5
+    assert "tanh: 5 of 5 runs with fresh seeds did not reach 25% clean training error in 200 epochs" in outcome["notes"]
 
 
 # --- Machines ---------------------------------------------------------------------------------------------------------

@@ -312,8 +312,8 @@ def test_a_plan_says_what_is_compared_and_trains_nothing(class_folders, tmp_path
     text = " ".join(capsys.readouterr().out.split())
     assert "Would contradict it: dropout raises the validation error, the overfitting gap or the validation" in text
     assert "Not the claim's own design: 20 training images of each class instead of 100. Variants:" in text
-    assert "dropout against no dropout: expected lower; published: no number; least effect −1.0 points" in text
-    assert "epochs with dropout against none: expected higher; published: 2 times" in text
+    assert "dropout against no dropout: expected less top-1 error; published: no number; least effect −1.0" in text
+    assert "epochs with dropout against none: expected more epochs to 5% clean training error; published: 2" in text
     assert "20 training images of each class, 150 epochs" in text
     assert "Learning rates of each variant: 0.003, 0.01, 0.03, 0.1, extended until the best is interior" in text
     assert "Fresh seeds: 0 to 7" in text

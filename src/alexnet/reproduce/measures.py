@@ -263,6 +263,11 @@ def _notes(one: _Measured, design: Design) -> list[str]:
                      f"{len(one.tuned.grid)} that were tried, so a better one may exist")
     if lost := sum(run.diverged for run in one.runs):
         notes.append(f"{name}: {lost} of {len(one.runs)} runs with fresh seeds diverged")
+    late = [epochs for run in one.json["runs"] if (epochs := run.get("epochs_without_target"))]
+    if late and design.claim.tuned_by(one.variant) == "epochs":
+        tried = " or ".join(map(str, sorted({*late})))
+        notes.append(f"{name}: {len(late)} of {len(one.runs)} runs with fresh seeds did not reach "
+                     f"{design.claim.target:.0%} clean training error in {tried} epochs")
     return notes
 
 

@@ -97,7 +97,15 @@ class ExpectationJson(TypedDict):
     """Expected sign of the difference, or of the ratio's logarithm: +1 or -1."""
 
 
-class ComparisonJson(ExpectationJson):
+class _Bounded(TypedDict, total=False):
+    """What only some comparisons of epochs have."""
+
+    bound: Bound
+    """Of `mean`, in which runs that did not reach the target count with the epochs that they had. `values` has the
+    pairs without such runs; there is no interval."""
+
+
+class ComparisonJson(ExpectationJson, _Bounded):
     """A variant against a reference, paired by seed."""
 
     quantity: str
@@ -106,9 +114,6 @@ class ComparisonJson(ExpectationJson):
     """Points: 100 * (variant - reference) for each seed. Times: variant / reference."""
     mean: float | None
     """Times: the geometric mean, since ratios are compared as logarithms. None without values."""
-    bound: NotRequired[Bound]
-    """Of `mean`, in which runs that did not reach the target count with the epochs that they had. `values` has the
-    pairs without such runs; there is no interval."""
     low: float | None
     """Student's 95% interval of the mean, of this comparison alone. None for fewer than two values."""
     high: float | None
