@@ -146,9 +146,11 @@ async def read_response(reader: asyncio.StreamReader) -> Response:
 
 
 @contextlib.asynccontextmanager
-async def connect(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that is closed at the end of the context."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def connect(
+    port: int, source: str = "127.0.0.1",
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is closed at the end of the context; on Linux, `source` may be any address of 127.0.0.0/8."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     try:
         yield reader, writer
     finally:
@@ -157,8 +159,8 @@ async def connect(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asynci
             await writer.wait_closed()
 
 
-async def send(port: int, request: bytes) -> Response:
+async def send(port: int, request: bytes, source: str = "127.0.0.1") -> Response:
     """Send a request on a connection of its own; return the response."""
-    async with connect(port) as (reader, writer):
+    async with connect(port, source) as (reader, writer):
         writer.write(request)
         return await read_response(reader)

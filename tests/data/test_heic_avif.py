@@ -8,7 +8,8 @@ from PIL import Image, features
 
 from alexnet.data import heic as heic_module
 from alexnet.data import image_formats, images
-from alexnet.data.images import BadImage, decode, pixels_in
+from alexnet.data.decode_memory import decode_cost
+from alexnet.data.images import BadImage, decode
 from heic_file import SIDE, heic
 
 needs_heic = pytest.mark.needs("pi_heif", "pip install pi-heif")
@@ -34,7 +35,7 @@ def test_heic_has_its_colors():
 @needs_heic
 def test_heic_of_too_many_pixels_is_refused_by_its_header():
     data = heic(RAMP.tobytes(), size=(9_000, 8_000))
-    assert pixels_in(data) == 72_000_000
+    assert decode_cost(data).pixels == 72_000_000
     with pytest.raises(BadImage, match="it has 9,000 x 8,000 pixels, more than 64,000,000"):
         decode(data, "x")
     with pytest.raises(BadImage, match="it has 16 x 16 pixels, more than 100"):
@@ -53,7 +54,7 @@ def test_heic_without_the_extra_is_refused_with_the_remedy(monkeypatch: pytest.M
     data = heic(RAMP.tobytes())
     with pytest.raises(BadImage, match=r"photo\.heic cannot be decoded: it is HEIC, .*; pip install 'alexnet\[heic\]'"):
         decode(data, "photo.heic")
-    assert pixels_in(data) == 0
+    assert decode_cost(data) == (0, len(data))
 
 
 @needs_avif

@@ -5,6 +5,7 @@ import os
 import random
 import struct
 import tarfile
+import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -469,13 +470,27 @@ def test_square_of_an_image_without_pixels_is_refused():
         square(np.empty((5, 0, 3), np.uint8), 32)
 
 
+def test_a_jpeg_of_many_segments_is_refused_after_some_of_them():
+    """20 MB of empty segments took 5 million steps."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(stream, "JPEG")
+    whole, comment = stream.getvalue(), b"\xff\xfe\x00\x02"
+    assert decode(whole[:2] + comment * 4000 + whole[2:], "x").shape == (64, 64, 3)
+    with pytest.raises(BadImage, match="it has more than 4,096 segments"):
+        decode(whole[:2] + comment * 4100 + whole[2:], "x")
+    began = time.process_time()
+    with pytest.raises(BadImage):
+        decode(whole[:2] + b"\xff\xc1\x00\x00" * 5_000_000, "x")
+    assert time.process_time() - began < 1
+
+
 def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
     stream = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(stream, "JPEG", progressive=True)
     whole = stream.getvalue()
     scan = whole[whole.rfind(b"\xff\xc4") : -2]  # the last scan, with its table
     assert decode(whole[:-2] + scan * 3 + whole[-2:], "x").shape == (64, 64, 3)
-    with pytest.raises(BadImage, match=f"scans, more than {SCAN_LIMIT}"):
+    with pytest.raises(BadImage, match=f"it has more than {SCAN_LIMIT} scans"):
         decode(whole[:-2] + scan * SCAN_LIMIT + whole[-2:], "x")
     # What follows the image (a video) and the content of a segment (a comment) are not scans. A false end marker in a
     # comment does not hide the scans after it.

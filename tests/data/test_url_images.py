@@ -111,11 +111,15 @@ def test_a_redirect_is_refused_by_the_private_address_it_connects_to(site, host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1",
-                                  "0.0.0.0", "224.0.0.1", "::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1"])
+                                  "0.0.0.0", "224.0.0.1", "::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1",
+                                  "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "localhost", "LOCALHOST.",
+                                  "a.localhost"])
 def test_private_and_public_addresses_are_told_apart(host):
     with pytest.raises(ValueError, match="a private address"):
         url_images._refuse_private(host)
     url_images._refuse_private("93.184.216.34")
+    url_images._refuse_private("1572395042")  # the same address
+    url_images._refuse_private("localhost.example.org")
     url_images._refuse_private("2606:2800:220:1:248:1893:25c8:1946")
 
 

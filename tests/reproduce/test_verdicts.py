@@ -10,7 +10,7 @@ import pytest
 
 from alexnet.reproduce.claims import CLAIMS, Claim, Comparison, Variant
 from alexnet.reproduce.measures import Design, reproduce
-from alexnet.reproduce.quantities import quantity_names
+from alexnet.reproduce.quantities import MEASURES_VERSION, quantity_names
 from alexnet.reproduce.runs import FinishedRun
 from alexnet.reproduce.verdicts import judge
 
@@ -249,7 +249,7 @@ class PlayedRuns:
         error, clean, norm = self.errors(job)
         folder = self.folder / f"{len(self.jobs)}-{id(job)}"
         folder.mkdir()
-        (folder / "measured.json").write_text(json.dumps({"norm": norm}))
+        (folder / "measured.json").write_text(json.dumps({"version": MEASURES_VERSION, "norm": norm}))
         curve = tuple({"epoch": epoch, "train_error": value, "train_loss": value} for epoch, value in clean)
         validated = {"val_top1_error": error, "val_top5_error": error / 5, "val_loss": 4 * error}
         return FinishedRun(folder, False, curve, validated, 0.75, "here")
@@ -268,18 +268,22 @@ def test_dropout_is_judged_by_errors_and_by_epochs_at_each_variants_own_best_rat
         dropout, rate = job.arch.dropout, job.recipe.learning_rate
         error = 0.4 - 0.03 * (dropout > 0) + abs(math.log10(rate / best[dropout])) / 10 + 0.002 * (job.seed % 3)
         slow = 2 + job.seed % 2 / 10 if dropout else 1
-        return error, [(10 * slow, 0.25), (150, 0.01)], None
+        return error, [(10 * slow, 0.05), (150, 0.01)], None
 
     outcome, runs = played(CLAIMS["dropout"], packed, tmp_path, errors, images_per_class=20)
-    without, with_dropout = outcome["variants"]
+    without, with_dropout, *_ = outcome["variants"]
     assert (without["rate"], without["interior"], len(without["tuning"])) == (0.01, True, 4)
     assert (with_dropout["rate"], with_dropout["interior"], len(with_dropout["tuning"])) == (0.1, True, 5)
     assert with_dropout["tuning"][-1]["rate"] == 0.3
     assert [run["seed"] for run in without["runs"]] == list(range(8))
     assert without["runs"][0] == {
         "seed": 0, "top1_error": 0.4, "top5_error": 0.08, "loss": 1.6, "train_error": 0.01, "train_loss": 0.01,
-        "value": 0.4, "more": {"epochs to 25% clean training error": 10.0}}
-    errors_, epochs = outcome["comparisons"]
+        "value": 0.4, "more": {"overfitting gap": 0.4 - 0.01, "validation loss": 1.6,
+                               "epochs to 5% clean training error": 10.0}}
+    errors_, gap, loss, epochs = outcome["comparisons"]
+    assert gap["mean"] == pytest.approx(errors_["mean"])
+    assert (gap["unit"], loss["unit"]) == ("points", "times")
+    assert loss["values"][0] == pytest.approx(1.48 / 1.6)  # 4 x 0.37 and 4 x 0.4
     assert errors_["mean"] == pytest.approx(-3, abs=0.01)
     assert epochs["values"][:2] == pytest.approx([2.0, 2.1])
     assert epochs["verdict"] == "supported"
@@ -317,5 +321,5 @@ def test_a_rate_at_the_limit_of_the_grid_is_said(packed, tmp_path):
     (comparison,) = outcome["comparisons"]
     assert comparison["verdict"] == "undecided"
     assert comparison["reason"].startswith("the best learning rate of pooling 3x3 and of pooling 2x2 is an end of ")
-    assert outcome["notes"][0] == ("pooling 2x2: the best learning rate, 10, is the highest of the 8 that were tried, "
+    assert outcome["notes"][1] == ("pooling 2x2: the best learning rate, 10, is the highest of the 8 that were tried, "
                                    "so a better one may exist")

@@ -3,12 +3,15 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
 from pathlib import Path
+from urllib.request import Request
 
 import numpy as np
 import pytest
 
-from alexnet._runtime.download import fetch
+from alexnet._runtime.download import _RedirectHandler, fetch
+from alexnet.errors import UserError
 from download_server import DownloadServer, serving
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -92,3 +95,26 @@ def test_without_a_network_the_error_names_a_remedy(server: DownloadServer, tmp_
     address = server.url.replace(str(server.server_port), "1")  # no server listens on this port
     with pytest.raises(ValueError, match=rf"cannot fetch {address} .*or put the file at {tmp_path}/file"):
         fetch(address, tmp_path / "file", CHECKSUM)
+
+
+@pytest.mark.parametrize(("url", "target", "is_allowed"), [
+    ("https://a.org/x", "https://a.org/y", True), ("https://a.org/x", "http://a.org/x", False),
+    ("https://a.org/x", "ftp://a.org/x", False), ("http://a.org/x", "https://a.org/x", True)])
+def test_a_redirect_does_not_leave_https(url: str, target: str, is_allowed: bool):
+    def redirect():
+        return _RedirectHandler(False).redirect_request(Request(url), None, 302, "Found", Message(), target)
+
+    if is_allowed:
+        assert redirect().full_url == target
+    else:
+        with pytest.raises(UserError, match=r"^a\.org redirects from https to "):
+            redirect()
+
+
+def test_a_file_with_more_bytes_than_it_may_have_is_not_kept(server: DownloadServer, tmp_path: Path):
+    with pytest.raises(UserError, match="sends more than the 1,000,000 bytes that this file may have"):
+        fetch(server.url, tmp_path / "file", "", limit=1_000_000)
+    assert not [path.name for path in tmp_path.iterdir()]
+    with pytest.raises(UserError, match="2,999,999 bytes"):
+        fetch(server.url, tmp_path / "file", CHECKSUM, size=2_999_999)
+    assert fetch(server.url, tmp_path / "file", CHECKSUM, limit=3_000_000).read_bytes() == CONTENT

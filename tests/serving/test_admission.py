@@ -15,25 +15,25 @@ def test_each_kind_of_work_counts_by_its_time(seconds_per_item, request_, is_adm
     admission = AdmissionControl(max_queue_seconds=1.0)
     for kind, seconds in seconds_per_item.items():
         getattr(admission, kind).seconds_per_item = seconds
-    with admission.admit(1, 1):
+    with admission.admit("a", 1, 1):
         if is_admitted:
-            with admission.admit(*request_):
-                assert admission.decodes.pending == 1 + request_[0]
+            with admission.admit("a", *request_):
+                assert admission.decodes.pending == {"a": 1 + request_[0]}
         else:
-            with pytest.raises(Overloaded), admission.admit(*request_):
+            with pytest.raises(Overloaded), admission.admit("a", *request_):
                 pass
-        assert admission.decodes.pending == 1
-    with admission.admit(*request_):  # with nothing pending, every request is admitted
+        assert admission.decodes.pending == {"a": 1}
+    with admission.admit("a", *request_):  # with nothing pending, every request is admitted
         pass
-    assert (admission.decodes.pending, admission.views.pending, admission.explanations.pending) == (0, 0, 0)
+    assert not admission.decodes.pending | admission.views.pending | admission.explanations.pending
 
 
 def test_with_nothing_pending_a_slow_network_admits_one_request():
     admission = AdmissionControl(max_queue_seconds=0.1)
     admission.decodes.seconds_per_item = 100
-    with admission.admit(1), pytest.raises(Overloaded):
-        admission.check(1)
-    assert admission.decodes.pending == 0
+    with admission.admit("a", 1), pytest.raises(Overloaded):
+        admission.check("a", 1)
+    assert not admission.decodes.pending
 
 
 def test_one_slow_item_moves_the_average_little_and_many_move_it_fully(monkeypatch):
@@ -51,3 +51,18 @@ def test_one_slow_item_moves_the_average_little_and_many_move_it_fully(monkeypat
     for _ in range(40):
         take(5.0)
     assert work.seconds_per_item == pytest.approx(5.0, rel=0.01)
+
+
+def test_a_client_waits_for_as_many_items_of_another_as_it_has_itself():
+    """Clients take turns. Of 50 pending images, 0.1 seconds each, one comes before the other client's only one."""
+    admission = AdmissionControl(max_queue_seconds=1.0)
+    admission.decodes.seconds_per_item = 0.1
+    with admission.admit("many", 50):
+        assert admission.decodes.waiting_seconds("one", 1) == pytest.approx(0.2)
+        with admission.admit("one", 5), pytest.raises(Overloaded), admission.admit("one", 1):
+            pass
+        with pytest.raises(Overloaded):
+            admission.check("many", 1)
+        with admission.admit("one", 1), admission.admit("two", 1):
+            assert admission.decodes.waiting_seconds("three", 1) == pytest.approx(0.4)
+    assert not admission.decodes.pending

@@ -177,6 +177,8 @@ def test_a_wrong_parameter_is_named_with_its_rule(client, png, query, problem, r
     ("/predict", {}, 405, "/predict does not accept GET"),
     ("/../../etc/passwd", {}, 404, "there is no /../../etc/passwd"),
     ("/samples/99.png", {}, 404, "there is no sample image '99'"),
+    *[("/model", {"Host": host}, 400, f"the header Host {host!r} is not a host name with an optional port")
+      for host in ("localhost:1/x", "localhost/x?", "me@localhost", "a:80:80", "a:x", "[::1", "a b", "localhost#")],
     ("/model", {"Host": "evil.example"}, 403, "the host name 'evil.example' is not allowed"),
     ("/predict", {"body": b"x", "Content_Type": "image/png", "Sec_Fetch_Site": "cross-site"}, 403, "another site"),
     ("/predict", {"body": b"x", "Content_Type": "image/png", "Sec_Fetch_Site": "same-site"}, 403, "another site"),

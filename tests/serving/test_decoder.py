@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alexnet.data.images import decode, square
-from alexnet.serving.admission import Overloaded, WorkEstimate
+from alexnet.serving.admission import WorkEstimate
 from alexnet.serving.decoder import ImageDecoder
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
@@ -24,7 +24,7 @@ def decoder_of(**limits: int) -> ImageDecoder:
 
 def test_each_upload_gives_pixels_or_an_error_in_order():
     decoder = decoder_of()
-    first, second, third = asyncio.run(decoder.decode([
+    first, second, third = asyncio.run(decoder.decode("client", [
         Upload("a.png", PNG), Upload("", b"no image"), Upload("c.png", memoryview(PNG))]))
     np.testing.assert_array_equal(first, square(decode(PNG, "a.png"), 32))
     np.testing.assert_array_equal(first, third)
@@ -34,29 +34,107 @@ def test_each_upload_gives_pixels_or_an_error_in_order():
     assert decoder.estimate.seconds_per_item > 0
 
 
-def test_large_images_are_decoded_one_at_a_time_and_no_more_of_them_wait_than_the_limit(monkeypatch):
-    decoder = decoder_of(large_pixels=1000, large_images=1)
-    release, running, most = threading.Event(), [0], [0]
-    original = decoder._decode
+def blocked(decoder, monkeypatch):
+    """Make each decode wait for the first event; the list holds how many run and how many have run at most."""
+    release, counts, original, lock = threading.Event(), [0, 0], decoder._decode, threading.Lock()
 
     def blocking(name, data):
-        running[0] += 1
-        most[0] = max(most[0], running[0])
+        with lock:
+            counts[0] += 1
+            counts[1] = max(counts)
         assert release.wait(30)
-        running[0] -= 1
+        with lock:
+            counts[0] -= 1
         return original(name, data)
 
     monkeypatch.setattr(decoder, "_decode", blocking)
+    return release, counts
+
+
+def statuses(decoded):
+    return [pixels.status if isinstance(pixels, RequestError) else 200 for pixels in decoded]
+
+
+def test_large_images_are_decoded_one_at_a_time_and_each_counts(monkeypatch):
+    """40 x 40 pixels of a PNG take 12 bytes each, so with a limit of 10,000 bytes this one is large."""
+    decoder = decoder_of(large_bytes=10_000, large_images=3)
+    release, counts = blocked(decoder, monkeypatch)
 
     async def run():
-        # Of one request all large images are accepted, however many; those of the next request are not.
-        first = asyncio.create_task(decoder.decode([Upload("a.png", PNG), Upload("b.png", PNG)]))
+        first = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 64))
         await asyncio.sleep(0.2)
-        with pytest.raises(Overloaded):
-            await decoder.decode([Upload("c.png", PNG)])
+        second = asyncio.create_task(decoder.decode("b", [Upload("b.png", PNG)] * 2))
+        await asyncio.sleep(0.2)
         release.set()
-        assert [pixels.shape for pixels in await first] == [(32, 32, 3)] * 2
-        assert len(await decoder.decode([Upload("c.png", PNG)])) == 1
+        # Of client a, all but one of the three places; the last one is another client's.
+        assert statuses(await first) == [200, 200] + [503] * 62
+        assert statuses(await second) == [200, 503]
+        assert "large images" in (await second)[1].problem
+        assert statuses(await decoder.decode("a", [Upload("", PNG)])) == [200]
 
     asyncio.run(run())
-    assert most == [1]
+    assert counts == [0, 1]
+
+
+def test_a_requests_images_beyond_its_share_of_pixels_have_an_error_each():
+    """1,600 pixels each. The first image is decoded however large it is, as any image within `pixels`."""
+    decoder = decoder_of(request_pixels=3200)
+    assert statuses(asyncio.run(decoder.decode("a", [Upload("", PNG)] * 4))) == [200, 200, 413, 413]
+    assert statuses(asyncio.run(decoder_of(request_pixels=100).decode("a", [Upload("", PNG)] * 2))) == [200, 413]
+
+
+def test_the_memory_of_images_in_parallel_has_a_budget(monkeypatch):
+    """Each takes 12 bytes for each of 1,600 pixels and the file: about 20 kB. A budget of 50 kB has room for two."""
+    decoder = decoder_of(decode_bytes=50_000)
+    monkeypatch.setattr(decoder._threads, "count", 9)
+    release, counts = blocked(decoder, monkeypatch)
+
+    async def run():
+        requests = [asyncio.create_task(decoder.decode(client, [Upload("", PNG)])) for client in "abcd"]
+        await asyncio.sleep(0.3)
+        assert counts[0] == 2
+        release.set()
+        assert statuses([(await request)[0] for request in requests]) == [200] * 4
+
+    asyncio.run(run())
+    assert counts[1] == 2
+
+
+def test_a_client_leaves_a_thread_for_others(monkeypatch):
+    decoder = decoder_of()
+    release, counts = blocked(decoder, monkeypatch)
+
+    async def run():
+        many = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 60))
+        await asyncio.sleep(0.2)
+        assert counts[0] == decoder._threads.count - 1
+        other = asyncio.create_task(decoder.decode("b", [Upload("", PNG)]))
+        await asyncio.sleep(0.2)
+        assert counts[0] == decoder._threads.count
+        release.set()
+        assert statuses(await other) == [200]
+        assert statuses(await many) == [200] * 60
+
+    asyncio.run(run())
+
+
+def test_what_has_not_begun_is_dropped_with_its_request_and_what_has_begun_is_waited_for(monkeypatch):
+    decoder = decoder_of()
+    release, counts = blocked(decoder, monkeypatch)
+
+    async def run():
+        request = asyncio.create_task(decoder.decode("a", [Upload("", PNG)] * 60))
+        await asyncio.sleep(0.2)
+        begun = counts[0]
+        request.cancel()
+        await asyncio.sleep(0.2)
+        assert not request.done()  # two threads still read the body
+        assert len(decoder._threads._waiting) == 0
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert counts == [0, begun]
+        assert decoder._threads._used_memory == 0
+        assert not decoder._threads._running
+
+    asyncio.run(run())

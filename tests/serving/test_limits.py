@@ -1,5 +1,6 @@
 """The limits of the server: each holds over a real connection, and docs/serving.md lists each with its value."""
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -12,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet.errors import UserError
 from alexnet.inference.predictor import Model, load
+from alexnet.serving.admission import AdmissionControl
+from alexnet.serving.batching import DynamicBatcher
 from alexnet.serving.limits import Limits
 from alexnet.serving.service import Service
 from inprocess import encoded, served
@@ -40,8 +44,8 @@ def test_the_document_lists_every_limit_with_its_value():
 
 
 def test_two_of_the_largest_bodies_always_fit_into_memory():
-    assert Limits.from_options(20, 1.0) == Limits()
-    assert Limits.from_options(100, 1.0).total_body_bytes == 200_000_000
+    assert Limits.from_options(20, 1.0, 0.5, 75) == Limits()
+    assert Limits.from_options(100, 1.0, 0.5, 75).total_body_bytes == 200_000_000
 
 
 # --- Bodies and images ------------------------------------------------------------------------------------------------
@@ -106,6 +110,43 @@ def test_a_connection_with_a_slow_header_is_closed(model):
             assert slow.recv(4096) == b""
 
 
+def test_an_idle_connection_outlives_the_header_timeout_but_no_half_header_does(model):
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with served(Service(model, limits=Limits(header_seconds=0.5))) as client, socket.create_connection(
+            ("127.0.0.1", client.port), timeout=60) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            response = b""
+            while not response.endswith(b'{"status":"alive"}'):
+                response += connection.recv(4096)
+            assert response.startswith(b"HTTP/1.1 200 ")
+            time.sleep(1)
+        connection.sendall(request[:20])
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(4096) == b""
+
+
+def test_one_client_cannot_take_all_connections(model, png):
+    """The other addresses of the loopback network are other clients, where the system has them."""
+    with served(Service(model, limits=Limits(client_connections=2))) as client, contextlib.ExitStack() as idle:
+        try:
+            for _ in range(3):
+                connection = idle.enter_context(socket.create_connection(
+                    ("127.0.0.1", client.port), timeout=60, source_address=("127.0.0.2", 0)))
+        except OSError:
+            pytest.skip("macOS has 127.0.0.1 alone")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 503 ")
+        assert client.predict(png)[0] == 200
+
+
+@pytest.mark.parametrize(("drain", "keep_alive", "problem"), [
+    (21, 75, "--drain 21 must be from 0 to 20 seconds"), (-1, 75, "--drain -1"), (0.5, 0, "--keep-alive 0 must be")])
+def test_times_that_cannot_be_kept_are_refused(drain, keep_alive, problem):
+    with pytest.raises(UserError, match=re.escape(problem)):
+        Limits.from_options(20, 1.0, drain, keep_alive)
+
+
 def test_a_connection_above_the_limit_gets_503(model, png):
     with served(Service(model, limits=Limits(connections=2))) as client:
         with contextlib.ExitStack() as idle:
@@ -136,7 +177,7 @@ def gate(service):
 
 
 def wait_for_pending(service, images):
-    while service.admission.decodes.pending < images:
+    while service.admission.decodes.pending.total() < images:
         time.sleep(0.01)
 
 
@@ -169,7 +210,7 @@ def test_an_overloaded_server_rejects_at_once_and_recovers(model, png):
             assert (status, headers["retry-after"]) == (503, "1")
             assert response == {"error": {"problem": "too many images are queued", "remedy": "try again in a second"}}
         assert [future.result()[0] for future in waiting] == [200, 200]
-        assert service.admission.decodes.pending == 0
+        assert not service.admission.decodes.pending
         assert client.predict(png)[0] == 200
 
 
@@ -178,3 +219,106 @@ def test_the_warm_up_measures_every_kind_of_work(model):
         admission = client.service.admission
         assert min(work.seconds_per_item for work in (
             admission.decodes, admission.views, admission.explanations)) > 0
+
+
+# --- Clients take turns -----------------------------------------------------------------------------------------------
+
+
+def outputs_in_order(submissions, work=()):
+    """Submit images of clients while the network is busy; the batches that follow, as lists of the images' values."""
+    batches, release = [], threading.Event()
+
+    def forward(pixels_NHWC, views):
+        assert release.wait(30)
+        batches.append([int(pixels_HWC[0, 0, 0]) for pixels_HWC in pixels_NHWC])
+        return [None] * len(pixels_NHWC)
+
+    async def run():
+        batcher = DynamicBatcher(forward, AdmissionControl(1.0), max_batch=4, max_delay=0)
+        async with batcher.running():
+            tasks = [asyncio.create_task(batcher.submit("first", [np.zeros((1, 1, 3), np.uint8)]))]
+            await asyncio.sleep(0.05)
+            for client, values, views in submissions:
+                images = [np.full((1, 1, 3), value, np.uint8) for value in values]
+                tasks.append(asyncio.create_task(batcher.submit(client, images, views)))
+            tasks += [asyncio.create_task(batcher.run_exclusive(client, lambda name=name: batches.append(name)))
+                      for client, name in work]
+            await asyncio.sleep(0.05)
+            release.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    return batches[1:]
+
+
+def test_a_batch_takes_an_image_of_each_client_in_turn():
+    assert outputs_in_order([("a", range(1, 7), 1), ("b", [11], 1), ("c", [21, 22], 1)]) == [
+        [1, 11, 21, 2], [22, 3, 4, 5], [6]]
+
+
+def test_a_batch_has_one_number_of_views_and_no_client_waits_for_another_number():
+    """Ten views of one image fill a batch of four views."""
+    assert outputs_in_order([("a", [1, 2, 3], 10), ("b", [11, 12], 1)]) == [[1], [11, 12], [2], [3]]
+
+
+def test_other_work_takes_its_turn_between_batches():
+    assert outputs_in_order([("a", [1, 2], 1), ("b", [11], 1)], [("a", "explain"), ("b", "explain too")]) == [
+        [1, 11, 2], "explain too", "explain"]
+
+
+def test_an_image_whose_client_is_gone_is_not_computed():
+    sizes, release = [], threading.Event()
+
+    def forward(pixels_NHWC, views):
+        assert release.wait(30)
+        sizes.append(len(pixels_NHWC))
+        return [None] * len(pixels_NHWC)
+
+    async def run():
+        image = np.zeros((1, 1, 3), np.uint8)
+        batcher = DynamicBatcher(forward, AdmissionControl(1.0), max_delay=0)
+        async with batcher.running():
+            first = asyncio.create_task(batcher.submit("a", [image]))
+            await asyncio.sleep(0.05)
+            gone = asyncio.create_task(batcher.submit("a", [image] * 5))
+            other = asyncio.create_task(batcher.submit("a", [image] * 2))
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            await asyncio.sleep(0.05)
+            release.set()
+            await asyncio.gather(first, other)
+
+    asyncio.run(run())
+    assert sizes == [1, 2]
+
+
+def test_a_request_asks_for_a_limited_number_of_views(model, png):
+    with served(Service(model, limits=Limits(views=20))) as client:
+        status, _, response = client.post_form({"a.png": png, "b.png": png, "c.png": png}, "/predict?views=10")
+        assert (status, response["error"]["problem"]) == (400, "3 images with 10 views each have more than 20 views")
+        assert client.post_form({"a.png": png, "b.png": png}, "/predict?views=10")[0] == 200
+
+
+def test_a_server_whose_network_fails_is_not_ready_until_it_answers_again(model, png, capsys):
+    """`/ready` responds 503 from the third batch in a row that raises; `/health` stays as it is."""
+    service = Service(model)
+    forward, broken = service.batcher.forward, threading.Event()
+
+    def failing(pixels_NHWC, views):
+        if broken.is_set():
+            raise RuntimeError("out of memory")
+        return forward(pixels_NHWC, views)
+
+    service.batcher.forward = failing
+    with served(service) as client:
+        broken.set()
+        answers = [(client.predict(png)[0], client.request("/ready")[0]) for _ in range(4)]
+        assert answers == [(500, 200), (500, 200), (500, 503), (500, 503)]
+        assert client.request("/ready")[2] == {"status": "failing"}
+        assert client.request("/health")[0] == 200
+        broken.clear()
+        assert client.predict(png)[0] == 200
+        assert client.request("/ready")[0] == 200
+        service.batcher._task.get_loop().call_soon_threadsafe(service.batcher._task.cancel)
+        time.sleep(0.2)
+        assert client.request("/ready")[0] == 503

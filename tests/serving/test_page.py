@@ -247,7 +247,7 @@ def test_a_large_image_is_not_sent_and_many_go_in_several_requests(open_page, mo
         # One file in each: a form with two is larger than two files.
         assert len([url for url in page.urls if url.endswith("/predict")]) == 3
         assert [text.split("\n")[-1].split(",")[0] for text in page.locator("#batch-list li").all_inner_texts()] == [
-            page.inner_text("#top-class"), "cannot be decoded", *[page.inner_text("#top-class")] * 2]
+            page.inner_text("#top-class"), "large.png has 0.3 MB", *[page.inner_text("#top-class")] * 2]
 
 
 def test_an_error_hides_the_previous_result(open_page, client, file, tmp_path):

@@ -57,9 +57,13 @@ def test_a_body_in_chunks_of_one_byte_closes_the_connection():
     assert wire.checked_statuses(head + b"1\r\nA\r\n" * 400_000) == []
 
 
-def test_a_client_that_does_not_read_its_response_is_disconnected():
-    async def is_closed(resumes: bool) -> bool:
-        transport = wire.Transport()
+@pytest.mark.parametrize(("waiting", "resumes", "closed"), [
+    ([9000] * 9, False, True), ([9000] * 9, True, False), (range(9000, 0, -100), False, False)])
+def test_a_client_that_reads_nothing_of_its_response_is_disconnected(waiting, resumes, closed):
+    """`waiting`: bytes of the response that wait for the client, each time that the server looks."""
+    async def is_closed() -> bool:
+        transport, sizes = wire.Transport(), iter(waiting)
+        transport.get_write_buffer_size = lambda: next(sizes)
         config = ServerConfig(wire.wire().config.app, Limits(response_seconds=0.05))
         config.load()
         connection = TimeoutProtocol(config, ServerState(), {}, asyncio.get_running_loop())
@@ -72,5 +76,4 @@ def test_a_client_that_does_not_read_its_response_is_disconnected():
         await asyncio.sleep(0.5)
         return transport.closing
 
-    assert asyncio.run(is_closed(resumes=False))
-    assert not asyncio.run(is_closed(resumes=True))
+    assert asyncio.run(is_closed()) == closed

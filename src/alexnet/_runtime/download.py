@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO
@@ -34,7 +35,7 @@ class ChecksumError(UserError):
 
 def fetch(
     url: str, dest: Path, checksum: str, on_progress: OnProgress | None = None, *, size: int = 0,
-    same_host: bool = False, remedy: str = "",
+    limit: int = 0, same_host: bool = False, remedy: str = "",
 ) -> Path:
     """Download `url` to `dest`, unless `dest` exists. If several processes ask for the same file, one downloads it.
 
@@ -43,14 +44,15 @@ def fetch(
             "md5:...", "sha256:7be5be79". Empty: the file is not verified.
         on_progress: an exception that it raises ends the download.
         size: bytes of the whole file, if known. It detects a truncated response that gives no length.
-        same_host: refuse redirects to another host.
+        limit: bytes that the file may have at most; default: `size`.
+        same_host: refuse redirects to another host. Redirects from https to another scheme are always refused.
         remedy: what the user can do after a failure; default: put the file at `dest`.
 
     Returns:
         `dest`. After a failure the bytes received so far remain in `dest`.part, and the next call resumes there.
 
     Raises:
-        UserError: the server refuses, or the network fails `ATTEMPTS` times.
+        UserError: the server refuses, the file is too large, or the network fails `ATTEMPTS` times.
         ChecksumError: the checksum differs.
     """
     if dest.is_file():
@@ -62,7 +64,7 @@ def fetch(
             return dest
         partial.touch()
         try:
-            _receive_all(url, dest, partial, on_progress, size, same_host, remedy)
+            _receive_all(Source(url, size, limit or size, same_host), dest, partial, on_progress, remedy)
             if checksum:
                 _verify(url, partial, checksum, remedy or f"try again, or put the right file at {dest}")
             return partial.replace(dest)
@@ -71,14 +73,22 @@ def fetch(
                 partial.unlink()
 
 
-def _receive_all(
-    url: str, dest: Path, partial: Path, on_progress: OnProgress | None, size: int, same_host: bool, remedy: str,
-) -> None:
+@dataclass(frozen=True)
+class Source:
+    """What is downloaded: `url`, with the bytes that it has (0: unknown) and may have (0: any number)."""
+
+    url: str
+    size: int
+    limit: int
+    same_host: bool
+
+
+def _receive_all(source: Source, dest: Path, partial: Path, on_progress: OnProgress | None, remedy: str) -> None:
     """Receive until the file is complete, and resume after each interruption."""
-    failures = furthest = 0
+    failures, furthest, url = 0, 0, source.url
     while True:
         try:
-            if _receive(url, partial, on_progress, size, same_host):
+            if _receive(source, partial, on_progress):
                 return
             problem = ""
         except urllib.error.HTTPError as error:
@@ -112,42 +122,53 @@ def _verify(url: str, partial: Path, checksum: str, remedy: str) -> None:
         raise ChecksumError(f"the file that {url} sent has checksum {digest}, not {expected}, and was deleted", remedy)
 
 
-class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Refuse a redirect to another host."""
+@dataclass
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Refuse a redirect from https to another scheme and, with `same_host`, to another host."""
+
+    same_host: bool
 
     def redirect_request(
         self, request: Request, answer: IO[bytes], code: int, text: str, headers: HTTPMessage, url: str,
     ) -> Request | None:
         target, requested = urlsplit(url).hostname, urlsplit(request.full_url).hostname
-        if target != requested:
+        if urlsplit(request.full_url).scheme == "https" != urlsplit(url).scheme:
+            raise UserError(f"{requested} redirects from https to {url[:100]}, where nobody vouches for the file",
+                            "download the file another way")
+        if self.same_host and target != requested:
             raise UserError(f"{requested} redirects to {target}, and only the host that you named is asked",
                             "if you trust that host, give its address")
         return super().redirect_request(request, answer, code, text, headers, url)
 
 
-def _receive(url: str, partial: Path, on_progress: OnProgress | None, size: int, same_host: bool) -> bool:
+def _receive(source: Source, partial: Path, on_progress: OnProgress | None) -> bool:
     """Append the missing bytes to `partial`. Returns whether the file is complete."""
-    received = partial.stat().st_size
-    if is_object_url(url):
-        chunks, total = read_object(url, received)
-        return _append(partial, received, chunks, size or total, on_progress)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={received}-"} if received else {})
-    opener = urllib.request.build_opener(*([_SameHost] if same_host else []))
+    received, size = partial.stat().st_size, source.size
+    if is_object_url(source.url):
+        chunks, total = read_object(source.url, received)
+        return _append(source, partial, received, chunks, size or total, on_progress)
+    request = urllib.request.Request(source.url, headers={"Range": f"bytes={received}-"} if received else {})
+    opener = urllib.request.build_opener(_RedirectHandler(source.same_host))
     with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
         resumes = (response.status == 206
                    and response.headers.get("Content-Range", "").startswith(f"bytes {received}-"))
         received = received if resumes else 0  # without range support the server sends the whole file
         total = size or received + int(response.headers.get("Content-Length", 0))
-        return _append(partial, received, iter(lambda: response.read(1 << 18), b""), total, on_progress)
+        blocks = iter(lambda: response.read(1 << 18), b"")
+        return _append(source, partial, received, blocks, total, on_progress)
 
 
 def _append(
-    partial: Path, received: int, blocks: Iterable[bytes], total: int, on_progress: OnProgress | None,
+    source: Source, partial: Path, received: int, blocks: Iterable[bytes], total: int, on_progress: OnProgress | None,
 ) -> bool:
     """Write blocks behind the first `received` bytes of the file. Returns whether it has all `total` bytes then."""
     with partial.open("r+b" if received else "wb") as file:
         file.seek(received)
         for block in blocks:
+            if source.limit and received + len(block) > source.limit:
+                file.truncate(0)
+                raise UserError(f"{source.url} sends more than the {source.limit:,} bytes that this file may have",
+                                "check the address")
             file.write(block)
             received += len(block)
             if on_progress:

@@ -164,6 +164,7 @@ def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
 
     `looks_trained_on` is 1 for an image that looks like a training image, but is no copy of one, byte for byte.
     """
+    from alexnet._runtime.csv_cells import csv_text
     from alexnet.data.class_names import valid_utf8
 
     rows = zip(predictions.indices_M.tolist(), predictions.labels_M.tolist(), predictions.predicted_M.tolist(),
@@ -173,7 +174,8 @@ def _write_image_csv(path: Path, predictions: ValidationPredictions) -> None:
         writer.writerow(["name", "true", "predicted", "probability", "true_probability", "correct",
                          "looks_trained_on"])
         writer.writerows(
-            [valid_utf8(predictions.split.names[index]), predictions.classes[label], predictions.classes[predicted],
+            [*map(csv_text, (valid_utf8(predictions.split.names[index]), predictions.classes[label],
+                              predictions.classes[predicted])),
              f"{row_K[predicted]:.6f}", f"{row_K[label]:.6f}", int(label == predicted),
              int(predictions.selection.looks_trained_on_M[index])]
             for index, label, predicted, row_K in rows)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 from cyclopts import Parameter
 
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.csv_cells import csv_text
 from alexnet._runtime.notes import say
 from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, app, class_names
 from alexnet.cli.default_checkpoint import split_images
@@ -133,5 +134,5 @@ def _not_sure_text(not_sure: int, images: int, classes: int, weights: str) -> st
 def _print_csv(rows: Sequence[PredictedImage]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(["image", "rank", "class", "probability"])
-    writer.writerows([row["image"], rank, guess["name"], f"{guess['probability']:.6f}"]
+    writer.writerows([csv_text(row["image"]), rank, csv_text(guess["name"]), f"{guess['probability']:.6f}"]
                      for row in rows for rank, guess in enumerate(row["classes"], 1))

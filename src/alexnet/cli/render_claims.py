@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 def plan_text(design: Design, packed: PackedDataset) -> str:
     """What is compared, which outcomes would contradict the claim, and how many runs that takes."""
+    from alexnet.reproduce.quantities import quantity_names
     from alexnet.reproduce.results import departures, describe_design
     from alexnet.reproduce.results_text import format_expected
     from alexnet.reproduce.verdicts import expectation
 
-    claim = design.claim
+    claim, names = design.claim, quantity_names(design.claim)
     lines = [f"{claim.name} ({claim.section}): {claim.statement}.", "",
              f"Would contradict it: {claim.against}.", f"Design: {describe_design(design, packed)}"]
     if changes := departures(design, packed):
@@ -29,16 +30,18 @@ def plan_text(design: Design, packed: PackedDataset) -> str:
         lines.append(f"  {variant.name}: {', '.join(variant.differs) or 'the common network and recipe'}")
     lines.append("Comparisons, paired by seed, with Holm's correction:")
     for comparison in claim.comparisons:
-        direction = "lower" if comparison.sign < 0 else "higher"
-        lines.append(f"  {comparison.title}: expected {direction}; published: "
+        direction = "less" if comparison.sign < 0 else "more"
+        lines.append(f"  {comparison.title}: expected {direction} {names[comparison.quantity]}; published: "
                      f"{format_expected(expectation(comparison))}")
     rates, limit = ", ".join(f"{rate:g}" for rate in design.rates), design.max_rates
     extended = f", extended until the best is interior, to {limit} at most" if limit > len(rates.split()) else ""
     seeds = max(map(design.seeds_of, claim.variants), key=len)
+    ended = "each until the target" if claim.stops_at_target else "measured after the last epoch"
     lines += [f"Learning rates of each variant: {rates}{extended}; chosen by {design.tuned_by} "
               f"({', '.join(map(str, design.tuning))}).",
-              f"Fresh seeds: {seeds[0]} to {seeds[-1]}, measured after the last epoch. "
-              f"Runs: {design.least_runs} or more."]
+              f"Fresh seeds: {seeds[0]} to {seeds[-1]}, {ended}. Runs: {design.least_runs} or more."]
+    if claim.note:
+        lines.append(f"Note: {claim.note}.")
     return "\n".join(lines)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.file_limit import raise_file_limit
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1, class_names
@@ -30,8 +32,9 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 @app.command(group=DEPLOY)
 def serve(
     checkpoint: str | None = None, /, *, host: str = "127.0.0.1", port: int = 8000, reference_set: str | None = None,
-    token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, device: Device = "auto",
-    fast: Fast = False, classes: Classes = None, no_samples: bool = False, log: bool = False,
+    token: str | None = None, max_mb: int = 20, max_queue_seconds: float = 1.0, drain: float = 0.5,
+    keep_alive: int = 75, device: Device = "auto", fast: Fast = False, classes: Classes = None,
+    no_samples: bool = False, log: bool = False,
 ) -> None:
     """Serve a network over HTTP, with a page to try it.
 
@@ -52,6 +55,9 @@ def serve(
             sets it without showing it to other users of the machine.
         max_mb: Largest request body, in megabytes.
         max_queue_seconds: Estimated waiting time above which the server rejects a request with 503.
+        drain: Seconds for which the server still accepts requests after SIGTERM, while /ready says that it stops: as
+            long as a load balancer takes to notice.
+        keep_alive: Seconds for which an idle connection stays open: longer than a proxy keeps its own.
         no_samples: Offer generated sample images on the page instead of validation images.
         log: Print one line for each request.
     """
@@ -62,11 +68,12 @@ def serve(
         from alexnet.serving.server import bind, create_server
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}", "pip install 'alexnet[serve]'") from None
-    limits = Limits.from_options(max_mb, max_queue_seconds)
+    limits = Limits.from_options(max_mb, max_queue_seconds, drain, keep_alive)
     checkpoint = default_checkpoint() if checkpoint is None else checkpoint
     listener = bind(host, port)
     set_allocator()
     limit_openmp_spinning()
+    raise_file_limit(4 * limits.connections)
     service = _load(checkpoint, host, reference_set, token, limits, device, fast, classes, no_samples)
 
     def on_start() -> None:
@@ -142,7 +149,8 @@ def _print_start(checkpoint: str, model: Model, host: str, port: int, token: str
 
     address = _LOOPBACK.get(host, host)
     url_host = f"[{address}]" if ":" in address else address
-    fragment = f"#token={token}" if token else ""
+    # To a person at a terminal only: a log may be read by others than the server's.
+    fragment = f"#token={token}" if token and sys.stderr.isatty() else ""
     elsewhere = " and this machine's other addresses" if host in _LOOPBACK else ""
     say(f"serving {shown_name(checkpoint)} ({model.network.arch.name}, {len(model.classes)} classes) at "
         f"http://{url_host}:{port}/{fragment}{elsewhere} until Ctrl-C")

@@ -93,17 +93,6 @@ def decode(
     raise BadImage(f"{name} cannot be decoded: {reason}", remedy)
 
 
-def pixels_in(data: bytes | memoryview) -> int:
-    """The number of pixels that the image's header states; 0 if `decode` would not accept the header."""
-    _quiet_pillow()
-    with contextlib.suppress(Exception):
-        if heic.is_heic(data):
-            return heic.pixels_in(data)
-        with Image.open(io.BytesIO(data), formats=pillow_formats()) as image:
-            return image.width * image.height
-    return 0
-
-
 def decode_into(pixels_HWC: NDArray[np.uint8], data: bytes | memoryview, name: str) -> None:
     """As `decode`, into an existing array: for JPEGs that `pack` made, whose headers need no check first."""
     try:
@@ -125,7 +114,7 @@ def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> N
         raise UserError(_too_large(len(data)))
     if heic.is_heic(data):
         return _rgb(heic.load(data, pixel_limit, remarks), data, remarks)  # upright already
-    _quiet_pillow()
+    quiet_pillow()
     with Image.open(io.BytesIO(data), formats=pillow_formats()) as image:
         (width, height), limit = image.size, min(pixel_limit, PIXEL_LIMITS.get(image.format or "", PIXEL_LIMIT))
         require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
@@ -172,7 +161,7 @@ _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _quieting = threading.Lock()
 
 
-def _quiet_pillow() -> None:
+def quiet_pillow() -> None:
     """Ignore Pillow's warnings (mostly of damaged EXIF blocks) in the whole process.
 
     `warnings.catch_warnings` is not safe with threads: it replaces the filters of all of them and may restore the

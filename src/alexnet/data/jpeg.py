@@ -11,11 +11,15 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from alexnet.data.remarks import Kind
-from alexnet.errors import UserError, require
+from alexnet.errors import require
 
 SCAN_LIMIT = 32
 """Scans of a JPEG; progressive ones have a dozen. Every scan passes over all pixels, even one of thirty bytes: a file
 of 100 kB could take minutes."""
+
+SEGMENT_LIMIT = 4096
+"""Segments of a JPEG: tables, scans, and pieces of at most 64 kB of a color profile or a thumbnail. A file of 20 MB
+could state five million empty ones, which take seconds to count."""
 
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 
@@ -72,10 +76,12 @@ def _decode(data: bytes | memoryview, width: int, height: int, colors: str) -> N
 
 
 def refuse_many_scans(data: bytes) -> None:
-    """Raise UserError if the JPEG has more scans than SCAN_LIMIT."""
-    scans = sum(marker == _START_OF_SCAN for marker, _ in _segments(data))
-    if scans > SCAN_LIMIT:
-        raise UserError(f"it has {scans:,} scans, more than {SCAN_LIMIT}")
+    """Raise UserError if the JPEG has more scans than SCAN_LIMIT, or more segments than SEGMENT_LIMIT."""
+    scans = 0
+    for number, (marker, _) in enumerate(_segments(data), 1):
+        scans += marker == _START_OF_SCAN
+        require(scans <= SCAN_LIMIT, f"it has more than {SCAN_LIMIT} scans")
+        require(number <= SEGMENT_LIMIT, f"it has more than {SEGMENT_LIMIT:,} segments")
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:

@@ -6,9 +6,11 @@ user. The check is made on the address of the connection, so that no host name c
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import ipaddress
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -140,12 +142,21 @@ class _SecureConnection(_Connection, http.client.HTTPSConnection):
 def _refuse_private(host: str) -> None:
     """Raise UserError for an address that is not in the public network."""
     error = UserError(f"it redirects to {host}, a private address", "allow that with --allow-private")
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:  # a host name
-        if host == "localhost":
-            raise error from None
+    name = host.rstrip(".").lower()
+    address = _address_in(name)
+    if address is None:
+        if name == "localhost" or name.endswith(".localhost"):  # RFC 6761
+            raise error
         return
     mapped = getattr(address, "ipv4_mapped", None) or address
     if not mapped.is_global or mapped.is_multicast:
         raise error
+
+
+def _address_in(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host name is, in any notation that resolvers accept (2130706433, 0x7f.1); None for others."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0])
+    with contextlib.suppress(OSError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None

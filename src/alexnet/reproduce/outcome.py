@@ -9,7 +9,8 @@ Verdict = Literal["supported", "supported in sign", "contradicted", "undecided"]
 none the least effect that counts; the interval is the simultaneous one.
 
 supported: the difference is significant, has the claim's sign, and its interval reaches that effect or lies beyond it.
-supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect.
+supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect, or
+    only a bound of it is known (`ComparisonJson.bound`).
 contradicted: the difference is significant and has the opposite sign; or it is not significant, and its whole interval
     is a smaller effect, so that an effect of that size is excluded.
 undecided: anything else, with the reason.
@@ -19,13 +20,17 @@ Unit = Literal["points", "times"]
 """`points`: a difference of fractions, such as errors, in percentage points. `times`: a ratio, such as of epochs."""
 
 
+Bound = Literal["at least", "at most"]
+"""What a measured ratio of epochs is of the true one, where runs of one side ended before they reached the target."""
+
+
 class RateJson(TypedDict):
     """A learning rate of a variant's grid, tried with the tuning seeds."""
 
     rate: float
     errors: list[float | None]
-    """One for each tuning seed: top-1 errors on the tuning split, as fractions,
-    or epochs to the target (`VariantJson.tuned_by`). None: the run diverged, or did not reach the target."""
+    """One for each tuning seed: errors as fractions, or epochs to the target (`VariantJson.tuned_by`). Top-1 errors are
+    those on the tuning split. None: the run diverged, or did not reach the target."""
 
 
 class RunJson(TypedDict):
@@ -44,6 +49,8 @@ class RunJson(TypedDict):
     train_loss: float | None
     value: float | None
     """The measured quantity that the claim is about (`OutcomeJson.value_name`). None: not reached, or diverged."""
+    epochs_without_target: NotRequired[int]
+    """Only of a run that ended without having reached the claim's clean training error: it needs more epochs."""
     more: NotRequired[dict[str, float | None]]
     """Further measured quantities by name, which other comparisons of the claim are about."""
 
@@ -63,7 +70,7 @@ class VariantJson(TypedDict):
     tuned_by: str
     """The quantity that the learning rate was chosen by: "top-1 error"."""
     rate: float
-    """The learning rate with the lowest mean over the tuning seeds."""
+    """The learning rate with the lowest mean, over the tuning seeds, of what it is chosen by."""
     tuning: list[RateJson]
     """The whole grid, by ascending rate."""
     interior: bool
@@ -90,7 +97,15 @@ class ExpectationJson(TypedDict):
     """Expected sign of the difference, or of the ratio's logarithm: +1 or -1."""
 
 
-class ComparisonJson(ExpectationJson):
+class _Bounded(TypedDict, total=False):
+    """What only some comparisons of epochs have."""
+
+    bound: Bound
+    """Of `mean`, in which runs that did not reach the target count with the epochs that they had. `values` has the
+    pairs without such runs; there is no interval."""
+
+
+class ComparisonJson(ExpectationJson, _Bounded):
     """A variant against a reference, paired by seed."""
 
     quantity: str
@@ -123,7 +138,7 @@ class MeasuredJson(TypedDict):
 
     tuning_seeds: list[int]
     tuned_by: str
-    """What the learning rate was chosen by."""
+    """What the learning rates were chosen by; where it is not the same for all variants, for which."""
     value_name: str
     """What `RunJson.value` is: "top-1 error", "epochs to 25% clean training error"."""
     fractions: list[str]

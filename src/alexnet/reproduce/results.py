@@ -16,7 +16,7 @@ from alexnet.reproduce.verdicts import expectation
 
 _NETWORKS = {
     "paper-small": "the paper's five convolutions and three fully connected layers at a third of their widths",
-    "cifar": "the network of Figure 1, four layers without regularization",
+    "cifar": "a network of four layers like Figure 1's, of our making, without regularization",
 }
 
 
@@ -38,17 +38,25 @@ def describe_design(design: Design, packed: PackedDataset) -> str:
     common = f" ({', '.join(claim.common)})" if claim.common else ""
     epochs = (f"until the clean training error is {claim.target:.0%}, at most {design.epochs} epochs"
               if claim.stops_at_target else f"{design.epochs} epochs")
+    crop = design.setup(claim.variants[0])[0].input.crop
     return (f"{_NETWORKS[claim.network][0].upper()}{_NETWORKS[claim.network][1:]}{common}, on "
-            f"{Path(packed.source).name} ({len(packed.classes)} classes, {packed.side} pixels), {images}, {epochs}.")
+            f"{Path(packed.source).name} ({len(packed.classes)} classes, {packed.side} pixels, views of {crop}), "
+            f"{images}, {epochs}.")
 
 
 def departures(design: Design, packed: PackedDataset) -> list[str]:
     """What differs from the claim's own design, in words; nothing with --quick, which is no result."""
     claim = design.claim
-    changes = [("epochs", design.epochs, claim.epochs), ("seeds", design.seeds, claim.seeds),
+    own_epochs = claim.epochs_on(_training_images(design, packed))
+    changes = [("epochs", design.epochs, own_epochs), ("seeds", design.seeds, claim.seeds),
                ("training images of each class", design.images_per_class, claim.images_per_class)]
     return [f"{'all' if ours is None else ours} {name} instead of {'all' if own is None else own}"
             for name, ours, own in changes if ours != own and not design.quick]
+
+
+def _training_images(design: Design, packed: PackedDataset) -> int:
+    """The training images of the claim's subset."""
+    return design.images_per_class * len(packed.classes) if design.images_per_class else packed.counts["train"]
 
 
 def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
@@ -61,7 +69,7 @@ def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
         "departures": departures(design, packed),
         "comparisons": [expectation(comparison) for comparison in claim.comparisons],
         "rates": list(design.rates), "most_rates": design.max_rates, "tuned_by": design.tuned_by,
-        "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs}
+        "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs, "note": claim.note}
 
 
 def to_outcome(
@@ -69,13 +77,12 @@ def to_outcome(
 ) -> OutcomeJson:
     """A line of a results file. notes: of the data."""
     claim = design.claim
-    train = design.images_per_class * len(packed.classes) if design.images_per_class else packed.counts["train"]
     seeds = max(map(design.seeds_of, claim.variants), key=len)
     return {
         "claim": claim.name, "section": claim.section, "statement": claim.statement,
         "design": describe_design(design, packed), "against": f"{claim.against[0].upper()}{claim.against[1:]}.",
         "departures": departures(design, packed), "data": Path(packed.source).name, "fingerprint": packed.fingerprint,
-        "side": packed.side, "images": [train, packed.counts["val"]],
+        "side": packed.side, "images": [_training_images(design, packed), packed.counts["val"]],
         "epochs": design.epochs, "seeds": list(seeds), "quick": design.quick,
         **measured, "notes": [*measured["notes"], *notes], **provenance}
 

@@ -30,7 +30,7 @@ def format_interval(comparison: ComparisonJson) -> str:
     unit = comparison["unit"]
     if comparison["mean"] is None:
         return "not compared"
-    mean = format_number(comparison["mean"], unit)
+    mean = f"{comparison.get('bound', '')} {format_number(comparison['mean'], unit)}".strip()
     if comparison["low"] is None or comparison["high"] is None:
         return f"{mean} (no interval)"
     return f"{mean} ({format_number(comparison['low'], unit)} to {format_number(comparison['high'], unit)})"
@@ -149,6 +149,8 @@ def _measured(comparison: ComparisonJson) -> str:
     else:
         amount = f"a difference of 0.0 points in {quantity}"
     interval = _range(comparison["low"], comparison["high"], unit)
+    if "bound" in comparison:
+        return f"{comparison['bound']} {amount}"
     if not interval:
         return f"{amount} ({seeds} seed{'s' * (seeds != 1)}, no interval)"
     together, p = _range(comparison["low_all"], comparison["high_all"], unit), comparison["p_holm"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from alexnet.inference.comparison import SIGNIFICANCE, holm
 from alexnet.reproduce.claims import RATIOS, Claim, Comparison
-from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, Verdict
+from alexnet.reproduce.outcome import Bound, ComparisonJson, ExpectationJson, Verdict
 from alexnet.reproduce.results_text import THE_PAPER, describe_size
 from alexnet.reproduce.significance import PairedTTest, paired_t_test
 
@@ -27,6 +27,10 @@ class _Tested:
     """Pairs of which a run has no value."""
     test: PairedTTest | None
     """On points, or on logarithms of ratios. None: values are missing, or there is no spread to test against."""
+    bound: Bound | None
+    """What the mean is of the true one, where runs of one side ended before they reached the target."""
+    late: int
+    """Pairs of which a run did so."""
     refusal: str
     """Why it is not judged; "" if it is."""
 
@@ -50,7 +54,7 @@ def expectation(comparison: Comparison) -> ExpectationJson:
 
 def judge(
     claim: Claim, pairs: Sequence[Pairs], names: Mapping[str, str], no_verdict: str = "",
-    at_limit: Collection[str] = (),
+    at_limit: Collection[str] = (), limits: Sequence[Pairs] | None = None,
 ) -> list[ComparisonJson]:
     """Compare what a claim compares.
 
@@ -60,10 +64,12 @@ def judge(
         names: of the quantities.
         no_verdict: why nothing is judged; "" where there is no such reason.
         at_limit: names of the variants whose best learning rate is an end of its grid. They are not judged.
+        limits: for each comparison, the epochs of runs that ended without having reached the target, seed by seed.
     """
-    tested = [_test(comparison, values, names[comparison.quantity], len(claim.comparisons),
+    limits = limits or [[(None, None)] * len(values) for values in pairs]
+    tested = [_test(comparison, values, late, names[comparison.quantity], len(claim.comparisons),
                     no_verdict or _refusal(claim, comparison, len(values), at_limit))
-              for comparison, values in zip(claim.comparisons, pairs, strict=True)]
+              for comparison, values, late in zip(claim.comparisons, pairs, limits, strict=True)]
     # A comparison that is not judged counts for the correction, too: it was planned.
     corrected = holm([one.test.p if one.test and not one.refusal else 1.0 for one in tested])
     return [_to_json(one, p, len(tested)) for one, p in zip(tested, corrected, strict=True)]
@@ -81,13 +87,15 @@ def _refusal(claim: Claim, comparison: Comparison, seeds: int, at_limit: Collect
     return "; ".join(reasons)
 
 
-def _test(comparison: Comparison, pairs: Pairs, quantity: str, comparisons: int, refusal: str) -> _Tested:
+def _test(
+    comparison: Comparison, pairs: Pairs, limits: Pairs, quantity: str, comparisons: int, refusal: str,
+) -> _Tested:
     expected = expectation(comparison)
     is_ratio = expected["unit"] == "times"
-    whole = [(variant, reference) for variant, reference in pairs if variant is not None and reference is not None]
-    values = [variant / reference if is_ratio else 100 * (variant - reference) for variant, reference in whole]
-    scaled = [math.log(value) for value in values] if is_ratio else values
-    missing = len(pairs) - len(whole)
+    bounded, bound = _with_limits(pairs, limits)
+    values, compared = _compare(pairs, is_ratio), _compare(bounded, is_ratio)
+    scaled = [math.log(value) for value in compared] if is_ratio else compared
+    missing = len(pairs) - len(compared)
     # Equal differences of counts differ as floats in the last digits, which is no spread.
     has_spread = len({round(value, 9) for value in scaled}) > 1
     if missing:
@@ -95,16 +103,45 @@ def _test(comparison: Comparison, pairs: Pairs, quantity: str, comparisons: int,
         refusal = refusal or (f"in {missing} of {len(pairs)} seeds a run diverged{reached}, and the others alone would "
                               "mislead")
     elif not has_spread:
-        refusal = refusal or ("one seed gives no interval" if len(values) == 1 else
+        refusal = refusal or ("one seed gives no interval" if len(compared) == 1 else
                               "all seeds give the same number, so there is no spread to test against")
     test = paired_t_test(scaled, comparisons) if has_spread and not missing else None
-    return _Tested(expected, quantity, values, missing, test, refusal)
+    return _Tested(expected, quantity, values, missing, test, bound, len(compared) - len(values), refusal)
+
+
+def _compare(pairs: Pairs, is_ratio: bool) -> list[float]:
+    """The ratios, or the differences in points, of the pairs that have both values."""
+    return [variant / reference if is_ratio else 100 * (variant - reference)
+            for variant, reference in pairs if variant is not None and reference is not None]
+
+
+def _with_limits(pairs: Pairs, limits: Pairs) -> tuple[Pairs, Bound | None]:
+    """Let a run that did not reach the target count with the epochs that it had, if such runs are on one side only.
+
+    The mean is then a bound of the true one. A test that finds it on the far side of "no difference" is conservative.
+    """
+    late = {side for pair, limit in zip(pairs, limits, strict=True) for side in (0, 1)
+            if pair[side] is None and limit[side] is not None}
+    if len(late) != 1:
+        return pairs, None
+    filled = [tuple(limit if value is None else value for value, limit in zip(pair, limit_pair, strict=True))
+              for pair, limit_pair in zip(pairs, limits, strict=True)]
+    return [(variant, reference) for variant, reference in filled], "at least" if 0 in late else "at most"
 
 
 def _to_json(one: _Tested, p_holm: float, comparisons: int) -> ComparisonJson:
     test, judged = one.test, one.test if not one.refusal else None
-    verdict, reason = _verdict(one, judged, p_holm, comparisons) if judged else ("undecided", one.refusal)
+    verdict: Verdict = "undecided"
+    reason = one.refusal
+    if judged:
+        verdict, reason = (_verdict_of_bound(one, judged, p_holm) if one.bound else
+                           _verdict(one, judged, p_holm, comparisons))
     back = one.back
+    if one.bound and test:
+        return {
+            **one.expected, "quantity": one.quantity, "values": one.values, "mean": back(test.mean), "bound": one.bound,
+            "low": None, "high": None, "low_all": None, "high_all": None, "p": judged.p if judged else None,
+            "p_holm": p_holm if judged else None, "minimum_detectable": None, "verdict": verdict, "reason": reason}
     return {
         **one.expected, "quantity": one.quantity, "values": one.values,
         "mean": back(test.mean) if test else one.values[0] if one.values and not one.missing else None,
@@ -113,6 +150,19 @@ def _to_json(one: _Tested, p_holm: float, comparisons: int) -> ComparisonJson:
         "p": judged.p if judged else None, "p_holm": p_holm if judged else None,
         "minimum_detectable": back(judged.minimum_detectable) if judged else None,
         "verdict": verdict, "reason": reason}
+
+
+def _verdict_of_bound(one: _Tested, test: PairedTTest, p_holm: float) -> tuple[Verdict, str]:
+    """The rules of `Verdict` where only a bound of the ratio is known: its sign may be, its size is not."""
+    slow = one.expected["variant" if one.bound == "at least" else "reference"]
+    late = (f"in {one.late} of {one.late + len(one.values)} seeds {slow} did not reach the target, and counts with the "
+            "epochs that it had")
+    is_conservative = test.mean > 0 if one.bound == "at least" else test.mean < 0
+    if p_holm >= SIGNIFICANCE or not is_conservative:
+        return "undecided", f"{late}, which decides nothing"
+    if one.expected["sign"] * test.mean < 0:
+        return "contradicted", f"the ratio is significant and has the opposite sign; {late}"
+    return "supported in sign", f"the ratio is significant and has the claim's sign; its size is open: {late}"
 
 
 def _verdict(one: _Tested, test: PairedTTest, p_holm: float, comparisons: int) -> tuple[Verdict, str]:

@@ -1,12 +1,15 @@
 """Admission control: reject a request when the estimated waiting time is too long.
 
-The estimate is the sum, over each kind of work, of the pending items times the seconds that one item took recently.
+The estimate is the sum, over each kind of work, of the items that come before the request's last one, times the seconds
+that one item took recently. Clients take turns, so of another client's pending items no more come first than the
+request's own client then has.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -20,12 +23,24 @@ class WorkEstimate:
     """One kind of work.
 
     Attributes:
-        pending: items admitted and not finished.
+        pending: items admitted and not finished, by client.
         seconds_per_item: moving average of the time of one item; 0 before the first measurement.
     """
 
-    pending: int = 0
+    pending: Counter[str] = field(default_factory=Counter)
     seconds_per_item: float = 0.0
+
+    def waiting_seconds(self, client: str, items: int) -> float:
+        """Estimated time until a client's pending and these further items are done, in turns with those of others."""
+        own = self.pending[client] + items
+        others = sum(min(pending, max(own, 1)) for other, pending in self.pending.items() if other != client)
+        return (own + others) * self.seconds_per_item
+
+    def change(self, client: str, items: int) -> None:
+        """Add to the pending items of a client, or with a negative number take away."""
+        self.pending[client] += items
+        if not self.pending[client]:
+            del self.pending[client]
 
     @contextlib.contextmanager
     def timed(self, items: float = 1) -> Iterator[None]:
@@ -47,7 +62,7 @@ class AdmissionControl:
 
     Attributes:
         max_queue_seconds: estimated waiting time above which requests are rejected.
-        decodes: images to decode. All requests have some, so `decodes.pending` is the number of pending images.
+        decodes: images to decode. All requests have some, so `decodes.pending` counts the pending images.
         views: views that go through the network in batches: one or ten for each image.
         explanations: work that uses the network alone.
     """
@@ -58,27 +73,27 @@ class AdmissionControl:
     explanations: WorkEstimate = field(default_factory=WorkEstimate)
 
     @contextlib.contextmanager
-    def admit(self, images: int, views: int = 0, explanations: int = 0) -> Iterator[None]:
+    def admit(self, client: str, images: int, views: int = 0, explanations: int = 0) -> Iterator[None]:
         """Count the items as pending while the context lasts. With nothing pending, every request is admitted.
 
         Raises:
             Overloaded: if the estimated waiting time exceeds `max_queue_seconds`.
         """
         work = ((self.decodes, images), (self.views, views), (self.explanations, explanations))
-        seconds = sum((kind.pending + items) * kind.seconds_per_item for kind, items in work)
+        seconds = sum(kind.waiting_seconds(client, items) for kind, items in work)
         if self.decodes.pending and seconds > self.max_queue_seconds:
             raise Overloaded
         for kind, items in work:
-            kind.pending += items
+            kind.change(client, items)
         try:
             yield
         finally:
             for kind, items in work:
-                kind.pending -= items
+                kind.change(client, -items)
 
-    def check(self, images: int, views: int = 0, explanations: int = 0) -> None:
+    def check(self, client: str, images: int, views: int = 0, explanations: int = 0) -> None:
         """Raise Overloaded if `admit` would: before a body is read, of which only the smallest size is known."""
-        with self.admit(images, views, explanations):
+        with self.admit(client, images, views, explanations):
             pass
 
     def reset_estimates(self) -> None:

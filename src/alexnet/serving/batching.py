@@ -1,37 +1,45 @@
 """Dynamic batching: combine the images of many requests into batches for one network.
 
 A batch of 32 images takes a few times as long as one image. When idle, the batcher waits up to `max_delay` for more
-requests; when busy, it batches everything that is queued, up to `max_batch`. Results come in the order of the requests.
+requests; when busy, it batches everything that is queued, up to `max_batch`, taking an image of each client in turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet.serving.admission import AdmissionControl
+from alexnet.serving.fair_queue import FairQueue
 
 Output = TypeVar("Output")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QueuedImage(Generic[Output]):
     """One image that waits for its batch."""
 
     pixels_HWC: NDArray[np.uint8]
     views: int
     result: asyncio.Future[Output]
+
+
+@dataclass(frozen=True, eq=False)
+class QueuedWork:
+    """Other work with the network, which waits for its turn between two batches."""
+
+    work: Callable[[], object]
+    result: asyncio.Future[Any]
 
 
 class DynamicBatcher(Generic[Output]):
@@ -43,6 +51,7 @@ class DynamicBatcher(Generic[Output]):
         on_batch: called with the size of each batch.
         max_batch: images in a batch of one view each; of ten views a tenth.
         max_delay: seconds for which an idle batcher waits for more requests.
+        failures: batches in a row that raised.
     """
 
     def __init__(self, forward: Callable[[NDArray[np.uint8], int], Sequence[Output]], admission: AdmissionControl, *,
@@ -50,15 +59,18 @@ class DynamicBatcher(Generic[Output]):
                  max_delay: float = 0.003) -> None:
         self.forward, self.admission, self.on_batch = forward, admission, on_batch
         self.max_batch, self.max_delay = max_batch, max_delay
-        self._queue: deque[QueuedImage[Output]] = deque()
+        self.failures = 0
+        self._queue = FairQueue[QueuedImage[Output] | QueuedWork]()
         self._is_queued = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority)
 
-    async def submit(self, images: Sequence[NDArray[np.uint8]], views: int = 1) -> list[Output]:
+    async def submit(self, client: str, images: Sequence[NDArray[np.uint8]], views: int = 1) -> list[Output]:
         """The output for each image, in order."""
         loop = asyncio.get_running_loop()
         queued = [QueuedImage(pixels_HWC, views, loop.create_future()) for pixels_HWC in images]
-        self._queue.extend(queued)
+        for image in queued:
+            self._queue.add(client, image)
         self._is_queued.set()
         return await asyncio.gather(*(image.result for image in queued))
 
@@ -66,19 +78,23 @@ class DynamicBatcher(Generic[Output]):
         """Run a batch that `on_batch` does not count, to measure its time."""
         await self._in_thread(lambda: self._forward(images, views))
 
-    async def run_exclusive(self, work: Callable[[], Result]) -> Result:
+    async def run_exclusive(self, client: str, work: Callable[[], Result]) -> Result:
         """Run other work with the network, between two batches."""
+        queued = QueuedWork(work, asyncio.get_running_loop().create_future())
+        self._queue.add(client, queued)
+        self._is_queued.set()
+        result: Result = await queued.result
+        return result
 
-        def timed() -> Result:
-            with self.admission.explanations.timed():
-                return work()
-
-        return await self._in_thread(timed)
+    @property
+    def is_running(self) -> bool:
+        """Whether the queue is being processed."""
+        return self._task is not None and not self._task.done()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Process the queue while the context lasts."""
-        task = asyncio.create_task(self._run())
+        self._task = task = asyncio.create_task(self._run())
         try:
             yield
         finally:
@@ -93,19 +109,47 @@ class DynamicBatcher(Generic[Output]):
                 self._is_queued.clear()
                 await self._is_queued.wait()
                 await asyncio.sleep(self.max_delay)
-            batch = self._next_batch()
-            images, views = [image.pixels_HWC for image in batch], batch[0].views
-            try:
-                outputs = await self._in_thread(partial(self._forward, images, views))
-            except Exception as error:
-                for image in batch:
-                    if not image.result.done():  # cancelled, where the client has disconnected
-                        image.result.set_exception(error)
-                continue
-            self.on_batch(len(batch))
-            for image, output in zip(batch, outputs, strict=True):
+            client, first = next(self._queue.heads())
+            if isinstance(first, QueuedWork):
+                self._queue.take(client)
+                await self._run_work(first)
+            else:
+                await self._run_batch(self._take_images(first.views))
+
+    async def _run_batch(self, batch: Sequence[QueuedImage[Output]]) -> None:
+        batch = [image for image in batch if not image.result.done()]  # cancelled, where the client has disconnected
+        if not batch:
+            return
+        images, views = [image.pixels_HWC for image in batch], batch[0].views
+        try:
+            outputs = await self._in_thread(partial(self._forward, images, views))
+        except Exception as error:
+            self.failures += 1
+            for image in batch:
                 if not image.result.done():
-                    image.result.set_result(output)
+                    image.result.set_exception(error)
+            return
+        self.failures = 0
+        self.on_batch(len(batch))
+        for image, output in zip(batch, outputs, strict=True):
+            if not image.result.done():
+                image.result.set_result(output)
+
+    async def _run_work(self, queued: QueuedWork) -> None:
+        def timed() -> object:
+            with self.admission.explanations.timed():
+                return queued.work()
+
+        if queued.result.done():
+            return
+        try:
+            result = await self._in_thread(timed)
+        except Exception as error:
+            if not queued.result.done():
+                queued.result.set_exception(error)
+        else:
+            if not queued.result.done():
+                queued.result.set_result(result)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -114,11 +158,15 @@ class DynamicBatcher(Generic[Output]):
         with self.admission.views.timed(len(images) * views):
             return self.forward(np.stack(images), views)
 
-    def _next_batch(self) -> list[QueuedImage[Output]]:
-        """Take images from the head of the queue, as long as they need as many views as the first of them."""
-        views = self._queue[0].views
-        size = max(1, self.max_batch // views)
+    def _take_images(self, views: int) -> list[QueuedImage[Output]]:
+        """Take a batch of images with so many views from the clients in turn."""
         batch: list[QueuedImage[Output]] = []
-        while self._queue and len(batch) < size and self._queue[0].views == views:
-            batch.append(self._queue.popleft())
+        while len(batch) < max(1, self.max_batch // views):
+            for client, item in self._queue.heads():
+                if isinstance(item, QueuedImage) and item.views == views:
+                    self._queue.take(client)
+                    batch.append(item)
+                    break
+            else:
+                break
         return batch

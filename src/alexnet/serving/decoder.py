@@ -1,29 +1,31 @@
-"""Uploaded images -> pixels at the network's input side, in threads, with a bound on memory.
+"""Uploaded images -> pixels at the network's input side, in threads, with bounds on memory and on one request's share.
 
-Small images are decoded in parallel. A large one is decoded alone: many large images need no more memory than one, and
-delay no small one.
+What an image costs is estimated from its header (`decode_memory`). Images with a usual cost are decoded in parallel,
+within a budget of memory. A large one is decoded alone, in a thread of its own: many large images need no more memory
+than one, and delay no small one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.allocator import release_free_memory
-from alexnet._runtime.cpu_threads import lower_thread_priority
-from alexnet.data.images import BadImage, decode, pixels_in, square
-from alexnet.serving.admission import Overloaded, WorkEstimate
+from alexnet.data.decode_memory import DecodeCost, decode_cost
+from alexnet.data.images import BadImage, decode, square
+from alexnet.serving.admission import WorkEstimate
+from alexnet.serving.decode_threads import DecodeThreads
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
-from alexnet.serving.responses import RequestError
+from alexnet.serving.responses import RETRY_AFTER, RequestError
 
 Decoded = NDArray[np.uint8] | RequestError
-"""uint8 [side, side, 3], or why the image cannot be decoded (422)."""
+"""uint8 [side, side, 3], or why the image is not decoded: 422, or 503 for the excess of large ones."""
 
 
 class ImageDecoder:
@@ -31,49 +33,65 @@ class ImageDecoder:
 
     Attributes:
         side: side of the decoded square, in pixels.
-        limits: of pixels and of pending large images.
-        estimate: measures the time of small images.
+        limits: of pixels, memory and pending large images.
+        estimate: measures the time of images that are not large.
     """
 
     def __init__(self, side: int, limits: Limits, estimate: WorkEstimate) -> None:
         self.side, self.limits, self.estimate = side, limits, estimate
-        self._thread_count = max(2, min(8, os.cpu_count() or 1))
-        self._threads = ThreadPoolExecutor(self._thread_count, "decode", lower_thread_priority)
-        self._large_thread = ThreadPoolExecutor(1, "large", lower_thread_priority)
-        self._pending_large = 0
+        self._parallel = max(2, min(8, os.cpu_count() or 1))
+        # One more than work in parallel, which one client cannot take.
+        self._threads = DecodeThreads("decode", self._parallel + 1, limits.decode_bytes)
+        self._large_thread = DecodeThreads("large", 1, limits.decode_bytes)
+        self._pending_large = Counter[str]()
 
-    async def decode(self, uploads: Sequence[Upload]) -> list[Decoded]:
+    async def decode(self, client: str, uploads: Sequence[Upload]) -> list[Decoded]:
         """The pixels of each upload, or its error, in order.
 
-        Raises:
-            Overloaded: if large images would have to wait for too many large ones of other requests.
+        Args:
+            client: whom the work counts for; clients take turns.
+            uploads: the images of one request.
         """
-        loop, has_large = asyncio.get_running_loop(), False
+        costs = await self._threads.run(client, 0, lambda: [decode_cost(upload.data) for upload in uploads])
+        with_room = zip(uploads, costs, self._has_room(costs), strict=True)
+        async with asyncio.TaskGroup() as group:  # if this is cancelled, so are the images that wait for their turn
+            tasks = [group.create_task(self._decode_one(client, _name(upload, number, uploads), upload, cost, has_room))
+                     for number, (upload, cost, has_room) in enumerate(with_room, 1)]
+        return [task.result() for task in tasks]
 
-        async def decode_one(number: int, upload: Upload) -> Decoded:
-            nonlocal has_large
-            name = upload.name or (f"image {number}" if len(uploads) > 1 else "the image")
-            pixels = await loop.run_in_executor(self._threads, self._decode_unless_large, name, upload.data)
-            if pixels is not None:
-                return pixels
-            if self._pending_large >= self.limits.large_images and not has_large:
-                raise Overloaded
-            has_large, self._pending_large = True, self._pending_large + 1
-            try:
-                return await loop.run_in_executor(self._large_thread, self._decode, name, upload.data)
-            finally:
-                self._pending_large -= 1
+    def _has_room(self, costs: Sequence[DecodeCost]) -> Iterator[bool]:
+        """Whether an image is within `Limits.request_pixels` together with those before it."""
+        total = 0
+        for cost in costs:
+            total += cost.pixels
+            yield total <= max(self.limits.request_pixels, cost.pixels)
 
-        return await asyncio.gather(*(decode_one(number, upload) for number, upload in enumerate(uploads, 1)))
+    async def _decode_one(self, client: str, name: str, upload: Upload, cost: DecodeCost, has_room: bool) -> Decoded:
+        if not has_room:
+            return RequestError(f"the request's images up to {name} have more than {self.limits.request_pixels:,} "
+                                "pixels together", "send it in another request", status=413)
+        if cost.memory <= self.limits.large_bytes or cost.pixels > self.limits.pixels:  # those are refused unread
+            return await self._threads.run(client, min(cost.memory, self.limits.large_bytes),
+                                           lambda: self._timed_decode(name, upload.data))
+        if self._pending_large.total() >= self.limits.large_images or (
+                self._pending_large[client] >= max(1, self.limits.large_images - 1)):
+            return RequestError(f"{name} is one of too many large images that wait", "try again in a second",
+                                status=503, headers=RETRY_AFTER)
+        self._pending_large[client] += 1
+        try:
+            return await self._large_thread.run(client, 0, lambda: self._decode(name, upload.data))
+        finally:
+            self._pending_large[client] -= 1
+            self._pending_large += Counter()  # drops clients without any
 
     async def trim_memory(self) -> None:
         """Return freed memory to the system: one large image takes hundreds of megabytes."""
-        await asyncio.get_running_loop().run_in_executor(self._large_thread, release_free_memory)
+        await self._large_thread.run("", 0, release_free_memory)
 
     def shutdown(self) -> None:
         """Stop the threads and drop what is queued."""
         for threads in (self._threads, self._large_thread):
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown()
 
     def _decode(self, name: str, data: bytes | memoryview) -> Decoded:
         try:
@@ -81,8 +99,10 @@ class ImageDecoder:
         except BadImage as error:
             return RequestError(error.problem, "send another image", status=422)
 
-    def _decode_unless_large(self, name: str, data: bytes | memoryview) -> Decoded | None:
-        if pixels_in(data) > self.limits.large_pixels:
-            return None
-        with self.estimate.timed(self._thread_count):
+    def _timed_decode(self, name: str, data: bytes | memoryview) -> Decoded:
+        with self.estimate.timed(self._parallel):
             return self._decode(name, data)
+
+
+def _name(upload: Upload, number: int, uploads: Sequence[Upload]) -> str:
+    return upload.name or (f"image {number}" if len(uploads) > 1 else "the image")

@@ -18,6 +18,7 @@ from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError
 from alexnet.serving import openapi, query
+from alexnet.serving.fair_queue import client_of
 from alexnet.serving.multipart import Upload
 from alexnet.serving.responses import ErrorDetail, JsonResponse, RequestError, error_detail
 from alexnet.serving.service import Output, Service
@@ -76,14 +77,18 @@ class Handlers:
         if logits and views != 1:
             raise RequestError("logits=true needs views=1: ten views are averaged after the softmax",
                                "leave one of the two out")
-        service.admission.check(1, views)
+        client = client_of(request)
+        service.admission.check(client, 1, views)
         async with service.uploads.images(request) as uploads:
-            with service.admission.admit(len(uploads), len(uploads) * views):
-                decoded = await service.decoder.decode(uploads)
+            if len(uploads) * views > service.limits.views:
+                raise RequestError(f"{len(uploads)} images with {views} views each have more than "
+                                   f"{service.limits.views} views", "send fewer images per request, or leave out views")
+            with service.admission.admit(client, len(uploads), len(uploads) * views):
+                decoded = await service.decoder.decode(client, uploads)
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
                 if not images and isinstance(decoded[0], RequestError):
                     raise decoded[0]
-                outputs = iter(await service.batcher.submit(images, views))
+                outputs = iter(await service.batcher.submit(client, images, views))
         service.metrics.images.inc(len(images))
         return JsonResponse({"images": [
             {"image": upload.name or None, "error": error_detail(pixels)} if isinstance(pixels, RequestError)
@@ -103,21 +108,22 @@ class Handlers:
         """Grad-CAM, feature maps of conv1, and nearest neighbors of one image."""
         service = self.service
         query.check_names(request, "class")
-        service.admission.check(1, explanations=1)
+        client = client_of(request)
+        service.admission.check(client, 1, explanations=1)
         async with service.uploads.images(request) as uploads:
             if len(uploads) > 1:
                 raise RequestError(f"/explain takes one image, and the request has {len(uploads)}",
                                    "send one request for each")
-            with service.admission.admit(1, explanations=1):
-                explanation = await self._explain(uploads, request.query_params.get("class"))
+            with service.admission.admit(client, 1, explanations=1):
+                explanation = await self._explain(client, uploads, request.query_params.get("class"))
         return JsonResponse(explanation)
 
-    async def _explain(self, uploads: Sequence[Upload], label: str | None) -> object:
-        [pixels] = await self.service.decoder.decode(uploads)
+    async def _explain(self, client: str, uploads: Sequence[Upload], label: str | None) -> object:
+        [pixels] = await self.service.decoder.decode(client, uploads)
         if isinstance(pixels, RequestError):
             raise pixels
         try:
-            return await self.service.explain(pixels, label)
+            return await self.service.explain(client, pixels, label)
         except UserError as error:
             raise RequestError(error.problem, error.remedy) from None
 
@@ -159,9 +165,12 @@ class Handlers:
         return JsonResponse({"status": "alive"})
 
     async def ready(self, request: Request) -> Response:
-        """Readiness: 503 while the server shuts down."""
+        """Readiness: 503 while the server shuts down, and where the network does not answer."""
         if self.service.is_draining:
             return JsonResponse({"status": "stopping"}, 503)
+        batcher = self.service.batcher
+        if not batcher.is_running or batcher.failures >= self.service.limits.failed_batches:
+            return JsonResponse({"status": "failing"}, 503)
         return JsonResponse({"status": "ready"})
 
     async def metrics(self, request: Request) -> Response:
@@ -174,7 +183,7 @@ class Handlers:
 
     async def page(self, request: Request) -> Response:
         """A file of the page."""
-        file, media_type = PAGE_FILES[request.url.path]
+        file, media_type = PAGE_FILES[request.scope["path"]]
         return Response((WEB / file).read_bytes(), media_type=f"{media_type}; charset=utf-8")
 
     async def palette(self, request: Request) -> Response:

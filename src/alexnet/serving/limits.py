@@ -36,26 +36,41 @@ class Limits:
     pixels: int = 50_000_000
     """Pixels of one image, read from its header before decoding: as many as phone cameras have; 150 MB decoded.
     Rejected with 422."""
-    large_pixels: int = 16_000_000
-    """Images above this size are decoded one at a time: many need no more memory than one."""
+    request_pixels: int = 100_000_000
+    """Pixels of all images of one request, by their headers: bounds the time that one request takes from others. An
+    image beyond it has an error of its own."""
+    decode_bytes: int = 512_000_000
+    """Memory that images decoded in parallel may take, estimated from their headers (`data.decode_memory`)."""
+    large_bytes: int = 128_000_000
+    """Images that take more are decoded one at a time, besides: at most 800 MB. A JPEG of 18 million pixels, a PNG of
+    10 million."""
     large_images: int = 4
-    """Large images that wait for that or are being decoded. Further requests with a large image get 503."""
+    """Large images that wait for that or are being decoded, all but one at most for one client. Each further one has an
+    error of its own; where it is the request's only image, 503."""
+    views: int = 160
+    """Images of a request times views of each: ten views of 16 images. Rejected with 400."""
 
     # Queue
     max_queue_seconds: float = 1.0
     """Estimated waiting time above which a request is rejected with 503 (`--max-queue-seconds`)."""
 
+    failed_batches: int = 3
+    """Batches in a row that raised, from which `/ready` responds 503."""
+
     # Connection
     connections: int = 1024
     """Open connections. A request on a further connection gets 503."""
+    client_connections: int = 512
+    """Open connections of one client, or of one proxy. A request on a further connection gets 503."""
     header_bytes: int = 32_768
     """Header of a request. Rejected with 400."""
     header_seconds: float = 10.0
     """Time in which the header of a request must arrive. Then the server closes the connection."""
     response_seconds: float = 10.0
-    """Time for which the client may stop reading the response. Then the server closes the connection."""
-    keep_alive_seconds: int = 5
-    """Time for which an idle connection stays open after a response."""
+    """Time in which the client must read some of a response that waits for it. Then the connection is closed."""
+    keep_alive_seconds: int = 75
+    """Time for which an idle connection stays open after a response (`--keep-alive`): longer than proxies keep theirs,
+    mostly 60 seconds. Otherwise a proxy may use a connection that the server is closing, and its client gets 502."""
     read_bytes: int = 16_384
     """Bytes that are read from a connection at once. A body in chunks of one byte costs its parser hundreds of times
     more than others, and meanwhile no other connection is processed."""
@@ -69,18 +84,24 @@ class Limits:
 
     # Shutdown
     accept_seconds: float = 0.5
-    """Time for which a server that received SIGTERM still accepts connections: load balancers react late."""
-    shutdown_seconds: int = 30
-    """Time in which a server that received SIGTERM must have finished all accepted requests."""
+    """Time for which a server that received SIGTERM still accepts connections (`--drain`): balancers react late."""
+    shutdown_seconds: int = 24
+    """Time in which a server that received SIGTERM must have finished all accepted requests, `accept_seconds` included:
+    Kubernetes kills after 30."""
 
     def __post_init__(self) -> None:
         require(self.total_body_bytes >= self.body_bytes,
                 f"total_body_bytes {self.total_body_bytes} is smaller than body_bytes {self.body_bytes}",
                 "raise it")
+        require(0 <= self.accept_seconds <= self.shutdown_seconds - 4,
+                f"--drain {self.accept_seconds:g} must be from 0 to {self.shutdown_seconds - 4} seconds",
+                f"all must be done {self.shutdown_seconds} seconds after SIGTERM, and requests need 4 of them")
+        require(1 <= self.keep_alive_seconds <= 3600,
+                f"--keep-alive {self.keep_alive_seconds} must be from 1 to 3600 seconds")
 
     @classmethod
-    def from_options(cls, max_mb: int, max_queue_seconds: float) -> Limits:
+    def from_options(cls, max_mb: int, max_queue_seconds: float, drain: float, keep_alive: int) -> Limits:
         """The limits that `alexnet serve` uses. Two of the largest bodies always fit into memory."""
         body_bytes = 1_000_000 * max_mb
         return cls(body_bytes=body_bytes, total_body_bytes=max(cls.total_body_bytes, 2 * body_bytes),
-                   max_queue_seconds=max_queue_seconds)
+                   max_queue_seconds=max_queue_seconds, accept_seconds=drain, keep_alive_seconds=keep_alive)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
+import re
 import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -23,10 +24,14 @@ SECURITY_HEADERS = {
     "same-origin", "cross-origin-opener-policy": "same-origin", "x-frame-options": "DENY", "cache-control": "no-store",
 }
 
+_HOST = re.compile(r"([\w.~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(:\d{0,5})?", re.ASCII)
+"""The header Host (RFC 9110, 7.2): a name or an address, and a port. A path or a user in it would reach the URLs that a
+framework builds from it."""
+
 
 @dataclass(frozen=True)
 class AccessControlMiddleware:
-    """Reject requests with a wrong Host header, from another site's page, or without the token.
+    """Reject requests with a malformed or wrong Host header, from another site's page, or without the token.
 
     Attributes:
         app: the application behind it.
@@ -47,6 +52,9 @@ class AccessControlMiddleware:
     def _check(self, scope: Scope) -> RequestError | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
+        if host and not _HOST.fullmatch(host):
+            return RequestError(f"the header Host {host[:100]!r} is not a host name with an optional port",
+                                "send the host and port of the address alone")
         if self.hosts and _without_port(host) not in self.hosts:
             # DNS rebinding: a page of another site whose name resolves to this machine.
             return RequestError(f"the host name {host[:100]!r} is not allowed", "use localhost", status=403)

@@ -78,7 +78,7 @@ async def request_error(request: Request, error: Exception) -> Response:
 async def routing_error(request: Request, error: Exception) -> Response:
     """404 and 405, which Starlette raises for an unknown path or method."""
     assert isinstance(error, HTTPException)
-    headers, path = error.headers or {}, request.url.path[:100]
+    headers, path = error.headers or {}, request.scope["path"][:100]
     if error.status_code == 405:
         allowed = headers.get("Allow", "another method")
         return error_response(RequestError(f"{path} does not accept {request.method[:20]}", f"use {allowed}",

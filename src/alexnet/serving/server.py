@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -48,7 +49,8 @@ class ServerConfig(uvicorn.Config):
         super().__init__(
             app, http=TimeoutProtocol, ws="none", lifespan="on", interface="asgi3", log_config=LOG_CONFIG,
             access_log=log_requests, server_header=False, proxy_headers=False, backlog=limits.connections,
-            timeout_keep_alive=limits.keep_alive_seconds, timeout_graceful_shutdown=limits.shutdown_seconds,
+            timeout_keep_alive=limits.keep_alive_seconds,
+            timeout_graceful_shutdown=math.ceil(limits.shutdown_seconds - limits.accept_seconds),
             h11_max_incomplete_event_size=limits.header_bytes)
         self.limits, self.read_buffer = limits, bytearray(limits.read_bytes)
 
@@ -64,15 +66,19 @@ class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._limits, self._read_buffer = config.limits, config.read_buffer
         self._header_timer: asyncio.TimerHandle | None = None
-        """Runs from the connection, or from the end of a response, to the next request's header."""
+        """Runs from the connection, or from the first byte of a further request, to the end of its header."""
         self._response_timer: asyncio.TimerHandle | None = None
-        """Runs while the client does not read the response."""
+        """Runs while more of the response waits for the client than is buffered for it."""
+        self._unread_bytes = 0
+        """Bytes of the response that waited when the timer was started."""
         self._parse_seconds_left = config.limits.parse_seconds
         """Processor time that is left for parsing this request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
+        same = sum(other.client is not None and other.client[0] == self.client[0] for other in self.connections
+                   if isinstance(other, TimeoutProtocol)) if self.client else 0
+        if len(self.connections) > self._limits.connections or same > self._limits.client_connections:
             self.app = _too_many_connections
         self._update_header_timer()
 
@@ -106,11 +112,23 @@ class TimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
     def on_response_complete(self) -> None:
         self._parse_seconds_left = self._limits.parse_seconds
         super().on_response_complete()
-        self._update_header_timer()
+        if self.conn.trailing_data[0]:  # of a further request; without it, uvicorn's keep-alive timer runs
+            self._update_header_timer()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._response_timer = self.loop.call_later(self._limits.response_seconds, self.transport.abort)
+        self._start_response_timer()
+
+    def _start_response_timer(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._response_timer = self.loop.call_later(self._limits.response_seconds, self._check_response)
+
+    def _check_response(self) -> None:
+        """Close the connection if the client has read nothing since the timer was started."""
+        if self.transport.get_write_buffer_size() >= self._unread_bytes:
+            self.transport.abort()
+        else:
+            self._start_response_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -67,7 +67,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.admission = AdmissionControl(self.limits.max_queue_seconds)
-        self.metrics = Metrics(lambda: self.admission.decodes.pending)
+        self.metrics = Metrics(self.admission.decodes.pending.total)
         self.uploads = UploadReader(self.limits)
         self.decoder = ImageDecoder(self.model.preprocess.spec.side, self.limits, self.admission.decodes)
         self.batcher = DynamicBatcher(self.forward, self.admission, on_batch=self.metrics.batch_size.observe)
@@ -84,10 +84,10 @@ class Service:
             return [Output(*rows) for rows in zip(
                 logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True)]
 
-    async def explain(self, pixels_HWC: NDArray[np.uint8], label: str | None = None) -> Explanation:
-        """Explain the prediction for one image, between two batches."""
+    async def explain(self, client: str, pixels_HWC: NDArray[np.uint8], label: str | None = None) -> Explanation:
+        """Explain the prediction for one image of a client, between two batches."""
         return await self.batcher.run_exclusive(
-            lambda: explain_image(self.model, pixels_HWC, self.reference_set, label))
+            client, lambda: explain_image(self.model, pixels_HWC, self.reference_set, label))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -105,9 +105,9 @@ class Service:
         upload = Upload("", self.samples[0].png if self.samples else encode_png(pixels_HWC))
         for _ in range(2):
             self.admission.reset_estimates()
-            decoded = await self.decoder.decode([upload])
+            decoded = await self.decoder.decode("", [upload])
             await self.batcher.warm_up([pixels for pixels in decoded if isinstance(pixels, np.ndarray)], 10)
-            await self.explain(pixels_HWC)
+            await self.explain("", pixels_HWC)
 
     async def _trim_memory(self) -> None:
         while True:

@@ -173,14 +173,16 @@ function thumbnail(url, lines, onClick) {
 function showBatch() {
   element("batch").hidden = images.length < 2;
   element("batch-list").replaceChildren(...images.map((image) => {
-    if (!image.classes) return thumbnail("", [[image.name, "quiet"], ["cannot be decoded"]]);
+    if (!image.classes) return thumbnail("", [[image.name, "quiet"], [image.error.problem]]);
     const { name, probability } = image.classes[0];
     return thumbnail(image.url, [[image.name, "quiet"], [`${notSure(image)}${name}, ${percent(probability)}`]], () => {
       showPrediction(image);
       runTask("Computing the explanation.", (isStale) => explain(isStale));
     });
   }));
-  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  // An apostrophe before what a spreadsheet would run as a formula, as in _runtime/csv_cells.py.
+  const safe = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${safe(text).replaceAll('"', '""')}"` : safe(text));
   const rows = images.flatMap(({ name: fileName, classes = [] }) => classes.map(({ name, probability }, index) =>
     [quoted(fileName), index + 1, quoted(name), probability.toFixed(6)].join()));
   URL.revokeObjectURL(element("csv").href);

@@ -1,0 +1,141 @@
+"""Row 17: a client that sends the most expensive requests it may, and another client with one image at a time.
+
+    python benchmarks/reliability/starve.py
+
+The two have different addresses (127.0.0.2 and 127.0.0.1), since the server divides its work between addresses. Each
+attack lasts some seconds: several requests are always open, and a new one is sent as soon as one is answered. The other
+client sends an image every 50 ms and waits for the response. The server has one core and the clients another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import ledger
+import numpy as np
+from attack import form
+from ledger import Finding
+from PIL import Image
+from served import ServerProcess, image, on_the_client_core, post, send, untrained_run
+
+FORM = "multipart/form-data; boundary=b"
+ATTACKER = "127.0.0.2"
+PAUSE = 0.05
+"""Seconds between a response to the other client and its next request."""
+
+
+def flat(side: int, kind: str, **options: object) -> bytes:
+    """An image of one color: a small file, and side x side pixels to decode."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def several(images: list[bytes], path: str) -> bytes:
+    """A request with several images."""
+    return post(form([(f'name="image"; filename="{number}"', data) for number, data in enumerate(images)]), path, FORM)
+
+
+def attacks() -> dict[str, tuple[int, bytes]]:
+    """Name -> how many requests are open at a time, and their bytes."""
+    heavy = flat(3400, "JPEG", progressive=True)
+    return {
+        "64 flat PNGs of 49 megapixels, ten views": (1, several([flat(7000, "PNG")] * 64, "/predict?views=10")),
+        "64 flat WebPs of 16 megapixels": (3, several([flat(4000, "WEBP")] * 64, "/predict")),
+        "a large image and 63 progressive JPEGs": (3, several([flat(7000, "PNG"), *[heavy] * 63], "/predict")),
+        "16 images with ten views": (8, several([image()] * 16, "/predict?views=10")),
+        "explanations": (8, post(image(), "/explain"))}
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What the other client saw.
+
+    Attributes:
+        seconds: of each request that was answered with 200.
+        refused: requests that were answered otherwise.
+    """
+
+    seconds: list[float]
+    refused: int
+
+    def quantile(self, share: float) -> float:
+        """Milliseconds; infinite without an answer."""
+        return 1e3 * float(np.quantile(self.seconds, share)) if self.seconds else float("inf")
+
+    def __str__(self) -> str:
+        return (f"{len(self.seconds)} answered, {self.refused} refused, p50 {self.quantile(0.5):.0f} ms, "
+                f"p99 {self.quantile(0.99):.0f} ms")
+
+
+async def other_client(port: int, seconds: float) -> Experience:
+    """Send an image at a time."""
+    until, answered, refused, request = time.monotonic() + seconds, [], 0, post(image())
+    while time.monotonic() < until:
+        began = time.monotonic()
+        status = 0
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(30):
+                status = (await send(port, request)).status
+        if status == 200:
+            answered.append(time.monotonic() - began)
+        else:
+            refused += 1
+        await asyncio.sleep(PAUSE)
+    return Experience(answered, refused)
+
+
+async def attacker(port: int, request: bytes) -> None:
+    """Send a request again and again; a refused client tries again at once, as no good one does."""
+    while True:
+        with contextlib.suppress(OSError):
+            await send(port, request, ATTACKER)
+        await asyncio.sleep(0.01)
+
+
+async def run(port: int, seconds: float) -> dict[str, Experience]:
+    """Name of an attack -> what the other client saw meanwhile; "quiet" without one."""
+    seen = {"quiet": await other_client(port, seconds)}
+    for name, (count, request) in attacks().items():
+        tasks = [asyncio.create_task(attacker(port, request)) for _ in range(count)]
+        await asyncio.sleep(0.5)
+        seen[name] = await other_client(port, seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(2)
+    return seen
+
+
+def measure(seconds: float, factor: float, megabytes: int) -> Finding:
+    """Attack a server with expensive requests.
+
+    Args:
+        seconds: duration of each attack.
+        factor: how often the quiet p50 the other client's p99 may be.
+        megabytes: by which memory may grow at its peak.
+    """
+    with (tempfile.TemporaryDirectory() as folder, ServerProcess(untrained_run(Path(folder))) as server,
+          on_the_client_core()):
+        before = server.megabytes()
+        seen = asyncio.run(run(server.port, seconds))
+        peak = server.megabytes("VmHWM") - before
+    limit = factor * seen["quiet"].quantile(0.5)
+    holds = all(one.seconds and not one.refused and (name == "quiet" or one.quantile(0.99) <= limit)
+                for name, one in seen.items()) and peak <= megabytes
+    return Finding(
+        "17", f"the most expensive requests that one client may send, {seconds:g} s each",
+        f"another client is never refused, its p99 is at most {factor:g} x its quiet p50; memory grows by at most "
+        f"{megabytes:,} MB at its peak",
+        "; ".join(f"{name}: {one}" for name, one in seen.items()) + f"; memory grew by {peak:.0f} MB at its peak",
+        holds)
+
+
+if __name__ == "__main__":
+    ledger.main(measure, seconds=20.0, factor=5.0, megabytes=1400)
