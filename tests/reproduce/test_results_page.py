@@ -328,6 +328,16 @@ def test_the_figure_has_a_line_at_the_size_that_the_verdict_is_about(expected, l
     assert label in {text.get_text() for text in axes.texts}
 
 
+@pytest.mark.parametrize(("bound", "marker"), [("at least", ">"), ("at most", "<")])
+def test_a_bound_is_said_and_drawn_as_a_triangle_that_points_to_the_true_ratio(bound, marker):
+    only = comparison(unit="times", quantity="epochs", values=[], mean=8.0, bound=bound, low=None, high=None,
+                      low_all=None, high_all=None, least=1.1, sign=1)
+    axes = claim_dots(outcome(comparisons=[only])).get_axes()[0]
+    assert [line.get_marker() for line in axes.get_lines() if [*line.get_xdata()] == [8.0]] == [marker]
+    assert f"{bound} 8.00 (no interval)" in {text.get_text() for text in axes.texts}
+    assert format_measured(only) == f"{bound} 8.00 times (no interval)"
+
+
 def test_the_figure_of_a_claim_without_values_intervals_or_rates_is_drawn():
     poor = variant("dropout", (0.4, 0.4)) | {"tuning": [{"rate": 0.01, "errors": [None, 0.4]}]}
     poor["runs"] = [measured | {"value": None} for measured in poor["runs"]]

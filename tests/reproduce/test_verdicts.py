@@ -67,9 +67,7 @@ SIGNIFICANT = "the difference is significant and has the claim's sign"
     ({"paper": -4.2}, "supported in sign",
      ", but its whole interval is a smaller effect than the paper's number, −4.2 points"),
     ({"paper": -4.2, "source": "somebody"}, "supported in sign",
-     ", but its whole interval is a smaller effect than the number of somebody, −4.2 points"),
-    ({"least": -5.0}, "supported in sign",
-     ", but its whole interval is a smaller effect than the least effect that counts, −5.0 points")])
+     ", but its whole interval is a smaller effect than the number of somebody, −4.2 points")])
 def test_a_significant_difference_supports_the_claim_or_only_its_sign(expected, verdict, reason):
     comparison = judged(*LOWER, **expected)
     assert (comparison["verdict"], comparison["reason"]) == (verdict, SIGNIFICANT + reason)
@@ -90,6 +88,14 @@ def test_a_significant_difference_supports_the_claim_or_only_its_sign(expected, 
 def test_a_precise_null_contradicts_and_excludes_effects_of_the_papers_size(expected, verdict, reason):
     comparison = judged(*NULL, **expected)
     assert (comparison["verdict"], comparison["reason"]) == (verdict, reason)
+
+
+def test_a_significant_effect_that_is_smaller_than_the_least_that_counts_counts_as_none():
+    comparison = judged(*LOWER, least=-5.0)
+    assert (comparison["verdict"], comparison["reason"]) == (
+        "contradicted", "no effect of a size that counts: the difference is significant, but its whole interval is a "
+        "smaller effect than the least effect that counts, −5.0 points")
+    assert judged(*LOWER, least=-4.1)["verdict"] == "supported"
 
 
 def test_an_imprecise_null_decides_nothing_however_small_its_mean_is():

@@ -233,9 +233,9 @@ _GAP = "the overfitting gap is the validation error less the clean training erro
 _FEW_IMAGES = (
     Claim("dropout", "§4.2", "without dropout the network overfits substantially; dropout roughly doubles the "
           "iterations to converge",
-          "dropout raises the validation error, the overfitting gap or the validation loss, or has no significant "
-          "effect and one of 1 point, or of a factor of 1.1 on the loss, is excluded; or it needs fewer epochs, or not "
-          "significantly more and a factor of 2 is excluded",
+          "dropout raises the validation error, the overfitting gap or the validation loss, or an effect of 1 point, "
+          "or of a factor of 1.1 on the loss, is excluded; or it needs fewer epochs, or not significantly more and a "
+          "factor of 2 is excluded",
           (Variant("no dropout", ("arch.dropout=0",)), Variant("dropout"),
            Variant("no dropout, fastest rate", ("arch.dropout=0",), tuned_by="epochs"),
            Variant("dropout, fastest rate", tuned_by="epochs")),
@@ -250,8 +250,7 @@ _FEW_IMAGES = (
           "rate that gets there in the fewest epochs; the rate falls linearly to 0 over 150 epochs on both sides"),
     Claim("augmentation", "§4.1", "without random crops and mirroring the network overfits substantially",
           "random crops and mirroring, together or each alone, raise the validation error, the overfitting gap or the "
-          "validation loss, or have no significant effect and one of 1 point, or of a factor of 1.1 on the loss, is "
-          "excluded",
+          "validation loss, or an effect of 1 point, or of a factor of 1.1 on the loss, is excluded",
           (Variant("center crop only", (CENTER, NO_MIRROR)), Variant("random crops", (NO_MIRROR,)),
            Variant("mirroring", (CENTER,)), Variant("crops and mirroring"),
            Variant("center crop only, half the images", (CENTER, NO_MIRROR), images_factor=0.5),
@@ -273,8 +272,8 @@ _FEW_IMAGES = (
 
 _ALL_IMAGES = (
     Claim("lrn", "§3.3", "response normalization lowers the top-1 error by 1.4 points",
-          "response normalization raises the error, or has no significant effect and one of 1.4 points is excluded, or "
-          "one of 1 point against a constant factor of the same size",
+          "response normalization raises the error, or has no significant effect and one of 1.4 points is excluded; or "
+          "an effect of 1 point against a constant factor of the same size is excluded",
           (Variant("no normalization", ("arch.norm=none",)),
            Variant("constant factor 2^-0.75", ("arch.lrn.alpha=0",)), Variant("response normalization")),
           (Comparison("response normalization", "no normalization", -1, -1.4),
@@ -312,8 +311,8 @@ _ALL_IMAGES = (
           (Comparison("two towers", "one tower, half the kernels", -1, -1.7),), epochs=40),
     Claim("lighting", "§4.1", "color noise along the principal components lowers the top-1 error by over 1 point; it "
           "makes the network invariant to the color of the illumination",
-          "color noise raises the error, or has no significant effect and one of 1 point is excluded; or the same of "
-          "the rise of the error by recoloring the images",
+          "color noise raises the error, or has no significant effect and one of 1 point is excluded; or it makes the "
+          "error rise more when the images are recolored, or an effect of 1 point on that rise is excluded",
           (Variant("no color noise", ("recipe.lighting=0",)), Variant("color noise")),
           (Comparison("color noise", "no color noise", -1, -1.0, is_bound=True),
            Comparison("color noise", "no color noise", -1, None, "recolored_rise", "color noise, recolored images",
@@ -333,8 +332,7 @@ _ALL_IMAGES = (
           "accuracies (47.1% without, 49.3% after the ReLU, 47.8% before it, one run each) are of a network that "
           "normalizes fc6 and fc7 as well"),
     Claim("weight-decay", "§5", "weight decay lowers the training error; it is not merely a regularizer",
-          "weight decay raises the clean training error, or has no significant effect and one of 0.5 points is "
-          "excluded",
+          "weight decay raises the clean training error, or an effect of 0.5 points is excluded",
           (Variant("no weight decay", ("recipe.weight_decay=0",), tuned_by="train"),
            Variant("weight decay", tuned_by="train")),
           (Comparison("weight decay", "no weight decay", -1, None, "train", least=-0.5),), epochs=40),
@@ -355,7 +353,7 @@ _SPEED = (
           "cifar`); the target is the clean training error after an epoch; the error that training itself counts is of "
           "weights that change during the epoch, and so lags half an epoch behind"),
     Claim("saturation", "§3.1", "networks with saturating units learn several times slower than those with ReLUs",
-          "tanh or sigmoid need fewer epochs than ReLU, or not significantly more and a factor of 1.1 is excluded",
+          "tanh or sigmoid need fewer epochs than ReLU, or a factor of 1.1 is excluded",
           (Variant("ReLU"), Variant("tanh", ("arch.activation=tanh",)),
            Variant("sigmoid", ("arch.activation=sigmoid",))),
           (Comparison("tanh", "ReLU", +1, None, "epochs", least=1.1),
@@ -365,7 +363,7 @@ _SPEED = (
           "keep the signal's variance by each activation's own gain"),
     Claim("biases", "§5", "initial biases of 1 in conv2, conv4, conv5 and the fully connected layers accelerate the "
           "early stages of learning",
-          "biases of 1 need more epochs than biases of 0, or not significantly fewer and a factor of 1.1 is excluded",
+          "biases of 1 need more epochs than biases of 0, or a factor of 1.1 is excluded",
           (Variant("biases of 0", tuple(setting.replace("=1", "=0") for setting in BIASES_OF_1)),
            Variant("biases of 1")),
           (Comparison("biases of 1", "biases of 0", -1, None, "epochs", least=1 / 1.1),),

@@ -9,10 +9,10 @@ Verdict = Literal["supported", "supported in sign", "contradicted", "undecided"]
 none the least effect that counts; the interval is the simultaneous one.
 
 supported: the difference is significant, has the claim's sign, and its interval reaches that effect or lies beyond it.
-supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect, or
-    only a bound of it is known (`ComparisonJson.bound`).
-contradicted: the difference is significant and has the opposite sign; or it is not significant, and its whole interval
-    is a smaller effect, so that an effect of that size is excluded.
+supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect than
+    the published one, or only a bound of it is known (`ComparisonJson.bound`).
+contradicted: the difference is significant and has the opposite sign; or its whole interval is a smaller effect than
+    the published one and it is not significant; or its whole interval is a smaller effect than the least that counts.
 undecided: anything else, with the reason.
 """
 

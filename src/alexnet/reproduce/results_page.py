@@ -94,7 +94,9 @@ table below the figure has their settings. The dot is the mean over the seeds of
 of the ratio), and an open circle is one seed. The thick bar is the 95% interval of this comparison alone. Where a claim
 has several comparisons, the thin bar is the simultaneous 95% interval (Bonferroni), which is wider: with a probability
 of at least 95%, all of the claim's thin bars contain their true values. The red *line* is the published number; where
-there is none, it is dashed and is the least effect that counts. The gray area is the side that the claim predicts.
+there is none, it is dashed and is the least effect that counts. The gray area is the side that the claim predicts. A
+triangle instead of the dot is a bound: runs of one network ended before they reached the target and count with the
+epochs that they had, so the true ratio lies further on, where the triangle points.
 *Lower left:* every run of every network, with a line at the mean. *Lower right:* the learning rates that were tried
 with other seeds, the chosen one filled; a cross is a rate at which a run diverged or did not reach the target.
 
@@ -105,16 +107,18 @@ by the thick one where there is no thin one.
 | verdict | rule |
 |---|---|
 | **supported** | significant, on the side that the claim predicts, and the bar reaches the line or lies beyond it |
-| **supported in sign** | significant, on that side, but the bar does not reach the line: the effect is smaller |
-| **contradicted** | significant, on the other side; or not significant, and the bar does not reach the line: \
-an effect of that size is excluded |
+| **supported in sign** | significant, on that side, but the bar does not reach the solid line: the effect is smaller \
+than the published one; or only a bound of the effect is known |
+| **contradicted** | significant, on the other side; or not significant, and the bar does not reach the line: an \
+effect of that size is excluded; or the bar does not reach the dashed line, whether significant or not |
 | **undecided** | anything else. The reason is given, such as a bar that contains both no difference and the line |
 
-Where there is no published number, smaller effects than these count as none: 1 point of top-1 error or of overfitting,
-0.5 points of clean training error, a factor of 1.1 in epochs or losses. A comparison is also undecided if fewer seeds
-were run than the claim plans, if a run has no value, or if the best learning rate of a network is an end of the rates
-that were tried: a fair comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar,
-so the thin bar of a significant difference may cross the line of no difference.
+The least effect that counts (smallest effect size of interest) is 1 point of top-1 error, of its rise by recoloring,
+or of the overfitting gap; 0.5 points of clean training error; a factor of 1.1 in epochs or losses. Smaller effects
+count as none. A comparison is also undecided if fewer seeds were run than the claim plans, if a run diverged, or if the
+best learning rate of a network is an end of the rates that were tried: a fair comparison needs a worse rate on both
+sides. Holm's test is a little sharper than the thin bar, so the thin bar of a significant difference may cross the line
+of no difference.
 
 **What the intervals cover.** They cover the choice of the seed: initial weights, order of the images, random crops and
 dropout, and, where a claim trains on a few images of each class, which images these are. They do not cover the choice

@@ -175,17 +175,20 @@ def _verdict(one: _Tested, test: PairedTTest, p_holm: float, comparisons: int) -
     needed = -math.inf if size is None else one.effect(size)
     is_smaller = strongest < needed
     smaller = f"its whole {interval} is a smaller effect than {describe_size(expected)}" if is_smaller else ""
-    if p_holm < SIGNIFICANCE and expected["sign"] * test.mean < 0:
+    is_significant = p_holm < SIGNIFICANCE
+    if is_significant and expected["sign"] * test.mean < 0:
         return "contradicted", f"the {noun} is significant and has the opposite sign"
-    if p_holm < SIGNIFICANCE:
+    if is_smaller and expected["paper"] is None:  # such an effect counts as none, significant or not
+        found = "significant, but" if is_significant else "not significant, and"
+        return "contradicted", f"no effect of a size that counts: the {noun} is {found} {smaller}"
+    if is_significant:
         if is_smaller:
             return "supported in sign", f"the {noun} is significant and has the claim's sign, but {smaller}"
         place = "lies beyond" if weakest > needed else "reaches"
         reached = "" if size is None else f", and its {interval} {place} {describe_size(expected)}"
         return "supported", f"the {noun} is significant and has the claim's sign{reached}"
     if is_smaller:
-        whose = "of a size that counts" if expected["paper"] is None else (
-            "of the paper's size" if expected["source"] == THE_PAPER else "of the published size")
-        return "contradicted", f"no effect {whose}: the {noun} is not significant, and {smaller}"
+        whose = "paper's" if expected["source"] == THE_PAPER else "published"
+        return "contradicted", f"no effect of the {whose} size: the {noun} is not significant, and {smaller}"
     both = "" if size is None else f", and its {interval} contains both no difference and {describe_size(expected)}"
     return "undecided", f"the {noun} is not significant{both}"

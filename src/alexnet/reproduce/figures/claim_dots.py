@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from alexnet.reproduce.figures.style import BLUE, FAINT, INK, PAPER, QUIET, RED, STYLE
-from alexnet.reproduce.outcome import ComparisonJson, OutcomeJson
+from alexnet.reproduce.outcome import Bound, ComparisonJson, OutcomeJson
 from alexnet.reproduce.results_text import (
     NO_DIFFERENCE,
     THE_PAPER,
@@ -30,6 +30,8 @@ ROW, VARIANT_ROW, GAP, KEY = 0.56, 0.3, 0.85, 0.42
 """Inches: a row of a comparison, of a variant, the space around a panel's title and axis, the key of symbols."""
 SMALL = 9.0
 DASHES = (0, (3, 2))
+BOUND_MARKERS: dict[Bound | None, str] = {"at least": ">", "at most": "<"}
+"""A triangle points to where the true mean is, if the measured one is only a bound of it."""
 PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g}%")
 
 
@@ -81,7 +83,8 @@ def _draw_comparisons(axes: Axes, comparisons: Sequence[ComparisonJson]) -> None
             if low_end is not None and high_end is not None:
                 axes.plot([low_end, high_end], [row, row], color=BLUE, linewidth=width, solid_capstyle="butt", zorder=4)
         if comparison["mean"] is not None:
-            axes.plot(comparison["mean"], row, "o", markersize=9, color=BLUE, zorder=5)
+            axes.plot(comparison["mean"], row, BOUND_MARKERS.get(comparison.get("bound"), "o"), markersize=9,
+                      color=BLUE, zorder=5)
         axes.annotate(comparison["verdict"], (1, row), (8, 2), xycoords=axes.get_yaxis_transform(),
                       textcoords="offset points", fontweight="bold")
         axes.annotate(format_interval(comparison), (1, row), (8, -10), xycoords=axes.get_yaxis_transform(),
