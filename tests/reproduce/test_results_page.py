@@ -105,7 +105,7 @@ def test_every_number_of_the_page_is_that_of_the_file():
     assert rows(page, "dropout |") == [["dropout", "common", "0.01 (3 from 0.003 to 0.03)", "yes", "40.0 ± 1.0%",
                                         "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%"]]
     assert ("**Supported.** dropout against no dropout: 3.0 points less top-1 error (95% interval −5.5 to −0.5, "
-            "p = 0.070, 3 seeds). The difference is significant.") in page
+            "p = 0.070, 3 seeds). The difference is significant.\n") in page
     assert "1,000 training and 3,925 validation images, 150 epochs, seeds 0 to 2." in page
     assert "Learning rates chosen by top-1 error on the tuning split (100, 101)." in page
     assert "```sh\nalexnet reproduce dropout --data imagenette\n```" in page

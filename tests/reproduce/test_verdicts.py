@@ -160,7 +160,9 @@ def test_a_network_whose_best_rate_is_an_end_of_its_grid_is_not_judged(at_limit,
 
 def test_what_is_not_judged_counts_for_the_correction_too():
     """Both differences are significant alone; the second network's rate is an end, and its p counts as 1."""
-    comparison = judged(*LOWER, others=[LOWER], at_limit={"d"})
+    lowest = (0.4, 0.4, 0.4, 0.4), (0.37, 0.371, 0.369, 0.37)  # t = -73: the smaller p of the two
+    assert judged(*LOWER, others=[lowest])["p_holm"] == pytest.approx(0.00344, abs=5e-5)
+    comparison = judged(*LOWER, others=[lowest], at_limit={"d"})
     assert comparison["p_holm"] == pytest.approx(2 * comparison["p"])
     assert comparison["verdict"] == "supported"
 
@@ -196,7 +198,7 @@ def test_epochs_are_compared_as_logarithms_of_ratios():
 
 
 def test_a_run_that_did_not_get_there_makes_the_comparison_undecided():
-    comparison = judged((10, 11, 12, 13), (100, 110, None, 130), sign=+1, quantity="epochs")
+    comparison = judged((10, 11, 12, 13), (100, 120, None, 150), sign=+1, quantity="epochs")
     assert comparison["verdict"] == "undecided"
     assert (comparison["mean"], comparison["low"], comparison["p"], comparison["p_holm"]) == (None,) * 4
     assert comparison["reason"] == ("in 1 of 4 seeds a run diverged or did not reach the target, and the others alone "

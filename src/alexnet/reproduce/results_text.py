@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from alexnet.inference.comparison import SIGNIFICANCE
 from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, OutcomeJson, Unit, VariantJson
 
 NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0}
@@ -129,10 +128,10 @@ def design_notes(outcome: OutcomeJson) -> list[str]:
 
 def verdict_sentences(comparison: ComparisonJson) -> str:
     """What was measured and the reason of the verdict; for want of significance also what could have been found."""
-    p, reason, smallest = comparison["p_holm"], comparison["reason"], comparison["minimum_detectable"]
+    reason, smallest = comparison["reason"], comparison["minimum_detectable"]
     sentences = [f"{comparison['variant']} against {comparison['reference']}: {_measured(comparison)}.",
                  f"{reason[:1].upper()}{reason[1:].rstrip('.')}."]
-    if comparison["verdict"] == "undecided" and p is not None and p >= SIGNIFICANCE and smallest is not None:
+    if comparison["verdict"] == "undecided" and smallest is not None:
         sentences.append(_detectable(comparison, smallest))
     return " ".join(sentences)
 
