@@ -244,10 +244,11 @@ def test_where_the_bound_is_not_conservative_or_not_significant_it_supports_noth
 
 
 def test_a_fast_side_that_never_got_there_is_undecided(packed, tmp_path):
-    """ReLU's runs that ended at 200 epochs would need more, so a ratio of 0.95 and less says nothing of tanh's gain."""
-    comparison = epochs_of_figure1(packed, tmp_path, (None, None, 20, 21, 22), (190, 195, 180, 190, 185))
+    """The ratios are 9 with four seeds, and at most 0.9 with one: significant, but the mean is too large."""
+    comparison = epochs_of_figure1(packed, tmp_path, (20, 21, None, 22, 21), (190, 195, 180, 190, 185))
+    assert comparison["p_holm"] < 0.05
     assert (comparison["verdict"], comparison["bound"]) == ("undecided", "at most")
-    assert comparison["reason"] == ("in 2 of 5 seeds ReLU did not reach the target, and counts with the epochs that it "
+    assert comparison["reason"] == ("in 1 of 5 seeds ReLU did not reach the target, and counts with the epochs that it "
                                     "had, which decides nothing")
 
 
