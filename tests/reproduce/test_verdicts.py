@@ -124,6 +124,26 @@ def test_a_ratio_of_nearly_1_contradicts_effects_on_both_sides(sign, expected):
     assert judged(equal, larger, sign=sign, quantity="epochs", least=1.02**sign)["verdict"] == "undecided"
 
 
+@pytest.mark.parametrize(("expected", "verdict"), [
+    ({"least": 1.1}, "supported"), ({"paper": 4.5}, "supported"), ({"paper": 4.7}, "supported in sign"),
+    ({}, "supported in sign")])
+def test_runs_that_do_not_reach_the_target_support_an_effect_that_their_bound_exceeds(expected, verdict):
+    """Ratios of 5, 8, 6 and 8, of which both 8s are runs that ended: logarithms 1.6094, 2.0794, 1.7918 and 2.0794, mean
+    1.8900, standard deviation 0.2324, so the interval of the bound begins at exp(1.8900 - 3.182 * 0.1162) = 4.57."""
+    slow, fast = (50.0, None, 60.0, None), (10.0, 10.0, 10.0, 10.0)
+    pairs, limits = [[*zip(slow, fast, strict=True)]], [[(80.0, 80.0)] * 4]
+    claim = claim_of(Comparison("slow", "fast", 1, quantity="epochs", **expected), seeds=4)
+    (comparison,) = judge(claim, pairs, NAMES, limits=limits)
+    assert (comparison["verdict"], comparison["bound"]) == (verdict, "at least")
+    assert comparison["mean"] == pytest.approx(1920**0.25)
+    inverse = {key: 1 / value for key, value in expected.items()}
+    claim = claim_of(Comparison("fast", "slow", -1, quantity="epochs", **inverse), seeds=4)
+    (comparison,) = judge(claim, [[*zip(fast, slow, strict=True)]], NAMES, limits=limits)
+    assert (comparison["verdict"], comparison["bound"]) == (verdict, "at most")
+    opposite = claim_of(Comparison("fast", "slow", 1, quantity="epochs", least=1.1), seeds=4)
+    assert judge(opposite, [[*zip(fast, slow, strict=True)]], NAMES, limits=limits)[0]["verdict"] == "contradicted"
+
+
 def test_what_is_expected_is_data():
     comparison = judged(*LOWER, paper=-1.0, is_bound=True, source="somebody")
     expected = {"name": "b against a", "variant": "b", "reference": "a", "unit": "points", "sign": -1, "paper": -1.0,

@@ -10,7 +10,7 @@ none the least effect that counts; the interval is the simultaneous one.
 
 supported: the difference is significant, has the claim's sign, and its interval reaches that effect or lies beyond it.
 supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect than
-    the published one, or only a bound of it is known (`ComparisonJson.bound`).
+    the published one, or only a bound of the effect is known that does not tell (`ComparisonJson.bound`).
 contradicted: the difference is significant and has the opposite sign; or its whole interval is a smaller effect than
     the published one and it is not significant; or its whole interval is a smaller effect than the least that counts.
 undecided: anything else, with the reason.

@@ -108,17 +108,17 @@ by the thick one where there is no thin one.
 |---|---|
 | **supported** | significant, on the side that the claim predicts, and the bar reaches the line or lies beyond it |
 | **supported in sign** | significant, on that side, but the bar does not reach the solid line: the effect is smaller \
-than the published one; or only a bound of the effect is known |
+than the published one; or only a bound of it is known, which is smaller |
 | **contradicted** | significant, on the other side; or not significant, and the bar does not reach the line: an \
 effect of that size is excluded; or the bar does not reach the dashed line, whether significant or not |
 | **undecided** | anything else. The reason is given, such as a bar that contains both no difference and the line |
 
-The least effect that counts (smallest effect size of interest) is 1 point of top-1 error, of its rise by recoloring,
-or of the overfitting gap; 0.5 points of clean training error; a factor of 1.1 in epochs or losses. Smaller effects
-count as none. A comparison is also undecided if fewer seeds were run than the claim plans, if a run diverged, or if the
-best learning rate of a network is an end of the rates that were tried: a fair comparison needs a worse rate on both
-sides. Holm's test is a little sharper than the thin bar, so the thin bar of a significant difference may cross the line
-of no difference.
+The least effect that counts (smallest effect size of interest) is 1 point of top-1 error, of its rise by recoloring, or
+of the overfitting gap; 0.5 points of clean training error; a factor of 1.1 in epochs or losses. Smaller effects count
+as none. A comparison is also undecided if fewer seeds were run than the claim plans, if a run diverged, if runs of both
+networks did not reach the target, or if the best learning rate of a network is an end of the rates that were tried: a
+fair comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar, so the thin bar of
+a significant difference may cross the line of no difference.
 
 **What the intervals cover.** They cover the choice of the seed: initial weights, order of the images, random crops and
 dropout, and, where a claim trains on a few images of each class, which images these are. They do not cover the choice

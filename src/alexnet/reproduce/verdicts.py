@@ -38,10 +38,19 @@ class _Tested:
         """From the test's scale to the comparison's unit."""
         return math.exp(number) if self.expected["unit"] == "times" else number
 
-    def effect(self, number: float) -> float:
-        """A value in the comparison's unit as an effect: positive where it has the claim's sign, on the test's scale.
-        """
-        return self.expected["sign"] * (math.log(number) if self.expected["unit"] == "times" else number)
+    @property
+    def needed(self) -> float:
+        """The effect that the comparison is held against, on the test's scale and positive in the claim's direction."""
+        expected = self.expected
+        size = expected["least"] if expected["paper"] is None else expected["paper"]
+        if size is None:
+            return -math.inf
+        return expected["sign"] * (math.log(size) if expected["unit"] == "times" else size)
+
+    def effects(self, test: PairedTTest) -> tuple[float, float]:
+        """The smallest and the largest effect in the simultaneous interval, in the same way."""
+        weakest, strongest = sorted(self.expected["sign"] * end for end in (test.low_all, test.high_all))
+        return weakest, strongest
 
 
 def expectation(comparison: Comparison) -> ExpectationJson:
@@ -153,7 +162,7 @@ def _to_json(one: _Tested, p_holm: float, comparisons: int) -> ComparisonJson:
 
 
 def _verdict_of_bound(one: _Tested, test: PairedTTest, p_holm: float) -> tuple[Verdict, str]:
-    """The rules of `Verdict` where only a bound of the ratio is known: its sign may be, its size is not."""
+    """The rules of `Verdict` where only a bound of the ratio is known: the true effect may be larger, not smaller."""
     slow = one.expected["variant" if one.bound == "at least" else "reference"]
     late = (f"in {one.late} of {one.late + len(one.values)} seeds {slow} did not reach the target, and counts with the "
             "epochs that it had")
@@ -162,6 +171,9 @@ def _verdict_of_bound(one: _Tested, test: PairedTTest, p_holm: float) -> tuple[V
         return "undecided", f"{late}, which decides nothing"
     if one.expected["sign"] * test.mean < 0:
         return "contradicted", f"the ratio is significant and has the opposite sign; {late}"
+    if one.effects(test)[0] > one.needed > -math.inf:
+        return "supported", (f"the ratio is significant and has the claim's sign, and the interval of the bound lies "
+                             f"beyond {describe_size(one.expected)}: {late}")
     return "supported in sign", f"the ratio is significant and has the claim's sign; its size is open: {late}"
 
 
@@ -170,10 +182,8 @@ def _verdict(one: _Tested, test: PairedTTest, p_holm: float, comparisons: int) -
     expected = one.expected
     noun = "ratio" if expected["unit"] == "times" else "difference"
     interval = "simultaneous interval" if comparisons > 1 else "interval"
-    size = expected["least"] if expected["paper"] is None else expected["paper"]
-    weakest, strongest = sorted(expected["sign"] * end for end in (test.low_all, test.high_all))
-    needed = -math.inf if size is None else one.effect(size)
-    is_smaller = strongest < needed
+    (weakest, strongest), needed = one.effects(test), one.needed
+    is_smaller, has_size = strongest < needed, needed > -math.inf
     smaller = f"its whole {interval} is a smaller effect than {describe_size(expected)}" if is_smaller else ""
     is_significant = p_holm < SIGNIFICANCE
     if is_significant and expected["sign"] * test.mean < 0:
@@ -185,10 +195,10 @@ def _verdict(one: _Tested, test: PairedTTest, p_holm: float, comparisons: int) -
         if is_smaller:
             return "supported in sign", f"the {noun} is significant and has the claim's sign, but {smaller}"
         place = "lies beyond" if weakest > needed else "reaches"
-        reached = "" if size is None else f", and its {interval} {place} {describe_size(expected)}"
+        reached = f", and its {interval} {place} {describe_size(expected)}" if has_size else ""
         return "supported", f"the {noun} is significant and has the claim's sign{reached}"
     if is_smaller:
         whose = "paper's" if expected["source"] == THE_PAPER else "published"
         return "contradicted", f"no effect of the {whose} size: the {noun} is not significant, and {smaller}"
-    both = "" if size is None else f", and its {interval} contains both no difference and {describe_size(expected)}"
+    both = f", and its {interval} contains both no difference and {describe_size(expected)}" if has_size else ""
     return "undecided", f"the {noun} is not significant{both}"
