@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -156,13 +157,13 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
             raise Interrupted(stop.number, stop.folder, "the same command resumes the claim") from None
     outcome = results_module.to_outcome(design, packed, measured, {
         "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": "; ".join(sorted(runs.machines)),
-        "precision": runs.precision}, notes)
+        "precision": runs.precision, "date": datetime.now(UTC).date().isoformat()}, notes)
     results_module.append(results, outcome)
     if json_:
         print(json.dumps(outcome, indent=2))
     else:
         Console(highlight=False).print(outcome_table(outcome))
-    say(f"written: a line of {results}")
+    say(f"written: a line of {results}; `alexnet results {shlex.quote(str(results))}` shows all results in it")
     if options.quick:
         say("note: --quick only shows that the command works and decides nothing; leave it out for a result")
 
