@@ -321,10 +321,10 @@ def evaluate_models(
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
         shows = progress and group.first
         with bar if shows else nullcontext():
-            errors = group.sum_errors(measure(
+            errors = measure(
                 [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
-                batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
-                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector))
+                batch_size=batch_size, device=group.device, on_progress=bar if shows else None, total=group.sum_errors,
+                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector)
     return Evaluation(errors, loaded, evaluation_set,
                       collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 

@@ -64,7 +64,7 @@ def build(
     saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state, readers))
     before = saved.seen if saved else spec.init.seen if spec.init else SeenImages()
     whole, validation = validation, _not_trained_on(validation, training, before)
-    _require_images_for_each(processes, spec, training, validation)
+    _require_images_for_each(readers, spec, training)
 
     network = AlexNet(spec.arch, spec.seed)
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
@@ -160,12 +160,8 @@ def _require_images_for_batch_norm(spec: RunSpec, strategy: Strategy, training: 
             "take larger batches (--batch-size 16), or a network without it (--arch paper)")
 
 
-def _require_images_for_each(
-    processes: ProcessGroup, spec: RunSpec, training: PackedSplit, validation: PackedSplit,
-) -> None:
-    """Every batch must have an image for every process that reads its own."""
-    for split, batch_size in ((training, spec.recipe.batch_size), (validation, 128)):
-        smallest = len(split) // batches_per_epoch(len(split), batch_size)
-        require(smallest >= processes.size or spec.parallel == "towers",
-                f"batches of {smallest} images leave some of {processes.size} processes without any",
-                "start fewer, or take larger batches (--set recipe.batch_size=...)")
+def _require_images_for_each(readers: int, spec: RunSpec, training: PackedSplit) -> None:
+    """Every training batch must have an image for every process that reads its own."""
+    smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
+    require(smallest >= readers, f"batches of {smallest} images leave some of {readers} processes without any",
+            "start fewer, or take larger batches (--set recipe.batch_size=...)")

@@ -45,7 +45,7 @@ from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
-from alexnet.training.stop_signal import SIGNALS, StopSignal
+from alexnet.training.stop_signal import SIGNALS, SignalPoll, StopSignal
 from alexnet.training.weight_average import WeightAverage
 
 
@@ -79,7 +79,7 @@ class Trainer:
         self.steps_per_epoch = batches_per_epoch(len(self.training), self.spec.recipe.batch_size)
         self.save_minutes = self.spec.save_minutes
         self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe.optimizer == "lbfgs")
-        self.signals = StopSignal()
+        self.signals, self._poll = StopSignal(), SignalPoll(self.processes)
         self._lighting = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
@@ -147,9 +147,12 @@ class Trainer:
         with self.average.swapped() if self.average else nullcontext():
             if recipe.train_crop:
                 fit_batch_norm(self.network, self.preprocess, self.training)
-            own = evaluate([(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                           on_progress=self._validating, share=self.strategy.batch_part)
-        errors = self.processes.sum_errors(own if self.strategy.reports else Errors())
+            self._poll = SignalPoll(self.processes)
+            errors = evaluate(
+                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
+                on_progress=self._validating, share=self.strategy.batch_part,
+                collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
+                    batches if self.strategy.reports else [Errors()] * len(batches)))
         if not math.isfinite(errors.loss):
             raise self._diverged(errors.loss)
         state.plateau.update(errors.top1_error, recipe)
@@ -270,7 +273,7 @@ class Trainer:
         """Report the progress of an evaluation; stop on a signal, after which the epoch is evaluated again."""
         if self.processes.first:
             self.on_event(ValidatingEvent(event="validating", done=done, total=total))
-        self._serve(Requests(stop=self.processes.all_reduce_max(self.signals.pending)))
+        self._serve(Requests(stop=self._poll.stop_requested(self.signals.pending)))
 
     # --- Log and findings ---
 

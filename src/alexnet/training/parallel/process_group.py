@@ -6,7 +6,7 @@ import gc
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from datetime import timedelta
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from alexnet.architecture.overrides import first_difference
 from alexnet.errors import UserError
+from alexnet.inference.evaluate import sum_errors
 from alexnet.inference.metrics import Errors
 from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life, wait_for_keys
 from alexnet.training.parallel.rendezvous import MEETING, launched, meet, own_device
@@ -147,25 +148,26 @@ class ProcessGroup:
             dist.all_reduce(values)
         return values
 
-    def all_reduce_max(self, number: int) -> int:
-        """The largest number of all processes."""
+    def all_reduce_max(self, *numbers: int) -> list[int]:
+        """Of each number, the largest of all processes."""
         if self.size == 1:
-            return number
-        largest = torch.tensor(number, device=self.device)
+            return list(numbers)
+        largest = torch.tensor(numbers, device=self.device)
         dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return int(largest)
+        return largest.tolist()
 
     def all_true(self, holds: bool) -> bool:
         """Whether something holds in all processes."""
-        return not self.all_reduce_max(not holds)
+        return not self.all_reduce_max(not holds)[0]
 
-    def sum_errors(self, own: Errors) -> Errors:
-        """The sum of all processes' errors."""
-        if self.size == 1:
-            return own
-        counted = self.all_reduce_sum(torch.tensor(astuple(own), dtype=torch.float64, device=self.device))
-        images, loss_sum, top1, top5 = counted.tolist()
-        return Errors(int(images), loss_sum, int(top1), int(top5))
+    def sum_errors(self, batches: Sequence[Errors]) -> Errors:
+        """The errors of all batches, each evaluated by one process; added in order, so that no bit depends on size."""
+        if self.size > 1:
+            self.wait()  # the others may have had fewer batches, or faster ones
+            counted = torch.tensor([astuple(errors) for errors in batches], dtype=torch.float64, device=self.device)
+            batches = [Errors(int(images), loss_sum, int(top1), int(top5))
+                       for images, loss_sum, top1, top5 in self.all_reduce_sum(counted).tolist()]
+        return sum_errors(batches)
 
     def from_rank0(self, make: Callable[[], T]) -> T:
         """What `make` returns in rank 0, in each process (pickled on its way)."""

@@ -65,6 +65,11 @@ class Strategy(ABC):
         return self.network
 
     @property
+    def evaluates_together(self) -> bool:
+        """Whether processes exchange data while each evaluates its own images."""
+        return False
+
+    @property
     def batch_part(self) -> tuple[int, int]:
         """Which part of every batch this process reads: (rank, world) of `loader.batches`."""
         return self.processes.rank, self.processes.size
