@@ -59,8 +59,9 @@ class Batch:
 
 
 def batches(
-    split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
-    stop: int | None = None, rank: int = 0, world: int = 1, workers: int = 2, ahead: int = 4, device: torch.device = CPU,
+    split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None,
+    start: int = 0, stop: int | None = None, rank: int = 0, world: int = 1,
+    workers: int = 2, ahead: int = 4, device: torch.device = CPU,
 ) -> Generator[Batch]:
     """Yield this rank's share of the global batches of one epoch, in order.
 

@@ -130,12 +130,10 @@ def _not_trained_on(validation: PackedSplit, training: PackedSplit, before: Seen
 
 def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> None:
     """All processes must have been started on the same run."""
-    for what, value in (
-        ("version", [version("alexnet"), torch.__version__]), ("network", to_json(spec.arch)),
-        ("recipe", to_json(spec.recipe)), ("data", state.data), ("seed", state.seed), ("precision", state.precision),
-        ("--parallel or --micro-batch", [spec.parallel, spec.micro_batch]),
-    ):
-        processes.require_same_on_all_ranks(what, value)
+    processes.require_same_on_all_ranks({
+        "version": [version("alexnet"), torch.__version__], "network": to_json(spec.arch),
+        "recipe": to_json(spec.recipe), "data": state.data, "seed": state.seed, "precision": state.precision,
+        "--parallel or --micro-batch": [spec.parallel, spec.micro_batch]})
 
 
 def _require_whole_batches(spec: RunSpec, readers: int, training: PackedSplit) -> None:

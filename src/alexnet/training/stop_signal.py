@@ -12,7 +12,7 @@ from alexnet.training.parallel.process_group import ProcessGroup
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 2.0
 """While validating, the processes ask each other this often whether one of them got a signal."""
 
 Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
@@ -54,7 +54,7 @@ class StopSignal:
 
 
 class SignalPoll:
-    """Lets all processes learn, about once a second and at the same batch, that one of them got a signal."""
+    """Lets all processes learn, every two seconds or so and at the same batch, that one of them got a signal."""
 
     def __init__(self, processes: ProcessGroup) -> None:
         self._processes = processes
@@ -75,7 +75,7 @@ class SignalPoll:
         now = time.monotonic()
         # By the slowest process; at most four times as many batches as before, since the first ones may be slow.
         own = max(1, min(4 * self._every, int(self._every * POLL_SECONDS / max(now - self._polled, 1e-9))))
-        stop, fewest = self._processes.all_reduce_max(pending, -own)
+        stop, fewest = self._processes.largest(pending, -own)
         self._every = self._left = -fewest
         self._polled = now
         return stop

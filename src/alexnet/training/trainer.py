@@ -36,8 +36,9 @@ from alexnet.training.evaluation_scale import fit_batch_norm
 from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
-from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
+from alexnet.training.parallel.process_group import ProcessGroup
 from alexnet.training.parallel.strategy import Strategy
+from alexnet.training.parallel.text_exchange import SilentExit
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.queued_step import QueuedStep, Requests, steps_behind
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
@@ -147,6 +148,7 @@ class Trainer:
         with self.average.swapped() if self.average else nullcontext():
             if recipe.train_crop:
                 fit_batch_norm(self.network, self.preprocess, self.training)
+                self.processes.wait()  # each has read the images itself
             self._poll = SignalPoll(self.processes)
             errors = evaluate(
                 [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
@@ -172,7 +174,8 @@ class Trainer:
         state, (rank, world) = self.state, self.strategy.batch_part
         return batches(
             self.training, self.spec.recipe.batch_size, shuffle=(state.seed, state.epoch), rank=rank, world=world,
-            start=state.step - state.epoch * self.steps_per_epoch, workers=self.spec.workers, device=self.device)
+            start=state.step - state.epoch * self.steps_per_epoch, workers=self.spec.workers,
+            ahead=max(4, self.spec.workers), device=self.device)
 
     def _queue_step(self, batch: Batch, began: float, waited: float) -> QueuedStep:
         """Take a step, whose result may still be under way on the device."""
@@ -377,3 +380,4 @@ class Trainer:
                 training=self.state.to_json(), errors={**errors.to_json(), **self.overlap.to_json()} if errors else {},
                 provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
                 self.spec.out / name)
+        self.processes.wait()  # rank 0 may have waited for the disk, to finish an earlier save
