@@ -80,7 +80,8 @@ def build(
             preprocess = spec.init.preprocess()
 
     strategy = parallelize(
-        network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch)
+        network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch,
+        seed=state.seed)
     _require_images_for_batch_norm(spec, strategy, training)
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)

@@ -196,8 +196,6 @@ class Trainer:
     def train_batch(self, batch: Batch, rate: float, conv1: float) -> tuple[Tensor, Tensor]:
         """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions."""
         state, images = self.state, len(batch.global_indices)
-        # Dropout draws from torch's global generator; seeded by the step, it is a function of (seed, step).
-        torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         count = self.strategy.micro_batch_count(images)
         losses, wrongs = [], []
         for number, (part, views_NCHW, mixed) in enumerate(self._training_parts(batch, count)):
