@@ -21,6 +21,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
 from alexnet.data.packed import PackedDataset
+from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import license_note
@@ -72,7 +73,17 @@ class TrainRequest:
     fold: str | None = None
     """As for `parse_fold`."""
     precision: str = "auto"
+    timeout: float | None = None
+    """Seconds that a process waits for another within a step; None: by device and data."""
     options: SpecOptions
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the data comes over a network while training."""
+        return is_url(self.data)
+
+    def __post_init__(self) -> None:
+        require(self.timeout is None or self.timeout > 0, f"--timeout {self.timeout} must be more than 0 seconds")
 
 
 def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
