@@ -40,7 +40,7 @@ from alexnet.training.trainer import Trainer
 
 GIVE_UP_SHARE = 1 / 3
 """Share of its epochs after which a run that looks for a training error gives up at chance level."""
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """To be raised with every change of the package that changes what a run results in: the names of all runs change."""
 POLL_SECONDS = 2.0
 """How often a command looks again whether another one has finished a run that both need."""
