@@ -1,4 +1,5 @@
-/* CPU kernels for what torch has no fast operator: response normalization, crops, the SGD update, image rescaling.
+/* CPU kernels for what torch has no fast operator: response normalization, crops, the SGD update, dropout by counter,
+   image rescaling.
 
    Plain C without torch's headers. alexnet/_runtime/native.py calls it through ctypes with memory addresses. Every
    operation has an equivalent in torch or Pillow (ResponseNorm, Preprocess, SGD, images.square), which the package uses
@@ -38,6 +39,13 @@ typedef struct {
     float momentum, decay, rate; /* rate: learning rate, including the layer's factor */
     int rate_in_velocity, nesterov;
 } Rule;
+
+typedef struct {
+    uint32_t seed_low, seed_high, step, layer; /* with unit and image, Philox's key and counter (philox.py) */
+    uint32_t threshold; /* a unit whose random word is below it is dropped */
+    float scale; /* of the units that are kept */
+    int first_unit, half; /* of x in its layer; bf16 instead of float */
+} Draw;
 
 typedef struct {
     int count, taps; /* output pixels; input pixels that contribute to each */
@@ -133,6 +141,7 @@ typedef struct {
     void (*window)(const View *, const uint8_t *, const float *, const float *, int, void *);
     void (*box)(const View *, const uint8_t *, const float *, const float *, int, const float *, void *);
     void (*update)(const Rule *, float *, float *, const float *, long);
+    void (*dropout)(const Draw *, const void *, void *, uint32_t image, long units);
     void (*across)(const Axis *, const uint8_t *, uint8_t *);
     void (*down)(const Axis *, const uint8_t *, int, int, uint8_t *);
 } Level;
@@ -258,6 +267,15 @@ void alexnet_update(const Rule *rule, float *w, float *v, const float *g, long c
 #pragma omp parallel for num_threads(threads) schedule(static) if (count > STRETCH)
     for (long first = 0; first < count; first += STRETCH)
         level->update(rule, w + first, v + first, g + first, count - first < STRETCH ? count - first : STRETCH);
+}
+
+/* Dropout of x, or of a gradient. x, y: [images, units]. positions: int64 [images], of each image in the batch. */
+void alexnet_dropout(const Draw *draw, const void *x, const int64_t *positions, void *y, long images, long units,
+                     int threads) {
+    long bytes = units * (draw->half ? 2 : 4);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long n = 0; n < images; n++)
+        level->dropout(draw, (const char *)x + n * bytes, (char *)y + n * bytes, (uint32_t)positions[n], units);
 }
 
 /* The weights for output pixels first ... first + count - 1 when an axis is rescaled from `before` to `after` pixels: a
@@ -571,7 +589,33 @@ TARGET static void NAME(down)(const Axis *axis, const uint8_t *rows, int y, int 
     }
 }
 
-static const Level NAME(level) = {NAME(norm_forward), NAME(norm_backward), NAME(window), NAME(box),
-                                  NAME(update),       NAME(across),        NAME(down)};
+/* One image. Philox gives four units the four words of one counter; GROUPS counters are computed side by side. */
+TARGET static void NAME(dropout)(const Draw *draw, const void *x, void *y, uint32_t image, long units) {
+    enum { GROUPS = 16, ROUNDS = 10 };
+    uint32_t words[4][GROUPS];
+    long end = draw->first_unit + units;
+    for (long group = draw->first_unit / 4; 4 * group < end; group += GROUPS) {
+        for (int g = 0; g < GROUPS; g++) {
+            uint32_t c0 = (uint32_t)(group + g), c1 = image, c2 = draw->layer, c3 = draw->seed_high;
+            uint32_t k0 = draw->seed_low, k1 = draw->step;
+            for (int round = 0; round < ROUNDS; round++) {
+                uint64_t even = (uint64_t)0xD2511F53u * c0, odd = (uint64_t)0xCD9E8D57u * c2;
+                c0 = (uint32_t)(odd >> 32) ^ c1 ^ k0, c1 = (uint32_t)odd;
+                c2 = (uint32_t)(even >> 32) ^ c3 ^ k1, c3 = (uint32_t)even;
+                k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+            }
+            words[0][g] = c0, words[1][g] = c1, words[2][g] = c2, words[3][g] = c3;
+        }
+        for (int i = 0; i < 4 * GROUPS; i++) {
+            long unit = 4 * group + i - draw->first_unit;
+            if (unit < 0 || unit >= units) continue;
+            float factor = words[i % 4][i / 4] >= draw->threshold ? draw->scale : 0; /* times NaN, it stays NaN */
+            NAME(write)(y, unit, NAME(read)(x, unit, draw->half) * factor, draw->half);
+        }
+    }
+}
+
+static const Level NAME(level) = {NAME(norm_forward), NAME(norm_backward), NAME(window), NAME(box), NAME(update),
+                                  NAME(dropout),      NAME(across),        NAME(down)};
 
 #endif

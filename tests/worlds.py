@@ -5,10 +5,12 @@ FOLDER/jobs.json says what; each process finds its own number in torchrun's vari
 
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -16,10 +18,13 @@ from alexnet.architecture.overrides import from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
-from alexnet.models import checkpoint
+from alexnet.inference import evaluate as evaluation
+from alexnet.models import checkpoint, saver
 from alexnet.training.build import build
 from alexnet.training.parallel.process_group import init_distributed
 from alexnet.training.spec import RunSpec
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -44,6 +49,27 @@ def train(folder: Path) -> None:
                 resume=job.get("resume", False), parallel=job["parallel"], micro_batch=job.get("micro_batch")),
                 processes=processes).fit()
             (folder / f"{job['out']}.sent-{processes.rank}.json").write_text(json.dumps(processes.sent))
+
+
+def delayed(function: Callable[..., T], seconds: float) -> Callable[..., T]:
+    def late(*arguments: object, **options: object) -> T:
+        time.sleep(seconds)
+        return function(*arguments, **options)
+
+    return late
+
+
+def slow(folder: Path) -> None:
+    """Train with a timeout of 3 seconds, while rank 0's disk takes 5 for a save, and rank 1 takes 5 to evaluate."""
+    with init_distributed("cpu", 3.0) as processes:
+        if processes.first:
+            saver.save = delayed(saver.save, 5.0)
+        else:
+            evaluation.count_errors = delayed(evaluation.count_errors, 5.0)
+        job, = json.loads((folder / "jobs.json").read_text())
+        run = build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]),
+            from_json(Recipe, job["recipe"]), folder / job["out"], seed=job["seed"]), processes=processes)
+        run.fit()
 
 
 def hold(folder: Path) -> None:
@@ -80,4 +106,4 @@ def disagree(folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with precise_batch_norm():
-        {"train": train, "hold": hold, "disagree": disagree}[sys.argv[1]](Path(sys.argv[2]))
+        {"train": train, "hold": hold, "slow": slow, "disagree": disagree}[sys.argv[1]](Path(sys.argv[2]))

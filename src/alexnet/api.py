@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from alexnet._runtime.cpu_threads import loader_threads
 from alexnet._runtime.notes import say
 from alexnet.architecture.presets import TORCHVISION
 from alexnet.architecture.recipe import Recipe
@@ -71,8 +72,9 @@ def train(
     settings: Sequence[str] = (), config: str | Path | None = None, like: str | Path | None = None,
     out: str | Path | None = None, resume: bool = False, seed: int | None = None, save_minutes: float = 10.0,
     init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
-    device: str = "auto", precision: str = "auto", workers: int = 2, micro_batch: int | None = None,
-    parallel: Parallel = "data", timeout: float = 20.0, about: Mapping[str, str] | None = None, progress: bool = True,
+    device: str = "auto", precision: str = "auto", workers: int | None = None,
+    micro_batch: int | None = None, parallel: Parallel = "data", timeout: float | None = None,
+    about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -97,7 +99,7 @@ def train(
         fold: Divide all training and validation images into folds, and validate on one: `2/5`, the second of five.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
-        workers: Threads that read images ahead. They do not change the result.
+        workers: Threads that read images ahead. They do not change the result. Default: by the cores of this process.
         micro_batch: Process at most this many images at a time, and add up their gradients.
         parallel, timeout: See `alexnet train --help`; they need torchrun.
         about: Entries to add to `config.json`.
@@ -108,17 +110,17 @@ def train(
     """
     from alexnet.training.request import TrainRequest, default_folder
 
-    require(timeout > 0, f"--timeout {timeout:g} must be more than 0 seconds")
     request = TrainRequest(
         data=str(data), labels=labels, arch=arch, recipe=recipe,
         settings=[settings] if isinstance(settings, str) else list(settings),
         short={"epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay},
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
-        init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision,
-        options={"workers": workers, "save_minutes": save_minutes, "micro_batch": micro_batch, "parallel": parallel,
+        init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision, timeout=timeout,
+        options={"workers": loader_threads() if workers is None else workers, "save_minutes": save_minutes,
+                 "micro_batch": micro_batch, "parallel": parallel,
                  "about": dict(about or {}) | ({"init": str(init)} if init else {})})
-    _run(request, device, timeout, progress)
+    _run(request, device, progress)
     return TrainedRun(request.out)
 
 
@@ -171,11 +173,11 @@ def train_repeatedly(
     return read_repeats(kind, folders)
 
 
-def _run(request: TrainRequest, device: str, timeout: float, progress: bool) -> None:
+def _run(request: TrainRequest, device: str, progress: bool) -> None:
     from alexnet._runtime.devices import choose_device
     from alexnet.training.parallel.process_group import init_distributed
 
-    with init_distributed(choose_device(device), timeout) as group:
+    with init_distributed(choose_device(device), request.timeout, is_streamed=request.is_streamed) as group:
         with group.error_barrier():
             trainer, bar, notes = _prepare(request, group, progress)
         for line in notes if progress else ():
@@ -211,12 +213,10 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
         packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else _silent, notes="long", division=not fold,
             progress=progress, labels=request.labels))
-        if not fold:
-            return packed
-        divided = folded(packed, *fold)
-        if progress:
-            say(f"note: {divided.division}")
-        return divided
+        packed = folded(packed, *fold) if fold else packed
+        if fold and progress:
+            say(f"note: {packed.division}")
+        return packed
 
     spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
     bar = TrainingBar(spec.recipe.epochs)
@@ -321,10 +321,10 @@ def evaluate_models(
         bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
         shows = progress and group.first
         with bar if shows else nullcontext():
-            errors = group.sum_errors(measure(
+            errors = measure(
                 [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
-                batch_size=batch_size, device=group.device, on_progress=bar if shows else None,
-                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector))
+                batch_size=batch_size, device=group.device, on_progress=bar if shows else None, total=group.sum_errors,
+                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector)
     return Evaluation(errors, loaded, evaluation_set,
                       collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 

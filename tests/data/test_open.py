@@ -1,11 +1,14 @@
 """DATA is packed once into the cache; which of its images evaluation uses."""
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from alexnet._runtime.locks import file_lock
 from alexnet.data.open import open_or_pack
+from alexnet.data.packed import PackedDataset
 from alexnet.data.sources.detect import open_dataset
 
 
@@ -27,6 +30,32 @@ def test_a_finished_pack_in_the_cache_opens_while_it_is_locked(class_folders: Pa
     first = open_or_pack(str(class_folders), 32)
     with file_lock(first.path / "unfinished.lock"):
         assert open_or_pack(str(class_folders), 32).path == first.path
+
+
+def test_a_process_waits_for_another_that_packs_the_same_images(class_folders: Path, cache: Path):
+    """As on hosts that share a cache. The second finds the lock held, and returns what the first has packed."""
+    said: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        def hold(line: str) -> None:
+            if line.startswith("packing"):
+                with file_lock(dest(cache, line) / "unfinished.lock"):
+                    second = pool.submit(open_or_pack, str(class_folders), 32, say=said.append, progress=False)
+                    while not any("waiting for it" in line for line in said) and not second.done():
+                        time.sleep(0.01)
+                    assert not second.done(), second.exception()
+                waiting.append(second)
+
+        waiting: list[Future[PackedDataset]] = []
+        first = open_or_pack(str(class_folders), 32, say=hold, progress=False)
+        assert waiting[0].result(timeout=60).path == first.path
+
+
+def dest(cache: Path, line: str) -> Path:
+    """The folder that a note says is packed into."""
+    folder = Path(line.partition("into ")[2].rpartition(" (")[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    assert folder.is_relative_to(cache)
+    return folder
 
 
 def test_a_folder_that_changed_is_packed_anew(class_folders: Path, tmp_path: Path):

@@ -64,6 +64,28 @@ def test_an_interrupted_run_is_resumed(packed, job, tmp_path):
     assert (resumed.curve, resumed.validated) == (whole.curve, whole.validated)
 
 
+def test_a_resumed_run_forgets_what_was_measured_after_the_epoch_that_it_resumes_at(packed, job, tmp_path):
+    """Epochs 2, 4, ... are validated and saved. A line of epoch 5, which is not measured again, does not stay."""
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "trained" and event["epoch"] == 5:
+            raise Stop
+
+    runs, job = Runs(packed, tmp_path, "fp32", on_event=stop), replace(
+        job, recipe=replace(job.recipe, epochs=10), curve=3)
+    with pytest.raises(Stop):
+        runs.trained([job])
+    curve = tmp_path / runs.name(job) / CURVE
+    before = curve.read_text()
+    curve.write_text(before + '{"epoch": 5, "train_error": 0.0, "train_loss": 0.0}\n{"epoch": 6, "trai')
+    (run,) = Runs(packed, tmp_path, "fp32").trained([job])
+    assert [point["epoch"] for point in run.curve] == [3, 6, 9, 10]
+    assert curve.read_text().startswith(before)
+    assert len(curve.read_text().splitlines()) == 4
+
+
 def test_a_run_is_read_at_its_last_epoch_and_not_at_its_best(packed, job, tmp_path):
     runs = Runs(packed, tmp_path, "fp32")
     folder = tmp_path / runs.name(job)
@@ -92,15 +114,16 @@ def test_epochs_to_an_error_lie_on_a_line_between_two_measurements(packed, job, 
     assert run.epochs_to(0.25) == 4
     assert run.epochs_to(0.7) == pytest.approx(1)  # from chance, 75% of four classes, at epoch 0
     assert run.epochs_to(0.2) is None
+    assert (run.epochs_without(0.2), run.epochs_without(0.25)) == (6, None)
 
 
-def test_a_run_that_stays_at_chance_level_is_given_up(packed, job, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs_module, "GIVE_UP_STEPS", 9)  # of three steps an epoch
+def test_a_run_that_stays_at_chance_level_is_given_up_after_a_third_of_its_epochs(packed, job, tmp_path):
     stuck = replace(job, recipe=replace(job.recipe, learning_rate=1e-12), curve=1, target=0.25)
     (run,) = Runs(packed, tmp_path, "fp32").trained([stuck])
-    assert len(run.curve) == 3
+    assert len(run.curve) == 2  # a third of six epochs
     assert run.validated is None
     assert run.epochs_to(0.25) is None
+    assert run.epochs_without(0.25) == 2
 
 
 def test_a_run_that_diverges_is_remembered(packed, job, tmp_path):
@@ -159,7 +182,7 @@ def test_everything_that_decides_a_result_is_in_a_runs_name(packed, job, tmp_pat
     names = {runs.name(job), *map(runs.name, others), Runs(packed, tmp_path, "bf16").name(job)}
     assert len(names) == len(others) + 2
     assert runs.name(replace(job, title="the same run")) == runs.name(job)
-    for value, decides in (("RESULTS_VERSION", job), ("GIVE_UP_STEPS", replace(job, target=0.5))):
+    for value, decides in (("RESULTS_VERSION", job), ("GIVE_UP_SHARE", replace(job, target=0.5))):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runs_module, value, 99)
             assert runs.name(decides) not in names

@@ -342,6 +342,13 @@ def test_a_process_that_works_for_long_is_waited_for(monkeypatch):
         assert second.all_gather_text("two") == waiting.result() == ["one", "two"]
 
 
+def test_a_slow_disk_and_a_slow_evaluation_are_waited_for_beyond_the_timeout_of_a_step(packed, tmp_path):
+    """Two epochs with a best and a last checkpoint each: the third save waits for the first, and the others for it."""
+    packed_job = job(packed, "run", "norm", recipe=replace(RECIPE, epochs=2, batch_size=60))
+    launch("slow", tmp_path, [packed_job], 2)
+    assert checkpoint.load(tmp_path / "run" / "last").training["epoch"] == 2
+
+
 @pytest.mark.parametrize("options", [{"parallel": "towers"}, {"parallel": "hybrid"}])
 def test_towers_and_hybrid_need_several_processes(packed, tmp_path, options):
     with pytest.raises(ValueError, match="leave it out"):

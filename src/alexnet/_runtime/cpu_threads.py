@@ -1,4 +1,4 @@
-"""CPU thread settings: how long idle OpenMP threads spin, and a lower priority for worker threads.
+"""CPU thread settings: usable cores, loader threads, how long idle OpenMP threads spin, priority of worker threads.
 
 Between two layers OpenMP's threads should spin, since waking a thread takes longer than a small layer. Between two
 batches they should sleep: by default GNU's OpenMP keeps a core busy for some milliseconds, which the loader's threads
@@ -8,9 +8,11 @@ need for decoding (docs/performance.md).
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
+from pathlib import Path
 
 SPIN_COUNT = 10_000
 """About a tenth of a millisecond. With the default, 300,000, steps are as fast and decoding is slower."""
@@ -35,3 +37,29 @@ def lower_thread_priority() -> None:
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, os.nice(0) + 5))
+
+
+MOST_LOADERS = 16
+"""Threads that read images, at most: more keep too many batches in memory."""
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: of its affinity, and of the quota of its container (cgroup), at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cores, _cgroup_cores(Path("/sys/fs/cgroup")))))
+
+
+def loader_threads() -> int:
+    """Default number of threads that read images: this process's part of the cores of its host, at least two."""
+    return min(MOST_LOADERS, max(2, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def _cgroup_cores(folder: Path) -> float:
+    """The quota of processor time in cores, of cgroup version 2 or 1; infinity without one."""
+    with contextlib.suppress(OSError, ValueError):  # cpu.max holds "max 100000" without a quota
+        quota, period = (folder / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = ((folder / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf

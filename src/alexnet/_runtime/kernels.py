@@ -1,4 +1,4 @@
-"""Fused kernels for response normalization, random crops and the SGD update: C on a CPU, Triton on CUDA.
+"""Fused kernels for response normalization, random crops, the SGD update and dropout: C on a CPU, Triton on CUDA.
 
 Each operation has a `supports_...` function. Where it returns False, the caller runs its own torch code.
 Shapes: N images, V views, C channels or feature maps, H rows, W columns.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime import native
+from alexnet._runtime.philox import Draw
 from alexnet._runtime.pixels import AnyPixels, Pixels, as_pixels
 
 MAX_MAPS, MAX_REACH = 4096, 16
@@ -57,6 +58,11 @@ class _View(ctypes.Structure):
 class _Rule(ctypes.Structure):
     _fields_ = (("momentum", _float), ("decay", _float), ("rate", _float), ("lr_in_velocity", _int),
                 ("nesterov", _int))
+
+
+class _Draw(ctypes.Structure):
+    _fields_ = (*((name, ctypes.c_uint32) for name in ("seed_low", "seed_high", "step", "layer", "threshold")),
+                ("scale", _float), ("first_unit", _int), ("half", _int))
 
 
 def _threads(numel: int) -> int:
@@ -217,6 +223,33 @@ def sgd_update(
     rule = _Rule(momentum, weight_decay, learning_rate, lr_in_velocity, nesterov)
     native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
                 torch.get_num_threads())
+
+
+# --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------
+
+
+def supports_dropout(x_ND: Tensor) -> bool:
+    """Whether `dropout` accepts this tensor."""
+    return x_ND.ndim == 2 and _supported(x_ND, (torch.float32, torch.bfloat16))
+
+
+def dropout(x_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int) -> Tensor:
+    """Multiply by 0 the units that `philox.keep_mask` drops, and by 1 / (1 - p) the others.
+
+    Args:
+        x_ND: units, or their gradient.
+        rows_N: position of each image in the global batch.
+        first_unit: number in the layer of the first unit of x.
+    """
+    if x_ND.is_cuda:
+        return _triton().dropout(x_ND, torch.from_numpy(rows_N).to(x_ND.device, non_blocking=True), draw, first_unit)
+    x, positions = x_ND.contiguous(), np.ascontiguousarray(rows_N)
+    y = torch.empty_like(x)
+    key, layer, seed_high = draw.words
+    struct = _Draw(key & 0xFFFFFFFF, seed_high, key >> 32, layer, draw.threshold, draw.scale, first_unit, _is_bf16(x))
+    native.call("alexnet_dropout", ctypes.byref(struct), _at(x), _address(positions.ctypes.data), _at(y),
+                ctypes.c_long(len(x)), ctypes.c_long(x.shape[1]), _threads(x.numel()))
+    return y
 
 
 def _is_dense(tensor: Tensor) -> bool:

@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from alexnet._runtime.philox import Draw
+
 # --- Response normalization (§3.3) ------------------------------------------------------------------------------------
 # A row is one pixel's maps of one tower, as in the C kernels. Neighbors are loaded again; they are in the cache.
 
@@ -168,3 +170,34 @@ def sgd_update(
     _update[(triton.cdiv(w.numel(), block),)](
         w, v, g, w.numel(), momentum, weight_decay, learning_rate, IN_VELOCITY=lr_in_velocity, NESTEROV=nesterov,
         BLOCK=block)
+
+
+# --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------
+
+
+@triton.jit(do_not_specialize=["key", "layer", "seed_high", "threshold"])
+def _dropout(x, positions, y, units, first_unit, key, layer, seed_high, threshold, scale, BLOCK: tl.constexpr):
+    """One program computes BLOCK units of one image. Each unit computes the four words of its counter and takes one."""
+    image = tl.program_id(0).to(tl.int64)
+    unit = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = unit < units
+    number = unit + first_unit
+    zero = (number * 0).to(tl.uint32)
+    word0, word1, word2, word3 = tl.philox(
+        key, (number // 4).to(tl.uint32), zero + tl.load(positions + image).to(tl.uint32),
+        (zero + layer).to(tl.uint32), (zero + seed_high).to(tl.uint32))
+    which = number % 4
+    word = tl.where(which == 0, word0, tl.where(which == 1, word1, tl.where(which == 2, word2, word3)))
+    value = tl.load(x + image * units + unit, mask=inside, other=0.0).to(tl.float32)
+    value *= tl.where(word >= threshold, scale, 0.0)
+    tl.store(y + image * units + unit, value.to(y.dtype.element_ty), mask=inside)
+
+
+def dropout(x_ND: Tensor, positions_N: Tensor, draw: Draw, first_unit: int) -> Tensor:
+    """`kernels.dropout` on CUDA, with the positions on the device."""
+    x, block = x_ND.contiguous(), 1024
+    y = torch.empty_like(x)
+    if x.numel():
+        _dropout[(len(x), triton.cdiv(x.shape[1], block))](
+            x, positions_N, y, x.shape[1], first_unit, *draw.words, draw.threshold, draw.scale, BLOCK=block)
+    return y

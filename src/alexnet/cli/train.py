@@ -24,7 +24,6 @@ from alexnet.cli.app import (
     Device,
     Freeze,
     Init,
-    Int,
     Json,
     Labels,
     LikeRun,
@@ -108,8 +107,9 @@ class DeviceOptions:
     device: Device = "auto"
     precision: PrecisionName = "auto"
     """auto: bf16 if the device has instructions for it, else fp32. fp16 needs a GPU."""
-    workers: Int = 2
-    """Threads that read images ahead. They do not change the result."""
+    workers: OptionalInt = None
+    """Threads that read images ahead. They do not change the result. Default: the cores that are reserved for this
+    process (affinity, cgroup; divided by torchrun's processes on the host), 2 to 16."""
     micro_batch: OptionalInt = None
     """Process at most this many images at a time and add up their gradients, to save memory. Only batch normalization
     gives other results."""
@@ -124,8 +124,9 @@ class ParallelOptions:
     parallel: Literal["data", "towers", "hybrid"] = "data"
     """data: each process trains on its part of every batch. towers: each process has one of the paper's two towers.
     hybrid: data-parallel convolutional layers and model-parallel fully connected layers ("One weird trick")."""
-    timeout: float = 20.0
-    """Seconds to wait for another process before it counts as lost."""
+    timeout: float | None = None
+    """Seconds to wait for another process within a step before it counts as lost. Default: 20 between CPUs, 120 between
+    GPUs, and 320 for streamed data, as long as a shard is requested again."""
 
 
 @app.command(group=TRAIN_AND_EVALUATE, sort_key=1)

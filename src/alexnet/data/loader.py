@@ -59,8 +59,9 @@ class Batch:
 
 
 def batches(
-    split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None, start: int = 0,
-    rank: int = 0, world: int = 1, workers: int = 2, ahead: int = 4, device: torch.device = CPU,
+    split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None,
+    start: int = 0, stop: int | None = None, rank: int = 0, world: int = 1,
+    workers: int = 2, ahead: int = 4, device: torch.device = CPU,
 ) -> Generator[Batch]:
     """Yield this rank's share of the global batches of one epoch, in order.
 
@@ -71,20 +72,22 @@ def batches(
     Args:
         shuffle: (seed, epoch), or None for the order of the split.
         start: the first batch, to resume in the middle of an epoch.
+        stop: the batch after the last; default: the end of the epoch.
         workers: threads that read. The result does not depend on them.
         ahead: batches that are read before they are used.
         device: of the batches.
     """
     order_N = split.epoch_order(batch_size, shuffle, world)
     step_N, position_N = batch_positions(len(order_N), batch_size)
-    mine = np.flatnonzero((step_N >= start) & (position_N % world == rank))
     bounds = batch_bounds(len(order_N), batch_size).tolist()
+    stop = len(bounds) - 1 if stop is None else stop
+    mine = np.flatnonzero((step_N >= start) & (step_N < stop) & (position_N % world == rank))
     with split.epoch_reader(order_N[mine], step_N[mine], ahead) as (reader, before_step):
 
         def read(step: int) -> Batch:
             return _read_batch(reader, order_N[bounds[step] : bounds[step + 1]], rank, world, device)
 
-        source = _read_ahead(read, range(start, len(bounds) - 1), workers, ahead)
+        source = _read_ahead(read, range(start, stop), workers, ahead)
         for step, batch in enumerate(_copy_ahead(source, device) if device.type != "cpu" else source, start + 1):
             before_step(step)
             yield batch

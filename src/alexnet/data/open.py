@@ -76,7 +76,8 @@ def open_or_pack(
             f"--arch {'cifar' if own_side <= 40 else 'small'} is made for such images")
     say(f"packing {dataset.image_count:,} images once, at {side} pixels, into {dest} "
         f"({packed_size_bytes(dataset.image_count, side) / 1e6:,.0f} MB)")
-    return (pack_with_bar if progress else pack)(dataset, dest, side=side)
+    return (pack_with_bar if progress else pack)(
+        dataset, dest, side=side, on_wait=lambda: say("another process is packing these images; waiting for it"))
 
 
 def _say_notes(

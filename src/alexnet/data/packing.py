@@ -16,7 +16,7 @@ import platform
 import shutil
 import statistics
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,17 +79,18 @@ def choose_side(dataset: Dataset) -> int:
 
 def pack_with_bar(
     dataset: Dataset, dest: Path | str, *, side: int = 256, codec: Codec = "raw", quality: int = 90,
-    workers: int | None = None, shard_images: int = SHARD_IMAGES,
+    workers: int | None = None, shard_images: int = SHARD_IMAGES, on_wait: Callable[[], object] | None = None,
 ) -> PackedDataset:
     """`pack`, with a progress bar on a terminal and plain lines elsewhere."""
     with Bar("packing", "images") as bar:
         return pack(dataset, dest, side=side, codec=codec, quality=quality, workers=workers, shard_images=shard_images,
-                    on_progress=bar)
+                    on_progress=bar, on_wait=on_wait)
 
 
 def pack(
     dataset: Dataset, dest: Path | str, *, side: int = 256, codec: Codec = "raw", quality: int = 90,
     workers: int | None = None, shard_images: int = SHARD_IMAGES, on_progress: OnProgress | None = None,
+    on_wait: Callable[[], object] | None = None,
 ) -> PackedDataset:
     """Pack a data set into the folder `dest`, or resume the pack that was interrupted there (§2).
 
@@ -100,6 +101,7 @@ def pack(
 
     Args:
         workers: threads; default: all cores. The result does not depend on them.
+        on_wait: called before this process waits for another one that is packing into `dest`; None: do not wait.
 
     Raises:
         UserError: `dest` holds anything else, the disk is too small or cannot be written, or more than half of the
@@ -108,7 +110,7 @@ def pack(
     dest = Path(dest)
     plan = _make_plan(dataset, side, codec, quality, shard_images)
     _check_dest(dataset, dest)
-    with _disk_errors_explained(dest), _locked(dest):
+    with _disk_errors_explained(dest), _locked(dest, on_wait):
         if not packed_module.is_packed(dest):
             journal = Journal.resume(dest, plan) or Journal(plan, ("train", "val", *dataset.splits))
             _check_space(dataset, dest, journal)
@@ -348,13 +350,18 @@ def _disk_errors_explained(dest: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(dest: Path) -> Iterator[None]:
+def _locked(dest: Path, on_wait: Callable[[], object] | None) -> Iterator[None]:
     """Make the folder if necessary, and lock it for this process; remove it again if nothing was written."""
     made = not dest.exists()
     dest.mkdir(parents=True, exist_ok=True)
     try:
-        with file_lock(dest / _LOCK, wait=False) as acquired:
-            require(acquired, f"another process is packing into {dest}", "wait for it, or choose another DEST")
+        with contextlib.ExitStack() as held:
+            if not held.enter_context(file_lock(dest / _LOCK, wait=False)):
+                if on_wait is None:
+                    raise UserError(f"another process is packing into {dest}", "wait for it, or choose another DEST")
+                on_wait()
+                held.enter_context(file_lock(dest / _LOCK))
+                dest.mkdir(parents=True, exist_ok=True)  # the other process removes it where it wrote nothing
             yield
     finally:
         if made:

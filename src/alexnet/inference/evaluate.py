@@ -6,6 +6,7 @@ Every image counts exactly once, on any number of ranks. Shapes: N images, K cla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from alexnet._runtime.pixels import AnyPixels
 from alexnet.data.loader import batches
+from alexnet.data.order import batch_bounds
 from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import require
@@ -51,11 +53,13 @@ def probabilities(models: Sequence[ModelWithInput], pixels: AnyPixels, views: in
 def predictions(
     models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
     device: torch.device | None = None, on_progress: Callable[[int, int], object] | None = None,
-    share: tuple[int, int] = (0, 1),
+    share: tuple[int, int] = (0, 1), collective: bool = False,
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Yield the probabilities [N, K] and the indices [N] of each batch of a split, in order, every image once.
 
-    The networks are put into evaluation mode, and at the end into the mode that they were in.
+    Several ranks evaluate whole batches, those that one process would evaluate, so the probabilities are the same for
+    any world size. A rank has a contiguous range of them, which may be empty. The networks are put into evaluation
+    mode, and at the end into the mode that they were in.
 
     Args:
         models: one network, or an ensemble.
@@ -63,46 +67,67 @@ def predictions(
         views: 1 or 10, as for `probabilities`.
         batch_size: views in a forward pass.
         device: of the networks; default: the CPU.
-        on_progress: called with the number of images done, on all ranks, and of all images.
-        share: rank and world size: yield this rank's part of each batch.
+        on_progress: called with the number of images done, on all ranks, and of all images; equally often on each rank.
+        share: rank and world size.
+        collective: whether the forward pass exchanges data between ranks, so that a rank without a batch must take part
+            in it, with no images.
     """
-    device = device or torch.device("cpu")
+    device, size = device or torch.device("cpu"), max(1, batch_size // views)
+    bounds, firsts = batch_bounds(len(split), size), rank_batches(len(split), size, share[1])
     modes = [network.training for network, _ in models]
-    done = 0
     try:
         for network, _ in models:
             network.eval()
-        for batch in batches(split, max(1, batch_size // views), device=device, rank=share[0], world=share[1]):
-            if len(batch.indices):  # a rank's part of a small batch may be empty
-                with torch.inference_mode():
-                    outputs_NK = probabilities(models, batch.pixels, views)
-                yield outputs_NK, batch.indices
-            done += len(batch.global_indices)
-            if on_progress:
-                on_progress(done, len(split))
+        with closing(batches(split, size, device=device, start=firsts[share[0]], stop=firsts[share[0] + 1])) as source:
+            for count in range(1, max(np.diff(firsts)) + 1):
+                if batch := next(source, None):
+                    with torch.inference_mode():
+                        outputs_NK = probabilities(models, batch.pixels, views)
+                    yield outputs_NK, batch.indices
+                elif collective:
+                    with torch.inference_mode():
+                        probabilities(models, torch.from_numpy(split.read(np.arange(0))).to(device), views)
+                if on_progress:
+                    ends = bounds[np.minimum(firsts[:-1] + count, firsts[1:])]
+                    on_progress(int((ends - bounds[firsts[:-1]]).sum()), len(split))
     finally:
         for (network, _), mode in zip(models, modes, strict=True):
             network.train(mode)
 
 
+def rank_batches(images: int, batch_size: int, world: int) -> NDArray[np.int64]:
+    """Which batches each rank evaluates: rank r those from [r] to [r + 1] - 1. int64 [world + 1]."""
+    return np.arange(world + 1) * (len(batch_bounds(images, batch_size)) - 1) // world
+
+
+def sum_errors(errors: Sequence[Errors]) -> Errors:
+    """The errors of all batches."""
+    return sum(errors, Errors())
+
+
 def evaluate(
     models: Sequence[ModelWithInput], split: PackedSplit, *, views: int = 1, batch_size: int = 128,
     label_map: Tensor | None = None, device: torch.device | None = None,
-    on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1),
+    on_progress: Callable[[int, int], object] | None = None, share: tuple[int, int] = (0, 1), collective: bool = False,
+    total: Callable[[Sequence[Errors]], Errors] = sum_errors,
     on_outputs: Callable[[NDArray[np.float32], NDArray[np.int64]], object] | None = None,
 ) -> Errors:
     """Count the errors over a split, or over a rank's share of it.
 
     Args:
-        models, split, views, batch_size, device, on_progress, share: as for `predictions`.
+        models, split, views, batch_size, device, on_progress, share, collective: as for `predictions`.
         label_map: from the data's classes to the network's, as `classes.map_labels` gives it; default: the same.
+        total: the sum over all batches, in order; those that other ranks evaluate have no images here. With
+            `ProcessGroup.sum_errors`, the result is that of one process to the last bit.
         on_outputs: called with the probabilities [n, K] and the indices [n] of each batch.
     """
-    errors = Errors()
-    for outputs_NK, indices in predictions(
-            models, split, views=views, batch_size=batch_size, device=device, on_progress=on_progress, share=share):
+    own = []
+    for outputs_NK, indices in predictions(models, split, views=views, batch_size=batch_size, device=device,
+                                           on_progress=on_progress, share=share, collective=collective):
         labels_N, outputs_NK = torch.from_numpy(split.labels[indices]), outputs_NK.cpu()
-        errors += count_errors(outputs_NK, labels_N if label_map is None else label_map[labels_N])
+        own.append(count_errors(outputs_NK, labels_N if label_map is None else label_map[labels_N]))
         if on_outputs:
             on_outputs(outputs_NK.numpy(), indices)
-    return errors
+    firsts = rank_batches(len(split), max(1, batch_size // views), share[1])
+    before, after = firsts[share[0]], firsts[-1] - firsts[share[0] + 1]
+    return total([*[Errors()] * before, *own, *[Errors()] * after])

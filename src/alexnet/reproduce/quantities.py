@@ -1,4 +1,4 @@
-"""Quantities that claims compare, measured of finished runs: errors, epochs to a target, weight of the norm's sum."""
+"""Quantities that claims compare, measured of finished runs: errors, overfitting, epochs to a target, and others."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ times the training noise of §4.1, since noise as weak as that changes hardly an
 RECOLORING_SEED = 0
 MEASURED = "measured.json"
 """In a run's folder: what was measured of its weights afterwards."""
+MEASURES_VERSION = 1
+"""To be raised with every change of a measure: what `measured.json` holds of another version is measured again."""
 
 
 def quantity_names(claim: Claim) -> dict[str, str]:
     """What each quantity is called on a page."""
     return {
-        "top1": "top-1 error", "train": "clean training error",
+        "top1": "top-1 error", "train": "clean training error", "gap": "overfitting gap", "loss": "validation loss",
         "epochs": f"epochs to {claim.target or 0:.0%} clean training error",
-        "recolored": "top-1 error on recolored images", "norm": "alpha x sum / k"}
+        "recolored_rise": "rise of the error by recoloring", "norm": "alpha x sum / k"}
 
 
 def measure_quantity(
@@ -51,11 +53,15 @@ def measure_quantity(
     if quantity == "train":
         return run.curve[-1]["train_error"]
     assert run.validated is not None
-    if quantity == "top1" and views == 1:
-        return run.validated["val_top1_error"]
+    error = run.validated["val_top1_error"]
+    recorded = {"gap": error - run.curve[-1]["train_error"], "loss": run.validated["val_loss"]}
+    if views == 1:
+        recorded["top1"] = error
+    if quantity in recorded:
+        return recorded[quantity]
     measures: Mapping[str, Callable[[], float]] = {
         "top1": lambda: ensemble_errors([run], packed, views, device).top1_error,
-        "recolored": lambda: recolored_errors(load(run, device), packed, device).top1_error,
+        "recolored_rise": lambda: recolored_errors(load(run, device), packed, device).top1_error - error,
         "norm": lambda: norm_weight(load(run, device), packed, device)}
     key = f"{quantity}, {views} views" if quantity == "top1" else quantity
     return _cached(run.folder / MEASURED, key, measures[quantity])
@@ -117,6 +123,8 @@ def norm_weight(model: ModelWithInput, packed: PackedDataset, device: str) -> fl
 
 def _cached(path: Path, key: str, measure: Callable[[], float]) -> float:
     known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known.get("version") != MEASURES_VERSION:
+        known = {"version": MEASURES_VERSION}
     if key not in known:
         known[key] = measure()
         replace_file(path, lambda new: new.write_text(json.dumps(known)))

@@ -64,7 +64,7 @@ def build(
     saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state, readers))
     before = saved.seen if saved else spec.init.seen if spec.init else SeenImages()
     whole, validation = validation, _not_trained_on(validation, training, before)
-    _require_images_for_each(processes, spec, training, validation)
+    _require_images_for_each(readers, spec, training)
 
     network = AlexNet(spec.arch, spec.seed)
     preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
@@ -80,7 +80,8 @@ def build(
             preprocess = spec.init.preprocess()
 
     strategy = parallelize(
-        network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch)
+        network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch,
+        seed=state.seed)
     _require_images_for_batch_norm(spec, strategy, training)
     new_layers = [network.named_layer(name) for name in (provenance["init"]["drawn"] if "init" in provenance else [])]
     optimizer = SGD(network, spec.recipe, new_layers, strategy.shards.sum_squares)
@@ -130,12 +131,10 @@ def _not_trained_on(validation: PackedSplit, training: PackedSplit, before: Seen
 
 def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> None:
     """All processes must have been started on the same run."""
-    for what, value in (
-        ("version", [version("alexnet"), torch.__version__]), ("network", to_json(spec.arch)),
-        ("recipe", to_json(spec.recipe)), ("data", state.data), ("seed", state.seed), ("precision", state.precision),
-        ("--parallel or --micro-batch", [spec.parallel, spec.micro_batch]),
-    ):
-        processes.require_same_on_all_ranks(what, value)
+    processes.require_same_on_all_ranks({
+        "version": [version("alexnet"), torch.__version__], "network": to_json(spec.arch),
+        "recipe": to_json(spec.recipe), "data": state.data, "seed": state.seed, "precision": state.precision,
+        "--parallel or --micro-batch": [spec.parallel, spec.micro_batch]})
 
 
 def _require_whole_batches(spec: RunSpec, readers: int, training: PackedSplit) -> None:
@@ -160,12 +159,8 @@ def _require_images_for_batch_norm(spec: RunSpec, strategy: Strategy, training: 
             "take larger batches (--batch-size 16), or a network without it (--arch paper)")
 
 
-def _require_images_for_each(
-    processes: ProcessGroup, spec: RunSpec, training: PackedSplit, validation: PackedSplit,
-) -> None:
-    """Every batch must have an image for every process that reads its own."""
-    for split, batch_size in ((training, spec.recipe.batch_size), (validation, 128)):
-        smallest = len(split) // batches_per_epoch(len(split), batch_size)
-        require(smallest >= processes.size or spec.parallel == "towers",
-                f"batches of {smallest} images leave some of {processes.size} processes without any",
-                "start fewer, or take larger batches (--set recipe.batch_size=...)")
+def _require_images_for_each(readers: int, spec: RunSpec, training: PackedSplit) -> None:
+    """Every training batch must have an image for every process that reads its own."""
+    smallest = len(training) // batches_per_epoch(len(training), spec.recipe.batch_size)
+    require(smallest >= readers, f"batches of {smallest} images leave some of {readers} processes without any",
+            "start fewer, or take larger batches (--set recipe.batch_size=...)")

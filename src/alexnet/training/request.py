@@ -21,8 +21,10 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.archives import archive_stem
 from alexnet.data.packed import PackedDataset
+from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.provenance import license_note
 from alexnet.models.transfer import require_transferable
 from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
@@ -71,7 +73,17 @@ class TrainRequest:
     fold: str | None = None
     """As for `parse_fold`."""
     precision: str = "auto"
+    timeout: float | None = None
+    """Seconds that a process waits for another within a step; None: by device and data."""
     options: SpecOptions
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the data comes over a network while training."""
+        return is_url(self.data)
+
+    def __post_init__(self) -> None:
+        require(self.timeout is None or self.timeout > 0, f"--timeout {self.timeout} must be more than 0 seconds")
 
 
 def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
@@ -251,6 +263,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
         origin = trainer.provenance["init"]
         yield (f"fine-tuning {request.init}: weights of {', '.join(origin['taken'])}; "
                f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
+        if note := license_note(trainer.provenance):
+            yield f"license note of {request.init}, which holds for the trained network as well: {note}"
     yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
            f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
     yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"

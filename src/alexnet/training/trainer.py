@@ -36,8 +36,9 @@ from alexnet.training.evaluation_scale import fit_batch_norm
 from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningEvent
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
-from alexnet.training.parallel.process_group import ProcessGroup, SilentExit
+from alexnet.training.parallel.process_group import ProcessGroup
 from alexnet.training.parallel.strategy import Strategy
+from alexnet.training.parallel.text_exchange import SilentExit
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.queued_step import QueuedStep, Requests, steps_behind
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
@@ -45,7 +46,7 @@ from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
-from alexnet.training.stop_signal import SIGNALS, StopSignal
+from alexnet.training.stop_signal import SIGNALS, SignalPoll, StopSignal
 from alexnet.training.weight_average import WeightAverage
 
 
@@ -79,7 +80,7 @@ class Trainer:
         self.steps_per_epoch = batches_per_epoch(len(self.training), self.spec.recipe.batch_size)
         self.save_minutes = self.spec.save_minutes
         self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe.optimizer == "lbfgs")
-        self.signals = StopSignal()
+        self.signals, self._poll = StopSignal(), SignalPoll(self.processes)
         self._lighting = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
@@ -147,9 +148,13 @@ class Trainer:
         with self.average.swapped() if self.average else nullcontext():
             if recipe.train_crop:
                 fit_batch_norm(self.network, self.preprocess, self.training)
-            own = evaluate([(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
-                           on_progress=self._validating, share=self.strategy.batch_part)
-        errors = self.processes.sum_errors(own if self.strategy.reports else Errors())
+                self.processes.wait()  # each has read the images itself
+            self._poll = SignalPoll(self.processes)
+            errors = evaluate(
+                [(self.strategy.evaluated, self.preprocess)], self.validation, device=self.device,
+                on_progress=self._validating, share=self.strategy.batch_part,
+                collective=self.strategy.evaluates_together, total=lambda batches: self.processes.sum_errors(
+                    batches if self.strategy.reports else [Errors()] * len(batches)))
         if not math.isfinite(errors.loss):
             raise self._diverged(errors.loss)
         state.plateau.update(errors.top1_error, recipe)
@@ -169,7 +174,8 @@ class Trainer:
         state, (rank, world) = self.state, self.strategy.batch_part
         return batches(
             self.training, self.spec.recipe.batch_size, shuffle=(state.seed, state.epoch), rank=rank, world=world,
-            start=state.step - state.epoch * self.steps_per_epoch, workers=self.spec.workers, device=self.device)
+            start=state.step - state.epoch * self.steps_per_epoch, workers=self.spec.workers,
+            ahead=max(4, self.spec.workers), device=self.device)
 
     def _queue_step(self, batch: Batch, began: float, waited: float) -> QueuedStep:
         """Take a step, whose result may still be under way on the device."""
@@ -190,8 +196,6 @@ class Trainer:
     def train_batch(self, batch: Batch, rate: float, conv1: float) -> tuple[Tensor, Tensor]:
         """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions."""
         state, images = self.state, len(batch.global_indices)
-        # Dropout draws from torch's global generator; seeded by the step, it is a function of (seed, step).
-        torch.manual_seed((state.seed * 1_000_003 + state.step) % 2**63)
         count = self.strategy.micro_batch_count(images)
         losses, wrongs = [], []
         for number, (part, views_NCHW, mixed) in enumerate(self._training_parts(batch, count)):
@@ -270,7 +274,7 @@ class Trainer:
         """Report the progress of an evaluation; stop on a signal, after which the epoch is evaluated again."""
         if self.processes.first:
             self.on_event(ValidatingEvent(event="validating", done=done, total=total))
-        self._serve(Requests(stop=self.processes.all_reduce_max(self.signals.pending)))
+        self._serve(Requests(stop=self._poll.stop_requested(self.signals.pending)))
 
     # --- Log and findings ---
 
@@ -374,3 +378,4 @@ class Trainer:
                 training=self.state.to_json(), errors={**errors.to_json(), **self.overlap.to_json()} if errors else {},
                 provenance=self.provenance, seen=seen_by(name, self.spec.recipe, self.seen, self.validation)),
                 self.spec.out / name)
+        self.processes.wait()  # rank 0 may have waited for the disk, to finish an earlier save

@@ -16,7 +16,7 @@ from alexnet.training.parallel.strategy import Strategy
 
 
 class DataParallel(Strategy):
-    """torch's DistributedDataParallel, with dropout and batch normalization over the global batch."""
+    """torch's DistributedDataParallel, with batch normalization over the global batch."""
 
     def prepare_layers(self) -> None:
         self.use_global_layers(self.network.features)

@@ -34,6 +34,10 @@ class Hybrid(Strategy):
     def evaluated(self) -> nn.Module:
         return self.module
 
+    @property
+    def evaluates_together(self) -> bool:
+        return True
+
     def start_micro_batch(self, batch_images: int, step: int, number: int = 0, count: int = 1) -> None:
         super().start_micro_batch(batch_images, step, number, count)
         # The classifier, where dropout is, sees the images of all processes, one process's after another's.

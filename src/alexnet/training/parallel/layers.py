@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from alexnet._runtime import kernels
+from alexnet._runtime.philox import Draw, keep_mask
 from alexnet.training.parallel.collectives import AllReduceSum
 from alexnet.training.parallel.process_group import ProcessGroup
 
@@ -19,39 +22,61 @@ class BatchSlice:
     """Which images of the global batch a layer sees. The strategy sets it before each micro-batch."""
 
     step: int = 0
-    """Number of the step, by which a layer recognizes the micro-batches of one batch."""
-    batch_images: int = 0
-    """Images in the global batch."""
+    """Number of the step, by which dropout draws."""
     images_per_process: tuple[int, ...] = (0,)
     """Images in this micro-batch that each process reads."""
-    rows: NDArray[np.int64] | None = None
-    """Positions in the global batch of the images that dropout sees; None for all, in order."""
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Positions in the global batch of the images that dropout sees."""
+    seed: int = 0
+    """Of the run, by which dropout draws."""
 
 
-class GlobalDropout(nn.Dropout):
-    """The mask that one process would draw for the global batch; of it, the rows and units that this process has.
+class CounterDropout(nn.Dropout):
+    """Dropout that draws each unit by its number and the image's position in the global batch.
+
+    A process, or a micro-batch, draws for its own images and units only what one process draws for them: each unit's
+    random number is a function of (seed, step, layer, image, unit). No mask is kept for the backward pass.
 
     Args:
         p: probability of dropping a unit.
         batch: which images of the global batch are seen.
-        units: which of the layer's units this process has.
-        total: units of the whole layer; 0: as many as the input has.
+        layer: number of this layer in the classifier.
+        first_unit: number of the first unit that this process has.
     """
 
-    def __init__(self, p: float, batch: BatchSlice, units: slice = slice(None), total: int = 0) -> None:
+    def __init__(self, p: float, batch: BatchSlice, layer: int, first_unit: int = 0) -> None:
         super().__init__(p)
-        self.batch, self.units, self.total = batch, units, total
-        self.step, self.mask = -1, torch.empty(0)
+        self.batch, self.layer, self.first_unit = batch, layer, first_unit
 
     def forward(self, own_ND: Tensor) -> Tensor:
         if not self.training:
             return own_ND
-        if self.step != self.batch.step:
-            shape = self.batch.batch_images, self.total or own_ND.shape[1]
-            mask = torch.empty(shape, dtype=own_ND.dtype, device=own_ND.device).bernoulli_(1 - self.p)
-            self.step, self.mask = self.batch.step, mask[:, self.units].div_(1 - self.p)
-        rows = self.batch.rows
-        return own_ND * (self.mask if rows is None else self.mask[torch.from_numpy(rows).to(own_ND.device)])
+        draw = Draw(self.p, self.batch.seed, self.batch.step, self.layer)
+        assert len(self.batch.rows) == len(own_ND), "the strategy has not been told of this micro-batch"
+        return _Dropout.apply(own_ND, self.batch.rows, draw, self.first_unit)
+
+
+class _Dropout(torch.autograd.Function):
+    """The same operation forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, own_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int) -> Tensor:
+        ctx.arguments = rows_N, draw, first_unit
+        return dropped(own_ND, *ctx.arguments)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, None, None, None]:
+        return dropped(gradient_ND, *ctx.arguments), None, None, None
+
+
+def dropped(own_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int) -> Tensor:
+    """`kernels.dropout`, or the same without a kernel."""
+    if kernels.supports_dropout(own_ND):
+        return kernels.dropout(own_ND, rows_N, draw, first_unit)
+    keep_ND = torch.from_numpy(keep_mask(rows_N, range(first_unit, first_unit + own_ND.shape[1]), draw))
+    wide = torch.promote_types(own_ND.dtype, torch.float32)
+    return (own_ND.to(wide) * (keep_ND.to(own_ND.device, wide) * draw.scale)).to(own_ND.dtype)
 
 
 class GlobalBatchNorm(_BatchNorm):

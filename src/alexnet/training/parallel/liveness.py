@@ -2,15 +2,15 @@
 
 torchrun notices a process that ends, but not one that hangs, and a collective operation fails after its timeout,
 however good the reason for which another process is late. Before training starts, one process may pack images for
-hours while the others wait. So each process writes a sign of life into the store every few seconds, and the others look
-for it.
+hours while the others wait; later, rank 0 may wait for a slow disk. So each process writes a sign of life into the
+store every few seconds, and rank 0 looks for those of the others, and the others for that of rank 0.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Protocol
@@ -18,12 +18,17 @@ from typing import Protocol
 BEAT, SILENCE = 5.0, 60.0
 """Seconds between two signs of life of a process, and without one until it counts as lost."""
 
+FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.01, 0.5, 1.5
+"""Seconds between two looks into the store. They grow, so that a wait is at most half as long again as necessary, and
+a thousand waiting processes do not keep the store from serving the one that they wait for."""
+
 
 class Store(Protocol):
     """What is used of `torch.distributed.Store`."""
 
     def set(self, key: str, value: str, /) -> None: ...
     def get(self, key: str, /) -> bytes: ...
+    def multi_get(self, keys: list[str], /) -> list[bytes]: ...
     def check(self, keys: list[str], /) -> bool: ...
 
 
@@ -55,24 +60,43 @@ def signs_of_life(store: Store, rank: int) -> Iterator[None]:
         thread.join()
 
 
-def wait_for_keys(store: Store, keys: Sequence[str]) -> None:
-    """Wait until every process has set its key (one for each rank), as long as they show signs of life.
+def pauses() -> Iterator[float]:
+    """Seconds to sleep between one look into the store and the next."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(PAUSE_GROWTH * pause, LONGEST_PAUSE)
+
+
+def wait_for_keys(store: Store, keys: Mapping[int, str], size: int) -> None:
+    """Wait until each of these ranks has set its key, as long as they show signs of life.
+
+    A look is one request for all keys. It never is `get` of an absent key, which would block, and hold the store, so
+    that this process's own signs of life would stop.
+
+    Args:
+        keys: of each rank that is waited for.
+        size: how many processes there are, for the message.
 
     Raises:
-        PeerLostError: if one of them has shown none for `SILENCE` seconds.
+        PeerLostError: if one of them has shown no sign of life for `SILENCE` seconds.
     """
-    beats, since = [""] * len(keys), [time.monotonic()] * len(keys)
-    while missing := [rank for rank, key in enumerate(keys) if not store.check([key])]:
-        for rank in missing:
-            # `get` of an absent key blocks, and holds the store, so that this process's own signs of life would stop.
-            present = store.check([_key(rank)])
-            beat = store.get(_key(rank)).decode() if present else ""
-            if beat != beats[rank]:
-                beats[rank], since[rank] = beat, time.monotonic()
-            elif time.monotonic() - since[rank] > SILENCE:
-                raise PeerLostError(f"process {rank} of {len(keys)} has given no sign of life for {SILENCE:.0f} "
-                                    "seconds; see whether its host is up, and start again")
-        time.sleep(0.02)
+    missing, looked = dict(keys), time.monotonic()
+    seen = dict.fromkeys(missing, ("", looked))
+    for pause in pauses():
+        if not missing or store.check([*missing.values()]):
+            return
+        if time.monotonic() - looked > min(BEAT, SILENCE / 4):
+            looked = time.monotonic()
+            missing = {rank: key for rank, key in missing.items() if not store.check([key])}
+            for rank in missing:
+                beat = store.get(_key(rank)).decode() if store.check([_key(rank)]) else ""
+                if beat != seen[rank][0]:
+                    seen[rank] = beat, looked
+                elif looked - seen[rank][1] > SILENCE:
+                    raise PeerLostError(f"process {rank} of {size} has given no sign of life for {SILENCE:.0f} "
+                                        "seconds; see whether its host is up, and start again")
+        time.sleep(pause)
 
 
 def _key(rank: int) -> str:

@@ -6,7 +6,7 @@ import gc
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from datetime import timedelta
@@ -19,22 +19,14 @@ from torch import Tensor
 
 from alexnet.architecture.overrides import first_difference
 from alexnet.errors import UserError
+from alexnet.inference.evaluate import sum_errors
 from alexnet.inference.metrics import Errors
-from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life, wait_for_keys
-from alexnet.training.parallel.rendezvous import MEETING, launched, meet, own_device
-
-TIMEOUT = 20.0
-"""Seconds that a collective operation waits for the other processes before one of them counts as lost."""
+from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life
+from alexnet.training.parallel.rendezvous import MEETING, gpu_identity, launched, meet, own_device
+from alexnet.training.parallel.text_exchange import AlreadyReported, Decide, Post, TextExchange
+from alexnet.training.parallel.timeouts import step_seconds
 
 T = TypeVar("T")
-
-
-class SilentExit(SystemExit):
-    """Ends this process without a message: rank 0 reports the error."""
-
-
-class AlreadyReported(UserError):
-    """An error that all processes have received."""
 
 
 class Closable(Protocol):
@@ -61,8 +53,7 @@ class ProcessGroup:
         """Whether torchrun has started these processes again, after one was lost."""
         self.sent: defaultdict[str, float] = defaultdict(float)
         """Bytes that this process has sent in training steps: gradients, activations, statistics (docs/scaling.md)."""
-        self._turns = 0
-        """How often texts were gathered; part of their keys in the store."""
+        self._texts = TextExchange(rank, size, store) if store else None
         self._closables: WeakSet[Closable] = WeakSet()
 
     @property
@@ -82,22 +73,10 @@ class ProcessGroup:
             SilentExit: in the others, in this case.
             PeerLostError: if a process shows no sign of life.
         """
-        return [text] if self.size == 1 else self._gather({"text": text})
+        return json.loads(self._exchange({"text": text}, json.dumps))
 
-    def _gather(self, post: dict[str, str]) -> list[str]:
-        assert self.store
-        self._turns += 1
-        keys = [f"{self._turns}/{rank}" for rank in range(self.size)]
-        self.store.set(keys[self.rank], json.dumps(post))
-        wait_for_keys(self.store, keys)
-        posts = [json.loads(self.store.get(key)) for key in keys]
-        for rank, received in enumerate(posts):
-            if "problem" in received:
-                if self.rank:
-                    raise SilentExit(2)
-                where = f"process {rank} of {self.size}: " if rank else ""
-                raise AlreadyReported(where + received["problem"], received["remedy"])
-        return [received["text"] for received in posts]
+    def _exchange(self, post: Post, decide: Decide) -> str:
+        return self._texts.exchange(post, decide) if self._texts else decide([post["text"]])
 
     @contextmanager
     def error_barrier(self) -> Iterator[None]:
@@ -117,27 +96,72 @@ class ProcessGroup:
         except (ValueError, OSError) as error:
             if self.size > 1:
                 problem, remedy = (error.problem, error.remedy) if isinstance(error, UserError) else (str(error), "")
-                self._gather({"problem": " ".join(problem.split()) or type(error).__name__, "remedy": remedy})
+                sentence = " ".join(problem.split()) or type(error).__name__
+                self._exchange({"problem": sentence, "remedy": remedy}, _no_text)
             raise
-        self.all_gather_text("")
+        self._exchange({"text": ""}, _no_text)
 
-    def require_same_on_all_ranks(self, what: str, tree: object) -> None:
-        """Raise UserError, in all processes at once, if one has another JSON tree than rank 0."""
-        first, *others = [json.loads(text) for text in self.all_gather_text(json.dumps(tree))]
-        for rank, other in enumerate(others, 1):
-            if other != first:
-                raise UserError(f"process {rank} of {self.size} was started with another {what} than process 0 "
-                                f"({first_difference(other, first, ('there', 'here'))})",
-                                "start all with the same data, options and version")
+    def require_same_on_all_ranks(self, trees: Mapping[str, object]) -> None:
+        """Raise UserError, in rank 0, if a process has another JSON tree than rank 0; the others end silently.
+
+        Args:
+            trees: what the trees describe -> the tree. All of them are compared in one exchange.
+        """
+        def decide(texts: Sequence[str]) -> str:
+            first = json.loads(texts[0])
+            for rank, text in enumerate(texts):
+                if text == texts[0]:
+                    continue
+                for what, other in json.loads(text).items():
+                    if other != first[what]:
+                        raise UserError(
+                            f"process {rank} of {self.size} was started with another {what} than process 0 "
+                            f"({first_difference(other, first[what], ('there', 'here'))})",
+                            "start all with the same data, options and version")
+            return ""
+
+        self._exchange({"text": json.dumps(trees)}, decide)
+
+    def require_own_gpus(self, identity: str) -> None:
+        """Raise UserError, in rank 0, if two processes have the same GPU, with which NCCL cannot work.
+
+        Args:
+            identity: of this process's GPU, as `gpu_identity` returns it.
+        """
+        def decide(texts: Sequence[str]) -> str:
+            first_rank: dict[str, int] = {}
+            for rank, text in enumerate(texts):
+                if (first := first_rank.setdefault(text, rank)) != rank:
+                    raise UserError(f"processes {first} and {rank} have the same GPU, {text}", "start one process for "
+                                    "each GPU: torchrun --nproc-per-node gpu, or srun with --gpus-per-task=1")
+            return ""
+
+        self._exchange({"text": identity}, decide)
 
     def local_rank0_first(self, make: Callable[[], T]) -> T:
         """The result of `make`, called first in one process of each host: it may pack what the others read."""
         if int(os.environ.get("LOCAL_RANK", self.rank)):
-            self.all_gather_text("")
+            self._exchange({"text": ""}, _no_text)
             return make()
         made = make()
-        self.all_gather_text("")
+        self._exchange({"text": ""}, _no_text)
         return made
+
+    def largest(self, *numbers: int) -> list[int]:
+        """Of each number, the largest of all processes, for which it waits as `wait` does."""
+        def decide(texts: Sequence[str]) -> str:
+            return json.dumps([max(of_all) for of_all in zip(*map(json.loads, texts), strict=True)])
+
+        return json.loads(self._exchange({"text": json.dumps(numbers)}, decide))
+
+    def wait(self) -> None:
+        """Wait for all processes, however long one of them works, or waits for its disk, as long as it is alive.
+
+        The collective operation at the end has the timeout of a step, but all processes begin it at once.
+        """
+        if self.size > 1:
+            self._exchange({"text": ""}, _no_text)
+            dist.barrier()
 
     # --- Tensors, through collective operations ---
 
@@ -147,25 +171,22 @@ class ProcessGroup:
             dist.all_reduce(values)
         return values
 
-    def all_reduce_max(self, number: int) -> int:
-        """The largest number of all processes."""
-        if self.size == 1:
-            return number
-        largest = torch.tensor(number, device=self.device)
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return int(largest)
-
     def all_true(self, holds: bool) -> bool:
         """Whether something holds in all processes."""
-        return not self.all_reduce_max(not holds)
-
-    def sum_errors(self, own: Errors) -> Errors:
-        """The sum of all processes' errors."""
         if self.size == 1:
-            return own
-        counted = self.all_reduce_sum(torch.tensor(astuple(own), dtype=torch.float64, device=self.device))
-        images, loss_sum, top1, top5 = counted.tolist()
-        return Errors(int(images), loss_sum, int(top1), int(top5))
+            return holds
+        fails = torch.tensor(int(not holds), device=self.device)
+        dist.all_reduce(fails, dist.ReduceOp.MAX)
+        return not fails
+
+    def sum_errors(self, batches: Sequence[Errors]) -> Errors:
+        """The errors of all batches, each evaluated by one process; added in order, so that no bit depends on size."""
+        if self.size > 1:
+            self.wait()  # the others may have had fewer batches, or faster ones
+            counted = torch.tensor([astuple(errors) for errors in batches], dtype=torch.float64, device=self.device)
+            batches = [Errors(int(images), loss_sum, int(top1), int(top5))
+                       for images, loss_sum, top1, top5 in self.all_reduce_sum(counted).tolist()]
+        return sum_errors(batches)
 
     def from_rank0(self, make: Callable[[], T]) -> T:
         """What `make` returns in rank 0, in each process (pickled on its way)."""
@@ -175,11 +196,6 @@ class ProcessGroup:
             box = [make() if self.first else None]
         dist.broadcast_object_list(box, 0, device=self.device)
         return box[0]  # type: ignore[return-value]
-
-    def wait(self) -> None:
-        """Wait for all processes."""
-        if self.size > 1:
-            dist.barrier()
 
     def count_all_reduce(self, what: str, values: Tensor) -> None:
         """Count what an all-reduce in a ring sends from each process: every byte twice, less its own part."""
@@ -198,23 +214,29 @@ class ProcessGroup:
             closable.close()
 
 
+def _no_text(texts: Sequence[str]) -> str:
+    """The verdict of an exchange at which processes only wait for each other, or post problems."""
+    return ""
+
+
 def single_process(device: torch.device | str = "cpu") -> ProcessGroup:
     """The group of a run in one process."""
     return ProcessGroup(device=device)
 
 
 @contextmanager
-def init_distributed(device: str, timeout: float = TIMEOUT) -> Iterator[ProcessGroup]:
+def init_distributed(device: str, timeout: float | None = None, *, is_streamed: bool = False) -> Iterator[ProcessGroup]:
     """The process group that torchrun's variables describe (gloo between CPUs, NCCL between GPUs), or of one process.
 
-    Each process of a host takes the GPU with its own number.
+    Each process of a host takes the GPU with its own number, or the only one that it sees.
 
     Args:
         device: as `choose_device` returns it.
-        timeout: seconds that a process waits for the others in the middle of a step.
+        timeout: seconds that a process waits for the others in the middle of a step; None: by device and data.
+        is_streamed: whether the data comes over a network.
 
     Raises:
-        UserError: in all processes, if a GPU is absent.
+        UserError: in all processes, if a GPU is absent, or two processes have the same one.
         PeerLostError: if a process is lost.
     """
     if not launched():
@@ -231,20 +253,26 @@ def init_distributed(device: str, timeout: float = TIMEOUT) -> Iterator[ProcessG
     store = dist.PrefixStore(f"alexnet/{start}", store)
     texts = dist.PrefixStore("texts", store)
     processes = ProcessGroup(rank, size, device, texts, start)
+    backend = "nccl" if processes.device.type == "cuda" else "gloo"
+    seconds = 0.0
     try:
         with signs_of_life(texts, rank):
             with processes.error_barrier():
+                seconds = step_seconds(backend, is_streamed=is_streamed, asked=timeout)
                 processes.device = own_device(processes.device, local_rank)
+                if backend == "nccl":
+                    processes.require_own_gpus(gpu_identity(processes.device))
+            # With device_id, NCCL connects the processes here, and not in the first step.
             dist.init_process_group(
-                "nccl" if processes.device.type == "cuda" else "gloo", store=dist.PrefixStore("group", store),
-                rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
+                backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size,
+                timeout=timedelta(seconds=seconds), device_id=processes.device if backend == "nccl" else None)
             yield processes
             processes.wait()
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not _is_lost_connection(error):
             raise
         raise PeerLostError(
-            f"process {rank} of {size} waited for another that is gone or has not answered for {timeout:g} seconds; go "
+            f"process {rank} of {size} waited for another that is gone or has not answered for {seconds:g} seconds; go "
             "on from the last checkpoint with --resume, which torchrun --max-restarts does by itself, unless the host "
             "they meet at is lost: then start the same command again on all") from error
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from datetime import timedelta
 from uuid import uuid4
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from alexnet.errors import UserError
+from alexnet.training.parallel.liveness import pauses
 
 MEETING = timedelta(minutes=10)
 """How long a process waits for the others to be started."""
@@ -37,12 +39,14 @@ def meet(store: dist.Store, rank: int, size: int) -> int:
         store.set("start", str(start))
         arrivals = [f"{start}/{other}" for other in range(1, size)]
         store.wait(arrivals, MEETING)
-        for arrival in arrivals:
-            store.set(f"{start}/{store.get(arrival).decode()}", "")
+        for answered in store.multi_get(arrivals):
+            store.set(f"{start}/{answered.decode()}", "")
         return start
     token, deadline = uuid4().hex, time.monotonic() + MEETING.total_seconds()
     announced = ""
-    while time.monotonic() < deadline:
+    for pause in pauses():
+        if time.monotonic() > deadline:
+            break
         start_text = store.get("start").decode()
         if start_text != announced:
             store.set(f"{start_text}/{rank}", token)
@@ -50,20 +54,29 @@ def meet(store: dist.Store, rank: int, size: int) -> int:
         elif store.check([f"{start_text}/{token}"]):
             return int(start_text)
         else:
-            time.sleep(0.05)
+            time.sleep(pause)
     raise dist.DistStoreError(f"rank 0 has not replied to rank {rank}")
 
 
 def own_device(device: torch.device, local_rank: int) -> torch.device:
     """The GPU with this process's number on its host, unless another one is named.
 
+    A scheduler that gives each process a GPU of its own makes it the only one that the process sees, number 0.
+
     Raises:
         UserError: if the host has no such GPU.
     """
     if device.type != "cuda" or device.index is not None:
         return device
-    if local_rank >= (count := torch.cuda.device_count()):
-        raise UserError(f"device cuda:{local_rank} is absent: this host has {count} GPUs",
+    count = torch.cuda.device_count()
+    index = 0 if count == 1 else local_rank
+    if index >= count:
+        raise UserError(f"device cuda:{index} is absent: this host has {count} GPUs",
                         f"start {count} processes on it, or take --device cpu")
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def gpu_identity(device: torch.device) -> str:
+    """The GPU's host and unique number, whatever number it has in this process."""
+    return f"{torch.cuda.get_device_properties(device).uuid} of {socket.gethostname()}"

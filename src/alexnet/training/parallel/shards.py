@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.response_norm import ResponseNorm
 from alexnet.training.parallel.collectives import Gather, gather_rows, memory_format_of
-from alexnet.training.parallel.layers import BatchSlice, GlobalDropout
+from alexnet.training.parallel.layers import BatchSlice, CounterDropout
 from alexnet.training.parallel.plan import PartitionPlan, Ranges
 from alexnet.training.parallel.process_group import ProcessGroup
 
@@ -94,8 +94,8 @@ class Shards:
         elif isinstance(layer, ResponseNorm):
             replace_layer(self.network, layer, ResponseNorm(layer.lrn, len(own), 1))
         elif isinstance(layer, nn.Dropout):
-            replace_layer(self.network, layer, GlobalDropout(
-                layer.p, self._batch, slice(own.start, own.stop), outputs[-1].stop))
+            number = list(self.network.classifier).index(layer)
+            replace_layer(self.network, layer, CounterDropout(layer.p, self._batch, number, own.start))
 
 
 def replace_layer(network: AlexNet, layer: nn.Module, new: nn.Module) -> None:

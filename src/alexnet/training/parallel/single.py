@@ -6,8 +6,7 @@ from alexnet.training.parallel.strategy import Strategy
 
 
 class SingleProcess(Strategy):
-    """The network as it is. With micro-batches, dropout draws one mask for the whole batch."""
+    """The network as it is, with dropout's random numbers as several processes draw them."""
 
     def prepare_layers(self) -> None:
-        if self.micro_batch:
-            self.use_global_layers(self.network.classifier)
+        self.use_global_layers(self.network.classifier)

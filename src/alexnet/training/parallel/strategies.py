@@ -16,9 +16,9 @@ from alexnet.training.parallel.towers import Towers
 
 def parallelize(
     network: AlexNet, parallel: Parallel, processes: ProcessGroup, device: torch.device, *, freeze: str = "",
-    micro_batch: int | None = None,
+    micro_batch: int | None = None, seed: int = 0,
 ) -> Strategy:
     """Share a network among the processes, in place, and move it to its device. Arguments as for `Strategy`."""
     kinds: dict[Parallel, type[Strategy]] = {"data": DataParallel, "towers": Towers, "hybrid": Hybrid}
     kind = SingleProcess if processes.size == 1 and parallel == "data" else kinds[parallel]
-    return kind(network, processes, device, freeze, micro_batch)
+    return kind(network, processes, device, freeze, micro_batch, seed)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.parallel.layers import BatchSlice, GlobalBatchNorm, GlobalDropout
+from alexnet.training.parallel.layers import BatchSlice, CounterDropout, GlobalBatchNorm
 from alexnet.training.parallel.plan import Parallel, partition_plan
 from alexnet.training.parallel.process_group import ProcessGroup
 from alexnet.training.parallel.shards import Shards, replace_layer
@@ -22,13 +22,14 @@ class Strategy(ABC):
     """A network that is shared among the processes, in place, on its device.
 
     Every strategy gives what one process gives but for rounding, since nothing in a step depends on the rank: an
-    image's view is a function of its number, and every process draws dropout's mask for the global batch.
+    image's view is a function of its number, and dropout draws by its position in the global batch.
 
     Args:
         network: on the CPU, with the weights that training starts from.
         device: where it will train.
         freeze: layers that do not train, as in `Recipe.freeze`.
         micro_batch: images that a process trains on at a time; None: its whole part of a batch.
+        seed: of the run, by which dropout draws.
 
     Raises:
         UserError: if the network cannot be shared in this way, or has no layer of a name in `freeze`.
@@ -38,10 +39,10 @@ class Strategy(ABC):
 
     def __init__(
         self, network: AlexNet, processes: ProcessGroup, device: torch.device, freeze: str = "",
-        micro_batch: int | None = None,
+        micro_batch: int | None = None, seed: int = 0,
     ) -> None:
         self.network, self.processes, self.micro_batch = network, processes, micro_batch
-        self.batch = BatchSlice()
+        self.batch = BatchSlice(seed=seed)
         plan = partition_plan(network.arch, self.parallel, processes.size)
         self.shards = Shards(network, plan, processes, self.batch)
         self.prepare_layers()
@@ -65,6 +66,11 @@ class Strategy(ABC):
         return self.network
 
     @property
+    def evaluates_together(self) -> bool:
+        """Whether processes exchange data while each evaluates its own images."""
+        return False
+
+    @property
     def batch_part(self) -> tuple[int, int]:
         """Which part of every batch this process reads: (rank, world) of `loader.batches`."""
         return self.processes.rank, self.processes.size
@@ -83,7 +89,7 @@ class Strategy(ABC):
         """Tell the layers which images of the global batch come next: micro-batch `number` of `count`."""
         rank, size = self.batch_part
         parts = micro_batch_parts(batch_images, size, number, count)
-        self.batch.step, self.batch.batch_images = step, batch_images
+        self.batch.step = step
         self.batch.images_per_process = tuple(map(len, parts))
         self.batch.rows = rows_of(rank, parts)
 
@@ -99,7 +105,8 @@ class Strategy(ABC):
         """Let dropout and batch normalization of these layers be those of the global batch."""
         for layer in list(layers):
             if isinstance(layer, nn.Dropout):
-                replace_layer(self.network, layer, GlobalDropout(layer.p, self.batch))
+                number = list(self.network.classifier).index(layer)
+                replace_layer(self.network, layer, CounterDropout(layer.p, self.batch, number))
             elif isinstance(layer, _BatchNorm) and self.processes.size > 1:
                 replace_layer(self.network, layer, GlobalBatchNorm(layer, self.processes, self.batch))
 

@@ -1,0 +1,151 @@
+"""Row 22: the start of many ranks, as far as they meet and agree through one TCPStore.
+
+    python benchmarks/reliability/start.py [--ranks 256] [--no-record]
+
+Each rank is a thread with a connection of its own. All of them meet, show signs of life, and make the exchanges of
+texts that `alexnet train` makes until its first step, and its last one. gloo's and NCCL's own connections are not part
+of this: they are torch's. Requests are counted where a rank sends them.
+
+With the former protocol, where every rank looked for and read the key of every other (`--former 1`), the number of
+requests grows with the square of the number of ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import ledger
+import torch.distributed as dist
+from ledger import Finding
+
+from alexnet.training.parallel.liveness import Store, signs_of_life
+from alexnet.training.parallel.process_group import ProcessGroup
+from alexnet.training.parallel.rendezvous import meet
+from alexnet.training.parallel.text_exchange import Decide, Post
+
+LIMIT_SECONDS = 60.0
+
+BARRIERS = 8
+"""Stretches that all ranks complete: device, usable folder, resumable run, data packed, checkpoint, build, log, end."""
+
+AGREEMENTS = ("version", "network", "recipe", "data", "seed", "precision", "--parallel or --micro-batch")
+"""What all ranks must have been started with. The former protocol exchanged one after the other."""
+
+
+class CountingStore:
+    """A rank's connection to the store, whose keys begin with a prefix; counts the requests."""
+
+    def __init__(self, store: dist.Store, prefix: str) -> None:
+        self.store, self.requests = dist.PrefixStore(prefix, store), 0
+
+    def set(self, key: str, value: str) -> None:
+        self.requests += 1
+        self.store.set(key, value)
+
+    def get(self, key: str) -> bytes:
+        self.requests += 1
+        return self.store.get(key)
+
+    def multi_get(self, keys: list[str]) -> list[bytes]:
+        self.requests += 1
+        return self.store.multi_get(keys)
+
+    def check(self, keys: list[str]) -> bool:
+        self.requests += 1
+        return self.store.check(keys)
+
+    def add(self, key: str, amount: int) -> int:
+        self.requests += 1
+        return self.store.add(key, amount)
+
+    def wait(self, keys: list[str], timeout: timedelta) -> None:
+        self.requests += 1
+        self.store.wait(keys, timeout)
+
+
+class FormerExchange:
+    """The protocol until now, to compare with: every rank waits for the keys of all, one by one, and reads them."""
+
+    def __init__(self, rank: int, size: int, store: Store) -> None:
+        self.rank, self.size, self.store, self.turns = rank, size, store, 0
+
+    def exchange(self, post: Post, decide: Decide) -> str:
+        self.turns += 1
+        keys = [f"{self.turns}/{rank}" for rank in range(self.size)]
+        self.store.set(keys[self.rank], json.dumps(post))
+        while missing := [rank for rank, key in enumerate(keys) if not self.store.check([key])]:
+            for rank in missing:
+                if self.store.check([f"life/{rank}"]):
+                    self.store.get(f"life/{rank}")
+            time.sleep(0.02)
+        return decide([json.loads(self.store.get(key))["text"] for key in keys])
+
+
+def start(rank: int, ranks: int, stores: tuple[CountingStore, CountingStore], former: bool) -> list[str]:
+    """What one rank does. Returns the texts of all, from the last exchange."""
+    meeting, store = stores
+    number = meet(meeting, rank, ranks)  # type: ignore[arg-type]
+    group = ProcessGroup(rank, ranks, store=store, start=number)
+    if former:
+        group._texts = FormerExchange(rank, ranks, store)  # type: ignore[assignment]
+    with signs_of_life(store, rank):
+        for _ in range(BARRIERS - 1):
+            with group.error_barrier():
+                pass
+        tree = {"arch": "paper", "recipe": ["a field"] * 100}
+        if former:
+            for what in AGREEMENTS:
+                group.require_same_on_all_ranks({what: tree})
+        else:
+            group.require_same_on_all_ranks(dict.fromkeys(AGREEMENTS, tree))
+        texts = group.all_gather_text(str(rank))
+        with group.error_barrier():  # rank 0 keeps the store, so all must have read before it ends
+            pass
+    return texts
+
+
+def simulate(ranks: int, former: bool) -> tuple[float, int, list[str]]:
+    """Start this many ranks. Returns seconds, requests, and what was wrong."""
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=10))
+    clients = [dist.TCPStore("127.0.0.1", server.port, is_master=False, timeout=timedelta(minutes=10))
+               for _ in range(ranks)]
+    stores = [(CountingStore(client, "alexnet"), CountingStore(client, "texts")) for client in clients]
+    ready = threading.Barrier(ranks + 1)
+
+    def one(rank: int) -> list[str]:
+        ready.wait()
+        return start(rank, ranks, stores[rank], former)
+
+    with ThreadPoolExecutor(ranks) as pool:
+        running = [pool.submit(one, rank) for rank in range(ranks)]
+        ready.wait()
+        began = time.monotonic()
+        results = [future.result() for future in running]
+        seconds = time.monotonic() - began
+    expected = [str(rank) for rank in range(ranks)]
+    wrong = [f"rank {rank} received other texts" for rank, texts in enumerate(results) if texts != expected]
+    return seconds, sum(store.requests for both in stores for store in both), wrong
+
+
+def measure(ranks: int, former: int = 0) -> Finding:
+    """Start ranks and count.
+
+    Args:
+        ranks: how many.
+        former: 1: with the former protocol.
+    """
+    seconds, requests, wrong = simulate(ranks, bool(former))
+    return Finding(
+        "22", f"the start of {ranks:,} ranks, as threads with a connection each to one TCPStore"
+        f"{' (former protocol)' if former else ''}",
+        f"all receive the same; within {LIMIT_SECONDS:.0f} s; at most 100 requests a rank",
+        f"{seconds:.1f} s, {requests:,} requests ({requests / ranks:.0f} a rank), {len(wrong)} ranks wrong",
+        not wrong and seconds < LIMIT_SECONDS and requests <= 100 * ranks)
+
+
+if __name__ == "__main__":
+    ledger.main(measure, ranks=256, former=0)
