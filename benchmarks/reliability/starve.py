@@ -14,6 +14,7 @@ import contextlib
 import io
 import tempfile
 import time
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,17 @@ def several(images: list[bytes], path: str) -> bytes:
 def attacks() -> dict[str, tuple[int, bytes]]:
     """Name -> how many requests are open at a time, and their bytes."""
     heavy = flat(3400, "JPEG", progressive=True)
+    tensor = b'{"inputs":[{"name":"image","datatype":"%s","shape":%s,"data":[%s]}]}'
+    numbers = tensor % (b"UINT8", b"[4,64,64,3]", b"7," * (4 * 64 * 64 * 3 - 1) + b"7")
+    base64_images = tensor % (b"BYTES", b"[1]", b'"' + b64encode(image() + bytes(14_900_000)) + b'"')
     return {
         "64 flat PNGs of 49 megapixels, ten views": (1, several([flat(7000, "PNG")] * 64, "/predict?views=10")),
         "64 flat WebPs of 16 megapixels": (3, several([flat(4000, "WEBP")] * 64, "/predict")),
         "a large image and 63 progressive JPEGs": (3, several([flat(7000, "PNG"), *[heavy] * 63], "/predict")),
         "16 images with ten views": (8, several([image()] * 16, "/predict?views=10")),
-        "explanations": (8, post(image(), "/explain"))}
+        "explanations": (8, post(image(), "/explain")),
+        "JSON with the most numbers": (8, post(numbers, "/v2/models/alexnet/infer", "application/json")),
+        "20 MB of images in base64": (3, post(base64_images, "/v2/models/alexnet/infer", "application/json"))}
 
 
 @dataclass(frozen=True)

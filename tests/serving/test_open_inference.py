@@ -144,7 +144,7 @@ def test_errors_outside_the_request_are_one_string_too(client, model):
         "error": "there is no model 'tree'; did you mean trees?"})
     assert client.request("/v2/models/trees/infer", b"{", Content_Type="application/json")[::2] == (400, {
         "error": "the body is not JSON; send a request of the Open Inference Protocol"})
-    assert client.request("/v2/models/trees/infer", b"[" * 100_000, Content_Type="application/json")[0] == 400
+    assert client.request("/v2/models/trees/infer", b"[" * 40_000, Content_Type="application/json")[0] == 400
     status, _, response = client.request("/v2/models/trees/infer", b"{}", Content_Type="image/png")
     assert (status, response) == (415, {
         "error": "content type image/png is not application/json; send application/json"})
@@ -159,14 +159,14 @@ def test_errors_outside_the_request_are_one_string_too(client, model):
 
 def test_the_time_of_parsing_is_bounded():
     """The most expensive JSON within the limit on values; above it, nothing is parsed."""
-    bodies = [b'{"inputs":[' + b"0," * 999_990 + b"0]}", b"[" * 999_999, b'{"":' * 499_999,
-              b'{"inputs":[' + b'"\\u00e9' * 330_000 + b'"]}', b'["' + b"\\/" * 999_990 + b'"]']
+    bodies = [b'{"inputs":[' + b"0," * 49_980 + b"0]}", b"[" * 49_999, b'{"":' * 24_999,
+              b'{"inputs":[' + b'"\\u00e9' * 15_000 + b'"]}', b'["' + b"\\/" * 49_980 + b'"]']
     for body in bodies:
         began = time.process_time()
         with pytest.raises(RequestError):
             parse_infer(body, 32, Limits())
-        assert time.process_time() - began < 1.0
-    with pytest.raises(RequestError, match="the JSON has more than 1,000,000 values") as caught:
+        assert time.process_time() - began < 0.25
+    with pytest.raises(RequestError, match="the JSON has more than 50,000 values") as caught:
         parse_infer(b"[" + b"0," * 10_000_000 + b"0]", 32, Limits())
     assert caught.value.status == 413
 

@@ -27,11 +27,6 @@ def limit_openmp_spinning() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
 
 
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def lower_thread_priority() -> None:
     """Lower this thread's priority, so that threads which handle requests run first. Has an effect on Linux only."""
     if sys.platform.startswith("linux"):

@@ -69,10 +69,10 @@ def run_server(listener: socket.socket, options: ServeOptions) -> None:
 def run_one_of_several(listener: socket.socket, options: ServeOptions, number: int, announce: Callable[[str], object],
                        lifeline: int) -> None:
     """Run one of several server processes until a signal (`serve_workers.Run`)."""
-    from alexnet._runtime.cpu_threads import available_cores
+    from alexnet._runtime.cpu_threads import usable_cores
 
     # Read when torch is imported.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // options.processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // options.processes)))
     _run(listener, options, device_of(options.device, number), announce, lambda: None, lifeline)
 
 
@@ -87,7 +87,7 @@ def device_of(device: str, number: int) -> str:
 def _run(listener: socket.socket, options: ServeOptions, device: str, announce: Callable[[str], object],
          on_stop: Callable[[], None], lifeline: int | None = None) -> None:
     """Load the models, and process requests until a signal, or until `lifeline` becomes readable."""
-    from alexnet._runtime.cpu_threads import available_cores
+    from alexnet._runtime.cpu_threads import usable_cores
     from alexnet.serving.app import create_app
     from alexnet.serving.middleware import allowed_hosts
     from alexnet.serving.server import create_server
@@ -95,7 +95,7 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
 
     models = [_load(name, checkpoint, options, device) for name, checkpoint in options.checkpoints.items()]
     service = Service(models, options.token, allowed_hosts(options.host), options.limits, options.log,
-                      available_cores() // options.processes)
+                      usable_cores() // options.processes)
 
     def on_start() -> None:
         _reload_on_hangup(service, server)

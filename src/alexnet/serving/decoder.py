@@ -58,6 +58,7 @@ class ImageDecoder:
         # One more than work in parallel, which one client cannot take.
         self._threads = DecodeThreads("decode", self._parallel + 1, limits.decode_bytes)
         self._large_thread = DecodeThreads("large", 1, limits.decode_bytes)
+        self._parse_thread = DecodeThreads("parse", 1, limits.decode_bytes)
         self._pending_large = Counter[str]()
 
     async def decode(self, client: str, uploads: Sequence[Upload], side: int,
@@ -102,9 +103,9 @@ class ImageDecoder:
             self._pending_large[call.client] -= 1
             self._pending_large += Counter()  # drops clients without any
 
-    async def in_thread(self, client: str, memory: int, work: Callable[[], Result]) -> Result:
-        """Run other work that prepares images in the threads. `memory`: the bytes that it takes at most."""
-        return await self._threads.run(client, memory, work)
+    async def parse(self, client: str, work: Callable[[], Result]) -> Result:
+        """Run work that parses a request. One at a time: Python's parsers let no other thread run meanwhile."""
+        return await self._parse_thread.run(client, 0, work)
 
     async def trim_memory(self) -> None:
         """Return freed memory to the system: one large image takes hundreds of megabytes."""
@@ -112,7 +113,7 @@ class ImageDecoder:
 
     def shutdown(self) -> None:
         """Stop the threads and drop what is queued."""
-        for threads in (self._threads, self._large_thread):
+        for threads in (self._threads, self._large_thread, self._parse_thread):
             threads.shutdown()
 
     def _decode(self, call: _Call, name: str, data: bytes | memoryview) -> Decoded:

@@ -32,9 +32,9 @@ class Limits:
     file_name_characters: int = 200
     """File name of an upload. It only labels the result; a longer one is truncated."""
 
-    json_values: int = 1_000_000
-    """Values in the JSON of an inference request, by its commas, colons, brackets and backslashes: five images of 256
-    pixels a side as numbers. Parsing them takes 0.1 seconds, in which no other thread runs. Rejected with 413."""
+    json_values: int = 50_000
+    """Values in the JSON of an inference request, by its commas, colons, brackets and backslashes: four images of 64
+    pixels a side as numbers. Python parses them in milliseconds, in which no other thread runs. Rejected with 413."""
 
     # Image
     pixels: int = 50_000_000

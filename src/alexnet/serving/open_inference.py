@@ -19,9 +19,6 @@ from alexnet.serving.responses import JsonResponse, RequestError
 from alexnet.serving.served_model import Output, ServedModel
 from alexnet.serving.service import Service
 
-JSON_MEMORY = 3
-"""Bytes that a request takes for each of its body while it is parsed: the body, its text, and the decoded images."""
-
 
 class OpenInferenceHandlers:
     """One method for each path."""
@@ -71,8 +68,7 @@ class OpenInferenceHandlers:
         client, served, record = client_of(request), service.bind(request), record_of(request)
         service.admission.check(client, served.name, 1, 1)
         async with service.uploads.body(request, "application/json") as body:
-            wanted = await service.decoder.in_thread(
-                client, JSON_MEMORY * len(body), lambda: parse_infer(body, served.side, service.limits))
+            wanted = await service.decoder.parse(client, lambda: parse_infer(body, served.side, service.limits))
             count = wanted.count
             with service.admission.admit(client, served.name, count, count * wanted.views), record.processing.running():
                 images = await self._pixels(client, served, wanted, record)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from starlette.requests import Request
 
-from alexnet._runtime.cpu_threads import available_cores
+from alexnet._runtime.cpu_threads import usable_cores
 from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
@@ -51,7 +51,7 @@ class Service:
     hosts: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
     log_format: LogFormat | None = None
-    cores: int = field(default_factory=available_cores)
+    cores: int = field(default_factory=usable_cores)
     is_draining: bool = False
 
     def __post_init__(self) -> None:
