@@ -76,7 +76,7 @@ def test_a_claims_bar_prints_each_kind_of_warning_once_and_no_line_for_an_epoch(
 
 
 def test_the_time_left_of_a_claims_run_is_its_own(monkeypatch, capsys):
-    """A second a step. The first run is resumed at step 7,000; the second begins at step 1, and has 7,397 left after three."""
+    """A second a step. The first run is resumed at step 7,000; the second, after three steps, has 7,397 left."""
     now = [0.0]
     monkeypatch.setattr("alexnet._runtime.progress.time.monotonic", lambda: now[0])
     bar = ClaimBar()
