@@ -102,5 +102,6 @@ def test_a_claim_on_all_images_with_some_of_them_is_not_its_own_design(packed):
 
 def test_a_plan_has_what_is_expected_of_each_comparison(packed):
     first, second = plan_json(Design.of(CLAIMS["lighting"], packed), packed)["comparisons"]
-    assert (first["paper"], first["is_bound"], first["least"], first["unit"]) == (-1.0, True, None, "points")
+    assert (first["paper"], first["is_bound"], first["least"], first["unit"]) == (-2.4, True, None, "percent")
+    assert first["words"] == "over 1 point of 41.7%"
     assert (second["paper"], second["is_bound"], second["least"]) == (None, False, -1.0)

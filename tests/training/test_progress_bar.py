@@ -73,3 +73,19 @@ def test_a_claims_bar_prints_each_kind_of_warning_once_and_no_line_for_an_epoch(
             bar.show(warning | {"problem": problem})
             bar.show({"event": "epoch", "epoch": 1, "train_error": 0.5, "val_top1_error": 0.25})
     assert capsys.readouterr().err == "warning: validation: 90%; wait\n"
+
+
+def test_the_time_left_of_a_claims_run_is_its_own(monkeypatch, capsys):
+    """A second a step. The first run is resumed at step 7,000; the second, after three steps, has 7,397 left."""
+    now = [0.0]
+    monkeypatch.setattr("alexnet._runtime.progress.time.monotonic", lambda: now[0])
+    bar = ClaimBar()
+    bar.plain_seconds = 0
+    for first in (7_000, 1):
+        bar.show(START)
+        for step in range(first, first + 3):
+            now[0] += 1
+            bar.show(STEP | {"step": step})
+    printed = capsys.readouterr().err
+    assert "7,002 of 7,400 steps, 6:38 left" in printed
+    assert "3 of 7,400 steps, 2:03:17 left" in printed

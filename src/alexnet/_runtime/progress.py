@@ -51,6 +51,12 @@ class Bar:
         if self.progress:
             self.progress.stop()
 
+    def restart(self) -> None:
+        """Measure the rate from the next call on: what follows is another task, which begins at a count of its own."""
+        self.first_done = None
+        if self.progress:
+            self.progress.reset(self.task, total=None, text="")
+
     def __call__(self, done: int, total: int, text: str = "", title: str | None = None) -> None:
         """Show that `done` of `total` units are finished.
 

@@ -18,7 +18,8 @@ from alexnet.errors import Finding
 from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce.claims import Variant, common_setup
+from alexnet.reproduce.claim import Variant
+from alexnet.reproduce.claim_networks import common_setup
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step

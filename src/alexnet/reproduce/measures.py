@@ -18,7 +18,8 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
-from alexnet.reproduce.claims import RATIOS, Claim, Comparison, TuningQuantity, Variant, common_setup
+from alexnet.reproduce.claim import FRACTIONS, Claim, Comparison, TuningQuantity, Variant
+from alexnet.reproduce.claim_networks import common_setup
 from alexnet.reproduce.outcome import MeasuredJson, RunJson, VariantJson
 from alexnet.reproduce.quantities import ensemble_errors, measure_quantity, quantity_names
 from alexnet.reproduce.runs import FinishedRun, Job, Runs
@@ -73,10 +74,14 @@ class Design:
         """Training images per class of a variant; None for all."""
         return self.images_per_class and max(1, round(self.images_per_class * variant.images_factor))
 
+    def epochs_of(self, variant: Variant) -> int:
+        """Epochs of a variant's runs; if they end at a target, at most."""
+        return max(1, round(self.epochs * variant.epochs_factor))
+
     def setup(self, variant: Variant) -> tuple[Arch, Recipe]:
         """A variant's network and recipe, less its learning rate."""
         claim = self.claim
-        return variant.apply(*common_setup(self.side, self.epochs, claim.network, claim.common, claim.crop))
+        return variant.apply(*common_setup(self.side, self.epochs_of(variant), claim.network, claim.common, claim.crop))
 
     def seeds_of(self, variant: Variant) -> range:
         """Fresh seeds. The members of the ensembles are all that there are networks of."""
@@ -112,9 +117,9 @@ class Design:
         """What learning rates are chosen by, and in which variants if it is not the same in all."""
         groups: dict[TuningQuantity, list[str]] = {}
         for variant in self.claim.variants:
-            groups.setdefault(self.claim.tuned_by(variant), []).append(variant.name)
+            groups.setdefault(variant.tuned_by, []).append(variant.name)
         held_out = " on a fifth of the training images that tuning runs do not train on"
-        what = [f"{quantity_names(self.claim)[quantity]}{held_out * (quantity == 'top1')}"
+        what = [f"{quantity_names(self.claim)[quantity]}{held_out * (quantity in ('top1', 'loss'))}"
                 + (f" (of {' and '.join(map(repr, names))})" if len(groups) > 1 else "")
                 for quantity, names in groups.items()]
         return f"{' or by '.join(what)}, with other seeds"
@@ -144,7 +149,7 @@ def reproduce(design: Design, runs: Runs) -> MeasuredJson:
     no_verdict = QUICK_REASON if design.quick else refusal
     return {
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
-        "fractions": [name for quantity, name in names.items() if quantity not in RATIOS],
+        "fractions": list(dict.fromkeys(name for quantity, name in names.items() if quantity in FRACTIONS)),
         "variants": [one.json for one in measured.values()],
         "comparisons": judge(claim, pairs, names, no_verdict,
                              {name for name, one in measured.items() if not one.tuned.interior}, limits),
@@ -165,7 +170,7 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
     measured: VariantJson = {
         "name": variant.name, "settings": list(variant.differs), "images": len(jobs[0].data.split("train")),
         "views": variant.views, "averaged": variant.averaged,
-        "tuned_by": quantity_names(design.claim)[design.claim.tuned_by(variant)],
+        "tuned_by": quantity_names(design.claim)[variant.tuned_by],
         "rate": tuned.rate, "interior": tuned.interior,
         "tuning": [{"rate": rate, "errors": [trial.value for trial in trials]} for rate, trials in tuned.grid.items()],
         "runs": [_run_json(seed * size, group, variant, design, runs) for seed, group in enumerate(groups)]}
@@ -176,13 +181,13 @@ def _tune(variant: Variant, design: Design, runs: Runs) -> Tuned:
     """Search the learning rate with the tuning seeds."""
     (arch, recipe), claim = design.setup(variant), design.claim
     def jobs(rate: float) -> list[Job]:
-        data = {seed: runs.subset(design.images_of(variant), draw=seed, tuning=not claim.stops_at_target)
+        data = {seed: runs.subset(design.images_of(variant), draw=seed, tuning=variant.tuned_by != "epochs")
                 for seed in design.tuning}
         return [replace(_job(design, variant, data[seed], arch, replace(recipe, learning_rate=rate), seed), keep=False)
                 for seed in design.tuning]
 
     def trials(rate: float) -> list[Trial]:
-        return [_trial(run, claim.tuned_by(variant), claim.target) for run in runs.trained(jobs(rate))]
+        return [_trial(run, variant.tuned_by, claim.target) for run in runs.trained(jobs(rate))]
 
     runs.trained([job for rate in design.rates for job in jobs(rate)])  # so that several commands share these runs
     return search(trials, design.rates, design.max_rates)
@@ -198,13 +203,14 @@ def _trial(run: FinishedRun, tuned_by: TuningQuantity, target: float | None) -> 
     if tuned_by == "train":
         return Trial(clean)
     assert run.validated is not None
-    return Trial(run.validated["val_top1_error"])
+    return Trial(run.validated["val_loss" if tuned_by == "loss" else "val_top1_error"])
 
 
 def _job(design: Design, variant: Variant, data: PackedDataset, arch: Arch, recipe: Recipe, seed: int) -> Job:
     claim = design.claim
     return Job(data, arch, recipe, seed, f"{claim.name}, {variant.name}, rate {recipe.learning_rate:g}, seed {seed}",
-               claim.curve_epochs(design.epochs), claim.target if claim.stops_at_target else None)
+               claim.curve_epochs(variant, design.epochs_of(variant)),
+               claim.target if variant.tuned_by == "epochs" else None)
 
 
 def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design: Design, runs: Runs) -> RunJson:
@@ -225,11 +231,23 @@ def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design:
         "seed": seed, "top1_error": last and last["val_top1_error"], "top5_error": last and last["val_top5_error"],
         "loss": last and last["val_loss"], "train_error": clean and clean["train_error"],
         "train_loss": clean and clean["train_loss"], "value": main}
-    if claim.target and (epochs := run.epochs_without(claim.target)) is not None:
+    if (epochs := _epochs_without_target(run, variant, design)) is not None:
         made["epochs_without_target"] = epochs
     if others:
         made["more"] = {names[quantity]: value for quantity, value in zip(claim.quantities[1:], others, strict=True)}
     return made
+
+
+def _epochs_without_target(run: FinishedRun, variant: Variant, design: Design) -> int | None:
+    """Epochs after which a run ended without the target: it needs more. A diverged run would not have got there either.
+
+    None: it reached the target, or its variant is not trained to it.
+    """
+    if variant.tuned_by != "epochs" or design.claim.target is None:
+        return None
+    if run.diverged:
+        return design.epochs_of(variant)
+    return None if run.epochs_to(design.claim.target) is not None else run.curve[-1]["epoch"]
 
 
 def _pairs(design: Design, variant: _Measured, reference: _Measured, quantity: str) -> Pairs:
@@ -263,8 +281,7 @@ def _notes(one: _Measured, design: Design) -> list[str]:
                      f"{len(one.tuned.grid)} that were tried, so a better one may exist")
     if lost := sum(run.diverged for run in one.runs):
         notes.append(f"{name}: {lost} of {len(one.runs)} runs with fresh seeds diverged")
-    late = [epochs for run in one.json["runs"] if (epochs := run.get("epochs_without_target"))]
-    if late and design.claim.tuned_by(one.variant) == "epochs":
+    if late := [epochs for run in one.json["runs"] if (epochs := run.get("epochs_without_target"))]:
         tried = " or ".join(map(str, sorted({*late})))
         notes.append(f"{name}: {len(late)} of {len(one.runs)} runs with fresh seeds did not reach "
                      f"{design.claim.target:.0%} clean training error in {tried} epochs")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from alexnet.reproduce.claim import Unit
+
 Verdict = Literal["supported", "supported in sign", "contradicted", "undecided"]
 """What a comparison says about the claim. The effect that it is held against is the published number, or where there is
 none the least effect that counts; the interval is the simultaneous one.
@@ -15,10 +17,6 @@ contradicted: the difference is significant and has the opposite sign; or its wh
     the published one and it is not significant; or its whole interval is a smaller effect than the least that counts.
 undecided: anything else, with the reason.
 """
-
-Unit = Literal["points", "times"]
-"""`points`: a difference of fractions, such as errors, in percentage points. `times`: a ratio, such as of epochs."""
-
 
 Bound = Literal["at least", "at most"]
 """What a measured ratio of epochs is of the true one, where runs of one side ended before they reached the target."""
@@ -87,6 +85,8 @@ class ExpectationJson(TypedDict):
     unit: Unit
     paper: float | None
     """The published number in this unit and direction; None: there is none."""
+    words: str
+    """The number as it was published, where `paper` is derived from it: "1.4 points of 42.1%"; else ""."""
     is_bound: bool
     """Whether the number is a lower bound of the effect: "over 1 point"."""
     source: str
@@ -111,9 +111,10 @@ class ComparisonJson(ExpectationJson, _Bounded):
     quantity: str
     """What is compared: the claim's `value_name`, or a key of `RunJson.more`."""
     values: list[float]
-    """Points: 100 * (variant - reference) for each seed. Times: variant / reference."""
+    """Points: 100 * (variant - reference) for each seed. Times: variant / reference. Percent: 100 * (variant /
+    reference - 1)."""
     mean: float | None
-    """Times: the geometric mean, since ratios are compared as logarithms. None without values."""
+    """Times and percent: of the geometric mean, since ratios are compared as logarithms. None without values."""
     low: float | None
     """Student's 95% interval of the mean, of this comparison alone. None for fewer than two values."""
     high: float | None

@@ -20,7 +20,7 @@ from alexnet.inference.evaluate import ModelWithInput, evaluate
 from alexnet.inference.metrics import Errors, count_errors
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.response_norm import ResponseNorm
-from alexnet.reproduce.claims import Claim, Quantity
+from alexnet.reproduce.claim import Claim, Quantity
 from alexnet.reproduce.runs import FinishedRun
 
 RECOLORING = 0.5
@@ -36,7 +36,8 @@ MEASURES_VERSION = 1
 def quantity_names(claim: Claim) -> dict[str, str]:
     """What each quantity is called on a page."""
     return {
-        "top1": "top-1 error", "train": "clean training error", "gap": "overfitting gap", "loss": "validation loss",
+        "top1": "top-1 error", "errors": "top-1 error", "train": "clean training error",
+        "gap": "overfitting gap", "loss": "validation loss",
         "epochs": f"epochs to {claim.target or 0:.0%} clean training error",
         "recolored_rise": "rise of the error by recoloring", "norm": "alpha x sum / k"}
 
@@ -44,7 +45,7 @@ def quantity_names(claim: Claim) -> dict[str, str]:
 def measure_quantity(
     quantity: Quantity, run: FinishedRun, packed: PackedDataset, *, target: float | None, views: int, device: str,
 ) -> float | None:
-    """A quantity of a run; None: the run diverged, or did not reach the target."""
+    """A quantity of a run; None: the run diverged, did not reach the target, or ended at it without validation."""
     if run.diverged:
         return None
     if quantity == "epochs":
@@ -52,7 +53,9 @@ def measure_quantity(
         return run.epochs_to(target)
     if quantity == "train":
         return run.curve[-1]["train_error"]
-    assert run.validated is not None
+    if run.validated is None:
+        return None
+    quantity = "top1" if quantity == "errors" else quantity
     error = run.validated["val_top1_error"]
     recorded = {"gap": error - run.curve[-1]["train_error"], "loss": run.validated["val_loss"]}
     if views == 1:

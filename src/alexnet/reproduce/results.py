@@ -48,9 +48,11 @@ def departures(design: Design, packed: PackedDataset) -> list[str]:
     """What differs from the claim's own design, in words; nothing with --quick, which is no result."""
     claim = design.claim
     own_epochs = claim.epochs_on(_training_images(design, packed))
+    other_data = [f"{Path(packed.source).name} instead of {claim.data}"] if claim.data and (
+        claim.data not in Path(packed.source).name) and not design.quick else []
     changes = [("epochs", design.epochs, own_epochs), ("seeds", design.seeds, claim.seeds),
                ("training images of each class", design.images_per_class, claim.images_per_class)]
-    return [f"{'all' if ours is None else ours} {name} instead of {'all' if own is None else own}"
+    return other_data + [f"{'all' if ours is None else ours} {name} instead of {'all' if own is None else own}"
             for name, ours, own in changes if ours != own and not design.quick]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, OutcomeJson, Unit, VariantJson
+from alexnet.reproduce.claim import Unit
+from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, OutcomeJson, VariantJson
 
-NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0}
+NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0, "percent": 0.0}
 """The value of a comparison whose two sides are equal."""
 THE_PAPER = "the paper"
 """The source of a number that the paper itself gives."""
@@ -18,11 +19,16 @@ _COUNTS = {1: "one", 2: "two", 5: "five", 10: "ten"}
 
 
 def format_number(value: float, unit: Unit) -> str:
-    """A difference with its sign and one decimal, or a ratio with two: "−1.4" points, "2.04" times."""
+    """A difference with its sign and one decimal, or a ratio with two: "−1.4" points, "−3.3%", "2.04" times."""
     if unit == "times":
         return f"{value:.2f}"
     rounded = round(value, 1) + 0.0  # -0.04 is 0.0, without a sign
-    return (f"{rounded:+.1f}" if rounded else "0.0").replace("-", "−")
+    return (f"{rounded:+.1f}" if rounded else "0.0").replace("-", "−") + "%" * (unit == "percent")
+
+
+def with_unit(number: str, unit: Unit) -> str:
+    """A formatted number with its unit: "−1.4 points", "2.04 times", "−3.3%"."""
+    return number if unit == "percent" else f"{number} {unit}"
 
 
 def format_interval(comparison: ComparisonJson) -> str:
@@ -39,25 +45,35 @@ def format_interval(comparison: ComparisonJson) -> str:
 def format_measured(comparison: ComparisonJson) -> str:
     """`format_interval` with the unit: "−1.4 points (−2.0 to −0.8)"."""
     mean, bracket, rest = format_interval(comparison).partition(" (")
-    return f"{mean} {comparison['unit']}{bracket}{rest}" if bracket else mean
+    return f"{with_unit(mean, comparison['unit'])}{bracket}{rest}" if bracket else mean
 
 
-def format_published(expected: ExpectationJson, *, with_unit: bool = True) -> str:
-    """The published number without its source: "−1.4 points", "6 times", "over 1 point"; "no number"."""
+def format_published(expected: ExpectationJson, *, short: bool = False) -> str:
+    """The published number without its source: "6 times", "−3.3% (1.4 points of 42.1%)"; "no number".
+
+    Args:
+        short: the number alone: "6", "−3.3%", "over 2.4%".
+    """
     paper, unit = expected["paper"], expected["unit"]
     if paper is None:
         return "no number"
     if expected["is_bound"]:
         size = paper if unit == "times" else abs(paper)
-        return f"over {size:g}" + f" {'point' if unit == 'points' and size == 1 else unit}" * with_unit
-    return (f"{paper:g}" if unit == "times" else format_number(paper, unit)) + (f" {unit}" if with_unit else "")
+        number = f"over {size:g}" + "%" * (unit == "percent")
+        if not short and unit == "points" and size == 1:
+            return f"{number} point"
+    else:
+        number = f"{paper:g}" if unit == "times" else format_number(paper, unit)
+    words = f" ({expected['words']})" if expected["words"] else ""
+    return number if short else with_unit(number, unit) + words
 
 
 def format_expected(expected: ExpectationJson) -> str:
     """The published number with its source if that is not the paper; without one, the least effect that counts."""
     if expected["paper"] is None:
         least = expected["least"]
-        counts = "" if least is None else f"; least effect {format_number(least, expected['unit'])} {expected['unit']}"
+        unit = expected["unit"]
+        counts = "" if least is None else f"; least effect {with_unit(format_number(least, unit), unit)}"
         return f"no number{counts}"
     source = "" if expected["source"] == THE_PAPER else f" ({expected['source']})"
     return format_published(expected) + source
@@ -66,7 +82,8 @@ def format_expected(expected: ExpectationJson) -> str:
 def describe_size(expected: ExpectationJson) -> str:
     """The effect that a comparison is held against, in a sentence: "the paper's number, −1.4 points"."""
     if expected["paper"] is None and expected["least"] is not None:
-        return f"the least effect that counts, {format_number(expected['least'], expected['unit'])} {expected['unit']}"
+        least = with_unit(format_number(expected["least"], expected["unit"]), expected["unit"])
+        return f"the least effect that counts, {least}"
     whose = "the paper's number" if expected["source"] == THE_PAPER else f"the number of {expected['source']}"
     return f"{whose}, {format_published(expected)}"
 
@@ -145,9 +162,10 @@ def _measured(comparison: ComparisonJson) -> str:
     if unit == "times":
         amount = f"{mean:.2f} times the {quantity}"
     elif round(mean, 1):
-        amount = f"{abs(mean):.1f} points {'less' if mean < 0 else 'more'} {quantity}"
+        size = f"{abs(mean):.1f}{'%' if unit == 'percent' else ' points'}"
+        amount = f"{size} {'less' if mean < 0 else 'more'} {quantity}"
     else:
-        amount = f"a difference of 0.0 points in {quantity}"
+        amount = f"a difference of {with_unit('0.0' + '%' * (unit == 'percent'), unit)} in {quantity}"
     interval = _range(comparison["low"], comparison["high"], unit)
     if "bound" in comparison:
         return f"{comparison['bound']} {amount}"
@@ -166,8 +184,8 @@ def _range(low: float | None, high: float | None, unit: Unit) -> str:
 def _detectable(comparison: ComparisonJson, smallest: float) -> str:
     """Which difference the test finds with a power of 80%, and whether the expected one is that large."""
     expected = comparison["least"] if comparison["paper"] is None else comparison["paper"]
-    if comparison["unit"] == "points":
-        found = f"a true difference of {smallest:.1f} points or more"
+    if comparison["unit"] != "times":
+        found = f"a true difference of {smallest:.1f}{'%' if comparison['unit'] == 'percent' else ' points'} or more"
         is_large = expected is not None and abs(expected) >= smallest
     else:
         found = f"a true ratio of {smallest:.2f} or more, or of {1 / smallest:.2f} or less,"

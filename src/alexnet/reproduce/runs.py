@@ -101,10 +101,6 @@ class FinishedRun:
                 return before + (after - before) * (high - target) / (high - low)
         return None
 
-    def epochs_without(self, target: float) -> int | None:
-        """Epochs after which the run ended without the clean training error: it needs more. None: reached, diverged."""
-        return None if self.diverged or self.epochs_to(target) is not None else self.curve[-1]["epoch"]
-
     def describe(self) -> str:
         """The last errors in a line."""
         if self.diverged:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet.inference.comparison import SIGNIFICANCE, holm
-from alexnet.reproduce.claims import RATIOS, Claim, Comparison
+from alexnet.reproduce.claim import UNITS, Claim, Comparison, Unit
 from alexnet.reproduce.outcome import Bound, ComparisonJson, ExpectationJson, Verdict
 from alexnet.reproduce.results_text import THE_PAPER, describe_size
 from alexnet.reproduce.significance import PairedTTest, paired_t_test
@@ -26,7 +26,7 @@ class _Tested:
     missing: int
     """Pairs of which a run has no value."""
     test: PairedTTest | None
-    """On points, or on logarithms of ratios. None: values are missing, or there is no spread to test against."""
+    """On the scale of `_to_scale`. None: values are missing, or there is no spread to test against."""
     bound: Bound | None
     """What the mean is of the true one, where runs of one side ended before they reached the target."""
     late: int
@@ -35,8 +35,9 @@ class _Tested:
     """Why it is not judged; "" if it is."""
 
     def back(self, number: float) -> float:
-        """From the test's scale to the comparison's unit."""
-        return math.exp(number) if self.expected["unit"] == "times" else number
+        """From the test's scale to the comparison's unit: the inverse of `_to_scale`."""
+        unit = self.expected["unit"]
+        return number if unit == "points" else math.exp(number) if unit == "times" else 100 * math.expm1(number)
 
     @property
     def needed(self) -> float:
@@ -45,7 +46,7 @@ class _Tested:
         size = expected["least"] if expected["paper"] is None else expected["paper"]
         if size is None:
             return -math.inf
-        return expected["sign"] * (math.log(size) if expected["unit"] == "times" else size)
+        return expected["sign"] * _to_scale(size, expected["unit"])
 
     def effects(self, test: PairedTTest) -> tuple[float, float]:
         """The smallest and the largest effect in the simultaneous interval, in the same way."""
@@ -56,7 +57,7 @@ class _Tested:
 def expectation(comparison: Comparison) -> ExpectationJson:
     """What a claim expects of a comparison, as data."""
     return {"name": comparison.title, "variant": comparison.variant, "reference": comparison.reference,
-            "unit": "times" if comparison.quantity in RATIOS else "points", "paper": comparison.paper,
+            "unit": UNITS.get(comparison.quantity, "points"), "paper": comparison.paper, "words": comparison.words,
             "is_bound": comparison.is_bound, "source": comparison.source, "least": comparison.least,
             "sign": comparison.sign}
 
@@ -100,10 +101,10 @@ def _test(
     comparison: Comparison, pairs: Pairs, limits: Pairs, quantity: str, comparisons: int, refusal: str,
 ) -> _Tested:
     expected = expectation(comparison)
-    is_ratio = expected["unit"] == "times"
+    unit = expected["unit"]
     bounded, bound = _with_limits(pairs, limits)
-    values, compared = _compare(pairs, is_ratio), _compare(bounded, is_ratio)
-    scaled = [math.log(value) for value in compared] if is_ratio else compared
+    values, compared = _compare(pairs, unit), _compare(bounded, unit)
+    scaled = [_to_scale(value, unit) for value in compared]
     missing = len(pairs) - len(compared)
     # Equal differences of counts differ as floats in the last digits, which is no spread.
     has_spread = len({round(value, 9) for value in scaled}) > 1
@@ -118,10 +119,17 @@ def _test(
     return _Tested(expected, quantity, values, missing, test, bound, len(compared) - len(values), refusal)
 
 
-def _compare(pairs: Pairs, is_ratio: bool) -> list[float]:
-    """The ratios, or the differences in points, of the pairs that have both values."""
-    return [variant / reference if is_ratio else 100 * (variant - reference)
-            for variant, reference in pairs if variant is not None and reference is not None]
+def _compare(pairs: Pairs, unit: Unit) -> list[float]:
+    """The comparison, in its unit, of the pairs that have both values."""
+    whole = [(variant, reference) for variant, reference in pairs if variant is not None and reference is not None]
+    if unit == "points":
+        return [100 * (variant - reference) for variant, reference in whole]
+    return [variant / reference if unit == "times" else 100 * (variant / reference - 1) for variant, reference in whole]
+
+
+def _to_scale(value: float, unit: Unit) -> float:
+    """From a comparison's unit to the test's scale: points stay, ratios and relative differences become logarithms."""
+    return value if unit == "points" else math.log(value) if unit == "times" else math.log1p(value / 100)
 
 
 def _with_limits(pairs: Pairs, limits: Pairs) -> tuple[Pairs, Bound | None]:

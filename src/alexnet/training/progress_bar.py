@@ -86,6 +86,7 @@ class ClaimBar(TrainingBar):
         """Show one event of a run's log."""
         if event["event"] == "start":
             self.epochs, self.run = event["epochs"], event["run"]
+            self.restart()
         if event["event"] == "warning":
             key = (event["kind"], event["subject"])
             if key in self.shown:

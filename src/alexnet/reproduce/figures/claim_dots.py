@@ -92,8 +92,8 @@ def _draw_comparisons(axes: Axes, comparisons: Sequence[ComparisonJson]) -> None
     axes.axvline(neutral, color=INK, linewidth=1.2)
     _name_rows(axes, [comparison["name"] for comparison in comparisons], 3)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
-    axes.set_title(f"Difference in {quantity}, in points (negative: less)" if unit == "points" else
-                   f"Ratio of {quantity} (below 1: less)")
+    axes.set_title(f"Ratio of {quantity} (below 1: less)" if unit == "times" else
+                   f"Difference in {quantity}, in {'points' if unit == 'points' else 'percent of it'} (negative: less)")
 
 
 def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, above: ComparisonJson | None) -> None:
@@ -111,7 +111,7 @@ def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, above: Comparis
         return
     text = f"least effect {format_number(size, comparison['unit'])}" if paper is None else (
         f"{'paper' if comparison['source'] == THE_PAPER else 'published'} "
-        f"{format_published(comparison, with_unit=False)}")
+        f"{format_published(comparison, short=True)}")
     low, high = axes.get_xlim()
     is_left = size < low + 0.6 * (high - low)
     axes.annotate(text, (size, row - 0.5), (4 if is_left else -4, -9), textcoords="offset points", color=RED,
@@ -200,7 +200,8 @@ def _marker(row: int) -> str:
 
 
 def _tick(value: float, unit: str) -> str:
-    return f"{value:+g}".replace("-", "−") if unit == "points" and value else f"{value:g}"
+    sign = "%" * (unit == "percent")
+    return (f"{value:+g}".replace("-", "−") if unit != "times" and value else f"{value:g}") + sign
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
