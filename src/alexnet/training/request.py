@@ -84,7 +84,8 @@ class TrainRequest:
         return is_url(self.data)
 
     def __post_init__(self) -> None:
-        require(self.timeout is None or self.timeout > 0, f"--timeout {self.timeout} must be more than 0 seconds")
+        if self.timeout is not None:
+            require(self.timeout > 0, f"--timeout {self.timeout:g} must be more than 0 seconds")
 
 
 def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
