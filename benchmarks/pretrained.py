@@ -2,10 +2,12 @@
 
     python benchmarks/pretrained.py make RUN/last DATA --samples SAMPLES.tar
     python benchmarks/pretrained.py measure DATA --samples SAMPLES.tar
+    python benchmarks/pretrained.py card
 
 `make` stores the weights in int8 or fp16, fits the temperature on one half of DATA's validation images, measures the
 stored weights and writes src/alexnet/models/weights/. `measure` measures the packaged network again. Both write the
-model card and print JSON. The samples are full-size photographs named nXXXXXXXX_label.JPEG.
+model card and print JSON. `card` writes the model card from what the package records, and measures only the loading
+time. The samples are full-size photographs named nXXXXXXXX_label.JPEG.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ from alexnet.serving.samples import generated_patterns
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "docs" / "pretrained.md"
 
+_PATHS = {"make": ("RUN", "DATA"), "measure": ("DATA",), "card": ()}
+"""Paths that each command takes."""
+
 PROBED_PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
 """Of scikit-image, which the extra `demo` installs."""
 
@@ -59,11 +64,15 @@ print(time.perf_counter() - began)
 
 
 def main() -> None:
-    """Run one of the two commands."""
+    """Run one of the three commands."""
     options, errors = _options(), dict[str, ErrorsJson]()
     if options.command == "make":
         errors = make(options)
     path = packaged.default_weights() if options.folder == packaged.FOLDER else next(options.folder.glob("*.json"))
+    loading = load_seconds() if path.parent == packaged.FOLDER else None
+    if options.command == "card":
+        options.card.write_text(model_card(packaged.read_head(path), loading))
+        return
     model = load(path)
     images = open_evaluation_set([model], options.data)
     measured = [measure_split(model, images, f"{options.data_name}, validation", views) for views in (1, 10)]
@@ -72,27 +81,27 @@ def main() -> None:
                      for views in (1, 10)]
     if options.command == "make":
         add_measured(path, measured, probe(model), errors)
-    report = {"measured": measured, "selection": images.selection.describe(),
-              "load_seconds": load_seconds() if path.parent == packaged.FOLDER else None}
-    print(json.dumps(report, indent=2))
-    options.card.write_text(model_card(packaged.read_head(path), report))
+    print(json.dumps({"measured": measured, "selection": images.selection.describe(), "load_seconds": loading},
+                     indent=2))
+    options.card.write_text(model_card(packaged.read_head(path), loading))
 
 
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("make", "measure"))
-    parser.add_argument("paths", nargs="+", type=Path, metavar="[RUN] DATA")
+    parser.add_argument("command", choices=tuple(_PATHS))
+    parser.add_argument("paths", nargs="*", type=Path, metavar="[[RUN] DATA]")
     parser.add_argument("--samples", type=Path, help="tar archive of full-size photographs")
     parser.add_argument("--name", default="tiny-imagenet-200")
-    parser.add_argument("--data-name", default="Tiny ImageNet-200")
+    parser.add_argument("--data-name", default="Tiny ImageNet")
     parser.add_argument("--storage", choices=("fp16", "int8"), help="default: fp16 if it fits into 8 MB, else int8")
     parser.add_argument("--folder", type=Path, default=packaged.FOLDER)
     parser.add_argument("--card", type=Path, default=CARD)
     options = parser.parse_args()
-    *run, options.data = options.paths
-    require(len(run) == (options.command == "make"), f"{options.command} takes "
-            f"{'RUN and DATA' if options.command == 'make' else 'DATA'}", "see --help")
-    options.run = run[0] if run else None
+    names = _PATHS[options.command]
+    require(len(options.paths) == len(names), f"{options.command} takes {' and '.join(names) or 'no path'}",
+            "see --help")
+    for name, path in zip(names, options.paths, strict=True):
+        setattr(options, name.lower(), path)
     return options
 
 
@@ -167,12 +176,17 @@ def _training_facts(saved: Checkpoint, options: Any) -> TrainingFacts:
         "data": options.data_name, "images": len(saved.seen.trained), "command": _without_folders(config["command"]),
         "package_command": _without_folders(shlex.join(["python", "benchmarks/pretrained.py", *sys.argv[1:]])),
         "seed": config["seed"], "epochs": saved.training["epoch"], "batch_size": recipe.batch_size,
-        "software": config["versions"], "device": config["device"]}
+        "software": config["versions"], "device": config["device"], "changed_since": []}
 
 
 def _without_folders(command: str) -> str:
-    """The command with the last part of every absolute path."""
-    return shlex.join(Path(part).name if part.startswith("/") else part for part in shlex.split(command))
+    """The command with the last part of every absolute path; of a checkpoint, with the run's folder as well."""
+    return shlex.join(_without_folder(part) if part.startswith("/") else part for part in shlex.split(command))
+
+
+def _without_folder(path: str) -> str:
+    parts = Path(path).parts
+    return "/".join(parts[-2 if parts[-1] in ("best", "last") else -1:])
 
 
 # --- Measure ----------------------------------------------------------------------------------------------------------

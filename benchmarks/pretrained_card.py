@@ -1,4 +1,4 @@
-"""The model card of the pretrained network, docs/pretrained.md, of its head and the report of pretrained.py."""
+"""The model card of the pretrained network, docs/pretrained.md, made from its head."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 from alexnet.models.packaged import Head, Measured
 
 
-def model_card(head: Head, report: Mapping[str, Any]) -> str:
-    """Markdown."""
+def model_card(head: Head, load_seconds: float | None = None) -> str:
+    """The card in Markdown.
+
+    Args:
+        head: of the packaged network.
+        load_seconds: what `import alexnet; alexnet.load()` takes; None if it was not measured.
+    """
     network = head["network"]
     arch, recipe, spec = network["arch"], network["recipe"], network["arch"]["input"]
     training, classes = head["training"], network["classes"]
@@ -35,7 +40,7 @@ model.predict("photo.jpg")
 A network of the preset `{arch['name']}` with {head['parameters']:,} parameters and {len(classes)} classes of ImageNet:
 those of {training['data']}. Its input is {spec['crop']}x{spec['crop']} pixels, the center of an image whose shorter
 side is rescaled to {spec['side']} pixels. The weights are stored in {head['storage']} ({head['bytes']:,} bytes) and
-computed in float32. {_calibration(head)}
+inference is in fp32. {_calibration(head)}
 
 ## Measured errors
 
@@ -44,24 +49,24 @@ These are errors of the stored weights. 95% intervals (Wilson) cover the choice 
 
 {_table(head['measured'])}
 
-ECE is the expected calibration error, on validation images that did not fit the temperature. "Sure" are the answers of
-at least 50%: how many images, and their error.
+ECE is the expected calibration error, on validation images that did not fit the temperature. The last column is of the
+images whose likeliest class has a probability of at least 50%: how many they are, and their top-1 error. For the others
+`alexnet predict` prints "not sure".
 {_storages(head['storage_errors'])}
-{_load_time(report.get('load_seconds'))}
+{_load_time(load_seconds)}
 ## Training
 
 - Data: {training['data']}, {training['images']:,} different training images. The images are not part of the package.
 - Recipe `{recipe['name']}`, {training['epochs']} epochs, batch size {training['batch_size']}, seed {training['seed']}.
 {_scale(recipe)}- Machine: {training['device']}; {versions}.
 
-To train it again (names of folders are those of your machine; since then, boxes of random resized crops that do not
-fit are drawn again, so the weights will differ):
+To train it again (names of folders are those of your machine):
 
 ```
 {training['command']}
 {training['package_command']}
 ```
-
+{_changed_since(training['changed_since'])}
 ## Limits
 
 {limits}
@@ -70,6 +75,11 @@ fit are drawn again, so the weights will differ):
 
 The weights were {head['license']}.
 """
+
+
+def _changed_since(changes: Sequence[str]) -> str:
+    """Why the commands give other weights today."""
+    return f"\nThe package has changed since, so the weights will differ: {'; '.join(changes)}.\n" if changes else ""
 
 
 def _selection(head: Head) -> str:
@@ -95,7 +105,7 @@ def _calibration(head: Head) -> str:
 
 
 def _table(measured: Sequence[Measured]) -> str:
-    rows = ["| images | number | views | top-1 error | top-5 error | ECE | sure: number, wrong |",
+    rows = ["| images | number | views | top-1 error | top-5 error | ECE | top-1 probability >= 50%: images, error |",
             "|---|---|---|---|---|---|---|"]
     for each in measured:
         ece = f"{each['ece']:.1%}" if "ece" in each else ""

@@ -1,11 +1,12 @@
 """What pretrained weights are worth on few images of other classes: fine-tuning in three ways, and none at all.
 
     python benchmarks/transfer.py FOLDER... --init NAME_OR_CHECKPOINT [--known WNIDS.txt] [--per-class 20] [--seeds 3]
-        [--test-per-class 100] [--epochs 120] [--json FILE] [--device cuda]
+        [--test-per-class 100] [--epochs 120] [--way WAY]... [--json FILE] [--device cuda]
 
 FOLDER is what `alexnet train` takes and has training images and a validation or test split, such as Imagenette or
-CIFAR-10. Its images are stored at the side of the pretrained network, so those of CIFAR-10 are enlarged. `--known` is a
-file of WordNet ids, one a line: folders of these names are classes that the network was trained on, and are left out.
+CIFAR-10. Its images are stored at the side of the pretrained network, so those of CIFAR-10 are enlarged. Folders
+named by the WordNet ids of classes that the weights know are left out: those of the file `--known`, one id a line, by
+default those of the weights' class names.
 
 Each seed draws its own `--per-class` training images of each class, and trains with that seed
 
@@ -41,6 +42,7 @@ from alexnet._runtime.devices import describe_machine
 from alexnet.architecture.presets import default_recipe, finetune_recipe, head_recipe
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.dataset import SourceImage
+from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
@@ -141,19 +143,26 @@ class Source:
         rng = np.random.default_rng(seed)
         for rows in self._shuffled:
             pool = rng.permutation(rows[TUNING_IMAGES:])
-            require(len(pool) >= per_class + WATCHED_IMAGES, f"{self.name} has a class of {len(rows)} training images",
-                    "give a smaller --per-class")
+            need = TUNING_IMAGES + per_class + WATCHED_IMAGES
+            require(len(rows) >= need, f"{self.name} has a class of {len(rows)} training images, and --per-class "
+                    f"{per_class} needs {need} with those for tuning", "give a smaller --per-class, or other data")
             chosen["train"].append(pool[:per_class])
             chosen["val"].append(pool[per_class : per_class + WATCHED_IMAGES])
         return FewImages(self.packed.path, self.packed.manifest,
                          {name: np.sort(np.concatenate(rows)) for name, rows in chosen.items()})
 
 
+def known_wnids(init: Checkpoint) -> frozenset[str]:
+    """The WordNet ids of the weights' classes, as far as they are ImageNet's."""
+    return frozenset(wnid for wnid, name in NAMES.items() if name in init.classes or wnid in init.classes)
+
+
 def open_source(folder: Path, known: frozenset[str], dest: Path, side: int, test_per_class: int) -> Source:
     """Pack images of the classes that the network does not know: at most `POOL` for training, the rest for testing."""
     dataset = open_dataset(folder)
     unknown = [label for label, name in enumerate(dataset.wnids or dataset.classes) if name not in known]
-    print(f"{folder.name}: {len(unknown)} of {len(dataset.classes)} classes are none of the {len(known)} in --known: "
+    left_out = f"{len(dataset.classes) - len(unknown)} of {len(dataset.classes)} classes"
+    print(f"{folder.name}: {left_out} are left out, as the weights know them; the others: "
           f"{', '.join(dataset.classes[label] for label in unknown)}", flush=True)
     require(len(unknown) >= 2, f"{folder} has {len(unknown)} classes that the network does not know", "name other data")
     test = next((name for name in ("val", "test") if dataset.splits.get(name)), None)
@@ -264,18 +273,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--init", required=True, help="a checkpoint, a run folder, or the name of pretrained weights")
-    parser.add_argument("--known", type=Path, help="WordNet ids of the classes that the weights know, one a line")
+    parser.add_argument("--known", type=Path, help="WordNet ids of the classes that the weights know, one a line; "
+                        "default: by the names of their classes")
     parser.add_argument("--per-class", type=int, default=20, help="training images of each class")
     parser.add_argument("--test-per-class", type=int, default=100, help="test images of each class")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each way: seeds 0, 1, 2 and so on")
     parser.add_argument("--epochs", type=int, default=120, help="of `nothing`")
     parser.add_argument("--way", action="append", choices=get_args(Way), help="only this; may be given several times")
     parser.add_argument("--json", type=Path, help="file that gets the results")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps")
     options = parser.parse_args()
     try:
-        known = frozenset(options.known.read_text().split()) if options.known else frozenset()
         init, results = open_weights(options.init), []
+        known = frozenset(options.known.read_text().split()) if options.known else known_wnids(init)
         for folder in options.folders:
             with tempfile.TemporaryDirectory() as dest:
                 source = open_source(folder, known, Path(dest), init.arch.input.side, options.test_per_class)

@@ -29,7 +29,7 @@ def pretrained(run, tmp_path, monkeypatch) -> Path:
     calibration = {"temperature": 50.0, "fitted_images": 20, "measured_images": 20, "ece_before": 0.1, "ece_after": 0.0}
     write_packaged(replace(saved, calibration=calibration), folder, "trees-4", {
         "data": "trees", "images": 3, "command": "alexnet train trees", "package_command": "python make.py", "seed": 4,
-        "epochs": 5, "batch_size": 6, "software": {}, "device": "CPU"}, packaged.LICENSE)
+        "epochs": 5, "batch_size": 6, "software": {}, "device": "CPU", "changed_since": []}, packaged.LICENSE)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

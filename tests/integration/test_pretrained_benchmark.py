@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import tarfile
 from dataclasses import replace
@@ -67,6 +68,11 @@ def test_commands_lose_the_folders_of_this_machine():
         "alexnet train tin64 --out run --set a.b=c/d")
 
 
+def test_a_checkpoint_keeps_the_name_of_its_run():
+    assert pretrained._without_folders("python pretrained.py make /tmp/p/runs/medium-0/last /tmp/p/tin64") == (
+        "python pretrained.py make medium-0/last tin64")
+
+
 def test_the_card_has_the_figures_of_the_head(run, tmp_path, monkeypatch):
     """With a temperature given, as the fixture's validation images are too few to fit one."""
     saved = replace(checkpoint.load(run / "last"), classes=("tench", "goldfish", "shark", "tiger shark"), calibration={
@@ -80,9 +86,38 @@ def test_the_card_has_the_figures_of_the_head(run, tmp_path, monkeypatch):
                 "sure_error": 0.125, "loss": 1.0}
     pretrained.add_measured(path, [measured], [], {"int8": open_weights(path).errors})
     head = packaged.read_head(path)
-    card = model_card(head, {"selection": "measured: all", "load_seconds": 0.21})
+    card = model_card(head, 0.21)
     assert "| Trees | 1,234 | 1 | 32.1% (30.0% to 35.0%) | 10.0% (9.0% to 11.0%) | 1.7% | 55, 12.5% |" in card
     for words in ("take 0.21 s", "temperature of 1.250", f"{head['bytes']:,} bytes", "not commercial", "seed 3",
-                  "alexnet train trees --arch small\npython benchmarks/pretrained.py make last trees"):
+                  "alexnet train trees --arch small\npython benchmarks/pretrained.py make run/last trees",
+                  "top-1 probability >= 50%: images, error", "inference is in fp32"):
         assert words in card
+    assert "has changed since" not in card  # a network of this version
+    head["training"]["changed_since"] = ["crops are drawn otherwise"]
+    assert "The package has changed since, so the weights will differ: crops are drawn otherwise." in model_card(head)
     assert "/secret" not in card + path.read_text()
+
+
+def test_the_committed_card_is_made_of_the_head_of_the_package():
+    """Apart from the loading time, which is measured whenever the card is written."""
+    committed = pretrained.CARD.read_text()
+    seconds = re.search(r"take (\d+\.\d\d) s after torch's own import", committed)
+    assert committed == model_card(packaged.read_head(packaged.default_weights()), float(seconds[1]))
+
+
+def test_the_card_is_written_without_data(run, tmp_path, monkeypatch):
+    saved = replace(checkpoint.load(run / "last"), calibration={
+        "temperature": 1.25, "fitted_images": 30, "measured_images": 30, "ece_before": 0.1, "ece_after": 0.02})
+    options = type("Options", (), {"run": run / "last", "data_name": "Trees"})
+    facts = pretrained._training_facts(saved, options)
+    path = pretrained.write_packaged(saved, tmp_path / "made", "trees", facts, packaged.LICENSE)
+    pretrained.add_measured(path, [{
+        "data": "Trees", "images": 9, "views": 1, "top1_error": 0.5, "top1_interval": [0.3, 0.7], "top5_error": 0.1,
+        "top5_interval": [0.0, 0.2], "sure_images": 5, "sure_error": 0.2, "loss": 1.0}], [], {})
+    card = tmp_path / "card.md"
+    monkeypatch.setattr(sys, "argv", ["pretrained.py", "card", "--folder", str(path.parent), "--card", str(card)])
+    pretrained.main()
+    assert card.read_text() == model_card(packaged.read_head(path))
+    monkeypatch.setattr(sys, "argv", ["pretrained.py", "card", "somewhere"])
+    with pytest.raises(UserError, match="card takes no path"):
+        pretrained.main()

@@ -27,7 +27,7 @@ from alexnet.interpret.activations import (
 )
 from alexnet.interpret.health import findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce import claims, compare
+from alexnet.reproduce import claim_networks, compare
 from alexnet.training import monitor, trainer
 from alexnet.training.build import build
 from alexnet.training.optimizer import SGD
@@ -238,8 +238,8 @@ def test_a_remedy_that_several_networks_share_is_printed_once(tiny):
 
 
 def test_networks_side_by_side(packed, capsys, monkeypatch):
-    small = override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
-    monkeypatch.setattr(claims, "PAPER_SMALL", small)
+    small = override(claim_networks.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
+    monkeypatch.setattr(claim_networks, "PAPER_SMALL", small)
     assert command("diagnose", packed.path, "--side", 32, "--steps", 3, "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == {variant.name for variant in compare.COMPARED}

@@ -20,7 +20,8 @@ from alexnet.models.known_weights import OTHERS, class_names, known_weights, nam
 from alexnet.models.seen import SeenImages
 
 TRAINING = {"data": "two cats", "images": 3, "command": "alexnet train cats", "package_command": "python make.py",
-            "seed": 4, "epochs": 5, "batch_size": 6, "software": {"torch": "2.13"}, "device": "CPU"}
+            "seed": 4, "epochs": 5, "batch_size": 6, "software": {"torch": "2.13"}, "device": "CPU",
+            "changed_since": []}
 CLASSES = ("tabby", "Egyptian cat", "goldfish", "no such thing")
 
 
@@ -165,7 +166,7 @@ def test_a_head_of_another_format_is_refused(saved, folder):
     path = write(saved, folder)
     head = packaged.read_head(path)
     path.write_bytes(packaged.head_bytes({**head, "format": packaged.FORMAT + 1}))
-    with pytest.raises(UserError, match="has format 2, and this version of alexnet reads format 1"):
+    with pytest.raises(UserError, match="has format 3, and this version of alexnet reads format 2"):
         read_packaged(path)
 
 

@@ -10,9 +10,9 @@ import torch
 
 from alexnet._runtime.locks import file_lock
 from alexnet.architecture.overrides import override
-from alexnet.reproduce import claims
+from alexnet.reproduce import claim_networks
 from alexnet.reproduce import runs as runs_module
-from alexnet.reproduce.claims import common_setup
+from alexnet.reproduce.claim_networks import common_setup
 from alexnet.reproduce.report.run_data import is_own_data, packed_data
 from alexnet.reproduce.runs import CURVE, ENDED, Job, Runs
 from alexnet.training.run_folder import logged, read_config
@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def job(packed, monkeypatch):
     """A run of six epochs of a small network."""
-    monkeypatch.setattr(claims, "PAPER_SMALL", override(claims.PAPER_SMALL, ["conv.width=8", "dense.width=16"]))
+    small = override(claim_networks.PAPER_SMALL, ["conv.width=8", "dense.width=16"])
+    monkeypatch.setattr(claim_networks, "PAPER_SMALL", small)
     arch, recipe = common_setup(32, 6)
     return Job(packed, arch, replace(recipe, batch_size=40), 0, "a run", curve=2)
 
@@ -64,6 +65,28 @@ def test_an_interrupted_run_is_resumed(packed, job, tmp_path):
     assert (resumed.curve, resumed.validated) == (whole.curve, whole.validated)
 
 
+def test_a_resumed_run_forgets_what_was_measured_after_the_epoch_that_it_resumes_at(packed, job, tmp_path):
+    """Epochs 2, 4, ... are validated and saved. A line of epoch 5, which is not measured again, does not stay."""
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "trained" and event["epoch"] == 5:
+            raise Stop
+
+    runs, job = Runs(packed, tmp_path, "fp32", on_event=stop), replace(
+        job, recipe=replace(job.recipe, epochs=10), curve=3)
+    with pytest.raises(Stop):
+        runs.trained([job])
+    curve = tmp_path / runs.name(job) / CURVE
+    before = curve.read_text()
+    curve.write_text(before + '{"epoch": 5, "train_error": 0.0, "train_loss": 0.0}\n{"epoch": 6, "trai')
+    (run,) = Runs(packed, tmp_path, "fp32").trained([job])
+    assert [point["epoch"] for point in run.curve] == [3, 6, 9, 10]
+    assert curve.read_text().startswith(before)
+    assert len(curve.read_text().splitlines()) == 4
+
+
 def test_a_run_is_read_at_its_last_epoch_and_not_at_its_best(packed, job, tmp_path):
     runs = Runs(packed, tmp_path, "fp32")
     folder = tmp_path / runs.name(job)
@@ -94,11 +117,10 @@ def test_epochs_to_an_error_lie_on_a_line_between_two_measurements(packed, job, 
     assert run.epochs_to(0.2) is None
 
 
-def test_a_run_that_stays_at_chance_level_is_given_up(packed, job, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs_module, "GIVE_UP_STEPS", 9)  # of three steps an epoch
+def test_a_run_that_stays_at_chance_level_is_given_up_after_a_third_of_its_epochs(packed, job, tmp_path):
     stuck = replace(job, recipe=replace(job.recipe, learning_rate=1e-12), curve=1, target=0.25)
     (run,) = Runs(packed, tmp_path, "fp32").trained([stuck])
-    assert len(run.curve) == 3
+    assert len(run.curve) == 2  # a third of six epochs
     assert run.validated is None
     assert run.epochs_to(0.25) is None
 
@@ -159,7 +181,7 @@ def test_everything_that_decides_a_result_is_in_a_runs_name(packed, job, tmp_pat
     names = {runs.name(job), *map(runs.name, others), Runs(packed, tmp_path, "bf16").name(job)}
     assert len(names) == len(others) + 2
     assert runs.name(replace(job, title="the same run")) == runs.name(job)
-    for value, decides in (("RESULTS_VERSION", job), ("GIVE_UP_STEPS", replace(job, target=0.5))):
+    for value, decides in (("RESULTS_VERSION", job), ("GIVE_UP_SHARE", replace(job, target=0.5))):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runs_module, value, 99)
             assert runs.name(decides) not in names

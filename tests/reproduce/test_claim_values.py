@@ -9,9 +9,10 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.inference.evaluate import evaluate
 from alexnet.inference.metrics import Errors
 from alexnet.models import checkpoint
-from alexnet.reproduce.quantities import ensemble_errors, load, measure_quantity
+from alexnet.reproduce import quantities
+from alexnet.reproduce.quantities import ensemble_errors, load, measure_quantity, recolored_errors
 from alexnet.reproduce.runs import Job, Runs
-from alexnet.reproduce.significance import paired_test
+from alexnet.reproduce.significance import paired_t_test
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,12 +25,12 @@ T_TABLE = {2: 12.706, 3: 4.303, 8: 2.365, 10: 2.262, 20: 2.093, 31: 2.042}
 def test_an_interval_has_the_published_value_of_students_t(count, t):
     values = [((7 * number) % count) ** 1.5 for number in range(count)]  # uneven steps
     error = statistics.stdev(values) / math.sqrt(count)
-    found = paired_test(values)
+    found = paired_t_test(values)
     assert (found.high - found.low) / 2 == pytest.approx(t * error, rel=3e-4)
     assert (found.high + found.low) / 2 == pytest.approx(statistics.fmean(values))
     # A mean that is t standard errors away from 0 has a p-value of 5%.
     moved = [value - statistics.fmean(values) + t * error for value in values]
-    assert paired_test(moved).p == pytest.approx(0.05, rel=2e-3)
+    assert paired_t_test(moved).p == pytest.approx(0.05, rel=2e-3)
 
 
 @pytest.fixture
@@ -72,3 +73,31 @@ def test_an_ensemble_is_measured_with_the_views_that_are_asked_for(run, packed, 
     if views == 10:
         error = measure_quantity("top1", run, packed, target=None, views=10, device="cpu")
         assert error == pytest.approx(expected.top1_error), "two equal networks are one"
+
+
+def test_overfitting_and_the_loss_are_of_the_last_epoch(run, packed):
+    """20 of 44 validation images are wrong after the last epoch, with a loss of 44 over 44 images."""
+    gap, loss = (measure_quantity(quantity, run, packed, target=None, views=1, device="cpu")
+                 for quantity in ("gap", "loss"))
+    assert gap == pytest.approx(20 / 44 - run.curve[-1]["train_error"])
+    assert loss == pytest.approx(1.0)
+
+
+def test_the_rise_by_recoloring_is_from_the_error_of_the_same_network(run, packed):
+    recolored = recolored_errors(load(run, "cpu"), packed, "cpu").top1_error
+    rise = measure_quantity("recolored_rise", run, packed, target=None, views=1, device="cpu")
+    assert rise == pytest.approx(recolored - 20 / 44)
+
+
+def test_what_an_older_measure_has_measured_is_measured_again(run, packed, monkeypatch):
+    measured = []
+    monkeypatch.setattr(quantities, "norm_weight", lambda *a: measured.append(1) or 0.5)
+
+    def measure():
+        return measure_quantity("norm", run, packed, target=None, views=1, device="cpu")
+
+    assert (measure(), measure(), len(measured)) == (0.5, 0.5, 1)
+    monkeypatch.setattr(quantities, "MEASURES_VERSION", quantities.MEASURES_VERSION + 1)
+    assert (measure(), measure(), len(measured)) == (0.5, 0.5, 2)
+    (run.folder / quantities.MEASURED).write_text('{"norm": 0.1}')  # of before there were versions
+    assert measure() == 0.5

@@ -3,6 +3,7 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+from typing import get_args
 
 import pytest
 from markdown_it import MarkdownIt
@@ -10,9 +11,17 @@ from markdown_it import MarkdownIt
 from alexnet.errors import UserError
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.figures.claim_dots import claim_dots
+from alexnet.reproduce.outcome import Verdict
 from alexnet.reproduce.results import not_measured, read_outcomes
-from alexnet.reproduce.results_page import BEGIN, END, escape, results_markdown, write_results_page
-from alexnet.reproduce.results_text import format_mean_sd, format_measured, format_number, verdict_sentences
+from alexnet.reproduce.results_page import BEGIN, END, HOW_TO_READ, escape, results_markdown, write_results_page
+from alexnet.reproduce.results_text import (
+    describe_size,
+    format_expected,
+    format_mean_sd,
+    format_measured,
+    format_number,
+    verdict_sentences,
+)
 from command_line import alexnet as command
 
 
@@ -24,15 +33,17 @@ def run(seed, top1, train=0.01, **more):
 def variant(name, errors, rate=0.01, *, interior=True):
     tuning = [{"rate": tried, "errors": [0.25, 0.75] if tried == rate else [0.5, 0.75]}
               for tried in (0.003, 0.01, 0.03)]
-    return {"name": name, "settings": [], "images": 1000, "rate": rate, "tuning": tuning, "interior": interior,
+    return {"name": name, "settings": ["arch.dropout=0"] if name != "dropout" else [], "images": 1000, "views": 1,
+            "averaged": 1, "tuned_by": "top-1 error", "rate": rate, "tuning": tuning, "interior": interior,
             "runs": [run(seed, error) for seed, error in enumerate(errors)]}
 
 
 def comparison(**changes):
     return {"name": "dropout against no dropout", "variant": "dropout", "reference": "no dropout",
-            "quantity": "top-1 error", "unit": "points", "paper": None, "sign": -1, "values": [-3.0, -4.0, -2.0],
-            "mean": -3.0, "low": -5.48, "high": -0.52, "p": 0.035, "p_holm": 0.07, "minimum_detectable": 3.1,
-            "verdict": "supported", "reason": "The difference is significant.", **changes}
+            "quantity": "top-1 error", "unit": "points", "paper": None, "words": "", "is_bound": False,
+            "source": "the paper", "least": None, "sign": -1, "values": [-3.0, -4.0, -2.0],
+            "mean": -3.0, "low": -5.48, "high": -0.52, "low_all": -5.48, "high_all": -0.52, "p": 0.035, "p_holm": 0.07,
+            "minimum_detectable": 3.1, "verdict": "supported", "reason": "the difference is significant", **changes}
 
 
 def outcome(claim="dropout", **changes):
@@ -40,7 +51,8 @@ def outcome(claim="dropout", **changes):
             "design": "two networks on 1,000 images", "against": "dropout leaves the error as it is",
             "data": "imagenette", "side": 64, "images": [1000, 3925], "epochs": 150, "seeds": [0, 1, 2],
             "tuning_seeds": [100, 101], "tuned_by": "top-1 error on the tuning split", "value_name": "top-1 error",
-            "value_unit": "fraction",
+            "fractions": ["top-1 error"], "departures": [], "fingerprint": "f",
+            "date": "2026-11-29",
             "variants": [variant("no dropout", (0.42, 0.44, 0.43)), variant("dropout", (0.39, 0.40, 0.41))],
             "comparisons": [comparison()], "notes": [], "quick": False,
             "command": f"alexnet reproduce {claim} --data imagenette", "machine": "x86_64 CPU, 2 cores, torch 2.13.0",
@@ -85,52 +97,58 @@ def test_mean_and_standard_deviation_count_the_runs_that_have_a_value():
 def test_every_number_of_the_page_is_that_of_the_file():
     page = results_markdown([outcome(comparisons=[comparison(paper=-2.0, sign=-1)])], "results")
     (summary,) = rows(page, "[dropout]")
-    assert summary == ["[dropout](#dropout)", "§4.2", "dropout against no dropout", "−2.0 points",
-                       "−3.0 points (−5.5 to −0.5)", "**supported**"]
+    assert summary == ["[dropout](#dropout), §4.2", "dropout against no dropout", "−2.0 points",
+                       "−3.0 points (−5.5 to −0.5)", "**supported**", "imagenette, bf16, 2026-11-29"]
     # Standard deviation of (42, 44, 43)% and of (39, 40, 41)%: 1 point; top-5 is a fifth, the loss four times it.
-    assert rows(page, "no dropout") == [["no dropout", "0.01 (3 from 0.003 to 0.03)", "yes", "43.0 ± 1.0%",
-                                         "8.6 ± 0.2%", "1.72 ± 0.04", "1.0 ± 0.0%"]]
-    assert rows(page, "dropout |") == [["dropout", "0.01 (3 from 0.003 to 0.03)", "yes", "40.0 ± 1.0%",
+    assert rows(page, "no dropout") == [["no dropout", "`arch.dropout=0`", "0.01 (3 from 0.003 to 0.03)", "yes",
+                                         "43.0 ± 1.0%", "8.6 ± 0.2%", "1.72 ± 0.04", "1.0 ± 0.0%"]]
+    assert rows(page, "dropout |") == [["dropout", "common", "0.01 (3 from 0.003 to 0.03)", "yes", "40.0 ± 1.0%",
                                         "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%"]]
     assert ("**Supported.** dropout against no dropout: 3.0 points less top-1 error (95% interval −5.5 to −0.5, "
-            "p = 0.070, 3 seeds). The paper's number, −2.0 points, is inside the interval.") in page
+            "p = 0.070, 3 seeds). The difference is significant.\n") in page
     assert "1,000 training and 3,925 validation images, 150 epochs, seeds 0 to 2." in page
     assert "Learning rates chosen by top-1 error on the tuning split (100, 101)." in page
     assert "```sh\nalexnet reproduce dropout --data imagenette\n```" in page
 
 
 def test_a_value_of_its_own_has_a_column():
-    epochs = outcome("figure1", value_name="epochs to 25% clean training error", value_unit="epochs")
+    epochs = outcome("figure1", value_name="epochs to 25% clean training error", fractions=[])
     for tried in epochs["variants"]:
         for number, measured in enumerate(tried["runs"]):
             measured |= {"value": 8.0 + number, "top1_error": None}
     page = results_markdown([epochs], "results")
-    assert "| clean training error | epochs to 25% clean training error |" in page
-    assert rows(page, "dropout |")[0][3:] == ["not measured", "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%", "9.00 ± 1.00"]
+    assert "| clean training error | compared: epochs to 25% clean training error |" in page
+    assert rows(page, "dropout |")[0][4:] == ["not measured", "8.0 ± 0.2%", "1.60 ± 0.04", "1.0 ± 0.0%",
+                                               "9.00 ± 1.00"]
 
 
 # --- Verdicts ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("paper", "place", "ending"), [
-    (None, "", "A true difference of 3.1 points or more would have been found in 80% of such experiments."),
-    (-1.4, " The paper's number, −1.4 points, is inside the interval.",
-     "; the paper's number, −1.4 points, is not that large."),
-    (-3.2, " The paper's number, −3.2 points, is inside the interval.",
-     "; the paper's number, −3.2 points, is that large.")])
-def test_an_undecided_comparison_says_why_and_what_it_could_have_shown(paper, place, ending):
-    text = verdict_sentences(comparison(verdict="undecided", paper=paper))
-    chance = "This may be chance. A true difference of 3.1 points or more would have been found"
-    assert f" 3 seeds).{place} {chance}" in text
-    assert text.endswith(ending)
+@pytest.mark.parametrize(("expected", "ending"), [
+    ({}, "."),
+    ({"paper": -1.4}, "; the paper's number, −1.4 points, is smaller, and takes more seeds to find."),
+    ({"paper": -3.2}, "; the paper's number, −3.2 points, is that large."),
+    ({"paper": -3.2, "source": "X"}, "; the number of X, −3.2 points, is that large."),
+    ({"least": -1.0}, "; the least effect that counts, −1.0 points, is smaller, and takes more seeds to find.")])
+def test_an_undecided_comparison_says_why_and_what_it_could_have_shown(expected, ending):
+    text = verdict_sentences(comparison(verdict="undecided", reason="it is not significant", **expected))
+    assert text.endswith(" 3 seeds). It is not significant. The minimum detectable effect: a true difference of 3.1 "
+                         f"points or more is found in 80% of such experiments{ending}")
 
 
 def test_a_ratio_could_have_been_found_on_both_sides_of_1():
-    text = verdict_sentences(comparison(unit="times", mean=1.1, low=0.8, high=1.5, minimum_detectable=1.6, paper=0.5,
-                                        verdict="undecided", quantity="epochs to 25% error"))
-    assert "1.10 times the epochs to 25% error (95% interval 0.80 to 1.50" in text
-    assert "A true ratio of 1.60 or more, or of 0.62 or less, would" in text
-    assert text.endswith("the paper's number, 0.5 times, is that large.")  # half as many epochs: 1 / 0.5 is above 1.6
+    text = verdict_sentences(comparison(unit="times", mean=1.1, low=0.8, high=1.5, low_all=0.7, high_all=1.7,
+                                        minimum_detectable=1.6, paper=0.5, verdict="undecided", reason="chance",
+                                        quantity="validation loss"))
+    assert ("1.10 times the validation loss (95% interval 0.80 to 1.50, simultaneous 0.70 to 1.70, p = 0.070, "
+            "3 seeds)") in text
+    assert "a true ratio of 1.60 or more, or of 0.62 or less, is found" in text
+    assert text.endswith("the paper's number, 0.5 times, is that large.")  # half as much: 1 / 0.5 is above 1.6
+
+
+def test_a_difference_that_rounds_to_zero_is_neither_more_nor_less():
+    assert "no dropout: a difference of 0.0 points in top-1 error (95%" in verdict_sentences(comparison(mean=0.04))
 
 
 @pytest.mark.parametrize(("changes", "text"), [
@@ -138,11 +156,26 @@ def test_a_ratio_could_have_been_found_on_both_sides_of_1():
       "reason": "one seed gives no interval"},
      "3.0 points less top-1 error (1 seed, no interval). One seed gives no interval."),
     ({"values": [-3.0], "mean": None, "low": None, "high": None, "p": None, "p_holm": None, "minimum_detectable": None,
-      "reason": "of 2 of 3 seeds a run diverged"}, "not compared. Of 2 of 3 seeds a run diverged."),
-    ({"p_holm": 0.01, "reason": "alpha x sum / k is 0.01%"},
-     "3.0 points less top-1 error (95% interval −5.5 to −0.5, p = 0.010, 3 seeds). Alpha x sum / k is 0.01%.")])
+      "reason": "in 2 of 3 seeds a run diverged"}, "not compared. In 2 of 3 seeds a run diverged."),
+    ({"p": None, "p_holm": None, "minimum_detectable": None, "reason": "alpha x sum / k is 0.01%"},
+     "3.0 points less top-1 error (95% interval −5.5 to −0.5, 3 seeds). Alpha x sum / k is 0.01%.")])
 def test_what_is_undecided_for_another_reason_than_chance_says_it(changes, text):
     assert verdict_sentences(comparison(verdict="undecided", **changes)) == f"dropout against no dropout: {text}"
+
+
+@pytest.mark.parametrize(("changes", "cell", "sentence"), [
+    ({"paper": -1.4}, "−1.4 points", "the paper's number, −1.4 points"),
+    ({"paper": 6.0, "unit": "times"}, "6 times", "the paper's number, 6 times"),
+    ({"paper": -1.0, "is_bound": True}, "over 1 point", "the paper's number, over 1 point"),
+    ({"paper": 2.5, "is_bound": True}, "over 2.5 points", "the paper's number, over 2.5 points"),
+    ({"paper": 2.0, "is_bound": True, "unit": "times"}, "over 2 times", "the paper's number, over 2 times"),
+    ({"paper": -2.8, "source": "X"}, "−2.8 points (X)", "the number of X, −2.8 points"),
+    ({"least": -0.5}, "no number; least effect −0.5 points", "the least effect that counts, −0.5 points"),
+    ({"least": 1 / 1.1, "unit": "times"}, "no number; least effect 0.91 times",
+     "the least effect that counts, 0.91 times")])
+def test_a_published_number_says_whose_it_is_and_without_one_what_counts(changes, cell, sentence):
+    assert format_expected(comparison(**changes)) == cell
+    assert describe_size(comparison(**changes)) == sentence
 
 
 def test_the_page_shows_what_is_undecided_at_the_limit_of_its_rates_and_quick():
@@ -150,11 +183,41 @@ def test_the_page_shows_what_is_undecided_at_the_limit_of_its_rates_and_quick():
         quick=True, notes=["the rates could not be extended"], comparisons=[comparison(verdict="undecided")],
         variants=[variant("no dropout", (0.42, 0.44, 0.43), 0.03, interior=False), variant("dropout", (0.4, 0.4, 0.4))],
     )], "results")
-    assert rows(page, "[dropout]")[0][-1] == "**undecided** (quick trial)"
-    assert rows(page, "no dropout")[0][1:3] == ["0.03 (3 from 0.003 to 0.03)", "**no**"]
+    assert rows(page, "[dropout]")[0][-2] == "**undecided** (quick trial)"
+    assert rows(page, "no dropout")[0][2:4] == ["0.03 (3 from 0.003 to 0.03)", "**no**"]
     assert "**Undecided.** " in page
     assert "**Note.** This is a quick trial, which decides nothing.\n" in page
     assert "**Note.** The rates could not be extended.\n" in page
+
+
+def test_another_design_than_the_claims_own_and_replaced_results_are_said():
+    page = results_markdown([outcome(departures=["20 epochs instead of 150", "3 seeds instead of 8"],
+                                     replaces=["2026-11-20", "2026-11-24"])], "results")
+    assert rows(page, "[dropout]")[0][-2] == (
+        "**supported** (not the claim's own design: 20 epochs instead of 150, 3 seeds instead of 8)")
+    assert ("**Note.** This is not the claim's own design: 20 epochs instead of 150, 3 seeds instead of 8.\n") in page
+    assert ("**Note.** Of 3 results of this design in the file the last is shown; the earlier ones were measured on "
+            "2026-11-20, 2026-11-24.\n") in page
+
+
+def test_errors_of_networks_with_several_views_name_them():
+    """A single network's top-1 error is of one view, an ensemble's of its views; what is compared is of all views."""
+    both = outcome("ensemble", value_name="top-1 error")
+    both["variants"] = [variant("one network", (0.4, 0.42)) | {"views": 10},
+                        variant("five averaged", (0.36, 0.38)) | {"views": 10, "averaged": 5}]
+    for measured in both["variants"][0]["runs"]:
+        measured["value"] = measured["top1_error"] - 0.01
+    page = results_markdown([both], "results")
+    (one,), (five,) = rows(page, "one network |"), rows(page, "five averaged |")
+    assert (one[4], one[5], one[6], one[8]) == ("41.0 ± 1.4% (one view)", "8.2 ± 0.3% (one view)",
+                                                "1.64 ± 0.06 (one view)", "40.0 ± 1.4% (ten views)")
+    assert (five[4], five[8]) == ("37.0 ± 1.4% (ten views)", "37.0 ± 1.4% (ten views)")
+    assert "view)" not in results_markdown([outcome()], "results")
+
+
+def test_the_text_says_the_rules_of_the_verdicts():
+    for verdict in get_args(Verdict):
+        assert f"| **{verdict}** |" in HOW_TO_READ
 
 
 def test_claims_without_a_result_are_listed_and_have_nothing_else():
@@ -176,8 +239,8 @@ def test_names_stand_on_the_page_as_they_are():
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(results_markdown([strange], "results"))
     shown = "2|3 *views* &lt;b&gt; `x`_y_ [z](w) &amp;amp; #1"
     assert f"<td>{shown}</td>\n<td>no number</td>" in html
-    assert f"<td>{shown}</td>\n<td>0.01" in html
-    assert "<h3>dropout (§4.2), my_ images | $x$</h3>" in html
+    assert f"<td>{shown}</td>\n<td><code>arch.dropout=0</code></td>\n<td>0.01" in html
+    assert "<h3>dropout (§4.2), my_ images | $x$, 2026-11-29</h3>" in html
     assert escape("plain words, 3.5% (+1)") == "plain words, 3.5% (+1)"
 
 
@@ -213,10 +276,14 @@ def test_a_new_page_is_made_and_one_without_marks_is_refused(tmp_path):
 def test_the_figure_shows_every_seed_the_interval_the_paper_and_the_tuning():
     shown = outcome(comparisons=[comparison(paper=-1.4),
                                  comparison(name="epochs", quantity="epochs", unit="times", paper=2.0, sign=1,
-                                            values=[1.5, 1.7], mean=1.6, low=1.3, high=1.9)])
+                                            values=[1.5, 1.7], mean=1.6, low=1.3, high=1.9, low_all=1.2,
+                                            high_all=2.1, least=1.1)])
     points, times, errors, tuning = claim_dots(shown).get_axes()
     assert points.get_title(loc="left") == "Difference in top-1 error, in points (negative: less)"
-    assert times.get_title(loc="left") == "Ratio of epochs (below 1: fewer)"
+    assert times.get_title(loc="left") == "Ratio of epochs (below 1: less)"
+    ratio = {line.get_linewidth(): line.get_xydata().tolist() for line in times.get_lines()}
+    assert ratio[4.0] == [[1.3, 0], [1.9, 0]]  # the interval of this comparison, and around it the simultaneous one
+    assert times.get_lines()[2].get_xydata().tolist() == [[1.2, 0], [2.1, 0]]
     lines = [line.get_xydata().tolist() for line in points.get_lines()]
     assert [[-1.4, -0.5], [-1.4, 0.5]] in lines  # the paper's number, through the row
     assert [x for x, _ in lines[1]] == [-3.0, -4.0, -2.0]  # every seed
@@ -236,10 +303,45 @@ def test_the_figure_shows_every_seed_the_interval_the_paper_and_the_tuning():
     assert chosen.get_xydata().tolist() == [[0.01, 0.5]]
 
 
+def test_rates_that_are_chosen_by_different_quantities_are_in_different_panels():
+    fast = variant("fastest rate", (0.4, 0.42)) | {"tuned_by": "epochs to 5%"}
+    fast["tuning"] = [{"rate": 0.01, "errors": [12.0]}, {"rate": 0.03, "errors": [14.0]}]
+    axes = claim_dots(outcome(variants=[variant("no dropout", (0.42, 0.44)), fast])).get_axes()
+    errors, epochs = axes[-2:]
+    assert [ax.get_title(loc="left") for ax in (errors, epochs)] == [
+        "Tuning by top-1 error", "Tuning by epochs to 5%"]
+    assert epochs.get_lines()[0].get_xydata().tolist() == [[0.01, 12.0], [0.03, 14.0]]
+    assert errors.get_lines()[0].get_ydata().tolist() == [0.625, 0.5, 0.625]
+    assert epochs.get_lines()[0].get_color() == axes[-3].get_lines()[-1].get_markeredgecolor()  # that of its runs
+    assert errors.yaxis.get_major_formatter()(0.5) == "50%"
+    assert "%" not in epochs.yaxis.get_major_formatter()(12.0)
+
+
+@pytest.mark.parametrize(("expected", "label", "style"), [
+    ({"paper": -1.4}, "paper −1.4", "-"), ({"paper": -1.0, "is_bound": True}, "paper over 1", "-"),
+    ({"paper": -2.8, "source": "X"}, "published −2.8", "-"), ({"least": -1.0}, "least effect −1.0", "--")])
+def test_the_figure_has_a_line_at_the_size_that_the_verdict_is_about(expected, label, style):
+    axes = claim_dots(outcome(comparisons=[comparison(**expected)])).get_axes()[0]
+    line = axes.get_lines()[0]
+    assert line.get_xdata().tolist() == [expected.get("paper", expected.get("least"))] * 2
+    assert line.get_linestyle() == style
+    assert label in {text.get_text() for text in axes.texts}
+
+
+@pytest.mark.parametrize(("bound", "marker"), [("at least", ">"), ("at most", "<")])
+def test_a_bound_is_said_and_drawn_as_a_triangle_that_points_to_the_true_ratio(bound, marker):
+    only = comparison(unit="times", quantity="epochs", values=[], mean=8.0, bound=bound, low=None, high=None,
+                      low_all=None, high_all=None, least=1.1, sign=1)
+    axes = claim_dots(outcome(comparisons=[only])).get_axes()[0]
+    assert [line.get_marker() for line in axes.get_lines() if [*line.get_xdata()] == [8.0]] == [marker]
+    assert f"{bound} 8.00 (no interval)" in {text.get_text() for text in axes.texts}
+    assert format_measured(only) == f"{bound} 8.00 times (no interval)"
+
+
 def test_the_figure_of_a_claim_without_values_intervals_or_rates_is_drawn():
     poor = variant("dropout", (0.4, 0.4)) | {"tuning": [{"rate": 0.01, "errors": [None, 0.4]}]}
     poor["runs"] = [measured | {"value": None} for measured in poor["runs"]]
-    empty = comparison(values=[], mean=None, low=None, high=None, verdict="undecided")
+    empty = comparison(values=[], mean=None, low=None, high=None, low_all=None, high_all=None, verdict="undecided")
     axes = claim_dots(outcome(variants=[poor | {"name": "a" * 90}, poor], comparisons=[empty])).get_axes()
     assert {text.get_text() for text in axes[0].texts} == {"undecided", "not compared"}
     curve, failed = axes[2].get_lines()[:2]
@@ -261,15 +363,6 @@ def test_the_figure_file_fits_a_page_of_800_pixels_and_follows_the_color_scheme(
 
 
 # --- The file and the command -----------------------------------------------------------------------------------------
-
-
-def test_the_latest_line_of_an_experiment_counts_in_the_order_of_the_claims(tmp_path):
-    file = tmp_path / "results.jsonl"
-    names = list(CLAIMS)
-    lines = [outcome(names[1]), outcome(names[0], machine="old"), outcome(names[0], machine="new"),
-             outcome(names[0], images=[500, 3925])]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert read_outcomes(file) == [lines[3], lines[2], lines[0]]  # fewer images first
 
 
 @pytest.mark.parametrize(("line", "sentence"), [

@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from scipy import stats
 
-from alexnet.reproduce.significance import holm, paired_test, t_inside, t_quantile
+from alexnet.inference.comparison import holm
+from alexnet.reproduce.significance import paired_t_test, t_inside, t_quantile
 from alexnet.reproduce.tuning import Trial, next_rate, search
 
 # Percentage points of Student's t, two-sided 5% and one-sided 20%: any printed table (Fisher and Yates, table III).
@@ -32,12 +34,34 @@ def test_one_and_two_degrees_of_freedom_have_simple_forms():
 def test_a_paired_test_is_that_of_students_sleep_data():
     """Student (1908), Cushny and Peebles' ten patients: t = 4.06, p = 0.0028, interval 0.70 to 2.46."""
     hours = (1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4)
-    test = paired_test(hours)
+    test = paired_t_test(hours)
     assert test.mean == pytest.approx(1.58)
     assert test.p == pytest.approx(0.00283, abs=5e-5)
     assert (test.low, test.high) == (pytest.approx(0.70, abs=5e-3), pytest.approx(2.46, abs=5e-3))
     # (2.262 + 0.883) * 1.2300 / sqrt(10), by the table's t for 9 degrees.
     assert test.minimum_detectable == pytest.approx(1.223, abs=2e-3)
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 5, 8])
+@pytest.mark.parametrize("differences", [(-3, -3.5, -2, -3.5), (0.3, -0.1, 0.2, 0.4, -0.3, 0.1, 0.0, 0.2)])
+def test_simultaneous_intervals_and_detectable_effects_are_those_of_scipy(differences, comparisons):
+    test, degrees = paired_t_test(differences, comparisons), len(differences) - 1
+    expected = stats.ttest_1samp(differences, 0)
+    assert test.p == pytest.approx(expected.pvalue, rel=1e-6)
+    alone, together = (expected.confidence_interval(1 - 0.05 / count) for count in (1, comparisons))
+    assert (test.low, test.high) == pytest.approx((alone.low, alone.high), rel=1e-6)
+    assert (test.low_all, test.high_all) == pytest.approx((together.low, together.high), rel=1e-6)
+    quantiles = stats.t.ppf(1 - 0.05 / comparisons / 2, degrees) + stats.t.ppf(0.8, degrees)
+    assert test.minimum_detectable == pytest.approx(quantiles * stats.sem(differences), rel=1e-6)
+
+
+def test_the_minimum_detectable_effect_is_found_in_80_of_100_experiments_at_the_corrected_level():
+    """Power of the noncentral t distribution for 8 seeds and the strictest of 5 tests, p < 0.01."""
+    smallest = paired_t_test((0.3, -0.1, 0.2, 0.4, -0.3, 0.1, 0.0, 0.2), 5).minimum_detectable
+    shift = smallest / stats.sem((0.3, -0.1, 0.2, 0.4, -0.3, 0.1, 0.0, 0.2))
+    critical = stats.t.ppf(0.995, 7)
+    power = stats.nct.sf(critical, 7, shift) + stats.nct.cdf(-critical, 7, shift)
+    assert power == pytest.approx(0.8, abs=0.03)  # the usual approximation
 
 
 def test_holm_multiplies_the_smallest_p_most_and_never_orders_them_anew():

@@ -12,7 +12,7 @@ from alexnet.data.preprocessing import Preprocess
 from alexnet.inference.evaluate import evaluate, rank_batches, sum_errors
 from alexnet.inference.metrics import Errors
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce.claims import PAPER_SMALL
+from alexnet.reproduce.claim_networks import PAPER_SMALL
 from alexnet.training import stop_signal
 from alexnet.training.build import build
 from alexnet.training.parallel.process_group import ProcessGroup

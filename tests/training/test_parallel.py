@@ -27,7 +27,7 @@ from alexnet.architecture.presets import arch
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.loader import batches
 from alexnet.models import checkpoint
-from alexnet.reproduce.claims import PAPER_SMALL
+from alexnet.reproduce.claim_networks import PAPER_SMALL
 from alexnet.training.build import build
 from alexnet.training.parallel.liveness import PeerLostError, signs_of_life
 from alexnet.training.parallel.process_group import ProcessGroup

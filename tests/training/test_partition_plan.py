@@ -11,7 +11,7 @@ import torch
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce.claims import PAPER_SMALL
+from alexnet.reproduce.claim_networks import PAPER_SMALL
 from alexnet.training.parallel.layers import BatchSlice
 from alexnet.training.parallel.plan import PartitionPlan, partition_plan, ranges
 from alexnet.training.parallel.process_group import ProcessGroup, single_process

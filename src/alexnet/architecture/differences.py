@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from alexnet.architecture.arithmetic import POOLINGS, Layer, explain, smallest_input
 from alexnet.architecture.presets import ARCHS, RECIPES, default_recipe
 from alexnet.architecture.recipe import Recipe
-from alexnet.architecture.spec import Arch, InputSpec
+from alexnet.architecture.spec import GAIN_SQUARED, Arch, InputSpec
 
 Place = tuple[str, str]
 """Layer and property: ("conv1", "stride"), ("recipe", "momentum"). Fully connected layers are hidden1, hidden2, ... and
@@ -153,7 +153,7 @@ def _dense_facts(arch: Arch, layers: Mapping[str, Layer]) -> dict[Place, Fact]:
             (name, "followed by"): Fact(ops, "order"),
             (name, "initialization"): Fact(_initialization(arch, dense.init_std, dense.init_bias), "initialization"),
         }
-    # `kaiming` initializes the layers before a ReLU. The output layer keeps its own standard deviation.
+    # `kaiming` initializes the layers before an activation. The output layer keeps its own standard deviation.
     output = replace(arch, initialization="gaussian") if arch.initialization == "kaiming" else arch
     facts |= {
         ("output", "inputs"): Fact(layers[_layer_name("output", arch)].worked, "size"),
@@ -171,7 +171,8 @@ def _initialization(arch: Arch, init_std: float, init_bias: float) -> str:
     """The distribution of a layer's initial weights, and its initial biases."""
     if arch.initialization == "fan-in":
         return "uniform, variance 1/(3 fan-in), biases too"
-    weights = "N(0, 2/fan-in)" if arch.initialization == "kaiming" else f"N(0, {init_std:g}^2)"
+    weights = (f"N(0, {GAIN_SQUARED[arch.activation]}/fan-in)" if arch.initialization == "kaiming" else
+               f"N(0, {init_std:g}^2)")
     return f"{weights}, biases {init_bias:g}"
 
 

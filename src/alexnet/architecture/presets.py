@@ -192,7 +192,7 @@ RECIPES = {recipe.name: recipe for recipe in (
     Recipe("modern", epochs=30, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False,
            nesterov=True, schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized",
            crop_area=(0.25, 1.0)),
-    # For `medium` on 100,000 images of 64 pixels (Tiny-ImageNet-200): `modern` with smaller training views and less
+    # For `medium` on 100,000 images of 64 pixels (Tiny ImageNet): `modern` with smaller training views and less
     # regularization, since so few epochs underfit.
     Recipe("medium", epochs=12, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False,
            nesterov=True, schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized",

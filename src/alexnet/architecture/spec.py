@@ -16,6 +16,10 @@ Norm = Literal["lrn", "batch", "none"]
 Rounding = Literal["floor", "ceil"]
 Initialization = Literal["gaussian", "fan-in", "kaiming"]
 
+GAIN_SQUARED: dict[Activation, int] = {"relu": 2, "tanh": 1, "sigmoid": 16}
+"""Variance of the weights of `kaiming` times the fan-in. ReLU: He et al., arXiv 1502.01852. tanh and sigmoid: the
+squared inverse of the derivative at 0, 1 and 1/4, since Glorot and Bengio, AISTATS 2010, take units whose is 1."""
+
 POST_OPS = ("act", "norm", "mapnorm", "pool", "avgpool")
 """What `Conv.post_ops` may name: activation, normalization, normalization within a map (`MapLRN`), max pooling, average
 pooling."""
@@ -194,7 +198,8 @@ class Arch:
     dropout_on_inputs: bool = False
     """Where dropout acts. False: on the outputs of the hidden layers (§4.2). True: on their inputs (torchvision)."""
     initialization: Initialization = "gaussian"
-    """`gaussian`: each layer's init_std (§5); `fan-in`: torch's default; `kaiming`: normal, variance 2 / fan-in."""
+    """`gaussian`: each layer's init_std (§5); `fan-in`: torch's default; `kaiming`: normal, with a variance
+    that keeps the signal's: 2 / fan-in for ReLU, 1 / fan-in for tanh, 16 / fan-in for sigmoid (`GAIN_SQUARED`)."""
     output_init_std: float = 0.01
     """Standard deviation of the output layer's initial weights (§5: 0.01)."""
     output_init_bias: float = 0.0

@@ -9,30 +9,39 @@ if TYPE_CHECKING:
 
     from alexnet.data.packed import PackedDataset
     from alexnet.reproduce.measures import Design
-    from alexnet.reproduce.outcome import ComparisonJson, OutcomeJson, VariantJson
+    from alexnet.reproduce.outcome import OutcomeJson, VariantJson
 
 
 def plan_text(design: Design, packed: PackedDataset) -> str:
-    """What is compared, which outcome speaks against the claim, and how many runs that takes."""
-    from alexnet.reproduce.results import describe_design
+    """What is compared, which outcomes would contradict the claim, and how many runs that takes."""
+    from alexnet.reproduce.quantities import quantity_names
+    from alexnet.reproduce.results import departures, describe_design
+    from alexnet.reproduce.results_text import format_expected
+    from alexnet.reproduce.verdicts import expectation
 
-    claim = design.claim
+    claim, names = design.claim, quantity_names(design.claim)
     lines = [f"{claim.name} ({claim.section}): {claim.statement}.", "",
-             f"Speaks against it: {claim.against}.", f"Design: {describe_design(design, packed)}", "Variants:"]
+             f"Would contradict it: {claim.against}.", f"Design: {describe_design(design, packed)}"]
+    if changes := departures(design, packed):
+        lines.append(f"Not the claim's own design: {', '.join(changes)}."
+                     + " With fewer seeds, all verdicts are undecided." * (design.seeds < claim.seeds))
+    lines.append("Variants:")
     for variant in claim.variants:
         lines.append(f"  {variant.name}: {', '.join(variant.differs) or 'the common network and recipe'}")
     lines.append("Comparisons, paired by seed, with Holm's correction:")
     for comparison in claim.comparisons:
-        paper = _paper(comparison.paper, "times" if comparison.quantity == "epochs" else "points")
-        direction = "lower" if comparison.sign < 0 else "higher"
-        lines.append(f"  {comparison.title}: expected {direction}; the paper: {paper}")
+        direction = "less" if comparison.sign < 0 else "more"
+        lines.append(f"  {comparison.title}: expected {direction} {names[comparison.quantity]}; published: "
+                     f"{format_expected(expectation(comparison))}")
     rates, limit = ", ".join(f"{rate:g}" for rate in design.rates), design.max_rates
     extended = f", extended until the best is interior, to {limit} at most" if limit > len(rates.split()) else ""
     seeds = max(map(design.seeds_of, claim.variants), key=len)
+    ended = "each until the target" if claim.stops_at_target else "measured after the last epoch"
     lines += [f"Learning rates of each variant: {rates}{extended}; chosen by {design.tuned_by} "
               f"({', '.join(map(str, design.tuning))}).",
-              f"Fresh seeds: {seeds[0]} to {seeds[-1]}, measured after the last epoch. "
-              f"Runs: {design.least_runs} or more."]
+              f"Fresh seeds: {seeds[0]} to {seeds[-1]}, {ended}. Runs: {design.least_runs} or more."]
+    if claim.note:
+        lines.append(f"Note: {claim.note}.")
     return "\n".join(lines)
 
 
@@ -42,44 +51,30 @@ def outcome_table(outcome: OutcomeJson) -> RenderableType:
     from rich.markup import escape
     from rich.table import Table
 
+    from alexnet.reproduce.results_text import design_notes, format_expected, verdict_sentences
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     titles = ["", "rate", outcome["value_name"], *outcome["variants"][0]["runs"][0].get("more", {})]
-    for title in [*titles, "clean training error"] if "clean training error" not in titles else titles:
+    with_training = "clean training error" not in titles
+    for title in [*titles, "clean training error"] if with_training else titles:
         table.add_column(title, overflow="fold")
     for variant in outcome["variants"]:
-        table.add_row(*map(escape, _row(variant, outcome, "clean training error" not in titles)))
-    lines = [escape(_sentence(comparison)) for comparison in outcome["comparisons"]]
-    return Group(table, "", *lines, "", *(f"note: {escape(note)}" for note in outcome["notes"]))
+        table.add_row(*map(escape, _row(variant, outcome, with_training)))
+    lines = [escape(f"{comparison['verdict'].upper()}: {verdict_sentences(comparison)} "
+                    f"Published: {format_expected(comparison)}.") for comparison in outcome["comparisons"]]
+    stars = ["* an end of the rates that were tried"] * any(not one["interior"] for one in outcome["variants"])
+    notes = [f"note: {escape(note)}" for note in design_notes(outcome) + outcome["notes"]]
+    return Group(table, *stars, "", *lines, "", *notes)
 
 
 def _row(variant: VariantJson, outcome: OutcomeJson, with_training: bool) -> list[str]:
-    is_epochs = outcome["value_unit"] == "epochs"
-    runs = variant["runs"]
-    columns = [_values([run["value"] for run in runs], is_epochs, "not reached" if is_epochs else "diverged")]
-    for name in outcome["variants"][0]["runs"][0].get("more", {}):
-        values = [run.get("more", {}).get(name) for run in runs]
-        columns.append(_values(values, name.startswith("epochs"), "not reached"))
+    from alexnet.reproduce.results_text import format_values
+
+    runs, fractions = variant["runs"], outcome["fractions"]
+    names = outcome["variants"][0]["runs"][0].get("more", {})
+    columns = [format_values([run["value"] for run in runs], percent=outcome["value_name"] in fractions),
+               *(format_values([run.get("more", {}).get(name) for run in runs], percent=name in fractions)
+                 for name in names)]
     if with_training:
-        columns.append(_values([run["train_error"] for run in runs], False, "-"))
+        columns.append(format_values([run["train_error"] for run in runs], percent=True))
     return [variant["name"], f"{variant['rate']:g}{'' if variant['interior'] else '*'}", *columns]
-
-
-def _values(values: list[float | None], is_epochs: bool, missing: str) -> str:
-    return ", ".join(missing if value is None else f"{value:.1f}" if is_epochs else f"{value:.1%}" for value in values)
-
-
-def _sentence(comparison: ComparisonJson) -> str:
-    unit, mean = comparison["unit"], comparison["mean"]
-    measured = "no number" if mean is None else _number(mean, unit)
-    if comparison["low"] is not None and comparison["high"] is not None:
-        measured += f" (95% {_number(comparison['low'], unit, False)} to {_number(comparison['high'], unit, False)})"
-    return (f"{comparison['verdict'].upper()}: {comparison['name']}, {comparison['quantity']}: {measured}; the paper: "
-            f"{_paper(comparison['paper'], unit)}. {comparison['reason'][0].upper()}{comparison['reason'][1:]}.")
-
-
-def _number(value: float, unit: str, named: bool = True) -> str:
-    return (f"{value:.2f}" if unit == "times" else f"{value:+.1f}") + (f" {unit}" if named else "")
-
-
-def _paper(value: float | None, unit: str) -> str:
-    return "no number" if value is None else f"{value:g} times" if unit == "times" else f"{value:+g} points"

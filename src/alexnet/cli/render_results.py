@@ -1,4 +1,4 @@
-"""The table of `alexnet results`: each comparison of each claim, the paper's number, ours, and the verdict."""
+"""The table of `alexnet results`: each comparison of each claim, the published number, ours, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from alexnet.reproduce.outcome import OutcomeJson
 
 
-def summary_table(outcomes: Sequence[OutcomeJson]) -> Table:
+def summary_table(outcomes: Sequence[OutcomeJson]) -> RenderableType:
     """One row for each comparison; the claim and its data are named in its first row."""
+    from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    from alexnet.reproduce.results_text import format_measured, format_paper
+    from alexnet.reproduce.results_text import design_notes, format_expected, format_measured
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("claim", "data", "comparison", "the paper", "measured (95% interval)", "verdict"):
+    for title in ("claim", "data", "comparison", "published", "measured (95% interval)", "verdict"):
         table.add_column(title)
+    notes: list[str] = []
     for outcome in outcomes:
-        head = (outcome["claim"], escape(outcome["data"]) + (", quick" if outcome["quick"] else ""))
+        notes += [f"* {outcome['claim']}, {escape(outcome['data'])}, {outcome['date']}: {note}"
+                  for note in design_notes(outcome)]
+        star = "*" if design_notes(outcome) else ""
+        head = (outcome["claim"], escape(f"{outcome['data']}, {outcome['precision']}, {outcome['date']}"))
         for comparison in outcome["comparisons"]:
-            table.add_row(*head, escape(comparison["name"]), format_paper(comparison), format_measured(comparison),
-                          comparison["verdict"])
+            table.add_row(*head, escape(comparison["name"]), escape(format_expected(comparison)),
+                          format_measured(comparison), comparison["verdict"] + star)
             head = ("", "")
-    return table
+    return Group(table, *notes)

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,7 @@ from alexnet.cli.app import (
     reject_options,
 )
 from alexnet.errors import require
+from alexnet.reproduce.claims import CLAIMS
 
 ClaimName = Literal["figure1", "lrn", "overlap", "dropout", "augmentation", "lighting", "two-gpu", "depth", "ten-views",
                     "ensemble", "batch-norm", "saturation", "weight-decay", "biases", "table"]
@@ -42,7 +44,7 @@ class ClaimOptions:
     """How the networks of a claim are trained."""
 
     data: str | None = None
-    """Images to train on: class folders, a packed folder, or a name such as cifar10."""
+    """Images to train on: class folders, a packed folder, or a name such as cifar10. Every claim but table needs it."""
     side: OptionalInt = None
     """Side of the packed images in pixels, 32 or 64. Default: 32 for cifar10, else 64."""
     epochs: OptionalInt = None
@@ -75,9 +77,16 @@ class TableOptions:
     classes: Classes = None
 
 
+def _claims_help() -> str:
+    """The help of the argument CLAIM in Markdown: for each claim the section, and what is compared first."""
+    lines = [f"- {claim.name} ({claim.section}): {claim.comparisons[0].title}" for claim in CLAIMS.values()]
+    return "\n".join(("One of:\n", *lines, "- table: Tables 1 and 2 with the errors of your networks added"))
+
+
 @app.command(group=PAPER, sort_key=2)
 def reproduce(
-    claim: ClaimName, /, *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")],
+    claim: Annotated[ClaimName, Parameter(help=_claims_help(), show_choices=False)], /,
+    *paths: Annotated[str, Parameter(name="CHECKPOINT... DATA")],
     claims: ClaimOptions = ClaimOptions(), table: TableOptions = TableOptions(),
     device: Device = "auto", json_: Json = False,
 ) -> None:
@@ -88,7 +97,6 @@ def reproduce(
     takes minutes on a CPU, a claim hours. Finished runs are reused; interrupted runs are resumed.
 
     Args:
-        claim: The claim to test; or table: Tables 1 and 2 with the errors of your networks added.
         paths: For table: one or more checkpoints or run folders, then the data.
     """
     at_least_1(epochs=claims.epochs, seeds=claims.seeds, images_per_class=claims.images_per_class,
@@ -119,9 +127,9 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     from alexnet.data.overlap import find_overlap
     from alexnet.reproduce import measures
     from alexnet.reproduce import results as results_module
-    from alexnet.reproduce.claims import CLAIMS
     from alexnet.reproduce.runs import Runs
     from alexnet.training.progress_bar import ClaimBar
+    from alexnet.training.state import Interrupted
 
     out = options.out or Path("runs/reproduce")
     results = options.results or out / "results.jsonl"
@@ -143,16 +151,19 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     with ClaimBar() as bar:
         runs = Runs(packed, out, choose_precision(options.precision, device), device, on_event=bar.show,
                     on_line=bar.print_line)
-        measured = measures.reproduce(design, runs)
+        try:
+            measured = measures.reproduce(design, runs)
+        except Interrupted as stop:
+            raise Interrupted(stop.number, stop.folder, "the same command resumes the claim") from None
     outcome = results_module.to_outcome(design, packed, measured, {
         "command": shlex.join(["alexnet", *sys.argv[1:]]), "machine": "; ".join(sorted(runs.machines)),
-        "precision": runs.precision}, notes)
+        "precision": runs.precision, "date": datetime.now(UTC).date().isoformat()}, notes)
     results_module.append(results, outcome)
     if json_:
         print(json.dumps(outcome, indent=2))
     else:
         Console(highlight=False).print(outcome_table(outcome))
-    say(f"written: a line of {results}")
+    say(f"written: a line of {results}; `alexnet results {shlex.quote(str(results))}` shows all results in it")
     if options.quick:
         say("note: --quick only shows that the command works and decides nothing; leave it out for a result")
 

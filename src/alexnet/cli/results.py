@@ -14,14 +14,15 @@ from alexnet.cli.render_results import summary_table
 def results(
     file: Path = Path("runs/reproduce/results.jsonl"), /, *, page: Path | None = None, json_: Json = False,
 ) -> None:
-    """Show all results of `alexnet reproduce`: for each claim the paper's number, ours, and the verdict.
+    """Show all results of `alexnet reproduce`: for each claim the published number, ours, and the verdict.
 
     With --page they are written as a Markdown page with a figure for each claim, such as docs/results.md.
 
     Args:
         file: The results file that `alexnet reproduce` wrote, one JSON object a line.
-        page: Markdown file to write (.md), with figures in a folder of its name. In an existing page, only the part
-            between the marks of the command is replaced.
+        page: Markdown file to write (.md), with figures in a folder of its name. In an existing page, only the text
+            between two comment lines is replaced: "begin: written by `alexnet results`, do not edit" and "end". A new
+            page has them.
     """
     if page is not None:
         check_output(page, (".md",))

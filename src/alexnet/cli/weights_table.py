@@ -26,16 +26,16 @@ def print_weights_table(console: Console, known: Sequence[KnownWeights]) -> None
                       _percent(each.top5_error), f"{each.megabytes:,.1f}")
     console.print(table)
     for each in known:
-        console.print(f"\n{each.name}", style="bold", markup=False)
+        console.print(f"\n{_names(each)}", style="bold", markup=False)
         _print_facts(console, each)
     console.print("\nAll classes of one of them: alexnet list weights NAME", soft_wrap=True)
 
 
 def print_weights(console: Console, known: KnownWeights, classes: Sequence[str], measured: Sequence[Measured]) -> None:
     """Every fact of some weights, what was measured on them, and their classes."""
-    console.print(f"{known.name}: {known.arch}, {known.classes:,} classes, {known.crop}x{known.crop} pixels of "
-                  f"{known.side}x{known.side}, {known.parameters:,} parameters, {known.megabytes:,.1f} MB",
-                  soft_wrap=True, markup=False)
+    console.print(f"{_names(known)}: network {known.arch}, {known.classes:,} classes, input of "
+                  f"{known.crop}x{known.crop} pixels, the center of images of {known.side}x{known.side}; "
+                  f"{known.parameters:,} parameters, {known.megabytes:,.1f} MB", soft_wrap=True, markup=False)
     _print_facts(console, known)
     for each in measured:
         console.print(f"  measured  {measured_text(each)}", soft_wrap=True, markup=False)
@@ -48,14 +48,22 @@ def measured_text(measured: Measured) -> str:
     if "ece" in measured:
         parts.append(f"calibration error {measured['ece']:.1%} on {measured['ece_images']:,} images")
     if measured.get("sure_images"):
-        parts.append(f"sure of {measured['sure_images']:,}, {measured['sure_error']:.1%} of these wrong")
+        parts.append(f"on the {measured['sure_images']:,} whose likeliest class has at least 50%: top-1 error "
+                     f"{measured['sure_error']:.1%}")
     views = measured["views"]
     return f"{measured['data']}, {measured['images']:,} images, {views} view{'s' * (views != 1)}: {', '.join(parts)}"
 
 
+def _names(known: KnownWeights) -> str:
+    return f"{known.name} (or: {known.alias})" if known.alias else known.name
+
+
 def _print_facts(console: Console, known: KnownWeights) -> None:
-    facts = {"error": known.measured_on or "not measured", "license": known.license, "from": known.provenance,
-             "address": known.address, "checksum": known.checksum, "use": known.use}
+    error = (f"top-1 {_percent(known.top1_error)}, top-5 {_percent(known.top5_error)}, one central view, on "
+             f"{known.measured_on}" if known.measured_on else "not measured")
+    facts = {"error": error, "license": known.license, "from": known.provenance, "address": known.address,
+             "checksum": known.checksum + " (its first digits; the owner published no more)" * known.checksum_is_prefix,
+             "use": known.use}
     for name, text in facts.items():
         console.print(f"  {name:<9} {text}", soft_wrap=True, markup=False)
 

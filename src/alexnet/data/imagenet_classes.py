@@ -11,11 +11,11 @@ from pathlib import Path
 
 from alexnet.data.dataset import distinct
 
-_LINES = [line.split(" ", 1) for line in Path(__file__).with_name("imagenet_classes.txt").read_text().splitlines()]
+_LINES = Path(__file__).with_name("imagenet_classes.txt").read_text().splitlines()
 
-WNIDS: tuple[str, ...] = tuple(wnid for wnid, _ in _LINES)
+WNIDS: tuple[str, ...] = tuple(line[:9] for line in _LINES)
 
-CLASSES: tuple[str, ...] = distinct([name for _, name in _LINES], WNIDS)
+CLASSES: tuple[str, ...] = distinct([line[10:] for line in _LINES], WNIDS)
 """The same classes by name. The two cranes and the two maillots have their IDs appended."""
 
 NAMES: dict[str, str] = dict(zip(WNIDS, CLASSES, strict=True))

@@ -25,12 +25,13 @@ class AlexNet(nn.Module):
     `arch.state_keys` asks for them.
     """
 
-    def __init__(self, arch: Arch, seed: int = 0, temperature: float = 1.0) -> None:
+    def __init__(self, arch: Arch, seed: int | None = 0, temperature: float = 1.0) -> None:
         """Build the layers and draw their weights.
 
         Args:
             arch: the network's numbers.
-            seed: decides the weights, together with `arch` alone; torch's global random state plays no part.
+            seed: decides the weights, together with `arch` alone; torch's global random state plays no part. None: the
+                weights are loaded afterwards, so they are not drawn.
             temperature: divides the logits, so that the softmax gives calibrated probabilities (`alexnet calibrate`).
 
         Raises:
@@ -50,7 +51,8 @@ class AlexNet(nn.Module):
         self.features = _sequential(features, arch)
         self.avgpool = next(iter(average.values()), nn.Identity())
         self.classifier = _sequential(classifier, arch)
-        initialize(self.weight_layers(), arch, seed)
+        if seed is not None:
+            initialize(self.weight_layers(), arch, seed)
 
     def forward(self, pixels_NCHW: Tensor) -> Tensor:
         """Compute logits NK from what `Preprocess` gives. The loss and the predictions apply the softmax.

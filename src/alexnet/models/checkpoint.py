@@ -82,7 +82,8 @@ class Checkpoint:
             calibrated: divide the logits by the temperature of `calibration`, if there is one. False: the network as it
                 was trained.
         """
-        network = AlexNet(self.arch, temperature=self.calibration.get("temperature", 1.0) if calibrated else 1.0)
+        temperature = self.calibration.get("temperature", 1.0) if calibrated else 1.0
+        network = AlexNet(self.arch, seed=None, temperature=temperature)
         network.load_state_dict(self.weights)
         return network.eval()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from alexnet.architecture.spec import Arch
+from alexnet.architecture.spec import GAIN_SQUARED, Arch
 
 
 @torch.no_grad()
@@ -36,9 +36,10 @@ def initialize(layers: Iterable[tuple[str, nn.Conv2d | nn.Linear]], arch: Arch, 
             bias.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
         else:
             is_output = layer.weight.shape[0] == arch.classes and isinstance(layer, nn.Linear)
-            # He et al., arXiv 1502.01852, for ReLU layers; the output layer keeps the Gaussian of `arch`.
-            he = arch.initialization == "kaiming" and not is_output
-            weight.normal_(0.0, (2 / fan_in) ** 0.5 if he else init_std, generator=generator)
+            # The output layer, which no activation follows, keeps the Gaussian of `arch`.
+            keeps_variance = arch.initialization == "kaiming" and not is_output
+            std = (GAIN_SQUARED[arch.activation] / fan_in) ** 0.5 if keeps_variance else init_std
+            weight.normal_(0.0, std, generator=generator)
             bias.fill_(init_bias)
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)

@@ -37,11 +37,15 @@ class KnownWeights:
     address: str
     """URL; "in the package" for ours."""
     checksum: str
-    """`sha256:` or `sha1:` and hexadecimal digits, as many as the owner published."""
+    """`sha256:` or `sha1:` and hexadecimal digits; of an owner who published only the first digits, these."""
     megabytes: float
     """Of the file, in millions of bytes."""
     use: str
-    """A command that uses them."""
+    """How to use them: a command, and what to download before it if the command does not."""
+    alias: str = ""
+    """A second name that commands take; empty if there is none."""
+    checksum_is_prefix: bool = False
+    """Whether `checksum` has only the first digits."""
 
 
 _ILSVRC = "50,000 validation images of ILSVRC-2012, published by"
@@ -52,29 +56,37 @@ TORCHVISION = KnownWeights(
     f"{_ILSVRC} torchvision (AlexNet_Weights.IMAGENET1K_V1)", f"none of torchvision's own; {_IMAGENET_TERMS}",
     "torchvision, IMAGENET1K_V1 since 0.10", f"{TORCHVISION_ADDRESS}alexnet-owt-7be5be79.pth",
     "sha256:7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02", 244.4,
-    "alexnet predict torchvision IMAGE")
+    "alexnet predict torchvision IMAGE", alias="alexnet-owt-7be5be79")
 
 TORCHVISION_2017 = KnownWeights(
     "alexnet-owt-4df8aa71", "torchvision", 1000, 256, 224, 61_100_840, 0.4345, 0.2091,
     f"{_ILSVRC} torchvision (documentation of 0.1.12)", TORCHVISION.license, "torchvision until 0.9",
     f"{TORCHVISION_ADDRESS}alexnet-owt-4df8aa71.pth", "sha256:4df8aa71", 244.4,
-    "alexnet predict alexnet-owt-4df8aa71 IMAGE")
+    "alexnet predict alexnet-owt-4df8aa71 IMAGE", checksum_is_prefix=True)
 
 _CAFFE = "http://dl.caffe.berkeleyvision.org/"
+
+
+def _use_caffe(name: str) -> str:
+    """The commands for one of BVLC's networks, which this package does not download."""
+    return (f"download {_CAFFE}{name}.caffemodel; then alexnet import {name}.caffemodel OUT --mean 104,117,123; then "
+            "alexnet predict OUT IMAGE")
+
+
 
 CAFFE = KnownWeights(
     "bvlc_alexnet", "caffe", 1000, 256, 227, 60_965_224, 0.429, 0.198,  # accuracy 57.1% and 80.2%
     f"{_ILSVRC} BVLC/caffe (models/bvlc_alexnet/readme.md)", "unrestricted, by its owner",
     "BVLC/caffe, trained by Evan Shelhamer", f"{_CAFFE}bvlc_alexnet.caffemodel",
     "sha1:9116a64c0fbe4459d18f4bb6b56d647b63920377", 243.9,
-    "alexnet import bvlc_alexnet.caffemodel OUT --mean 104,117,123")
+    _use_caffe("bvlc_alexnet"))
 
 CAFFENET = KnownWeights(
     "bvlc_reference_caffenet", "caffenet", 1000, 256, 227, 60_965_224, 0.426, 0.196,  # accuracy 57.4% and 80.4%
     f"{_ILSVRC} BVLC/caffe (models/bvlc_reference_caffenet/readme.md)", "unrestricted, by its owner",
     "BVLC/caffe, trained by Jeff Donahue", f"{_CAFFE}bvlc_reference_caffenet.caffemodel",
     "sha1:4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46", 243.9,
-    "alexnet import bvlc_reference_caffenet.caffemodel OUT --mean 104,117,123")
+    _use_caffe("bvlc_reference_caffenet"))
 
 OTHERS = (TORCHVISION, TORCHVISION_2017, CAFFE, CAFFENET)
 
@@ -93,7 +105,8 @@ def _entry(head: packaged.Head) -> KnownWeights:
         f"{errors['photographs']:,} validation images of {training['data']}, measured here" if errors else "",
         head["license"], f"trained by this package on {training['images']:,} images of {training['data']}, "
         f"{training['epochs']} epoch{'s' * (training['epochs'] != 1)}, seed {training['seed']}: {training['command']}",
-        "in the package", f"sha256:{head['file_sha256']}", round(head["bytes"] / 1e6, 1), "alexnet predict IMAGE")
+        "in the package", f"sha256:{head['file_sha256']}", round(head["bytes"] / 1e6, 1), "alexnet predict IMAGE",
+        alias=packaged.PRETRAINED)
 
 
 def known_weights() -> list[KnownWeights]:

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).with_name("weights")
 PRETRAINED = "pretrained"
 """What commands call the packaged network, besides its own name."""
 
-FORMAT = 1
+FORMAT = 2
 
 LICENSE = "trained on images of ImageNet: for research and education, not commercial"
 
@@ -59,6 +59,9 @@ class TrainingFacts(TypedDict):
     command: str
     package_command: str
     """The command that made the files of the run."""
+    changed_since: list[str]
+    """What the package has done otherwise since the training, a clause each, so that the same command gives other
+    weights; empty for a network of the present version."""
     seed: int
     epochs: int
     batch_size: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class WeightsDescription(TypedDict):
@@ -48,6 +49,8 @@ class Provenance(TypedDict, total=False):
     """The project: "torchvision" or "Caffe"."""
     file: str
     sha256: str
+    license: str
+    """What the weights, and those trained from them, may be used for, as their owner says."""
     assumed: list[str]
     """What the file does not say and was assumed, a sentence each, for the user."""
     init: InitialWeights
@@ -58,3 +61,10 @@ def file_provenance(source: str, path: Path) -> Provenance:
     """The provenance of weights from another project's file, with the file's SHA-256."""
     with path.open("rb") as file:
         return {"source": source, "file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def license_note(provenance: Mapping[str, Any]) -> str:
+    """The license note of weights, or of the weights that their training started from; "" if none is recorded."""
+    note: str = provenance.get("license", "")
+    initial = provenance.get("init", {}).get("provenance", {})
+    return note or (license_note(initial) if initial else "")

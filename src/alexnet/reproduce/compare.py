@@ -18,11 +18,15 @@ from alexnet.errors import Finding
 from alexnet.interpret.activations import ActivationReport, inspect_activations, training_views
 from alexnet.interpret.health import exploding_loss, findings
 from alexnet.models.alexnet import AlexNet
-from alexnet.reproduce.claims import BATCH_NORM, BATCH_NORM_BEFORE_RELU, Variant, common_setup
+from alexnet.reproduce.claim import Variant
+from alexnet.reproduce.claim_networks import common_setup
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
 
+BATCH_NORM = ("arch.norm=batch", "arch.dense_norm=true")
+BATCH_NORM_BEFORE_ACTIVATION = (
+    *BATCH_NORM, "arch.conv1.post_ops=norm act pool", "arch.conv2.post_ops=norm act pool")
 RAW_PIXELS = ("arch.norm=none", "arch.input.mean=0,0,0", "arch.input.scale=1,1,1")
 
 COMPARED = (
@@ -31,7 +35,7 @@ COMPARED = (
     Variant("ReLU, batch norm", BATCH_NORM),
     Variant("tanh", ("arch.norm=none", "arch.activation=tanh")),
     Variant("sigmoid", ("arch.norm=none", "arch.activation=sigmoid")),
-    Variant("sigmoid, batch norm", (*BATCH_NORM_BEFORE_RELU, "arch.activation=sigmoid")),
+    Variant("sigmoid, batch norm", (*BATCH_NORM_BEFORE_ACTIVATION, "arch.activation=sigmoid")),
     Variant("tanh, pixels of 0 to 255", (*RAW_PIXELS, "arch.activation=tanh")),
     Variant("ReLU, pixels of 0 to 255", RAW_PIXELS),
 )

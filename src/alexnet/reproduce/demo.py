@@ -37,18 +37,6 @@ NOTE = (
     "shows that everything works; to train on images of your own: alexnet train FOLDER.")
 
 
-class DemoInterrupted(Exception):
-    """A signal has stopped the demo, and its checkpoint is written.
-
-    Attributes:
-        exit_code: what a shell expects of a process that the signal ended.
-    """
-
-    def __init__(self, out: Path, exit_code: int) -> None:
-        super().__init__(f"{out / 'last'} is saved; the same command resumes the demo")
-        self.exit_code = exit_code
-
-
 def demo(
     out: Path, *, seed: int = 0, epochs: int | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
@@ -69,7 +57,7 @@ def demo(
 
     Raises:
         UserError: `out` has a finished demo, or files that no demo wrote.
-        DemoInterrupted: a signal stopped the demo.
+        Interrupted: a signal stopped the demo.
     """
     demo_recipe = replace(recipe("modern"), epochs=EPOCHS if epochs is None else epochs)
     _require_free(out)
@@ -86,7 +74,7 @@ def demo(
         try:
             run.fit()
         except Interrupted as stop:
-            raise DemoInterrupted(out, stop.exit_code) from None
+            raise Interrupted(stop.number, stop.folder, "the same command resumes the demo") from None
     measured = {}
     with (out / "log.jsonl").open("a") as log:
         for views in (1, 10):

@@ -18,7 +18,8 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
-from alexnet.reproduce.claims import Claim, Variant, common_setup
+from alexnet.reproduce.claim import FRACTIONS, Claim, Comparison, TuningQuantity, Variant
+from alexnet.reproduce.claim_networks import common_setup
 from alexnet.reproduce.outcome import MeasuredJson, RunJson, VariantJson
 from alexnet.reproduce.quantities import ensemble_errors, measure_quantity, quantity_names
 from alexnet.reproduce.runs import FinishedRun, Job, Runs
@@ -56,8 +57,9 @@ class Design:
             UserError: a class has too few images for a variant, or two variants' maps should be equal and are not.
         """
         smallest = int(np.bincount(packed.split("train").labels, minlength=len(packed.classes)).min())
-        few = max(2, min(20, smallest // 3)) if quick else claim.images_per_class
-        made = cls(claim, packed.side, epochs or (2 if quick else claim.epochs), images_per_class or few,
+        few = images_per_class or (max(2, min(20, smallest // 3)) if quick else claim.images_per_class)
+        images = few * len(packed.classes) if few else packed.counts["train"]
+        made = cls(claim, packed.side, epochs or (2 if quick else claim.epochs_on(images)), few,
                    seeds or (2 if quick else claim.seeds), 1 if quick else claim.tuning_seeds,
                    claim.rates[1:3] if quick else claim.rates, 2 if quick else MAX_RATES, quick)
         most = max(made.images_of(variant) or 0 for variant in claim.variants)
@@ -72,9 +74,14 @@ class Design:
         """Training images per class of a variant; None for all."""
         return self.images_per_class and max(1, round(self.images_per_class * variant.images_factor))
 
+    def epochs_of(self, variant: Variant) -> int:
+        """Epochs of a variant's runs; if they end at a target, at most."""
+        return max(1, round(self.epochs * variant.epochs_factor))
+
     def setup(self, variant: Variant) -> tuple[Arch, Recipe]:
         """A variant's network and recipe, less its learning rate."""
-        return variant.apply(*common_setup(self.side, self.epochs, self.claim.network, self.claim.common))
+        claim = self.claim
+        return variant.apply(*common_setup(self.side, self.epochs_of(variant), claim.network, claim.common, claim.crop))
 
     def seeds_of(self, variant: Variant) -> range:
         """Fresh seeds. The members of the ensembles are all that there are networks of."""
@@ -87,7 +94,11 @@ class Design:
 
     @property
     def least_runs(self) -> int:
-        """Runs that this takes if no grid is extended. Variants that differ only in their evaluation share runs."""
+        """Runs that this takes if no grid is extended.
+
+        Variants that differ only in their evaluation share runs; those that differ only in `tuned_by` share the tuning
+        runs, and all runs if the same rate is chosen.
+        """
         trained = {json.dumps([to_json(arch), to_json(recipe), self.images_of(variant)]): len(self.seeds_of(variant))
                    for variant in self.claim.variants for arch, recipe in [self.setup(variant)]}
         return sum(seeds + len(self.rates) * self.tuning_seeds for seeds in trained.values())
@@ -103,10 +114,15 @@ class Design:
 
     @property
     def tuned_by(self) -> str:
-        """What learning rates are chosen by."""
-        if self.claim.stops_at_target:
-            return f"{quantity_names(self.claim)['epochs']}, with other seeds"
-        return "top-1 error on a fifth of the training images that tuning runs do not train on, with other seeds"
+        """What learning rates are chosen by, and in which variants if it is not the same in all."""
+        groups: dict[TuningQuantity, list[str]] = {}
+        for variant in self.claim.variants:
+            groups.setdefault(variant.tuned_by, []).append(variant.name)
+        held_out = " on a fifth of the training images that tuning runs do not train on"
+        what = [f"{quantity_names(self.claim)[quantity]}{held_out * (quantity in ('top1', 'loss'))}"
+                + (f" (of {' and '.join(map(repr, names))})" if len(groups) > 1 else "")
+                for quantity, names in groups.items()]
+        return f"{' or by '.join(what)}, with other seeds"
 
 
 @dataclass(frozen=True)
@@ -124,16 +140,19 @@ def reproduce(design: Design, runs: Runs) -> MeasuredJson:
     claim = design.claim
     measured = {variant.name: _measure(variant, design, runs) for variant in claim.variants}
     names, main = quantity_names(claim), claim.quantities[0]
-    notes = [note for one in measured.values() for note in _notes(one, design)]
+    notes = [*_machine_notes(measured), *(note for one in measured.values() for note in _notes(one, design))]
     refusal = _norm_refusal(claim, measured)
     pairs = [_pairs(design, measured[comparison.variant], measured[comparison.reference], names[comparison.quantity])
              for comparison in claim.comparisons]
+    limits = [_limits(design, comparison, measured[comparison.variant], measured[comparison.reference])
+              for comparison in claim.comparisons]
     no_verdict = QUICK_REASON if design.quick else refusal
     return {
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
-        "value_unit": "epochs" if main == "epochs" else "fraction",
+        "fractions": list(dict.fromkeys(name for quantity, name in names.items() if quantity in FRACTIONS)),
         "variants": [one.json for one in measured.values()],
-        "comparisons": judge(claim, pairs, names, no_verdict),
+        "comparisons": judge(claim, pairs, names, no_verdict,
+                             {name for name, one in measured.items() if not one.tuned.interior}, limits),
         "notes": [note for note in (claim.note, *notes, refusal) if note]}
 
 
@@ -150,6 +169,8 @@ def _measure(variant: Variant, design: Design, runs: Runs) -> _Measured:
     groups = [finished[begin : begin + size] for begin in range(0, len(finished), size)]
     measured: VariantJson = {
         "name": variant.name, "settings": list(variant.differs), "images": len(jobs[0].data.split("train")),
+        "views": variant.views, "averaged": variant.averaged,
+        "tuned_by": quantity_names(design.claim)[variant.tuned_by],
         "rate": tuned.rate, "interior": tuned.interior,
         "tuning": [{"rate": rate, "errors": [trial.value for trial in trials]} for rate, trials in tuned.grid.items()],
         "runs": [_run_json(seed * size, group, variant, design, runs) for seed, group in enumerate(groups)]}
@@ -160,32 +181,36 @@ def _tune(variant: Variant, design: Design, runs: Runs) -> Tuned:
     """Search the learning rate with the tuning seeds."""
     (arch, recipe), claim = design.setup(variant), design.claim
     def jobs(rate: float) -> list[Job]:
-        data = {seed: runs.subset(design.images_of(variant), draw=seed, tuning=not claim.stops_at_target)
+        data = {seed: runs.subset(design.images_of(variant), draw=seed, tuning=variant.tuned_by != "epochs")
                 for seed in design.tuning}
         return [replace(_job(design, variant, data[seed], arch, replace(recipe, learning_rate=rate), seed), keep=False)
                 for seed in design.tuning]
 
     def trials(rate: float) -> list[Trial]:
-        return [_trial(run, design) for run in runs.trained(jobs(rate))]
+        return [_trial(run, variant.tuned_by, claim.target) for run in runs.trained(jobs(rate))]
 
     runs.trained([job for rate in design.rates for job in jobs(rate)])  # so that several commands share these runs
     return search(trials, design.rates, design.max_rates)
 
 
-def _trial(run: FinishedRun, design: Design) -> Trial:
+def _trial(run: FinishedRun, tuned_by: TuningQuantity, target: float | None) -> Trial:
     if run.diverged:
         return Trial(None)
-    if design.claim.stops_at_target:
-        assert design.claim.target is not None
-        return Trial(run.epochs_to(design.claim.target), run.curve[-1]["train_error"])
+    clean = run.curve[-1]["train_error"]
+    if tuned_by == "epochs":
+        assert target is not None
+        return Trial(run.epochs_to(target), clean)
+    if tuned_by == "train":
+        return Trial(clean)
     assert run.validated is not None
-    return Trial(run.validated["val_top1_error"])
+    return Trial(run.validated["val_loss" if tuned_by == "loss" else "val_top1_error"])
 
 
 def _job(design: Design, variant: Variant, data: PackedDataset, arch: Arch, recipe: Recipe, seed: int) -> Job:
     claim = design.claim
     return Job(data, arch, recipe, seed, f"{claim.name}, {variant.name}, rate {recipe.learning_rate:g}, seed {seed}",
-               claim.curve_epochs(design.epochs), claim.target if claim.stops_at_target else None)
+               claim.curve_epochs(variant, design.epochs_of(variant)),
+               claim.target if variant.tuned_by == "epochs" else None)
 
 
 def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design: Design, runs: Runs) -> RunJson:
@@ -206,9 +231,23 @@ def _run_json(seed: int, group: Sequence[FinishedRun], variant: Variant, design:
         "seed": seed, "top1_error": last and last["val_top1_error"], "top5_error": last and last["val_top5_error"],
         "loss": last and last["val_loss"], "train_error": clean and clean["train_error"],
         "train_loss": clean and clean["train_loss"], "value": main}
+    if (epochs := _epochs_without_target(run, variant, design)) is not None:
+        made["epochs_without_target"] = epochs
     if others:
         made["more"] = {names[quantity]: value for quantity, value in zip(claim.quantities[1:], others, strict=True)}
     return made
+
+
+def _epochs_without_target(run: FinishedRun, variant: Variant, design: Design) -> int | None:
+    """Epochs after which a run ended without the target: it needs more. A diverged run would not have got there either.
+
+    None: it reached the target, or its variant is not trained to it.
+    """
+    if variant.tuned_by != "epochs" or design.claim.target is None:
+        return None
+    if run.diverged:
+        return design.epochs_of(variant)
+    return None if run.epochs_to(design.claim.target) is not None else run.curve[-1]["epoch"]
 
 
 def _pairs(design: Design, variant: _Measured, reference: _Measured, quantity: str) -> Pairs:
@@ -225,6 +264,14 @@ def _pairs(design: Design, variant: _Measured, reference: _Measured, quantity: s
     return list(zip(values(variant), values(reference), strict=True))
 
 
+def _limits(design: Design, comparison: Comparison, variant: _Measured, reference: _Measured) -> Pairs:
+    """Seed by seed the epochs of runs that ended without having reached the target; None for all others."""
+    if comparison.quantity != "epochs":
+        return [(None, None)] * design.seeds
+    return [(one.get("epochs_without_target"), other.get("epochs_without_target"))
+            for one, other in zip(variant.json["runs"], reference.json["runs"], strict=True)]
+
+
 def _notes(one: _Measured, design: Design) -> list[str]:
     """What a reader must know of a variant's runs."""
     name, notes = one.variant.name, []
@@ -234,7 +281,20 @@ def _notes(one: _Measured, design: Design) -> list[str]:
                      f"{len(one.tuned.grid)} that were tried, so a better one may exist")
     if lost := sum(run.diverged for run in one.runs):
         notes.append(f"{name}: {lost} of {len(one.runs)} runs with fresh seeds diverged")
+    if late := [epochs for run in one.json["runs"] if (epochs := run.get("epochs_without_target"))]:
+        tried = " or ".join(map(str, sorted({*late})))
+        notes.append(f"{name}: {len(late)} of {len(one.runs)} runs with fresh seeds did not reach "
+                     f"{design.claim.target:.0%} clean training error in {tried} epochs")
     return notes
+
+
+def _machine_notes(measured: dict[str, _Measured]) -> list[str]:
+    """Which variants were trained where, if it is not the same machine for all."""
+    machines = {name: {run.machine for run in one.runs if run.machine} for name, one in measured.items()}
+    if len(set.union(*machines.values())) < 2:
+        return []
+    trained = "; ".join(f"{name}: {' and '.join(sorted(where))}" for name, where in machines.items() if where)
+    return [f"the runs with fresh seeds were trained on different machines, which may change results: {trained}"]
 
 
 def _norm_refusal(claim: Claim, measured: dict[str, _Measured]) -> str:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-Verdict = Literal["supported", "contradicted", "undecided"]
-"""`supported`: the difference has the claim's sign and is significant after Holm's correction. `contradicted`: it has
-the opposite sign and is significant. `undecided`: anything else, with the reason."""
+from alexnet.reproduce.claim import Unit
 
-Unit = Literal["points", "times"]
-"""`points`: a difference of errors in percentage points. `times`: a ratio of epochs."""
+Verdict = Literal["supported", "supported in sign", "contradicted", "undecided"]
+"""What a comparison says about the claim. The effect that it is held against is the published number, or where there is
+none the least effect that counts; the interval is the simultaneous one.
+
+supported: the difference is significant, has the claim's sign, and its interval reaches that effect or lies beyond it.
+supported in sign: the difference is significant and has the claim's sign; its whole interval is a smaller effect than
+    the published one, or only a bound of the effect is known that does not tell (`ComparisonJson.bound`).
+contradicted: the difference is significant and has the opposite sign; or its whole interval is a smaller effect than
+    the published one and it is not significant; or its whole interval is a smaller effect than the least that counts.
+undecided: anything else, with the reason.
+"""
+
+Bound = Literal["at least", "at most"]
+"""What a measured ratio of epochs is of the true one, where runs of one side ended before they reached the target."""
 
 
 class RateJson(TypedDict):
@@ -17,8 +27,8 @@ class RateJson(TypedDict):
 
     rate: float
     errors: list[float | None]
-    """One for each tuning seed, in the unit of `OutcomeJson.tuned_by`: top-1 errors on the tuning split, as fractions,
-    or epochs to the target. None: the run diverged, or did not reach the target."""
+    """One for each tuning seed: errors as fractions, or epochs to the target (`VariantJson.tuned_by`). Top-1 errors are
+    those on the tuning split. None: the run diverged, or did not reach the target."""
 
 
 class RunJson(TypedDict):
@@ -29,7 +39,7 @@ class RunJson(TypedDict):
 
     seed: int
     top1_error: float | None
-    """On the validation split, one view."""
+    """On the validation split: of a single network with one view, of an ensemble with `VariantJson.views`."""
     top5_error: float | None
     loss: float | None
     train_error: float | None
@@ -37,6 +47,8 @@ class RunJson(TypedDict):
     train_loss: float | None
     value: float | None
     """The measured quantity that the claim is about (`OutcomeJson.value_name`). None: not reached, or diverged."""
+    epochs_without_target: NotRequired[int]
+    """Only of a run that ended without having reached the claim's clean training error: it needs more epochs."""
     more: NotRequired[dict[str, float | None]]
     """Further measured quantities by name, which other comparisons of the claim are about."""
 
@@ -49,8 +61,14 @@ class VariantJson(TypedDict):
     """What differs from the common network and recipe, as `--set` takes it."""
     images: int
     """Training images of the runs with fresh seeds."""
+    views: int
+    """Views of each validation image, over which the outputs are averaged for `RunJson.value`."""
+    averaged: int
+    """Networks whose outputs are averaged: 1, or the size of an ensemble."""
+    tuned_by: str
+    """The quantity that the learning rate was chosen by: "top-1 error"."""
     rate: float
-    """The learning rate with the lowest mean over the tuning seeds."""
+    """The learning rate with the lowest mean, over the tuning seeds, of what it is chosen by."""
     tuning: list[RateJson]
     """The whole grid, by ascending rate."""
     interior: bool
@@ -58,36 +76,62 @@ class VariantJson(TypedDict):
     runs: list[RunJson]
 
 
-class ComparisonJson(TypedDict):
-    """A variant against a reference, paired by seed."""
+class ExpectationJson(TypedDict):
+    """What a claim expects of a comparison."""
 
     name: str
     variant: str
     reference: str
-    quantity: str
-    """What is compared: the claim's `value_name`, or a key of `RunJson.more`."""
     unit: Unit
     paper: float | None
-    """The paper's number in the same unit and direction; None: the paper gives none."""
+    """The published number in this unit and direction; None: there is none."""
+    words: str
+    """The number as it was published, where `paper` is derived from it: "1.4 points of 42.1%"; else ""."""
+    is_bound: bool
+    """Whether the number is a lower bound of the effect: "over 1 point"."""
+    source: str
+    """Who gives the number."""
+    least: float | None
+    """The least effect that counts where there is no published number. Smaller effects count as none."""
     sign: int
     """Expected sign of the difference, or of the ratio's logarithm: +1 or -1."""
+
+
+class _Bounded(TypedDict, total=False):
+    """What only some comparisons of epochs have."""
+
+    bound: Bound
+    """Of `mean`, in which runs that did not reach the target count with the epochs that they had. `values` has the
+    pairs without such runs; there is no interval."""
+
+
+class ComparisonJson(ExpectationJson, _Bounded):
+    """A variant against a reference, paired by seed."""
+
+    quantity: str
+    """What is compared: the claim's `value_name`, or a key of `RunJson.more`."""
     values: list[float]
-    """Points: 100 * (variant - reference) for each seed. Times: variant / reference."""
+    """Points: 100 * (variant - reference) for each seed. Times: variant / reference. Percent: 100 * (variant /
+    reference - 1)."""
     mean: float | None
-    """Times: the geometric mean, since ratios are compared as logarithms. None without values."""
+    """Times and percent: of the geometric mean, since ratios are compared as logarithms. None without values."""
     low: float | None
-    """Student's 95% interval of the mean, not corrected for several comparisons. None for fewer than two values."""
+    """Student's 95% interval of the mean, of this comparison alone. None for fewer than two values."""
     high: float | None
+    low_all: float | None
+    """Simultaneous 95% interval over the claim's comparisons (Bonferroni): Student's interval at a level of 5% divided
+    by their number."""
+    high_all: float | None
     p: float | None
-    """Two-sided paired t test. None where nothing is judged: with --quick, or refused."""
+    """Two-sided paired t test. None where nothing is judged."""
     p_holm: float | None
     """`p` after Holm's correction over the claim's comparisons."""
     minimum_detectable: float | None
-    """The difference (times: the ratio, above 1) that this test finds with a power of 80%, at a two-sided level of 5%,
-    with the observed spread and number of seeds."""
+    """The difference (times: the ratio, above 1) that is found with a power of 80% by a two-sided test at a level of 5%
+    divided by the number of comparisons, with the observed spread and number of seeds."""
     verdict: Verdict
     reason: str
-    """One sentence."""
+    """One sentence, without the numbers that stand in the other fields."""
 
 
 class MeasuredJson(TypedDict):
@@ -95,17 +139,25 @@ class MeasuredJson(TypedDict):
 
     tuning_seeds: list[int]
     tuned_by: str
-    """What the learning rate was chosen by."""
+    """What the learning rates were chosen by; where it is not the same for all variants, for which."""
     value_name: str
     """What `RunJson.value` is: "top-1 error", "epochs to 25% clean training error"."""
-    value_unit: Literal["fraction", "epochs"]
+    fractions: list[str]
+    """Names of the quantities that are fractions. The others, such as epochs and losses, are plain numbers."""
     variants: list[VariantJson]
     comparisons: list[ComparisonJson]
     notes: list[str]
     """What a reader must know besides: rates at the grid's limit, refusals, faults of the data."""
 
 
-class OutcomeJson(MeasuredJson):
+class _Read(TypedDict, total=False):
+    """What `read_outcomes` adds."""
+
+    replaces: list[str]
+    """Dates of the earlier results of the same design in the file."""
+
+
+class OutcomeJson(MeasuredJson, _Read):
     """A claim measured on one data set: one line of a results file."""
 
     claim: str
@@ -116,8 +168,12 @@ class OutcomeJson(MeasuredJson):
     design: str
     """One sentence: network, data, images, epochs."""
     against: str
-    """One sentence: which outcome would speak against the claim."""
+    """One sentence: which outcomes would contradict the claim."""
+    departures: list[str]
+    """What differs from the claim's own design, in words: "20 epochs instead of 150". Empty with --quick."""
     data: str
+    fingerprint: str
+    """Of the data: equal for equal classes, images and pixels."""
     side: int
     """Of the stored images, in pixels."""
     images: list[int]
@@ -132,3 +188,5 @@ class OutcomeJson(MeasuredJson):
     machine: str
     """With the version of torch."""
     precision: str
+    date: str
+    """Of the measurement, in UTC: "2026-11-29"."""

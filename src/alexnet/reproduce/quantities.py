@@ -1,4 +1,4 @@
-"""Quantities that claims compare, measured of finished runs: errors, epochs to a target, weight of the norm's sum."""
+"""Quantities that claims compare, measured of finished runs: errors, overfitting, epochs to a target, and others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alexnet.inference.evaluate import ModelWithInput, evaluate
 from alexnet.inference.metrics import Errors, count_errors
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.response_norm import ResponseNorm
-from alexnet.reproduce.claims import Claim, Quantity
+from alexnet.reproduce.claim import Claim, Quantity
 from alexnet.reproduce.runs import FinishedRun
 
 RECOLORING = 0.5
@@ -29,20 +29,23 @@ times the training noise of §4.1, since noise as weak as that changes hardly an
 RECOLORING_SEED = 0
 MEASURED = "measured.json"
 """In a run's folder: what was measured of its weights afterwards."""
+MEASURES_VERSION = 1
+"""To be raised with every change of a measure: what `measured.json` holds of another version is measured again."""
 
 
 def quantity_names(claim: Claim) -> dict[str, str]:
     """What each quantity is called on a page."""
     return {
-        "top1": "top-1 error", "train": "clean training error",
+        "top1": "top-1 error", "errors": "top-1 error", "train": "clean training error",
+        "gap": "overfitting gap", "loss": "validation loss",
         "epochs": f"epochs to {claim.target or 0:.0%} clean training error",
-        "recolored": "top-1 error on recolored images", "norm": "alpha x sum / k"}
+        "recolored_rise": "rise of the error by recoloring", "norm": "alpha x sum / k"}
 
 
 def measure_quantity(
     quantity: Quantity, run: FinishedRun, packed: PackedDataset, *, target: float | None, views: int, device: str,
 ) -> float | None:
-    """A quantity of a run; None: the run diverged, or did not reach the target."""
+    """A quantity of a run; None: the run diverged, did not reach the target, or ended at it without validation."""
     if run.diverged:
         return None
     if quantity == "epochs":
@@ -50,12 +53,18 @@ def measure_quantity(
         return run.epochs_to(target)
     if quantity == "train":
         return run.curve[-1]["train_error"]
-    assert run.validated is not None
-    if quantity == "top1" and views == 1:
-        return run.validated["val_top1_error"]
+    if run.validated is None:
+        return None
+    quantity = "top1" if quantity == "errors" else quantity
+    error = run.validated["val_top1_error"]
+    recorded = {"gap": error - run.curve[-1]["train_error"], "loss": run.validated["val_loss"]}
+    if views == 1:
+        recorded["top1"] = error
+    if quantity in recorded:
+        return recorded[quantity]
     measures: Mapping[str, Callable[[], float]] = {
         "top1": lambda: ensemble_errors([run], packed, views, device).top1_error,
-        "recolored": lambda: recolored_errors(load(run, device), packed, device).top1_error,
+        "recolored_rise": lambda: recolored_errors(load(run, device), packed, device).top1_error - error,
         "norm": lambda: norm_weight(load(run, device), packed, device)}
     key = f"{quantity}, {views} views" if quantity == "top1" else quantity
     return _cached(run.folder / MEASURED, key, measures[quantity])
@@ -117,6 +126,8 @@ def norm_weight(model: ModelWithInput, packed: PackedDataset, device: str) -> fl
 
 def _cached(path: Path, key: str, measure: Callable[[], float]) -> float:
     known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known.get("version") != MEASURES_VERSION:
+        known = {"version": MEASURES_VERSION}
     if key not in known:
         known[key] = measure()
         replace_file(path, lambda new: new.write_text(json.dumps(known)))

@@ -11,11 +11,12 @@ from alexnet.data.packed import PackedDataset
 from alexnet.errors import UserError, require
 from alexnet.reproduce.claims import CLAIMS
 from alexnet.reproduce.measures import Design
-from alexnet.reproduce.outcome import MeasuredJson, OutcomeJson
+from alexnet.reproduce.outcome import ComparisonJson, MeasuredJson, OutcomeJson, VariantJson
+from alexnet.reproduce.verdicts import expectation
 
 _NETWORKS = {
     "paper-small": "the paper's five convolutions and three fully connected layers at a third of their widths",
-    "cifar": "the network of Figure 1, four layers without regularization",
+    "cifar": "a network of four layers like Figure 1's, of our making, without regularization",
 }
 
 
@@ -25,6 +26,8 @@ class Provenance(TypedDict):
     command: str
     machine: str
     precision: str
+    date: str
+    """In UTC: "2026-11-29"."""
 
 
 def describe_design(design: Design, packed: PackedDataset) -> str:
@@ -35,8 +38,27 @@ def describe_design(design: Design, packed: PackedDataset) -> str:
     common = f" ({', '.join(claim.common)})" if claim.common else ""
     epochs = (f"until the clean training error is {claim.target:.0%}, at most {design.epochs} epochs"
               if claim.stops_at_target else f"{design.epochs} epochs")
+    crop = design.setup(claim.variants[0])[0].input.crop
     return (f"{_NETWORKS[claim.network][0].upper()}{_NETWORKS[claim.network][1:]}{common}, on "
-            f"{Path(packed.source).name} ({len(packed.classes)} classes, {packed.side} pixels), {images}, {epochs}.")
+            f"{Path(packed.source).name} ({len(packed.classes)} classes, {packed.side} pixels, views of {crop}), "
+            f"{images}, {epochs}.")
+
+
+def departures(design: Design, packed: PackedDataset) -> list[str]:
+    """What differs from the claim's own design, in words; nothing with --quick, which is no result."""
+    claim = design.claim
+    own_epochs = claim.epochs_on(_training_images(design, packed))
+    other_data = [f"{Path(packed.source).name} instead of {claim.data}"] if claim.data and (
+        claim.data not in Path(packed.source).name) and not design.quick else []
+    changes = [("epochs", design.epochs, own_epochs), ("seeds", design.seeds, claim.seeds),
+               ("training images of each class", design.images_per_class, claim.images_per_class)]
+    return other_data + [f"{'all' if ours is None else ours} {name} instead of {'all' if own is None else own}"
+            for name, ours, own in changes if ours != own and not design.quick]
+
+
+def _training_images(design: Design, packed: PackedDataset) -> int:
+    """The training images of the claim's subset."""
+    return design.images_per_class * len(packed.classes) if design.images_per_class else packed.counts["train"]
 
 
 def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
@@ -46,10 +68,10 @@ def plan_json(design: Design, packed: PackedDataset) -> dict[str, object]:
         "claim": claim.name, "section": claim.section, "statement": claim.statement,
         "design": describe_design(design, packed), "against": claim.against,
         "variants": {variant.name: list(variant.differs) for variant in claim.variants},
-        "comparisons": [{"name": comparison.title, "sign": comparison.sign, "paper": comparison.paper}
-                        for comparison in claim.comparisons],
+        "departures": departures(design, packed),
+        "comparisons": [expectation(comparison) for comparison in claim.comparisons],
         "rates": list(design.rates), "most_rates": design.max_rates, "tuned_by": design.tuned_by,
-        "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs}
+        "tuning_seeds": list(design.tuning), "seeds": design.seeds, "least_runs": design.least_runs, "note": claim.note}
 
 
 def to_outcome(
@@ -57,12 +79,12 @@ def to_outcome(
 ) -> OutcomeJson:
     """A line of a results file. notes: of the data."""
     claim = design.claim
-    train = design.images_per_class * len(packed.classes) if design.images_per_class else packed.counts["train"]
     seeds = max(map(design.seeds_of, claim.variants), key=len)
     return {
         "claim": claim.name, "section": claim.section, "statement": claim.statement,
         "design": describe_design(design, packed), "against": f"{claim.against[0].upper()}{claim.against[1:]}.",
-        "data": Path(packed.source).name, "side": packed.side, "images": [train, packed.counts["val"]],
+        "departures": departures(design, packed), "data": Path(packed.source).name, "fingerprint": packed.fingerprint,
+        "side": packed.side, "images": [_training_images(design, packed), packed.counts["val"]],
         "epochs": design.epochs, "seeds": list(seeds), "quick": design.quick,
         **measured, "notes": [*measured["notes"], *notes], **provenance}
 
@@ -75,21 +97,35 @@ def append(path: Path, outcome: OutcomeJson) -> None:
 
 
 def read_outcomes(path: Path) -> list[OutcomeJson]:
-    """Read a results file: the latest outcome of each claim, data, side, images and number of epochs, in CLAIMS' order.
+    """Read a results file, in CLAIMS' order.
+
+    Results stand side by side if anything in their design differs: data, side, images, epochs, seeds, precision or the
+    variants' settings. Of several results of one design the last line counts; `replaces` has the dates of the others.
 
     Raises:
         UserError: the file does not exist, or a line is not the result of a claim that this version knows.
     """
     require(path.is_file(), f"{path} does not exist",
             f"`alexnet reproduce CLAIM --data DATA --results {path}` writes it")
-    latest: dict[tuple[str, str, int, int, int, bool], OutcomeJson] = {}
+    latest: dict[str, OutcomeJson] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         outcome = _outcome(line, f"line {number} of {path}")
-        latest[outcome["claim"], outcome["data"], outcome["side"], outcome["images"][0], outcome["epochs"],
-               outcome["quick"]] = outcome
+        if earlier := latest.get(key := _design_key(outcome)):
+            outcome["replaces"] = [*earlier.get("replaces", []), earlier["date"]]
+        latest[key] = outcome
     order = list(CLAIMS)
     return sorted(latest.values(), key=lambda outcome: (
         order.index(outcome["claim"]), outcome["data"], outcome["images"], outcome["epochs"], outcome["quick"]))
+
+
+def _design_key(outcome: OutcomeJson) -> str:
+    """Equal for results of which a later one replaces an earlier one."""
+    return json.dumps([
+        outcome["claim"], outcome["data"], outcome["fingerprint"], outcome["side"], outcome["images"],
+        outcome["epochs"], outcome["seeds"], outcome["tuning_seeds"], outcome["precision"], outcome["quick"],
+        outcome["design"],
+        [[variant[key] for key in ("name", "settings", "images", "views", "averaged")]
+         for variant in outcome["variants"]]])
 
 
 def not_measured(outcomes: Iterable[OutcomeJson]) -> list[str]:
@@ -105,8 +141,16 @@ def _outcome(line: str, place: str) -> OutcomeJson:
         tree = json.loads(line)
     except ValueError as error:
         raise UserError(f"{place} is not JSON ({error})", remedy) from error
-    missing = OutcomeJson.__required_keys__ - (tree.keys() if isinstance(tree, dict) else set())
+    missing = _missing(tree, OutcomeJson.__required_keys__)
+    for key, kind in () if missing else (("variants", VariantJson), ("comparisons", ComparisonJson)):
+        parts = tree[key] if isinstance(tree[key], list) else [None]
+        missing |= {name for part in parts for name in _missing(part, kind.__required_keys__)}
     require(not missing, f"{place} lacks {', '.join(sorted(missing))}", remedy)
     require(tree["claim"] in CLAIMS, f"{place} has the claim {tree['claim']}, which this version does not know", remedy)
     outcome: OutcomeJson = tree
     return outcome
+
+
+def _missing(tree: object, required: frozenset[str]) -> set[str]:
+    """Keys that a JSON object lacks; all of them if it is none."""
+    return set(required) - (tree.keys() if isinstance(tree, dict) else set())

@@ -14,9 +14,14 @@ from alexnet.reproduce.figures.style import save_figure
 from alexnet.reproduce.outcome import OutcomeJson, VariantJson
 from alexnet.reproduce.results import not_measured
 from alexnet.reproduce.results_text import (
+    describe_views,
+    design_notes,
+    error_views,
+    format_expected,
     format_mean_sd,
     format_measured,
-    format_paper,
+    format_seeds,
+    mark,
     verdict_sentences,
 )
 
@@ -84,31 +89,66 @@ def results_markdown(outcomes: Sequence[OutcomeJson], folder: str) -> str:
 
 
 HOW_TO_READ = """\
-**How to read the figures.** *Upper panels:* each row compares two networks that differ in one thing, trained with the
-same seeds. The dot is the mean difference, the bar its 95% interval over the seeds, an open circle one seed, the red
-line the paper's number, and the gray area the side that the claim predicts. A bar within the gray area supports the
-claim; a bar on the other side contradicts it; a bar across the line of no difference decides nothing. *Lower left:*
-every run of every network, with a line at the mean. *Lower right:* the learning rates that were tried with other seeds,
-the chosen one filled; a cross is a rate at which a run diverged or did not reach the target. A comparison is fair if
-each network's best rate has worse rates on both sides of it.
+**How to read the figures.** *Upper panels:* each row compares two networks that were trained with the same seeds; the
+table below the figure has their settings. The dot is the mean over the seeds of the difference (of epochs and losses:
+of the ratio), and an open circle is one seed. The thick bar is the 95% interval of this comparison alone. Where a claim
+has several comparisons, the thin bar is the simultaneous 95% interval (Bonferroni), which is wider: with a probability
+of at least 95%, all of the claim's thin bars contain their true values. The red *line* is the published number; where
+there is none, it is dashed and is the least effect that counts. The gray area is the side that the claim predicts. A
+triangle instead of the dot is a bound: runs of one network ended before they reached the target and count with the
+epochs that they had, so the true ratio lies further on, where the triangle points.
+*Lower left:* every run of every network, with a line at the mean. *Lower right:* the learning rates that were tried
+with other seeds, the chosen one filled; a cross is a rate at which a run diverged or did not reach the target.
 
-The p values are those of a paired t test over seeds, after Holm's correction for all comparisons of a claim. A verdict
-needs a p below 0.05, which chance alone gives in one of twenty claims; without it, a comparison is undecided even where
-its own interval excludes no difference. Tables give mean ± standard deviation over seeds, after the last epoch.
-The *clean* training error is that of the training images without dropout and without random crops."""
+**How a verdict is made.** A difference is *significant* if its p value is below 0.05 (two-sided paired t test over the
+seeds, after Holm's correction for all comparisons of the claim). The size of an effect is judged by the thin *bar*, or
+by the thick one where there is no thin one.
+
+| verdict | rule |
+|---|---|
+| **supported** | significant, on the side that the claim predicts, and the bar reaches the line or lies beyond it |
+| **supported in sign** | significant, on that side, but the bar does not reach the solid line: the effect is smaller \
+than the published one; or only a bound of it is known, which is smaller |
+| **contradicted** | significant, on the other side; or not significant, and the bar does not reach the line: an \
+effect of that size is excluded; or the bar does not reach the dashed line, whether significant or not |
+| **undecided** | anything else. The reason is given, such as a bar that contains both no difference and the line |
+
+The paper's differences are of errors near 40%, ours of errors near 20%. So both are compared as *relative* differences:
+"−3.3%" means 3.3% fewer errors, and "1.4 points of 42.1%" beside it is what was published. Where nothing was published,
+a least effect counts (smallest effect size of interest), such as 1 point of top-1 error or a factor of 1.1 in epochs
+or losses; the dashed line shows it. Smaller effects count as none. A comparison is also undecided if fewer seeds were
+run than the claim plans, if a run diverged, if runs of both
+networks did not reach the target, or if the best learning rate of a network is an end of the rates that were tried: a
+fair comparison needs a worse rate on both sides. Holm's test is a little sharper than the thin bar, so the thin bar of
+a significant difference may cross the line of no difference.
+
+**What the intervals cover.** They cover the choice of the seed: initial weights, order of the images, random crops and
+dropout, and, where a claim trains on a few images of each class, which images these are. They do not cover the choice
+of the validation images, of the data set, or of the learning rate, which are the same for all seeds; and runs of one
+network serve all claims that compare it, so their verdicts are not independent.
+
+**Minimum detectable effect.** It is given where a difference is not significant, and says whether the experiment was
+large enough: a true effect of this size is found in 80% of such experiments. If it is larger than the published number,
+more seeds are needed.
+
+Tables give mean ± standard deviation over seeds, after the last epoch. *Common* settings are those of the design. The
+*clean* training error is that of the training images without dropout and without random crops. Results with other data,
+images, epochs, seeds, precision or settings stand side by side; of several results of one design, the last one in the
+file is shown, and its section says so."""
 
 
 def _summary(outcomes: Sequence[OutcomeJson]) -> str:
     """One row for each comparison; the claim's name and section stand in its first row."""
-    rows = ["| claim | section | comparison | the paper | measured here (95% interval) | verdict |",
-            "|---|---|---|---|---|---|"]
+    titles = ["claim", "comparison", "published", "measured here (95% interval)", "verdict", "data, precision, date"]
+    rows = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for outcome, figure in zip(outcomes, figure_names(outcomes), strict=True):
-        head = f"[{outcome['claim']}](#{figure}) | {escape(outcome['section'])}"
+        head = f"[{outcome['claim']}](#{figure}), {escape(outcome['section'])}"
+        marked = f" ({escape(mark(outcome))})" if mark(outcome) else ""
+        measured = f"{escape(outcome['data'])}, {outcome['precision']}, {outcome['date']}"
         for comparison in outcome["comparisons"]:
-            quick = " (quick trial)" if outcome["quick"] else ""
-            rows.append(f"| {head} | {escape(comparison['name'])} | {format_paper(comparison)} | "
-                        f"{format_measured(comparison)} | **{comparison['verdict']}**{quick} |")
-            head = " | "
+            rows.append(f"| {head} | {escape(comparison['name'])} | {escape(format_expected(comparison))} | "
+                        f"{format_measured(comparison)} | **{comparison['verdict']}**{marked} | {measured} |")
+            head = ""
     return "\n".join(rows) if outcomes else ""
 
 
@@ -124,61 +164,66 @@ def _section(outcome: OutcomeJson, name: str, folder: str) -> str:
     """The figure, the verdicts, the design, a table of the networks, and the command of one outcome."""
     verdicts = [f"**{comparison['verdict'].capitalize()}.** {escape(verdict_sentences(comparison))}"
                 for comparison in outcome["comparisons"]]
-    notes = ["This is a quick trial, which decides nothing."] * outcome["quick"] + outcome["notes"]
     return "\n\n".join([
         f'<a id="{name}"></a>',
-        f"### {outcome['claim']} ({escape(outcome['section'])}), {escape(outcome['data'])}",
+        f"### {outcome['claim']} ({escape(outcome['section'])}), {escape(outcome['data'])}, {outcome['date']}",
         f"**Claim.** {_sentence(outcome['statement'])}",
         f"![{escape(_description(outcome))}]({folder}/{name}.svg)",
         verdicts[0] if len(verdicts) == 1 else "\n".join(f"- {verdict}" for verdict in verdicts),
         f"**Design.** {_sentence(outcome['design'])}",
-        f"**What would speak against it.** {_sentence(outcome['against'])}",
-        *(f"**Note.** {_sentence(note)}" for note in notes),
+        f"**What would contradict it.** {_sentence(outcome['against'])}",
+        *(f"**Note.** {_sentence(note)}" for note in (*design_notes(outcome), *outcome["notes"])),
         _networks(outcome),
         f"```sh\n{outcome['command']}\n```",
         f"{escape(outcome['data'])} at {outcome['side']} pixels, {outcome['images'][0]:,} training and "
-        f"{outcome['images'][1]:,} validation images, {outcome['epochs']} epochs, seeds {_listed(outcome['seeds'])}. "
-        f"Learning rates chosen by {escape(outcome['tuned_by'])} ({_listed(outcome['tuning_seeds'])}). "
+        f"{outcome['images'][1]:,} validation images, {outcome['epochs']} epochs, "
+        f"seeds {format_seeds(outcome['seeds'])}. "
+        f"Learning rates chosen by {escape(outcome['tuned_by'])} ({format_seeds(outcome['tuning_seeds'])}). "
         f"{escape(outcome['machine'])}, {outcome['precision']}."])
 
 
 def _description(outcome: OutcomeJson) -> str:
     """The figure in words, for readers who do not see it."""
-    return "; ".join(f"{comparison['name']}: {format_measured(comparison)}, the paper: {format_paper(comparison)}"
+    return "; ".join(f"{comparison['name']}: {format_measured(comparison)}, published: {format_expected(comparison)}"
                      for comparison in outcome["comparisons"])
 
 
 def _networks(outcome: OutcomeJson) -> str:
-    """One row for each variant: its learning rate, and mean and standard deviation over seeds of what it reached."""
-    own_value = any(run["value"] != run["top1_error"] for variant in outcome["variants"] for run in variant["runs"])
-    titles = ["network", "best learning rate (tried)", "inside the tried rates", "top-1 error", "top-5 error", "loss",
-              "clean training error", *([escape(outcome["value_name"])] if own_value else [])]
+    """One row for each variant: settings, learning rate, and mean and standard deviation over seeds of its results."""
+    variants = outcome["variants"]
+    own_value = any(run["value"] != run["top1_error"] for variant in variants for run in variant["runs"])
+    titles = ["network", "settings", "best learning rate (tried)", "inside the tried rates", "top-1 error",
+              "top-5 error", "loss", "clean training error",
+              *([f"compared: {escape(outcome['value_name'])}"] if own_value else [])]
     rows = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    for variant in outcome["variants"]:
+    # Networks that are evaluated with several views and with one stand in one table: each error then says which.
+    with_views = any(variant["views"] != 1 for variant in variants)
+    for variant in variants:
         runs = variant["runs"]
-        cells = [escape(variant["name"]), f"{variant['rate']:g} ({_rates(variant)})",
-                 "yes" if variant["interior"] else "**no**",
-                 format_mean_sd((run["top1_error"] for run in runs), percent=True),
-                 format_mean_sd((run["top5_error"] for run in runs), percent=True),
-                 format_mean_sd((run["loss"] for run in runs), percent=False),
+        seen = f" ({describe_views(error_views(variant))})" if with_views else ""
+        compared = f" ({describe_views(variant['views'])})" if with_views else ""
+        cells = [escape(variant["name"]), ", ".join(map(_code, variant["settings"])) or "common",
+                 f"{variant['rate']:g} ({_rates(variant)})", "yes" if variant["interior"] else "**no**",
+                 format_mean_sd((run["top1_error"] for run in runs), percent=True) + seen,
+                 format_mean_sd((run["top5_error"] for run in runs), percent=True) + seen,
+                 format_mean_sd((run["loss"] for run in runs), percent=False) + seen,
                  format_mean_sd((run["train_error"] for run in runs), percent=True)]
         if own_value:
-            cells.append(format_mean_sd((run["value"] for run in runs), percent=outcome["value_unit"] == "fraction"))
+            cells.append(format_mean_sd((run["value"] for run in runs),
+                                        percent=outcome["value_name"] in outcome["fractions"]) + compared)
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _code(setting: str) -> str:
+    """A setting as `--set` takes it in code type; a difference in words as it is."""
+    return f"`{setting}`" if "=" in setting else escape(setting)
 
 
 def _rates(variant: VariantJson) -> str:
     """The ends of the grid of learning rates, and the number of rates."""
     rates = [point["rate"] for point in variant["tuning"]]
     return f"{len(rates)} from {min(rates):g} to {max(rates):g}" if rates else "no other"
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    """Seeds as a range where they are consecutive: "0 to 7"."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds)) or "none"
 
 
 def escape(text: str) -> str:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from alexnet.reproduce.outcome import ComparisonJson, Unit
-from alexnet.reproduce.significance import LEVEL
+from alexnet.reproduce.claim import Unit
+from alexnet.reproduce.outcome import ComparisonJson, ExpectationJson, OutcomeJson, VariantJson
 
-NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0}
+NO_DIFFERENCE: dict[Unit, float] = {"points": 0.0, "times": 1.0, "percent": 0.0}
 """The value of a comparison whose two sides are equal."""
+THE_PAPER = "the paper"
+"""The source of a number that the paper itself gives."""
+_COUNTS = {1: "one", 2: "two", 5: "five", 10: "ten"}
+
+
+# --- Numbers ----------------------------------------------------------------------------------------------------------
 
 
 def format_number(value: float, unit: Unit) -> str:
-    """A difference with its sign and one decimal, or a ratio with two: "−1.4" points, "2.04" times."""
+    """A difference with its sign and one decimal, or a ratio with two: "−1.4" points, "−3.3%", "2.04" times."""
     if unit == "times":
         return f"{value:.2f}"
     rounded = round(value, 1) + 0.0  # -0.04 is 0.0, without a sign
-    return (f"{rounded:+.1f}" if rounded else "0.0").replace("-", "−")
+    return (f"{rounded:+.1f}" if rounded else "0.0").replace("-", "−") + "%" * (unit == "percent")
+
+
+def with_unit(number: str, unit: Unit) -> str:
+    """A formatted number with its unit: "−1.4 points", "2.04 times", "−3.3%"."""
+    return number if unit == "percent" else f"{number} {unit}"
 
 
 def format_interval(comparison: ComparisonJson) -> str:
@@ -25,7 +36,7 @@ def format_interval(comparison: ComparisonJson) -> str:
     unit = comparison["unit"]
     if comparison["mean"] is None:
         return "not compared"
-    mean = format_number(comparison["mean"], unit)
+    mean = f"{comparison.get('bound', '')} {format_number(comparison['mean'], unit)}".strip()
     if comparison["low"] is None or comparison["high"] is None:
         return f"{mean} (no interval)"
     return f"{mean} ({format_number(comparison['low'], unit)} to {format_number(comparison['high'], unit)})"
@@ -34,15 +45,52 @@ def format_interval(comparison: ComparisonJson) -> str:
 def format_measured(comparison: ComparisonJson) -> str:
     """`format_interval` with the unit: "−1.4 points (−2.0 to −0.8)"."""
     mean, bracket, rest = format_interval(comparison).partition(" (")
-    return f"{mean} {comparison['unit']}{bracket}{rest}" if bracket else mean
+    return f"{with_unit(mean, comparison['unit'])}{bracket}{rest}" if bracket else mean
 
 
-def format_paper(comparison: ComparisonJson, *, with_unit: bool = True) -> str:
-    """The paper's number: "−1.4 points", "6 times"."""
-    paper, unit = comparison["paper"], comparison["unit"]
+def format_published(expected: ExpectationJson, *, short: bool = False) -> str:
+    """The published number without its source: "6 times", "−3.3% (1.4 points of 42.1%)"; "no number".
+
+    Args:
+        short: the number alone: "6", "−3.3%", "over 2.4%".
+    """
+    paper, unit = expected["paper"], expected["unit"]
     if paper is None:
         return "no number"
-    return (f"{paper:g}" if unit == "times" else format_number(paper, unit)) + (f" {unit}" if with_unit else "")
+    if expected["is_bound"]:
+        size = paper if unit == "times" else abs(paper)
+        number = f"over {size:g}" + "%" * (unit == "percent")
+        if not short and unit == "points" and size == 1:
+            return f"{number} point"
+    else:
+        number = f"{paper:g}" if unit == "times" else format_number(paper, unit)
+    words = f" ({expected['words']})" if expected["words"] else ""
+    return number if short else with_unit(number, unit) + words
+
+
+def format_expected(expected: ExpectationJson) -> str:
+    """The published number with its source if that is not the paper; without one, the least effect that counts."""
+    if expected["paper"] is None:
+        least = expected["least"]
+        unit = expected["unit"]
+        counts = "" if least is None else f"; least effect {with_unit(format_number(least, unit), unit)}"
+        return f"no number{counts}"
+    source = "" if expected["source"] == THE_PAPER else f" ({expected['source']})"
+    return format_published(expected) + source
+
+
+def describe_size(expected: ExpectationJson) -> str:
+    """The effect that a comparison is held against, in a sentence: "the paper's number, −1.4 points"."""
+    if expected["paper"] is None and expected["least"] is not None:
+        least = with_unit(format_number(expected["least"], expected["unit"]), expected["unit"])
+        return f"the least effect that counts, {least}"
+    whose = "the paper's number" if expected["source"] == THE_PAPER else f"the number of {expected['source']}"
+    return f"{whose}, {format_published(expected)}"
+
+
+def format_values(values: Iterable[float | None], *, percent: bool) -> str:
+    """The value of each run: "41.2%, 40.8%", "9.21, none". None: it diverged, or did not reach its target."""
+    return ", ".join("none" if value is None else f"{value:.1%}" if percent else f"{value:.2f}" for value in values)
 
 
 def format_mean_sd(values: Iterable[float | None], *, percent: bool) -> str:
@@ -57,56 +105,93 @@ def format_mean_sd(values: Iterable[float | None], *, percent: bool) -> str:
     return " ± ".join(f"{scale * number:.{decimals}f}" for number in numbers) + sign + missing
 
 
+def format_seeds(seeds: Sequence[int]) -> str:
+    """Seeds as a range where they are consecutive: "0 to 7"."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds)) or "none"
+
+
+def describe_views(views: int) -> str:
+    """Number of views in words: "one view", "ten views"."""
+    return f"{_COUNTS.get(views, str(views))} view{'s' * (views != 1)}"
+
+
+def error_views(variant: VariantJson) -> int:
+    """Views with which the top-1 error, top-5 error and loss of a variant's runs were measured."""
+    return variant["views"] if variant["averaged"] > 1 else 1
+
+
+# --- Sentences --------------------------------------------------------------------------------------------------------
+
+
+def mark(outcome: OutcomeJson) -> str:
+    """What stands beside each verdict of an outcome that is not the claim's own design; "" for one that is."""
+    if outcome["quick"]:
+        return "quick trial"
+    return f"not the claim's own design: {', '.join(outcome['departures'])}" if outcome["departures"] else ""
+
+
+def design_notes(outcome: OutcomeJson) -> list[str]:
+    """How an outcome differs from a single result of the claim's own design, a sentence each."""
+    notes = ["this is a quick trial, which decides nothing"] if outcome["quick"] else []
+    if outcome["departures"]:
+        notes.append(f"this is not the claim's own design: {', '.join(outcome['departures'])}")
+    if earlier := outcome.get("replaces"):
+        notes.append(f"of {len(earlier) + 1} results of this design in the file the last is shown; the earlier ones "
+                     f"were measured on {', '.join(earlier)}")
+    return notes
+
+
 def verdict_sentences(comparison: ComparisonJson) -> str:
-    """What was measured, in plain words; for an undecided comparison also what it could have shown, or why not."""
-    p, reason = comparison["p_holm"], comparison["reason"]
-    sentences = [f"{comparison['variant']} against {comparison['reference']}: {_measured(comparison)}."]
-    place = _place_of_paper(comparison)
-    if comparison["verdict"] != "undecided":
-        sentences += place
-    elif p is None or p < LEVEL or comparison["minimum_detectable"] is None:
-        sentences.append(f"{reason[:1].upper()}{reason[1:].rstrip('.')}.")  # not for want of significance
-    else:
-        sentences += place  # a narrow interval around no difference may exclude the paper's number
-        sentences.append(f"This may be chance. {_detectable(comparison, comparison['minimum_detectable'])}")
+    """What was measured and the reason of the verdict; for want of significance also what could have been found."""
+    reason, smallest = comparison["reason"], comparison["minimum_detectable"]
+    sentences = [f"{comparison['variant']} against {comparison['reference']}: {_measured(comparison)}.",
+                 f"{reason[:1].upper()}{reason[1:].rstrip('.')}."]
+    if comparison["verdict"] == "undecided" and smallest is not None:
+        sentences.append(_detectable(comparison, smallest))
     return " ".join(sentences)
 
 
-def _place_of_paper(comparison: ComparisonJson) -> list[str]:
-    """Whether the paper's number is in the interval, as a sentence; none without a number or an interval."""
-    paper, low, high = comparison["paper"], comparison["low"], comparison["high"]
-    if paper is None or low is None or high is None:
-        return []
-    place = "inside" if low <= paper <= high else "outside"
-    return [f"The paper's number, {format_paper(comparison)}, is {place} the interval."]
-
-
 def _measured(comparison: ComparisonJson) -> str:
-    """The mean in words, with the interval, the p value and the number of seeds in brackets."""
+    """The mean in words, with the intervals, the p value and the number of seeds in brackets."""
     mean, unit, quantity, seeds = (comparison["mean"], comparison["unit"], comparison["quantity"],
                                    len(comparison["values"]))
     if mean is None:
         return "not compared"
-    if unit == "points":
-        amount = f"{abs(mean):.1f} points {'less' if mean < 0 else 'more'} {quantity}"
-    else:
+    if unit == "times":
         amount = f"{mean:.2f} times the {quantity}"
-    if comparison["low"] is None or comparison["high"] is None or comparison["p_holm"] is None:
+    elif round(mean, 1):
+        size = f"{abs(mean):.1f}{'%' if unit == 'percent' else ' points'}"
+        amount = f"{size} {'less' if mean < 0 else 'more'} {quantity}"
+    else:
+        amount = f"a difference of {with_unit('0.0' + '%' * (unit == 'percent'), unit)} in {quantity}"
+    interval = _range(comparison["low"], comparison["high"], unit)
+    if "bound" in comparison:
+        return f"{comparison['bound']} {amount}"
+    if not interval:
         return f"{amount} ({seeds} seed{'s' * (seeds != 1)}, no interval)"
-    low, high, p = format_number(comparison["low"], unit), format_number(comparison["high"], unit), comparison["p_holm"]
-    return f"{amount} (95% interval {low} to {high}, {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}, {seeds} seeds)"
+    together, p = _range(comparison["low_all"], comparison["high_all"], unit), comparison["p_holm"]
+    parts = [f"95% interval {interval}", f"simultaneous {together}" if together != interval else "",
+             "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}", f"{seeds} seeds"]
+    return f"{amount} ({', '.join(part for part in parts if part)})"
+
+
+def _range(low: float | None, high: float | None, unit: Unit) -> str:
+    return "" if low is None or high is None else f"{format_number(low, unit)} to {format_number(high, unit)}"
 
 
 def _detectable(comparison: ComparisonJson, smallest: float) -> str:
-    """Which difference the test finds with a power of 80%, and whether the paper's is that large."""
-    paper = comparison["paper"]
-    if comparison["unit"] == "points":
-        found = f"A true difference of {smallest:.1f} points or more"
-        is_large = paper is not None and abs(paper) >= smallest
+    """Which difference the test finds with a power of 80%, and whether the expected one is that large."""
+    expected = comparison["least"] if comparison["paper"] is None else comparison["paper"]
+    if comparison["unit"] != "times":
+        found = f"a true difference of {smallest:.1f}{'%' if comparison['unit'] == 'percent' else ' points'} or more"
+        is_large = expected is not None and abs(expected) >= smallest
     else:
-        found = f"A true ratio of {smallest:.2f} or more, or of {1 / smallest:.2f} or less,"
-        is_large = paper is not None and max(paper, 1 / paper) >= smallest
-    sentence = f"{found} would have been found in 80% of such experiments"
-    if paper is None:
+        found = f"a true ratio of {smallest:.2f} or more, or of {1 / smallest:.2f} or less,"
+        is_large = expected is not None and max(expected, 1 / expected) >= smallest
+    sentence = f"The minimum detectable effect: {found} is found in 80% of such experiments"
+    if expected is None:
         return f"{sentence}."
-    return f"{sentence}; the paper's number, {format_paper(comparison)}, is {'' if is_large else 'not '}that large."
+    large = "is that large" if is_large else "is smaller, and takes more seeds to find"
+    return f"{sentence}; {describe_size(comparison)}, {large}."

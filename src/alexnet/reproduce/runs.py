@@ -38,9 +38,9 @@ from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged
 from alexnet.training.trainer import Trainer
 
-GIVE_UP_STEPS = 2000
-"""Steps after which a run that looks for a training error gives up at chance level: its learning rate is too high."""
-RESULTS_VERSION = 1
+GIVE_UP_SHARE = 1 / 3
+"""Share of its epochs after which a run that looks for a training error gives up at chance level."""
+RESULTS_VERSION = 2
 """To be raised with every change of the package that changes what a run results in: the names of all runs change."""
 POLL_SECONDS = 2.0
 """How often a command looks again whether another one has finished a run that both need."""
@@ -165,7 +165,7 @@ class Runs:
         """Name of a run's folder: the same for the same run, and different for any other."""
         identity = json.dumps([
             to_json(job.arch), to_json(job.recipe), job.seed, job.data.fingerprint, self.precision, job.curve,
-            job.target and [job.target, GIVE_UP_STEPS], RESULTS_VERSION, torch.__version__,
+            job.target and [job.target, GIVE_UP_SHARE], RESULTS_VERSION, torch.__version__,
             torch.device(self.device).type])
         return f"{job.arch.name.replace(' ', '-')}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{job.seed}"
 
@@ -184,6 +184,7 @@ class Runs:
                 raise _StopTraining
 
         trainer = build(spec, on_event=watch)
+        _cut_curve(folder / CURVE, trainer.state.epoch)
         try:
             trainer.fit()
         except _StopTraining:
@@ -208,20 +209,32 @@ class Runs:
             file.write(json.dumps(point) + "\n")
         if job.target is None:
             return False
-        at_chance = point["train_error"] > 0.95 * _chance(job) and trainer.state.step >= GIVE_UP_STEPS
+        at_chance = point["train_error"] > 0.95 * _chance(job) and epoch >= GIVE_UP_SHARE * job.recipe.epochs
         return point["train_error"] <= job.target or at_chance
 
     def _read(self, job: Job) -> FinishedRun:
         folder = self.folder / self.name(job)
         record = json.loads((folder / ENDED).read_text(encoding="utf-8"))
-        text = (folder / CURVE).read_text(encoding="utf-8") if (folder / CURVE).exists() else ""
-        lines = [line for line in text.splitlines() if line.endswith("}")]  # a killed run may leave half a line
-        # A resumed run measures again, with the same result, what it had measured after its last save.
-        points = {point["epoch"]: point for point in map(json.loads, lines)}
+        points = {point["epoch"]: point for point in _read_curve(folder / CURVE)}
         epochs = [event for event in logged(folder) if event["event"] == "epoch"]
         validated = epochs[-1] if record["ended"] == "last epoch" else None
         return FinishedRun(folder, record["ended"] == "diverged", tuple(points[epoch] for epoch in sorted(points)),
                            validated, _chance(job), record.get("machine", ""))
+
+
+def _read_curve(path: Path) -> list[CleanPoint]:
+    """The measurements in a file; of one in which a killed run left half a line, the whole lines."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+
+def _cut_curve(path: Path, epoch: int) -> None:
+    """Remove what was measured after the epoch at which a run resumes: it is trained and measured again."""
+    points = _read_curve(path)
+    if kept := [point for point in points if point["epoch"] <= epoch]:
+        replace_file(path, lambda new: new.write_text("".join(json.dumps(point) + "\n" for point in kept)))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _chance(job: Job) -> float:

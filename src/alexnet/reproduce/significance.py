@@ -1,4 +1,4 @@
-"""Statistics of paired comparisons over seeds: Student's t test, 95% interval, Holm's correction, detectable effect.
+"""Statistics of paired comparisons over seeds: Student's t test, 95% intervals, minimum detectable effect.
 
 The runtime has no SciPy. Student's distribution has a closed form for a whole number of degrees of freedom
 (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4).
@@ -11,47 +11,45 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEVEL = 0.05
-"""Two-sided level of the tests."""
-POWER = 0.8
-"""Power at which the minimum detectable effect is given."""
+from alexnet.inference.comparison import POWER, SIGNIFICANCE
 
 
 @dataclass(frozen=True)
-class PairedTest:
+class PairedTTest:
     """Student's t test of whether the mean of paired differences is 0, in the unit of the differences."""
 
     mean: float
     low: float
     """End of the 95% interval of the mean."""
     high: float
+    low_all: float
+    """End of the simultaneous 95% interval (Bonferroni): with a probability of at least 95%, the intervals of all
+    comparisons of the family contain their true means."""
+    high_all: float
     p: float
-    """Two-sided."""
+    """Two-sided, not corrected."""
     minimum_detectable: float
-    """The true difference that this test finds with a power of POWER, if the spread is the observed one."""
+    """The true difference for which p is below SIGNIFICANCE / comparisons with a probability of POWER, if the spread
+    is the observed one."""
 
 
-def paired_test(differences: Sequence[float]) -> PairedTest:
-    """Test differences between pairs, one for each seed. Needs at least two."""
+def paired_t_test(differences: Sequence[float], comparisons: int = 1) -> PairedTTest:
+    """Test differences between pairs, one for each seed.
+
+    Args:
+        differences: two or more.
+        comparisons: how many the family has, this one included.
+    """
     degrees = len(differences) - 1
     mean = statistics.fmean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    quantile = t_quantile(1 - LEVEL / 2, degrees)
-    half_width = quantile * error
+    half = t_quantile(1 - SIGNIFICANCE / 2, degrees) * error
+    quantile_all = t_quantile(1 - SIGNIFICANCE / comparisons / 2, degrees)
     p = max(0.0, 1 - t_inside(mean / error, degrees)) if error else float(mean == 0)
     # The usual approximation; it replaces the noncentral t distribution by a shifted one.
-    detectable = (quantile + t_quantile(POWER, degrees)) * error
-    return PairedTest(mean, mean - half_width, mean + half_width, p, detectable)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: p values that may be compared with one level for the whole family, in order."""
-    corrected, largest = [0.0] * len(p_values), 0.0
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
+    detectable = (quantile_all + t_quantile(POWER, degrees)) * error
+    return PairedTTest(mean, mean - half, mean + half, mean - quantile_all * error, mean + quantile_all * error, p,
+                       detectable)
 
 
 def t_inside(t: float, degrees: int) -> float:

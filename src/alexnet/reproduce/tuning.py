@@ -18,7 +18,7 @@ class Trial:
     value: float | None
     """What is to be low. None: the run diverged, or did not reach its target."""
     fallback: float = math.inf
-    """What is to be low where no run has a value: the last training error."""
+    """What is to be low where no run has a value: the last clean training error."""
 
 
 @dataclass(frozen=True)

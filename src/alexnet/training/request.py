@@ -26,6 +26,7 @@ from alexnet.data.packed import PackedDataset
 from alexnet.data.url_images import is_url
 from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.provenance import license_note
 from alexnet.models.transfer import require_transferable
 from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
@@ -265,6 +266,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
         origin = trainer.provenance["init"]
         yield (f"fine-tuning {request.init}: weights of {', '.join(origin['taken'])}; "
                f"new weights: {', '.join(origin['drawn']) or 'none'}; frozen: {recipe.freeze or 'none'}")
+        if note := license_note(trainer.provenance):
+            yield f"license note of {request.init}, which holds for the trained network as well: {note}"
     yield (f"network {spec.arch.name}, {trainer.strategy.shards.parameter_count:,} parameters; recipe {recipe.name}; "
            f"{len(trainer.training):,} training images of {spec.arch.classes} classes; run folder {request.out}")
     yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"

@@ -95,9 +95,10 @@ class Interrupted(Exception):
         exit_code: what a shell expects of a process that the signal ended.
     """
 
-    def __init__(self, number: int, folder: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; {folder} is saved; resume with --resume")
-        self.exit_code = 128 + number
+    def __init__(self, number: int, folder: Path, resume: str = "resume with --resume") -> None:
+        """Say which signal, which checkpoint, and how the user resumes, which differs between commands."""
+        super().__init__(f"stopped by {signal.Signals(number).name}; {folder} is saved; {resume}")
+        self.number, self.folder, self.exit_code = number, folder, 128 + number
 
 
 class Diverged(UserError):

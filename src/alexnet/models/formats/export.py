@@ -15,6 +15,7 @@ from alexnet.models.formats import onnx, torch_export
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.parity import BATCH_SIZES, check_parity, describe_input
 from alexnet.models.formats.torchvision import write_torchvision
+from alexnet.models.provenance import license_note
 
 Format = Literal["onnx", "torch-export", "torchvision", "safetensors"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -34,9 +35,11 @@ class ExportResult:
     """A clause on the temperature that weights alone do not apply; empty if there is none."""
     carries: str
     """What comes back with the weights at an import, in words."""
+    license: str
+    """The license note of the weights, which the file carries; empty if none is recorded."""
 
     def describe(self) -> str:
-        """Two sentences: what was written, what it takes, how it was checked; and what it carries."""
+        """In sentences: what was written, what it takes, how it was checked; what it carries; the license note."""
         sizes = ", ".join(map(str, BATCH_SIZES))
         if self.format == "torchvision":
             written = f"a state dict under torchvision's keys; its network takes {self.input}"
@@ -45,7 +48,8 @@ class ExportResult:
         else:
             written = (f"takes {self.input}; at batches of {sizes} it differs from the network by "
                        f"{self.difference:.1e} of the largest logit at most, with the same top-1 class")
-        return f"{self.path}: {written}. It carries {self.carries}."
+        license_ = f" License note of the weights, which it also carries: {self.license}." if self.license else ""
+        return f"{self.path}: {written}. It carries {self.carries}.{license_}"
 
 
 def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False) -> ExportResult:
@@ -67,15 +71,16 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
             "leave out --from-pixels, or choose onnx or torch-export")
     require_text_name(path)
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
-    views, carries = f"views NCHW, {describe_input(saved)}", _carried(saved, to)
+    views = f"views NCHW, {describe_input(saved)}"
+    carried = _carried(saved, to), license_note(saved.provenance)
     if to == "torchvision":
         write_torchvision(saved, path)
-        return ExportResult(path, "torchvision", views, None, "", carries)
+        return ExportResult(path, "torchvision", views, None, "", *carried)
     if to == "safetensors":
         write_huggingface(saved, path)
         uncalibrated = ("; other programs must divide its logits by the temperature for calibrated probabilities"
                         if saved.calibration else "")
-        return ExportResult(path, "safetensors", views, None, uncalibrated, carries)
+        return ExportResult(path, "safetensors", views, None, uncalibrated, *carried)
     network: nn.Module = saved.network()
     if from_pixels:
         network = nn.Sequential(saved.preprocess(), network)
@@ -90,7 +95,7 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
 
     replace_file(path, write_and_check)
     return ExportResult(path, "onnx" if to == "onnx" else "torch-export",
-                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference, "", carries)
+                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference, "", *carried)
 
 
 def _carried(saved: Checkpoint, to: str) -> str:

@@ -16,9 +16,10 @@ from alexnet.data.class_names import printable
 from alexnet.data.overlap import Overlap
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts
+from alexnet.models.formats.metadata import check_mean, checkpoint_of_facts, facts, license_metadata
 from alexnet.models.formats.state_dict import check_state_dict
 from alexnet.models.formats.training_checkpoint import parse_safetensors
+from alexnet.models.provenance import license_note
 from alexnet.models.seen import TENSORS, SeenImages
 
 CONFIG, WEIGHTS, MEAN, CARD = "config.json", "model.safetensors", "preprocess.safetensors", "README.md"
@@ -36,12 +37,13 @@ def write_huggingface(saved: Checkpoint, folder: Path) -> None:
     require(not folder.exists() or (folder.is_dir() and ((folder / WEIGHTS).is_file() or not any(folder.iterdir()))),
             f"{folder} holds something else", "name a new folder")
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.weights.items()}
-    files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt"}),
+    license_ = license_metadata(saved)
+    files = {WEIGHTS: safetensors.torch.save(weights, {"format": "pt", **license_}),
              MEAN: safetensors.torch.save({"mean_HWC": saved.mean_HWC.cpu().contiguous(), **saved.seen.to_tensors()})}
     config = facts(saved)
     config |= {
         "model_type": "alexnet", "architectures": ["AlexNet"], "library_name": "alexnet",
-        "id2label": dict(enumerate(config.pop("classes"))), "trained_on_unknown": list(saved.seen.unknown),
+        "id2label": dict(enumerate(config.pop("classes"))), "trained_on_unknown": list(saved.seen.unknown), **license_,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     # File names need not be UTF-8.
     card = model_card(saved, Path(os.path.realpath(folder)).name).encode(errors="backslashreplace")
@@ -116,6 +118,7 @@ def model_card(saved: Checkpoint, name: str) -> str:
         _input(saved), "",
         "## Measured", "", *_measured(saved), "",
         "## Where it comes from", "", _origin(saved), "",
+        "## License", "", _license(saved), "",
         "## Limits", "", _calibration(saved), _LIMITS, ""]
     return "\n".join(lines)
 
@@ -134,6 +137,8 @@ def _metadata(saved: Checkpoint, name: str) -> dict[str, object]:
     """The fields that the hub reads: huggingface.co/docs/hub/model-cards."""
     metadata: dict[str, object] = {
         "library_name": "alexnet", "pipeline_tag": "image-classification", "tags": ["alexnet", "image-classification"]}
+    if license_note(saved.provenance):  # no license of the hub's list; the section License of the card has the note
+        metadata |= {"license": "other", "license_name": "see-model-card"}
     if saved.errors:
         metrics = [{"type": "accuracy", "name": f"top-{k} accuracy", "value": round(1 - error, 6)}
                    for k, error in ((1, saved.errors["top1_error"]), (5, saved.errors["top5_error"]))
@@ -195,5 +200,12 @@ def _origin(saved: Checkpoint) -> str:
         paragraphs.append(
             f"Trained by the recipe `{recipe.name}`: {recipe.epochs} epochs at most, batch size {recipe.batch_size}, "
             f"learning rate {recipe.learning_rate:g} ({recipe.schedule}), momentum {recipe.momentum:g}, weight decay "
-            f"{recipe.weight_decay:g}. No license is stated here; it is for the person who trained it to choose one.")
+            f"{recipe.weight_decay:g}.")
     return "\n\n".join(paragraphs) or "Its origin was not recorded."
+
+
+def _license(saved: Checkpoint) -> str:
+    note, starts_elsewhere = license_note(saved.provenance), "license" not in saved.provenance
+    if not note:
+        return "No license is stated here; the person who trained it chooses one."
+    return f"{'The weights that training began from: ' if starts_elsewhere else 'The weights: '}{note}."

@@ -23,7 +23,7 @@ from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.checkpoint_json import ErrorsJson, calibration_from_json
 from alexnet.models.formats.state_dict import check_state_dict, dtype_of, name_outputs, shape_of
-from alexnet.models.provenance import Provenance
+from alexnet.models.provenance import Provenance, license_note
 from alexnet.models.seen import SeenImages
 
 FORMAT = 3
@@ -58,6 +58,12 @@ def checkpoint_of_facts(tree: Mapping[str, Any], seen: SeenImages) -> Checkpoint
         arch=arch, weights={}, mean_HWC=torch.empty(0), seen=seen,
         recipe=from_json(Recipe, tree["recipe"]) if tree["recipe"] else None, errors=ErrorsJson(**tree["errors"]),
         provenance=Provenance(**tree["provenance"]), calibration=calibration_from_json(tree["calibration"]), **names)
+
+
+def license_metadata(saved: Checkpoint) -> dict[str, str]:
+    """The license note under a key of its own, for readers that do not parse `to_text`; empty without a note."""
+    note = license_note(saved.provenance)
+    return {"license": note} if note else {}
 
 
 def to_text(saved: Checkpoint) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import METADATA_KEY, own_weights, restore, to_text
+from alexnet.models.formats.metadata import METADATA_KEY, license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, describe_input, example_input, exporter_silenced
 
 
@@ -40,7 +40,8 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
         onnxscript.optimizer.remove_unused_nodes(program.model)
         program.model.metadata_props.update({
             "classes": json.dumps(saved.classes), "arch": json.dumps(to_json(saved.arch)),
-            "provenance": json.dumps(saved.provenance), "input": describe_input(saved), METADATA_KEY: to_text(saved)})
+            "provenance": json.dumps(saved.provenance), "input": describe_input(saved), METADATA_KEY: to_text(saved),
+            **license_metadata(saved)})
         program.save(str(path))
 
 

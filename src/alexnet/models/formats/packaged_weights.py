@@ -162,4 +162,5 @@ def read_packaged(path: Path) -> Checkpoint:
     return replace(
         saved, weights=check_state_dict(dequantize(stored), saved.arch, file), mean_HWC=mean_HWC,
         training=StateJson(**head["state"]),  # type: ignore[typeddict-item]
-        provenance={**saved.provenance, "source": "alexnet", "file": head["file"], "sha256": head["file_sha256"]})
+        provenance={**saved.provenance, "source": "alexnet", "file": head["file"], "sha256": head["file_sha256"],
+                    "license": head["license"]})

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from alexnet.errors import UserError
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import METADATA_KEY, own_weights, restore, to_text
+from alexnet.models.formats.metadata import METADATA_KEY, license_metadata, own_weights, restore, to_text
 from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
 
 _DTYPES = {5: torch.int64, 7: torch.float32}
@@ -23,14 +23,15 @@ _DTYPES = {5: torch.int64, 7: torch.float32}
 
 
 def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: bool) -> None:
-    """Write a program, with two extra files: classes.json, the class names, and alexnet.json, the metadata."""
+    """Write a program with extra files: classes.json, alexnet.json (the metadata) and, with a note, license.txt."""
     with exporter_silenced():
         # Two images, because the exporters make a constant of a batch of one.
         program = torch.export.export(
             network, (example_input(saved, 2, from_pixels),), dynamic_shapes=({0: torch.export.Dim("images")},))
         with path.open("wb") as file:
             torch.export.save(program, file, extra_files={
-                "classes.json": json.dumps(saved.classes), f"{METADATA_KEY}.json": to_text(saved)})
+                "classes.json": json.dumps(saved.classes), f"{METADATA_KEY}.json": to_text(saved),
+                **{f"{key}.txt": note for key, note in license_metadata(saved).items()}})
 
 
 def read_torch_export(path: Path) -> Checkpoint:

@@ -19,7 +19,7 @@ from alexnet.errors import UserError, require
 from alexnet.models import known_weights
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.checkpoint import Checkpoint
-from alexnet.models.formats.metadata import METADATA_KEY, restore, to_text
+from alexnet.models.formats.metadata import METADATA_KEY, license_metadata, restore, to_text
 from alexnet.models.formats.state_dict import (
     assumed_names,
     check_state_dict,
@@ -98,7 +98,9 @@ def read_torchvision(
         names = tuple(classes)
     official = provenance["sha256"].startswith(OFFICIAL_DIGESTS)
     require(not (official and size), f"{path} is torchvision's, whose input is known", "leave out --side and --crop")
-    if not official:
+    if official:
+        provenance["license"] = known_weights.TORCHVISION.license
+    else:
         spec, assumed = _assumed_input(arch.input, size or find_image_size(found.content))
         arch = replace(arch, input=spec)
         provenance["assumed"] = [*found.notes, *notes, *assumed_names(arch.classes, names), *assumed]
@@ -145,7 +147,7 @@ def write_torchvision(saved: Checkpoint, path: Path) -> None:
     if temperature := saved.calibration.get("temperature"):
         state |= {key: state[key] / temperature for key in torchvision_keys[-2:]}
     text = to_text(replace(saved, arch=replace(saved.arch, state_keys="torchvision"), calibration={}))
-    vars(state)["_metadata"] = OrderedDict({"": {"version": 1, METADATA_KEY: text}})
+    vars(state)["_metadata"] = OrderedDict({"": {"version": 1, METADATA_KEY: text, **license_metadata(saved)}})
     replace_file(path, partial(torch.save, state))
     if lines:
         replace_durably(beside, lines)
