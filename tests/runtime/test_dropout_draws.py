@@ -75,7 +75,10 @@ def test_triton_drops_what_numpy_drops(dtype):
         x = torch.randn(3, 1030, device=device).to(dtype)
         keep = torch.from_numpy(keep_mask(rows, range(first, first + 1030), draw)).to(device)
         result = triton_kernels.dropout(x, torch.from_numpy(rows).to(device), draw, first)
-        assert torch.equal(result, (x.float() * (keep.float() * draw.scale)).to(dtype))
+        assert torch.equal(result != 0, keep)
+        exact = dtype == torch.float32
+        torch.testing.assert_close(result, (x.float() * (keep.float() * draw.scale)).to(dtype), atol=0,
+                                   rtol=0 if exact else 0.01)  # Triton's interpreter truncates to bf16
 
 
 def layer(rows, number=4, seed=3, step=9, **options):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from alexnet._runtime.notes import is_launched, is_rank0, say
+from alexnet._runtime.notes import is_rank0, say
 from alexnet.cli import (  # noqa: F401 - each module adds its commands to the app
     architecture,
     calibrate,
@@ -34,13 +34,9 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
 )
 from alexnet.cli.app import app
 from alexnet.cli.errors import BROKEN_PIPE, failure
-from alexnet.errors import UserError
+from alexnet.cli.launchers import require_one_launch
 
 __all__ = ["app", "main"]
-
-_OF_SEVERAL_PROCESSES = ("train", "evaluate")
-"""Commands whose work several processes share."""
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 after a user's mistake, 128 + N after signal N (130 for Ctrl-C)."""
@@ -48,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print_any_text()
     try:
         try:
-            _require_one_process(sys.argv[1:] if arguments is None else arguments)
+            require_one_launch(sys.argv[1:] if arguments is None else arguments, app)
             app(arguments, exit_on_error=False, print_error=False)
         finally:
             sys.stdout.flush()  # a closed pipe must raise here, where it is handled
@@ -63,19 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if failed.every_rank or is_rank0():
             print(f"alexnet: {failed.sentence}", file=sys.stderr)
         sys.exit(failed.exit_code)
-
-
-def _require_one_process(arguments: Sequence[str]) -> None:
-    """Raise UserError if torchrun has started several processes of a command that does not share its work.
-
-    Each would do all of it, and write the same files. torchrun sets TORCHELASTIC_RUN_ID; cluster scripts may set
-    WORLD_SIZE for everything.
-    """
-    command = next(iter(arguments), "")
-    shares = command in _OF_SEVERAL_PROCESSES or command not in app
-    if is_launched() and "TORCHELASTIC_RUN_ID" in os.environ and not shares:
-        raise UserError(f"{command} runs in one process, and torchrun has started {os.environ['WORLD_SIZE']}",
-                        f"run it without torchrun; only {' and '.join(_OF_SEVERAL_PROCESSES)} share their work")
 
 
 _ASCII = dict(zip("▁▂▃▄▅▆▇█×→…−·§", "__--==##x>.-.S", strict=True))

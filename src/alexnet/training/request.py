@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypedDict
 from urllib.parse import urlsplit
 
+import torch
+
 from alexnet._runtime.atomic_files import require_text_name
 from alexnet._runtime.devices import choose_precision
 from alexnet._runtime.native import level
@@ -83,7 +85,8 @@ class TrainRequest:
         return is_url(self.data)
 
     def __post_init__(self) -> None:
-        require(self.timeout is None or self.timeout > 0, f"--timeout {self.timeout} must be more than 0 seconds")
+        if self.timeout is not None:
+            require(self.timeout > 0, f"--timeout {self.timeout:g} must be more than 0 seconds")
 
 
 def default_folder(data: str, arch: str | Arch | None, init: object) -> Path:
@@ -270,6 +273,10 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
     yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
            + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
            + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
+    if group.size == 1 and spec.device == "cuda" and (count := torch.cuda.device_count()) > 1:
+        command = spec.about.get("command", "alexnet train ...")
+        yield (f"note: this host has {count} GPUs and one of them trains; all of them: torchrun --standalone "
+               f"--nproc-per-node gpu -m {command}")
     if (weights_K := trainer.class_weights_K) is not None:
         kind = recipe.class_weights if isinstance(recipe.class_weights, str) else "given"
         order = weights_K.argsort().tolist()

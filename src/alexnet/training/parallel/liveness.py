@@ -19,8 +19,8 @@ BEAT, SILENCE = 5.0, 60.0
 """Seconds between two signs of life of a process, and without one until it counts as lost."""
 
 FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.01, 0.5, 1.5
-"""Seconds between two looks into the store. They grow, so that a wait is at most half as long again as necessary, and
-a thousand waiting processes do not keep the store from serving the one that they wait for."""
+"""Seconds between two looks into the store, of a few processes. They grow, so that a wait is at most half as long again
+as necessary, and with the number of processes: a thousand that wait must not keep the store from serving the others."""
 
 
 class Store(Protocol):
@@ -60,12 +60,12 @@ def signs_of_life(store: Store, rank: int) -> Iterator[None]:
         thread.join()
 
 
-def pauses() -> Iterator[float]:
-    """Seconds to sleep between one look into the store and the next."""
-    pause = FIRST_PAUSE
+def pauses(size: int) -> Iterator[float]:
+    """Seconds to sleep between one look into the store and the next, of each of `size` processes."""
+    pause = FIRST_PAUSE * (1 + size / 100)
     while True:
         yield pause
-        pause = min(PAUSE_GROWTH * pause, LONGEST_PAUSE)
+        pause = min(PAUSE_GROWTH * pause, LONGEST_PAUSE * (1 + size / 500))
 
 
 def wait_for_keys(store: Store, keys: Mapping[int, str], size: int) -> None:
@@ -83,7 +83,7 @@ def wait_for_keys(store: Store, keys: Mapping[int, str], size: int) -> None:
     """
     missing, looked = dict(keys), time.monotonic()
     seen = dict.fromkeys(missing, ("", looked))
-    for pause in pauses():
+    for pause in pauses(size):
         if not missing or store.check([*missing.values()]):
             return
         if time.monotonic() - looked > min(BEAT, SILENCE / 4):

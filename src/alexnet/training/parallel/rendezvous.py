@@ -44,7 +44,7 @@ def meet(store: dist.Store, rank: int, size: int) -> int:
         return start
     token, deadline = uuid4().hex, time.monotonic() + MEETING.total_seconds()
     announced = ""
-    for pause in pauses():
+    for pause in pauses(size):
         if time.monotonic() > deadline:
             break
         start_text = store.get("start").decode()

@@ -101,7 +101,7 @@ class TextExchange:
             self.store.set(keys[self.rank - 1], "")
             return
         deadline = time.monotonic() + READ_SECONDS
-        for pause in pauses():
+        for pause in pauses(self.size):
             if self.store.check(keys) or time.monotonic() > deadline:
                 return
             time.sleep(pause)
