@@ -119,7 +119,7 @@ def test_no_request_is_lost_when_several_processes_reload_and_stop(trained):
             statuses = [status for future in running for status in future.result()]
         assert len(statuses) > 20
         assert set(statuses) == {200}
-        assert process.communicate(timeout=60)[1].endswith(STOPPING)
+        assert process.communicate(timeout=60)[1].count(STOPPING) == 1  # the last reload may end after it
 
 
 @pytest.mark.slow
