@@ -1,1 +1,1 @@
-"""HTTP server for one or several networks, and its page. `limits` has every limit; `app.create_app` makes the server."""
+"""HTTP server for one or several networks, and its page. `limits` has every limit; `create_app` makes the server."""
