@@ -38,7 +38,7 @@ def test_gradients_vanish_in_sigmoids_and_not_in_relus(capsys, monkeypatch):
     reports = main(steps=20)
     ratio = {name: report.gradient_ratio for name, report in reports.items()}
     assert ratio["sigmoid"] < 0.01 < ratio["relu"]
-    assert ratio["sigmoid"] < 0.1 * ratio["sigmoid, batch norm"]
+    assert ratio["sigmoid"] < 0.3 * ratio["sigmoid, batch norm"]  # each with weights by the sigmoid's own gain
     assert reports["relu"].after.loss < reports["sigmoid"].after.loss
     assert reports["tanh, raw pixels"].before.units[0].saturated > 3 * reports["tanh"].before.units[0].saturated
     assert "0.25^8 = 2e-05" in capsys.readouterr().out

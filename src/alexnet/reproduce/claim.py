@@ -9,7 +9,6 @@ from typing import Literal
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
-from alexnet.data.order import batches_per_epoch
 from alexnet.reproduce.claim_networks import CROP, common_setup, remove_conv
 
 Quantity = Literal["top1", "errors", "train", "gap", "loss", "epochs", "recolored_rise", "norm"]
@@ -162,6 +161,8 @@ class Claim:
 
     def epochs_on(self, images: int) -> int:
         """Epochs of a run on so many training images."""
+        from alexnet.data.order import batches_per_epoch  # imports NumPy, which `--help` needs not
+
         _, recipe = common_setup(64, 1, self.network)
         return self.epochs or -(-self.steps // batches_per_epoch(images, recipe.batch_size))
 

@@ -71,7 +71,8 @@ class DynamicBatcher(Generic[Network, Output]):
         forward: network, uint8 [N, side, side, 3] and the number of views (1 or 10) -> one output for each of N.
         admission: measures the time of the views and of the exclusive work.
         on_batch: called with the size of each batch.
-        max_batch: images in a batch of one view each; of ten views a tenth.
+        max_batch: images in a batch of one view each. Ten views of an image are a batch of their own, for other clients
+            wait for the batch that runs.
         max_delay: seconds for which an idle batcher waits for more requests.
         failures: by the network's name: batches in a row that raised.
     """
@@ -191,7 +192,7 @@ class DynamicBatcher(Generic[Network, Output]):
     def _take_images(self, first: QueuedImage[Network, Output]) -> list[QueuedImage[Network, Output]]:
         """Take a batch of images that can be in one batch with the first, from the clients in turn."""
         batch: list[QueuedImage[Network, Output]] = []
-        while len(batch) < max(1, self.max_batch // first.views):
+        while len(batch) < (self.max_batch if first.views == 1 else 1):
             for client, item in self._queue.heads():
                 if isinstance(item, QueuedImage) and item.shares_batch(first):
                     self._queue.take(client)
