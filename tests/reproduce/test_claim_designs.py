@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from alexnet.data.overlap import Overlap
 from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.claim import Claim
 from alexnet.reproduce.claims import CLAIMS
-from alexnet.reproduce.measures import Design, reproduce
+from alexnet.reproduce.measures import Design, data_refusal, reproduce
 from alexnet.reproduce.results import departures
 from alexnet.reproduce.results_text import format_measured, verdict_sentences
 from alexnet.reproduce.runs import FinishedRun, Job, Runs
@@ -305,3 +306,20 @@ def test_data_other_than_that_of_the_sentence_are_a_departure(packed):
     found = departures(Design.of(CLAIMS["figure1"], packed), packed)
     assert found[0] == f"{Path(packed.source).name} instead of cifar10"
     assert not departures(Design.of(CLAIMS["two-gpu"], packed), packed)
+
+
+# --- Data -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("overlap", "is_refused"), [
+    (Overlap(10_000, 7), False), (Overlap(3_925), False), (Overlap(3_955, 20, 10), True),
+    (Overlap(1_000, 0, 3, "a.jpg"), True), (Overlap(1_000, 0, 3, "a.jpg", usual_share=0.01), False)])
+def test_validation_images_that_are_known_from_training_leave_no_verdict(overlap, is_refused, packed, tmp_path):
+    """More than two in a thousand; images that are alike by nature do not count."""
+    refusal = data_refusal(overlap)
+    assert bool(refusal) == is_refused
+    runs = InventedRuns(packed, tmp_path, lambda job: (
+        0.4 + steps_from(job, 0.01) + (0.1 if job.arch.towers == 1 else 0) + job.seed % 3 / 1000, [(40, 0.1)]))
+    (comparison,) = reproduce(Design.of(CLAIMS["two-gpu"], packed), runs, refusal)["comparisons"]
+    assert comparison["verdict"] == ("undecided" if is_refused else "supported")
+    assert comparison["reason"].startswith(refusal)

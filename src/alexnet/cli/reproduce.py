@@ -145,6 +145,8 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     notes = []
     if known := (overlap := find_overlap(packed.split("val"), packed.split("train"))).describe():
         notes.append(f"{known}, {overlap.verdict}")
+    if refusal := measures.data_refusal(overlap):
+        say(f"warning: no verdict will be given: {refusal}")
     if lost := sum(map(len, packed.quarantined.values())):
         notes.append(f"{lost:,} images of the data cannot be decoded, and are not counted")
     device = choose_device(device)
@@ -152,7 +154,7 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
         runs = Runs(packed, out, choose_precision(options.precision, device), device, on_event=bar.show,
                     on_line=bar.print_line)
         try:
-            measured = measures.reproduce(design, runs)
+            measured = measures.reproduce(design, runs, refusal)
         except Interrupted as stop:
             raise Interrupted(stop.number, stop.folder, "the same command resumes the claim") from None
     outcome = results_module.to_outcome(design, packed, measured, {

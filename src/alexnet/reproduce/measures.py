@@ -16,6 +16,7 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
+from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedDataset
 from alexnet.errors import require
 from alexnet.reproduce.claim import FRACTIONS, Claim, Comparison, TuningQuantity, Variant
@@ -28,6 +29,9 @@ from alexnet.reproduce.verdicts import Pairs, judge
 
 FIRST_TUNING_SEED = 1000
 QUICK_REASON = "--quick decides nothing"
+MOST_KNOWN_IMAGES = 0.002
+"""Fraction of the validation images that may be known from training. With more, nothing is judged: the effects that are
+compared may be as small as 1% of the errors."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,20 @@ class _Measured:
     json: VariantJson
 
 
-def reproduce(design: Design, runs: Runs) -> MeasuredJson:
-    """Train the networks that a claim compares, if they are not trained yet, and measure and compare them."""
+def data_refusal(overlap: Overlap) -> str:
+    """Why nothing is judged on data whose validation images are known from training; "" if few are, or none."""
+    known = overlap.copies + (0 if overlap.is_usual else overlap.look_alikes)
+    if known <= MOST_KNOWN_IMAGES * overlap.images:
+        return ""
+    return f"{overlap.describe()}, more than {MOST_KNOWN_IMAGES:.1%}; `alexnet check` lists them"
+
+
+def reproduce(design: Design, runs: Runs, no_verdict: str = "") -> MeasuredJson:
+    """Train the networks that a claim compares, if they are not trained yet, and measure and compare them.
+
+    Args:
+        no_verdict: why nothing is judged on these data; "" where there is no such reason.
+    """
     claim = design.claim
     measured = {variant.name: _measure(variant, design, runs) for variant in claim.variants}
     names, main = quantity_names(claim), claim.quantities[0]
@@ -146,7 +162,7 @@ def reproduce(design: Design, runs: Runs) -> MeasuredJson:
              for comparison in claim.comparisons]
     limits = [_limits(design, comparison, measured[comparison.variant], measured[comparison.reference])
               for comparison in claim.comparisons]
-    no_verdict = QUICK_REASON if design.quick else refusal
+    no_verdict = QUICK_REASON if design.quick else no_verdict or refusal
     return {
         "tuning_seeds": list(design.tuning), "tuned_by": design.tuned_by, "value_name": names[main],
         "fractions": list(dict.fromkeys(name for quantity, name in names.items() if quantity in FRACTIONS)),
