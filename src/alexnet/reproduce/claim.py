@@ -161,7 +161,7 @@ class Claim:
 
     def epochs_on(self, images: int) -> int:
         """Epochs of a run on so many training images."""
-        from alexnet.data.order import batches_per_epoch  # imports NumPy, which `--help` needs not
+        from alexnet.data.order import batches_per_epoch  # imports NumPy, which `--help` does without
 
         _, recipe = common_setup(64, 1, self.network)
         return self.epochs or -(-self.steps // batches_per_epoch(images, recipe.batch_size))

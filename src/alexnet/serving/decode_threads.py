@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alexnet._runtime.cpu_threads import lower_thread_priority
 from alexnet.serving.fair_queue import FairQueue
@@ -20,12 +20,10 @@ class _Job:
     """Work that waits for a thread.
 
     Attributes:
-        work: runs in the thread.
         memory: bytes that it takes at most.
         begun: set by the event loop when the job is given to a thread or is cancelled.
     """
 
-    work: Callable[[], Any]
     memory: int
     begun: asyncio.Future[None]
 
@@ -54,7 +52,7 @@ class DecodeThreads:
         this returns when it ends, since its memory and the data that it reads are in use until then.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(work, memory, loop.create_future())
+        job = _Job(memory, loop.create_future())
         self._waiting.add(client, job)
         self._begin()
         try:

@@ -18,6 +18,7 @@ from alexnet.data.packed import PackedSplit
 from alexnet.data.preprocessing import Preprocess
 from alexnet.errors import Finding, require
 from alexnet.models.alexnet import AlexNet
+from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import Provenance
 from alexnet.models.seen import SeenImages
 from alexnet.models.transfer import transfer_weights
@@ -66,19 +67,9 @@ def build(
     whole, validation = validation, _not_trained_on(validation, training, before)
     _require_images_for_each(readers, spec, training)
 
-    network = AlexNet(spec.arch, spec.seed)
-    preprocess = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC)
-    provenance = Provenance()
+    network, preprocess, provenance = _first_network(spec, saved)
+    state = State.from_json(saved.training) if saved else state
     seen = SeenImages.of(training.content_hashes, np.empty(0, np.uint64), training.perceptual_hashes, before)
-    if saved:
-        network.load_state_dict(saved.raw_weights or saved.weights)
-        preprocess, provenance, state = saved.preprocess(), saved.provenance, State.from_json(saved.training)
-    elif spec.init:
-        taken, drawn = transfer_weights(network, spec.init, spec.data.classes)
-        provenance = {"init": {**spec.init.describe(), "taken": taken, "drawn": drawn}}
-        if spec.init.arch.input == spec.arch.input:  # the weights were trained on images less that mean
-            preprocess = spec.init.preprocess()
-
     strategy = parallelize(
         network, spec.parallel, processes, device, freeze=spec.recipe.freeze, micro_batch=spec.micro_batch,
         seed=state.seed)
@@ -99,6 +90,21 @@ def build(
     return kind(spec, processes, on_event, training, validation, preprocess.to(device), network, strategy, optimizer,
                 precision, state, provenance, seen, overlap, average,
                 class_weights(spec.recipe, training.labels, spec.arch.classes, device), findings)
+
+
+def _first_network(spec: RunSpec, saved: Checkpoint | None) -> tuple[AlexNet, Preprocess, Provenance]:
+    """The network before the first step, its preprocessing, and where its weights are from."""
+    network = AlexNet(spec.arch, spec.seed)
+    preprocess, provenance = Preprocess.from_data(spec.arch.input, spec.data.mean_HWC), Provenance()
+    if saved:
+        network.load_state_dict(saved.raw_weights or saved.weights)
+        preprocess, provenance = saved.preprocess(), saved.provenance
+    elif spec.init:
+        taken, drawn = transfer_weights(network, spec.init, spec.data.classes)
+        provenance = {"init": {**spec.init.describe(), "taken": taken, "drawn": drawn}}
+        if spec.init.arch.input == spec.arch.input:  # the weights were trained on images less that mean
+            preprocess = spec.init.preprocess()
+    return network, preprocess, provenance
 
 
 def _split(spec: RunSpec, name: str) -> PackedSplit:

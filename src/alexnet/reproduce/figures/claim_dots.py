@@ -23,7 +23,7 @@ from alexnet.reproduce.results_text import (
     format_published,
 )
 
-WIDTH, NAMES, NUMBERS, RUNS = 8.33, 2.35, 1.75, 2.65
+WIDTH, NAMES, NUMBERS, RUNS = 8.33, 2.35, 2.0, 2.65
 """Inches: the figure (800 pixels at 96 dots an inch), the column of names on its left, of numbers on its right,
 and the panel of runs."""
 ROW, VARIANT_ROW, GAP, KEY = 0.56, 0.3, 0.85, 0.42
@@ -60,7 +60,7 @@ def claim_dots(outcome: OutcomeJson) -> Figure:
     _draw_runs(add_axes(NAMES, top, RUNS, sum(low) + GAP * (len(low) - 1)), outcome)
     left = NAMES + RUNS + 0.75
     for quantity, tall in zip(tuned_by, low, strict=True):
-        _draw_tuning(add_axes(left, top, WIDTH - left, tall), outcome, quantity)
+        _draw_tuning(add_axes(left, top, WIDTH - left - 0.2, tall), outcome, quantity)  # the last tick's label
         top += tall + GAP
     _draw_key(figure, [comparison for panel in panels for comparison in panel])
     return figure
@@ -93,7 +93,8 @@ def _draw_comparisons(axes: Axes, comparisons: Sequence[ComparisonJson]) -> None
     _name_rows(axes, [comparison["name"] for comparison in comparisons], 3)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
     axes.set_title(f"Ratio of {quantity} (below 1: less)" if unit == "times" else
-                   f"Difference in {quantity}, in {'points' if unit == 'points' else 'percent of it'} (negative: less)")
+                   f"Relative difference in {quantity} (negative: less)" if unit == "percent" else
+                   f"Difference in {quantity}, in points (negative: less)")
 
 
 def _draw_size(axes: Axes, row: int, comparison: ComparisonJson, above: ComparisonJson | None) -> None:
