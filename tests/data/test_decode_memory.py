@@ -63,7 +63,7 @@ def test_the_estimate_covers_the_growth_of_the_resident_memory(name, tmp_path):
 
 
 def test_what_is_no_image_costs_its_bytes_alone():
-    assert decode_cost(b"no image") == (0, 8)
+    assert decode_cost(b"no image") == (0, 8, False)
 
 
 def test_an_upright_baseline_jpeg_costs_half_of_a_progressive_one():

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from alexnet._runtime import native
-from alexnet.data import heic, jpeg
+from alexnet.data import heic, jpeg, webp
 from alexnet.data.color_checks import correct_header, correct_pixels, describe_tiff
 from alexnet.data.image_formats import SAVE_AS, other_kind_of_file, pillow_formats, unsupported_format
 from alexnet.data.remarks import Kind
@@ -115,9 +115,11 @@ def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> N
     if heic.is_heic(data):
         return _rgb(heic.load(data, pixel_limit, remarks), data, remarks)  # upright already
     quiet_pillow()
+    if size := webp.size(data):  # before Pillow allocates them
+        _require_pixels(size, "WEBP", pixel_limit)
     with Image.open(io.BytesIO(data), formats=pillow_formats()) as image:
-        (width, height), limit = image.size, min(pixel_limit, PIXEL_LIMITS.get(image.format or "", PIXEL_LIMIT))
-        require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
+        _require_pixels(image.size, image.format, pixel_limit)
+        width, height = image.size
         if _has_further_images(image):
             remarks.add("further_images")
         if image.format in ("JPEG", "MPO"):
@@ -130,6 +132,12 @@ def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> N
         correct_header(image, data)
         image.load()  # refuses truncated files; the orientation of a PNG or TIFF may come after the pixels
         return _apply_orientation(_rgb(image, data, remarks), _orientation(image))
+
+
+def _require_pixels(size: tuple[int, int], kind: str | None, pixel_limit: int) -> None:
+    """Raise UserError if an image of this width and height has too many pixels for its format."""
+    (width, height), limit = size, min(pixel_limit, PIXEL_LIMITS.get(kind or "", PIXEL_LIMIT))
+    require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
 
 
 def _has_further_images(image: Image.Image) -> bool:
