@@ -92,9 +92,9 @@ class ServerProcess:
     def megabytes(self, field: str = "VmRSS") -> float:
         """Memory of the process and of its worker processes: VmRSS is the current use, VmHWM the peak of each."""
         pid, kilobytes = self.process.pid, 0
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        workers = [child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
         for process in (pid, *workers):
-            with contextlib.suppress(OSError):  # a worker may have ended
+            with contextlib.suppress(OSError):  # it may have ended
                 status = Path(f"/proc/{process}/status").read_text()
                 kilobytes += int(re.search(rf"{field}:\s+(\d+)", status)[1])  # type: ignore[index]
         return kilobytes / 1024

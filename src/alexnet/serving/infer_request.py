@@ -66,10 +66,12 @@ class InferRequest:
 
     @classmethod
     def from_message(cls, message: dict[str, Any], data: bytes) -> InferRequest:
-        """The inverse of `to_message`; the images are views of `data`."""
+        """The inverse of `to_message`; several images are views of `data`, for they are not copied."""
         request = message["request_id"], message["views"], tuple(message["outputs"])
         if "dtype" in message:
             return cls(*request, [], np.frombuffer(data, message["dtype"]).reshape(message["shape"]))
+        if len(message["sizes"]) == 1:
+            return cls(*request, [Upload("", data)], None)
         ends, view = np.cumsum(message["sizes"]).tolist(), memoryview(data)
         return cls(*request, [Upload("", view[end - size:end])
                               for end, size in zip(ends, message["sizes"], strict=True)], None)

@@ -72,7 +72,7 @@ class OpenInferenceHandlers:
             "name": served.name, "versions": [served.version], "platform": "pytorch",
             "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
             "outputs": [{"name": name, "datatype": shapes[name][0], "shape": shapes[name][1]} for name in OUTPUTS],
-            "parameters": _preparation(served.model.preprocess)})
+            "parameters": preparation(served.model.preprocess)})
 
     async def infer(self, request: Request) -> Response:
         """The outputs for the images of a request: all of them, or an error."""
@@ -105,7 +105,7 @@ class OpenInferenceHandlers:
         return images
 
 
-def _preparation(preprocess: Preprocess) -> dict[str, object]:
+def preparation(preprocess: Preprocess) -> dict[str, object]:
     """The other tensors that the input may be, and how to prepare them."""
     spec = preprocess.spec
     has_mean_image = len(preprocess.mean_HWC) > 1
