@@ -74,6 +74,7 @@ def test_large_images_are_decoded_one_at_a_time_and_each_counts(monkeypatch):
 
     asyncio.run(run())
     assert counts == [0, 1]
+    decoder.shutdown()  # ends the worker process, where large images are decoded
 
 
 def test_a_requests_images_beyond_its_share_of_pixels_have_an_error_each():

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.allocator import release_free_memory
+from alexnet._runtime.notes import say
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.decode_memory import DecodeCost, decode_cost
 from alexnet.serving.admission import WorkEstimate
@@ -50,16 +51,17 @@ class ImageDecoder:
 
     Args:
         cores: CPU cores; as many images are decoded in parallel, from two to eight.
+        say: prints a line about worker processes.
     """
 
-    def __init__(self, limits: Limits, estimate: WorkEstimate, cores: int) -> None:
+    def __init__(self, limits: Limits, estimate: WorkEstimate, cores: int, say: Callable[[str], object] = say) -> None:
         self.limits, self.estimate = limits, estimate
         self._parallel = max(2, min(8, cores))
         # One more than work in parallel, which one client cannot take.
         self._threads = DecodeThreads("decode", self._parallel + 1, limits.decode_bytes)
         self._large_thread = DecodeThreads("large", 1, limits.decode_bytes)
         self._parse_threads = DecodeThreads("parse", 2, limits.decode_bytes)
-        self._workers = WorkerPool(limits)
+        self._workers = WorkerPool(limits, say)
         self._pending_large = Counter[str]()
 
     async def decode(self, client: str, uploads: Sequence[Upload], side: int,

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,10 +57,11 @@ class WorkerPool:
 
     Attributes:
         limits: of a worker's seconds and memory, and of what it decodes and parses.
+        say: prints a line about the first worker, and about those that die.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, say: Callable[[str], object] = say) -> None:
+        self.limits, self.say = limits, say
         self._idle: list[subprocess.Popen[bytes]] = []
         self._busy = set[subprocess.Popen[bytes]]()
         self._has_started = self._is_closed = False
@@ -116,7 +117,7 @@ class WorkerPool:
             reason = f"took more than {self.limits.worker_seconds:g} s" if is_late else f"ended by {_how(worker)}"
             _end(worker)
             if not self._is_closed:
-                say(f"worker process {worker.pid} {reason}; another starts when it is needed")
+                self.say(f"worker process {worker.pid} {reason}; another starts when it is needed")
             raise RequestError(f"{failure[0]}: its worker process {reason}", failure[1], status=422) from None
         finally:
             timer.cancel()
@@ -138,7 +139,7 @@ class WorkerPool:
                 _end(worker)
         if not self._has_started:
             self._has_started = True
-            say("large images and large JSON are processed in worker processes; the first one starts")
+            self.say("large images and large JSON are processed in worker processes; the first one starts")
         return subprocess.Popen(
             [sys.executable, "-c", _START, str(self.limits.worker_bytes), *filter(None, sys.path)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
