@@ -87,6 +87,8 @@ def decode(
         reason, remedy = _why_unidentified(data)
     except UserError as error:
         reason, remedy = error.problem, error.remedy or _REMEDY
+    except MemoryError:
+        reason = "there is not enough memory for its pixels"
     except Exception as error:  # from SyntaxError to struct.error: a hostile file may raise anything
         reason = str(error) or type(error).__name__
     # Raised outside the except clause, so that no traceback keeps the data alive.

@@ -140,10 +140,15 @@ class WorkerPool:
         if not self._has_started:
             self._has_started = True
             self.say("large images and large JSON are processed in worker processes; the first one starts")
-        return subprocess.Popen(
-            [sys.executable, "-c", _START, str(self.limits.worker_bytes), *filter(None, sys.path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-c", _START, str(self.limits.worker_bytes), *filter(None, sys.path)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+        except OSError as error:
+            self.say(f"no worker process can be started: {error}")
+            raise RequestError("the server can start no worker process for it", "try again in a second",
+                               status=503) from None
 
 
 def _how(worker: subprocess.Popen[bytes]) -> str:
