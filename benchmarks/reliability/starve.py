@@ -51,7 +51,8 @@ def attacks() -> dict[str, tuple[int, bytes]]:
     """Name -> how many requests are open at a time, and their bytes."""
     heavy = flat(3400, "JPEG", progressive=True)
     tensor = b'{"inputs":[{"name":"image","datatype":"%s","shape":%s,"data":[%s]}]}'
-    numbers = tensor % (b"UINT8", b"[4,64,64,3]", b"7," * (4 * 64 * 64 * 3 - 1) + b"7")
+    pixels = tensor % (b"UINT8", b"[64,64,64,3]", b"7," * (64 * 64 * 64 * 3 - 1) + b"7")
+    floats = tensor % (b"FP32", b"[64,3,56,56]", b"-0.123456789," * (64 * 3 * 56 * 56 - 1) + b"7.5")
     no_image = post(bytes(20_000_000))
     base64_images = tensor % (b"BYTES", b"[1]", b'"' + b64encode(image() + bytes(14_900_000)) + b'"')
     return {
@@ -60,7 +61,8 @@ def attacks() -> dict[str, tuple[int, bytes]]:
         "a large image and 63 progressive JPEGs": (3, several([flat(7000, "PNG"), *[heavy] * 63], "/predict")),
         "16 images with ten views": (8, several([image()] * 16, "/predict?views=10")),
         "explanations": (8, post(image(), "/explain")),
-        "JSON with the most numbers": (8, post(numbers, "/v2/models/alexnet/infer", "application/json")),
+        "64 images as numbers in JSON": (8, post(pixels, "/v2/models/alexnet/infer", "application/json")),
+        "64 images as FP32 in JSON": (8, post(floats, "/v2/models/alexnet/infer", "application/json")),
         "20 MB of images in base64": (3, post(base64_images, "/v2/models/alexnet/infer", "application/json")),
         "20 MB that are no image": (3, no_image)}
 
