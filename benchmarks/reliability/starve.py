@@ -53,7 +53,6 @@ def attacks() -> dict[str, tuple[int, bytes]]:
     tensor = b'{"inputs":[{"name":"image","datatype":"%s","shape":%s,"data":[%s]}]}'
     pixels = tensor % (b"UINT8", b"[64,64,64,3]", b"7," * (64 * 64 * 64 * 3 - 1) + b"7")
     floats = tensor % (b"FP32", b"[64,3,56,56]", b"-0.123456789," * (64 * 3 * 56 * 56 - 1) + b"7.5")
-    no_image = post(bytes(20_000_000))
     base64_images = tensor % (b"BYTES", b"[1]", b'"' + b64encode(image() + bytes(14_900_000)) + b'"')
     return {
         "64 flat PNGs of 49 megapixels, ten views": (1, several([flat(7000, "PNG")] * 64, "/predict?views=10")),
@@ -64,7 +63,8 @@ def attacks() -> dict[str, tuple[int, bytes]]:
         "64 images as numbers in JSON": (8, post(pixels, "/v2/models/alexnet/infer", "application/json")),
         "64 images as FP32 in JSON": (8, post(floats, "/v2/models/alexnet/infer", "application/json")),
         "20 MB of images in base64": (3, post(base64_images, "/v2/models/alexnet/infer", "application/json")),
-        "20 MB that are no image": (3, no_image)}
+        "20 MB that are no image": (3, post(bytes(20_000_000))),
+        "20 MB of empty JPEG segments": (3, post(b"\xff\xd8" + b"\xff\xe1\0\2" * 4_999_999))}
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,9 @@ def test_the_server_uses_workers_for_large_images_and_large_json_alone(trained, 
         assert image["logits"] == pytest.approx(expected.tolist(), abs=1e-4)
         assert len(workers_of(os.getpid())) == len(before) + 1
         assert capfd.readouterr().err == STARTS
+        status, _, response = client.predict(b"\xff\xd8" + b"\xff\xe1\0\2" * 100_000)  # its header is read there, too
+        assert (status, response["error"]["problem"]) == (
+            422, "the image cannot be decoded: it consists of too many small pieces")
         body, content_type = form({"a.webp": large, "b.png": png, "c.webp": large[:5000]})
         images = client.request("/predict", body, Content_Type=content_type)[2]["images"]
         assert ["classes" in image for image in images] == [True, True, len(large) <= 5000]

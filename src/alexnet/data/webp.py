@@ -1,4 +1,4 @@
-"""WebP: width and height by the header of the file, read without libwebp, which allocates the whole image for it."""
+"""The width and height of a WebP, read from the header of the file: libwebp would allocate the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes for expensive untrusted input: decode large images, parse large JSON, apart from the server.
+"""Worker processes that decode large images and parse large JSON, with limits of time and memory.
 
 Pillow and Python's parsers hold the interpreter's lock (GIL) for tens of milliseconds at a time, in which the server
 handles no request. A worker has a lock of its own, a lower priority, and limits of memory and time. One that crashes
