@@ -19,6 +19,7 @@ import os
 import tempfile
 import time
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,24 +48,26 @@ def several(images: list[bytes], path: str) -> bytes:
     return post(form([(f'name="image"; filename="{number}"', data) for number, data in enumerate(images)]), path, FORM)
 
 
-def attacks() -> dict[str, tuple[int, bytes]]:
-    """Name -> how many requests are open at a time, and their bytes."""
-    heavy = flat(3400, "JPEG", progressive=True)
-    tensor = b'{"inputs":[{"name":"image","datatype":"%s","shape":%s,"data":[%s]}]}'
-    pixels = tensor % (b"UINT8", b"[64,64,64,3]", b"7," * (64 * 64 * 64 * 3 - 1) + b"7")
-    floats = tensor % (b"FP32", b"[64,3,56,56]", b"-0.123456789," * (64 * 3 * 56 * 56 - 1) + b"7.5")
-    base64_images = tensor % (b"BYTES", b"[1]", b'"' + b64encode(image() + bytes(14_900_000)) + b'"')
-    return {
-        "64 flat PNGs of 49 megapixels, ten views": (1, several([flat(7000, "PNG")] * 64, "/predict?views=10")),
-        "64 flat WebPs of 16 megapixels": (3, several([flat(4000, "WEBP")] * 64, "/predict")),
-        "a large image and 63 progressive JPEGs": (3, several([flat(7000, "PNG"), *[heavy] * 63], "/predict")),
-        "16 images with ten views": (8, several([image()] * 16, "/predict?views=10")),
-        "explanations": (8, post(image(), "/explain")),
-        "64 images as numbers in JSON": (8, post(pixels, "/v2/models/alexnet/infer", "application/json")),
-        "64 images as FP32 in JSON": (8, post(floats, "/v2/models/alexnet/infer", "application/json")),
-        "20 MB of images in base64": (3, post(base64_images, "/v2/models/alexnet/infer", "application/json")),
-        "20 MB that are no image": (3, post(bytes(20_000_000))),
-        "20 MB of empty JPEG segments": (3, post(b"\xff\xd8" + b"\xff\xe1\0\2" * 4_999_999))}
+def infer(datatype: str, shape: list[int], data: bytes) -> bytes:
+    """A request of the Open Inference Protocol."""
+    return post(b'{"inputs":[{"name":"image","datatype":"%s","shape":%s,"data":[%s]}]}' % (
+        datatype.encode(), str(shape).encode(), data), "/v2/models/alexnet/infer", "application/json")
+
+
+ATTACKS: dict[str, tuple[int, Callable[[], bytes]]] = {
+    "64 flat PNGs of 49 megapixels, ten views": (1, lambda: several([flat(7000, "PNG")] * 64, "/predict?views=10")),
+    "64 flat WebPs of 16 megapixels": (3, lambda: several([flat(4000, "WEBP")] * 64, "/predict")),
+    "a large image and 63 progressive JPEGs": (3, lambda: several(
+        [flat(7000, "PNG"), *[flat(3400, "JPEG", progressive=True)] * 63], "/predict")),
+    "16 images with ten views": (8, lambda: several([image()] * 16, "/predict?views=10")),
+    "explanations": (8, lambda: post(image(), "/explain")),
+    "64 images as numbers in JSON": (8, lambda: infer("UINT8", [64, 64, 64, 3], b"7," * (64 * 64 * 64 * 3 - 1) + b"7")),
+    "64 images as FP32 in JSON": (8, lambda: infer(
+        "FP32", [64, 3, 56, 56], b"-0.123456789," * (64 * 3 * 56 * 56 - 1) + b"7.5")),
+    "20 MB of images in base64": (3, lambda: infer("BYTES", [1], b'"' + b64encode(image() + bytes(14_900_000)) + b'"')),
+    "20 MB that are no image": (3, lambda: post(bytes(20_000_000))),
+    "20 MB of empty JPEG segments": (3, lambda: post(b"\xff\xd8" + b"\xff\xe1\0\2" * 4_999_999))}
+"""Name -> how many requests are open at a time, and a function that makes the request."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,9 @@ def run(server: ServerProcess, seconds: float, only: str) -> tuple[dict[str, Exp
     The memory is in megabytes, with that of its worker processes.
     """
     seen, peak = {"quiet": asyncio.run(other_client(server.port, seconds))}, 0.0
-    for name, (count, request) in attacks().items():
+    for name, (count, make) in ATTACKS.items():
         if only in name:
-            process = multiprocessing.get_context("spawn").Process(target=attack, args=(server.port, count, request))
+            process = multiprocessing.get_context("spawn").Process(target=attack, args=(server.port, count, make()))
             process.start()
             time.sleep(3)  # until it has imported what it needs, and the server has started its worker processes
             seen[name] = asyncio.run(other_client(server.port, seconds))
