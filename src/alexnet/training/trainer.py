@@ -321,7 +321,7 @@ class Trainer:
                 self._log.write(cast(WarningEvent, {"event": "warning", "step": self.state.step,
                                                     **asdict(diverged.finding), "images": diverged.images}))
             if not self.processes.first:  # it was raised in all processes, and rank 0 reports it
-                raise SilentExit(2) from diverged
+                raise SilentExit(diverged) from diverged
             raise
         except OSError as error:
             error.filename = error.filename or str(self.spec.out)  # an error of the log's file does not name it
