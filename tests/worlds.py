@@ -20,6 +20,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
 from alexnet.inference import evaluate as evaluation
 from alexnet.models import checkpoint, saver
+from alexnet.training import trainer
 from alexnet.training.build import build
 from alexnet.training.parallel.process_group import init_distributed
 from alexnet.training.spec import RunSpec
@@ -72,6 +73,16 @@ def slow(folder: Path) -> None:
         run.fit()
 
 
+def straggle(folder: Path) -> None:
+    """Train while the last process takes 50 ms longer for its part of every batch."""
+    with init_distributed("cpu") as processes:
+        if processes.rank == processes.size - 1:
+            trainer.train_step = delayed(trainer.train_step, 0.05)
+        job, = json.loads((folder / "jobs.json").read_text())
+        build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"]),
+                      folder / job["out"], seed=job["seed"], parallel=job["parallel"]), processes=processes).fit()
+
+
 def hold(folder: Path) -> None:
     """Take up a run in each process, and save at once what they hold."""
     with init_distributed("cpu") as processes:
@@ -106,4 +117,5 @@ def disagree(folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with precise_batch_norm():
-        {"train": train, "hold": hold, "slow": slow, "disagree": disagree}[sys.argv[1]](Path(sys.argv[2]))
+        {"train": train, "hold": hold, "slow": slow, "straggle": straggle, "disagree": disagree}[sys.argv[1]](
+            Path(sys.argv[2]))
