@@ -22,6 +22,7 @@ from alexnet.inference import evaluate as evaluation
 from alexnet.models import checkpoint, saver
 from alexnet.training import trainer
 from alexnet.training.build import build
+from alexnet.training.parallel import collectives
 from alexnet.training.parallel.process_group import init_distributed
 from alexnet.training.spec import RunSpec
 
@@ -83,6 +84,24 @@ def straggle(folder: Path) -> None:
                       folder / job["out"], seed=job["seed"], parallel=job["parallel"]), processes=processes).fit()
 
 
+def collect(folder: Path) -> None:
+    """Whether the operations that GPUs use give what all-to-all gives, for blocks of these lengths."""
+    with init_distributed("cpu") as processes:
+        equal = []
+        for job in json.loads((folder / "jobs.json").read_text()):
+            lengths, rank = job["lengths"], processes.rank
+            blocks = [torch.arange(length * 6.0).view(length, 2, 3) + 100 * number
+                      for number, length in enumerate(lengths)]
+            whole = torch.cat(blocks)
+            gathered = collectives.all_gather(blocks[rank], lengths)
+            summed = collectives.reduce_scatter(whole * (rank + 1), processes, lengths)
+            equal.append([
+                torch.equal(gathered, whole) and torch.equal(collectives.gather_rows(blocks[rank], processes, lengths),
+                                                             whole),
+                torch.equal(summed, 6 * blocks[rank])])  # 1 + 2 + 3
+        (folder / f"equal-{processes.rank}.json").write_text(json.dumps(equal))
+
+
 def hold(folder: Path) -> None:
     """Take up a run in each process, and save at once what they hold."""
     with init_distributed("cpu") as processes:
@@ -117,5 +136,5 @@ def disagree(folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with precise_batch_norm():
-        {"train": train, "hold": hold, "slow": slow, "straggle": straggle, "disagree": disagree}[sys.argv[1]](
-            Path(sys.argv[2]))
+        {"train": train, "hold": hold, "slow": slow, "straggle": straggle, "disagree": disagree, "collect": collect}[
+            sys.argv[1]](Path(sys.argv[2]))

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 from rich.console import Console
+from test_parallel import RECIPE, job, launch
+from test_progress_bar import START, STEP
 
 from alexnet.training.parallel.step_clock import StepClock, own_times, slowest_rank
 from alexnet.training.progress_bar import TrainingBar
-from test_parallel import RECIPE, job, launch
-from test_progress_bar import START, STEP
 
 CPU = torch.device("cpu")
 

@@ -106,17 +106,18 @@ def memory_format_of(maps: Tensor) -> torch.memory_format:
     return torch.channels_last if maps.ndim == 4 else torch.contiguous_format
 
 
-# --- Between GPUs: NCCL's own operations need no copy of a block for each process, where blocks are equally long. ---
+# --- Between GPUs: NCCL's own operations need no copy of a block for each process, where blocks are equally long ---
+# torch 2.13 has renamed both.
 
 
 def all_gather(own: Tensor, lengths: Sequence[int]) -> Tensor:
     """The rows of all processes. NCCL needs blocks of one length: shorter ones are filled up with zeros and cut."""
     rows = max(lengths)
     gathered = own.new_empty((len(lengths) * rows, *own.shape[1:]))
-    dist.all_gather_into_tensor(gathered, _filled(own, rows))
+    (getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor)(gathered, _filled(own, rows))
     if min(lengths) == rows:
         return gathered
-    return torch.cat([block[:length] for block, length in zip(gathered.split(rows), lengths, strict=True)])
+    return torch.cat([block.narrow(0, 0, length) for block, length in zip(gathered.split(rows), lengths, strict=True)])
 
 
 def reduce_scatter(whole: Tensor, processes: ProcessGroup, lengths: Sequence[int]) -> Tensor:
@@ -124,8 +125,8 @@ def reduce_scatter(whole: Tensor, processes: ProcessGroup, lengths: Sequence[int
     rows = max(lengths)
     blocks = whole if min(lengths) == rows else torch.cat([_filled(block, rows) for block in whole.split(lengths)])
     summed = whole.new_empty((rows, *whole.shape[1:]))
-    dist.reduce_scatter_tensor(summed, blocks.contiguous())
-    return summed[:lengths[processes.rank]]
+    (getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor)(summed, blocks.contiguous())
+    return summed.narrow(0, 0, lengths[processes.rank])
 
 
 def _filled(block: Tensor, rows: int) -> Tensor:
@@ -133,7 +134,7 @@ def _filled(block: Tensor, rows: int) -> Tensor:
     return torch.cat([block, block.new_zeros((missing, *block.shape[1:]))]) if missing else block
 
 
-# --- Between CPUs: gloo's sums would be in another order than that of the ranks, and so of another bit. ---
+# --- Between CPUs: gloo would add in another order than that of the ranks, and so give other bits ---
 
 
 def _all_to_all(blocks: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
