@@ -18,6 +18,7 @@ from alexnet.architecture.overrides import from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
+from alexnet.data.remote import open_stream
 from alexnet.inference import evaluate as evaluation
 from alexnet.models import checkpoint, saver
 from alexnet.training import trainer
@@ -47,7 +48,8 @@ def train(folder: Path) -> None:
             processes.sent.clear()
             arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
             out = folder / job["out"]
-            build(RunSpec(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"],
+            data = (open_stream if job.get("streamed") else open_packed)(Path(job["packed"]))
+            build(RunSpec(data, arch, recipe, out, seed=job["seed"],
                 resume=job.get("resume", False), parallel=job["parallel"], micro_batch=job.get("micro_batch")),
                 processes=processes).fit()
             (folder / f"{job['out']}.sent-{processes.rank}.json").write_text(json.dumps(processes.sent))

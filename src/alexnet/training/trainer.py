@@ -172,12 +172,18 @@ class Trainer:
     # --- One step ---
 
     def epoch_batches(self) -> Generator[Batch]:
-        """This process's part of the epoch's batches, from the state's step on."""
+        """This process's part of the epoch's batches, from the state's step on.
+
+        Within an epoch the order stays as it is, also of a run that resumes with another number of processes.
+        """
         state, (rank, world) = self.state, self.strategy.batch_part
+        start = state.step - state.epoch * self.steps_per_epoch
+        if not start:
+            state.lanes = self.training.lanes(world)
         return batches(
             self.training, self.spec.recipe.batch_size, shuffle=(state.seed, state.epoch), rank=rank, world=world,
-            start=state.step - state.epoch * self.steps_per_epoch, workers=self.spec.workers,
-            ahead=max(4, self.spec.workers), device=self.device)
+            lanes=state.lanes, start=start, workers=self.spec.workers, ahead=max(4, self.spec.workers),
+            device=self.device)
 
     def _queue_step(self, batch: Batch, began: float, waited: float) -> QueuedStep:
         """Take a step, whose result may still be under way on the device."""
