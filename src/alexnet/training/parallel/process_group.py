@@ -50,7 +50,7 @@ class ProcessGroup:
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | str = "cpu", store: Store | None = None,
                  start: int = 1) -> None:
         self.rank, self.size, self.device, self.store = rank, size, torch.device(device), store
-        self.restarted = size > 1 and (start > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
+        self.restarted = start > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         """Whether torchrun has started these processes again, after one was lost."""
         self.sent: defaultdict[str, float] = defaultdict(float)
         """Bytes that this process has sent in training steps: gradients, activations, statistics (docs/scaling.md)."""
