@@ -12,6 +12,7 @@ from rich.console import Console
 from test_parallel import RECIPE, job, launch
 from test_progress_bar import START, STEP
 
+from alexnet.training.parallel.process_group import ProcessGroup
 from alexnet.training.parallel.step_clock import StepClock, own_times, slowest_rank
 from alexnet.training.progress_bar import TrainingBar
 
@@ -61,6 +62,15 @@ def test_what_is_between_two_epochs_and_a_save_belongs_to_no_step(now):
         now[0] += 100.0
     clock.end_step()
     assert clock.take() == pytest.approx((1.5, 0.5))
+
+
+def test_a_single_process_keeps_no_times(now):
+    clock = ProcessGroup(0, 1).clock
+    with clock.running():
+        a_step(clock, now, 1.0, 0.5)
+        clock.restart()
+        a_step(clock, now, 1.0, 0.5)
+        assert clock.take() == (0.0, 0.0)
 
 
 class Queue:
@@ -141,6 +151,17 @@ def test_the_progress_line_names_the_slowest_until_the_next_report(capsys):
     assert "slowest" not in first
     assert all(line.endswith(f"limit: compute; {SENTENCE}") for line in others)
     assert len(others) == 2
+
+
+def test_a_step_that_even_the_slowest_waits_in_longer_than_it_works_is_limited_by_sending(capsys):
+    bar = TrainingBar(100)
+    bar.plain_seconds = 0
+    bar.show(START)
+    for waiting in (0.2, 0.22):
+        bar.show(STEP | SLOWEST | {"slowest_rank_waiting": waiting, "others_waiting": 0.25})
+    first, second = capsys.readouterr().err.splitlines()
+    assert "limit: compute; rank 3 is the slowest: 210 ms a step, the others wait 50 ms" in first
+    assert "limit: sending; rank 3 is the slowest: 210 ms a step, the others wait 30 ms" in second
 
 
 def test_on_a_terminal_it_has_a_line_of_its_own():

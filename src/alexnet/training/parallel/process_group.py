@@ -54,7 +54,7 @@ class ProcessGroup:
         """Whether torchrun has started these processes again, after one was lost."""
         self.sent: defaultdict[str, float] = defaultdict(float)
         """Bytes that this process has sent in training steps: gradients, activations, statistics (docs/scaling.md)."""
-        self.clock = StepClock(self.device)
+        self.clock = StepClock(self.device, enabled=size > 1)
         """How long this process works and waits in training steps."""
         self._texts = TextExchange(rank, size, store) if store else None
         self._closables: WeakSet[Closable] = WeakSet()

@@ -48,9 +48,15 @@ class _Step:
 
 @dataclass
 class StepClock:
-    """Times the steps of this process. It runs inside `running` only."""
+    """Times the steps of this process. It runs inside `running` only.
+
+    Args:
+        device: of the process.
+        enabled: whether there are other processes; a single one keeps no times, which nobody would take.
+    """
 
     device: torch.device
+    enabled: bool = True
     _begin: Mark | None = None
     _waits: list[tuple[Mark, Mark]] = field(default_factory=list)
     _gradients_ready: Mark | None = None
@@ -68,7 +74,8 @@ class StepClock:
 
     def restart(self) -> None:
         """Let the step begin now: what was before it belongs to no step."""
-        self._begin, self._waits = self._mark(), []
+        if self.enabled:
+            self._begin, self._waits = self._mark(), []
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
