@@ -248,8 +248,6 @@ class Config(TypedDict):
     """Of Python and torch."""
     processes: NotRequired[int]
     """How many train together."""
-    readers: NotRequired[int]
-    """How many of them read their own images."""
     unknown_training_images: NotRequired[list[str]]
     """Names of initial weights whose training images are not recorded; only where there are any."""
     parallel: NotRequired[str]

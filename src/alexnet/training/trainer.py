@@ -329,8 +329,7 @@ class Trainer:
                     self.monitor.recall(self._log.before)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
-                        self.overlap, self.processes.size, readers=self.strategy.batch_part[1],
-                        unknown=self.seen.unknown)
+                        self.overlap, self.processes.size, self.seen.unknown)
                     record_selection(self.spec, self.state, self.validation)
             yield
         except Diverged as diverged:
