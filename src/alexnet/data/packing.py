@@ -105,7 +105,7 @@ def pack(
 
     Args:
         workers: threads; default: the cores of this process. The result does not depend on them.
-        on_progress: called with the number of images done, and of all. Several ranks count rank 0's images for all.
+        on_progress: called with the number of images done, and of all; an estimate if there are several ranks.
         on_wait: called before this process waits for another one that is packing into `dest`; None: do not wait.
         ranks: the processes that share the work, shard by shard, with `dest` on a disk of all. Default: this one alone.
 
@@ -172,9 +172,9 @@ def _write_shards(
     """Write every shard that the journal does not list, and add it to the journal of rank 0."""
     require(dest.is_dir(), f"process {ranks.rank} has no {dest}, into which process 0 packs", _SHARED_DEST)
     size, total = journal.plan.shard_images, dataset.image_count
-    finished = sum(map(journal.images_read, journal.splits))
     remaining = [(split, number) for split, source in dataset.splits.items()
                  for number in range(len(journal.splits[split].shards), -(-len(source) // size))]
+    counts = [min(size, len(dataset.splits[split]) - number * size) for split, number in remaining]
     own = remaining[ranks.rank :: ranks.size]
 
     def images_of_own() -> Iterator[SourceImage]:
@@ -183,10 +183,15 @@ def _write_shards(
             yield from (dataset.splits[split][index] for index in orders[split][number * size : (number + 1) * size])
 
     def counted(results: Iterator[_Result]) -> Iterator[_Result]:
-        for done, result in enumerate(results, 1):
-            if on_progress:
-                on_progress(min(finished + done * ranks.size, total), total)
-            yield result
+        """Report progress as if the others were as far with their shards as this rank with its own."""
+        before = sum(map(journal.images_read, journal.splits))
+        for first in range(0, len(counts), ranks.size):
+            of_ranks = counts[first : first + ranks.size]
+            for done, result in enumerate(itertools.islice(results, sum(of_ranks[ranks.rank : ranks.rank + 1])), 1):
+                if on_progress:
+                    on_progress(before + sum(of_ranks) * done // of_ranks[ranks.rank], total)
+                yield result
+            before += sum(of_ranks)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
     try:
