@@ -1,5 +1,6 @@
 """evaluate, predict, features and pack in several processes: the files and the output of one, and one sentence."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -72,23 +74,29 @@ def shared(commands, tmp_path_factory):
     def ran(size):
         folder = tmp_path_factory.mktemp(f"processes-{size}")
         (folder / "jobs.json").write_text(json.dumps([
-            {"arguments": [*map(str, arguments)], "more_in_others": OTHERS.get(name, []), "port": free_port()}
-            for name, arguments in commands.items()]))
+            {"arguments": [*map(str, arguments)], "more_in_others": OTHERS.get(name, []), "port": port}
+            for (name, arguments), port in zip(commands.items(), free_ports(), strict=False)]))
         world = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1"} if size > 1 else {}
         processes = [subprocess.Popen(
             [sys.executable, TESTS / "shared_jobs.py", folder], stderr=subprocess.PIPE, text=True,
             env=os.environ | world | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if size > 1 else {}))
             for rank in range(size)]
-        said = [process.communicate(timeout=300)[1] for process in processes]
+        try:
+            said = [process.communicate(timeout=120)[1] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
         assert [process.returncode for process in processes] == [0] * size, "\n".join(said)
         return folder
     return ran
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports() -> Iterator[int]:
+    """Ports below those of outgoing connections, one of which might take a port before its turn."""
+    for port in range(10_000 + os.getpid() * 20 % 20_000, 32_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            yield port
 
 
 @pytest.fixture
