@@ -12,7 +12,7 @@ from memory import Memory
 
 @pytest.mark.slow
 def test_a_rehearsal_with_few_images_holds_in_every_part():
-    findings = list(imagenet_count.measure(count=1_500, steps=6, shard_images=300, slack_mb=200))
+    findings = list(imagenet_count.measure(count=2_000, steps=11, shard_images=300, slack_mb=200))
     assert [finding.row for finding in findings] == ["23a", "23b", "23c", "23d", "23e", "23f"]
     assert not [finding for finding in findings if not finding.holds]
 
