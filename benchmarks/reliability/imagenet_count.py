@@ -42,7 +42,7 @@ BATCH = 128
 
 NETWORK = ("--arch", "small", "--set", f"arch.input.side={SIDE}", "--set", "arch.input.crop=56", "--set",
            "arch.conv.width=16", "--set", "arch.dense.width=64", "--set", f"recipe.batch_size={BATCH}", "--device",
-           "cpu", "--precision", "fp32", "--epochs", "1", "--save-minutes", "0.05", "--resume")
+           "cpu", "--precision", "fp32", "--epochs", "1", "--resume")
 
 FIRST_BATCH_SECONDS = 1.0
 
@@ -231,8 +231,8 @@ def resumption(folder: Path, steps: int) -> Finding:
     for size in (1, 2):
         whole, out, said = folder / f"run-{size}", folder / f"killed-{size}", folder / f"killed-{size}.said"
         for number, step in ((signal.SIGKILL, steps // 2), (signal.SIGTERM, steps)):
-            _, _, codes = run(said, "train", folder / "packed", *NETWORK, "--out", out, size=size,
-                              before=SignalAt(number, step, out / "last"))
+            _, _, codes = run(said, "train", folder / "packed", *NETWORK, "--out", out, "--save-minutes", "0",
+                              size=size, before=SignalAt(number, step, out / "last"))
         differ, total = victims.differing_bits(whole, out)
         differing, bits = differing + differ, bits + total
         resumed = sum(event["event"] == "start" and event["step"] > 0 for event in logged(out))

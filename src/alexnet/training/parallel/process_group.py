@@ -216,11 +216,12 @@ class ProcessGroup:
         begun, each = 0, 1
         while begun < parts:
             started = time.monotonic()
-            packet = pickle.dumps(list(islice(own, each)))
+            packet = torch.frombuffer(bytearray(pickle.dumps(list(islice(own, each)))), dtype=torch.uint8)
             largest_bytes, milliseconds = self.largest(len(packet), int(1000 * (time.monotonic() - started)))
-            packets = [b""] * self.size if self.first else None
-            dist.gather_object(packet, packets, 0)
-            results = [pickle.loads(received) for received in packets or ()]
+            padded = torch.nn.functional.pad(packet, (0, largest_bytes - len(packet))).to(self.device)
+            packets = [torch.empty_like(padded) for _ in range(self.size)] if self.first else None
+            dist.gather(padded, packets, 0)
+            results = [pickle.loads(received.cpu().numpy()) for received in packets or ()]
             yield from (of_rank[turn] for turn in range(each) for of_rank in results if turn < len(of_rank))
             begun += each * self.size
             if milliseconds < 1000 * _ROUND_SECONDS and 2 * largest_bytes * self.size < _ROUND_BYTES:
