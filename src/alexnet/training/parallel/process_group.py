@@ -221,7 +221,7 @@ class ProcessGroup:
             padded = torch.nn.functional.pad(packet, (0, largest_bytes - len(packet))).to(self.device)
             packets = [torch.empty_like(padded) for _ in range(self.size)] if self.first else None
             dist.gather(padded, packets, 0)
-            results = [pickle.loads(received.cpu().numpy()) for received in packets or ()]
+            results = [pickle.loads(received.cpu().numpy().tobytes()) for received in packets or ()]
             yield from (of_rank[turn] for turn in range(each) for of_rank in results if turn < len(of_rank))
             begun += each * self.size
             if milliseconds < 1000 * _ROUND_SECONDS and 2 * largest_bytes * self.size < _ROUND_BYTES:
