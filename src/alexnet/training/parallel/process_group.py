@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from datetime import timedelta
+from itertools import islice
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
@@ -28,6 +31,10 @@ from alexnet.training.parallel.text_exchange import AlreadyReported, Decide, Pos
 from alexnet.training.parallel.timeouts import step_seconds
 
 T = TypeVar("T")
+
+_ROUND_SECONDS, _ROUND_BYTES = 0.5, 128_000_000
+"""Of `ProcessGroup.in_order`: how long each process works between two gatherings, and what rank 0 receives in one, at
+most; of more than one part for each process."""
 
 
 class Closable(Protocol):
@@ -201,6 +208,29 @@ class ProcessGroup:
             box = [make() if self.first else None]
         dist.broadcast_object_list(box, 0, device=self.device)
         return box[0]  # type: ignore[return-value]
+
+    def in_order(self, own: Iterator[T], parts: int) -> Iterator[T]:
+        """Yield the results of all parts of a job in order in rank 0, as `Ranks.in_order` says (pickled on their way).
+
+        In each round, every process does the same number of parts. It doubles while the rounds are short, so that many
+        small parts do not wait for each other one by one. Between rounds a process may take as long as it lives.
+        """
+        if self.size == 1:
+            yield from own
+            return
+        begun, each = 0, 1
+        while begun < parts:
+            started = time.monotonic()
+            packet = torch.frombuffer(bytearray(pickle.dumps(list(islice(own, each)))), dtype=torch.uint8)
+            largest_bytes, milliseconds = self.largest(len(packet), int(1000 * (time.monotonic() - started)))
+            padded = torch.nn.functional.pad(packet, (0, largest_bytes - len(packet))).to(self.device)
+            packets = [torch.empty_like(padded) for _ in range(self.size)] if self.first else None
+            dist.gather(padded, packets, 0)
+            results = [pickle.loads(received.cpu().numpy().tobytes()) for received in packets or ()]
+            yield from (of_rank[turn] for turn in range(each) for of_rank in results if turn < len(of_rank))
+            begun += each * self.size
+            if milliseconds < 1000 * _ROUND_SECONDS and 2 * largest_bytes * self.size < _ROUND_BYTES:
+                each *= 2
 
     def count_all_reduce(self, what: str, values: Tensor) -> None:
         """Count what an all-reduce in a ring sends from each process: every byte twice, less its own part."""
