@@ -95,3 +95,15 @@ def test_a_run_on_one_of_several_gpus_prints_the_torchrun_line(
             "gpu -m alexnet train data --arch small")
     assert (line in lines) == noted
     assert any("GPUs" in line for line in lines) == noted
+
+
+def test_a_world_size_alone_is_refused(monkeypatch, class_folders, capsys, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "16")  # as a cluster's script sets it for every command
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(class_folders), "--arch", "small", "--out", str(tmp_path / "run")])
+    assert capsys.readouterr().err == (
+        "alexnet: WORLD_SIZE is 16, but RANK and MASTER_ADDR and MASTER_PORT are not set; let torchrun start the "
+        "processes, or set WORLD_SIZE=1 for a run of one process\n")
+    assert not (tmp_path / "run").exists()

@@ -25,7 +25,7 @@ from alexnet.errors import UserError
 from alexnet.inference.evaluate import sum_errors
 from alexnet.inference.metrics import Errors
 from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life
-from alexnet.training.parallel.rendezvous import MEETING, gpu_identity, launched, meet, own_device
+from alexnet.training.parallel.rendezvous import MEETING, gpu_identity, launched, meet, own_device, require_rendezvous
 from alexnet.training.parallel.step_clock import StepClock
 from alexnet.training.parallel.text_exchange import AlreadyReported, Decide, Post, TextExchange
 from alexnet.training.parallel.timeouts import step_seconds
@@ -277,6 +277,7 @@ def init_distributed(device: str, timeout: float | None = None, *, is_streamed: 
     if not launched():
         yield single_process(device)
         return
+    require_rendezvous()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     store, rank, size = next(dist.rendezvous("env://", rank, size, timeout=MEETING))

@@ -11,7 +11,7 @@ from uuid import uuid4
 import torch
 import torch.distributed as dist
 
-from alexnet.errors import UserError
+from alexnet.errors import UserError, require
 from alexnet.training.parallel.liveness import pauses
 
 MEETING = timedelta(minutes=10)
@@ -21,6 +21,18 @@ MEETING = timedelta(minutes=10)
 def launched() -> bool:
     """Whether torchrun, or another launcher that sets its variables, started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def require_rendezvous() -> None:
+    """Check that the launcher has said which process this is, and where the processes meet.
+
+    Raises:
+        UserError: it has set WORLD_SIZE alone, as cluster scripts do for every command.
+    """
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    require(not missing, f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not set",
+            "let torchrun start the processes, or set WORLD_SIZE=1 for a run of one process")
 
 
 def meet(store: dist.Store, rank: int, size: int) -> int:
