@@ -38,7 +38,7 @@ def features_(
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
     The file holds float32 features of the center crops, one row an image. It is written batch by batch, so it may be
-    larger than the memory. Parquet needs pyarrow: `pip install 'alexnet[parquet]'`.
+    larger than the memory. Parquet needs pyarrow (the extra `parquet`).
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; a folder or archive of images, a packed folder, or a
@@ -89,7 +89,7 @@ def map_(
 ) -> None:
     """Draw a map of images by their features (PCA, then t-SNE): an offline page with thumbnails and class colors.
 
-    It needs scikit-learn: `pip install 'alexnet[map]'`.
+    It needs scikit-learn (the extra `map`).
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; then a folder or archive of images, a packed folder, or

@@ -247,8 +247,8 @@ def neighbors_(
 ) -> None:
     """Find the nearest neighbors of images in a reference set, by the features of the last hidden layer (Figure 4).
 
-    The search is exact for up to 100,000 images; for more, it needs faiss: `pip install 'alexnet[neighbors]'`. The
-    features of the reference set are computed once and kept in ~/.cache/alexnet/features.
+    The search is exact for up to 100,000 images; for more, it needs faiss (the extra `neighbors`). The features
+    of the reference set are computed once and kept in ~/.cache/alexnet/features.
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; then files, or folders of files. Default of the

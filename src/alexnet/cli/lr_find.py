@@ -73,7 +73,8 @@ def lr_find(
     request = TrainRequest(
         data=data, labels=labels, arch=arch, recipe=recipe, settings=settings or (), short={"batch_size": batch_size},
         config=config, like=like, out=Path(), seed=seed, init=init, freeze=freeze, precision=precision,
-        options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "about": {}})
+        options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "log": (),
+                 "about": {}})
     trainer = _unstarted_run(request, choose_device(device))
     require(trainer.spec.recipe.optimizer == "sgd", "the recipe head has no learning rate to find", "leave it out")
 

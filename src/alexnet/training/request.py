@@ -30,7 +30,7 @@ from alexnet.models.provenance import license_note
 from alexnet.models.transfer import require_transferable
 from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
-from alexnet.training.run_folder import read_config
+from alexnet.training.run_folder import logged_to, read_config
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer
@@ -49,6 +49,7 @@ class SpecOptions(TypedDict):
     save_minutes: float
     micro_batch: int | None
     parallel: Parallel
+    log: tuple[str, ...]
     about: Mapping[str, str]
 
 
@@ -285,6 +286,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
     elif recipe.class_weights == "auto":
         yield (f"class weights (auto): none, as no class has more than {IMBALANCE:g} times the training images of "
                "another")
+    if former and (left := [name for name in logged_to(request.out) if name not in spec.log]):
+        yield f"note: this run was logged to {' and '.join(left)} as well; to continue that, add --log {','.join(left)}"
     if former and state.stops_early(recipe):
         yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
                "--out and --set recipe.early_stop_epochs=0")

@@ -30,7 +30,7 @@ class RunSpec:
     """The network. The number of its classes is taken from the data."""
     recipe: Recipe
     out: Path
-    """The run's folder. It will hold best/, last/, log.jsonl, config.json and tensorboard/."""
+    """The run's folder. It will hold best/, last/, log.jsonl and config.json."""
     seed: int = 0
     """Determines initial weights, order of the images, random views and dropout."""
     device: str = "cpu"
@@ -48,6 +48,8 @@ class RunSpec:
     """Fine-tuning: the checkpoint whose weights training starts from."""
     about: Mapping[str, str] = field(default_factory=dict)
     """More entries for config.json, which the report shows: `command`, `title`, `note`."""
+    log: tuple[str, ...] = ()
+    """Trackers that get the numbers of log.jsonl as well: names of `training.trackers.TRACKERS`."""
     parallel: Parallel = "data"
     """How several processes share the network; see `alexnet.training.parallel`."""
     micro_batch: int | None = None

@@ -314,6 +314,7 @@ class Trainer:
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
                         self.overlap, self.processes.size, readers=self.strategy.batch_part[1],
                         unknown=self.seen.unknown)
+                    self._log.open_trackers(self.spec, self.state)
                     record_selection(self.spec, self.state, self.validation)
             yield
         except Diverged as diverged:
