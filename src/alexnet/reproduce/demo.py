@@ -63,7 +63,7 @@ def demo(
     _require_free(out)
     shown = _show_pretrained(out, say)
     dataset = open_dataset("embedded")
-    say(f"{len(dataset.classes)} images from scikit-image, cut into patches: which one does a patch come from?")
+    say(f"{len(dataset.classes)} photographs, cut into patches: which one does a patch come from?")
     packed = pack_with_bar(dataset, out / "data", side=arch("small").input.side)
     command = ["alexnet", "demo", "--out", str(out), "--seed", str(seed)]
     command += ["--epochs", str(epochs)] if epochs is not None else []

@@ -46,7 +46,7 @@ def point(event: Event) -> Point | None:
     if event["event"] == "signals":
         return Point("signals", event["step"], None, {
             f"{name}/{layer}": value for name in ("saturated", "dead", "ratio")
-            for layer, value in event[name].items()})  # type: ignore[literal-required]
+            for layer, value in event[name].items()})
     if event["event"] not in ("step", "epoch"):
         return None
     values = {name: value for name, value in event.items() if isinstance(value, int | float)}
@@ -154,9 +154,9 @@ class CsvFiles:
     def log(self, point: Point) -> None:
         row = {"step": point.step, **({"epoch": point.epoch} if point.epoch else {}), **point.values}
         if point.kind not in self._files:
-            file = (self._folder / f"{point.kind}.csv").open("w", newline="", encoding="utf-8")
-            self._files[point.kind] = file, csv.DictWriter(file, list(row))
-            csv.writer(file).writerow(map(csv_text, row))
+            opened = (self._folder / f"{point.kind}.csv").open("w", newline="", encoding="utf-8")
+            self._files[point.kind] = opened, csv.DictWriter(opened, list(row))
+            csv.writer(opened).writerow(map(csv_text, row))
         file, writer = self._files[point.kind]
         writer.writerow(row)
         file.flush()
