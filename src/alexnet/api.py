@@ -211,16 +211,16 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
         require_init_fits(request, TORCHVISION)  # before the weights are downloaded
     init = open_weights(request.init) if request.init and not saved else None
 
-    def open_packed(side: int) -> PackedDataset:
+    def open_packed(side: int, check_classes: Callable[[Sequence[str]], object]) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
             request.data, side, note=say if progress else silent, notes="long", division=not fold,
-            progress=progress, labels=request.labels))
+            progress=progress, labels=request.labels, check_classes=check_classes))
         packed = folded(packed, *fold) if fold else packed
         if fold and progress:
             say(f"note: {packed.division}")
         return packed
 
-    spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
+    spec = make_spec(request, saved, init, open_packed, str(group.device), resume, group.size)
     bar = TrainingBar(spec.recipe.epochs)
     advice = few_images_finding(spec, request.data, request.labels) if saved is None else None
     trainer = build(spec, group, bar.show if progress else silent, [advice] if advice else [])
@@ -365,7 +365,8 @@ def open_evaluation_set(
     from alexnet.inference.selection import evaluation_images
 
     packed = open_data(data, models[0].preprocess.spec.side, note=note, division=split is not None,
-                       progress=note is not silent, labels=labels, check_classes=partial(map_labels, models[0]))
+                       progress=note is not silent, labels=labels, check_classes=partial(map_labels, models[0]),
+                       splits=(split,) if split else ())
     label_map = map_labels(models[0], packed.classes)
     for line in dict.fromkeys(line for model in models for line in model.notes):
         note(f"note: {line}")
@@ -379,18 +380,18 @@ def open_evaluation_set(
 def open_data(
     data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", division: bool = True,
     progress: bool = True, labels: str | Path | None = None,
-    check_classes: Callable[[Sequence[str]], object] | None = None,
+    check_classes: Callable[[Sequence[str]], object] | None = None, splits: Sequence[str] = (),
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
-    `notes` and `division` are as for `open_or_pack`.
+    `notes`, `division`, `check_classes` and `splits` are as for `open_or_pack`.
     Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
     """
     from alexnet._runtime.native import set_sigbus_message
     from alexnet.data.open import image_notes, open_or_stream
 
     packed = open_or_stream(str(data), side, say=note, notes=notes, division=division, progress=progress,
-                            labels=labels, check_classes=check_classes)
+                            labels=labels, check_classes=check_classes, splits=splits)
     for line in image_notes(packed):
         note(f"note: {line}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "

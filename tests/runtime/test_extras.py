@@ -1,4 +1,4 @@
-"""The pip line of an extra: it works from a clone, every extra it names exists, and no other place writes such a line."""
+"""The pip line of an extra works from a clone and names an extra that exists; no other place writes such a line."""
 
 import re
 import shlex

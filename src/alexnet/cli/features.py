@@ -68,7 +68,8 @@ def features_(
     model = model_from_checkpoint(saved, choose_device(device))
     layer = layer or model.feature_layer
     features.check_layer(model, layer, pool)
-    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None)
+    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
+                       splits=(split,) if split else ())
     with Bar(f"features of {layer}", "images") as bar:
         written = features.write_features(
             out, model, packed, (split,) if split else packed.splits, checkpoint=saved.describe()["sha256"],
@@ -121,7 +122,8 @@ def map_(
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
     layer = layer or model.feature_layer
     check_layer(model, layer, pool=False)
-    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None)
+    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
+                       splits=(split,) if split else ())
     splits = (split,) if split else packed.test_splits
     shown = packed.split(*splits)
     indices = shown.sample(images)

@@ -137,7 +137,8 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str) -> Ser
     for note in model.notes:
         say(f"note: {note}")
     side = model.preprocess.spec.side
-    packed = open_data(options.reference_set, side) if options.reference_set else _training_data(Path(checkpoint))
+    packed = open_data(options.reference_set, side, splits=("train",)) if options.reference_set else (
+        _training_data(Path(checkpoint)))
     references = None
     if options.reference_set and packed:
         with Bar("features of the reference set", "images") as bar:
