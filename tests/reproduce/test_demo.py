@@ -1,11 +1,11 @@
 """The demo's page: what the pretrained network says of photographs, honestly, and the training from nothing."""
 
-import html
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 
 from alexnet._runtime.extras import install_line
 from alexnet.architecture.presets import arch
@@ -82,7 +82,7 @@ def test_without_captum_the_photographs_are_named_and_the_page_says_what_is_left
     demo._show_pretrained(tmp_path, said.append)
     assert "  a cat: tabby (70%). Right." in said
     page = (tmp_path / "demo.html").read_text()
-    assert f"captum is not installed (<code>{html.escape(install_line('interpret'))}</code>)" in page
+    assert f"captum is not installed (<code>{escape(install_line('interpret'))}</code>)" in page
     assert "Grad-CAM of " not in page
 
 
