@@ -118,6 +118,8 @@ def test_the_cache_is_listed_with_size_age_and_source(filled, class_folders, cap
     assert f"packed/trees-32-0123456789ab-5  of {class_folders}\n" in text
     assert "no such folder (is gone)\n" in text
     assert "1 of them cannot be made again, as the source is gone\n" in text
+    assert "\nfeatures: outputs of a network for a whole split; computed again\n" in text
+    assert "\nweights: " not in text, "there are none"
 
 
 def test_nothing_is_removed_where_nobody_can_be_asked(filled, capsys, monkeypatch):

@@ -25,7 +25,9 @@ def check_lines(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def cache_text(folder: str, entries: Sequence[CacheEntry], *, will_be_removed: bool = False) -> str:
-    """A line for each entry: size, age, name, source; and their sum."""
+    """A line for each entry: size, age, name, source; and their sum, and what the loss of each kind costs."""
+    from alexnet.data.cache_entries import KINDS
+
     total = size_text(sum(entry.bytes for entry in entries))
     count = count_text(len(entries))
     if not entries:
@@ -35,9 +37,9 @@ def cache_text(folder: str, entries: Sequence[CacheEntry], *, will_be_removed: b
               for entry in entries]
     if lost := sum(entry.source_is_gone for entry in entries):
         lines.append(f"{lost:,} of them cannot be made again, as the source is gone")
+    lines += [f"{kind}: {cost}" for kind, cost in KINDS.items() if any(entry.kind == kind for entry in entries)]
     if not will_be_removed:
-        kinds = ", ".join(dict.fromkeys(entry.kind for entry in entries))
-        lines.append(f"remove: alexnet cache --clear NAME, a kind ({kinds}) or all; --older-than DAYS")
+        lines.append("remove: alexnet cache --clear NAME, a kind or all; --older-than DAYS")
     return "\n".join(lines)
 
 

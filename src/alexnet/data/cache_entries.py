@@ -15,6 +15,9 @@ from alexnet.data.manifest import JOURNAL, MANIFEST
 from alexnet.data.packing import LOCK
 from alexnet.errors import UserError, did_you_mean, require
 
+OTHER = "downloads"
+"""The kind of what is in no folder of a kind."""
+
 KINDS = {
     "packed": "images resized for training; packed again from their source",
     "decompressed": "archives and Parquet files as plain tars; made again from them",
@@ -22,10 +25,9 @@ KINDS = {
     "scans": "results of `alexnet check`; every image is decoded again",
     "streamed": "shards of streamed data; downloaded again",
     "weights": "pretrained weights; downloaded again",
+    OTHER: "archives of CIFAR and other downloads; downloaded again",
 }
 """Folder in the cache -> what is in it, and what its loss costs."""
-OTHER = "downloads"
-"""The kind of everything else, such as the archives of CIFAR."""
 
 _SUFFIX = ".removed"
 
@@ -37,7 +39,7 @@ class CacheEntry:
     name: str
     """Its path below the cache folder: "packed/photos-64-0123456789ab-5"."""
     kind: str
-    """One of `KINDS`, or `OTHER`."""
+    """One of `KINDS`."""
     path: str
     bytes: int
     age_days: float
@@ -73,7 +75,7 @@ def chosen_entries(entries: Sequence[CacheEntry], names: Sequence[str], older_th
     chosen: dict[str, CacheEntry] = {}
     for name in names:
         meant = [entry for entry in entries if name in ("all", entry.kind, entry.name, entry.name.partition("/")[2])]
-        if not meant and name not in ("all", OTHER, *KINDS):
+        if not meant and name not in ("all", *KINDS):
             raise UserError(f"the cache has no {name}", did_you_mean(name, [
                 "all", *dict.fromkeys(entry.kind for entry in entries), *(entry.name for entry in entries)]))
         chosen |= {entry.name: entry for entry in meant}
