@@ -44,8 +44,8 @@ clean:  ## remove everything that make has made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed-demo: $(VENV)/created native/kernels.c
-	@echo "== installing alexnet[demo] into $(VENV)"
-	$(PIP) -e '.[demo]'
+	@echo "== installing alexnet[interpret] into $(VENV)"
+	$(PIP) -e '.[interpret]'
 	@touch $@
 
 $(STAMP): $(VENV)/created native/kernels.c

@@ -33,6 +33,7 @@ from pretrained_card import model_card
 from alexnet.api import EvaluationSet, open_evaluation_set
 from alexnet.data.content import distinct_hashes
 from alexnet.data.imagenet_classes import readable
+from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.errors import UserError, require
 from alexnet.inference import calibration
 from alexnet.inference.evaluate import predictions, probabilities
@@ -52,7 +53,7 @@ _PATHS = {"make": ("RUN", "DATA"), "measure": ("DATA",), "card": ()}
 """Paths that each command takes."""
 
 PROBED_PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
-"""Of scikit-image, which the extra `demo` installs."""
+"""Of the package, in data/photographs."""
 
 LOAD_CODE = """
 import time, torch
@@ -258,10 +259,8 @@ def _measured(
 
 
 def probe(model: Model) -> list[ProbedImage]:
-    """The likeliest classes of generated patterns and of scikit-image's photographs."""
-    from skimage import data_dir
-
-    images: dict[str, Any] = {**generated_patterns(), **{name: Path(data_dir) / name for name in PROBED_PHOTOS}}
+    """The likeliest classes of generated patterns and of the package's photographs."""
+    images: dict[str, Any] = {**generated_patterns(), **{name: PHOTOGRAPHS / name for name in PROBED_PHOTOS}}
     found = model.predict(images.values())
     return [{"image": name, "classes": [(guess.name, guess.probability) for guess in guesses]}
             for name, guesses in zip(images, found, strict=True)]

@@ -2,13 +2,12 @@
 
     python examples/from_image_to_55.py [IMAGE]
 
-Default: the image of a cat that ships inside scikit-image (`pip install "alexnet[demo]"`). Takes a few seconds.
+Default: the photograph of a cat that comes with the package. Takes a few seconds.
 
 Shapes: H rows, W columns, C color channels, O output channels (feature maps).
 """
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,12 @@ import torch
 from alexnet import AlexNet
 from alexnet.architecture.presets import ARCHS
 from alexnet.data import images
+from alexnet.data.sources.embedded import PHOTOGRAPHS
 
 
 def main(image: str | None = None) -> float:
     """Print each step. Returns the largest difference from the outputs of the package's layers."""
-    view_HWC = center_crop(Path(image) if image else default_image())
+    view_HWC = center_crop(Path(image) if image else PHOTOGRAPHS / "chelsea.png")
     network = AlexNet(ARCHS["paper"], seed=0).eval()
     conv1 = network.named_layer("conv1")
     maps_OHW = convolve(view_HWC, conv1.weight.detach().numpy().transpose(0, 2, 3, 1), conv1.bias.detach().numpy())
@@ -44,13 +44,6 @@ def main(image: str | None = None) -> float:
         print(f"   {name}: {tuple(output.shape[1:])}, largest difference {difference:.1e}, values up to "
               f"{np.abs(by_hand).max():.1f}")
     return largest
-
-
-def default_image() -> Path:
-    """The cat of scikit-image."""
-    if not (skimage := importlib.util.find_spec("skimage")):
-        raise ValueError('the default image needs scikit-image; pip install "alexnet[demo]", or name an IMAGE')
-    return Path(skimage.origin).parent / "data" / "chelsea.png"
 
 
 def center_crop(image: Path) -> np.ndarray:

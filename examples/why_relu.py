@@ -2,7 +2,7 @@
 
     python examples/why_relu.py [STEPS]
 
-Uses the images that ship inside scikit-image (`pip install "alexnet[demo]"`). Takes a minute or two on an idle CPU.
+Uses the photographs that come with the package. Takes a minute or two on an idle CPU.
 
 Sigmoid and tanh map all numbers into a bounded range. Near a bound the function is almost flat, so the unit passes
 almost no gradient to the layers below: it is saturated. A ReLU is flat only below zero.

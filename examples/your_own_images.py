@@ -3,8 +3,8 @@
     python examples/your_own_images.py IMAGES [CHECKPOINT] [EPOCHS]
 
 IMAGES is a folder with one folder of images for each class. CHECKPOINT is a run folder, or `torchvision`, whose weights
-are downloaded once. Without it, a small network is first trained for a minute on the images that ship inside
-scikit-image (`pip install "alexnet[demo]"`). Takes a few minutes for some hundred images.
+are downloaded once. Without it, a small network is first trained for a minute on the photographs that come
+with the package. Takes a few minutes for some hundred images.
 """
 
 import argparse

@@ -101,8 +101,7 @@ def _ended(child: int) -> int:
 
 
 if __name__ == "__main__":
-    import torch.utils.tensorboard  # noqa: F401  # and all else that a command would import anew each time
-
+    import alexnet.training.trainer  # noqa: F401  # torch, and all else that a command would import anew each time
     from alexnet.cli.main import main
 
     _serve(main)

@@ -40,7 +40,7 @@ TRAINING, VALIDATION, STEPS = 96, 40, 12
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([
-    "victims", "alexnet.training.trainer", "alexnet.reproduce.report.page", "torch.utils.tensorboard", "torch._dynamo"])
+    "victims", "alexnet.training.trainer", "alexnet.reproduce.report.page", "torch._dynamo"])
 """The last is what DistributedDataParallel imports."""
 
 

@@ -184,7 +184,7 @@ def environment(python: Path, folder: Path) -> Path:
 def fill(house: Path, python: Path) -> list[str]:
     """Download what the demo needs, and what builds it; torch where there is a wheel. What was asked for of it."""
     pinned = ("-c", ROOT / "constraints.txt")
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["demo"]]
+    wanted = list(PROJECT["dependencies"])
     torch = next(one for one in wanted if one.startswith("torch"))
     if not pip(python, "download", "--no-index", "--no-deps", "--dest", house, *pinned, torch, may_fail=True):
         wanted.remove(torch)
@@ -198,7 +198,7 @@ def from_house(archive: Path, house: Path, wanted: list[str], python: Path) -> I
     whole = any(one.startswith("torch") for one in wanted)
     if not whole:
         pip(python, *offline, *wanted)
-    pip(python, *offline, *([f"{archive}[demo]"] if whole else ["--no-deps", archive]))
+    pip(python, *offline, *([archive] if whole else ["--no-deps", archive]))
     return Installed(f"{'wheel' if archive.suffix == '.whl' else 'sdist'}, {python.parents[1].name}", python,
                      python.parent / "alexnet")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alexnet._runtime.cpu_threads import loader_threads
-from alexnet._runtime.notes import say
+from alexnet._runtime.notes import say, silent
 from alexnet.architecture.presets import TORCHVISION
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
@@ -74,7 +74,7 @@ def train(
     init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
     device: str = "auto", precision: str = "auto", workers: int | None = None,
     micro_batch: int | None = None, parallel: Parallel = "data", timeout: float | None = None,
-    about: Mapping[str, str] | None = None, progress: bool = True,
+    log: str | Sequence[str] | None = None, about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -102,6 +102,7 @@ def train(
         workers: Threads that read images ahead. They do not change the result. Default: by the cores of this process.
         micro_batch: Process at most this many images at a time, and add up their gradients.
         parallel, timeout: See `alexnet train --help`; they need torchrun.
+        log: Also log to `tensorboard`, `wandb`, `mlflow` or `csv`, or to several. Default: log.jsonl only.
         about: Entries to add to `config.json`.
         progress: Print notes and a progress bar on standard error.
 
@@ -109,6 +110,7 @@ def train(
         UserError: Data, network and recipe do not fit together. Nothing has been written.
     """
     from alexnet.training.request import TrainRequest, default_folder
+    from alexnet.training.trackers import tracker_names
 
     request = TrainRequest(
         data=str(data), labels=labels, arch=arch, recipe=recipe,
@@ -118,7 +120,7 @@ def train(
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
         init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision, timeout=timeout,
         options={"workers": loader_threads() if workers is None else workers, "save_minutes": save_minutes,
-                 "micro_batch": micro_batch, "parallel": parallel,
+                 "micro_batch": micro_batch, "parallel": parallel, "log": tracker_names(log),
                  "about": dict(about or {}) | ({"init": str(init)} if init else {})})
     _run(request, device, progress)
     return TrainedRun(request.out)
@@ -209,19 +211,19 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
         require_init_fits(request, TORCHVISION)  # before the weights are downloaded
     init = open_weights(request.init) if request.init and not saved else None
 
-    def open_packed(side: int) -> PackedDataset:
+    def open_packed(side: int, check_classes: Callable[[Sequence[str]], object]) -> PackedDataset:
         packed = group.local_rank0_first(lambda: open_data(
-            request.data, side, note=say if progress else _silent, notes="long", division=not fold,
-            progress=progress, labels=request.labels))
+            request.data, side, note=say if progress else silent, notes="long", division=not fold,
+            progress=progress, labels=request.labels, check_classes=check_classes))
         packed = folded(packed, *fold) if fold else packed
         if fold and progress:
             say(f"note: {packed.division}")
         return packed
 
-    spec = make_spec(request, saved, init, open_packed, str(group.device), resume)
+    spec = make_spec(request, saved, init, open_packed, str(group.device), resume, group.size)
     bar = TrainingBar(spec.recipe.epochs)
     advice = few_images_finding(spec, request.data, request.labels) if saved is None else None
-    trainer = build(spec, group, bar.show if progress else _silent, [advice] if advice else [])
+    trainer = build(spec, group, bar.show if progress else silent, [advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
     return trainer, bar, [*assumed, *describe(trainer, request, saved[1] if saved else None)]
 
@@ -308,7 +310,7 @@ def evaluate_models(
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
         loaded = load_ensemble(models, str(group.device), fast, classes)
-        return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else _silent,
+        return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else silent,
                                            labels=labels)
 
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
@@ -363,7 +365,8 @@ def open_evaluation_set(
     from alexnet.inference.selection import evaluation_images
 
     packed = open_data(data, models[0].preprocess.spec.side, note=note, division=split is not None,
-                       progress=note is not _silent, labels=labels, check_classes=partial(map_labels, models[0]))
+                       progress=note is not silent, labels=labels, check_classes=partial(map_labels, models[0]),
+                       splits=(split,) if split else ())
     label_map = map_labels(models[0], packed.classes)
     for line in dict.fromkeys(line for model in models for line in model.notes):
         note(f"note: {line}")
@@ -377,24 +380,20 @@ def open_evaluation_set(
 def open_data(
     data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", division: bool = True,
     progress: bool = True, labels: str | Path | None = None,
-    check_classes: Callable[[Sequence[str]], object] | None = None,
+    check_classes: Callable[[Sequence[str]], object] | None = None, splits: Sequence[str] = (),
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
 
-    `notes` and `division` are as for `open_or_pack`.
+    `notes`, `division`, `check_classes` and `splits` are as for `open_or_pack`.
     Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
     """
     from alexnet._runtime.native import set_sigbus_message
     from alexnet.data.open import image_notes, open_or_stream
 
     packed = open_or_stream(str(data), side, say=note, notes=notes, division=division, progress=progress,
-                            labels=labels, check_classes=check_classes)
+                            labels=labels, check_classes=check_classes, splits=splits)
     for line in image_notes(packed):
         note(f"note: {line}")
     set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
                        "it and run the same command again, training with --resume")
     return packed
-
-
-def _silent(line: object) -> None:
-    """Print nothing."""

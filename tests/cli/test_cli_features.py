@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from alexnet._runtime.extras import install_line
 from command_line import alexnet
 
 
@@ -43,7 +44,7 @@ def test_features_refuses_before_packing(run, class_folders, tmp_path, capsys, m
 def test_map_needs_scikit_learn(run, class_folders, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
     assert alexnet("map", run, class_folders, "--out", tmp_path / "map.html") == 2
-    assert "pip install 'alexnet[map]'" in capsys.readouterr().err
+    assert install_line("map") in capsys.readouterr().err
 
 
 def test_map_shows_each_image_on_hover_and_makes_no_request(run, class_folders, tmp_path, capsys, browser):

@@ -173,7 +173,8 @@ def test_shell_completion_can_be_installed(capsys):
                      '_alexnet\nprintf "%s\\n" "${COMPREPLY[@]}"')
             return subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout.split()
 
-        assert completed("ca") == ["calibrate"]
+        assert completed("ca") == ["cache", "calibrate"]
+        assert completed("cal") == ["calibrate"]
         assert completed("train", "PHOTOS", "--batch") == ["--batch-size"]
         assert set(completed("compare", "--all")) == {"--all-settings"}
     assert "lr-find" in script

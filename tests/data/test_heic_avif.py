@@ -1,11 +1,13 @@
 """HEIC by the extra `heic`, AVIF by Pillow: right pixels, the limits of other formats, and the remedy without them."""
 
 import io
+import re
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
+from alexnet._runtime.extras import install_line
 from alexnet.data import heic as heic_module
 from alexnet.data import image_formats, images
 from alexnet.data.decode_memory import decode_cost
@@ -52,7 +54,8 @@ def test_half_a_heic_is_refused(kept: int):
 def test_heic_without_the_extra_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heic_module, "heic_is_supported", lambda: False)
     data = heic(RAMP.tobytes())
-    with pytest.raises(BadImage, match=r"photo\.heic cannot be decoded: it is HEIC, .*; pip install 'alexnet\[heic\]'"):
+    remedy = re.escape(install_line("heic"))
+    with pytest.raises(BadImage, match=rf"photo\.heic cannot be decoded: it is HEIC, .*; {remedy}"):
         decode(data, "photo.heic")
     assert decode_cost(data)[:2] == (0, len(data))
 

@@ -1,11 +1,13 @@
 """Neighbors are the nearest by plain arithmetic, with or without faiss, and features are cached."""
 
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from alexnet._runtime.extras import install_line
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.reproduce.figures import figure4, image_grids
@@ -70,7 +72,7 @@ def test_faiss_finds_the_exact_neighbors(monkeypatch):
 def test_without_faiss_a_large_set_is_rejected_with_the_remedy(monkeypatch):
     monkeypatch.setattr(nb, "EXACT", 10)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ValueError, match=r"11 images are more than the 10 .*pip install 'alexnet\[neighbors\]'"):
+    with pytest.raises(ValueError, match="11 images are more than the 10 .*" + re.escape(install_line("neighbors"))):
         nb.nearest(np.zeros((1, 4), np.float32), np.zeros((11, 4), np.float32), 3)
 
 

@@ -1,11 +1,13 @@
 """Receptive fields match gradients, top patches have the largest outputs, and attribution maps match definitions."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
 import torch
 
+from alexnet._runtime.extras import install_line
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import ARCHS
 from alexnet.inference.predictor import model_from_checkpoint
@@ -225,5 +227,5 @@ def test_under_each_patch_stands_its_output():
 
 def test_without_captum_the_remedy_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
-    with pytest.raises(ValueError, match=r"pip install 'alexnet\[interpret\]'"):
+    with pytest.raises(ValueError, match=re.escape(install_line("interpret"))):
         attribution.attribute(model_from_checkpoint(saved), np.zeros((32, 32, 3), np.uint8))

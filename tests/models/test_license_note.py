@@ -77,7 +77,7 @@ def test_torch_export_has_it_in_a_file_of_its_own(tuned, tmp_path):
     assert license_note(open_weights(tmp_path / "net.pt2").provenance) == NOTE
 
 
-@pytest.mark.needs("onnxscript", "pip install 'alexnet[export]'")
+@pytest.mark.needs("onnxscript", "pip install '.[export]'")
 def test_onnx_has_it_in_its_metadata(tuned, tmp_path):
     import onnx
 

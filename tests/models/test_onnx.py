@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ import onnxruntime
 import pytest
 import torch
 
+from alexnet._runtime.extras import install_line
 from alexnet.architecture.presets import ARCHS
 from alexnet.data.images import decode
 from alexnet.inference.predictor import Model
@@ -263,7 +265,7 @@ def test_only_the_exporters_notices_are_silenced(tmp_path, caplog, monkeypatch):
 @pytest.mark.parametrize("package", ["onnxruntime", "onnxscript"])
 def test_without_an_onnx_package_the_error_says_what_to_install(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=r"pip install 'alexnet\[export\]'"):
+    with pytest.raises(ValueError, match=re.escape(install_line("export"))):
         export(saved_as("cifar", *NARROW[:1]), tmp_path / "net.onnx", "onnx")
     assert not list(tmp_path.iterdir())
 

@@ -8,6 +8,7 @@ import pytest
 
 import alexnet
 from alexnet.data.imagenet_classes import NAMES
+from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.models import packaged
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.models.formats.packaged_weights import MAX_BYTES
@@ -59,12 +60,9 @@ def test_it_predicts_for_generated_patterns_what_it_did_when_it_was_made(head, m
         check(head, model, name, pixels_HWC)
 
 
-@pytest.mark.needs("skimage", "pip install 'alexnet[demo]'")
 def test_it_predicts_for_photographs_what_it_did_when_it_was_made(head, model):
-    from skimage import data_dir
-
     for name in ("chelsea.png", "coffee.png", "rocket.jpg"):
-        check(head, model, name, Path(data_dir) / name)
+        check(head, model, name, PHOTOGRAPHS / name)
 
 
 def test_its_errors_are_the_measured_ones_of_the_stored_weights(head):

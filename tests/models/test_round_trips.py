@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 import zipfile
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from alexnet._runtime.extras import install_line
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch
 from alexnet.data.packing import pack
@@ -170,7 +172,7 @@ def test_a_damaged_file_is_refused_or_read_with_the_right_weights(to, tmp_path):
 def test_without_the_package_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "net.onnx").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ValueError, match=r"reading ONNX needs onnx; pip install 'alexnet\[export\]'"):
+    with pytest.raises(ValueError, match=re.escape(f"reading ONNX needs onnx; {install_line('export')}")):
         open_weights(tmp_path / "net.onnx")
 
 

@@ -1,12 +1,13 @@
 """The demo's page: what the pretrained network says of photographs, honestly, and the training from nothing."""
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 
+from alexnet._runtime.extras import install_line
 from alexnet.architecture.presets import arch
 from alexnet.data.sources import embedded
 from alexnet.inference.predictor import Prediction, model_from_checkpoint
@@ -18,8 +19,7 @@ from alexnet.reproduce.figures.attribution_maps import heat_overlay
 from alexnet.reproduce.pages.demo import kernel_text
 from command_line import alexnet
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.needs("skimage", "pip install scikit-image"),
-              pytest.mark.needs("captum", "pip install captum")]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.needs("captum", "pip install captum")]
 
 CAT, COINS = Photo("cat.png", "a cat", ("tabby", "tiger cat")), Photo("coins.png", "a tray of coins", ())
 
@@ -76,14 +76,13 @@ def test_the_photographs_are_named_with_the_right_names_that_the_network_knows(w
 
 
 def test_without_captum_the_photographs_are_named_and_the_page_says_what_is_left_out(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet.reproduce.demo_photos.importlib.util.find_spec",
-                        lambda name, find=importlib.util.find_spec: None if name == "captum" else find(name))
+    monkeypatch.setattr("alexnet.reproduce.demo_photos.is_installed", lambda name: name != "captum")
     monkeypatch.setattr(demo, "PRETRAINED", str(weights))
     said = []
     demo._show_pretrained(tmp_path, said.append)
     assert "  a cat: tabby (70%). Right." in said
     page = (tmp_path / "demo.html").read_text()
-    assert "Grad-CAM is left out, because captum is not installed" in page
+    assert f"captum is not installed (<code>{escape(install_line('interpret'))}</code>)" in page
     assert "Grad-CAM of " not in page
 
 

@@ -1,5 +1,6 @@
 """Packed folders at s3:// URLs: a server on this machine plays the bucket, with resumed and refused downloads."""
 
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from alexnet._runtime import download, object_store
 from alexnet._runtime.download import fetch
+from alexnet._runtime.extras import install_line
 from alexnet.data.packed import PackedDataset
 from alexnet.data.packing import pack
 from alexnet.data.remote import open_stream
@@ -109,5 +111,5 @@ def test_what_does_not_exist_or_is_denied_is_said_with_the_remedy(bucket: Bucket
 
 def test_without_obstore_the_remedy_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(ValueError, match=r"s3://bucket/file needs obstore; pip install 'alexnet\[cloud\]'"):
+    with pytest.raises(ValueError, match=re.escape(f"s3://bucket/file needs obstore; {install_line('cloud')}")):
         fetch("s3://bucket/file", tmp_path / "file", "")

@@ -45,7 +45,8 @@ def warnings_of(run: Path) -> list[dict]:
 @pytest.mark.parametrize(("name", "content"), [
     ("config.json", '{"editor": "tabs"}'), ("config.json", "not JSON"), ("config.json", "[1]"),
     ("log.jsonl", '{"event": "user_logged_in", "user": 7}\n'), ("log.jsonl", "2026-01-01 started\n"),
-    ("report.html", "<p>mine</p>"), ("best/weights.safetensors", "x"), ("tensorboard/events", "x")])
+    ("report.html", "<p>mine</p>"), ("best/weights.safetensors", "x"), ("tensorboard/events", "x"),
+    ("csv/step.csv", "x")])
 def test_a_file_that_no_run_wrote_is_named_and_stays(packed, tiny, tmp_path, name, content, resume):
     path = tmp_path / "out" / name
     path.parent.mkdir(parents=True)
@@ -67,7 +68,7 @@ def test_a_folder_with_other_files_is_trained_in(packed, tiny, tmp_path):
 def test_a_run_that_was_killed_before_its_first_event_is_started_again(packed, tiny, tmp_path):
     """It left config.json and an empty log."""
     build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run")).fit()
-    for name in ("best", "last", "tensorboard"):
+    for name in ("best", "last"):
         shutil.rmtree(tmp_path / "run" / name)
     (tmp_path / "run" / "log.jsonl").write_text("")
     build(RunSpec(packed, tiny, replace(QUICK, epochs=1), tmp_path / "run", resume=True)).fit()

@@ -495,15 +495,6 @@ def test_a_stuck_loss_is_named_and_a_healthy_one_is_not():
     assert "exploded" in str(loss_finding(float("nan"), 10, 50))
 
 
-def test_tensorboard_can_read_the_run(uninterrupted):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(uninterrupted / "tensorboard"))
-    events.Reload()
-    assert "epoch/val_top1_error" in events.Tags()["scalars"]
-    assert len(events.Scalars("epoch/train_loss")) == 3
-
-
 def test_code2012_and_caffe_presets_take_a_step(packed, tmp_path):
     for name in ("paper", "code2012", "caffenet", "torchvision"):
         shrunk = override(arch(name), [

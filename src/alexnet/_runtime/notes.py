@@ -12,6 +12,10 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def silent(line: object) -> None:
+    """Print nothing: what a function calls instead of `say` where the user wants no notes."""
+
+
 def is_launched() -> bool:
     """Whether torchrun has started this process among several."""
     return os.environ.get("WORLD_SIZE", "1") != "1"

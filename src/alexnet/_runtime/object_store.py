@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from alexnet._runtime.extras import install_line
 from alexnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def read_object(url: str, start: int) -> tuple[Iterator[bytes], int]:
         import obstore
         from obstore import exceptions
     except ImportError as error:
-        raise UserError(f"{url} needs obstore", "pip install 'alexnet[cloud]'") from error
+        raise UserError(f"{url} needs obstore", install_line("cloud")) from error
     parts = urlsplit(url)
     denied = f"give credentials in the environment, or set {_ANONYMOUS[parts.scheme]} if the bucket is public"
     try:

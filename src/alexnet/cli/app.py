@@ -40,6 +40,7 @@ WEIGHTS = Group("Pretrained weights and export", sort_key=2)
 PAPER = Group("The paper", sort_key=3)
 INTERPRET = Group("Interpretability", sort_key=4)
 DEPLOY = Group("Deployment", sort_key=5)
+INSTALLATION = Group("Installation", sort_key=6)
 
 app = App(
     name="alexnet",
@@ -47,7 +48,7 @@ app = App(
     help_format="markdown",
     default_parameter=Parameter(negative=(), converter=whole_number, show_default=_shown_default),
 )
-OPTIONS = Group("Options", sort_key=6)
+OPTIONS = Group("Options", sort_key=7)
 app["--help"].group = app["--version"].group = OPTIONS
 app.register_install_completion_command(
     group=OPTIONS, help="Install completion of commands and options for the shell in use (bash, zsh or fish), by a "

@@ -39,8 +39,8 @@ def features_(
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
     The file holds float32 features of the center crops, one row an image. It is written batch by batch, so it may be
-    larger than the memory. Parquet needs pyarrow: `pip install 'alexnet[parquet]'`. Under torchrun the processes share
-    the images, and rank 0 writes the file.
+    larger than the memory. Parquet needs pyarrow (the extra `parquet`). Under torchrun the processes share the images,
+    and rank 0 writes the file.
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; a folder or archive of images, a packed folder, or a
@@ -73,7 +73,8 @@ def features_(
         layer = layer or model.feature_layer
         features.check_layer(model, layer, pool)
         packed = group.local_rank0_first(
-            lambda: open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None))
+            lambda: open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
+                              splits=(split,) if split else ()))
         splits = (split,) if split else packed.splits
         require_same_job(group, [model], {"data": packed.fingerprint,
                                           "--layer, --pool or --split": [layer, pool, *splits]})
@@ -99,7 +100,7 @@ def map_(
 ) -> None:
     """Draw a map of images by their features (PCA, then t-SNE): an offline page with thumbnails and class colors.
 
-    It needs scikit-learn: `pip install 'alexnet[map]'`.
+    It needs scikit-learn (the extra `map`).
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; then a folder or archive of images, a packed folder, or
@@ -131,7 +132,8 @@ def map_(
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
     layer = layer or model.feature_layer
     check_layer(model, layer, pool=False)
-    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None)
+    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None,
+                       splits=(split,) if split else ())
     splits = (split,) if split else packed.test_splits
     shown = packed.split(*splits)
     indices = shown.sample(images)

@@ -102,7 +102,7 @@ def _diagnose_checkpoint(
     from alexnet.training.schedule import learning_rate
 
     saved = open_weights(checkpoint, classes)
-    packed = open_data(data, saved.arch.input.side)
+    packed = open_data(data, saved.arch.input.side, splits=("train",))
     where = torch.device(choose_device(device))
     recipe = saved.recipe or default_recipe(saved.arch)
     torch.manual_seed(0)
@@ -218,7 +218,8 @@ def top_patches_(
 
     checkpoint, (data,) = split_checkpoint("top-patches", paths, "DATA")
     model = load(checkpoint, choose_device(device), classes=class_names(classes))
-    packed = open_data(data, model.preprocess.spec.side)
+    top_patches.check_units(model, layer, unit or ())
+    packed = open_data(data, model.preprocess.spec.side, splits=(split,))
     images = packed.split(split)
     with Bar(f"searching {layer}", "images") as bar:
         found = top_patches.find_top_patches(model, images, packed.classes, layer, unit or (), count, on_progress=bar)
@@ -247,8 +248,8 @@ def neighbors_(
 ) -> None:
     """Find the nearest neighbors of images in a reference set, by the features of the last hidden layer (Figure 4).
 
-    The search is exact for up to 100,000 images; for more, it needs faiss: `pip install 'alexnet[neighbors]'`. The
-    features of the reference set are computed once and kept in ~/.cache/alexnet/features.
+    The search is exact for up to 100,000 images; for more, it needs faiss (the extra `neighbors`). The features
+    of the reference set are computed once and kept in ~/.cache/alexnet/features.
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; then files, or folders of files. Default of the
@@ -277,7 +278,9 @@ def neighbors_(
     for note in listed.notes:
         say(f"note: {note}")
     queries = [model.pixels(path) for path in listed.paths]
-    packed = open_data(reference_set, model.preprocess.spec.side)
+    if layer:
+        model.network.named_layer(layer)  # raises UserError for an unknown one, before anything is packed
+    packed = open_data(reference_set, model.preprocess.spec.side, splits=(split,))
     references = packed.split(split)
     with Bar("features of the reference set", "images") as bar:
         features_ND = split_features(

@@ -73,7 +73,8 @@ def lr_find(
     request = TrainRequest(
         data=data, labels=labels, arch=arch, recipe=recipe, settings=settings or (), short={"batch_size": batch_size},
         config=config, like=like, out=Path(), seed=seed, init=init, freeze=freeze, precision=precision,
-        options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "about": {}})
+        options={"workers": 2, "save_minutes": 10.0, "micro_batch": None, "parallel": "data", "log": (),
+                 "about": {}})
     trainer = _unstarted_run(request, choose_device(device))
     require(trainer.spec.recipe.optimizer == "sgd", "the recipe head has no learning rate to find", "leave it out")
 
@@ -99,7 +100,7 @@ def _unstarted_run(request: TrainRequest, device: str) -> Trainer:
 
     with TemporaryDirectory() as nowhere:  # `build` looks for a run to resume, and writes nothing
         weights = open_weights(request.init) if request.init else None
-        spec = make_spec(replace(request, out=Path(nowhere)), None, weights, lambda side: open_data(
-            request.data, side, labels=request.labels), device, resume=False)
+        spec = make_spec(replace(request, out=Path(nowhere)), None, weights, lambda side, check: open_data(
+            request.data, side, labels=request.labels, check_classes=check), device, resume=False)
         # The rate of biases rises with that of the weights, also where the recipe keeps it constant.
         return build(replace(spec, recipe=replace(spec.recipe, bias_lr_schedule=True)))

@@ -24,6 +24,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
     features,
     interpret,
     lr_find,
+    machine,
     paper,
     predict,
     reproduce,

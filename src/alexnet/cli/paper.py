@@ -149,6 +149,6 @@ def _figure4(checkpoint: str, data: str) -> Figure:
     from alexnet.reproduce.figures.figure4 import figure4
 
     saved = open_weights(checkpoint)
-    packed = open_data(data, saved.arch.input.side)
+    packed = open_data(data, saved.arch.input.side, splits=("train",))
     with Bar("features of the training images", "images") as bar:
         return figure4(saved, packed, bar)

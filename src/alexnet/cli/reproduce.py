@@ -135,7 +135,9 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
     results = options.results or out / "results.jsonl"
     check_output(results)
     data = options.data or ""
-    packed = open_data(data, claim_side(data, options.side))
+    device = choose_device(device)
+    precision = choose_precision(options.precision, device)
+    packed = open_data(data, claim_side(data, options.side), splits=("train", "val"))
     design = measures.Design.of(CLAIMS[name], packed, epochs=options.epochs, seeds=options.seeds,
                                 images_per_class=options.images_per_class, quick=options.quick)
     if options.plan:
@@ -149,10 +151,8 @@ def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool)
         say(f"warning: no verdict will be given: {refusal}")
     if lost := sum(map(len, packed.quarantined.values())):
         notes.append(f"{lost:,} images of the data cannot be decoded, and are not counted")
-    device = choose_device(device)
     with ClaimBar() as bar:
-        runs = Runs(packed, out, choose_precision(options.precision, device), device, on_event=bar.show,
-                    on_line=bar.print_line)
+        runs = Runs(packed, out, precision, device, on_event=bar.show, on_line=bar.print_line)
         try:
             measured = measures.reproduce(design, runs, refusal)
         except Interrupted as stop:

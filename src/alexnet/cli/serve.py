@@ -11,6 +11,7 @@ from typing import Literal
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.extras import install_line
 from alexnet._runtime.file_limit import raise_file_limit
 from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1
 from alexnet.cli.default_checkpoint import default_checkpoint
@@ -67,7 +68,7 @@ def serve(
         from alexnet.serving.limits import Limits
         from alexnet.serving.server import bind
     except ImportError as error:
-        raise UserError(f"serving needs the package {error.name}", "pip install 'alexnet[serve]'") from None
+        raise UserError(f"serving needs the package {error.name}", install_line("serve")) from None
     limits = Limits.from_options(max_mb, max_queue_seconds, drain, keep_alive)
     named = named or {"": default_checkpoint()}
     listener = bind(host, port)

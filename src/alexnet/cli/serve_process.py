@@ -143,7 +143,8 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: 
     for note in model.notes:
         tell(f"note: {note}")
     side = model.preprocess.spec.side
-    packed = open_data(options.reference_set, side) if options.reference_set else _training_data(Path(checkpoint))
+    packed = open_data(options.reference_set, side, splits=("train",)) if options.reference_set else (
+        _training_data(Path(checkpoint)))
     references = None
     if options.reference_set and packed:
         with Bar("features of the reference set", "images") as bar:

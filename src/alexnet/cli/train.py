@@ -71,6 +71,9 @@ class RunOptions:
     """Train one run of --folds: 2/5 is validated on the second of five folds."""
     save_minutes: float = 10.0
     """Write the last checkpoint this often, besides after every epoch."""
+    log: list[str] | None = None
+    """Log to tensorboard, wandb, mlflow or csv as well: one, or several with commas. tensorboard and csv write into the
+    run folder. Default: log.jsonl only."""
 
 
 @Parameter(name="*", group=Group("Several runs", sort_key=3))

@@ -10,7 +10,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from alexnet.data import images
 from alexnet.data.content import Content, decode_content
 from alexnet.data.images import BadImage
+from alexnet.errors import did_you_mean, require
 
 
 class SourceImage(Protocol):
@@ -186,6 +187,18 @@ class Dataset:
                 line = f"{split}\0{image.name}\0{image.label}\0{image.stamp()}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def require_splits(source: str, splits: Collection[str], names: Sequence[str]) -> None:
+    """Raise UserError for the first of `names` that is no split of the data.
+
+    Args:
+        source: the data, for the error.
+        splits: those that it has.
+        names: those that are wanted.
+    """
+    for name in names:
+        require(name in splits, f"{source} has no split {name!r}", did_you_mean(name, splits))
 
 
 def held_out_note(fraction: float, images: int) -> str:

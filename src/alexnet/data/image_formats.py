@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 from PIL import features
 
+from alexnet._runtime.extras import install_line
+
 SAVE_AS = "save it as PNG or JPEG"
 
 
@@ -31,7 +33,7 @@ class ImageFormat:
     """What the user can do where this format cannot be decoded."""
 
 
-HEIC = ImageFormat("HEIC", (".heic", ".heif", ".hif"), "", "pip install 'alexnet[heic]', or save it as JPEG")
+HEIC = ImageFormat("HEIC", (".heic", ".heif", ".hif"), "", f"{install_line('heic')}, or save it as JPEG")
 AVIF = ImageFormat("AVIF", (".avif",), "AVIF", "install a Pillow that is built with AVIF, or save it as JPEG")
 
 _ALWAYS = (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from alexnet._runtime.cache import cache_folder
+from alexnet.data.dataset import require_splits
 from alexnet.data.manifest import FORMAT, JOURNAL
 from alexnet.data.packed import PackedDataset, is_packed, open_packed
 from alexnet.data.packing import choose_side, pack, pack_with_bar, packed_size_bytes
@@ -30,19 +31,21 @@ def open_or_stream(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
     division: bool = True, progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
+    splits: Sequence[str] = (),
 ) -> PackedDataset:
     """As `open_or_pack`; DATA may also be the URL of a packed folder, which is then streamed."""
     if is_url(data):
         refuse_labels(data, labels)
         return _say_notes(_require_side(open_stream(data), side, data), say, notes, division, data)
     return open_or_pack(data, side, say=say, notes=notes, division=division, progress=progress, labels=labels,
-                        check_classes=check_classes)
+                        check_classes=check_classes, splits=splits)
 
 
 def open_or_pack(
     data: str, side: int, *, say: Callable[[str], None] = lambda line: None, notes: Notes = "short",
     division: bool = True, progress: bool = True,
     labels: str | Path | None = None, check_classes: Callable[[Sequence[str]], object] | None = None,
+    splits: Sequence[str] = (),
 ) -> PackedDataset:
     """The packed form of DATA with images of `side` pixels.
 
@@ -56,14 +59,16 @@ def open_or_pack(
         progress: show a progress bar while packing.
         labels: as for `open_dataset`.
         check_classes: called with the names of the classes before anything is packed; it raises UserError to stop.
+        splits: names of splits that the data must have, before anything is packed.
 
     Raises:
-        UserError: the data does not exist, has no classes, or is packed with another side.
+        UserError: the data does not exist, has no classes, lacks a split, or is packed with another side.
     """
     if is_packed(Path(data)) or (Path(data) / JOURNAL).is_file():  # open_packed has the remedy for an unfinished one
         refuse_labels(data, labels)
         return _say_notes(_require_side(open_packed(Path(data)), side, data), say, notes, division, data)
     dataset = open_dataset(data, labels=labels)
+    require_splits(dataset.source, dataset.splits, splits)
     if check_classes:
         check_classes(dataset.classes)
     _say_notes(dataset, say, notes, division, data)

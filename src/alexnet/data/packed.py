@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from alexnet._runtime.pixels import MmapBatch
 from alexnet.data import images
-from alexnet.data.dataset import held_out_note
+from alexnet.data.dataset import held_out_note, require_splits
 from alexnet.data.file_checks import Scalar, check_sizes, find_fault, read_array, read_names, size_fault
 from alexnet.data.manifest import (
     JOURNAL,
@@ -49,7 +49,7 @@ from alexnet.data.manifest import (
 from alexnet.data.order import epoch_order, evenly_spaced
 from alexnet.data.quarantine import Quarantined
 from alexnet.data.remarks import Remark
-from alexnet.errors import UserError, did_you_mean
+from alexnet.errors import UserError
 
 OnProgress = Callable[[int, int], object]
 """Called with (done, total)."""
@@ -188,9 +188,7 @@ class PackedDataset:
 
     def _shards_of(self, names: Sequence[str]) -> list[ShardRecord]:
         splits = self.manifest.splits
-        for name in names:
-            if name not in splits:
-                raise UserError(f"{self.source} has no split {name!r}", did_you_mean(name, splits))
+        require_splits(self.source, splits, names)
         return [shard for name in names for shard in splits[name].shards]
 
     def verify(self, on_progress: OnProgress | None = None, only: Collection[str] | None = None) -> None:

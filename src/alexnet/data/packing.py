@@ -56,7 +56,7 @@ _JPEG_BYTES_PER_PIXEL = ((50, 75, 90, 95, 100), (0.14, 0.20, 0.34, 0.48, 0.91))
 _AHEAD = 256
 """Images that are decoded ahead of the one that is written: 50 MB at 256 pixels."""
 
-_LOCK = "unfinished.lock"
+LOCK = "unfinished.lock"
 """Locked by the process that packs into the folder, or by rank 0 of those that do."""
 
 _SHARED_DEST = "choose a DEST on a disk that all hosts share"
@@ -134,7 +134,7 @@ def pack(
         packed = packed_module.open_packed(dest)
         check_plan(dest, packed.manifest.plan, plan)
         if not ranks.rank:
-            for leftover in set(dest.glob("unfinished*")) - {dest / _LOCK}:
+            for leftover in set(dest.glob("unfinished*")) - {dest / LOCK}:
                 leftover.unlink()
     return packed
 
@@ -326,11 +326,11 @@ def _locked(dataset: Dataset, dest: Path, on_wait: Callable[[], object] | None, 
     dest.mkdir(parents=True, exist_ok=True)
     try:
         with contextlib.ExitStack() as held:
-            if not held.enter_context(file_lock(dest / _LOCK, wait=False)):
+            if not held.enter_context(file_lock(dest / LOCK, wait=False)):
                 if on_wait is None:
                     raise UserError(f"another process is packing into {dest}", "wait for it, or choose another DEST")
                 on_wait()
-                held.enter_context(file_lock(dest / _LOCK))
+                held.enter_context(file_lock(dest / LOCK))
                 dest.mkdir(parents=True, exist_ok=True)  # the other process removes it where it wrote nothing
             yield
     finally:

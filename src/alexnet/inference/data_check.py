@@ -145,7 +145,7 @@ def _check_labels(
 ) -> tuple[LabelCheck, int]:
     """The suspicious labels, and the side of the largest network's input."""
     from alexnet._runtime.devices import choose_device
-    from alexnet._runtime.notes import say
+    from alexnet._runtime.notes import say, silent
     from alexnet.data.open import open_or_stream
     from alexnet.inference.label_check import check_labels
     from alexnet.inference.predictor import load
@@ -155,15 +155,11 @@ def _check_labels(
     for run in runs:
         paths += runs_of_series(Path(run)) or [run]
     models = [load(path, choose_device(device), classes=classes) for path in paths]
-    packed = {side: open_or_stream(str(data), side, say=say if progress else _silent, notes="none", labels=labels)
+    packed = {side: open_or_stream(str(data), side, say=say if progress else silent, notes="none", labels=labels)
               for side in sorted({model.preprocess.spec.side for model in models})}
     with Bar("features", "images") if progress else nullcontext() as bar:
         found = check_labels([(model, packed[model.preprocess.spec.side]) for model in models], bar)
     return found, max(model.preprocess.spec.crop for model in models)
-
-
-def _silent(line: str) -> None:
-    """Print nothing."""
 
 
 def _label_findings(labels: LabelCheck) -> list[Finding]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.extras import install_line
 from alexnet._runtime.ranks import OneProcess, Ranks
 from alexnet.data.class_names import printable, valid_utf8
 from alexnet.data.packed import PackedDataset, PackedSplit
@@ -88,7 +89,7 @@ def require_parquet() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError("writing Parquet needs pyarrow", "pip install 'alexnet[parquet]', or write .npz") from error
+        raise UserError("writing Parquet needs pyarrow", f"{install_line('parquet')}, or write .npz") from error
     return pyarrow
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime.extras import install_line
 from alexnet.errors import UserError, require
 from alexnet.inference.features import Features
 
@@ -50,4 +51,4 @@ def require_map() -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise UserError("a map needs scikit-learn", "pip install 'alexnet[map]'") from error
+        raise UserError("a map needs scikit-learn", install_line("map")) from error

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.cache import cache_folder
+from alexnet._runtime.extras import install_line
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
@@ -147,7 +148,7 @@ def _candidates(queries_QD: Features, reference_ND: Features, count: int) -> NDA
         import faiss
     except ImportError:
         raise UserError(f"{total:,} images are more than the {EXACT:,} that are compared one by one",
-                        "install faiss (pip install 'alexnet[neighbors]'), or name a smaller set") from None
+                        f"install faiss ({install_line('neighbors')}), or name a smaller set") from None
     faiss.omp_set_num_threads(torch.get_num_threads())
     generator = np.random.default_rng(0)
     lists = int(4 * total**0.5)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet._runtime.extras import install_line
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import central_window
@@ -129,7 +130,7 @@ def _captum() -> Any:
     try:
         from captum import attr
     except ImportError:
-        raise UserError("attribution maps are computed by captum", "pip install 'alexnet[interpret]'") from None
+        raise UserError("attribution maps are computed by captum", install_line("interpret")) from None
     return attr
 
 

@@ -58,6 +58,14 @@ def receptive_field(arch: Arch, layer: str) -> tuple[int, int, int]:
     return entry.begin, entry.receptive_field_with_padding, entry.jump
 
 
+def check_units(model: Model, layer: str, units: Sequence[int]) -> None:
+    """Raise UserError for an unknown layer, or a number that is none of its units."""
+    model.network.named_layer(layer)
+    count = next(entry.output_shape[0] for entry in explain(model.network.arch).layers if entry.name == layer)
+    for unit in units:
+        require(0 <= unit < count, f"{layer} has no unit {unit}, only 0 to {count - 1}")
+
+
 def find_top_patches(
     model: Model, split: PackedSplit, classes: Sequence[str], layer: str, units: Sequence[int] = (), count: int = 9, *,
     on_progress: Callable[[int, int], object] | None = None,
@@ -81,12 +89,10 @@ def find_top_patches(
     Raises:
         UserError: the layer or a unit does not exist.
     """
-    network, arch = model.network, model.network.arch
-    network.named_layer(layer)  # raises for an unknown one
+    arch = model.network.arch
+    check_units(model, layer, units)
     shape = next(entry.output_shape for entry in explain(arch).layers if entry.name == layer)
     units = list(units) or evenly_spaced(shape[0], DEFAULT_UNITS).tolist()
-    for unit in units:
-        require(0 <= unit < shape[0], f"{layer} has no unit {unit}, only 0 to {shape[0] - 1}")
     require(count >= 1, f"--count {count} must be at least 1")
 
     outputs_UM, places_UM2 = _largest_outputs(model, split, layer, units, count, on_progress)

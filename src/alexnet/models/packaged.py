@@ -73,7 +73,7 @@ class ProbedImage(TypedDict):
     """What the network predicts for one image, to check an installation."""
 
     image: str
-    """A pattern of `serving.samples.generated_patterns`, or a file of scikit-image."""
+    """A pattern of `serving.samples.generated_patterns`, or a photograph of the package."""
     classes: list[tuple[str, float]]
     """The five likeliest classes with their probabilities, one view, float32 on a CPU."""
 

@@ -63,7 +63,7 @@ def demo(
     _require_free(out)
     shown = _show_pretrained(out, say)
     dataset = open_dataset("embedded")
-    say(f"{len(dataset.classes)} images from scikit-image, cut into patches: which one does a patch come from?")
+    say(f"{len(dataset.classes)} photographs, cut into patches: which one does a patch come from?")
     packed = pack_with_bar(dataset, out / "data", side=arch("small").input.side)
     command = ["alexnet", "demo", "--out", str(out), "--seed", str(seed)]
     command += ["--epochs", str(epochs)] if epochs is not None else []
@@ -109,7 +109,7 @@ def _require_free(out: Path) -> None:
     """Raise UserError if `out` has a finished run, or files that no demo wrote."""
     if not out.exists():
         return
-    known = {"data", "best", "last", "tensorboard", "figures", "log.jsonl", "config.json", "report.html", PAGE}
+    known = {"data", "best", "last", "figures", "log.jsonl", "config.json", "report.html", PAGE}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
         raise UserError(f"{out} holds {foreign[0]}, which no demo wrote", "choose another --out")
     if (out / "report.html").exists():

@@ -1,24 +1,24 @@
-"""What the pretrained network says of the photographs in scikit-image: names, probabilities, Grad-CAM."""
+"""What the pretrained network says of the photographs in the package: names, probabilities, Grad-CAM."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet._runtime.extras import is_installed
 from alexnet.data import images
 from alexnet.data.preprocessing import central_window
-from alexnet.data.sources.embedded import image_folder
+from alexnet.data.sources.embedded import PHOTOGRAPHS
 from alexnet.inference.predictor import SURE_FROM, Model, Prediction
 from alexnet.interpret.attribution import grad_cam, last_activation
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph that comes with scikit-image."""
+    """A photograph that comes with the package."""
 
     file: str
     title: str
@@ -83,16 +83,11 @@ class NamedPhoto:
 
 
 def name_photos(model: Model) -> list[NamedPhoto]:
-    """Classify the photographs with one view, as `alexnet predict` does, and compute Grad-CAM if captum is installed.
-
-    Raises:
-        UserError: scikit-image is not installed.
-    """
-    folder, layer = image_folder(), last_activation(model.network.arch)
-    has_captum = importlib.util.find_spec("captum") is not None
+    """Classify the photographs with one view, as `alexnet predict` does; with Grad-CAM if captum is installed."""
+    layer, has_captum = last_activation(model.network.arch), is_installed("captum")
     named = []
     for photo in PHOTOS:
-        pixels_HWC = images.read(folder / photo.file)
+        pixels_HWC = images.read(PHOTOGRAPHS / photo.file)
         (ranked,) = model.predict(pixels_HWC)
         stored_HWC, view_NCHW = model.pixels(pixels_HWC), model.views(pixels_HWC)
         window = central_window(len(stored_HWC), view_NCHW.shape[-1])

@@ -195,7 +195,7 @@ class Runs:
         record = json.dumps({"ended": ended, "title": job.title, "machine": machine})
         replace_file(folder / ENDED, lambda path: path.write_text(record))  # before its weights go
         if not job.keep:
-            for part in ("best", "last", "tensorboard"):
+            for part in ("best", "last"):
                 shutil.rmtree(folder / part, ignore_errors=True)
         self.on_line(f"{job.title}: {self._read(job).describe()}")
 

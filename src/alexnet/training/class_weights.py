@@ -14,6 +14,14 @@ IMBALANCE = 3.0
 """Largest class over the smallest, above which `auto` balances the classes."""
 
 
+def require_weight_for_each(recipe: Recipe, classes: int) -> None:
+    """Raise UserError if the recipe lists weights for another number of classes than the data has."""
+    chosen = recipe.class_weights
+    require(not isinstance(chosen, tuple) or len(chosen) == classes,
+            f"recipe.class_weights has {len(chosen)} weights and the data has {classes} classes",
+            "give one for each class, in their order, or class_weights=balanced")
+
+
 def class_weights(
     recipe: Recipe, labels_N: NDArray[np.int64], classes: int, device: torch.device | None = None,
 ) -> Tensor | None:
@@ -28,11 +36,10 @@ def class_weights(
     Raises:
         UserError: the recipe has weights for another number of classes.
     """
+    require_weight_for_each(recipe, classes)
     counts_K = np.bincount(labels_N, minlength=classes).clip(1)  # a class without images has no loss to weigh
     chosen = recipe.class_weights
     if isinstance(chosen, tuple):
-        require(len(chosen) == classes, f"recipe.class_weights has {len(chosen)} weights and the data has {classes} "
-                "classes", "give one for each class, in their order, or class_weights=balanced")
         weights_K = np.array(chosen, np.float64)
     elif chosen == "balanced" or (chosen == "auto" and counts_K.max() > IMBALANCE * counts_K.min()):
         weights_K = np.minimum(counts_K.max() / counts_K, recipe.class_weight_cap)

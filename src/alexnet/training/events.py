@@ -246,6 +246,8 @@ class Config(TypedDict):
     threads: NotRequired[int]
     versions: NotRequired[dict[str, str]]
     """Of Python and torch."""
+    log: NotRequired[list[str]]
+    """The trackers of `--log`; only with some."""
     processes: NotRequired[int]
     """How many train together."""
     unknown_training_images: NotRequired[list[str]]

@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alexnet.architecture.recipe import Recipe
 from alexnet.data.loader import batches
 from alexnet.errors import require
 from alexnet.inference.logistic_regression import fit_logistic_regression
+from alexnet.models.alexnet import AlexNet
 from alexnet.models.provenance import HeadFit
 from alexnet.training.trainer import Requests, Trainer
 
@@ -35,6 +37,17 @@ LARGEST_BYTES = 8e9
 """Most memory for the features."""
 
 
+def require_output_layer_alone(network: AlexNet, recipe: Recipe, processes: int) -> None:
+    """Raise UserError where the optimizer lbfgs cannot train: other layers, several epochs or processes."""
+    last = network.layer_names()[-1]
+    trained = [name for name, layer in network.weight_layers() if layer.weight.requires_grad]
+    require(trained == [last], f"the optimizer lbfgs trains {last} alone, and {', '.join(trained)} are not frozen",
+            "train with --head, which freezes all other layers")
+    require(recipe.epochs == 1, f"the optimizer lbfgs trains in one pass, and recipe.epochs is {recipe.epochs}",
+            "leave out --epochs with --head")
+    require(processes == 1, "--head trains in one process", "start it without torchrun")
+
+
 @dataclass
 class HeadTrainer(Trainer):
     """A run of one epoch, which fits the output layer (`Recipe.optimizer` = lbfgs)."""
@@ -42,12 +55,7 @@ class HeadTrainer(Trainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         recipe, last = self.spec.recipe, self.network.layer_names()[-1]
-        trained = [name for name, layer in self.network.weight_layers() if layer.weight.requires_grad]
-        require(trained == [last], f"the optimizer lbfgs trains {last} alone, and {', '.join(trained)} are not frozen",
-                "train with --head, which freezes all other layers")
-        require(recipe.epochs == 1, f"the optimizer lbfgs trains in one pass, and recipe.epochs is {recipe.epochs}",
-                "leave out --epochs with --head")
-        require(self.processes.size == 1, "--head trains in one process", "start it without torchrun")
+        require_output_layer_alone(self.network, recipe, self.processes.size)
         self.output = self.network.named_layer(last)
         assert isinstance(self.output, nn.Linear)
         self.views = 1 + recipe.mirror

@@ -28,18 +28,20 @@ from alexnet.errors import FieldError, UserError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import license_note
 from alexnet.models.transfer import require_transferable
+from alexnet.training import preflight
 from alexnet.training.class_weights import IMBALANCE
 from alexnet.training.parallel.plan import Parallel
-from alexnet.training.run_folder import read_config
-from alexnet.training.spec import RunSpec
+from alexnet.training.run_folder import logged_to, read_config
+from alexnet.training.spec import RunSpec, check_options
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer
 
 SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
 """Options of `train` that set a field of the recipe, and that field."""
 
-OpenData = Callable[[int], PackedDataset]
-"""Side of the images in pixels -> the data set that the user named."""
+OpenData = Callable[[int, Callable[[Sequence[str]], object]], PackedDataset]
+"""Side of the images in pixels, and a check of the names of the classes that comes before packing -> the data set that
+the user named."""
 
 
 class SpecOptions(TypedDict):
@@ -49,6 +51,7 @@ class SpecOptions(TypedDict):
     save_minutes: float
     micro_batch: int | None
     parallel: Parallel
+    log: tuple[str, ...]
     about: Mapping[str, str]
 
 
@@ -110,15 +113,16 @@ def require_outside(out: Path, data: str) -> None:
 
 def make_spec(
     request: TrainRequest, saved: tuple[Arch, Recipe, State] | None, init: Checkpoint | None, open_data: OpenData,
-    device: str, resume: bool,
+    device: str, resume: bool, processes: int = 1,
 ) -> RunSpec:
-    """The run that was asked for. Opens the data after network and recipe are known to be possible.
+    """The run that was asked for. Opens the data after all that can be checked without it.
 
     Args:
         saved: network, recipe and state of the run to resume, if there is one.
         init: the checkpoint that `request.init` names.
         device: `cpu`, `cuda` or `cuda:N`.
         resume: whether the run may continue one.
+        processes: how many train together.
 
     Raises:
         UserError: network, recipe and data do not fit together.
@@ -127,16 +131,21 @@ def make_spec(
         arch, recipe = network_and_recipe(request, saved, init.arch if init else None)
         if init and not saved:
             _require_transferable(request, arch, init.arch)
-        state = saved[2] if saved else None
+        state, options = saved[2] if saved else None, request.options
         seed = request.seed if request.seed is not None else state.seed if state else 0
         precision = state.precision if state and request.precision == "auto" else request.precision
         if recipe.optimizer == "lbfgs":
             require(precision in ("auto", "fp32"), f"--precision {precision} has no effect with --head, which computes "
                     "in fp32 as evaluation does", "leave it out")
             precision = "fp32"
-        return RunSpec(
-            open_data(arch.input.side), arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,
-            precision=choose_precision(precision, device), **request.options)
+        chosen = choose_precision(precision, device)
+        check_options(arch, recipe, seed=seed, workers=options["workers"], save_minutes=options["save_minutes"],
+                      parallel=options["parallel"], micro_batch=options["micro_batch"])
+        preflight.check_network(arch, recipe, options["parallel"], processes)
+        preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen))
+        data = open_data(arch.input.side, lambda classes: preflight.check_classes(classes, recipe, request.out, saved))
+        return RunSpec(data, arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,
+                       precision=chosen, **options)
 
 
 def require_init_fits(request: TrainRequest, init: Arch) -> None:
@@ -285,6 +294,8 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
     elif recipe.class_weights == "auto":
         yield (f"class weights (auto): none, as no class has more than {IMBALANCE:g} times the training images of "
                "another")
+    if former and (left := [name for name in logged_to(request.out) if name not in spec.log]):
+        yield f"note: this run was logged to {' and '.join(left)} as well; to continue that, add --log {','.join(left)}"
     if former and state.stops_early(recipe):
         yield (f"the run has stopped early, after {state.epoch} epochs; to train longer, start again with another "
                "--out and --set recipe.early_stop_epochs=0")

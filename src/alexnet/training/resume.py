@@ -81,17 +81,33 @@ def _require_no_events(out: Path) -> None:
                     "add --resume to start it again, or choose another --out")
 
 
-def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved_state: State) -> None:
-    """Everything but the number of epochs must be as it was."""
-    recipe = replace(saved.recipe or spec.recipe, epochs=spec.recipe.epochs)
+def require_same_settings(
+    out: Path, saved: tuple[Arch, Recipe, State], arch: Arch, recipe: Recipe, state: State,
+) -> None:
+    """Raise UserError if network, recipe, seed or precision differ. The number of epochs and of classes may.
+
+    Args:
+        out: the run's folder.
+        saved: of the run's checkpoint.
+        arch, recipe: those of the run that would be resumed.
+        state: its seed and precision.
+    """
+    saved_arch, saved_recipe, saved_state = saved
     for what, then, now in (
-        ("network", to_json(saved.arch), to_json(spec.arch)), ("recipe", to_json(recipe), to_json(spec.recipe)),
-        ("classes", list(saved.classes), list(spec.data.classes)), ("seed", saved_state.seed, state.seed),
-        ("precision", saved_state.precision, state.precision),
+        ("network", to_json(saved_arch), to_json(replace(arch, classes=saved_arch.classes))),
+        ("recipe", to_json(replace(saved_recipe, epochs=recipe.epochs)), to_json(recipe)),
+        ("seed", saved_state.seed, state.seed), ("precision", saved_state.precision, state.precision),
     ):
         if then != now:
-            raise UserError(f"{spec.out} was begun with another {what} ({first_difference(then, now)})",
-                            _RESUME)
+            raise UserError(f"{out} was begun with another {what} ({first_difference(then, now)})", _RESUME)
+
+
+def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved_state: State) -> None:
+    """Everything but the number of epochs must be as it was."""
+    settings = saved.arch, saved.recipe or spec.recipe, saved_state
+    require_same_settings(spec.out, settings, spec.arch, spec.recipe, state)
+    if (then := list(saved.classes)) != (now := list(spec.data.classes)):
+        raise UserError(f"{spec.out} was begun with another classes ({first_difference(then, now)})", _RESUME)
     if saved_state.data != state.data:
         raise UserError(f"{spec.out} was begun with other data: {describe_changes(spec.out, saved.seen, spec.data)}",
                         _RESUME)

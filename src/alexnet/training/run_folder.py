@@ -16,6 +16,7 @@ from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.devices import device_name
 from alexnet._runtime.local_files import require_no_url
 from alexnet._runtime.locks import file_lock
+from alexnet._runtime.notes import say
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.content import distinct_hashes
@@ -27,11 +28,13 @@ from alexnet.errors import UserError, require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import HEAD
 from alexnet.models.seen import SeenImages
-from alexnet.training.events import Config, Event
+from alexnet.training import trackers
+from alexnet.training.events import Config, Event, WarningEvent
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
-RUN_FILES = ("log.jsonl", "config.json", "report.html", "best", "last", "tensorboard", "figures")
+RUN_FILES = ("log.jsonl", "config.json", "report.html", "best", "last", "figures", "tensorboard", "csv", "wandb",
+             trackers.IDS)
 """What training writes into a run's folder."""
 
 
@@ -83,7 +86,7 @@ LOCK = "training.lock"
 
 
 class RunLog:
-    """log.jsonl, one event a line, and the same numbers for TensorBoard.
+    """log.jsonl, one event a line, and the same numbers in the trackers that the run names.
 
     Opening it drops the events that a resumed run will log again. While it is open, no other process can open it.
     """
@@ -93,8 +96,6 @@ class RunLog:
 
     def __init__(self, out: Path, state: State) -> None:
         """Raises UserError if another process trains into `out`."""
-        from torch.utils.tensorboard import SummaryWriter  # its import takes a second
-
         self._lock = ExitStack()
         require(self._lock.enter_context(file_lock(out / LOCK, wait=False)),
                 f"another process is training into {out}", "wait until it has ended, or give another --out")
@@ -105,7 +106,13 @@ class RunLog:
         self._warnings = {_warning_key(event) for event in self.before} - {None}
         replace_file(self.path, lambda path: path.write_text("".join(kept)))
         self.file = self.path.open("a")
-        self.board = SummaryWriter(out / "tensorboard", purge_step=state.step + 1)
+        self._trackers: dict[str, trackers.Tracker] = {}
+
+    def open_trackers(self, spec: RunSpec, state: State) -> None:
+        """Open those of `spec.log`. Raises UserError if one cannot begin; the run folder is then one without events."""
+        settings = {"arch": to_json(spec.arch), "recipe": to_json(spec.recipe), "seed": state.seed,
+                    "data": spec.data.source}
+        self._trackers = trackers.open_trackers(spec.log, spec.out, state.step, settings, self.before)
 
     def write(self, event: Event) -> None:
         """Append an event; of steps, every tenth. A warning that a resumed run repeats is in the log already."""
@@ -113,16 +120,28 @@ class RunLog:
             return
         self.file.write(json.dumps(event) + "\n")
         self.file.flush()
-        for key, value in event.items():
-            if event["event"] in ("step", "epoch") and key not in ("event", "step", "epoch"):
-                self.board.add_scalar(f"{event['event']}/{key}", value, event["step"])
-            elif event["event"] == "signals" and isinstance(value, dict):
-                for layer, number in value.items():
-                    self.board.add_scalar(f"{key}/{layer}", number, event["step"])
+        if point := trackers.point(event):
+            for name in list(self._trackers):
+                try:
+                    self._trackers[name].log(point)
+                except Exception as error:  # of a server that has gone, or a full disk: training goes on
+                    self._drop(name, error, point.step)
+
+    def _drop(self, name: str, error: Exception, step: int) -> None:
+        """Log nothing more to a tracker that has failed, and say so."""
+        del self._trackers[name]
+        problem = f"--log {name} has failed and gets no more numbers: {trackers.first_line(error)}"
+        self.write(WarningEvent(event="warning", step=step, kind="tracker_failed", subject="", problem=problem,
+                                remedy=f"log.jsonl has them all; to log to {name} again, stop and resume the run"))
+        say(f"warning: {problem}")
 
     def close(self) -> None:
         self.file.close()
-        self.board.close()
+        for name, tracker in self._trackers.items():
+            try:
+                tracker.close()
+            except Exception as error:
+                say(f"warning: --log {name} may lack the last numbers: {trackers.first_line(error)}")
         self._lock.close()
 
 
@@ -192,6 +211,7 @@ def write_config(
                     if isinstance(data, SubsetDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes,
+        **({"log": list(spec.log)} if spec.log else {}),
         **({"unknown_training_images": list(unknown)} if unknown else {}),
         **({"parallel": spec.parallel} if processes > 1 else {}), **_about(spec),
     }
@@ -228,6 +248,14 @@ def read_config(run: Path) -> Config:
     if missing:
         raise UserError(f"{path} has no {min(missing)}", remedy)
     return config
+
+
+def logged_to(run: Path) -> list[str]:
+    """The trackers of a run when it was last started; none if its config.json is missing or damaged."""
+    try:
+        return read_config(run).get("log", [])
+    except UserError:
+        return []
 
 
 def read_overlap(config: Config) -> Overlap:

@@ -30,7 +30,7 @@ class RunSpec:
     """The network. The number of its classes is taken from the data."""
     recipe: Recipe
     out: Path
-    """The run's folder. It will hold best/, last/, log.jsonl, config.json and tensorboard/."""
+    """The run's folder. It will hold best/, last/, log.jsonl and config.json."""
     seed: int = 0
     """Determines initial weights, order of the images, random views and dropout."""
     device: str = "cpu"
@@ -48,6 +48,8 @@ class RunSpec:
     """Fine-tuning: the checkpoint whose weights training starts from."""
     about: Mapping[str, str] = field(default_factory=dict)
     """More entries for config.json, which the report shows: `command`, `title`, `note`."""
+    log: tuple[str, ...] = ()
+    """Trackers that get the numbers of log.jsonl as well: names of `training.trackers.TRACKERS`."""
     parallel: Parallel = "data"
     """How several processes share the network; see `alexnet.training.parallel`."""
     micro_batch: int | None = None
@@ -59,26 +61,34 @@ class RunSpec:
         packed = self.data.side
         require(packed == side, f"the data is packed at {packed} pixels and {self.arch.name} takes {side}",
                 f"pack it again with --side {side}, or --set arch.input.side={packed} (and arch.input.crop below it)")
-        train_crop = self.recipe.train_crop
-        require(not train_crop or bool(self.arch.average_pool),
-                f"{self.arch.name} has no average pooling, so it cannot train on views of {train_crop} pixels and be "
-                f"evaluated on {self.arch.input.crop}", "set recipe.train_crop=0, or choose the network medium")
-        require(not train_crop or self.parallel == "data", "train_crop goes with data parallelism only",
-                "give --parallel data, or set recipe.train_crop=0")
-        if train_crop:
-            check_size(self.arch, train_crop)
-            side = self.arch.input.side
-            require(train_crop <= side or self.arch.input.mean_crop == "own",
-                    f"a mean of {side} pixels has no center crop of {train_crop} pixels, the side of training views",
-                    f"set recipe.train_crop to {side} or less, or arch.input.mean_crop=own")
-        for name, holds, rule in (
-            ("seed", self.seed >= 0, "must be 0 or more"),
-            ("workers", self.workers >= 0, "must be 0 or more"),
-            ("save_minutes", self.save_minutes >= 0, "must be 0 or more"),
-            ("validate_every", self.validate_every == 1 or (
-                self.validate_every > 1 and self.recipe.schedule != "plateau" and not self.recipe.early_stop_epochs),
-             "must be 1 for the schedule plateau and for early stopping, and at least 1 otherwise"),
-            ("micro_batch", self.micro_batch is None or self.micro_batch >= 2, "must be at least 2 images"),
-        ):
-            if not holds:
-                raise FieldError(name, getattr(self, name), rule)
+        check_options(self.arch, self.recipe, seed=self.seed, workers=self.workers, save_minutes=self.save_minutes,
+                      parallel=self.parallel, micro_batch=self.micro_batch, validate_every=self.validate_every)
+
+
+def check_options(
+    arch: Arch, recipe: Recipe, *, seed: int, workers: int, save_minutes: float, parallel: Parallel,
+    micro_batch: int | None, validate_every: int = 1,
+) -> None:
+    """Raise UserError for values of a `RunSpec` that do not go together. It needs no data."""
+    train_crop, side = recipe.train_crop, arch.input.side
+    require(not train_crop or bool(arch.average_pool),
+            f"{arch.name} has no average pooling, so it cannot train on views of {train_crop} pixels and be "
+            f"evaluated on {arch.input.crop}", "set recipe.train_crop=0, or choose the network medium")
+    require(not train_crop or parallel == "data", "train_crop goes with data parallelism only",
+            "give --parallel data, or set recipe.train_crop=0")
+    if train_crop:
+        check_size(arch, train_crop)
+        require(train_crop <= side or arch.input.mean_crop == "own",
+                f"a mean of {side} pixels has no center crop of {train_crop} pixels, the side of training views",
+                f"set recipe.train_crop to {side} or less, or arch.input.mean_crop=own")
+    for name, value, holds, rule in (
+        ("seed", seed, seed >= 0, "must be 0 or more"),
+        ("workers", workers, workers >= 0, "must be 0 or more"),
+        ("save_minutes", save_minutes, save_minutes >= 0, "must be 0 or more"),
+        ("validate_every", validate_every, validate_every == 1 or (
+            validate_every > 1 and recipe.schedule != "plateau" and not recipe.early_stop_epochs),
+         "must be 1 for the schedule plateau and for early stopping, and at least 1 otherwise"),
+        ("micro_batch", micro_batch, micro_batch is None or micro_batch >= 2, "must be at least 2 images"),
+    ):
+        if not holds:
+            raise FieldError(name, value, rule)

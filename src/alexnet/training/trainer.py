@@ -330,6 +330,7 @@ class Trainer:
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
                         self.overlap, self.processes.size, self.seen.unknown)
+                    self._log.open_trackers(self.spec, self.state)
                     record_selection(self.spec, self.state, self.validation)
             yield
         except Diverged as diverged:

@@ -1,68 +1,84 @@
 """ImageNet's archives are read in place, with the labels of every trained network."""
 
-import io
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from alexnet.data.imagenet_classes import WNID_OF_ILSVRC_ID, WNIDS
+from alexnet.data.sources import ilsvrc as ilsvrc_module
 from alexnet.data.sources.detect import open_dataset
 from image_files import jpeg, per_class, tar_of
 
-#: (ILSVRC2012_ID, WNID, words): not in the order of the WNIDs; number 5 is an inner node of the tree.
-SYNSETS = [(1, "n02119789", "kit fox, Vulpes macrotis"), (2, "n02012849", "crane"), (3, "n01440764", "tench"),
-           (4, "n03126707", "crane"), (5, "n00001740", "entity")]
-TRUTH = [3, 1, 4, 2, 1]
+KIT_FOX, BIRD, TENCH, MACHINE = "n02119789", "n02012849", "n01440764", "n03126707"
+SHADES = {KIT_FOX: 40, BIRD: 80, TENCH: 120, MACHINE: 160}
+NUMBERS = {KIT_FOX: 1, BIRD: 429, TENCH: 449, MACHINE: 545}
+"""ILSVRC2012_ID of the devkit's meta.mat. They are not in the order of the WordNet IDs."""
+TRUTH = [TENCH, KIT_FOX, MACHINE, BIRD, KIT_FOX]
 
 
 @pytest.fixture
 def ilsvrc(tmp_path: Path) -> Path:
-    """A folder laid out like the download, with four classes and two training images each."""
-    scipy_io = pytest.importorskip("scipy.io")
-    fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height",
-              "num_train_images")
-    synsets = np.zeros((len(SYNSETS), 1), [(field, object) for field in fields])
-    for row, (number, wnid, words) in zip(synsets[:, 0], SYNSETS, strict=True):
-        children = np.array([1, 2, 3, 4]) if number == 5 else np.empty((0, 0))
-        for field, value in zip(fields, (number, wnid, words, "a gloss", children.size, children, 1, 2), strict=True):
-            row[field] = value
-    meta = io.BytesIO()
-    scipy_io.savemat(meta, {"synsets": synsets}, do_compression=True)
-    shade = {wnid: 40 * number for number, wnid, _ in SYNSETS}
+    """A folder laid out like the download, with two training images of each of four classes."""
     (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(tar_of({
         "ILSVRC2012_devkit_t12/readme.txt": b"read me",
-        "ILSVRC2012_devkit_t12/data/meta.mat": meta.getvalue(),
-        "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt": "".join(f"{n}\n" for n in TRUTH).encode(),
+        "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt": "".join(
+            f"{NUMBERS[wnid]}\n" for wnid in TRUTH).encode(),
     }, "w:gz"))
     (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(tar_of({
         f"{wnid}.tar": tar_of({
-            f"{wnid}_1.JPEG": jpeg(shade[wnid]),
-            f"{wnid}_2.JPEG": jpeg(shade[wnid], "PNG") if number == 1 else jpeg(shade[wnid], mode="CMYK")})
-        for number, wnid, _ in SYNSETS[:4]}))
+            f"{wnid}_1.JPEG": jpeg(shade),
+            f"{wnid}_2.JPEG": jpeg(shade, "PNG") if wnid == KIT_FOX else jpeg(shade, mode="CMYK")})
+        for wnid, shade in SHADES.items()}))
     (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(tar_of({
-        f"ILSVRC2012_val_{place:08}.JPEG": jpeg(40 * number) for place, number in enumerate(TRUTH, 1)}))
+        f"ILSVRC2012_val_{place:08}.JPEG": jpeg(SHADES[wnid]) for place, wnid in enumerate(TRUTH, 1)}))
     return tmp_path
 
 
 def test_ilsvrc_labels_follow_the_sorted_wordnet_numbers(ilsvrc: Path):
+    """0, 134, 278 and 517 are the classes of every trained network: the lines of Caffe's synset_words.txt."""
     dataset = open_dataset(ilsvrc)
-    assert dataset.wnids == ("n01440764", "n02012849", "n02119789", "n03126707")
-    assert dataset.classes == ("tench", "crane (n02012849)", "kit fox", "crane (n03126707)")
-    assert per_class(dataset, "train") == [2] * 4
-    assert [(image.name, image.label) for image in dataset.splits["val"]][:3] == [
-        ("val/ILSVRC2012_val_00000001.JPEG", 0), ("val/ILSVRC2012_val_00000002.JPEG", 2),
-        ("val/ILSVRC2012_val_00000003.JPEG", 3)]
+    assert len(dataset.classes) == 1000
+    labels = {0: "tench", 134: "crane (n02012849)", 278: "kit fox", 517: "crane (n03126707)"}
+    assert {label: dataset.classes[label] for label in labels} == labels
+    assert dataset.wnids
+    assert [dataset.wnids[label] for label in labels] == [TENCH, BIRD, KIT_FOX, MACHINE]
+    counts = per_class(dataset, "train")
+    assert {label: count for label, count in enumerate(counts) if count} == dict.fromkeys(labels, 2)
+    assert [(image.name, image.label) for image in dataset.splits["val"]] == [
+        ("val/ILSVRC2012_val_00000001.JPEG", 0), ("val/ILSVRC2012_val_00000002.JPEG", 278),
+        ("val/ILSVRC2012_val_00000003.JPEG", 517), ("val/ILSVRC2012_val_00000004.JPEG", 134),
+        ("val/ILSVRC2012_val_00000005.JPEG", 278)]
+
+
+def test_the_first_validation_images_have_the_published_labels():
+    """The first lines of the devkit's ground truth, and of TensorFlow's imagenet_2012_validation_synset_labels.txt."""
+    truth = b"490\n361\n171\n822\n297\n482\n13\n704\n599\n164\n"
+    assert ilsvrc_module.read_truth(truth, "the devkit") == [
+        "n01751748", "n09193705", "n02105855", "n04263257", "n03125729", "n01735189", "n02346627", "n02776631",
+        "n03794056", "n02328150"]
+
+
+def test_every_class_has_one_number_of_the_devkit():
+    assert sorted(WNID_OF_ILSVRC_ID) == list(range(1, 1001))
+    assert sorted(WNID_OF_ILSVRC_ID.values()) == list(WNIDS)
+    ends = {1: "n02119789", 2: "n02100735", 3: "n02110185", 999: "n07831146", 1000: "n03255030"}
+    assert {number: WNID_OF_ILSVRC_ID[number] for number in ends} == ends
+
+
+@pytest.mark.parametrize("number", ["0", "1001", "x"])
+def test_a_label_beyond_the_1000_classes_is_named(number: str):
+    with pytest.raises(ValueError, match=f"gives a validation image class {number}, which is no number from 1 to"):
+        ilsvrc_module.read_truth(f"1\n{number}\n".encode(), "the devkit")
 
 
 def test_ilsvrc_images_are_read_in_place(ilsvrc: Path):
     dataset = open_dataset(ilsvrc)
-    number = {wnid: number for number, wnid, _ in SYNSETS}
     for image in (*dataset.splits["train"], *dataset.splits["val"]):
         pixels = image.pixels()
         assert pixels.shape == (10, 12, 3)
         if "_2.JPEG" not in image.name:  # the second files are a PNG and CMYK JPEGs
-            assert abs(int(pixels.mean()) - 40 * number[dataset.wnids[image.label]]) <= 1
+            assert abs(int(pixels.mean()) - SHADES[dataset.wnids[image.label]]) <= 1
     assert {path.name for path in ilsvrc.iterdir()} == {
         "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"}
 
@@ -84,7 +100,8 @@ def test_a_missing_ilsvrc_archive_is_named(ilsvrc: Path, name: str):
 
 def test_a_damaged_ilsvrc_devkit_is_named(ilsvrc: Path):
     devkit = ilsvrc / "ILSVRC2012_devkit_t12.tar.gz"
-    devkit.write_bytes(devkit.read_bytes()[:200])
+    content = devkit.read_bytes()
+    devkit.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"devkit_t12\.tar\.gz cannot be read"):
         open_dataset(ilsvrc)
 

@@ -1,6 +1,7 @@
 """Parquet files as Hugging Face's datasets writes them, made here with pyarrow alone."""
 
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from alexnet._runtime.extras import install_line
 from alexnet.data.dataset import Dataset
 from alexnet.data.sources.detect import open_dataset
 from image_files import jpeg, per_class, said, trees
@@ -116,7 +118,7 @@ def test_without_pyarrow_the_remedy_names_the_extra(tmp_path: Path, monkeypatch:
     for name in [name for name in sys.modules if name.startswith("pyarrow.parquet")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ValueError, match=r"Parquet files need pyarrow; pip install 'alexnet\[parquet\]'"):
+    with pytest.raises(ValueError, match=re.escape(f"Parquet files need pyarrow; {install_line('parquet')}")):
         open_dataset(tmp_path / "trees.parquet")
 
 
@@ -129,7 +131,7 @@ def test_without_pyarrow_a_folder_with_parquet_files_is_said_to_have_them(tmp_pa
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match=r"hub holds 2 Parquet files, such as data/test\.parquet, and whether there "
                                          r"are images and labels inside can only be read with pyarrow; "
-                                         r"pip install 'alexnet\[parquet\]'$"):
+                                         + re.escape(install_line("parquet")) + "$"):
         open_dataset(tmp_path / "hub")
     with pytest.raises(ValueError, match=r"pets holds a Parquet file, x\.parquet, and .*; pip install .*, or add "
                                          "--labels folders to use the folders of images alone"):

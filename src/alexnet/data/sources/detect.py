@@ -47,7 +47,7 @@ def open_dataset(
 
     Args:
         source: the path of a folder, a zip or tar archive, or a Parquet file; or a name: `cifar10` or `cifar100`,
-            downloaded once into the cache, or `embedded`, the images of scikit-image.
+            downloaded once into the cache, or `embedded`, the photographs of the package.
         held_out: the fraction of each class that becomes `val` if there is no validation split.
         seed: of the choice of these images.
         labels: where the labels are: a table of files and labels (label_tables.py), a pattern of the file names

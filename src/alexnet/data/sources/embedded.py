@@ -1,4 +1,4 @@
-"""The embedded data set: patches of scikit-image's images; the class of a patch is the image it was cut from.
+"""The embedded data set: patches of the package's photographs; the class of a patch is the image it was cut from.
 
 A checkerboard is laid over each image. Training patches lie in its black tiles and test patches in the white ones, so
 no pixel is in both. The task is texture recognition; it needs no download.
@@ -6,7 +6,6 @@ no pixel is in both. The task is texture recognition; it needs no download.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -17,12 +16,11 @@ from numpy.typing import NDArray
 
 from alexnet.data import images
 from alexnet.data.dataset import ArrayImage, Dataset
-from alexnet.errors import UserError
 
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """An image, and its author and license as scikit-image's documentation states them."""
+    """An image in `PHOTOGRAPHS`, and its author and license as CREDITS.md there states them."""
 
     file: str
     title: str
@@ -48,6 +46,9 @@ IMAGES = (
     EmbeddedImage("text.png", "printed text", "Wikipedia, Corner.png", "public domain"),
 )
 
+PHOTOGRAPHS = Path(__file__).parents[1] / "photographs"
+"""The folder of the images. They are those of scikit-image, unchanged."""
+
 SIDE = 64
 """Of a patch, in pixels."""
 MIN_CONTRAST = 16
@@ -56,28 +57,18 @@ TILE = 96
 """Approximate side of a checkerboard's tile, in pixels: larger than a patch, so that patches have many positions."""
 
 
-def image_folder() -> Path:
-    """The folder of scikit-image's images. Raises UserError without scikit-image."""
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("the embedded images come with scikit-image, which is not installed",
-                        'pip install "alexnet[demo]"')
-    return Path(next(iter(spec.submodule_search_locations))) / "data"
-
-
 def open_embedded(train: int = 240, test: int = 60, seed: int = 0) -> Dataset:
-    """`train` and `test` patches of each image, drawn with `seed`. Raises UserError without scikit-image."""
-    folder = image_folder()
+    """`train` and `test` patches of each image, drawn with `seed`."""
     splits: dict[str, list[ArrayImage]] = {"train": [], "val": []}
     for label, image in enumerate(IMAGES):
-        pixels_HWC = images.read(folder / image.file)
+        pixels_HWC = images.read(PHOTOGRAPHS / image.file)
         for split, color, count in (("train", 0, train), ("val", 1, test)):
             rng = random.Random(f"{seed}/{image.title}/{split}")  # Python's own generator: the same on any machine
             splits[split] += [ArrayImage(f"{split}/{image.title}/{number:04}", label, patch)
                               for number, patch in enumerate(_patches(pixels_HWC, color, count, rng))]
     credits = "; ".join(f"{image.title}: {image.author} ({image.license})" for image in IMAGES)
     return Dataset("embedded", tuple(image.title for image in IMAGES), splits,
-                   "images that ship inside scikit-image, cut into patches", credits=credits)
+                   "photographs that come with the package, cut into patches", credits=credits)
 
 
 def _patches(

@@ -6,30 +6,21 @@ Labels are indices into the sorted WordNet IDs, as in Caffe and torchvision, and
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from alexnet.data.dataset import Dataset, TarImage, distinct
+from alexnet.data.dataset import Dataset, TarImage
+from alexnet.data.imagenet_classes import CLASSES, WNID_OF_ILSVRC_ID, WNIDS
 from alexnet.errors import UserError, require
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12"
-META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 _DOWNLOAD_AGAIN = "download it again"
 _COMPARE_SIZE = "compare its size with the download's"
-
-
-class Synset(NamedTuple):
-    """A class in the devkit."""
-
-    wnid: str
-    words: str
-    """Its names, separated by commas."""
 
 
 def is_ilsvrc(folder: Path) -> bool:
@@ -45,19 +36,13 @@ def open_ilsvrc(folder: Path) -> Dataset:
     for name in (TRAIN, VAL):
         require((folder / name).is_file(), f"{folder} has no {name}",
                 "both of ImageNet's archives and the devkit must be in it")
-    synsets, truth = read_devkit(folder)
-    if unknown := set(truth) - set(synsets):
-        raise UserError(f"{DEVKIT} in {folder} gives a validation image class {min(unknown)}, "
-                        f"which its {META} does not have", _DOWNLOAD_AGAIN)
-    wnids = sorted(synset.wnid for synset in synsets.values())
-    label = {wnid: number for number, wnid in enumerate(wnids)}
+    label = {wnid: number for number, wnid in enumerate(WNIDS)}
     train = _training_images(folder / TRAIN, label)
-    val = _validation_images(folder / VAL, [label[synsets[number].wnid] for number in truth])
+    truth = read_devkit(folder)
+    val = _validation_images(folder / VAL, [label[wnid] for wnid in truth])
     require(len(val) == len(truth),
             f"{folder / VAL} holds {len(val):,} images and the devkit labels {len(truth):,}", _DOWNLOAD_AGAIN)
-    words = dict(synsets.values())
-    classes = distinct([words[wnid].split(",")[0] for wnid in wnids], wnids)
-    return Dataset("ilsvrc2012", classes, {"train": train, "val": val}, str(folder.resolve()), tuple(wnids),
+    return Dataset("ilsvrc2012", CLASSES, {"train": train, "val": val}, str(folder.resolve()), WNIDS,
                    credits="ImageNet: for research and education, not commercial")
 
 
@@ -76,7 +61,7 @@ def _training_images(archive: Path, label: dict[str, int]) -> list[TarImage]:
         for inner in outer:
             wnid = Path(inner.name).stem
             require(inner.name.endswith(".tar") and wnid in label,
-                    f"{archive} holds {inner.name}, which is not a class in the devkit")
+                    f"{archive} holds {inner.name}, which is none of ILSVRC-2012's 1,000 classes")
             with tarfile.open(fileobj=outer.extractfile(inner), mode="r:") as members:
                 found += [TarImage(f"train/{wnid}/{member.name}", label[wnid], archive,
                                    inner.offset_data + member.offset_data, member.size)
@@ -99,35 +84,37 @@ def _validation_images(archive: Path, labels: list[int]) -> list[TarImage]:
 # --- The devkit -------------------------------------------------------------------------------------------------------
 
 
-def read_devkit(folder: Path) -> tuple[dict[int, Synset], list[int]]:
-    """The classes by their ILSVRC2012_ID, and the IDs of the validation images."""
-    contents = _devkit_files(folder)
-    for name in (META, TRUTH):
-        require(name in contents, f"{DEVKIT} in {folder} has no {name}", _DOWNLOAD_AGAIN)
-    return read_synsets(contents[META]), [int(line) for line in contents[TRUTH].split()]
+def read_devkit(folder: Path) -> list[str]:
+    """The WordNet IDs of the validation images, in their order."""
+    return read_truth(_truth_file(folder), str(folder))
 
 
-def _devkit_files(folder: Path) -> dict[str, bytes]:
-    """The devkit's files by name, from its archive or from the folder that it unpacks to."""
+def read_truth(content: bytes, source: str) -> list[str]:
+    """The devkit's labels of the validation images, numbers from 1 to 1,000, as WordNet IDs.
+
+    Args:
+        content: of `TRUTH`.
+        source: where the file is, for the error.
+    """
+    words = content.decode("ascii", "replace").split()
+    wrong = next((word for word in words if not word.isdecimal() or int(word) not in WNID_OF_ILSVRC_ID), None)
+    require(wrong is None, f"{TRUTH} in {source} gives a validation image class {wrong}, which is no number from 1 to "
+            "1,000", _DOWNLOAD_AGAIN)
+    return [WNID_OF_ILSVRC_ID[int(word)] for word in words]
+
+
+def _truth_file(folder: Path) -> bytes:
+    """`TRUTH`, from the devkit's archive or from the folder that it unpacks to."""
     packed, unpacked = folder / f"{DEVKIT}.tar.gz", folder / DEVKIT
     if packed.is_file():
         with _read_errors_explained(packed, _DOWNLOAD_AGAIN), tarfile.open(packed, "r:gz") as archive:
-            files = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
-            return {name: file.read() for name, file in files.items() if file and name in (META, TRUTH)}
-    require(unpacked.is_dir(), f"{folder} has no {DEVKIT}.tar.gz, which names the classes of the archives",
-            "put it there")
-    return {path.name: path.read_bytes() for path in (unpacked / "data").iterdir() if path.is_file()}
-
-
-def read_synsets(meta: bytes) -> dict[int, Synset]:
-    """The leaves of the devkit's tree, a MATLAB file: 1,000 classes. The inner nodes have children."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UserError("the devkit is a MATLAB file, which needs SciPy", 'pip install "alexnet[imagenet]"') from error
-    try:
-        rows: Any = loadmat(io.BytesIO(meta), squeeze_me=True, struct_as_record=True)["synsets"]
-    except Exception as error:  # SciPy's reader raises anything for a damaged file
-        raise UserError(f"the {META} of {DEVKIT} cannot be read ({error})", _DOWNLOAD_AGAIN) from error
-    return {int(row["ILSVRC2012_ID"]): Synset(str(row["WNID"]), str(row["words"])) for row in rows
-            if int(row["num_children"]) == 0}
+            files = [archive.extractfile(member) for member in archive if Path(member.name).name == TRUTH]
+            found = files[0].read() if files and files[0] else None
+    else:
+        require(unpacked.is_dir(), f"{folder} has no {DEVKIT}.tar.gz, which labels the validation images",
+                "put it there")
+        path = unpacked / "data" / TRUTH
+        found = path.read_bytes() if path.is_file() else None
+    if found is None:
+        raise UserError(f"{DEVKIT} in {folder} has no {TRUTH}", _DOWNLOAD_AGAIN)
+    return found

@@ -8,7 +8,7 @@ import re
 from alexnet.data.dataset import Dataset
 from alexnet.data.imagenet_classes import NAMES
 from alexnet.data.sources.folders import WNID, require_not_one_class
-from alexnet.data.sources.ilsvrc import DEVKIT, META, TRUTH, read_devkit, read_synsets
+from alexnet.data.sources.ilsvrc import DEVKIT, TRUTH, read_devkit, read_truth
 from alexnet.data.sources.labeled import LabeledImage, image_files, make_dataset
 from alexnet.data.sources.tables import parse_table
 from alexnet.data.split_names import split_kinds
@@ -66,18 +66,15 @@ def _validation_labels(tree: FileTree) -> tuple[dict[int, str], str]:
     named = {posixpath.basename(file): file for file in tree.files}
     if SOLUTION in named:
         return _read_solution(tree, named[SOLUTION]), named[SOLUTION]
-    if TRUTH in named and META in named:
-        synsets = read_synsets(tree.read(named[META]))
-        numbers = [int(line) for line in tree.read(named[TRUTH]).split()]
+    if TRUTH in named:
+        wnids = read_truth(tree.read(named[TRUTH]), tree.source)
     elif isinstance(tree, FolderTree) and f"{DEVKIT}.tar.gz" in tree.files:
-        synsets, numbers = read_devkit(tree.root)
+        wnids = read_devkit(tree.root)
     else:
         require_not_one_class(tree)
         raise UserError(f"{tree.source} has ImageNet's validation images in one folder, and no file with their labels",
                         f"put Kaggle's {SOLUTION}, or ImageNet's {DEVKIT}.tar.gz, into {tree.source}")
-    require(set(numbers) <= set(synsets), f"{TRUTH} in {tree.source} has a class that {META} does not have",
-            "download the devkit again")
-    return {index: synsets[number].wnid for index, number in enumerate(numbers, 1)}, TRUTH
+    return dict(enumerate(wnids, 1)), TRUTH
 
 
 def _read_solution(tree: FileTree, file: str) -> dict[int, str]:

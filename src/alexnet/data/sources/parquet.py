@@ -20,6 +20,7 @@ from typing import Any
 
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.cache import cache_folder
+from alexnet._runtime.extras import install_line
 from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
 from alexnet.data.archives import TarTree
@@ -113,7 +114,7 @@ def _require_pyarrow(problem: str, other_remedy: str = "") -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        raise UserError(problem, f"pip install 'alexnet[parquet]'{other_remedy}") from error
+        raise UserError(problem, f"{install_line('parquet')}{other_remedy}") from error
 
 
 class _ParquetImages:

@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from alexnet._runtime.extras import install_line
 from alexnet.errors import UserError
+
+try:
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+    from google.protobuf.message import DecodeError
+except ImportError as missing:
+    raise UserError("Caffe's files are read by protobuf", install_line("caffe")) from missing
 
 Message = Any
 """A protobuf message. Its class is created at run time, so a type checker cannot see its fields."""

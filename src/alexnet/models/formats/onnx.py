@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from alexnet._runtime.extras import install_line
 from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
         import onnxruntime  # noqa: F401  # runs the file afterwards
         import onnxscript.optimizer  # torch's exporter is written in it
     except ImportError as error:
-        raise UserError(f"ONNX needs {error.name}", "pip install 'alexnet[export]'") from error
+        raise UserError(f"ONNX needs {error.name}", install_line("export")) from error
     with exporter_silenced():
         # Two images, because the exporters make a constant of a batch of one.
         program = torch.onnx.export(
@@ -54,7 +55,7 @@ def read_onnx(path: Path) -> Checkpoint:
     try:
         import onnx
     except ImportError as error:
-        raise UserError("reading ONNX needs onnx", "pip install 'alexnet[export]'") from error
+        raise UserError("reading ONNX needs onnx", install_line("export")) from error
     try:
         model = onnx.load(str(path), load_external_data=False)
         state = {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())

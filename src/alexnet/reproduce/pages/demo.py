@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from alexnet._runtime.extras import install_line
 from alexnet._runtime.html_page import render_page, write_page
 from alexnet._runtime.image_encoding import jpeg_uri, thumbnail
 from alexnet._runtime.page_style import data_uri
@@ -115,7 +116,7 @@ def write_demo_page(out: Path, pretrained: Pretrained | None, trained: Trained |
     shown = {image.file for image in IMAGES} & {photo.file for photo in PHOTOS}
     credits = "; ".join(f"{image.title}: {image.author} ({image.license})" for image in IMAGES if image.file in shown)
     write_page(out / PAGE, render_page(Path(__file__).with_name("demo.html"), pretrained=pretrained, trained=trained,
-                                       credits=credits, sure_from=SURE_FROM))
+                                       credits=credits, sure_from=SURE_FROM, captum_line=install_line("interpret")))
     return out / PAGE
 
 

@@ -1,0 +1,63 @@
+"""Optional dependencies: the extras of this package, the modules of each, and the pip line that installs them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An extra of pyproject.toml."""
+
+    purpose: str
+    """What it is needed for, as the command line names it."""
+    modules: tuple[str, ...]
+    """The modules that this package imports of it."""
+
+    @property
+    def missing(self) -> list[str]:
+        """The modules that are not installed. None of them is imported."""
+        return [name for name in self.modules if not is_installed(name)]
+
+
+EXTRAS = {
+    "interpret": Extra("attribution maps: `attribute`, Grad-CAM in `demo`", ("captum",)),
+    "export": Extra("`export` to ONNX, and `evaluate FILE.onnx`", ("onnx", "onnxruntime", "onnxscript")),
+    "serve": Extra("`serve`", ("starlette", "uvicorn", "h11", "prometheus_client", "captum")),
+    "tensorboard": Extra("`train --log tensorboard`", ("tensorboardX",)),
+    "caffe": Extra("`import` of Caffe's files", ("google.protobuf",)),
+    "heic": Extra("HEIC images", ("pi_heif",)),
+    "parquet": Extra("Parquet files of images, and `features` to Parquet", ("pyarrow",)),
+    "cloud": Extra("data at s3:// and gs://", ("obstore",)),
+    "neighbors": Extra("`neighbors` among more than 100,000 images", ("faiss",)),
+    "map": Extra("`map`", ("sklearn",)),
+}
+"""The extras that a user needs, by name. Those of development (test, ci, bench) are not here."""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported; it is not. Of a dotted name, the packages above it are."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
+
+
+def install_line(extra: str) -> str:
+    """The shell command that installs an extra, for whoever runs this copy of the package.
+
+    In a clone it installs the clone: an index may hold another version, or another package of this name. Double quotes
+    are understood by every shell, on Windows too.
+    """
+    assert extra in EXTRAS, f"{extra} is no extra"
+    if root := clone():
+        return f'pip install -e "{root}[{extra}]"'
+    return f'pip install "alexnet[{extra}]"'
+
+
+def clone() -> Path | None:
+    """The root of the clone that this package is imported from; None for an installed copy."""
+    source = Path(__file__).parents[2]
+    return source.parent if source.name == "src" and (source.parent / "pyproject.toml").is_file() else None
