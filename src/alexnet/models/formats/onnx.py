@@ -11,12 +11,15 @@ from torch import nn
 from alexnet.architecture.overrides import to_json
 from alexnet.errors import UserError, require
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.input_metadata import input_metadata
 from alexnet.models.formats.metadata import METADATA_KEY, license_metadata, own_weights, restore, to_text
-from alexnet.models.formats.parity import Runner, describe_input, example_input, exporter_silenced
+from alexnet.models.formats.parity import Runner, example_input, exporter_silenced
 
 
 def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: bool) -> None:
-    """Write a network with an input `pixels` or `views` and an output `logits`; classes and `Arch` are its metadata.
+    """Write a network with an input `pixels` or `views` and an output `logits`.
+
+    Classes, `Arch`, and what a program needs to make the input (`input_metadata`) are its metadata.
 
     Raises:
         UserError: a package of the `export` extra is missing.
@@ -40,8 +43,8 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
         onnxscript.optimizer.remove_unused_nodes(program.model)
         program.model.metadata_props.update({
             "classes": json.dumps(saved.classes), "arch": json.dumps(to_json(saved.arch)),
-            "provenance": json.dumps(saved.provenance), "input": describe_input(saved), METADATA_KEY: to_text(saved),
-            **license_metadata(saved)})
+            "provenance": json.dumps(saved.provenance), METADATA_KEY: to_text(saved),
+            **input_metadata(saved, from_pixels=from_pixels), **license_metadata(saved)})
         program.save(str(path))
 
 
