@@ -1,4 +1,4 @@
-"""The `import` and `export` commands: weights of other projects -> a checkpoint, and a checkpoint -> other formats."""
+"""The `import` command: weights of other projects -> a checkpoint, with preprocessing and classes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from alexnet.errors import UserError, require
 
 if TYPE_CHECKING:
     from alexnet.models.checkpoint import Checkpoint
-
-FORMAT_OF = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", "": "safetensors"}
-"""The format of `export` by the ending of its output."""
-
 
 @app.command(name="import", group=WEIGHTS, sort_key=0)
 def import_(
@@ -100,27 +96,3 @@ def _mean(text: str | None) -> Path | tuple[float, float, float] | None:
     except ValueError:
         return Path(text) if text else None
     return blue, green, red
-
-
-@app.command(group=WEIGHTS, sort_key=1)
-def export(
-    checkpoint: str, out: Path, /, *, to: Literal["onnx", "torch-export", "torchvision", "safetensors"] | None = None,
-    from_pixels: bool = False,
-) -> None:
-    """Write a network in a format that other software loads, and check that its outputs are the same.
-
-    Args:
-        checkpoint: A checkpoint or a run folder.
-        out: File to write; for safetensors, a folder.
-        to: onnx: an ONNX model. torch-export: a program for torch.export.load. torchvision: a state dict for
-            torchvision's alexnet. safetensors: a folder in the layout of the Hugging Face hub with config, weights and
-            model card. Default: by the ending of OUT: .onnx, .pt2, .pth, or none.
-        from_pixels: For onnx and torch-export: include the preprocessing, so that the input is stored uint8 images.
-    """
-    from alexnet.models.formats.export import export as write
-    from alexnet.models.formats.open_weights import open_weights
-
-    if to is None and out.suffix not in FORMAT_OF:
-        raise UserError(f"{out} has no ending that names the format (.onnx, .pt2, .pth, or none for a folder with "
-                        "safetensors)", "add --to onnx, torch-export, torchvision or safetensors")
-    print(write(open_weights(checkpoint), out, to or FORMAT_OF[out.suffix], from_pixels=from_pixels).describe())
