@@ -35,8 +35,8 @@ def test_the_preset_whose_tensors_have_the_same_shapes_is_assumed_aloud(wrap, im
     assert model.notes == (
         "the file does not say its network: small is assumed, whose tensors have these shapes, with 56x56 crops of "
         "images of 64 pixels",
-        "the file has no mean: ImageNet's mean color (123.7, 116.3, 103.5) is assumed; a checkpoint folder has the mean "
-        "that the network was trained with")
+        "the file has no mean: ImageNet's mean color (123.7, 116.3, 103.5) is assumed; a checkpoint folder has the "
+        "mean that the network was trained with")
     assert not model.seen.trained.size
     assert model.seen.unknown == ("the weights in net.pth",)
 
@@ -57,7 +57,7 @@ def test_where_several_networks_have_these_shapes_the_user_must_say_which(tmp_pa
 def test_a_named_preset_gets_the_files_widths_and_kernels(tmp_path):
     saved = saved_as("small", "conv.width=16", "conv1.kernel=5", "dense.width=32")
     path = write(saved.network().state_dict(), tmp_path / "net.pth")
-    with pytest.raises(alexnet.UserError, match=r"shapes of none of its networks \(features.conv1.weight is 16x3x5x5\)"):
+    with pytest.raises(alexnet.UserError, match=r"the shapes of none of its networks \(features.conv1.weight is 16x"):
         open_weights(path)
     found = open_weights(path, arch="small").arch
     assert (found.conv[0].width, found.conv[0].kernel, found.dense[0].width, found.classes) == (16, 5, 32, 7)

@@ -23,7 +23,7 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.data import images
 from alexnet.data.sources.embedded import IMAGES, image_folder
 from alexnet.errors import UserError, require
-from alexnet.inference.predictor import SURE_FROM
+from alexnet.inference.predictor import SURE_FROM, model_from_checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.provenance import license_note
 from alexnet.reproduce.demo_photos import PHOTOS
@@ -122,23 +122,27 @@ def page_data(saved: Checkpoint) -> dict[str, Any]:
         "mean": [float(number) for number in mean], "mean_is_image": len(saved.mean_HWC) > 1, "scale": list(spec.scale),
         "parameters": explanation.parameters, "multiply_adds": explanation.multiply_adds,
         "layers": [{**layer.to_json(), "begin": layer.begin} for layer in explanation.layers],
+        "temperature": saved.calibration.get("temperature", 1.0),
         "sure_from": SURE_FROM if saved.calibration else None, "top1_error": saved.errors.get("top1_error"),
         "samples": _samples(saved)}
 
 
 def _samples(saved: Checkpoint) -> list[dict[str, str]]:
-    """Photographs of classes that the network knows; without any, generated patterns."""
-    known = {*saved.classes}
+    """Photographs of classes that the network knows, the best-recognized first; without any, generated patterns."""
     credits = {image.file: f"{image.title}: {image.author}, {image.license}" for image in IMAGES}
+    model, found = model_from_checkpoint(saved), []
     try:
-        folder = image_folder()
-        found = [{"title": photo.title, "image": thumbnail(images.read(folder / photo.file), _SAMPLE_SIDE),
-                  "credit": credits[photo.file]}
-                 for photo in PHOTOS if known & {*photo.names} and (folder / photo.file).is_file()]
-    except UserError:
+        for photo in PHOTOS:
+            if {*saved.classes} & {*photo.names}:
+                pixels_HWC = images.read(image_folder() / photo.file)
+                right = sum(guess.probability for guess in model.predict(pixels_HWC)[0] if guess.name in photo.names)
+                found.append((right, {"title": photo.title, "image": thumbnail(pixels_HWC, _SAMPLE_SIDE),
+                                      "credit": credits[photo.file]}))
+    except (UserError, OSError):  # this installation has no photographs
         found = []
-    return found or [{"title": name, "image": thumbnail(pixels_HWC, _SAMPLE_SIDE), "credit": ""}
-                     for name, pixels_HWC in generated_patterns().items()]
+    patterns = [{"title": name, "image": thumbnail(pixels_HWC, _SAMPLE_SIDE), "credit": ""}
+                for name, pixels_HWC in generated_patterns().items()]
+    return [sample for _, sample in sorted(found, key=lambda entry: -entry[0])] or patterns
 
 
 def _licenses(saved: Checkpoint) -> str:

@@ -3,13 +3,16 @@
 const colorOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
-/** The theme's colors for numbers: zero is the card's, positive numbers are blue, negative ones red. */
+/** The theme's colors for numbers from -1 to 1: zero is the card's, positive numbers are blue, negative ones red.
+ *  511 colors, RGB. */
 function colorScale() {
-  const [zero, positive, negative] = ["--zero", "--blue", "--red"].map((name) => rgbOf(colorOf(name)));
-  return (share) => {
-    const end = share < 0 ? negative : positive, part = Math.min(1, Math.abs(share)) ** 0.8;
-    return zero.map((from, channel) => from + (end[channel] - from) * part);
-  };
+  const [zero, positive, negative] = ["--card", "--blue", "--red"].map((name) => rgbOf(colorOf(name)));
+  const colors = new Uint8Array(511 * 3);
+  for (let step = -255; step <= 255; step++) {
+    const end = step < 0 ? negative : positive, part = (Math.abs(step) / 255) ** 0.8;
+    colors.set(zero.map((from, channel) => Math.round(from + (end[channel] - from) * part)), (step + 255) * 3);
+  }
+  return colors;
 }
 
 /** The size of a layer's numbers, for its colors: 99.8% of them are smaller. */
@@ -19,11 +22,13 @@ function rangeOf(values) {
   return sizes.sort((a, b) => a - b)[Math.floor(sizes.length * 0.998)] || 1;
 }
 
-/** A picture of numbers, one pixel each. */
-function pictureOf(values, rows, columns, range, scale = colorScale()) {
-  const image = new ImageData(columns, rows);
-  for (let i = 0; i < rows * columns; i++) {
-    if (i < values.length) image.data.set([...scale(values[i] / range), 255], 4 * i);
+/** A picture of numbers, one pixel each; `range`: the number with full color. */
+function pictureOf(values, rows, columns, range, colors = colorScale()) {
+  const image = new ImageData(columns, rows), count = Math.min(values.length, rows * columns);
+  for (let i = 0; i < count; i++) {
+    const at = (Math.round(255 * Math.max(-1, Math.min(1, values[i] / range))) + 255) * 3;
+    image.data[4 * i] = colors[at]; image.data[4 * i + 1] = colors[at + 1]; image.data[4 * i + 2] = colors[at + 2];
+    image.data[4 * i + 3] = 255;
   }
   return bitmapCanvas(image);
 }

@@ -8,10 +8,16 @@ async function bytesOf(name) {
     if (!response.ok) throw new Error(`${name} is missing beside this page (${response.status})`);
     return new Uint8Array(await response.arrayBuffer());
   }
-  const packed = Uint8Array.from(atob(inside.textContent), (letter) => letter.charCodeAt(0));
+  const packed = fromBase64(inside.textContent);
   inside.remove();
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function fromBase64(text) {
+  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
 }
 
 /** A network that runs in this browser, on one core. */
@@ -59,5 +65,8 @@ function softmax(logits) {
 
 /** The indices of the `count` largest numbers, largest first. */
 function largest(numbers, count) {
-  return Array.from(numbers.keys()).sort((a, b) => numbers[b] - numbers[a]).slice(0, count);
+  if (count > 1) return Array.from(numbers.keys()).sort((a, b) => numbers[b] - numbers[a]).slice(0, count);
+  let best = 0;
+  for (let i = 1; i < numbers.length; i++) if (numbers[i] > numbers[best]) best = i;
+  return [best];
 }

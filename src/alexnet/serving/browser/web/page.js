@@ -7,7 +7,8 @@ const commas = (number) => number.toLocaleString("en-US");
 const percent = (share) => share >= 0.9995 ? "100%" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`;
 const rounded = (number) => (Math.abs(number) < 1e-4 ? "0" : String(Number(number.toPrecision(3)))).replace("-", "−");
 const general = (number) => String(Number(number.toPrecision(6)));
-const times = (text) => text.replaceAll(" x ", " × ").replaceAll("*", "·").replaceAll(" - ", " − ");
+const times = (text) => text.replaceAll(" x ", " × ").replaceAll("*", "·").replaceAll(" - ", " − ")
+  .replace(/(?<=\d)x(?=\d)/g, "×");
 
 function make(tag, text = "", properties = {}) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -51,7 +52,7 @@ function showResult(image, name, result) {
     item.dataset.probability = share;
     return item;
   }));
-  say(`${data.classes[first]}, ${percent(result.probabilities[first])}, in ${result.milliseconds.toFixed(0)} ms.`);
+  say(`Classified in ${result.milliseconds.toFixed(0)} ms, on one core of this device.`);
 }
 
 /** The image as it is, with the square that is cut from it and the part that the network sees. */
@@ -113,8 +114,7 @@ function connectInputs() {
 
 /** A sample's file from its data: address, which the page's policy does not let it fetch. */
 function showSample(sample) {
-  const bytes = Uint8Array.from(atob(sample.image.split(",")[1]), (letter) => letter.charCodeAt(0));
-  return classify(new Blob([bytes], { type: "image/jpeg" }), sample.title);
+  return classify(new Blob([fromBase64(sample.image.split(",")[1])], { type: "image/jpeg" }), sample.title);
 }
 
 // --- Start ------------------------------------------------------------------------------------------------------------
@@ -158,4 +158,15 @@ addEventListener("resize", () => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   if (walk.result) { drawStrip(); showLayer(); }
 });
-window.alexnet = { squareOf, decodeImage, convolutionUnit, outputOf, walk, network: () => network, classify, ready };
+// For the tests of this page, and for the console of the browser.
+window.alexnet = {
+  squareOf, decodeImage, fromBase64, outputOf, layerIndex, walk, classify, ready,
+  seenPixels: (name, place) => seenPixels(data.layers.findIndex((layer) => layer.name === name), place),
+  /** A unit of the chosen convolution, worked out and as the network computed it. */
+  workedUnit(map, row, column) {
+    const index = layerIndex(), { name } = data.layers[index];
+    const unit = convolutionUnit(data.layers[index], network.weights[`${name}.weight`], network.weights[`${name}.bias`],
+                                 outputOf(index - 1), map, row, column);
+    return [unit.value, valueAt(outputOf(index), map, row, column)];
+  },
+};

@@ -15,6 +15,8 @@ const SAYS = {
     + "paper, three years older than batch normalization, has local response normalization here.",
   "local response normalization": "A unit is made smaller where its neighbors, the same place in the maps beside it, are "
     + "large: filters compete (§3.3).",
+  output: "Each unit is a class, and its number a logit. The softmax turns all logits into probabilities: e to the power "
+    + "of each, divided by their sum.",
   "fully connected": "Each unit reads all numbers before it. Places are gone; what counts is what was found.",
   dropout: "Nothing changes here. In training, dropout sets a part of the numbers to 0 (§4.2).",
 };
@@ -72,7 +74,7 @@ function buildStrip() {
   });
 }
 
-/** Draw each layer's thumbnail: the four maps with the largest average, or all units of a vector. */
+/** Draw each layer's thumbnail: the four maps with the most contrast, or all units of a vector. */
 function drawStrip() {
   const scale = colorScale();
   for (const button of $("strip").querySelectorAll("button")) {
@@ -80,19 +82,21 @@ function drawStrip() {
     if (name === "image") { context.drawImage(viewOf(walk.square), 0, 0, side, side); continue; }
     const tensor = outputOf(data.layers.findIndex((layer) => layer.name === name)), range = rangeOf(tensor.values);
     if (tensor.shape.length !== 4) { context.drawImage(mapPicture(tensor, 0, range, scale), 0, 0, side, side); continue; }
-    for (const [place, map] of strongest(tensor, 4).entries()) {
+    for (const [place, map] of mostContrast(tensor, 4).entries()) {
       context.drawImage(mapPicture(tensor, map, range, scale), (place % 2) * (side / 2 + 1),
                         Math.floor(place / 2) * (side / 2 + 1), side / 2 - 1, side / 2 - 1);
     }
   }
 }
 
-/** The maps with the largest average size of their numbers. */
-function strongest(tensor, count) {
+/** The maps whose numbers differ most from place to place. */
+function mostContrast(tensor, count) {
   const size = tensor.shape[2] * tensor.shape[3];
-  const sums = Array.from({ length: tensor.shape[1] }, (_, map) =>
-    tensor.values.subarray(map * size, (map + 1) * size).reduce((all, value) => all + Math.abs(value), 0));
-  return largest(sums, count);
+  const variances = Array.from({ length: tensor.shape[1] }, (_, map) => {
+    const own = tensor.values.subarray(map * size, (map + 1) * size), mean = own.reduce((all, one) => all + one, 0) / size;
+    return own.reduce((all, one) => all + (one - mean) ** 2, 0);
+  });
+  return largest(variances, count);
 }
 
 // --- One layer --------------------------------------------------------------------------------------------------------
@@ -101,13 +105,16 @@ function chooseLayer(name) {
   walk.layer = name;
   const tensor = outputOf(layerIndex());
   if (name !== "image" && tensor.shape.length === 4) {
-    walk.map = walk.map < mapsOf(tensor) && sameMaps(tensor) ? walk.map : strongest(tensor, 1)[0];
+    walk.map = walk.map < mapsOf(tensor) && sameMaps(tensor) ? walk.map : largestMap(tensor);
     walk.maps = mapsOf(tensor);
     chooseStrongestUnit(tensor);
   } else Object.assign(walk, { map: 0, maps: 0, row: 0, column: 0 });
   if (tensor.shape.length === 2) chooseVectorUnit(largest(tensor.values, 1)[0], tensor);
   showLayer();
 }
+
+/** The map with the largest number: the filter that has found most. */
+const largestMap = (tensor) => Math.floor(largest(tensor.values, 1)[0] / (tensor.shape[2] * tensor.shape[3]));
 
 /** Whether the layer chosen before had as many maps, so that the same number means the same filter. */
 const sameMaps = (tensor) => walk.maps === mapsOf(tensor);
@@ -132,7 +139,8 @@ function showLayer() {
   $("layer-title").textContent = walk.layer;
   $("layer-kind").textContent = isImage ? "the network's input"
     : `${layer.kind}, ${shownShape(layer.input)} → ${shownShape(layer.output)}`;
-  $("layer-says").textContent = explanationOf(isImage ? "image" : layer.kind);
+  $("layer-says").textContent = explanationOf(isImage ? "image" : layer === data.layers.at(-1) ? "output"
+    : layer.kind);
   showSum(layer);
   showFacts(layer);
   $("maps-part").hidden = isImage || layer.output.length === 1;
@@ -176,7 +184,7 @@ function showFacts(layer) {
     facts.push(["crop", `the central ${data.crop}×${data.crop} of ${data.side}×${data.side} pixels`],
                ["mean", data.mean_is_image ? `a mean image is subtracted, whose average color is ${color}`
                                            : `${color} is subtracted from red, green and blue`]);
-    if (data.scale.some((number) => number !== 1)) facts.push(["scale", `divided by ${data.scale.join(", ")}`]);
+    if (data.scale.some((number) => number !== 1)) facts.push(["scale", `divided by ${[...new Set(data.scale)].join(", ")}`]);
     if (data.channels === "BGR") facts.push(["channels", "blue first"]);
   } else {
     if (layer.parameters) facts.push(["parameters", times(layer.parameters_worked)]);
@@ -192,7 +200,11 @@ function showFacts(layer) {
     }
   }
   $("layer-facts").replaceChildren(...facts.flatMap(([term, text]) => [make("dt", term), make("dd", text)]));
-  const notes = layer ? layer.notes : [];
+  const notes = layer ? [...layer.notes] : [];
+  if (layer === data.layers.at(-1) && data.temperature !== 1) {
+    notes.push(`the logits are divided by ${general(data.temperature)} before the softmax: the temperature that makes `
+      + "probabilities match how often the network is right");
+  }
   $("layer-notes").replaceChildren(...notes.map((note) => make("li", times(`${note[0].toUpperCase()}${note.slice(1)}.`))));
 }
 
@@ -228,9 +240,10 @@ function drawMaps() {
     }
   }
   const towers = data.towers > 1 && grid.count % data.towers === 0
-    ? ` The first ${grid.count / data.towers} belong to GPU 1 of the paper.` : "";
-  $("maps-caption").textContent = `All ${commas(grid.count)} maps, in one scale: full color is ${rounded(walk.range)}, `
-    + `the card's color is 0.${towers}`;
+    ? ` The first ${grid.count / data.towers} are tower 1's, which the paper had on a GPU of its own.` : "";
+  $("maps-caption").replaceChildren(
+    make("span", rounded(-walk.range)), make("span", "", { className: "scale" }), make("span", rounded(walk.range)),
+    `\u2002All ${commas(grid.count)} maps have this scale. Choose one.${towers}`);
   $("maps").setAttribute("aria-label", `Feature maps of ${walk.layer}. Map ${walk.map + 1} of ${grid.count} is chosen. `
     + "Arrow keys choose another one.");
 }
@@ -260,10 +273,16 @@ function connectMaps() {
 
 // --- One unit of a map ------------------------------------------------------------------------------------------------
 
+/** Width of the three figures of a unit: side by side, or two on a narrow screen. */
+function figureWidth() {
+  const room = $("unit-part").clientWidth, width = Math.min(300, Math.floor(room < 560 ? (room - 12) / 2 : (room - 48) / 3));
+  $("unit-part").style.setProperty("--figure", `${width}px`);
+  return width;
+}
+
 function showUnit() {
   const index = layerIndex(), layer = data.layers[index], tensor = outputOf(index), isVector = layer.output.length === 1;
-  const width = Math.min(230, Math.floor(($("unit-part").clientWidth - 16) / (innerWidth < 640 ? 2 : 3)));
-  const { row, column, map } = walk;
+  const width = figureWidth(), { row, column, map } = walk;
   const [top, bottom] = seenPixels(index, row), [left, right] = seenPixels(index, column);
   drawFramed($("field"), viewOf(walk.square), width, { top, left, bottom, right }, "--red");
   drawFramed($("map"), mapPicture(tensor, map, walk.range), width, { top: row, left: column, bottom: row, right: column },
@@ -276,6 +295,7 @@ function showUnit() {
   $("map").setAttribute("aria-label", `${$("map-caption").textContent}. Arrow keys choose another unit.`);
   $("working").replaceChildren(...working(index, tensor));
   showKernel(layer);
+  showLogits(layer, tensor);
 }
 
 /** How the unit got its value, in words and numbers. */
@@ -287,7 +307,6 @@ function working(index, tensor) {
     const unit = convolutionUnit(layer, network.weights[`${layer.name}.weight`], network.weights[`${layer.name}.bias`],
                                  before, map, row, column);
     const read = index === 0 ? "3 colors" : `${unit.inputs} maps`;
-    $("working").dataset.value = unit.value;
     return [`${read} × ${layer.kernel}×${layer.kernel} = ${commas(unit.products)} products, whose sum is `
             + `${rounded(unit.sum)}; with the bias ${rounded(unit.bias)} it is `, bold];
   }
@@ -307,7 +326,7 @@ function vectorWorking(layer, before, tensor) {
   const inputs = layer.input.reduce((all, one) => all * one, 1), isLast = layer === data.layers.at(-1);
   if (!isLast) return [`${commas(inputs)} products and a bias: `, bold];
   return [`${data.classes[unit]}: ${commas(inputs)} products and a bias give the logit `, bold,
-          `. The softmax of all ${commas(tensor.shape[1])} logits gives this class ${percent(walk.result.probabilities[unit])}.`];
+          `. The softmax gives this class ${percent(walk.result.probabilities[unit])}.`];
 }
 
 /** The filter of the chosen map, for a convolution: in color if it reads the image, else one slice for each map. */
@@ -316,7 +335,7 @@ function showKernel(layer) {
   $("kernel-figure").hidden = !isConvolution;
   if (!isConvolution) return;
   const weight = network.weights[`${layer.name}.weight`], [, inputs, kernel] = weight.shape, size = kernel * kernel;
-  const width = Math.min(230, Math.floor(($("unit-part").clientWidth - 16) / (innerWidth < 640 ? 2 : 3)));
+  const width = figureWidth();
   if (layer === data.layers[0]) {
     drawFramed($("kernel"), kernelPhoto(weight, walk.map, kernel), width);
     $("kernel-caption").textContent = `Its filter, ${kernel}×${kernel} in three colors: gray is 0`;
@@ -330,6 +349,20 @@ function showKernel(layer) {
     context.drawImage(slice, (input % columns) * pitch, Math.floor(input / columns) * pitch, pitch - 1, pitch - 1);
   }
   $("kernel-caption").textContent = `Its filter: ${kernel}×${kernel} weights for each of ${inputs} maps`;
+}
+
+/** The output layer's largest logits, and the probabilities that the softmax makes of them. */
+function showLogits(layer, tensor) {
+  $("logits-figure").hidden = layer !== data.layers.at(-1);
+  if (layer !== data.layers.at(-1)) return;
+  const best = largest(tensor.values, Math.min(8, data.classes.length)), top = tensor.values[best[0]];
+  $("logits").replaceChildren(...best.map((unit) => {
+    const row = make("tr");
+    row.append(make("td", data.classes[unit]), make("td", tensor.values[unit].toFixed(2), { className: "number" }),
+               make("td", percent(walk.result.probabilities[unit]), { className: "number" }));
+    row.style.setProperty("--share", `${Math.max(0, 100 * tensor.values[unit] / top).toFixed(1)}%`);
+    return row;
+  }));
 }
 
 function connectUnit() {
