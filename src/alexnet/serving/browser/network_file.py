@@ -44,7 +44,8 @@ class Walk(nn.Module):
 
     def __init__(self, saved: Checkpoint) -> None:
         super().__init__()
-        self.preprocess, self.network = saved.preprocess(), saved.network()
+        self.preprocess: nn.Module = saved.preprocess()
+        self.network: AlexNet = saved.network()
         self.layers = [name for name in self.network.layer_names() if not name.startswith("dropout")]
 
     @property
@@ -53,18 +54,17 @@ class Walk(nn.Module):
         return ["view", *self.layers, *(f"{name}.{part}" for name, _ in self._convolutions()
                                         for part in ("weight", "bias"))]
 
-    def _convolutions(self) -> list[tuple[str, nn.Module]]:
+    def _convolutions(self) -> list[tuple[str, nn.Conv2d]]:
         return [(name, layer) for name, layer in self.network.weight_layers() if isinstance(layer, nn.Conv2d)]
 
     def forward(self, pixels_NHWC: Tensor) -> tuple[Tensor, ...]:
-        network: AlexNet = self.network
-        value = self.preprocess(pixels_NHWC)
+        network, value = self.network, self.preprocess(pixels_NHWC)
         outputs = [value]
         for name in self.layers:
             layer = network.named_layer(name)
             value = layer(value.flatten(1) if isinstance(layer, nn.Linear) else value)
             outputs.append(value)
-        weights = [tensor.clone() for _, layer in self._convolutions() for tensor in (layer.weight, layer.bias)]
+        weights = [parameter.clone() for _, layer in self._convolutions() for parameter in layer.parameters()]
         return value / network.temperature, *outputs, *weights
 
 
