@@ -143,7 +143,7 @@ def test_the_folder_answers_as_predict_on_50_photographs(opened, address, images
 
 @pytest.mark.parametrize(("width", "height", "side"), [
     (64, 64, 64), (65, 64, 64), (500, 375, 64), (375, 500, 64), (333, 500, 64), (30, 41, 64), (640, 227, 224),
-    (1000, 999, 28), (7, 5, 32)])
+    (1000, 999, 28), (7, 5, 32), (89, 335, 64), (30, 100, 64), (26, 194, 64), (60, 1000, 28), (400, 89, 64)])
 def test_the_square_equals_the_packages_bit_for_bit(alone, width, height, side):
     pixels_HWC = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
     got = alone.evaluate("""async ([text, side]) => {

@@ -16,11 +16,17 @@ function squareSizes(width, height, side) {
 }
 
 /** Which input pixels each output pixel reads, and with which weights: a triangle filter, as wide as an output pixel or
- *  an input pixel, whichever is wider (antialiasing). `first` and `count` say which output pixels are wanted. */
-function makeAxis(before, after, first, count) {
-  const scale = before / after, support = Math.max(scale, 1), pixels = [];
+ *  an input pixel, whichever is wider (antialiasing). `first` and `count` say which of the `after` output pixels are
+ *  wanted. `isCut`: only these are made, from a part of the input, as Pillow does with its `box` of float32 numbers. */
+function makeAxis(before, after, first, count, isCut) {
+  let scale = before / after, origin = 0;
+  if (isCut) {
+    origin = Math.fround(first * scale);
+    scale = (Math.fround(Math.min((first + count) * scale, before)) - origin) / count;
+  }
+  const support = Math.max(scale, 1), pixels = [];
   for (let i = 0; i < count; i++) {
-    const center = (first + i + 0.5) * scale;
+    const center = isCut ? origin + (i + 0.5) * scale : (first + i + 0.5) * scale;
     const begin = Math.max(0, Math.trunc(center - support + 0.5));
     const end = Math.min(before, Math.trunc(center + support + 0.5));
     const shares = [];
@@ -31,39 +37,61 @@ function makeAxis(before, after, first, count) {
   return pixels;
 }
 
+const HALF = 2 ** (WEIGHT_BITS - 1);
+
+/** Rescale the rows [count][width] of pixels with `channels` numbers each to the axis's width: RGB. */
+function rescaleAcross(pixels, channels, width, count, across) {
+  const narrow = new Uint8Array(count * across.length * 3);
+  let to = 0;
+  for (let row = 0; row < count; row++) {
+    for (const { begin, weights } of across) {
+      let red = HALF, green = HALF, blue = HALF, at = (row * width + begin) * channels;
+      for (const weight of weights) {
+        red += pixels[at] * weight; green += pixels[at + 1] * weight; blue += pixels[at + 2] * weight;
+        at += channels;
+      }
+      narrow[to++] = red >> WEIGHT_BITS; narrow[to++] = green >> WEIGHT_BITS; narrow[to++] = blue >> WEIGHT_BITS;
+    }
+  }
+  return narrow;
+}
+
+/** Rescale the height of an image to the axis's: uint8 with as many numbers in a row. It comes in strips:
+ *  `strips` yields [first row, rows, their numbers]. */
+function rescaleDown(strips, numbers, down) {
+  const sums = down.map(() => new Int32Array(numbers).fill(HALF));
+  for (const [first, count, pixels] of strips) {
+    down.forEach(({ begin, weights }, y) => {
+      for (let row = Math.max(begin, first); row < Math.min(begin + weights.length, first + count); row++) {
+        const weight = weights[row - begin], from = (row - first) * numbers, sum = sums[y];
+        for (let i = 0; i < numbers; i++) sum[i] += pixels[from + i] * weight;
+      }
+    });
+  }
+  const short = new Uint8Array(down.length * numbers);
+  sums.forEach((sum, y) => sum.forEach((value, i) => { short[y * numbers + i] = value >> WEIGHT_BITS; }));
+  return short;
+}
+
 /** The square of an image: uint8 RGB, side x side x 3.
  *  `readRows(top, count)` gives rows of the image as RGBA, so that a large image is never held twice. */
 function squareOf(readRows, width, height, side) {
   const { rows, columns, top, left } = squareSizes(width, height, side);
-  const across = makeAxis(width, columns, left, side), down = makeAxis(height, rows, top, side);
-  const firstRow = down[0].begin, last = down[side - 1], lastRow = last.begin + last.weights.length;
-  const narrow = new Uint8Array((lastRow - firstRow) * side * 3), half = 2 ** (WEIGHT_BITS - 1);
-  const strip = Math.max(1, Math.floor(1e6 / width));  // rows that are read at a time
-  for (let from = firstRow; from < lastRow; from += strip) {
-    const count = Math.min(strip, lastRow - from), rgba = readRows(from, count);
-    for (let row = 0; row < count; row++) {
-      for (let x = 0; x < side; x++) {
-        const { begin, weights } = across[x];
-        let red = half, green = half, blue = half, at = (row * width + begin) * 4;
-        for (const weight of weights) {
-          red += rgba[at] * weight; green += rgba[at + 1] * weight; blue += rgba[at + 2] * weight;
-          at += 4;
-        }
-        const to = ((from - firstRow + row) * side + x) * 3;
-        narrow[to] = red >> WEIGHT_BITS; narrow[to + 1] = green >> WEIGHT_BITS; narrow[to + 2] = blue >> WEIGHT_BITS;
-      }
+  const isCut = Math.max(width, height) > 4 * Math.min(width, height);
+  const across = makeAxis(width, columns, left, side, isCut), down = makeAxis(height, rows, top, side, isCut);
+  // Pillow rescales the rows before the columns, except of a tall image that becomes smaller.
+  const isTall = height > 2 * width && (isCut ? side : rows) < height;
+
+  function* strips() {
+    const last = down[side - 1], end = last.begin + last.weights.length, step = Math.max(1, Math.floor(1e6 / width));
+    for (let first = down[0].begin; first < end; first += step) {
+      const count = Math.min(step, end - first), rgba = readRows(first, count);
+      yield [first, count, isTall ? rgba : rescaleAcross(rgba, 4, width, count, across)];
     }
   }
-  const pixels = new Uint8Array(side * side * 3);
-  for (let y = 0; y < side; y++) {
-    const { begin, weights } = down[y];
-    for (let i = 0; i < side * 3; i++) {
-      let sum = half;
-      for (let tap = 0; tap < weights.length; tap++) sum += narrow[(begin - firstRow + tap) * side * 3 + i] * weights[tap];
-      pixels[y * side * 3 + i] = sum >> WEIGHT_BITS;
-    }
-  }
-  return pixels;
+
+  if (isTall) return rescaleAcross(rescaleDown(strips(), width * 4, down), 4, width, side, across);
+  return rescaleDown(strips(), side * 3, down);
 }
 
 /** Decode an image file as the package does: upright by its EXIF orientation, colors unconverted, white behind it. */
