@@ -71,7 +71,7 @@ def test_response_normalization_stays_in_float(packed, tmp_path):
     (["net.onnx", "--int8"], "--int8 needs images to calibrate on; add --data DATA"),
     (["net.onnx", "--data", "somewhere"], "--data is for --int8; leave it out, or add --int8"),
     (["net.pt2", "--int8", "--data", "somewhere"], "--int8 is for ONNX files, and net.pt2 is to be torch-export"),
-    (["net.onnx", "--int8", "--data", "somewhere"], "somewhere does not exist"),
+    (["net.onnx", "--int8", "--data", "somewhere"], "there is no somewhere; name a folder"),
     (["net.onnx", "--runtime", "file.tgz"], "--runtime is for --to web"),
     (["page.html", "--from-pixels"], "a page takes images, and preprocesses them"),
 ])

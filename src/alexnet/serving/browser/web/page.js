@@ -7,8 +7,9 @@ const commas = (number) => number.toLocaleString("en-US");
 const percent = (share) => share >= 0.9995 ? "100%" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`;
 const rounded = (number) => (Math.abs(number) < 1e-4 ? "0" : String(Number(number.toPrecision(3)))).replace("-", "−");
 const general = (number) => String(Number(number.toPrecision(6)));
-const times = (text) => text.replaceAll(" x ", " × ").replaceAll("*", "·").replaceAll(" - ", " − ")
-  .replace(/(?<=\d)x(?=\d)/g, "×");
+const times = (text) => text.replaceAll(" x ", " × ").replaceAll("*", "·").replaceAll(" - ", " − ");
+/** The signs of a sentence, in which x may be a name. */
+const typeset = (text) => text.replace(/(?<=\d)x(?=\d)/g, "×").replace(" x the sum", " × the sum").replaceAll("a^2", "a²");
 
 function make(tag, text = "", properties = {}) {
   const node = Object.assign(document.createElement(tag), properties);

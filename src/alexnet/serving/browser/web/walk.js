@@ -154,7 +154,7 @@ function showLayer() {
 
 /** Scroll the strip, and nothing else, so that a button is in it. */
 function reveal(button) {
-  const strip = $("strip"), place = button.parentNode.offsetLeft - strip.offsetLeft;
+  const strip = $("strip"), place = button.parentNode.offsetLeft;
   if (place < strip.scrollLeft || place + button.offsetWidth > strip.scrollLeft + strip.clientWidth) {
     strip.scrollTo({ left: place - strip.clientWidth / 2 + button.offsetWidth / 2, behavior: "smooth" });
   }
@@ -205,7 +205,7 @@ function showFacts(layer) {
     notes.push(`the logits are divided by ${general(data.temperature)} before the softmax: the temperature that makes `
       + "probabilities match how often the network is right");
   }
-  $("layer-notes").replaceChildren(...notes.map((note) => make("li", times(`${note[0].toUpperCase()}${note.slice(1)}.`))));
+  $("layer-notes").replaceChildren(...notes.map((note) => make("li", typeset(`${note[0].toUpperCase()}${note.slice(1)}.`))));
 }
 
 function showInput() {
@@ -241,8 +241,10 @@ function drawMaps() {
   }
   const towers = data.towers > 1 && grid.count % data.towers === 0
     ? ` The first ${grid.count / data.towers} are tower 1's, which the paper had on a GPU of its own.` : "";
+  const isPositive = !tensor.values.some((value) => value < 0);
   $("maps-caption").replaceChildren(
-    make("span", rounded(-walk.range)), make("span", "", { className: "scale" }), make("span", rounded(walk.range)),
+    isPositive ? "0" : rounded(-walk.range), make("span", "", { className: isPositive ? "scale is-positive" : "scale" }),
+    rounded(walk.range),
     `\u2002All ${commas(grid.count)} maps have this scale. Choose one.${towers}`);
   $("maps").setAttribute("aria-label", `Feature maps of ${walk.layer}. Map ${walk.map + 1} of ${grid.count} is chosen. `
     + "Arrow keys choose another one.");
@@ -284,7 +286,7 @@ function showUnit() {
   const index = layerIndex(), layer = data.layers[index], tensor = outputOf(index), isVector = layer.output.length === 1;
   const width = figureWidth(), { row, column, map } = walk;
   const [top, bottom] = seenPixels(index, row), [left, right] = seenPixels(index, column);
-  drawFramed($("field"), viewOf(walk.square), width, { top, left, bottom, right }, "--red");
+  drawFramed($("field"), viewOf(walk.square), width, { top, left, bottom, right }, "--ink");
   drawFramed($("map"), mapPicture(tensor, map, walk.range), width, { top: row, left: column, bottom: row, right: column },
              "--ink");
   $("field-caption").textContent = isVector ? "Each unit sees the whole input"
@@ -315,14 +317,17 @@ function working(index, tensor) {
     return [`The ${layer.kind === "max pooling" ? "largest" : "average"} of ${values} is `, bold];
   }
   if (layer.kind === "adaptive average pooling") return ["The average of its window is ", bold];
-  return [`${rounded(valueAt(before, map, row, column))} becomes `, bold];
+  return becomes(layer, valueAt(before, map, row, column), bold);
 }
+
+const becomes = (layer, before, bold) => layer.name.startsWith("relu") ? [`max(0, ${rounded(before)}) = `, bold]
+  : [`${rounded(before)} becomes `, bold];
 
 function vectorWorking(layer, before, tensor) {
   const unit = walk.row * sideOf(tensor.shape[1]) + walk.column, value = tensor.values[unit];
   if (value === undefined) return ["There is no unit here."];
   const bold = make("strong", rounded(value));
-  if (layer.kind !== "fully connected") return [`${rounded(before.values[unit])} becomes `, bold];
+  if (layer.kind !== "fully connected") return becomes(layer, before.values[unit], bold);
   const inputs = layer.input.reduce((all, one) => all * one, 1), isLast = layer === data.layers.at(-1);
   if (!isLast) return [`${commas(inputs)} products and a bias: `, bold];
   return [`${data.classes[unit]}: ${commas(inputs)} products and a bias give the logit `, bold,
