@@ -18,6 +18,7 @@ from alexnet.data import images as image_files
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.serving.browser import network_file, page, runtime
 from conftest import once
+from weight_files import narrow
 
 pytestmark = pytest.mark.needs("onnx", "pip install 'alexnet[export]'")
 
@@ -202,6 +203,28 @@ def test_what_a_unit_sees(alone, layer, place, pixels):
     """conv1: 7x7, stride 2, padding 3, so unit i begins at 2 i - 3. conv2: 3x3, padding 1: 4 more pixels, from 2 i - 5.
     pool2: 3x3, stride 2: 15 pixels from 4 i - 5. conv3: 3x3, padding 1: 23 pixels from 4 i - 9."""
     assert alone.evaluate("([name, place]) => alexnet.seenPixels(name, place)", [layer, place]) == pixels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["code2012", "caffe", "torchvision", "cifar"])
+def test_every_network_of_the_paper_can_be_walked_through(opened, engine, preset, tmp_path):
+    """Convolutions that round up, towers, both kinds of response normalization, mean images, blue first."""
+    saved = narrow(preset, "output_init_std=0.3")
+    page.write_browser_page(tmp_path / "page.html", saved, network_file.make_network_file(saved), engine)
+    shown, data = opened((tmp_path / "page.html").as_uri()), png(smooth_image(11))
+    model = alexnet.Model(saved.network(), saved.preprocess(), saved.classes)
+    got, expected = answer(shown, data), {guess.name: guess.probability for guess in model.predict(data, top=7)[0]}
+    assert got == pytest.approx([expected[name] for name in saved.classes], abs=1e-3)
+    for name in model.network.layer_names():
+        shown.locator(f"#strip [data-layer={name}]").click()
+        actual = np.array(shown.evaluate("(name) => [...alexnet.outputOf(alexnet.layerIndex()).values]", name))
+        correct = model.features(data, name).flatten().numpy()
+        assert np.abs(actual - correct).max() <= 4e-3 * np.abs(correct).max()
+        if name.startswith("conv"):
+            last = round(np.sqrt(len(actual) / 16)) - 1
+            for unit in ([0, 0, 0], [15, last, last], [9, last // 2, 0]):
+                worked, value = shown.evaluate("([map, row, column]) => alexnet.workedUnit(map, row, column)", unit)
+                assert worked == pytest.approx(value, rel=1e-3, abs=1e-3 * np.abs(correct).max())
 
 
 # --- In use -----------------------------------------------------------------------------------------------------------
