@@ -224,7 +224,7 @@ def test_every_network_of_the_paper_can_be_walked_through(opened, engine, preset
             last = round(np.sqrt(len(actual) / 16)) - 1
             for unit in ([0, 0, 0], [15, last, last], [9, last // 2, 0]):
                 worked, value = shown.evaluate("([map, row, column]) => alexnet.workedUnit(map, row, column)", unit)
-                assert worked == pytest.approx(value, rel=1e-3, abs=1e-3 * np.abs(correct).max())
+                assert worked == pytest.approx(value, rel=1e-3, abs=1e-3 * float(np.abs(correct).max()))
 
 
 # --- In use -----------------------------------------------------------------------------------------------------------
