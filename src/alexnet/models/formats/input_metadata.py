@@ -1,4 +1,4 @@
-"""Input of an exported network as metadata for other engines: sizes, resize rule, mean, std, channel order, version.
+"""Metadata of ONNX files on their input: sizes, resize rule, mean, std, channel order, version.
 
 Every value is a text, because the metadata of an ONNX file holds nothing else. Numbers are JSON.
 """

@@ -1,4 +1,4 @@
-"""A network in the browser: static files that classify images without a server and show every layer (`--to web`).
+"""A network in the browser: a page that classifies images without a server and shows every layer.
 
 `page.write_browser_page` writes them. The network is an ONNX file, which onnxruntime-web runs.
 """

@@ -1,4 +1,4 @@
-"""onnxruntime-web, the engine of the page: its npm package, pinned by version and checksum, fetched into the cache.
+"""onnxruntime-web, which runs the page's network: its npm package, pinned and checked, in the user's cache.
 
 The package is MIT-licensed and is no part of this one. Nothing is fetched unless somebody exports a page.
 """
