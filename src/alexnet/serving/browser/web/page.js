@@ -78,20 +78,15 @@ function drawPhoto({ bitmap, width, height }) {
 
 function take(files) {
   const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
-  if (images.length) return guarded(() => classify(images[0], images[0].name));
+  if (images.length) return enqueue(() => classify(images[0], images[0].name));
   if (files.length) complain(`${files[0].name} is no image.`);
   return undefined;
 }
 
-/** Run one thing at a time; show an error as a sentence. */
-async function guarded(task) {
-  try {
-    await ready;
-    await task();
-  } catch (error) {
-    complain(`Something went wrong: ${error.message}`);
-    throw error;
-  }
+/** Run tasks one after the other, so that no late answer replaces a newer one; show an error as a sentence. */
+function enqueue(task) {
+  queue = queue.then(() => network && task()).catch((error) => complain(`Something went wrong: ${error.message}`));
+  return queue;
 }
 
 function connectInputs() {
@@ -107,7 +102,7 @@ function connectInputs() {
   $("samples").replaceChildren(...data.samples.map((sample) => {
     const button = make("button", "", { type: "button" }), item = make("li");
     button.append(Object.assign(new Image(), { src: sample.image, alt: sample.title }));
-    button.addEventListener("click", () => guarded(() => showSample(sample)));
+    button.addEventListener("click", () => enqueue(() => showSample(sample)));
     item.append(button);
     return item;
   }));
@@ -143,8 +138,7 @@ async function start() {
   say("");
 }
 
-const ready = start();
-ready.then(() => data.samples.length && showSample(data.samples[0])).catch((error) => {
+let queue = start().then(() => showSample(data.samples[0])).catch((error) => {
   say("");
   complain(location.protocol === "file:" && !data.is_one_file
     ? "A browser lets no page from a disk read the files beside it. In this folder, run python -m http.server and open "
@@ -161,7 +155,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 });
 // For the tests of this page, and for the console of the browser.
 window.alexnet = {
-  squareOf, decodeImage, fromBase64, outputOf, layerIndex, walk, classify, ready,
+  squareOf, decodeImage, fromBase64, outputOf, layerIndex, walk, classify,
   seenPixels: (name, place) => seenPixels(data.layers.findIndex((layer) => layer.name === name), place),
   /** A unit of the chosen convolution, worked out and as the network computed it. */
   workedUnit(map, row, column) {
