@@ -111,6 +111,7 @@ function chooseLayer(name) {
   } else Object.assign(walk, { map: 0, maps: 0, row: 0, column: 0 });
   if (tensor.shape.length === 2) chooseVectorUnit(largest(tensor.values, 1)[0], tensor);
   showLayer();
+  reveal($("strip").querySelector(`[data-layer="${name}"]`));
 }
 
 /** The map with the largest number: the filter that has found most. */
@@ -133,7 +134,6 @@ function chooseVectorUnit(unit, tensor) {
 function showLayer() {
   for (const button of $("strip").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.layer === walk.layer));
-    if (button.dataset.layer === walk.layer) reveal(button);
   }
   const layer = data.layers[layerIndex()], isImage = !layer;
   $("layer-title").textContent = walk.layer;
