@@ -2,8 +2,8 @@
 
     python benchmarks/reliability/ledger.py     rewrite the table from docs/reliability.jsonl
 
-Every script has one function, `measure(...) -> Finding`. The script calls it with large numbers and records the
-finding; a test in tests/robustness/ calls it with small ones.
+Every script has one function, `measure(...) -> Finding`, or an iterator of several. The script calls it with large
+numbers and records what it finds; a test in tests/robustness/ calls it with small ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,9 +41,10 @@ class Finding:
 
 
 def main(
-    measure: Callable[..., Finding], choices: Mapping[str, Iterable[str]] | None = None, **long: int | float | str,
+    measure: Callable[..., Finding | Iterator[Finding]], choices: Mapping[str, Iterable[str]] | None = None,
+    **long: int | float | str,
 ) -> None:
-    """A script's command line: every number of the long form is an option; what was found is printed and recorded.
+    """A script's command line: every value of the long form is an option; what was found is printed and recorded.
 
     choices: words that must be given before the options, by the name of the argument, each one of several.
     Exits with 1 where the limit was not kept. `--no-record` only prints.
@@ -58,11 +59,14 @@ def main(
     options = vars(parser.parse_args())
     silent = options.pop("no_record")
     began = time.monotonic()
-    finding = measure(**options)
-    print(f"{'holds' if finding.holds else 'DOES NOT HOLD'}: {finding.what}: {finding.found} ({finding.limit})")
-    if not silent:
-        record(finding, time.monotonic() - began)
-    sys.exit(not finding.holds)
+    measured, held = measure(**options), True
+    for finding in [measured] if isinstance(measured, Finding) else measured:
+        print(f"{'holds' if finding.holds else 'DOES NOT HOLD'}: {finding.what}: {finding.found} ({finding.limit})",
+              flush=True)
+        if not silent:
+            record(finding, time.monotonic() - began)
+        held, began = held and finding.holds, time.monotonic()
+    sys.exit(not held)
 
 
 def record(finding: Finding, seconds: float) -> None:

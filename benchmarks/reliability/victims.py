@@ -180,6 +180,8 @@ def remains(run: Path) -> dict[str, bytes]:
     """Everything that a finished run writes, except what depends on time, on restarts or on the path of its data."""
     kept = {}
     for name in ("last", "best"):
+        if not (run / name / checkpoint.HEAD).exists():  # it has not come to the end of an epoch
+            continue
         saved = checkpoint.load(run / name, with_velocity=True)
         for kind in ("weights", "velocity"):
             kept |= {f"{name}/{kind}/{key}": one.numpy().tobytes() for key, one in getattr(saved, kind).items()}

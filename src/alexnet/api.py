@@ -297,14 +297,14 @@ def evaluate_models(
     """As `evaluate`, with the models that were loaded and the images that were measured.
 
     Args:
-        collect: keep the probabilities of each image: 4 bytes for each image and class. One process only.
+        collect: keep the probabilities of each image: 4 bytes for each image and class, in each process.
         classes: names of the networks' outputs; default: those that come with the weights.
     """
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
     from alexnet.inference.evaluate import evaluate as measure
     from alexnet.inference.validation import PredictionCollector
-    from alexnet.training.parallel.process_group import init_distributed
+    from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
     def open_all() -> tuple[list[Model], EvaluationSet]:
         loaded = load_ensemble(models, str(group.device), fast, classes)
@@ -312,19 +312,19 @@ def evaluate_models(
                                            labels=labels)
 
     on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
-    with init_distributed(on_device[0] if on_device else choose_device(device)) as group:
-        with group.error_barrier():
-            require(not collect or group.size == 1, "the results of each class and image (--per-class, --csv, --html) "
-                    "are computed in one process", "run the command without torchrun")
-            loaded, evaluation_set = group.local_rank0_first(open_all)
+    with shared_job(on_device[0] if on_device else choose_device(device)) as group:
+        loaded, evaluation_set = group.local_rank0_first(open_all)
+        require_same_job(group, loaded, {"data": evaluation_set.packed.fingerprint,
+                                         "options": [views, split, include_trained, batch_size, fast]})
         collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
-        bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images")
-        shows = progress and group.first
-        with bar if shows else nullcontext():
+        bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images") if progress and group.first else None
+        with bar or nullcontext():
             errors = measure(
                 [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
-                batch_size=batch_size, device=group.device, on_progress=bar if shows else None, total=group.sum_errors,
+                batch_size=batch_size, device=group.device, on_progress=bar, total=group.sum_errors,
                 label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector)
+        if collector and group.size > 1:
+            collector.add_up(lambda outputs: group.all_reduce_sum(outputs.to(group.device)).cpu())
     return Evaluation(errors, loaded, evaluation_set,
                       collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
 

@@ -44,7 +44,7 @@ def test_a_command_that_would_do_all_its_work_twice_refuses_torchrun(class_folde
         monkeypatch.setenv(name, value)
     assert command("check", class_folders) == 2
     assert capsys.readouterr() == ("", "alexnet: check runs in one process, and torchrun has started 2; run it without "
-                                   "torchrun; only train and evaluate share their work\n")
+                                   "torchrun; only train, evaluate, predict, features and pack share their work\n")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # a cluster's script may set WORLD_SIZE for every command
     assert command("check", class_folders, "--quick") == 0
 

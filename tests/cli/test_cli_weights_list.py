@@ -64,4 +64,4 @@ def test_sure_answers_are_described_without_jargon(capsys):
     assert alexnet("list", "weights", "pretrained") == 0
     shown = capsys.readouterr().out
     assert "whose likeliest class has at least 50%: top-1 error" in shown
-    assert "input of 56x56 pixels, the center of images of 64x64" in shown
+    assert "input of 60x60 pixels, the center of images of 64x64" in shown

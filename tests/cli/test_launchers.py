@@ -14,7 +14,8 @@ from alexnet.training.spec import RunSpec
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    for name in ("WORLD_SIZE", "SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+    for name in ("WORLD_SIZE", "RANK", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS",
+                 "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(launchers, "_READ_SECONDS", 0.0)
 
@@ -55,6 +56,19 @@ def test_mpirun_is_refused_too(monkeypatch):
     with pytest.raises(ValueError, match=r"mpirun has started 4 tasks of train.*: torchrun --standalone "
                        "--nproc-per-node 4 -m alexnet train data;"):
         require_one_launch(["train", "data"], app)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "features", "pack"])
+def test_torchrun_may_start_all_commands_that_share_their_work(monkeypatch, command):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "TORCHELASTIC_RUN_ID": "none"}.items():
+        monkeypatch.setenv(name, value)
+    require_one_launch([command, "a", "b"], app)
+    with pytest.raises(ValueError, match="runs in one process, and torchrun has started 2"):
+        require_one_launch(["map", "a", "b"], app)
+    monkeypatch.delenv("WORLD_SIZE")
+    tasks(monkeypatch, 4)
+    with pytest.raises(ValueError, match=f"--nproc-per-node 4 -m alexnet {command} a b; "):
+        require_one_launch([command, "a", "b"], app)
 
 
 @pytest.mark.parametrize("setting", [{"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": "16"}, {}])

@@ -44,9 +44,14 @@ def usable_cores() -> int:
     return max(1, int(min(cores, _cgroup_cores(Path("/sys/fs/cgroup")))))
 
 
+def own_cores() -> int:
+    """This process's part of the usable cores, which it shares with torchrun's other processes on the host."""
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def loader_threads() -> int:
     """Default number of threads that read images: this process's part of the cores of its host, at least two."""
-    return min(MOST_LOADERS, max(2, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return min(MOST_LOADERS, max(2, own_cores()))
 
 
 def _cgroup_cores(folder: Path) -> float:

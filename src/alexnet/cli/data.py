@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.notes import say
+from alexnet._runtime.notes import is_launched, say
+from alexnet._runtime.ranks import OneProcess, Ranks
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
     DATA,
@@ -78,6 +81,8 @@ def pack(
 ) -> None:
     """Resize and crop the images of a data set once, and write them into shards that training reads fast.
 
+    Under torchrun the processes share the shards; all need DEST on a shared disk. The files are those of one process.
+
     Args:
         source: A folder or archive (zip, tar) of class folders, with or without train/ and val/, or with a table of
             labels; a folder with the ILSVRC-2012 archives; CIFAR, MNIST or Parquet files; or the name cifar10,
@@ -87,7 +92,7 @@ def pack(
         codec: raw: uint8 in .npy files. jpeg: WebDataset tar files, a tenth of the size.
         quality: JPEG quality.
         held_out: Fraction of each class that is held out for validation if the source has no validation split.
-        workers: Threads. Default: one for each core.
+        workers: Threads of each process. Default: one for each of its cores.
     """
     at_least_1(side=side, workers=workers)
     set_allocator(allocator)
@@ -96,15 +101,30 @@ def pack(
     from alexnet.data.packing import choose_side, pack_with_bar
     from alexnet.data.sources.detect import open_dataset
 
-    dataset = open_dataset(source, held_out=held_out, labels=labels)
-    for note in dataset.all_notes:
-        say(f"note: {note}")
-    packed = pack_with_bar(
-        dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality, workers=workers)
+    with _ranks() as ranks:
+        dataset = ranks.local_rank0_first(lambda: open_dataset(source, held_out=held_out, labels=labels))
+        for note in dataset.all_notes:
+            say(f"note: {note}")
+        packed = pack_with_bar(dataset, dest, side=side or choose_side(dataset), codec=codec, quality=quality,
+                               workers=workers, ranks=ranks)
+    if ranks.rank:
+        return
     for line in image_notes(packed):
         say(f"note: {line}")
     counts = ", ".join(f"{len(packed.split(name)):,} {name}" for name in packed.splits)
     print(f"{packed.path}: {len(packed.classes)} classes, {counts}, {packed.side}x{packed.side} pixels, {packed.codec}")
+
+
+@contextmanager
+def _ranks() -> Iterator[Ranks]:
+    """The processes that share a pack. One alone needs no torch."""
+    if not is_launched():
+        yield OneProcess()
+        return
+    from alexnet.training.parallel.shared_job import shared_job
+
+    with shared_job("cpu") as group:
+        yield group
 
 
 @app.command(group=DATA, sort_key=2)

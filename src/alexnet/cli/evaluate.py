@@ -43,7 +43,7 @@ Views = Annotated[Literal["1", "10"], Parameter(help="1: the center crop. 10: th
 @Parameter(name="*", group=Group("Details", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class DetailOptions:
-    """What `evaluate` says about each class and each image. One process only."""
+    """What `evaluate` says about each class and each image."""
 
     per_class: bool = False
     """Print precision, recall and F1 of each class with 95% intervals, balanced accuracy, macro F1 and macro AUC."""
@@ -72,7 +72,7 @@ def evaluate(
 ) -> None:
     """Measure the top-1 and top-5 error of a checkpoint on a data set, or of several checkpoints as an ensemble.
 
-    Under torchrun each process evaluates its part of the images.
+    Under torchrun each process evaluates its part of the images, and rank 0 prints and writes the files.
 
     Args:
         paths: Checkpoints, run folders or names that `alexnet list weights` shows, then the data: a folder or archive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,8 @@ def features_(
     """Write a layer's output for every image, with names and labels, for other software: NumPy (.npz) or Parquet.
 
     The file holds float32 features of the center crops, one row an image. It is written batch by batch, so it may be
-    larger than the memory. Parquet needs pyarrow: `pip install 'alexnet[parquet]'`.
+    larger than the memory. Parquet needs pyarrow: `pip install 'alexnet[parquet]'`. Under torchrun the processes share
+    the images, and rank 0 writes the file.
 
     Args:
         paths: A checkpoint, a run folder or a name of weights; a folder or archive of images, a packed folder, or a
@@ -63,16 +65,24 @@ def features_(
     from alexnet._runtime.progress import Bar
     from alexnet.inference.predictor import model_from_checkpoint
     from alexnet.models.formats.open_weights import open_weights
+    from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
-    saved = open_weights(checkpoint, class_names(classes))
-    model = model_from_checkpoint(saved, choose_device(device))
-    layer = layer or model.feature_layer
-    features.check_layer(model, layer, pool)
-    packed = open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None)
-    with Bar(f"features of {layer}", "images") as bar:
-        written = features.write_features(
-            out, model, packed, (split,) if split else packed.splits, checkpoint=saved.describe()["sha256"],
-            layer=layer, pool=pool, on_progress=bar)
+    with shared_job(choose_device(device)) as group:
+        saved = group.local_rank0_first(lambda: open_weights(checkpoint, class_names(classes)))
+        model = model_from_checkpoint(saved, str(group.device))
+        layer = layer or model.feature_layer
+        features.check_layer(model, layer, pool)
+        packed = group.local_rank0_first(
+            lambda: open_data(data, model.preprocess.spec.side, labels=labels, division=split is not None))
+        splits = (split,) if split else packed.splits
+        require_same_job(group, [model], {"data": packed.fingerprint,
+                                          "--layer, --pool or --split": [layer, pool, *splits]})
+        with Bar(f"features of {layer}", "images") if group.first else nullcontext() as bar:
+            written = features.write_features(
+                out, model, packed, splits, checkpoint=saved.describe()["sha256"], layer=layer, pool=pool,
+                on_progress=bar, ranks=group)
+    if not group.first:
+        return
     if json_:
         print(json.dumps({"file": str(out), "images": written.images, "features": written.features, "layer": layer,
                           "pooled": pool}))

@@ -13,7 +13,7 @@ from cyclopts import App
 from alexnet._runtime.notes import is_launched
 from alexnet.errors import UserError
 
-_OF_SEVERAL_PROCESSES = ("train", "evaluate")
+_OF_SEVERAL_PROCESSES = ("train", "evaluate", "predict", "features", "pack")
 """Commands whose work several processes share."""
 
 _READ_SECONDS = 2.0
@@ -50,8 +50,9 @@ def require_one_launch(arguments: Sequence[str], commands: App) -> None:
     shares = command in _OF_SEVERAL_PROCESSES
     # torchrun sets TORCHELASTIC_RUN_ID; cluster scripts may set WORLD_SIZE for everything.
     if is_launched() and "TORCHELASTIC_RUN_ID" in os.environ and not shares and command in commands:
+        *others, last = _OF_SEVERAL_PROCESSES
         raise UserError(f"{command} runs in one process, and torchrun has started {os.environ['WORLD_SIZE']}",
-                        f"run it without torchrun; only {' and '.join(_OF_SEVERAL_PROCESSES)} share their work")
+                        f"run it without torchrun; only {', '.join(others)} and {last} share their work")
     if not shares or "WORLD_SIZE" in os.environ:
         return
     for launcher in _OTHERS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from cyclopts import Parameter
@@ -20,6 +20,8 @@ from alexnet.cli.evaluate import Views
 from alexnet.errors import require
 
 if TYPE_CHECKING:
+    from alexnet._runtime.ranks import Ranks
+    from alexnet.data.remarks import Kind
     from alexnet.inference.predictor import Model
 
 
@@ -47,6 +49,7 @@ def predict(
 
     For a calibrated network such as the pretrained one, "not sure" means that the likeliest class has less than 50%: it
     is then wrong more often than right. An image of a class that the network does not know gets another class's name.
+    Under torchrun the processes share the images, and rank 0 prints.
 
     Args:
         paths: A checkpoint, a run folder or a name that `alexnet list weights` shows, then files, folders of files, or
@@ -59,16 +62,21 @@ def predict(
     from alexnet._runtime.devices import choose_device
     from alexnet.inference.predictor import load
     from alexnet.models.packaged import shown_name
+    from alexnet.training.parallel.shared_job import require_same_job, shared_job
 
     tables = [path for path in paths if csv_ and path.lower().endswith(".csv")]
     require(not tables, "predict --csv prints the table, and takes no file", f"write > {''.join(tables[:1])} after it")
     require(not (json_ and csv_), "--json and --csv are two output formats", "give only one of them")
     checkpoint, images = split_images("predict", paths)
-    model = load(checkpoint, choose_device(device), fast, class_names(classes))
-    for note in model.notes:
-        say(f"note: {note}")
-    unreadable: list[str] = []
-    rows = list(_predictions(model, images, top, int(views), allow_private, unreadable))
+    with shared_job(choose_device(device)) as group:
+        model = group.local_rank0_first(lambda: load(checkpoint, str(group.device), fast, class_names(classes)))
+        for note in model.notes:
+            say(f"note: {note}")
+        files = group.from_rank0(lambda: _files(images))
+        require_same_job(group, [model], {"--top, --views or --fast": [top, views, fast]})
+        rows, unreadable = _predict_files(model, files, top, int(views), allow_private, group)
+    if not group.first:
+        return
     if json_:
         print(json.dumps(rows, indent=2))
     elif csv_:
@@ -81,39 +89,78 @@ def predict(
         sys.exit(2)
 
 
-def _predictions(
-    model: Model, images: Sequence[str], top: int, views: int, allow_private: bool, unreadable: list[str],
-) -> Iterator[PredictedImage]:
-    """One row for each readable image. The others are reported on standard error and added to `unreadable`."""
+def _files(images: Sequence[str]) -> list[str]:
+    """The URLs and image files that the arguments mean."""
     from alexnet.data.image_tree import list_image_files
-    from alexnet.data.images import BadImage
-    from alexnet.data.remarks import Kind, add_remarks, remark_findings
-    from alexnet.data.url_images import fetch_image, is_url
-    from alexnet.inference.predictor import BATCH_SIZE
+    from alexnet.data.url_images import is_url
 
-    def files(image: str) -> list[str]:
+    files: list[str] = []
+    for image in images:
+        if is_url(image):
+            files.append(image)
+            continue
         listed = list_image_files([image])
         for note in listed.notes:
             say(f"note: {note}")
-        return list(map(str, listed.paths))
+        files += map(str, listed.paths)
+    return files
 
-    paths = iter([path for image in images for path in ([image] if is_url(image) else files(image))])
-    known: dict[str, set[Kind]] = {}
-    while batch := list(islice(paths, BATCH_SIZE)):
-        names, pixels = [], []
-        for path in batch:
-            try:
-                content = fetch_image(path, allow_private) if is_url(path) else path
-                pixels.append(model.pixels(content, name=path, remarks=known.setdefault(path, set())))
-                names.append(path)
-            except BadImage as error:
-                unreadable.append(path)
-                say(f"alexnet: {error}")
-        for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
-            yield {"image": name, "sure": model.is_sure(guesses[0].probability),
-                   "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]}
-    for finding in remark_findings({"": add_remarks((), known.items())}):
+
+@dataclass
+class _Predicted:
+    """What became of one batch of files."""
+
+    rows: list[PredictedImage] = field(default_factory=list)
+    """One for each readable image."""
+    problems: list[str] = field(default_factory=list)
+    """A sentence for each of the others."""
+    remarks: dict[str, set[Kind]] = field(default_factory=dict)
+    """What a user should know of each file (data/remarks.py)."""
+
+
+def _predict_files(
+    model: Model, files: Sequence[str], top: int, views: int, allow_private: bool, ranks: Ranks,
+) -> tuple[list[PredictedImage], int]:
+    """The rows of all readable images, and how many are not readable: these are reported on standard error.
+
+    Ranks share whole batches, so that each image is predicted beside the same others as in one process.
+    """
+    from alexnet.data.remarks import add_remarks, remark_findings
+    from alexnet.inference.predictor import BATCH_SIZE
+
+    batches = [files[begin : begin + BATCH_SIZE] for begin in range(0, len(files), BATCH_SIZE)]
+    own = (_predict_batch(model, batch, top, views, allow_private) for batch in batches[ranks.rank :: ranks.size])
+    rows: list[PredictedImage] = []
+    remarks: dict[str, set[Kind]] = {}
+    unreadable = 0
+    for predicted in ranks.in_order(own, len(batches)):
+        for problem in predicted.problems:
+            say(f"alexnet: {problem}")
+        rows += predicted.rows
+        unreadable += len(predicted.problems)
+        remarks |= predicted.remarks
+    for finding in remark_findings({"": add_remarks((), remarks.items())}):
         say(f"note: {finding}")
+    return rows, unreadable
+
+
+def _predict_batch(model: Model, files: Sequence[str], top: int, views: int, allow_private: bool) -> _Predicted:
+    from alexnet.data.images import BadImage
+    from alexnet.data.url_images import fetch_image, is_url
+
+    predicted, names, pixels = _Predicted(), list[str](), []
+    for file in files:
+        try:
+            content = fetch_image(file, allow_private) if is_url(file) else file
+            pixels.append(model.pixels(content, name=file, remarks=predicted.remarks.setdefault(file, set())))
+            names.append(file)
+        except BadImage as error:
+            predicted.problems.append(str(error))
+    for name, guesses in zip(names, model.predict(pixels, top=top, views=views), strict=True):
+        predicted.rows.append({
+            "image": name, "sure": model.is_sure(guesses[0].probability),
+            "classes": [{"name": guess.name, "probability": guess.probability} for guess in guesses]})
+    return predicted
 
 
 def _print_bars(rows: Sequence[PredictedImage]) -> None:

@@ -1,11 +1,12 @@
 """The journal of an unfinished pack, unfinished.json: which shards are finished, so that a killed pack can resume.
 
-After each shard the journal is replaced in one step. Files that it does not list are written again.
+After each shard the journal is replaced in one step. Files that it does not list are written again. It lists the
+shards of a split from the first on without a gap, however many processes pack, so any number of them may resume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -26,7 +27,7 @@ from alexnet.data.manifest import (
     write_json,
 )
 from alexnet.data.quarantine import Quarantined
-from alexnet.data.remarks import add_remarks
+from alexnet.data.remarks import Kind, add_remarks
 from alexnet.errors import UserError
 
 _INTEGERS_3 = tuple[int, int, int]
@@ -43,6 +44,22 @@ class _Record:
 
     def __post_init__(self) -> None:
         check_names(self.files)
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A shard that has been written, and all that the journal keeps of it."""
+
+    split: str
+    shard: ShardRecord
+    files: dict[str, FileRecord]
+    quarantined: tuple[Quarantined, ...]
+    remarks: tuple[tuple[str, frozenset[Kind]], ...]
+    """Of each image by name, as for `add_remarks`."""
+    sums_HWC: NDArray[np.int64] | None
+    """Of its pixels, in the split whose mean and covariance are computed; None in the others."""
+    products: NDArray[np.int64]
+    """[3, 3], sums of color times color; 0 in the other splits."""
 
 
 class Journal:
@@ -63,20 +80,16 @@ class Journal:
         """Images of the split that need not be read again: those in finished shards and the quarantined ones."""
         return self.splits[split].images + len(self.splits[split].quarantined)
 
-    def add_shard(
-        self, split: str, shard: ShardRecord, quarantined: Iterable[Quarantined],
-        remarks: Iterable[tuple[str, Collection[str]]], files: dict[str, FileRecord],
-    ) -> None:
-        """Add a shard that has been written. `commit` makes it count. `remarks` are as for `add_remarks`."""
-        record = self.splits[split]
-        self.splits[split] = replace(
-            record, shards=(*record.shards, shard), quarantined=(*record.quarantined, *quarantined),
-            remarks=add_remarks(record.remarks, remarks))
-        self.files |= files
-
-    def add_pixels(self, pixels_HWC: NDArray[np.uint8], products: NDArray[np.int64]) -> None:
-        self.sums_HWC += pixels_HWC
-        self.products += products
+    def add_shard(self, written: WrittenShard) -> None:
+        """Add the next shard of its split. `commit` makes it count."""
+        record = self.splits[written.split]
+        self.splits[written.split] = replace(
+            record, shards=(*record.shards, written.shard), quarantined=(*record.quarantined, *written.quarantined),
+            remarks=add_remarks(record.remarks, written.remarks))
+        self.files |= written.files
+        self.products += written.products
+        if written.sums_HWC is not None:
+            self.sums_HWC += written.sums_HWC
 
     def commit(self, dest: Path) -> None:
         """Replace the journal on the disk. Its number of shards names the file with the sums that belong to it."""

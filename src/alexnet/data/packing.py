@@ -1,22 +1,20 @@
 """Pack images into shards, on all cores, with quarantine of broken images; a killed pack resumes where it stopped.
 
 Shard k holds the images k*n to (k+1)*n of a fixed order, except those that cannot be decoded, so no shard depends on
-another. Finished shards are recorded in the journal (journal.py). A resumed pack therefore ends byte for byte as an
-uninterrupted one.
+another. Several processes therefore write one shard each at a time, and rank 0 records them in order in the journal
+(journal.py). A resumed or shared pack ends byte for byte as that of one process without an interruption.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import itertools
 import os
-import platform
 import shutil
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,18 +24,21 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from alexnet._runtime import native
+from alexnet._runtime.cpu_threads import own_cores
 from alexnet._runtime.locks import file_lock
 from alexnet._runtime.progress import Bar
+from alexnet._runtime.ranks import OneProcess, Ranks
 from alexnet.data import images, shards
 from alexnet.data import packed as packed_module
 from alexnet.data.content import content_hash, decode_content
 from alexnet.data.dataset import Dataset, SourceImage
-from alexnet.data.journal import Journal, check_plan
-from alexnet.data.manifest import JOURNAL, MANIFEST, MEAN, RGB, Codec, Manifest, Plan, SplitRecord, write_manifest
+from alexnet.data.journal import Journal, WrittenShard, check_plan
+from alexnet.data.manifest import JOURNAL, MANIFEST, Codec, Plan, to_json
 from alexnet.data.order import evenly_spaced
+from alexnet.data.pack_manifest import finish_pack, measured_split
 from alexnet.data.packed import OnProgress, PackedDataset
 from alexnet.data.perceptual_hash import perceptual_hash
-from alexnet.data.quarantine import Quarantined, check_quarantine, write_quarantine
+from alexnet.data.quarantine import Quarantined, check_quarantine
 from alexnet.data.remarks import Kind
 from alexnet.data.shards import EncodedImage
 from alexnet.errors import UserError, require
@@ -56,7 +57,9 @@ _AHEAD = 256
 """Images that are decoded ahead of the one that is written: 50 MB at 256 pixels."""
 
 _LOCK = "unfinished.lock"
-"""Locked by the process that packs into the folder."""
+"""Locked by the process that packs into the folder, or by rank 0 of those that do."""
+
+_SHARED_DEST = "choose a DEST on a disk that all hosts share"
 
 
 def packed_size_bytes(count: int, side: int, codec: Codec = "raw", quality: int = 90) -> int:
@@ -80,17 +83,18 @@ def choose_side(dataset: Dataset) -> int:
 def pack_with_bar(
     dataset: Dataset, dest: Path | str, *, side: int = 256, codec: Codec = "raw", quality: int = 90,
     workers: int | None = None, shard_images: int = SHARD_IMAGES, on_wait: Callable[[], object] | None = None,
+    ranks: Ranks | None = None,
 ) -> PackedDataset:
-    """`pack`, with a progress bar on a terminal and plain lines elsewhere."""
-    with Bar("packing", "images") as bar:
+    """`pack`, with a progress bar on a terminal and plain lines elsewhere, of rank 0."""
+    with contextlib.nullcontext() if ranks and ranks.rank else Bar("packing", "images") as bar:
         return pack(dataset, dest, side=side, codec=codec, quality=quality, workers=workers, shard_images=shard_images,
-                    on_progress=bar, on_wait=on_wait)
+                    on_progress=bar, on_wait=on_wait, ranks=ranks)
 
 
 def pack(
     dataset: Dataset, dest: Path | str, *, side: int = 256, codec: Codec = "raw", quality: int = 90,
     workers: int | None = None, shard_images: int = SHARD_IMAGES, on_progress: OnProgress | None = None,
-    on_wait: Callable[[], object] | None = None,
+    on_wait: Callable[[], object] | None = None, ranks: Ranks | None = None,
 ) -> PackedDataset:
     """Pack a data set into the folder `dest`, or resume the pack that was interrupted there (§2).
 
@@ -100,26 +104,38 @@ def pack(
     Nothing is written to the source.
 
     Args:
-        workers: threads; default: all cores. The result does not depend on them.
+        workers: threads; default: the cores of this process. The result does not depend on them.
+        on_progress: called with the number of images done, and of all; an estimate if there are several ranks.
         on_wait: called before this process waits for another one that is packing into `dest`; None: do not wait.
+        ranks: the processes that share the work, shard by shard, with `dest` on a disk of all. Default: this one alone.
 
     Raises:
         UserError: `dest` holds anything else, the disk is too small or cannot be written, or more than half of the
             images cannot be decoded.
     """
-    dest = Path(dest)
+    dest, ranks = Path(dest), ranks or OneProcess()
     plan = _make_plan(dataset, side, codec, quality, shard_images)
-    _check_dest(dataset, dest)
-    with _disk_errors_explained(dest), _locked(dest, on_wait):
-        if not packed_module.is_packed(dest):
-            journal = Journal.resume(dest, plan) or Journal(plan, ("train", "val", *dataset.splits))
-            _check_space(dataset, dest, journal)
-            _write_shards(dataset, dest, journal, workers or os.cpu_count() or 1, on_progress)
-            _finish(dataset, dest, journal)
+    ranks.require_same_on_all_ranks({"data, --side, --codec or --quality": to_json(plan)})
+
+    def begin() -> Journal | None:
+        """The journal of what is finished; None if all is."""
+        if packed_module.is_packed(dest):
+            return None
+        journal = Journal.resume(dest, plan) or Journal(plan, ("train", "val", *dataset.splits))
+        _check_space(dataset, dest, journal)
+        if not journal.files:
+            journal.commit(dest)  # from now on the folder is an unfinished pack
+        return journal
+
+    with _disk_errors_explained(dest), _locked(dataset, dest, on_wait, ranks):
+        if journal := ranks.from_rank0(begin):
+            _write_shards(dataset, dest, journal, workers or own_cores(), on_progress, ranks)
+            ranks.from_rank0(lambda: finish_pack(dataset, dest, journal))
         packed = packed_module.open_packed(dest)
         check_plan(dest, packed.manifest.plan, plan)
-        for leftover in set(dest.glob("unfinished*")) - {dest / _LOCK}:
-            leftover.unlink()
+        if not ranks.rank:
+            for leftover in set(dest.glob("unfinished*")) - {dest / _LOCK}:
+                leftover.unlink()
     return packed
 
 
@@ -151,32 +167,51 @@ _Result = tuple[SourceImage, _Prepared | images.BadImage]
 
 
 def _write_shards(
-    dataset: Dataset, dest: Path, journal: Journal, workers: int, on_progress: OnProgress | None,
+    dataset: Dataset, dest: Path, journal: Journal, workers: int, on_progress: OnProgress | None, ranks: Ranks,
 ) -> None:
-    """Write every shard that the journal does not list."""
-    if not journal.files:
-        journal.commit(dest)  # from now on the folder is an unfinished pack
-    total = dataset.image_count
-    done = sum(map(journal.images_read, journal.splits))
+    """Write every shard that the journal does not list, and add it to the journal of rank 0."""
+    require(dest.is_dir(), f"process {ranks.rank} has no {dest}, into which process 0 packs", _SHARED_DEST)
+    size, total = journal.plan.shard_images, dataset.image_count
+    remaining = [(split, number) for split, source in dataset.splits.items()
+                 for number in range(len(journal.splits[split].shards), -(-len(source) // size))]
+    counts = [min(size, len(dataset.splits[split]) - number * size) for split, number in remaining]
+    own = remaining[ranks.rank :: ranks.size]
+
+    def images_of_own() -> Iterator[SourceImage]:
+        orders = {split: _storage_order(split, dataset.splits[split]) for split, _ in own}
+        for split, number in own:
+            yield from (dataset.splits[split][index] for index in orders[split][number * size : (number + 1) * size])
 
     def counted(results: Iterator[_Result]) -> Iterator[_Result]:
-        nonlocal done
-        for result in results:
-            done += 1
-            if on_progress:
-                on_progress(done, total)
-            yield result
+        """Report progress as if the others were as far with their shards as this rank with its own."""
+        before = sum(map(journal.images_read, journal.splits))
+        for first in range(0, len(counts), ranks.size):
+            of_ranks = counts[first : first + ranks.size]
+            for done, result in enumerate(itertools.islice(results, sum(of_ranks[ranks.rank : ranks.rank + 1])), 1):
+                if on_progress:
+                    on_progress(before + sum(of_ranks) * done // of_ranks[ranks.rank], total)
+                yield result
+            before += sum(of_ranks)
 
-    size = journal.plan.shard_images
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
     try:
-        for split, source in dataset.splits.items():
-            remaining = _storage_order(split, source)[journal.images_read(split) :]
-            results = counted(_read_ahead(pool, (source[index] for index in remaining), journal.plan))
-            for _ in range(0, len(remaining), size):
-                _write_shard(dataset, dest, journal, split, itertools.islice(results, size))
+        results = counted(_read_ahead(pool, images_of_own(), journal.plan))
+        written = (_write_shard(dataset, dest, journal.plan, split, number, results) for split, number in own)
+        for shard in ranks.in_order(written, len(remaining)):
+            _add_to_journal(dataset, dest, journal, shard)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _add_to_journal(dataset: Dataset, dest: Path, journal: Journal, written: WrittenShard) -> None:
+    missing = [name for name in written.files if not (dest / name).is_file()]
+    require(not missing, f"another process has written {''.join(missing[:1])}, which is not in {dest} of process 0",
+            _SHARED_DEST)
+    journal.add_shard(written)
+    split = written.split
+    check_quarantine(journal.splits[split].quarantined, split, journal.images_read(split),
+                     len(dataset.splits[split]), dataset.source)
+    journal.commit(dest)
 
 
 def _storage_order(split: str, source: Sequence[SourceImage]) -> list[int]:
@@ -218,102 +253,33 @@ def _prepare(image: SourceImage, plan: Plan) -> _Prepared | images.BadImage:
                      perceptual_hash(pixels_HWC), frozenset(remarks))
 
 
-def _write_shard(dataset: Dataset, dest: Path, journal: Journal, split: str, results: Iterator[_Result]) -> None:
-    """Write the next shard of the split, and commit it to the journal."""
-    plan, record = journal.plan, journal.splits[split]
-    measured = split == _measured_split(dataset)
+def _write_shard(
+    dataset: Dataset, dest: Path, plan: Plan, split: str, number: int, results: Iterator[_Result],
+) -> WrittenShard:
+    """Write a shard of the split, of the next results."""
+    first = number * plan.shard_images
+    count = min(plan.shard_images, len(dataset.splits[split]) - first)
+    products = np.zeros((3, 3), np.int64)
+    sums_HWC = np.zeros((plan.side, plan.side, 3), np.int64) if split == measured_split(dataset) else None
     quarantined: list[Quarantined] = []
     remarks: list[tuple[str, frozenset[Kind]]] = []
 
     def encoded() -> Iterator[EncodedImage]:
-        for image, result in results:
+        for image, result in itertools.islice(results, count):
             if isinstance(result, images.BadImage):
                 quarantined.append(Quarantined(image.name, result.problem))
                 continue
-            if measured:
-                journal.add_pixels(result.pixels_HWC, result.products)
+            if sums_HWC is not None:
+                np.add(sums_HWC, result.pixels_HWC, out=sums_HWC)
+                np.add(products, result.products, out=products)
             if result.remarks:
                 remarks.append((image.name, result.remarks))
             yield EncodedImage(
                 result.payload, image.label, image.name, result.content_hash, result.perceptual_hash)
 
-    stem = f"{split}-{len(record.shards):05}"
-    shard = shards.write_shard(dest, stem, plan.codec, plan.side, record.images, encoded())
+    shard = shards.write_shard(dest, f"{split}-{number:05}", plan.codec, plan.side, first, encoded())
     files = {name: shards.describe_file(dest / name) for name in shard.files}
-    journal.add_shard(split, shard, quarantined, remarks, files)
-    check_quarantine(journal.splits[split].quarantined, split, journal.images_read(split),
-                     len(dataset.splits[split]), dataset.source)
-    journal.commit(dest)
-
-
-def _measured_split(dataset: Dataset) -> str:
-    """The split whose mean and covariance are computed: `train`, or the first other one if that is empty."""
-    return max(dataset.splits, key=lambda split: (len(dataset.splits[split]) > 0, split == "train"))
-
-
-# --- The end: statistics and manifest ---------------------------------------------------------------------------------
-
-
-def _finish(dataset: Dataset, dest: Path, journal: Journal) -> None:
-    """Write the mean, the quarantine list, and last of all the manifest."""
-    measured, notes, splits = _measured_split(dataset), [*dataset.notes], {}
-    if measured != "train":
-        notes.append(f"there are no training images, so mean and covariance are those of {measured}")
-    for split, record in journal.splits.items():
-        counts = _count_classes(dataset, dest, journal.plan, record)
-        splits[split] = replace(record, images_per_class=tuple(counts.tolist()))
-        if record.quarantined:
-            _require_all_classes(dataset, split, counts, record.quarantined)
-    count = journal.splits[measured].images
-    np.save(dest / MEAN, (journal.sums_HWC / count).astype(np.float32))
-    journal.files[MEAN] = shards.describe_file(dest / MEAN)
-    if path := write_quarantine(dest, {split: record.quarantined for split, record in splits.items()}):
-        journal.files[path.name] = shards.describe_file(path)
-    rgb_mean, rgb_covariance = _color_statistics(journal, count)
-    write_manifest(dest, Manifest(
-        journal.plan, dataset.source, dataset.credits, tuple(notes), dataset.classes, dataset.wnids,
-        dataset.held_out, rgb_mean, rgb_covariance, splits, journal.files, _software_versions()))
-
-
-def _count_classes(dataset: Dataset, dest: Path, plan: Plan, record: SplitRecord) -> NDArray[np.int64]:
-    """The number of images of each class in a split, read back from its shards."""
-    split = packed_module.PackedSplit(dest, plan.codec, plan.side, record.shards, len(dataset.classes))
-    return np.bincount(split.labels, minlength=len(dataset.classes))
-
-
-def _color_statistics(journal: Journal, count: int) -> tuple[RGB, tuple[RGB, RGB, RGB]]:
-    """Mean [3] and covariance [3, 3] of the colors, on 0..255, in Python's integers: rounded once, at the division."""
-    n = count * journal.plan.side**2
-    (r, g, b), products = journal.sums_HWC.sum((0, 1)).tolist(), journal.products.tolist()
-
-    def covariances(sum_a: int, products_a: list[int]) -> RGB:
-        r_, g_, b_ = ((n * product - sum_a * sum_b) / n**2
-                      for product, sum_b in zip(products_a, (r, g, b), strict=True))
-        return r_, g_, b_
-
-    return (r / n, g / n, b / n), (
-        covariances(r, products[0]), covariances(g, products[1]), covariances(b, products[2]))
-
-
-def _require_all_classes(
-    dataset: Dataset, split: str, counts: NDArray[np.int64], quarantined: Sequence[Quarantined],
-) -> None:
-    """Raise UserError naming a class of which no image could be decoded: its error would vanish from every average."""
-    in_source = np.bincount([image.label for image in dataset.splits[split]], minlength=len(dataset.classes))
-    lost = np.flatnonzero((counts == 0) & (in_source > 0))
-    if not len(lost):
-        return
-    names = {image.name for image in dataset.splits[split] if image.label == lost[0]}
-    example = next(image for image in quarantined if image.name in names)
-    others = f" and of {len(lost) - 1} other classes" if len(lost) > 1 else ""
-    remedy = "remove the class" if split == "train" else "delete them"
-    raise UserError(f"no {split} image of class {dataset.classes[lost[0]]!r}{others} could be decoded, such as "
-                    f"{example.name} ({example.cause})", f"repair the images, or {remedy}")
-
-
-def _software_versions() -> Mapping[str, str]:
-    packages = ("alexnet", "numpy", "torch", "simplejpeg", "pillow")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    return WrittenShard(split, shard, files, tuple(quarantined), tuple(remarks), sums_HWC, products)
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------------
@@ -350,8 +316,12 @@ def _disk_errors_explained(dest: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(dest: Path, on_wait: Callable[[], object] | None) -> Iterator[None]:
-    """Make the folder if necessary, and lock it for this process; remove it again if nothing was written."""
+def _locked(dataset: Dataset, dest: Path, on_wait: Callable[[], object] | None, ranks: Ranks) -> Iterator[None]:
+    """Make the folder if necessary, and lock it for rank 0; remove it again if nothing was written."""
+    if ranks.rank:
+        yield
+        return
+    _check_dest(dataset, dest)
     made = not dest.exists()
     dest.mkdir(parents=True, exist_ok=True)
     try:

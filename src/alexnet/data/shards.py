@@ -48,7 +48,8 @@ def write_shard(
     Args:
         stem: of the file names, such as `train-00012`.
         side: of each image, in pixels.
-        first: the index of the shard's first image in its split. It names the members of a tar.
+        first: the number of the shard's first image in the order of its split, images that cannot be decoded included.
+            The members of a tar are named from it on.
     """
     labels: list[int] = []
     names: list[str] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
+from alexnet._runtime.ranks import OneProcess, Ranks
 from alexnet.data.class_names import printable, valid_utf8
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError, require
@@ -92,9 +94,9 @@ def require_parquet() -> Any:
 
 def write_features(
     path: Path, model: Model, packed: PackedDataset, splits: Sequence[str], *, checkpoint: str, layer: str,
-    pool: bool = False, on_progress: Callable[[int, int], object] | None = None,
+    pool: bool = False, on_progress: Callable[[int, int], object] | None = None, ranks: Ranks | None = None,
 ) -> FeatureFile:
-    """Write the features of all images of some splits. Only one batch of them is in memory at a time.
+    """Write the features of all images of some splits. Only a few batches of them are in memory at a time.
 
     A .npz file holds the arrays `features` float32 [N, D], `names`, `labels` int64 (indices into `classes`), `splits`,
     `classes`, `layer` and `checkpoint`. A .parquet file has the columns `name`, `label`, `class`, `split` and
@@ -106,7 +108,9 @@ def write_features(
         checkpoint: SHA-256 of the weights.
         layer, pool: as for `feature_batches`.
         on_progress: called with the number of images done, and of all.
+        ranks: the processes that share the work, each whole batches; rank 0 writes. Default: this one alone.
     """
+    ranks = ranks or OneProcess()
     check_layer(model, layer, pool)
     parts = {name: packed.split(name) for name in splits}
     images = sum(map(len, parts.values()))
@@ -115,23 +119,31 @@ def write_features(
     units = next(feature_batches(model, example, layer, indices=np.zeros(1, np.int64), pool=pool)).shape[1]
     about = {"layer": f"{layer}, pooled" if pool else layer, "checkpoint": checkpoint}
 
+    bounds = [(name, begin, min(begin + BATCH_SIZE, len(split)))
+              for name, split in parts.items() for begin in range(0, len(split), BATCH_SIZE)]
+    own = (next(feature_batches(model, parts[name], layer, indices=np.arange(begin, end), pool=pool))
+           for name, begin, end in bounds[ranks.rank :: ranks.size])
+    in_order = ranks.in_order(own, len(bounds))
+
     def batches() -> Iterator[FeatureBatch]:
         done = 0
-        for name, split in parts.items():
-            begin = 0
-            for features_nD in feature_batches(model, split, layer, pool=pool):
-                rows = slice(begin, begin + len(features_nD))
-                yield FeatureBatch(features_nD, [valid_utf8(each) for each in split.names[rows]], split.labels[rows],
-                                   [name] * len(features_nD))
-                begin, done = rows.stop, done + len(features_nD)
-                if on_progress:
-                    on_progress(done, images)
+        for (name, begin, end), features_nD in zip(bounds, in_order, strict=True):
+            split = parts[name]
+            yield FeatureBatch(features_nD, [valid_utf8(each) for each in split.names[begin:end]],
+                               split.labels[begin:end], [name] * (end - begin))
+            done += end - begin
+            if on_progress:
+                on_progress(done, images)
 
+    written = FeatureFile(path, images, units, layer, pool)
+    if ranks.rank:
+        deque(in_order, maxlen=0)
+        return written
     classes = [printable(name) for name in packed.classes]
     write = _write_parquet if path.suffix == ".parquet" else _write_npz
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: write(temporary, batches(), (images, units), classes, about))
-    return FeatureFile(path, images, units, layer, pool)
+    return written
 
 
 def _write_npz(

@@ -5,6 +5,7 @@ Shapes: M validation images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +30,9 @@ EXAMPLES = 8
 """Examples, and mistakes, that a report shows."""
 
 _BATCH_SIZE = 64
+
+_ROWS = 4096
+"""Images whose probabilities ranks exchange at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,20 @@ class PredictionCollector:
 
     def __init__(self, split: PackedSplit, classes: tuple[str, ...]) -> None:
         self._split, self._classes = split, classes
-        self._outputs_NK = np.empty((len(split), len(classes)), np.float32)
+        self._outputs_NK = np.zeros((len(split), len(classes)), np.float32)
 
     def __call__(self, outputs_nK: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
         self._outputs_NK[indices] = outputs_nK
+
+    def add_up(self, all_reduce_sum: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Complete the probabilities on every rank, where each has those of its own images, and zeros.
+
+        Args:
+            all_reduce_sum: the sum of a tensor over the ranks.
+        """
+        for begin in range(0, len(self._outputs_NK), _ROWS):
+            rows = slice(begin, begin + _ROWS)
+            self._outputs_NK[rows] = all_reduce_sum(torch.from_numpy(self._outputs_NK[rows])).numpy()
 
     def predictions(self, selection: Selection, label_map: torch.Tensor) -> ValidationPredictions:
         """After the last batch: the predictions for all images, whose labels `label_map` maps to the network's."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from datetime import timedelta
+from itertools import islice
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
@@ -23,10 +26,15 @@ from alexnet.inference.evaluate import sum_errors
 from alexnet.inference.metrics import Errors
 from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life
 from alexnet.training.parallel.rendezvous import MEETING, gpu_identity, launched, meet, own_device
+from alexnet.training.parallel.step_clock import StepClock
 from alexnet.training.parallel.text_exchange import AlreadyReported, Decide, Post, TextExchange
 from alexnet.training.parallel.timeouts import step_seconds
 
 T = TypeVar("T")
+
+_ROUND_SECONDS, _ROUND_BYTES = 0.5, 128_000_000
+"""Of `ProcessGroup.in_order`: how long each process works between two gatherings, and what rank 0 receives in one, at
+most; of more than one part for each process."""
 
 
 class Closable(Protocol):
@@ -49,10 +57,12 @@ class ProcessGroup:
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | str = "cpu", store: Store | None = None,
                  start: int = 1) -> None:
         self.rank, self.size, self.device, self.store = rank, size, torch.device(device), store
-        self.restarted = size > 1 and (start > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
+        self.restarted = start > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         """Whether torchrun has started these processes again, after one was lost."""
         self.sent: defaultdict[str, float] = defaultdict(float)
         """Bytes that this process has sent in training steps: gradients, activations, statistics (docs/scaling.md)."""
+        self.clock = StepClock(self.device, enabled=size > 1)
+        """How long this process works and waits in training steps."""
         self._texts = TextExchange(rank, size, store) if store else None
         self._closables: WeakSet[Closable] = WeakSet()
 
@@ -168,7 +178,8 @@ class ProcessGroup:
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over processes, in place, in each of them."""
         if self.size > 1:
-            dist.all_reduce(values)
+            with self.clock.waiting():
+                dist.all_reduce(values)
         return values
 
     def all_true(self, holds: bool) -> bool:
@@ -176,7 +187,8 @@ class ProcessGroup:
         if self.size == 1:
             return holds
         fails = torch.tensor(int(not holds), device=self.device)
-        dist.all_reduce(fails, dist.ReduceOp.MAX)
+        with self.clock.waiting():
+            dist.all_reduce(fails, dist.ReduceOp.MAX)
         return not fails
 
     def sum_errors(self, batches: Sequence[Errors]) -> Errors:
@@ -196,6 +208,29 @@ class ProcessGroup:
             box = [make() if self.first else None]
         dist.broadcast_object_list(box, 0, device=self.device)
         return box[0]  # type: ignore[return-value]
+
+    def in_order(self, own: Iterator[T], parts: int) -> Iterator[T]:
+        """Yield the results of all parts of a job in order in rank 0, as `Ranks.in_order` says (pickled on their way).
+
+        In each round, every process does the same number of parts. It doubles while the rounds are short, so that many
+        small parts do not wait for each other one by one. Between rounds a process may take as long as it lives.
+        """
+        if self.size == 1:
+            yield from own
+            return
+        begun, each = 0, 1
+        while begun < parts:
+            started = time.monotonic()
+            packet = torch.frombuffer(bytearray(pickle.dumps(list(islice(own, each)))), dtype=torch.uint8)
+            largest_bytes, milliseconds = self.largest(len(packet), int(1000 * (time.monotonic() - started)))
+            padded = torch.nn.functional.pad(packet, (0, largest_bytes - len(packet))).to(self.device)
+            packets = [torch.empty_like(padded) for _ in range(self.size)] if self.first else None
+            dist.gather(padded, packets, 0)
+            results = [pickle.loads(received.cpu().numpy().tobytes()) for received in packets or ()]
+            yield from (of_rank[turn] for turn in range(each) for of_rank in results if turn < len(of_rank))
+            begun += each * self.size
+            if milliseconds < 1000 * _ROUND_SECONDS and 2 * largest_bytes * self.size < _ROUND_BYTES:
+                each *= 2
 
     def count_all_reduce(self, what: str, values: Tensor) -> None:
         """Count what an all-reduce in a ring sends from each process: every byte twice, less its own part."""
@@ -260,6 +295,7 @@ def init_distributed(device: str, timeout: float | None = None, *, is_streamed: 
             with processes.error_barrier():
                 seconds = step_seconds(backend, is_streamed=is_streamed, asked=timeout)
                 processes.device = own_device(processes.device, local_rank)
+                processes.clock = StepClock(processes.device)
                 if backend == "nccl":
                     processes.require_own_gpus(gpu_identity(processes.device))
             # With device_id, NCCL connects the processes here, and not in the first step.

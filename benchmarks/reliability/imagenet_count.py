@@ -1,0 +1,265 @@
+"""Row 23: a rehearsal with as many images as ImageNet has: pack, verify, train, kill, resume and evaluate.
+
+    TMPDIR=/large/disk python benchmarks/reliability/imagenet_count.py [--count 20000] [--data FOLDER] [--no-record]
+
+1,281,167 training and 50,000 validation images of 64 pixels in 1,000 classes, which are crops of the images in DATA
+(default: those of scikit-image). Each has its number in the first pixel, so that no two are equal. They are packed from
+memory into raw shards of 16.4 GB in a temporary folder, so that no million files are needed. Everything is deleted at
+the end, and nothing begins on a disk that is too small. memory.py says when memory is flat.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ledger
+import numpy as np
+import victims
+from crops import SIDE, TRAINING, crops, large_images, sizes
+from ledger import Finding
+from memory import Memory, watched
+
+from alexnet._runtime.ranks import OneProcess
+from alexnet.data.loader import batches
+from alexnet.data.packed import open_packed
+from alexnet.data.packing import pack, packed_size_bytes
+from alexnet.training.parallel.shared_job import shared_job
+from alexnet.training.progress_bar import TrainingBar
+from alexnet.training.run_folder import logged
+
+BATCH = 128
+
+NETWORK = ("--arch", "small", "--set", f"arch.input.side={SIDE}", "--set", "arch.input.crop=56", "--set",
+           "arch.conv.width=16", "--set", "arch.dense.width=64", "--set", f"recipe.batch_size={BATCH}", "--device",
+           "cpu", "--precision", "fp32", "--epochs", "1", "--resume")
+
+FIRST_BATCH_SECONDS = 1.0
+
+MARK_SECONDS = 0.1
+"""Between two records of how many images are packed."""
+
+
+# --- Processes --------------------------------------------------------------------------------------------------------
+
+
+def run(
+    said: Path, *arguments: str | Path, size: int = 1, before: Any = None,
+) -> tuple[float, Memory, list[int | None]]:
+    """Run `alexnet ARGUMENTS` in so many processes. Returns the seconds, the memory and the exit codes."""
+    began = time.monotonic()
+    processes = [victims.begin(arguments, said, environment, before) for environment in victims.world(size)]
+    with watched(processes) as memory:
+        while any(process.is_alive() for process in processes):
+            time.sleep(0.05)
+            if any(process.exitcode == -signal.SIGKILL for process in processes):  # then torchrun ends the others
+                for process in processes:
+                    process.terminate()
+    return time.monotonic() - began, memory, [process.exitcode for process in processes]
+
+
+def succeeded(said: Path, codes: Sequence[int | None], wanted: int = 0) -> str:
+    """"" if all processes have ended with the code; else what they printed last."""
+    return "" if set(codes) == {wanted} else f"; FAILED with {codes}: {said.read_text()[-300:]!r}"
+
+
+@dataclass(frozen=True)
+class SignalAt:
+    """Makes a training run send itself a signal after a step; SIGKILL only when a checkpoint has been saved."""
+
+    number: int
+    step: int
+    saved: Path
+
+    def __call__(self) -> None:
+        show = TrainingBar.show
+
+        def watch(bar: TrainingBar, event: Any) -> None:
+            if event["event"] == "step" and event["step"] >= self.step and (
+                    self.number != signal.SIGKILL or victims.counting(self.saved) > 0):
+                signal.raise_signal(self.number)  # in this thread, so that the run stops at this step
+            show(bar, event)
+
+        TrainingBar.show = watch  # type: ignore[method-assign]
+
+
+# --- The rehearsal ----------------------------------------------------------------------------------------------------
+
+
+def measure(
+    count: int, steps: int, data: str = "embedded", shard_images: int = 5_000, slack_mb: int = 32,
+) -> Iterator[Finding]:
+    """Rehearse, and yield a finding for each part.
+
+    Args:
+        count: training images.
+        steps: of training, in each run.
+        data: images to crop, anything that `alexnet pack` takes.
+        shard_images: of a shard.
+        slack_mb: by how many megabytes memory may grow, besides a share of it. Short runs are still growing.
+    """
+    with victims.folder() as folder:
+        needed, free = 1.05 * packed_size_bytes(count + sizes(count)[1], SIDE) + 1e9, shutil.disk_usage(folder).free
+        if free < needed:
+            raise SystemExit(f"{folder} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} are needed; set TMPDIR")
+        np.save(folder / "large.npy", large_images(data))
+        yield packing(folder, count, shard_images, slack_mb)
+        yield verification(folder, slack_mb)
+        yield first_batch(folder)
+        yield training(folder, count, steps, slack_mb)
+        yield resumption(folder, steps)
+        yield evaluation(folder, count, slack_mb)
+
+
+def packing(folder: Path, count: int, shard_images: int, slack_mb: int) -> Finding:
+    """Pack in one process, which is killed halfway, and go on in two."""
+    rates, memories, codes = [], [], []
+    for size in (1, 2):
+        progress = folder / f"progress-{size}"
+        processes = [multiprocessing.get_context("spawn").Process(
+            target=pack_crops, args=(folder, count, shard_images, progress, environment, size))
+            for environment in victims.world(size)]
+        for process in processes:
+            process.start()
+        with watched(processes) as memory:
+            for process in processes:
+                process.join()
+        (began, first), (ended, last) = marks(progress)[0], marks(progress)[-1]
+        rates.append((last - first) / max(ended - began, 1e-9))
+        memories.append(memory)
+        codes += [process.exitcode for process in processes]
+    packed = open_packed(folder / "packed")
+    return Finding(
+        "23a", f"{packed.counts['train']:,} training and {packed.counts['val']:,} validation images of {SIDE} pixels, "
+        f"of {len(packed.classes):,} classes, packed; by one process until SIGKILL at half of them, then by two",
+        "all images are packed; flat memory",
+        f"{rates[0]:,.0f} images/s in one process, {rates[1]:,.0f} in two; {memories[0]} in one, {memories[1]} in two; "
+        f"exit codes {codes}",
+        sum(packed.counts.values()) == count + sizes(count)[1] and all(memory.is_flat(slack_mb) for memory in memories)
+        and codes == [-signal.SIGKILL, 0, 0])
+
+
+def pack_crops(
+    folder: Path, count: int, shard_images: int, progress: Path, environment: dict[str, str], size: int,
+) -> None:
+    """Pack as one of two processes, or alone until half of the images are packed, then by SIGKILL to the end.
+
+    Args:
+        progress: file to which times and numbers of images are appended.
+    """
+    os.environ.update(environment | {"LOCAL_WORLD_SIZE": str(size)})
+    written = 0.0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal written
+        now = time.monotonic()
+        if now - written > MARK_SECONDS or done == total:
+            written = now
+            with progress.open("a") as file:
+                file.write(f"{now} {done}\n")
+        if size == 1 and done > total / 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with shared_job("cpu") if size > 1 else nullcontext(OneProcess()) as ranks:
+        pack(crops(folder, count), folder / "packed", side=SIDE, shard_images=shard_images, ranks=ranks,
+             on_progress=None if ranks.rank else on_progress)
+
+
+def marks(progress: Path) -> list[tuple[float, int]]:
+    """The times and numbers of images in the file."""
+    return [(float(line.split()[0]), int(line.split()[1])) for line in progress.read_text().splitlines()]
+
+
+def verification(folder: Path, slack_mb: int) -> Finding:
+    said = folder / "verify.said"
+    seconds, memory, codes = run(said, "verify", folder / "packed")
+    size = sum(path.stat().st_size for path in (folder / "packed").iterdir())
+    failed = succeeded(said, codes)
+    return Finding("23b", f"`alexnet verify` of its {size / 1e9:.2f} GB", "all checksums right; flat memory",
+                   f"{size / 1e6 / seconds:,.0f} MB/s; {memory}{failed}", not failed and memory.is_flat(slack_mb))
+
+
+def first_batch(folder: Path) -> Finding:
+    """Seconds from opening the folder to the first training batch, after its files have left the page cache."""
+    for path in (folder / "packed").iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    began = time.monotonic()
+    split = open_packed(folder / "packed").split("train")
+    opened = time.monotonic() - began
+    source = batches(split, BATCH, shuffle=(0, 0))
+    pixels_NHWC = next(source).pixels_NHWC
+    seconds = time.monotonic() - began
+    source.close()
+    return Finding("23c", f"the packed folder opened, and {BATCH} random images read, with cold files",
+                   f"within {FIRST_BATCH_SECONDS:g} s",
+                   f"opened after {opened:.2f} s, {len(pixels_NHWC)} images read after {seconds:.2f} s",
+                   seconds < FIRST_BATCH_SECONDS and 0 < len(pixels_NHWC) <= BATCH)
+
+
+def training(folder: Path, count: int, steps: int, slack_mb: int) -> Finding:
+    """Train part of an epoch in one process and in two."""
+    found, holds = [], True
+    for size in (1, 2):
+        out, said = folder / f"run-{size}", folder / f"run-{size}.said"
+        _, memory, codes = run(said, "train", folder / "packed", *NETWORK, "--out", out, size=size,
+                               before=SignalAt(signal.SIGTERM, steps, out / "last"))
+        failed = succeeded(said, codes, 128 + signal.SIGTERM)
+        rates = [event["images_per_second"] for event in logged(out) if event["event"] == "step"]
+        waits = [event["waiting"] for event in logged(out) if event["event"] == "step"]
+        found.append(f"{statistics.median(rates):,.0f} images/s in {size} process{'es' * (size > 1)}, waiting for data "
+                     f"{statistics.median(waits):.0%}, {memory}{failed}")
+        holds = holds and not failed and memory.is_flat(slack_mb)
+    return Finding("23d", f"{steps:,} steps of {BATCH} images ({BATCH * steps / count:.0%} of an epoch) trained until "
+                   "SIGTERM, one thread in each process", "a checkpoint; flat memory", "; ".join(found), holds)
+
+
+def resumption(folder: Path, steps: int) -> Finding:
+    """Kill both runs in their middle, and resume them."""
+    found, differing, bits = [], 0, 0
+    for size in (1, 2):
+        whole, out, said = folder / f"run-{size}", folder / f"killed-{size}", folder / f"killed-{size}.said"
+        for number, step in ((signal.SIGKILL, steps // 2), (signal.SIGTERM, steps)):
+            _, _, codes = run(said, "train", folder / "packed", *NETWORK, "--out", out, "--save-minutes", "0",
+                              size=size, before=SignalAt(number, step, out / "last"))
+        differ, total = victims.differing_bits(whole, out)
+        differing, bits = differing + differ, bits + total
+        resumed = sum(event["event"] == "start" and event["step"] > 0 for event in logged(out))
+        found.append(f"{size}: {resumed} resumed{succeeded(said, codes, 128 + signal.SIGTERM)}")
+    return Finding("23e", "the same training killed by SIGKILL at half of its steps and resumed, in 1 process and in 2",
+                   "the bits of the uninterrupted runs in weights, velocity, state and log",
+                   f"{differing} of {bits:,} bits differ ({', '.join(found)})",
+                   differing == 0 < bits and all("1 resumed" in one and "FAILED" not in one for one in found))
+
+
+def evaluation(folder: Path, count: int, slack_mb: int) -> Finding:
+    """Evaluate in one process and in two."""
+    results, found, flat = [], [], True
+    for size in (1, 2):
+        said = folder / f"evaluate-{size}.said"
+        seconds, memory, codes = run(said, "evaluate", folder / "run-1", folder / "packed", "--json", size=size)
+        failed = succeeded(said, codes)
+        text = said.read_text()
+        results.append({} if failed else json.loads(text[text.index("{\n") : text.rindex("}") + 1]))
+        found.append(f"{seconds:.1f} s in {size} process{'es' * (size > 1)}, {memory}{failed}")
+        flat = flat and memory.is_flat(slack_mb)
+    measured = results[0].get("photographs", 0)
+    return Finding("23f", "the validation images evaluated in one process and in two, none of them among the "
+                   f"{count:,} training images by content", "all images counted; equal results; flat memory",
+                   f"{measured:,} images, results {'equal' if results[0] == results[1] else 'DIFFER'}; "
+                   f"{'; '.join(found)}", results[0] == results[1] and measured == sizes(count)[1] and flat)
+
+
+if __name__ == "__main__":
+    ledger.main(measure, count=TRAINING, steps=1_500, data="embedded", slack_mb=32)
