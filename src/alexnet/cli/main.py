@@ -21,6 +21,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
     compare,
     data,
     evaluate,
+    export,
     features,
     interpret,
     lr_find,

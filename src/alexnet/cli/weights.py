@@ -1,4 +1,4 @@
-"""The `import` and `export` commands: weights of other projects -> a checkpoint, and a checkpoint -> other formats."""
+"""The `import` command: weights of other projects -> a checkpoint, with preprocessing and classes."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ from alexnet.errors import UserError, require
 if TYPE_CHECKING:
     from alexnet.models.checkpoint import Checkpoint
 
-FORMAT_OF = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", "": "safetensors"}
-"""The format of `export` by the ending of its output."""
-
-
 @app.command(name="import", group=WEIGHTS, sort_key=0)
 def import_(
     file: str, out: Path, /, *,
     from_: Annotated[Literal["torchvision", "caffe"] | None, Parameter(name="--from")] = None,
     prototxt: Path | None = None, mean: str | None = None, side: int | None = None, crop: int | None = None,
-    classes: Classes = None,
+    classes: Classes = None, arch: str | None = None,
 ) -> None:
     """Convert weights of another project into a checkpoint, with preprocessing and classes, without running code in it.
 
     Args:
         file: A state dict of torchvision's alexnet (alexnet-owt-*.pth is downloaded if there is no such file), as a
-            training script saved it; a .caffemodel; bvlc_alexnet.npy; or what `alexnet export` wrote.
+            training script saved it; a state dict of this package's layer names; a .caffemodel; bvlc_alexnet.npy; or
+            what `alexnet export` wrote.
         out: Folder for the checkpoint.
         from_: Format of the file. Default: by its ending.
         prototxt: Caffe's description of the network. Default: the one inside the .caffemodel.
         mean: Caffe's mean: a .binaryproto file, or three numbers for blue, green and red, such as 104,117,123.
         side: Side of the images before the crop, where a state dict does not say it. Default: 256, or the crop.
         crop: Side of the network's input, where a state dict does not say it. Default: 224.
+        arch: Network of a state dict of this package's layer names, where several have tensors of these shapes.
     """
     from alexnet.models import checkpoint
 
@@ -45,7 +43,7 @@ def import_(
     names = class_names(classes)
     at_least_1(side=side, crop=crop)
     size = (side or max(256, crop or 0), crop or min(224, side or 224)) if side or crop else None
-    saved = _read_weights(Path(file), from_, prototxt, mean, size, names)
+    saved = _read_weights(Path(file), from_, prototxt, mean, size, names, arch)
     checkpoint.save(saved, out)
     for note in saved.notes:
         say(f"note: {note}")
@@ -57,15 +55,17 @@ def import_(
 
 def _read_weights(
     path: Path, kind: str | None, prototxt: Path | None, mean: str | None, size: tuple[int, int] | None,
-    names: Sequence[str] | None,
+    names: Sequence[str] | None, arch: str | None,
 ) -> Checkpoint:
     from alexnet.models.formats.caffe import read_caffe
     from alexnet.models.formats.huggingface import read_huggingface
-    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.models.formats.open_weights import is_state_dict, open_weights, read_state_dict
     from alexnet.models.formats.state_dict import rename_classes
     from alexnet.models.formats.tensorflow_npy import read_npy
-    from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
+    from alexnet.models.formats.torchvision import fetch_torchvision, official_name
 
+    require(arch is None or (not kind and is_state_dict(path)), f"--arch is for state dicts, and {path} is none",
+            "leave it out")
     if path.is_dir():
         require(not (kind or prototxt or mean or size), f"{path} is a folder, which brings preprocessing along",
                 "leave out --from, --prototxt, --mean, --side and --crop, or name a file")
@@ -86,7 +86,7 @@ def _read_weights(
         return open_weights(path, names)
     if not path.exists() and (official := official_name(str(path))):
         path = fetch_torchvision(official)
-    return read_torchvision(path, names, size)
+    return read_state_dict(path, names, size, arch)
 
 
 def _mean(text: str | None) -> Path | tuple[float, float, float] | None:
@@ -96,27 +96,3 @@ def _mean(text: str | None) -> Path | tuple[float, float, float] | None:
     except ValueError:
         return Path(text) if text else None
     return blue, green, red
-
-
-@app.command(group=WEIGHTS, sort_key=1)
-def export(
-    checkpoint: str, out: Path, /, *, to: Literal["onnx", "torch-export", "torchvision", "safetensors"] | None = None,
-    from_pixels: bool = False,
-) -> None:
-    """Write a network in a format that other software loads, and check that its outputs are the same.
-
-    Args:
-        checkpoint: A checkpoint or a run folder.
-        out: File to write; for safetensors, a folder.
-        to: onnx: an ONNX model. torch-export: a program for torch.export.load. torchvision: a state dict for
-            torchvision's alexnet. safetensors: a folder in the layout of the Hugging Face hub with config, weights and
-            model card. Default: by the ending of OUT: .onnx, .pt2, .pth, or none.
-        from_pixels: For onnx and torch-export: include the preprocessing, so that the input is stored uint8 images.
-    """
-    from alexnet.models.formats.export import export as write
-    from alexnet.models.formats.open_weights import open_weights
-
-    if to is None and out.suffix not in FORMAT_OF:
-        raise UserError(f"{out} has no ending that names the format (.onnx, .pt2, .pth, or none for a folder with "
-                        "safetensors)", "add --to onnx, torch-export, torchvision or safetensors")
-    print(write(open_weights(checkpoint), out, to or FORMAT_OF[out.suffix], from_pixels=from_pixels).describe())

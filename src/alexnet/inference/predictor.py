@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet._runtime.devices import choose_device
+from alexnet.architecture.spec import Arch
 from alexnet.data import images as image_files
 from alexnet.data.images import BadImage
 from alexnet.data.preprocessing import Preprocess
@@ -192,7 +193,7 @@ def _read(path: Path, remarks: set[Kind] | None) -> NDArray[np.uint8]:
 
 def load(
     path_or_name: str | Path | None = None, device: str = "cpu", fast: bool = False,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None, arch: str | Arch | None = None,
 ) -> Model:
     """Load a trained model, in evaluation mode.
 
@@ -204,6 +205,8 @@ def load(
         fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
             differ by up to 0.03.
         classes: names of the outputs, in their order; default: those that come with the weights.
+        arch: the network, or the name of a preset, of a file that `torch.save(network.state_dict(), FILE)` wrote;
+            default: the preset whose tensors have the same shapes.
 
     Raises:
         UserError: it is missing or damaged, or has another number of outputs; the error names the file. Or the device
@@ -211,7 +214,7 @@ def load(
     """
     device = choose_device(device)  # before the file is read
     return model_from_checkpoint(
-        open_weights(default_weights() if path_or_name is None else path_or_name, classes), device, fast)
+        open_weights(default_weights() if path_or_name is None else path_or_name, classes, arch), device, fast)
 
 
 def model_from_checkpoint(saved: Checkpoint, device: str = "cpu", fast: bool = False) -> Model:

@@ -13,7 +13,8 @@ from alexnet.errors import did_you_mean, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx, torch_export
 from alexnet.models.formats.huggingface import write_huggingface
-from alexnet.models.formats.parity import BATCH_SIZES, check_parity, describe_input
+from alexnet.models.formats.input_metadata import describe_input
+from alexnet.models.formats.parity import BATCH_SIZES, check_parity
 from alexnet.models.formats.torchvision import write_torchvision
 from alexnet.models.provenance import license_note
 

@@ -7,36 +7,79 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet._runtime.local_files import require_no_url
+from alexnet.architecture.spec import Arch
 from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_huggingface
 from alexnet.models.formats.onnx import read_onnx
+from alexnet.models.formats.own_state_dict import has_own_names, read_own
 from alexnet.models.formats.packaged_weights import read_packaged
 from alexnet.models.formats.state_dict import TORCH_SUFFIXES, rename_classes
 from alexnet.models.formats.tensorflow_npy import read_npy
 from alexnet.models.formats.torch_export import read_torch_export
-from alexnet.models.formats.torchvision import fetch_torchvision, official_name, read_torchvision
+from alexnet.models.formats.torchvision import (
+    fetch_torchvision,
+    official_name,
+    read_torchvision,
+    torchvision_checkpoint,
+)
+from alexnet.models.formats.training_checkpoint import read_weights
 from alexnet.models.packaged import is_packaged_head, packaged_path
 
 _READERS = {".onnx": read_onnx, ".pt2": read_torch_export}
 """Of exported files, which have all of their checkpoint, by ending."""
 
 
-def open_weights(path_or_name: str | Path, classes: Sequence[str] | None = None) -> Checkpoint:
+def open_weights(
+    path_or_name: str | Path, classes: Sequence[str] | None = None, arch: str | Arch | None = None,
+) -> Checkpoint:
     """Load the checkpoint that a path or name means.
 
     Args:
-        path_or_name: a checkpoint, a run's folder, a folder in the Hugging Face layout, a file of torchvision's
-            weights, an ONNX or torch.export file that `export` wrote, bvlc_alexnet.npy; `pretrained`, the network in
-            the package; or `torchvision` or one of `torchvision.OFFICIAL`, which is downloaded once into the cache.
+        path_or_name: a checkpoint, a run's folder, a folder in the Hugging Face layout, a state dict of torchvision's
+            or of this package's names, an ONNX or torch.export file that `export` wrote, bvlc_alexnet.npy;
+            `pretrained`, the network in the package; or `torchvision` or one of `torchvision.OFFICIAL`, which is
+            downloaded once into the cache.
         classes: names of the outputs, in their order; default: those that come with the weights.
+        arch: the network of a plain state dict of this package's names (`own_state_dict.read_own`). Everything else
+            says its network itself.
 
     Raises:
         UserError: it is none of these, or is damaged, or has another number of outputs.
     """
-    saved = _open(Path(path_or_name), str(path_or_name), classes)
+    path = Path(path_or_name)
+    if path.is_file() and is_state_dict(path):
+        saved = read_state_dict(path, classes, arch=arch)
+    else:
+        require(arch is None, f"{path_or_name} is no plain state dict, and says its network itself", "leave out arch")
+        saved = _open(path, str(path_or_name), classes)
     return rename_classes(saved, classes) if classes is not None else saved
+
+
+def is_state_dict(path: Path) -> bool:
+    """Whether a file's ending is that of a state dict, and it is not one file of a folder that says more."""
+    beside = any((path.parent / head).is_file() for head in (MEAN, checkpoint.HEAD))
+    return path.suffix in TORCH_SUFFIXES or (path.suffix == ".safetensors" and not beside)
+
+
+def read_state_dict(
+    path: Path, classes: Sequence[str] | None = None, size: tuple[int, int] | None = None,
+    arch: str | Arch | None = None,
+) -> Checkpoint:
+    """Read a state dict of torchvision's names or of this package's; `size` is for the former, `arch` for the latter.
+
+    Raises:
+        UserError: it is neither, or is damaged, or an argument is for the other kind.
+    """
+    found = read_weights(path)
+    if found.metadata is None and has_own_names(found.state):
+        require(size is None, f"{path} has the names of this package's layers, whose input is their network's",
+                "leave out --side and --crop")
+        return read_own(found, path, classes, arch)
+    require(arch is None, f"{path} is no plain state dict of this package's layer names, and its network is known",
+            "leave out arch")
+    return torchvision_checkpoint(found, path, classes, size)
 
 
 def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
@@ -47,8 +90,6 @@ def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
             path = path.parent
     if (path / WEIGHTS).is_file() or (path / MEAN).is_file():
         return read_huggingface(path)
-    if path.is_file() and path.suffix in (*TORCH_SUFFIXES, ".safetensors"):
-        return read_torchvision(path, classes)
     if path.is_file() and path.suffix == ".npy":
         return read_npy(path, classes)
     if path.is_file() and path.suffix in _READERS:

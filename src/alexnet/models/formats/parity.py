@@ -71,15 +71,6 @@ def example_input(saved: Checkpoint, count: int, from_pixels: bool) -> Tensor:
     return pixels_NHWC if from_pixels else saved.preprocess()(pixels_NHWC).contiguous()
 
 
-def describe_input(saved: Checkpoint) -> str:
-    """The network's input in words: channel order, side, mean and scale."""
-    spec = saved.arch.input
-    image = "the center crop of the mean image" if spec.mean_crop == "center" else "the mean image"
-    mean = {"pixel": image, "channel": "the mean color"}.get(str(spec.mean), f"{spec.mean}")
-    scale = "" if spec.scale == (1.0, 1.0, 1.0) else f", divided by {spec.scale}"
-    return f"{spec.channels}, {spec.crop}x{spec.crop}, 0..255 less {mean}{scale}"
-
-
 @contextmanager
 def exporter_silenced() -> Iterator[None]:
     """Silence the exporters' notices about optional packages and about their own deprecated functions."""

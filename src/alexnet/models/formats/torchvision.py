@@ -29,6 +29,7 @@ from alexnet.models.formats.state_dict import (
     structure,
 )
 from alexnet.models.formats.training_checkpoint import (
+    FoundWeights,
     find_class_names,
     find_image_size,
     names_file,
@@ -79,7 +80,13 @@ def read_torchvision(
     Raises:
         UserError: the file is truncated, is no state dict, would run code, or has other layers.
     """
-    found = read_weights(path)
+    return torchvision_checkpoint(read_weights(path), path, classes, size)
+
+
+def torchvision_checkpoint(
+    found: FoundWeights, path: Path, classes: Sequence[str] | None = None, size: tuple[int, int] | None = None,
+) -> Checkpoint:
+    """As `read_torchvision`, of a file that has been read."""
     if found.metadata is not None:
         require(size is None, f"{path} says the size of its input", "leave out --side and --crop")
         saved = restore(found.metadata, found.state, path)

@@ -1,0 +1,112 @@
+"""The `export` command: a network as ONNX (float or int8), torch.export, torchvision, Hugging Face, or a web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from alexnet._runtime.notes import say
+from alexnet.cli.app import WEIGHTS, app
+from alexnet.cli.default_checkpoint import split_checkpoint
+from alexnet.errors import UserError, require
+
+if TYPE_CHECKING:
+    from alexnet.models.checkpoint import Checkpoint
+
+FORMAT_OF = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", ".html": "web", "": "safetensors"}
+"""The format of `export` by the ending of its output."""
+
+
+@app.command(group=WEIGHTS, sort_key=1)
+def export(
+    *paths: str, to: Literal["onnx", "torch-export", "torchvision", "safetensors", "web"] | None = None,
+    from_pixels: bool = False, int8: bool = False, data: str | None = None, runtime: Path | None = None,
+) -> None:
+    """Write a network in a format that other software loads, and check that its outputs are the same.
+
+    `alexnet export [CHECKPOINT] OUT`. Default checkpoint: the pretrained network of the package.
+
+    Args:
+        paths: A checkpoint or a run folder, then the file to write; for safetensors and web, a folder.
+        to: onnx: an ONNX model. torch-export: a program for torch.export.load. torchvision: a state dict for
+            torchvision's alexnet. safetensors: a folder in the layout of the Hugging Face hub with config, weights and
+            model card. web: a folder of static files, or one .html file, that classifies images in a browser and shows
+            every layer. Default: by the ending of OUT: .onnx, .pt2, .pth, .html, or none for safetensors.
+        from_pixels: For onnx and torch-export: include the preprocessing, so that the input is stored uint8 images.
+        int8: For onnx: compute in 8 bits, and print how often the answer is the same. Needs --data.
+        data: For --int8: images to calibrate and to measure on. A folder or archive, or a packed folder.
+        runtime: For web: the file onnxruntime-web-1.30.0.tgz of npm. Default: it is downloaded once (33 MB).
+    """
+    name, out = split_checkpoint("export", paths, "OUT")
+    path = Path(out[0])
+    if to is None and path.suffix not in FORMAT_OF:
+        raise UserError(f"{path} has no ending that names the format (.onnx, .pt2, .pth, .html, or none for a folder "
+                        "with safetensors)", "add --to onnx, torch-export, torchvision, safetensors or web")
+    kind = to or FORMAT_OF[path.suffix]
+    require(not int8 or kind == "onnx", f"--int8 is for ONNX files, and {path} is to be {kind}", "write to FILE.onnx")
+    require(int8 == (data is not None), "--int8 needs images to calibrate on" if int8 else "--data is for --int8",
+            "add --data DATA" if int8 else "leave it out, or add --int8")
+    require(runtime is None or kind == "web", "--runtime is for --to web", "leave it out")
+    require(not from_pixels or kind != "web", "a page takes images, and preprocesses them", "leave out --from-pixels")
+    if kind == "web":
+        print(_export_web(name, path, runtime))
+        return
+    from alexnet.models.formats.open_weights import open_weights
+
+    saved = open_weights(name)
+    if data is not None:
+        print(_export_int8(saved, path, data, from_pixels))
+        return
+    from alexnet.models.formats.export import export as write
+
+    print(write(saved, path, kind, from_pixels=from_pixels).describe())
+
+
+def _export_int8(saved: Checkpoint, path: Path, data: str, from_pixels: bool) -> str:
+    """Write an int8 ONNX file, and say what changes."""
+    from alexnet._runtime.atomic_files import require_text_name
+    from alexnet._runtime.progress import Bar
+    from alexnet.api import open_evaluation_set
+    from alexnet.cli.app import check_output
+    from alexnet.inference.onnx_int8 import export_int8
+    from alexnet.inference.predictor import model_from_checkpoint
+
+    require_text_name(path)
+    check_output(path)
+    images = open_evaluation_set([model_from_checkpoint(saved)], data)
+    measured = images.images
+    if "train" in images.packed.splits:
+        calibration = images.packed.split("train")
+    else:  # one half calibrates, the other is measured
+        calibration, measured = (measured.subset(measured.sample(len(measured))[half::2]) for half in (0, 1))
+    with Bar("comparing the answers", "images") as bar:
+        found = export_int8(saved, path, calibration, measured, images.label_map, from_pixels=from_pixels,
+                            on_progress=bar)
+    return (f"{path}: int8, {found.bytes / 1e6:.1f} MB, and {found.float_bytes / 1e6:.1f} MB in float32; calibrated on "
+            f"{found.calibrated_on:,} images. On {found.images:,} other images the top-1 class is the same for "
+            f"{found.agreement:.1%}; top-1 error {found.top1_error:.1%}, and {found.float_top1_error:.1%} in float32.")
+
+
+def _export_web(name: str, path: Path, runtime: Path | None) -> str:
+    """Write the page, and say what it is and how to open it."""
+    from alexnet.models.formats.open_weights import open_weights
+    from alexnet.models.provenance import license_note
+    from alexnet.serving.browser import runtime as engine
+    from alexnet.serving.browser.network_file import make_network_file
+    from alexnet.serving.browser.page import check_target, write_browser_page
+
+    check_target(path)
+    if runtime is None and not engine.cached_tarball().is_file():
+        say(f"downloading onnxruntime-web {engine.VERSION} (MIT License, {engine.MEGABYTES:.0f} MB), which runs the "
+            f"network in the browser, from npm's registry into the cache: {engine.URL}")
+    files = engine.read_runtime(runtime or engine.fetch_tarball())
+    saved = open_weights(name)
+    page = write_browser_page(path, saved, make_network_file(saved), files)
+    megabytes = sum(page.files.values()) / 1e6
+    where = ("open it in a browser, from the disk too" if page.is_one_file else
+             f"put the folder on any web server, or: python -m http.server --directory {path}")
+    note = license_note(saved.provenance)
+    return (f"{path}: a page of {megabytes:.1f} MB that classifies images in the browser and shows every layer; "
+            f"{where}. Weights in {page.network.precision}: its probabilities differ from the network's by "
+            f"{page.network.difference:.1e} at most. It makes no request to another host."
+            + (f" License note of the weights, which it also carries: {note}." if note else ""))

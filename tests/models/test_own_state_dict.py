@@ -1,0 +1,95 @@
+"""A plain state dict of this package's layer names is loaded, and everything that it does not say is told or asked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import alexnet
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import arch
+from alexnet.models import checkpoint
+from alexnet.models.formats.open_weights import open_weights
+from command_line import alexnet as command
+from weight_files import saved_as, write
+
+SMALL_UNITS = f"dense.width={arch('small').dense[0].width}"
+IMAGENET_MEAN = [123.675, 116.28, 103.53]  # 255 times torchvision's (0.485, 0.456, 0.406)
+
+
+@pytest.fixture
+def images():
+    return list(np.random.default_rng(7).integers(0, 256, (3, 40, 50, 3), np.uint8))
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"epoch": 3, "model": {
+    f"module.{key}": tensor for key, tensor in state.items()}}], ids=["plain", "as scripts save it"])
+def test_the_preset_whose_tensors_have_the_same_shapes_is_assumed_aloud(wrap, images, tmp_path):
+    saved = replace(saved_as("small", SMALL_UNITS), mean_HWC=torch.tensor(IMAGENET_MEAN).reshape(1, 1, 3))
+    path = write(wrap(saved.network().state_dict()), tmp_path / "net.pth")
+    model = alexnet.load(path, classes=list("abcdefg"))
+    expected = alexnet.Model(saved.network(), saved.preprocess(), saved.classes).predict(images)
+    assert [[(p.name, pytest.approx(p.probability, abs=1e-6)) for p in row] for row in expected] == [
+        [(p.name, p.probability) for p in row] for row in model.predict(images)]
+    assert model.notes == (
+        "the file does not say its network: small is assumed, whose tensors have these shapes, with 56x56 crops of "
+        "images of 64 pixels",
+        "the file has no mean: ImageNet's mean color (123.7, 116.3, 103.5) is assumed; a checkpoint folder has the "
+        "mean that the network was trained with")
+    assert not model.seen.trained.size
+    assert model.seen.unknown == ("the weights in net.pth",)
+
+
+def test_where_several_networks_have_these_shapes_the_user_must_say_which(tmp_path, capsys):
+    state = alexnet.AlexNet(arch("paper"), seed=None).state_dict()  # a model of 61 million parameters
+    path = write({key: tensor.to(torch.float16).zero_() for key, tensor in state.items()}, tmp_path / "net.pth")
+    with pytest.raises(alexnet.UserError, match="fit paper, code2012, code2010, caffe, caffenet; say which"):
+        alexnet.load(path)
+    assert alexnet.load(path, arch="caffe").network.arch.input.crop == 227
+    assert command("import", path, tmp_path / "out") == 2
+    assert "--arch paper" in capsys.readouterr().err
+    assert command("import", path, tmp_path / "out", "--arch", "paper") == 0
+    assert checkpoint.load(tmp_path / "out").arch.name == "paper"
+    assert "note: the file has no mean" in capsys.readouterr().err
+
+
+def test_a_named_preset_gets_the_files_widths_and_kernels(tmp_path):
+    saved = saved_as("small", "conv.width=16", "conv1.kernel=5", "dense.width=32")
+    path = write(saved.network().state_dict(), tmp_path / "net.pth")
+    with pytest.raises(alexnet.UserError, match=r"the shapes of none of its networks \(features.conv1.weight is 16x"):
+        open_weights(path)
+    found = open_weights(path, arch="small").arch
+    assert (found.conv[0].width, found.conv[0].kernel, found.dense[0].width, found.classes) == (16, 5, 32, 7)
+    exact = override(saved.arch, ["input.crop=48", "input.mean=1,2,3"])
+    assert open_weights(path, arch=exact).arch.input.crop == 48
+    assert open_weights(path, arch=exact).mean_HWC.flatten().tolist() == [1, 2, 3]
+
+
+def test_the_mean_of_a_checkpoints_tensor_file_is_used(tmp_path):
+    saved = saved_as("cifar", "conv.width=32", "dense.width=64")
+    checkpoint.save(saved, tmp_path / "run")
+    file = next((tmp_path / "run").glob("weights-*.safetensors"))
+    alone = file.rename(tmp_path / "alone.safetensors")
+    assert torch.equal(open_weights(alone, arch=saved.arch).mean_HWC, saved.mean_HWC)
+
+
+@pytest.mark.parametrize(("make", "arguments", "words"), [
+    (lambda state: {k: v for k, v in state.items() if k != "features.conv3.bias"}, {"arch": "small"},
+     "has no features.conv3.bias, which small needs"),
+    (lambda state: state, {"arch": "smal"}, "there is no network 'smal'; did you mean small"),
+    (lambda state: state, {"classes": ["a", "b"]}, "7"),
+])
+def test_a_wrong_file_or_argument_is_one_sentence(make, arguments, words, tmp_path):
+    path = write(make(saved_as("small", SMALL_UNITS).network().state_dict()), tmp_path / "net.pth")
+    with pytest.raises(alexnet.UserError, match=words):
+        alexnet.load(path, **arguments)
+
+
+def test_weights_that_say_their_network_take_no_arch(tmp_path, capsys):
+    with pytest.raises(alexnet.UserError, match="pretrained is no plain state dict, and says its network itself"):
+        alexnet.load("pretrained", arch="small")
+    path = write(saved_as("small", SMALL_UNITS).network().state_dict(), tmp_path / "net.pth")
+    assert command("import", path, tmp_path / "out", "--side", "64") == 2
+    assert "leave out --side and --crop" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
