@@ -4,8 +4,8 @@
 
 1,281,167 training and 50,000 validation images of 64 pixels in 1,000 classes, which are crops of the images in DATA
 (default: the photographs of the package). Each has its number in the first pixel, so that no two are equal. They are
-packed from memory into raw shards of 16.4 GB in a temporary folder, so that no million files are needed. Everything is deleted at
-the end, and nothing begins on a disk that is too small. memory.py says when memory is flat.
+packed from memory into raw shards of 16.4 GB in a temporary folder, so that no million files are needed. Everything is
+deleted at the end, and nothing begins on a disk that is too small. memory.py says when memory is flat.
 """
 
 from __future__ import annotations
