@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install -q -c constraints.txt
 comma  := ,
 STAMP  := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help demo test check slow gpu bench clean
+.PHONY: help demo test check slow gpu bench docs clean
 
 help:  ## list these targets (default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ gpu: $(STAMP)  ## the tests that need a CUDA device
 bench: $(STAMP)  ## compare the speed with other libraries; BENCH='--images FOLDER' measures on your images
 	$(PIP) -e '.[all,test,bench]'
 	$(BIN)/python benchmarks/bench.py --json docs/performance.json --page docs/performance.md $(BENCH)
+
+docs: $(STAMP)  ## build the documentation site into build/site, and check every link without a network
+	$(PIP) -e '.[docs]'
+	$(BIN)/python docsite/build.py
 
 clean:  ## remove everything that make has made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
