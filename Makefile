@@ -41,7 +41,7 @@ bench: $(STAMP)  ## compare the speed with other libraries; BENCH='--images FOLD
 
 docs: $(STAMP)  ## build the documentation site into build/site, and check every link without a network
 	$(PIP) -e '.[docs]'
-	$(BIN)/python docsite/build.py
+	$(BIN)/python -m docsite.build
 
 clean:  ## remove everything that make has made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo

@@ -1,7 +1,7 @@
-"""Build the documentation site: python docsite/build.py [--out build/site]. `make docs` calls it.
+"""Build the documentation site: python -m docsite.build. `make docs` calls it.
 
-Stages docs/ and the generated reference in build/docs, lets zensical build the site from mkdocs.yml, and checks every link
-and anchor of the built pages without a network. Exit code 1, with a line for each fault, if one is wrong.
+Stages docs/ and the generated reference in build/docs, lets zensical build the site, and checks every link and anchor
+of the built pages without a network. Exit code 1, with a line for each fault, if one is wrong.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from links import broken_links
-from stage import stage
+from docsite.links import broken_links
+from docsite.stage import stage
 
 ROOT = Path(__file__).parents[1]
-SOURCE, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 
 
-def build() -> list[str]:
-    """Stage, build and check the site.
+def build(out: Path) -> list[str]:
+    """Stage, build and check the site, in `out`/site.
 
     Returns:
-        Every fault: what zensical warns of, and every link or anchor that leads nowhere.
+        Every fault: what zensical refuses, and every link or anchor that leads nowhere.
     """
-    stage(ROOT, SOURCE)
-    shutil.rmtree(SITE, ignore_errors=True)
+    site = out / "site"
+    stage(ROOT, out / "docs")
+    shutil.rmtree(site, ignore_errors=True)
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    (out / "mkdocs.yml").write_text(config.replace("paths: [src]", f"paths: ['{ROOT / 'src'}']"), encoding="utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ran = subprocess.run(command, cwd=out, capture_output=True, text=True)
     if ran.returncode:
         return [ran.stdout + ran.stderr]
-    finish(SITE)
-    return broken_links(SITE)
+    finish(site)
+    return broken_links(site)
 
 
 def finish(site: Path) -> None:
@@ -47,14 +49,14 @@ def finish(site: Path) -> None:
 
 
 def main() -> None:
-    """Build, and print the faults or where the site is."""
-    faults = build()
+    """Build, and print the faults, or where the site is."""
+    faults = build(ROOT / "build")
     for fault in faults:
         print(fault, file=sys.stderr)
     if faults:
         sys.exit(1)
-    pages = sum(1 for _ in SITE.rglob("*.html"))
-    print(f"{pages} pages, every link and anchor checked: open {SITE / 'index.html'}")
+    site = ROOT / "build" / "site"
+    print(f"{sum(1 for _ in site.rglob('*.html'))} pages, every link and anchor checked: open {site / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 LOADED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("video", "src")}
-"""Tags and attributes whose target a browser loads with the page. <link> loads too, unless its rel is one of NOT_LOADED."""
+"""Tags and attributes whose target a browser loads with the page. <link> too, unless its rel is one of NOT_LOADED."""
 NOT_LOADED = {"canonical", "alternate", "next", "prev", "edit"}
 
 

@@ -24,6 +24,15 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
                  "arch.map_lrn.")}
 """Dataclass -> heading, and what `--set` writes before its fields."""
 
+ABOUT_SETTINGS = """# Settings
+
+Every field of a network and of a recipe can be set on the command line (`--set recipe.learning_rate=0.02`), in a file
+(`--config FILE`), and in Python. `arch.conv.width=16` sets a field of all convolutions. A wrong name or value is
+refused, with the closest name. `alexnet list NAME` shows the values of a preset.
+
+Meanings name their source: § a section of the paper, or a short name of the [credits](../credits.md).
+"""
+
 
 def write_reference(root: Path, out: Path) -> None:
     """Write the generated pages into the site's source, the folder `out`.
@@ -53,29 +62,27 @@ def command_page() -> str:
 def networks_page() -> str:
     """All preset networks and recipes, and for each the settings in which it is not the paper's."""
     lines = ["# Networks and recipes", "",
-             "`alexnet list` prints these tables, `alexnet list NAME` every setting of one of them with its meaning.", "",
+             "`alexnet list` prints these tables, `alexnet list NAME` every setting of one with its meaning.", "",
              "## Networks", "", "| `--arch` | what it is | parameters | input | recipe |", "|---|---|---|---|---|"]
     lines += [f"| [`{row.name}`](#{row.name}) | {row.about} | {row.parameters:,} | {row.input} | `{row.recipe}` |"
               for row in all_networks()]
     lines += ["", "## Recipes", "", "| `--recipe` | what it is |", "|---|---|"]
     lines += [f"| [`{row.name}`](#recipe-{row.name}) | {row.about} |" for row in all_recipes()]
-    lines += ["", "## Settings of each", "", "Settings that have the default of their field, mostly the paper's, are left out."]
+    lines += ["", "## Settings of each", "",
+              "Settings that have the default of their field, mostly the paper's, are left out."]
     for name in dict.fromkeys([*ARCHS, *RECIPES]):
         for preset in presets_named(name):
             anchor = name if preset.kind == "network" else f"recipe-{name}"
             lines += ["", f"### {preset.kind.capitalize()} `{name}` {{ #{anchor} }}", "", preset.about, "",
                       f"Source: {preset.source}.", ""]
-            lines += [f"- `{setting.path} = {_value(setting.value)}`" for setting in preset.settings if setting.differs or setting.default is None]
+            lines += [f"- `{setting.path} = {_value(setting.value)}`" for setting in preset.settings
+                      if setting.differs or setting.default is None]
     return "\n".join(lines) + "\n"
 
 
 def settings_page() -> str:
     """Every field of a network and of a recipe: its type, its default, and its docstring."""
-    lines = ["# Settings", "",
-             "Every field of a network and of a recipe can be set on the command line, `--set recipe.learning_rate=0.02`, in",
-             "a file, `--config FILE`, and in Python. `arch.conv.width=16` sets a field of all convolutions. A wrong name or",
-             "value is refused, with the closest name. `alexnet list NAME` shows the values of a preset.", "",
-             "Meanings name their source: § a section of the paper, and the short names of the [credits](../credits.md).", ""]
+    lines = [ABOUT_SETTINGS]
     lines += ["## Recipe", "", *_fields(Recipe, "recipe.")]
     for kind, (heading, path) in NETWORK_PARTS.items():
         lines += ["", f"## {heading}", "", *_fields(kind, path)]

@@ -1,4 +1,4 @@
-"""Write the source of the site: docs/, three pages from the repository's root, the generated reference and the explorer.
+"""Write the source of the site: docs/, three pages from the root, the generated reference and the explorer.
 
 A link to a file outside docs/ works in a clone, but not on the site. It is changed to the page that shows the file.
 """
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from reference import example_anchor, write_reference
+from docsite.reference import example_anchor, write_reference
 
 PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md",
          "README.md": "index.md", "CITATION.cff": "credits.md", "LICENSE": "credits.md"}
@@ -23,11 +23,13 @@ LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 def stage(root: Path, out: Path) -> None:
     """Fill the folder `out` with the source of the site of the repository at `root`."""
     shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(root / "docs", out)
     for name in COPIED:
         shutil.copy(root / name, out / PAGES[name])
     write_reference(root, out)
-    (out / "errata.md").write_text(errata_page((root / "docs" / "paper.md").read_text(encoding="utf-8")), encoding="utf-8")
+    ledger = (root / "docs" / "paper.md").read_text(encoding="utf-8")
+    (out / "errata.md").write_text(errata_page(ledger), encoding="utf-8")
     sources = {out / path.relative_to(root / "docs"): path for path in (root / "docs").rglob("*.md")}
     sources |= {out / PAGES[name]: root / name for name in COPIED}
     for page, source in sources.items():
