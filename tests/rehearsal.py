@@ -89,8 +89,8 @@ class Rehearsal:
     """Class folders."""
     run: Path
     """The folder of a small trained run."""
-    server: Callable[[], str]
-    """Starts a server, once, and gives its host and port."""
+    server: Callable[[], str] | None = None
+    """Starts a server, once, and gives its host and port; None where no command needs one."""
     ran: list[str] = field(default_factory=list)
     """All commands that were run."""
 
@@ -128,6 +128,7 @@ class Rehearsal:
                      *shortened(words[words.index("alexnet") + 1:])]
             return self.process(words)
         assert "curl" in line, f"no way to run {line!r}: say on the page why it is not run"
+        assert self.server
         return self.process(["bash", "-euo", "pipefail", "-c", line.replace(
             "curl ", "curl --silent --show-error --fail-with-body ").replace("127.0.0.1:8000", self.server())])
 
@@ -159,6 +160,8 @@ class Rehearsal:
     def provide(self, words: list[str]) -> None:
         """Put the files there that a command reads and no former one wrote: images, a run, weights of others."""
         outputs = {after for option, after in pairwise(words) if option in ("--out", "--results", "--html", "--csv")}
+        if words[1:2] and words[1] in ("import", "export", "pack"):
+            outputs.add(words[3])
         for word in words:
             path = self.folder / word
             if word in outputs or path.exists() or Path(word).is_absolute():
