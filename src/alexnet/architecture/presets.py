@@ -153,7 +153,7 @@ MEDIUM = Arch(
      Conv(256, 3, padding=1, grouped=True, post_ops="norm act pool")),
     dense=(Dense(1024, init_bias=0.0),), classes=200, towers=2, norm="batch", dense_norm=True, average_pool=2,
     dropout=0.1, initialization="kaiming", pool_rounding="ceil",
-    input=InputSpec(side=64, crop=56, mean="channel", scale=(58.0, 58.0, 58.0)))
+    input=InputSpec(side=64, crop=60, mean="channel", scale=(58.0, 58.0, 58.0)))
 
 ARCHS = {arch.name: arch for arch in (
     PAPER, PAPER_CONV6, CODE2012, CODE2010, CAFFE, CAFFENET, TORCHVISION, ONE_GPU, PAPER_BN, TORCHVISION_BN, CIFAR,
@@ -194,7 +194,7 @@ RECIPES = {recipe.name: recipe for recipe in (
            crop_area=(0.25, 1.0)),
     # For `medium` on 100,000 images of 64 pixels (Tiny ImageNet): `modern` with smaller training views and less
     # regularization, since so few epochs underfit.
-    Recipe("medium", epochs=12, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False,
+    Recipe("medium", epochs=24, learning_rate=0.1, weight_decay=5e-4, decay_biases=False, lr_in_velocity=False,
            nesterov=True, schedule="linear", warmup_epochs=1.0, label_smoothing=0.1, crop="resized",
            crop_area=(0.35, 1.0), train_crop=44, lighting=0.0),
     # Large batches, for networks with batch normalization: LARS (arXiv 1708.03888), with five warm-up epochs and
