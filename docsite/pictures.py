@@ -13,14 +13,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+import alexnet
 from alexnet.architecture.presets import ARCHS
 from alexnet.data.images import decode, square
 from alexnet.data.preprocessing import Preprocess
+from alexnet.models.alexnet import AlexNet
+from alexnet.reproduce.figures.style import STYLE, save_figure
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 FIGURE_1 = ("sigmoid", "tanh", "relu")
@@ -59,6 +64,8 @@ def main(photo: Path) -> None:
             image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS).save(
                 IMAGES / picture, quality=75, method=6)
     ten_views(photo).save(IMAGES / "views.webp", quality=72, method=6)
+    pooling(photo).save(IMAGES / "pooling.webp", lossless=True, method=6)
+    save_figure(response_norm(), IMAGES / "lrn.svg")
 
 
 def ten_views(photo: Path) -> Image.Image:
@@ -71,6 +78,36 @@ def ten_views(photo: Path) -> Image.Image:
     for number, view in enumerate(views.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()):
         sheet.paste(Image.fromarray(view), (number % 5 * (side + gap), number // 5 * (side + gap)))
     return sheet
+
+
+def pooling(photo: Path) -> Image.Image:
+    """Six feature maps of the package's network before pool2, and below them after it."""
+    model = alexnet.load()
+    rows = []
+    for layer in ("relu2", "pool2"):
+        maps_CHW = model.features(photo, layer=layer)[0, 5:35:5]
+        gray_CHW = (255 * maps_CHW / maps_CHW.amax((1, 2), keepdim=True)).byte().numpy()
+        rows.append([Image.fromarray(map_HW).resize((224, 224), Image.Resampling.NEAREST) for map_HW in gray_CHW])
+    sheet = Image.new("L", (6 * 232 - 8, 2 * 232 - 8), 255)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            sheet.paste(image, (column * 232, row * 232))
+    return sheet
+
+
+def response_norm() -> Figure:
+    """Output of norm1 for one active map among inactive ones, by three conventions."""
+    inputs = torch.linspace(0, 400, 201)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 2.8), layout="constrained")
+        axes = figure.add_subplot(title="Output of norm1", xlabel="activation of one map, the others 0")
+        for name, line in (("paper", "-"), ("code2012", "--"), ("caffe", ":")):
+            activations = torch.zeros(1, 96, 1, len(inputs))
+            activations[0, 2, 0] = inputs
+            outputs = AlexNet(ARCHS[name]).named_layer("norm1")(activations)[0, 2, 0].detach()
+            axes.plot(inputs.numpy(), outputs.numpy(), line, label=name)
+        axes.legend()
+    return figure
 
 
 def screenshot(page: Path, picture: Path) -> None:

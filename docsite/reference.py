@@ -24,6 +24,9 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
                  "arch.map_lrn.")}
 """Dataclass -> heading, and what `--set` writes before its fields."""
 
+RETURNED = ("api.TrainedRun", "inference.predictor.Prediction", "inference.metrics.Errors",
+            "inference.data_check.DataCheck")
+"""Classes that public functions return."""
 ABOUT_SETTINGS = """# Settings
 
 Every field of a network and of a recipe can be set on the command line (`--set recipe.learning_rate=0.02`), in a file
@@ -52,7 +55,7 @@ def write_reference(root: Path, out: Path) -> None:
 
 def command_page() -> str:
     """All commands and options, from their help."""
-    text = app.generate_docs(heading_level=1)
+    text = app.generate_docs(usage_name="alexnet")
     text = text.replace("# alexnet\n", "# Commands\n", 1).replace("```console", "```text")
     text = re.sub(r"## Table of Contents\n.*?(?=\*\*Train and evaluate)", "", text, flags=re.DOTALL)
     anchors = {command: f"#alexnet-{command.lstrip('-')}" for command in app}
@@ -109,13 +112,16 @@ def _value(value: object) -> str:
 
 
 def python_page() -> str:
-    """The public names of the package, by mkdocstrings from their docstrings."""
-    functions = [name for name in ("load", "train", "evaluate", "check", "arch", "recipe") if name in alexnet.__all__]
-    classes = [name for name in alexnet.__all__ if name not in functions and not name.startswith("__")]
+    """The public names of the package and the classes that its functions return, by mkdocstrings."""
     modules = alexnet._MODULE_OF
+    functions = [name for name in ("load", "train", "evaluate", "check", "arch", "recipe") if name in alexnet.__all__]
+    classes = [name for name in alexnet.__all__ if name in modules and name not in functions]
     lines = ["# Python", "", (alexnet.__doc__ or "").strip(), ""]
-    for name in [*functions, *classes]:
-        lines += [f"::: alexnet.{modules[name]}.{name}", ""]
+    for path in [*(f"{modules[name]}.{name}" for name in [*functions, *classes]), *RETURNED]:
+        lines.append(f"::: alexnet.{path}")
+        if path.rpartition(".")[2] in ("Arch", "InputSpec", "Recipe"):
+            lines += ["    options:", "      members: false", "", "Its fields: [settings](settings.md)."]
+        lines.append("")
     return "\n".join(lines)
 
 
