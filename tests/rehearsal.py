@@ -62,21 +62,29 @@ def blocks(page: Path) -> list[Block]:
 def shortened(words: list[str]) -> list[str]:
     """An `alexnet` command line that does the same in less time: one epoch, narrow networks, few steps."""
     command, options = words[0], list(words)
+    alone = len([word for word in words if not word.startswith("--")]) == 2  # `diagnose DATA`
     if command == "train":
-        if "--epochs" in words:
-            options[words.index("--epochs") + 1] = "1"
-        else:
-            options += ["--epochs", "1"]
+        set_option(options, "--epochs", "1")
         options += [] if "--init" in words else ["--set", "arch.conv.width=32", "--set", "arch.dense.width=32"]
-    if command == "serve":
-        options += ["--port", "0"]
-    if command == "reproduce" and "--data" in words:
-        options += ["--side", "32"] + ["--quick"] * ("--quick" not in words)
-    if command == "diagnose" and len([word for word in words if not word.startswith("--")]) == 2:
-        options += ["--steps", "1", "--side", "32"]
-    if command == "lr-find":
-        options += ["--steps", "4"]
+    elif command == "serve":
+        set_option(options, "--port", "0")
+    elif command == "reproduce" and "--data" in words:
+        set_option(options, "--side", "32")
+        options += ["--quick"] * ("--quick" not in words)
+    elif command == "diagnose" and alone:
+        set_option(options, "--steps", "1")
+        set_option(options, "--side", "32")
+    elif command == "lr-find":
+        set_option(options, "--steps", "4")
     return options
+
+
+def set_option(words: list[str], name: str, value: str) -> None:
+    """Give a command line's option this value, whether it has the option or not."""
+    if name in words:
+        words[words.index(name) + 1] = value
+    else:
+        words += [name, value]
 
 
 @dataclass

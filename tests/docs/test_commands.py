@@ -5,9 +5,14 @@ import shlex
 
 import pytest
 
+from alexnet.architecture.overrides import override
+from alexnet.architecture.presets import recipe
 from alexnet.cli.main import app
 from alexnet.data.sources import embedded
 from alexnet.serving import server as server_module
+from alexnet.training.build import build
+from alexnet.training.spec import RunSpec
+from conftest import once
 from rehearsal import ROOT, Rehearsal, blocks, serving
 
 DOCS = ROOT / "docs"
@@ -66,6 +71,13 @@ def test_programs_that_are_not_run_have_the_targets_and_extras_that_a_page_names
                 assert re.search(rf"^{extra} = \[", project, re.MULTILINE), f"{page.name}: the extra {extra}"
 
 
+@pytest.fixture(scope="session")
+def run(packed, tiny, tmp_path_factory):
+    """The folder of a run of one epoch: it makes mistakes, which `calibrate` needs."""
+    one_epoch = override(recipe("modern"), ["epochs=1", "batch_size=20"])
+    return once(tmp_path_factory, "one epoch", lambda folder: build(RunSpec(packed, tiny, one_epoch, folder)).fit())
+
+
 @pytest.fixture(scope="module")
 def server(trained, tmp_path_factory):
     """A function that starts a server at its first call."""
@@ -86,7 +98,7 @@ def server(trained, tmp_path_factory):
 @pytest.mark.needs("onnx", "pip install 'alexnet[export]'")
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
-def test_its_commands_work(page, class_folders, trained, server, tmp_path, monkeypatch):
+def test_its_commands_work(page, class_folders, run, server, tmp_path, monkeypatch):
     async def leave(server):
         assert server.started
 
@@ -97,4 +109,4 @@ def test_its_commands_work(page, class_folders, trained, server, tmp_path, monke
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    Rehearsal(folder, class_folders, trained, server).page(page)
+    Rehearsal(folder, class_folders, run, server).page(page)
