@@ -33,17 +33,16 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(browser, site):
     """A function that opens a page of the site at a width. No page may ask another host, and no script may fail."""
-    contexts, troubles = {}, []
+    tabs, troubles = {}, []
 
     def open_page(path, width):
-        if width not in contexts:
-            contexts[width] = browser.new_context(viewport={"width": width, "height": 900}).new_page()
-            tab = contexts[width]
+        if width not in tabs:
+            tab = tabs[width] = browser.new_context(viewport={"width": width, "height": 900}).new_page()
             tab.on("request", lambda request: troubles.append(request.url)
                    if not request.url.startswith(("file:", "data:", "blob:", "about:")) else None)
             tab.on("pageerror", lambda error: troubles.append(str(error)))
-        contexts[width].goto((site / path).as_uri())
-        return contexts[width]
+        tabs[width].goto((site / path).as_uri())
+        return tabs[width]
 
     yield open_page
     assert not troubles
@@ -73,14 +72,14 @@ def test_every_page_fits_its_width_and_shows_its_pictures(site, pages, width):
 def test_the_search_works_from_the_disk(pages):
     page = pages("index.html", WIDTHS["desk"])
     page.keyboard.press("Control+k")
-    page.keyboard.type("saturated")
-    page.get_by_text("Why ReLU").first.wait_for(timeout=20_000)
+    page.get_by_placeholder("Search").fill("saturated")
+    page.locator("a[href*='learn/relu.html#saturation']:visible").first.wait_for()
 
 
 def test_the_explorer_is_in_its_page_and_recalculates(pages):
-    frame = pages("learn/explorer.html", WIDTHS["desk"]).frame_locator("iframe")
+    frame = pages("learn/explorer.html", WIDTHS["desk"]).frame_locator("iframe.explorer")
     frame.get_by_text("60,965,224 parameters").wait_for()
-    frame.get_by_label("input side, pixels").fill("227")
+    frame.locator("#size").fill("227")
     frame.get_by_text("(227 − 11)/4 + 1 = 55").first.wait_for()
 
 
