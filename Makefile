@@ -39,8 +39,7 @@ bench: $(STAMP)  ## compare the speed with other libraries; BENCH='--images FOLD
 	$(PIP) -e '.[all,test,bench]'
 	$(BIN)/python benchmarks/bench.py --json docs/performance.json --page docs/performance.md $(BENCH)
 
-docs: $(STAMP)  ## build the documentation site into build/site, and check every link without a network
-	$(PIP) -e '.[docs]'
+docs: $(VENV)/installed-docs  ## build the documentation site into build/site, and check every link without a network
 	$(BIN)/python -m docsite.build
 
 clean:  ## remove everything that make has made
@@ -50,6 +49,11 @@ clean:  ## remove everything that make has made
 $(VENV)/installed-demo: $(VENV)/created native/kernels.c
 	@echo "== installing alexnet[demo] into $(VENV)"
 	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/created native/kernels.c
+	@echo "== installing alexnet[docs] into $(VENV)"
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 $(STAMP): $(VENV)/created native/kernels.c

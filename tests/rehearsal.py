@@ -75,7 +75,7 @@ def shortened(words: list[str]) -> list[str]:
         set_option(options, "--steps", "1")
         set_option(options, "--side", "32")
     elif command == "lr-find":
-        set_option(options, "--steps", "4")
+        set_option(options, "--steps", "20")  # the fewest
     return options
 
 
