@@ -65,7 +65,9 @@ def shortened(words: list[str]) -> list[str]:
     alone = len([word for word in words if not word.startswith("--")]) == 2  # `diagnose DATA`
     if command == "train":
         set_option(options, "--epochs", "1")
-        options += [] if "--init" in words else ["--set", "arch.conv.width=32", "--set", "arch.dense.width=32"]
+        options += [] if "--init" in words else ["--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
+        for several in {"--seeds", "--folds"} & {*words}:
+            set_option(options, several, "2")
     elif command == "serve":
         set_option(options, "--port", "0")
     elif command == "reproduce" and "--data" in words:
