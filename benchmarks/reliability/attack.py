@@ -267,7 +267,7 @@ async def run(server: ServerProcess, requests: int, megabytes: int, slow_clients
     """Attack a server, and measure valid requests and memory."""
     port, valid = server.port, dict[str, ValidRequests]()
     warm_up = post(form([('name="image"; filename="x"', image())] * 64), "/predict", FORM)
-    for request in [warm_up, post(image(), "/explain"), *[post(image())] * 50]:
+    for request in [warm_up, post(large_image()), post(image(), "/explain"), *[post(image())] * 50]:
         await send(port, request)
     before = server.megabytes()
     statuses = await fuzz(port, requests)

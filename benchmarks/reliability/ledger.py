@@ -41,7 +41,7 @@ class Finding:
 
 
 def main(
-    measure: Callable[..., Finding], choices: Mapping[str, Iterable[str]] | None = None, **long: int | float,
+    measure: Callable[..., Finding], choices: Mapping[str, Iterable[str]] | None = None, **long: int | float | str,
 ) -> None:
     """A script's command line: every number of the long form is an option; what was found is printed and recorded.
 

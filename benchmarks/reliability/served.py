@@ -90,9 +90,14 @@ class ServerProcess:
         return self.process.wait(within), time.monotonic() - began
 
     def megabytes(self, field: str = "VmRSS") -> float:
-        """Memory of the process: VmRSS is the current use, VmHWM the peak."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+        """Memory of the process and of its worker processes: VmRSS is the current use, VmHWM the peak of each."""
+        pid, kilobytes = self.process.pid, 0
+        workers = [child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+        for process in (pid, *workers):
+            with contextlib.suppress(OSError):  # it may have ended
+                status = Path(f"/proc/{process}/status").read_text()
+                kilobytes += int(re.search(rf"{field}:\s+(\d+)", status)[1])  # type: ignore[index]
+        return kilobytes / 1024
 
 
 @contextlib.contextmanager

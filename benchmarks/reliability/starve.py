@@ -1,10 +1,12 @@
 """Row 17: a client that sends the most expensive requests it may, and another client with one image at a time.
 
     python benchmarks/reliability/starve.py
+    python benchmarks/reliability/starve.py --only JSON --no-record     the attacks whose names have this word
 
 The two have different addresses (127.0.0.2 and 127.0.0.1), since the server divides its work between addresses. Each
 attack lasts some seconds: several requests are always open, and a new one is sent as soon as one is answered. The other
-client sends an image every 50 ms and waits for the response. The server has one core and the clients another.
+client sends an image every 50 ms and waits for the response. The server has one core and the clients another; the
+attacker is a process of its own, with a lower priority.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import multiprocessing
+import os
 import tempfile
 import time
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,20 +48,26 @@ def several(images: list[bytes], path: str) -> bytes:
     return post(form([(f'name="image"; filename="{number}"', data) for number, data in enumerate(images)]), path, FORM)
 
 
-def attacks() -> dict[str, tuple[int, bytes]]:
-    """Name -> how many requests are open at a time, and their bytes."""
-    heavy = flat(3400, "JPEG", progressive=True)
-    tensor = b'{"inputs":[{"name":"image","datatype":"%s","shape":%s,"data":[%s]}]}'
-    numbers = tensor % (b"UINT8", b"[4,64,64,3]", b"7," * (4 * 64 * 64 * 3 - 1) + b"7")
-    base64_images = tensor % (b"BYTES", b"[1]", b'"' + b64encode(image() + bytes(14_900_000)) + b'"')
-    return {
-        "64 flat PNGs of 49 megapixels, ten views": (1, several([flat(7000, "PNG")] * 64, "/predict?views=10")),
-        "64 flat WebPs of 16 megapixels": (3, several([flat(4000, "WEBP")] * 64, "/predict")),
-        "a large image and 63 progressive JPEGs": (3, several([flat(7000, "PNG"), *[heavy] * 63], "/predict")),
-        "16 images with ten views": (8, several([image()] * 16, "/predict?views=10")),
-        "explanations": (8, post(image(), "/explain")),
-        "JSON with the most numbers": (8, post(numbers, "/v2/models/alexnet/infer", "application/json")),
-        "20 MB of images in base64": (3, post(base64_images, "/v2/models/alexnet/infer", "application/json"))}
+def infer(datatype: str, shape: list[int], data: bytes) -> bytes:
+    """A request of the Open Inference Protocol."""
+    return post(b'{"inputs":[{"name":"image","datatype":"%s","shape":%s,"data":[%s]}]}' % (
+        datatype.encode(), str(shape).encode(), data), "/v2/models/alexnet/infer", "application/json")
+
+
+ATTACKS: dict[str, tuple[int, Callable[[], bytes]]] = {
+    "64 flat PNGs of 49 megapixels, ten views": (1, lambda: several([flat(7000, "PNG")] * 64, "/predict?views=10")),
+    "64 flat WebPs of 16 megapixels": (3, lambda: several([flat(4000, "WEBP")] * 64, "/predict")),
+    "a large image and 63 progressive JPEGs": (3, lambda: several(
+        [flat(7000, "PNG"), *[flat(3400, "JPEG", progressive=True)] * 63], "/predict")),
+    "16 images with ten views": (8, lambda: several([image()] * 16, "/predict?views=10")),
+    "explanations": (8, lambda: post(image(), "/explain")),
+    "64 images as numbers in JSON": (8, lambda: infer("UINT8", [64, 64, 64, 3], b"7," * (64 * 64 * 64 * 3 - 1) + b"7")),
+    "64 images as FP32 in JSON": (8, lambda: infer(
+        "FP32", [64, 3, 56, 56], b"-0.123456789," * (64 * 3 * 56 * 56 - 1) + b"7.5")),
+    "20 MB of images in base64": (3, lambda: infer("BYTES", [1], b'"' + b64encode(image() + bytes(14_900_000)) + b'"')),
+    "20 MB that are no image": (3, lambda: post(bytes(20_000_000))),
+    "20 MB of empty JPEG segments": (3, lambda: post(b"\xff\xd8" + b"\xff\xe1\0\2" * 4_999_999))}
+"""Name -> how many requests are open at a time, and a function that makes the request."""
 
 
 @dataclass(frozen=True)
@@ -105,33 +116,49 @@ async def attacker(port: int, request: bytes) -> None:
         await asyncio.sleep(0.01)
 
 
-async def run(port: int, seconds: float) -> dict[str, Experience]:
-    """Name of an attack -> what the other client saw meanwhile; "quiet" without one."""
-    seen = {"quiet": await other_client(port, seconds)}
-    for name, (count, request) in attacks().items():
-        tasks = [asyncio.create_task(attacker(port, request)) for _ in range(count)]
-        await asyncio.sleep(0.5)
-        seen[name] = await other_client(port, seconds)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(2)
-    return seen
+def attack(port: int, count: int, request: bytes) -> None:
+    """Keep several requests open, in a process of low priority: it takes no time from the other client."""
+    os.nice(10)
+
+    async def attackers() -> None:
+        await asyncio.gather(*(attacker(port, request) for _ in range(count)))
+
+    asyncio.run(attackers())
 
 
-def measure(seconds: float, factor: float, megabytes: int) -> Finding:
+def run(server: ServerProcess, seconds: float, only: str) -> tuple[dict[str, Experience], float]:
+    """Name of an attack -> what the other client saw meanwhile, "quiet" without one; and the server's peak memory.
+
+    The memory is in megabytes, with that of its worker processes.
+    """
+    seen, peak = {"quiet": asyncio.run(other_client(server.port, seconds))}, 0.0
+    for name, (count, make) in ATTACKS.items():
+        if only in name:
+            process = multiprocessing.get_context("spawn").Process(target=attack, args=(server.port, count, make()))
+            process.start()
+            time.sleep(3)  # until it has imported what it needs, and the server has started its worker processes
+            seen[name] = asyncio.run(other_client(server.port, seconds))
+            peak = max(peak, server.megabytes("VmHWM"))
+            process.kill()
+            process.join()
+            time.sleep(2)
+    return seen, peak
+
+
+def measure(seconds: float, factor: float, megabytes: int, only: str) -> Finding:
     """Attack a server with expensive requests.
 
     Args:
         seconds: duration of each attack.
         factor: how often the quiet p50 the other client's p99 may be.
         megabytes: by which memory may grow at its peak.
+        only: a part of the names of the attacks to run; "": all.
     """
     with (tempfile.TemporaryDirectory() as folder, ServerProcess(untrained_run(Path(folder))) as server,
           on_the_client_core()):
         before = server.megabytes()
-        seen = asyncio.run(run(server.port, seconds))
-        peak = server.megabytes("VmHWM") - before
+        seen, peak = run(server, seconds, only)
+        peak -= before
     limit = factor * seen["quiet"].quantile(0.5)
     holds = all(one.seconds and not one.refused and (name == "quiet" or one.quantile(0.99) <= limit)
                 for name, one in seen.items()) and peak <= megabytes
@@ -144,4 +171,4 @@ def measure(seconds: float, factor: float, megabytes: int) -> Finding:
 
 
 if __name__ == "__main__":
-    ledger.main(measure, seconds=20.0, factor=5.0, megabytes=1400)
+    ledger.main(measure, seconds=20.0, factor=5.0, megabytes=1400, only="")

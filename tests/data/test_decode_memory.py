@@ -1,14 +1,18 @@
 """The estimated memory of decoding an image: never less than what it takes, for every format."""
 
 import io
+import struct
 import subprocess
 import sys
+import time
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.data.decode_memory import decode_cost
+from alexnet.data.decode_memory import UNKNOWN, decode_cost
+from alexnet.data.images import BadImage, decode
 
 SIDE = 1500
 MEASURE = """
@@ -63,7 +67,42 @@ def test_the_estimate_covers_the_growth_of_the_resident_memory(name, tmp_path):
 
 
 def test_what_is_no_image_costs_its_bytes_alone():
-    assert decode_cost(b"no image") == (0, 8)
+    assert decode_cost(b"no image") == (0, 8, False)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+PNG_START = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
+PIECES = {
+    "jpeg_markers": (b"\xff\xd8", b"\xff\xe1\0\2"), "jpeg_fill": (b"\xff\xd8", b"\xff" * 4),
+    "jpeg_comments": (b"\xff\xd8", b"\xff\xfe\0\2"), "png": (PNG_START, chunk(b"gAMA", b"\0\0\0\1")),
+    "gif": (b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0, 0, 0), b"!\xfe\1a\0"), "ppm": (b"P6 ", b"#\n")}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_a_header_of_millions_of_pieces_is_not_read_to_its_end(name):
+    """20 MB, which Pillow reads in seconds: 7 of a JPEG with empty segments."""
+    start, piece = PIECES[name]
+    data = start + piece * ((20_000_000 - len(start)) // len(piece))
+    began = time.process_time()
+    assert decode_cost(data) == (0, UNKNOWN, True)
+    assert time.process_time() - began < 0.25
+    with pytest.raises(BadImage, match="x cannot be decoded: it consists of too many small pieces"):
+        decode(data, "x")
+
+
+def test_a_long_animation_is_no_file_of_too_many_pieces():
+    """A GIF is read in more pieces for its size than other formats."""
+    noise = np.random.default_rng(0).integers(0, 255, (400, 700), dtype=np.uint8)
+    file = io.BytesIO()
+    frames = [Image.fromarray(np.roll(noise, shift, 1)) for shift in range(5)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    data = file.getvalue()
+    assert len(data) > 1_000_000
+    assert decode_cost(data) == (280_000, 12 * 280_000 + len(data), False)
+    np.testing.assert_array_equal(decode(data, "x")[..., 0], noise)
 
 
 def test_an_upright_baseline_jpeg_costs_half_of_a_progressive_one():

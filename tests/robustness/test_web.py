@@ -1,14 +1,17 @@
 """The server under attack, under load and at shutdown, and compared with evaluate, predict and ONNX.
 
-Short forms of rows 9, 10, 11 and 14 of docs/reliability.md. Their time limits are wide, since the tests share the
+Short forms of rows 9, 10, 11, 14 and 17 of docs/reliability.md. Their time limits are wide, since the tests share the
 machine with other work; the long forms have the real ones.
 """
+
+import sys
 
 import attack
 import fourways
 import load
 import pytest
 import sigterm
+import starve
 
 pytestmark = pytest.mark.slow  # tests/serving has the quick tests of the same
 
@@ -25,6 +28,13 @@ def test_an_overloaded_server_rejects_requests_and_recovers():
 
 def test_no_accepted_request_is_lost_at_sigterm():
     found = sigterm.measure(times=1)
+    assert found.holds, found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="two clients need two addresses of the loopback network")
+def test_a_client_with_large_images_does_not_starve_another():
+    """Decoding them in the server made each response of the other client wait for about 60 times its usual time."""
+    found = starve.measure(seconds=2, factor=25, megabytes=1400, only="WebP")
     assert found.holds, found
 
 

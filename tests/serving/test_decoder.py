@@ -38,14 +38,14 @@ def blocked(decoder, monkeypatch):
     """Make each decode wait for the first event; the list holds how many run and how many have run at most."""
     release, counts, original, lock = threading.Event(), [0, 0], decoder._decode, threading.Lock()
 
-    def blocking(call, name, data):
+    def blocking(*arguments):
         with lock:
             counts[0] += 1
             counts[1] = max(counts)
         assert release.wait(30)
         with lock:
             counts[0] -= 1
-        return original(call, name, data)
+        return original(*arguments)
 
     monkeypatch.setattr(decoder, "_decode", blocking)
     return release, counts
@@ -74,6 +74,7 @@ def test_large_images_are_decoded_one_at_a_time_and_each_counts(monkeypatch):
 
     asyncio.run(run())
     assert counts == [0, 1]
+    decoder.shutdown()  # ends the worker process, where large images are decoded
 
 
 def test_a_requests_images_beyond_its_share_of_pixels_have_an_error_each():

@@ -43,3 +43,15 @@ def test_a_discarded_item_is_gone_and_an_unknown_one_is_no_error():
     ("2001:db8:1:2::9", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"), (None, "")])
 def test_a_client_is_an_ipv4_address_or_the_half_of_an_ipv6_address_that_a_provider_gives(address, client):
     assert client_of(Request({"type": "http", "client": address and (address, 1234)})) == client
+
+
+def test_a_client_whose_item_was_processed_has_its_turn_after_those_that_came_meanwhile():
+    queue = FairQueue()
+    for item in range(3):
+        queue.add("a", item)
+    queue.take("a")
+    queue.add("b", 1)
+    queue.add("c", 1)
+    assert [client for client, _ in queue.heads()] == ["a", "b", "c"]
+    queue.yield_turn({"a", "gone"})
+    assert [client for client, _ in queue.heads()] == ["b", "c", "a"]

@@ -91,10 +91,12 @@ def test_each_request_during_reloads_is_answered_by_one_network_whole(model, oth
 
     with served(service) as client, ThreadPoolExecutor(4) as pool:
         running = [pool.submit(send_requests, client) for _ in range(4)]
-        for count in range(1, 7):
-            reload(client)
-            wait_for_metric(client, "alexnet", "loaded", count)
-        stopped.set()
+        try:
+            for count in range(1, 7):
+                reload(client)
+                wait_for_metric(client, "alexnet", "loaded", count)
+        finally:
+            stopped.set()  # else a failure would wait for the clients forever
         answers = [answer for future in running for answer in future.result()]
         assert client.request("/model")[2]["validation"]["top1_error"] == 0.06
     seen = set()

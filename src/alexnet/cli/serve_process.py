@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.cli.app import class_names
+from alexnet.cli.serve_workers import Tell
 
 if TYPE_CHECKING:
     from alexnet.data.packed import PackedDataset
@@ -63,17 +64,17 @@ def run_server(listener: socket.socket, options: ServeOptions) -> None:
         with contextlib.suppress(OSError):  # the terminal may have been closed
             say("stopping: finishing the accepted requests")
 
-    _run(listener, options, options.device, say, on_stop)
+    _run(listener, options, options.device, say, say, on_stop)
 
 
-def run_one_of_several(listener: socket.socket, options: ServeOptions, number: int, announce: Callable[[str], object],
+def run_one_of_several(listener: socket.socket, options: ServeOptions, number: int, announce: Tell, say_once: Tell,
                        lifeline: int) -> None:
     """Run one of several server processes until a signal (`serve_workers.Run`)."""
     from alexnet._runtime.cpu_threads import usable_cores
 
     # Read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // options.processes)))
-    _run(listener, options, device_of(options.device, number), announce, lambda: None, lifeline)
+    _run(listener, options, device_of(options.device, number), announce, say_once, lambda: None, lifeline)
 
 
 def device_of(device: str, number: int) -> str:
@@ -84,18 +85,23 @@ def device_of(device: str, number: int) -> str:
     return f"cuda:{number % count}" if count > 1 else device
 
 
-def _run(listener: socket.socket, options: ServeOptions, device: str, announce: Callable[[str], object],
+def _run(listener: socket.socket, options: ServeOptions, device: str, announce: Tell, tell: Tell,
          on_stop: Callable[[], None], lifeline: int | None = None) -> None:
-    """Load the models, and process requests until a signal, or until `lifeline` becomes readable."""
+    """Load the models, and process requests until a signal, or until `lifeline` becomes readable.
+
+    Args:
+        announce: called with the start message when the server accepts connections.
+        tell: called with all other lines.
+    """
     from alexnet._runtime.cpu_threads import usable_cores
     from alexnet.serving.app import create_app
     from alexnet.serving.middleware import allowed_hosts
     from alexnet.serving.server import create_server
     from alexnet.serving.service import Service
 
-    models = [_load(name, checkpoint, options, device) for name, checkpoint in options.checkpoints.items()]
+    models = [_load(name, checkpoint, options, device, tell) for name, checkpoint in options.checkpoints.items()]
     service = Service(models, options.token, allowed_hosts(options.host), options.limits, options.log,
-                      usable_cores() // options.processes)
+                      usable_cores() // options.processes, say=tell)
 
     def on_start() -> None:
         _reload_on_hangup(service, server)
@@ -119,7 +125,7 @@ def _run(listener: socket.socket, options: ServeOptions, device: str, announce: 
     server.run(sockets=[listener])
 
 
-def _load(name: str, checkpoint: str, options: ServeOptions, device: str) -> ServedModel:
+def _load(name: str, checkpoint: str, options: ServeOptions, device: str, tell: Tell) -> ServedModel:
     """Load a network, the sample images and the reference set."""
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -135,7 +141,7 @@ def _load(name: str, checkpoint: str, options: ServeOptions, device: str) -> Ser
 
     model, errors = load_again()
     for note in model.notes:
-        say(f"note: {note}")
+        tell(f"note: {note}")
     side = model.preprocess.spec.side
     packed = open_data(options.reference_set, side) if options.reference_set else _training_data(Path(checkpoint))
     references = None

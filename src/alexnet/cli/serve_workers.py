@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
 import signal
@@ -13,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from alexnet._runtime.notes import say
@@ -25,11 +27,13 @@ _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")
 _LONGEST_DELAY = 60.0
 """Seconds before a process is started again that died before it was ready; at first 1, then twice as long each time."""
 
-Run = Callable[[int, Callable[[str], object], int], object]
+Tell = Callable[[str], object]
+Run = Callable[[int, Tell, Tell, int], object]
 """Runs one server process.
 
-Its arguments: its number, a function to call with the start message when it accepts connections, and a file descriptor
-that becomes readable when the supervising process has ended.
+Its arguments: its number, a function to call with the start message when it accepts connections, a function for lines
+that every process says and the supervising process prints once, and a file descriptor that becomes readable when the
+supervising process has ended.
 """
 
 
@@ -40,7 +44,8 @@ class _Process:
     Attributes:
         number: 0, 1, ...; a process that replaces another has the same.
         pid: of the operating system.
-        pipe: from which its start message is read.
+        pipe: from which its lines are read, each a JSON list of a kind (ready or say) and a text.
+        unread: the begin of the next line.
         is_ready: whether it accepts connections.
         is_stale: whether SIGHUP arrived while it was loading.
     """
@@ -48,6 +53,7 @@ class _Process:
     number: int
     pid: int
     pipe: int
+    unread: bytes = b""
     is_ready: bool = False
     is_stale: bool = False
 
@@ -94,6 +100,8 @@ class _Supervisor:
         self._kill_at = float("inf")
         self._is_announced = False
         self._message = ""
+        self._said: dict[str, set[int]] = {}
+        """Line -> the numbers of the processes that have said it since it was printed."""
         self._began_in_terminal = sys.stderr.isatty()
         self.stop_signal: int | None = None
         self.exit_code = 0
@@ -111,7 +119,7 @@ class _Supervisor:
                 if key.data is None:
                     for number in self._signals.recv(4096):
                         self._handle(number)
-                else:
+                elif key.data.pid in self._processes:  # else it has ended, and its pipe is closed
                     self._read_pipe(key.data)
             now = time.monotonic()
             if self.stop_signal is None:
@@ -164,8 +172,8 @@ class _Supervisor:
             if not pid:
                 return
             process, code = self._processes.pop(pid), os.waitstatus_to_exitcode(status)
-            with contextlib.suppress(KeyError):  # the end of its pipe has been read
-                self._selector.unregister(process.pipe)
+            while self._read_pipe(process):
+                pass
             os.close(process.pipe)
             for file in self._folder.glob(f"gauge_live*_{pid}.db"):  # as prometheus_client's mark_process_dead
                 file.unlink()
@@ -182,11 +190,25 @@ class _Supervisor:
             self._delays[process.number] = delay
             self._due[process.number] = time.monotonic() + delay
 
-    def _read_pipe(self, process: _Process) -> None:
-        message = os.read(process.pipe, 65536).decode()
-        if not message:  # the process has ended; SIGCHLD follows
-            self._selector.unregister(process.pipe)
-            return
+    def _read_pipe(self, process: _Process) -> bool:
+        """Read what there is, or wait. False at the end: the process has ended, and SIGCHLD follows."""
+        if not (data := os.read(process.pipe, 65536)):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(process.pipe)
+            return False
+        *lines, process.unread = (process.unread + data).split(b"\n")
+        for kind, text in map(json.loads, lines):
+            if kind == "ready":
+                if process.pid in self._processes:
+                    self._on_ready(process, text)
+            elif process.number in self._said.get(text, {process.number}):  # the first to say it, or to say it again
+                self._said[text] = {process.number}
+                say(text)
+            else:
+                self._said[text].add(process.number)
+        return True
+
+    def _on_ready(self, process: _Process, message: str) -> None:
         process.is_ready = True
         self._delays[process.number] = 0.0
         if process.is_stale:
@@ -223,7 +245,7 @@ class _Supervisor:
             for process in self._processes.values():
                 os.close(process.pipe)
             os.close(self._lifeline[1])
-            self._run(number, lambda message: os.write(pipe, message.encode()), self._lifeline[0])
+            self._run(number, partial(_tell, pipe, "ready"), partial(_tell, pipe, "say"), self._lifeline[0])
             code = 0
         except Exception as error:
             if failed := failure(error):
@@ -235,3 +257,9 @@ class _Supervisor:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+
+def _tell(pipe: int, kind: str, text: str) -> None:
+    """Tell the supervising process, unless it has ended; then this process is about to end."""
+    with contextlib.suppress(OSError):
+        os.write(pipe, json.dumps([kind, text]).encode() + b"\n")

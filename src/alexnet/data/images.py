@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from alexnet._runtime import native
-from alexnet.data import heic, jpeg
+from alexnet.data import heic, jpeg, webp
 from alexnet.data.color_checks import correct_header, correct_pixels, describe_tiff
 from alexnet.data.image_formats import SAVE_AS, other_kind_of_file, pillow_formats, unsupported_format
 from alexnet.data.remarks import Kind
@@ -41,6 +41,28 @@ BYTE_LIMIT = 256_000_000
 """Larger files are refused before they are read."""
 
 _REMEDY = "replace it, or leave it out"
+
+
+class TooManyReads(UserError):
+    """The file was read in more pieces than its size explains. The problem says so."""
+
+
+class ImageFile(io.BytesIO):
+    """An image's bytes that may be read in a limited number of pieces.
+
+    Pillow reads a header piece by piece, in Python. A hostile file of 20 MB can have five million pieces, which takes
+    seven seconds. A photo has some dozens; a GIF has two for 256 bytes, more than other formats.
+    """
+
+    def __init__(self, data: bytes | memoryview, most_reads: int) -> None:
+        super().__init__(data)
+        self._reads_left = most_reads
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise TooManyReads("it consists of too many small pieces")
+        return super().read(size)
 
 
 class BadImage(UserError):
@@ -87,6 +109,8 @@ def decode(
         reason, remedy = _why_unidentified(data)
     except UserError as error:
         reason, remedy = error.problem, error.remedy or _REMEDY
+    except MemoryError:
+        reason = "there is not enough memory for its pixels"
     except Exception as error:  # from SyntaxError to struct.error: a hostile file may raise anything
         reason = str(error) or type(error).__name__
     # Raised outside the except clause, so that no traceback keeps the data alive.
@@ -115,9 +139,11 @@ def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> N
     if heic.is_heic(data):
         return _rgb(heic.load(data, pixel_limit, remarks), data, remarks)  # upright already
     quiet_pillow()
-    with Image.open(io.BytesIO(data), formats=pillow_formats()) as image:
-        (width, height), limit = image.size, min(pixel_limit, PIXEL_LIMITS.get(image.format or "", PIXEL_LIMIT))
-        require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
+    if size := webp.size(data):  # before Pillow allocates them
+        _require_pixels(size, "WEBP", pixel_limit)
+    with Image.open(ImageFile(data, 50_000 + len(data) // 16), formats=pillow_formats()) as image:
+        _require_pixels(image.size, image.format, pixel_limit)
+        width, height = image.size
         if _has_further_images(image):
             remarks.add("further_images")
         if image.format in ("JPEG", "MPO"):
@@ -130,6 +156,12 @@ def _decode(data: bytes | memoryview, pixel_limit: int, remarks: set[Kind]) -> N
         correct_header(image, data)
         image.load()  # refuses truncated files; the orientation of a PNG or TIFF may come after the pixels
         return _apply_orientation(_rgb(image, data, remarks), _orientation(image))
+
+
+def _require_pixels(size: tuple[int, int], kind: str | None, pixel_limit: int) -> None:
+    """Raise UserError if an image of this width and height has too many pixels for its format."""
+    (width, height), limit = size, min(pixel_limit, PIXEL_LIMITS.get(kind or "", PIXEL_LIMIT))
+    require(width * height <= limit, f"it has {width:,} x {height:,} pixels, more than {limit:,}")
 
 
 def _has_further_images(image: Image.Image) -> bool:

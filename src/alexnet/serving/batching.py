@@ -34,6 +34,9 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
+ImageArray = NDArray[np.uint8 | np.float32]
+"""One image: uint8 [side, side, 3], pixels; or float32 [3, crop, crop], a network's input."""
+
 Network = TypeVar("Network", bound=Named)
 Output = TypeVar("Output")
 Result = TypeVar("Result")
@@ -44,14 +47,15 @@ class QueuedImage(Generic[Network, Output]):
     """One image that waits for its batch: for the same network, with the same number of views."""
 
     network: Network
-    pixels_HWC: NDArray[np.uint8]
+    array: ImageArray
     views: int
     watch: Stopwatch
     result: asyncio.Future[Output]
 
     def shares_batch(self, other: QueuedImage[Network, Output]) -> bool:
         """Whether both can be in one batch."""
-        return self.network is other.network and self.views == other.views
+        return (self.network is other.network and self.views == other.views
+                and self.array.dtype == other.array.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,7 @@ class DynamicBatcher(Generic[Network, Output]):
     """Batches for networks, which run in one thread.
 
     Attributes:
-        forward: network, uint8 [N, side, side, 3] and the number of views (1 or 10) -> one output for each of N.
+        forward: network, N images as one array and the number of views (1 or 10) -> one output for each of N.
         admission: measures the time of the views and of the exclusive work.
         on_batch: called with the size of each batch.
         max_batch: images in a batch of one view each. Ten views of an image are a batch of their own, for other clients
@@ -77,7 +81,7 @@ class DynamicBatcher(Generic[Network, Output]):
         failures: by the network's name: batches in a row that raised.
     """
 
-    def __init__(self, forward: Callable[[Network, NDArray[np.uint8], int], Sequence[Output]],
+    def __init__(self, forward: Callable[[Network, ImageArray, int], Sequence[Output]],
                  admission: AdmissionControl, *, on_batch: Callable[[int], object] = lambda size: None,
                  max_batch: int = 32, max_delay: float = 0.003) -> None:
         self.forward, self.admission, self.on_batch = forward, admission, on_batch
@@ -88,18 +92,17 @@ class DynamicBatcher(Generic[Network, Output]):
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "network", lower_thread_priority)
 
-    async def submit(self, client: str, network: Network, images: Sequence[NDArray[np.uint8]], views: int = 1,
+    async def submit(self, client: str, network: Network, images: Sequence[ImageArray], views: int = 1,
                      watch: Stopwatch | None = None) -> list[Output]:
         """The output for each image, in order. `watch` measures the time of the batches with these images."""
         loop, watch = asyncio.get_running_loop(), watch or Stopwatch()
-        queued = [QueuedImage[Network, Output](network, pixels_HWC, views, watch, loop.create_future())
-                  for pixels_HWC in images]
+        queued = [QueuedImage[Network, Output](network, array, views, watch, loop.create_future()) for array in images]
         for image in queued:
             self._queue.add(client, image)
         self._is_queued.set()
         return await asyncio.gather(*(image.result for image in queued))
 
-    async def warm_up(self, network: Network, images: Sequence[NDArray[np.uint8]], views: int) -> None:
+    async def warm_up(self, network: Network, images: Sequence[ImageArray], views: int) -> None:
         """Run a batch that `on_batch` does not count, to measure its time."""
         await self._in_thread(lambda: self._forward(network, images, views))
 
@@ -139,8 +142,11 @@ class DynamicBatcher(Generic[Network, Output]):
             if isinstance(first, QueuedWork):
                 self._queue.take(client)
                 await self._run_work(first)
+                self._queue.yield_turn({client})
             else:
-                await self._run_batch(self._take_images(first))
+                batch, clients = self._take_images(first)
+                await self._run_batch(batch)
+                self._queue.yield_turn(clients)
 
     async def _run_batch(self, batch: Sequence[QueuedImage[Network, Output]]) -> None:
         batch = [image for image in batch if not image.result.done()]  # cancelled, where the client has disconnected
@@ -183,21 +189,24 @@ class DynamicBatcher(Generic[Network, Output]):
         with contextlib.ExitStack() as watches:
             for watch in {image.watch for image in batch}:
                 watches.enter_context(watch.running())
-            return self._forward(batch[0].network, [image.pixels_HWC for image in batch], batch[0].views)
+            return self._forward(batch[0].network, [image.array for image in batch], batch[0].views)
 
-    def _forward(self, network: Network, images: Sequence[NDArray[np.uint8]], views: int) -> Sequence[Output]:
+    def _forward(self, network: Network, images: Sequence[ImageArray], views: int) -> Sequence[Output]:
         with self.admission.views[network.name].timed(len(images) * views):
             return self.forward(network, np.stack(images), views)
 
-    def _take_images(self, first: QueuedImage[Network, Output]) -> list[QueuedImage[Network, Output]]:
-        """Take a batch of images that can be in one batch with the first, from the clients in turn."""
-        batch: list[QueuedImage[Network, Output]] = []
+    def _take_images(
+        self, first: QueuedImage[Network, Output],
+    ) -> tuple[list[QueuedImage[Network, Output]], set[str]]:
+        """Take a batch of images that can be in one batch with the first, from the clients in turn; and these."""
+        batch, clients = list[QueuedImage[Network, Output]](), set[str]()
         while len(batch) < (self.max_batch if first.views == 1 else 1):
             for client, item in self._queue.heads():
                 if isinstance(item, QueuedImage) and item.shares_batch(first):
                     self._queue.take(client)
                     batch.append(item)
+                    clients.add(client)
                     break
             else:
                 break
-        return batch
+        return batch, clients

@@ -2,7 +2,8 @@
 
 What an image costs is estimated from its header (`decode_memory`). Images with a usual cost are decoded in parallel,
 within a budget of memory. A large one is decoded alone, in a thread of its own: many large images need no more memory
-than one, and delay no small one.
+than one, and delay no small one. Large ones, and those whose decoder would stop all other threads, are decoded in
+worker processes, for which the threads wait (`worker_process`).
 """
 
 from __future__ import annotations
@@ -11,22 +12,22 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet._runtime.allocator import release_free_memory
+from alexnet._runtime.notes import say
+from alexnet.architecture.spec import InputSpec
 from alexnet.data.decode_memory import DecodeCost, decode_cost
-from alexnet.data.images import BadImage, decode, square
 from alexnet.serving.admission import WorkEstimate
 from alexnet.serving.decode_threads import DecodeThreads
+from alexnet.serving.infer_request import InferRequest, is_large, parse_infer
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
 from alexnet.serving.request_record import Stopwatch
 from alexnet.serving.responses import OverloadError, RequestError
-
-Result = TypeVar("Result")
+from alexnet.serving.worker_process import WorkerPool, decode_square
 
 Decoded = NDArray[np.uint8] | RequestError
 """uint8 [side, side, 3], or why the image is not decoded: 422, or 503 for the excess of large ones."""
@@ -50,15 +51,17 @@ class ImageDecoder:
 
     Args:
         cores: CPU cores; as many images are decoded in parallel, from two to eight.
+        say: prints a line about worker processes.
     """
 
-    def __init__(self, limits: Limits, estimate: WorkEstimate, cores: int) -> None:
+    def __init__(self, limits: Limits, estimate: WorkEstimate, cores: int, say: Callable[[str], object] = say) -> None:
         self.limits, self.estimate = limits, estimate
         self._parallel = max(2, min(8, cores))
         # One more than work in parallel, which one client cannot take.
         self._threads = DecodeThreads("decode", self._parallel + 1, limits.decode_bytes)
         self._large_thread = DecodeThreads("large", 1, limits.decode_bytes)
-        self._parse_thread = DecodeThreads("parse", 1, limits.decode_bytes)
+        self._parse_threads = DecodeThreads("parse", 2, limits.decode_bytes)
+        self._workers = WorkerPool(limits, say)
         self._pending_large = Counter[str]()
 
     async def decode(self, client: str, uploads: Sequence[Upload], side: int,
@@ -91,41 +94,46 @@ class ImageDecoder:
             return RequestError(f"the request's images up to {name} have more than {self.limits.request_pixels:,} "
                                 "pixels together", "send it in another request", status=413)
         if cost.memory <= self.limits.large_bytes or cost.pixels > self.limits.pixels:  # those are refused unread
+            in_worker = cost.holds_lock and self.limits.locked_pixels < cost.pixels <= self.limits.pixels
             return await self._threads.run(call.client, min(cost.memory, self.limits.large_bytes),
-                                           lambda: self._timed_decode(call, name, upload.data))
+                                           lambda: self._timed_decode(call, name, upload.data, in_worker))
         if self._pending_large.total() >= self.limits.large_images or (
                 self._pending_large[call.client] >= max(1, self.limits.large_images - 1)):
             return OverloadError(f"{name} is one of too many large images that wait", "large_images")
         self._pending_large[call.client] += 1
         try:
-            return await self._large_thread.run(call.client, 0, lambda: self._decode(call, name, upload.data))
+            return await self._large_thread.run(call.client, 0, lambda: self._decode(call, name, upload.data, True))
         finally:
             self._pending_large[call.client] -= 1
             self._pending_large += Counter()  # drops clients without any
 
-    async def parse(self, client: str, work: Callable[[], Result]) -> Result:
-        """Run work that parses a request. One at a time: Python's parsers let no other thread run meanwhile."""
-        return await self._parse_thread.run(client, 0, work)
+    async def parse_infer(self, client: str, body: bytes, spec: InputSpec) -> InferRequest:
+        """Parse and check an inference request, as `infer_request.parse_infer`, for a network with this input."""
+        def parse() -> InferRequest:
+            return self._workers.parse_infer(body, spec) if is_large(body) else parse_infer(body, spec, self.limits)
+
+        return await self._parse_threads.run(client, 0, parse)
 
     async def trim_memory(self) -> None:
         """Return freed memory to the system: one large image takes hundreds of megabytes."""
         await self._large_thread.run("", 0, release_free_memory)
+        await self._large_thread.run("", 0, self._workers.trim)
 
     def shutdown(self) -> None:
-        """Stop the threads and drop what is queued."""
-        for threads in (self._threads, self._large_thread, self._parse_thread):
+        """Stop the threads and the worker processes, and drop what is queued."""
+        self._workers.shutdown()
+        for threads in (self._threads, self._large_thread, self._parse_threads):
             threads.shutdown()
 
-    def _decode(self, call: _Call, name: str, data: bytes | memoryview) -> Decoded:
+    def _decode(self, call: _Call, name: str, data: bytes | memoryview, in_worker: bool) -> Decoded:
         with call.watch.running():
-            try:
-                return square(decode(bytes(data), name, self.limits.pixels), call.side)
-            except BadImage as error:
-                return RequestError(error.problem, "send another image", status=422)
+            if in_worker:
+                return self._workers.decode(data, name, call.side)
+            return decode_square(data, name, self.limits.pixels, call.side)
 
-    def _timed_decode(self, call: _Call, name: str, data: bytes | memoryview) -> Decoded:
+    def _timed_decode(self, call: _Call, name: str, data: bytes | memoryview, in_worker: bool) -> Decoded:
         with self.estimate.timed(self._parallel):
-            return self._decode(call, name, data)
+            return self._decode(call, name, data, in_worker)
 
 
 def _name(upload: Upload, number: int, uploads: Sequence[Upload]) -> str:

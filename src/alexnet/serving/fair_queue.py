@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Generic, TypeVar
 
 from starlette.requests import Request
@@ -39,6 +39,10 @@ class FairQueue(Generic[Item]):
         if items:
             self._by_client[client] = items
         return item
+
+    def yield_turn(self, clients: Container[str]) -> None:
+        """Move these clients' turns behind those of all others, which may have come during the last turn."""
+        self._by_client = dict(sorted(self._by_client.items(), key=lambda entry: entry[0] in clients))
 
     def discard(self, client: str, item: Item) -> None:
         """Remove an item, if it still waits."""

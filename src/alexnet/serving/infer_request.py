@@ -1,16 +1,18 @@
-"""Parse and check an inference request of the Open Inference Protocol (KServe v2): JSON -> images or pixels."""
+"""Parse and check an inference request of the Open Inference Protocol (KServe v2): JSON -> images or a tensor."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet.architecture.spec import InputSpec
 from alexnet.errors import UserError, closest_match, require
 from alexnet.serving.limits import Limits
 from alexnet.serving.multipart import Upload
@@ -23,6 +25,13 @@ OUTPUTS = ("probabilities", "label", "logits")
 """The names of the output tensors. The first two are returned where the request names none."""
 
 
+LARGE_BYTES, LARGE_VALUES = 1_000_000, 5_000
+"""A body with more bytes or values takes milliseconds to parse, in which no other thread runs."""
+
+_MARKS = b",:[{\\"
+"""Each of these characters may cost an object of Python; images in base64 have none of them."""
+
+
 @dataclass(frozen=True)
 class InferRequest:
     """A checked request.
@@ -31,35 +40,60 @@ class InferRequest:
         request_id: of the JSON object; None: without one.
         views: of each image: 1 or 10.
         outputs: names of the tensors to return.
-        uploads: encoded images; empty where the request has pixels.
-        pixels_NHWC: uint8 [N, side, side, 3], where the request has them.
+        uploads: encoded images; empty where the request has a tensor.
+        tensor: uint8 [N, side, side, 3], pixels; or float32 [N, 3, crop, crop], the network's input.
     """
 
     request_id: str | None
     views: int
     outputs: tuple[str, ...]
     uploads: list[Upload]
-    pixels_NHWC: NDArray[np.uint8] | None
+    tensor: NDArray[np.uint8 | np.float32] | None
 
     @property
     def count(self) -> int:
         """Number of images."""
-        return len(self.uploads) if self.pixels_NHWC is None else len(self.pixels_NHWC)
+        return len(self.uploads) if self.tensor is None else len(self.tensor)
+
+    def to_message(self) -> tuple[dict[str, object], Sequence[bytes | memoryview]]:
+        """A JSON object and data, from which `from_message` makes an equal request."""
+        message: dict[str, object] = {"request_id": self.request_id, "views": self.views, "outputs": self.outputs}
+        if self.tensor is None:
+            return message | {"sizes": [len(upload.data) for upload in self.uploads]}, [
+                upload.data for upload in self.uploads]
+        return message | {"dtype": self.tensor.dtype.str, "shape": self.tensor.shape}, [
+            self.tensor.tobytes()]
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any], data: bytes) -> InferRequest:
+        """The inverse of `to_message`; several images are views of `data`, for they are not copied."""
+        request = message["request_id"], message["views"], tuple(message["outputs"])
+        if "dtype" in message:
+            return cls(*request, [], np.frombuffer(data, message["dtype"]).reshape(message["shape"]))
+        if len(message["sizes"]) == 1:
+            return cls(*request, [Upload("", data)], None)
+        ends, view = np.cumsum(message["sizes"]).tolist(), memoryview(data)
+        return cls(*request, [Upload("", view[end - size:end])
+                              for end, size in zip(ends, message["sizes"], strict=True)], None)
 
 
-def parse_infer(body: bytes, side: int, limits: Limits) -> InferRequest:
+def is_large(body: bytes) -> bool:
+    """Whether parsing the body takes so long that it is better done in another process."""
+    return len(body) > LARGE_BYTES or sum(body.count(mark) for mark in _MARKS) > LARGE_VALUES
+
+
+def parse_infer(body: bytes, spec: InputSpec, limits: Limits) -> InferRequest:
     """Parse a request. Takes as much memory as the body, once more for each image.
 
     Args:
         body: JSON.
-        side: of pixel tensors.
+        spec: the network's input, for the shapes of tensors.
         limits: of JSON values, images and views.
 
     Raises:
         RequestError: 400 for a wrong request, 413 for too many values.
     """
-    # Each of these characters may cost an object of Python; images in base64 have none of them.
-    if sum(body.count(mark) for mark in b",:[{\\") > limits.json_values:
+    if sum(body.count(mark) for mark in _MARKS) > limits.json_values:
         raise RequestError(f"the JSON has more than {limits.json_values:,} values",
                            "send encoded images as BYTES, or fewer images per request", status=413)
     try:
@@ -67,12 +101,12 @@ def parse_infer(body: bytes, side: int, limits: Limits) -> InferRequest:
     except (ValueError, RecursionError):
         raise RequestError("the body is not JSON", "send a request of the Open Inference Protocol") from None
     try:
-        return _checked(tree, side, limits)
+        return _checked(tree, spec, limits)
     except UserError as error:
         raise error if isinstance(error, RequestError) else RequestError(error.problem, error.remedy) from None
 
 
-def _checked(tree: Any, side: int, limits: Limits) -> InferRequest:
+def _checked(tree: Any, spec: InputSpec, limits: Limits) -> InferRequest:
     require(isinstance(tree, dict), "the request is not a JSON object", 'send {"inputs": [...]}')
     request_id, inputs, parameters = tree.get("id"), tree.get("inputs"), tree.get("parameters", {})
     require(request_id is None or isinstance(request_id, str), "id is not a string")
@@ -89,11 +123,14 @@ def _checked(tree: Any, side: int, limits: Limits) -> InferRequest:
     tensor: dict[str, Any] = inputs[0]
     shape, data = _shape_and_data(tensor, views, limits)
     datatype = str(tensor.get("datatype"))
-    require(datatype in ("BYTES", "UINT8"), f"datatype {datatype[:40]!r} must be BYTES or UINT8",
-            "send encoded images in base64 as BYTES, or pixels as UINT8")
+    require(datatype in ("BYTES", "UINT8", "FP32"), f"datatype {datatype[:40]!r} must be BYTES, UINT8 or FP32",
+            "send encoded images in base64 as BYTES, pixels as UINT8, or the network's input as FP32")
     if datatype == "BYTES":
         return InferRequest(request_id, views, outputs, _images(shape, data), None)
-    return InferRequest(request_id, views, outputs, [], _pixels(shape, data, side))
+    if datatype == "UINT8":
+        return InferRequest(request_id, views, outputs, [], _pixels(shape, data, spec.side))
+    require(views == 1, "FP32 tensors need views 1: each is one view of an image", "send pixels as UINT8")
+    return InferRequest(request_id, views, outputs, [], _network_input(shape, data, spec.crop))
 
 
 def _shape_and_data(tensor: dict[str, Any], views: int, limits: Limits) -> tuple[list[int], list[Any]]:
@@ -147,16 +184,42 @@ def _images(shape: list[int], data: list[Any]) -> list[Upload]:
 
 
 def _pixels(shape: list[int], data: list[Any], side: int) -> NDArray[np.uint8]:
-    """The pixels of a UINT8 tensor, whose data may be nested as the shape."""
-    require(shape[1:] == [side, side, 3], f"shape {shape} is not [N, {side}, {side}, 3]"[:200],
+    """The pixels of a UINT8 tensor, channels last or first: uint8 [N, side, side, 3]."""
+    last, first = [side, side, 3], [3, side, side]
+    require(shape[1:] in (last, first), f"shape {shape} is neither {_dimensions(first)} nor {_dimensions(last)}"[:200],
             "send encoded images as BYTES, which the server rescales")
-    values = data
     try:
-        for _ in shape[1:]:
-            if isinstance(values[0], list):
-                values = [value for row in values for value in row]
-        pixels = np.frombuffer(bytes(values), np.uint8)
-    except (ValueError, TypeError, IndexError):  # other numbers, other types, or an empty list
+        pixels = np.frombuffer(bytes(_flat(data, shape)), np.uint8)
+    except (ValueError, TypeError):  # other numbers or other types
         pixels = np.zeros(0, np.uint8)
     require(pixels.size == np.prod(shape), f"data are not {np.prod(shape):,} whole numbers from 0 to 255")
-    return pixels.reshape(shape)
+    pixels = pixels.reshape(shape)
+    return pixels if shape[1:] == last else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+
+
+def _network_input(shape: list[int], data: list[Any], crop: int) -> NDArray[np.float32]:
+    """The values of an FP32 tensor: float32 [N, 3, crop, crop]."""
+    require(shape[1:] == [3, crop, crop], f"shape {shape} is not {_dimensions([3, crop, crop])}"[:200],
+            "prepare the images as the model's metadata says, or send them encoded as BYTES")
+    flat = _flat(data, shape)
+    are_numbers = all(type(value) is float or type(value) is int for value in flat)  # NumPy also converts strings
+    try:
+        with np.errstate(over="ignore"):  # too large numbers become infinite
+            values = np.array(flat if are_numbers else [], np.float32)
+    except OverflowError:  # a whole number of hundreds of digits
+        values = np.zeros(0, np.float32)
+    require(values.size == np.prod(shape) and bool(np.isfinite(values).all()),
+            f"data are not {np.prod(shape):,} finite numbers of 32 bits")
+    return values.reshape(shape)
+
+
+def _flat(data: list[Any], shape: list[int]) -> list[Any]:
+    """The data as one list, whether they are flat or nested as the shape."""
+    for _ in shape[1:]:
+        if data and isinstance(data[0], list):
+            data = [value for row in data for value in (row if isinstance(row, list) else [None])]
+    return data
+
+
+def _dimensions(shape: list[int]) -> str:
+    return f"[N, {', '.join(map(str, shape))}]"

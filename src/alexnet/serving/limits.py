@@ -32,9 +32,9 @@ class Limits:
     file_name_characters: int = 200
     """File name of an upload. It only labels the result; a longer one is truncated."""
 
-    json_values: int = 50_000
-    """Values in the JSON of an inference request, by its commas, colons, brackets and backslashes: four images of 64
-    pixels a side as numbers. Python parses them in milliseconds, in which no other thread runs. Rejected with 413."""
+    json_values: int = 1_000_000
+    """Values in the JSON of an inference request, by its commas, colons, brackets and backslashes: six images of 227
+    pixels a side as numbers. A worker process parses them in tenths of a second. Rejected with 413."""
 
     # Image
     pixels: int = 50_000_000
@@ -51,6 +51,15 @@ class Limits:
     large_images: int = 4
     """Large images that wait for that or are being decoded, all but one at most for one client. Each further one has an
     error of its own; where it is the request's only image, 503."""
+    locked_pixels: int = 2_000_000
+    """WebP, AVIF and HEIC images with more are decoded in worker processes. Their decoders hold Python's lock, about 3
+    ms for each million pixels, and no request is handled meanwhile."""
+    worker_bytes: int = 1_500_000_000
+    """Memory that a worker process may allocate, on Linux. The image with 422, or the request with 413, that needs more
+    is rejected."""
+    worker_seconds: float = 60.0
+    """Time of a worker process for one image or one body: some seconds suffice, but other work of the machine has
+    priority. Then it is killed, and the image or the request rejected with 422."""
     views: int = 160
     """Images of a request times views of each: ten views of 16 images. Rejected with 400."""
 

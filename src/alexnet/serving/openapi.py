@@ -95,29 +95,35 @@ def _get(operation: str, summary: str, schema: Schema, errors: str = "Error") ->
 # --- The paths of several models, and of the Open Inference Protocol (KServe v2) --------------------------------------
 
 
-def _of_model(method: str, operation: Schema, errors: str = "Error") -> Schema:
-    """A path of one model by its name."""
-    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+def _of_model(method: str, operation: Schema, errors: str = "Error", *more: str) -> Schema:
+    """A path of one model by its name, and by `more` parameters."""
+    names = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in ("model", *more)]
     responses = operation["responses"]
     assert isinstance(responses, dict)
-    responses["404"] = _json("There is no such model.", _ref(errors))
-    return {"parameters": [name], method: operation}
+    responses["404"] = _json(f"There is no such {' or '.join(('model', *more))}.", _ref(errors))
+    return {"parameters": names, method: operation}
 
 
 def _open_inference_paths(max_images: int) -> Schema:
-    infer: Schema = {
-        "operationId": "infer", "summary": "Outputs for images, of the Open Inference Protocol.",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _infer_request(max_images)}}},
-        "responses": {"200": _json("The output tensors.", _ref("InferResponse"))} | _errors("InferError")}
-    return {
+    paths: Schema = {
         "/v2": {"get": _get("getServer", "Name and version of the server.", _ref("Server"), "InferError")},
         "/v2/health/live": {"get": _health("getLive", _object({"live": {"type": "boolean"}}))},
-        "/v2/health/ready": {"get": _health("getServerReady", _object({"ready": {"type": "boolean"}}), "503")},
-        "/v2/models/{model}": _of_model("get", _get(
-            "getMetadata", "The tensors of a model.", _ref("Metadata"), "InferError"), "InferError"),
-        "/v2/models/{model}/ready": _of_model("get", _model_ready(), "InferError"),
-        "/v2/models/{model}/infer": _of_model("post", infer, "InferError"),
-    }
+        "/v2/health/ready": {"get": _health("getServerReady", _object({"ready": {"type": "boolean"}}), "503")}}
+    for path, suffix, more in (("/v2/models/{model}", "", ()),
+                               ("/v2/models/{model}/versions/{version}", "OfVersion", ("version",))):
+        paths |= {
+            path: _of_model("get", _get(f"getMetadata{suffix}", "The tensors of a model.", _ref("Metadata"),
+                                        "InferError"), "InferError", *more),
+            f"{path}/ready": _of_model("get", _model_ready(suffix), "InferError", *more),
+            f"{path}/infer": _of_model("post", _infer(suffix, max_images), "InferError", *more)}
+    return paths
+
+
+def _infer(suffix: str, max_images: int) -> Schema:
+    return {
+        "operationId": f"infer{suffix}", "summary": "Outputs for images, of the Open Inference Protocol.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _infer_request(max_images)}}},
+        "responses": {"200": _json("The output tensors.", _ref("InferResponse"))} | _errors("InferError")}
 
 
 def _health(operation: str, schema: Schema, *more: str) -> Schema:
@@ -125,19 +131,21 @@ def _health(operation: str, schema: Schema, *more: str) -> Schema:
             "responses": {status: _json("Whether all models accept requests.", schema) for status in ("200", *more)}}
 
 
-def _model_ready() -> Schema:
+def _model_ready(suffix: str) -> Schema:
     schema = _object({"name": _TEXT, "ready": {"type": "boolean"}})
-    return {"operationId": "getModelReady", "summary": "Whether one model accepts requests.",
+    return {"operationId": f"getModelReady{suffix}", "summary": "Whether one model accepts requests.",
             "responses": {status: _json("Name, and whether it is ready.", schema) for status in ("200", "503")}
             | _access_errors("InferError")}
 
 
 def _infer_request(max_images: int) -> Schema:
     tensor = _object({
-        "name": {"const": "image"}, "datatype": {"enum": ["BYTES", "UINT8"]},
+        "name": {"const": "image"}, "datatype": {"enum": ["BYTES", "UINT8", "FP32"]},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4,
-                  "description": f"[N] for BYTES, [N, side, side, 3] for UINT8; N is at most {max_images}."},
-        "data": {"type": "array", "description": "Encoded images in base64 for BYTES; pixels, 0 to 255, for UINT8."}})
+                  "description": "[N] for BYTES, [N, 3, side, side] or [N, side, side, 3] for UINT8, [N, 3, crop, "
+                                 f"crop] for FP32; N is at most {max_images}."},
+        "data": {"type": "array", "description": "Encoded images in base64 for BYTES; pixels, 0 to 255, for UINT8; the "
+                                                 "network's input, as the metadata say, for FP32."}})
     views = {"type": "integer", "enum": [1, 10], "default": 1}
     outputs = {"type": "array", "minItems": 1, "uniqueItems": True,
                "items": _object({"name": {"enum": ["probabilities", "label", "logits"]}})}
@@ -228,7 +236,10 @@ _SCHEMAS: Schema = {
         "limits": _object({"body_bytes": _INTEGER, "pixels": _INTEGER, "images": _INTEGER}), "version": _TEXT}),
     "InferError": _object({"error": _TEXT}),
     "Server": _object({"name": _TEXT, "version": _TEXT, "extensions": _array(_TEXT)}),
-    "Metadata": _object({"name": _TEXT, "platform": _TEXT, "inputs": _array(_TENSOR), "outputs": _array(_TENSOR)}),
-    "InferResponse": _object({"model_name": _TEXT, "outputs": _array({**_TENSOR, "properties": {
+    "Metadata": _object({
+        "name": _TEXT, "versions": _array(_TEXT), "platform": _TEXT, "inputs": _array(_TENSOR),
+        "outputs": _array(_TENSOR),
+        "parameters": {"type": "object", "description": "Other tensors that the input may be, and how to make them."}}),
+    "InferResponse": _object({"model_name": _TEXT, "model_version": _TEXT, "outputs": _array({**_TENSOR, "properties": {
         "name": _TEXT, "datatype": _TEXT, "shape": _array(_INTEGER), "data": {"type": "array"}}})}, id=_TEXT),
 }

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 
 from alexnet._runtime.cpu_threads import lower_thread_priority
-from alexnet._runtime.notes import say
 from alexnet.errors import UserError, require
 from alexnet.serving.served_model import ServedModel
 
@@ -26,11 +25,12 @@ class Reloader:
     Attributes:
         models: the served models by name, where the new one replaces the old one.
         on_outcome: called with the name of each model and the outcome.
+        say: prints a line about it.
     """
 
     def __init__(self, models: MutableMapping[str, ServedModel],
-                 on_outcome: Callable[[str, Outcome], object]) -> None:
-        self.models, self.on_outcome = models, on_outcome
+                 on_outcome: Callable[[str, Outcome], object], say: Callable[[str], object]) -> None:
+        self.models, self.on_outcome, self.say = models, on_outcome, say
         self._thread = ThreadPoolExecutor(1, "reload", lower_thread_priority)
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
@@ -60,12 +60,12 @@ class Reloader:
         except Exception as error:  # whatever it is: the server goes on with the old model
             self.on_outcome(name, "failed")
             reason = str(error) if isinstance(error, UserError) else repr(error)
-            say(f"reload failed, {name} keeps its weights {old.sha256[:12]}: {reason}")
+            self.say(f"reload failed, {name} keeps its weights {old.sha256[:12]}: {reason}")
         else:
             self.models[name] = new
             self.on_outcome(name, "loaded")
             change = "unchanged" if new.sha256 == old.sha256 else f"before: {old.sha256[:12]}"
-            say(f"reloaded {name}: weights {new.sha256[:12]} ({change})")
+            self.say(f"reloaded {name}: weights {new.sha256[:12]} ({change})")
 
 
 def _load_again(old: ServedModel) -> ServedModel:

@@ -60,6 +60,11 @@ class ServedModel:
         object.__setattr__(self, "sha256", weights_sha256(self.model.network.state_dict()))
 
     @property
+    def version(self) -> str:
+        """Its version in the Open Inference Protocol: the first digits of the SHA-256."""
+        return self.sha256[:12]
+
+    @property
     def side(self) -> int:
         """Side of the decoded images, in pixels."""
         return self.model.preprocess.spec.side
@@ -80,15 +85,20 @@ class ServedModel:
         references = self.reference_set.for_model(model) if self.reference_set else None
         return replace(self, model=model, validation=validation, reference_set=references)
 
-    def forward(self, pixels_NHWC: NDArray[np.uint8], views: int) -> list[Output]:
-        """The outputs for uint8 [N, side, side, 3]; runs in the network's thread."""
+    def forward(self, images: NDArray[np.uint8 | np.float32], views: int) -> list[Output]:
+        """The outputs for images; runs in the network's thread.
+
+        Args:
+            images: uint8 [N, side, side, 3], pixels; or float32 [N, 3, crop, crop], which are not preprocessed.
+            views: 1 or 10; 1 for float32.
+        """
         network, preprocess = self.model.inference_network, self.model.preprocess
         with torch.inference_mode():
-            pixels = torch.from_numpy(pixels_NHWC).to(preprocess.mean_HWC.device)
+            tensor = torch.from_numpy(images).to(preprocess.mean_HWC.device)
             if views != 1:
-                rows_NK = probabilities([(network, preprocess)], pixels, views).cpu().numpy()
+                rows_NK = probabilities([(network, preprocess)], tensor, views).cpu().numpy()
                 return [Output(row_K, None) for row_K in rows_NK]
-            logits_NK = network(preprocess(pixels)).float()
+            logits_NK = network(preprocess(tensor) if tensor.dtype == torch.uint8 else tensor).float()
             return [Output(*rows) for rows in zip(
                 logits_NK.softmax(-1).cpu().numpy(), logits_NK.cpu().numpy(), strict=True)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -13,6 +13,7 @@ import numpy as np
 from starlette.requests import Request
 
 from alexnet._runtime.cpu_threads import usable_cores
+from alexnet._runtime.notes import say
 from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
@@ -44,6 +45,7 @@ class Service:
         log_format: of the line for each request; None: no lines.
         cores: CPU cores for decoding.
         is_draining: whether the server shuts down.
+        say: prints a line about reloads and worker processes.
     """
 
     initial: Sequence[ServedModel]
@@ -53,15 +55,16 @@ class Service:
     log_format: LogFormat | None = None
     cores: int = field(default_factory=usable_cores)
     is_draining: bool = False
+    say: Callable[[str], object] = say
 
     def __post_init__(self) -> None:
         self.models = {model.name: model for model in self.initial}
         self.metrics = Metrics()
         self.admission = AdmissionControl(self.limits.max_queue_seconds, self.metrics.pending.set)
         self.uploads = UploadReader(self.limits)
-        self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores)
+        self.decoder = ImageDecoder(self.limits, self.admission.decodes, self.cores, self.say)
         self.batcher = DynamicBatcher(ServedModel.forward, self.admission, on_batch=self.metrics.batch_size.observe)
-        self.reloader = Reloader(self.models, self.metrics.count_reload)
+        self.reloader = Reloader(self.models, self.metrics.count_reload, self.say)
 
     @property
     def default_model(self) -> ServedModel:

@@ -106,6 +106,8 @@ class UploadReader:
                     if self.held_bytes > self.limits.total_body_bytes:
                         self._evict()
                     chunks.append(chunk)
+                # Of more than a megabyte, `join` copies without Python's lock: other requests are handled meanwhile.
+                return await asyncio.to_thread(b"".join, chunks) if body.size > 2**20 else b"".join(chunks)
         except BaseException as error:
             self.held_bytes -= body.size
             if body.is_evicted:
@@ -117,7 +119,6 @@ class UploadReader:
             raise
         finally:
             self._incoming.discard(body)
-        return b"".join(chunks)
 
     def _evict(self) -> None:
         """Give up the upload with the largest product of bytes and age, so that others are received."""
