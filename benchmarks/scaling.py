@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ from alexnet.training.parallel.process_group import init_distributed
 from alexnet.training.parallel.strategies import parallelize
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.step import train_step
+
+ROOT = Path(__file__).parents[1]
 
 LAYOUTS: tuple[tuple[int, Parallel], ...] = (
     (1, "data"), (2, "data"), (2, "towers"), (2, "hybrid"), (4, "data"), (4, "hybrid"))
@@ -144,6 +148,7 @@ def page(measured: dict[str, Any]) -> str:
 
 
 DEVICES = {
+    1: Machine("1", 200e12, math.inf, 0.0),
     8: Machine("8 in one host, 300 GB/s each", 200e12, 300e9, 5e-6),
     64: Machine("64, 40 GB/s each", 200e12, 40e9, 10e-6),
     1024: Machine("1,024, 40 GB/s each", 200e12, 40e9, 10e-6),
@@ -151,19 +156,30 @@ DEVICES = {
 """GPUs at two fifths of an H100's bf16 peak, with most of the bandwidth of NVLink or of a 400-gigabit port each."""
 
 
+def loader_rate() -> float:
+    """Images a second of the loader from raw shards to views, on two cores, as docs/performance.json has it."""
+    rows = json.loads((ROOT / "docs" / "performance.json").read_text())["rows"]
+    ours = next(row["ours"] for row in rows if row["title"] == "loader: raw shards to float batches")
+    return ours["median"]
+
+
 def prediction(name: str, own: int = 128) -> str:
-    """Predicted step times on DEVICES: `own` images on each, activations in bf16."""
-    network = arch(name)
-    lines = ["| devices | parallelism | sent by each | computing | sending | step: sequential to overlapped | "
-             "share of one device's speed |", "|---|---|---|---|---|---|---|"]
+    """Predicted step times on DEVICES: `own` images and a loader of two cores for each, activations in bf16."""
+    network, read = arch(name), loader_rate()
+    lines = ["| devices | parallelism | sent by each | reading | computing | sending | "
+             "step: sequential to overlapped | images/s of each | bound by | share of one device's computing speed |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    ways: tuple[Parallel, ...] = ("data", "hybrid")
     for count, device in DEVICES.items():
-        for way in ("data", "hybrid"):
-            bytes_ = sum(sent(network, own * count, count, way, value_bytes=2).values())  # type: ignore[arg-type]
-            time_ = step(network, own * count, count, way, device, value_bytes=2)  # type: ignore[arg-type]
-            share = [time_.computing / one for one in (time_.sequential, time_.overlapped)]
+        for way in ways[: 1 if count == 1 else 2]:
+            bytes_ = sum(sent(network, own * count, count, way, value_bytes=2).values())
+            time_ = step(network, own * count, count, way, replace(device, images_per_second=read), value_bytes=2)
+            both = time_.sequential, time_.overlapped
+            share, rate = [time_.computing / one for one in both], [own / one for one in both]
             lines.append(
-                f"| {device.name} | {way} | {bytes_ / 1e6:,.0f} MB | {1e3 * time_.computing:.1f} ms | "
-                f"{1e3 * time_.sending:.1f} ms | {1e3 * time_.sequential:.1f} to {1e3 * time_.overlapped:.1f} ms | "
+                f"| {device.name} | {way} | {bytes_ / 1e6:,.0f} MB | {1e3 * time_.reading:.1f} ms | "
+                f"{1e3 * time_.computing:.1f} ms | {1e3 * time_.sending:.1f} ms | "
+                f"{1e3 * both[0]:.1f} to {1e3 * both[1]:.1f} ms | {rate[0]:,.0f} to {rate[1]:,.0f} | {time_.bound} | "
                 f"{share[0]:.0%} to {share[1]:.0%} |")
     return "\n".join(lines)
 

@@ -1,7 +1,9 @@
 """A model of data, tower and hybrid parallelism: bytes sent in a training step, and its time; no torch.
 
-The counts are exact: `ProcessGroup.sent` counts the same bytes during training (but for five control numbers a step).
-The times are a model with three numbers for a machine; docs/scaling.md compares it with measurements.
+The counts are exact between CPUs: `ProcessGroup.sent` counts the same bytes during training, but for the control
+numbers: five a step, and two more for each process in every tenth step. Between GPUs the statistics of batch
+normalization are exchanged in another way (`layers.CudaGlobalBatchNorm`), and blocks of unequal length are filled up.
+The times are a model with four numbers for a machine; docs/scaling.md compares it with measurements.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ class Machine:
     """Bytes per second that a process sends while all others send too."""
     latency: float = 20e-6
     """Seconds of a message between two processes."""
+    images_per_second: float = math.inf
+    """That a process's loader reads, while all others read too."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,23 @@ class Step:
 
     computing: float
     sending: float
+    reading: float = 0.0
+    """Of the images. Threads read ahead, so a step takes longer only if this takes longer than all else."""
 
     @property
     def sequential(self) -> float:
         """Time of a step that never sends while it computes."""
-        return self.computing + self.sending
+        return max(self.computing + self.sending, self.reading)
 
     @property
     def overlapped(self) -> float:
         """Time of a step that sends while it computes, as far as possible."""
-        return max(self.computing, self.sending)
+        return max(self.computing, self.sending, self.reading)
+
+    @property
+    def bound(self) -> str:
+        """What takes longest of an overlapped step: computing, sending or reading."""
+        return max(("computing", "sending", "reading"), key=lambda what: getattr(self, what))
 
 
 def step(
@@ -116,8 +127,10 @@ def step(
     layers = explain(arch).layers
     multiply_adds = 3 * sum(layer.multiply_adds for layer in layers) - layers[0].multiply_adds
     computing = images * multiply_adds / processes / machine.multiply_adds
+    readers = 1 if parallel == "towers" else processes  # each of two towers reads all images
+    reading = images / readers / machine.images_per_second
     moved = sum(sent(arch, images, processes, parallel, value_bytes=value_bytes).values())
     # A ring all-reduce has 2 (n - 1) rounds. A gather sends n - 1 messages, forward and backward for each layer.
     dense = sum(layer.name.startswith("fc") for layer in layers)
     rounds = 2 * (processes - 1) * (1 if parallel == "data" else dense + 1)
-    return Step(computing, moved / machine.bandwidth + rounds * machine.latency)
+    return Step(computing, moved / machine.bandwidth + rounds * machine.latency, reading)

@@ -18,9 +18,12 @@ from alexnet.architecture.overrides import from_json
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.packed import open_packed
+from alexnet.data.remote import open_stream
 from alexnet.inference import evaluate as evaluation
 from alexnet.models import checkpoint, saver
+from alexnet.training import trainer
 from alexnet.training.build import build
+from alexnet.training.parallel import collectives
 from alexnet.training.parallel.process_group import init_distributed
 from alexnet.training.spec import RunSpec
 
@@ -45,7 +48,8 @@ def train(folder: Path) -> None:
             processes.sent.clear()
             arch, recipe = from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"])
             out = folder / job["out"]
-            build(RunSpec(open_packed(Path(job["packed"])), arch, recipe, out, seed=job["seed"],
+            data = (open_stream if job.get("streamed") else open_packed)(Path(job["packed"]))
+            build(RunSpec(data, arch, recipe, out, seed=job["seed"],
                 resume=job.get("resume", False), parallel=job["parallel"], micro_batch=job.get("micro_batch")),
                 processes=processes).fit()
             (folder / f"{job['out']}.sent-{processes.rank}.json").write_text(json.dumps(processes.sent))
@@ -70,6 +74,34 @@ def slow(folder: Path) -> None:
         run = build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]),
             from_json(Recipe, job["recipe"]), folder / job["out"], seed=job["seed"]), processes=processes)
         run.fit()
+
+
+def straggle(folder: Path) -> None:
+    """Train while the last process takes 50 ms longer for its part of every batch."""
+    with init_distributed("cpu") as processes:
+        if processes.rank == processes.size - 1:
+            trainer.train_step = delayed(trainer.train_step, 0.05)
+        job, = json.loads((folder / "jobs.json").read_text())
+        build(RunSpec(open_packed(Path(job["packed"])), from_json(Arch, job["arch"]), from_json(Recipe, job["recipe"]),
+                      folder / job["out"], seed=job["seed"], parallel=job["parallel"]), processes=processes).fit()
+
+
+def collect(folder: Path) -> None:
+    """Whether the operations that GPUs use give what all-to-all gives, for blocks of these lengths."""
+    with init_distributed("cpu") as processes:
+        equal = []
+        for job in json.loads((folder / "jobs.json").read_text()):
+            lengths, rank = job["lengths"], processes.rank
+            blocks = [torch.arange(length * 6.0).view(length, 2, 3) + 100 * number
+                      for number, length in enumerate(lengths)]
+            whole = torch.cat(blocks)
+            gathered = collectives.all_gather(blocks[rank], lengths)
+            summed = collectives.reduce_scatter(whole * (rank + 1), processes, lengths)
+            equal.append([
+                torch.equal(gathered, whole) and torch.equal(collectives.gather_rows(blocks[rank], processes, lengths),
+                                                             whole),
+                torch.equal(summed, 6 * blocks[rank])])  # 1 + 2 + 3
+        (folder / f"equal-{processes.rank}.json").write_text(json.dumps(equal))
 
 
 def hold(folder: Path) -> None:
@@ -106,4 +138,5 @@ def disagree(folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with precise_batch_norm():
-        {"train": train, "hold": hold, "slow": slow, "disagree": disagree}[sys.argv[1]](Path(sys.argv[2]))
+        {"train": train, "hold": hold, "slow": slow, "straggle": straggle, "disagree": disagree, "collect": collect}[
+            sys.argv[1]](Path(sys.argv[2]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -259,6 +260,40 @@ def test_a_host_that_is_preempted_has_all_saved_first_and_is_waited_for(hosts, p
     hosts.wait(60, lambda: "resuming after" in hosts.said(0), "a restart")
     assert f"resuming after {saved['epoch']} of 8 epochs, at step {saved['step']}" in hosts.said(0)
     assert_finished(hosts, saved["epoch"])
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_one_host_of_two_and_takes_the_other_back(hosts, packed):
+    """torchrun --nnodes 1:2. The processes of both are restarted when the other one comes back, with all saved."""
+    def train(host: int) -> None:
+        hosts.train(host, packed.path, *MANY[:7], "200", *MANY[8:], NODES="1:2", LAST_CALL="5")
+
+    def processes() -> int:
+        return json.loads((hosts.out(0) / "config.json").read_text())["processes"]
+
+    assert MANY[6] == "--epochs"
+    for host in (0, 1):
+        train(host)
+    hosts.wait(120, lambda: len(hosts.epochs()) >= 2, "a start")
+    assert processes() == 2
+    hosts.lose(1)
+    hosts.wait(30, lambda: "has not answered for 10 seconds" in hosts.said(0), "the loss")
+    done = len(hosts.epochs())
+    alone = hosts.wait(90, lambda: len(hosts.epochs()) > done + 1, "epochs of one host")
+    assert processes() == 1
+    hosts.cable("up", 1)
+    train(1)
+    back = hosts.wait(120, lambda: processes() == 2, "the other's return")
+    hosts.wait(60, lambda: hosts.said(0).count("resuming after") == 2, "the second resumption")
+    alone_at, together_at = map(int, re.findall(r"resuming after (\d+) of 200 epochs", hosts.said(0)))
+    assert done - 1 <= alone_at < together_at  # an epoch is logged before its checkpoint is written
+    assert "is saved; resume with --resume" in hosts.said(0), "torchrun's SIGTERM ends the one that was alone"
+    print(f"two epochs of one host {alone:.1f} seconds after the loss was known, two hosts after {back:.1f} seconds")
+    hosts.wait(60, lambda: len(hosts.epochs()) > together_at + 1, "epochs of two hosts")
+    hosts.started[0].terminate()
+    hosts.wait(60, hosts.ended, "the end")
+    assert hosts.epochs() == list(range(1, len(hosts.epochs()) + 1))
+    assert not hosts.out(1).exists()
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from alexnet.cli import (  # noqa: F401 - each module adds its commands to the a
 from alexnet.cli.app import app
 from alexnet.cli.errors import BROKEN_PIPE, failure
 from alexnet.cli.launchers import require_one_launch
+from alexnet.cli.torchrun_errors import record_failure
 
 __all__ = ["app", "main"]
 
@@ -53,7 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(BROKEN_PIPE)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as ended:
+        record_failure(ended)
+        raise
     except Exception as error:
+        record_failure(error)
         if (failed := failure(error)) is None:
             raise
         if failed.every_rank or is_rank0():

@@ -60,7 +60,7 @@ class Batch:
 
 def batches(
     split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None,
-    start: int = 0, stop: int | None = None, rank: int = 0, world: int = 1,
+    lanes: int | None = None, start: int = 0, stop: int | None = None, rank: int = 0, world: int = 1,
     workers: int = 2, ahead: int = 4, device: torch.device = CPU,
 ) -> Generator[Batch]:
     """Yield this rank's share of the global batches of one epoch, in order.
@@ -71,13 +71,15 @@ def batches(
 
     Args:
         shuffle: (seed, epoch), or None for the order of the split.
+        lanes: of the order of a streamed split; default: those for `world` processes. With others each process may have
+            to fetch more shards.
         start: the first batch, to resume in the middle of an epoch.
         stop: the batch after the last; default: the end of the epoch.
         workers: threads that read. The result does not depend on them.
         ahead: batches that are read before they are used.
         device: of the batches.
     """
-    order_N = split.epoch_order(batch_size, shuffle, world)
+    order_N = split.epoch_order(batch_size, shuffle, lanes or (split.lanes(world) if shuffle else world))
     step_N, position_N = batch_positions(len(order_N), batch_size)
     bounds = batch_bounds(len(order_N), batch_size).tolist()
     stop = len(bounds) - 1 if stop is None else stop

@@ -312,12 +312,12 @@ class PackedSplit:
         """The order of an epoch is the same for all numbers of processes that have equal `lanes`."""
         return 1
 
-    def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, world: int) -> NDArray[np.int64]:
+    def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, lanes: int) -> NDArray[np.int64]:
         """The order in which an epoch shows the images: int64 [N].
 
         Args:
             shuffle: (seed, epoch), or None for the order of the split.
-            world: the number of processes that share the epoch.
+            lanes: into which the epoch is cut.
         """
         return epoch_order(len(self), *shuffle) if shuffle else np.arange(len(self))
 

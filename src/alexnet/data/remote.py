@@ -5,7 +5,8 @@ the index of an image and can only start an epoch at its beginning.
 
 An epoch is cut into lanes (`order.lane_order`): its images are mixed as by a shuffle buffer of LANES shards, and each
 process reads lanes of its own. With any number of processes that divides LANES the batches are the same. With another
-number they differ, so a run that changes to it may only resume at the end of an epoch; `Trainer` checks that.
+number they differ, so a run that resumes within an epoch keeps the lanes of that epoch to its end, whatever its number
+of processes (`training.State.lanes`); a process may then read a part of every lane.
 """
 
 from __future__ import annotations
@@ -187,9 +188,9 @@ class StreamedSplit(PackedSplit):
         """The number of lanes that an epoch is cut into for so many processes, each of which reads some of them."""
         return math.lcm(LANES, world)
 
-    def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, world: int) -> NDArray[np.int64]:
+    def epoch_order(self, batch_size: int, shuffle: tuple[int, int] | None, lanes: int) -> NDArray[np.int64]:
         chosen = np.bincount(self.shard_of(np.arange(len(self))), minlength=len(self.shards))
-        return lane_order(chosen, batch_size, shuffle, self.lanes(world) if shuffle else world)
+        return lane_order(chosen, batch_size, shuffle, lanes)
 
     @contextmanager
     def epoch_reader(

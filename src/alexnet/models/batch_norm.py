@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from alexnet.models.alexnet import AlexNet
 
@@ -21,7 +22,7 @@ def reestimate_batch_norm(network: AlexNet, batches: Iterable[Tensor]) -> None:
     Args:
         batches: network inputs, [N, 3, crop, crop]; batches of equal size, each of at least 2 images.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]  # also that of many processes
     was_training, momenta = network.training, [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:

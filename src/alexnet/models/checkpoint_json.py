@@ -80,6 +80,7 @@ class StateJson(TypedDict, total=False):
     precision: str
     step: int
     epoch: int
+    lanes: int
     plateau: PlateauJson
     best_error: float
     best_loss: float

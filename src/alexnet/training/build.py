@@ -62,7 +62,7 @@ def build(
     _require_same_spec(spec, state, processes)
     readers = 1 if spec.parallel == "towers" else processes.size
     _require_whole_batches(spec, readers, training)
-    saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state, readers))
+    saved = processes.from_rank0(lambda: checkpoint_to_resume(spec, state))
     before = saved.seen if saved else spec.init.seen if spec.init else SeenImages()
     whole, validation = validation, _not_trained_on(validation, training, before)
     _require_images_for_each(readers, spec, training)

@@ -8,6 +8,7 @@ from alexnet.architecture.overrides import Json
 from alexnet.interpret.activations import Signals
 from alexnet.models.checkpoint_json import ErrorsJson
 from alexnet.models.provenance import HeadFit
+from alexnet.training.parallel.step_clock import SlowestRank
 
 
 class RunTitle(TypedDict):
@@ -37,8 +38,8 @@ class StartEvent(RunTitle):
     """What the data was understood to be, and what of it is not used: `PackedDataset.all_notes`."""
 
 
-class StepEvent(RunTitle):
-    """A step is done. Every tenth is logged."""
+class StepEvent(RunTitle, SlowestRank):
+    """A step is done. Every tenth is logged, with several processes with the slowest of them."""
 
     event: Literal["step"]
     step: int
@@ -247,8 +248,6 @@ class Config(TypedDict):
     """Of Python and torch."""
     processes: NotRequired[int]
     """How many train together."""
-    readers: NotRequired[int]
-    """How many of them read their own images."""
     unknown_training_images: NotRequired[list[str]]
     """Names of initial weights whose training images are not recorded; only where there are any."""
     parallel: NotRequired[str]

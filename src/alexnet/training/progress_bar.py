@@ -8,6 +8,7 @@ from alexnet._runtime.progress import Bar
 from alexnet.architecture.arithmetic import has_top5
 from alexnet.errors import Finding
 from alexnet.training.events import Event, HeadEvent, StepEvent
+from alexnet.training.parallel.step_clock import SlowestRank
 
 _SMOOTHED: tuple[Literal["images_per_second", "waiting"], ...] = ("images_per_second", "waiting")
 
@@ -22,6 +23,9 @@ class TrainingBar(Bar):
         self.epochs, self.steps, self.run, self.classes = epochs, 0, "", 0
         self.smoothed: dict[str, float] = {}
         self.epoch, self.epoch_steps, self.loss_sum, self.error_sum = 0, 0, 0.0, 0.0
+        self.slowest, self.sends_longest = "", False
+        """The slowest process when it was last reported, and whether even it waited longer than it worked; of several.
+        """
 
     def show(self, event: Event) -> None:
         """Show one event of the run's log."""
@@ -57,14 +61,26 @@ class TrainingBar(Bar):
         self.epoch_steps += 1
         self.loss_sum += event["loss"]
         self.error_sum += event["train_error"]
+        if "slowest_rank" in event:
+            self.slowest = _describe_slowest(event)
+            self.sends_longest = event["slowest_rank_waiting"] > event["slowest_rank_seconds"]
         # All reader threads work ahead, so a step waits only if they together are slower than the network.
-        bottleneck = "reading" if self.smoothed["waiting"] > 0.2 else "compute"
+        bottleneck = "reading" if self.smoothed["waiting"] > 0.2 else "sending" if self.sends_longest else "compute"
         # Means over the epoch so far, which at its end are those of the epoch's own line.
         text = ("mean loss {:.3f}, error {:.1%}, {images_per_second:,.0f} img/s, "
                 "waiting for data {waiting:.0%}, limit: {}").format(
             self.loss_sum / self.epoch_steps, self.error_sum / self.epoch_steps, bottleneck, **self.smoothed)
+        if self.slowest:
+            text += ("\n" if self.progress else "; ") + self.slowest
         title = f"{self.run}, epoch" if self.run else "epoch"
         self(event["step"], self.epochs * self.steps, text, title=f"{title} {event['epoch']}/{self.epochs}")
+
+
+def _describe_slowest(event: SlowestRank) -> str:
+    """What the others wait for it is what they wait longer than it: the slowest waits for nothing but the transfer."""
+    waiting = max(0.0, event["others_waiting"] - event["slowest_rank_waiting"])
+    return (f"rank {event['slowest_rank']} is the slowest: {1000 * event['slowest_rank_seconds']:,.0f} ms a step, the "
+            f"others wait {1000 * waiting:,.0f} ms")
 
 
 def _describe_head(event: HeadEvent) -> str:

@@ -18,7 +18,8 @@ class QueuedStep(NamedTuple):
     batch: Batch
     rate: float
     metrics: Tensor
-    """Over all processes: mean loss, wrong predictions, how many got each of SIGNALS, and whether a save is due."""
+    """Over all processes: mean loss, wrong predictions, how many got each of SIGNALS, and whether a save is due; with
+    several processes and in logged steps, the `step_clock.own_times` of all."""
     began: float
     """When this process began to wait for the batch (time.perf_counter)."""
     waited: float

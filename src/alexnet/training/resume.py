@@ -17,7 +17,7 @@ from alexnet.data.order import batches_per_epoch
 from alexnet.errors import UserError, require
 from alexnet.models import checkpoint as ckpt
 from alexnet.training.data_changes import describe_changes
-from alexnet.training.run_folder import RUN_FILES, is_run, logged, read_config
+from alexnet.training.run_folder import RUN_FILES, is_run, logged
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 
@@ -33,13 +33,12 @@ def resumable(out: Path) -> tuple[Arch, Recipe, State] | None:
     return saved.arch, saved.recipe, State.from_json(saved.training)
 
 
-def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Checkpoint | None:
+def checkpoint_to_resume(spec: RunSpec, state: State) -> ckpt.Checkpoint | None:
     """The checkpoint from which a run continues; None if it starts from the beginning.
 
     Args:
         spec: the run, with the number of classes in its `arch`.
         state: the state in which a new run would start.
-        readers: processes that read their own images.
 
     Raises:
         UserError: if `spec.out` holds another run, or a run and `spec.resume` is not set.
@@ -51,7 +50,7 @@ def checkpoint_to_resume(spec: RunSpec, state: State, readers: int) -> ckpt.Chec
     saved = ckpt.load(out / "last", with_velocity=True)
     saved_state = State.from_json(saved.training)
     _require_same_run(spec, state, saved, saved_state)
-    _require_same_order(spec, saved_state, readers)
+    _require_known_order(spec, saved_state)
     return saved
 
 
@@ -98,11 +97,10 @@ def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved
                         _RESUME)
 
 
-def _require_same_order(spec: RunSpec, saved_state: State, readers: int) -> None:
-    """The order of a streamed data set depends on the number of readers, which may change between epochs only."""
+def _require_known_order(spec: RunSpec, saved_state: State) -> None:
+    """The order of a streamed data set depends on its lanes, which checkpoints have had since they may change."""
     training = spec.data.split("train")
-    if saved_state.step % batches_per_epoch(len(training), spec.recipe.batch_size):
-        former = read_config(spec.out)["readers"]
-        require(training.lanes(former) == training.lanes(readers),
-                f"{spec.out} was stopped within an epoch that {former} processes read, and {readers} would read the "
-                "stream in another order", f"continue with {former} to the epoch's end")
+    within = saved_state.step % batches_per_epoch(len(training), spec.recipe.batch_size)
+    require(not within or saved_state.lanes > 0 or training.lanes(1) == 1,
+            f"{spec.out} was stopped within an epoch of a stream, and its checkpoint does not have the epoch's order",
+            "continue it with the version of alexnet that wrote it, or choose another --out")

@@ -166,7 +166,7 @@ def read_log(run: Path) -> list[Event]:
 
 
 def write_config(
-    spec: RunSpec, precision: str, images: dict[str, int], overlap: Overlap, processes: int, readers: int,
+    spec: RunSpec, precision: str, images: dict[str, int], overlap: Overlap, processes: int,
     unknown: Sequence[str] = (),
 ) -> None:
     """Write config.json: everything that the run was started with.
@@ -176,7 +176,6 @@ def write_config(
         images: split -> number of images that are trained or measured on.
         overlap: of the validation and training images.
         processes: how many train.
-        readers: how many of them read their own images (1 for towers, which all read the same).
         unknown: `SeenImages.unknown`.
     """
     data = spec.data
@@ -192,7 +191,7 @@ def write_config(
                  **({"subset": [data.images_per_class, data.draw, data.tuning]}
                     if isinstance(data, SubsetDataset) else {})},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "threads": torch.get_num_threads(), "processes": processes, "readers": readers,
+        "threads": torch.get_num_threads(), "processes": processes,
         **({"unknown_training_images": list(unknown)} if unknown else {}),
         **({"parallel": spec.parallel} if processes > 1 else {}), **_about(spec),
     }

@@ -27,6 +27,8 @@ class State:
     """Steps taken."""
     epoch: int = 0
     """Epochs that are closed: trained, evaluated and logged."""
+    lanes: int = 0
+    """Lanes of the order of the epoch under way (`PackedSplit.lanes`); 0 before the first one."""
     plateau: Plateau = field(default_factory=Plateau)
     best_error: float = math.inf
     """The lowest top-1 error on the validation set so far."""

@@ -37,6 +37,7 @@ from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningE
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup
+from alexnet.training.parallel.step_clock import own_times, slowest_rank
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.parallel.text_exchange import SilentExit
 from alexnet.training.precision import MixedPrecision
@@ -121,13 +122,14 @@ class Trainer:
         """Train from where the state stands to the end of its epoch; save when it is due; stop on a signal."""
         self.network.train()
         queued: deque[QueuedStep] = deque()
-        with closing(self.epoch_batches()) as source:
+        with closing(self.epoch_batches()) as source, self.processes.clock.running():
             for batch, began, waited in timed(source):
                 queued.append(self._queue_step(batch, began, waited))
                 requests = self._consume(queued, keep=steps_behind(self.device))
                 if requests.stop or requests.save:
                     later = self._consume(queued, keep=0)
                     self._serve(Requests(requests.stop or later.stop, requests.save or later.save))
+                    self.processes.clock.restart()
         self._serve(self._consume(queued, keep=0))
 
     def close_epoch(self) -> Errors:
@@ -170,12 +172,18 @@ class Trainer:
     # --- One step ---
 
     def epoch_batches(self) -> Generator[Batch]:
-        """This process's part of the epoch's batches, from the state's step on."""
+        """This process's part of the epoch's batches, from the state's step on.
+
+        Within an epoch the order stays as it is, also of a run that resumes with another number of processes.
+        """
         state, (rank, world) = self.state, self.strategy.batch_part
+        start = state.step - state.epoch * self.steps_per_epoch
+        if not start:
+            state.lanes = self.training.lanes(world)
         return batches(
             self.training, self.spec.recipe.batch_size, shuffle=(state.seed, state.epoch), rank=rank, world=world,
-            start=state.step - state.epoch * self.steps_per_epoch, workers=self.spec.workers,
-            ahead=max(4, self.spec.workers), device=self.device)
+            lanes=state.lanes, start=start, workers=self.spec.workers, ahead=max(4, self.spec.workers),
+            device=self.device)
 
     def _queue_step(self, batch: Batch, began: float, waited: float) -> QueuedStep:
         """Take a step, whose result may still be under way on the device."""
@@ -232,24 +240,33 @@ class Trainer:
             part.group_leaders(recipe.view_group))
 
     def _sum_metrics(self, loss: Tensor, wrong: Tensor, batch: Batch) -> Tensor:
-        """A step's results and the requests to the run, summed over processes, so that all of them do the same."""
+        """A step's results and the requests to the run, summed over processes, so that all of them do the same.
+
+        In the steps that are logged, also with the time that each process has taken for the steps before.
+        """
         fraction = len(batch.indices) / len(batch.global_indices)
         due = self.processes.first and time.monotonic() - self._saved_at > 60 * self.save_minutes
         requests = torch.tensor([*(float(self.signals.pending == number) for number in SIGNALS), float(due)])
         results = torch.stack([loss * fraction, wrong.float()]) * self.strategy.reports
-        return self.processes.all_reduce_sum(torch.cat([results, requests.to(results.device)]))
+        group, of_all = self.processes, [requests]
+        if group.size > 1 and self.state.step % RunLog.STEPS == 0:
+            of_all.append(own_times(group.clock, group.rank, group.size))
+        summed = group.all_reduce_sum(torch.cat([results, torch.cat(of_all).to(results.device)]))
+        group.clock.end_step()
+        return summed
 
     def _consume(self, queued: deque[QueuedStep], keep: int) -> Requests:
         """Read back all queued steps but the last `keep`: count, log and check their results."""
         requests = Requests()
         while len(queued) > keep:
             done = self._latest = queued.popleft()
-            loss, wrong, *stops, due = done.metrics.tolist()
+            loss, wrong, *rest = done.metrics.tolist()
+            stops, due, times = rest[: len(SIGNALS)], rest[len(SIGNALS)], rest[len(SIGNALS) + 1 :]
             images, seconds = len(done.batch.global_indices), time.perf_counter() - done.began
             self.state.count(images, loss, int(wrong))
             self.log_event("step", step=done.step, epoch=self.state.epoch + 1, loss=loss,
                            **logged_rates(self.spec.recipe, done.rate), train_error=int(wrong) / images,
-                           images_per_second=images / seconds, waiting=done.waited / seconds)
+                           images_per_second=images / seconds, waiting=done.waited / seconds, **slowest_rank(times))
             if not math.isfinite(loss):
                 raise self._diverged(loss)
             self._warn(self.monitor.loss_findings(done.step, loss), done.step)
@@ -312,8 +329,7 @@ class Trainer:
                     self.monitor.recall(self._log.before)
                     write_config(
                         self.spec, self.state.precision, {"train": len(self.training), "val": len(self.validation)},
-                        self.overlap, self.processes.size, readers=self.strategy.batch_part[1],
-                        unknown=self.seen.unknown)
+                        self.overlap, self.processes.size, self.seen.unknown)
                     record_selection(self.spec, self.state, self.validation)
             yield
         except Diverged as diverged:
@@ -321,7 +337,7 @@ class Trainer:
                 self._log.write(cast(WarningEvent, {"event": "warning", "step": self.state.step,
                                                     **asdict(diverged.finding), "images": diverged.images}))
             if not self.processes.first:  # it was raised in all processes, and rank 0 reports it
-                raise SilentExit(2) from diverged
+                raise SilentExit(diverged) from diverged
             raise
         except OSError as error:
             error.filename = error.filename or str(self.spec.out)  # an error of the log's file does not name it

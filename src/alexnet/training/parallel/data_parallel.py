@@ -49,6 +49,13 @@ def gradient_sync(module: nn.Module, enabled: bool) -> AbstractContextManager[ob
 def _all_reduce_sum(processes: ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Sum a bucket of gradients. Not the mean, as by default: each loss is weighted by its fraction of the batch."""
     processes.count_all_reduce("gradients", bucket.buffer())
+    if bucket.is_last():
+        processes.clock.gradients_ready()
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None
-    return work.get_future().then(lambda done: done.value()[0])
+
+    def summed(done: torch.futures.Future[list[Tensor]]) -> Tensor:
+        processes.clock.gradients_summed()
+        return done.value()[0]
+
+    return work.get_future().then(summed)

@@ -80,9 +80,10 @@ def dropped(own_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: i
 
 
 class GlobalBatchNorm(_BatchNorm):
-    """Batch normalization by the statistics of the global batch, whose images are spread over the processes.
+    """Batch normalization by the statistics of the global batch, whose images are spread over the processes; for CPUs.
 
-    Not torch's SyncBatchNorm, which does not run on a CPU.
+    With a momentum of None it is that of the images it is given: for `reestimate_batch_norm`, which each process calls
+    with the same images.
     """
 
     def __init__(self, layer: _BatchNorm, processes: ProcessGroup, batch: BatchSlice) -> None:
@@ -94,7 +95,7 @@ class GlobalBatchNorm(_BatchNorm):
         pass
 
     def forward(self, maps: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or self.momentum is None:
             return super().forward(maps)
         wide = maps.float()
         reduced_dims = [dim for dim in range(maps.ndim) if dim != 1]
@@ -108,7 +109,37 @@ class GlobalBatchNorm(_BatchNorm):
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean_C, self.momentum or 0.0)
-            self.running_var.lerp_(variance_C * (count / max(1, count - 1)), self.momentum or 0.0)
+            self.running_mean.lerp_(mean_C, self.momentum)
+            self.running_var.lerp_(variance_C * (count / max(1, count - 1)), self.momentum)
         scale_C = self.weight * (variance_C + self.eps).rsqrt()
         return (centered * scale_C.view(per_map) + self.bias.view(per_map)).to(maps.dtype)
+
+
+class CudaGlobalBatchNorm(nn.SyncBatchNorm):
+    """The same on CUDA: torch's own, whose kernels are fused, with one exchange forward and one backward."""
+
+    def __init__(self, layer: _BatchNorm, processes: ProcessGroup) -> None:
+        super().__init__(layer.num_features, layer.eps, layer.momentum)
+        self.load_state_dict(layer.state_dict())
+        self.processes = processes
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if not self.training or self.momentum is None:
+            return _BatchNorm.forward(self, maps)
+        others, size = self.processes.size - 1, self.processes.size
+        # Forward, every process receives mean, deviation and count of each; backward, two sums go around a ring.
+        numbers = others * (2 * self.num_features + 1) + 2 * others / size * 2 * self.num_features
+        self.processes.sent["statistics"] += numbers * torch.float32.itemsize
+        return super().forward(maps)
+
+    def _check_input_dim(self, maps: Tensor) -> None:
+        pass
+
+
+def global_batch_norm(
+    layer: _BatchNorm, processes: ProcessGroup, batch: BatchSlice, device: torch.device,
+) -> GlobalBatchNorm | CudaGlobalBatchNorm:
+    """A layer with the weights and statistics of `layer`, for several processes whose devices are of this kind."""
+    if device.type == "cuda":
+        return CudaGlobalBatchNorm(layer, processes)
+    return GlobalBatchNorm(layer, processes, batch)

@@ -36,6 +36,8 @@ class PeerLostError(Exception):
     """Another process has ended, or does not respond."""
 
     exit_code = 1
+    is_consequence = True
+    """The other process failed first."""
 
 
 @contextmanager

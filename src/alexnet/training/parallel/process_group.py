@@ -23,6 +23,7 @@ from alexnet.inference.evaluate import sum_errors
 from alexnet.inference.metrics import Errors
 from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life
 from alexnet.training.parallel.rendezvous import MEETING, gpu_identity, launched, meet, own_device
+from alexnet.training.parallel.step_clock import StepClock
 from alexnet.training.parallel.text_exchange import AlreadyReported, Decide, Post, TextExchange
 from alexnet.training.parallel.timeouts import step_seconds
 
@@ -49,10 +50,12 @@ class ProcessGroup:
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | str = "cpu", store: Store | None = None,
                  start: int = 1) -> None:
         self.rank, self.size, self.device, self.store = rank, size, torch.device(device), store
-        self.restarted = size > 1 and (start > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
+        self.restarted = start > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         """Whether torchrun has started these processes again, after one was lost."""
         self.sent: defaultdict[str, float] = defaultdict(float)
         """Bytes that this process has sent in training steps: gradients, activations, statistics (docs/scaling.md)."""
+        self.clock = StepClock(self.device, enabled=size > 1)
+        """How long this process works and waits in training steps."""
         self._texts = TextExchange(rank, size, store) if store else None
         self._closables: WeakSet[Closable] = WeakSet()
 
@@ -168,7 +171,8 @@ class ProcessGroup:
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over processes, in place, in each of them."""
         if self.size > 1:
-            dist.all_reduce(values)
+            with self.clock.waiting():
+                dist.all_reduce(values)
         return values
 
     def all_true(self, holds: bool) -> bool:
@@ -176,7 +180,8 @@ class ProcessGroup:
         if self.size == 1:
             return holds
         fails = torch.tensor(int(not holds), device=self.device)
-        dist.all_reduce(fails, dist.ReduceOp.MAX)
+        with self.clock.waiting():
+            dist.all_reduce(fails, dist.ReduceOp.MAX)
         return not fails
 
     def sum_errors(self, batches: Sequence[Errors]) -> Errors:
@@ -260,6 +265,7 @@ def init_distributed(device: str, timeout: float | None = None, *, is_streamed: 
             with processes.error_barrier():
                 seconds = step_seconds(backend, is_streamed=is_streamed, asked=timeout)
                 processes.device = own_device(processes.device, local_rank)
+                processes.clock = StepClock(processes.device)
                 if backend == "nccl":
                     processes.require_own_gpus(gpu_identity(processes.device))
             # With device_id, NCCL connects the processes here, and not in the first step.

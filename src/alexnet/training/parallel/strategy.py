@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.parallel.layers import BatchSlice, CounterDropout, GlobalBatchNorm
+from alexnet.training.parallel.layers import BatchSlice, CounterDropout, global_batch_norm
 from alexnet.training.parallel.plan import Parallel, partition_plan
 from alexnet.training.parallel.process_group import ProcessGroup
 from alexnet.training.parallel.shards import Shards, replace_layer
@@ -41,7 +41,7 @@ class Strategy(ABC):
         self, network: AlexNet, processes: ProcessGroup, device: torch.device, freeze: str = "",
         micro_batch: int | None = None, seed: int = 0,
     ) -> None:
-        self.network, self.processes, self.micro_batch = network, processes, micro_batch
+        self.network, self.processes, self.device, self.micro_batch = network, processes, device, micro_batch
         self.batch = BatchSlice(seed=seed)
         plan = partition_plan(network.arch, self.parallel, processes.size)
         self.shards = Shards(network, plan, processes, self.batch)
@@ -108,7 +108,8 @@ class Strategy(ABC):
                 number = list(self.network.classifier).index(layer)
                 replace_layer(self.network, layer, CounterDropout(layer.p, self.batch, number))
             elif isinstance(layer, _BatchNorm) and self.processes.size > 1:
-                replace_layer(self.network, layer, GlobalBatchNorm(layer, self.processes, self.batch))
+                replace_layer(
+                    self.network, layer, global_batch_norm(layer, self.processes, self.batch, self.device))
 
 
 def micro_batch_parts(batch_images: int, size: int, number: int, count: int) -> list[range]:

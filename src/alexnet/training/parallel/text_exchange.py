@@ -22,20 +22,36 @@ Decide = Callable[[Sequence[str]], str]
 
 
 class Post(TypedDict, total=False):
-    """What a process posts, and rank 0's verdict: a text; a problem and its remedy; or which process is lost."""
+    """What a process posts, and rank 0's verdict: a text; a problem, its remedy and whose it is; or who is lost."""
 
     text: str
     problem: str
     remedy: str
+    rank: int
     lost: str
 
 
-class SilentExit(SystemExit):
-    """Ends this process without a message: rank 0 reports the error."""
-
-
 class AlreadyReported(UserError):
-    """An error that all processes have received."""
+    """An error that all processes have received.
+
+    Attributes:
+        is_consequence: whether it is another process's.
+    """
+
+    is_consequence = False
+
+
+class SilentExit(SystemExit):
+    """Ends this process without a message: rank 0 reports the error.
+
+    Attributes:
+        reported: this error.
+        is_consequence: whether it is another process's.
+    """
+
+    def __init__(self, reported: UserError, is_consequence: bool = True) -> None:
+        super().__init__(2)
+        self.reported, self.is_consequence = reported, is_consequence
 
 
 class TextExchange:
@@ -73,9 +89,9 @@ class TextExchange:
             raise PeerLostError(verdict["lost"])
         if "problem" in verdict:
             self._wait_until_read()
-            if self.rank:
-                raise SilentExit(2)
-            raise AlreadyReported(verdict["problem"], verdict["remedy"])
+            error = AlreadyReported(verdict["problem"], verdict["remedy"])
+            error.is_consequence = verdict["rank"] != self.rank
+            raise SilentExit(error, error.is_consequence) if self.rank else error
         return verdict["text"]
 
     def _verdict(self, own: Post, decide: Decide) -> Post:
@@ -88,11 +104,11 @@ class TextExchange:
         for rank, post in enumerate(posts):
             if "problem" in post:
                 where = f"process {rank} of {self.size}: " if rank else ""
-                return {"problem": where + post["problem"], "remedy": post["remedy"]}
+                return {"problem": where + post["problem"], "remedy": post["remedy"], "rank": rank}
         try:
             return {"text": decide([post["text"] for post in posts])}
         except UserError as error:
-            return {"problem": error.problem, "remedy": error.remedy}
+            return {"problem": error.problem, "remedy": error.remedy, "rank": 0}
 
     def _wait_until_read(self) -> None:
         """In rank 0: wait until the others have read the verdict. In the others: tell rank 0 so."""
