@@ -5,6 +5,7 @@ import json
 import pytest
 from docsite.build import build
 from docsite.links import broken_links
+from docsite.reference import command_page
 
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
@@ -90,7 +91,7 @@ def test_the_reference_has_all_commands_settings_networks_and_public_names(site)
         if command not in ("--help", "-h", "--version"):
             assert f'id="alexnet-{command.lstrip("-")}"' in text["commands"], command
     assert "--weight-decay" in text["commands"]
-    assert "alexnet train [OPTIONS] DATA" in text["commands"]
+    assert "\nalexnet train [OPTIONS] DATA\n" in command_page()
     for field in field_meanings(Recipe):
         assert f"<code>{field}</code>" in text["settings"], field
     assert f"{explain(ARCHS['paper']).parameters:,}" in text["networks"]
