@@ -56,6 +56,7 @@ def write_reference(root: Path, out: Path) -> None:
 def command_page() -> str:
     """All commands and options, from their help."""
     text = app.generate_docs(usage_name="alexnet")
+    text = re.sub(r"^(alexnet [\w-]+) -m \S+", r"\1", text, flags=re.MULTILINE)  # how this process was started
     text = text.replace("# alexnet\n", "# Commands\n", 1).replace("```console", "```text")
     text = re.sub(r"## Table of Contents\n.*?(?=\*\*Train and evaluate)", "", text, flags=re.DOTALL)
     anchors = {command: f"#alexnet-{command.lstrip('-')}" for command in app}
