@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install -q -c constraints.txt
 comma  := ,
 STAMP  := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help demo test check slow gpu bench clean
+.PHONY: help demo test check slow gpu bench docs clean
 
 help:  ## list these targets (default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ bench: $(STAMP)  ## compare the speed with other libraries; BENCH='--images FOLD
 	$(PIP) -e '.[all,test,bench]'
 	$(BIN)/python benchmarks/bench.py --json docs/performance.json --page docs/performance.md $(BENCH)
 
+docs: $(VENV)/installed-docs  ## build the documentation site into build/site, and check every link without a network
+	$(BIN)/python -m docsite.build
+
 clean:  ## remove everything that make has made
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -46,6 +49,11 @@ clean:  ## remove everything that make has made
 $(VENV)/installed-demo: $(VENV)/created native/kernels.c
 	@echo "== installing alexnet[interpret] into $(VENV)"
 	$(PIP) -e '.[interpret]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/created native/kernels.c
+	@echo "== installing alexnet[docs] into $(VENV)"
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 $(STAMP): $(VENV)/created native/kernels.c

@@ -23,14 +23,16 @@ def model_card(head: Head, load_seconds: float | None = None) -> str:
 
 The package contains one trained network. It is used where no checkpoint is named, offline:
 
-```
+```sh
 alexnet predict photo.jpg
 alexnet serve
-alexnet train MY_PHOTOS --init pretrained
+alexnet train PHOTOS --init pretrained
 alexnet list weights pretrained        # its facts and all of its classes
 ```
 
 ```python
+import alexnet
+
 model = alexnet.load()
 model.predict("photo.jpg")
 ```
@@ -62,7 +64,9 @@ images whose likeliest class has a probability of at least 50%: how many they ar
 
 To train it again (names of folders are those of your machine):
 
-```
+*Not run by the tests: it takes hours, and the data are not in the repository.*
+
+```sh
 {training['command']}
 {training['package_command']}
 ```

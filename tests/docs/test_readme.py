@@ -4,17 +4,14 @@ import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-import caffefiles
 from alexnet.architecture.arithmetic import explain
 from alexnet.architecture.presets import ARCHS
-from alexnet.cli.main import app, main
+from alexnet.cli.main import app
 from alexnet.data import url_images
-from alexnet.models.alexnet import AlexNet
 from alexnet.serving import server as server_module
+from rehearsal import Rehearsal
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -26,21 +23,6 @@ def commands(start: str) -> list[str]:
     return [line.split("#")[0].strip() for line in lines if line.startswith(start)]
 
 
-@pytest.fixture
-def files(class_folders, tmp_path, monkeypatch):
-    """A folder with all that the README's commands take: images, and files as torchvision and Caffe write them."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "PHOTOS").symlink_to(class_folders)
-    (tmp_path / "photo.jpg").symlink_to(class_folders / "val" / "ash" / "000.png")
-    torch.save(AlexNet(ARCHS["torchvision"]).state_dict(), tmp_path / "alexnet-owt-7be5be79.pth")
-    caffefiles.write(tmp_path, caffefiles.net_bytes([*caffefiles.data_layers(crop_size=227), *caffefiles.alexnet()]),
-                     "bvlc_alexnet.caffemodel")
-    mean = np.full((3, 256, 256), 110, np.float32)
-    caffefiles.write(tmp_path, caffefiles.blob(mean, "legacy"), "imagenet_mean.binaryproto")
-    return tmp_path
-
-
 def test_its_commands_are_understood():
     """Names of commands and options; test_its_commands_work runs them."""
     for command in commands("alexnet "):
@@ -48,34 +30,25 @@ def test_its_commands_are_understood():
 
 
 @pytest.mark.slow
-def test_its_commands_work(files, capsys, monkeypatch):
-    """In the README's order, on small images; training is cut to one epoch, and narrow where it begins anew; a
-    server stops as soon as it listens, and an address is a file."""
+def test_its_commands_work(class_folders, trained, tmp_path, monkeypatch):
+    """In the README's order, on small images; a server stops as soon as it listens, and an address is a file."""
     async def leave(server):
         assert server.started
 
+    files = tmp_path / "work"
+    files.mkdir()
+    monkeypatch.chdir(files)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(server_module.GracefulServer, "main_loop", leave)
     monkeypatch.setattr(url_images, "fetch_image", lambda url, allow_private: (files / "photo.jpg").read_bytes())
-    ran = []
+    rehearsal = Rehearsal(files, class_folders, trained)
     for command in commands("alexnet "):
-        words = shlex.split(command)[1:]
-        if words[0] == "train":
-            words += ["--epochs", "1"]
-            words += [] if "--init" in words else ["--set", "arch.conv.width=16", "--set", "arch.dense.width=32"]
-        if words[0] == "serve":
-            words += ["--port", "0"]
-        if words[0] == "reproduce" and "--data" in words:
-            words += ["--side", "32"] + ["--quick"] * ("--quick" not in words)
-        if words[0] == "diagnose" and len(words) == 2:
-            words += ["--steps", "1", "--side", "32"]
-        with pytest.raises(SystemExit) as stop:
-            main(words)
-        assert not stop.value.code, f"{command}: {capsys.readouterr().err}"
-        ran.append(words[0])
-    assert ran == ["predict", "explain", "explain", "explain", "reproduce", "reproduce", "diagnose", "figure",
-                   "check", "train", "evaluate", "predict", "report", "diagnose", "figure",
-                   "neighbors", "attribute", "top-patches", "import", "import", "train", "export",
-                   "evaluate", "compare", "features", "reproduce", "serve", "predict"]
+        rehearsal.command(command)
+    assert [command.split()[1] for command in rehearsal.ran] == [
+        "predict", "explain", "explain", "explain", "reproduce", "reproduce", "diagnose", "figure",
+        "check", "train", "evaluate", "predict", "report", "diagnose", "figure",
+        "neighbors", "attribute", "top-patches", "import", "import", "train", "export",
+        "evaluate", "compare", "features", "reproduce", "serve", "predict"]
     assert (files / "runs" / "mine" / "report.html").is_file()
     assert (files / "tuned.onnx").is_file()
     assert {path.name for path in (files / "figures").iterdir()} == {

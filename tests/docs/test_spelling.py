@@ -9,7 +9,7 @@ MADE_OR_DATED = ("results.md",)
 
 
 def test_tiny_imagenet_has_one_spelling():
-    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.py"),
+    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.py"),
              *(ROOT / "src").rglob("*.py"), *(ROOT / "src/alexnet/models/weights").glob("*.json")]
     assert len(files) > 200
     other = re.compile(r"Tiny-ImageNet|TinyImageNet|Tiny Imagenet|Tiny ImageNet-200")
