@@ -134,6 +134,7 @@ class Rehearsal:
                 return ""
             return self.alexnet(words[1:])
         if words[0] == "torchrun":
+            words[words.index("--nproc-per-node") + 1] = "2"  # whatever the page's machine has
             words = [sys.executable, "-m", "torch.distributed.run", *words[1:words.index("alexnet") + 1],
                      *shortened(words[words.index("alexnet") + 1:])]
             return self.process(words)
@@ -163,7 +164,7 @@ class Rehearsal:
 
     def python(self, text: str) -> None:
         """Execute a block of Python."""
-        self.provide(re.findall(r'"([^"\n]+)"', text))
+        self.provide(re.findall(r'(?<!out=)"([^"\n]+)"', text))
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(text, "<block>", "exec"), {"__name__": "__page__"})
 
@@ -171,7 +172,7 @@ class Rehearsal:
         """Put the files there that a command reads and no former one wrote: images, a run, weights of others."""
         outputs = {after for option, after in pairwise(words) if option in ("--out", "--results", "--html", "--csv")}
         if words[1:2] and words[1] in ("import", "export", "pack"):
-            outputs.add(words[3])
+            outputs.add([word for word in words[2:] if not word.startswith("--")][:2][-1])
         for word in words:
             path = self.folder / word
             if word in outputs or path.exists() or Path(word).is_absolute():
