@@ -25,8 +25,9 @@ def test_an_int8_file_answers_as_the_network_on_most_images(trained, packed, fro
     path = tmp_path / "net.onnx"
     options = ["--from-pixels"] if from_pixels else []
     assert command("export", trained, path, "--int8", "--data", packed.path, *options) == 0
-    words = re.search(r"int8, ([\d.]+) MB, and ([\d.]+) MB in float32; calibrated on 120 images. On 44 other images "
-                      r"the top-1 class is the same for ([\d.]+)%; top-1 error ([\d.]+)%, and ([\d.]+)% in float32",
+    words = re.search(r"int8, ([\d.]+) MB, and ([\d.]+) MB in float32; calibrated on 120 training images. On 44 other "
+                      r"images the top-1 class is the same for ([\d.]+)%; top-1 error ([\d.]+)%, and ([\d.]+)% in "
+                      r"float32",
                       capsys.readouterr().out)
     assert words
     small, large, same, error, float_error = map(float, words.groups())

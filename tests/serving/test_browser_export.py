@@ -35,6 +35,7 @@ def test_the_networks_file_has_every_layers_output_and_half_the_bytes():
     found = network_file.make_network_file(saved)
     assert found.precision == "fp16"
     assert found.difference <= 5e-4
+    assert found.images == 10  # seven of noise, three patterns
     session = onnxruntime.InferenceSession(found.data)
     outputs = {entry.name: entry.shape[1:] for entry in session.get_outputs()}
     assert outputs["logits"] == [7]
@@ -77,6 +78,23 @@ def test_the_download_is_announced_in_one_sentence(run, monkeypatch, capsys):
             ) in said
 
 
+def test_a_mistyped_checkpoint_costs_no_download(run, monkeypatch, capsys):
+    monkeypatch.setattr(runtime, "fetch_tarball", lambda: pytest.fail("it was downloaded before the refusal"))
+    assert command("export", "rum", "page.html") == 2
+    said = capsys.readouterr().err
+    assert "rum" in said
+    assert "downloading" not in said
+
+
+def test_it_says_how_and_on_what_the_probabilities_were_compared(run, monkeypatch, capsys):
+    monkeypatch.setattr(runtime, "fetch_tarball", lambda: Path("engine.tgz"))
+    monkeypatch.setattr(runtime, "read_runtime", lambda path: ENGINE)
+    monkeypatch.setattr(network_file, "make_network_file", lambda saved: NetworkFile(b"onnx", "fp16", 2e-4, 10))
+    assert command("export", "run", "page.html") == 0
+    assert ("its probabilities differ from the network's by 2.0e-04 at most on 10 test images, by onnxruntime on this "
+            "CPU, not in a browser.") in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("name", "options", "words"), [
     ("taken", ["--to", "web"], "taken holds something else (mine.txt); name a new folder"),
     ("file", ["--to", "web"], "file is a file; name a folder, or a file that ends in .html"),
@@ -93,7 +111,7 @@ def test_nothing_else_is_overwritten(run, name, options, words, monkeypatch, cap
 
 
 def test_a_page_is_written_again_over_itself(tmp_path):
-    saved, network = narrow("cifar"), NetworkFile(b"onnx", "fp32", 0.0)
+    saved, network = narrow("cifar"), NetworkFile(b"onnx", "fp32", 0.0, 10)
     for _ in range(2):
         made = page.write_browser_page(tmp_path / "page", saved, network, ENGINE)
     assert {path.name for path in (tmp_path / "page").iterdir()} == set(made.files) == {*page.FILES}
@@ -101,7 +119,7 @@ def test_a_page_is_written_again_over_itself(tmp_path):
 
 
 def test_one_file_holds_the_others_compressed_and_no_script_ends_early(tmp_path):
-    network = NetworkFile(b"onnx" * 99, "fp32", 0.0)
+    network = NetworkFile(b"onnx" * 99, "fp32", 0.0, 10)
     made = page.write_browser_page(tmp_path / "page.html", narrow("cifar"), network, ENGINE)
     text = (tmp_path / "page.html").read_text()
     assert made.files == {"page.html": len(text.encode())}

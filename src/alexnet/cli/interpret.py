@@ -155,7 +155,7 @@ def attribute(
     check_output(out, IMAGE_FILE)
 
     from alexnet._runtime.devices import choose_device
-    from alexnet.inference.predictor import load
+    from alexnet.inference.predictor import load, probability_text
     from alexnet.interpret import attribution
     from alexnet.reproduce.figures.attribution_maps import attribution_figure
     from alexnet.reproduce.figures.style import save_figure
@@ -169,7 +169,7 @@ def attribute(
     drawn = attribution_figure(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
         {name: gradient for name, gradient in gradients.items() if gradient is not None},
-        f"{found.label}, {found.probability:.0%}")
+        f"{found.label}, {probability_text(found.probability)}")
     drawings = save_figure(drawn, out)
     if json_:
         print(json.dumps({
@@ -178,7 +178,7 @@ def attribute(
             "grad_cam": found.grad_cam_HW.tolist()}))
         return
     row, column = divmod(int(found.occlusion_HW.argmax()), found.occlusion_HW.shape[1])
-    print(f"{image}: {found.label}, {found.probability:.1%}")
+    print(f"{image}: {found.label}, {probability_text(found.probability, tenths=True)}")
     view, drop = len(found.view_HWC), found.occlusion_HW.max()
     print(f"occlusion: covering the area around row {row}, column {column} of the {view}x{view} view with a gray "
           f"square of {found.window} pixels lowers this probability most: by {100 * drop:.1f} percentage points on "

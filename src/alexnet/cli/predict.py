@@ -164,12 +164,15 @@ def _predict_batch(model: Model, files: Sequence[str], top: int, views: int, all
 
 
 def _print_bars(rows: Sequence[PredictedImage]) -> None:
+    from alexnet.inference.predictor import probability_text
+
     for row in rows:
         print(row["image"])
         if row["sure"] is False:
             print("  not sure:")
         for guess in row["classes"]:
-            print(f"  {guess['probability']:6.1%}  {'█' * round(24 * guess['probability']):<24}  {guess['name']}")
+            bar = "█" * round(24 * guess["probability"])
+            print(f"  {probability_text(guess['probability'], tenths=True):>6}  {bar:<24}  {guess['name']}")
 
 
 def _not_sure_text(not_sure: int, images: int, classes: int, weights: str) -> str:

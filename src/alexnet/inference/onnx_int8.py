@@ -26,7 +26,7 @@ from alexnet.models.formats import onnx as onnx_files
 from alexnet.models.formats.parity import example_input, exporter_silenced
 
 CALIBRATION_IMAGES = 256
-"""Images whose activations set the range of 8 bits of each layer. They are taken evenly from the training images."""
+"""Images whose activations set the range of 8 bits of each layer. They are taken evenly from those given."""
 
 MEASURED_IMAGES = 1000
 """Images on which the answers are compared, at most."""
@@ -46,9 +46,9 @@ class Int8Result:
     float_bytes: int
     """Of the same network as an ONNX file in float32."""
     calibrated_on: int
-    """Training images that set the ranges."""
+    """Images of `calibration` that set the ranges: training images, or where the data have none, half of the others."""
     images: int
-    """Images that both networks classified; the network was not trained on them."""
+    """Images of `measured` that both networks classified."""
     agreement: float
     """Fraction of them with the same top-1 class."""
     top1_error: float

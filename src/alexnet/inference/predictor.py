@@ -49,6 +49,22 @@ class Prediction:
     probability: float
 
 
+def probability_text(probability: float, *, tenths: bool = False) -> str:
+    """In percent, with a decimal where it says something: "81%", "4.2%", "99.3%". The pages' scripts do the same.
+
+    What only rounds to certainty is not called that: below 0.05% it is "<0.1%", and from 99.95% ">99.9%".
+
+    Args:
+        probability: 0..1.
+        tenths: with one decimal everywhere, for columns.
+    """
+    if 0 < probability < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= probability < 1:
+        return ">99.9%"
+    return f"{probability:.1%}" if tenths or probability < 0.1 or probability >= 0.99 else f"{probability:.0%}"
+
+
 @dataclass
 class Model:
     """A trained network with its preprocessing and classes."""

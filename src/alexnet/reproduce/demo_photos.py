@@ -12,7 +12,7 @@ from alexnet._runtime.extras import is_installed
 from alexnet.data import images
 from alexnet.data.preprocessing import central_window
 from alexnet.data.sources.embedded import PHOTOGRAPHS
-from alexnet.inference.predictor import SURE_FROM, Model, Prediction
+from alexnet.inference.predictor import SURE_FROM, Model, Prediction, probability_text
 from alexnet.interpret.attribution import grad_cam, last_activation
 
 
@@ -59,7 +59,7 @@ class NamedPhoto:
     def answer(self) -> str:
         """The likeliest class: "tabby (81%)", or "not sure: perhaps tabby (31%)"."""
         best = self.ranked[0]
-        named = f"{best.name} ({best.probability:.0%})"
+        named = f"{best.name} ({probability_text(best.probability)})"
         return named if self.sure else f"not sure: perhaps {named}"
 
     def verdict(self, classes: int) -> str:

@@ -43,13 +43,15 @@ def resize_rule(side: int) -> str:
 
 
 def describe_input(saved: Checkpoint, from_pixels: bool = False) -> str:
-    """The network's input in words: channel order, side, mean and scale."""
+    """The network's input in words: channel order, side, mean and scale, both in the channel order of the input."""
     spec = saved.arch.input
     if from_pixels:
         return f"RGB, {spec.side}x{spec.side}, uint8 [N, side, side, 3]; the network crops and normalizes it itself"
+    order = 1 if spec.channels == "RGB" else -1  # InputSpec has RGB
     image = "the center crop of the mean image" if spec.mean_crop == "center" else "the mean image"
-    mean = {"pixel": image, "channel": "the mean color"}.get(str(spec.mean), f"{spec.mean}")
-    scale = "" if spec.scale == (1.0, 1.0, 1.0) else f", divided by {spec.scale}"
+    mean = (str(spec.mean[::order]) if isinstance(spec.mean, tuple) else
+            {"pixel": image, "channel": "the mean color"}[spec.mean])
+    scale = "" if spec.scale == (1.0, 1.0, 1.0) else f", divided by {spec.scale[::order]}"
     return f"{spec.channels}, {spec.crop}x{spec.crop}, 0..255 less {mean}{scale}"
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, FigureBase
 from numpy import uint8
 from numpy.typing import NDArray
 
+from alexnet.inference.predictor import probability_text
 from alexnet.reproduce.figures.style import BLUE, INK, QUIET, STYLE, truncate, truncate_start
 
 # --- Predictions under images (Figure 4, left) ------------------------------------------------------------------------
@@ -64,7 +65,7 @@ def draw_prediction_grid(figure: FigureBase, tiles: Sequence[PredictionTile]) ->
             bars.barh(-place, ranked.probability, height=0.84, color=BLUE if ranked.is_true else QUIET, alpha=0.32,
                       linewidth=0)
             bars.text(0.02, -place, truncate(ranked.name, 21), va="center", fontsize=8.5)
-            bars.text(1.0, -place, f"{ranked.probability:.0%}", va="center", ha="right", fontsize=8.5)
+            bars.text(1.0, -place, probability_text(ranked.probability), va="center", ha="right", fontsize=8.5)
         bars.set(xlim=(0, 1), ylim=(0.5 - bar_count, 0.5))
 
 

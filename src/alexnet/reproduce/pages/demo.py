@@ -16,7 +16,7 @@ from alexnet._runtime.image_encoding import jpeg_uri, thumbnail
 from alexnet._runtime.page_style import data_uri
 from alexnet.data.sources.embedded import IMAGES
 from alexnet.inference.metrics import Errors
-from alexnet.inference.predictor import SURE_FROM
+from alexnet.inference.predictor import SURE_FROM, probability_text
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.reproduce.demo_photos import PHOTOS, NamedPhoto
 from alexnet.reproduce.figures.attribution_maps import heat_overlay
@@ -115,8 +115,9 @@ def write_demo_page(out: Path, pretrained: Pretrained | None, trained: Trained |
     """Write OUT/demo.html. Without `trained`, the page says that the training is still running. Returns its path."""
     shown = {image.file for image in IMAGES} & {photo.file for photo in PHOTOS}
     credits = "; ".join(f"{image.title}: {image.author} ({image.license})" for image in IMAGES if image.file in shown)
-    write_page(out / PAGE, render_page(Path(__file__).with_name("demo.html"), pretrained=pretrained, trained=trained,
-                                       credits=credits, sure_from=SURE_FROM, captum_line=install_line("interpret")))
+    write_page(out / PAGE, render_page(
+        Path(__file__).with_name("demo.html"), pretrained=pretrained, trained=trained, credits=credits,
+        sure_from=SURE_FROM, captum_line=install_line("interpret"), probability_text=probability_text))
     return out / PAGE
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from alexnet._runtime.html_page import render_page, write_page
 from alexnet._runtime.image_encoding import thumbnail
 from alexnet.data.class_names import printable
+from alexnet.inference.predictor import probability_text
 from alexnet.inference.validation import ValidationPredictions
 
 _TEMPLATE = Path(__file__).parent / "mistakes.html"
@@ -61,7 +62,8 @@ def write_mistakes_page(
     shown = sum(len(pair.images) for pair in pairs)
     write_page(path, render_page(
         _TEMPLATE, title=title, measured=predictions.selection.describe(), pairs=pairs, shown=shown,
-        wrong=len(predictions.mistakes), images=len(predictions.indices_M)))
+        wrong=len(predictions.mistakes), images=len(predictions.indices_M),
+        probability_text=probability_text))
     return shown
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alexnet._runtime.html_page import render_page, write_page
 from alexnet.data.packed import PackedDataset
+from alexnet.inference.predictor import probability_text
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions
 from alexnet.reproduce.figures.confusion import class_errors, confusion
 from alexnet.reproduce.figures.figure2 import network_diagram
@@ -56,7 +57,8 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = 
     """
     shown = read_run(run, packed)
     page = render_page(
-        Path(__file__).parent / "report.html", typeset=typeset, note=note or shown.config.get("note", ""),
+        Path(__file__).parent / "report.html", typeset=typeset, probability_text=probability_text,
+        note=note or shown.config.get("note", ""),
         title=shown.config.get("title") or f"{shown.checkpoint.arch.name} on {shown.data_name}",
         **{section.__name__: section(shown) for section in SECTIONS})
     _save_figures(shown, run / "figures")

@@ -35,7 +35,9 @@ class NetworkFile:
     precision: str
     """Of the stored weights: `fp16` or `fp32`."""
     difference: float
-    """The largest difference of a probability from the network's, on the test images."""
+    """The largest difference of a probability from the network's, by onnxruntime on this machine's CPU."""
+    images: int
+    """The test images, noise and generated patterns, on which the difference was measured."""
 
 
 class Walk(nn.Module):
@@ -82,15 +84,16 @@ def make_network_file(saved: Checkpoint) -> NetworkFile:
             onnx_files.readable_metadata(saved, from_pixels=True))
         whole = path.read_bytes()
         path.write_bytes(half := _with_fp16_weights(whole))
-        difference = _difference(walk, path, saved)
+        images_NHWC = _test_images(saved)
+        difference = _difference(walk, path, images_NHWC)
         if difference <= FP16_TOLERANCE:
-            return NetworkFile(half, "fp16", difference)
+            return NetworkFile(half, "fp16", difference, len(images_NHWC))
         path.write_bytes(whole)
-        difference = _difference(walk, path, saved)
+        difference = _difference(walk, path, images_NHWC)
     if not difference <= FP16_TOLERANCE:
         raise UserError(f"the file of the page gives other probabilities than the network, by {difference:.1e}",
                         "nothing was written; this is a fault of alexnet or of onnxruntime")
-    return NetworkFile(whole, "fp32", difference)
+    return NetworkFile(whole, "fp32", difference, len(images_NHWC))
 
 
 def _with_fp16_weights(data: bytes) -> bytes:
@@ -113,11 +116,15 @@ def _with_fp16_weights(data: bytes) -> bytes:
     return data_out
 
 
-def _difference(walk: Walk, path: Path, saved: Checkpoint) -> float:
-    """The largest difference of a probability between the network and its file, on noise and on generated patterns."""
-    side, run = saved.arch.input.side, onnx_files.read(path, "logits")
-    patterns = torch.from_numpy(np.stack([*generated_patterns(side).values()]))
-    pixels_NHWC = torch.cat([example_input(saved, 7, from_pixels=True), patterns])
+def _test_images(saved: Checkpoint) -> Tensor:
+    """Noise and generated patterns: uint8 [N, side, side, 3]."""
+    patterns = torch.from_numpy(np.stack([*generated_patterns(saved.arch.input.side).values()]))
+    return torch.cat([example_input(saved, 7, from_pixels=True), patterns])
+
+
+def _difference(walk: Walk, path: Path, pixels_NHWC: Tensor) -> float:
+    """The largest difference of a probability between the network and its file on these images."""
+    run = onnx_files.read(path, "logits")
     with torch.inference_mode():
         expected_NK = walk(pixels_NHWC)[0].softmax(1)
     got_NK = torch.from_numpy(run(pixels_NHWC)).softmax(1)

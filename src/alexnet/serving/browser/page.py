@@ -119,6 +119,7 @@ def page_data(saved: Checkpoint) -> dict[str, Any]:
     return {
         "name": arch.name, "version": version("alexnet"), "classes": list(saved.classes), "side": spec.side,
         "crop": spec.crop, "channels": spec.channels, "towers": arch.towers,
+        "activation": arch.activation,
         "mean": [float(number) for number in mean], "mean_is_image": len(saved.mean_HWC) > 1, "scale": list(spec.scale),
         "parameters": explanation.parameters, "multiply_adds": explanation.multiply_adds,
         "layers": [{**layer.to_json(), "begin": layer.begin} for layer in explanation.layers],

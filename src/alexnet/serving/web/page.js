@@ -160,7 +160,9 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const notSure = (image) => (image.sure === false ? "Not sure: " : "");
-const percent = (fraction) => `${(100 * fraction).toFixed(1)}%`;
+/** With one decimal; what only rounds to 0% or 100% is not called that. */
+const percent = (fraction) => fraction > 0 && fraction < 0.0005 ? "<0.1%" : fraction >= 0.9995 && fraction < 1 ? ">99.9%"
+  : `${(100 * fraction).toFixed(1)}%`;
 
 function thumbnail(url, lines, onClick) {
   const texts = lines.map(([text, className]) => make("span", className ? { class: className } : {}, text));
@@ -214,7 +216,7 @@ function showPrediction(image) {
       runTask(`Computing the explanation for ${name}.`, (isStale) => explain(isStale, name)));
     const isTrue = image.trueClass && name === image.trueClass;
     const item = make("li", isTrue ? { class: "is-true" } : {}, button);
-    item.style.setProperty("--share", percent(probability));
+    item.style.setProperty("--share", `${100 * probability}%`);
     return item;
   }));
   element("hint").textContent = (image.trueClass ? `Blue: the true class, ${image.trueClass}. ` : "")

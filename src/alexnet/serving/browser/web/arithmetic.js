@@ -35,11 +35,12 @@ function poolingWindow(layer, before, map, row, column) {
   return values;
 }
 
-/** The first and last pixel, in one direction, of what a unit sees of the network's input, without the padding.
+/** The first and last pixel, in one direction, of what a unit sees of the network's input, without the padding. A unit
+ *  of a vector sees what the last maps see together, which may leave out the last pixels.
  *  `index`: of the layer in data.layers; `place`: the unit's row or column. */
 function seenPixels(index, place) {
   const layer = data.layers[index];
-  if (layer.output.length === 1) return [0, data.crop - 1];
+  if (layer.output.length === 1) return [0, layer.receptive_field - 1];
   if (layer.kind === "adaptive average pooling") {  // its windows overlap where the sides do not divide
     const before = layer.input[1], after = layer.output[1];
     return [seenPixels(index - 1, Math.floor(place * before / after))[0],

@@ -98,3 +98,18 @@ function gridOf(count, width, smallest, gap) {
   const cell = Math.min(2.4 * smallest, Math.floor((width + gap) / columns) - gap);
   return { columns, cell, rows: Math.ceil(count / columns), pitch: cell + gap };
 }
+
+const mapsOf = (tensor) => tensor.shape.length === 4 ? tensor.shape[1] : 1;
+
+/** The side of a vector's picture: its units row by row. */
+const sideOf = (count) => Math.ceil(Math.sqrt(count));
+
+/** One map of a layer as a picture; of a vector: all of its units, row by row. */
+function mapPicture(tensor, map, range, scale) {
+  if (tensor.shape.length === 4) {
+    const [, , rows, columns] = tensor.shape, size = rows * columns;
+    return pictureOf(tensor.values.subarray(map * size, (map + 1) * size), rows, columns, range, scale);
+  }
+  const columns = sideOf(tensor.shape[1]);
+  return pictureOf(tensor.values, Math.ceil(tensor.shape[1] / columns), columns, range, scale);
+}

@@ -4,7 +4,9 @@ let network = null;
 
 const $ = (id) => document.getElementById(id);
 const commas = (number) => number.toLocaleString("en-US");
-const percent = (share) => share >= 0.9995 ? "100%" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`;
+/** In percent, as `probability_text` of inference/predictor.py: what only rounds to 0% or 100% is not called that. */
+const percent = (share) => share > 0 && share < 0.0005 ? "<0.1%" : share >= 0.9995 && share < 1 ? ">99.9%"
+  : `${(100 * share).toFixed(share < 0.1 || share >= 0.99 ? 1 : 0)}%`;
 const rounded = (number) => (Math.abs(number) < 1e-4 ? "0" : String(Number(number.toPrecision(3)))).replace("-", "−");
 const general = (number) => String(Number(number.toPrecision(6)));
 const times = (text) => text.replaceAll(" x ", " × ").replaceAll("*", "·").replaceAll(" - ", " − ");
@@ -138,13 +140,14 @@ async function start() {
   say("");
 }
 
-let queue = start().then(() => showSample(data.samples[0])).catch((error) => {
+let queue = start().catch((error) => {
   say("");
   complain(location.protocol === "file:" && !data.is_one_file
     ? "A browser lets no page from a disk read the files beside it. In this folder, run python -m http.server and open "
       + "http://localhost:8000, or make one file with alexnet export --to web page.html."
     : `The network cannot be loaded: ${error.message}`);
 });
+enqueue(() => showSample(data.samples[0]));
 let redraw = 0;
 addEventListener("resize", () => {
   cancelAnimationFrame(redraw);

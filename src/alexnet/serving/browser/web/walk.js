@@ -6,8 +6,12 @@ const SAYS = {
   image: "The image as the network gets it: rescaled, cut to a square, and cut again to its center.",
   convolution: "Each filter slides over the maps before it. A feature map is one filter's answer at every place: blue "
     + "where the filter finds what it looks for, red where it finds the opposite.",
-  activation: "Negative numbers become 0. What is left says where a filter has found something (§3.1: with ReLUs a network "
+  relu: "Negative numbers become 0. What is left says where a filter has found something (§3.1: with ReLUs a network "
     + "learns several times faster than with tanh).",
+  tanh: "Each number becomes its hyperbolic tangent, between −1 and 1. Numbers far from 0 come close to these two (§3.1: "
+    + "with ReLUs a network learns several times faster).",
+  sigmoid: "Each number x becomes 1 / (1 + e to the power of −x), between 0 and 1. Numbers far from 0 come close to these "
+    + "two.",
   "max pooling": "The largest number of each window remains: a smaller map, in which a find may move by a pixel.",
   "average pooling": "The average of each window remains: a smaller map.",
   "adaptive average pooling": "Averages of windows that cover the whole map, whatever its size.",
@@ -27,26 +31,12 @@ const explanationOf = (kind) => SAYS[kind] || (kind.startsWith("normalization wi
 const layerIndex = () => data.layers.findIndex((layer) => layer.name === walk.layer);
 const shownShape = (shape) => shape.map(commas).join("×");
 
-/** A layer's output, and what it reads. A dropout layer's output is what it reads. */
+/** A layer's output. A dropout layer's output is what it reads: of maps, all numbers in one row. */
 function outputOf(index) {
   if (index < 0) return walk.result.outputs.view;
-  const name = data.layers[index].name;
-  return walk.result.outputs[name] || outputOf(index - 1);
-}
-
-const mapsOf = (tensor) => tensor.shape.length === 4 ? tensor.shape[1] : 1;
-
-/** The side of a vector's picture: its units row by row. */
-const sideOf = (count) => Math.ceil(Math.sqrt(count));
-
-/** One map of a layer as a picture; of a vector: all of its units, row by row. */
-function mapPicture(tensor, map, range, scale) {
-  if (tensor.shape.length === 4) {
-    const [, , rows, columns] = tensor.shape, size = rows * columns;
-    return pictureOf(tensor.values.subarray(map * size, (map + 1) * size), rows, columns, range, scale);
-  }
-  const columns = sideOf(tensor.shape[1]);
-  return pictureOf(tensor.values, Math.ceil(tensor.shape[1] / columns), columns, range, scale);
+  const layer = data.layers[index], tensor = walk.result.outputs[layer.name] || outputOf(index - 1);
+  return layer.output.length === 1 && tensor.shape.length === 4
+    ? { values: tensor.values, shape: [1, tensor.values.length] } : tensor;
 }
 
 // --- The strip of all layers ------------------------------------------------------------------------------------------
@@ -140,7 +130,7 @@ function showLayer() {
   $("layer-kind").textContent = isImage ? "the network's input"
     : `${layer.kind}, ${shownShape(layer.input)} → ${shownShape(layer.output)}`;
   $("layer-says").textContent = explanationOf(isImage ? "image" : layer === data.layers.at(-1) ? "output"
-    : layer.kind);
+    : layer.kind === "activation" ? data.activation : layer.kind);
   showSum(layer);
   showFacts(layer);
   $("maps-part").hidden = isImage || layer.output.length === 1;
@@ -184,7 +174,10 @@ function showFacts(layer) {
     facts.push(["crop", `the central ${data.crop}×${data.crop} of ${data.side}×${data.side} pixels`],
                ["mean", data.mean_is_image ? `a mean image is subtracted, whose average color is ${color}`
                                            : `${color} is subtracted from red, green and blue`]);
-    if (data.scale.some((number) => number !== 1)) facts.push(["scale", `divided by ${[...new Set(data.scale)].join(", ")}`]);
+    const [red, green, blue] = data.scale;
+    if (red !== green || green !== blue) {
+      facts.push(["scale", `red, green and blue are divided by ${data.scale.join(", ")}`]);
+    } else if (red !== 1) facts.push(["scale", `divided by ${red}`]);
     if (data.channels === "BGR") facts.push(["channels", "blue first"]);
   } else {
     if (layer.parameters) facts.push(["parameters", times(layer.parameters_worked)]);
@@ -289,7 +282,8 @@ function showUnit() {
   drawFramed($("field"), viewOf(walk.square), width, { top, left, bottom, right }, "--ink");
   drawFramed($("map"), mapPicture(tensor, map, walk.range), width, { top: row, left: column, bottom: row, right: column },
              "--ink");
-  $("field-caption").textContent = isVector ? "Each unit sees the whole input"
+  $("field-caption").textContent = isVector && bottom === data.crop - 1 ? "Each unit sees the whole input"
+    : isVector ? `Each unit sees ${bottom + 1}×${right + 1} of the ${data.crop}×${data.crop} pixels`
     : `What the unit sees: ${bottom - top + 1}×${right - left + 1} pixels`;
   const unit = row * sideOf(tensor.shape[1]) + column;
   $("map-caption").textContent = isVector ? `All ${commas(tensor.shape[1])} units, row by row; unit ${unit + 1}`
@@ -320,8 +314,8 @@ function working(index, tensor) {
   return becomes(layer, valueAt(before, map, row, column), bold);
 }
 
-const becomes = (layer, before, bold) => layer.name.startsWith("relu") ? [`max(0, ${rounded(before)}) = `, bold]
-  : [`${rounded(before)} becomes `, bold];
+const becomes = (layer, before, bold) => layer.kind === "activation" && data.activation === "relu"
+  ? [`max(0, ${rounded(before)}) = `, bold] : [`${rounded(before)} becomes `, bold];
 
 function vectorWorking(layer, before, tensor) {
   const unit = walk.row * sideOf(tensor.shape[1]) + walk.column, value = tensor.values[unit];
@@ -356,16 +350,18 @@ function showKernel(layer) {
   $("kernel-caption").textContent = `Its filter: ${kernel}×${kernel} weights for each of ${inputs} maps`;
 }
 
-/** The output layer's largest logits, and the probabilities that the softmax makes of them. */
+/** The output layer's largest logits, and the probabilities that the softmax makes of them. A logit's bar is its distance
+ *  from the smallest logit: the softmax depends on differences alone, and logits may be negative. */
 function showLogits(layer, tensor) {
   $("logits-figure").hidden = layer !== data.layers.at(-1);
   if (layer !== data.layers.at(-1)) return;
   const best = largest(tensor.values, Math.min(8, data.classes.length)), top = tensor.values[best[0]];
+  const lowest = tensor.values.reduce((least, logit) => Math.min(least, logit));
   $("logits").replaceChildren(...best.map((unit) => {
     const row = make("tr");
     row.append(make("td", data.classes[unit]), make("td", tensor.values[unit].toFixed(2), { className: "number" }),
                make("td", percent(walk.result.probabilities[unit]), { className: "number" }));
-    row.style.setProperty("--share", `${Math.max(0, 100 * tensor.values[unit] / top).toFixed(1)}%`);
+    row.style.setProperty("--share", `${(100 * (tensor.values[unit] - lowest) / (top - lowest || 1)).toFixed(1)}%`);
     return row;
   }));
 }
