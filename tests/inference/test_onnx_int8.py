@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -51,6 +52,22 @@ def test_an_int8_file_answers_as_the_network_on_most_images(trained, packed, fro
     assert "alexnet" not in facts
     with pytest.raises(ValueError, match="are quantized, and are no checkpoint any more; name the run"):
         open_weights(path)
+
+
+def test_data_without_a_training_split_calibrate_with_one_half(trained, packed, tmp_path, monkeypatch, capsys):
+    given = []
+
+    def result(saved, path, calibration, measured, *arguments, **options):
+        given.extend([len(calibration), len(measured)])
+        return onnx_int8.Int8Result(path, 1_000_000, 4_000_000, len(calibration), len(measured), 1.0, 0.5, 0.5)
+
+    only_val = SimpleNamespace(packed=SimpleNamespace(splits=("val",)), images=packed.split("val"), label_map=None)
+    monkeypatch.setattr("alexnet.api.open_evaluation_set", lambda models, data: only_val)
+    monkeypatch.setattr(onnx_int8, "export_int8", result)
+    assert command("export", trained, tmp_path / "net.onnx", "--int8", "--data", "anything") == 0
+    assert given == [22, 22]  # of 44
+    assert ("calibrated on 22 images of one half of the data, which have no training split. On 22 other images"
+            ) in capsys.readouterr().out
 
 
 def test_response_normalization_stays_in_float(packed, tmp_path):
