@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # One thread for each worker and its subprocesses; read when torch is imported.
@@ -12,7 +12,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # One thread for each worker and its su
 
 import pytest
 import torch
-from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
 import requirements
@@ -25,6 +24,7 @@ from alexnet.data.sources.detect import open_dataset
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
 from sample_images import IMAGES, write_class_folders
+from shared_folders import once
 
 EXIT_STATUS = pytest.StashKey[int]()
 
@@ -67,26 +67,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         requirements.require_module(*mark.args)
-
-
-def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that the first of pytest-xdist's workers fills; the other workers wait for it and share it.
-
-    Args:
-        name: Name of the folder.
-        make: Fills the folder, whose path it gets. The tests must not change it afterwards.
-    """
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # of all workers
-    folder, done = root / name, root / f"{name}.done"
-    with FileLock(root / f"{name}.lock"):
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
-            folder.mkdir()
-            make(folder)
-            done.touch()
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from alexnet.data.sources import embedded
 from alexnet.serving import server as server_module
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
-from conftest import once
 from rehearsal import ROOT, Rehearsal, blocks, serving
+from shared_folders import once
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

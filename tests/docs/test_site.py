@@ -12,8 +12,8 @@ from alexnet.architecture.presets import ARCHS
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.settings import field_meanings
 from alexnet.cli.main import app
-from conftest import once
 from rehearsal import ROOT
+from shared_folders import once
 
 WIDTHS = {"phone": 390, "desk": 1280}
 pytestmark = [pytest.mark.slow, pytest.mark.needs("zensical", "pip install '.[docs]'"),

@@ -48,12 +48,12 @@ def bash(*words, environment, code=0):
 
 
 def understood(words):
-    """torchrun's options and those of `alexnet train`, each read by its own parser, which refuses unknown ones."""
+    """torchrun's options and those of a command that shares its work, each read by its own parser."""
     launch = get_args_parser().parse_args(words)
     assert launch.module
     assert launch.training_script == "alexnet"
     command, bound, _ = app.parse_args(launch.training_script_args, exit_on_error=False, print_error=False)
-    assert command.__name__ == "train"
+    assert command.__name__.rstrip("_") in ("train", "evaluate", "predict", "features", "pack")
     options = {}
     for name, value in bound.arguments.items():
         options |= vars(value) if is_dataclass(value) else {name: value}
@@ -151,7 +151,7 @@ def test_the_commands_of_the_page_are_understood():
     ran = [understood(words[1:]) for words in lines if words and words[0] == "torchrun"]
     ran += [app.parse_args(words[1:], exit_on_error=False, print_error=False) for words in lines
             if words and words[0] == "alexnet"]
-    assert len(ran) == 3
+    assert len(ran) == 5
     for words in lines:
         for word in words:
             if word.startswith("examples/"):

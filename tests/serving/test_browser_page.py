@@ -17,7 +17,7 @@ from alexnet.architecture.arithmetic import explain
 from alexnet.data import images as image_files
 from alexnet.models.formats.open_weights import open_weights
 from alexnet.serving.browser import network_file, page, runtime
-from conftest import once
+from shared_folders import once
 from weight_files import narrow
 
 pytestmark = pytest.mark.needs("onnx", "pip install 'alexnet[export]'")
