@@ -10,6 +10,7 @@ import pytest
 from alexnet._runtime import extras, installation
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.locks import file_lock
+from alexnet.cli import machine
 from alexnet.cli.render_machine import age_text, size_text
 from alexnet.data import cache_entries
 from alexnet.data.packing import LOCK, pack
@@ -151,6 +152,18 @@ def test_what_is_named_is_removed_and_the_rest_stays(filled, capsys, options, le
 def test_an_unknown_name_is_refused_with_the_likeliest(filled, capsys):
     assert alexnet("cache", "--clear", "feature", "--yes") == 2
     assert "the cache has no feature; did you mean features?" in capsys.readouterr().err
+
+
+def test_an_empty_name_removes_nothing(filled, capsys):
+    assert alexnet("cache", "--clear", "", "--yes") == 2
+    assert "--clear has an empty name; name an entry, a kind, or all" in capsys.readouterr().err
+    assert len(listed(capsys)["entries"]) == 4
+
+
+def test_an_empty_list_of_names_removes_nothing(filled, capsys):
+    machine.cache(clear=[], yes=True)
+    assert "removed 0 entries, 0 kB" in capsys.readouterr().out
+    assert len(listed(capsys)["entries"]) == 4
 
 
 def test_what_another_process_writes_is_not_removed(filled, capsys):

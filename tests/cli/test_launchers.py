@@ -71,7 +71,8 @@ def test_torchrun_may_start_all_commands_that_share_their_work(monkeypatch, comm
         require_one_launch([command, "a", "b"], app)
 
 
-@pytest.mark.parametrize("setting", [{"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": "16"}, {}])
+@pytest.mark.parametrize("setting", [{"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"},
+                                     {"WORLD_SIZE": "16", "RANK": "3"}, {}])
 def test_one_task_torchruns_processes_and_separate_runs_are_not_refused(monkeypatch, setting):
     if "WORLD_SIZE" in setting:
         tasks(monkeypatch, 16)
@@ -95,6 +96,13 @@ def test_a_run_on_one_of_several_gpus_prints_the_torchrun_line(
             "gpu -m alexnet train data --arch small")
     assert (line in lines) == noted
     assert any("GPUs" in line for line in lines) == noted
+
+
+def test_a_world_size_alone_does_not_make_tasks_of_srun_know_each_other(monkeypatch):
+    tasks(monkeypatch, 16)
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    with pytest.raises(ValueError, match="srun has started 16 tasks of features, which know nothing of each other"):
+        require_one_launch(["features", "run", "data", "out.npz"], app)
 
 
 def test_a_world_size_alone_is_refused(monkeypatch, class_folders, capsys, tmp_path):

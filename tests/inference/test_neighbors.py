@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from alexnet._runtime.extras import install_line
+from alexnet.data.cache_entries import cache_entries, remove_entry
+from alexnet.errors import UserError
 from alexnet.inference import neighbors as nb
 from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.reproduce.figures import figure4, image_grids
@@ -92,6 +94,21 @@ def test_features_of_a_split_are_its_images_features_and_are_cached(saved, packe
     assert not np.allclose(nb.split_features(other, split, cache_key="these"), kept)
     some = np.array([3, 50, 119])
     np.testing.assert_allclose(nb.split_features(model, split, indices=some), expected[some], rtol=1e-5, atol=1e-6)
+
+
+def test_features_that_are_being_computed_are_not_removed_from_the_cache(saved, packed, cache, monkeypatch):
+    model, compute, refused = model_from_checkpoint(saved), nb.feature_batches, []
+
+    def remove_then_compute(*args, **options):
+        computed, = (entry for entry in cache_entries() if entry.kind == "features")
+        with pytest.raises(UserError, match="another process is writing"):
+            remove_entry(computed)
+        refused.append(Path(computed.name).suffix)
+        return compute(*args, **options)
+
+    monkeypatch.setattr(nb, "feature_batches", remove_then_compute)
+    nb.split_features(model, packed.split("train"), cache_key="these")
+    assert refused == [".new"]
 
 
 def test_an_images_class_comes_from_its_folders_name():

@@ -5,6 +5,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 import torch
 from test_serve_command import STOPPING, client_of, started
 
+from alexnet.cli import serve_workers
 from alexnet.cli.serve_process import device_of
 from command_line import alexnet as command
 from inprocess import encoded
@@ -159,6 +161,42 @@ def test_a_mistake_is_said_once(tmp_path):
                         "folder of weights, or a name of alexnet list weights\n")
         assert process.communicate(timeout=60)[1] == ""
         assert process.returncode == 2
+
+
+def test_the_supervisor_remembers_the_last_lines_alone(tmp_path, capsys):
+    """A line with a PID is another each time."""
+    with socket.socket() as listener:
+        supervisor = serve_workers._Supervisor(2, listener, tmp_path, 1.0, lambda *_: None)
+    read, write = os.pipe()
+    first, second = serve_workers._Process(0, 1, read), serve_workers._Process(1, 2, read)
+
+    def say(process, line):
+        serve_workers._tell(write, "say", line)
+        supervisor._read_pipe(process)
+
+    for pid in range(1500):
+        say(first, "reloaded")
+        say(first, f"worker process {pid} ended")
+    assert len(supervisor._said) == 1000
+    capsys.readouterr()
+    for line in ("reloaded", "worker process 1499 ended", "worker process 501 ended"):
+        say(second, line)
+    assert capsys.readouterr().err == ""
+    say(second, "worker process 500 ended")
+    assert capsys.readouterr().err == "worker process 500 ended\n"
+    for end in (supervisor._signals, supervisor._wake_up, supervisor._selector):
+        end.close()
+    for pipe in (read, write, *supervisor._lifeline):
+        os.close(pipe)
+
+
+def test_a_closed_terminal_does_not_end_the_supervisor(monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    serve_workers.say("server process 0 ended")
 
 
 def test_several_processes_need_fork(trained, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from alexnet.training import trackers
 from alexnet.training.build import build
 from alexnet.training.run_folder import logged
 from alexnet.training.spec import RunSpec
-from alexnet.training.trackers import Point, tracker_names
+from alexnet.training.trackers import CsvFiles, Point, TrackedRun, open_trackers, tracker_names
 from command_line import SMALL, alexnet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -213,6 +213,24 @@ def test_the_environment_names_the_project_and_the_experiment(packed, tiny, tmp_
     assert not mlflow.named("set_experiment")
 
 
+def test_csv_files_get_the_columns_of_a_run_that_several_processes_resume(tmp_path):
+    alone = Point("step", 10, 1, {"loss": 2.0})
+    together = Point("step", 20, 2, {"loss": 1.5, "slowest_rank": 3, "others_waiting": 0.25})
+    for former in ([], [alone, together]):  # as it comes, and when the run is resumed once more
+        tracker = CsvFiles(TrackedRun(tmp_path, 0, {}, former, None))
+        for point in () if former else (alone, together):
+            tracker.log(point)
+        tracker.close()
+        assert (tmp_path / "csv" / "step.csv").read_text().splitlines() == [
+            "step,epoch,loss,slowest_rank,others_waiting", "10,1,2.0,,", "20,2,1.5,3,0.25"]
+
+
+def test_a_damaged_list_of_ids_is_named(tmp_path):
+    (tmp_path / "trackers.json").write_text("{")
+    with pytest.raises(UserError, match=r"trackers\.json cannot be read \(.*; delete it"):
+        open_trackers(["csv"], tmp_path, 0, {}, [])
+
+
 def test_a_tracker_that_cannot_begin_ends_the_run_before_its_first_step(packed, tiny, tmp_path, wandb):
     wandb.answers["init"] = RuntimeError("api_key not configured (no-tty)\nmore")
     with pytest.raises(UserError) as refused:
@@ -231,6 +249,7 @@ def test_a_tracker_that_fails_later_is_named_and_the_run_goes_on(packed, tiny, t
     assert warning["problem"] == "--log mlflow has failed and gets no more numbers: no answer from http://tracking:5000"
     assert capsys.readouterr().err.count("warning: --log mlflow has failed") == 1
     assert len(mlflow.named("log_metrics")) == 1
+    assert len(mlflow.named("end_run")) == 1, "or the next run of a series would find it open"
     assert len(rows(tmp_path / "csv" / "step.csv")) == 1
 
 

@@ -7,6 +7,7 @@ leaves behind therefore blocks no other process.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,10 +38,15 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     except (OSError, NotImplementedError):
         yield True
         return
+    held = None
+    with contextlib.suppress(OSError):
+        held = path.stat()
     try:
         yield True
     finally:
-        # Removed while it is locked: a process that waits for this file notices, and makes a new one.
+        # Removed while it is locked: a process that waits for this file notices, and makes a new one. Where the folder
+        # was renamed or removed meanwhile, a file of this name may be the lock of another process.
         with contextlib.suppress(OSError):
-            path.unlink()
+            if held is not None and os.path.samestat(held, path.stat()):
+                path.unlink()
         lock.release()  # Windows removes no open file; there, filelock removes it now

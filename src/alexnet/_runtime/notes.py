@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable
 
 
 def say(line: str) -> None:
     """Print a line on standard error, except on ranks other than 0: they would repeat it."""
     if is_rank0():
         print(line, file=sys.stderr, flush=True)
+
+
+def unless_closed(say: Callable[[str], object]) -> Callable[[str], None]:
+    """A function that prints a line by `say`, or does nothing where the terminal or the pipe has been closed.
+
+    For a server: it continues without its terminal.
+    """
+    def say_unless_closed(line: str) -> None:
+        with contextlib.suppress(OSError):
+            say(line)
+
+    return say_unless_closed
 
 
 def silent(line: object) -> None:

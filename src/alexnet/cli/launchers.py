@@ -53,7 +53,7 @@ def require_one_launch(arguments: Sequence[str], commands: App) -> None:
         *others, last = _OF_SEVERAL_PROCESSES
         raise UserError(f"{command} runs in one process, and torchrun has started {os.environ['WORLD_SIZE']}",
                         f"run it without torchrun; only {', '.join(others)} and {last} share their work")
-    if not shares or "WORLD_SIZE" in os.environ:
+    if not shares or os.environ.get("WORLD_SIZE") == "1" or {"WORLD_SIZE", "RANK"} <= os.environ.keys():
         return
     for launcher in _OTHERS:
         if (tasks := int(os.environ.get(launcher.tasks, "1"))) > 1:

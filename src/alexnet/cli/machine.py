@@ -56,7 +56,7 @@ def cache(
 
     require(older_than is None or older_than >= 0, f"--older-than {older_than} must be 0 days or more")
     require(not yes or clear is not None, "--yes removes what --clear names", "give --clear all, or leave it out")
-    chosen = chosen_entries(cache_entries(), clear or ["all"], older_than)
+    chosen = chosen_entries(cache_entries(), ["all"] if clear is None else clear, older_than)
     if clear is not None and chosen:
         _remove(chosen, yes)
     if json_:

@@ -49,7 +49,7 @@ def predict(
 
     For a calibrated network such as the pretrained one, "not sure" means that the likeliest class has less than 50%: it
     is then wrong more often than right. An image of a class that the network does not know gets another class's name.
-    Under torchrun the processes share the images, and rank 0 prints.
+    Under torchrun the processes share the images, which every host must have under the same names; rank 0 prints.
 
     Args:
         paths: A checkpoint, a run folder or a name that `alexnet list weights` shows, then files, folders of files, or

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from alexnet._runtime.notes import say
+from alexnet._runtime import notes
 from alexnet.cli.errors import failure
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -26,6 +26,11 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")
 _LONGEST_DELAY = 60.0
 """Seconds before a process is started again that died before it was ready; at first 1, then twice as long each time."""
+
+_REMEMBERED_LINES = 1000
+"""Lines that the supervising process compares with those of other processes, to print each once."""
+
+say = notes.unless_closed(notes.say)
 
 Tell = Callable[[str], object]
 Run = Callable[[int, Tell, Tell, int], object]
@@ -101,7 +106,7 @@ class _Supervisor:
         self._is_announced = False
         self._message = ""
         self._said: dict[str, set[int]] = {}
-        """Line -> the numbers of the processes that have said it since it was printed."""
+        """Line -> the numbers of the processes that have said it since it was printed; the last lines alone."""
         self._began_in_terminal = sys.stderr.isatty()
         self.stop_signal: int | None = None
         self.exit_code = 0
@@ -147,8 +152,7 @@ class _Supervisor:
                     os.kill(process.pid, signal.SIGHUP)
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: the terminal was closed
             if self.stop_signal is None:
-                with contextlib.suppress(OSError):  # the terminal may have been closed
-                    say("stopping: finishing the accepted requests")
+                say("stopping: finishing the accepted requests")
                 self._stop(number)
             elif number == signal.SIGINT:  # a second Ctrl-C ends the processes at once
                 self._send(signal.SIGINT)
@@ -202,7 +206,10 @@ class _Supervisor:
                 if process.pid in self._processes:
                     self._on_ready(process, text)
             elif process.number in self._said.get(text, {process.number}):  # the first to say it, or to say it again
+                self._said.pop(text, None)  # so that it becomes the last
                 self._said[text] = {process.number}
+                if len(self._said) > _REMEMBERED_LINES:
+                    del self._said[next(iter(self._said))]
                 say(text)
             else:
                 self._said[text].add(process.number)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,9 @@ KINDS = {
 """Folder in the cache -> what is in it, and what its loss costs."""
 
 _SUFFIX = ".removed"
+
+_TEMPORARY = (".new", ".part")
+"""Suffixes of a file that is being written: by `replace_file`, by a download."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ def cache_entries() -> list[CacheEntry]:
     root, found = cache_folder(), []
     for child in sorted(root.iterdir()) if root.is_dir() else ():
         inside = sorted(child.iterdir()) if child.name in KINDS and child.is_dir() else [child]
-        found += [_entry(root, path) for path in inside if path.suffix != ".lock"]
+        for path in inside:
+            with suppress(FileNotFoundError):  # another process has removed or renamed it since it was listed
+                found += [_entry(root, path)] if path.suffix != ".lock" else []
     return sorted(found, key=lambda entry: -entry.bytes)
 
 
@@ -70,11 +77,13 @@ def chosen_entries(entries: Sequence[CacheEntry], names: Sequence[str], older_th
         older_than: only those that were written more than so many days ago. Default: of any age.
 
     Raises:
-        UserError: there is no entry or kind of a name.
+        UserError: there is no entry or kind of a name, or a name is empty.
     """
     chosen: dict[str, CacheEntry] = {}
     for name in names:
-        meant = [entry for entry in entries if name in ("all", entry.kind, entry.name, entry.name.partition("/")[2])]
+        require(bool(name), "--clear has an empty name", "name an entry, a kind, or all")
+        meant = [entry for entry in entries if name in ("all", entry.kind, entry.name) or (
+            "/" in entry.name and name == entry.name.partition("/")[2])]
         if not meant and name not in ("all", *KINDS):
             raise UserError(f"the cache has no {name}", did_you_mean(name, [
                 "all", *dict.fromkeys(entry.kind for entry in entries), *(entry.name for entry in entries)]))
@@ -90,24 +99,56 @@ def remove_entry(entry: CacheEntry) -> None:
         OSError: it cannot be removed.
     """
     path = Path(entry.path)
-    for lock in (path / LOCK, path.with_suffix(".lock"), path.with_name(f"{path.name}.lock")):
-        if lock.is_file():
-            with file_lock(lock, wait=False) as is_free:
-                require(is_free, f"another process is writing {entry.name}", "wait until it has ended")
-    doomed = path if path.name.endswith(_SUFFIX) else path.rename(path.with_name(path.name + _SUFFIX))
-    if doomed.is_dir() and not doomed.is_symlink():
-        shutil.rmtree(doomed)
+    if path.name.endswith(_SUFFIX):  # of an interrupted removal; nobody writes it
+        _delete(path)
+        return
+    with ExitStack() as held:
+        for lock in _locks(path):
+            is_free = held.enter_context(file_lock(lock, wait=False))
+            require(is_free, f"another process is writing {entry.name}", "wait until it has ended")
+        if path.is_symlink() or (os.name == "nt" and path.is_dir()):
+            held.close()  # Windows renames no folder with an open file, and the lock files are such files
+        doomed = path.with_name(path.name + _SUFFIX)
+        _delete(doomed)  # of an interrupted removal
+        _delete(path.rename(doomed))
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        doomed.unlink()
+        path.unlink(missing_ok=True)
+
+
+def _locks(path: Path) -> list[Path]:
+    """The lock files of every process that may be writing an entry. Those beside it need not exist.
+
+    A download to NAME locks NAME.lock, and writes NAME.part. A decompression or copy to STEM.tar, and the computation
+    of features or a scan, lock STEM.lock, and write STEM.tar.new. A pack locks `LOCK` in its folder.
+    """
+    target = path.with_suffix("") if path.suffix in _TEMPORARY else path
+    locks = {target.with_suffix(".lock"), target.with_name(f"{target.name}.lock")}
+    if path.is_dir():
+        locks |= {path / LOCK, *(file for file in _files(path) if file.suffix == ".lock")}
+    return sorted(locks)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder. Unlike `Path.rglob`, os.walk skips a folder that is removed meanwhile."""
+    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
 
 
 def _entry(root: Path, path: Path) -> CacheEntry:
-    files = [path] if not path.is_dir() or path.is_symlink() else [file for file in path.rglob("*") if file.is_file()]
-    stats = [file.lstat() for file in files] or [path.lstat()]
+    stats = []
+    for file in _files(path) if path.is_dir() and not path.is_symlink() else [path]:
+        with suppress(FileNotFoundError):  # a running pack renames and removes its temporary files
+            stats.append(file.lstat())
+    size = sum(stat.st_size for stat in stats)
+    stats = stats or [path.lstat()]
     kind = path.parent.name if path.parent != root else OTHER
     source = _source(path) if kind == "packed" else ""
     return CacheEntry(
-        path.relative_to(root).as_posix(), kind, str(path), sum(stat.st_size for stat in stats) if files else 0,
+        path.relative_to(root).as_posix(), kind, str(path), size,
         max(0.0, time.time() - max(stat.st_mtime for stat in stats)) / 86400, source,
         Path(source).is_absolute() and not Path(source).exists(),
         (path / JOURNAL).is_file() and not (path / MANIFEST).is_file())

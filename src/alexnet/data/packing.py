@@ -117,6 +117,7 @@ def pack(
     plan = _make_plan(dataset, side, codec, quality, shard_images)
     ranks.require_same_on_all_ranks({"data, --side, --codec or --quality": to_json(plan)})
 
+    @_disk_errors_explained(dest)  # here too, since rank 0's error is posted to the others from here
     def begin() -> Journal | None:
         """The journal of what is finished; None if all is."""
         if packed_module.is_packed(dest):
@@ -130,7 +131,7 @@ def pack(
     with _disk_errors_explained(dest), _locked(dataset, dest, on_wait, ranks):
         if journal := ranks.from_rank0(begin):
             _write_shards(dataset, dest, journal, workers or own_cores(), on_progress, ranks)
-            ranks.from_rank0(lambda: finish_pack(dataset, dest, journal))
+            ranks.from_rank0(_disk_errors_explained(dest)(lambda: finish_pack(dataset, dest, journal)))
         packed = packed_module.open_packed(dest)
         check_plan(dest, packed.manifest.plan, plan)
         if not ranks.rank:

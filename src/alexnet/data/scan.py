@@ -23,6 +23,7 @@ from PIL import Image
 
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.cache import cache_folder
+from alexnet._runtime.locks import file_lock
 from alexnet.data.catalog import Catalog
 from alexnet.data.content import Content, content_hash, decode_content
 from alexnet.data.dataset import SourceImage
@@ -101,7 +102,8 @@ def scan(
             if on_progress:
                 on_progress(len(records), len(catalog))
     result = _stack(records)
-    replace_file(file, lambda path: _write_cache(path, result))
+    with file_lock(file.with_suffix(".lock")):
+        replace_file(file, lambda path: _write_cache(path, result))
     return result
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from alexnet._runtime.atomic_files import replace_file
 from alexnet._runtime.cache import cache_folder
 from alexnet._runtime.extras import install_line
+from alexnet._runtime.locks import file_lock
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.packed import PackedSplit
 from alexnet.errors import UserError, require
@@ -92,7 +93,9 @@ def split_features(
         features_ND.flush()
 
     if file is not None:
-        replace_file(file, write)
+        with file_lock(file.with_suffix(".lock")):
+            if not file.is_file():  # another process may have computed them meanwhile
+                replace_file(file, write)
         return np.load(file, mmap_mode="r")
     features_ND: Features = np.empty(shape, np.float32)
     fill(features_ND)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from alexnet._runtime.cpu_threads import lower_thread_priority
+from alexnet._runtime.notes import unless_closed
 from alexnet.errors import UserError, require
 from alexnet.serving.served_model import ServedModel
 
@@ -30,7 +31,7 @@ class Reloader:
 
     def __init__(self, models: MutableMapping[str, ServedModel],
                  on_outcome: Callable[[str, Outcome], object], say: Callable[[str], object]) -> None:
-        self.models, self.on_outcome, self.say = models, on_outcome, say
+        self.models, self.on_outcome, self.say = models, on_outcome, unless_closed(say)
         self._thread = ThreadPoolExecutor(1, "reload", lower_thread_priority)
         self._wanted = False
         self._task: asyncio.Task[None] | None = None

@@ -13,7 +13,7 @@ import numpy as np
 from starlette.requests import Request
 
 from alexnet._runtime.cpu_threads import usable_cores
-from alexnet._runtime.notes import say
+from alexnet._runtime.notes import say, unless_closed
 from alexnet.errors import did_you_mean
 from alexnet.serving.admission import AdmissionControl
 from alexnet.serving.batching import DynamicBatcher
@@ -118,7 +118,14 @@ class Service:
             await self.batcher.run_exclusive("", served.name, partial(served.explain, pixels_HWC))
 
     async def _trim_memory(self) -> None:
+        last_failure = ""
         while True:
             await asyncio.sleep(TRIM_SECONDS)
-            if not self.admission.decodes.pending:
+            if self.admission.decodes.pending:
+                continue
+            try:
                 await self.decoder.trim_memory()
+            except Exception as error:  # whatever it is: the next attempt may succeed
+                if repr(error) != last_failure:  # else it would be said every few seconds
+                    last_failure = repr(error)
+                    unless_closed(self.say)(f"freed memory cannot be returned to the system: {last_failure}")

@@ -5,13 +5,14 @@ handles no request. A worker has a lock of its own, a lower priority, and limits
 costs one request and not the server.
 
 A worker reads messages from its standard input and writes the replies to its standard output. The server unpickles
-nothing that it replies. Workers start when they are first needed.
+nothing that it replies, and limits the length of a reply. Workers start when they are first needed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import struct
@@ -26,7 +27,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet._runtime.notes import say
+from alexnet._runtime.notes import say, unless_closed
 from alexnet.architecture.spec import InputSpec
 from alexnet.data.images import BadImage, decode, square
 from alexnet.serving.infer_request import InferRequest, parse_infer
@@ -37,6 +38,9 @@ _LENGTHS = struct.Struct("<QQ")
 """Before each message: the bytes of its JSON object and of the data that follow it."""
 
 _START = "import sys; sys.path[:] = sys.argv[2:]; from alexnet.serving.worker_process import main; main()"
+
+_TEXT_BYTES = 1_000_000
+"""Most bytes of a reply's JSON object, besides what it repeats of the request."""
 
 Buffer = bytes | memoryview
 
@@ -61,7 +65,7 @@ class WorkerPool:
     """
 
     def __init__(self, limits: Limits, say: Callable[[str], object] = say) -> None:
-        self.limits, self.say = limits, say
+        self.limits, self.say = limits, unless_closed(say)
         self._idle: list[subprocess.Popen[bytes]] = []
         self._busy = set[subprocess.Popen[bytes]]()
         self._has_started = self._is_closed = False
@@ -70,59 +74,88 @@ class WorkerPool:
         """As `decode_square`, in a worker. A crash is an error of the image."""
         try:
             _, pixels = self._run({"name": name, "pixel_limit": self.limits.pixels, "side": side}, data,
-                                  (f"{name} cannot be decoded", "send another image"))
+                                  (_TEXT_BYTES, 3 * side * side), (f"{name} cannot be decoded", "send another image"))
         except RequestError as error:
             return error
         return np.frombuffer(bytearray(pixels), np.uint8).reshape(side, side, 3)
 
     def parse_infer(self, body: bytes, spec: InputSpec) -> InferRequest:
         """As `infer_request.parse_infer`, in a worker. Raises RequestError, also for a crash."""
+        # A character of the id, one byte, may become an escape of six. A number of two bytes may become a float32.
+        most = _TEXT_BYTES + 6 * len(body), 2 * len(body)
         reply, data = self._run({"side": spec.side, "crop": spec.crop, "json_values": self.limits.json_values,
-                                 "images": self.limits.images, "views": self.limits.views}, body,
+                                 "images": self.limits.images, "views": self.limits.views}, body, most,
                                 ("the JSON cannot be parsed", "send fewer images per request"))
         return InferRequest.from_message(reply, data)
 
     def trim(self) -> None:
         """End idle workers except one, whose start is saved next time."""
-        while len(self._idle) > 1:
-            _end(self._idle.pop())
+        self._end_idle(1)
 
     def shutdown(self) -> None:
         """End all workers. A method that still runs raises or returns an error, and so do further calls."""
         self._is_closed = True
         for worker in self._busy.copy():
             worker.kill()
-        while self._idle:
-            _end(self._idle.pop())
+        self._end_idle(0)
 
-    def _run(self, request: dict[str, object], data: Buffer, failure: tuple[str, str]) -> tuple[dict[str, Any], bytes]:
+    def _end_idle(self, keep: int) -> None:
+        """End idle workers until so many are left."""
+        with contextlib.suppress(IndexError):  # other threads take workers meanwhile
+            while len(self._idle) > keep:
+                _end(self._idle.pop())
+
+    def _run(self, request: dict[str, object], data: Buffer, most: tuple[int, int],
+             failure: tuple[str, str]) -> tuple[dict[str, Any], bytes]:
         """Send a worker a message and wait for the reply.
 
+        Args:
+            request: JSON object of the message.
+            data: of the message.
+            most: bytes of the reply's JSON object and of its data.
+            failure: problem and remedy of the error for a worker that crashed or was killed.
+
         Raises:
-            RequestError: the worker's, or one with this problem and remedy where the worker ended without a reply.
+            RequestError: the worker's, or 422 with `failure` where it sends no valid reply.
         """
-        worker = self._take()
-        self._busy.add(worker)
+        worker, seconds, is_late = self._take(), self.limits.worker_seconds, threading.Event()
         assert worker.stdin
         assert worker.stdout
-        began = time.monotonic()
-        timer = threading.Timer(self.limits.worker_seconds, worker.kill)
-        timer.start()
-        try:
-            _send(worker.stdin, request, [data])
-            reply, payload = _receive(worker.stdout)
-        except (OSError, EOFError):
-            is_late = time.monotonic() - began >= self.limits.worker_seconds
+
+        def kill_late() -> None:
+            is_late.set()
             worker.kill()
-            reason = f"took more than {self.limits.worker_seconds:g} s" if is_late else f"ended by {_how(worker)}"
+
+        timer = threading.Timer(seconds, kill_late)
+        self._busy.add(worker)
+        if self._is_closed:  # `shutdown` may not have seen this worker
+            worker.kill()
+        try:
+            timer.start()
+            _send(worker.stdin, request | {"seconds": seconds}, [data])
+            reply, payload = _receive(worker.stdout, *most)
+        except (OSError, EOFError, ValueError) as error:
+            worker.kill()
+            reason = (f"took more than {seconds:g} s" if is_late.is_set() else "sent a malformed reply"
+                      if isinstance(error, ValueError) else f"ended by {_how(worker)}")
             _end(worker)
             if not self._is_closed:
                 self.say(f"worker process {worker.pid} {reason}; another starts when it is needed")
             raise RequestError(f"{failure[0]}: its worker process {reason}", failure[1], status=422) from None
+        except BaseException:  # as MemoryError: the next request must not read the rest of this reply
+            worker.kill()
+            _end(worker)
+            raise
         finally:
             timer.cancel()
             self._busy.discard(worker)
-        self._idle.append(worker)
+        timer.join()  # it may have been about to kill the worker, which has replied
+        if is_late.is_set():
+            _end(worker)
+        else:
+            self._idle.append(worker)
+            if self._is_closed:  # `shutdown` may have ended the idle workers before this one was among them
+                self._end_idle(0)
         if "problem" in reply:
             raise RequestError(reply["problem"], reply["remedy"], status=reply["status"])
         return reply, payload
@@ -178,12 +211,15 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "SIGXCPU"):
+        signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # a parent's SIG_IGN would be inherited
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no reply
     _restrict(memory=int(sys.argv[1]))
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            request, data = _receive(requests)
+            request, data = _receive(requests, sys.maxsize, sys.maxsize)
+            _limit_processor_time(request.pop("seconds"))
             _send(replies, *_reply(request, data))
 
 
@@ -220,6 +256,21 @@ def _restrict(memory: int) -> None:
             Path("/proc/self/oom_score_adj").write_text("500")
 
 
+def _limit_processor_time(seconds: float) -> None:
+    """End this process when it has used so much more processor time.
+
+    The server's timer ends a worker that takes too long, but a server that was killed has no timer, and a decoder in an
+    endless loop does not read that the input ended. The signal at a parent's death (Linux) is no remedy: it comes when
+    the thread ends that started the worker.
+    """
+    if sys.platform != "win32":
+        import resource
+
+        end, (_, hard) = math.ceil(time.process_time() + seconds), resource.getrlimit(resource.RLIMIT_CPU)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_CPU, (end if hard == resource.RLIM_INFINITY else min(end, hard), hard))
+
+
 # --- Messages ---------------------------------------------------------------------------------------------------------
 
 
@@ -231,10 +282,20 @@ def _send(stream: IO[bytes], message: dict[str, object], parts: Sequence[Buffer]
     stream.flush()
 
 
-def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    """Read a message. Raises EOFError at the end of the stream."""
+def _receive(stream: IO[bytes], most_text: int, most_data: int) -> tuple[dict[str, Any], bytes]:
+    """Read a message.
+
+    Raises:
+        EOFError: at the end of the stream.
+        ValueError: it is longer than these bytes, or is no message.
+    """
     text_length, length = _LENGTHS.unpack(_read(stream, _LENGTHS.size))
-    return json.loads(_read(stream, text_length)), _read(stream, length)
+    if text_length > most_text or length > most_data:
+        raise ValueError(f"a message of {text_length} and {length} bytes is longer than {most_text} and {most_data}")
+    message = json.loads(_read(stream, text_length))
+    if not isinstance(message, dict):
+        raise ValueError("a message is no JSON object")
+    return message, _read(stream, length)
 
 
 def _read(stream: IO[bytes], length: int) -> bytes:

@@ -129,7 +129,8 @@ class RunLog:
 
     def _drop(self, name: str, error: Exception, step: int) -> None:
         """Log nothing more to a tracker that has failed, and say so."""
-        del self._trackers[name]
+        with suppress(Exception):  # of the failed package; the next run of a series would find it open
+            self._trackers.pop(name).close()
         problem = f"--log {name} has failed and gets no more numbers: {trackers.first_line(error)}"
         self.write(WarningEvent(event="warning", step=step, kind="tracker_failed", subject="", problem=problem,
                                 remedy=f"log.jsonl has them all; to log to {name} again, stop and resume the run"))

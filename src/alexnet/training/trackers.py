@@ -133,7 +133,8 @@ class MLflow:
             mlflow.log_params(_flat(run.settings))
 
     def log(self, point: Point) -> None:
-        self._mlflow.log_metrics(point.tagged, step=point.step)
+        # Not synchronous: MLflow tries for minutes to reach a server that has gone, and other processes would wait.
+        self._mlflow.log_metrics(point.tagged, step=point.step, synchronous=False)
 
     def close(self) -> None:
         self._mlflow.end_run()
@@ -153,13 +154,26 @@ class CsvFiles:
 
     def log(self, point: Point) -> None:
         row = {"step": point.step, **({"epoch": point.epoch} if point.epoch else {}), **point.values}
-        if point.kind not in self._files:
-            opened = (self._folder / f"{point.kind}.csv").open("w", newline="", encoding="utf-8")
-            self._files[point.kind] = opened, csv.DictWriter(opened, list(row))
-            csv.writer(opened).writerow(map(csv_text, row))
+        if point.kind not in self._files or not row.keys() <= {*self._files[point.kind][1].fieldnames}:
+            self._begin(point.kind, list(row))
         file, writer = self._files[point.kind]
         writer.writerow(row)
         file.flush()
+
+    def _begin(self, kind: str, columns: list[str]) -> None:
+        """Open a file, or give it more columns: a run that several processes resume has their times from then on."""
+        path, rows = self._folder / f"{kind}.csv", list[dict[str, str]]()
+        if kind in self._files:
+            former, writer = self._files[kind]
+            former.close()
+            before = list(writer.fieldnames)
+            columns = list(dict.fromkeys([*before, *columns]))
+            with path.open(newline="", encoding="utf-8") as written:
+                rows = list(csv.DictReader(written, before))[1:]
+        file = path.open("w", newline="", encoding="utf-8")
+        csv.writer(file).writerow(map(csv_text, columns))
+        self._files[kind] = file, csv.DictWriter(file, columns)
+        self._files[kind][1].writerows(rows)
 
     def close(self) -> None:
         for file, _ in self._files.values():
@@ -206,7 +220,7 @@ def open_trackers(
     Raises:
         UserError: a tracker cannot begin: it is not logged in, its server does not answer, its disk is full.
     """
-    known = json.loads((out / IDS).read_text(encoding="utf-8")) if (out / IDS).is_file() else {}
+    known = _known_ids(out / IDS)
     former = [made for event in before if (made := point(event))]
     opened: dict[str, Tracker] = {}
     for name in names:
@@ -221,6 +235,17 @@ def open_trackers(
     if known:
         replace_file(out / IDS, lambda path: path.write_text(json.dumps(known), encoding="utf-8"))
     return opened
+
+
+def _known_ids(path: Path) -> dict[str, str]:
+    """What the trackers called the run when it was begun."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        require(isinstance(known, dict), "not an object")
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)})", "delete it; the trackers then begin a new run"
+                        ) from error
+    return dict(known)
 
 
 def first_line(error: Exception) -> str:

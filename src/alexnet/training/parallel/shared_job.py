@@ -32,12 +32,13 @@ def shared_job(device: str) -> Iterator[ProcessGroup]:
         AlreadyReported: in rank 0, for a ValueError or OSError of any process.
         SilentExit: in the others.
     """
-    with _sigterm_raises():
-        if "RANK" not in os.environ:  # a cluster's script may set WORLD_SIZE for every command
+    if "RANK" not in os.environ:  # a cluster's script may set WORLD_SIZE for every command
+        with _sigterm_raises():
             yield single_process(device)
-            return
-        with init_distributed(device) as group, group.error_barrier():
-            yield group
+        return
+    # Not while the processes meet: torch waits without running Python's handlers.
+    with init_distributed(device) as group, _sigterm_raises(), group.error_barrier():
+        yield group
 
 
 def require_same_job(group: ProcessGroup, models: Sequence[Model], trees: Mapping[str, object]) -> None:
