@@ -34,7 +34,7 @@ EXTRAS = {
     "neighbors": Extra("`neighbors` among more than 100,000 images", ("faiss",)),
     "map": Extra("`map`", ("sklearn",)),
 }
-"""The extras that a user needs, by name. Those of development (test, ci, bench) are not here."""
+"""The extras that a user needs, by name. Those of development (test, ci, bench, docs) are not here."""
 
 
 def is_installed(module: str) -> bool:
@@ -46,7 +46,7 @@ def is_installed(module: str) -> bool:
 
 
 def install_line(extra: str) -> str:
-    """The shell command that installs an extra, for whoever runs this copy of the package.
+    """The shell command that installs an extra of this copy of the package.
 
     In a clone it installs the clone: an index may hold another version, or another package of this name. Double quotes
     are understood by every shell, on Windows too.

@@ -31,7 +31,7 @@ def silent(line: object) -> None:
 
 
 def is_launched() -> bool:
-    """Whether torchrun has started this process among several."""
+    """Whether torchrun, or another launcher that sets its variables, started this process as one of several."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 

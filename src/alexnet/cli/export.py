@@ -22,7 +22,7 @@ def export(
     *paths: str, to: Literal["onnx", "torch-export", "torchvision", "safetensors", "web"] | None = None,
     from_pixels: bool = False, int8: bool = False, data: str | None = None, runtime: Path | None = None,
 ) -> None:
-    """Write a network in a format that other software loads, and check that its outputs are the same.
+    """Write a network in a format that other software loads. ONNX and torch.export files are run and compared with it.
 
     `alexnet export [CHECKPOINT] OUT`. Default checkpoint: the pretrained network of the package.
 

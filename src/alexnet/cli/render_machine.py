@@ -61,7 +61,7 @@ def size_text(size: int) -> str:
 
 
 def age_text(days: float) -> str:
-    """An age as "3 days", "5 hours" or "2 min"."""
+    """An age as "3 days", "5 h" or "2 min"."""
     if days >= 1:
         return f"{days:.0f} day{'s' * (round(days) != 1)}"
     return f"{days * 24:.0f} h" if days * 24 >= 1 else f"{days * 24 * 60:.0f} min"

@@ -20,12 +20,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from alexnet._runtime.notes import is_launched
 from alexnet.architecture.overrides import first_difference
 from alexnet.errors import UserError
 from alexnet.inference.evaluate import sum_errors
 from alexnet.inference.metrics import Errors
 from alexnet.training.parallel.liveness import PeerLostError, Store, signs_of_life
-from alexnet.training.parallel.rendezvous import MEETING, gpu_identity, launched, meet, own_device, require_rendezvous
+from alexnet.training.parallel.rendezvous import MEETING, gpu_identity, meet, own_device, require_rendezvous
 from alexnet.training.parallel.step_clock import StepClock
 from alexnet.training.parallel.text_exchange import AlreadyReported, Decide, Post, TextExchange
 from alexnet.training.parallel.timeouts import step_seconds
@@ -274,7 +275,7 @@ def init_distributed(device: str, timeout: float | None = None, *, is_streamed: 
         UserError: in all processes, if a GPU is absent, or two processes have the same one.
         PeerLostError: if a process is lost.
     """
-    if not launched():
+    if not is_launched():
         yield single_process(device)
         return
     require_rendezvous()

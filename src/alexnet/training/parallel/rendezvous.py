@@ -18,11 +18,6 @@ MEETING = timedelta(minutes=10)
 """How long a process waits for the others to be started."""
 
 
-def launched() -> bool:
-    """Whether torchrun, or another launcher that sets its variables, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def require_rendezvous() -> None:
     """Check that the launcher has said which process this is, and where the processes meet.
 
