@@ -26,6 +26,7 @@ from alexnet.data.manifest import Codec
 from alexnet.data.packing import pack
 from alexnet.data.sources.detect import open_dataset
 from alexnet.models import checkpoint
+from alexnet.training.events import StepTiming
 from alexnet.training.progress_bar import TrainingBar
 from alexnet.training.run_folder import logged
 
@@ -186,7 +187,8 @@ def remains(run: Path) -> dict[str, bytes]:
         for kind in ("weights", "velocity"):
             kept |= {f"{name}/{kind}/{key}": one.numpy().tobytes() for key, one in getattr(saved, kind).items()}
         kept[f"{name}/training"] = json.dumps([saved.training, saved.errors]).encode()
-    events = [{key: value for key, value in event.items() if key not in ("images_per_second", "waiting", "remedy")}
+    timing = StepTiming.__annotations__
+    events = [{key: value for key, value in event.items() if key not in timing and key != "remedy"}
               for event in logged(run) if event["event"] != "start"]
     return kept | {"log": json.dumps(events).encode()}
 

@@ -27,6 +27,7 @@ from alexnet.interpret.health import loss_finding
 from alexnet.models import checkpoint
 from alexnet.models.alexnet import AlexNet
 from alexnet.training.build import build
+from alexnet.training.events import StepTiming
 from alexnet.training.optimizer import SGD
 from alexnet.training.precision import MixedPrecision
 from alexnet.training.schedule import Plateau, conv1_rate, learning_rate
@@ -271,7 +272,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def logged(run: Path) -> list[dict]:
     """The log without what a clock or the number of starts decides."""
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in event.items() if key not in ("images_per_second", "waiting")}
+    return [{key: value for key, value in event.items() if key not in StepTiming.__annotations__}
             for event in events if event["event"] != "start"]
 
 

@@ -38,7 +38,16 @@ class StartEvent(RunTitle):
     """What the data was understood to be, and what of it is not used: `PackedDataset.all_notes`."""
 
 
-class StepEvent(RunTitle, SlowestRank):
+class StepTiming(SlowestRank):
+    """What a clock decides of a step. It is different in each run, also where every bit of the weights is the same."""
+
+    images_per_second: float
+    """In all processes together, with the time to read the images."""
+    waiting: float
+    """Fraction of the step's time that was spent waiting for the images."""
+
+
+class StepEvent(RunTitle, StepTiming):
     """A step is done. Every tenth is logged, with several processes with the slowest of them."""
 
     event: Literal["step"]
@@ -54,10 +63,6 @@ class StepEvent(RunTitle, SlowestRank):
     """Of the biases, if the recipe keeps it constant (`bias_lr_schedule`)."""
     train_error: float
     """Top-1 error of the batch, a fraction. An image mixed from two counts with the label of larger weight."""
-    images_per_second: float
-    """In all processes together, with the time to read the images."""
-    waiting: float
-    """Fraction of the step's time that was spent waiting for the images."""
 
 
 class SignalsEvent(RunTitle, Signals):
