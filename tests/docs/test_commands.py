@@ -12,6 +12,7 @@ from alexnet.data.sources import embedded
 from alexnet.serving import server as server_module
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
+from hub_server import hub_server
 from rehearsal import ROOT, Rehearsal, blocks, serving
 from shared_folders import once
 
@@ -96,6 +97,8 @@ def server(trained, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.needs("onnx", "pip install 'alexnet[export]'")
+@pytest.mark.needs("huggingface_hub", "pip install 'alexnet[hub]'")
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # a call within huggingface_hub
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
 def test_its_commands_work(page, class_folders, run, server, tmp_path, monkeypatch):
@@ -109,4 +112,5 @@ def test_its_commands_work(page, class_folders, run, server, tmp_path, monkeypat
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    Rehearsal(folder, class_folders, run, server).page(page)
+    with hub_server(monkeypatch, tmp_path / "hub"):
+        Rehearsal(folder, class_folders, run, server).page(page)

@@ -27,6 +27,7 @@ EXTRAS = {
     "export": Extra("`export` to ONNX, and `evaluate FILE.onnx`", ("onnx", "onnxruntime", "onnxscript")),
     "serve": Extra("`serve`", ("starlette", "uvicorn", "h11", "prometheus_client", "captum")),
     "tensorboard": Extra("`train --log tensorboard`", ("tensorboardX",)),
+    "hub": Extra("networks on the Hugging Face Hub, hf://USER/NAME", ("huggingface_hub",)),
     "caffe": Extra("`import` of Caffe's files", ("google.protobuf",)),
     "heic": Extra("HEIC images", ("pi_heif",)),
     "parquet": Extra("Parquet files of images, and `features` to Parquet", ("pyarrow",)),
