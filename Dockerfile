@@ -20,8 +20,8 @@ RUN python -m venv /opt/alexnet
 
 WORKDIR /src
 COPY constraints.txt ./
-# Before the package, so that a change of the package does not download torch again. Another index brings another build:
-# --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128
+# Before the package, so that a change of the package does not download torch again. This index has the build for the
+# CPU; --build-arg TORCH_INDEX=URL names another one, such as a mirror, and an empty URL the one of pip's configuration.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -c constraints.txt torch
 

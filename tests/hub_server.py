@@ -175,9 +175,19 @@ class Handler(BaseHTTPRequestHandler):
         self.reply({"errors": [], "warnings": []})
 
     def preupload(self, name: str, body: bytes) -> None:
-        if self.find(name, "main"):
-            self.reply({"files": [{"path": file["path"], "shouldIgnore": False, "uploadMode": "lfs" if file[
-                "path"].endswith(".safetensors") else "regular"} for file in json.loads(body)["files"]]})
+        if found := self.find(name, "main"):
+            files = found[0].commits[-1]
+            self.reply({"files": [self.upload_mode(file["path"], files.get(file["path"]))
+                                  for file in json.loads(body)["files"]]})
+
+    def upload_mode(self, path: str, data: bytes | None) -> dict:
+        """How a file is to be uploaded, and the id of the one that is there: SHA-256, or git's."""
+        is_large = path.endswith(".safetensors")
+        mode = {"path": path, "shouldIgnore": False, "uploadMode": "lfs" if is_large else "regular"}
+        if data is None:
+            return mode
+        return mode | {"oid": hashlib.sha256(data).hexdigest() if is_large else
+                       hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
 
     def lfs_batch(self, name: str, body: bytes) -> None:
         self.reply({"transfer": "basic", "objects": [

@@ -119,7 +119,8 @@ def test_the_card_says_what_a_stranger_needs(hub, run):
     # Wilson's interval of 50 errors in 400 is 9.61% to 16.10%, by hand.
     for words in ("# trees", 'alexnet.load("hf://me/trees")', "| top-1 | 12.50% | 9.61% to 16.10% |", "## Calibration",
                   "not calibrated", "## Intended use", "--init hf://me/trees", "## Training data",
-                  "30 images of 4 classes", "## Limits", "## Checksums", "| `model.safetensors` | `"):
+                  "30 images of 4 classes", "license of the images were not recorded", "## Limits", "## Checksums",
+                  "| `model.safetensors` | `"):
         assert words in card
 
 
@@ -139,6 +140,14 @@ def test_an_upload_to_a_network_of_ours_is_a_new_commit_that_names_the_one_befor
     assert open_weights("hf://me/trees").classes == tuple("wxyz")
     assert open_weights(f"hf://me/trees@{before}").classes == saved.classes
     assert hub.messages[-1].startswith("AlexNet (small, 4 classes), weights ")
+
+
+def test_an_upload_of_what_is_there_changes_nothing(hub, run, capsys):
+    assert command("export", run, "hf://me/trees") == 0
+    commits = len(hub.repos["me/trees"].commits)
+    assert command("export", run, "hf://me/trees") == 0
+    assert "it has these files already, and nothing was changed" in capsys.readouterr().out
+    assert len(hub.repos["me/trees"].commits) == commits
 
 
 def test_every_command_that_takes_a_network_takes_an_address(trees, hub, tmp_path, monkeypatch, capsys):
@@ -217,7 +226,7 @@ def test_a_repository_of_another_package_is_refused_before_its_weights(hub, caps
     hub.add("you/like", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x" * 1000,
                          "preprocess.safetensors": b"x"})
     assert refused(capsys, "predict", "hf://you/bert", "x.jpg") == (
-        "alexnet: hf://you/bert holds no network of this package: it has no model.safetensors and no "
+        "alexnet: hf://you/bert holds no network of this package: it lacks model.safetensors, "
         "preprocess.safetensors; name a repository that `alexnet export RUN hf://USER/NAME` wrote")
     assert "hf://you/like/config.json does not describe a network of this package" in refused(
         capsys, "predict", "hf://you/like", "x.jpg")

@@ -150,7 +150,7 @@ def open_repository(address: HubAddress, files: Sequence[str]) -> Repository:
         raise UserError(f"the hub at {api.endpoint} has no {address}, or it is private and you may not read it",
                         f"check the name; for a private one, {_LOG_IN}")
     missing = [file for file in files if file not in found.sizes]
-    require(not missing, f"{address} holds no network of this package: it has no {' and no '.join(missing)}",
+    require(not missing, f"{address} holds no network of this package: it lacks {', '.join(missing)}",
             "name a repository that `alexnet export RUN hf://USER/NAME` wrote")
     size = sum(found.sizes[file] for file in files) / 1e6
     is_cached = _cached_repository(HubAddress(address.repository, found.commit), files) is not None

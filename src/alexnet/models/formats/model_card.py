@@ -83,8 +83,9 @@ def _training_data(saved: Checkpoint) -> str:
         parts.append(f"It is not recorded which images {' and '.join(unknown)} were trained on.")
     if not parts:
         return "None: no image was used in training."
-    return " ".join([*parts, "The origin and the license of the images were not recorded; the person who trained it "
-                             "knows them."])
+    if not license_note(saved.provenance):
+        parts.append("The origin and the license of the images were not recorded. Its trainer knows them.")
+    return " ".join(parts)
 
 
 def _checksums(saved: Checkpoint, checksums: Mapping[str, str]) -> Iterator[str]:
