@@ -72,12 +72,12 @@ def require_same_place(first: Path | None, again: Path | None) -> None:
     """Raise UserError if a reload has found another checkpoint of the run than the start: last/ where best/ is gone.
 
     Args:
-        first: `Checkpoint.path` of the start, which is a file where the start fell back to the state before.
-        again: that of the reload. A run's best/ may have appeared since.
+        first: `Checkpoint.path` of the start.
+        again: that of the reload.
     """
-    is_same = again == first or (first and again == first.parent) or (again and again.name == "best")
-    require(bool(is_same), f"{first} has gone, and {again} is another checkpoint of the run",
-            "restore it, or start the server again to serve the other")
+    if first and again and again.name == "last":
+        require(again.with_name("best") not in (first, first.parent), f"{again.with_name('best')} has gone, and {again} "
+                "is another checkpoint of the run", "restore it, or start the server again to serve the other")
 
 
 def _load_again(old: ServedModel) -> ServedModel:
