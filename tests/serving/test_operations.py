@@ -1,5 +1,6 @@
 """What an operator relies on: reload, JSON logs, metrics of the weights, readiness, samples, malformed requests."""
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from alexnet.errors import UserError
 from alexnet.inference.predictor import Model, load
 from alexnet.models import checkpoint
 from alexnet.serving.limits import Limits
+from alexnet.serving.reloading import require_same_place
 from alexnet.serving.request_log import LOGGER
 from alexnet.serving.served_model import ServedModel
 from alexnet.serving.service import Service
@@ -84,6 +87,15 @@ def test_a_start_with_another_checkpoint_of_the_run_is_a_warning(run, harm, sent
     assert served_model.reloaded().sha256 == served_model.sha256  # last/, as at the start
     shutil.copytree(best, run / "best")
     assert served_model.reloaded().sha256 == checkpoint.load(run / "best").describe()["sha256"]
+
+
+@pytest.mark.parametrize(("first", "again", "is_same"), [
+    ("run/best", "run/best", True), ("run/last", "run/best", True), ("run/last", "run/last", True),
+    ("hub/1f", "hub/2e", True), (None, None, True), ("run/best", "run/last", False),
+    ("run/best/checkpoint.previous.json", "run/last", False)])
+def test_only_last_in_place_of_best_is_another_checkpoint(first, again, is_same):
+    with contextlib.nullcontext() if is_same else pytest.raises(UserError, match="run/best has gone"):
+        require_same_place(first and Path(first), again and Path(again))
 
 
 def test_a_run_without_a_validated_epoch_has_no_best_and_needs_no_warning(run, tmp_path):

@@ -76,8 +76,9 @@ def require_same_place(first: Path | None, again: Path | None) -> None:
         again: that of the reload.
     """
     if first and again and again.name == "last":
-        require(again.with_name("best") not in (first, first.parent), f"{again.with_name('best')} has gone, and {again} "
-                "is another checkpoint of the run", "restore it, or start the server again to serve the other")
+        best = again.with_name("best")
+        require(best not in (first, first.parent), f"{best} has gone, and {again} is another checkpoint of the run",
+                "restore it, or start the server again to serve the other")
 
 
 def _load_again(old: ServedModel) -> ServedModel:
