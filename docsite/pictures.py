@@ -40,7 +40,8 @@ COMMANDS = (
     "figure 1 runs/relu runs/tanh --name ReLU --name tanh --out figure1",
 )
 COPIED = {"lr-find.svg": "lr-find.svg", "figure3.png": "figure3.png", "figure1.svg": "figure1.svg",
-          "runs/mine/figures/learning_curves.svg": "learning-curves.svg"}
+          "runs/mine/figures/learning_curves.svg": "learning-curves.svg",
+          "runs/relu/figures/learning_curves.svg": "overfitting.svg"}
 SHRUNK = {"attribute.png": ("attribute.webp", 1400), "top-patches.png": ("top-patches.webp", 1400),
           "figure4.png": ("figure4.webp", 1600), "report.png": ("report.webp", 1200)}
 """File of a command -> picture and its width in pixels."""
