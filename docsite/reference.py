@@ -24,7 +24,7 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
                  "arch.map_lrn.")}
 """Dataclass -> heading, and what `--set` writes before its fields."""
 
-RETURNED = ("api.TrainedRun", "inference.predictor.Prediction", "inference.metrics.Errors",
+RETURNED = ("api.training.TrainedRun", "inference.predictor.Prediction", "inference.metrics.Errors",
             "inference.data_check.DataCheck")
 """Classes that public functions return."""
 ABOUT_SETTINGS = """# Settings

@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alexnet.api import evaluate, train
+    from alexnet.api.evaluation import evaluate
+    from alexnet.api.training import train
     from alexnet.architecture.presets import arch, recipe
     from alexnet.architecture.recipe import Recipe
     from alexnet.architecture.spec import Arch, InputSpec
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AlexNet": "models.alexnet", "Arch": "architecture.spec", "InputSpec": "architecture.spec",
     "Model": "inference.predictor", "Recipe": "architecture.recipe", "UserError": "errors",
-    "arch": "architecture.presets", "check": "inference.data_check", "evaluate": "api", "load": "inference.predictor",
-    "recipe": "architecture.presets", "train": "api",
+    "arch": "architecture.presets", "check": "inference.data_check", "evaluate": "api.evaluation",
+    "load": "inference.predictor", "recipe": "architecture.presets", "train": "api.training",
 }
 
 __all__ = ["AlexNet", "Arch", "InputSpec", "Model", "Recipe", "UserError", "__version__", "arch", "check", "evaluate",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.app import (
