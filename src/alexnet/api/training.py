@@ -21,12 +21,16 @@ if TYPE_CHECKING:  # these import torch
     from alexnet.data.packed import PackedDataset
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
+    from alexnet.models.alexnet import AlexNet
+    from alexnet.models.checkpoint import Checkpoint
+    from alexnet.training.events import EpochEvent
     from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.repeats import Repeats
     from alexnet.training.request import TrainRequest
     from alexnet.training.trainer import Trainer
+    from alexnet.training.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class TrainedRun:
     """A finished training run. Its folder holds `best/`, `last/`, `log.jsonl`, `config.json` and `report.html`."""
 
     path: Path
+    """The run folder."""
 
     @property
     def report(self) -> Path:
@@ -44,9 +49,20 @@ class TrainedRun:
     def metrics(self) -> Errors:
         """Validation loss, top-1 and top-5 error of the best epoch, whose weights `model` has."""
         from alexnet.inference.metrics import Errors
-        from alexnet.models import checkpoint
 
-        return Errors.from_json(checkpoint.load(self.path).errors)
+        return Errors.from_json(self._best.errors)
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the epoch with the lowest validation error, from 1."""
+        return self._best.training["epoch"]
+
+    @cached_property
+    def history(self) -> list[EpochEvent]:
+        """What log.jsonl says of each validated epoch: `epoch`, `train_loss`, `val_loss`, `val_top1_error`, ..."""
+        from alexnet.training.run_folder import read_log
+
+        return [event for event in read_log(self.path) if event["event"] == "epoch"]
 
     @cached_property
     def model(self) -> Model:
@@ -54,6 +70,22 @@ class TrainedRun:
         from alexnet.inference.predictor import load
 
         return load(self.path)
+
+    @property
+    def network(self) -> AlexNet:
+        """The network of the best epoch, a plain `torch.nn.Module` in evaluation mode. Its input: `model.views`."""
+        return self.model.network
+
+    @cached_property
+    def _best(self) -> Checkpoint:
+        from alexnet.models import checkpoint
+
+        return checkpoint.load(self.path)
+
+    def __repr__(self) -> str:
+        errors = self.metrics
+        return (f"TrainedRun({str(self.path)!r}, best_epoch={self.best_epoch}, top1_error={errors.top1_error:.4f}, "
+                f"top5_error={errors.top5_error:.4f}, images={errors.images})")
 
 
 def train(
@@ -65,7 +97,8 @@ def train(
     init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
     device: str = "auto", precision: str = "auto", workers: int | None = None,
     micro_batch: int | None = None, parallel: Parallel = "data", timeout: float | None = None,
-    log: str | Sequence[str] | None = None, about: Mapping[str, str] | None = None, progress: bool = True,
+    transform: Transform | None = None, log: str | Sequence[str] | None = None,
+    about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -93,12 +126,21 @@ def train(
         workers: Threads that read images ahead. They do not change the result. Default: by the cores of this process.
         micro_batch: Process at most this many images at a time, and add up their gradients.
         parallel, timeout: See `alexnet train --help`; they need torchrun.
+        transform: Your own augmentation: a function that takes the views of a training batch and returns them changed.
+            It is called after the recipe's crops, mirror images and color noise, and before mixup and CutMix. The views
+            are the network's inputs: float32 [N, 3, rows, columns] on the run's device, RGB unless
+            `arch.input.channels` is BGR, with the mean subtracted, so that 0 is the mean color, and divided by
+            `arch.input.scale`. The result must have the same shape, type and device. Random numbers of torch, NumPy
+            and Python in it are seeded by the run's seed and the step, so a resumed run equals an uninterrupted one. A
+            run stores its name only.
         log: Also log to `tensorboard`, `wandb`, `mlflow` or `csv`, or to several. Default: log.jsonl only.
         about: Entries to add to `config.json`.
         progress: Print notes and a progress bar on standard error.
 
     Raises:
-        UserError: Data, network and recipe do not fit together. Nothing has been written.
+        UserError: Data, network, recipe and transform do not fit together, and nothing has been written. The message is
+            that of the command line: `--micro-batch` in it is the argument `micro_batch`.
+        Diverged: The loss or a weight is not finite any more. It is a UserError too.
     """
     from alexnet.training.request import TrainRequest, default_folder
     from alexnet.training.trackers import tracker_names
@@ -110,6 +152,7 @@ def train(
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
         init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision, timeout=timeout,
+        transform=transform,
         options={"workers": loader_threads() if workers is None else workers, "save_minutes": save_minutes,
                  "micro_batch": micro_batch, "parallel": parallel, "log": tracker_names(log),
                  "about": dict(about or {}) | ({"init": str(init)} if init else {})})
