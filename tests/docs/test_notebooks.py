@@ -59,7 +59,8 @@ def test_the_file_has_no_outputs_no_machine_paths_and_short_cells(path):
 
 def test_their_numbers_are_the_papers():
     text = "\n".join("\n".join(cells(path, "markdown")) for path in NOTEBOOKS)
-    for quoted in ("60,965,224 parameters", "b = a / (2 + 0.0001 · Σ a²)^0.75", "reaches 25% training\nerror in a sixth",
+    for quoted in ("60,965,224 parameters",
+                   "b = a / (2 + 0.0001 · Σ a²)^0.75", "reaches 25% training\nerror in a sixth",
                    "| one network, validation | 40.7% | 18.2% |",
                    "| five networks, validation | 38.1% | 16.4% |",
                    "| seven networks, validation | 36.7% | 15.4% |", "| seven networks, test | | 15.3% |",
