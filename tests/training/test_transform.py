@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import alexnet
+import peers
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
 from alexnet.data.augmentation import lighting_basis
@@ -221,3 +222,19 @@ def test_it_is_called_for_each_micro_batch_with_numbers_of_its_own(packed, tiny,
 def test_training_the_output_layer_alone_refuses_it(packed, trained, tmp_path):
     with pytest.raises(alexnet.UserError, match="transform has no effect with --head"):
         alexnet.train(packed.path, init=trained, head=True, out=tmp_path / "run", transform=noisy, progress=False)
+
+
+@pytest.mark.needs("kornia", "pip install '.[test]'")
+def test_transforms_of_torchvision_and_kornia_can_be_given_as_they_are():
+    """docs/python.md: torchvision draws once for a whole batch, kornia once for each image."""
+    import kornia.augmentation
+
+    peers.torchvision()
+    from torchvision.transforms import v2
+
+    views = torch.ones(4, 3, 28, 28)
+    for transform, draws in ((v2.RandomErasing(p=1.0), 1), (kornia.augmentation.RandomErasing(p=1.0), 4)):
+        first = apply_transform(transform, views, (0, 7))
+        assert torch.equal(first, apply_transform(transform, views, (0, 7)))
+        assert not torch.equal(first, apply_transform(transform, views, (0, 8)))
+        assert len({tuple(view.flatten().tolist()) for view in first}) == draws
