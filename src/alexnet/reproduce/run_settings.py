@@ -39,7 +39,7 @@ def settings_of(saved: Checkpoint) -> dict[str, Json]:
     settings: dict[str, Json] = {"arch": to_json(saved.arch), "classes": list(saved.classes)}
     settings |= {"recipe": to_json(saved.recipe)} if saved.recipe else {}
     settings |= {key: saved.training[key] for key in ("seed", "precision", "transform", "epoch", "step")
-                 if key in saved.training}
+                 if saved.training.get(key, "") != ""}
     settings["temperature"] = saved.calibration.get("temperature", 1.0)
     if "init" in saved.provenance:
         settings["init"] = saved.provenance["init"]["sha256"][:12]
