@@ -24,7 +24,8 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
                  "arch.map_lrn.")}
 """Dataclass -> heading, and what `--set` writes before its fields."""
 
-RETURNED = ("inference.predictor.Prediction", "inference.metrics.Errors", "inference.data_check.DataCheck")
+RETURNED = ("inference.predictor.Prediction", "inference.metrics.Errors", "inference.data_check.DataCheck",
+            "api.features.LabeledFeatures")
 """Classes that public functions return."""
 ABOUT_SETTINGS = """# Settings
 
