@@ -84,7 +84,7 @@ def build(
     if saved:
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
-    check_transform(spec.transform, spec.arch, device)
+    check_transform(spec.transform, spec.recipe.train_crop or spec.arch.input.crop, device)
     overlap = find_overlap(validation, training, seen.trained_perceptual)
     kind = HeadTrainer if spec.recipe.optimizer == "lbfgs" else Trainer
     findings = [*advice, *start_findings(spec, saved), *look_alikes_finding(overlap),

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet.architecture.spec import Arch
 from alexnet.errors import UserError, require
 
 Transform = Callable[[Tensor], Tensor]
@@ -37,10 +36,12 @@ def transform_name(transform: Transform | None) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def check_transform(transform: Transform | None, arch: Arch, device: torch.device) -> None:
-    """Call a transform on two views of noise. Raises UserError if it returns anything but two such views."""
+def check_transform(transform: Transform | None, side: int, device: torch.device) -> None:
+    """Call a transform on two views of noise. Raises UserError if it returns anything but two such views.
+
+    side: of the training views, in pixels.
+    """
     if transform is not None:
-        side = arch.input.crop
         noise_NCHW = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
         apply_transform(transform, torch.from_numpy(noise_NCHW).to(device), (0,))
 
