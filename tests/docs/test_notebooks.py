@@ -74,6 +74,7 @@ def test_their_numbers_are_the_papers():
 @pytest.mark.needs("ipykernel", "pip install '.[test]'")
 @pytest.mark.needs("onnxruntime", "pip install 'alexnet[export]'")
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(1800)  # a minute of computing each, of a machine that may be busy
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path, monkeypatch):
     import nbformat
