@@ -1,4 +1,4 @@
-"""The `train` command: its options, grouped, and the call of `alexnet.api.train`."""
+"""The `train` command: its options, grouped, and the call of `alexnet.train`."""
 
 from __future__ import annotations
 
