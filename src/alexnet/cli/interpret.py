@@ -12,7 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.architecture.presets import default_recipe
 from alexnet.cli.app import (
     IMAGE_FILE,

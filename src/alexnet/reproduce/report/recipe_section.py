@@ -76,10 +76,12 @@ class RecipeSection:
     """How a run was trained."""
 
     command: str | None
-    """None if no command line can express the network or the recipe."""
+    """None if no command line can express the network, the recipe or the transform."""
     follow_up: Sequence[str]
     unnamed_data: str | None
     """What DATA stands for in the commands."""
+    transform: str
+    """Name of the user's own augmentation, which no command line has; "" without one."""
     groups: Sequence[tuple[str, Sequence[Setting]]]
 
 
@@ -87,7 +89,8 @@ def recipe(run: RunData) -> RecipeSection:
     """Recipe, input and environment, and the commands that train, evaluate and report the run again."""
     config, views = run.config, max((event["views"] for event in run.evaluations), default=1)
     return RecipeSection(
-        training_command(config), follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config), [
+        training_command(config), follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config),
+        config.get("transform", ""), [
             ("Recipe", _settings(_recipe(run), MEANINGS)),
             ("Input", _settings(config["arch"]["input"], INPUT_MEANINGS)),
             ("Environment", _settings(_environment(run))),
@@ -114,7 +117,7 @@ def _environment(run: RunData) -> dict[str, object]:
         "fine-tuned from": f"{config.get('init', 'weights')}: {init['arch']} with {init['classes']:,} classes, "
         f"SHA-256 {init['sha256'][:12]}"
         if init else None,
-        "class weights": _class_weights(run),
+        "class weights": _class_weights(run), "transform": config.get("transform"),
         "fold": "{} of {}, whose images are the validation set".format(*data["fold"]) if "fold" in data else None,
         "data": data["source"], "data fingerprint": str(data.get("fingerprint", ""))[:12],
     }
