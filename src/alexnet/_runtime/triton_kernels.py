@@ -17,6 +17,7 @@ from torch import Tensor
 
 from alexnet._runtime.philox import Draw
 
+
 def _device_of(tensor: Tensor) -> torch.cuda.device_of:
     """Inside, the tensor's GPU is the current device: `cuda:1` need not be the one that torch has set."""
     return torch.cuda.device_of(tensor)
