@@ -111,8 +111,7 @@ class Bench:
     def peak(self) -> float:
         """FLOP/s of the fastest matrix product that phase `ceilings` has measured; 0 without."""
         rows = [json.loads(line) for line in (self.out / "rows.jsonl").read_text().splitlines()]
-        return max((row["flops_per_second"] for row in rows if row["phase"] == "ceilings" and "flops_per_second" in row),
-                   default=0.0)
+        return max((row.get("flops_per_second", 0.0) for row in rows if row["phase"] == "ceilings"), default=0.0)
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,19 @@ def test_make_gpu_installs_nothing():
     assert "-m pytest -m gpu --require-extras" in printed
 
 
+def test_make_gpu_names_every_file_that_has_a_test_for_a_gpu():
+    named = {word for word in recipe().split() if word.endswith(".py")}
+    assert named == {str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob("test_*.py")
+                     if f"mark.{'gpu'}" in file.read_text(encoding="utf-8")}
+
+
 @pytest.mark.slow
 def test_make_gpu_runs_the_triton_tests_and_the_training_runs(tmp_path):
     (tmp_path / "has_a_gpu.py").write_text(HAS_A_GPU)
-    files = ["runtime/test_triton_kernels.py", "runtime/test_dropout_draws.py", "runtime/test_kernels.py",
-             "training/test_trainer.py", "training/test_gpu_steps.py"]
+    files = [word for word in recipe().split() if word.endswith(".py")]
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "has_a_gpu", "-p", "no:cacheprovider", "--collect-only", "-q", "-m",
-         "gpu", *(f"tests/{file}" for file in files)], cwd=ROOT, capture_output=True, text=True,
+         "gpu", *files], cwd=ROOT, capture_output=True, text=True,
         env={"PYTHONPATH": f"{ROOT / 'src'}:{tmp_path}", "PATH": "/usr/bin:/bin"})
     assert ran.returncode == 0, ran.stdout + ran.stderr
     selected = {line.partition("::")[2].partition("[")[0] for line in ran.stdout.splitlines() if "::" in line}
