@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from alexnet._runtime.devices import choose_device
 from alexnet._runtime.philox import Draw
+from alexnet._runtime.pixels import TensorPixels
 from alexnet.training.parallel.rendezvous import own_device
 from alexnet.training.precision import MixedPrecision
 
@@ -58,9 +59,9 @@ def test_every_kernel_is_launched_on_the_gpu_of_its_tensors(launches, current):
         module.norm_forward(maps, **norm)
         module.norm_backward(maps, maps, **norm)
         module.crop_normalize(
-            torch.empty(2, 9, 9, 3, dtype=torch.uint8, device=SECOND), torch.empty(1, 1, 3, device=SECOND),
-            torch.empty(3, device=SECOND), torch.empty(2, 2, dtype=torch.int64, device=SECOND), None, None, 7,
-            bgr=False, dtype=torch.float32)
+            TensorPixels(torch.empty(2, 9, 9, 3, dtype=torch.uint8, device=SECOND)),
+            torch.empty(1, 1, 3, device=SECOND), torch.empty(3, device=SECOND),
+            torch.empty(2, 2, dtype=torch.int64, device=SECOND), None, None, 7, bgr=False, dtype=torch.float32)
         module.sgd_update(rows, rows, rows, momentum=0.9, weight_decay=0.0, learning_rate=0.1, lr_in_velocity=True,
                           nesterov=False)
         module.dropout(rows, torch.empty(4, dtype=torch.int64, device=SECOND), Draw(0.5, 0, 0, 0), 0)

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from alexnet._runtime.pixels import TensorPixels
 from alexnet.architecture.spec import LRN, InputSpec
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.response_norm import ResponseNorm
@@ -65,8 +66,8 @@ def test_views(triton_kernels, mean_side, mean_crop, channels):
     central = mean_crop == "center"
     mean_HWC = preprocess.central_mean(9) if central else preprocess.mean_HWC
     result = triton_kernels.crop_normalize(
-        pixels, mean_HWC, preprocess.scale_C, places, mirrored, shift, 9, bgr=channels == "BGR", dtype=torch.float32,
-        image_V=image, mean_is_central=central)
+        TensorPixels(pixels), mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
+        bgr=channels == "BGR", dtype=torch.float32, image_V=image, mean_is_central=central)
     expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), image), mirrored, shift)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-4)
 

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from alexnet._runtime.philox import Draw
+from alexnet._runtime.pixels import TensorPixels
 
 
 def _device_of(tensor: Tensor) -> torch.cuda.device_of:
@@ -129,12 +130,13 @@ def _views(pixels, mean, scale, top_left, mirrored, shift, image, out, side, mea
 
 
 def crop_normalize(
-    pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor, mirrored_V: Tensor | None,
+    pixels: TensorPixels, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, image_V: Tensor | None = None,
     mean_is_central: bool = False,
 ) -> Tensor:
     """`kernels.crop_normalize` on CUDA."""
-    count, side, device = len(top_left_V2), pixels_NHWC.shape[1], pixels_NHWC.device
+    pixels_NHWC = pixels.tensor().contiguous()
+    count, side, device = len(top_left_V2), pixels.side, pixels.device
     mirrored = torch.zeros(count, device=device) if mirrored_V is None else mirrored_V
     shift = torch.zeros(count, 3, device=device) if shift_VC is None else shift_VC
     image = torch.arange(count, device=device) if image_V is None else image_V
@@ -143,7 +145,7 @@ def crop_normalize(
     if count:
         with _device_of(out):
             _views[(count, triton.cdiv(crop * crop * 3, block))](
-                pixels_NHWC.contiguous(), mean_HWC.float().contiguous(), scale_C.float(),
+                pixels_NHWC, mean_HWC.float().contiguous(), scale_C.float(),
                 top_left_V2.long().contiguous(), mirrored.to(torch.uint8), shift.float().contiguous(), image.long(),
                 out, side, mean_HWC.shape[0], CROP=crop, BGR=bgr, CENTRAL=mean_is_central, BLOCK=block)
     return out.permute(0, 3, 1, 2)

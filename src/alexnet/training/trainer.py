@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from alexnet.data.augmentation import lighting_basis
+from alexnet.data.augmentation import ViewDraws, draw_views, lighting_basis
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches, timed
 from alexnet.data.mixing import MixedLabels, mix_batch
@@ -183,7 +183,12 @@ class Trainer:
         return batches(
             self.training, self.spec.recipe.batch_size, shuffle=(state.seed, state.epoch), rank=rank, world=world,
             lanes=state.lanes, start=start, workers=self.spec.workers, ahead=max(4, self.spec.workers),
-            device=self.device)
+            device=self.device, draw=self._draw_views)
+
+    def _draw_views(self, batch: Batch) -> ViewDraws:
+        recipe = self.spec.recipe
+        return draw_views(recipe, batch.indices, self.state.seed, self.state.epoch, side=batch.pixels.side,
+                          crop=self.spec.arch.input.crop, group_leaders=batch.group_leaders(recipe.view_group))
 
     def _queue_step(self, batch: Batch, began: float, waited: float, after: Readback | None) -> QueuedStep:
         """Take a step, whose result may still be under way on the device. Arguments as in `QueuedStep`."""
@@ -239,7 +244,7 @@ class Trainer:
         return self.preprocess.training_views(
             part.pixels, part.indices, recipe, state.seed, state.epoch,
             self._lighting if lighting_on else None, self.precision.input_dtype,
-            part.group_leaders(recipe.view_group))
+            part.group_leaders(recipe.view_group), part.draws)
 
     def _results(self, loss: Tensor, wrong: Tensor, batch: Batch, save: bool) -> Readback:
         """A step's results, on their way to the CPU."""
