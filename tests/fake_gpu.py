@@ -13,7 +13,8 @@ import ctypes
 import importlib.util
 import json
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,9 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alexnet._runtime import kernels
@@ -36,6 +39,8 @@ from alexnet.architecture.presets import arch, recipe
 from alexnet.data.dataset import ArrayImage, Dataset
 from alexnet.data.packing import pack
 from alexnet.training.build import build
+from alexnet.training.parallel import data_parallel, hybrid
+from alexnet.training.parallel.process_group import ProcessGroup
 from alexnet.training.spec import RunSpec
 
 CUDA, SIDE = torch.device("cuda", 0), 40
@@ -94,6 +99,9 @@ def install() -> None:
     torch.cuda.Event = lambda **options: SimpleNamespace(record=lambda: None)  # type: ignore[assignment,misc]
     torch.nn.Module.to = move  # type: ignore[method-assign,assignment]
     torch.Tensor.pin_memory = pin_memory  # type: ignore[method-assign,assignment]
+    ProcessGroup.from_rank0 = lambda group, make: make()  # type: ignore[method-assign,assignment]
+    # The C++ code of DistributedDataParallel reads the memory of gradients, which have none.
+    data_parallel.sum_gradients = hybrid.sum_gradients = lambda module, group: module
     kernels._has_triton = lambda: True  # type: ignore[assignment]
 
 
@@ -113,17 +121,32 @@ def what_raises() -> dict[str, str]:
     return raised
 
 
-def take_step(spec: RunSpec) -> dict[str, Any]:
+@contextmanager
+def processes(size: int) -> Iterator[ProcessGroup]:
+    """This process as rank 0 of several, whose collective operations send nothing."""
+    if size == 1:
+        yield ProcessGroup()
+        return
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=size)
+    try:
+        yield ProcessGroup(0, size, CUDA)
+    finally:
+        dist.destroy_process_group()
+
+
+def take_step(spec: RunSpec, group: ProcessGroup) -> dict[str, Any]:
     """Take a step of the run on the fake GPU, and say what came out."""
-    with closing(build(spec).epoch_batches()) as source:
+    with closing(build(replace(spec, parallel="data")).epoch_batches()) as source:
         batch = next(source)  # on the CPU, with what its thread has drawn
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        trainer = build(replace(spec, device=str(CUDA)))
+    if group.size > 1 and spec.parallel != "towers":
+        (batch, *_) = batch.parts(group.size)
+    with FakeTensorMode(allow_non_fake_inputs=True), group.clock.running():
+        trainer = build(replace(spec, device=str(CUDA)), group)
         trainer.network.train()
         trainer._lighting = torch.empty(3, 3, device=CUDA)
         trainer.state.step = 1  # every hundredth step measures the units, and waits
         count, logits = len(batch.indices), []
-        trainer.network.register_forward_hook(lambda network, inputs, output: logits.append(output))
+        trainer.strategy.module.register_forward_hook(lambda module, inputs, output: logits.append(output))
         batch = replace(batch, labels_N=torch.empty(count, dtype=torch.int64, device=CUDA), pixels=TensorPixels(
             torch.empty((count, SIDE, SIDE, 3), dtype=torch.uint8, device=CUDA)))
         with Waits():
@@ -143,17 +166,21 @@ def main() -> None:
     packed = pack(Dataset("noise", ("a", "b", "c", "d"), splits, "random numbers"), folder / "packed", side=SIDE)
     every = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "trivial_augment": True, "erase_probability": 0.5,
              "ema_decay": 0.9, "clip_norm": 1.0}
-    for network, train, precision, micro_batch, settings in (
-        ("paper", "paper", "fp32", None, {}), ("paper", "paper", "bf16", None, {}), ("paper", "paper", "bf16", 3, {}),
-        ("paper", "paper", "bf16", None, every), ("paper-bn", "modern", "bf16", None, {}),
-        ("code2012", "code2012", "bf16", None, {}),
+    for network, train, precision, parallel, size, micro_batch, settings in (
+        ("paper", "paper", "fp32", "data", 1, None, {}), ("paper", "paper", "bf16", "data", 1, None, {}),
+        ("paper", "paper", "bf16", "data", 1, 3, {}), ("paper", "paper", "bf16", "data", 1, None, every),
+        ("paper-bn", "modern", "bf16", "data", 1, None, {}), ("code2012", "code2012", "bf16", "data", 1, None, {}),
+        ("paper", "paper", "bf16", "towers", 2, None, {}), ("paper", "paper", "bf16", "hybrid", 2, None, {}),
+        ("paper", "paper", "bf16", "data", 2, None, {}),
     ):
         layout = override(arch(network), [f"input.side={SIDE}", "input.crop=36", "conv1.kernel=5", "conv1.stride=1",
                                           "conv.width=16", "dense.width=16"])
-        taken = take_step(RunSpec(packed, layout, replace(recipe(train), batch_size=6, **settings), folder / "run",
-                                  precision=precision, workers=1, micro_batch=micro_batch))  # type: ignore[arg-type]
-        print(json.dumps({"network": network, "precision": precision, "parts": len(taken["logits"]), **taken}),
-              flush=True)
+        spec = RunSpec(packed, layout, replace(recipe(train), batch_size=6, **settings), folder / "run", workers=1,
+                       precision=precision, micro_batch=micro_batch, parallel=parallel)  # type: ignore[arg-type]
+        with processes(size) as group:
+            taken = take_step(spec, group)
+        print(json.dumps({"network": network, "precision": precision, "parallel": parallel, "processes": size,
+                          "parts": len(taken["logits"]), **taken}), flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def compiled(folder: Path) -> Path:
 
 
 def test_no_step_waits_for_the_gpu_or_mixes_devices(tmp_path):
-    """In fp32 and bf16, in micro-batches, with every augmentation, and with each kind of normalization and pooling."""
+    """In fp32 and bf16, in micro-batches, with every augmentation, with each kind of normalization and pooling, and as
+    the first of two processes, without what torch's DistributedDataParallel does."""
     ran = subprocess.run([sys.executable, TESTS / "fake_gpu.py", compiled(tmp_path), tmp_path], capture_output=True,
                          text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr[-4000:]
@@ -38,7 +39,9 @@ def test_no_step_waits_for_the_gpu_or_mixes_devices(tmp_path):
     assert all(raised.values()), raised  # the test can fail
     half = {"fp32": "torch.float32", "bf16": "torch.bfloat16"}
     assert steps == [
-        {"network": network, "precision": precision, "parts": parts, "logits": [half[precision]] * parts,
-         "device": "cuda:0", "results": [2]}
-        for network, precision, parts in (("paper", "fp32", 1), ("paper", "bf16", 1), ("paper", "bf16", 2),
-                                          ("paper", "bf16", 1), ("paper-bn", "bf16", 1), ("code2012", "bf16", 1))]
+        {"network": network, "precision": precision, "parallel": parallel, "processes": size, "parts": parts,
+         "logits": [half[precision]] * parts, "device": "cuda:0", "results": [2 if size == 1 else 5]}
+        for network, precision, parallel, size, parts in (
+            ("paper", "fp32", "data", 1, 1), ("paper", "bf16", "data", 1, 1), ("paper", "bf16", "data", 1, 2),
+            ("paper", "bf16", "data", 1, 1), ("paper-bn", "bf16", "data", 1, 1), ("code2012", "bf16", "data", 1, 1),
+            ("paper", "bf16", "towers", 2, 1), ("paper", "bf16", "hybrid", 2, 1), ("paper", "bf16", "data", 2, 1))]

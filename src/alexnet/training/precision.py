@@ -51,7 +51,8 @@ class MixedPrecision:
             return True
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_div_(gradients, self.scale)
-        finite = self._all_true(all(bool(torch.isfinite(gradient).all()) for gradient in gradients))
+        own = [torch.isfinite(gradient).all() for gradient in gradients]
+        finite = self._all_true(not own or bool(torch.stack(own).all()))  # waits for the device once
         self.steps_since_overflow = self.steps_since_overflow + 1 if finite else 0
         if not finite:
             self.scale /= 2

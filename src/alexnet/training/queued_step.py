@@ -39,10 +39,10 @@ class Readback:
             self._copied.synchronize()
         return self._values.tolist()
 
-    def seconds_after(self, earlier: Readback) -> float:
-        """Seconds on the device from that copy to this one. Both have been read."""
-        assert self._copied is not None
-        assert earlier._copied is not None
+    def seconds_after(self, earlier: Readback) -> float | None:
+        """Seconds on the device from that copy to this one, if both were on CUDA. Both have been read."""
+        if self._copied is None or earlier._copied is None:
+            return None
         return earlier._copied.elapsed_time(self._copied) / 1000
 
 
@@ -69,7 +69,8 @@ class QueuedStep(NamedTuple):
         Steps in the queue overlap: from the beginning of one to its reading, the device also does another. So the time
         between the ends of two such steps counts.
         """
-        return self.results.seconds_after(self.after) if self.after else time.perf_counter() - self.began
+        seconds = self.results.seconds_after(self.after) if self.after else None
+        return time.perf_counter() - self.began if seconds is None else seconds
 
 
 @dataclass
