@@ -55,7 +55,8 @@ def test_every_kernel_is_launched_on_the_gpu_of_its_tensors(launches, current):
     module, devices = launches
     norm = {"k": 2.0, "alpha": 1e-4, "beta": 0.75, "n": 5, "towers": 2}
     with FakeTensorMode():
-        maps, rows = torch.empty(2, 8, 3, 3, device=SECOND), torch.empty(4, 6, device=SECOND)
+        maps = torch.empty(2, 8, 3, 3, device=SECOND, memory_format=torch.channels_last)
+        rows = torch.empty(4, 6, device=SECOND)
         module.norm_forward(maps, **norm)
         module.norm_backward(maps, maps, **norm)
         module.crop_normalize(

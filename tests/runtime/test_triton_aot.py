@@ -25,11 +25,9 @@ def test_every_kernel_compiles_for_sm_90_without_spilling(tmp_path):
     assert ran.returncode == 0, ran.stderr
     print(ran.stdout)
     rows = json.loads(figures.read_text())
-    launched = {node.value.id if isinstance(node.value, ast.Name) else ""
-                for node in ast.walk(ast.parse((Path(kernels.__file__).parent / "triton_kernels.py").read_text()))
-                if isinstance(node, ast.Subscript)} & {row["kernel"].split(",")[0] for row in rows}
-    assert launched >= {"_views", "_update", "_dropout"}
-    assert {row["kernel"].split(",")[0] for row in rows} == launched | {"_norm_forward", "_norm_backward"}
+    source = ast.parse((Path(kernels.__file__).parent / "triton_kernels.py").read_text(encoding="utf-8"))
+    jitted = {node.name for node in source.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    assert {row["kernel"].split(",")[0] for row in rows} == jitted - {"_sums"}  # a part of two others
     for row in rows:
         assert row["spilled"] == 0, row
         assert 0 < row["registers"] <= 128, row
