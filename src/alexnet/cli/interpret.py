@@ -11,6 +11,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import limit_openmp_spinning
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.architecture.presets import default_recipe
@@ -153,6 +155,8 @@ def attribute(
         out: Figure to write, .png or .svg.
     """
     check_output(out, IMAGE_FILE)
+    set_allocator()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet.inference.predictor import load, probability_text
@@ -207,6 +211,8 @@ def top_patches_(
     """
     _check_count(count)
     check_output(out, IMAGE_FILE)
+    set_allocator()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -262,6 +268,8 @@ def neighbors_(
     """
     _check_count(count)
     check_output(out, IMAGE_FILE)
+    set_allocator()
+    limit_openmp_spinning()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar

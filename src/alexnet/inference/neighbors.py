@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.cache import cache_folder
+from alexnet._runtime.cache import cache_folder, is_writable
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.locks import file_lock
 from alexnet.data.imagenet_classes import readable
@@ -68,7 +68,7 @@ def split_features(
         split: the images.
         layer: as for `Model.features`.
         cache_key: identifies the images; with it the features are kept in the cache, by network, layer and images, and
-            read from there next time. Default: no cache.
+            read from there next time, unless the cache is read-only. Default: no cache.
         indices: compute those of some images; default: of all.
         on_progress: called with the number of images done, and of all.
     """
@@ -76,6 +76,8 @@ def split_features(
     file = cache_folder() / "features" / f"{_fingerprint(model, layer, cache_key)}.npy" if cache_key else None
     if file is not None and file.is_file():
         return np.load(file, mmap_mode="r")
+    if file is not None and not is_writable(file.parent):  # a container with a read-only root
+        file = None
     indices = np.arange(len(split)) if indices is None else indices
     shape = len(indices), model.features(split.read_one(0), layer).flatten(1).shape[1]
 

@@ -26,6 +26,7 @@ from alexnet.reproduce.figures.image_grids import (
     neighbor_grid_size,
     prediction_grid_size,
 )
+from alexnet.reproduce.figures.sheet import Sheet
 from alexnet.reproduce.figures.style import STYLE, equal_decimals
 
 NEIGHBORS = 6
@@ -61,12 +62,11 @@ def figure4(
 def _side_by_side(tiles: Sequence[PredictionTile], rows: Sequence[NeighborRow]) -> Figure:
     """`prediction_grid` on the left, `neighbor_grid` on the right, both of the same height."""
     left, right = prediction_grid_size(tiles), neighbor_grid_size(rows)
-    right_width = right[0] * left[1] / right[1]
-    figure = Figure(figsize=(left[0] + 0.3 + right_width, left[1]), layout="constrained")
-    parts = np.asarray(figure.subfigures(1, 3, width_ratios=[left[0], 0.3, right_width]))
-    draw_prediction_grid(parts[0], tiles)
-    draw_neighbor_grid(parts[2], rows)
-    return figure
+    scale = left[1] / right[1]
+    sheet = Sheet(left[0] + 0.3 + scale * right[0], left[1])
+    draw_prediction_grid(sheet, tiles)
+    draw_neighbor_grid(sheet, rows, left[0] + 0.3, scale)
+    return sheet.figure()
 
 
 def prediction_tiles(predictions: ValidationPredictions, rows: NDArray[np.int64]) -> list[PredictionTile]:
@@ -115,12 +115,13 @@ def nearest_in_training(
         model: the network.
         packed: the data; its training split is searched.
         images: the query images, uint8 [H, W, 3].
-        at_most: search an evenly spaced sample of this size and cache nothing; default: search every training image
-            and keep their features in the cache.
+        at_most: search an evenly spaced sample of this size. The features of a smaller sample than all are not cached.
+            Default: search every training image.
         on_progress: called with (images done, images in all).
     """
     split = packed.split("train")
     indices = split.sample(at_most or len(split))
-    cache_key = "" if at_most else f"{packed.fingerprint} train"
-    features_ND = split_features(model, split, cache_key=cache_key, indices=indices, on_progress=on_progress)
+    # Of every image: the features that `alexnet neighbors` finds in the cache, too.
+    key = f"{packed.fingerprint} train" if len(indices) == len(split) else ""
+    features_ND = split_features(model, split, cache_key=key, indices=indices, on_progress=on_progress)
     return find_neighbors(model.features(list(images)), features_ND, split, packed.classes, NEIGHBORS, indices)

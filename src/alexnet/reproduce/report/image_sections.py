@@ -18,7 +18,7 @@ from alexnet.reproduce.figures.confusion import confusion
 from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
 from alexnet.reproduce.figures.image_grids import NeighborRow, RankedClass
 from alexnet.reproduce.figures.style import svg
-from alexnet.reproduce.report.run_data import SEARCHED_IMAGES, RunData
+from alexnet.reproduce.report.run_data import RunData, searched_images
 
 MATRIX_CLASSES = 40
 """Most classes for which a confusion matrix is legible."""
@@ -83,7 +83,7 @@ def nearest(run: RunData) -> Nearest | None:
         return None
     assert run.training is not None
     queries = _entries(run.predictions, run.predictions.examples[:QUERIES])
-    return Nearest(min(len(run.training), SEARCHED_IMAGES), len(run.training), [
+    return Nearest(min(len(run.training), searched_images(run.checkpoint.arch)), len(run.training), [
         (query, [(jpeg_uri(tile.pixels_HWC), tile.name, tile.note, tile.is_true) for tile in row.nearest])
         for query, row in zip(queries, nearest_rows(run), strict=True)])
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.spec import Arch
 from alexnet.data.class_names import printable
 from alexnet.data.folds import folded
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
@@ -31,7 +33,10 @@ from alexnet.training.events import (
 from alexnet.training.run_folder import read_config, read_log
 
 SEARCHED_IMAGES = 4000
-"""Most training images searched for the nearest ones; that takes about 15 seconds on a CPU."""
+"""Most training images searched for the nearest ones."""
+
+SEARCHED_MULTIPLY_ADDS = 400e9
+"""Multiply-adds of the network, at most, for the features of those images: about 5 seconds on two cores."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,14 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     if "train" not in packed.splits:
         return found
     queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
-    nearest = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
+    nearest = nearest_in_training(
+        model_from_checkpoint(checkpoint), packed, list(queries), at_most=searched_images(checkpoint.arch))
     return replace(found, nearest=nearest, training=packed.split("train"))
+
+
+def searched_images(arch: Arch) -> int:
+    """How many training images, at most, are searched for the nearest ones: fewer of a network that takes longer."""
+    return max(1, min(SEARCHED_IMAGES, int(SEARCHED_MULTIPLY_ADDS / explain(arch).multiply_adds)))
 
 
 def _calibrations(run: Path) -> dict[str, CalibrationJson]:
