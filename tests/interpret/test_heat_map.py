@@ -1,4 +1,4 @@
-"""The color map of Grad-CAM: that of viridis, readable on images of any color, with a line around its strongest part."""
+"""The color map of Grad-CAM: viridis, readable on images of any color, with a line around its strongest part."""
 
 import matplotlib
 import numpy as np

@@ -30,7 +30,7 @@ CONTOUR = 0.5
 
 
 def heat_colors(strength: Floats) -> NDArray[np.uint8]:
-    """Effects from -1 (against the class) to 1 (for it) as RGBA, the more transparent the nearer to 0: uint8 [..., 4]."""
+    """Effects from -1 (against the class) to 1 (for it) as RGBA, transparent at 0: uint8 [..., 4]."""
     size = np.abs(strength).clip(0, 1)
     anchors = np.linspace(0, 1, len(FOR))
     positive = np.stack([np.interp(size, anchors, FOR[:, channel]) for channel in range(3)], axis=-1)
@@ -50,8 +50,8 @@ def heat_layer(heat_HW: Floats, side: int) -> NDArray[np.uint8]:
     layer_HWC = heat_colors(strength)
     strong = Image.fromarray(((strength > CONTOUR) * 255).astype(np.uint8))
     width = 2 * max(1, side // 300) + 1
-    inside, grown = (np.asarray(strong.filter(kind(width))) > 0 for kind in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
-    enclosed = np.asarray(strong) > 0
+    enclosed, inside, grown = (np.asarray(picture) > 0 for picture in (
+        strong, strong.filter(ImageFilter.MinFilter(width)), strong.filter(ImageFilter.MaxFilter(width))))
     layer_HWC[grown & ~enclosed] = (0, 0, 0, 255)
     layer_HWC[enclosed & ~inside] = (255, 255, 255, 255)
     return layer_HWC

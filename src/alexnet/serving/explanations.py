@@ -41,14 +41,16 @@ class FeatureMaps(TypedDict):
     layer: str
 
 
-NeighborImage = TypedDict("NeighborImage", {"image": str, "class": str, "distance": float, "url": str})
-"""An image of the reference set: name, class, Euclidean distance, and its pixels as a data: URL."""
+NeighborImage = TypedDict("NeighborImage", {
+    "image": str, "class": str, "distance": float, "likeness": neighbors.Likeness, "url": str})
+"""An image of the reference set: name, class, Euclidean distance, whether it is the image itself or looks like it, and
+its pixels as a data: URL."""
 
 Explanation = TypedDict("Explanation", {
     "class": str, "probability": float, "view": str, "grad_cam": str, "layer": str, "conv1": FeatureMaps,
     "neighbors": list[NeighborImage]})
-"""view: the central crop, the network's input. grad_cam: RGBA, larger than the view, to lay over it or over the same part
-of the image. layer: the layer of Grad-CAM."""
+"""view: the central crop, the network's input. grad_cam: RGBA, larger than the view, to lay over it or over the same
+part of the image. layer: the layer of Grad-CAM."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: Re
         "view": _png_url(pixels_HWC[window, window]),
         "grad_cam": _png_url(heat_layer(cam_HW, max(HEAT_SIDE, len(cam_HW)))), "layer": layer,
         "conv1": _feature_maps(captured[conv1_layer][0], conv1_layer, arch.towers),
-        "neighbors": _neighbors(captured[model.feature_layer], reference_set) if reference_set else [],
+        "neighbors": _neighbors(captured[model.feature_layer], pixels_HWC, reference_set) if reference_set else [],
     }
 
 
@@ -120,11 +122,15 @@ def _feature_maps(outputs_CHW: Tensor, layer: str, towers: int) -> FeatureMaps:
             "towers": towers, "layer": layer}
 
 
-def _neighbors(query_1D: Tensor, reference_set: ReferenceSet) -> list[NeighborImage]:
+def _neighbors(
+    query_1D: Tensor, pixels_HWC: NDArray[np.uint8], reference_set: ReferenceSet,
+) -> list[NeighborImage]:
     [nearest] = neighbors.find_neighbors(
-        query_1D, reference_set.features_ND, reference_set.split, reference_set.classes, NEIGHBORS)
+        query_1D, reference_set.features_ND, reference_set.split, reference_set.classes, NEIGHBORS,
+        queries=[neighbors.Query(pixels_HWC)])
     return [{"image": printable(image.name), "class": printable(image.label), "distance": image.distance,
-             "url": _png_url(reference_set.split.read_one(image.index))} for image in nearest]
+             "likeness": image.likeness, "url": _png_url(reference_set.split.read_one(image.index))}
+            for image in nearest]
 
 
 def _grid(maps_CHW: NDArray[np.float32], columns: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError
-from alexnet.inference.neighbors import Neighbor, find_neighbors, split_features
+from alexnet.inference.neighbors import Neighbor, Query, find_neighbors, split_features
 from alexnet.inference.predictor import Model, model_from_checkpoint
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
@@ -84,7 +84,7 @@ def neighbor_rows(
     images: Sequence[NDArray[np.uint8]], classes: Sequence[str], nearest: Sequence[Sequence[Neighbor]],
     split: PackedSplit, files: Sequence[str] = (),
 ) -> list[NeighborRow]:
-    """Rows for `neighbor_grid`: each query image, and its neighbors with their distances.
+    """Rows for `neighbor_grid`: each query image, and its neighbors with their distances, or what else is known.
 
     Args:
         images: the query images, uint8 [H, W, 3].
@@ -100,7 +100,8 @@ def neighbor_rows(
         tiles = []
         for neighbor in found:
             name = printable(neighbor.label)
-            tiles.append(Tile(split.read_one(neighbor.index), name, next(distances), name == truth))
+            distance = next(distances)
+            tiles.append(Tile(split.read_one(neighbor.index), name, neighbor.note or distance, name == truth))
         rows.append(NeighborRow(query, tiles))
     return rows
 
@@ -124,4 +125,5 @@ def nearest_in_training(
     # Of every image: the features that `alexnet neighbors` finds in the cache, too.
     key = f"{packed.fingerprint} train" if len(indices) == len(split) else ""
     features_ND = split_features(model, split, cache_key=key, indices=indices, on_progress=on_progress)
-    return find_neighbors(model.features(list(images)), features_ND, split, packed.classes, NEIGHBORS, indices)
+    return find_neighbors(model.features(list(images)), features_ND, split, packed.classes, NEIGHBORS, indices,
+                          queries=[Query(pixels_HWC) for pixels_HWC in images])

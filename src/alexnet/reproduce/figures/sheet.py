@@ -1,4 +1,4 @@
-"""A sheet of images and text, in inches: all images are pasted into one picture, which is much faster than many axes."""
+"""A sheet of images and text: all images are pasted into one picture, which is much faster than an axes for each."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 
 const element = (id) => document.getElementById(id);
 const TIMEOUT_SECONDS = 60;
+const LIKENESS = { same: "the same image", near_duplicate: "near duplicate" };
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token") || "";
 let limits = { body_bytes: Infinity, images: 64 };
 let crop = 0, zoom = 1; // pixels of the network's input, and the ratio of the image's square to it
@@ -255,7 +256,7 @@ function showExplanation(explanation) {
   element("neighbors").hidden = !explanation.neighbors.length;
   element("neighbor-list").replaceChildren(...explanation.neighbors.map((neighbor) => thumbnail(
     neighbor.url, [[neighbor.class, neighbor.class === current.trueClass ? "is-true" : ""],
-      [neighbor.distance.toFixed(1), "quiet"]])));
+      [LIKENESS[neighbor.likeness] || neighbor.distance.toFixed(1), "quiet"]])));
   const { maps, towers, columns, url, layer } = explanation.conv1;
   const tower = towers > 1 ? `; the first ${maps / towers} belong to tower 1` : "";
   element("conv1-text").textContent =
