@@ -36,7 +36,7 @@ gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
 bench: $(STAMP)  ## compare the speed with other libraries; BENCH='--images FOLDER' measures on your images
-	$(PIP) -e '.[all,test,bench]'
+	$(PIP) -e '.[all,test,openvino]'
 	$(BIN)/python benchmarks/bench.py --json docs/performance.json --page docs/performance.md $(BENCH)
 
 docs: $(VENV)/installed-docs  ## build the documentation site into build/site, and check every link without a network

@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 import requirements
+from alexnet._runtime.cache import cache_folder
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import arch, recipe
 from alexnet.architecture.spec import Arch
@@ -37,6 +39,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     requirements.required = config.getoption("--require-extras")
     atexit.register(end_without_teardown, config)  # registered first, so it runs last
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        leave_the_users_cache(config)
+
+
+def leave_the_users_cache(config: pytest.Config) -> None:
+    """Give all tests, the workers' too, an empty cache, with a copy of what `make test` has fetched."""
+    engine, own = cache_folder() / "onnxruntime-web", Path(tempfile.mkdtemp(prefix="alexnet-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = str(own)
+    if engine.is_dir():
+        shutil.copytree(engine, cache_folder() / "onnxruntime-web")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -31,9 +31,9 @@ def test_every_file_of_the_package_matches_the_package_data():
 
 
 def test_no_requirement_at_run_time_brings_torchvision():
-    """Its wheels on PyPI need the CUDA build of torch. The extras `test`, `ci` and `bench` are not for run time."""
+    """Its wheels on PyPI need the CUDA build of torch. The extras `test`, `ci` and `openvino` are not of `all`."""
     extras = wheel.PROJECT["optional-dependencies"]
-    todo = [*wheel.PROJECT["dependencies"], *(one for name in extras if name not in ("test", "ci", "bench", "all")
+    todo = [*wheel.PROJECT["dependencies"], *(one for name in extras if name not in ("test", "ci", "openvino", "all")
                                               for one in extras[name])]
     names: set[str] = set()
     while todo:

@@ -59,3 +59,23 @@ def test_a_killed_process_releases_the_lock(tmp_path: Path):
 def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path):
     with file_lock(tmp_path / "absent" / "lock") as acquired:
         assert acquired
+
+
+def test_a_process_that_waits_in_a_folder_that_is_removed_holds_the_lock_in_a_new_one(tmp_path: Path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    waits, exclusive = threading.Event(), []
+
+    def wait_for_it() -> None:
+        waits.set()
+        with file_lock(folder / "lock"), file_lock(folder / "lock", wait=False) as second:
+            exclusive.append(not second)
+
+    with file_lock(folder / "lock"):
+        thread = threading.Thread(target=wait_for_it)
+        thread.start()
+        waits.wait()
+        (folder / "lock").unlink()
+        folder.rmdir()
+    thread.join()
+    assert exclusive == [True]

@@ -25,6 +25,7 @@ class Extra:
 EXTRAS = {
     "interpret": Extra("attribution maps: `attribute`, Grad-CAM in `demo`", ("captum",)),
     "export": Extra("`export` to ONNX, and `evaluate FILE.onnx`", ("onnx", "onnxruntime", "onnxscript")),
+    "openvino": Extra("`export` to OpenVINO, with the extra `export`", ("openvino",)),
     "serve": Extra("`serve`", ("starlette", "uvicorn", "h11", "prometheus_client", "captum")),
     "tensorboard": Extra("`train --log tensorboard`", ("tensorboardX",)),
     "caffe": Extra("`import` of Caffe's files", ("google.protobuf",)),
@@ -34,7 +35,7 @@ EXTRAS = {
     "neighbors": Extra("`neighbors` among more than 100,000 images", ("faiss",)),
     "map": Extra("`map`", ("sklearn",)),
 }
-"""The extras that a user needs, by name. Those of development (test, ci, bench, docs) are not here."""
+"""The extras that a user needs, by name. Those of development (test, ci, docs) are not here."""
 
 
 def is_installed(module: str) -> bool:

@@ -27,11 +27,12 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
     Yields:
         False if `wait` is False and another process or thread holds the lock, else True. Also True, without a lock,
-        where the file system has no locks (some network file systems) or is read-only.
+        where the file system has no locks (some network file systems) or is read-only. If the folder is removed
+        while this process waits, it is made again, and the lock is held in the new one.
     """
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
-        lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL_SECONDS)
+        lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL_SECONDS)  # makes the folder
     except Timeout:
         yield False
         return

@@ -1,4 +1,4 @@
-"""The `export` command: a network as ONNX (float or int8), torch.export, torchvision, Hugging Face, or a web page."""
+"""The `export` command: ONNX (float or int8), OpenVINO, torch.export, torchvision, Hugging Face, or a web page."""
 
 from __future__ import annotations
 
@@ -13,35 +13,39 @@ from alexnet.errors import UserError, require
 if TYPE_CHECKING:
     from alexnet.models.checkpoint import Checkpoint
 
-FORMAT_OF = {".onnx": "onnx", ".pt2": "torch-export", ".pth": "torchvision", ".html": "web", "": "safetensors"}
+FORMAT_OF = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch-export", ".pth": "torchvision", ".html": "web",
+             "": "safetensors"}
 """The format of `export` by the ending of its output."""
 
 
 @app.command(group=WEIGHTS, sort_key=1)
 def export(
-    *paths: str, to: Literal["onnx", "torch-export", "torchvision", "safetensors", "web"] | None = None,
+    *paths: str, to: Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors", "web"] | None = None,
     from_pixels: bool = False, int8: bool = False, data: str | None = None, runtime: Path | None = None,
 ) -> None:
-    """Write a network in a format that other software loads. ONNX and torch.export files are run and compared with it.
+    """Write a network in a format that other software loads. Files that compute are run and compared with the network.
 
     `alexnet export [CHECKPOINT] OUT`. Default checkpoint: the pretrained network of the package.
 
     Args:
         paths: A checkpoint or a run folder, then the file to write; for safetensors and web, a folder.
-        to: onnx: an ONNX model. torch-export: a program for torch.export.load. torchvision: a state dict for
-            torchvision's alexnet. safetensors: a folder in the layout of the Hugging Face hub with config, weights and
-            model card. web: a folder of static files, or one .html file, that classifies images in a browser and shows
-            every layer. Default: by the ending of OUT: .onnx, .pt2, .pth, .html, or none for safetensors.
-        from_pixels: For onnx and torch-export: include the preprocessing, so that the input is stored uint8 images.
+        to: onnx: an ONNX model. openvino: an .xml file, and a .bin file beside it. torch-export: a program for
+            torch.export.load. torchvision: a state dict for torchvision's alexnet. safetensors: a folder in the layout
+            of the Hugging Face hub with config, weights and model card. web: a folder of static files, or one .html
+            file, that classifies images in a browser and shows every layer. Default: by the ending of OUT: .onnx, .xml,
+            .pt2, .pth, .html, or none for safetensors.
+        from_pixels: For onnx, openvino and torch-export: include the preprocessing, so that the input is stored uint8
+            images.
         int8: For onnx: compute in 8 bits, and print how often the answer is the same. Needs --data.
         data: For --int8: images to calibrate and to measure on. A folder or archive, or a packed folder.
-        runtime: For web: the file onnxruntime-web-1.30.0.tgz of npm. Default: it is downloaded once (33 MB).
+        runtime: For web: the tarball of onnxruntime-web from npm. Default: it is downloaded once (33 MB).
     """
     name, out = split_checkpoint("export", paths, "OUT")
     path = Path(out[0])
     if to is None and path.suffix not in FORMAT_OF:
-        raise UserError(f"{path} has no ending that names the format (.onnx, .pt2, .pth, .html, or none for a folder "
-                        "with safetensors)", "add --to onnx, torch-export, torchvision, safetensors or web")
+        raise UserError(f"{path} has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none for a "
+                        "folder with safetensors)",
+                        "add --to onnx, openvino, torch-export, torchvision, safetensors or web")
     kind = to or FORMAT_OF[path.suffix]
     require(not int8 or kind == "onnx", f"--int8 is for ONNX files, and {path} is to be {kind}", "write to FILE.onnx")
     require(int8 == (data is not None), "--int8 needs images to calibrate on" if int8 else "--data is for --int8",

@@ -332,7 +332,6 @@ def _locked(dataset: Dataset, dest: Path, on_wait: Callable[[], object] | None, 
                     raise UserError(f"another process is packing into {dest}", "wait for it, or choose another DEST")
                 on_wait()
                 held.enter_context(file_lock(dest / LOCK))
-                dest.mkdir(parents=True, exist_ok=True)  # the other process removes it where it wrote nothing
             yield
     finally:
         if made:

@@ -85,7 +85,7 @@ def export_int8(
         with tempfile.TemporaryDirectory(dir=temporary.parent) as folder:
             whole = Path(folder) / "float32.onnx"
             onnx_files.write_program(
-                network.eval(), example_input(saved, 2, from_pixels), ["pixels" if from_pixels else "views"],
+                network.eval(), example_input(saved, 2, from_pixels), [onnx_files.input_name(from_pixels)],
                 ["logits"], whole, onnx_files.readable_metadata(saved, from_pixels=from_pixels))
             found["float_bytes"] = whole.stat().st_size
             _quantize(whole, temporary, _inputs(saved, calibration, calibrating, from_pixels))

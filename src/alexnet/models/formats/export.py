@@ -1,4 +1,4 @@
-"""Export a checkpoint to ONNX, torch.export, torchvision's state dict or a Hugging Face folder (safetensors)."""
+"""Export a checkpoint to ONNX, OpenVINO, torch.export, torchvision's state dict or a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from alexnet.models.checkpoint import Checkpoint
 from alexnet.models.formats import onnx, torch_export
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.models.formats.input_metadata import describe_input
+from alexnet.models.formats.openvino import write_openvino
 from alexnet.models.formats.parity import BATCH_SIZES, check_parity
 from alexnet.models.formats.torchvision import write_torchvision
 from alexnet.models.provenance import license_note
 
-Format = Literal["onnx", "torch-export", "torchvision", "safetensors"]
+Format = Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 
@@ -54,22 +55,24 @@ class ExportResult:
 
 
 def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False) -> ExportResult:
-    """Write a checkpoint in another format; ONNX and torch.export are then run and compared with the network.
+    """Write a checkpoint in another format; ONNX, OpenVINO and torch.export are run and compared with the network.
 
     Args:
         saved: the checkpoint.
         path: the file to write; for safetensors, the folder.
         to: one of `FORMATS`.
-        from_pixels: let the exported network take stored uint8 images and preprocess them (ONNX and torch.export only);
-            default: it takes float views NCHW, as `Preprocess` gives them.
+        from_pixels: let the exported network take stored uint8 images and preprocess them (not torchvision and
+            safetensors, which are weights alone); default: it takes float views NCHW, as `Preprocess` gives them.
 
     Raises:
         UserError: the format is unknown or cannot hold the network, or the written file computes other logits. `path`
             is then unchanged.
     """
     require(to in FORMATS, f"there is no format {to!r}", did_you_mean(to, FORMATS))
-    require(not from_pixels or to in ("onnx", "torch-export"), f"{to} holds weights and no preprocessing",
-            "leave out --from-pixels, or choose onnx or torch-export")
+    require(not from_pixels or to not in ("torchvision", "safetensors"), f"{to} holds weights and no preprocessing",
+            "leave out --from-pixels, or choose onnx, openvino or torch-export")
+    require(to != "openvino" or path.suffix == ".xml", f"an OpenVINO file ends in .xml, and {path} does not",
+            "write to FILE.xml; the weights become FILE.bin")
     require_text_name(path)
     require(to == "safetensors" or not path.is_dir(), f"{path} is a folder", "name a file to write")
     views = f"views NCHW, {describe_input(saved)}"
@@ -86,6 +89,10 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
     if from_pixels:
         network = nn.Sequential(saved.preprocess(), network)
     network.eval()
+    takes = "uint8 images [N, side, side, 3]" if from_pixels else views
+    if to == "openvino":
+        difference = write_openvino(network, saved, path, from_pixels=from_pixels)
+        return ExportResult(path, "openvino", takes, difference, "", *carried)
     module = onnx if to == "onnx" else torch_export
     difference = 0.0
 
@@ -95,8 +102,7 @@ def export(saved: Checkpoint, path: Path, to: str, *, from_pixels: bool = False)
         difference = check_parity(network, module.read(temporary), saved, from_pixels=from_pixels)
 
     replace_file(path, write_and_check)
-    return ExportResult(path, "onnx" if to == "onnx" else "torch-export",
-                        "uint8 images [N, side, side, 3]" if from_pixels else views, difference, "", *carried)
+    return ExportResult(path, "onnx" if to == "onnx" else "torch-export", takes, difference, "", *carried)
 
 
 def _carried(saved: Checkpoint, to: str) -> str:

@@ -27,8 +27,13 @@ def write(network: nn.Module, saved: Checkpoint, path: Path, *, from_pixels: boo
         UserError: a package of the `export` extra is missing.
     """
     write_program(
-        network, example_input(saved, 2, from_pixels), ["pixels" if from_pixels else "views"], ["logits"], path,
+        network, example_input(saved, 2, from_pixels), [input_name(from_pixels)], ["logits"], path,
         {METADATA_KEY: to_text(saved), **readable_metadata(saved, from_pixels=from_pixels)})
+
+
+def input_name(from_pixels: bool) -> str:
+    """What the input is called: by what it takes, stored uint8 images or views."""
+    return "pixels" if from_pixels else "views"
 
 
 def readable_metadata(saved: Checkpoint, *, from_pixels: bool) -> dict[str, str]:
