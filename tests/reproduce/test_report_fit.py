@@ -68,7 +68,8 @@ def test_the_kind_of_fit(training: tuple[int, int], validation: tuple[int, int],
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_the_training_error_is_that_of_evaluate(tmp_path: Path, packed_images: PackedImages, temperature: float):
     folder = write_run(tmp_path)
-    saved = replace(load(folder / "best"), calibration={"temperature": temperature})
+    saved = replace(load(folder / "best"), calibration={
+        "temperature": temperature, "fitted_images": 9, "measured_images": 9, "ece_before": 0.1, "ece_after": 0.1})
     save(saved, folder / "best")
     found = read_run(folder, packed_images).fit
     with torch.inference_mode():

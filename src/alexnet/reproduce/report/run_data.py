@@ -199,7 +199,7 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
         return found
     labels_N = torch.from_numpy(trained.split.labels[trained.indices_N])
     errors = training_errors(checkpoint, model, trained.features_ND, labels_N, tuple(packed.classes))
-    return replace(found, fit=errors and Fit(errors, predictions.errors, len(trained.split)))
+    return replace(found, fit=Fit(errors, predictions.errors, len(trained.split)) if errors else None)
 
 
 def searched_images(arch: Arch) -> int:
