@@ -28,6 +28,9 @@ OPACITY = 0.8
 CONTOUR = 0.5
 """The line encloses where the effect is more than this part of the strongest one."""
 
+STEPS = 40
+"""Colors of a picture. Two neighbors look the same to the eye, and the PNG file has half the bytes."""
+
 
 def heat_colors(strength: Floats) -> NDArray[np.uint8]:
     """Effects from -1 (against the class) to 1 (for it) as RGBA, transparent at 0: uint8 [..., 4]."""
@@ -47,7 +50,7 @@ def heat_layer(heat_HW: Floats, side: int) -> NDArray[np.uint8]:
     """
     scaled = (heat_HW / (np.abs(heat_HW).max() or 1.0)).astype(np.float32)
     strength = np.asarray(Image.fromarray(scaled).resize((side, side), Image.Resampling.BILINEAR))
-    layer_HWC = heat_colors(strength)
+    layer_HWC = heat_colors(np.rint(strength * STEPS) / STEPS)
     strong = Image.fromarray(((strength > CONTOUR) * 255).astype(np.uint8))
     width = 2 * max(1, side // 300) + 1
     enclosed, inside, grown = (np.asarray(picture) > 0 for picture in (
