@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import is_rank0, say
 from alexnet.cli.app import (
     HTML_FILE,
@@ -85,7 +85,7 @@ def evaluate(
     at_least_1(batch_size=batch_size)
     details.check()
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet import api
     from alexnet.models.packaged import shown_name

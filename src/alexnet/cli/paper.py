@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.architecture.overrides import configure
@@ -143,7 +144,7 @@ def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figur
     from alexnet.models.packaged import packaged_path
     from alexnet.reproduce.figures.figure2 import network_diagram
 
-    is_preset = source in ARCHS or not (Path(source).exists() or packaged_path(source))
+    is_preset = source in ARCHS or not (is_hub_address(source) or Path(source).exists() or packaged_path(source))
     network = arch(source) if is_preset else open_weights(source).arch
     return network_diagram(configure(network, None, settings)[0], size)
 

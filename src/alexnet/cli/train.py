@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import is_rank0, launcher
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
@@ -152,7 +152,7 @@ def train(
             streamed.
     """
     allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet import api
 
