@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
 from alexnet.architecture.presets import default_recipe
@@ -165,7 +165,7 @@ def attribute(
     files = list_images(images)
     names = dict(zip(files, figure_files(out, "attribute", files), strict=True))
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -240,7 +240,7 @@ def top_patches_(
     _check_count(count)
     (figure,) = figure_files(out, "top-patches")
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -300,7 +300,7 @@ def neighbors_(
     _check_count(count)
     (figure,) = figure_files(out, "neighbors")
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar

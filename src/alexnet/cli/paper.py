@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
 from alexnet.api import open_data
@@ -59,7 +59,7 @@ def report(run: Path, /, *, data: str | None = None) -> None:
             images and the errors on them, and names the data of each number.
     """
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet.models import checkpoint
     from alexnet.reproduce.report.page import write_report
