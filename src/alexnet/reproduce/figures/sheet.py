@@ -10,6 +10,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
+from alexnet.reproduce.figures.style import WholeFigure
+
 DPI = 160
 """Dots per inch of the images, as `save_figure` writes PNG files."""
 
@@ -22,7 +24,7 @@ class Sheet:
 
     def __init__(self, width: float, height: float) -> None:
         self._size = width, height
-        self._figure = Figure(figsize=(width, height))
+        self._figure = WholeFigure(figsize=(width, height))
         # White and transparent, so that resampling gives the images no dark edges.
         self._pixels_HWC = np.full((round(height * DPI), round(width * DPI), 4), (255, 255, 255, 0), np.uint8)
 
