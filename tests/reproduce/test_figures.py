@@ -224,7 +224,8 @@ def test_figure4_shows_distances_and_colors_the_same_class_blue(
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, val = model_from_checkpoint(saved), packed.split("val")
     examples = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
-    nearest = figure4.nearest_in_training(model, packed, [val.read_one(place) for place in examples])
+    nearest = figure4.training_features(model, packed).nearest(
+        model, [val.read_one(place) for place in examples], packed.classes)
     figure4.figure4(saved, packed)
     lines = iter(drawn[1][8 * (1 + 2 * min(5, len(packed.classes))):])  # after the predictions
     truths = iter(packed.classes[val.labels[place]] for place in examples)
