@@ -143,6 +143,17 @@ def test_the_true_class_of_a_sample_is_marked(open_page, client):
     assert page.inner_text("#hint").startswith(f"Blue: the true class, {label}.")
 
 
+def test_a_training_image_is_found_as_the_same_image(open_page, client, packed, tmp_path):
+    (tmp_path / "mine.png").write_bytes(encoded(packed.split("train").read_one(7)))
+    page = open_page(client)
+    page.set_input_files("#file", tmp_path / "mine.png")
+    wait_for_result(page)
+    notes = page.locator("#neighbor-list .quiet").all_inner_texts()
+    assert notes.count("the same image") == 1
+    assert notes[0] == "the same image"
+    assert all(float(note.split(",")[0]) > 0 for note in notes[1:])
+
+
 def test_many_images_each_with_its_result(open_page, client, file, tmp_path):
     broken, other = tmp_path / "broken.jpg", tmp_path / "other.png"
     broken.write_bytes(b"no image")

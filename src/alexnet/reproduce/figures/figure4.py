@@ -87,7 +87,7 @@ def neighbor_rows(
     images: Sequence[NDArray[np.uint8]], classes: Sequence[str], nearest: Sequence[Sequence[Neighbor]],
     split: PackedSplit, files: Sequence[str] = (),
 ) -> list[NeighborRow]:
-    """Rows for `neighbor_grid`: each query image, and its neighbors with their distances, or what else is known.
+    """Rows for `neighbor_grid`: each query image, and its neighbors with their distances, or that it is the same.
 
     Args:
         images: the query images, uint8 [H, W, 3].
@@ -104,7 +104,8 @@ def neighbor_rows(
         for neighbor in found:
             name = printable(neighbor.label)
             distance = next(distances)
-            tiles.append(Tile(split.read_one(neighbor.index), name, neighbor.note or distance, name == truth))
+            note = neighbor.note if neighbor.likeness == "same" else distance
+            tiles.append(Tile(split.read_one(neighbor.index), name, note, name == truth))
         rows.append(NeighborRow(query, tiles))
     return rows
 

@@ -4,7 +4,6 @@
 
 const element = (id) => document.getElementById(id);
 const TIMEOUT_SECONDS = 60;
-const LIKENESS = { same: "the same image", near_duplicate: "near duplicate" };
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token") || "";
 let limits = { body_bytes: Infinity, images: 64 };
 let crop = 0, zoom = 1; // pixels of the network's input, and the ratio of the image's square to it
@@ -165,6 +164,9 @@ const notSure = (image) => (image.sure === false ? "Not sure: " : "");
 const percent = (fraction) => fraction > 0 && fraction < 0.0005 ? "<0.1%" : fraction >= 0.9995 && fraction < 1 ? ">99.9%"
   : `${(100 * fraction).toFixed(1)}%`;
 
+const likenessText = ({ likeness, distance }) => likeness === "same" ? "the same image"
+  : `${distance.toFixed(1)}${likeness === "near_duplicate" ? ", near duplicate" : ""}`;
+
 function thumbnail(url, lines, onClick) {
   const texts = lines.map(([text, className]) => make("span", className ? { class: className } : {}, text));
   const thumb = url ? make("img", { src: url, alt: "" }) : make("span", { class: "broken" }, "✕");
@@ -256,7 +258,7 @@ function showExplanation(explanation) {
   element("neighbors").hidden = !explanation.neighbors.length;
   element("neighbor-list").replaceChildren(...explanation.neighbors.map((neighbor) => thumbnail(
     neighbor.url, [[neighbor.class, neighbor.class === current.trueClass ? "is-true" : ""],
-      [LIKENESS[neighbor.likeness] || neighbor.distance.toFixed(1), "quiet"]])));
+      [likenessText(neighbor), "quiet"]])));
   const { maps, towers, columns, url, layer } = explanation.conv1;
   const tower = towers > 1 ? `; the first ${maps / towers} belong to tower 1` : "";
   element("conv1-text").textContent =
