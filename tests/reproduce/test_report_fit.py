@@ -172,7 +172,7 @@ def test_a_run_whose_epochs_changed_in_its_course_is_reproduced_by_no_command(tm
 
 
 @pytest.mark.parametrize(("entries", "missing"), [
-    ({"transform": "mine.blur", "command": "alexnet train photos"}, "an augmentation of its own"),
+    ({"transform": "mine.blur", "command": "alexnet train photos"}, "The transform mine.blur is a function in Python"),
     ({"arch": {"name": "mine", "activation": "relu", "input": {}}}, "not a preset of this version")])
 def test_what_no_command_can_repeat_is_named(tmp_path: Path, entries: dict[str, object], missing: str):
     text = words(write_report(change(write_run(tmp_path), **entries)).read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.app import (

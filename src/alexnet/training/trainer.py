@@ -17,7 +17,6 @@ from torch import Tensor
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches, timed
-from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
@@ -48,6 +47,7 @@ from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
 from alexnet.training.stop_signal import SIGNALS, SignalPoll, StopSignal
+from alexnet.training.views import TrainingViews
 from alexnet.training.weight_average import WeightAverage
 
 
@@ -82,7 +82,10 @@ class Trainer:
         self.save_minutes = self.spec.save_minutes
         self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe.optimizer == "lbfgs")
         self.signals, self._poll = StopSignal(), SignalPoll(self.processes)
-        self._lighting = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
+        lighting_CC = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
+        self.training_views = TrainingViews(
+            self.preprocess, self.spec.recipe, lighting_CC, self.precision.input_dtype, self.state.seed,
+            self.spec.transform, rank=self.strategy.batch_part[0])
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
         self._latest: QueuedStep | None = None
@@ -206,7 +209,8 @@ class Trainer:
         state, images = self.state, len(batch.global_indices)
         count = self.strategy.micro_batch_count(images)
         losses, wrongs = [], []
-        for number, (part, views_NCHW, mixed) in enumerate(self._training_parts(batch, count)):
+        for number, (part, views_NCHW, mixed) in enumerate(
+                self.training_views.micro_batches(batch, count, state.epoch, state.step)):
             self.strategy.start_micro_batch(images, state.step, number, count)
             last = number == count - 1
             with self.strategy.gradient_sync(enabled=last):
@@ -217,27 +221,6 @@ class Trainer:
             losses.append(loss * (len(part.indices) / len(batch.indices)))
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
-
-    def _training_parts(self, batch: Batch, count: int) -> Iterator[tuple[Batch, Tensor, MixedLabels | None]]:
-        """The micro-batches with their views. For mixup and CutMix, all views of the batch are made at once."""
-        recipe, parts = self.spec.recipe, batch.parts(count)
-        if not recipe.mixes_images:
-            yield from ((part, self._views(part), None) for part in parts)
-            return
-        views_NCHW, mixed = mix_batch(
-            self._views(batch), batch.labels_N, batch.indices, recipe, self.state.seed, self.state.epoch)
-        for part in parts:  # build has checked that this process reads whole batches, so positions are rows
-            rows = slice(int(part.positions[0]), int(part.positions[-1]) + 1)
-            yield part, views_NCHW[rows], mixed[rows]
-
-    def _views(self, part: Batch) -> Tensor:
-        """The random views of these images in this epoch: network inputs NCHW."""
-        state, recipe = self.state, self.spec.recipe
-        lighting_on = not recipe.lighting_stop_epoch or state.epoch < recipe.lighting_stop_epoch
-        return self.preprocess.training_views(
-            part.pixels, part.indices, recipe, state.seed, state.epoch,
-            self._lighting if lighting_on else None, self.precision.input_dtype,
-            part.group_leaders(recipe.view_group))
 
     def _sum_metrics(self, loss: Tensor, wrong: Tensor, batch: Batch) -> Tensor:
         """A step's results and the requests to the run, summed over processes, so that all of them do the same.
@@ -356,15 +339,17 @@ class Trainer:
         """
         own: list[int] = []
         if latest := self._latest:
-            for part in latest.batch.parts(self.strategy.micro_batch_count(len(latest.batch.global_indices))):
-                finite_N = self._views(part).isfinite().flatten(1).all(1).numpy(force=True)
+            count = self.strategy.micro_batch_count(len(latest.batch.global_indices))
+            for number, part in enumerate(latest.batch.parts(count)):
+                views_NCHW = self.training_views.of(part, self.state.epoch, latest.step - 1, number)
+                finite_N = views_NCHW.isfinite().flatten(1).all(1).numpy(force=True)
                 own += part.indices[~finite_N].tolist()
         everyones = map(json.loads, self.processes.all_gather_text(json.dumps(own)))
         bad_views = sorted({index for indices in everyones for index in indices})
         step = latest.step if latest else self.state.step
         finding = loss_finding(loss, self.spec.arch.classes, step, self.spec.arch.norm)
         if bad_views or finding is None:
-            finding = input_finding(loss, step)
+            finding = input_finding(loss, step, self.state.transform)
         images = bad_views or (latest.batch.global_indices.tolist() if latest else [])
         names = [self.training.names[index] for index in images] if latest and self.processes.first else []
         return Diverged(finding, names, self.spec.out / "log.jsonl", self._saved_step)

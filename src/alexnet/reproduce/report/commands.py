@@ -24,12 +24,13 @@ DATA = "DATA"
 def training_command(config: Config) -> str | None:
     """The command line that trains the run again: the one that was typed if config.json has it, else an equivalent one.
 
-    None if the network or the recipe is not a preset with settings. Data whose folder is unknown is written DATA.
+    None if the network or the recipe is not a preset with settings, or the run has a transform of the user's. Data
+    whose folder is unknown is written DATA.
     """
     if typed := config.get("command"):
         return typed if isinstance(typed, str) else shlex.join(typed)
     arch, recipe = config["arch"], config["recipe"]
-    if arch["name"] not in ARCHS or recipe["name"] not in RECIPES:
+    if config.get("transform") or arch["name"] not in ARCHS or recipe["name"] not in RECIPES:
         return None
     # The data determines the number of classes, and epochs have an option of their own.
     settings = {f"arch.{path}": value for path, value in _changed(to_json(ARCHS[arch["name"]]), arch).items()}
@@ -54,7 +55,7 @@ def obstacles(run: RunData) -> list[Obstacle]:
     found: dict[Obstacle, bool] = {
         "transform": "transform" in config,
         "interrupted": any(change.after < change.before for change in run.epoch_changes),
-        "no_preset": not training_command(config),
+        "no_preset": not training_command(config) and "transform" not in config,
     }
     if not config.get("command"):
         found |= {"subset": "subset" in config["data"], "fold": "fold" in config["data"],

@@ -82,6 +82,8 @@ class RecipeSection:
     follow_up: Sequence[str]
     unnamed_data: str | None
     """What DATA stands for in the commands."""
+    transform: str
+    """Name of the user's own augmentation, which no command line has; "" without one."""
     groups: Sequence[tuple[str, Sequence[Setting]]]
 
 
@@ -91,7 +93,7 @@ def recipe(run: RunData) -> RecipeSection:
     missing = obstacles(run)
     return RecipeSection(
         None if missing else training_command(config), missing, run.epoch_changes,
-        follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config), [
+        follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config), config.get("transform", ""), [
             ("Recipe", _settings(_recipe(run), MEANINGS)),
             ("Input", _settings(config["arch"]["input"], INPUT_MEANINGS)),
             ("Environment", _settings(_environment(run))),
@@ -118,7 +120,7 @@ def _environment(run: RunData) -> dict[str, object]:
         "fine-tuned from": f"{config.get('init', 'weights')}: {init['arch']} with {init['classes']:,} classes, "
         f"SHA-256 {init['sha256'][:12]}"
         if init else None,
-        "class weights": _class_weights(run),
+        "class weights": _class_weights(run), "transform": config.get("transform"),
         "fold": "{} of {}, whose images are the validation set".format(*data["fold"]) if "fold" in data else None,
         "data": data["source"], "data fingerprint": str(data.get("fingerprint", ""))[:12],
     }
