@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alexnet.architecture.recipe import Recipe
+from alexnet.data.augmentation import ViewDraws, draw_views
 from alexnet.data.loader import Batch
 from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.preprocessing import Preprocess
@@ -29,6 +30,11 @@ class TrainingViews:
     transform: Transform | None = None
     rank: int = 0
     """Number of the part of every batch that this process reads: its transform draws other numbers than the others."""
+
+    def draw(self, batch: Batch, epoch: int) -> ViewDraws:
+        """The random numbers of a batch's views, which the loader's threads draw ahead of the step."""
+        return draw_views(self.recipe, batch.indices, self.seed, epoch, side=batch.pixels.side,
+                          crop=self.preprocess.spec.crop, group_leaders=batch.group_leaders(self.recipe.view_group))
 
     def micro_batches(
         self, batch: Batch, count: int, epoch: int, step: int,
@@ -55,7 +61,7 @@ class TrainingViews:
         lighting_on = not recipe.lighting_stop_epoch or epoch < recipe.lighting_stop_epoch
         views_NCHW = self.preprocess.training_views(
             part.pixels, part.indices, recipe, self.seed, epoch, self.lighting_CC if lighting_on else None,
-            torch.float32 if self.transform else self.dtype, part.group_leaders(recipe.view_group))
+            torch.float32 if self.transform else self.dtype, part.group_leaders(recipe.view_group), part.draws)
         if self.transform is None:
             return views_NCHW
         return apply_transform(self.transform, views_NCHW, (self.seed, step, self.rank, number)).to(self.dtype)
