@@ -8,8 +8,8 @@ from statistics import median
 from types import MappingProxyType
 
 from alexnet.data.class_names import printable
-from alexnet.reproduce.report.commands import follow_up_commands, training_command, unnamed_data
-from alexnet.reproduce.report.run_data import RunData
+from alexnet.reproduce.report.commands import Obstacle, follow_up_commands, obstacles, training_command, unnamed_data
+from alexnet.reproduce.report.run_data import EpochChange, RunData
 
 MEANINGS = {
     "name": "preset", "epochs": "passes over the training images",
@@ -76,7 +76,9 @@ class RecipeSection:
     """How a run was trained."""
 
     command: str | None
-    """None if no command line can express the network, the recipe or the transform."""
+    """None if no command line trains the run again, for the reasons in `obstacles`."""
+    obstacles: Sequence[Obstacle]
+    epoch_changes: Sequence[EpochChange]
     follow_up: Sequence[str]
     unnamed_data: str | None
     """What DATA stands for in the commands."""
@@ -88,9 +90,10 @@ class RecipeSection:
 def recipe(run: RunData) -> RecipeSection:
     """Recipe, input and environment, and the commands that train, evaluate and report the run again."""
     config, views = run.config, max((event["views"] for event in run.evaluations), default=1)
+    missing = obstacles(run)
     return RecipeSection(
-        training_command(config), follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config),
-        config.get("transform", ""), [
+        None if missing else training_command(config), missing, run.epoch_changes,
+        follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config), config.get("transform", ""), [
             ("Recipe", _settings(_recipe(run), MEANINGS)),
             ("Input", _settings(config["arch"]["input"], INPUT_MEANINGS)),
             ("Environment", _settings(_environment(run))),
