@@ -45,7 +45,7 @@ def calibrate(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.api import open_evaluation_set
+    from alexnet.api.evaluation import open_evaluation_set
     from alexnet.cli.render_metrics import calibration_text
     from alexnet.data.content import distinct_hashes
     from alexnet.inference import calibration

@@ -127,7 +127,7 @@ def _measure(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.api import open_evaluation_set
+    from alexnet.api.evaluation import open_evaluation_set
     from alexnet.inference.evaluate import evaluate
     from alexnet.inference.metrics import predicted_classes
     from alexnet.inference.predictor import model_from_checkpoint

@@ -33,7 +33,7 @@ from alexnet.cli.default_checkpoint import default_checkpoint, means_run
 from alexnet.errors import require
 
 if TYPE_CHECKING:
-    from alexnet.api import Evaluation
+    from alexnet.api.evaluation import Evaluation
     from alexnet.inference.validation import ValidationPredictions
 
 Views = Annotated[Literal["1", "10"], Parameter(help="1: the center crop. 10: the average over four corners and the "
@@ -87,7 +87,7 @@ def evaluate(
     set_allocator()
     set_openmp_defaults()
 
-    from alexnet import api
+    from alexnet.api.evaluation import evaluate_models
     from alexnet.models.packaged import shown_name
 
     usage = "evaluate takes checkpoints and then the data", "alexnet evaluate runs/demo DATA"
@@ -95,7 +95,7 @@ def evaluate(
     *checkpoints, data = paths
     require(bool(checkpoints) or not means_run(data), *usage)
     checkpoints = checkpoints or [default_checkpoint()]
-    evaluation = api.evaluate_models(
+    evaluation = evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
         classes=class_names(classes))

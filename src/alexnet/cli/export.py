@@ -90,7 +90,7 @@ def _export_int8(saved: Checkpoint, path: Path, data: str, from_pixels: bool) ->
     """Write an int8 ONNX file, and say what changes."""
     from alexnet._runtime.atomic_files import require_text_name
     from alexnet._runtime.progress import Bar
-    from alexnet.api import open_evaluation_set
+    from alexnet.api.evaluation import open_evaluation_set
     from alexnet.cli.app import check_output
     from alexnet.inference.onnx_int8 import export_int8
     from alexnet.inference.predictor import model_from_checkpoint

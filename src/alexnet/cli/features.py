@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.cli.app import (
     HTML_FILE,
     INTERPRET,

@@ -93,7 +93,7 @@ def lr_find(
 
 def _unstarted_run(request: TrainRequest, device: str) -> Trainer:
     """The run that is asked for, built and not started. It has no folder."""
-    from alexnet.api import open_data
+    from alexnet.api.opening import open_data
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.build import build
     from alexnet.training.request import make_spec

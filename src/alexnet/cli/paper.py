@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.app import (
@@ -56,6 +58,9 @@ def report(run: Path, /, *, data: str | None = None) -> None:
         data: The data that the network was trained on, if it has moved since. With other data, the report shows its
             images and the errors on them, and names the data of each number.
     """
+    set_allocator()
+    set_openmp_defaults()
+
     from alexnet.models import checkpoint
     from alexnet.reproduce.report.page import write_report
     from alexnet.reproduce.report.run_data import as_trained_on, is_own_data, packed_data

@@ -16,7 +16,8 @@ from cyclopts import Group, Parameter
 from alexnet._runtime.allocator import set_allocator
 from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
-from alexnet.api import load_ensemble, open_data, open_evaluation_set
+from alexnet.api.evaluation import load_ensemble, open_evaluation_set
+from alexnet.api.opening import open_data
 from alexnet.cli.app import (
     PAPER,
     Classes,

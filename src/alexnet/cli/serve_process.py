@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.cli.app import class_names
 from alexnet.cli.serve_workers import Tell
 
