@@ -145,9 +145,8 @@ def test_other_commands_use_it_too(pretrained, class_folders, capsys, command, o
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (("attribute",), "attribute takes [CHECKPOINT] IMAGE, and got 0 arguments"),
-    (("attribute", "photo.png", "photo.png", "photo.png"), "and got 3 arguments"),
-    (("attribute", "pretrained"), "pretrained does not exist"),
+    (("attribute",), "attribute takes images; alexnet attribute [CHECKPOINT] IMAGE..."),
+    (("attribute", "pretrained"), "attribute takes images after the checkpoint pretrained"),
     (("features", "pretrained", "made.npz"), "features takes DATA OUT after the checkpoint pretrained"),
     (("map", "pretrained"), "map takes DATA after the checkpoint pretrained"),
 ])

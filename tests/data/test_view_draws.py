@@ -27,8 +27,8 @@ def test_views_are_the_same_whoever_draws_them(packed, tiny, tmp_path, name):
         for batch in source:
             assert batch.draws is not None
             for part in batch.parts(3):
-                drawn = trainer._views(part)
-                assert torch.equal(drawn, trainer._views(replace(part, draws=None)))
+                drawn = trainer.training_views.of(part, epoch=0)
+                assert torch.equal(drawn, trainer.training_views.of(replace(part, draws=None), epoch=0))
                 assert len(drawn) == len(part.indices)
 
 
