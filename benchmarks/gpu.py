@@ -1,192 +1,296 @@
-"""Training speed on one GPU, in a few minutes: images per second, share of the peak, time by kind of kernel.
+"""Training speed on one GPU, in at most ten minutes: ceilings, correctness, steps, layers, loader, trainer, compiled.
 
-    python benchmarks/gpu.py [--seconds 4] [--images 4096] [--json FILE]
+    python benchmarks/gpu.py --out FOLDER [--only steps,layers] [--images 16000] [--workers 12]
 
-Measures `paper`, `torchvision` and `cifar`: the training step on views that are on the device already, eager and
-compiled, at several batch sizes; training from raw and from jpeg shards; the loader alone. The peak is a bf16 matrix
-product measured in the same run. The images are random. `--device cpu --quick` is a test of this script that takes a
-minute; its figures mean nothing.
+Each phase runs in a process of its own, with a deadline, so that one that hangs or fails costs its own rows only. Every
+row is appended to FOLDER/rows.jsonl as soon as it is measured; FOLDER/log.txt has everything that was printed. Nothing
+is downloaded, and the images are random. `--dry` runs every phase on a CPU, in tiny shapes: a test of this script,
+whose figures mean nothing. docs/gpu-queue.md says how to install the package without a network.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
-import re
-import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench import prepare
+from gpu_bench import Bench, step_flops
+from gpu_correctness import correctness
 
-from alexnet._runtime.devices import choose_precision
+from alexnet._runtime.devices import device_name
 from alexnet.architecture.arithmetic import explain
-from alexnet.architecture.presets import arch, default_recipe
+from alexnet.architecture.presets import default_recipe
 from alexnet.architecture.spec import Arch
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.loader import batches
-from alexnet.data.packed import PackedDataset, open_packed
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.alexnet import AlexNet
-from alexnet.training.optimizer import SGD
-from alexnet.training.precision import MixedPrecision
-from alexnet.training.step import train_step
 
-KERNEL_KINDS = (
-    ("matrix products and convolutions", r"gemm|conv|cutlass|xmma|cudnn|mm_|wgrad|dgrad|implicit|nvjet"),
-    ("response normalization", r"_norm_(forward|backward)|normali"),
-    ("views", r"_views"), ("update", r"_update|foreach|multi_tensor"), ("pooling", r"pool"),
-    ("copies between host and device", r"[mM]emcpy"),
-    ("dropout and elementwise", r"elementwise|dropout|relu|clamp|copy"),
-)
+DEADLINES = {"ceilings": 40, "correctness": 90, "steps": 110, "layers": 50, "loader": 100, "trainer": 110,
+             "compiled": 90}
+"""The phases in their order, and the seconds after which each is ended. Together they fit into ten minutes."""
+
+TOP = 25
+"""Kernels that a profile lists."""
 
 
-class Bench:
-    """A device, its peak, and how long to measure each thing."""
-
-    def __init__(self, device: torch.device, seconds: float, quick: bool) -> None:
-        self.device, self.seconds = device, seconds
-        self.warm_up, self.calls = (1, 1) if quick else (3, 5)
-        self.mixed_precision = MixedPrecision(choose_precision("auto", device), device)
-        self.peak = self.matrix_product()
-
-    def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def rate(self, work: Callable[[], int]) -> float:
-        """Units per second of `work`, which returns how many units it did; the first calls warm up."""
-        for _ in range(self.warm_up):
-            work()
-        self.wait()
-        began, done = time.perf_counter(), 0
-        while not done or time.perf_counter() - began < self.seconds:
-            for _ in range(self.calls):  # several, or the GPU's queue would run empty while the clock is read
-                done += work()
-        self.wait()
-        return done / (time.perf_counter() - began)
-
-    def matrix_product(self) -> float:
-        """FLOP/s of a square bf16 matrix product."""
-        side = 8192 if self.device.type == "cuda" else 1024
-        a, b = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
-        return self.rate(lambda: [torch.mm(a, b), 2 * side**3][1])
-
-    def step(self, layout: Arch, compiled: bool = False) -> Callable[[torch.Tensor, torch.Tensor], Any]:
-        """A training step of a fresh network, on views and labels."""
-        network = AlexNet(layout).to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        optimizer = SGD(network, default_recipe(layout))
-        module = torch.compile(network) if compiled else network
-        return lambda views, labels: train_step(module, optimizer, views, labels, 1e-3, self.mixed_precision)
-
-    def views(self, layout: Arch, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        crop = layout.input.crop
-        views = torch.randn(batch, 3, crop, crop, device=self.device).to(
-            self.mixed_precision.input_dtype, memory_format=torch.channels_last)
-        return views, torch.randint(0, layout.classes, (batch,), device=self.device)
+# --- Ceilings ---------------------------------------------------------------------------------------------------------
 
 
-def flops(layout: Arch) -> float:
-    """FLOP of a training step for one image: forward, and two products backward; conv1 needs no input gradient."""
-    layers = explain(layout).layers
-    multiply_adds = [layer.multiply_adds for layer in layers if layer.multiply_adds]
-    return 6.0 * sum(multiply_adds) - 2.0 * multiply_adds[0]
+def ceilings(bench: Bench) -> None:
+    """What the device does at most: FLOP/s of a square matrix product, bytes/s of a copy in its memory and to it."""
+    side = 128 if bench.dry else 8192
+    for dtype in (torch.bfloat16, torch.float32):
+        a, b = (torch.randn(side, side, device=bench.device, dtype=dtype) for _ in range(2))
+        rate = bench.rate(lambda: [torch.mm(a, b), 2.0 * side**3][1])  # noqa: B023
+        bench.row(f"matrix product {side}, {str(dtype).removeprefix('torch.')}", flops_per_second=rate)
+    size = 2**16 if bench.dry else 2**32
+    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=bench.device)
+    target = torch.empty_like(source)
+    bench.row("copy in the device's memory, bytes read and written",
+              bytes_per_second=bench.rate(lambda: [target.copy_(source), 2.0 * size][1]))
+    batch = 2**16 if bench.dry else 512 * 256 * 256 * 3
+    host = torch.zeros(batch, dtype=torch.uint8, pin_memory=not bench.dry)
+    bench.row("copy from pinned memory", bytes_per_second=bench.rate(
+        lambda: [target[:batch].copy_(host, non_blocking=True), float(batch)][1]))
 
 
-def training_batches(
-    packed: PackedDataset, layout: Arch, batch: int, device: torch.device, workers: int,
-) -> Iterator[tuple[Any, Any]]:
-    """(views, labels) from shards, epoch after epoch, as the trainer makes them."""
-    split, recipe = packed.split("train"), default_recipe(layout)
-    preprocess = Preprocess.from_data(layout.input, packed.mean_HWC).to(device)
-    lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(device)
-    epoch = 0
-    while True:
-        for loaded in batches(split, batch, shuffle=(0, epoch), workers=workers, device=device):
-            yield preprocess.training_views(loaded.pixels, loaded.indices, recipe, 0, epoch, lighting,
-                                            torch.bfloat16), loaded.labels_N
-        epoch += 1
+# --- Steps, layers ----------------------------------------------------------------------------------------------------
 
 
-def time_by_kernel_kind(bench: Bench, work: Callable[[], object]) -> dict[str, float]:
-    """Fractions of the device's time by kind of kernel."""
-    cuda = bench.device.type == "cuda"
+def steps(bench: Bench) -> None:
+    """The training step on views that are on the device, eager and replayed as a CUDA graph, and its kernels."""
+    peak = bench.peak()
+    for name in ("paper", "torchvision"):
+        layout = bench.network(name)
+        for batch in bench.batches:
+            views, labels = bench.views(layout, batch)
+            step = bench.step(layout)
+            _step_row(bench, f"{name}, eager", batch, lambda: step(views, labels), layout, peak)  # noqa: B023
+            bench.row(f"{name}, eager, kernels", batch=batch,
+                      kernels=kernels_of(bench, lambda: step(views, labels)))  # noqa: B023
+            if not bench.dry:
+                _step_row(bench, f"{name}, graphed", batch, graphed(step, views, labels), layout, peak)
+
+
+def _step_row(
+    bench: Bench, name: str, batch: int, work: Callable[[], object], layout: Arch, peak: float,
+) -> None:
+    rate = bench.rate(lambda: [work(), float(batch)][1])  # type: ignore[list-item,return-value]
+    bench.row(name, batch=batch, images_per_second=rate,
+              share_of_peak=rate * step_flops(layout) / peak if peak else None,
+              peak_bytes=0 if bench.dry else torch.cuda.max_memory_allocated(bench.device))
+
+
+def graphed(step: Callable[..., object], views: torch.Tensor, labels: torch.Tensor) -> Callable[[], object]:
+    """Replays the step, captured as a CUDA graph."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # as torch's documentation asks: warm up in another stream
+        for _ in range(3):
+            step(views, labels)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(views, labels)
+    return graph.replay
+
+
+def kernels_of(bench: Bench, work: Callable[[], object]) -> list[dict[str, Any]]:
+    """The kernels that take longest: name, calls in a step, microseconds in a step, share of all."""
+    cuda, calls = bench.device.type == "cuda", 1 if bench.dry else 10
     activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
     work()
     bench.wait()
     with torch.profiler.profile(activities=[activity]) as profile:
-        for _ in range(2 * bench.calls):
+        for _ in range(calls):
             work()
         bench.wait()
-    spent: Counter[str] = Counter()
-    for event in profile.key_averages():
-        name = next((name for name, pattern in KERNEL_KINDS if re.search(pattern, event.key)), "other")
-        spent[name] += event.self_device_time_total if cuda else event.self_cpu_time_total
-    return {name: round(microseconds / max(1, sum(spent.values())), 4) for name, microseconds in spent.most_common()}
+    events = [(event.key, event.count, event.self_device_time_total if cuda else event.self_cpu_time_total)
+              for event in profile.key_averages()]
+    total = sum(spent for _, _, spent in events) or 1.0
+    longest = sorted(events, key=lambda event: -event[2])[:TOP]
+    return [{"kernel": key[:120], "calls": number / calls, "microseconds": spent / calls, "share": spent / total}
+            for key, number, spent in longest]
+
+
+def layers(bench: Bench) -> None:
+    """Each layer alone, forward and backward, in bf16 as in training."""
+    layout, batch = bench.network("paper"), bench.batches[-1]
+    network = AlexNet(layout).to(bench.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    multiply_adds = {layer.name: layer.multiply_adds or 0 for layer in explain(layout).layers}
+    inputs, _ = bench.views(layout, batch)
+    for name in network.layer_names():
+        layer = network.named_layer(name)
+        if isinstance(layer, torch.nn.Linear) and inputs.ndim == 4:
+            inputs = inputs.flatten(1)
+        given = inputs.detach().requires_grad_(name != "conv1")
+
+        def work(layer: torch.nn.Module = layer, given: torch.Tensor = given) -> float:
+            with bench.precision.autocast():
+                outputs = layer(given)
+            if outputs.requires_grad:
+                outputs.backward(outputs.detach())
+            layer.zero_grad()
+            given.grad = None
+            return 1.0
+
+        rate = bench.rate(work)
+        flops = (4.0 if name == "conv1" else 6.0) * multiply_adds.get(name, 0) * batch
+        bench.row(name, batch=batch, microseconds=1e6 / rate, flops_per_second=None if not flops else flops * rate)
+        with torch.no_grad(), bench.precision.autocast():
+            inputs = layer(inputs).detach()
+
+
+# --- From shards ------------------------------------------------------------------------------------------------------
+
+
+def loader(bench: Bench) -> None:
+    """The loader alone, and with the views, from shards of random images."""
+    layout = bench.network("paper")
+    began = time.perf_counter()
+    packed = bench.packed(layout)
+    bench.row("packing", images_per_second=len(packed.split("train")) / (time.perf_counter() - began))
+    recipe = default_recipe(layout)
+    preprocess = Preprocess.from_data(layout.input, packed.mean_HWC).to(bench.device)
+    lighting = lighting_basis(packed.rgb_covariance, recipe.lighting_scale).to(bench.device)
+    for batch in bench.batches:
+        for with_views in (False, True):
+            def endless(batch: int = batch, with_views: bool = with_views) -> Iterator[int]:
+                for epoch in count():
+                    for loaded in batches(packed.split("train"), batch, shuffle=(0, epoch), workers=bench.workers,
+                                          ahead=max(4, bench.workers), device=bench.device):
+                        if with_views:
+                            preprocess.training_views(loaded.pixels, loaded.indices, recipe, 0, epoch, lighting,
+                                                      torch.bfloat16)
+                        yield len(loaded.indices)
+
+            with closing(endless()) as source:  # type: ignore[type-var]
+                rate = bench.rate(lambda: float(next(source)))
+            bench.row("loader and views" if with_views else "loader", batch=batch, images_per_second=rate)
+
+
+def trainer(bench: Bench) -> None:
+    """Two epochs of `Trainer.fit` by the wall clock, with its validation, log and checkpoints."""
+    for name in ("paper", "torchvision"):
+        layout = bench.network(name)
+        for batch in bench.batches:
+            moments: dict[tuple[str, int], list[float]] = {}
+
+            def note(event: Any, moments: dict[tuple[str, int], list[float]] = moments) -> None:
+                moments.setdefault((event["event"], event.get("epoch", 0)), []).append(time.perf_counter())
+
+            with tempfile.TemporaryDirectory() as folder:
+                run = bench.trainer(layout, batch, 2, folder, note)
+                began = time.perf_counter()
+                run.fit()
+                ended = time.perf_counter()
+            images, second = len(run.training), moments["step", 2]
+            steps_seconds = (second[-1] - second[0]) / max(1, len(second) - 1) * len(second)
+            bench.row(f"{name}, Trainer.fit", batch=batch, images_per_second=images / steps_seconds if steps_seconds
+                      else None, two_epochs_seconds=ended - began,
+                      second_epoch_with_validation_and_save_seconds=ended - moments["epoch", 1][0])
+
+
+def compiled(bench: Bench) -> None:
+    """The step with `torch.compile`: last, since compiling may take longer than the deadline."""
+    peak = bench.peak()
+    for name in ("paper", "torchvision"):
+        layout = bench.network(name)
+        for batch in reversed(bench.batches):
+            views, labels = bench.views(layout, batch)
+            began = time.perf_counter()
+            backend = "eager" if bench.dry else "inductor"
+            step = bench.step(layout, lambda network: torch.compile(network, backend=backend))  # noqa: B023
+            step(views, labels)
+            bench.wait()
+            bench.row(f"{name}, compiling", batch=batch, seconds=time.perf_counter() - began)
+            _step_row(bench, f"{name}, compiled", batch, lambda: step(views, labels), layout, peak)  # noqa: B023
+
+
+# --- The phases in turn -----------------------------------------------------------------------------------------------
+
+PHASES: dict[str, Callable[[Bench], None]] = {
+    phase.__name__: phase for phase in (ceilings, correctness, steps, layers, loader, trainer, compiled)}
+
+
+def run_phase(name: str, options: argparse.Namespace, deadline: float) -> dict[str, Any]:
+    """Run a phase in a process, and end it at its deadline. Returns its row of how it ended."""
+    began = time.perf_counter()
+    command = [sys.executable, __file__, *sys.argv[1:], "--out", options.out, "--shards", options.shards,
+               "--phase", name]
+    with (options.out / "log.txt").open("a+") as log:
+        start = log.tell()
+        # A session of its own: at the deadline the compiler's processes end too.
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        try:
+            code = process.wait(deadline)
+            ended = "done" if code == 0 else f"failed with exit code {code}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            ended = f"ended at its deadline of {deadline:g} s"
+        log.seek(start)
+        sys.stdout.write(log.read())
+    return {"phase": name, "name": "phase", "ended": ended, "seconds": round(time.perf_counter() - began, 1)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long to measure each thing")
-    parser.add_argument("--images", type=int, default=4096)
-    parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder for rows.jsonl and log.txt")
+    parser.add_argument("--only", default=",".join(PHASES), help="phases, separated by commas")
+    parser.add_argument("--images", type=int, default=16_000)
+    parser.add_argument("--workers", type=int, default=12, help="the loader's threads")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each thing is measured")
+    parser.add_argument("--deadline", type=float, help="seconds for each phase, instead of its own")
+    parser.add_argument("--dry", action="store_true", help="on a CPU, in tiny shapes")
+    parser.add_argument("--shards", type=Path, help="folder for the packed images; default: a temporary one")
+    parser.add_argument("--phase", choices=PHASES, help=argparse.SUPPRESS)  # this process runs it
     options = parser.parse_args()
-    device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("torch finds no CUDA device; --device cpu --quick tests this script without one")
-    if options.quick:
-        options.seconds, options.images = 0.0, 32
-    sizes = (4,) if options.quick else (128, 512, 2048)
-    bench = Bench(device, options.seconds, options.quick)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
-    results: dict[str, Any] = {"device": name, "torch": torch.__version__, "gemm_tflops": bench.peak / 1e12, "rows": []}
-    print(f"{name}, torch {torch.__version__}: bf16 matrix product {bench.peak / 1e12:,.1f} TFLOP/s", flush=True)
+    if not options.dry and not torch.cuda.is_available():
+        parser.exit(2, "gpu.py: torch finds no CUDA device; --dry tests this script without one\n")
+    if unknown := set(options.only.split(",")) - set(PHASES):
+        parser.exit(2, f"gpu.py: --only {','.join(unknown)} is no phase; the phases are {', '.join(PHASES)}\n")
+    if options.dry:
+        options.images, options.workers, options.seconds = 32, 1, 0.0
+        torch.set_num_threads(1)
+    if options.phase:
+        PHASES[options.phase](Bench(options.dry, options.out, options.shards, options.images, options.workers,
+                                    options.seconds, options.phase))
+        return
+    run_phases(options)
 
-    def add_row(network: str, source: str, batch: int, rate: float, layout: Arch | None = None) -> None:
-        share = rate * flops(layout) / bench.peak if layout else None
-        results["rows"].append({"network": network, "source": source, "batch": batch, "rate": rate, "share": share})
-        of_peak = f", {share:.1%} of the matrix product" if share is not None else ""
-        print(f"{network:12} {source:22} batch {batch:5}: {rate:12,.0f} images/s{of_peak}", flush=True)
 
-    for network in ("paper", "torchvision", "cifar"):
-        layout = arch(network)
-        for batch in sizes:
-            for compiled in (False, True) if device.type == "cuda" else (False,):
-                step, (views, labels) = bench.step(layout, compiled), bench.views(layout, batch)
-                rate = bench.rate(lambda: [step(views, labels), len(labels)][1])  # noqa: B023
-                add_row(network, "on the device" + ", compiled" * compiled, batch, rate, layout)
-        kinds = time_by_kernel_kind(bench, lambda: step(views, labels))  # noqa: B023
-        results["rows"][-1]["kernel_kinds"] = kinds
-        print("             " + ", ".join(f"{name} {share:.0%}" for name, share in kinds.items()), flush=True)
-
-    folder = Path(tempfile.mkdtemp(prefix="alexnet-gpu-"))
-    try:
-        print(f"packing {options.images:,} random images ...", file=sys.stderr, flush=True)
-        prepare(None, folder, options.images)
-        for codec in ("raw", "jpeg"):
-            packed = open_packed(folder / codec)
-            for network in ("paper", "torchvision"):
-                layout = arch(network)
-                batch = sizes[len(sizes) // 2]
-                source = training_batches(packed, layout, batch, device, options.workers)
-                add_row(network, f"loader alone, {codec}", batch, bench.rate(lambda: len(next(source)[1])))  # noqa: B023
-                step = bench.step(layout)
-                rate = bench.rate(lambda: [step(*(pair := next(source))), len(pair[1])][1])  # noqa: B023
-                add_row(network, f"from {codec} shards", batch, rate, layout)
-    finally:
-        shutil.rmtree(folder)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+def run_phases(options: argparse.Namespace) -> None:
+    """Run the phases in turn, and add a row of how each has ended."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("rows.jsonl", "log.txt"):
+        (options.out / name).unlink(missing_ok=True)
+    device = torch.device("cpu" if options.dry else "cuda:0")
+    about = {"phase": "machine", "name": device_name(device), "torch": torch.__version__, "cuda": torch.version.cuda,
+             "python": platform.python_version(), "dry": options.dry, "images": options.images}
+    with tempfile.TemporaryDirectory(prefix="alexnet-gpu-") as temporary:
+        options.shards = options.shards or Path(temporary)
+        with (options.out / "rows.jsonl").open("a") as file:
+            file.write(json.dumps(about) + "\n")
+        for name in options.only.split(","):
+            ended = run_phase(name, options, options.deadline or DEADLINES[name])
+            with (options.out / "rows.jsonl").open("a") as file:
+                file.write(json.dumps(ended) + "\n")
+            print(f"{name}: {ended['ended']}, {ended['seconds']:g} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from pretrained_card import model_card
 
-from alexnet.api import EvaluationSet, open_evaluation_set
+from alexnet.api.evaluation import EvaluationSet, open_evaluation_set
 from alexnet.data.content import distinct_hashes
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.sources.embedded import PHOTOGRAPHS

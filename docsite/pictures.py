@@ -32,18 +32,20 @@ from alexnet.models.alexnet import AlexNet
 from alexnet.reproduce.figures.style import BLUE, FAINT, INK, PAPER, QUIET, RED, STYLE, save_figure
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-FIGURE_1 = ("sigmoid", "tanh", "relu")
+FIGURE_1 = ("--set arch.initialization=kaiming --set arch.output_init_std=0.01 --set arch.input.scale=58,58,58 "
+            "--set recipe.crop=center --set recipe.mirror=false --set recipe.weight_decay=0 --lr 0.01 --epochs 6")
 TRAIN = "train embedded --arch small --epochs 6 --out runs/mine"
 COMMANDS = (
     TRAIN, "lr-find embedded --arch small --steps 60 --out lr-find", "attribute photo.png --out attribute.png",
     "figure 3 --out figure3", "figure 4 runs/mine embedded --out figure4",
     "top-patches embedded --layer relu4 --split val --unit 46 --unit 92 --unit 162 --unit 185 --out top-patches.png",
-    *(f"train embedded --arch cifar --set arch.activation={unit} --set arch.input.scale=64,64,64 "
-      f"--lr 0.01 --epochs 6 --out runs/{unit}" for unit in FIGURE_1),
-    "figure 1 runs/sigmoid runs/tanh runs/relu --name sigmoid --name tanh --name ReLU --out figure1",
+    f"train embedded --arch cifar {FIGURE_1} --out runs/relu",
+    "train embedded --like runs/relu --set arch.activation=tanh --out runs/tanh",
+    "figure 1 runs/relu runs/tanh --name ReLU --name tanh --out figure1",
 )
 COPIED = {"lr-find.svg": "lr-find.svg", "figure3.png": "figure3.png", "figure1.svg": "figure1.svg",
-          "runs/mine/figures/learning_curves.svg": "learning-curves.svg"}
+          "runs/mine/figures/learning_curves.svg": "learning-curves.svg",
+          "runs/relu/figures/learning_curves.svg": "overfitting.svg"}
 SHRUNK = {"attribute.png": ("attribute.webp", 1400), "top-patches.png": ("top-patches.webp", 1400),
           "figure4.png": ("figure4.webp", 1600), "report.png": ("report.webp", 1200)}
 """File of a command -> picture and its width in pixels."""

@@ -24,8 +24,8 @@ NETWORK_PARTS = {Arch: ("The network", "arch."), InputSpec: ("Its input", "arch.
                  "arch.map_lrn.")}
 """Dataclass -> heading, and what `--set` writes before its fields."""
 
-RETURNED = ("api.TrainedRun", "inference.predictor.Prediction", "inference.metrics.Errors",
-            "inference.data_check.DataCheck")
+RETURNED = ("inference.predictor.Prediction", "inference.metrics.Errors", "inference.data_check.DataCheck",
+            "api.features.LabeledFeatures")
 """Classes that public functions return."""
 ABOUT_SETTINGS = """# Settings
 
@@ -115,7 +115,7 @@ def _value(value: object) -> str:
 def python_page() -> str:
     """The public names of the package and the classes that its functions return, by mkdocstrings."""
     modules = alexnet._MODULE_OF
-    functions = [name for name in ("load", "train", "evaluate", "check", "arch", "recipe") if name in alexnet.__all__]
+    functions = ["load", "train", "evaluate", "check", "features", "arch", "recipe"]
     classes = [name for name in alexnet.__all__ if name in modules and name not in functions]
     lines = ["# Python", "", (alexnet.__doc__ or "").strip(), ""]
     for path in [*(f"{modules[name]}.{name}" for name in [*functions, *classes]), *RETURNED]:

@@ -1,4 +1,4 @@
-"""Write the source of the site: docs/, three pages from the root, the generated reference and the explorer.
+"""Write the source of the site: docs/, three pages from the root, the notebooks, the generated reference, the explorer.
 
 A link to a file outside docs/ works in a clone, but not on the site. It is changed to the page that shows the file.
 """
@@ -27,6 +27,7 @@ def stage(root: Path, out: Path) -> None:
     shutil.copytree(root / "docs", out)
     for name in COPIED:
         shutil.copy(root / name, out / PAGES[name])
+    shutil.copytree(root / "notebooks", out / "notebooks", ignore=shutil.ignore_patterns(".*"))
     write_reference(root, out)
     ledger = (root / "docs" / "paper.md").read_text(encoding="utf-8")
     (out / "errata.md").write_text(errata_page(ledger), encoding="utf-8")
@@ -58,6 +59,8 @@ def _on_the_site(link: re.Match[str], source: Path, page: Path, root: Path, out:
         staged = out / inside.relative_to("docs")
     elif inside.as_posix() in PAGES:
         staged = out / PAGES[inside.as_posix()]
+    elif inside.parts[0] == "notebooks":
+        staged = out / inside
     elif inside.parts[0] == "examples":
         staged, anchor = out / "reference" / "examples.md", f"#{example_anchor(inside)}"
     else:

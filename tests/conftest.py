@@ -7,13 +7,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # One thread for each worker and its subprocesses; read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
 
 import requirements
 from alexnet._runtime.cache import cache_folder
@@ -27,6 +27,9 @@ from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
 from sample_images import IMAGES, write_class_folders
 from shared_folders import once
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 EXIT_STATUS = pytest.StashKey[int]()
 
@@ -127,11 +130,15 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator["Browser"]:
     """A headless Chromium from the PATH (`.ci/run` installs Debian's).
 
     The scope is one module, since playwright's event loop excludes any other from this thread while it runs.
+    playwright is imported here: a machine with a GPU, which runs `make gpu`, need not have it.
     """
+    requirements.require_module("playwright", "pip install '.[test]'")
+    from playwright.sync_api import sync_playwright
+
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not found:
         requirements.missing("no chromium on the PATH; apt-get install chromium")

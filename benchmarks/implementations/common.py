@@ -27,10 +27,10 @@ def keep_pages() -> None:
 
 def prepare_process() -> None:
     """Configure the process as `alexnet train` does before it imports torch."""
-    from alexnet._runtime.cpu_threads import limit_openmp_spinning
+    from alexnet._runtime.cpu_threads import set_openmp_defaults
 
     keep_pages()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
 
 def torchvision() -> Any:

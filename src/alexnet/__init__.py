@@ -2,7 +2,8 @@
 
 `alexnet.load()` gives the pretrained network of the package with its preprocessing and classes, and
 `alexnet.load(path_or_name)` any other trained network. `alexnet.train(data)` trains one, `alexnet.evaluate(model,
-data)` measures it, and `alexnet.check(data)` shows what a data set is understood to be.
+data)` measures it, and `alexnet.check(data)` shows what a data set is understood to be. `alexnet.features(data)` gives
+arrays for scikit-learn, and `alexnet.ImageDataset(data)` images for a PyTorch DataLoader.
 `alexnet.arch(name)` is a preset, and `alexnet.AlexNet(arch)` its untrained network. Names are imported when they are
 first used, so `import alexnet` imports no torch.
 """
@@ -13,10 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alexnet.api import evaluate, train
+    from alexnet.api.evaluation import evaluate
+    from alexnet.api.features import features
+    from alexnet.api.training import TrainedRun, train
     from alexnet.architecture.presets import arch, recipe
     from alexnet.architecture.recipe import Recipe
     from alexnet.architecture.spec import Arch, InputSpec
+    from alexnet.data.image_dataset import ImageDataset
     from alexnet.errors import UserError
     from alexnet.inference.data_check import check
     from alexnet.inference.predictor import Model, load
@@ -25,14 +29,15 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULE_OF = {
-    "AlexNet": "models.alexnet", "Arch": "architecture.spec", "InputSpec": "architecture.spec",
-    "Model": "inference.predictor", "Recipe": "architecture.recipe", "UserError": "errors",
-    "arch": "architecture.presets", "check": "inference.data_check", "evaluate": "api", "load": "inference.predictor",
-    "recipe": "architecture.presets", "train": "api",
+    "AlexNet": "models.alexnet", "Arch": "architecture.spec", "ImageDataset": "data.image_dataset",
+    "InputSpec": "architecture.spec", "Model": "inference.predictor", "Recipe": "architecture.recipe",
+    "TrainedRun": "api.training", "UserError": "errors", "arch": "architecture.presets",
+    "check": "inference.data_check", "evaluate": "api.evaluation", "features": "api.features",
+    "load": "inference.predictor", "recipe": "architecture.presets", "train": "api.training",
 }
 
-__all__ = ["AlexNet", "Arch", "InputSpec", "Model", "Recipe", "UserError", "__version__", "arch", "check", "evaluate",
-           "load", "recipe", "train"]
+__all__ = ["AlexNet", "Arch", "ImageDataset", "InputSpec", "Model", "Recipe", "TrainedRun", "UserError", "__version__",
+           "arch", "check", "evaluate", "features", "load", "recipe", "train"]
 
 
 def __getattr__(name: str) -> object:

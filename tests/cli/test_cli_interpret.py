@@ -52,12 +52,13 @@ def files(saved, class_folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_huggingface(saved, tmp_path / "model")
     (tmp_path / "photos").symlink_to(class_folders)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     return tmp_path
 
 
 def test_attribute_and_top_patches_draw_and_print(files, capsys):
     assert alexnet("attribute", "model", "photos/val/ash/000.png", "--json") == 0
-    output = json.loads(capsys.readouterr().out)
+    output, = json.loads(capsys.readouterr().out)
     assert output["class"] in "abcdefg"
     assert np.array(output["occlusion"]).shape == np.array(output["grad_cam"]).shape == (28, 28)
     with Image.open(output["figure"]) as picture:
@@ -74,7 +75,7 @@ def test_attribute_and_top_patches_draw_and_print(files, capsys):
     assert [one["unit"] for one in output] == [2, 0]
     assert [len(one["patches"]) for one in output] == [4, 4]
     assert alexnet("top-patches", "model", "photos", "--layer", "relu6", "--split", "val") == 0
-    assert "figure: figures/top-patches.png" in capsys.readouterr().out
+    assert "figure: figures/top-patches-2.png" in capsys.readouterr().out  # the first one is kept
     assert alexnet("top-patches", "model", "photos", "--layer", "fc7", "--split", "val", "--unit", "2") == 0
     title, unit, _ = capsys.readouterr().out.splitlines()
     assert title == "unit   largest output   classes of its patches (count)"
@@ -91,7 +92,8 @@ def test_attribute_and_top_patches_draw_and_print(files, capsys):
     (["top-patches", "model", "photos", "--layer", "relu5", "--out", "x.gif"], "x.gif ends in .gif"),
     (["attribute", "model", "photos/val/ash/000.png", "--out", "photos"], "photos is a folder; name a file in it"),
     (["attribute", "model", "nosuch.jpg"], "nosuch.jpg does not exist; name an image"),
-    (["attribute", "model", "photos"], "photos is a folder; name an image in it")])
+    (["attribute", "model", "broken.jpg"], "broken.jpg"),
+    (["attribute", "model"], "attribute takes images after the checkpoint model")])
 def test_a_mistake_of_attribute_and_top_patches_is_one_sentence(files, capsys, words, sentence):
     assert alexnet(*words) == 2
     assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
@@ -110,8 +112,10 @@ def test_neighbors_prints_and_draws_the_nearest(saved, class_folders, tmp_path, 
     assert found["nearest"][0]["distance"] == pytest.approx(0, abs=1e-4)
     assert [len(found["nearest"]), found["nearest"][0]["class"]] == [3, "birch"]
     assert (tmp_path / "near.png").read_bytes().startswith(b"\x89PNG")
-    alexnet(*arguments)
-    assert "birch" in capsys.readouterr().out
+    before = (tmp_path / "near.png").read_bytes()
+    assert alexnet(*arguments) == 2
+    assert "near.png already exists; name another file with --out, or remove it" in capsys.readouterr().err
+    assert (tmp_path / "near.png").read_bytes() == before
 
 
 def test_a_mistake_of_neighbors_is_one_sentence(saved, class_folders, tmp_path, capsys):
@@ -128,3 +132,48 @@ def test_a_mistake_of_neighbors_is_one_sentence(saved, class_folders, tmp_path, 
         assert alexnet("neighbors", str(tmp_path / "model"), *words) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert sentence in error
+
+
+def test_each_of_many_images_has_a_figure_and_none_is_overwritten(files, capsys):
+    images = ["photos/val/ash/000.png", "photos/val/birch/000.png", "broken.jpg", "photos/val/ash/000.png"]
+    assert alexnet("attribute", "model", *images) == 2  # one of them is broken
+    printed = capsys.readouterr()
+    assert "alexnet: broken.jpg" in printed.err
+    assert [line for line in printed.out.splitlines() if line.startswith("figure")] == [
+        "figure: figures/attribute-000.png", "figure: figures/attribute-000-2.png"]
+    before = {path.name: path.read_bytes() for path in (files / "figures").iterdir()}
+    assert sorted(before) == ["attribute-000-2.png", "attribute-000.png"]
+    assert before["attribute-000-2.png"] != before["attribute-000.png"]
+    assert alexnet("attribute", "model", images[0]) == 0
+    assert alexnet("attribute", "model", images[0], "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])[0]["figure"] == "figures/attribute-2.png"
+    assert alexnet("attribute", "model", "photos/val/ash", "--out", "maps/x.png") == 0
+    assert len(list((files / "maps").iterdir())) == len(list((files / "photos/val/ash").iterdir())) > 3
+    capsys.readouterr()
+    assert alexnet("attribute", "model", "photos/val/ash", "--out", "maps/x.png") == 2
+    assert capsys.readouterr().err.strip().endswith(
+        "maps/x-000.png already exists; name another file with --out, or remove it")
+    assert all((files / "figures" / name).read_bytes() == data for name, data in before.items())
+
+
+def test_the_same_image_is_named_so_and_no_other_one(files, class_folders, tmp_path, capsys):
+    birch = class_folders / "train" / "birch"
+    with Image.open(birch / "004.png") as picture:
+        picture.save(tmp_path / "again.jpg", quality=95)
+    renamed_file = tmp_path / "renamed.png"
+    renamed_file.write_bytes((birch / "005.png").read_bytes())
+    words = ["neighbors", "model", "renamed.png", "again.jpg", "photos/val/ash/000.png", "broken.jpg",
+             "--reference-set", class_folders]
+    assert alexnet(*words, "--json") == 2
+    renamed, again, other = (each["nearest"] for each in json.loads(capsys.readouterr().out))
+    assert [neighbor["likeness"] for neighbor in renamed].count("same") == 1
+    assert renamed[0]["image"].endswith("train/birch/005.png")
+    assert renamed[0]["likeness"] == "same"
+    assert {neighbor["image"]: neighbor["likeness"] for neighbor in again}["train/birch/004.png"] in (
+        "same", "near_duplicate")
+    assert {neighbor["likeness"] for neighbor in other} == {""}
+    assert alexnet(*words) == 2
+    printed = capsys.readouterr()
+    assert "train/birch/005.png  (the same image)" in printed.out
+    assert "alexnet: broken.jpg" in printed.err
+    assert "figure: figures/neighbors-2.png" in printed.out

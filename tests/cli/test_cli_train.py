@@ -111,7 +111,7 @@ def test_every_option_of_the_command_is_an_argument_of_alexnet_train():
     options = {field.name: field.default for group in groups for field in fields(group)}
     options["labels"] = inspect.signature(command.train).parameters["labels"].default  # it is in no group
     arguments = inspect.signature(alexnet_package.train).parameters
-    assert options.keys() - {"allocator"} == arguments.keys() - {"data", "about", "progress"}
+    assert options.keys() - {"allocator"} == arguments.keys() - {"data", "about", "progress", "transform"}
     assert all(arguments[name].default == (() if name == "settings" else default)
                for name, default in options.items() if name != "allocator")
 

@@ -68,7 +68,8 @@ def test_few_training_images_in_all_call_for_trained_weights(folder, monkeypatch
     (folder / "train/ash/00.png").write_bytes(b"<html>")  # not counted
     assert found(folder) == {"few_images_in_all": (
         "23 training images (12 a class on average) are few for training from scratch; start from trained weights: "
-        "train --init torchvision, or --init RUN with a run of yours")}
+        "train --init pretrained (in this package, 64 pixels), --init torchvision (224 pixels, 244 MB to download), or "
+        "--init RUN with a run of yours")}
 
 
 def test_an_image_in_two_classes_is_named_with_both(folder):

@@ -12,6 +12,7 @@ from alexnet.data.sources import embedded
 from alexnet.serving import server as server_module
 from alexnet.training.build import build
 from alexnet.training.spec import RunSpec
+from hub_server import hub_server
 from rehearsal import ROOT, Rehearsal, blocks, serving
 from shared_folders import once
 
@@ -57,7 +58,9 @@ def test_commands_stand_in_blocks_that_are_run(page):
 def test_few_blocks_are_not_run_and_each_says_why():
     reasons = {name(page): [block.not_run for block in blocks(page) if block.not_run] for page in PAGES}
     assert all(len(reason) > 10 for found in reasons.values() for reason in found)
-    assert sum(map(len, reasons.values())) <= 11, reasons
+    assert sum(map(len, reasons.values())) <= 15, reasons
+    covered = re.compile(r"other tests?|the tests of th", re.IGNORECASE)
+    assert len([reason for found in reasons.values() for reason in found if not covered.search(reason)]) <= 6, reasons
 
 
 def test_programs_that_are_not_run_have_the_targets_and_extras_that_a_page_names():
@@ -96,6 +99,8 @@ def server(trained, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.needs("onnx", "pip install 'alexnet[export]'")
+@pytest.mark.needs("huggingface_hub", "pip install 'alexnet[hub]'")
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # a call within huggingface_hub
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
 def test_its_commands_work(page, class_folders, run, server, tmp_path, monkeypatch):
@@ -109,4 +114,5 @@ def test_its_commands_work(page, class_folders, run, server, tmp_path, monkeypat
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    Rehearsal(folder, class_folders, run, server).page(page)
+    with hub_server(monkeypatch, tmp_path / "hub"):
+        Rehearsal(folder, class_folders, run, server).page(page)

@@ -62,7 +62,7 @@ def test_data_without_a_training_split_calibrate_with_one_half(trained, packed, 
         return onnx_int8.Int8Result(path, 1_000_000, 4_000_000, len(calibration), len(measured), 1.0, 0.5, 0.5)
 
     only_val = SimpleNamespace(packed=SimpleNamespace(splits=("val",)), images=packed.split("val"), label_map=None)
-    monkeypatch.setattr("alexnet.api.open_evaluation_set", lambda models, data: only_val)
+    monkeypatch.setattr("alexnet.api.evaluation.open_evaluation_set", lambda models, data: only_val)
     monkeypatch.setattr(onnx_int8, "export_int8", result)
     assert command("export", trained, tmp_path / "net.onnx", "--int8", "--data", "anything") == 0
     assert given == [22, 22]  # of 44

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import alexnet
-from alexnet.api import Evaluation, evaluate_models
+from alexnet.api.evaluation import Evaluation, evaluate_models
 from alexnet.architecture.overrides import override
 from alexnet.architecture.presets import recipe
 from alexnet.architecture.spec import Arch

@@ -95,12 +95,39 @@ def test_network_of_plain_torch_layers_computes_what_the_preset_does(bench, name
 
 
 @pytest.mark.slow
-def test_gpu_benchmark_also_runs_on_a_cpu(tmp_path):
-    printed = ran("gpu.py", "--device", "cpu", "--quick", "--json", tmp_path / "gpu.json")
-    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
-    assert {row["source"] for row in rows} >= {"on the device", "from raw shards", "from jpeg shards"}
-    assert all(row["rate"] > 0 for row in rows)
-    assert "of the matrix product" in printed
+def test_gpu_benchmark_runs_every_phase_on_a_cpu(tmp_path):
+    """In tiny shapes. Each row is in the file, whatever happens after it."""
+    printed = ran("gpu.py", "--dry", "--out", tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    phases = ["ceilings", "correctness", "steps", "layers", "loader", "trainer", "compiled"]
+    assert [row["phase"] for row in rows if row["name"] == "phase"] == phases
+    assert all(row["ended"] == "done" for row in rows if row["name"] == "phase"), printed
+    assert all(row["holds"] is not False for row in rows if "holds" in row), printed
+    names = {(row["phase"], row["name"]) for row in rows}
+    assert names >= {("steps", "paper, eager"), ("steps", "torchvision, eager"), ("layers", "norm1"),
+                     ("loader", "loader"), ("loader", "loader and views"), ("trainer", "paper, Trainer.fit"),
+                     ("correctness", "a step in which nothing may wait for the device"),
+                     ("compiled", "paper, compiled")}
+    kernels = next(row["kernels"] for row in rows if row["name"] == "paper, eager, kernels")
+    assert 0 < len(kernels) <= 25
+    assert sum(kernel["share"] for kernel in kernels) <= 1.0001
+    assert (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_phase_of_the_gpu_benchmark_that_hangs_costs_its_own_rows_only(tmp_path):
+    ran("gpu.py", "--dry", "--out", tmp_path, "--only", "ceilings,layers", "--deadline", "0.1")
+    machine, *ends = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert machine["phase"] == "machine"
+    assert [(row["phase"], row["ended"]) for row in ends] == [
+        ("ceilings", "ended at its deadline of 0.1 s"), ("layers", "ended at its deadline of 0.1 s")]
+
+
+def test_the_deadlines_of_the_gpu_benchmark_fit_into_ten_minutes(bench):
+    import gpu
+
+    assert list(gpu.DEADLINES) == list(gpu.PHASES)
+    assert sum(gpu.DEADLINES.values()) <= 600
 
 
 def test_cost_is_measured_and_plotted(tmp_path, bench):

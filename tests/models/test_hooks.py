@@ -56,3 +56,15 @@ def test_an_unknown_layer_is_rejected_and_leaves_no_hook(network):
             network, ["relu1", "relu9"]):
         pass
     assert hooks_of(network) == 0
+
+
+def test_a_compiled_network_runs_uncompiled_where_outputs_are_captured(network):
+    """Code that was compiled before a hook was set skips it, and nothing says so."""
+    views = torch.randn(2, 3, 28, 28)
+    network.compile(backend="eager")
+    logits = network(views)
+    with captured_outputs(network, ["relu1", "fc7"]) as captured:
+        again = network(views)
+    assert list(captured) == ["relu1", "fc7"]
+    assert torch.equal(captured["fc7"], again)
+    assert torch.equal(logits, again)

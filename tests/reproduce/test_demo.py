@@ -131,7 +131,7 @@ def test_kernels_are_counted_as_gray_and_colored():
     assert kernel_text(noise).startswith("They still look random: neighboring weights correlate by ")
 
 
-def test_a_heat_map_reddens_where_it_is_hot_and_stays_gray_elsewhere():
+def test_a_heat_map_is_yellow_where_it_is_hot_and_stays_gray_elsewhere():
     view = np.full((4, 4, 3), 100, np.uint8)
     heat = np.zeros((4, 4), np.float32)
     heat[:, :2] = 1.0
@@ -139,5 +139,4 @@ def test_a_heat_map_reddens_where_it_is_hot_and_stays_gray_elsewhere():
     assert overlay.shape == (8, 8, 3)
     assert overlay[4, 7].tolist() == [150, 150, 150]  # 0.6 * 100 + 90
     red, green, blue = overlay[4, 0]
-    assert red > green + 50
-    assert red > blue + 50
+    assert min(red, green) > blue + 50  # yellow

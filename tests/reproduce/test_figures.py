@@ -19,6 +19,7 @@ from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.models.formats.huggingface import write_huggingface
 from alexnet.reproduce.figures import confusion, figure1, figure3, figure4, learning_curves, style
 from alexnet.reproduce.figures.figure2 import network_diagram
+from alexnet.reproduce.figures.sheet import Sheet
 from command_line import alexnet as command
 from report_runs import CLASSES
 from weight_files import saved_as
@@ -211,12 +212,21 @@ def test_smoothness_of_flat_checkerboard_and_random_kernels():
 # --- Figure 4 ---------------------------------------------------------------------------------------------------------
 
 
-def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monkeypatch):
+@pytest.fixture
+def drawn(monkeypatch):
+    """The images and the texts that are put on a sheet, in order."""
+    images, lines = [], []
+    monkeypatch.setattr(Sheet, "image", lambda self, pixels, *place: images.append(pixels))
+    monkeypatch.setattr(Sheet, "text", lambda self, x, y, text, **style: lines.append((text, style.get("color"))))
+    return images, lines
+
+
+def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monkeypatch, drawn):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, train, val = model_from_checkpoint(saved), packed.split("train"), packed.split("val")
-    figure = figure4.figure4(saved, packed)
-    pictures = [axes.get_images()[0].get_array() for axes in figure.get_axes() if axes.get_images()]
+    figure4.figure4(saved, packed)
+    pictures, _ = drawn
     assert len(pictures) == 8 + 5 * (1 + 6)
     examples = np.linspace(0, len(val) - 1, 8).astype(int)
     np.testing.assert_array_equal(pictures[0], val.read_one(examples[0]))
@@ -230,25 +240,39 @@ def test_figure4_shows_the_nearest_of_all_training_images(packed, tmp_path, monk
 
 
 def test_figure4_shows_distances_and_colors_the_same_class_blue(
-    packed, tmp_path, monkeypatch,
+    packed, tmp_path, monkeypatch, drawn,
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     saved = saved_as("small", *TINY, classes=packed.classes)
     model, val = model_from_checkpoint(saved), packed.split("val")
     examples = np.linspace(0, len(val) - 1, 8).astype(int)[:5]
-    nearest = figure4.nearest_in_training(model, packed, [val.read_one(place) for place in examples])
-    axes = [panel for panel in figure4.figure4(saved, packed).get_axes() if panel.get_images()][8:]
+    nearest = figure4.training_features(model, packed).nearest(
+        model, [val.read_one(place) for place in examples], packed.classes)
+    figure4.figure4(saved, packed)
+    lines = iter(drawn[1][8 * (1 + 2 * min(5, len(packed.classes))):])  # after the predictions
     truths = iter(packed.classes[val.labels[place]] for place in examples)
     distances = [neighbor.distance for row in nearest for neighbor in row]
     decimals = len(style.equal_decimals(distances)[0].partition(".")[2])
-    for row, found in enumerate(nearest):
+    for found in nearest:
         truth = next(truths)
-        query, *rest = axes[7 * row : 7 * row + 7]
-        assert query.get_title() == truth
-        for neighbor, drawn in zip(found, rest, strict=True):
-            assert drawn.get_title() == neighbor.label
-            assert (drawn.title.get_color() == style.BLUE) == (neighbor.label == truth)
-            assert drawn.texts[0].get_text() == f"{neighbor.distance:.{decimals}f}"
+        assert [next(lines)[0], next(lines)[0]] == [truth, ""]
+        for neighbor in found:
+            assert next(lines) == (neighbor.label, style.BLUE if neighbor.label == truth else style.INK)
+            assert next(lines)[0] == f"{neighbor.distance:.{decimals}f}"
+    assert next(lines, None) is None
+
+
+def test_an_image_lies_where_it_was_put_on_the_sheet():
+    sheet = Sheet(2.0, 1.0)
+    sheet.image(np.full((8, 8, 3), (200, 30, 60), np.uint8), 1.25, 0.25, 0.5)
+    canvas = FigureCanvasAgg(sheet.figure())
+    canvas.figure.set_dpi(160)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    red = (pixels[..., 0] == 200) & (pixels[..., 1] == 30)
+    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (40, 119, 200, 279)  # inches times 160
+    assert red.sum() == 80 * 80
 
 
 def test_equal_decimals():

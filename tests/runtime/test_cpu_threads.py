@@ -10,9 +10,9 @@ import pytest
 
 WORK_AND_WAIT = """
 import os, sys, time
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 if sys.argv[1] == "limited":
-    limit_openmp_spinning()
+    set_openmp_defaults()
 import torch
 torch.set_num_threads(2)
 numbers = torch.ones(100_000)
@@ -39,13 +39,13 @@ def test_a_waiting_thread_does_not_keep_a_core_busy():
 
 
 def test_environment_variables_take_precedence(monkeypatch):
-    from alexnet._runtime.cpu_threads import limit_openmp_spinning
+    from alexnet._runtime.cpu_threads import set_openmp_defaults
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    limit_openmp_spinning()
+    set_openmp_defaults()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    limit_openmp_spinning()
+    set_openmp_defaults()
     assert "GOMP_SPINCOUNT" not in os.environ

@@ -62,7 +62,7 @@ def test_nan_stays_nan_and_infinity_becomes_it(monkeypatch, native_level):
     assert not result[1].isfinite().any()
 
 
-@pytest.mark.slow
+@(pytest.mark.gpu if torch.cuda.is_available() else pytest.mark.slow)
 @pytest.mark.needs("triton", "pip install -c constraints.txt '.[ci]' on Linux x86_64")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_triton_drops_what_numpy_drops(dtype):

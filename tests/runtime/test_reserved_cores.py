@@ -5,7 +5,7 @@ import os
 import pytest
 
 from alexnet._runtime import cpu_threads
-from alexnet._runtime.cpu_threads import _cgroup_cores, loader_threads, usable_cores
+from alexnet._runtime.cpu_threads import _cgroup_cores, loader_threads, set_openmp_defaults, usable_cores
 
 
 @pytest.mark.parametrize(("name", "text", "cores"), [
@@ -30,6 +30,20 @@ def test_without_a_quota_the_affinity_counts(tmp_path, monkeypatch):
         assert usable_cores() == len(os.sched_getaffinity(0))
     monkeypatch.setattr(cpu_threads, "_cgroup_cores", lambda folder: 0.5)
     assert usable_cores() == 1
+
+
+@pytest.mark.parametrize(("quota", "processes", "given", "threads"), [
+    (2, 1, None, "2"), (4, 2, None, "2"), (0.5, 1, None, "1"), (float("inf"), 1, None, None), (64, 1, None, None),
+    (2, 1, "7", "7")])
+def test_torch_gets_no_more_threads_than_the_quota_of_its_container(quota, processes, given, threads, monkeypatch):
+    monkeypatch.setattr(cpu_threads, "_affinity_cores", lambda: 64)
+    monkeypatch.setattr(cpu_threads, "_cgroup_cores", lambda folder: quota)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if not given:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    set_openmp_defaults(processes)
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 @pytest.mark.parametrize(("cores", "processes", "threads"), [

@@ -1,4 +1,5 @@
-"""The Triton kernels against the same computation in torch: on a GPU if there is one, else in Triton's interpreter."""
+"""The Triton kernels against the same computation in torch's operators: on a GPU if there is one (`make gpu`), else in
+Triton's interpreter. Nothing here calls `kernels`, which on CUDA calls these kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from alexnet._runtime import kernels
+from alexnet._runtime.pixels import TensorPixels
 from alexnet.architecture.spec import LRN, InputSpec
 from alexnet.data.preprocessing import Preprocess
 from alexnet.models.response_norm import ResponseNorm
@@ -41,12 +42,16 @@ def test_normalization_and_its_gradient(triton_kernels, lrn, dtype):
     maps = (torch.randn(2, 12, 3, 5) * 30).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
     grad = torch.randn(2, 12, 3, 5).to(dtype)
     numbers = {"k": lrn.k, "alpha": norm.alpha, "beta": lrn.beta, "n": lrn.n, "towers": norm.towers}
-    expected = norm.banded(maps)
-    expected.backward(grad)
+    exact_maps = maps.detach().double().requires_grad_()
+    expected = norm.double().banded(exact_maps)
+    expected.backward(grad.double())
     bounds = {"rtol": 1e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
     with torch.no_grad():
-        torch.testing.assert_close(triton_kernels.norm_forward(maps, **numbers), expected, **bounds)
-        torch.testing.assert_close(triton_kernels.norm_backward(maps, grad, **numbers), maps.grad, **bounds)
+        result, gradient = triton_kernels.norm_forward(maps, **numbers), triton_kernels.norm_backward(
+            maps, grad, **numbers)
+        assert result.dtype == gradient.dtype == dtype
+        torch.testing.assert_close(result.double(), expected, **bounds)
+        torch.testing.assert_close(gradient.double(), exact_maps.grad, **bounds)
         assert triton_kernels.norm_forward(maps[:0], **numbers).shape == (0, 12, 3, 5)
 
 
@@ -61,17 +66,23 @@ def test_views(triton_kernels, mean_side, mean_crop, channels):
     central = mean_crop == "center"
     mean_HWC = preprocess.central_mean(9) if central else preprocess.mean_HWC
     result = triton_kernels.crop_normalize(
-        pixels, mean_HWC, preprocess.scale_C, places, mirrored, shift, 9, bgr=channels == "BGR", dtype=torch.float32,
-        image_V=image, mean_is_central=central)
+        TensorPixels(pixels), mean_HWC, preprocess.scale_C, places, mirrored, shift, 9,
+        bgr=channels == "BGR", dtype=torch.float32, image_V=image, mean_is_central=central)
     expected = preprocess.normalize(preprocess.crop(pixels, *places.unbind(1), image), mirrored, shift)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("lr_in_velocity", "nesterov"), [(True, False), (False, False), (False, True)])
 def test_updates(triton_kernels, lr_in_velocity, nesterov):
-    ours, reference = ([torch.linspace(-1, 1, 1500).roll(place) for place in range(3)] for _ in range(2))
-    numbers = {"momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.1, "lr_in_velocity": lr_in_velocity,
-               "nesterov": nesterov}
-    triton_kernels.sgd_update(*ours, **numbers)
-    kernels.sgd_update(*reference, **numbers)
-    torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-6)
+    w, v, g = (torch.linspace(-1, 1, 1500, dtype=torch.float64).roll(place) for place in range(3))
+    ours = [tensor.float() for tensor in (w, v, g)]
+    triton_kernels.sgd_update(*ours, momentum=0.9, weight_decay=0.01, learning_rate=0.1, lr_in_velocity=lr_in_velocity,
+                              nesterov=nesterov)
+    if lr_in_velocity:  # §5
+        velocity = 0.9 * v - 0.01 * 0.1 * w - 0.1 * g
+        weight = w + velocity
+    else:  # torch.optim.SGD's documentation
+        decayed = g + 0.01 * w
+        velocity = 0.9 * v + decayed
+        weight = w - 0.1 * (decayed + 0.9 * velocity if nesterov else velocity)
+    torch.testing.assert_close([tensor.double() for tensor in ours], [weight, velocity, g], rtol=1e-5, atol=1e-6)

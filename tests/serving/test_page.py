@@ -85,14 +85,36 @@ def test_a_chosen_file_is_classified_and_explained(open_page, client, file):
     assert page.inner_text("#top-class") == expected[0]["name"]
     assert page.inner_text("#top-probability") == shown[0].split("\n")[1]
     assert page.inner_text("#file-name") == "stripes.png"
-    # The page shows the image itself, zoomed to the center crop, and the network's input below it.
+    # The page shows the image itself, and the network's input below it.
     assert page.locator("#view").evaluate("image => image.naturalWidth") == 200
-    assert page.locator("#view").evaluate("image => image.style.getPropertyValue('--zoom')") == str(32 / 28)
     assert "28\u00a0×\u00a028 pixels" in page.inner_text("#input-text")
     assert page.locator("#neighbor-list li").count() == 6
     assert page.evaluate("document.activeElement.id") == "result"
     for selector in ("#view", "#cam", "#conv1-maps", "#neighbor-list img >> nth=5"):
         assert page.locator(selector).evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+@pytest.mark.parametrize(("width", "size"), [(1200, (600, 300)), (1200, (200, 500)), (390, (600, 300))])
+def test_the_photo_is_large_with_the_networks_square_in_it_and_grad_cam_over_that(
+    open_page, client, tmp_path, width, size,
+):
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[..., 0] = 200
+    (tmp_path / "red.png").write_bytes(encoded(pixels))
+    page = open_page(client, width=width)
+    page.set_input_files("#file", tmp_path / "red.png")
+    wait_for_result(page)
+    photo, square, map_ = (page.locator(name).bounding_box() for name in ("#view", "#seen", "#cam"))
+    assert photo["width"] / photo["height"] == pytest.approx(size[0] / size[1], rel=0.01)
+    assert max(photo["width"], photo["height"]) > (500 if width > 1000 else 340)
+    shorter = min(photo["width"], photo["height"]) * 28 / 32  # the center crop of the network's 32 pixels
+    assert (square["width"], square["height"]) == pytest.approx((shorter, shorter), abs=1)
+    for corner, side in (("x", "width"), ("y", "height")):
+        assert square[corner] + square[side] / 2 == pytest.approx(photo[corner] + photo[side] / 2, abs=1)
+    assert list(map_.values()) == pytest.approx(list(square.values()), abs=1)
+    legend = page.locator(".legend .heat").evaluate("element => getComputedStyle(element).backgroundImage")
+    assert "rgba(253, 231, 37, 0.8)" in legend  # the strongest effect, in viridis
+    assert page.locator(".legend .heat").bounding_box()["width"] > 100
 
 
 def test_another_class_is_selected_and_the_map_fades(open_page, client, file):
@@ -119,6 +141,17 @@ def test_the_true_class_of_a_sample_is_marked(open_page, client):
     wait_for_result(page)
     assert page.locator("#classes .is-true .name").inner_text() == label
     assert page.inner_text("#hint").startswith(f"Blue: the true class, {label}.")
+
+
+def test_a_training_image_is_found_as_the_same_image(open_page, client, packed, tmp_path):
+    (tmp_path / "mine.png").write_bytes(encoded(packed.split("train").read_one(7)))
+    page = open_page(client)
+    page.set_input_files("#file", tmp_path / "mine.png")
+    wait_for_result(page)
+    notes = page.locator("#neighbor-list .quiet").all_inner_texts()
+    assert notes.count("the same image") == 1
+    assert notes[0] == "the same image"
+    assert all(float(note.split(",")[0]) > 0 for note in notes[1:])
 
 
 def test_many_images_each_with_its_result(open_page, client, file, tmp_path):
@@ -149,6 +182,9 @@ def test_an_image_that_browsers_cannot_show_is_shown_as_network_input(open_page,
     page.set_input_files("#file", tmp_path / "scan.tiff")
     wait_for_result(page)
     page.locator("#view[src^='data:image/png']").wait_for()
+    assert page.inner_text("#input-text").startswith("This browser cannot show the file")
+    page.wait_for_function("document.getElementById('frame').style.getPropertyValue('--aspect') === '1'")
+    assert page.locator("#seen").bounding_box() == page.locator("#view").bounding_box()
 
 
 # --- Inputs -----------------------------------------------------------------------------------------------------------

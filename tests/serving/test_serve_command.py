@@ -89,6 +89,26 @@ def test_a_wrong_option_is_named_with_its_rule(trained, arguments, message, caps
     assert message in capsys.readouterr().err
 
 
+def test_the_file_of_a_token_must_hold_one(trained, tmp_path, monkeypatch, capsys):
+    secret = tmp_path / "token"
+    monkeypatch.setenv("ALEXNET_TOKEN_FILE", str(secret))
+    assert command("serve", trained) == 2
+    assert f"{secret} cannot be read or written (no such file or directory)" in capsys.readouterr().err
+    secret.write_text("\n")
+    assert command("serve", trained) == 2
+    assert "the token is empty; give one, or leave out --token and unset ALEXNET_TOKEN and" in capsys.readouterr().err
+    monkeypatch.setenv("ALEXNET_TOKEN", "secret")
+    assert command("serve", trained) == 2
+    assert "ALEXNET_TOKEN and ALEXNET_TOKEN_FILE are both set; unset one of them" in capsys.readouterr().err
+
+
+def test_the_token_of_a_file_is_required(trained, tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    with started(trained, ALEXNET_TOKEN_FILE=str(tmp_path / "token")) as (_, line):
+        assert client_of(line).request("/model")[0] == 401
+        assert client_of(line).request("/model", Authorization="Bearer secret")[0] == 200
+
+
 def test_a_port_in_use_is_named(trained, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

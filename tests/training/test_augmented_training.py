@@ -112,7 +112,7 @@ def test_micro_batches_show_the_views_and_labels_of_the_whole_batch(packed, tiny
         trainer = build(RunSpec(packed, tiny, ALL, tmp_path / "run", seed=5, micro_batch=micro_batch))
         batch = next(trainer.epoch_batches())
         count = trainer.strategy.micro_batch_count(len(batch.global_indices))
-        made = list(trainer._training_parts(batch, count))
+        made = list(trainer.training_views.micro_batches(batch, count, trainer.state.epoch, trainer.state.step))
         assert len(made) == count
         tensors = [(views, part.labels_N, mixed.partner_labels_N, mixed.weight_N) for part, views, mixed in made]
         return [torch.cat(of_parts) for of_parts in zip(*tensors, strict=True)]

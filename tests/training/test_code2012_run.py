@@ -36,7 +36,7 @@ def test_the_division_ends_with_the_noise(packed, centered, tmp_path):
     for epoch, division, basis in ((1, 1.1, lighting), (2, 1.0, None)):
         trainer.state.epoch = epoch
         plain = views(replace(SHORT, lighting_rescale=False), epoch, basis)
-        torch.testing.assert_close(trainer._views(part), plain / division)
+        torch.testing.assert_close(trainer.training_views.of(part, epoch=trainer.state.epoch), plain / division)
 
 
 class Killed(BaseException):

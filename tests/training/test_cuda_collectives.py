@@ -140,3 +140,12 @@ def test_statistics_are_estimated_anew_with_several_processes_as_with_one(device
     for key, tensor in one.state_dict().items():
         assert torch.equal(several.state_dict()[key], tensor), key
     assert several.features.norm1.momentum == 0.1
+
+
+def test_on_a_cpu_the_running_variance_is_the_unbiased_one():
+    """Of 1, 2 and 6: mean 3, variance 14 / 3 for the outputs, 14 / 2 for the running variance; momentum 0.1."""
+    layer = GlobalBatchNorm(nn.BatchNorm1d(1, eps=0.0), ProcessGroup(0, 1), BatchSlice(images_per_process=(3,)))
+    outputs = layer(torch.tensor([[1.0], [2.0], [6.0]]))
+    assert outputs.flatten().tolist() == pytest.approx([centered / (14 / 3) ** 0.5 for centered in (-2, -1, 3)])
+    assert layer.running_mean.item() == pytest.approx(0.3)
+    assert layer.running_var.item() == pytest.approx(0.9 * 1 + 0.1 * 7)

@@ -189,3 +189,18 @@ def test_an_epochs_logged_loss_is_that_of_its_images_in_uneven_micro_batches(pac
     trainer = build(RunSpec(packed, arch, recipe, tmp_path / "fresh", seed=3))
     whole = evaluate([(trainer.network, trainer.preprocess)], trainer.training)
     assert losses[0] == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_the_update_of_uneven_micro_batches_is_that_of_the_whole_batch(packed, tiny, tmp_path):
+    """60 images in parts of 6 and 7: an image counts with 1 / 60, whichever part it is in."""
+    arch = replace(tiny, norm="none", dense_norm=False, dropout=0.0, conv=tuple(
+        replace(conv, post_ops=conv.post_ops.replace("norm ", "")) for conv in tiny.conv))
+    recipe = Recipe("r", epochs=1, batch_size=60, learning_rate=0.01, schedule="constant")
+    weights = []
+    for number, micro_batch in enumerate((None, 7)):
+        trainer = build(RunSpec(packed, arch, recipe, tmp_path / str(number), seed=3, micro_batch=micro_batch))
+        before = torch.cat([one.detach().flatten().clone() for one in trainer.network.parameters()])
+        trainer.fit()
+        weights.append(torch.cat([one.detach().flatten() for one in trainer.network.parameters()]) - before)
+    whole, parts = weights
+    assert (parts - whole).norm() < 1e-4 * whole.norm()

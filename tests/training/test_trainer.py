@@ -160,7 +160,7 @@ def test_late_in_code2012_conv1_slows_and_stops_and_the_others_go_on():
 def test_color_noise_stops_at_its_epoch(packed, tiny, tmp_path, monkeypatch):
     seen = []
 
-    def watch(self, pixels, indices, recipe, seed, epoch, lighting_CC=None, dtype=None, leaders=None):
+    def watch(self, pixels, indices, recipe, seed, epoch, lighting_CC=None, dtype=None, leaders=None, draws=None):
         seen.append((epoch, lighting_CC is not None))
         return self(pixels)
 

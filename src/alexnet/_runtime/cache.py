@@ -9,3 +9,9 @@ from pathlib import Path
 def cache_folder() -> Path:
     """$XDG_CACHE_HOME/alexnet, or ~/.cache/alexnet. It may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be written into a folder, or into the folder that exists and that it would be made in."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK)

@@ -18,13 +18,20 @@ SPIN_COUNT = 10_000
 """About a tenth of a millisecond. With the default, 300,000, steps are as fast and decoding is slower."""
 
 
-def limit_openmp_spinning() -> None:
-    """Shorten the spinning of GNU's OpenMP (torch on Linux). Call it before torch is imported.
+def set_openmp_defaults(processes: int = 1) -> None:
+    """Shorten the spinning of GNU's OpenMP (torch on Linux), and keep to the quota of a container.
 
-    The environment variables OMP_WAIT_POLICY and GOMP_SPINCOUNT take precedence.
+    Call it before torch is imported. torch starts a thread for each core of the machine, whatever the quota is: with
+    the time of 2 cores on 64, its threads would be stopped most of the time. The environment variables OMP_WAIT_POLICY,
+    GOMP_SPINCOUNT and OMP_NUM_THREADS take precedence.
+
+    Args:
+        processes: that divide the quota among them.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
+    if (cores := usable_cores()) < _affinity_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
 
 
 def lower_thread_priority() -> None:
@@ -40,8 +47,11 @@ MOST_LOADERS = 16
 
 def usable_cores() -> int:
     """The cores that this process may use: of its affinity, and of the quota of its container (cgroup), at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(cores, _cgroup_cores(Path("/sys/fs/cgroup")))))
+    return max(1, int(min(_affinity_cores(), _cgroup_cores(Path("/sys/fs/cgroup")))))
+
+
+def _affinity_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def own_cores() -> int:

@@ -6,7 +6,10 @@ import os
 import platform
 from typing import Literal, cast, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from alexnet.errors import UserError, require
 
@@ -18,11 +21,13 @@ _USE_CPU = "use --device cpu, or auto"
 def choose_device(name: str) -> str:
     """Return the torch device for a name; `auto` is CUDA where it is available, else the CPU.
 
+    On CUDA, `compute_fp32_in_fp32` then holds for this process.
+
     Raises:
         UserError: for an unknown or absent device.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return choose_device("cuda") if torch.cuda.is_available() else "cpu"
     kind, colon, number = name.partition(":")
     require(kind in ("cpu", "cuda", "mps") and (number.isdecimal() or not colon), f"there is no device {name!r}",
             "use auto, cpu, cuda, cuda:1 (the second GPU) or mps")
@@ -30,6 +35,7 @@ def choose_device(name: str) -> str:
         require(torch.cuda.is_available(), f"device {name} is absent: this torch sees no CUDA", _USE_CPU)
         count = torch.cuda.device_count()
         require(int(number or 0) < count, f"device {name} is absent: there are {count} GPUs, numbered from 0", _USE_CPU)
+        compute_fp32_in_fp32()
     require(kind != "mps" or torch.backends.mps.is_available(),
             f"device {name} is absent: this torch sees no Apple GPU", _USE_CPU)
     return name
@@ -54,6 +60,26 @@ def choose_precision(precision: str, device: torch.device | str) -> Precision:
     if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if kind == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def compute_fp32_in_fp32() -> None:
+    """Let CUDA compute convolutions of float32 in float32, in this whole process, also in backward passes.
+
+    torch's default is TF32, which rounds their inputs to 10 bits of fraction, as fp16 has. Its matrix products are in
+    float32 by default.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def to_device(values: Tensor | NDArray[np.generic], device: torch.device) -> Tensor:
+    """Copy a few numbers to a device without waiting for it: on CUDA through pinned memory, in the stream's order.
+
+    A copy from other memory waits until all that is queued is done.
+    """
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def cpu_has_bf16() -> bool:

@@ -28,6 +28,7 @@ EXTRAS = {
     "openvino": Extra("`export` to OpenVINO, with the extra `export`", ("openvino",)),
     "serve": Extra("`serve`", ("starlette", "uvicorn", "h11", "prometheus_client", "captum")),
     "tensorboard": Extra("`train --log tensorboard`", ("tensorboardX",)),
+    "hub": Extra("networks on the Hugging Face Hub, hf://USER/NAME", ("huggingface_hub",)),
     "caffe": Extra("`import` of Caffe's files", ("google.protobuf",)),
     "heic": Extra("HEIC images", ("pi_heif",)),
     "parquet": Extra("Parquet files of images, and `features` to Parquet", ("pyarrow",)),

@@ -6,109 +6,78 @@ Shapes: N images, V views, C channels or feature maps, H rows, W columns.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from alexnet._runtime import native
+from alexnet._runtime import c_kernels, native, operators
+from alexnet._runtime.devices import to_device
 from alexnet._runtime.philox import Draw
-from alexnet._runtime.pixels import AnyPixels, Pixels, as_pixels
+from alexnet._runtime.pixels import AnyPixels, as_pixels
 
 MAX_MAPS, MAX_REACH = 4096, 16
 """Size of the kernels' row buffers: feature maps of one tower, and neighbors on each side of a map."""
 
-_int, _float, _address = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
-
 
 @cache
-def _triton() -> Any:
-    """The module triton_kernels, or None where Triton is not installed. The CUDA builds of torch include it."""
-    if importlib.util.find_spec("triton") is None:
-        return None
-    from alexnet._runtime import triton_kernels
+def _has_triton() -> bool:
+    """Whether Triton is installed. The CUDA builds of torch include it."""
+    return importlib.util.find_spec("triton") is not None
 
-    return triton_kernels
+
+def available(device: str) -> bool:
+    """Whether there are kernels for a kind of device (`cpu`, `cuda`, ...), and ALEXNET_NATIVE allows them."""
+    if device == "cpu":
+        return bool(native.level())
+    return device == "cuda" and bool(native.allowed()) and _has_triton()
 
 
 def _supported(tensor: AnyPixels, dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Whether there are kernels for the tensor's device and dtype, and ALEXNET_NATIVE allows them."""
-    device = tensor.device.type
-    available = native.level() if device == "cpu" else native.allowed() and device == "cuda" and _triton()
-    return tensor.dtype in dtypes and bool(available)
+    return tensor.dtype in dtypes and available(tensor.device.type)
 
 
-# The C structs of native/kernels.c.
-
-
-class _Norm(ctypes.Structure):
-    _fields_ = (("width", _int), ("reach", _int), ("k", _float), ("alpha", _float), ("beta", _float))
-
-
-class _View(ctypes.Structure):
-    _fields_ = (("side", _int), ("crop", _int), ("mean_side", _int), ("bgr", _int), ("half", _int),
-                ("inverse_scale", _float * 3))
-
-
-class _Rule(ctypes.Structure):
-    _fields_ = (("momentum", _float), ("decay", _float), ("rate", _float), ("lr_in_velocity", _int),
-                ("nesterov", _int))
-
-
-class _Draw(ctypes.Structure):
-    _fields_ = (*((name, ctypes.c_uint32) for name in ("seed_low", "seed_high", "step", "layer", "threshold")),
-                ("scale", _float), ("first_unit", _int), ("half", _int))
-
-
-def _threads(numel: int) -> int:
-    """One thread for small tensors: their work ends before a second thread has woken up."""
-    return torch.get_num_threads() if numel > 20_000 else 1
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a C kernel can take the tensor: it is on a CPU, and no stand-in of a compiler without memory."""
+    return not tensor.is_cuda and type(tensor) in (Tensor, nn.Parameter)
 
 
 # --- Response normalization (§3.3) ------------------------------------------------------------------------------------
 
 
 def supports_norm(maps_NCHW: Tensor, towers: int, n: int) -> bool:
-    """Whether `norm_forward` and `norm_backward` accept these maps."""
+    """Whether `norm_forward` and `norm_backward` accept these maps, and there are kernels."""
+    return accepts_norm(maps_NCHW, towers, n) and available(maps_NCHW.device.type)
+
+
+def accepts_norm(maps_NCHW: Tensor, towers: int, n: int) -> bool:
+    """Whether they accept these maps, where there are kernels."""
     return (maps_NCHW.ndim == 4 and maps_NCHW.shape[1] // towers <= MAX_MAPS and n // 2 <= MAX_REACH
-            and _supported(maps_NCHW, (torch.float32, torch.bfloat16)))
+            and maps_NCHW.dtype in (torch.float32, torch.bfloat16))
 
 
 def norm_forward(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
     """x / (k + alpha * sum of x^2 over n neighboring maps of the same tower) ^ beta; channels-last, same dtype."""
-    if maps_NCHW.is_cuda:
-        return _triton().norm_forward(maps_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
-    x = maps_NCHW.contiguous(memory_format=torch.channels_last)
-    y = torch.empty_like(x)
-    norm, rows = _norm(x, k, alpha, beta, n, towers)
-    native.call("alexnet_norm_forward", ctypes.byref(norm), _at(x), _at(y), rows, _is_bf16(x), _threads(x.numel()))
-    return y
+    if _is_plain(maps_NCHW):
+        return c_kernels.norm_forward(maps_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
+    return operators.norm_forward(maps_NCHW, k, alpha, beta, n, towers)
 
 
 def norm_backward(
     maps_NCHW: Tensor, grad_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int,
 ) -> Tensor:
     """Gradient with respect to the maps, from the gradient with respect to the normalized maps."""
-    if maps_NCHW.is_cuda:
-        return _triton().norm_backward(maps_NCHW, grad_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
-    x = maps_NCHW.contiguous(memory_format=torch.channels_last)
-    dy = grad_NCHW.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    dx = torch.empty_like(x)
-    norm, rows = _norm(x, k, alpha, beta, n, towers)
-    native.call("alexnet_norm_backward", ctypes.byref(norm), _at(x), _at(dy), _at(dx), rows, _is_bf16(x),
-                _threads(x.numel()))
-    return dx
+    if _is_plain(maps_NCHW):
+        return c_kernels.norm_backward(maps_NCHW, grad_NCHW, k=k, alpha=alpha, beta=beta, n=n, towers=towers)
+    return operators.norm_backward(maps_NCHW, grad_NCHW, k, alpha, beta, n, towers)
 
 
-def _norm(x: Tensor, k: float, alpha: float, beta: float, n: int, towers: int) -> tuple[_Norm, ctypes.c_long]:
-    """The C struct, and the number of rows: pixels x towers."""
-    width = x.shape[1] // towers
-    return _Norm(width, n // 2, k, alpha, beta), ctypes.c_long(x.numel() // width if width else 0)
+def differentiable_norm(maps_NCHW: Tensor, *, k: float, alpha: float, beta: float, n: int, towers: int) -> Tensor:
+    """`norm_forward`, with `norm_backward` as its gradient: what torch.compile puts into its graph."""
+    return operators.norm_forward(maps_NCHW, k, alpha, beta, n, towers)
 
 
 # --- Crops (§4.1) -----------------------------------------------------------------------------------------------------
@@ -140,22 +109,12 @@ def crop_normalize(
     Returns:
         [V, 3, crop, crop], channels-last.
     """
-    pixels = as_pixels(pixels).contiguous()  # kept until the kernel returns, since the kernel gets addresses
+    pixels = as_pixels(pixels)
     if pixels.device.type == "cuda":
-        return _triton().crop_normalize(pixels.tensor(), mean_HWC, scale_C, top_left_V2, mirrored_V, shift_VC, crop,
-                                        bgr=bgr, dtype=dtype, image_V=image_V, mean_is_central=mean_is_central)
-    count, places = len(top_left_V2), top_left_V2.long().contiguous()
-    image = np.arange(count) if image_V is None else image_V.numpy()
-    view, addresses, mean, mirrored, shift, out = _crop_arguments(
-        pixels, image, mean_HWC, scale_C, mirrored_V, shift_VC, crop, bgr, dtype)
-    if count:  # the kernel does not check bounds
-        assert 0 <= int(places.min()) <= int(places.max()) <= view.side - crop, "a crop outside its image"
-    assert not mean_is_central or view.mean_side == crop
-    mirrored_mean = None if mean_is_central else mean.flip(1).contiguous()
-    native.call("alexnet_crops", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean),
-                None if mirrored_mean is None else _at(mirrored_mean), _at(places), _at(mirrored), _at(shift), _at(out),
-                ctypes.c_long(count), torch.get_num_threads())
-    return out.permute(0, 3, 1, 2)
+        return operators.crop_normalize(pixels.tensor(), mean_HWC, scale_C, top_left_V2, mirrored_V, shift_VC, image_V,
+                                        crop, bgr, dtype, mean_is_central)
+    return c_kernels.crop_normalize(pixels, mean_HWC, scale_C, top_left_V2, mirrored_V, shift_VC, crop, bgr=bgr,
+                                    dtype=dtype, image_V=image_V, mean_is_central=mean_is_central)
 
 
 def resized_crop_normalize(
@@ -168,32 +127,8 @@ def resized_crop_normalize(
         mean_C: one color, on 0..255.
         boxes_N4: top, left, rows, columns, in pixels; fractions are allowed.
     """
-    count, boxes = len(boxes_N4), boxes_N4.float().contiguous()
-    pixels = as_pixels(pixels).contiguous()  # kept until the kernel returns, since the kernel gets addresses
-    view, addresses, mean, mirrored, shift, out = _crop_arguments(
-        pixels, np.arange(count), mean_C.reshape(1, 1, 3), scale_C, mirrored_N, shift_NC, crop, bgr, dtype)
-    native.call("alexnet_boxes", ctypes.byref(view), _address(addresses.ctypes.data), _at(mean), _at(boxes),
-                _at(mirrored), _at(shift), _at(out), ctypes.c_long(count), torch.get_num_threads())
-    return out.permute(0, 3, 1, 2)
-
-
-def _crop_arguments(
-    pixels: Pixels, image_V: NDArray[np.int64], mean_HWC: Tensor, scale_C: Tensor,
-    mirrored_V: Tensor | None, shift_VC: Tensor | None, crop: int, bgr: bool, dtype: torch.dtype,
-) -> tuple[_View, NDArray[np.uintp], Tensor, Tensor, Tensor, Tensor]:
-    """Arguments of both crop kernels: struct, address of each view's image, mean, mirrored, shift, output memory.
-
-    Mean, scale and shift are in the channel order of the output.
-    """
-    count, scale, mean = len(image_V), scale_C.double(), mean_HWC.float()
-    mirrored = torch.zeros(count, dtype=torch.uint8) if mirrored_V is None else mirrored_V.to(torch.uint8).contiguous()
-    shift = torch.zeros(count, 3) if shift_VC is None else shift_VC.float()
-    if bgr:
-        mean, scale, shift = mean.flip(-1), scale.flip(0), shift.flip(-1)
-    assert len(mirrored) == len(shift) == count
-    out = torch.empty((count, crop, crop, 3), dtype=dtype)
-    view = _View(pixels.side, crop, mean.shape[0], bgr, _is_bf16(out), (_float * 3)(*(1 / scale).tolist()))
-    return view, pixels.addresses()[image_V], mean.contiguous(), mirrored, shift.contiguous(), out
+    return c_kernels.resized_crop_normalize(
+        as_pixels(pixels), mean_C, scale_C, boxes_N4, mirrored_N, shift_NC, crop, bgr=bgr, dtype=dtype)
 
 
 # --- The SGD update (§5) ----------------------------------------------------------------------------------------------
@@ -216,13 +151,11 @@ def sgd_update(
             False: PyTorch's v <- m v + decay w + g; w <- w - eps v.
         nesterov: PyTorch's Nesterov momentum; only with lr_in_velocity=False.
     """
-    if w.is_cuda:
-        _triton().sgd_update(w, v, g, momentum=momentum, weight_decay=weight_decay, learning_rate=learning_rate,
+    if _is_plain(w):
+        c_kernels.sgd_update(w, v, g, momentum=momentum, weight_decay=weight_decay, learning_rate=learning_rate,
                              lr_in_velocity=lr_in_velocity, nesterov=nesterov)
-        return
-    rule = _Rule(momentum, weight_decay, learning_rate, lr_in_velocity, nesterov)
-    native.call("alexnet_update", ctypes.byref(rule), _at(w), _at(v), _at(g), ctypes.c_long(w.numel()),
-                torch.get_num_threads())
+    else:
+        operators.sgd_update(w, v, g, momentum, weight_decay, learning_rate, lr_in_velocity, nesterov)
 
 
 # --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------
@@ -241,25 +174,12 @@ def dropout(x_ND: Tensor, rows_N: NDArray[np.int64], draw: Draw, first_unit: int
         rows_N: position of each image in the global batch.
         first_unit: number in the layer of the first unit of x.
     """
-    if x_ND.is_cuda:
-        return _triton().dropout(x_ND, torch.from_numpy(rows_N).to(x_ND.device, non_blocking=True), draw, first_unit)
-    x, positions = x_ND.contiguous(), np.ascontiguousarray(rows_N)
-    y = torch.empty_like(x)
-    key, layer, seed_high = draw.words
-    struct = _Draw(key & 0xFFFFFFFF, seed_high, key >> 32, layer, draw.threshold, draw.scale, first_unit, _is_bf16(x))
-    native.call("alexnet_dropout", ctypes.byref(struct), _at(x), _address(positions.ctypes.data), _at(y),
-                ctypes.c_long(len(x)), ctypes.c_long(x.shape[1]), _threads(x.numel()))
-    return y
+    if _is_plain(x_ND):
+        return c_kernels.dropout(x_ND, rows_N, draw, first_unit)
+    return operators.dropout(x_ND, to_device(np.ascontiguousarray(rows_N), x_ND.device), draw.p, *draw.halves,
+                             draw.step, draw.layer, first_unit)
 
 
 def _is_dense(tensor: Tensor) -> bool:
     """Whether the tensor's memory has no gaps and no element twice."""
     return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return _address(tensor.data_ptr())
-
-
-def _is_bf16(tensor: Tensor) -> int:
-    return int(tensor.dtype == torch.bfloat16)

@@ -16,5 +16,6 @@ def require_no_url(path: Path | str, what: str) -> None:
     """
     if url := re.fullmatch(r"([a-z][a-z0-9]+):/+(.+)", str(path)):
         address = f"{url[1]}://{url[2]}"
-        raise UserError(f"{address} is a URL, and {what} must be files or folders on this machine",
-                        f"download it (curl -LO {address}), and name the file")
+        remedy = (f"download it as a checkpoint (alexnet import {address} OUT), and name OUT" if url[1] == "hf" else
+                  f"download it (curl -LO {address}), and name the file")
+        raise UserError(f"{address} is a URL, and {what} must be files or folders on this machine", remedy)

@@ -51,6 +51,11 @@ class Draw:
         return (self.step & 0xFFFFFFFF) << 32 | self.seed & 0xFFFFFFFF, self.layer, self.seed >> 32 & 0xFFFFFFFF
 
     @property
+    def halves(self) -> tuple[int, int]:
+        """The seed's low and high word of 32 bits, for operators, whose numbers have a sign."""
+        return self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF
+
+    @property
     def threshold(self) -> int:
         """A unit is dropped if its random word is below this."""
         return min(round(self.p * 2**32), 2**32 - 1)

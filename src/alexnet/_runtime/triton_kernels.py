@@ -1,5 +1,6 @@
 """The kernels of kernels.py in Triton, for CUDA. kernels.py imports this file for the first CUDA tensor.
 
+Triton launches on the current device, whatever device its arguments are on, so every launch is inside `_device_of`.
 With TRITON_INTERPRET=1 in the environment Triton interprets these functions on a CPU. The tests compare them with the
 torch code that way, without a GPU.
 Shapes: N images, V views, C channels or feature maps, H rows, W columns.
@@ -15,6 +16,13 @@ import triton.language as tl
 from torch import Tensor
 
 from alexnet._runtime.philox import Draw
+from alexnet._runtime.pixels import TensorPixels
+
+
+def _device_of(tensor: Tensor) -> torch.cuda.device_of:
+    """Inside, the tensor's GPU is the current device: `cuda:1` need not be the one that torch has set."""
+    return torch.cuda.device_of(tensor)
+
 
 # --- Response normalization (§3.3) ------------------------------------------------------------------------------------
 # A row is one pixel's maps of one tower, as in the C kernels. Neighbors are loaded again; they are in the cache.
@@ -93,8 +101,9 @@ def _over_rows(
     width = x.shape[1] // towers
     rows, block = x.numel() // width, triton.next_power_of_2(width)
     rows_per_program = max(1, 1024 // block)  # about a thousand elements
-    kernel[(triton.cdiv(rows, rows_per_program),)](
-        *tensors, rows, k, alpha, beta, WIDTH=width, REACH=n // 2, ROWS=rows_per_program, BLOCK=block)
+    with _device_of(x):
+        kernel[(triton.cdiv(rows, rows_per_program),)](
+            *tensors, rows, k, alpha, beta, WIDTH=width, REACH=n // 2, ROWS=rows_per_program, BLOCK=block)
 
 
 # --- Crops (§4.1) -----------------------------------------------------------------------------------------------------
@@ -121,22 +130,24 @@ def _views(pixels, mean, scale, top_left, mirrored, shift, image, out, side, mea
 
 
 def crop_normalize(
-    pixels_NHWC: Tensor, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor, mirrored_V: Tensor | None,
+    pixels: TensorPixels, mean_HWC: Tensor, scale_C: Tensor, top_left_V2: Tensor, mirrored_V: Tensor | None,
     shift_VC: Tensor | None, crop: int, *, bgr: bool, dtype: torch.dtype, image_V: Tensor | None = None,
     mean_is_central: bool = False,
 ) -> Tensor:
     """`kernels.crop_normalize` on CUDA."""
-    count, side, device = len(top_left_V2), pixels_NHWC.shape[1], pixels_NHWC.device
+    pixels_NHWC = pixels.tensor().contiguous()
+    count, side, device = len(top_left_V2), pixels.side, pixels.device
     mirrored = torch.zeros(count, device=device) if mirrored_V is None else mirrored_V
     shift = torch.zeros(count, 3, device=device) if shift_VC is None else shift_VC
     image = torch.arange(count, device=device) if image_V is None else image_V
     out = torch.empty((count, crop, crop, 3), dtype=dtype, device=device)
     block = 1024
     if count:
-        _views[(count, triton.cdiv(crop * crop * 3, block))](
-            pixels_NHWC.contiguous(), mean_HWC.float().contiguous(), scale_C.float(), top_left_V2.long().contiguous(),
-            mirrored.to(torch.uint8), shift.float().contiguous(), image.long(), out, side, mean_HWC.shape[0],
-            CROP=crop, BGR=bgr, CENTRAL=mean_is_central, BLOCK=block)
+        with _device_of(out):
+            _views[(count, triton.cdiv(crop * crop * 3, block))](
+                pixels_NHWC, mean_HWC.float().contiguous(), scale_C.float(),
+                top_left_V2.long().contiguous(), mirrored.to(torch.uint8), shift.float().contiguous(), image.long(),
+                out, side, mean_HWC.shape[0], CROP=crop, BGR=bgr, CENTRAL=mean_is_central, BLOCK=block)
     return out.permute(0, 3, 1, 2)
 
 
@@ -167,9 +178,10 @@ def sgd_update(
 ) -> None:
     """`kernels.sgd_update` on CUDA."""
     block = 1024
-    _update[(triton.cdiv(w.numel(), block),)](
-        w, v, g, w.numel(), momentum, weight_decay, learning_rate, IN_VELOCITY=lr_in_velocity, NESTEROV=nesterov,
-        BLOCK=block)
+    with _device_of(w):
+        _update[(triton.cdiv(w.numel(), block),)](
+            w, v, g, w.numel(), momentum, weight_decay, learning_rate, IN_VELOCITY=lr_in_velocity, NESTEROV=nesterov,
+            BLOCK=block)
 
 
 # --- Dropout (§4.2) ---------------------------------------------------------------------------------------------------
@@ -198,6 +210,7 @@ def dropout(x_ND: Tensor, positions_N: Tensor, draw: Draw, first_unit: int) -> T
     x, block = x_ND.contiguous(), 1024
     y = torch.empty_like(x)
     if x.numel():
-        _dropout[(len(x), triton.cdiv(x.shape[1], block))](
-            x, positions_N, y, x.shape[1], first_unit, *draw.words, draw.threshold, draw.scale, BLOCK=block)
+        with _device_of(x):
+            _dropout[(len(x), triton.cdiv(x.shape[1], block))](
+                x, positions_N, y, x.shape[1], first_unit, *draw.words, draw.threshold, draw.scale, BLOCK=block)
     return y

@@ -7,13 +7,13 @@ the field is its help.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter, Token, convert
 
+from alexnet._runtime.cache import is_writable
 from alexnet.errors import UserError, require
 
 IMAGE_FILE = ("", ".png", ".svg")
@@ -120,8 +120,8 @@ def check_output(out: Path, endings: Sequence[str] = ()) -> None:
         raise UserError(f"{out} {problem}", f"let it be {' or '.join(filter(None, endings))}"
                         + (", or none for both" if "" in endings else ""))
     folder = next(parent for parent in out.absolute().parents if parent.exists())
-    require(folder.is_dir() and os.access(folder, os.W_OK),
-            f"{out} cannot be written, as {folder} is not a folder that you may write to", "name another place")
+    require(is_writable(folder), f"{out} cannot be written, as {folder} is not a folder that you may write to",
+            "name another place")
 
 
 def class_names(classes: Path | None) -> tuple[str, ...] | None:

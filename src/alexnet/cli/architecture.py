@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
@@ -122,8 +123,10 @@ def explain(
 
 def _network(name: str) -> tuple[Arch, Recipe | None]:
     """A preset network, or that of a run, a checkpoint or a file of weights, with the recipe that trained it."""
-    require_no_url(name, "networks")
-    if name in ARCHS or not (Path(name).exists() or packaged_path(name)):
+    is_on_hub = is_hub_address(name)
+    if not is_on_hub:
+        require_no_url(name, "networks")
+    if name in ARCHS or not (is_on_hub or Path(name).exists() or packaged_path(name)):
         return arch(name), None
     from alexnet.models.formats.open_weights import open_weights  # imports torch, which presets do without
 

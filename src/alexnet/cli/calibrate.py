@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet.cli.app import (
     TRAIN_AND_EVALUATE,
     Classes,
@@ -41,11 +41,11 @@ def calibrate(
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.api import open_evaluation_set
+    from alexnet.api.evaluation import open_evaluation_set
     from alexnet.cli.render_metrics import calibration_text
     from alexnet.data.content import distinct_hashes
     from alexnet.inference import calibration

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
 from alexnet.cli.app import (
     TRAIN_AND_EVALUATE,
@@ -55,7 +55,7 @@ def compare(
     """
     at_least_1(batch_size=batch_size)
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from rich.console import Console
 
@@ -127,7 +127,7 @@ def _measure(
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.api import open_evaluation_set
+    from alexnet.api.evaluation import open_evaluation_set
     from alexnet.inference.evaluate import evaluate
     from alexnet.inference.metrics import predicted_classes
     from alexnet.inference.predictor import model_from_checkpoint

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import is_rank0, say
 from alexnet.cli.app import (
     HTML_FILE,
@@ -33,7 +33,7 @@ from alexnet.cli.default_checkpoint import default_checkpoint, means_run
 from alexnet.errors import require
 
 if TYPE_CHECKING:
-    from alexnet.api import Evaluation
+    from alexnet.api.evaluation import Evaluation
     from alexnet.inference.validation import ValidationPredictions
 
 Views = Annotated[Literal["1", "10"], Parameter(help="1: the center crop. 10: the average over four corners and the "
@@ -85,9 +85,9 @@ def evaluate(
     at_least_1(batch_size=batch_size)
     details.check()
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
-    from alexnet import api
+    from alexnet.api.evaluation import evaluate_models
     from alexnet.models.packaged import shown_name
 
     usage = "evaluate takes checkpoints and then the data", "alexnet evaluate runs/demo DATA"
@@ -95,7 +95,7 @@ def evaluate(
     *checkpoints, data = paths
     require(bool(checkpoints) or not means_run(data), *usage)
     checkpoints = checkpoints or [default_checkpoint()]
-    evaluation = api.evaluate_models(
+    evaluation = evaluate_models(
         checkpoints, data, labels=labels, views=int(views), split=split, include_trained=include_trained,
         batch_size=batch_size, device=device, fast=fast, progress=True, collect=details.any,
         classes=class_names(classes))

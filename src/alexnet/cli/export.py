@@ -1,10 +1,11 @@
-"""The `export` command: ONNX (float or int8), OpenVINO, torch.export, torchvision, Hugging Face, or a web page."""
+"""The `export` command: ONNX (float or int8), OpenVINO, torch.export, torchvision, a web page, or Hugging Face."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
 from alexnet.cli.app import WEIGHTS, app
 from alexnet.cli.default_checkpoint import split_checkpoint
@@ -22,13 +23,15 @@ FORMAT_OF = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch-export", ".pth"
 def export(
     *paths: str, to: Literal["onnx", "openvino", "torch-export", "torchvision", "safetensors", "web"] | None = None,
     from_pixels: bool = False, int8: bool = False, data: str | None = None, runtime: Path | None = None,
+    private: bool = False,
 ) -> None:
     """Write a network in a format that other software loads. Files that compute are run and compared with the network.
 
     `alexnet export [CHECKPOINT] OUT`. Default checkpoint: the pretrained network of the package.
 
     Args:
-        paths: A checkpoint or a run folder, then the file to write; for safetensors and web, a folder.
+        paths: A checkpoint or a run folder, then the file to write; for safetensors and web, a folder; or
+            hf://USER/NAME, to upload what safetensors writes to the Hugging Face Hub.
         to: onnx: an ONNX model. openvino: an .xml file, and a .bin file beside it. torch-export: a program for
             torch.export.load. torchvision: a state dict for torchvision's alexnet. safetensors: a folder in the layout
             of the Hugging Face hub with config, weights and model card. web: a folder of static files, or one .html
@@ -39,9 +42,17 @@ def export(
         int8: For onnx: compute in 8 bits, and print how often the answer is the same. Needs --data.
         data: For --int8: images to calibrate and to measure on. A folder or archive, or a packed folder.
         runtime: For web: the tarball of onnxruntime-web from npm. Default: it is downloaded once (33 MB).
+        private: For hf://USER/NAME: only you can see a repository that the upload creates. Default: the setting of your
+            account, which is public if you have not changed it.
     """
     name, out = split_checkpoint("export", paths, "OUT")
     path = Path(out[0])
+    if is_hub_address(out[0]):
+        require(to in (None, "safetensors") and not (from_pixels or int8 or data or runtime),
+                f"the upload to {out[0]} has a format of its own", "leave out all options but --private")
+        print(_export_to_hub(name, out[0], private))
+        return
+    require(not private, "--private is for an upload to hf://USER/NAME", "leave it out")
     if to is None and path.suffix not in FORMAT_OF:
         raise UserError(f"{path} has no ending that names the format (.onnx, .xml, .pt2, .pth, .html, or none for a "
                         "folder with safetensors)",
@@ -66,11 +77,20 @@ def export(
     print(write(saved, path, kind, from_pixels=from_pixels).describe())
 
 
+def _export_to_hub(name: str, address: str, private: bool) -> str:
+    """Upload to the Hugging Face Hub, and say which commit it is."""
+    from alexnet.models.formats.hub import check_upload_target, upload_to_hub
+    from alexnet.models.formats.open_weights import open_weights
+
+    target = check_upload_target(address, private)
+    return upload_to_hub(open_weights(name), target).describe()
+
+
 def _export_int8(saved: Checkpoint, path: Path, data: str, from_pixels: bool) -> str:
     """Write an int8 ONNX file, and say what changes."""
     from alexnet._runtime.atomic_files import require_text_name
     from alexnet._runtime.progress import Bar
-    from alexnet.api import open_evaluation_set
+    from alexnet.api.evaluation import open_evaluation_set
     from alexnet.cli.app import check_output
     from alexnet.inference.onnx_int8 import export_int8
     from alexnet.inference.predictor import model_from_checkpoint

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.cli.app import (
     HTML_FILE,
     INTERPRET,
@@ -59,7 +59,7 @@ def features_(
     out = Path(file)
     if out.suffix == ".parquet":
         features.require_parquet()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -116,7 +116,7 @@ def map_(
     from alexnet.inference.image_map import embed, require_map
 
     require_map()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     import numpy as np
 

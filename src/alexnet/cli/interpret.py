@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.architecture.presets import default_recipe
 from alexnet.cli.app import (
-    IMAGE_FILE,
     INTERPRET,
     Classes,
     Device,
     Json,
     app,
     at_least_1,
-    check_output,
     class_names,
     reject_options,
 )
 from alexnet.cli.default_checkpoint import split_checkpoint, split_images
+from alexnet.cli.image_arguments import figure_files, list_images, read_images
 from alexnet.cli.reproduce import claim_side
 from alexnet.errors import require
+
+if TYPE_CHECKING:
+    from alexnet.inference.neighbors import Neighbor
+    from alexnet.interpret.attribution import Attribution
 
 ROWS_SHOWN = 20
 """Images, at most, that a figure of neighbors shows."""
@@ -138,61 +144,86 @@ def _diagnose_checkpoint(
 
 @app.command(group=INTERPRET, sort_key=1)
 def attribute(
-    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE")],
+    *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")],
     label: Annotated[str | None, Parameter(name="--class")] = None,
-    layer: str | None = None, out: Path = Path("figures/attribute.png"), device: Device = "auto",
+    layer: str | None = None, out: Path | None = None, device: Device = "auto",
     classes: Classes = None, json_: Json = False,
 ) -> None:
     """Draw which pixels a class score depends on: occlusion, Grad-CAM, guided backpropagation, deconvnet.
 
+    Each image has a figure of its own. No file is overwritten.
+
     Args:
-        paths: A checkpoint, a run folder or a name of weights; then an image file. Without a checkpoint: the
-            pretrained network of the package.
+        paths: A checkpoint, a run folder or a name of weights; then files, or folders of files. Without a checkpoint:
+            the pretrained network of the package.
         label: Class whose score is explained. Default: the most likely class.
         layer: Layer whose feature maps Grad-CAM weights. Default: the activations of the last convolutional layer.
-        out: Figure to write, .png or .svg.
+        out: Figure to write, .png or .svg, which must not exist. For several images, each image's name is added to this
+            one. Default: figures/attribute.png, with a number if it exists.
     """
-    check_output(out, IMAGE_FILE)
+    checkpoint, images = split_images("attribute", paths)
+    files = list_images(images)
+    names = dict(zip(files, figure_files(out, "attribute", files), strict=True))
+    set_allocator()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
-    from alexnet.inference.predictor import load, probability_text
-    from alexnet.interpret import attribution
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.predictor import load
+    from alexnet.interpret.attribution import attribute as attribute_image
+
+    model = load(checkpoint, choose_device(device), classes=class_names(classes))
+    read = read_images(model, files)
+    rows = []
+    with Bar("attribution maps", "images") as bar:
+        for number, (path, query) in enumerate(zip(read.paths, read.queries, strict=True), 1):
+            found = attribute_image(model, query.pixels_HWC, label=label, layer=layer)
+            rows.append((path, found, _draw_attribution(found, names[path])))
+            if len(read.paths) > 1:
+                bar(number, len(read.paths))
+    if json_:
+        print(json.dumps([{
+            "image": str(path), "class": found.label, "probability": found.probability, "figure": str(figure),
+            "window": found.window, "occlusion": found.occlusion_HW.tolist(), "layer": found.layer,
+            "grad_cam": found.grad_cam_HW.tolist()} for path, found, figure in rows]))
+    else:
+        for path, found, figure in rows:
+            _print_attribution(path, found, figure)
+        if rows[0][1].guided_HWC is None:
+            say("note: guided backpropagation and deconvnet are defined for ReLUs, which this network does not have")
+    if read.unreadable:
+        sys.exit(2)
+
+
+def _draw_attribution(found: Attribution, out: Path) -> Path:
+    from alexnet.inference.predictor import probability_text
     from alexnet.reproduce.figures.attribution_maps import attribution_figure
     from alexnet.reproduce.figures.style import save_figure
 
-    if paths:
-        require(Path(paths[-1]).exists(), f"{paths[-1]} does not exist", "name an image")
-    checkpoint, (image,) = split_checkpoint("attribute", paths, "IMAGE")
-    model = load(checkpoint, choose_device(device), classes=class_names(classes))
-    found = attribution.attribute(model, image, label=label, layer=layer)
     gradients = {"guided gradients": found.guided_HWC, "deconvnet": found.deconvnet_HWC}
-    drawn = attribution_figure(
+    return save_figure(attribution_figure(
         found.view_HWC, {"occlusion": found.occlusion_HW, f"Grad-CAM, {found.layer}": found.grad_cam_HW},
         {name: gradient for name, gradient in gradients.items() if gradient is not None},
-        f"{found.label}, {probability_text(found.probability)}")
-    drawings = save_figure(drawn, out)
-    if json_:
-        print(json.dumps({
-            "image": image, "class": found.label, "probability": found.probability, "figure": str(drawings[0]),
-            "window": found.window, "occlusion": found.occlusion_HW.tolist(), "layer": found.layer,
-            "grad_cam": found.grad_cam_HW.tolist()}))
-        return
+        f"{found.label}, {probability_text(found.probability)}"), out)[0]
+
+
+def _print_attribution(path: Path, found: Attribution, figure: Path) -> None:
+    from alexnet.inference.predictor import probability_text
+
     row, column = divmod(int(found.occlusion_HW.argmax()), found.occlusion_HW.shape[1])
-    print(f"{image}: {found.label}, {probability_text(found.probability, tenths=True)}")
+    print(f"{path}: {found.label}, {probability_text(found.probability, tenths=True)}")
     view, drop = len(found.view_HWC), found.occlusion_HW.max()
     print(f"occlusion: covering the area around row {row}, column {column} of the {view}x{view} view with a gray "
           f"square of {found.window} pixels lowers this probability most: by {100 * drop:.1f} percentage points on "
           "average")
-    if found.guided_HWC is None:
-        say("note: guided backpropagation and deconvnet are defined for ReLUs, which this network does not have")
-    print(f"figure: {drawings[0]}")
+    print(f"figure: {figure}")
 
 
 @app.command(name="top-patches", group=INTERPRET, sort_key=2)
 def top_patches_(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] DATA")], layer: str,
     unit: Annotated[list[int] | None, Parameter(negative=())] = None, count: int = 9, split: str = "train",
-    out: Path = Path("figures/top-patches.png"), device: Device = "auto", classes: Classes = None, json_: Json = False,
+    out: Path | None = None, device: Device = "auto", classes: Classes = None, json_: Json = False,
 ) -> None:
     """Find the image patches that activate units of a layer most.
 
@@ -203,10 +234,13 @@ def top_patches_(
         unit: Number of a feature map or unit, from 0. May be repeated. Default: twelve, evenly spaced.
         count: Patches of each unit.
         split: train or val.
-        out: Figure to write, .png or .svg.
+        out: Figure to write, .png or .svg, which must not exist. Default: figures/top-patches.png, with a number if it
+            exists.
     """
     _check_count(count)
-    check_output(out, IMAGE_FILE)
+    (figure,) = figure_files(out, "top-patches")
+    set_allocator()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -231,7 +265,7 @@ def top_patches_(
     rows = {f"{layer}, {kind} {number}" + (f"\n{shorten(names[number], 18, placeholder='…')}" if names else ""): [
         (top_patches.crop_patch(images.read_one(patch.index), model.preprocess.spec.crop, patch.box, side),
          next(outputs)) for patch in best] for number, best in found.items()}
-    drawings = save_figure(patch_grid(rows, count), out)
+    drawings = save_figure(patch_grid(rows, count), figure)
     if json_:
         print(json.dumps([{"layer": layer, "unit": number, "patches": [
             {"image": patch.name, "class": patch.label, "output": patch.output, "box": patch.box}
@@ -244,10 +278,12 @@ def top_patches_(
 @app.command(name="neighbors", group=INTERPRET, sort_key=3)
 def neighbors_(
     *paths: Annotated[str, Parameter(name="[CHECKPOINT] IMAGE...")], reference_set: str, count: int = 6,
-    split: str = "train", layer: str | None = None, out: Path = Path("figures/neighbors.png"), device: Device = "auto",
+    split: str = "train", layer: str | None = None, out: Path | None = None, device: Device = "auto",
     json_: Json = False,
 ) -> None:
     """Find the nearest neighbors of images in a reference set, by the features of the last hidden layer (Figure 4).
+
+    An image of the reference set that is the image itself, or looks the same, is named so. No file is overwritten.
 
     The search is exact for up to 100,000 images; for more, it needs faiss (the extra `neighbors`). The features
     of the reference set are computed once and kept in ~/.cache/alexnet/features.
@@ -259,14 +295,16 @@ def neighbors_(
         count: Neighbors of each image.
         split: Split of the reference set, train or val.
         layer: Layer whose output is compared. Default: the activations of the last hidden layer.
-        out: Figure to write, .png or .svg.
+        out: Figure to write, .png or .svg, which must not exist. Default: figures/neighbors.png, with a number if it
+            exists.
     """
     _check_count(count)
-    check_output(out, IMAGE_FILE)
+    (figure,) = figure_files(out, "neighbors")
+    set_allocator()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
-    from alexnet.data.image_tree import list_image_files
     from alexnet.inference.neighbors import class_of_folder, find_neighbors, split_features
     from alexnet.inference.predictor import load
     from alexnet.reproduce.figures.figure4 import neighbor_rows
@@ -274,11 +312,10 @@ def neighbors_(
     from alexnet.reproduce.figures.style import save_figure
 
     checkpoint, images = split_images("neighbors", paths, "--reference-set DATA")
+    files = list_images(images)
     model = load(checkpoint, choose_device(device))
-    listed = list_image_files(images)
-    for note in listed.notes:
-        say(f"note: {note}")
-    queries = [model.pixels(path) for path in listed.paths]
+    read = read_images(model, files)
+    pixels = [query.pixels_HWC for query in read.queries]
     if layer:
         model.network.named_layer(layer)  # raises UserError for an unknown one, before anything is packed
     packed = open_data(reference_set, model.preprocess.spec.side, splits=(split,))
@@ -286,20 +323,28 @@ def neighbors_(
     with Bar("features of the reference set", "images") as bar:
         features_ND = split_features(
             model, references, layer, cache_key=f"{packed.fingerprint} {split}", on_progress=bar)
-    found = find_neighbors(model.features(queries, layer), features_ND, references, packed.classes, count)
+    found = find_neighbors(model.features(pixels, layer), features_ND, references, packed.classes, count,
+                           queries=read.queries)
     shown = slice(ROWS_SHOWN)
-    labels = [class_of_folder(path, packed.classes) for path in listed.paths[shown]]
+    labels = [class_of_folder(path, packed.classes) for path in read.paths[shown]]
     figures = save_figure(neighbor_grid(neighbor_rows(
-        queries[shown], labels, found[shown], references, [path.stem for path in listed.paths[shown]])), out)
+        pixels[shown], labels, found[shown], references, [path.stem for path in read.paths[shown]])), figure)
     if json_:
         print(json.dumps([{"image": str(path), "nearest": [neighbor.to_json() for neighbor in nearest]}
-                          for path, nearest in zip(listed.paths, found, strict=True)], indent=2))
-        return
-    for path, nearest in zip(listed.paths, found, strict=True):
+                          for path, nearest in zip(read.paths, found, strict=True)], indent=2))
+    else:
+        _print_neighbors(read.paths, found)
+        print(f"figure: {figures[0]}" + (f", with the first {ROWS_SHOWN} images" if len(found) > ROWS_SHOWN else ""))
+    if read.unreadable:
+        sys.exit(2)
+
+
+def _print_neighbors(paths: Sequence[Path], found: Sequence[Sequence[Neighbor]]) -> None:
+    for path, nearest in zip(paths, found, strict=True):
         print(path)
         for neighbor in nearest:
-            print(f"  {neighbor.distance:8.2f}  {neighbor.label}  {neighbor.name}")
-    print(f"figure: {figures[0]}" + (f", with the first {ROWS_SHOWN} images" if len(found) > ROWS_SHOWN else ""))
+            note = f"  ({neighbor.note})" if neighbor.note else ""
+            print(f"  {neighbor.distance:8.2f}  {neighbor.label}  {neighbor.name}{note}")
 
 
 def _check_count(count: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
 from alexnet.cli.app import (
     IMAGE_FILE,
@@ -62,7 +62,7 @@ def lr_find(
     if out is not None:
         check_output(out, IMAGE_FILE)
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet._runtime.progress import Bar
@@ -93,7 +93,7 @@ def lr_find(
 
 def _unstarted_run(request: TrainRequest, device: str) -> Trainer:
     """The run that is asked for, built and not started. It has no folder."""
-    from alexnet.api import open_data
+    from alexnet.api.opening import open_data
     from alexnet.models.formats.open_weights import open_weights
     from alexnet.training.build import build
     from alexnet.training.request import make_spec

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from alexnet._runtime.allocator import set_allocator
+from alexnet._runtime.cpu_threads import set_openmp_defaults
+from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.architecture.overrides import configure
 from alexnet.architecture.presets import ARCHS, arch
 from alexnet.cli.app import (
@@ -55,6 +58,9 @@ def report(run: Path, /, *, data: str | None = None) -> None:
         data: The data that the network was trained on, if it has moved since. With other data, the report shows its
             images and the errors on them, and names the data of each number.
     """
+    set_allocator()
+    set_openmp_defaults()
+
     from alexnet.models import checkpoint
     from alexnet.reproduce.report.page import write_report
     from alexnet.reproduce.report.run_data import as_trained_on, is_own_data, packed_data
@@ -138,7 +144,7 @@ def _figure2(source: str, settings: list[str] | None, size: int | None) -> Figur
     from alexnet.models.packaged import packaged_path
     from alexnet.reproduce.figures.figure2 import network_diagram
 
-    is_preset = source in ARCHS or not (Path(source).exists() or packaged_path(source))
+    is_preset = source in ARCHS or not (is_hub_address(source) or Path(source).exists() or packaged_path(source))
     network = arch(source) if is_preset else open_weights(source).arch
     return network_diagram(configure(network, None, settings)[0], size)
 

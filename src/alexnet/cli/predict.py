@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from cyclopts import Parameter
 
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.csv_cells import csv_text
 from alexnet._runtime.notes import say
 from alexnet.cli.app import TRAIN_AND_EVALUATE, Classes, Device, Fast, Json, app, class_names
@@ -57,7 +57,7 @@ def predict(
         top: Classes to print for each image, the most likely first.
         allow_private: Follow a URL's redirect to private IP addresses too.
     """
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from alexnet._runtime.devices import choose_device
     from alexnet.inference.predictor import load

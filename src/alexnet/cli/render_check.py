@@ -49,12 +49,14 @@ def _findings(check: DataCheck) -> Iterator[str]:
 def _suspects(check: DataCheck) -> Iterator[str]:
     if check.labels is None:
         return
+    from alexnet.inference.predictor import probability_text  # imports torch, as the check of labels has
+
     shown = check.labels.suspects[:SUSPECTS_SHOWN]
     if shown:
         yield f"Suspicious labels, the first {len(shown)} of {len(check.labels.suspects):,}:"
         rows = [("", "own label", "", "predicted", "", "image"), *(
-            (str(rank), each.label, f"{each.label_probability:.0%}", each.predicted, f"{each.probability:.0%}",
-             each.name) for rank, each in enumerate(shown, 1))]
+            (str(rank), each.label, probability_text(each.label_probability), each.predicted,
+             probability_text(each.probability), each.name) for rank, each in enumerate(shown, 1))]
         yield from _table(rows, numbers=(0, 2, 4))
     yield from _wrapped(check.labels.method, "  ", "  ")
 

@@ -9,7 +9,7 @@ from alexnet.architecture.recipe import Recipe
 from alexnet.cli.render_metrics import baselines_text
 
 if TYPE_CHECKING:  # these import torch
-    from alexnet.api import TrainedRun
+    from alexnet.api.training import TrainedRun
     from alexnet.training.lr_find import RateSweep
     from alexnet.training.repeats import Repeats
 

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import say
-from alexnet.api import load_ensemble, open_data, open_evaluation_set
+from alexnet.api.evaluation import load_ensemble, open_evaluation_set
+from alexnet.api.opening import open_data
 from alexnet.cli.app import (
     PAPER,
     Classes,
@@ -118,7 +119,7 @@ def _given(options: ClaimOptions | TableOptions) -> Mapping[str, object]:
 
 def _reproduce_claim(name: str, options: ClaimOptions, device: str, json_: bool) -> None:
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
     from rich.console import Console
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.file_limit import raise_file_limit
 from alexnet.cli.app import DEPLOY, Classes, Device, Fast, app, at_least_1
 from alexnet.cli.default_checkpoint import default_checkpoint
-from alexnet.cli.serve_process import TOKEN_VARIABLE, ServeOptions, run_one_of_several, run_server
+from alexnet.cli.serve_process import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, ServeOptions, run_one_of_several, run_server
 from alexnet.cli.serve_workers import run_processes
 from alexnet.errors import UserError, require
 
@@ -48,7 +48,7 @@ def serve(
         port: Port to bind. 0: any free port.
         reference_set: Data among which /explain searches nearest neighbors: class folders, a packed folder, or a name.
         token: Clients must send it in the header Authorization: Bearer TOKEN. The environment variable ALEXNET_TOKEN
-            sets it without showing it to other users of the machine.
+            sets it without showing it to other users of the machine; ALEXNET_TOKEN_FILE names a file that holds it.
         max_mb: Largest request body, in megabytes.
         max_queue_seconds: Estimated waiting time above which the server rejects a request with 503.
         drain: Seconds for which the server still accepts requests after SIGTERM, while /ready says that it stops: as
@@ -73,7 +73,7 @@ def serve(
     named = named or {"": default_checkpoint()}
     listener = bind(host, port)
     set_allocator()
-    limit_openmp_spinning()
+    set_openmp_defaults(processes)
     raise_file_limit(4 * limits.connections)
     options = ServeOptions(
         named, host, reference_set, token, limits, device, fast, classes, no_samples, log, processes)
@@ -116,11 +116,21 @@ def _check_options(port: int, token: str | None, max_mb: int, max_queue_seconds:
     require(0 < max_queue_seconds <= 600,
             f"--max-queue-seconds {max_queue_seconds} must be above 0 and at most 600 seconds")
     if token is None:
-        token = os.environ.get(TOKEN_VARIABLE)
+        token = _token_of_environment()
     if token is None:
         return ""
     # An empty token, as from an unset shell variable, would leave the server open.
-    require(bool(token), "the token is empty", f"give one, or leave out --token and unset {TOKEN_VARIABLE}")
+    require(bool(token), "the token is empty",
+            f"give one, or leave out --token and unset {TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE}")
     require(token.isascii() and token.isprintable() and " " not in token,
             "the token has characters other than ASCII letters, digits and punctuation", "choose another token")
     return token
+
+
+def _token_of_environment() -> str | None:
+    """The token in ALEXNET_TOKEN, or in the file that ALEXNET_TOKEN_FILE names, as containers get their secrets."""
+    token, file = os.environ.get(TOKEN_VARIABLE), os.environ.get(TOKEN_FILE_VARIABLE)
+    if file is None:
+        return token
+    require(token is None, f"{TOKEN_VARIABLE} and {TOKEN_FILE_VARIABLE} are both set", "unset one of them")
+    return Path(file).read_text(encoding="utf-8").rstrip("\r\n")

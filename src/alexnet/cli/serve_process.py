@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from alexnet._runtime.notes import say
-from alexnet.api import open_data
+from alexnet.api.opening import open_data
 from alexnet.cli.app import class_names
 from alexnet.cli.serve_workers import Tell
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from alexnet.serving.service import Service
 
 TOKEN_VARIABLE = "ALEXNET_TOKEN"
+TOKEN_FILE_VARIABLE = "ALEXNET_TOKEN_FILE"
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """An address that a browser on this machine can open, for a server bound to all addresses."""

@@ -1,4 +1,4 @@
-"""The `train` command: its options, grouped, and the call of `alexnet.api.train`."""
+"""The `train` command: its options, grouped, and the call of `alexnet.train`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from alexnet._runtime.allocator import set_allocator
-from alexnet._runtime.cpu_threads import limit_openmp_spinning
+from alexnet._runtime.cpu_threads import set_openmp_defaults
 from alexnet._runtime.notes import is_rank0, launcher
 from alexnet.cli.app import (
     ALLOCATOR_HELP,
@@ -152,9 +152,9 @@ def train(
             streamed.
     """
     allocator = set_allocator(computing.allocator)  # before torch is imported, as the next line
-    limit_openmp_spinning()
+    set_openmp_defaults()
 
-    from alexnet import api
+    from alexnet.api import training
 
     options: dict[str, Any] = {"labels": labels}
     for group in (network, run, fine_tune, computing, processes):
@@ -163,12 +163,12 @@ def train(
     del options["allocator"]
     options["about"] = {"command": shlex.join([*launcher(), "alexnet", *sys.argv[1:]]), "allocator": allocator}
     if repeat.seeds is not None or repeat.folds is not None:
-        repeats = api.train_repeatedly(data, seeds=repeat.seeds, folds=repeat.folds, **options)
+        repeats = training.train_repeatedly(data, seeds=repeat.seeds, folds=repeat.folds, **options)
         print(json.dumps(repeats.to_json(), indent=2) if repeat.json_ else repeats_table(repeats))
         if any(run.last_error is None for run in repeats.runs):
             sys.exit(2)  # as for a single run that diverges
         return
     require(not repeat.json_, "--json prints the table of --seeds or --folds", "leave it out")
-    done = api.train(data, **options)
+    done = training.train(data, **options)
     if is_rank0():
         print("\n".join(result_lines(done)))

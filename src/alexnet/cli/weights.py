@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.notes import say
 from alexnet.cli.app import WEIGHTS, Classes, app, at_least_1, class_names
 from alexnet.errors import UserError, require
@@ -26,8 +27,8 @@ def import_(
 
     Args:
         file: A state dict of torchvision's alexnet (alexnet-owt-*.pth is downloaded if there is no such file), as a
-            training script saved it; a state dict of this package's layer names; a .caffemodel; bvlc_alexnet.npy; or
-            what `alexnet export` wrote.
+            training script saved it; a state dict of this package's layer names; a .caffemodel; bvlc_alexnet.npy;
+            what `alexnet export` wrote; or hf://USER/NAME, a network on the Hugging Face Hub.
         out: Folder for the checkpoint.
         from_: Format of the file. Default: by its ending.
         prototxt: Caffe's description of the network. Default: the one inside the .caffemodel.
@@ -43,7 +44,7 @@ def import_(
     names = class_names(classes)
     at_least_1(side=side, crop=crop)
     size = (side or max(256, crop or 0), crop or min(224, side or 224)) if side or crop else None
-    saved = _read_weights(Path(file), from_, prototxt, mean, size, names, arch)
+    saved = _read_weights(file, from_, prototxt, mean, size, names, arch)
     checkpoint.save(saved, out)
     for note in saved.notes:
         say(f"note: {note}")
@@ -54,22 +55,25 @@ def import_(
 
 
 def _read_weights(
-    path: Path, kind: str | None, prototxt: Path | None, mean: str | None, size: tuple[int, int] | None,
+    file: str, kind: str | None, prototxt: Path | None, mean: str | None, size: tuple[int, int] | None,
     names: Sequence[str] | None, arch: str | None,
 ) -> Checkpoint:
     from alexnet.models.formats.caffe import read_caffe
+    from alexnet.models.formats.hub import read_hub
     from alexnet.models.formats.huggingface import read_huggingface
     from alexnet.models.formats.open_weights import is_state_dict, open_weights, read_state_dict
     from alexnet.models.formats.state_dict import rename_classes
     from alexnet.models.formats.tensorflow_npy import read_npy
     from alexnet.models.formats.torchvision import fetch_torchvision, official_name
 
+    path = Path(file)
     require(arch is None or (not kind and is_state_dict(path)), f"--arch is for state dicts, and {path} is none",
             "leave it out")
-    if path.is_dir():
-        require(not (kind or prototxt or mean or size), f"{path} is a folder, which brings preprocessing along",
+    if path.is_dir() or is_hub_address(file):
+        kind_of_path = "an address" if is_hub_address(file) else "a folder"
+        require(not (kind or prototxt or mean or size), f"{file} is {kind_of_path}, which brings preprocessing along",
                 "leave out --from, --prototxt, --mean, --side and --crop, or name a file")
-        saved = read_huggingface(path)
+        saved = read_hub(file) if is_hub_address(file) else read_huggingface(path)
         return rename_classes(saved, names) if names else saved
     if kind == "caffe" or (not kind and path.suffix in (".caffemodel", ".prototxt", ".binaryproto")):
         return read_caffe(path, prototxt=prototxt, mean=_mean(mean), classes=names)

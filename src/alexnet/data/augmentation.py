@@ -8,13 +8,14 @@ Shapes: N images, C color channels, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet._runtime.devices import to_device
 from alexnet.architecture.recipe import Recipe
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -39,6 +40,43 @@ ERASED_RATIO = (0.3, 1 / 0.3)
 
 
 @dataclass(frozen=True)
+class ViewDraws:
+    """The random numbers of one training view of each of N images, on any device. The loader's threads draw them."""
+
+    top_left_N2: Tensor | None
+    """As in `RandomViews`."""
+    noise_N3: Tensor | None
+    """float32: Gaussian numbers, one for each principal component of the colors; or None."""
+    mirrored_N: Tensor
+    """As in `RandomViews`."""
+    boxes_N4: Tensor | None
+    """As in `RandomViews`, on the CPU."""
+
+    def __getitem__(self, rows: slice) -> ViewDraws:
+        top_left, noise, boxes = (None if tensor is None else tensor[rows]
+                                  for tensor in (self.top_left_N2, self.noise_N3, self.boxes_N4))
+        return ViewDraws(top_left, noise, self.mirrored_N[rows], boxes)
+
+    def to(self, device: torch.device) -> ViewDraws:
+        """On a device, but for the boxes; all in one copy, which nothing waits for."""
+        if self.mirrored_N.device == device:
+            return self
+        # From the largest type to the smallest, so that each begins at a multiple of its size.
+        moved = {name: tensor for name, tensor in (
+            ("top_left_N2", self.top_left_N2), ("noise_N3", self.noise_N3), ("mirrored_N", self.mirrored_N))
+            if tensor is not None}
+        packed = to_device(torch.cat([tensor.contiguous().view(torch.uint8).flatten() for tensor in moved.values()]),
+                           device)
+        parts = packed.split([tensor.nbytes for tensor in moved.values()])
+        return replace(self, **{name: part.view(tensor.dtype).view(tensor.shape)
+                                for (name, tensor), part in zip(moved.items(), parts, strict=True)})
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory of the copy until the stream has used it."""
+        self.mirrored_N.record_stream(stream)
+
+
+@dataclass(frozen=True)
 class RandomViews:
     """What is random about one training view of each of N images."""
 
@@ -52,9 +90,39 @@ class RandomViews:
     """float32: PCA color noise, on 0..255, RGB; or None."""
 
 
+def draw_views(
+    recipe: Recipe, indices: NDArray[np.int64], seed: int, epoch: int, *, side: int, crop: int,
+    group_leaders: NDArray[np.int64] | None = None,
+) -> ViewDraws:
+    """Draw one view of each image, on the CPU. Arguments as for `random_views`."""
+    count = len(indices)
+    if group_leaders is None:
+        group_leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
+    mirrored_N = torch.zeros(count, dtype=torch.bool)
+    if recipe.mirror:
+        mirrored_N = torch.from_numpy(uniform(seed, epoch, group_leaders, _MIRROR_DRAW))[:, 0] < 0.5
+    noise_N3 = None
+    if recipe.lighting:
+        draws_N3 = torch.from_numpy(uniform(seed, epoch, indices, _LIGHTING_DRAWS))
+        # Inverse of the normal distribution's cumulative function: uniform draws become Gaussian ones.
+        noise_N3 = (torch.special.ndtri(draws_N3) * recipe.lighting).float()
+    if recipe.crop == "resized":
+        draws_ND = uniform(seed, epoch, group_leaders, _BOX_DRAWS)
+        boxes_N4 = torch.from_numpy(resized_crop_boxes(draws_ND, side, recipe.crop_area))
+        return ViewDraws(None, noise_N3, mirrored_N, boxes_N4)
+    last = side - crop
+    if recipe.crop == "window":
+        draws_N2 = torch.from_numpy(uniform(seed, epoch, group_leaders, _PLACE_DRAWS))
+        top_left_N2 = (draws_N2 * (last + 1)).long().clamp(max=last)
+    else:
+        top_left_N2 = torch.full((count, 2), last // 2)
+    return ViewDraws(top_left_N2, noise_N3, mirrored_N, None)
+
+
 def random_views(
     recipe: Recipe, indices: NDArray[np.int64], seed: int, epoch: int, *, side: int, crop: int, device: torch.device,
     lighting_CC: Tensor | None = None, group_leaders: NDArray[np.int64] | None = None,
+    draws: ViewDraws | None = None,
 ) -> RandomViews:
     """Draw one view of each image, as the recipe's `crop`, `mirror` and `lighting` say.
 
@@ -69,30 +137,14 @@ def random_views(
         lighting_CC: from `lighting_basis`, on `device`; None for no color noise.
         group_leaders: the first image of each one's `recipe.view_group` images; default: groups in the order of
             `indices`. code2012 drew crop and mirror once for 32 images.
+        draws: what `draw_views` has drawn for the same images before; default: it draws them now.
     """
-    count = len(indices)
-    if group_leaders is None:
-        group_leaders = indices[np.arange(count) // recipe.view_group * recipe.view_group]
-    mirrored_N = torch.zeros(count, dtype=torch.bool)
-    if recipe.mirror:
-        mirrored_N = torch.from_numpy(uniform(seed, epoch, group_leaders, _MIRROR_DRAW))[:, 0] < 0.5
-    shift_NC = None
-    if lighting_CC is not None and recipe.lighting:
-        draws_NC = torch.from_numpy(uniform(seed, epoch, indices, _LIGHTING_DRAWS))
-        # Inverse of the normal distribution's cumulative function: uniform draws become Gaussian ones.
-        noise_NC = torch.special.ndtri(draws_NC) * recipe.lighting
-        shift_NC = noise_NC.float().to(device) @ lighting_CC.T
-    if recipe.crop == "resized":
-        draws_ND = uniform(seed, epoch, group_leaders, _BOX_DRAWS)
-        boxes_N4 = torch.from_numpy(resized_crop_boxes(draws_ND, side, recipe.crop_area))
-        return RandomViews(mirrored_N.to(device), None, boxes_N4, shift_NC)
-    last = side - crop
-    if recipe.crop == "window":
-        draws_N2 = torch.from_numpy(uniform(seed, epoch, group_leaders, _PLACE_DRAWS))
-        top_left_N2 = (draws_N2 * (last + 1)).long().clamp(max=last)
-    else:
-        top_left_N2 = torch.full((count, 2), last // 2)
-    return RandomViews(mirrored_N.to(device), top_left_N2.to(device), None, shift_NC)
+    if draws is None:
+        draws = draw_views(recipe, indices, seed, epoch, side=side, crop=crop, group_leaders=group_leaders)
+    drawn, shift_NC = draws.to(device), None
+    if lighting_CC is not None and drawn.noise_N3 is not None:
+        shift_NC = drawn.noise_N3 @ lighting_CC.T
+    return RandomViews(drawn.mirrored_N, drawn.top_left_N2, drawn.boxes_N4, shift_NC)
 
 
 def uniform(
@@ -197,7 +249,7 @@ def box_mask(boxes_N4: NDArray[np.int64], crop: int, device: torch.device) -> Te
 
     boxes_N4: top, left, bottom, right, in pixels, the last two not included; four times -1: no rectangle.
     """
-    top, left, bottom, right = torch.from_numpy(boxes_N4).to(device)[:, :, None, None, None].unbind(1)
+    top, left, bottom, right = to_device(boxes_N4, device)[:, :, None, None, None].unbind(1)
     place = torch.arange(crop, device=device)
     row, column = place[:, None], place
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)

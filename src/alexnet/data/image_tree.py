@@ -22,8 +22,8 @@ _OWN_FILES = (({"checkpoint.json"}, "checkpoint of alexnet"), ({"log.jsonl"}, "r
               ({MANIFEST, MEAN}, "packed data set"), ({JOURNAL}, "unfinished packed data set"))
 """Names of files that alexnet writes, and what a folder with all of them is."""
 
-_OWN_FIGURE = re.compile(r"(figure\d|top-patches|neighbors|attribute|learning_curves|architecture|kernels|predictions|"
-                         r"mistakes|nearest|confusion|class_errors)\.(png|svg|pdf)")
+_OWN_FIGURE = re.compile(r"(figure\d|(top-patches|neighbors|attribute)(-.+)?|learning_curves|architecture|kernels|"
+                         r"predictions|mistakes|nearest|confusion|class_errors)\.(png|svg|pdf)")
 """Names of the files that alexnet writes into figures/."""
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.pixels import Pixels, TensorPixels
+from alexnet.data.augmentation import ViewDraws
 from alexnet.data.order import batch_bounds, batch_positions
 from alexnet.data.packed import PackedSplit
 
@@ -38,6 +39,8 @@ class Batch:
     """The same of all images of the global batch."""
     positions: NDArray[np.int64]
     """[N], of each image in the global batch: indices = global_indices[positions]."""
+    draws: ViewDraws | None = None
+    """The random numbers of the images' training views, if the loader's threads were to draw them."""
 
     def parts(self, count: int) -> list[Batch]:
         """Cut the batch into micro-batches, as equal as possible."""
@@ -46,7 +49,7 @@ class Batch:
         images = len(self.indices)
         slices = [slice(part * images // count, (part + 1) * images // count) for part in range(count)]
         return [replace(self, pixels=self.pixels[part], labels_N=self.labels_N[part], indices=self.indices[part],
-                        positions=self.positions[part]) for part in slices]
+                        positions=self.positions[part], draws=self.draws and self.draws[part]) for part in slices]
 
     def group_leaders(self, group: int) -> NDArray[np.int64]:
         """For each image, the index of the first image of its group, if the global batch is cut into such groups."""
@@ -61,7 +64,7 @@ class Batch:
 def batches(
     split: PackedSplit, batch_size: int, *, shuffle: tuple[int, int] | None = None,
     lanes: int | None = None, start: int = 0, stop: int | None = None, rank: int = 0, world: int = 1,
-    workers: int = 2, ahead: int = 4, device: torch.device = CPU,
+    workers: int = 2, ahead: int = 4, device: torch.device = CPU, draw: Callable[[Batch], ViewDraws] | None = None,
 ) -> Generator[Batch]:
     """Yield this rank's share of the global batches of one epoch, in order.
 
@@ -78,6 +81,7 @@ def batches(
         workers: threads that read. The result does not depend on them.
         ahead: batches that are read before they are used.
         device: of the batches.
+        draw: draws the random numbers of a batch's training views, in the threads that read.
     """
     order_N = split.epoch_order(batch_size, shuffle, lanes or (split.lanes(world) if shuffle else world))
     step_N, position_N = batch_positions(len(order_N), batch_size)
@@ -87,7 +91,8 @@ def batches(
     with split.epoch_reader(order_N[mine], step_N[mine], ahead) as (reader, before_step):
 
         def read(step: int) -> Batch:
-            return _read_batch(reader, order_N[bounds[step] : bounds[step + 1]], rank, world, device)
+            loaded = _read_batch(reader, order_N[bounds[step] : bounds[step + 1]], rank, world, device)
+            return replace(loaded, draws=draw(loaded)) if draw else loaded
 
         source = _read_ahead(read, range(start, stop), workers, ahead)
         for step, batch in enumerate(_copy_ahead(source, device) if device.type != "cpu" else source, start + 1):
@@ -138,7 +143,8 @@ def _copy_ahead(source: Iterator[Batch], device: torch.device) -> Iterator[Batch
     def copied(batch: Batch) -> Batch:
         with torch.cuda.stream(stream) if stream else nullcontext():
             return replace(batch, pixels=TensorPixels(batch.pixels_NHWC.to(device, non_blocking=True)),
-                           labels_N=batch.labels_N.to(device, non_blocking=True))
+                           labels_N=batch.labels_N.to(device, non_blocking=True),
+                           draws=batch.draws and batch.draws.to(device))
 
     waiting: deque[Batch] = deque()
     for batch in source:
@@ -166,4 +172,6 @@ def _record_stream(batch: Batch, stream: torch.cuda.Stream | None) -> Batch:
     if stream:
         for tensor in (batch.pixels_NHWC, batch.labels_N):
             tensor.record_stream(torch.cuda.current_stream(tensor.device))
+        if batch.draws:
+            batch.draws.record_stream(torch.cuda.current_stream(batch.labels_N.device))
     return batch

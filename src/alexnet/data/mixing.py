@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet._runtime.devices import to_device
 from alexnet.architecture.recipe import Recipe
 from alexnet.data.augmentation import MIXING_DRAWS, box_mask, uniform
 
@@ -52,9 +53,9 @@ def mix_batch(
     """
     weight_N, boxes_N4 = draw_mixes(recipe, indices, seed, epoch, views_NCHW.shape[-1])
     device = views_NCHW.device
-    weight_on_device_N = torch.from_numpy(weight_N).float().to(device)
+    weight_on_device_N = to_device(weight_N.astype(np.float32), device)
     keep_N1HW = torch.where(
-        torch.from_numpy(boxes_N4[:, 2] >= 0).to(device)[:, None, None, None],
+        to_device(boxes_N4[:, 2] >= 0, device)[:, None, None, None],
         1 - box_mask(boxes_N4, views_NCHW.shape[-1], device).float(), weight_on_device_N[:, None, None, None])
     mixed_NCHW = torch.lerp(views_NCHW.roll(-1, 0), views_NCHW, keep_N1HW.to(views_NCHW.dtype))
     return mixed_NCHW, MixedLabels(labels_N.roll(-1, 0), weight_on_device_N)

@@ -284,6 +284,9 @@ class PackedSplit:
                 images.decode_into(pixels_BHWC[row], memory[begin : begin + length],
                                    f"{self.folder}: number {indices[row]}")
 
+        if threads == 1:
+            decode(0)
+            return pixels_BHWC
         # A pool for each call: no thread is left behind that would hang in a forked process.
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(decode, range(threads)))

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet._runtime import kernels
+from alexnet._runtime.devices import to_device
 from alexnet._runtime.pixels import AnyPixels, TensorPixels, as_pixels
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import InputSpec
-from alexnet.data.augmentation import ERASING_DRAWS, TRIVIAL_AUGMENT_DRAWS, erase, random_views, uniform
+from alexnet.data.augmentation import ERASING_DRAWS, TRIVIAL_AUGMENT_DRAWS, ViewDraws, erase, random_views, uniform
 from alexnet.data.trivial_augment import trivial_augment
 
 
@@ -98,7 +99,7 @@ class Preprocess(nn.Module):
     def training_views(
         self, pixels: AnyPixels, indices: NDArray[np.int64], recipe: Recipe, seed: int, epoch: int,
         lighting_CC: Tensor | None = None, dtype: torch.dtype = torch.float32,
-        group_leaders: NDArray[np.int64] | None = None,
+        group_leaders: NDArray[np.int64] | None = None, draws: ViewDraws | None = None,
     ) -> Tensor:
         """One random view of each image (§4.1): float [N, C, crop, crop] from uint8 [N, side, side, C].
 
@@ -109,7 +110,7 @@ class Preprocess(nn.Module):
         Args:
             pixels: the images.
             indices: each image's index in the training set; with `seed` and `epoch` it decides the view.
-            recipe, seed, epoch, lighting_CC, group_leaders: as for `augmentation.random_views`.
+            recipe, seed, epoch, lighting_CC, group_leaders, draws: as for `augmentation.random_views`.
             dtype: float32, or bfloat16 where the network would round to it anyway.
         """
         pixels = as_pixels(pixels)
@@ -117,7 +118,7 @@ class Preprocess(nn.Module):
             draws_N3 = uniform(seed, epoch, indices, TRIVIAL_AUGMENT_DRAWS)
             pixels = TensorPixels(trivial_augment(pixels.tensor(), draws_N3))
         drawn = random_views(recipe, indices, seed, epoch, side=pixels.side, crop=self.spec.crop, device=pixels.device,
-                             lighting_CC=lighting_CC, group_leaders=group_leaders)
+                             lighting_CC=lighting_CC, group_leaders=group_leaders, draws=draws)
         divisor = 1 + recipe.lighting if recipe.lighting_rescale and drawn.shift_NC is not None else 1.0
         if drawn.boxes_N4 is not None:
             views = self.random_resized_crop(
@@ -180,8 +181,8 @@ class Preprocess(nn.Module):
         # affine_grid measures the image from -1 to 1: half sizes on the diagonal, then the center.
         top, left, high, wide = (boxes_N4 / side).unbind(1)
         zero = torch.zeros_like(high)
-        theta_N23 = torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
-                                 torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float().to(device)
+        theta_N23 = to_device(torch.stack([torch.stack([wide, zero, 2 * left + wide - 1], 1),
+                                           torch.stack([zero, high, 2 * top + high - 1], 1)], 1).float(), device)
         pixels_NHWC = pixels.tensor().float()
         views = (pixels_NHWC if self.mean_is_central else pixels_NHWC - self.mean_HWC).permute(0, 3, 1, 2)
         grid = F.affine_grid(theta_N23, [len(views), views.shape[1], crop, crop], align_corners=False)

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet._runtime.devices import to_device
+
 LEVELS = 31
 """Strengths of an operation, evenly spaced from none to the strongest."""
 
@@ -38,8 +40,8 @@ def trivial_augment(pixels_NHWC: Tensor, draws_N3: NDArray[np.float64]) -> Tenso
         if not len(rows):
             continue
         level_of, apply = OPERATIONS[name]
-        levels = torch.from_numpy(level_of(strength_N[rows], sign_N[rows])).float().to(pixels_NHWC.device)
-        on_device = torch.from_numpy(rows).to(pixels_NHWC.device)
+        levels = to_device(level_of(strength_N[rows], sign_N[rows]).astype(np.float32), pixels_NHWC.device)
+        on_device = to_device(rows, pixels_NHWC.device)
         augmented[on_device] = apply(pixels_NHWC[on_device], levels)
     return augmented
 

@@ -165,17 +165,19 @@ def _check_labels(
 def _label_findings(labels: LabelCheck) -> list[Finding]:
     if not labels.suspects:
         return []
+    from alexnet.inference.predictor import probability_text
+
     first, count = labels.suspects[0], len(labels.suspects)
     if labels.weak:
         return [Finding(
-            "uncertain_labels", "", f"this network is too weak to judge labels: it disagrees with {labels.error:.0%} "
+            "uncertain_labels", "", f"this network is too weak to judge labels: it disagrees with {labels.error:.1%} "
             f"of all {labels.images:,}, so most of the {count:,} suspects are its own mistakes",
             "look at the first few, or give a better network with --run")]
     return [Finding(
         "suspicious_labels", "", f"{count:,} label{'s' * (count > 1)} of {labels.images:,} may be wrong, first of all "
-        f"{first.name}, labeled {first.label} ({first.label_probability:.0%}) and predicted {first.predicted} "
-        f"({first.probability:.0%})",
-        f"look at the first ones; the network disagrees with {labels.error:.0%} of all labels, and some of these are "
+        f"{first.name}, labeled {first.label} ({probability_text(first.label_probability)}) and predicted "
+        f"{first.predicted} ({probability_text(first.probability)})",
+        f"look at the first ones; the network disagrees with {labels.error:.1%} of all labels, and some of these are "
         "its own mistakes")]
 
 

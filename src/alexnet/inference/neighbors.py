@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet._runtime.atomic_files import replace_file
-from alexnet._runtime.cache import cache_folder
+from alexnet._runtime.cache import cache_folder, is_writable
 from alexnet._runtime.extras import install_line
 from alexnet._runtime.locks import file_lock
 from alexnet.data.imagenet_classes import readable
 from alexnet.data.packed import PackedSplit
+from alexnet.data.perceptual_hash import DISTANCE, is_blank, perceptual_hash
 from alexnet.errors import UserError, require
 from alexnet.inference.features import Features, feature_batches
 from alexnet.inference.predictor import Model
@@ -36,7 +37,22 @@ EXACT = 100_000
 BLOCK = 8192
 """Images whose distances are computed at once: 134 MB for 4,096 features each."""
 
-NeighborJson = TypedDict("NeighborJson", {"image": str, "class": str, "distance": float, "index": int})
+Likeness = Literal["", "same", "near_duplicate"]
+"""Whether an image is the query itself, or looks like it (data/perceptual_hash.py)."""
+
+LIKENESS_TEXT = {"": "", "same": "the same image", "near_duplicate": "near duplicate"}
+
+NeighborJson = TypedDict("NeighborJson", {
+    "image": str, "class": str, "distance": float, "index": int, "likeness": Likeness})
+
+
+class Query(NamedTuple):
+    """An image whose neighbors are searched, as `likeness` compares it with them."""
+
+    pixels_HWC: NDArray[np.uint8]
+    """As `Model.pixels` gives it."""
+    content: int | None = None
+    """`content_hash` of its file."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +67,17 @@ class Neighbor:
     """Its class."""
     distance: float
     """Euclidean distance between the features."""
+    likeness: Likeness = ""
+
+    @property
+    def note(self) -> str:
+        """What stands beside it: that it is the query itself or a near duplicate, else ""."""
+        return LIKENESS_TEXT[self.likeness]
 
     def to_json(self) -> NeighborJson:
-        """`image` (its name), `class`, `distance` and `index`."""
-        return {"image": self.name, "class": self.label, "distance": self.distance, "index": self.index}
+        """`image` (its name), `class`, `distance`, `index` and `likeness`."""
+        return {"image": self.name, "class": self.label, "distance": self.distance, "index": self.index,
+                "likeness": self.likeness}
 
 
 def split_features(
@@ -68,7 +91,7 @@ def split_features(
         split: the images.
         layer: as for `Model.features`.
         cache_key: identifies the images; with it the features are kept in the cache, by network, layer and images, and
-            read from there next time. Default: no cache.
+            read from there next time, unless the cache is read-only. Default: no cache.
         indices: compute those of some images; default: of all.
         on_progress: called with the number of images done, and of all.
     """
@@ -76,6 +99,8 @@ def split_features(
     file = cache_folder() / "features" / f"{_fingerprint(model, layer, cache_key)}.npy" if cache_key else None
     if file is not None and file.is_file():
         return np.load(file, mmap_mode="r")
+    if file is not None and not is_writable(file.parent):  # a container with a read-only root
+        file = None
     indices = np.arange(len(split)) if indices is None else indices
     shape = len(indices), model.features(split.read_one(0), layer).flatten(1).shape[1]
 
@@ -165,9 +190,25 @@ def _candidates(queries_QD: Features, reference_ND: Features, count: int) -> NDA
     return index.search(np.ascontiguousarray(queries_QD), min(count, total))[1]
 
 
+def likeness(query: Query, split: PackedSplit, index: int) -> Likeness:
+    """Whether an image of a split has the query's file, pixels or perceptual hash, or nearly the same hash.
+
+    A small distance between features does not tell: a network may give many images the same features.
+    """
+    if query.content is not None and query.content == int(split.content_hashes[index]):
+        return "same"
+    if np.array_equal(query.pixels_HWC, split.read_one(index)):
+        return "same"
+    hashes_22 = np.stack([perceptual_hash(query.pixels_HWC), split.perceptual_hashes[index]])
+    if is_blank(hashes_22).any():
+        return ""
+    bits = int(np.bitwise_count(hashes_22[0] ^ hashes_22[1]).sum())
+    return "near_duplicate" if 0 < bits <= DISTANCE else "" if bits else "same"
+
+
 def find_neighbors(
     queries_QD: Tensor, reference_ND: Features, split: PackedSplit, classes: Sequence[str], count: int = 6,
-    indices: NDArray[np.int64] | None = None,
+    indices: NDArray[np.int64] | None = None, *, queries: Sequence[Query],
 ) -> list[list[Neighbor]]:
     """Find the nearest images of a split to each query, nearest first.
 
@@ -178,13 +219,15 @@ def find_neighbors(
         classes: its classes.
         count: neighbors of each query; Figure 4 has six.
         indices: the images that `reference_ND` is of; default: all.
+        queries: the images that `queries_QD` is of, to recognize them in the reference set.
     """
     require(count >= 1, f"--count {count} must be at least 1")
     rows_QM, distances_QM = nearest(queries_QD.flatten(1).float().cpu().numpy(), reference_ND, count)
     indices_QM = rows_QM if indices is None else indices[rows_QM]
-    return [[Neighbor(int(index), split.names[index], classes[split.labels[index]], float(distance))
+    return [[Neighbor(int(index), split.names[index], classes[split.labels[index]], float(distance),
+                      likeness(query, split, int(index)))
              for index, distance in zip(indices_M, distances_M, strict=True)]
-            for indices_M, distances_M in zip(indices_QM, distances_QM, strict=True)]
+            for query, indices_M, distances_M in zip(queries, indices_QM, distances_QM, strict=True)]
 
 
 def class_of_folder(image: Path, classes: Sequence[str]) -> str:

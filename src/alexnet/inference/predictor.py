@@ -215,8 +215,9 @@ def load(
 
     Args:
         path_or_name: a run's folder (its best checkpoint, else its last), a checkpoint, a folder in the Hugging Face
-            layout, a file of weights, or a name: `pretrained`, or `torchvision`, which is downloaded once
-            (`open_weights`). Default: the pretrained network in the package.
+            layout, a file of weights, or a name: `pretrained`, `torchvision`, which is downloaded once, or
+            hf://USER/NAME[@REVISION], on the Hugging Face Hub (`open_weights`). Default: the pretrained network in the
+            package.
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: CUDA where it is available, else the CPU.
         fast: predict in bf16 and int8 (models/quantized.py): several times as fast on a CPU, with probabilities that
             differ by up to 0.03.

@@ -23,6 +23,7 @@ from alexnet.architecture.spec import Arch
 from alexnet.data.preprocessing import central_window
 from alexnet.errors import UserError, did_you_mean
 from alexnet.inference.predictor import BATCH_SIZE, ImageInput, Model
+from alexnet.models.hooks import uncompiled
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def attribute(
     occlusion_HW = _occlusion(model, view_NCHW, target, side)
     guided = deconvnet = None
     if arch.activation == "relu":
-        with _hook_notices_silenced():
+        with _captums_hooks():
             guided, deconvnet = (
                 _to_image(method(network).attribute(view_NCHW.clone().requires_grad_(), target=target), arch)
                 for method in (attr.GuidedBackprop, attr.Deconvolution))
@@ -99,7 +100,7 @@ def grad_cam(model: Model, view_NCHW: Tensor, target: int, layer: str) -> NDArra
     layers = [entry.name for entry in explain(network.arch).layers if len(entry.output_shape) == 3]
     if layer not in layers:
         raise UserError(f"{network.arch.name} has no maps called {layer!r} to weigh", did_you_mean(layer, layers))
-    with _hook_notices_silenced():
+    with _captums_hooks():
         cam = attr.LayerGradCam(network, network.named_layer(layer)).attribute(
             view_NCHW, target=target, relu_attributions=True)
     crop = view_NCHW.shape[-1]
@@ -135,9 +136,9 @@ def _captum() -> Any:
 
 
 @contextmanager
-def _hook_notices_silenced() -> Iterator[None]:
-    """Silence captum's notice that it sets hooks; it removes them afterwards."""
-    with warnings.catch_warnings():
+def _captums_hooks() -> Iterator[None]:
+    """Let captum set hooks, which it removes afterwards, without its notice of it, and without compiled code."""
+    with uncompiled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting .*hooks")
         yield
 

@@ -132,10 +132,14 @@ def loss_finding(loss: float, classes: int, steps: int | None, norm: str = "") -
     return None
 
 
-def input_finding(loss: float, step: int) -> Finding:
-    """The finding for a loss that is not finite because the network's input is not."""
+def input_finding(loss: float, step: int, transform: str = "") -> Finding:
+    """The finding for a loss that is not finite because the network's input is not.
+
+    transform: name of the user's own augmentation, which then is the likeliest cause; "" without one.
+    """
     return Finding("input_not_finite", "", f"the loss is {loss} after step {step}: the network's input has values that "
-                   "are not finite", "check arch.input.scale and arch.input.mean, and pack the data again")
+                   "are not finite", f"check what the transform {transform} returns for these images" if transform else
+                   "check arch.input.scale and arch.input.mean, and pack the data again")
 
 
 def useless_remedy(arch: str, is_pretrained: bool, is_head: bool) -> str:

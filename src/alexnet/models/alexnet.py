@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from alexnet.architecture.arithmetic import check_size, explain
@@ -117,6 +118,15 @@ class AlexNet(nn.Module):
             raise UserError(f"{self.arch.name} has no layer {name!r}", did_you_mean(name, self._names))
         average = [self.avgpool] if self.arch.average_pool else []
         return dict(zip(self._names, (*self.features, *average, *self.classifier), strict=True))[name]
+
+    def logits_from(self, name: str, outputs_ND: Tensor) -> Tensor | None:
+        """Compute logits NK from the outputs of a fully connected part's layer; None for a layer of another part."""
+        place = self._names.index(name) - (len(self._names) - len(self.classifier))
+        if place < 0:
+            return None
+        with torch.inference_mode():
+            logits_NK: Tensor = self.classifier[place + 1 :](outputs_ND)
+        return logits_NK / self.temperature
 
     def weight_layers(self) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
         """Name and layer of every convolution and fully connected layer, in order."""

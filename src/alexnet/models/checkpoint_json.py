@@ -78,6 +78,7 @@ class StateJson(TypedDict, total=False):
     seed: int
     data: str
     precision: str
+    transform: str
     step: int
     epoch: int
     lanes: int

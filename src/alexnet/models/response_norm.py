@@ -9,8 +9,9 @@ divided by n (torch, Caffe and code2012 do; the printed formula does not), and w
 count.
 
 Both sums run over the same band of maps, so both passes use the same kernel and only `a` is saved. The kernels are in C
-for a CPU and in Triton for CUDA (_runtime/kernels.py). On other devices, and in traced graphs, the sum over the band is
-a 1x1 convolution with a matrix of ones and zeros. Shapes: N images, C maps, H rows, W columns.
+for a CPU and in Triton for CUDA (_runtime/kernels.py); torch.compile sees them as an operator. On other devices, and in
+exported graphs, the sum over the band is a 1x1 convolution with a matrix of ones and zeros.
+Shapes: N images, C maps, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -45,10 +46,16 @@ class ResponseNorm(nn.Module):
         tower = index // (maps // self.towers)
         neighbors_CC &= tower[:, None] == tower[None, :]
         self.register_buffer("neighbors", neighbors_CC.float()[:, :, None, None], persistent=False)
+        self._devices = tuple(kind for kind in ("cpu", "cuda") if kernels.available(kind))
+        """Kinds of device with kernels: a compiler cannot ask for them."""
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or maps_NCHW.device.type == "meta":
+        if torch.jit.is_tracing() or torch.compiler.is_exporting() or maps_NCHW.device.type == "meta":
             return self.banded(maps_NCHW)
+        if torch.compiler.is_compiling():
+            has_kernel = maps_NCHW.device.type in self._devices and kernels.accepts_norm(
+                maps_NCHW, self.towers, self.lrn.n)
+            return kernels.differentiable_norm(maps_NCHW, **_numbers(self)) if has_kernel else self.banded(maps_NCHW)
         return _Normalize.apply(maps_NCHW, self)
 
     def banded(self, maps_NCHW: Tensor) -> Tensor:

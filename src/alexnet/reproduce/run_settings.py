@@ -38,7 +38,8 @@ def settings_of(saved: Checkpoint) -> dict[str, Json]:
     """Everything that decided a checkpoint's weights, as far as it and its run's config.json record it."""
     settings: dict[str, Json] = {"arch": to_json(saved.arch), "classes": list(saved.classes)}
     settings |= {"recipe": to_json(saved.recipe)} if saved.recipe else {}
-    settings |= {key: saved.training[key] for key in ("seed", "precision", "epoch", "step") if key in saved.training}
+    settings |= {key: saved.training[key] for key in ("seed", "precision", "transform", "epoch", "step")
+                 if saved.training.get(key, "") != ""}
     settings["temperature"] = saved.calibration.get("temperature", 1.0)
     if "init" in saved.provenance:
         settings["init"] = saved.provenance["init"]["sha256"][:12]

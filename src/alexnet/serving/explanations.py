@@ -14,19 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet._runtime.page_style import PALETTE, data_uri
+from alexnet._runtime.page_style import data_uri
 from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.data.preprocessing import central_window
 from alexnet.inference import neighbors
 from alexnet.inference.predictor import Model
 from alexnet.interpret import attribution
+from alexnet.interpret.heat_map import heat_layer
 from alexnet.models.hooks import captured_outputs
 from alexnet.serving.samples import encode_png
 
 NEIGHBORS = 6
 
-_RED = np.frombuffer(bytes.fromhex(PALETTE["red"][0][1:]), np.uint8)
+HEAT_SIDE = 448
+"""Pixels of the picture of Grad-CAM, at least: the page shows it large, over the image itself."""
 
 
 class FeatureMaps(TypedDict):
@@ -39,13 +41,16 @@ class FeatureMaps(TypedDict):
     layer: str
 
 
-NeighborImage = TypedDict("NeighborImage", {"image": str, "class": str, "distance": float, "url": str})
-"""An image of the reference set: name, class, Euclidean distance, and its pixels as a data: URL."""
+NeighborImage = TypedDict("NeighborImage", {
+    "image": str, "class": str, "distance": float, "likeness": neighbors.Likeness, "url": str})
+"""An image of the reference set: name, class, Euclidean distance, whether it is the image itself or looks like it, and
+its pixels as a data: URL."""
 
 Explanation = TypedDict("Explanation", {
     "class": str, "probability": float, "view": str, "grad_cam": str, "layer": str, "conv1": FeatureMaps,
     "neighbors": list[NeighborImage]})
-"""view: the central crop, the network's input. grad_cam: RGBA, to lay over the view. layer: the layer of Grad-CAM."""
+"""view: the central crop, the network's input. grad_cam: RGBA, larger than the view, to lay over it or over the same
+part of the image. layer: the layer of Grad-CAM."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,10 @@ def explain_image(model: Model, pixels_HWC: NDArray[np.uint8], reference_set: Re
     window = central_window(len(pixels_HWC), arch.input.crop)
     return {
         "class": model.classes[target], "probability": float(probabilities_K[target]),
-        "view": _png_url(pixels_HWC[window, window]), "grad_cam": _png_url(_heat_map(cam_HW)), "layer": layer,
+        "view": _png_url(pixels_HWC[window, window]),
+        "grad_cam": _png_url(heat_layer(cam_HW, max(HEAT_SIDE, len(cam_HW)))), "layer": layer,
         "conv1": _feature_maps(captured[conv1_layer][0], conv1_layer, arch.towers),
-        "neighbors": _neighbors(captured[model.feature_layer], reference_set) if reference_set else [],
+        "neighbors": _neighbors(captured[model.feature_layer], pixels_HWC, reference_set) if reference_set else [],
     }
 
 
@@ -116,17 +122,15 @@ def _feature_maps(outputs_CHW: Tensor, layer: str, towers: int) -> FeatureMaps:
             "towers": towers, "layer": layer}
 
 
-def _neighbors(query_1D: Tensor, reference_set: ReferenceSet) -> list[NeighborImage]:
+def _neighbors(
+    query_1D: Tensor, pixels_HWC: NDArray[np.uint8], reference_set: ReferenceSet,
+) -> list[NeighborImage]:
     [nearest] = neighbors.find_neighbors(
-        query_1D, reference_set.features_ND, reference_set.split, reference_set.classes, NEIGHBORS)
+        query_1D, reference_set.features_ND, reference_set.split, reference_set.classes, NEIGHBORS,
+        queries=[neighbors.Query(pixels_HWC)])
     return [{"image": printable(image.name), "class": printable(image.label), "distance": image.distance,
-             "url": _png_url(reference_set.split.read_one(image.index))} for image in nearest]
-
-
-def _heat_map(cam_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Grad-CAM (0..1) as RGBA: red, with an alpha that grows with the map, at most 190 of 255."""
-    alpha_HW = (cam_HW.clip(0, 1) ** 0.7 * 190).astype(np.uint8)
-    return np.dstack([np.broadcast_to(_RED, (*cam_HW.shape, 3)), alpha_HW])
+             "likeness": image.likeness, "url": _png_url(reference_set.split.read_one(image.index))}
+            for image in nearest]
 
 
 def _grid(maps_CHW: NDArray[np.float32], columns: int) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from alexnet._runtime.page_style import stylesheet
 from alexnet.architecture.arithmetic import has_top5
 from alexnet.data.class_names import printable
 from alexnet.errors import UserError
+from alexnet.interpret.heat_map import css_gradient
 from alexnet.serving import openapi, query
 from alexnet.serving.decoder import Decoded
 from alexnet.serving.fair_queue import client_of
@@ -188,7 +189,8 @@ class Handlers:
 
     async def palette(self, request: Request) -> Response:
         """The page's colors."""
-        return Response(stylesheet(":root"), media_type="text/css; charset=utf-8")
+        heat = f":root {{ --heat: {css_gradient()}; }}"
+        return Response(f"{stylesheet(':root')}\n{heat}", media_type="text/css; charset=utf-8")
 
 
 def _prediction(served: ServedModel, upload: Upload, output: Output, top: int, logits: bool) -> ImagePrediction:

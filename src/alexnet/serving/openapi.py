@@ -220,7 +220,8 @@ _SCHEMAS: Schema = {
     "Explanation": _object({
         "class": _TEXT, "probability": _NUMBER, "view": _TEXT, "grad_cam": _TEXT, "layer": _TEXT,
         "conv1": _object({"url": _TEXT, "maps": _INTEGER, "columns": _INTEGER, "towers": _INTEGER, "layer": _TEXT}),
-        "neighbors": _array(_object({"image": _TEXT, "class": _TEXT, "distance": _NUMBER, "url": _TEXT}))}),
+        "neighbors": _array(_object({"image": _TEXT, "class": _TEXT, "distance": _NUMBER, "likeness": _TEXT,
+                                     "url": _TEXT}))}),
     "Model": _object({
         "name": {"type": "string", "description": "The preset."},
         "model": {"type": "string", "description": "The model's name in the paths."},

@@ -1,7 +1,9 @@
 """The uvicorn server: timeouts for slow clients (TimeoutProtocol), graceful shutdown (GracefulServer), binding.
 
 By itself uvicorn waits forever for the header of a request and for a client that does not read its response, and on
-shutdown it resets connections whose request it has not read yet.
+shutdown it resets connections whose request it has not read yet. A proxy would do some of that, but the server also
+runs without one. The classes extend uvicorn's H11Protocol and Server, whose methods and attributes uvicorn does not
+document (tests/serving/test_uvicorn.py lists them), so pyproject.toml has an upper bound of its version.
 """
 
 from __future__ import annotations

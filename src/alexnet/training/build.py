@@ -35,6 +35,7 @@ from alexnet.training.resume import checkpoint_to_resume
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer
+from alexnet.training.transform import check_transform, transform_name
 from alexnet.training.weight_average import WeightAverage
 
 
@@ -58,7 +59,7 @@ def build(
     spec = replace(spec, arch=replace(spec.arch, classes=len(spec.data.classes)))
     training, validation = _split(spec, "train"), _split(spec, "val")
     precision_name = choose_precision(spec.precision, device)
-    state = State(spec.seed, spec.data.fingerprint, precision_name)
+    state = State(spec.seed, spec.data.fingerprint, precision_name, transform_name(spec.transform))
     _require_same_spec(spec, state, processes)
     readers = 1 if spec.parallel == "towers" else processes.size
     _require_whole_batches(spec, readers, training)
@@ -83,6 +84,7 @@ def build(
     if saved:
         optimizer.load_velocity(strategy.shards.take(saved.velocity))
         precision.load_state(state.loss_scale, state.steps_since_overflow)
+    check_transform(spec.transform, spec.recipe.train_crop or spec.arch.input.crop, device)
     overlap = find_overlap(validation, training, seen.trained_perceptual)
     kind = HeadTrainer if spec.recipe.optimizer == "lbfgs" else Trainer
     findings = [*advice, *start_findings(spec, saved), *look_alikes_finding(overlap),
@@ -140,6 +142,7 @@ def _require_same_spec(spec: RunSpec, state: State, processes: ProcessGroup) -> 
     processes.require_same_on_all_ranks({
         "version": [version("alexnet"), torch.__version__], "network": to_json(spec.arch),
         "recipe": to_json(spec.recipe), "data": state.data, "seed": state.seed, "precision": state.precision,
+        "transform": state.transform,
         "--parallel or --micro-batch": [spec.parallel, spec.micro_batch]})
 
 

@@ -244,6 +244,8 @@ class Config(TypedDict):
     seed: NotRequired[int]
     precision: NotRequired[str]
     """The one that training uses: fp32, bf16 or fp16."""
+    transform: NotRequired[str]
+    """Qualified name of the user's own augmentation; only with one."""
     device: NotRequired[str]
     """Name of the processor or GPU."""
     kernels: NotRequired[str]

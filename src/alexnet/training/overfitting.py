@@ -50,7 +50,7 @@ def overfitting_finding(epochs: Sequence[EpochEvent], classes: int, is_pretraine
              if all(epoch["val_loss"] > chance for epoch in recent) else "")
     kept = (f"best/ holds epoch {best['epoch']}, of the lowest top-1 error ({best['val_top1_error']:.1%}, validation "
             f"loss {best['val_loss']:.3g})")
-    remedy = f"{kept}; {_remedy(is_pretrained)}"
+    remedy = f"{kept}; {overfitting_remedy(is_pretrained)}"
     if (all(epoch["val_loss"] > limit for epoch in recent)
             and last["train_loss"] < FALLEN * lowest["train_loss"]):
         return Finding(
@@ -65,7 +65,8 @@ def overfitting_finding(epochs: Sequence[EpochEvent], classes: int, is_pretraine
     return None
 
 
-def _remedy(is_pretrained: bool) -> str:
+def overfitting_remedy(is_pretrained: bool) -> str:
+    """What to do; `is_pretrained` as for `overfitting_finding`."""
     ways = ["more images", "more augmentation and label smoothing (recipe.crop=resized, recipe.label_smoothing=0.1)"]
     ways += ["fewer weights to train (--freeze conv, or --head)"] if is_pretrained else [
         "trained weights to start from (--init)"]

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
-from alexnet._runtime.devices import Precision, choose_precision
+from alexnet._runtime.devices import Precision, choose_precision, compute_fp32_in_fp32
 
 
 class MixedPrecision:
@@ -28,6 +28,8 @@ class MixedPrecision:
         self, precision: Precision, device: torch.device, all_true: Callable[[bool], bool] = lambda finite: finite,
     ) -> None:
         precision = choose_precision(precision, device)
+        if device.type == "cuda":  # in bf16 and fp16 too: validation is in fp32
+            compute_fp32_in_fp32()
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.input_dtype = torch.bfloat16 if self.dtype == torch.bfloat16 else torch.float32
         """Of the network's input. In bf16, conv1 would round it anyway, from twice the memory."""
@@ -49,7 +51,8 @@ class MixedPrecision:
             return True
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_div_(gradients, self.scale)
-        finite = self._all_true(all(bool(torch.isfinite(gradient).all()) for gradient in gradients))
+        own = [torch.isfinite(gradient).all() for gradient in gradients]
+        finite = self._all_true(not own or bool(torch.stack(own).all()))  # waits for the device once
         self.steps_since_overflow = self.steps_since_overflow + 1 if finite else 0
         if not finite:
             self.scale /= 2

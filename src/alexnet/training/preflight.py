@@ -38,13 +38,13 @@ def check_network(arch: Arch, recipe: Recipe, parallel: Parallel, processes: int
 def check_resumed(
     out: Path, saved: tuple[Arch, Recipe, State] | None, arch: Arch, recipe: Recipe, state: State,
 ) -> None:
-    """Raise UserError if a run would be resumed with another network, recipe, seed or precision.
+    """Raise UserError if a run would be resumed with another network, recipe, seed, precision or transform.
 
     Args:
         out: the run's folder.
         saved: of the run to resume; None for a new run.
         arch, recipe: those that were asked for.
-        state: has the seed and the precision that were asked for.
+        state: has the seed, the precision and the transform that were asked for.
     """
     if saved:
         require_same_settings(out, saved, arch, recipe, state)

@@ -35,6 +35,7 @@ from alexnet.training.run_folder import logged_to, read_config
 from alexnet.training.spec import RunSpec, check_options
 from alexnet.training.state import State
 from alexnet.training.trainer import Trainer
+from alexnet.training.transform import Transform, transform_name
 
 SHORT_OPTIONS = {"epochs": "epochs", "lr": "learning_rate", "batch_size": "batch_size", "weight_decay": "weight_decay"}
 """Options of `train` that set a field of the recipe, and that field."""
@@ -80,6 +81,8 @@ class TrainRequest:
     precision: str = "auto"
     timeout: float | None = None
     """Seconds that a process waits for another within a step; None: by device and data."""
+    transform: Transform | None = None
+    """The user's own augmentation of the training views."""
     options: SpecOptions
 
     @property
@@ -138,14 +141,14 @@ def make_spec(
             require(precision in ("auto", "fp32"), f"--precision {precision} has no effect with --head, which computes "
                     "in fp32 as evaluation does", "leave it out")
             precision = "fp32"
-        chosen = choose_precision(precision, device)
+        chosen, transform = choose_precision(precision, device), transform_name(request.transform)
         check_options(arch, recipe, seed=seed, workers=options["workers"], save_minutes=options["save_minutes"],
                       parallel=options["parallel"], micro_batch=options["micro_batch"])
         preflight.check_network(arch, recipe, options["parallel"], processes)
-        preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen))
+        preflight.check_resumed(request.out, saved, arch, recipe, State(seed, "", chosen, transform))
         data = open_data(arch.input.side, lambda classes: preflight.check_classes(classes, recipe, request.out, saved))
         return RunSpec(data, arch, recipe, request.out, seed=seed, device=device, resume=resume, init=init,
-                       precision=chosen, **options)
+                       precision=chosen, transform=request.transform, **options)
 
 
 def require_init_fits(request: TrainRequest, init: Arch) -> None:
@@ -215,6 +218,7 @@ def _check_head(request: TrainRequest, recipe: Recipe, has_weights: bool) -> Non
     given = [_option(name) for name in ("epochs", "lr", "batch_size") if request.short.get(name) is not None]
     given += ["--freeze"] * (request.freeze is not None)
     given += ["--micro-batch"] * (request.options["micro_batch"] is not None)
+    given += ["transform"] * (request.transform is not None)
     require(not given, f"{', '.join(given)} has no effect with --head, which fits the output layer in one pass",
             "leave it out, or leave out --head to fine-tune")
 
@@ -282,6 +286,12 @@ def describe(trainer: Trainer, request: TrainRequest, former: Recipe | None) -> 
     yield (f"device {trainer.device.type}, precision {state.precision}, native kernels: {level() or 'none'}"
            + (f", allocator: {spec.about['allocator']}" if "allocator" in spec.about else "")
            + (f"; {group.size} processes, {spec.parallel}" if group.size > 1 else ""))
+    if state.transform:
+        yield (f"transform {state.transform}: changes the views of every training batch"
+               + (f"; each of {group.size} processes calls it on its own part of a batch with other random numbers, so "
+                  "the views are not those of another number of processes" if group.size > 1 else ""))
+    elif request.like and (before := read_config(request.like).get("transform")):
+        yield f"note: {request.like} was trained with the transform {before}, which is not taken: give it as transform="
     if group.size == 1 and spec.device == "cuda" and (count := torch.cuda.device_count()) > 1:
         command = spec.about.get("command", "alexnet train ...")
         yield (f"note: this host has {count} GPUs and one of them trains; all of them: torchrun --standalone "

@@ -90,9 +90,12 @@ def require_same_settings(
         out: the run's folder.
         saved: of the run's checkpoint.
         arch, recipe: those of the run that would be resumed.
-        state: its seed and precision.
+        state: its seed, precision and transform.
     """
     saved_arch, saved_recipe, saved_state = saved
+    require(saved_state.transform == state.transform,
+            f"{out} was begun with {_transform(saved_state)}, and this is {_transform(state)}",
+            "resume it in Python with the same transform (alexnet.train), or choose another --out")
     for what, then, now in (
         ("network", to_json(saved_arch), to_json(replace(arch, classes=saved_arch.classes))),
         ("recipe", to_json(replace(saved_recipe, epochs=recipe.epochs)), to_json(recipe)),
@@ -100,6 +103,10 @@ def require_same_settings(
     ):
         if then != now:
             raise UserError(f"{out} was begun with another {what} ({first_difference(then, now)})", _RESUME)
+
+
+def _transform(state: State) -> str:
+    return f"the transform {state.transform}" if state.transform else "no transform"
 
 
 def _require_same_run(spec: RunSpec, state: State, saved: ckpt.Checkpoint, saved_state: State) -> None:

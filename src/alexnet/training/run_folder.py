@@ -32,6 +32,7 @@ from alexnet.training import trackers
 from alexnet.training.events import Config, Event, WarningEvent
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import State
+from alexnet.training.transform import transform_name
 
 RUN_FILES = ("log.jsonl", "config.json", "report.html", "best", "last", "figures", "tensorboard", "csv", "wandb",
              trackers.IDS)
@@ -210,6 +211,7 @@ def write_config(
                  **({"fold": [data.number, data.folds]} if isinstance(data, FoldedDataset) else {}),
                  **({"subset": [data.images_per_class, data.draw, data.tuning]}
                     if isinstance(data, SubsetDataset) else {})},
+        **({"transform": transform} if (transform := transform_name(spec.transform)) else {}),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "threads": torch.get_num_threads(), "processes": processes,
         **({"log": list(spec.log)} if spec.log else {}),

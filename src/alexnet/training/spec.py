@@ -15,6 +15,7 @@ from alexnet.data.packed import PackedDataset
 from alexnet.errors import FieldError, require
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.training.parallel.plan import Parallel
+from alexnet.training.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class RunSpec:
     micro_batch: int | None = None
     """Images that a process trains on at a time, if its memory does not hold its part of a batch. Gradients add up over
     the micro-batches; only the statistics of batch normalization differ. Default: the whole part at once."""
+
+    transform: Transform | None = None
+    """The user's own augmentation of the training views (training/transform.py)."""
 
     def __post_init__(self) -> None:
         side = self.arch.input.side

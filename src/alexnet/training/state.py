@@ -23,6 +23,8 @@ class State:
     data: str
     """Fingerprint of the packed data."""
     precision: str
+    transform: str = ""
+    """Name of the user's own augmentation (`transform_name`); "" without one."""
     step: int = 0
     """Steps taken."""
     epoch: int = 0

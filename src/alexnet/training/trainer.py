@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor
 from alexnet.data.augmentation import lighting_basis
 from alexnet.data.findings import pack_findings
 from alexnet.data.loader import Batch, batches, timed
-from alexnet.data.mixing import MixedLabels, mix_batch
 from alexnet.data.order import batches_per_epoch
 from alexnet.data.overlap import Overlap
 from alexnet.data.packed import PackedSplit
@@ -37,17 +37,18 @@ from alexnet.training.events import EpochEvent, Event, ValidatingEvent, WarningE
 from alexnet.training.monitor import PROBE_STEPS, Monitor, image_findings
 from alexnet.training.optimizer import SGD
 from alexnet.training.parallel.process_group import ProcessGroup
-from alexnet.training.parallel.step_clock import own_times, slowest_rank
+from alexnet.training.parallel.step_clock import slowest_rank
 from alexnet.training.parallel.strategy import Strategy
 from alexnet.training.parallel.text_exchange import SilentExit
 from alexnet.training.precision import MixedPrecision
-from alexnet.training.queued_step import QueuedStep, Requests, steps_behind
+from alexnet.training.queued_step import QueuedStep, Readback, Requests, step_results, steps_behind
 from alexnet.training.run_folder import RunLog, record_selection, seen_by, write_config
 from alexnet.training.schedule import conv1_rate, learning_rate, logged_rates
 from alexnet.training.spec import RunSpec
 from alexnet.training.state import Diverged, Interrupted, State
 from alexnet.training.step import train_step
 from alexnet.training.stop_signal import SIGNALS, SignalPoll, StopSignal
+from alexnet.training.views import TrainingViews
 from alexnet.training.weight_average import WeightAverage
 
 
@@ -82,7 +83,10 @@ class Trainer:
         self.save_minutes = self.spec.save_minutes
         self.monitor = Monitor(self.spec.arch, "init" in self.provenance, self.spec.recipe.optimizer == "lbfgs")
         self.signals, self._poll = StopSignal(), SignalPoll(self.processes)
-        self._lighting = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
+        lighting_CC = lighting_basis(self.spec.data.rgb_covariance, self.spec.recipe.lighting_scale).to(self.device)
+        self.training_views = TrainingViews(
+            self.preprocess, self.spec.recipe, lighting_CC, self.precision.input_dtype, self.state.seed,
+            self.spec.transform, rank=self.strategy.batch_part[0])
         self._log: RunLog | None = None
         self._saver, self._saved_at = saver.Saver(), time.monotonic()
         self._latest: QueuedStep | None = None
@@ -124,7 +128,7 @@ class Trainer:
         queued: deque[QueuedStep] = deque()
         with closing(self.epoch_batches()) as source, self.processes.clock.running():
             for batch, began, waited in timed(source):
-                queued.append(self._queue_step(batch, began, waited))
+                queued.append(self._queue_step(batch, began, waited, queued[-1].results if queued else None))
                 requests = self._consume(queued, keep=steps_behind(self.device))
                 if requests.stop or requests.save:
                     later = self._consume(queued, keep=0)
@@ -183,10 +187,10 @@ class Trainer:
         return batches(
             self.training, self.spec.recipe.batch_size, shuffle=(state.seed, state.epoch), rank=rank, world=world,
             lanes=state.lanes, start=start, workers=self.spec.workers, ahead=max(4, self.spec.workers),
-            device=self.device)
+            device=self.device, draw=partial(self.training_views.draw, epoch=state.epoch))
 
-    def _queue_step(self, batch: Batch, began: float, waited: float) -> QueuedStep:
-        """Take a step, whose result may still be under way on the device."""
+    def _queue_step(self, batch: Batch, began: float, waited: float, after: Readback | None) -> QueuedStep:
+        """Take a step, whose result may still be under way on the device. Arguments as in `QueuedStep`."""
         state, recipe = self.state, self.spec.recipe
         epochs_done = (state.step + 0.5) / self.steps_per_epoch
         rate = learning_rate(recipe, epochs_done, state.plateau.drops)
@@ -199,14 +203,17 @@ class Trainer:
         if probe:
             self.log_event("signals", step=state.step, **(signals := probe.signals()))
             self._warn(self.monitor.unit_findings(state.step, signals), state.step)
-        return QueuedStep(state.step, batch, rate, self._sum_metrics(loss, wrong, batch), began, waited)
+        due = self.processes.first and time.monotonic() - self._saved_at > 60 * self.save_minutes
+        return QueuedStep(state.step, batch, rate, self._results(loss, wrong, batch, due),
+                          due and self.processes.size == 1, began, waited, after)
 
     def train_batch(self, batch: Batch, rate: float, conv1: float) -> tuple[Tensor, Tensor]:
         """A step on this process's part of a batch, in micro-batches if need be: mean loss and wrong predictions."""
         state, images = self.state, len(batch.global_indices)
         count = self.strategy.micro_batch_count(images)
         losses, wrongs = [], []
-        for number, (part, views_NCHW, mixed) in enumerate(self._training_parts(batch, count)):
+        for number, (part, views_NCHW, mixed) in enumerate(
+                self.training_views.micro_batches(batch, count, state.epoch, state.step)):
             self.strategy.start_micro_batch(images, state.step, number, count)
             last = number == count - 1
             with self.strategy.gradient_sync(enabled=last):
@@ -218,61 +225,32 @@ class Trainer:
             wrongs.append(wrong)
         return torch.stack(losses).sum(), torch.stack(wrongs).sum()
 
-    def _training_parts(self, batch: Batch, count: int) -> Iterator[tuple[Batch, Tensor, MixedLabels | None]]:
-        """The micro-batches with their views. For mixup and CutMix, all views of the batch are made at once."""
-        recipe, parts = self.spec.recipe, batch.parts(count)
-        if not recipe.mixes_images:
-            yield from ((part, self._views(part), None) for part in parts)
-            return
-        views_NCHW, mixed = mix_batch(
-            self._views(batch), batch.labels_N, batch.indices, recipe, self.state.seed, self.state.epoch)
-        for part in parts:  # build has checked that this process reads whole batches, so positions are rows
-            rows = slice(int(part.positions[0]), int(part.positions[-1]) + 1)
-            yield part, views_NCHW[rows], mixed[rows]
-
-    def _views(self, part: Batch) -> Tensor:
-        """The random views of these images in this epoch: network inputs NCHW."""
-        state, recipe = self.state, self.spec.recipe
-        lighting_on = not recipe.lighting_stop_epoch or state.epoch < recipe.lighting_stop_epoch
-        return self.preprocess.training_views(
-            part.pixels, part.indices, recipe, state.seed, state.epoch,
-            self._lighting if lighting_on else None, self.precision.input_dtype,
-            part.group_leaders(recipe.view_group))
-
-    def _sum_metrics(self, loss: Tensor, wrong: Tensor, batch: Batch) -> Tensor:
-        """A step's results and the requests to the run, summed over processes, so that all of them do the same.
-
-        In the steps that are logged, also with the time that each process has taken for the steps before.
-        """
-        fraction = len(batch.indices) / len(batch.global_indices)
-        due = self.processes.first and time.monotonic() - self._saved_at > 60 * self.save_minutes
-        requests = torch.tensor([*(float(self.signals.pending == number) for number in SIGNALS), float(due)])
-        results = torch.stack([loss * fraction, wrong.float()]) * self.strategy.reports
-        group, of_all = self.processes, [requests]
-        if group.size > 1 and self.state.step % RunLog.STEPS == 0:
-            of_all.append(own_times(group.clock, group.rank, group.size))
-        summed = group.all_reduce_sum(torch.cat([results, torch.cat(of_all).to(results.device)]))
-        group.clock.end_step()
-        return summed
+    def _results(self, loss: Tensor, wrong: Tensor, batch: Batch, save: bool) -> Readback:
+        """A step's results, on their way to the CPU."""
+        fraction, reports = len(batch.indices) / len(batch.global_indices), self.strategy.reports
+        return Readback(step_results(
+            loss * fraction * reports, wrong * reports, self.processes, signal=self.signals.pending, save=save,
+            timed=self.state.step % RunLog.STEPS == 0))
 
     def _consume(self, queued: deque[QueuedStep], keep: int) -> Requests:
         """Read back all queued steps but the last `keep`: count, log and check their results."""
         requests = Requests()
         while len(queued) > keep:
             done = self._latest = queued.popleft()
-            loss, wrong, *rest = done.metrics.tolist()
-            stops, due, times = rest[: len(SIGNALS)], rest[len(SIGNALS)], rest[len(SIGNALS) + 1 :]
-            images, seconds = len(done.batch.global_indices), time.perf_counter() - done.began
+            loss, wrong, *rest = done.results.read()
+            flags, times = rest[: len(SIGNALS) + 1], rest[len(SIGNALS) + 1 :]
+            images, seconds = len(done.batch.global_indices), done.seconds()
             self.state.count(images, loss, int(wrong))
             self.log_event("step", step=done.step, epoch=self.state.epoch + 1, loss=loss,
                            **logged_rates(self.spec.recipe, done.rate), train_error=int(wrong) / images,
-                           images_per_second=images / seconds, waiting=done.waited / seconds, **slowest_rank(times))
+                           images_per_second=images / seconds, waiting=min(1.0, done.waited / seconds),
+                           **slowest_rank(times))
             if not math.isfinite(loss):
                 raise self._diverged(loss)
             self._warn(self.monitor.loss_findings(done.step, loss), done.step)
-            requests.stop = requests.stop or next(
-                (int(number) for number, asked in zip(SIGNALS, stops, strict=True) if asked), 0)
-            requests.save = requests.save or bool(due)
+            if flags:
+                requests.add(flags)
+            requests.save = requests.save or done.save_is_due
         if self.processes.size == 1:  # no other process needs to hear of it first
             requests.stop = requests.stop or self.signals.pending
         return requests
@@ -356,15 +334,17 @@ class Trainer:
         """
         own: list[int] = []
         if latest := self._latest:
-            for part in latest.batch.parts(self.strategy.micro_batch_count(len(latest.batch.global_indices))):
-                finite_N = self._views(part).isfinite().flatten(1).all(1).numpy(force=True)
+            count = self.strategy.micro_batch_count(len(latest.batch.global_indices))
+            for number, part in enumerate(latest.batch.parts(count)):
+                views_NCHW = self.training_views.of(part, self.state.epoch, latest.step - 1, number)
+                finite_N = views_NCHW.isfinite().flatten(1).all(1).numpy(force=True)
                 own += part.indices[~finite_N].tolist()
         everyones = map(json.loads, self.processes.all_gather_text(json.dumps(own)))
         bad_views = sorted({index for indices in everyones for index in indices})
         step = latest.step if latest else self.state.step
         finding = loss_finding(loss, self.spec.arch.classes, step, self.spec.arch.norm)
         if bad_views or finding is None:
-            finding = input_finding(loss, step)
+            finding = input_finding(loss, step, self.state.transform)
         images = bad_views or (latest.batch.global_indices.tolist() if latest else [])
         names = [self.training.names[index] for index in images] if latest and self.processes.first else []
         return Diverged(finding, names, self.spec.out / "log.jsonl", self._saved_step)

@@ -1,4 +1,4 @@
-"""Open weights in any format: checkpoint, run, Hugging Face folder, .pth, ONNX, .npy, `pretrained`, `torchvision`."""
+"""Open weights in any format: checkpoint, run, Hugging Face folder or hub (hf://), .pth, ONNX, .npy, or by name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet._runtime.hub import is_hub_address
 from alexnet._runtime.local_files import require_no_url
 from alexnet.architecture.spec import Arch
 from alexnet.errors import require
 from alexnet.models import checkpoint
 from alexnet.models.checkpoint import Checkpoint
+from alexnet.models.formats.hub import read_hub
 from alexnet.models.formats.huggingface import MEAN, WEIGHTS, read_huggingface
 from alexnet.models.formats.onnx import read_onnx
 from alexnet.models.formats.own_state_dict import has_own_names, read_own
@@ -39,8 +41,8 @@ def open_weights(
     Args:
         path_or_name: a checkpoint, a run's folder, a folder in the Hugging Face layout, a state dict of torchvision's
             or of this package's names, an ONNX or torch.export file that `export` wrote, bvlc_alexnet.npy;
-            `pretrained`, the network in the package; or `torchvision` or one of `torchvision.OFFICIAL`, which is
-            downloaded once into the cache.
+            `pretrained`, the network in the package; `torchvision` or one of `torchvision.OFFICIAL`, which is
+            downloaded once into the cache; or hf://USER/NAME[@REVISION], a network on the Hugging Face Hub.
         classes: names of the outputs, in their order; default: those that come with the weights.
         arch: the network of a plain state dict of this package's names (`own_state_dict.read_own`). Everything else
             says its network itself.
@@ -83,6 +85,8 @@ def read_state_dict(
 
 
 def _open(path: Path, name: str, classes: Sequence[str] | None) -> Checkpoint:
+    if is_hub_address(name):
+        return read_hub(name)
     if is_packaged_head(path):
         return read_packaged(path)
     for required in (MEAN, checkpoint.HEAD):  # one file of a folder stands for the folder, which holds the rest
@@ -120,6 +124,8 @@ def runs_of_series(folder: Path) -> list[Path]:
 def is_weights(path_or_name: str) -> bool:
     """Whether a path or name means weights that `open_weights` reads, and not images. Nothing is read."""
     path = Path(path_or_name)
+    if is_hub_address(path_or_name):
+        return True
     if path.is_file():  # .tar is more often an archive of images
         return path.suffix in {*TORCH_SUFFIXES, ".safetensors", ".npy", *_READERS} - {".tar"} or (
             path.name in (checkpoint.HEAD, "config.json") or path.name.endswith(".pth.tar") or is_packaged_head(path))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet.reproduce.figures.style import BLUE, QUIET, RED, STYLE
+from alexnet.interpret.heat_map import Floats, heat_colors, heat_layer
+from alexnet.reproduce.figures.style import QUIET, STYLE
 
-Floats = NDArray[np.floating[Any]]
+LAYER_SIDE = 448
+"""Pixels of a heat map, of which a panel shows about 340."""
 
 SIDE, GAP, TOP, FOOT = 2.1, 0.12, 0.48, 0.34
 """Inches: side of a panel, gap between panels, room above them for the title and below them for the color key."""
@@ -25,7 +25,7 @@ SIDE, GAP, TOP, FOOT = 2.1, 0.12, 0.48, 0.34
 def attribution_figure(
     view_HWC: NDArray[np.uint8], heat_maps: Mapping[str, Floats], gradients: Mapping[str, Floats], title: str,
 ) -> Figure:
-    """Draw an image, heat maps laid over it (red: for the class, blue: against it), and gradients (gray: zero).
+    """Draw an image, heat maps laid over it (in the colors of `interpret.heat_map`), and gradients (gray: zero).
 
     Args:
         view_HWC: the network's input as an image, uint8 [H, W, 3].
@@ -41,7 +41,8 @@ def attribution_figure(
     for number, (name, heat_HW) in enumerate(heat_maps.items(), 1):
         axes = _panel(figure, number, name)
         axes.imshow(gray_HWC, interpolation="lanczos")
-        axes.imshow(_heat_colors(heat_HW / (np.abs(heat_HW).max() or 1.0)), interpolation="bilinear")
+        layer_HWC = heat_layer(heat_HW, LAYER_SIDE)
+        axes.imshow(layer_HWC, extent=(-0.5, gray_HWC.shape[1] - 0.5, gray_HWC.shape[0] - 0.5, -0.5))
         _color_key(figure, number, signed=bool(heat_HW.min() < 0))
     for number, (name, gradient_HWC) in enumerate(gradients.items(), 1 + len(heat_maps)):
         # Clip at the 99.9% quantile; scaled to its maximum, nearly every pixel would be gray.
@@ -52,12 +53,11 @@ def attribution_figure(
 
 
 def heat_overlay(view_HWC: NDArray[np.uint8], heat_HW: Floats, side: int) -> NDArray[np.uint8]:
-    """A heat map of -1..1 over the grayed image, enlarged: uint8 [side, side, 3]."""
+    """A heat map over the grayed image, enlarged: uint8 [side, side, 3]."""
     large_HWC = np.asarray(Image.fromarray(_gray(view_HWC)).resize((side, side), Image.Resampling.BICUBIC), float)
-    heat = Image.fromarray(heat_HW.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
-    colors = _heat_colors(np.asarray(heat))
-    blended = large_HWC * (1 - colors[..., 3:]) + 255 * colors[..., :3] * colors[..., 3:]
-    return blended.clip(0, 255).astype(np.uint8)
+    layer_HWC = heat_layer(heat_HW, side).astype(float)
+    alpha_HW1 = layer_HWC[..., 3:] / 255
+    return (large_HWC * (1 - alpha_HW1) + layer_HWC[..., :3] * alpha_HW1).round().astype(np.uint8)
 
 
 def _gray(view_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -84,13 +84,8 @@ def _color_key(figure: Figure, number: int, *, signed: bool) -> None:
     width, height = figure.get_size_inches()
     key = figure.add_axes((number * (SIDE + GAP) / width, (FOOT - 0.13) / height, SIDE / width, 0.07 / height))
     key.imshow(np.full((1, 1, 3), 165, np.uint8), extent=(0, 1, 0, 1), aspect="auto")
-    key.imshow(_heat_colors(np.linspace(-1.0 if signed else 0.0, 1.0, 256)[None]), extent=(0, 1, 0, 1), aspect="auto")
+    key.imshow(heat_colors(np.linspace(-1.0 if signed else 0.0, 1.0, 256)[None]), extent=(0, 1, 0, 1), aspect="auto")
     key.set_axis_off()
     _caption(figure, number, 0.0, "against the class" if signed else "no effect")
     _caption(figure, number, 1.0, "for the class")
 
-
-def _heat_colors(strength: Floats) -> Floats:
-    """-1..1 -> RGBA: blue below 0, red above, more transparent near 0."""
-    color = np.where(strength[..., None] > 0, to_rgba(RED)[:3], to_rgba(BLUE)[:3])
-    return np.dstack([color, 0.85 * np.abs(strength)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from alexnet.data.class_names import printable
 from alexnet.data.packed import PackedDataset, PackedSplit
 from alexnet.errors import UserError
-from alexnet.inference.neighbors import Neighbor, find_neighbors, split_features
+from alexnet.inference.features import Features
+from alexnet.inference.neighbors import Neighbor, Query, find_neighbors, split_features
 from alexnet.inference.predictor import Model, model_from_checkpoint
 from alexnet.inference.validation import EXAMPLES, ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
@@ -26,6 +28,7 @@ from alexnet.reproduce.figures.image_grids import (
     neighbor_grid_size,
     prediction_grid_size,
 )
+from alexnet.reproduce.figures.sheet import Sheet
 from alexnet.reproduce.figures.style import STYLE, equal_decimals
 
 NEIGHBORS = 6
@@ -50,8 +53,9 @@ def figure4(
         raise UserError("the data has no images that the network was not trained on", "give data with a val/ folder")
     tiles = prediction_tiles(predictions, predictions.examples)
     queries = tiles[:QUERIES]
-    nearest = nearest_in_training(model_from_checkpoint(saved), packed, [tile.pixels_HWC for tile in queries],
-                                  on_progress=on_progress)
+    model = model_from_checkpoint(saved)
+    nearest = training_features(model, packed, on_progress=on_progress).nearest(
+        model, [tile.pixels_HWC for tile in queries], packed.classes)
     rows = neighbor_rows([tile.pixels_HWC for tile in queries], [tile.truth for tile in queries], nearest,
                          packed.split("train"))
     return _side_by_side(tiles, rows)
@@ -61,12 +65,11 @@ def figure4(
 def _side_by_side(tiles: Sequence[PredictionTile], rows: Sequence[NeighborRow]) -> Figure:
     """`prediction_grid` on the left, `neighbor_grid` on the right, both of the same height."""
     left, right = prediction_grid_size(tiles), neighbor_grid_size(rows)
-    right_width = right[0] * left[1] / right[1]
-    figure = Figure(figsize=(left[0] + 0.3 + right_width, left[1]), layout="constrained")
-    parts = np.asarray(figure.subfigures(1, 3, width_ratios=[left[0], 0.3, right_width]))
-    draw_prediction_grid(parts[0], tiles)
-    draw_neighbor_grid(parts[2], rows)
-    return figure
+    scale = left[1] / right[1]
+    sheet = Sheet(left[0] + 0.3 + scale * right[0], left[1])
+    draw_prediction_grid(sheet, tiles)
+    draw_neighbor_grid(sheet, rows, left[0] + 0.3, scale)
+    return sheet.figure()
 
 
 def prediction_tiles(predictions: ValidationPredictions, rows: NDArray[np.int64]) -> list[PredictionTile]:
@@ -84,7 +87,7 @@ def neighbor_rows(
     images: Sequence[NDArray[np.uint8]], classes: Sequence[str], nearest: Sequence[Sequence[Neighbor]],
     split: PackedSplit, files: Sequence[str] = (),
 ) -> list[NeighborRow]:
-    """Rows for `neighbor_grid`: each query image, and its neighbors with their distances.
+    """Rows for `neighbor_grid`: each query image, and its neighbors with their distances, or that it is the same.
 
     Args:
         images: the query images, uint8 [H, W, 3].
@@ -100,27 +103,46 @@ def neighbor_rows(
         tiles = []
         for neighbor in found:
             name = printable(neighbor.label)
-            tiles.append(Tile(split.read_one(neighbor.index), name, next(distances), name == truth))
+            distance = next(distances)
+            note = neighbor.note if neighbor.likeness == "same" else distance
+            tiles.append(Tile(split.read_one(neighbor.index), name, note, name == truth))
         rows.append(NeighborRow(query, tiles))
     return rows
 
 
-def nearest_in_training(
-    model: Model, packed: PackedDataset, images: Sequence[NDArray[np.uint8]], *, at_most: int | None = None,
+@dataclass(frozen=True)
+class TrainingFeatures:
+    """The last hidden layer's activations for training images, among which the nearest ones are searched (§6.1)."""
+
+    split: PackedSplit
+    indices_N: NDArray[np.int64]
+    """The images, as indices in the split."""
+    features_ND: Features
+
+    def nearest(
+        self, model: Model, images: Sequence[NDArray[np.uint8]], classes: Sequence[str],
+    ) -> list[list[Neighbor]]:
+        """The NEIGHBORS nearest to each image, uint8 [H, W, 3]; `classes`: names of the split's classes."""
+        return find_neighbors(model.features(list(images)), self.features_ND, self.split, classes, NEIGHBORS,
+                              self.indices_N, queries=[Query(pixels_HWC) for pixels_HWC in images])
+
+
+def training_features(
+    model: Model, packed: PackedDataset, at_most: int | None = None,
     on_progress: Callable[[int, int], object] | None = None,
-) -> list[list[Neighbor]]:
-    """Find the NEIGHBORS training images nearest to each image in the last hidden layer (§6.1).
+) -> TrainingFeatures:
+    """Compute the features of training images.
 
     Args:
         model: the network.
-        packed: the data; its training split is searched.
-        images: the query images, uint8 [H, W, 3].
-        at_most: search an evenly spaced sample of this size and cache nothing; default: search every training image
-            and keep their features in the cache.
+        packed: the data.
+        at_most: images, evenly spaced in the split. The features of a smaller sample than all are not cached. Default:
+            every training image.
         on_progress: called with (images done, images in all).
     """
     split = packed.split("train")
     indices = split.sample(at_most or len(split))
-    cache_key = "" if at_most else f"{packed.fingerprint} train"
-    features_ND = split_features(model, split, cache_key=cache_key, indices=indices, on_progress=on_progress)
-    return find_neighbors(model.features(list(images)), features_ND, split, packed.classes, NEIGHBORS, indices)
+    # Of every image: the features that `alexnet neighbors` finds in the cache, too.
+    key = f"{packed.fingerprint} train" if len(indices) == len(split) else ""
+    return TrainingFeatures(split, indices, split_features(
+        model, split, cache_key=key, indices=indices, on_progress=on_progress))

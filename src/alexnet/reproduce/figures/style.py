@@ -39,6 +39,10 @@ STYLE: Any = {  # Any: matplotlib's newer type stubs require a literal of every 
 """matplotlib settings. Every function that draws runs under `matplotlib.rc_context(STYLE)`."""
 
 
+class WholeFigure(Figure):
+    """A figure that is saved at its own size. Others are cropped to what is drawn, which takes a second pass."""
+
+
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
@@ -106,10 +110,14 @@ def _render(
     for text in canvas.figure.findobj(Text):  # a file name that is not UTF-8 has characters that no font renders
         text.set_text(text.get_text().encode("utf-8", "replace").decode())
     undated = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    # zlib's level 3 takes a third of the time of level 6, and the files are a tenth larger.
+    options: dict[str, Any] = {} if kind == "svg" else {"pil_kwargs": {"compress_level": 3}}
+    if isinstance(canvas.figure, WholeFigure):
+        options["bbox_inches"] = canvas.figure.bbox_inches
     with matplotlib.rc_context(STYLE | style), warnings.catch_warnings():
         # A class name may be in a script that the font lacks. A browser has it; a PNG shows boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        canvas.figure.savefig(file, format=kind, metadata=undated, dpi=dpi)
+        canvas.figure.savefig(file, format=kind, metadata=undated, dpi=dpi, **options)
     return file.getvalue()
 
 

@@ -16,6 +16,7 @@ from alexnet.data.images import BadImage
 from alexnet.data.order import evenly_spaced
 from alexnet.inference.data_check import DataCheck
 from alexnet.inference.label_check import LabelCheck
+from alexnet.inference.predictor import probability_text
 from alexnet.inference.validation import printable
 
 _TEMPLATE = Path(__file__).parent / "data_check.html"
@@ -119,8 +120,9 @@ def _suspects(catalog: Catalog, labels: LabelCheck) -> PageSection:
     shown = labels.suspects[:SUSPECTS_SHOWN]
     rows = {name: row for row, name in enumerate(catalog.names_N)}  # originals are larger than packed images
     images = [PageImage(_thumbnail(catalog, rows[each.name]), printable(each.name),
-                        f"{rank}. labeled {printable(each.label)} ({each.label_probability:.0%}), predicted "
-                        f"{printable(each.predicted)} ({each.probability:.0%})") for rank, each in enumerate(shown, 1)]
+                        f"{rank}. labeled {printable(each.label)} ({probability_text(each.label_probability)}), "
+                        f"predicted {printable(each.predicted)} ({probability_text(each.probability)})")
+              for rank, each in enumerate(shown, 1)]
     return PageSection("Suspicious labels", f"{_shown(len(labels.suspects), SUSPECTS_SHOWN, 'image')} The most "
                        f"suspicious is first. {labels.method}", [PageGroup("", images)])
 

@@ -17,6 +17,7 @@ from alexnet._runtime.page_style import data_uri
 from alexnet.data.sources.embedded import IMAGES
 from alexnet.inference.metrics import Errors
 from alexnet.inference.predictor import SURE_FROM, probability_text
+from alexnet.interpret.heat_map import css_gradient
 from alexnet.models.checkpoint import Checkpoint
 from alexnet.reproduce.demo_photos import PHOTOS, NamedPhoto
 from alexnet.reproduce.figures.attribution_maps import heat_overlay
@@ -117,7 +118,8 @@ def write_demo_page(out: Path, pretrained: Pretrained | None, trained: Trained |
     credits = "; ".join(f"{image.title}: {image.author} ({image.license})" for image in IMAGES if image.file in shown)
     write_page(out / PAGE, render_page(
         Path(__file__).with_name("demo.html"), pretrained=pretrained, trained=trained, credits=credits,
-        sure_from=SURE_FROM, captum_line=install_line("interpret"), probability_text=probability_text))
+        sure_from=SURE_FROM, heat=css_gradient(), captum_line=install_line("interpret"),
+        probability_text=probability_text))
     return out / PAGE
 
 

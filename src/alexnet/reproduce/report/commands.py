@@ -7,11 +7,15 @@ import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from alexnet.architecture.overrides import to_json
 from alexnet.architecture.presets import ARCHS, RECIPES
 from alexnet.data.class_names import printable
+from alexnet.reproduce.report.run_data import RunData
 from alexnet.training.events import Config
+
+Obstacle = Literal["transform", "interrupted", "no_preset", "subset", "fold", "init"]
 
 DATA = "DATA"
 """Stands in a command line for data whose folder is unknown."""
@@ -20,12 +24,13 @@ DATA = "DATA"
 def training_command(config: Config) -> str | None:
     """The command line that trains the run again: the one that was typed if config.json has it, else an equivalent one.
 
-    None if the network or the recipe is not a preset with settings. Data whose folder is unknown is written DATA.
+    None if the network or the recipe is not a preset with settings, or the run has a transform of the user's. Data
+    whose folder is unknown is written DATA.
     """
     if typed := config.get("command"):
         return typed if isinstance(typed, str) else shlex.join(typed)
     arch, recipe = config["arch"], config["recipe"]
-    if arch["name"] not in ARCHS or recipe["name"] not in RECIPES:
+    if config.get("transform") or arch["name"] not in ARCHS or recipe["name"] not in RECIPES:
         return None
     # The data determines the number of classes, and epochs have an option of their own.
     settings = {f"arch.{path}": value for path, value in _changed(to_json(ARCHS[arch["name"]]), arch).items()}
@@ -35,12 +40,27 @@ def training_command(config: Config) -> str | None:
     words = ["torchrun", "--nproc-per-node", str(config["processes"]), "-m"] if config.get("processes", 1) > 1 else []
     words += ["alexnet", "train", _data_argument(config), "--arch", arch["name"], "--recipe", recipe["name"]]
     words += ["--epochs", str(epochs)] if epochs else []
+    words += ["--init", config["init"]] if "init" in config else []
     words += ["--seed", str(config.get("seed", 0))]
     words += ["--precision", config["precision"]] if config.get("precision", "fp32") != "fp32" else []
     words += ["--parallel", config["parallel"]] if config.get("parallel", "data") != "data" else []
     for path, value in settings.items():
         words += ["--set", f"{path}={value if isinstance(value, str) else json.dumps(value)}"]
     return printable(shlex.join(words))
+
+
+def obstacles(run: RunData) -> list[Obstacle]:
+    """Why no command line trains a run again; none if `training_command`, and then those that resumed it, do."""
+    config = run.config
+    found: dict[Obstacle, bool] = {
+        "transform": "transform" in config,
+        "interrupted": any(change.after < change.before for change in run.epoch_changes),
+        "no_preset": not training_command(config) and "transform" not in config,
+    }
+    if not config.get("command"):
+        found |= {"subset": "subset" in config["data"], "fold": "fold" in config["data"],
+                  "init": "init" in run.checkpoint.provenance and "init" not in config}
+    return [name for name, is_there in found.items() if is_there]
 
 
 def longer_command(config: Config, epochs: int) -> str:

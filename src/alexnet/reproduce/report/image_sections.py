@@ -18,13 +18,20 @@ from alexnet.reproduce.figures.confusion import confusion
 from alexnet.reproduce.figures.figure4 import QUERIES, neighbor_rows, prediction_tiles
 from alexnet.reproduce.figures.image_grids import NeighborRow, RankedClass
 from alexnet.reproduce.figures.style import svg
-from alexnet.reproduce.report.run_data import SEARCHED_IMAGES, RunData
+from alexnet.reproduce.report.run_data import RunData, searched_images
 
 MATRIX_CLASSES = 40
 """Most classes for which a confusion matrix is legible."""
 
 WORST_CLASSES = 20
 """Classes whose errors are listed if there are too many for a matrix."""
+
+
+CONFUSIONS = 3
+"""Pairs of classes, confused most often, that are named and shown."""
+
+CONFUSED_IMAGES = 4
+"""Images of each of them, the most confident first."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def nearest(run: RunData) -> Nearest | None:
         return None
     assert run.training is not None
     queries = _entries(run.predictions, run.predictions.examples[:QUERIES])
-    return Nearest(min(len(run.training), SEARCHED_IMAGES), len(run.training), [
+    return Nearest(min(len(run.training), searched_images(run.checkpoint.arch)), len(run.training), [
         (query, [(jpeg_uri(tile.pixels_HWC), tile.name, tile.note, tile.is_true) for tile in row.nearest])
         for query, row in zip(queries, nearest_rows(run), strict=True)])
 
@@ -108,6 +115,34 @@ class ClassError:
 
 
 @dataclass(frozen=True)
+class ConfusedPair:
+    """Images of one class that were classified as another one."""
+
+    truth: str
+    predicted: str
+    count: int
+    shown: Sequence[ImageEntry]
+
+
+def most_confused(predictions: ValidationPredictions) -> list[tuple[int, int]]:
+    """The true and the predicted class of the CONFUSIONS most frequent kinds of mistakes, the most frequent first."""
+    matrix_KK = predictions.confusion_KK.copy()
+    np.fill_diagonal(matrix_KK, 0)
+    largest = np.argsort(-matrix_KK, axis=None, kind="stable")[:CONFUSIONS]
+    return [(int(true), int(predicted)) for true, predicted in zip(
+        *np.unravel_index(largest, matrix_KK.shape), strict=True) if matrix_KK[true, predicted]]
+
+
+def _confused_pairs(predictions: ValidationPredictions) -> list[ConfusedPair]:
+    pairs, mistakes = [], predictions.mistakes
+    for true, predicted in most_confused(predictions):
+        rows = mistakes[(predictions.labels_M[mistakes] == true) & (predictions.predicted_M[mistakes] == predicted)]
+        pairs.append(ConfusedPair(predictions.classes[true], predictions.classes[predicted], len(rows),
+                                  _entries(predictions, rows[:CONFUSED_IMAGES])))
+    return pairs
+
+
+@dataclass(frozen=True)
 class Mistakes:
     """Confusions of classes, errors of each class, and the most confident predictions, wrong and right."""
 
@@ -123,6 +158,9 @@ class Mistakes:
     classes: Sequence[ClassError]
     """The highest error first."""
     classes_left_out: int
+    highest_left_out: float
+    """The highest error of those classes."""
+    pairs: Sequence[ConfusedPair]
     confident_wrong: Sequence[ImageEntry]
     confident_right: Sequence[ImageEntry]
 
@@ -136,7 +174,8 @@ def mistakes(run: RunData) -> Mistakes | None:
     matrix = Markup(svg(confusion(predictions.confusion_KK, predictions.classes), "confusion")) if has_matrix else None
     return Mistakes(
         len(predictions.indices_M), len(predictions.split), predictions.selection, len(predictions.mistakes), matrix,
-        shown, len(classes) - len(shown), _entries(predictions, predictions.mistakes[:EXAMPLES]),
+        shown, len(classes) - len(shown), max((each.error for each in classes[len(shown):]), default=0.0),
+        _confused_pairs(predictions), _entries(predictions, predictions.mistakes[:EXAMPLES]),
         _entries(predictions, predictions.correct[: EXAMPLES // 2]))
 
 

@@ -19,6 +19,7 @@ from alexnet.reproduce.figures.figure4 import prediction_tiles
 from alexnet.reproduce.figures.image_grids import neighbor_grid, prediction_grid
 from alexnet.reproduce.figures.learning_curves import learning_curves
 from alexnet.reproduce.figures.style import save_figure
+from alexnet.reproduce.report.fit import OVERFITTING, UNDERFITTING
 from alexnet.reproduce.report.image_sections import (
     MATRIX_CLASSES,
     class_errors_of,
@@ -58,7 +59,7 @@ def write_report(run: Path, packed: PackedDataset | None = None, *, note: str = 
     shown = read_run(run, packed)
     page = render_page(
         Path(__file__).parent / "report.html", typeset=typeset, probability_text=probability_text,
-        note=note or shown.config.get("note", ""),
+        note=note or shown.config.get("note", ""), UNDERFITTING=UNDERFITTING, OVERFITTING=OVERFITTING,
         title=shown.config.get("title") or f"{shown.checkpoint.arch.name} on {shown.data_name}",
         **{section.__name__: section(shown) for section in SECTIONS})
     _save_figures(shown, run / "figures")

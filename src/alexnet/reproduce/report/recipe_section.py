@@ -8,8 +8,8 @@ from statistics import median
 from types import MappingProxyType
 
 from alexnet.data.class_names import printable
-from alexnet.reproduce.report.commands import follow_up_commands, training_command, unnamed_data
-from alexnet.reproduce.report.run_data import RunData
+from alexnet.reproduce.report.commands import Obstacle, follow_up_commands, obstacles, training_command, unnamed_data
+from alexnet.reproduce.report.run_data import EpochChange, RunData
 
 MEANINGS = {
     "name": "preset", "epochs": "passes over the training images",
@@ -76,18 +76,24 @@ class RecipeSection:
     """How a run was trained."""
 
     command: str | None
-    """None if no command line can express the network or the recipe."""
+    """None if no command line trains the run again, for the reasons in `obstacles`."""
+    obstacles: Sequence[Obstacle]
+    epoch_changes: Sequence[EpochChange]
     follow_up: Sequence[str]
     unnamed_data: str | None
     """What DATA stands for in the commands."""
+    transform: str
+    """Name of the user's own augmentation, which no command line has; "" without one."""
     groups: Sequence[tuple[str, Sequence[Setting]]]
 
 
 def recipe(run: RunData) -> RecipeSection:
     """Recipe, input and environment, and the commands that train, evaluate and report the run again."""
     config, views = run.config, max((event["views"] for event in run.evaluations), default=1)
+    missing = obstacles(run)
     return RecipeSection(
-        training_command(config), follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config), [
+        None if missing else training_command(config), missing, run.epoch_changes,
+        follow_up_commands(config, run.checkpoint_name, views), unnamed_data(config), config.get("transform", ""), [
             ("Recipe", _settings(_recipe(run), MEANINGS)),
             ("Input", _settings(config["arch"]["input"], INPUT_MEANINGS)),
             ("Environment", _settings(_environment(run))),
@@ -114,7 +120,7 @@ def _environment(run: RunData) -> dict[str, object]:
         "fine-tuned from": f"{config.get('init', 'weights')}: {init['arch']} with {init['classes']:,} classes, "
         f"SHA-256 {init['sha256'][:12]}"
         if init else None,
-        "class weights": _class_weights(run),
+        "class weights": _class_weights(run), "transform": config.get("transform"),
         "fold": "{} of {}, whose images are the validation set".format(*data["fold"]) if "fold" in data else None,
         "data": data["source"], "data fingerprint": str(data.get("fingerprint", ""))[:12],
     }

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
+
+from alexnet.architecture.arithmetic import explain
+from alexnet.architecture.spec import Arch
 from alexnet.data.class_names import printable
 from alexnet.data.folds import folded
 from alexnet.data.packed import PackedDataset, PackedSplit, is_packed, open_packed
@@ -18,7 +24,8 @@ from alexnet.inference.predictor import model_from_checkpoint
 from alexnet.inference.validation import ValidationPredictions, predict_validation
 from alexnet.models import checkpoint as ckpt
 from alexnet.models.checkpoint_json import CalibrationJson
-from alexnet.reproduce.figures.figure4 import QUERIES, nearest_in_training
+from alexnet.reproduce.figures.figure4 import QUERIES, training_features
+from alexnet.reproduce.report.fit import Fit, training_errors
 from alexnet.training.events import (
     Config,
     EpochEvent,
@@ -31,7 +38,20 @@ from alexnet.training.events import (
 from alexnet.training.run_folder import read_config, read_log
 
 SEARCHED_IMAGES = 4000
-"""Most training images searched for the nearest ones; that takes about 15 seconds on a CPU."""
+"""Most training images searched for the nearest ones."""
+
+SEARCHED_MULTIPLY_ADDS = 400e9
+"""Multiply-adds of the network, at most, for the features of those images: about 5 seconds on two cores."""
+
+
+class EpochChange(NamedTuple):
+    """A run was resumed for another number of epochs, which the learning rate follows from there on."""
+
+    after: int
+    """Epochs finished before."""
+    before: int
+    """The epoch that training should have ended with."""
+    now: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +74,8 @@ class RunData:
     """The split of those training images."""
     baseline: Baselines | None = None
     """The errors of guessing on all images that `predictions` are of; None without them, or with other data."""
+    fit: Fit | None = None
+    """Errors on training and validation images; None without the images, or with other data."""
     other_data: str = ""
     """Name of the data that the images are of, if it is not the data that the run was trained on."""
     calibrations: Mapping[str, CalibrationJson] = field(default_factory=dict)
@@ -89,6 +111,13 @@ class RunData:
         """Whether training images were mixed with others, by mixup or CutMix."""
         recipe = self.config["recipe"]
         return bool(recipe.get("mixup_alpha") or recipe.get("cutmix_alpha"))
+
+    @property
+    def epoch_changes(self) -> list[EpochChange]:
+        """Where the run was resumed for another number of epochs."""
+        starts = [event for event in self.events if event["event"] == "start" and "epochs" in event]
+        return [EpochChange(after["epoch"], before["epochs"], after["epochs"]) for before, after in pairwise(starts)
+                if before["epochs"] != after["epochs"]]
 
     @property
     def stopped_early(self) -> bool:
@@ -163,8 +192,19 @@ def read_run(run: Path, packed: PackedDataset | None = None) -> RunData:
     if "train" not in packed.splits:
         return found
     queries = predictions.split.read(predictions.indices_M[predictions.examples[:QUERIES]])
-    nearest = nearest_in_training(model_from_checkpoint(checkpoint), packed, list(queries), at_most=SEARCHED_IMAGES)
-    return replace(found, nearest=nearest, training=packed.split("train"))
+    model = model_from_checkpoint(checkpoint)
+    trained = training_features(model, packed, searched_images(checkpoint.arch))
+    found = replace(found, nearest=trained.nearest(model, list(queries), packed.classes), training=trained.split)
+    if not is_own:
+        return found
+    labels_N = torch.from_numpy(trained.split.labels[trained.indices_N])
+    errors = training_errors(checkpoint, model, trained.features_ND, labels_N, tuple(packed.classes))
+    return replace(found, fit=Fit(errors, predictions.errors, len(trained.split)) if errors else None)
+
+
+def searched_images(arch: Arch) -> int:
+    """How many training images, at most, are searched for the nearest ones: fewer of a network that takes longer."""
+    return max(1, min(SEARCHED_IMAGES, int(SEARCHED_MULTIPLY_ADDS / explain(arch).multiply_adds)))
 
 
 def _calibrations(run: Path) -> dict[str, CalibrationJson]:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from alexnet.reproduce.report.commands import longer_command, next_commands
+from alexnet.reproduce.report.fit import Fit
+from alexnet.reproduce.report.image_sections import class_errors_of, most_confused
 from alexnet.reproduce.report.result_section import result
 from alexnet.reproduce.report.run_data import RunData
-
-CONFUSIONS = 3
-"""The most frequent ones are named."""
+from alexnet.training.overfitting import overfitting_remedy
 
 WIDE_INTERVAL = 0.2
 """Width of an error's interval from which the number of images is called small."""
@@ -21,13 +19,14 @@ WIDE_INTERVAL = 0.2
 RISEN_LOSS = 1.05
 """Validation loss after the last epoch over the lowest one, from which the network overfits."""
 
-LEARNED_ERROR = 0.8
-"""Training error over validation error, above which the training images are not learned yet."""
+UNEVEN = 1.2
+"""Images of the largest class over those of the smallest, from which the mean of the classes' errors is shown too."""
 
 Verdict = Literal["better", "not_better", "unknown"]
 """Whether the error's whole interval is below the errors of guessing and of always answering the largest class."""
 
-Outlook = Literal["unfinished", "head", "stopped_early", "perfect", "overfitting", "mixed", "not_learned", "learned"]
+Outlook = Literal["unfinished", "head", "stopped_early", "perfect", "risen_loss", "unmeasured", "underfitting",
+                  "overfitting", "both", "neither"]
 """Whether more epochs would help, and why."""
 
 
@@ -43,6 +42,16 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class BalancedError:
+    """The mean of the classes' errors, in which a small class counts as much as a large one."""
+
+    error: float
+    smallest: int
+    """Images of the class with the fewest."""
+    largest: int
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a user wants to know first."""
 
@@ -51,11 +60,13 @@ class Summary:
     """The interval is wide, because the images are few."""
     confusions: Sequence[Confusion] | None
     """The most frequent first; None without the images."""
+    balanced: BalancedError | None
+    """None without the images, and where all classes have about as many."""
+    never_right: Sequence[tuple[str, int]]
+    """Classes of which no image was classified correctly, and how many images they have."""
     outlook: Outlook
-    train_error: float
-    """After the last epoch, on the random training views."""
-    val_error: float
-    """After the last epoch."""
+    fit: Fit | None
+    overfitting_remedy: str
     best_loss_epoch: int
     """The epoch with the lowest validation loss."""
     longer: str
@@ -68,23 +79,19 @@ class Summary:
 
 def summary(run: RunData) -> Summary:
     """Answers from the errors, the confusion matrix and the learning curves."""
-    shown, last = result(run), run.epochs[-1]
+    shown = result(run)
     low, high = shown.errors[0][1][0].interval
     guessing = min(shown.chance_top1, 1.0 if shown.largest_class_error is None else shown.largest_class_error)
     verdict: Verdict = "unknown" if shown.largest_class_error is None else "better" if high < guessing else "not_better"
     return Summary(
-        verdict, high - low > WIDE_INTERVAL, _confusions(run), outlook(run), last["train_error"],
-        last["val_top1_error"], _best_loss_epoch(run),
+        verdict, high - low > WIDE_INTERVAL, _confusions(run), _balanced(run), _never_right(run), outlook(run), run.fit,
+        overfitting_remedy("init" in run.checkpoint.provenance), _best_loss_epoch(run),
         longer_command(run.config, 2 * run.config["recipe"]["epochs"]),
         next_commands(run.config, str(run.folder)), run.other_data)
 
 
 def outlook(run: RunData) -> Outlook:
-    """Judge the learning curves.
-
-    The training error is that of random views, under dropout, with the weights of each step. It is higher than that of
-    the training images as `evaluate` measures them. So "learned" is certain, and "not_learned" is not.
-    """
+    """Judge the validation loss, and the errors on training and validation images (`Fit.kind`)."""
     last, epochs = run.epochs[-1], run.config["recipe"]["epochs"]
     if run.is_head:
         return "head"
@@ -96,10 +103,23 @@ def outlook(run: RunData) -> Outlook:
         return "perfect"
     lowest = min(epoch["val_loss"] for epoch in run.epochs)
     if last["val_loss"] > RISEN_LOSS * lowest and last["train_loss"] < run.epochs[0]["train_loss"]:
-        return "overfitting"
-    if run.mixes_images:
-        return "mixed"
-    return "not_learned" if last["train_error"] > LEARNED_ERROR * last["val_top1_error"] else "learned"
+        return "risen_loss"
+    return run.fit.kind if run.fit else "unmeasured"
+
+
+def _balanced(run: RunData) -> BalancedError | None:
+    if not run.predictions:
+        return None
+    errors = class_errors_of(run.predictions)
+    smallest, largest = (choose(each.images for each in errors) for choose in (min, max))
+    return BalancedError(sum(each.error for each in errors) / len(errors), smallest, largest) if (
+        largest >= UNEVEN * smallest) else None
+
+
+def _never_right(run: RunData) -> list[tuple[str, int]]:
+    if not run.predictions:
+        return []
+    return [(each.name, each.images) for each in class_errors_of(run.predictions) if each.wrong == each.images]
 
 
 def _best_loss_epoch(run: RunData) -> int:
@@ -109,10 +129,6 @@ def _best_loss_epoch(run: RunData) -> int:
 def _confusions(run: RunData) -> list[Confusion] | None:
     if not run.predictions:
         return None
-    matrix_KK, classes = run.predictions.confusion_KK.copy(), run.predictions.classes
-    images_K = matrix_KK.sum(axis=1)
-    np.fill_diagonal(matrix_KK, 0)
-    largest = np.argsort(-matrix_KK, axis=None, kind="stable")[:CONFUSIONS]
-    return [Confusion(classes[true], classes[predicted], int(matrix_KK[true, predicted]), int(images_K[true]))
-            for true, predicted in zip(*np.unravel_index(largest, matrix_KK.shape), strict=True)
-            if matrix_KK[true, predicted]]
+    matrix_KK, classes = run.predictions.confusion_KK, run.predictions.classes
+    return [Confusion(classes[true], classes[predicted], int(matrix_KK[true, predicted]), int(matrix_KK[true].sum()))
+            for true, predicted in most_confused(run.predictions)]

@@ -164,6 +164,9 @@ const notSure = (image) => (image.sure === false ? "Not sure: " : "");
 const percent = (fraction) => fraction > 0 && fraction < 0.0005 ? "<0.1%" : fraction >= 0.9995 && fraction < 1 ? ">99.9%"
   : `${(100 * fraction).toFixed(1)}%`;
 
+const likenessText = ({ likeness, distance }) => likeness === "same" ? "the same image"
+  : `${distance.toFixed(1)}${likeness === "near_duplicate" ? ", near duplicate" : ""}`;
+
 function thumbnail(url, lines, onClick) {
   const texts = lines.map(([text, className]) => make("span", className ? { class: className } : {}, text));
   const thumb = url ? make("img", { src: url, alt: "" }) : make("span", { class: "broken" }, "✕");
@@ -197,10 +200,9 @@ function showPrediction(image) {
   current = image;
   [...element("batch-list").children].forEach((item, index) =>
     item.setAttribute("aria-current", images[index] === image));
-  element("view").style.setProperty("--zoom", zoom);
-  element("view").src = image.url;
+  showPhoto(image.url, 1 / zoom);
   element("view").alt = image.name ? `Your image, ${image.name}` : "Your image";
-  for (const id of ["cam", "opacity-label", "input", "neighbors", "conv1"]) element(id).hidden = true;
+  for (const id of ["cam", "cam-legend", "input", "neighbors", "conv1"]) element(id).hidden = true;
   element("file-name").textContent = image.name;
   element("cam-text").textContent = "";
   element("top-class").textContent = notSure(image) + image.classes[0].name;
@@ -223,27 +225,40 @@ function showPrediction(image) {
     + "Select a class to see its Grad-CAM map. Red edge: the selected class.";
 }
 
+/** Show an image in the frame, and in it the square that the network sees: `share` of the shorter side, centered. */
+function showPhoto(url, share) {
+  const view = element("view");
+  view.onload = () => {
+    const { naturalWidth: width, naturalHeight: height } = view;
+    element("frame").style.setProperty("--aspect", width / height);
+    element("frame").style.setProperty("--seen", share * Math.min(width, height) / width);
+  };
+  view.src = url;
+}
+
 function showExplanation(explanation) {
   element("input-image").src = explanation.view;
   element("cam").src = explanation.grad_cam;
-  element("cam").hidden = element("opacity-label").hidden = false;
+  element("cam").hidden = element("cam-legend").hidden = false;
   element("cam").style.opacity = element("opacity").value / 100;
   element("cam-text").textContent =
-    `Red: regions that raise the score of ${explanation.class} (Grad-CAM, layer ${explanation.layer}).`;
-  element("input-text").textContent = `Network input: the center crop, ${crop}\u00a0×\u00a0${crop} pixels.`;
+    `Colored: regions that raise the score of ${explanation.class} (Grad-CAM, layer ${explanation.layer}). The line `
+    + "encloses more than half of the strongest effect.";
+  element("input-text").textContent = `The network sees the bright square, as ${crop}\u00a0×\u00a0${crop} pixels.`;
   element("input").hidden = false;
   const shown = current;
   element("view").decode().catch(() => { // a format such as TIFF, which browsers cannot show
     if (shown !== current) return;
-    element("view").style.setProperty("--zoom", 1);
-    element("view").src = explanation.view;
+    showPhoto(explanation.view, 1);
+    element("input-text").textContent = "This browser cannot show the file: this is what the network sees, "
+      + `${crop}\u00a0×\u00a0${crop} pixels.`;
   });
   for (const button of element("classes").querySelectorAll("button"))
     button.setAttribute("aria-pressed", button.dataset.name === explanation.class);
   element("neighbors").hidden = !explanation.neighbors.length;
   element("neighbor-list").replaceChildren(...explanation.neighbors.map((neighbor) => thumbnail(
     neighbor.url, [[neighbor.class, neighbor.class === current.trueClass ? "is-true" : ""],
-      [neighbor.distance.toFixed(1), "quiet"]])));
+      [likenessText(neighbor), "quiet"]])));
   const { maps, towers, columns, url, layer } = explanation.conv1;
   const tower = towers > 1 ? `; the first ${maps / towers} belong to tower 1` : "";
   element("conv1-text").textContent =

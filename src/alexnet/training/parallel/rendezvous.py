@@ -68,12 +68,16 @@ def meet(store: dist.Store, rank: int, size: int) -> int:
 def own_device(device: torch.device, local_rank: int) -> torch.device:
     """The GPU with this process's number on its host, unless another one is named.
 
-    A scheduler that gives each process a GPU of its own makes it the only one that the process sees, number 0.
+    A scheduler that gives each process a GPU of its own makes it the only one that the process sees, number 0. It
+    becomes the current device, on which the events of `StepClock` are recorded.
 
     Raises:
         UserError: if the host has no such GPU.
     """
-    if device.type != "cuda" or device.index is not None:
+    if device.type != "cuda":
+        return device
+    if device.index is not None:
+        torch.cuda.set_device(device)
         return device
     count = torch.cuda.device_count()
     index = 0 if count == 1 else local_rank

@@ -60,7 +60,7 @@ function showResult(image, name, result) {
 
 /** The image as it is, with the square that is cut from it and the part that the network sees. */
 function drawPhoto({ bitmap, width, height }) {
-  const box = Math.min($("photo-figure").clientWidth, 24 * 16), scale = Math.min(box / width, 340 / height);
+  const scale = Math.min($("photo-figure").clientWidth / width, 520 / height);
   const context = prepare($("photo"), width * scale, height * scale);
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
@@ -74,6 +74,9 @@ function drawPhoto({ bitmap, width, height }) {
   context.rect(0, 0, width * scale, height * scale);
   context.rect(left, top, seen, seen);
   context.fill("evenodd");
+  context.strokeStyle = "white";
+  context.lineWidth = 2;
+  context.strokeRect(left + 1, top + 1, seen - 2, seen - 2);
 }
 
 // --- Where images come from -------------------------------------------------------------------------------------------

@@ -1,41 +1,36 @@
-"""The public Python functions `train` and `evaluate`, which the commands of the same names call.
-
-Importing this module imports no torch; each function imports what it needs when it is called.
-"""
+"""`alexnet.train` and `TrainedRun`: train a network on a data set, once or several times, and write run folders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alexnet._runtime.cpu_threads import loader_threads
 from alexnet._runtime.notes import say, silent
+from alexnet.api.opening import open_data
 from alexnet.architecture.presets import TORCHVISION
 from alexnet.architecture.recipe import Recipe
 from alexnet.architecture.spec import Arch
 from alexnet.errors import require
 
 if TYPE_CHECKING:  # these import torch
-    from torch import Tensor
-
-    from alexnet.data.open import Notes
-    from alexnet.data.packed import PackedDataset, PackedSplit
+    from alexnet.data.packed import PackedDataset
     from alexnet.inference.metrics import Errors
     from alexnet.inference.predictor import Model
-    from alexnet.inference.selection import Selection
-    from alexnet.inference.validation import ValidationPredictions
+    from alexnet.models.alexnet import AlexNet
+    from alexnet.models.checkpoint import Checkpoint
+    from alexnet.training.events import EpochEvent
     from alexnet.training.parallel.plan import Parallel
     from alexnet.training.parallel.process_group import ProcessGroup
     from alexnet.training.progress_bar import TrainingBar
     from alexnet.training.repeats import Repeats
     from alexnet.training.request import TrainRequest
     from alexnet.training.trainer import Trainer
-
-# --- Train ------------------------------------------------------------------------------------------------------------
+    from alexnet.training.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,7 @@ class TrainedRun:
     """A finished training run. Its folder holds `best/`, `last/`, `log.jsonl`, `config.json` and `report.html`."""
 
     path: Path
+    """The run folder."""
 
     @property
     def report(self) -> Path:
@@ -53,9 +49,20 @@ class TrainedRun:
     def metrics(self) -> Errors:
         """Validation loss, top-1 and top-5 error of the best epoch, whose weights `model` has."""
         from alexnet.inference.metrics import Errors
-        from alexnet.models import checkpoint
 
-        return Errors.from_json(checkpoint.load(self.path).errors)
+        return Errors.from_json(self._best.errors)
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the epoch with the lowest validation error, from 1."""
+        return self._best.training["epoch"]
+
+    @cached_property
+    def history(self) -> list[EpochEvent]:
+        """What log.jsonl says of each validated epoch: `epoch`, `train_loss`, `val_loss`, `val_top1_error`, ..."""
+        from alexnet.training.run_folder import read_log
+
+        return [event for event in read_log(self.path) if event["event"] == "epoch"]
 
     @cached_property
     def model(self) -> Model:
@@ -63,6 +70,22 @@ class TrainedRun:
         from alexnet.inference.predictor import load
 
         return load(self.path)
+
+    @property
+    def network(self) -> AlexNet:
+        """The network of the best epoch, a plain `torch.nn.Module` in evaluation mode. Its input: `model.views`."""
+        return self.model.network
+
+    @cached_property
+    def _best(self) -> Checkpoint:
+        from alexnet.models import checkpoint
+
+        return checkpoint.load(self.path)
+
+    def __repr__(self) -> str:
+        errors = self.metrics
+        return (f"TrainedRun({str(self.path)!r}, best_epoch={self.best_epoch}, top1_error={errors.top1_error:.4f}, "
+                f"top5_error={errors.top5_error:.4f}, images={errors.images})")
 
 
 def train(
@@ -74,7 +97,8 @@ def train(
     init: str | Path | None = None, freeze: str | None = None, head: bool = False, fold: str | None = None,
     device: str = "auto", precision: str = "auto", workers: int | None = None,
     micro_batch: int | None = None, parallel: Parallel = "data", timeout: float | None = None,
-    log: str | Sequence[str] | None = None, about: Mapping[str, str] | None = None, progress: bool = True,
+    transform: Transform | None = None, log: str | Sequence[str] | None = None,
+    about: Mapping[str, str] | None = None, progress: bool = True,
 ) -> TrainedRun:
     """Train a network on a data set, and write a run folder with checkpoints, a log and a report.
 
@@ -102,12 +126,21 @@ def train(
         workers: Threads that read images ahead. They do not change the result. Default: by the cores of this process.
         micro_batch: Process at most this many images at a time, and add up their gradients.
         parallel, timeout: See `alexnet train --help`; they need torchrun.
+        transform: Your own augmentation: a function that takes the views of a training batch and returns them changed.
+            It is called after the recipe's crops, mirror images and color noise, and before mixup and CutMix. The views
+            are the network's inputs: float32 [N, 3, rows, columns] on the run's device, RGB unless
+            `arch.input.channels` is BGR, with the mean subtracted, so that 0 is the mean color, and divided by
+            `arch.input.scale`. The result must have the same shape, type and device. Random numbers of torch, NumPy
+            and Python in it are seeded by the run's seed and the step, so a resumed run equals an uninterrupted one. A
+            run stores its name only.
         log: Also log to `tensorboard`, `wandb`, `mlflow` or `csv`, or to several. Default: log.jsonl only.
         about: Entries to add to `config.json`.
         progress: Print notes and a progress bar on standard error.
 
     Raises:
-        UserError: Data, network and recipe do not fit together. Nothing has been written.
+        UserError: Data, network, recipe and transform do not fit together, and nothing has been written. The message is
+            that of the command line: `--micro-batch` in it is the argument `micro_batch`.
+        Diverged: The loss or a weight is not finite any more. It is a UserError too.
     """
     from alexnet.training.request import TrainRequest, default_folder
     from alexnet.training.trackers import tracker_names
@@ -119,6 +152,7 @@ def train(
         config=Path(config) if config else None, like=Path(like) if like else None,
         out=Path(out) if out else default_folder(str(data), arch, init), resume=resume, seed=seed,
         init=str(init) if init else None, freeze=freeze, head=head, fold=fold, precision=precision, timeout=timeout,
+        transform=transform,
         options={"workers": loader_threads() if workers is None else workers, "save_minutes": save_minutes,
                  "micro_batch": micro_batch, "parallel": parallel, "log": tracker_names(log),
                  "about": dict(about or {}) | ({"init": str(init)} if init else {})})
@@ -226,174 +260,3 @@ def _prepare(request: TrainRequest, group: ProcessGroup, progress: bool) -> tupl
     trainer = build(spec, group, bar.show if progress else silent, [advice] if advice else [])
     assumed = [f"note: {line}" for line in init.provenance.get("assumed", ())] if init else []
     return trainer, bar, [*assumed, *describe(trainer, request, saved[1] if saved else None)]
-
-
-# --- Evaluate ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """Images to evaluate networks on, and how their classes map to those of the networks."""
-
-    packed: PackedDataset
-    images: PackedSplit
-    """Those to measure only."""
-    label_map: Tensor
-    """int64 [classes of the data] -> class of the networks."""
-    selection: Selection
-    """How the images were chosen: without those that a network was trained on, by default."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Errors of networks, averaged if they are several, and what they were measured on."""
-
-    errors: Errors
-    """Sums and counts over all images, on every rank."""
-    models: list[Model]
-    measured: EvaluationSet
-    predictions: ValidationPredictions | None
-    """For each image, if they were collected."""
-
-
-def evaluate(
-    models: str | Path | Model | Sequence[str | Path | Model], data: str | Path, *, labels: str | Path | None = None,
-    views: int = 1, split: str | None = None, include_trained: bool = False, batch_size: int = 128,
-    device: str = "auto", fast: bool = False, progress: bool = True,
-) -> Errors:
-    """Measure loss, top-1 and top-5 error of a trained network, or of several as an ensemble.
-
-    Images that one of the networks was trained on are recognized by their content and left out; a note says how many.
-
-    Args:
-        models: A checkpoint, a run folder, a loaded model, or several of them, whose outputs are averaged (§6).
-        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
-            packed folder.
-        labels: As for `train`.
-        views: 1: the center crop. 10: the average over four corners and the center, and their mirror images (§4.1).
-        split: Default: `val`, or all images of data without a validation split of its own. `train` includes the
-            images that were trained on.
-        include_trained: Measure the images that a network was trained on as well, which is no test error.
-        batch_size: Images that go through the network at a time. It does not change the result.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`. A loaded model stays on its device, and the others join it.
-        fast: Evaluate in bf16 and int8.
-        progress: Print notes and a progress bar on standard error.
-
-    Returns:
-        Sums and counts over all images, on every rank where torchrun started several.
-    """
-    paths = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else list(models)
-    evaluation = evaluate_models(
-        paths, data, labels=labels, views=views, split=split, include_trained=include_trained,
-        batch_size=batch_size, device=device, fast=fast, progress=progress)
-    if progress:
-        say(evaluation.measured.selection.describe())
-    return evaluation.errors
-
-
-def evaluate_models(
-    models: Sequence[str | Path | Model], data: str | Path, *, views: int, split: str | None, include_trained: bool,
-    batch_size: int, device: str, fast: bool, progress: bool, labels: str | Path | None = None, collect: bool = False,
-    classes: Sequence[str] | None = None,
-) -> Evaluation:
-    """As `evaluate`, with the models that were loaded and the images that were measured.
-
-    Args:
-        collect: keep the probabilities of each image: 4 bytes for each image and class, in each process.
-        classes: names of the networks' outputs; default: those that come with the weights.
-    """
-    from alexnet._runtime.devices import choose_device
-    from alexnet._runtime.progress import Bar
-    from alexnet.inference.evaluate import evaluate as measure
-    from alexnet.inference.validation import PredictionCollector
-    from alexnet.training.parallel.shared_job import require_same_job, shared_job
-
-    def open_all() -> tuple[list[Model], EvaluationSet]:
-        loaded = load_ensemble(models, str(group.device), fast, classes)
-        return loaded, open_evaluation_set(loaded, data, split, include_trained, note=say if progress else silent,
-                                           labels=labels)
-
-    on_device = [str(model.preprocess.mean_HWC.device) for model in models if not isinstance(model, str | Path)]
-    with shared_job(on_device[0] if on_device else choose_device(device)) as group:
-        loaded, evaluation_set = group.local_rank0_first(open_all)
-        require_same_job(group, loaded, {"data": evaluation_set.packed.fingerprint,
-                                         "options": [views, split, include_trained, batch_size, fast]})
-        collector = PredictionCollector(evaluation_set.images, loaded[0].classes) if collect else None
-        bar = Bar(f"evaluating, {views} view{'s' * (views != 1)}", "images") if progress and group.first else None
-        with bar or nullcontext():
-            errors = measure(
-                [(model.inference_network, model.preprocess) for model in loaded], evaluation_set.images, views=views,
-                batch_size=batch_size, device=group.device, on_progress=bar, total=group.sum_errors,
-                label_map=evaluation_set.label_map, share=(group.rank, group.size), on_outputs=collector)
-        if collector and group.size > 1:
-            collector.add_up(lambda outputs: group.all_reduce_sum(outputs.to(group.device)).cpu())
-    return Evaluation(errors, loaded, evaluation_set,
-                      collector.predictions(evaluation_set.selection, evaluation_set.label_map) if collector else None)
-
-
-def load_ensemble(
-    models: Sequence[str | Path | Model], device: str, fast: bool = False, classes: Sequence[str] | None = None,
-) -> list[Model]:
-    """The models, loaded. Raises UserError for models whose outputs cannot be averaged, with both values."""
-    from alexnet.inference.predictor import Model, load
-
-    loaded = [model if isinstance(model, Model) else load(model, device, fast, classes) for model in models]
-    names = [str(model.path) if isinstance(model, Model) else str(model) for model in models]
-    first = loaded[0]
-    for model, name in zip(loaded, names, strict=True):
-        require(len(model.classes) == len(first.classes), f"{name} has {len(model.classes)} classes and {names[0]} has "
-                f"{len(first.classes)}", "average only networks with the same classes")
-        for ours, theirs in zip(model.classes, first.classes, strict=True):
-            require(ours == theirs, f"{name} has the class {ours!r} where {names[0]} has {theirs!r}",
-                    "average only networks with the same classes")
-        side, first_side = model.preprocess.spec.side, first.preprocess.spec.side
-        require(side == first_side, f"{name} takes images of {side} pixels and {names[0]} of {first_side}",
-                "average only networks with the same image side")
-    return loaded
-
-
-def open_evaluation_set(
-    models: Sequence[Model], data: str | Path, split: str | None = None, include_trained: bool = False,
-    note: Callable[[str], None] = say, labels: str | Path | None = None,
-) -> EvaluationSet:
-    """The images of DATA that none of the models was trained on, as `selection.evaluation_images` chooses them.
-
-    Raises:
-        UserError: the models lack a class of the data, or have no class names; nothing has been packed.
-    """
-    from alexnet.inference.classes import map_labels
-    from alexnet.inference.selection import evaluation_images
-
-    packed = open_data(data, models[0].preprocess.spec.side, note=note, division=split is not None,
-                       progress=note is not silent, labels=labels, check_classes=partial(map_labels, models[0]),
-                       splits=(split,) if split else ())
-    label_map = map_labels(models[0], packed.classes)
-    for line in dict.fromkeys(line for model in models for line in model.notes):
-        note(f"note: {line}")
-    images, selection = evaluation_images(packed, [model.seen for model in models], split, include_trained)
-    return EvaluationSet(packed, images, label_map, selection)
-
-
-# --- Data -------------------------------------------------------------------------------------------------------------
-
-
-def open_data(
-    data: str | Path, side: int, *, note: Callable[[str], None] = say, notes: Notes = "short", division: bool = True,
-    progress: bool = True, labels: str | Path | None = None,
-    check_classes: Callable[[Sequence[str]], object] | None = None, splits: Sequence[str] = (),
-) -> PackedDataset:
-    """The packed form of DATA with images of `side` pixels; packs into the user's cache what is not packed yet.
-
-    `notes`, `division`, `check_classes` and `splits` are as for `open_or_pack`.
-    Should one of its files be truncated later, while it is mapped into memory, the process ends with a sentence.
-    """
-    from alexnet._runtime.native import set_sigbus_message
-    from alexnet.data.open import image_notes, open_or_stream
-
-    packed = open_or_stream(str(data), side, say=note, notes=notes, division=division, progress=progress,
-                            labels=labels, check_classes=check_classes, splits=splits)
-    for line in image_notes(packed):
-        note(f"note: {line}")
-    set_sigbus_message(f"alexnet: a file of {packed.path} was truncated while it was read, or its disk fails; repair "
-                       "it and run the same command again, training with --resume")
-    return packed

@@ -1,0 +1,123 @@
+"""Compile every Triton kernel for an H100 or H200 (sm_90) without a GPU: registers, spills, widths of loads and stores.
+
+    python benchmarks/triton_aot.py [--json FILE]
+
+Triton compiles to PTX and its own ptxas to machine code, which its own cuobjdump reads; all are in Triton's wheel. The
+shapes and types are those of `paper`: conv1's 96 maps and conv2's 256 for response normalization, in both precisions. A
+kernel that spills registers into memory would be slow on a GPU, and one that does not compile would end the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)  # Triton reads it when it is imported
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from alexnet._runtime import triton_kernels as kernels
+
+TARGET = GPUTarget("cuda", 90, 32)
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The machine code of a kernel."""
+
+    kernel: str
+    registers: int
+    """Of a thread."""
+    spilled: int
+    """Bytes of a thread's registers that are kept in memory, for want of registers."""
+    shared: int
+    """Bytes of shared memory that a block uses."""
+    accesses: dict[str, int]
+    """Load or store of global memory and its width in bits -> how often it is in the code."""
+
+
+def cases() -> Iterator[tuple[str, Any, dict[str, str], dict[str, Any]]]:
+    """Name, function, types of the arguments, and constants of each kernel."""
+    floats = dict.fromkeys(("k", "alpha", "beta"), "fp32")
+    for kind in ("fp32", "bf16"):
+        for maps in (96, 256):
+            block = triton.next_power_of_2(maps)
+            constants = {"WIDTH": maps, "REACH": 2, "ROWS": max(1, 1024 // block), "BLOCK": block}
+            yield (f"_norm_forward, {maps} maps, {kind}", kernels._norm_forward,
+                   {"x": f"*{kind}", "y": f"*{kind}", "rows": "i32", **floats}, constants)
+            yield (f"_norm_backward, {maps} maps, {kind}", kernels._norm_backward,
+                   {"x": f"*{kind}", "dy": f"*{kind}", "dx": f"*{kind}", "rows": "i32", **floats}, constants)
+        yield (f"_views, {kind}", kernels._views,
+               {"pixels": "*u8", "mean": "*fp32", "scale": "*fp32", "top_left": "*i64", "mirrored": "*u8",
+                "shift": "*fp32", "image": "*i64", "out": f"*{kind}", "side": "i32", "mean_side": "i32"},
+               {"CROP": 224, "BGR": False, "CENTRAL": False, "BLOCK": 1024})
+        # The type of the key follows from its value: i32 in step 0, i64 afterwards, u64 from step 2**31 on.
+        for key in ("i32", "i64", "u64"):
+            yield (f"_dropout, {kind}, key {key}", kernels._dropout,
+                   {"x": f"*{kind}", "positions": "*i64", "y": f"*{kind}", "units": "i32", "first_unit": "i32",
+                    "key": key, "layer": "i32", "seed_high": "i32", "threshold": "i64", "scale": "fp32"},
+                   {"BLOCK": 1024})
+    for in_velocity, nesterov in ((True, False), (False, False), (False, True)):
+        yield (f"_update, rate in the velocity {in_velocity}, nesterov {nesterov}", kernels._update,
+               {"w": "*fp32", "v": "*fp32", "g": "*fp32", "count": "i32",
+                **dict.fromkeys(("momentum", "decay", "rate"), "fp32")},
+               {"IN_VELOCITY": in_velocity, "NESTEROV": nesterov, "BLOCK": 1024})
+
+
+def compiled(name: str, function: Any, types: dict[str, str], constants: dict[str, Any]) -> Compiled:
+    """Compile a kernel and read its machine code.
+
+    As in the networks, memory begins at multiples of 16 bytes, and numbers of weights and units are multiples of 16.
+    """
+    signature = {argument: types.get(argument, "constexpr") for argument in function.arg_names}
+    aligned = {(place,): [["tt.divisibility", 16]] for place, (argument, kind) in enumerate(signature.items())
+               if kind.startswith("*") or argument in ("count", "units")}
+    built = triton.compile(ASTSource(function, signature, constants, aligned), target=TARGET)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(built.asm["cubin"])
+        file.flush()
+        usage, code = (subprocess.run([CUOBJDUMP, option, file.name], check=True, capture_output=True, text=True).stdout
+                       for option in ("--dump-resource-usage", "--dump-sass"))
+    found = {key: int(number) for key, number in re.findall(r"\b(REG|STACK|LOCAL|SHARED):(\d+)", usage)}
+    accesses = Counter(f"{kind} {_bits(suffixes)}" for kind, suffixes in re.findall(r"\b(LDG|STG)((?:\.\w+)*)", code))
+    return Compiled(name, found["REG"], found["STACK"] + found["LOCAL"], built.metadata.shared,
+                    dict(sorted(accesses.items())))
+
+
+def _bits(suffixes: str) -> int:
+    """Width of an access by its suffixes, such as .E.128 or .E.U16; 32 if none says it."""
+    return next((int(digits) for digits in re.findall(r"\.[US]?(8|16|64|128)\b", suffixes)), 32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if not CUOBJDUMP.is_file():
+        sys.exit(f"{CUOBJDUMP} is missing: Triton's wheel for Linux on x86-64 has it")
+    rows = []
+    for case in cases():
+        row = compiled(*case)
+        rows.append(asdict(row))
+        widths = ", ".join(f"{width} x {count}" for width, count in row.accesses.items())
+        print(f"{row.kernel}: {row.registers} registers, {row.spilled} bytes spilled, "
+              f"{row.shared} bytes shared; {widths}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

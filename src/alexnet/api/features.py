@@ -1,0 +1,72 @@
+"""`alexnet.features`: a layer's output for all images of a data set as arrays, for scikit-learn and other software."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from alexnet._runtime.notes import say, silent
+from alexnet.api.opening import open_data
+from alexnet.errors import require
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from alexnet.inference.predictor import Model
+
+
+class LabeledFeatures(NamedTuple):
+    """Features of images and their classes: `features, labels = alexnet.features(...)`."""
+
+    features: NDArray[np.float32]
+    """[N, D]: a row for each image, in the order of the data."""
+    labels: NDArray[np.int64]
+    """[N]: class numbers, in the order of the names of the classes."""
+
+
+def features(
+    data: str | Path, *, model: str | Path | Model | None = None, split: str | None = None, layer: str | None = None,
+    pool: bool = False, labels: str | Path | None = None, device: str = "auto", progress: bool = True,
+) -> LabeledFeatures:
+    """Compute a layer's output for the center crop of every image, without training anything.
+
+    The arrays are held in memory. `alexnet features` writes a file batch by batch, with the names of the images.
+
+    Args:
+        data: A folder or archive of images, a packed folder, `cifar10`, `cifar100`, `embedded`, or the URL of a
+            packed folder.
+        model: A loaded model, a run folder, a checkpoint or a name of weights, as for `alexnet.load`. Default: the
+            pretrained network in the package.
+        split: A split such as `train` or `val`. Default: all of them, one after the other.
+        layer: A layer's name, such as `conv5`, `fc6` or `relu7`. Default: the activations of the last hidden layer.
+        pool: Average each feature map over its rows and columns, instead of flattening the maps.
+        labels: As for `alexnet.train`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`. A loaded model stays on its device.
+        progress: Print notes and a progress bar on standard error.
+
+    Raises:
+        UserError: The data has no such split, or the network no such layer.
+    """
+    import numpy as np
+
+    from alexnet._runtime.devices import choose_device
+    from alexnet._runtime.progress import Bar
+    from alexnet.inference.features import check_layer, feature_batches
+    from alexnet.inference.predictor import Model, load
+
+    loaded = model if isinstance(model, Model) else load(model, choose_device(device))
+    layer = layer or loaded.feature_layer
+    check_layer(loaded, layer, pool)
+    packed = open_data(data, loaded.preprocess.spec.side, note=say if progress else silent, progress=progress,
+                       labels=labels, division=split is not None, splits=(split,) if split else ())
+    images = packed.split(*((split,) if split else packed.splits))
+    require(len(images) > 0, f"{packed.source} has no images in {split}", "choose another split")
+    batches = []
+    with Bar(f"features of {layer}", "images") if progress else nullcontext() as bar:
+        for batch in feature_batches(loaded, images, layer, pool=pool):
+            batches.append(batch)
+            if bar:
+                bar(sum(map(len, batches)), len(images))
+    return LabeledFeatures(np.concatenate(batches), images.labels)

@@ -1,0 +1,47 @@
+"""A training step on a GPU waits for nothing, by tensors that have shapes and no values (fake_gpu.py says how)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from requirements import missing
+
+TESTS = Path(__file__).parents[1]
+
+
+def compiled(folder: Path) -> Path:
+    """fake_gpu.cpp as a library."""
+    if torch.version.cuda or not sys.platform.startswith("linux"):
+        missing("this torch has a real CUDA; `make gpu` takes a real step")
+    if not (compiler := shutil.which("g++")):
+        missing("g++ is not on the PATH")
+    library, torch_folder = folder / "fake_gpu.so", Path(torch.__file__).parent
+    subprocess.run([compiler, "-std=c++20", "-O0", "-shared", "-fPIC", f"-I{torch_folder / 'include'}",
+                    TESTS / "fake_gpu.cpp", f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu", "-o", library],
+                   check=True)
+    return library
+
+
+def test_no_step_waits_for_the_gpu_or_mixes_devices(tmp_path):
+    """In fp32 and bf16, in micro-batches, with every augmentation, with each kind of normalization and pooling, and as
+    the first of two processes, without what torch's DistributedDataParallel does."""
+    ran = subprocess.run([sys.executable, TESTS / "fake_gpu.py", compiled(tmp_path), tmp_path], capture_output=True,
+                         text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    raised, *steps = map(json.loads, ran.stdout.splitlines())
+    assert all(raised.values()), raised  # the test can fail
+    half = {"fp32": "torch.float32", "bf16": "torch.bfloat16"}
+    assert steps == [
+        {"network": network, "precision": precision, "parallel": parallel, "processes": size, "parts": parts,
+         "logits": [half[precision]] * parts, "device": "cuda:0", "results": [2 if size == 1 else 5]}
+        for network, precision, parallel, size, parts in (
+            ("paper", "fp32", "data", 1, 1), ("paper", "bf16", "data", 1, 1), ("paper", "bf16", "data", 1, 2),
+            ("paper", "bf16", "data", 1, 1), ("paper-bn", "bf16", "data", 1, 1), ("code2012", "bf16", "data", 1, 1),
+            ("paper", "bf16", "towers", 2, 1), ("paper", "bf16", "hybrid", 2, 1), ("paper", "bf16", "data", 2, 1))]
